@@ -1,0 +1,47 @@
+# make train   a virtual environment, gpucnn in it, and the default model trained on the embedded digits
+# make test    the same for the tests, with coverage
+# make lint    ruff and mypy
+# make bench   the training step of the course models beside PyTorch's (wants PyTorch in the environment)
+# make clean   remove the environment and everything built
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: train test lint bench clean
+
+train: $(VENV)/.installed
+	$(BIN)/gpucnn train
+
+test: $(VENV)/.installed-dev
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest tests/test_kernels.py
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python bench/train_step_vs_torch.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("gpucnn needs Python 3.11 or newer and " + \
+	sys.executable + " is " + sys.version.split()[0] + ": run make PYTHON=/path/to/python3.12 ...")'
+	@echo "Making a virtual environment in $(VENV) and installing gpucnn into it (a minute or two)"
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,88 @@
+"""The group of all commands: how they end, and the options that several of them have.
+
+Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 wrong arguments, 130
+stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import click
+
+from ..errors import ArgumentError, GpucnnError
+from ..version import __version__
+
+
+class Commands(click.Group):
+    """A group whose errors are one line on standard error and an exit status; GPUCNN_DEBUG=1 shows where they arose."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:  # type: ignore[override]
+        """Run the command that the arguments (of the shell, unless given) name, and exit."""
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError):
+                stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _show_warning
+            sys.exit(self._run(*args, **{**extra, "standalone_mode": False}))
+
+    def _run(self, *args: Any, **extra: Any) -> int:
+        try:
+            status = super().main(*args, **extra)
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            hint = f" (see {context.command_path} --help)" if context else ""
+            return _fail(error.format_message() + hint, error.exit_code)
+        except (KeyboardInterrupt, click.Abort) as error:
+            return _fail(str(error) or "stopped", getattr(error, "exit_status", 130))
+        except (GpucnnError, OSError, MemoryError) as error:
+            if os.environ.get("GPUCNN_DEBUG", "0") not in ("", "0"):
+                raise
+            return _fail(str(error) or type(error).__name__, 2 if isinstance(error, ArgumentError) else 1)
+        return status if isinstance(status, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo(f"gpucnn: error: {message}", err=True)
+    return status
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    if issubclass(category, UserWarning):
+        click.echo(f"gpucnn: warning: {message}", err=True)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="gpucnn", message="%(prog)s %(version)s")
+def main() -> None:
+    """Train convolutional neural networks, look at them, use them.
+
+    \b
+    gpucnn train                      the embedded digits, within a minute
+    gpucnn train mnist --epochs 3     MNIST, downloaded once
+    gpucnn predict RUN photo.png --invert --centre
+    """
+
+
+def options(*decorators: Callable) -> Callable[[Callable], Callable]:
+    """Several click options and arguments as one decorator, in the order of the help text."""
+
+    def decorate(command: Callable) -> Callable:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+AT_LEAST_ONE = click.IntRange(min=1)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+DATA = click.option("--data", metavar="PATH", help="Your own images: an .npz file, or a folder of one per class.")
+DATA_DIR = click.option("--data-dir", metavar="FOLDER", help="Where data sets lie; it wins over GPUCNN_DATA.")
+RUN = click.argument("run")

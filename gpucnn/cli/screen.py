@@ -1,0 +1,81 @@
+"""Words on the screen: lines and bars on standard error, tables and JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+
+class Screen:
+    """What a long command tells while it works, on standard error: lines, and bars for downloads and decoding."""
+
+    def __init__(self) -> None:
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def say(self, line: str) -> None:
+        """One line, below any bar."""
+        self._stop()
+        click.echo(line, err=True)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """A bar for `what` on a terminal, else one line when it begins; a total of 0 is unknown."""
+        if what not in self._tasks:
+            self._tasks[what] = self._begin(what)
+        if self._bars is not None:
+            self._bars.update(self._tasks[what], completed=done, total=total or None)
+
+    def _begin(self, what: str) -> Any:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            return click.echo(what, err=True)
+        if self._bars is None:
+            self._bars = Progress(console=console)
+            self._bars.start()
+        return self._bars.add_task(what)
+
+    def _stop(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_pairs(*pairs: tuple[str, Any]) -> None:
+    """A name and a value on each line."""
+    for name, value in pairs:
+        click.echo(f"{name:<15} {value}")
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns under a header; long cells are wrapped on a terminal and left whole elsewhere."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(*header, box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table, width=None if console.is_terminal else 1000)
+
+
+def percent(share: float) -> str:
+    """0.9755 → 97.55 %."""
+    return f"{100 * share:.2f} %"

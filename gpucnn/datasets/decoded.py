@@ -1,0 +1,41 @@
+"""Decoded images kept in the user's cache, so that tens of thousands of image files are decoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import npz
+from ..errors import GpucnnError
+from ..files import write_atomically
+from .source import user_cache
+
+Halves = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+_NAMES = ("x_train", "y_train", "x_test", "y_test")
+
+
+def once(key: str, decode: Callable[[], Halves]) -> tuple[Halves, list[str]]:
+    """x_train, y_train, x_test, y_test as `decode` returns them, kept under `key`; and why they could not be kept.
+
+    A cache that cannot be read or written costs time, never the data.
+    """
+    path = user_cache() / "decoded" / f"{key}.npz"
+    if path.is_file():
+        try:
+            return _halves(npz.read(path, _NAMES)), []
+        except GpucnnError:
+            pass  # damaged: decoded and written anew below
+    halves = decode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **dict(zip(_NAMES, halves))))
+    except OSError as error:
+        return halves, [f"the decoded images are not kept, so the next start decodes them again: {error}"]
+    return halves, []
+
+
+def _halves(arrays: dict[str, np.ndarray]) -> Halves:
+    x_train, y_train, x_test, y_test = (arrays[name] for name in _NAMES)
+    return x_train, y_train, x_test, y_test

@@ -1,0 +1,74 @@
+"""The embedded data set: 1,797 real handwritten digits, the test part of the UCI set of Alpaydin and Kaynak (1998).
+
+Scans of 13 people's digits, reduced to 8×8 counts of 0 … 16, as scikit-learn ships them; licence and citation are in
+NOTICE. `data/digits.npz` holds `images` (1797, 8, 8) and `labels` (1797,), both uint8, in the order of scikit-learn,
+and `test`, uint16, the places of the 360 test images, and `train`, of the 1,437 others. It was made by
+
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+    x, y = load_digits(return_X_y=True)
+    train, test = train_test_split(np.arange(1797), test_size=360, stratify=y, random_state=0)
+    np.savez_compressed("digits.npz", images=x.reshape(-1, 8, 8).astype("u1"), labels=y.astype("u1"),
+                        train=train.astype("u2"), test=test.astype("u2"))
+
+A stratified random split, because in the order of the file the writers change; so both halves hold the same 13 hands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .. import npz
+from ..errors import ArgumentError, DataError
+from .dataset import Dataset, Pair, keras_pairs
+from .source import Found, Progress, Source, declare, inspect
+
+NOTE = "digits: not comparable with MNIST"
+
+_FOLDER = Path(__file__).parent / "data"
+_FILE = "digits.npz"
+
+
+def load_data(size: int = 28) -> tuple[Pair, Pair]:
+    """`(x_train, y_train), (x_test, y_test)`: 1,437 and 360 images, uint8 of 0 … 255, and their digits, uint8.
+
+    size=28   (N, 28, 28): each pixel becomes 3×3 pixels and a border of 2 is added, so that models for MNIST fit; no
+              detail is gained
+    size=8    (N, 8, 8): as they are
+
+    Always the same stratified split. One test image is 0.28 points of accuracy; figures are not comparable with MNIST.
+    """
+    return keras_pairs(_read(_embedded(), size=size))
+
+
+def _embedded() -> Found:
+    return inspect(SOURCE, "package", _FOLDER, "embedded", (_FOLDER / _FILE,))
+
+
+def _read(found: Found, progress: Progress | None = None, size: int = 28) -> Dataset:
+    if size not in (8, 28):
+        raise ArgumentError(f"size={size!r} is unknown: the digits come as 28 (for models of MNIST) or 8 (as they are)")
+    if not found.published:
+        raise DataError(f"{found.files[0]} is damaged: install gpucnn again")
+    arrays = npz.read(found.files[0], ("images", "labels", "train", "test"))
+    x = ((arrays["images"].astype(np.uint16) * 255 + 8) // 16).astype(np.uint8)
+    if size == 28:
+        x = np.pad(x.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2)))
+    train, test = arrays["train"], arrays["test"]
+    y = arrays["labels"]
+    return Dataset("digits", x[train], y[train], x[test], y[test], list("0123456789"), NOTE, path=found.path)
+
+
+SOURCE = declare(
+    Source(
+        name="digits",
+        about="1,437 + 360 handwritten digits, 8×8 grey enlarged to 28×28; embedded",
+        classes=tuple("0123456789"),
+        files=(_FILE,),
+        hashes={_FILE: "59736faa5557398151741fd6ad4ee8be28aa70a816e1bf526d9911b81cb334da"},
+        embedded=_embedded,
+        read=_read,
+    )
+)

@@ -1,0 +1,130 @@
+"""Images in folders, one subfolder per class: a user's own, or a copy of a published set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import images, memory
+from ..errors import DataError
+from ..files import explained
+from ..random import permutation
+from .dataset import Dataset, Pair
+from .source import Progress
+
+TEST_SHARE = 5
+"""Of a folder without train/ and test/, one image in so many becomes a test image."""
+
+
+class Labelled(NamedTuple):
+    """An image file and its class number."""
+
+    path: Path
+    label: int
+
+
+def load(folder: Path, shape: tuple[int, int, int] | None = None, progress: Progress | None = None) -> Dataset:
+    """A user's images: train/ and test/ with a subfolder per class each, or the subfolders themselves, then split.
+
+    The split is the same each time: a fifth of each class, chosen by a fixed shuffle, for testing. Without `shape`
+    (H, W, C) all images must be of one size; they are RGB if any of them is. Raises `DataError`.
+    """
+    halves = [folder / "train", folder / "test"]
+    present = [half for half in halves if half.is_dir()]
+    if len(present) == 1:
+        absent = "test" if present[0].name == "train" else "train"
+        raise DataError(
+            f"{folder} has {present[0].name}/ but no {absent}/: add it, or give {present[0]} to have it split"
+        )
+    classes = class_names(present[0] if present else folder)
+    if present:
+        if class_names(halves[1]) != classes:
+            odd = sorted(set(classes) ^ set(class_names(halves[1])))
+            raise DataError(
+                f"{folder}: {', '.join(odd)} is in one of train/ and test/ only: both need the same classes"
+            )
+        train, test = (list(labelled(half, classes)) for half in halves)
+    else:
+        train, test = _split(list(labelled(folder, classes)), classes, folder)
+    shape = shape or _common_shape(train + test)
+    (x_train, y_train), (x_test, y_test) = (read(half, shape, f"reading {folder}", progress) for half in (train, test))
+    name = folder.resolve().name
+    return Dataset(name, x_train, y_train, x_test, y_test, classes, warnings=_left_out(folder), path=folder)
+
+
+def class_names(folder: Path) -> list[str]:
+    """The subfolders' names in order: by number if all are numbers, else by alphabet."""
+    with explained("read", folder):
+        names = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+    if not names:
+        raise DataError(f"{folder} has no subfolders: put the PNG or JPEG images of each class into one of its own")
+    return sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+
+
+def labelled(folder: Path, classes: Sequence[str]) -> Iterator[Labelled]:
+    """The image files of each class in the order of their names. Raises `DataError` for a class without any."""
+    for label, name in enumerate(classes):
+        files = sorted(file for file in (folder / name).iterdir() if _is_image(file))
+        if not files:
+            raise DataError(f"{folder / name} holds no PNG or JPEG images: each class needs some")
+        yield from (Labelled(file, label) for file in files)
+
+
+def read(
+    files: Sequence[Labelled], shape: tuple[int, int, int], doing: str = "reading", progress: Progress | None = None
+) -> Pair:
+    """x uint8 (N, H, W, C) and y int64 (N,), shuffled by a fixed order so that any part holds all classes."""
+    free, size = memory.available(), len(files) * int(np.prod(shape))
+    if free is not None and size > free:
+        need = f"{len(files)} images of {shape} need {memory.text(size)}"
+        raise DataError(f"{need} and {memory.text(free)} is free: use smaller ones")
+    x = np.empty((len(files), *shape), np.uint8)
+    y = np.empty(len(files), np.int64)
+    for i, source in enumerate(permutation(len(files), seed=0)):
+        x[i], y[i] = images.read(files[source].path, shape), files[source].label
+        if progress and (i + 1) % 256 == 0:
+            progress(doing, i + 1, len(files))
+    return x, y
+
+
+def _split(files: Sequence[Labelled], classes: Sequence[str], folder: Path) -> tuple[list[Labelled], list[Labelled]]:
+    train, test = [], []
+    for label, name in enumerate(classes):
+        own = [file for file in files if file.label == label]
+        if len(own) < 2:
+            raise DataError(f"{folder / name} holds one image: a class that is to be split needs two or more")
+        order = permutation(len(own), seed=0, stream=label)
+        count = max(1, len(own) // TEST_SHARE)
+        test += [own[i] for i in order[:count]]
+        train += [own[i] for i in order[count:]]
+    return train, test
+
+
+def _common_shape(files: Sequence[Labelled]) -> tuple[int, int, int]:
+    first = images.size(files[0].path)
+    channels = first[2]
+    for file in files:
+        found = images.size(file.path)
+        if found[:2] != first[:2]:
+            raise DataError(
+                f"the images differ in size: {files[0].path} is {first[0]}×{first[1]} and {file.path} is "
+                f"{found[0]}×{found[1]} (H×W): bring them to one size"
+            )
+        channels = max(channels, found[2])
+    return (*first[:2], channels)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in images.SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def _left_out(folder: Path) -> list[str]:
+    files = (file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    others = sorted(file for file in files if not _is_image(file))
+    if not others:
+        return []
+    return [f"{folder}: {len(others)} files are no PNG or JPEG and were left out, such as {others[0]}"]

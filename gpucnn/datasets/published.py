@@ -1,0 +1,36 @@
+"""A published data set from wherever it is: look, else download; read; say what is not as published."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+from ..errors import DataError
+from .dataset import Dataset
+from .download import fetch
+from .source import Folder, Found, Progress, Source, search
+
+
+def load(
+    source: Source, data_dir: Folder = None, progress: Progress | None = None, found: Found | None = None
+) -> Dataset:
+    """The data set from `found`, or from where `search` finds it, or from a download into the user cache.
+
+    Local files that are not the published ones are read with one `UserWarning`; a folder that the user named and that
+    holds the set incompletely or in a form that is not read raises `DataError`.
+    """
+    if found is None:
+        found, seen = search(source, data_dir)
+        for place in seen:
+            if place.given and place.problem and found is None:
+                raise DataError(f"{source.name}: {place.problem}")
+        found = found or fetch(source, None, progress, seen)
+    dataset = source.read(found, progress)
+    if not found.published:
+        others = ", ".join(f"{c.file} (SHA-256 {c.actual or 'none'})" for c in found.checks if not c.ok)
+        message = f"{found.name}: {others} in {found.path} is not as published: figures from it are not comparable"
+        note = dataset.note or f"{found.name}: not the published files, not comparable with published figures"
+        dataset = replace(dataset, note=note, warnings=[message, *dataset.warnings])
+    for message in dataset.warnings:
+        warnings.warn(message, UserWarning, stacklevel=3)
+    return dataset

@@ -1,0 +1,162 @@
+"""Files that are whole or not there: a write replaces the old file only once the new one is complete on the disk."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .errors import FileError
+
+try:
+    import fcntl
+except ImportError:  # Windows, which renames no open file, syncs no folder and locks in another way
+    fcntl = None  # type: ignore[assignment]
+
+_AT_ONCE = 8 << 20
+"""Bytes of one write call."""
+
+_TEMPORARY = ".gpucnn-tmp"
+
+_CAUSES = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "your disk quota is used up; free some space",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EACCES: "permission denied; change the permissions or choose another folder",
+    errno.EPERM: "operation not permitted; change the permissions or choose another folder",
+    errno.EISDIR: "it is a folder; give the path of a file",
+    errno.EIO: "input/output error; check the disk",
+}
+
+
+def write_atomically(path: Any, content: bytes | Callable[[BinaryIO], Any]) -> None:
+    """Replace the file at `path` by `content`, or by what a function writes into the buffer that it is given.
+
+    The bytes go to a temporary file in the same folder, reach the disk, and then take the name; so a kill or a fault at
+    any moment leaves the old or the new file whole. Temporary files of killed processes are removed on the way. Raises
+    `FileError` in one line that names the path and the cause.
+    """
+    if callable(content):
+        buffer = io.BytesIO()
+        content(buffer)
+        content = buffer.getvalue()
+    with explained("write", path):
+        target = Path(os.path.realpath(path))
+        _check_target(target)
+        _remove_leftovers(target.parent)
+        _replace(target, memoryview(content))
+        _sync_folder(target.parent)
+
+
+def lock(descriptor: int) -> bool:
+    """Try to lock an open file until it is closed or this process ends, however it ends; False if another holds it."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+@contextmanager
+def explained(verb: str, path: Any) -> Iterator[None]:
+    """Turn an OSError into a `FileError` of one line: what cannot be done to which path, why, and the cure."""
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            folder = Path(path).parent
+            cause = "there is no such file" if folder.exists() else f"there is no folder {folder}; make it first"
+        else:
+            cause = _CAUSES.get(error.errno or 0) or error.strerror or str(error)
+        raise FileError(f"cannot {verb} {path}: {cause}") from error
+
+
+def check_regular(path: Path) -> None:
+    """Raise an OSError for folders, devices, pipes and missing files."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+
+
+def _check_target(target: Path) -> None:
+    """A file can be replaced without permission to write to it, and so can a device: spare both."""
+    with suppress(FileNotFoundError):
+        check_regular(target)
+        if not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _replace(target: Path, content: memoryview) -> None:
+    temporary, descriptor = _create_temporary(target.parent)
+    try:
+        try:
+            while content:
+                content = content[os.write(descriptor, content[:_AT_ONCE]) :]
+            os.fsync(descriptor)
+            if fcntl is not None:
+                os.replace(temporary, target)  # before closing it gives the lock away
+        finally:
+            os.close(descriptor)
+        if fcntl is None:
+            os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _create_temporary(folder: Path) -> tuple[Path, int]:
+    """A new file, locked as long as it is open: one that can be locked by others is a leftover."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        path = folder / f".{secrets.token_hex(8)}{_TEMPORARY}"
+        descriptor = os.open(path, flags, 0o666)
+        ours = True
+        with suppress(OSError):  # where files cannot be locked, nobody takes them for leftovers either
+            ours = fcntl is None or (lock(descriptor) and os.fstat(descriptor).st_nlink > 0)
+        if ours:
+            return path, descriptor
+        os.close(descriptor)  # it was taken for a leftover before it was locked
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        with suppress(OSError):
+            if fcntl is None:
+                os.unlink(path)  # fails while the file is open
+                continue
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                if lock(descriptor):
+                    os.unlink(path)
+            finally:
+                os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name last."""
+    if fcntl is None:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,154 @@
+"""All layers, under Keras' names."""
+
+from ..retired import Moved, absent
+from .activation import ELU, Activation, LeakyReLU, ReLU, Softmax
+from .batch_normalization import BatchNormalization
+from .conv1d import Conv1D
+from .conv2d import Conv2D
+from .conv3d import Conv3D
+from .dense import Dense
+from .depthwise_conv2d import DepthwiseConv2D
+from .dropout import Dropout, SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
+from .input import Input, InputLayer
+from .layer import Layer
+from .pooling import (
+    AveragePooling1D,
+    AveragePooling2D,
+    AveragePooling3D,
+    GlobalAveragePooling1D,
+    GlobalAveragePooling2D,
+    GlobalAveragePooling3D,
+    GlobalMaxPooling1D,
+    GlobalMaxPooling2D,
+    GlobalMaxPooling3D,
+    MaxPooling1D,
+    MaxPooling2D,
+    MaxPooling3D,
+)
+from .rescaling import Rescaling
+from .reshaping import Flatten, Permute, Reshape, ZeroPadding1D, ZeroPadding2D, ZeroPadding3D
+
+Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
+MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
+AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
+GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D = GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D
+GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D = (
+    GlobalAveragePooling1D,
+    GlobalAveragePooling2D,
+    GlobalAveragePooling3D,
+)
+
+__all__ = [
+    "ELU",
+    "Activation",
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "AveragePooling3D",
+    "AvgPool1D",
+    "AvgPool2D",
+    "AvgPool3D",
+    "BatchNormalization",
+    "Conv1D",
+    "Conv2D",
+    "Conv3D",
+    "Convolution1D",
+    "Convolution2D",
+    "Convolution3D",
+    "Dense",
+    "DepthwiseConv2D",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalAveragePooling3D",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalAvgPool3D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
+    "GlobalMaxPool3D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "GlobalMaxPooling3D",
+    "Input",
+    "InputLayer",
+    "Layer",
+    "LeakyReLU",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MaxPool3D",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "MaxPooling3D",
+    "Permute",
+    "ReLU",
+    "Rescaling",
+    "Reshape",
+    "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "ZeroPadding3D",
+]
+
+_INSTEAD = {
+    "put DepthwiseConv2D and a Conv2D(filters, 1) in a row": "SeparableConv2D SeparableConvolution2D",
+    "Conv1D(filters, kernel_size, groups=channels) filters each channel alone": (
+        "DepthwiseConv1D SeparableConv1D SeparableConvolution1D"
+    ),
+    "it is Conv2D(..., dilation_rate=rate) today": "AtrousConvolution1D AtrousConvolution2D AtrousConv1D AtrousConv2D",
+    "no layer enlarges images; gpucnn is for classification and regression": (
+        "Conv1DTranspose Conv2DTranspose Conv3DTranspose Convolution1DTranspose Convolution2DTranspose "
+        "Convolution3DTranspose Deconvolution2D Deconvolution3D UpSampling1D UpSampling2D UpSampling3D RepeatVector"
+    ),
+    "use a convolution, which shares its weights over all positions": "LocallyConnected1D LocallyConnected2D",
+    "Conv1D, pooling and Dense read sequences": (
+        "LSTM LSTMCell GRU GRUCell RNN SimpleRNN SimpleRNNCell StackedRNNCells ConvLSTM1D ConvLSTM2D ConvLSTM3D "
+        "CuDNNLSTM CuDNNGRU Bidirectional TimeDistributed Masking Attention AdditiveAttention MultiHeadAttention "
+        "GroupQueryAttention"
+    ),
+    "give the model numbers: one-hot rows by utils.to_categorical, or features that you compute": (
+        "Embedding ReversibleEmbedding TextVectorization StringLookup IntegerLookup CategoryEncoding Discretization "
+        "Hashing HashedCrossing MelSpectrogram STFTSpectrogram"
+    ),
+    "BatchNormalization normalises": (
+        "LayerNormalization GroupNormalization RMSNormalization UnitNormalization SpectralNormalization"
+    ),
+    "use Rescaling, or subtract the mean and divide by the deviation before fit": "Normalization",
+    "write a layers.Layer with forward(x, step, training) returning (y, backward)": "Lambda Wrapper Pipeline",
+    "models are sequences of layers with one path": (
+        "Add Subtract Multiply Average Maximum Minimum Concatenate Dot add subtract multiply average maximum minimum "
+        "concatenate dot Merge merge Highway"
+    ),
+    "LeakyReLU(negative_slope=...) and ELU are there": "PReLU ParametricSoftplus SReLU",
+    "it is ReLU(threshold=...) today": "ThresholdedReLU",
+    "Activation('linear') passes its input on": "Identity",
+    "Dropout and SpatialDropout are there": "GaussianDropout GaussianNoise AlphaDropout",
+    "give any layer activity_regularizer=": "ActivityRegularization",
+    "use GlobalAveragePooling or GlobalMaxPooling": (
+        "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D AdaptiveMaxPooling1D "
+        "AdaptiveMaxPooling2D AdaptiveMaxPooling3D"
+    ),
+    "cut or resize the arrays before fit, x[:, 2:-2, 2:-2]": (
+        "Cropping1D Cropping2D Cropping3D CenterCrop Resizing MaxNumBoundingBoxes"
+    ),
+    "change the images in a generator that fit reads": (
+        "RandomFlip RandomRotation RandomTranslation RandomZoom RandomCrop RandomContrast RandomBrightness "
+        "RandomShear  RandomErasing RandomElasticTransform RandomHue RandomSaturation RandomSharpness "
+        "RandomGrayscale RandomInvert  RandomGaussianBlur RandomPerspective RandomPosterization RandomColorJitter "
+        "RandomColorDegeneration  RandAugment AugMix AutoContrast ContrastLimitedAdaptiveHistogramEqualization "
+        "Equalization Solarization CutMix MixUp"
+    ),
+    "it is DepthwiseConv2D": "DepthwiseConvolution2D",
+    "it is Dense": "EinsumDense MaxoutDense TimeDistributedDense",
+    "set ndim or min_ndim on your Layer": "InputSpec",
+    "layer.get_config() and Layer.from_config(config) do this": "serialize deserialize",
+}
+"""What to do in the place of layers that Keras has, or once had, and gpucnn has not."""
+
+__getattr__ = absent(__name__, {name: instead for instead, names in _INSTEAD.items() for name in names.split()})
+
+for _old in ("advanced_activations", "convolutional", "core", "noise", "normalization"):
+    Moved(f"{__name__}.{_old}")

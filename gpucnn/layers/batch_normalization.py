@@ -1,0 +1,132 @@
+"""Normalisation of each channel over the batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..errors import ArgumentError
+from ..ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad, moving_average
+from .layer import Backward, Layer, Shape, Weight
+
+
+class BatchNormalization(Layer):
+    """y = gamma · (x - mean) / √(variance + epsilon) + beta, for each channel (last axis).
+
+    In training mean and variance are those of the batch, and the moving statistics take them in when the step is done:
+    moving · momentum + batch · (1 - momentum). In inference, and when `trainable` is False, they are the moving ones.
+    Weights: gamma, beta, moving_mean and moving_variance, each (channels,).
+    """
+
+    min_ndim = 2
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        renorm: bool = False,
+        renorm_clipping: Any = None,
+        renorm_momentum: float = 0.99,
+        synchronized: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if renorm or renorm_clipping is not None or renorm_momentum != 0.99:
+            raise ArgumentError(
+                "BatchNormalization: batch renormalisation is not in gpucnn; leave the renorm arguments out"
+            )
+        if synchronized:
+            raise ArgumentError("BatchNormalization(synchronized=True): gpucnn trains on one device; leave it out")
+        if not 0 <= momentum <= 1:
+            raise ArgumentError(f"BatchNormalization(momentum={momentum!r}): use a number of 0 … 1")
+        if not epsilon >= 0:
+            raise ArgumentError(f"BatchNormalization(epsilon={epsilon!r}): use a positive number")
+        self.axis = axis
+        self.momentum, self.epsilon = float(momentum), float(epsilon)
+        self.center, self.scale = center, scale
+        self.beta_initializer, self.gamma_initializer = beta_initializer, gamma_initializer
+        self.moving_mean_initializer = moving_mean_initializer
+        self.moving_variance_initializer = moving_variance_initializer
+        self.beta_regularizer, self.gamma_regularizer = beta_regularizer, gamma_regularizer
+        self.beta_constraint, self.gamma_constraint = beta_constraint, gamma_constraint
+        self.gamma: Weight | None = None
+        self.beta: Weight | None = None
+        self._statistics: tuple[Any, Any] | None = None
+
+    def build(self, input_shape: Shape) -> None:
+        """Make gamma, beta and the moving statistics."""
+        shape = input_shape[-1:]
+        if self.scale:
+            self.gamma = self.add_weight(
+                shape,
+                self.gamma_initializer,
+                regularizer=self.gamma_regularizer,
+                constraint=self.gamma_constraint,
+                name="gamma",
+            )
+        if self.center:
+            self.beta = self.add_weight(
+                shape,
+                self.beta_initializer,
+                regularizer=self.beta_regularizer,
+                constraint=self.beta_constraint,
+                name="beta",
+            )
+        self.moving_mean = self.add_weight(shape, self.moving_mean_initializer, trainable=False, name="moving_mean")
+        self.moving_variance = self.add_weight(
+            shape, self.moving_variance_initializer, trainable=False, name="moving_variance"
+        )
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of x."""
+        if self.axis not in (-1, len(input_shape) - 1):
+            raise ArgumentError(
+                f"{self.name}: BatchNormalization(axis={self.axis!r}) of inputs {input_shape}: gpucnn keeps "
+                "channels last; leave axis out"
+            )
+        return input_shape
+
+    def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        """(y, backward); in training the statistics of the batch are kept for `update`."""
+        gamma = None if self.gamma is None else self.gamma.value
+        beta = None if self.beta is None else self.beta.value
+        epsilon = self.epsilon
+        if training and self.trainable:
+            y, mean, variance = batchnorm(x, gamma, beta, epsilon=epsilon)
+            self._statistics, gradient = (mean, variance), batchnorm_grad
+        else:
+            mean, variance = self.moving_mean.value, self.moving_variance.value
+            y = batchnorm_inference(x, gamma, beta, mean, variance, epsilon=epsilon)
+            self._statistics, gradient = None, batchnorm_inference_grad
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            dx, dgamma, dbeta = gradient(dy, x, gamma, mean, variance, epsilon=epsilon)
+            if self.gamma is not None:
+                self.gamma.gradient[...] = dgamma
+            if self.beta is not None:
+                self.beta.gradient[...] = dbeta
+            return dx if need_dx else None
+
+        return y, backward
+
+    def update(self) -> None:
+        """Let the moving statistics take in those of the last batch."""
+        if self._statistics is not None:
+            for moving, batch in zip((self.moving_mean, self.moving_variance), self._statistics, strict=True):
+                moving_average(moving.value, batch, momentum=self.momentum)
+            self._statistics = None
+
+    def flops(self, input_shape: Shape) -> int:
+        """Subtraction, product and sum for each value, as in inference."""
+        return 3 * math.prod(input_shape[1:])

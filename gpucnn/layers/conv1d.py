@@ -1,0 +1,66 @@
+"""Convolution along sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..ops.conv1d import conv1d, conv1d_grad_input, conv1d_grad_weight
+from .convolution import Convolution
+
+
+class Conv1D(Convolution):
+    """Slide `filters` filters along sequences: (batch, steps, channels) → (batch, new …, filters).
+
+    As in Keras 3; `padding` is "valid", "same" or "causal" (no step sees a later one). `algorithm` chooses the kernels
+    by name. Weights: kernel (size, channels / groups, filters) and bias (filters,).
+    """
+
+    rank = 1
+    conv, conv_grad_input, conv_grad_weight = conv1d, conv1d_grad_input, conv1d_grad_weight
+    paddings = ("valid", "same", "causal")
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int],
+        strides: int | tuple[int] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | tuple[int] = 1,
+        groups: int = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        *,
+        algorithm: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            filters,
+            kernel_size,
+            strides,
+            padding,
+            data_format,
+            dilation_rate,
+            groups,
+            activation,
+            use_bias,
+            kernel_initializer,
+            bias_initializer,
+            kernel_regularizer,
+            bias_regularizer,
+            kernel_constraint,
+            bias_constraint,
+            activity_regularizer=activity_regularizer,
+            algorithm=algorithm,
+            **kwargs,
+        )
+
+
+Convolution1D = Conv1D

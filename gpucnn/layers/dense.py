@@ -1,0 +1,90 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..ops.bias import bias, bias_grad
+from ..ops.matmul import matmul
+from .activated import Activated
+from .arguments import positive
+from .layer import Backward, Shape
+
+
+class Dense(Activated):
+    """y = activation(x @ kernel + bias) over the last axis: (batch, …, inputs) → (batch, …, units).
+
+    As in Keras 3. `algorithm` chooses the kernels by name. Weights: kernel (inputs, units) and bias (units,).
+    """
+
+    min_ndim = 2
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        *,
+        algorithm: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(activation, activity_regularizer=activity_regularizer, **kwargs)
+        self.units = positive("Dense", "units", units)
+        self.use_bias = use_bias
+        self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
+        self.kernel_regularizer, self.bias_regularizer = kernel_regularizer, bias_regularizer
+        self.kernel_constraint, self.bias_constraint = kernel_constraint, bias_constraint
+        self.algorithm = algorithm
+
+    def build(self, input_shape: Shape) -> None:
+        """Make kernel and bias."""
+        self.kernel = self.add_weight(
+            (input_shape[-1], self.units),
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            name="kernel",
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                (self.units,),
+                self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                name="bias",
+            )
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """(batch, …, units)."""
+        return (*input_shape[:-1], self.units)
+
+    def linear(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        """(x @ kernel + bias, backward)."""
+        rows, weight = x.reshape(-1, x.shape[-1]), self.kernel.value
+        z = matmul(rows, weight, transpose_a=False, transpose_b=False, algorithm=self.algorithm)
+        if self.use_bias:
+            z = bias(z, self.bias.value)
+
+        def backward(dz: Any, need_dx: bool = True) -> Any:
+            dz = dz.reshape(-1, self.units)
+            if self.use_bias:
+                self.bias.gradient[...] = bias_grad(dz)
+            self.kernel.gradient[...] = matmul(rows, dz, transpose_a=True, transpose_b=False, algorithm=self.algorithm)
+            if not need_dx:
+                return None
+            dx = matmul(dz, weight, transpose_a=False, transpose_b=True, algorithm=self.algorithm)
+            return dx.reshape(x.shape)
+
+        return z.reshape(*x.shape[:-1], self.units), backward
+
+    def flops(self, input_shape: Shape) -> int:
+        """Multiplications and additions of the matrix product of one image."""
+        return 2 * math.prod(input_shape[1:]) * self.units

@@ -1,0 +1,51 @@
+"""The shape of a model's inputs, as its first element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ArgumentError
+from .arguments import positive
+from .layer import Backward, Layer, check_input_shape
+
+
+class InputLayer(Layer):
+    """What a model is given: `shape` without the batch axis, or `batch_shape` with it. Made by `Input`.
+
+    `batch_size` is kept and changes nothing: batches of any size run. All inputs are converted to float32.
+    """
+
+    def __init__(
+        self,
+        shape: Any = None,
+        batch_size: int | None = None,
+        dtype: Any = None,
+        sparse: Any = None,
+        ragged: Any = None,
+        batch_shape: Any = None,
+        input_tensor: Any = None,
+        optional: bool = False,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(dtype=dtype, name=name, **kwargs)
+        for word, value in {"sparse": sparse, "ragged": ragged, "optional": optional}.items():
+            if value:
+                raise ArgumentError(f"Input({word}={value!r}): gpucnn's inputs are dense arrays; leave {word} out")
+        if input_tensor is not None:
+            raise ArgumentError("Input(input_tensor=...): gpucnn has no symbolic tensors; give the shape")
+        if shape is None:
+            shape = self.given_input_shape
+        if shape is None and batch_shape is not None:
+            batch_size, *shape = batch_shape
+        if shape is None:
+            raise ArgumentError("Input() needs the shape without the batch axis, such as Input((28, 28, 1))")
+        self.shape = check_input_shape("Input", shape)
+        self.batch_size = None if batch_size is None else positive("Input", "batch_size", batch_size)
+
+    def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        """(x, backward), unchanged."""
+        return x, lambda dy, need_dx=True: dy
+
+
+Input = InputLayer

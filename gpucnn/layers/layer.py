@@ -1,0 +1,254 @@
+"""What every layer is: weights, a shape rule, and a forward pass that returns its backward pass.
+
+A layer of your own needs `build` (if it has weights), `forward`, and `compute_output_shape` (if the shape changes):
+
+    @gpucnn.register
+    class Scale(gpucnn.layers.Layer):
+        '''y = x · gamma, one gamma per channel.'''
+
+        def build(self, input_shape):
+            self.gamma = self.add_weight(shape=input_shape[-1:], initializer="ones", name="gamma")
+
+        def forward(self, x, step, training):
+            def backward(dy, need_dx=True):
+                self.gamma.gradient[...] = (dy * x).reshape(-1, x.shape[-1]).sum(axis=0)
+                return dy * self.gamma.value if need_dx else None
+
+            return x * self.gamma.value, backward
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from .. import constraints, initializers, random, regularizers
+from ..config import Configurable, snake_case
+from ..errors import ArgumentError, ShapeError
+from ..retired import reject
+
+Shape = tuple[Any, ...]
+"""Extents of an array of one batch: None for the batch axis, then integers."""
+Backward = Callable[..., Any]
+
+_allowance: ContextVar[int | None] = ContextVar("_allowance", default=None)
+
+
+@contextmanager
+def at_most(elements: int) -> Iterator[None]:
+    """Refuse, before it is allocated, the weight that takes all weights made in this block above `elements`."""
+    token = _allowance.set(elements)
+    try:
+        yield
+    finally:
+        _allowance.reset(token)
+
+
+class Weight:
+    """One array that a layer owns, with its gradient.
+
+    `value` and `gradient` are float32 arrays of `shape`; when the model is built they become views into its two flat
+    arrays, so keep the Weight and not its `value`.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        initializer: Any = "glorot_uniform",
+        regularizer: Any = None,
+        constraint: Any = None,
+        trainable: bool = True,
+        name: str = "weight",
+    ) -> None:
+        self.name = name
+        self.path = name
+        self.shape = tuple(int(extent) for extent in shape)
+        self._take_from_allowance()
+        self.initializer = initializers.get(initializer)
+        self.regularizer = regularizers.get(regularizer)
+        self.constraint = constraints.get(constraint)
+        self.trainable = trainable
+        self.value: np.ndarray = np.asarray(self.initializer(self.shape), np.float32)
+        self.gradient: np.ndarray = np.zeros(self.shape if trainable else (0,), np.float32)
+
+    def _take_from_allowance(self) -> None:
+        allowance = _allowance.get()
+        if allowance is not None:
+            size = math.prod(self.shape)
+            if min(self.shape, default=0) < 0 or size > allowance:
+                raise ShapeError(f"{self.name} of shape {self.shape} has more than the {allowance} elements that are left")
+            _allowance.set(allowance - size)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.value.size
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the value."""
+        return self.value.copy()
+
+    def assign(self, value: Any) -> None:
+        """Copy `value` into the weight; its shape must be the weight's."""
+        value = np.asarray(value)
+        if value.shape != self.shape:
+            raise ShapeError(f"{self.path} has shape {self.shape}; the given array has shape {value.shape}")
+        self.value[...] = value
+
+    def __repr__(self) -> str:
+        return f"<Weight {self.path} {self.shape}>"
+
+
+class Layer(Configurable):
+    """Base of all layers.
+
+    `forward(x, step, training)` returns `(y, backward)`; `backward(dy, need_dx=True)` writes (never adds) the gradients
+    of the layer's weights into `weight.gradient` and returns the gradient of x (None if it is not needed). A layer keeps
+    no state between the two but what the closure holds. `step` is an int64 array of one element: the number of updates
+    so far.
+    """
+
+    min_ndim: int | None = None
+    ndim: int | None = None
+    """The number of axes of the input, batch included, where the layer has a fixed one (or a least one)."""
+
+    def __init__(
+        self,
+        *,
+        activity_regularizer: Any = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        name: str | None = None,
+        input_shape: tuple[int | None, ...] | None = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            _, *own = inspect.signature(type(self).__init__).parameters.values()
+            known = [p.name for p in own if p.kind is not p.VAR_KEYWORD]
+            reject(type(self).__name__, unknown, dict.fromkeys([*known, "name", "trainable", "dtype", "input_shape"]))
+        if dtype not in (None, "float32", np.float32):
+            raise ArgumentError(f"{type(self).__name__}(dtype={dtype!r}): layers compute in float32; leave dtype out")
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.trainable = trainable
+        self.given_name = name
+        self.name = name or snake_case(type(self).__name__)
+        self.given_input_shape = None if input_shape is None else check_input_shape(type(self).__name__, input_shape)
+        self.algorithm: str | None = None
+        self.built = False
+        self.input_shape: Shape | None = None
+        self.output_shape: Shape | None = None
+        self.weights: list[Weight] = []
+        self.stream = random.next_stream()
+
+    def build(self, input_shape: Shape) -> None:
+        """Make the weights for inputs of this shape (batch axis None first)."""
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of y for x of this shape, both with the batch axis None first. Raises `ShapeError`."""
+        return input_shape
+
+    def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        """(y, backward) for a batch x."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, step, training) -> (y, backward)")
+
+    def update(self) -> None:
+        """Take over state that forward computed (moving statistics), once the step is known to be good."""
+
+    def flops(self, input_shape: Shape) -> int:
+        """Floating-point operations of the forward pass for one image."""
+        return 0
+
+    def add_weight(
+        self,
+        shape: tuple[int, ...] = (),
+        initializer: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        name: str | None = None,
+    ) -> Weight:
+        """A new weight, initialised at once; initializer None means glorot_uniform."""
+        if dtype not in (None, "float32", np.float32):
+            raise ArgumentError(f"{self.name}: add_weight(dtype={dtype!r}): weights are float32; leave dtype out")
+        weight = Weight(
+            shape, initializer or "glorot_uniform", regularizer, constraint, trainable, name or f"weight_{len(self.weights)}"
+        )
+        self.weights.append(weight)
+        return weight
+
+    def ensure_built(self, input_shape: Shape) -> None:
+        """Check the number of axes, make the weights and fix the shapes, once."""
+        if self.built:
+            return
+        self.check_ndim(input_shape)
+        output_shape = self.compute_output_shape(input_shape)
+        self.build(input_shape)
+        for weight in self.weights:
+            weight.path = f"{self.name}/{weight.name}"
+        self.input_shape, self.output_shape = input_shape, output_shape
+        self.built = True
+
+    def check_ndim(self, shape: Shape) -> None:
+        """Raise if an input of this shape has the wrong number of axes."""
+        if self.ndim is not None and len(shape) != self.ndim or self.min_ndim is not None and len(shape) < self.min_ndim:
+            need = self.ndim if self.ndim is not None else f"at least {self.min_ndim}"
+            raise ShapeError(f"{self.name} ({type(self).__name__}) needs {need} axes, batch included, and got {shape}")
+
+    def __call__(self, x: Any, training: bool = False) -> Any:
+        """Build if necessary and return y alone, for a look at what a layer does."""
+        x = np.ascontiguousarray(x, np.float32)
+        self.ensure_built((None, *x.shape[1:]))
+        return self.forward(x, np.zeros(1, np.int64), training)[0]
+
+    @property
+    def trainable_weights(self) -> list[Weight]:
+        """The weights that training changes."""
+        return [w for w in self.weights if w.trainable] if self.trainable else []
+
+    @property
+    def non_trainable_weights(self) -> list[Weight]:
+        """All other weights."""
+        trainable = {id(w) for w in self.trainable_weights}
+        return [w for w in self.weights if id(w) not in trainable]
+
+    def count_params(self) -> int:
+        """Number of elements of all weights."""
+        if not self.built:
+            raise ArgumentError(f"{self.name} is not built yet: give the model an Input, or fit it once")
+        return sum(w.size for w in self.weights)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all weights, in Keras' order and layouts."""
+        return [w.numpy() for w in self.weights]
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Copy these arrays into the weights; all shapes are checked before the first is changed."""
+        if len(weights) != len(self.weights):
+            raise ShapeError(f"{self.name} has {len(self.weights)} weights and was given {len(weights)}")
+        for weight, value in zip(self.weights, weights, strict=True):
+            if np.shape(value) != weight.shape:
+                raise ShapeError(f"{weight.path} has shape {weight.shape}; the given array has shape {np.shape(value)}")
+        for weight, value in zip(self.weights, weights, strict=True):
+            weight.assign(value)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+def check_input_shape(owner: str, shape: Any) -> tuple[int, ...]:
+    """A shape without the batch axis, all extents known and positive."""
+    if isinstance(shape, int):
+        raise ArgumentError(f"{owner}: the input shape is a tuple such as ({shape},), not {shape}")
+    extents = tuple(shape)
+    if not extents or not all(isinstance(e, (int, np.integer)) and e > 0 for e in extents):
+        raise ArgumentError(
+            f"{owner}: input shape {extents} must list positive extents without the batch axis, such as (28, 28, 1)"
+        )
+    return tuple(int(e) for e in extents)

@@ -1,0 +1,494 @@
+"""Metrics as in Keras 3: running sums over the batches of an epoch, kept in float64.
+
+A metric of your own is a function (y_true, y_pred) -> one number for each sample, which is averaged, or a subclass:
+
+    class LargestError(gpucnn.metrics.Metric):
+        def __init__(self, name="largest_error", dtype=None):
+            super().__init__(dtype, name)
+            self.largest = self.add_variable(name="largest")
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            self.largest[...] = max(self.largest, abs(y_pred - y_true).max())
+
+        def result(self):
+            return float(self.largest)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from . import config, initializers, labels, losses
+from .config import Configurable, snake_case
+from .errors import ArgumentError, ShapeError
+from .losses import binary_crossentropy as binary_crossentropy
+from .losses import categorical_crossentropy as categorical_crossentropy
+from .losses import huber as huber
+from .losses import mean_absolute_error as mean_absolute_error
+from .losses import mean_squared_error as mean_squared_error
+from .losses import sparse_categorical_crossentropy as sparse_categorical_crossentropy
+from .retired import absent
+
+
+class Metric(Configurable):
+    """Base of all metrics.
+
+    One of your own makes its sums with `add_variable`, changes them in place in `update_state` and defines `result`.
+    """
+
+    direction: Literal["up", "down"] | None = None
+    """Which way is better; callbacks with mode="auto" ask for it."""
+
+    def __init__(self, dtype: Any = None, name: str | None = None) -> None:
+        owner = type(self).__name__
+        if dtype not in (None, "float32", np.float32):
+            raise ArgumentError(f"{owner}(dtype={dtype!r}): metrics keep their sums in float64; leave dtype out")
+        self.name = name or snake_case(owner)
+        self._variables: dict[str, np.ndarray] = {}
+
+    def add_variable(
+        self, shape: tuple[int, ...] = (), initializer: Any = "zeros", dtype: Any = None, name: str | None = None
+    ) -> np.ndarray:
+        """A float64 array of the state, to be changed in place; `reset_state` zeroes it, checkpoints keep it."""
+        made = np.array(initializers.get(initializer)(shape), np.float64)
+        self._variables[name or f"variable_{len(self._variables)}"] = made
+        return made
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count one batch: y_true as given to fit, y_pred (n, …), sample_weight (n,) or None."""
+        raise NotImplementedError(f"{type(self).__name__} must define update_state(y_true, y_pred, sample_weight=None)")
+
+    def result(self) -> float:
+        """The metric over all batches since the last `reset_state`."""
+        raise NotImplementedError(f"{type(self).__name__} must define result()")
+
+    def reset_state(self) -> None:
+        """Forget all batches."""
+        for variable in self._variables.values():
+            variable[...] = 0.0
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Copies of the sums by name, exact."""
+        return {name: variable.copy() for name, variable in self._variables.items()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_state` returned."""
+        for name, variable in self._variables.items():
+            if name not in state or np.shape(state[name]) != variable.shape:
+                raise ArgumentError(f"the state of the metric {self.name} needs {name} of shape {variable.shape}")
+        for name, variable in self._variables.items():
+            variable[...] = state[name]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> float:
+        """`update_state`, then `result`."""
+        self.update_state(*args, **kwargs)
+        return self.result()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}>"
+
+
+class Mean(Metric):
+    """The weighted mean of the values it is given; 0 before the first."""
+
+    def __init__(self, name: str | None = "mean", dtype: Any = None) -> None:
+        super().__init__(dtype, name)
+        self.total = self.add_variable(name="total")
+        self.count = self.add_variable(name="count")
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+        """Count values (n, …), or one number; sample_weight has the shape of their first axes."""
+        values, weights = _per_sample(values, sample_weight)
+        self.total += values.sum()
+        self.count += values.size if weights is None else weights.sum()
+
+    def result(self) -> float:
+        """Σ weight · value / Σ weight."""
+        return float(self.total / self.count) if self.count else 0.0
+
+
+class _MeanOfSamples(Mean):
+    """The mean of one number for each sample."""
+
+    def _values(self, y_true: Any, y_pred: Any) -> Any:
+        raise NotImplementedError
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+        """Count one batch."""
+        super().update_state(self._values(y_true, y_pred), sample_weight)
+
+
+class MeanMetricWrapper(_MeanOfSamples):
+    """The mean of what a function (y_true, y_pred, **kwargs) returns for each sample."""
+
+    def __init__(self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
+        super().__init__(name or getattr(fn, "name", None) or getattr(fn, "__name__", "metric"), dtype)
+        self._function, self._arguments_of_function = fn, kwargs
+        if isinstance(fn, losses.Loss) or fn in losses.FUNCTIONS:
+            self.direction = "down"
+
+    def _values(self, y_true: Any, y_pred: Any) -> Any:
+        values = self._function(y_true, y_pred, **self._arguments_of_function)
+        if isinstance(values, tuple) or np.asarray(values).dtype.kind not in "biuf":
+            kind = type(values).__name__
+            raise ArgumentError(f"the metric function {self.name} returned a {kind}: return one number for each sample")
+        return values
+
+
+class Accuracy(_MeanOfSamples):
+    """How often y_pred equals y_true. The string "accuracy" means the one of the others that fits the shapes."""
+
+    direction = "up"
+
+    def __init__(self, name: str | None = "accuracy", dtype: Any = None) -> None:
+        super().__init__(name, dtype)
+
+    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
+        y_true, y_pred = _alike(self.name, y_true, y_pred)
+        return y_true == y_pred
+
+
+class BinaryAccuracy(_MeanOfSamples):
+    """How often y_pred > threshold equals y_true."""
+
+    direction = "up"
+
+    def __init__(self, name: str | None = "binary_accuracy", dtype: Any = None, threshold: float = 0.5) -> None:
+        super().__init__(name, dtype)
+        self.threshold = float(threshold)
+
+    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
+        return binary_accuracy(y_true, y_pred, self.threshold)
+
+
+class CategoricalAccuracy(_MeanOfSamples):
+    """How often the largest output is at the largest label of one-hot rows."""
+
+    direction = "up"
+
+    def __init__(self, name: str | None = "categorical_accuracy", dtype: Any = None) -> None:
+        super().__init__(name, dtype)
+
+    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
+        return categorical_accuracy(y_true, y_pred)
+
+
+class SparseCategoricalAccuracy(_MeanOfSamples):
+    """How often the largest output is at the class number."""
+
+    direction = "up"
+
+    def __init__(self, name: str | None = "sparse_categorical_accuracy", dtype: Any = None) -> None:
+        super().__init__(name, dtype)
+
+    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
+        return sparse_categorical_accuracy(y_true, y_pred)
+
+
+class TopKCategoricalAccuracy(_MeanOfSamples):
+    """How often the class of a one-hot row is among the k largest outputs."""
+
+    direction = "up"
+
+    def __init__(self, k: int = 5, name: str | None = "top_k_categorical_accuracy", dtype: Any = None) -> None:
+        super().__init__(name, dtype)
+        self.k = _count("k", k)
+
+    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
+        return top_k_categorical_accuracy(y_true, y_pred, self.k)
+
+
+class SparseTopKCategoricalAccuracy(_MeanOfSamples):
+    """How often the class number is among the k largest outputs."""
+
+    direction = "up"
+
+    def __init__(self, k: int = 5, name: str | None = "sparse_top_k_categorical_accuracy", dtype: Any = None) -> None:
+        super().__init__(name, dtype)
+        self.k = _count("k", k)
+
+    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
+        return sparse_top_k_categorical_accuracy(y_true, y_pred, self.k)
+
+
+class _MeanLoss(_MeanOfSamples):
+    """The mean of a loss over samples."""
+
+    direction = "down"
+
+    def __init__(self, loss: losses.Loss, name: str | None, dtype: Any) -> None:
+        super().__init__(name, dtype)
+        self._loss = loss
+
+    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
+        return self._loss.values(y_true, y_pred)
+
+
+class BinaryCrossentropy(_MeanLoss):
+    """The mean of `losses.BinaryCrossentropy`."""
+
+    def __init__(
+        self,
+        name: str | None = "binary_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(losses.BinaryCrossentropy(from_logits, label_smoothing), name, dtype)
+
+
+class CategoricalCrossentropy(_MeanLoss):
+    """The mean of `losses.CategoricalCrossentropy`."""
+
+    def __init__(
+        self,
+        name: str | None = "categorical_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+    ) -> None:
+        super().__init__(losses.CategoricalCrossentropy(from_logits, label_smoothing, axis), name, dtype)
+
+
+class SparseCategoricalCrossentropy(_MeanLoss):
+    """The mean of `losses.SparseCategoricalCrossentropy`."""
+
+    def __init__(
+        self,
+        name: str | None = "sparse_categorical_crossentropy",
+        dtype: Any = None,
+        from_logits: bool = False,
+        ignore_class: None = None,
+        axis: int = -1,
+    ) -> None:
+        super().__init__(losses.SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis), name, dtype)
+
+
+class MeanSquaredError(_MeanLoss):
+    """The mean of `losses.MeanSquaredError`."""
+
+    def __init__(self, name: str | None = "mean_squared_error", dtype: Any = None) -> None:
+        super().__init__(losses.MeanSquaredError(), name, dtype)
+
+
+class MeanAbsoluteError(_MeanLoss):
+    """The mean of `losses.MeanAbsoluteError`."""
+
+    def __init__(self, name: str | None = "mean_absolute_error", dtype: Any = None) -> None:
+        super().__init__(losses.MeanAbsoluteError(), name, dtype)
+
+
+class _Share(Metric):
+    """Weights of true positives over those of some set that contains them.
+
+    thresholds  an output above this number counts as positive; 0.5 by default
+    top_k       only the k largest outputs of each sample can be positive (and then need no threshold)
+    class_id    look at this column alone
+    """
+
+    direction = "up"
+
+    def __init__(
+        self,
+        thresholds: Any = None,
+        top_k: int | None = None,
+        class_id: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(dtype, name)
+        if isinstance(thresholds, (list, tuple)) and len(thresholds) == 1:
+            thresholds = thresholds[0]
+        number = isinstance(thresholds, (int, float, np.number))
+        if thresholds is not None and not (number and 0 <= thresholds <= 1):
+            owner = type(self).__name__
+            raise ArgumentError(
+                f"{owner}(thresholds={thresholds!r}) must be one number of 0 … 1: use one {owner} for each threshold"
+            )
+        self.top_k = None if top_k is None else _count("top_k", top_k)
+        self.class_id = class_id
+        self.threshold = (0.5 if top_k is None else -np.inf) if thresholds is None else float(thresholds)
+        self.true_positives = self.add_variable(name="true_positives")
+        self.others = self.add_variable(name="others")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count one batch; y_true (0 or 1) has the shape of y_pred."""
+        y_true, y_pred = _alike(self.name, y_true, y_pred)
+        if self.top_k is not None:
+            best = np.argsort(-y_pred, axis=-1, kind="stable")[..., : self.top_k]
+            among = np.zeros(y_pred.shape, bool)
+            np.put_along_axis(among, best, True, axis=-1)
+            y_pred = np.where(among, y_pred, -np.inf)
+        if self.class_id is not None:
+            y_true, y_pred = y_true[..., self.class_id], y_pred[..., self.class_id]
+        weights = np.ones(y_pred.shape)
+        if sample_weight is not None:
+            given = np.asarray(sample_weight, np.float64).reshape(len(y_pred), *(1,) * (y_pred.ndim - 1))
+            weights = np.broadcast_to(given, y_pred.shape)
+        true, positive = y_true.astype(bool), y_pred > self.threshold
+        self.true_positives += weights[true & positive].sum()
+        self.others += weights[self._others(true, positive)].sum()
+
+    def _others(self, true: np.ndarray, positive: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def result(self) -> float:
+        """The share; 0 where there is nothing to count."""
+        both = self.true_positives + self.others
+        return float(self.true_positives / both) if both else 0.0
+
+
+class Precision(_Share):
+    """The share of true ones among what was predicted as positive."""
+
+    def _others(self, true: np.ndarray, positive: np.ndarray) -> np.ndarray:
+        return ~true & positive
+
+
+class Recall(_Share):
+    """The share of positives that were found."""
+
+    def _others(self, true: np.ndarray, positive: np.ndarray) -> np.ndarray:
+        return true & ~positive
+
+
+def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> np.ndarray:
+    """1 where y_pred > threshold equals y_true, else 0: float32 like y_pred."""
+    y_true, y_pred = _alike("binary_accuracy", y_true, y_pred)
+    return ((y_pred > threshold) == y_true).astype(np.float32)
+
+
+def categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
+    """1 where the largest of (n, …, K) outputs is at the largest of as many labels, else 0: (n, …) float32."""
+    y_true, y_pred = _alike("categorical_accuracy", y_true, y_pred)
+    return (y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)).astype(np.float32)
+
+
+def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
+    """1 where the largest of (n, …, K) outputs is at the class number (n, …) or (n, …, 1), else 0: (n, …) float32."""
+    y_true, y_pred = _class_numbers("sparse_categorical_accuracy", y_true, y_pred)
+    return (y_true == y_pred.argmax(axis=-1)).astype(np.float32)
+
+
+def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> np.ndarray:
+    """1 where the class of a one-hot row is among the k largest outputs, else 0: (n, …) float32."""
+    y_true, y_pred = _alike("top_k_categorical_accuracy", y_true, y_pred)
+    return _in_top_k(y_true.argmax(axis=-1), y_pred, k)
+
+
+def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> np.ndarray:
+    """1 where the class number is among the k largest outputs, else 0: (n, …) float32."""
+    y_true, y_pred = _class_numbers("sparse_top_k_categorical_accuracy", y_true, y_pred)
+    return _in_top_k(y_true.astype(np.int64), y_pred, k)
+
+
+def get(identifier: Any, y_shape: tuple[int, ...] | None = None, pred_shape: tuple[int, ...] | None = None) -> Any:
+    """The metric behind a name, an object, a class, a description or a function; a name stays the metric's name.
+
+    "accuracy" (or "acc") becomes binary, sparse or categorical by the shapes of y and of the predictions.
+    """
+    if identifier is None:
+        raise ArgumentError("None is not a metric: give a name, an object or a function")
+    if isinstance(identifier, str):
+        if identifier in _ABSENT:
+            __getattr__(identifier)
+        if identifier.lower() in ("accuracy", "acc") and y_shape is not None and pred_shape is not None:
+            return _accuracy_for(y_shape, pred_shape)(name=identifier)
+        metric: Any = config.get(Metric, identifier, _ALIASES)
+        metric.name = identifier
+        return metric
+    if callable(identifier) and not isinstance(identifier, (Metric, type)):
+        return MeanMetricWrapper(identifier)
+    return config.get(Metric, identifier)
+
+
+def _accuracy_for(y_shape: tuple[int, ...], pred_shape: tuple[int, ...]) -> Callable[..., Metric]:
+    if pred_shape[-1] == 1:
+        return BinaryAccuracy
+    if len(y_shape) < len(pred_shape) or y_shape[-1] == 1:
+        return SparseCategoricalAccuracy
+    return CategoricalAccuracy
+
+
+def _per_sample(values: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Keras' rule: values are averaged over the axes that weights lack, weighted, then averaged down to (n,)."""
+    values = np.asarray(values, np.float64)
+    weights = None
+    if sample_weight is not None:
+        weights = np.asarray(sample_weight, np.float64)
+        if weights.ndim == values.ndim + 1 and weights.shape[-1] == 1:
+            weights = weights[..., 0]
+        values = values.mean(axis=tuple(range(weights.ndim, values.ndim)))
+        try:
+            weights = np.broadcast_to(weights, values.shape)
+        except ValueError as error:
+            shapes = f"sample_weight has shape {np.shape(sample_weight)} and the metric's values {values.shape}"
+            raise ShapeError(f"{shapes}: give one weight for each sample") from error
+        values = (values * weights).mean(axis=tuple(range(1, values.ndim)))
+        weights = weights.mean(axis=tuple(range(1, weights.ndim)))
+    return values.mean(axis=tuple(range(1, values.ndim))), weights
+
+
+def _alike(name: str, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays of one shape, a last axis of 1 added to the one that lacks it."""
+    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    if y_pred.shape == (*y_true.shape, 1):
+        y_true = y_true[..., None]
+    elif y_true.shape == (*y_pred.shape, 1):
+        y_pred = y_pred[..., None]
+    if y_true.shape != y_pred.shape:
+        hint = "; utils.to_categorical(y) makes rows of class numbers" if y_true.shape == y_pred.shape[:-1] else ""
+        raise ShapeError(f"{name} needs y_true and y_pred of one shape and got {y_true.shape} and {y_pred.shape}{hint}")
+    return y_true, y_pred
+
+
+def _class_numbers(name: str, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Class numbers (n, …) and outputs (n, …, K)."""
+    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    labels.check_class_numbers(name, y_true, y_pred.shape)
+    return y_true.reshape(y_pred.shape[:-1]), y_pred
+
+
+def _in_top_k(classes: np.ndarray, y_pred: np.ndarray, k: int) -> np.ndarray:
+    """Fewer than k outputs are above that of the class: ties count as within, NaN as outside."""
+    score = np.take_along_axis(y_pred, classes[..., None], axis=-1)
+    return ((y_pred > score).sum(axis=-1) < k).astype(np.float32) * np.isfinite(score[..., 0])
+
+
+def _count(name: str, value: Any) -> int:
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ArgumentError(f"{name}={value!r} must be an integer of 1 or more")
+    return int(value)
+
+
+_ALIASES = {
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+    "bce": BinaryCrossentropy,
+    "acc": Accuracy,
+    "top_k_categorical_accuracy": TopKCategoricalAccuracy,
+    "sparse_top_k_categorical_accuracy": SparseTopKCategoricalAccuracy,
+}
+
+_KERAS_ONLY = """
+    AUC BinaryIoU CategoricalHinge ConcordanceCorrelation CosineSimilarity F1Score FBetaScore FalseNegatives
+    FalsePositives Hinge IoU KLDivergence LogCoshError MeanAbsolutePercentageError MeanIoU MeanSquaredLogarithmicError
+    OneHotIoU OneHotMeanIoU PearsonCorrelation Poisson PrecisionAtRecall R2Score RecallAtPrecision RootMeanSquaredError
+    SensitivityAtSpecificity SpecificityAtSensitivity SquaredHinge Sum TrueNegatives TruePositives auc binary_io_u
+    categorical_hinge concordance_correlation cosine_similarity f1_score fbeta_score false_negatives false_positives
+    hinge io_u kl_divergence log_cosh_error mape MAPE mean_absolute_percentage_error mean_io_u msle MSLE
+    mean_squared_logarithmic_error one_hot_io_u one_hot_mean_io_u pearson_correlation poisson precision_at_recall
+    r2_score recall_at_precision root_mean_squared_error sensitivity_at_specificity specificity_at_sensitivity
+    squared_hinge sum true_negatives true_positives
+"""
+
+_ABSENT = dict.fromkeys(
+    _KERAS_ONLY.split(),
+    "use an accuracy, a crossentropy, Precision or Recall, or write a function or a subclass of Metric",
+)
+
+__getattr__ = absent(__name__, _ABSENT)

@@ -1,0 +1,192 @@
+"""An op is one NumPy function: its contract, its CPU implementation and the oracle of every kernel.
+
+Calling an op checks the shapes, chooses a kernel, allocates the outputs and launches. Where no faster kernel is
+registered for the call, the NumPy body itself computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import device, registry
+from .errors import ShapeError
+
+__all__ = ["Case", "Draw", "Op", "ShapeError", "Spec", "distinct", "integers", "op", "real"]
+
+
+class Spec(NamedTuple):
+    """Shape and dtype of one array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def like(self, *shape: int) -> Spec:
+        """The same dtype with another shape."""
+        return Spec(shape, self.dtype)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How to draw one operand of a case: `real`, `integers` or `distinct`."""
+
+    shape: tuple[int, ...]
+    kind: str = "real"
+    low: float = -1.0
+    high: float = 1.0
+    dtype: str = "float32"
+
+    def sample(self, rng: np.random.Generator, exact: bool = False) -> np.ndarray:
+        """One array. With `exact`, real values become integers of -2 … 2, so that sums of products are exact."""
+        if self.kind == "integers":
+            return rng.integers(int(self.low), int(self.high), self.shape).astype(self.dtype)
+        if self.kind == "distinct":
+            size = int(np.prod(self.shape))
+            return (rng.permutation(size).reshape(self.shape) - size // 2).astype(self.dtype)
+        if exact:
+            low, high = max(-2, int(np.floor(self.low))), min(2, int(np.ceil(self.high)))
+            return rng.integers(low, high + 1, self.shape).astype(self.dtype)
+        return rng.uniform(self.low, self.high, self.shape).astype(self.dtype)
+
+
+def real(*shape: int, low: float = -1.0, high: float = 1.0, dtype: str = "float32") -> Draw:
+    """Uniform values of [low, high)."""
+    return Draw(shape, "real", low, high, dtype)
+
+
+def integers(*shape: int, low: int = 0, high: int, dtype: str = "int32") -> Draw:
+    """Integers of [low, high), such as class numbers."""
+    return Draw(shape, "integers", low, high, dtype)
+
+
+def distinct(*shape: int, dtype: str = "float32") -> Draw:
+    """A shuffle of distinct integers, so that no maximum ties."""
+    return Draw(shape, "distinct", dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A named call of an op: how to draw each operand (None for an absent one), and the parameters.
+
+    `bench=True` marks a large case that is timed and not tested.
+    """
+
+    name: str
+    operands: tuple[Draw | None, ...]
+    params: dict[str, Any] = field(default_factory=dict)
+    bench: bool = False
+
+
+class Op:
+    """An operation: call it with arrays and every parameter by name. Made by the decorator `@op`."""
+
+    def __init__(
+        self,
+        body: Callable,
+        outputs: Callable,
+        cases: Sequence[Case],
+        prefer: Sequence[str],
+        flops: Callable | None,
+        terms: Callable | None,
+        ulps: float,
+        inplace: tuple[int, ...],
+    ) -> None:
+        self.body = body
+        self.outputs = outputs
+        self.cases = tuple(cases)
+        self.prefer = tuple(prefer)
+        self.flops = flops
+        self.terms = terms
+        self.ulps = ulps
+        self.inplace = inplace
+        self.name: str = body.__name__
+        self.family: str = body.__module__.rpartition(".")[2]
+        self.__doc__ = body.__doc__
+        self.__name__ = body.__name__
+        self.__module__ = body.__module__
+        self.__wrapped__ = body
+        self._decisions: dict = {}
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def specs(self, *arrays: Any, **params: Any) -> tuple[Spec, ...]:
+        """What the call would return, as `Spec`s, computed from shapes alone. Raises `ShapeError`."""
+        return _as_tuple(self.outputs(*map(_spec, arrays), **params))
+
+    def reference(self, *arrays: Any, **params: Any) -> Any:
+        """The NumPy body itself, in whatever dtype comes in."""
+        return self.body(*arrays, **params)
+
+    def __call__(self, *arrays: Any, algorithm: str | None = None, **params: Any) -> Any:
+        """Check → choose → allocate → launch. `algorithm` forces one, as in `Conv2D(..., algorithm=...)`."""
+        key = (
+            tuple([None if a is None else (a.shape, a.dtype) for a in arrays]),
+            tuple(params.items()),
+            algorithm,
+            registry.generation(),
+        )
+        decision = self._decisions.get(key)
+        if decision is None:
+            decision = self._decisions[key] = self._decide(arrays, params, algorithm)
+        kernel, specs, workspace = decision
+        if kernel is None:
+            return self.body(*arrays, **params)
+        scratch = [device.empty(*s) for s in workspace]
+        if self.inplace:
+            outs = [arrays[i] for i in self.inplace if arrays[i] is not None]
+            kernel.launch(*arrays, *scratch, **params)
+        else:
+            outs = [device.empty(*s) for s in specs]
+            kernel.launch(*outs, *arrays, *scratch, **params)
+        return outs[0] if len(outs) == 1 else tuple(outs)
+
+    def _decide(self, arrays: tuple, params: dict, algorithm: str | None) -> tuple:
+        specs = self.specs(*arrays, **params)
+        operands = tuple(map(_spec, arrays))
+        kernel = registry.find(self, operands, params, algorithm)
+        workspace = _as_tuple(kernel.workspace(*operands, **params)) if kernel and kernel.workspace else ()
+        return kernel, specs, workspace
+
+
+def op(
+    *,
+    outputs: Callable,
+    cases: Sequence[Case] = (),
+    prefer: Sequence[str] = (),
+    flops: Callable | None = None,
+    terms: Callable | None = None,
+    ulps: float = 4.0,
+    inplace: tuple[int, ...] = (),
+) -> Callable[[Callable], Op]:
+    """Make an op of a NumPy function.
+
+    outputs   shape rule: takes a `Spec` (or None) for each array and the parameters; returns the `Spec` of the result
+              (a tuple of them for several results) or raises `ShapeError`.
+    cases     named calls, the same for tests, benchmarks and a user's own kernel.
+    prefer    algorithms in the order in which "auto" tries them.
+    flops     work of a call, from the same arguments as `outputs`.
+    terms     for a sum of products: the number of terms behind each output value, from the same arguments. Kernels are
+              then held to (4 + √terms) · eps · Σ|a||b|, and to equality on small integers.
+    ulps      for any other op: a kernel's error may be `ulps` · eps · max(1, |value|).
+    inplace   indices of the operands that are updated in place; such an op returns those that are given.
+    """
+
+    def decorate(body: Callable) -> Op:
+        made = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace)
+        registry.declare(made)
+        return made
+
+    return decorate
+
+
+def _spec(array: Any) -> Spec | None:
+    return None if array is None else Spec(tuple(array.shape), np.dtype(array.dtype))
+
+
+def _as_tuple(value: Any) -> tuple:
+    return value if isinstance(value, tuple) and not isinstance(value, Spec) else (value,)
+

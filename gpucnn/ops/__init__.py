@@ -1,0 +1,1 @@
+"""What gpucnn computes, one file per family of ops: shape rule, NumPy body and cases of each op."""

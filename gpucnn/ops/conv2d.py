@@ -1,0 +1,128 @@
+"""Convolution over two axes and its two gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..op import op
+from .convolution import Convolution, forward, grad_input, grad_weight, setting
+from .window import cells, positions
+
+CONVOLUTION = Convolution("conv2d", ("N", "H", "W", "C"), ("R", "S", "C", "K"), ("N", "P", "Q", "K"))
+
+_SAME3, _SAME5 = ((1, 1), (1, 1)), ((2, 2), (2, 2))
+
+SETTINGS = [
+    setting("one_pixel", 1, (1, 1), 1, (1, 1), 1),
+    setting("textbook", 1, (5, 5), 1, (3, 3), 1),
+    setting("pointwise", 2, (4, 3), 5, (1, 1), 7),
+    setting("single_channel", 3, (9, 8), 1, (5, 5), 10),
+    setting("ragged", 3, (7, 5), 2, (3, 3), 5),
+    setting("wide_filter", 2, (3, 11), 3, (2, 7), 4),
+    setting("whole_image", 2, (4, 4), 3, (4, 4), 6),
+    setting("same", 2, (6, 7), 3, (3, 3), 4, padding=_SAME3),
+    setting("asymmetric_same", 2, (5, 6), 3, (4, 2), 4, padding=((1, 2), (0, 1))),
+    setting("padding_beyond_image", 2, (2, 3), 2, (5, 5), 3, padding=_SAME5),
+    setting("strided", 2, (8, 9), 3, (3, 3), 4, strides=(2, 3)),
+    setting("strided_same", 2, (7, 8), 3, (3, 3), 4, strides=(2, 2), padding=((1, 1), (0, 1))),
+    setting("stride_beyond_filter", 2, (9, 10), 2, (2, 1), 3, strides=(4, 3)),
+    setting("dilated", 2, (9, 10), 3, (3, 2), 4, dilation=(2, 3)),
+    setting("dilated_same", 2, (6, 7), 2, (3, 3), 3, padding=((2, 2), (2, 2)), dilation=(2, 2)),
+    setting("grouped", 2, (5, 6), 6, (3, 3), 8, groups=2),
+    setting("depthwise", 2, (6, 5), 5, (3, 3), 5, padding=_SAME3, groups=5),
+    setting("depthwise_multiplier", 2, (6, 5), 3, (3, 3), 6, strides=(2, 2), groups=3),
+    setting("many_images", 67, (6, 6), 2, (3, 3), 3),
+    setting("many_channels", 2, (5, 5), 33, (3, 3), 65),
+    setting("slides_1", 128, (28, 28), 1, (5, 5), 10, bench=True),
+    setting("slides_2", 128, (12, 12), 10, (5, 5), 20, bench=True),
+    setting("mlearning_1", 128, (28, 28), 1, (5, 5), 32, padding=_SAME5, bench=True),
+    setting("mlearning_2", 128, (28, 28), 32, (5, 5), 32, padding=_SAME5, bench=True),
+    setting("mlearning_3", 128, (14, 14), 32, (3, 3), 64, padding=_SAME3, bench=True),
+    setting("mlearning_4", 128, (14, 14), 64, (3, 3), 64, padding=_SAME3, bench=True),
+    setting("keras_intro_1", 32, (28, 28), 1, (3, 3), 32, bench=True),
+    setting("keras_intro_2", 32, (13, 13), 32, (3, 3), 64, bench=True),
+    setting("torres_1", 100, (28, 28), 1, (5, 5), 32, bench=True),
+    setting("torres_2", 100, (12, 12), 32, (5, 5), 64, bench=True),
+    setting("cifar_1", 512, (32, 32), 3, (3, 3), 32, padding=_SAME3, bench=True),
+    setting("cifar_2", 512, (32, 32), 32, (3, 3), 32, bench=True),
+]
+
+PREFER = ("implicit_gemm", "im2col", "direct")
+"""The order in which "auto" tries the algorithms."""
+
+
+@op(prefer=PREFER, **forward(CONVOLUTION, SETTINGS))
+def conv2d(x, weight, *, strides, padding, dilation, groups):
+    """Slide K filters over N images (cross-correlation: filters are not flipped).
+
+    x         (N, H, W, C)
+    weight    (R, S, C / groups, K); filter k sees the channels of group k // (K / groups)
+    strides   (rows, columns) from one window to the next
+    padding   ((top, bottom), (left, right)) zeros around each image
+    dilation  (rows, columns) from one tap of a filter to the next
+    →         (N, P, Q, K)
+    """
+    x, weight = _by_group(_padded(x, padding), groups), _by_group(weight, groups)
+    _, n, h, w, _ = x.shape
+    _, taps_r, taps_s, _, k = weight.shape
+    p = positions(h, taps_r, strides[0], dilation[0])
+    q = positions(w, taps_s, strides[1], dilation[1])
+    y = np.zeros((groups, n, p, q, k), x.dtype)
+    for r, s in np.ndindex(taps_r, taps_s):
+        rows, columns = cells(r, p, strides[0], dilation[0]), cells(s, q, strides[1], dilation[1])
+        y += x[:, :, rows, columns] @ weight[:, None, None, r, s]
+    return _joined(y)
+
+
+@op(prefer=PREFER, **grad_input(CONVOLUTION, SETTINGS))
+def conv2d_grad_input(dy, weight, *, size, strides, padding, dilation, groups):
+    """The gradient of `conv2d` with respect to x: every window hands its dy back to the cells it met.
+
+    dy      (N, P, Q, K)
+    weight  (R, S, C / groups, K)
+    size    (H, W) of x
+    →       (N, H, W, C)
+    """
+    dy, weight = _by_group(dy, groups), _by_group(weight, groups)
+    _, n, p, q, _ = dy.shape
+    _, taps_r, taps_s, c, _ = weight.shape
+    (top, bottom), (left, right) = padding
+    dx = np.zeros((groups, n, top + size[0] + bottom, left + size[1] + right, c), dy.dtype)
+    for r, s in np.ndindex(taps_r, taps_s):
+        rows, columns = cells(r, p, strides[0], dilation[0]), cells(s, q, strides[1], dilation[1])
+        dx[:, :, rows, columns] += dy @ weight[:, None, None, r, s].mT
+    return _joined(dx[:, :, top : top + size[0], left : left + size[1]])
+
+
+@op(prefer=PREFER, **grad_weight(CONVOLUTION, SETTINGS))
+def conv2d_grad_weight(dy, x, *, kernel_size, strides, padding, dilation, groups):
+    """The gradient of `conv2d` with respect to weight: each tap sums dy · x over all windows of all images.
+
+    dy           (N, P, Q, K)
+    x            (N, H, W, C)
+    kernel_size  (R, S) of weight
+    →            (R, S, C / groups, K)
+    """
+    dy, x = _by_group(dy, groups), _by_group(_padded(x, padding), groups)
+    _, _, p, q, k = dy.shape
+    c = x.shape[-1]
+    dweight = np.empty((groups, *kernel_size, c, k), dy.dtype)
+    for r, s in np.ndindex(kernel_size):
+        rows, columns = cells(r, p, strides[0], dilation[0]), cells(s, q, strides[1], dilation[1])
+        dweight[:, r, s] = x[:, :, rows, columns].reshape(groups, -1, c).mT @ dy.reshape(groups, -1, k)
+    return _joined(dweight)
+
+
+def _padded(x: np.ndarray, padding: tuple[tuple[int, int], ...]) -> np.ndarray:
+    return np.pad(x, ((0, 0), *padding, (0, 0)))
+
+
+def _by_group(array: np.ndarray, groups: int) -> np.ndarray:
+    """(…, groups · c) → (groups, …, c)."""
+    return np.moveaxis(array.reshape(*array.shape[:-1], groups, -1), -2, 0)
+
+
+def _joined(array: np.ndarray) -> np.ndarray:
+    """(groups, …, c) → (…, groups · c)."""
+    array = np.moveaxis(array, 0, -2)
+    return np.ascontiguousarray(array).reshape(*array.shape[:-2], -1)

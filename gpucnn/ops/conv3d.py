@@ -1,0 +1,95 @@
+"""Convolution over three axes and its two gradients: a sum of 2-D convolutions over the depth of the filter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..op import op
+from .conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
+from .convolution import Convolution, forward, grad_input, grad_weight, setting
+from .window import cells, positions
+
+CONVOLUTION = Convolution("conv3d", ("N", "D", "H", "W", "C"), ("T", "R", "S", "C", "K"), ("N", "O", "P", "Q", "K"))
+
+SETTINGS = [
+    setting("one_cell", 1, (1, 1, 1), 1, (1, 1, 1), 1),
+    setting("ragged", 2, (4, 5, 6), 2, (2, 3, 3), 5),
+    setting("asymmetric_same", 2, (3, 4, 5), 2, (2, 4, 3), 3, padding=((0, 1), (1, 2), (1, 1))),
+    setting("strided", 2, (6, 7, 5), 2, (3, 3, 2), 3, strides=(2, 3, 1)),
+    setting("dilated", 1, (7, 5, 6), 2, (3, 2, 3), 3, dilation=(3, 1, 2)),
+    setting("grouped", 2, (3, 4, 4), 6, (2, 2, 2), 4, groups=2),
+    setting("video", 8, (16, 32, 32), 3, (3, 3, 3), 16, padding=((1, 1),) * 3, bench=True),
+]
+
+
+@op(**forward(CONVOLUTION, SETTINGS))
+def conv3d(x, weight, *, strides, padding, dilation, groups):
+    """Slide K filters through N volumes (cross-correlation: filters are not flipped).
+
+    x         (N, D, H, W, C)
+    weight    (T, R, S, C / groups, K); filter k sees the channels of group k // (K / groups)
+    strides   (planes, rows, columns) from one window to the next
+    padding   ((front, back), (top, bottom), (left, right)) zeros around each volume
+    dilation  (planes, rows, columns) from one tap of a filter to the next
+    →         (N, O, P, Q, K)
+    """
+    n, x = x.shape[0], _padded_depth(x, padding)
+    o = positions(x.shape[1], weight.shape[0], strides[0], dilation[0])
+    window = {"strides": strides[1:], "padding": padding[1:], "dilation": dilation[1:], "groups": groups}
+    y = sum(
+        conv2d.reference(_as_images(x[:, cells(t, o, strides[0], dilation[0])]), weight[t], **window)
+        for t in range(weight.shape[0])
+    )
+    return y.reshape(n, o, *y.shape[1:])
+
+
+@op(**grad_input(CONVOLUTION, SETTINGS))
+def conv3d_grad_input(dy, weight, *, size, strides, padding, dilation, groups):
+    """The gradient of `conv3d` with respect to x.
+
+    dy      (N, O, P, Q, K)
+    weight  (T, R, S, C / groups, K)
+    size    (D, H, W) of x
+    →       (N, D, H, W, C)
+    """
+    n, o = dy.shape[:2]
+    front, back = padding[0]
+    window = {"strides": strides[1:], "padding": padding[1:], "dilation": dilation[1:], "groups": groups}
+    dx = np.zeros((n, front + size[0] + back, *size[1:], weight.shape[-2] * groups), dy.dtype)
+    for t in range(weight.shape[0]):
+        images = conv2d_grad_input.reference(_as_images(dy), weight[t], size=size[1:], **window)
+        dx[:, cells(t, o, strides[0], dilation[0])] += images.reshape(n, o, *images.shape[1:])
+    return np.ascontiguousarray(dx[:, front : front + size[0]])
+
+
+@op(**grad_weight(CONVOLUTION, SETTINGS))
+def conv3d_grad_weight(dy, x, *, kernel_size, strides, padding, dilation, groups):
+    """The gradient of `conv3d` with respect to weight.
+
+    dy           (N, O, P, Q, K)
+    x            (N, D, H, W, C)
+    kernel_size  (T, R, S) of weight
+    →            (T, R, S, C / groups, K)
+    """
+    o, x = dy.shape[1], _padded_depth(x, padding)
+    window = {"strides": strides[1:], "padding": padding[1:], "dilation": dilation[1:], "groups": groups}
+    return np.stack(
+        [
+            conv2d_grad_weight.reference(
+                _as_images(dy),
+                _as_images(x[:, cells(t, o, strides[0], dilation[0])]),
+                kernel_size=kernel_size[1:],
+                **window,
+            )
+            for t in range(kernel_size[0])
+        ]
+    )
+
+
+def _padded_depth(x: np.ndarray, padding: tuple) -> np.ndarray:
+    return np.pad(x, ((0, 0), padding[0], (0, 0), (0, 0), (0, 0)))
+
+
+def _as_images(volumes: np.ndarray) -> np.ndarray:
+    """(N, D, H, W, C) → (N · D, H, W, C)."""
+    return volumes.reshape(-1, *volumes.shape[2:])

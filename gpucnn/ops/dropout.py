@@ -1,0 +1,108 @@
+"""Dropout of single elements and of whole channels. Each op is its own gradient: apply it to dy.
+
+Which elements go is a function of seed, stream, step and position alone, so no mask is kept for the backward pass, and
+every device drops the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from .. import random
+from ..errors import ArgumentError
+from ..op import Case, ShapeError, Spec, integers, op, real
+
+
+def threshold(rate: float) -> int:
+    """A uint32 random word below this number drops its element: rate · 2³², and 2³² - 1 at most."""
+    return min(round(rate * 2**32), 2**32 - 1)
+
+
+def scale(rate: float) -> float:
+    """What is kept is multiplied by 1 / (1 - rate), so that the mean stays; at rate 1 nothing is kept."""
+    return 1.0 / (1.0 - rate) if rate < 1 else 0.0
+
+
+_STEP = integers(1, high=1000, dtype="int64")
+_ELEMENTS = {"one": (1,), "ragged": (3, 7, 5), "beyond_blocks": (1027,), "images": (4, 6, 6, 3)}
+_ELEMENTS_BENCH = {"mnist_convnet": (128, 1600), "cifar_1": (512, 32, 32, 32)}
+_CHANNELS = {"one": (1, 1, 1), "ragged": (3, 35, 5), "one_position": (4, 1, 7), "one_channel": (9, 6, 1)}
+_CHANNELS_BENCH = {"cifar_1": (512, 1024, 32)}
+
+
+def _cases(shapes: Mapping[str, tuple[int, ...]], bench: bool = False) -> list[Case]:
+    return [
+        Case(f"{name}_{rate}", (real(*shape), _STEP), {"rate": rate, "seed": 1234567890123, "stream": 3}, bench)
+        for name, shape in shapes.items()
+        for rate in ((0.5,) if bench else (0.5, 0.1, 0.97))
+    ]
+
+
+def _check(name: str, step: Spec, rate: float) -> None:
+    if step.shape != (1,) or step.dtype != np.int64:
+        raise ShapeError(f"{name}: step is an int64 array of one element and was given as {step.shape} {step.dtype}")
+    if not 0 <= rate <= 1:
+        raise ArgumentError(f"{name}: rate={rate!r} is out of range: use a number of 0 … 1")
+
+
+def _outputs(x: Spec, step: Spec, *, rate: float, seed: int, stream: int) -> Spec:
+    _check("dropout", step, rate)
+    return x
+
+
+def _spatial_outputs(x: Spec, step: Spec, *, rate: float, seed: int, stream: int) -> Spec:
+    _check("spatial_dropout", step, rate)
+    if len(x.shape) != 3:
+        raise ShapeError(f"spatial_dropout: x needs 3 axes (N, M, C) and has shape {x.shape}")
+    return x
+
+
+@op(
+    outputs=_outputs,
+    cases=[*_cases(_ELEMENTS), *_cases(_ELEMENTS_BENCH, bench=True)],
+    prefer=("philox",),
+    flops=lambda x, step, **_: math.prod(x.shape),
+)
+def dropout(x, step, *, rate, seed, stream):
+    """x / (1 - rate), with a share `rate` of the elements set to 0. Its own gradient, with dy in the place of x.
+
+    Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov, JMLR 15 (2014), section 10. Element i of the flat array is
+    dropped if random word i (`random.bits`, purpose DROPOUT) lies below `threshold(rate)`.
+
+    x       any shape
+    step    (1,) int64: each step drops others
+    seed    0 … 2⁶⁴ - 1
+    stream  the layer's number
+    →       like x
+    """
+    return np.where(_kept(x.size, step, rate, seed, stream).reshape(x.shape), x * scale(rate), 0)
+
+
+@op(
+    outputs=_spatial_outputs,
+    cases=[*_cases(_CHANNELS), *_cases(_CHANNELS_BENCH, bench=True)],
+    prefer=("philox",),
+    flops=lambda x, step, **_: math.prod(x.shape),
+)
+def spatial_dropout(x, step, *, rate, seed, stream):
+    """Dropout of whole channels: all positions of a channel of an image go together. Its own gradient, as `dropout`.
+
+    Tompson, Goroshin, Jain, LeCun, Bregler, "Efficient object localization using convolutional networks", CVPR 2015,
+    section 3.2. Channel c of image n is dropped if random word n · C + c lies below `threshold(rate)`.
+
+    x       (N, M, C), M positions
+    step    (1,) int64: each step drops others
+    seed    0 … 2⁶⁴ - 1
+    stream  the layer's number
+    →       (N, M, C)
+    """
+    n, _, c = x.shape
+    return np.where(_kept(n * c, step, rate, seed, stream).reshape(n, 1, c), x * scale(rate), 0)
+
+
+def _kept(count: int, step: np.ndarray, rate: float, seed: int, stream: int) -> np.ndarray:
+    words = random.bits(count, seed=seed, step=int(step[0]), stream=stream, purpose=random.DROPOUT)
+    return words >= np.uint32(threshold(rate))

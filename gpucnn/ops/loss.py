@@ -1,0 +1,249 @@
+"""Losses and their gradients, computed together because they share their exponentials.
+
+Rows are samples (or pixels of samples), the K columns classes or outputs. Each op returns the loss of every row and its
+gradient by the first operand. The ops on logits stay exact where a softmax or a sigmoid saturates; the others clip
+probabilities to [ε, 1 - ε] as Keras does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..op import Case, Draw, ShapeError, Spec, integers, op, real
+
+EPSILON = 1e-7
+"""Probabilities are clipped to [ε, 1 - ε] before a logarithm: Keras' `backend.epsilon()`."""
+
+
+def _dense_rows(name: str):
+    """The shape rule of an op whose two operands are rows of equal length."""
+
+    def outputs(y_pred: Spec, y_true: Spec, **params: float) -> tuple[Spec, Spec]:
+        if len(y_pred.shape) != 2 or y_pred.shape != y_true.shape or not y_pred.shape[1]:
+            raise ShapeError(f"{name}: both operands need one shape (N, K) and have {y_pred.shape} and {y_true.shape}")
+        return y_pred.like(y_pred.shape[0]), y_pred
+
+    return outputs
+
+
+def _sparse_rows(name: str):
+    """The shape rule of an op whose second operand is one class number for each row."""
+
+    def outputs(y_pred: Spec, labels: Spec) -> tuple[Spec, Spec]:
+        if len(y_pred.shape) != 2 or labels.shape != y_pred.shape[:1] or not y_pred.shape[1]:
+            raise ShapeError(
+                f"{name}: the operands need the shapes (N, K) and (N,) and have {y_pred.shape} and {labels.shape}"
+            )
+        if labels.dtype.kind not in "iu":
+            raise ShapeError(f"{name}: labels are {labels.dtype} and must be integers")
+        return y_pred.like(y_pred.shape[0]), y_pred
+
+    return outputs
+
+
+def _cases(labels, low: float, high: float, **params: float) -> list[Case]:
+    """Rows of every size with predictions of [low, high); `labels(n, k)` draws the second operand."""
+
+    def case(name: str, n: int, k: int, bench: bool = False) -> Case:
+        return Case(name, (real(n, k, low=low, high=high), labels(n, k)), dict(params), bench)
+
+    return [
+        case("one_row", 1, 2),
+        case("one_column", 5, 1),
+        case("ragged", 7, 5),
+        case("mnist", 128, 10),
+        case("wide", 3, 1000),
+        case("cifar_batch", 512, 10, bench=True),
+        case("imagenet_batch", 256, 1000, bench=True),
+    ]
+
+
+def _shares(n: int, k: int) -> Draw:
+    return real(n, k, low=0.0, high=2.0 / k)
+
+
+def _fractions(n: int, k: int) -> Draw:
+    return real(n, k, low=0.0, high=1.0)
+
+
+def _classes(n: int, k: int) -> Draw:
+    return integers(n, high=k)
+
+
+def _extreme(labels, **params: float) -> list[Case]:
+    return [Case("extreme", (real(33, 10, low=-1e4, high=1e4), labels(33, 10)), dict(params))]
+
+
+@op(
+    outputs=_dense_rows("softmax_cross_entropy"),
+    cases=[
+        *_cases(_shares, -5.0, 5.0, label_smoothing=0.0),
+        *_extreme(_shares, label_smoothing=0.0),
+        Case("smoothed", (real(7, 5), _shares(7, 5)), {"label_smoothing": 0.1}),
+    ],
+    ulps=16,
+)
+def softmax_cross_entropy(logits, labels, *, label_smoothing):
+    """-Σ labels · log softmax(logits) over each row; labels become labels · (1 - s) + s / K.
+
+    logits  (N, K)
+    labels  (N, K) probabilities
+    →       (N,) and (N, K) dlogits
+    """
+    labels = _smooth(labels, label_smoothing, logits.shape[1])
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    total = exponentials.sum(axis=1, keepdims=True)
+    values = (labels * (np.log(total) - shifted)).sum(axis=1)
+    return values, exponentials * (labels.sum(axis=1, keepdims=True) / total) - labels
+
+
+@op(
+    outputs=_sparse_rows("sparse_softmax_cross_entropy"),
+    cases=[*_cases(_classes, -5.0, 5.0), *_extreme(_classes)],
+    ulps=16,
+)
+def sparse_softmax_cross_entropy(logits, labels):
+    """-log softmax(logits) at the label of each row.
+
+    logits  (N, K)
+    labels  (N,) integers of [0, K)
+    →       (N,) and (N, K) dlogits
+    """
+    rows = np.arange(len(logits))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    total = exponentials.sum(axis=1, keepdims=True)
+    dlogits = exponentials / total
+    dlogits[rows, labels] -= 1
+    return np.log(total[:, 0]) - shifted[rows, labels], dlogits
+
+
+@op(
+    outputs=_dense_rows("sigmoid_binary_cross_entropy"),
+    cases=[
+        *_cases(_fractions, -5.0, 5.0, label_smoothing=0.0),
+        *_extreme(_fractions, label_smoothing=0.0),
+        Case("smoothed", (real(7, 5), _fractions(7, 5)), {"label_smoothing": 0.1}),
+    ],
+    ulps=16,
+)
+def sigmoid_binary_cross_entropy(logits, labels, *, label_smoothing):
+    """The mean over each row of -labels · log σ(logits) - (1 - labels) · log(1 - σ(logits)).
+
+    Computed as max(z, 0) - z · labels + log(1 + exp(-|z|)); labels become labels · (1 - s) + s / 2.
+
+    logits  (N, K)
+    labels  (N, K) of [0, 1]
+    →       (N,) and (N, K) dlogits
+    """
+    labels = _smooth(labels, label_smoothing, 2)
+    decayed = np.exp(-np.abs(logits))
+    values = (np.maximum(logits, 0) - logits * labels + np.log1p(decayed)).mean(axis=1)
+    sigmoid = np.where(logits >= 0, 1, decayed) / (1 + decayed)
+    return values, (sigmoid - labels) / logits.shape[1]
+
+
+@op(
+    outputs=_dense_rows("cross_entropy"),
+    cases=[
+        *_cases(_shares, 0.1, 1.0, label_smoothing=0.0),
+        Case("smoothed", (real(7, 5, low=0.1, high=1.0), _shares(7, 5)), {"label_smoothing": 0.1}),
+    ],
+    ulps=16,
+)
+def cross_entropy(probabilities, labels, *, label_smoothing):
+    """-Σ labels · log(clip(probabilities / Σ probabilities)) over each row; labels become labels · (1 - s) + s / K.
+
+    probabilities  (N, K), scaled to sum to 1
+    labels         (N, K) probabilities
+    →              (N,) and (N, K) dprobabilities
+    """
+    labels = _smooth(labels, label_smoothing, probabilities.shape[1])
+    total = probabilities.sum(axis=1, keepdims=True)
+    scaled = probabilities / total
+    clipped = np.clip(scaled, EPSILON, 1 - EPSILON)
+    values = -(labels * np.log(clipped)).sum(axis=1)
+    dscaled = np.where(clipped == scaled, -labels / clipped, 0)
+    return values, (dscaled - (dscaled * scaled).sum(axis=1, keepdims=True)) / total
+
+
+@op(outputs=_sparse_rows("sparse_cross_entropy"), cases=_cases(_classes, 0.1, 1.0), ulps=16)
+def sparse_cross_entropy(probabilities, labels):
+    """-log(clip(probabilities / Σ probabilities)) at the label of each row.
+
+    probabilities  (N, K), scaled to sum to 1
+    labels         (N,) integers of [0, K)
+    →              (N,) and (N, K) dprobabilities
+    """
+    rows = np.arange(len(probabilities))
+    total = probabilities.sum(axis=1)
+    scaled = probabilities[rows, labels] / total
+    clipped = np.clip(scaled, EPSILON, 1 - EPSILON)
+    slope = np.where(clipped == scaled, -1 / clipped, 0) / total
+    dprobabilities = np.repeat((-slope * scaled)[:, None], probabilities.shape[1], axis=1)
+    dprobabilities[rows, labels] += slope
+    return -np.log(clipped), dprobabilities
+
+
+@op(
+    outputs=_dense_rows("binary_cross_entropy"),
+    cases=[
+        *_cases(_fractions, 0.1, 0.9, label_smoothing=0.0),
+        Case("smoothed", (real(7, 5, low=0.1, high=0.9), _fractions(7, 5)), {"label_smoothing": 0.1}),
+    ],
+    ulps=16,
+)
+def binary_cross_entropy(probabilities, labels, *, label_smoothing):
+    """The mean over each row of -labels · log p - (1 - labels) · log(1 - p), p being the clipped probabilities.
+
+    probabilities  (N, K) of [0, 1]
+    labels         (N, K) of [0, 1], which become labels · (1 - s) + s / 2
+    →              (N,) and (N, K) dprobabilities
+    """
+    labels = _smooth(labels, label_smoothing, 2)
+    clipped = np.clip(probabilities, EPSILON, 1 - EPSILON)
+    values = -(labels * np.log(clipped) + (1 - labels) * np.log(1 - clipped)).mean(axis=1)
+    slope = (clipped - labels) / (clipped * (1 - clipped) * probabilities.shape[1])
+    return values, np.where(clipped == probabilities, slope, 0)
+
+
+@op(outputs=_dense_rows("mean_squared_error"), cases=_cases(real, -1.0, 1.0))
+def mean_squared_error(y_pred, y_true):
+    """The mean over each row of (y_pred - y_true)².
+
+    y_pred, y_true  (N, K)
+    →               (N,) and (N, K) dy_pred
+    """
+    error = y_pred - y_true
+    return (error * error).mean(axis=1), error * (2 / error.shape[1])
+
+
+@op(outputs=_dense_rows("mean_absolute_error"), cases=_cases(real, -1.0, 1.0))
+def mean_absolute_error(y_pred, y_true):
+    """The mean over each row of |y_pred - y_true|; its gradient is 0 where they are equal.
+
+    y_pred, y_true  (N, K)
+    →               (N,) and (N, K) dy_pred
+    """
+    error = y_pred - y_true
+    return np.abs(error).mean(axis=1), np.sign(error) / error.shape[1]
+
+
+@op(outputs=_dense_rows("huber"), cases=_cases(real, -2.0, 2.0, delta=1.0))
+def huber(y_pred, y_true, *, delta):
+    """The mean over each row of e² / 2 where |e| ≤ delta, else delta · |e| - delta² / 2, for e = y_pred - y_true.
+
+    Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35 (1964), section 5.
+
+    y_pred, y_true  (N, K)
+    →               (N,) and (N, K) dy_pred
+    """
+    error = y_pred - y_true
+    size = np.abs(error)
+    values = np.where(size <= delta, 0.5 * error * error, delta * size - 0.5 * delta * delta).mean(axis=1)
+    return values, np.clip(error, -delta, delta) / error.shape[1]
+
+
+def _smooth(labels, label_smoothing, share):
+    return labels * (1 - label_smoothing) + label_smoothing / share if label_smoothing else labels

@@ -1,0 +1,223 @@
+"""Maximum and mean over windows of images, and their gradients.
+
+Layers pool sequences as images of one row, and volumes first over rows and columns, then over depth: pooling windows
+are separable, and ties go to the same cell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..op import Case, ShapeError, Spec, distinct, integers, op, real
+from .window import cells, positions, same_padding
+
+Pair = tuple[int, int]
+Padding = tuple[Pair, Pair]
+
+
+def _window(pool: Pair, strides: Pair | None = None, padding: Padding = ((0, 0), (0, 0))) -> dict[str, Any]:
+    return {"pool": pool, "strides": strides or pool, "padding": padding}
+
+
+def _same(size: Pair, pool: Pair, strides: Pair) -> dict[str, Any]:
+    rows, columns = map(same_padding, size, pool, strides)
+    return _window(pool, strides, (rows, columns))
+
+
+SETTINGS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "one_pixel": ((1, 1, 1, 1), _window((1, 1))),
+    "halves": ((2, 4, 6, 3), _window((2, 2))),
+    "odd_remainder": ((3, 7, 5, 2), _window((2, 2))),
+    "whole_image": ((2, 3, 4, 5), _window((3, 4))),
+    "row_of_sequence": ((3, 1, 11, 2), _window((1, 3), (1, 2))),
+    "overlapping": ((2, 7, 8, 3), _window((3, 3), (2, 2))),
+    "overlapping_by_one": ((2, 6, 5, 4), _window((2, 3), (1, 1))),
+    "same": ((2, 5, 5, 3), _same((5, 5), (2, 2), (2, 2))),
+    "same_overlapping": ((2, 6, 7, 3), _same((6, 7), (3, 3), (2, 2))),
+    "same_stride_1": ((2, 4, 5, 2), _same((4, 5), (4, 2), (1, 1))),
+    "stride_beyond_window": ((2, 9, 8, 3), _window((2, 1), (4, 3))),
+    "many_channels": ((2, 4, 4, 67), _window((2, 2))),
+}
+_BENCH_SETTINGS = {
+    "slides_1": ((128, 24, 24, 10), _window((2, 2))),
+    "mlearning_1": ((128, 28, 28, 32), _window((2, 2))),
+    "mlearning_2": ((128, 14, 14, 64), _window((2, 2))),
+    "cifar_1": ((512, 30, 30, 32), _window((2, 2))),
+    "resnet_stem": ((32, 112, 112, 64), _same((112, 112), (3, 3), (2, 2))),
+}
+
+
+def _cases(operands: Callable[..., tuple], **more: Callable[..., Any]) -> list[Case]:
+    """A case for each setting: its operands, and more parameters, from the shapes of x and y."""
+    cases = []
+    for settings in (SETTINGS, _BENCH_SETTINGS):
+        for name, (shape, window) in settings.items():
+            y = _output(name, Spec(shape, np.dtype("float32")), **window).shape
+            params = window | {param: value(shape) for param, value in more.items()}
+            cases.append(Case(name, operands(shape, y), params, bench=settings is _BENCH_SETTINGS))
+    return cases
+
+
+def _output(name: str, x: Spec, pool: Pair, strides: Pair, padding: Padding) -> Spec:
+    if len(x.shape) != 4:
+        raise ShapeError(f"{name}: x needs 4 axes (N, H, W, C) and has shape {x.shape}")
+    given = f"x (N, H, W, C) = {x.shape}, pool (R, S) = {tuple(pool)}"
+    extents = []
+    for axis, (size, window, stride, around) in enumerate(zip(x.shape[1:3], pool, strides, padding, strict=True)):
+        if max(around) >= window:
+            raise ShapeError(f"{name}: with padding {around} a window of {window} cells may meet nothing else: {given}")
+        extents.append(positions(size, window, stride, padding=around))
+        if not extents[-1]:
+            raise ShapeError(
+                f"{name}: a window of {window} cells does not fit into {'HW'[axis]} = {size}, padding {around}: {given}"
+            )
+    return x.like(x.shape[0], *extents, x.shape[3])
+
+
+def _check_dy(name: str, dy: Spec, y: Spec) -> None:
+    if dy != y:
+        raise ShapeError(f"{name}: dy (N, P, Q, C) = {dy.shape} {dy.dtype} but y is {y.shape} {y.dtype}")
+
+
+def _work(y: Spec, pool: Pair) -> int:
+    return math.prod(y.shape) * math.prod(pool)
+
+
+def _max_outputs(x: Spec, *, pool: Pair, strides: Pair, padding: Padding) -> Spec:
+    return _output("maxpool2d", x, pool, strides, padding)
+
+
+def _max_grad_outputs(dy: Spec, x: Spec, y: Spec, *, pool: Pair, strides: Pair, padding: Padding) -> Spec:
+    expected = _output("maxpool2d_grad", x, pool, strides, padding)
+    _check_dy("maxpool2d_grad", dy, expected)
+    if y != expected:
+        raise ShapeError(f"maxpool2d_grad: y (N, P, Q, C) = {y.shape} but maxpool2d returns {expected.shape}")
+    return x
+
+
+def _avg_outputs(x: Spec, *, pool: Pair, strides: Pair, padding: Padding) -> Spec:
+    return _output("avgpool2d", x, pool, strides, padding)
+
+
+def _avg_grad_outputs(dy: Spec, *, size: Pair, pool: Pair, strides: Pair, padding: Padding) -> Spec:
+    if len(dy.shape) != 4:
+        raise ShapeError(f"avgpool2d_grad: dy needs 4 axes (N, P, Q, C) and has shape {dy.shape}")
+    x = dy.like(dy.shape[0], *size, dy.shape[3])
+    _check_dy("avgpool2d_grad", dy, _output("avgpool2d_grad", x, pool, strides, padding))
+    return x
+
+
+@op(
+    outputs=_max_outputs,
+    cases=_cases(lambda x, y: (distinct(*x),)),
+    prefer=("direct",),
+    flops=lambda x, pool, **window: _work(_max_outputs(x, pool=pool, **window), pool),
+    ulps=0,
+)
+def maxpool2d(x, *, pool, strides, padding):
+    """The largest value of each window; cells of the padding never win, and a window that holds NaN gives NaN.
+
+    x        (N, H, W, C)
+    pool     (R, S) rows and columns of a window
+    strides  (rows, columns) from one window to the next
+    padding  ((top, bottom), (left, right)) cells around each image, fewer than the window has
+    →        (N, P, Q, C)
+    """
+    padded = _padded(x, padding, -np.inf)
+    first, *others = _taps(padded, pool, strides)
+    y = padded[first].copy()
+    for tap in others:
+        np.maximum(y, padded[tap], out=y)
+    return y
+
+
+@op(
+    outputs=_max_grad_outputs,
+    cases=_cases(lambda x, y: (real(*y), integers(*x, low=-1, high=2, dtype="float32"), real(*y, low=1, high=1))),
+    prefer=("direct",),
+    flops=lambda dy, x, y, pool, **_: 2 * _work(dy, pool),
+)
+def maxpool2d_grad(dy, x, y, *, pool, strides, padding):
+    """The gradient of `maxpool2d`: each window hands its dy to the first cell, in row-major order, that equals y.
+
+    dy, y  (N, P, Q, C)
+    x      (N, H, W, C)
+    →      (N, H, W, C)
+    """
+    padded = _padded(x, padding, np.nan)
+    dx = np.zeros_like(padded)
+    waiting = np.ones(y.shape, bool)
+    for tap in _taps(padded, pool, strides):
+        wins = waiting & (padded[tap] == y)
+        dx[tap] += dy * wins
+        waiting ^= wins
+    return _cropped(dx, x.shape, padding)
+
+
+@op(
+    outputs=_avg_outputs,
+    cases=_cases(lambda x, y: (real(*x),)),
+    prefer=("direct",),
+    flops=lambda x, pool, **window: _work(_avg_outputs(x, pool=pool, **window), pool),
+)
+def avgpool2d(x, *, pool, strides, padding):
+    """The mean of each window over its cells inside the image: padding is not counted.
+
+    x        (N, H, W, C)
+    pool     (R, S) rows and columns of a window
+    strides  (rows, columns) from one window to the next
+    padding  ((top, bottom), (left, right)) cells around each image, fewer than the window has
+    →        (N, P, Q, C)
+    """
+    padded = _padded(x, padding, 0)
+    y = sum(padded[tap] for tap in _taps(padded, pool, strides))
+    return y / _counts(x.shape[1:3], pool, strides, padding, x.dtype)
+
+
+@op(
+    outputs=_avg_grad_outputs,
+    cases=_cases(lambda x, y: (real(*y),), size=lambda x: x[1:3]),
+    prefer=("direct",),
+    flops=lambda dy, pool, **_: _work(dy, pool),
+)
+def avgpool2d_grad(dy, *, size, pool, strides, padding):
+    """The gradient of `avgpool2d`: each window hands equal shares of its dy to its cells inside the image.
+
+    dy    (N, P, Q, C)
+    size  (H, W) of x
+    →     (N, H, W, C)
+    """
+    share = dy / _counts(size, pool, strides, padding, dy.dtype)
+    dx = np.zeros((dy.shape[0], *(n + sum(p) for n, p in zip(size, padding, strict=True)), dy.shape[3]), dy.dtype)
+    for tap in _taps(dx, pool, strides):
+        dx[tap] += share
+    return _cropped(dx, (dy.shape[0], *size, dy.shape[3]), padding)
+
+
+def _taps(padded: np.ndarray, pool: Pair, strides: Pair) -> list[tuple[slice, ...]]:
+    """For each cell of a window, in row-major order, the cells of the padded images that it meets."""
+    p, q = (positions(n, k, s) for n, k, s in zip(padded.shape[1:3], pool, strides, strict=True))
+    return [
+        (slice(None), cells(r, p, strides[0]), cells(s, q, strides[1])) for r in range(pool[0]) for s in range(pool[1])
+    ]
+
+
+def _counts(size: Pair, pool: Pair, strides: Pair, padding: Padding, dtype: np.dtype) -> np.ndarray:
+    """(P, Q, 1): how many cells of each window lie inside the image."""
+    ones = _padded(np.ones((1, *size, 1), dtype), padding, 0)
+    return np.sum([ones[0][tap[1:]] for tap in _taps(ones, pool, strides)], axis=0)
+
+
+def _padded(x: np.ndarray, padding: Padding, value: float) -> np.ndarray:
+    if not np.any(padding):
+        return x
+    return np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
+
+
+def _cropped(dx: np.ndarray, shape: tuple[int, ...], padding: Padding) -> np.ndarray:
+    (top, _), (left, _) = padding
+    return np.ascontiguousarray(dx[:, top : top + shape[1], left : left + shape[2]])

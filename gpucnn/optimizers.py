@@ -1,0 +1,595 @@
+"""How gradients change weights: Keras' optimizers on the flat arrays of `Parameters`.
+
+What is computed stands in `ops/update.py`; when, and with which numbers, here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypedDict, Unpack
+
+import numpy as np
+
+from . import config, device, schedules
+from .config import Configurable
+from .errors import ArgumentError, ShapeError
+from .layers.layer import Weight
+from .ops import update
+from .parameters import Parameters, Segment
+from .retired import absent, reject
+from .schedules import LearningRateSchedule
+
+# For `from gpucnn.optimizers.schedules import ExponentialDecay`; the standard library does the same for os.path.
+sys.modules[f"{__name__}.schedules"] = schedules
+
+Slots = dict[str, np.ndarray]
+
+
+class Tail(TypedDict, total=False):
+    """The arguments that all optimizers share; `Optimizer` explains them."""
+
+    weight_decay: float | None
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    use_ema: bool
+    ema_momentum: float
+    ema_overwrite_frequency: int | None
+    gradient_accumulation_steps: int | None
+    name: str | None
+
+
+class Optimizer(Configurable):
+    """Base of all optimizers.
+
+    learning_rate       a number, a `LearningRateSchedule` or a function without arguments.
+    weight_decay        before each update, every weight loses this part of itself times the learning rate.
+    clipnorm            the largest norm of one weight array's gradient; or
+    clipvalue           the largest absolute value of a gradient's element; or
+    global_clipnorm     the largest norm of all gradients together.
+    use_ema             keep a moving average of the weights, with `ema_momentum`. It replaces the weights at the end of
+                        training and, if given, every `ema_overwrite_frequency` updates. It is taken after the
+                        constraints, so that it meets them as well (in Keras before).
+    gradient_accumulation_steps     update once in so many batches, with the mean of their gradients.
+
+    One of your own defines `change`, and `initial_slots` and `numbers` where the defaults do not fit.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        owner = type(self).__name__
+        if unknown:
+            own = [p for p in inspect.signature(type(self)).parameters if p not in ("tail", "unknown")]
+            reject(owner, unknown, dict.fromkeys([*own, *Tail.__annotations__]))
+        limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        given = {argument: limit for argument, limit in limits.items() if limit is not None}
+        if len(given) > 1:
+            raise ArgumentError(f"{owner}: give only one of {' and '.join(f'{k}={v}' for k, v in given.items())}")
+        for argument, limit in given.items():
+            if not 0 < limit < math.inf:
+                raise ArgumentError(f"{owner}: {argument}={limit} must be above 0; leave it out to clip nothing")
+        _check_range(owner, "weight_decay", weight_decay or 0.0, 0.0, math.inf)
+        _check_range(owner, "ema_momentum", ema_momentum, 0.0, 1.0)
+        _check_count(owner, "ema_overwrite_frequency", ema_overwrite_frequency, 1)
+        _check_count(owner, "gradient_accumulation_steps", gradient_accumulation_steps, 2)
+        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.use_ema, self.ema_momentum, self.ema_overwrite_frequency = use_ema, ema_momentum, ema_overwrite_frequency
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.name = name or owner.lower()
+        self.built = False
+        self._schedule: Callable[..., Any] | None = None
+        self._counters: Slots = {"batches": np.zeros(1, np.int64)}
+        self._slots: Slots = {}
+        self._weights: list[Weight] = []
+        self._undecayed: set[int] = set()
+        self._undecayed_names: re.Pattern[str] | None = None
+        self.learning_rate = learning_rate
+
+    # -- what an optimizer of its own kind defines ---------------------------------------------------------------------
+
+    def initial_slots(self) -> dict[str, float]:
+        """The names of the arrays that are kept beside the weights, and the value from which each starts."""
+        return {}
+
+    def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
+        """What `change` finds in `row[RATE:]` at update t = 1, 2, …, computed in float64. Called once per update."""
+        return (learning_rate,)
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """Update flat values and slots in place. All arrays (n,) but the row, which `ops/update.py` explains."""
+        raise NotImplementedError(f"{type(self).__name__} must define change(values, gradients, row, **slots)")
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def build(self, parameters: Parameters) -> None:
+        """Make the slots for these parameters, once. Raises if the optimizer already belongs to other weights."""
+        weights = [segment.weight for segment in parameters.segments]
+        if self.built:
+            if list(map(id, weights)) == list(map(id, self._weights)):
+                return
+            owner = type(self).__name__
+            raise ArgumentError(f"this {owner} already trains another model: make a new {owner} for each model")
+        self._weights = weights
+        self._slots = {}
+        for name, value in self.initial_slots().items():
+            slot = self._slots[name] = _zeros_like(parameters.values)
+            for segment in parameters.segments:
+                slot[segment.span] = value
+        if self.use_ema:
+            self._slots["average"] = _zeros_like(parameters.values)
+            self._slots["average"][...] = parameters.values
+        if self.gradient_accumulation_steps:
+            self._slots["total"] = _zeros_like(parameters.values)
+        self._restart()
+        self.built = True
+
+    def apply(self, parameters: Parameters) -> None:
+        """Take in the gradients of one batch: regularise, accumulate, clip, decay, change, constrain, average.
+
+        Weights, slots and counters change in place; so do the gradients, which the next backward pass writes anew.
+        Frozen layers stay as they are.
+        """
+        segments = [segment for segment in parameters.segments if segment.trainable]
+        spans = parameters.trainable_spans()
+        first = int(self.iterations[0]) == 0
+        momentum = 0.0 if first else self.ema_momentum
+        averaging = (momentum, 1.0 - momentum)
+        for segment in segments:
+            weight = segment.weight
+            if weight.regularizer is not None:
+                weight.gradient += weight.regularizer.gradient(weight.value)
+        if self._accumulated(parameters.gradients, spans):
+            self._update(parameters, segments, spans, averaging)
+        for segment in segments:
+            weight = segment.weight
+            if weight.constraint is not None:
+                weight.value[...] = weight.constraint(weight.value)
+        if self.use_ema:
+            row = np.array([0.0, *averaging], parameters.values.dtype)
+            for span in spans:
+                update.average(self._slots["average"][span], parameters.values[span], row)
+            if self.ema_overwrite_frequency and (int(self.iterations[0]) + 1) % self.ema_overwrite_frequency == 0:
+                self.finalize(parameters)
+        self.batches[0] += 1
+
+    def finalize(self, parameters: Parameters) -> None:
+        """With `use_ema`, replace the weights by their moving averages: the end of training."""
+        if self.use_ema:
+            for span in parameters.trainable_spans():
+                parameters.values[span] = self._slots["average"][span]
+
+    def penalty(self, parameters: Parameters) -> float:
+        """The sum of the regularizers' penalties on the present weights, frozen ones left out as in Keras."""
+        return sum(
+            float(segment.weight.regularizer(segment.weight.value))
+            for segment in parameters.segments
+            if segment.trainable and segment.weight.regularizer is not None
+        )
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[Weight] | None = None, var_names: Iterable[str] | None = None
+    ) -> None:
+        """Leave these weights, or those whose name contains one of these patterns ("bias"), out of `weight_decay`."""
+        if self.built:
+            raise ArgumentError("exclude_from_weight_decay() after training began: call it before fit")
+        self._undecayed = {id(weight) for weight in var_list or ()}
+        self._undecayed_names = re.compile("|".join(var_names)) if var_names else None
+
+    # -- the learning rate ---------------------------------------------------------------------------------------------
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next batch. It can be set, unless a schedule is in force."""
+        if isinstance(self._schedule, LearningRateSchedule):
+            return float(self._schedule(int(self.batches[0])))
+        return float(self._schedule() if self._schedule else self._counters["learning_rate"][0])
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        owner = type(self).__name__
+        if callable(value):
+            self._schedule = value
+            self._counters.pop("learning_rate", None)
+            return
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise ArgumentError(f"{owner}: learning_rate={value!r} must be a number, a schedule or a function")
+        if self._schedule is not None:
+            raise ArgumentError(
+                f"{owner}: learning_rate={value} cannot be set while {type(self._schedule).__name__} decides on it: "
+                "make the optimizer with a number instead"
+            )
+        _check_range(owner, "learning_rate", value, 0.0, math.inf)
+        self._counters["learning_rate"] = np.array([value], np.float64)
+
+    def _old_name(self, *value: Any) -> NoReturn:
+        raise AttributeError("an optimizer's lr is called learning_rate today")
+
+    lr = property(_old_name, _old_name)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON values, with the learning rate of now."""
+        arguments = super().get_config()
+        if self._schedule is None:
+            arguments["learning_rate"] = self.learning_rate
+        return arguments
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def batches(self) -> np.ndarray:
+        """How many batches were taken in, (1,) int64: what a schedule is given. Changes in place."""
+        return self._counters["batches"]
+
+    @property
+    def iterations(self) -> np.ndarray:
+        """How many updates were made, (1,) int64; fewer than `batches` where gradients accumulate, as in Keras."""
+        return self.batches // (self.gradient_accumulation_steps or 1)
+
+    def state(self) -> Slots:
+        """Copies of counters and flat slots: all that the next step depends on beside the weights."""
+        return {name: array.copy() for name, array in (self._counters | self._slots).items()}
+
+    def set_state(self, state: Slots) -> None:
+        """Take over what `state` returned, to the bit. Nothing is changed if a name or a shape is wrong."""
+        _copy_into(self._counters | self._slots, state)
+
+    def slots(self, parameters: Parameters) -> Slots:
+        """The state for files: counters, and slots by weight such as `m/conv2d/kernel`; views, not copies."""
+        return self._counters | {
+            f"{name}/{segment.weight.path}": slot[segment.span].reshape(segment.weight.shape)
+            for name, slot in self._slots.items()
+            for segment in parameters.segments
+        }
+
+    def set_slots(self, parameters: Parameters, slots: Slots) -> None:
+        """Take over what `slots` returned, to the bit. Nothing is changed if a name or a shape is wrong."""
+        _copy_into(self.slots(parameters), slots)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _restart(self) -> None:
+        self.batches[0] = 0
+
+    def _accumulated(self, gradients: np.ndarray, spans: list[slice]) -> bool:
+        """Whether this batch completes an update; its gradients are then the mean of all batches since the last."""
+        count = self.gradient_accumulation_steps
+        if not count:
+            return True
+        complete = (int(self.batches[0]) + 1) % count == 0
+        for span in spans:
+            if complete:
+                update.take_mean(gradients[span], self._slots["total"][span], count=count)
+            else:
+                update.accumulate(self._slots["total"][span], gradients[span])
+        return complete
+
+    def _update(
+        self, parameters: Parameters, segments: list[Segment], spans: list[slice], averaging: tuple[float, float]
+    ) -> None:
+        values, gradients, learning_rate = parameters.values, parameters.gradients, self.learning_rate
+        self._clip(gradients, segments, spans)
+        decay = learning_rate * (self.weight_decay or 0.0)
+        numbers = self.numbers(learning_rate, int(self.iterations[0]) + 1)
+        row = np.array([decay, *averaging, *numbers], values.dtype)
+        if self.weight_decay:
+            for segment in segments:
+                if self._decays(segment.weight):
+                    update.decay(values[segment.span], row)
+        for span in spans:
+            slots = {name: self._slots[name][span] for name in self.initial_slots()}
+            self.change(values[span], gradients[span], row, **slots)
+
+    def _clip(self, gradients: np.ndarray, segments: list[Segment], spans: list[slice]) -> None:
+        if self.clipvalue is not None:
+            for span in spans:
+                update.clip_by_value(gradients[span], limit=self.clipvalue)
+        elif self.clipnorm is not None:
+            for segment in segments:
+                gradient = gradients[segment.span]
+                update.clip_by_norm(gradient, update.square_sum(gradient), limit=self.clipnorm)
+        elif self.global_clipnorm is not None:
+            total = sum((update.square_sum(gradients[span]) for span in spans), np.zeros(1))
+            for span in spans:
+                update.clip_by_norm(gradients[span], total, limit=self.global_clipnorm)
+
+    def _decays(self, weight: Weight) -> bool:
+        named = self._undecayed_names is not None and self._undecayed_names.search(weight.name)
+        return not named and id(weight) not in self._undecayed
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum or Nesterov's momentum if wanted."""
+
+    def __init__(
+        self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **tail: Unpack[Tail]
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        _check_range("SGD", "momentum", momentum, 0.0, 1.0)
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def initial_slots(self) -> dict[str, float]:
+        """m, the velocity, if there is momentum."""
+        return {"m": 0.0} if self.momentum else {}
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        if slots:
+            update.momentum(values, gradients, slots["m"], row, momentum=self.momentum, nesterov=self.nesterov)
+        else:
+            update.sgd(values, gradients, row)
+
+
+class Adam(Optimizer):
+    """Adam, or AMSGrad. `epsilon` is added to the root of the uncorrected second moment, as in Keras."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        _check_moments(type(self).__name__, beta_1, beta_2, epsilon)
+        self.beta_1, self.beta_2, self.epsilon, self.amsgrad = beta_1, beta_2, epsilon, amsgrad
+
+    def initial_slots(self) -> dict[str, float]:
+        """m and v, the moments; with AMSGrad also v_max."""
+        return {"m": 0.0, "v": 0.0, "v_max": 0.0} if self.amsgrad else {"m": 0.0, "v": 0.0}
+
+    def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
+        """The step size, both bias corrections in it."""
+        return (learning_rate * math.sqrt(1.0 - self.beta_2**t) / (1.0 - self.beta_1**t),)
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update.adam(
+            values,
+            gradients,
+            slots["m"],
+            slots["v"],
+            slots.get("v_max"),
+            row,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+        )
+
+
+class AdamW(Adam):
+    """Adam with weight decay apart from the gradient: Loshchilov and Hutter, ICLR 2019."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **tail: Any,
+    ) -> None:
+        if weight_decay is None:
+            raise ArgumentError("AdamW: weight_decay=None must be a number; use Adam for none")
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **tail)
+
+
+class Nadam(Optimizer):
+    """Adam with Nesterov's momentum; the momentum of update t is beta_1 · (1 - 0.96ᵗ / 2), as in Keras."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        _check_moments("Nadam", beta_1, beta_2, epsilon)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self._counters["momentum_product"] = np.ones(1)
+
+    def initial_slots(self) -> dict[str, float]:
+        """m and v, the moments."""
+        return {"m": 0.0, "v": 0.0}
+
+    def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
+        """The factors of m and of the gradient, and the correction of v."""
+        now, following = (self.beta_1 * (1.0 - 0.5 * 0.96**i) for i in (t, t + 1))
+        product = self._counters["momentum_product"]
+        product *= now
+        return (
+            learning_rate * following / (1.0 - float(product[0]) * following),
+            learning_rate * (1.0 - now) / (1.0 - float(product[0])),
+            1.0 / (1.0 - self.beta_2**t),
+        )
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update.nadam(
+            values,
+            gradients,
+            slots["m"],
+            slots["v"],
+            row,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+        )
+
+    def _restart(self) -> None:
+        super()._restart()
+        self._counters["momentum_product"][0] = 1.0
+
+
+class RMSprop(Optimizer):
+    """RMSprop, with momentum and centred if wanted."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        _check_range("RMSprop", "rho", rho, 0.0, 1.0)
+        _check_range("RMSprop", "momentum", momentum, 0.0, 1.0)
+        _check_epsilon("RMSprop", epsilon)
+        self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
+
+    def initial_slots(self) -> dict[str, float]:
+        """v, the running mean of squares; if wanted the running mean of gradients and m, the velocity."""
+        wanted = {"v": True, "mean": self.centered, "m": self.momentum}
+        return {name: 0.0 for name, use in wanted.items() if use}
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update.rmsprop(
+            values,
+            gradients,
+            slots["v"],
+            slots.get("mean"),
+            slots.get("m"),
+            row,
+            rho=self.rho,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+        )
+
+
+class Adagrad(Optimizer):
+    """Adagrad: the more a weight has been changed, the less it changes."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        _check_range("Adagrad", "initial_accumulator_value", initial_accumulator_value, 0.0, math.inf)
+        _check_epsilon("Adagrad", epsilon)
+        self.initial_accumulator_value, self.epsilon = initial_accumulator_value, epsilon
+
+    def initial_slots(self) -> dict[str, float]:
+        """v, the sum of squares."""
+        return {"v": self.initial_accumulator_value}
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update.adagrad(values, gradients, slots["v"], row, epsilon=self.epsilon)
+
+
+class Adadelta(Optimizer):
+    """Adadelta. The paper's own form is learning_rate=1.0."""
+
+    def __init__(
+        self, learning_rate: Any = 0.001, rho: float = 0.95, epsilon: float = 1e-7, **tail: Unpack[Tail]
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        _check_range("Adadelta", "rho", rho, 0.0, 1.0)
+        _check_epsilon("Adadelta", epsilon)
+        self.rho, self.epsilon = rho, epsilon
+
+    def initial_slots(self) -> dict[str, float]:
+        """v and delta, the running means of squared gradients and of squared changes."""
+        return {"v": 0.0, "delta": 0.0}
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update.adadelta(values, gradients, slots["v"], slots["delta"], row, rho=self.rho, epsilon=self.epsilon)
+
+
+_KNOWN = "SGD, Adam, AdamW, Nadam, RMSprop, Adagrad and Adadelta"
+_OTHERS = (
+    "Adafactor",
+    "Adamax",
+    "Ftrl",
+    "Lamb",
+    "Lion",
+    "LossScaleOptimizer",
+    "MultiOptimizer",
+    "Muon",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+)
+"""Keras' optimizers that gpucnn has not."""
+
+__getattr__ = absent(
+    __name__,
+    {name: f"use one of {_KNOWN}" for name in _OTHERS}
+    | {
+        cls.lower(): f"it is called {cls}"
+        for cls in ("SGD", "Adam", "AdamW", "Nadam", "RMSprop", "Adagrad", "Adadelta")
+    }
+    | {"legacy": "leave the word legacy out; schedules.InverseTimeDecay does what decay= did"},
+)
+
+
+def get(identifier: Any) -> Any:
+    """The optimizer behind a name, an object, a class or a description; None stays None."""
+    if isinstance(identifier, str) and identifier.lower() in map(str.lower, _OTHERS):
+        raise ArgumentError(f"optimizer {identifier!r} is not in gpucnn: use one of {_KNOWN}")
+    return config.get(Optimizer, identifier, {"adamw": AdamW})
+
+
+def _zeros_like(values: np.ndarray) -> np.ndarray:
+    return device.zeros(values.shape, values.dtype)
+
+
+def _copy_into(own: Slots, given: Slots) -> None:
+    for name in sorted(own.keys() ^ given.keys()):
+        has_not = "the optimizer" if name in given else "the given state"
+        raise ArgumentError(f"{has_not} has no {name!r}: the state belongs to an optimizer made with other arguments")
+    for name, array in own.items():
+        if np.shape(given[name]) != array.shape:
+            raise ShapeError(f"{name!r} has shape {array.shape}; the given array has shape {np.shape(given[name])}")
+    for name, array in own.items():
+        array[...] = given[name]
+
+
+def _check_range(owner: str, name: str, value: Any, low: float, high: float) -> None:
+    if not (low <= value <= high and value < math.inf):
+        bounds = f"lie in {low:g} … {high:g}" if high < math.inf else f"be a finite number, {low:g} or above"
+        raise ArgumentError(f"{owner}: {name}={value} must {bounds}")
+
+
+def _check_moments(owner: str, beta_1: float, beta_2: float, epsilon: float) -> None:
+    for name, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
+        if not 0 <= beta < 1:
+            raise ArgumentError(f"{owner}: {name}={beta} must be at least 0 and below 1")
+    _check_epsilon(owner, epsilon)
+
+
+def _check_epsilon(owner: str, epsilon: float) -> None:
+    if not 0 < np.float32(epsilon) < math.inf:
+        raise ArgumentError(f"{owner}: epsilon={epsilon} must be above 0, or a gradient of 0 gives 0 / 0")
+
+
+def _check_count(owner: str, name: str, value: Any, least: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least):
+        raise ArgumentError(f"{owner}: {name}={value!r} must be an integer of {least} or more, or None")

@@ -1,0 +1,75 @@
+"""All weights of a model in one flat array, their gradients in another, cut into segments.
+
+Each weight starts at a multiple of 256 bytes; the padding between is zero and is never saved. An optimizer step is one
+pass over flat memory; what differs from weight to weight stands in its segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import device
+from .layers.layer import Layer, Weight
+
+_ELEMENTS = device.ALIGNMENT // 4
+
+
+@dataclass
+class Segment:
+    """Where one trainable weight lies in the flat arrays: elements [offset, offset + size)."""
+
+    weight: Weight
+    layer: Layer
+    offset: int
+    size: int
+
+    @property
+    def span(self) -> slice:
+        """The elements of the weight in a flat array."""
+        return slice(self.offset, self.offset + self.size)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the update changes it now."""
+        return self.layer.trainable and self.weight.trainable
+
+
+class Parameters:
+    """The flat arrays of a built model. `values` and `gradients` are float32 of one length."""
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self.segments: list[Segment] = []
+        offset = 0
+        for layer in layers:
+            for weight in layer.weights:
+                if weight.trainable:
+                    self.segments.append(Segment(weight, layer, offset, weight.size))
+                    offset += -(-weight.size // _ELEMENTS) * _ELEMENTS
+        self.values = device.zeros((offset,))
+        self.gradients = device.zeros((offset,))
+        for segment in self.segments:
+            weight = segment.weight
+            self.values[segment.span] = weight.value.reshape(-1)
+            weight.value = self.values[segment.span].reshape(weight.shape)
+            weight.gradient = self.gradients[segment.span].reshape(weight.shape)
+
+    @property
+    def size(self) -> int:
+        """Length of the flat arrays, padding included."""
+        return self.values.size
+
+    def trainable_spans(self) -> list[slice]:
+        """The flat ranges that an update may change: neighbouring trainable segments joined."""
+        spans: list[slice] = []
+        for segment in self.segments:
+            if not segment.trainable:
+                continue
+            padded = segment.offset + -(-segment.size // _ELEMENTS) * _ELEMENTS
+            if spans and spans[-1].stop == segment.offset:
+                spans[-1] = slice(spans[-1].start, padded)
+            else:
+                spans.append(slice(segment.offset, padded))
+        return spans

@@ -1,0 +1,118 @@
+"""One counter-based random generator for everything: Philox4x32-10.
+
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, section 3.2. A value depends on
+the seed and on what it is for, never on what was drawn before, so that a run can be resumed at any batch and a GPU can
+compute the same bits in any order. Key = seed; counter = (element // 4, step, stream, purpose).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from .errors import ArgumentError
+
+DROPOUT, SHUFFLE, INITIALIZE, AUGMENT, USER = range(5)
+"""Purposes: the last word of the counter, so that two uses of one seed never meet."""
+
+_MULTIPLY = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+_seed = 0
+_streams = itertools.count()
+
+
+def set_random_seed(seed: int) -> None:
+    """Start the global stream anew: initializers, dropout layers and shuffles created from here on repeat themselves."""
+    global _seed, _streams
+    if not 0 <= int(seed) < 2**64:
+        raise ArgumentError(f"seed={seed} is out of range: use an integer of 0 … 2**64 - 1")
+    _seed = int(seed)
+    _streams = itertools.count()
+
+
+def global_seed() -> int:
+    """The seed last given to `set_random_seed`; 0 before."""
+    return _seed
+
+
+def next_stream() -> int:
+    """A stream number that no other user of the global seed has: one for each initializer or layer without a seed."""
+    return next(_streams)
+
+
+def philox(counter: np.ndarray, seed: int) -> np.ndarray:
+    """Ten rounds of Philox4x32.
+
+    counter  (n, 4) uint32
+    →        (n, 4) uint32
+    """
+    c0, c1, c2, c3 = (counter[:, i].astype(np.uint64) for i in range(4))
+    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(10):
+        p0, p1 = c0 * _MULTIPLY[0], c2 * _MULTIPLY[1]
+        c0, c1, c2, c3 = (
+            (p1 >> _HALF) ^ c1 ^ np.uint64(k0),
+            p1 & _LOW,
+            (p0 >> _HALF) ^ c3 ^ np.uint64(k1),
+            p0 & _LOW,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
+
+
+def bits(count: int, *, seed: int, step: int = 0, stream: int = 0, purpose: int = USER) -> np.ndarray:
+    """`count` random uint32: element i is word i % 4 of the block with counter (i // 4, step, stream, purpose)."""
+    blocks = -(-count // 4)
+    counter = np.empty((blocks, 4), np.uint32)
+    counter[:, 0] = np.arange(blocks, dtype=np.uint32)
+    counter[:, 1:] = [step & 0xFFFFFFFF, stream & 0xFFFFFFFF, purpose]
+    return philox(counter, seed).reshape(-1)[:count]
+
+
+def uniform(count: int, *, seed: int, step: int = 0, stream: int = 0, purpose: int = USER) -> np.ndarray:
+    """`count` float32 of [0, 1): (u >> 8) · 2⁻²⁴."""
+    words = bits(count, seed=seed, step=step, stream=stream, purpose=purpose)
+    return (words >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+
+def normal(count: int, *, seed: int, step: int = 0, stream: int = 0, purpose: int = USER) -> np.ndarray:
+    """`count` float32 of the standard normal distribution (Box and Muller 1958), computed in float64."""
+    pairs = -(-count // 2)
+    u = bits(2 * pairs, seed=seed, step=step, stream=stream, purpose=purpose).astype(np.float64)
+    radius = np.sqrt(-2.0 * np.log((u[0::2] + 1.0) * 2.0**-32))
+    angle = 2.0 * np.pi * 2.0**-32 * u[1::2]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)[:count].astype(np.float32)
+
+
+def permutation(n: int, *, seed: int, epoch: int = 0, stream: int = 0) -> np.ndarray:
+    """A keyed shuffle of 0 … n-1 that can be computed for each position alone.
+
+    An alternating Feistel network on the smallest 2^b ≥ n with Philox as round function, walked until the value falls
+    below n (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, sections 4 and 5), hence a
+    bijection for every n.
+
+    →  (n,) int64
+    """
+    width = max(2, (n - 1).bit_length())
+    left, right = width // 2, width - width // 2
+    values = np.arange(n, dtype=np.uint32)
+    outside = np.ones(n, bool)
+    while outside.any():
+        values[outside] = _feistel(values[outside], left, right, seed, epoch, stream)
+        outside = values >= n
+    return values.astype(np.int64)
+
+
+def _feistel(values: np.ndarray, left: int, right: int, seed: int, epoch: int, stream: int) -> np.ndarray:
+    high, low = values >> np.uint32(right), values & np.uint32((1 << right) - 1)
+    for round_ in range(8):
+        counter = np.empty((len(values), 4), np.uint32)
+        counter[:, 0] = low
+        counter[:, 1:] = [epoch & 0xFFFFFFFF, (stream << 4 | round_) & 0xFFFFFFFF, SHUFFLE]
+        high, low = low, high ^ philox(counter, seed)[:, 0] & np.uint32((1 << left) - 1)
+        left, right = right, left
+    return high << np.uint32(right) | low

@@ -1,0 +1,90 @@
+"""Penalties on the size of weights, added to the loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from . import config
+from .config import Configurable
+from .errors import ArgumentError
+from .retired import absent
+
+
+class Regularizer(Configurable):
+    """Base of all regularizers: l1 · Σ|x| + l2 · Σx².
+
+    One of your own defines both `__call__(x) -> float` and `gradient(x) -> array`.
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls) and "gradient" not in vars(cls):
+            raise ArgumentError(f"{cls.__name__} defines __call__ only: define gradient(x), its derivative, as well")
+
+    def __call__(self, x: np.ndarray) -> float:
+        """The penalty, summed in float64."""
+        penalty = 0.0
+        if self.l1:
+            penalty += self.l1 * float(np.sum(np.abs(x), dtype=np.float64))
+        if self.l2:
+            penalty += self.l2 * float(np.sum(np.square(x, dtype=np.float64)))
+        return penalty
+
+    def gradient(self, x: np.ndarray) -> np.ndarray:
+        """The penalty's derivative by x, an array like x; 0 where |x| has its kink."""
+        if not self.l1:
+            return x * (2.0 * self.l2)
+        return np.sign(x) * self.l1 + x * (2.0 * self.l2)
+
+
+class L1(Regularizer):
+    """l1 · Σ|x|."""
+
+    def __init__(self, l1: float = 0.01) -> None:
+        self.l1 = _factor("L1", "l1", l1)
+
+
+class L2(Regularizer):
+    """l2 · Σx²."""
+
+    def __init__(self, l2: float = 0.01) -> None:
+        self.l2 = _factor("L2", "l2", l2)
+
+
+class L1L2(Regularizer):
+    """l1 · Σ|x| + l2 · Σx². Without arguments it does nothing, as in Keras."""
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
+        self.l1 = _factor("L1L2", "l1", l1)
+        self.l2 = _factor("L1L2", "l2", l2)
+
+
+def get(identifier: Any) -> Any:
+    """The regularizer behind a name ("l2" means L2(0.01)), an object, a class or a description; None stays None."""
+    return config.get(Regularizer, identifier)
+
+
+l1, l2, l1_l2 = L1, L2, L1L2
+
+__getattr__ = absent(
+    __name__,
+    {
+        "OrthogonalRegularizer": "subclass Regularizer with __call__ and gradient",
+        "orthogonal_regularizer": "subclass Regularizer with __call__ and gradient",
+        "l1l2": "it is called l1_l2",
+        "WeightRegularizer": "use L1, L2 or L1L2",
+        "activity_l2": "use L2 as the layer's activity_regularizer",
+    },
+)
+
+
+def _factor(owner: str, name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < math.inf:
+        raise ArgumentError(f"{owner}: {name}={value!r} must be a finite number, 0 or above")
+    return float(value)

@@ -1,0 +1,104 @@
+"""Words of old Keras code, and of Keras 3 that gpucnn has not: an error that names what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any, NoReturn
+
+from .errors import ArgumentError
+
+RENAMED = {
+    "lr": "learning_rate",
+    "nb_epoch": "epochs",
+    "nb_filter": "filters",
+    "nb_row": "kernel_size",
+    "nb_col": "kernel_size",
+    "border_mode": "padding",
+    "subsample": "strides",
+    "subsample_length": "strides",
+    "dim_ordering": "data_format (gpucnn is channels_last throughout)",
+    "output_dim": "units",
+    "init": "kernel_initializer",
+    "W_regularizer": "kernel_regularizer",
+    "b_regularizer": "bias_regularizer",
+    "W_constraint": "kernel_constraint",
+    "b_constraint": "bias_constraint",
+    "bias": "use_bias",
+    "p": "rate",
+    "mode": "one of the documented arguments",
+    "samples_per_epoch": "steps_per_epoch",
+    "nb_val_samples": "validation_steps",
+    "show_accuracy": "metrics=['accuracy'] in compile",
+    "class_mode": "loss",
+    "period": "save_freq",
+    "rho_decay": "rho",
+    "max_m": "max_value",
+    "m": "max_value",
+    "batch_input_shape": "input_shape (without the batch axis)",
+    "input_dim": "input_shape=(n,)",
+}
+"""Argument names of Keras 1 and 2, and the name they have today."""
+
+EXPLAINED = {
+    "decay": "decay= meant two things: for a rate that falls with the steps use learning_rate=schedules.InverseTimeDecay("
+    "rate, 1, decay); for smaller weights use weight_decay=",
+    "weights": "load them after the model is built, with layer.set_weights([...])",
+    "loss_scale_factor": "gpucnn trains in float32 and needs no loss scale: leave it out",
+}
+"""Argument names that need more than one word."""
+
+
+def reject(
+    owner: str, unknown: dict[str, Any], known: Iterable[str] = (), renamed: Mapping[str, str] | None = None
+) -> NoReturn:
+    """Raise for arguments that `owner` does not have, with the name to use instead.
+
+    `renamed` adds old names that mean something else in other places.
+    """
+    name, value = next(iter(unknown.items()))
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1, 0.75)
+    if name in EXPLAINED:
+        hint = EXPLAINED[name]
+    elif name in (renames := {**RENAMED, **(renamed or {})}):
+        hint = f"it is called {renames[name]} today"
+    elif close:
+        hint = f"did you mean {close[0]}?"
+    else:
+        hint = f"its arguments are {', '.join(known)}" if known else "leave it out"
+    raise ArgumentError(f"{owner}() has no argument {name}={value!r}: {hint}")
+
+
+def absent(module: str, reasons: dict[str, str]) -> Callable[[str], NoReturn]:
+    """A `__getattr__` for `module`: names that Keras has, or once had, raise with what to do instead.
+
+    They raise `ArgumentError`: of an `AttributeError`, `from module import name` would hide the reason.
+    """
+
+    def __getattr__(name: str) -> NoReturn:  # noqa: N807
+        if name in reasons:
+            raise ArgumentError(f"{module.removeprefix('gpucnn.')}.{name} is not in gpucnn: {reasons[name]}")
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return __getattr__
+
+
+class Moved(ModuleType):
+    """A submodule of old Keras: `from gpucnn.layers.core import Dense` answers with today's import.
+
+    It raises `ImportError`, so that code which tries both imports finds the other one.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        sys.modules[name] = self
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        package = self.__name__.rpartition(".")[0]
+        wanted = "…" if name == "__all__" else name
+        raise ImportError(f"there is no {self.__name__} any more: write `from {package} import {wanted}`")

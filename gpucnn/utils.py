@@ -1,0 +1,101 @@
+"""Keras' `utils`: one-hot labels, seeds, normalisation."""
+
+from __future__ import annotations
+
+import random as python_random
+from typing import Any
+
+import numpy as np
+
+from . import random
+from .errors import ArgumentError, DataError
+from .retired import absent
+
+
+def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
+    """One-hot rows of class numbers.
+
+    x            integers of [0, num_classes), (n, …) or (n, …, 1)
+    num_classes  the largest label + 1 by default
+    →            (n, …, num_classes) float32
+
+    >>> to_categorical([0, 2, 1])
+    array([[1., 0., 0.],
+           [0., 0., 1.],
+           [0., 1., 0.]], dtype=float32)
+    """
+    numbers = np.asarray(x)
+    if numbers.ndim > 1 and numbers.shape[-1] == 1:
+        numbers = numbers[..., 0]
+    if num_classes is not None and (not isinstance(num_classes, (int, np.integer)) or num_classes < 1):
+        raise ArgumentError(f"to_categorical(num_classes={num_classes!r}) must be an integer of 1 or more")
+    if numbers.size == 0 and num_classes is None:
+        raise DataError("to_categorical got no label: give num_classes")
+    if numbers.dtype.kind not in "biuf":
+        raise DataError(f"to_categorical got labels of dtype {numbers.dtype}: give class numbers, counted from 0")
+    odd = numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))]
+    if odd.size:
+        raise DataError(f"to_categorical got the label {odd[0]}: give whole class numbers, counted from 0")
+    classes = int(num_classes or max(int(numbers.max()) + 1, 1))
+    odd = numbers[(numbers < 0) | (numbers >= classes)]
+    if odd.size:
+        raise DataError(
+            f"to_categorical got the label {int(odd[0])}, out of range for {classes} classes, 0 … {classes - 1}"
+        )
+    rows = np.zeros((numbers.size, classes), np.float32)
+    rows[np.arange(numbers.size), numbers.reshape(-1).astype(np.int64)] = 1.0
+    return rows.reshape(*numbers.shape, classes)
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed gpucnn's generator and, as Keras does, Python's `random` and NumPy's global one (by seed modulo 2³²)."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise ArgumentError(f"set_random_seed({seed!r}) needs an integer")
+    random.set_random_seed(int(seed))
+    python_random.seed(int(seed))
+    np.random.seed(int(seed) % 2**32)  # noqa: NPY002 - code of the user may draw from it
+
+
+def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
+    """X divided by its norms of this order along `axis`; where a norm is 0, x stays 0."""
+    x = np.asarray(x)
+    norms = np.linalg.norm(x, order, axis, keepdims=True)
+    return x / np.where(norms == 0, 1, norms)
+
+
+_FOLDER = "`gpucnn train --data FOLDER` reads a folder of images, one subfolder a class"
+_ITERABLE = "fit takes any iterable of batches (x, y)"
+_REGISTER = "decorate your class with @gpucnn.register"
+_PILLOW = "use PIL.Image.open and numpy.asarray"
+
+__getattr__ = absent(
+    __name__,
+    {
+        "np_utils": "write gpucnn.utils.to_categorical",
+        "plot_model": "model.summary() shows the layers",
+        "model_to_dot": "model.summary() shows the layers",
+        "get_file": "gpucnn.datasets loads the known data sets; pooch.retrieve downloads other files",
+        "Progbar": "fit(verbose=1) shows a bar",
+        "Sequence": _ITERABLE,
+        "PyDataset": _ITERABLE,
+        "split_dataset": "fit takes validation_split=",
+        "image_dataset_from_directory": _FOLDER,
+        "text_dataset_from_directory": "gpucnn reads images alone",
+        "audio_dataset_from_directory": "gpucnn reads images alone",
+        "timeseries_dataset_from_array": _ITERABLE,
+        "pad_sequences": "numpy.pad does it",
+        "load_img": _PILLOW,
+        "save_img": "use PIL.Image.fromarray and save",
+        "img_to_array": _PILLOW,
+        "array_to_img": "use PIL.Image.fromarray",
+        "register_keras_serializable": _REGISTER,
+        "get_custom_objects": _REGISTER,
+        "custom_object_scope": _REGISTER,
+        "CustomObjectScope": _REGISTER,
+        "multi_gpu_model": "gpucnn trains on one device",
+        "enable_interactive_logging": "give verbose= to fit",
+        "disable_interactive_logging": "give verbose= to fit",
+        "HDF5Matrix": "load the arrays with NumPy",
+        "clear_session": "there is no global session to clear",
+    },
+)

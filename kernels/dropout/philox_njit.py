@@ -1,0 +1,63 @@
+"""Dropout with the random words made where they are used: ten rounds of Philox for four values, no mask in memory.
+
+The words of a batch of counters are computed side by side, so that the compiler can put several of them into a vector.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from gpucnn import random, workers
+from gpucnn.op import Spec
+from gpucnn.ops.dropout import dropout, scale, threshold
+from gpucnn.registry import kernel
+
+
+_SMALL = 1 << 15
+"""Below this many values a second thread costs more than it brings."""
+
+
+def _supports(x: Spec, step: Spec, **_: object) -> bool:
+    return x.dtype == np.float32
+
+
+@kernel(dropout, "philox", "njit", supports=_supports)
+def launch(y, x, step, *, rate, seed, stream):
+    """Each slice is a whole number of counters."""
+    key = np.array(
+        [int(step[0]) & 0xFFFFFFFF, stream & 0xFFFFFFFF, random.DROPOUT, seed & 0xFFFFFFFF, seed >> 32, threshold(rate)],
+        np.uint64,
+    )
+    flat_x, flat_y, factor = x.reshape(-1), y.reshape(-1), np.float32(scale(rate))
+    slices = workers.slices(-(-x.size // 4))
+
+    def task(i: int) -> None:
+        _drop(flat_y, flat_x, key, factor, slices[i].start, slices[i].stop)
+
+    workers.run(task, len(slices), parallel=x.size > _SMALL)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _drop(y, x, key, factor, first, last):
+    """The values of counters first … last - 1. Salmon et al., SC'11, section 3.2, as `gpucnn.random.philox`."""
+    words = np.empty((4, 256), np.uint32)
+    low = np.uint64(0xFFFFFFFF)
+    half = np.uint64(32)
+    limit = np.uint32(key[5])
+    for batch in range((last - first + 255) // 256):
+        begin = first + 256 * batch
+        count = min(256, last - begin)
+        for i in range(count):
+            c0, c1, c2, c3 = np.uint64(begin + i) & low, key[0], key[1], key[2]
+            k0, k1 = key[3], key[4]
+            for _ in range(10):
+                p0 = c0 * np.uint64(0xD2511F53)
+                p1 = c2 * np.uint64(0xCD9E8D57)
+                c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
+                k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
+            words[0, i], words[1, i], words[2, i], words[3, i] = c0, c1, c2, c3
+        start = 4 * begin
+        for e in range(min(4 * count, x.shape[0] - start)):
+            kept = words[e & 3, e >> 2] >= limit
+            y[start + e] = x[start + e] * factor if kept else np.float32(0)

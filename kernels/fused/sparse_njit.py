@@ -1,0 +1,249 @@
+"""Gradients through a 2×2 max pool: only the cell that won its window, and only if its ReLU is open, has a gradient.
+
+A dense backward pass would multiply three zeros in four. Here the cells with a gradient are listed first, then
+
+    dweight[k] += dy · patch        for each listed cell of filter k, a block of the patch at a time in registers
+    dpatch     += dy · weight[k]    for each filter listed at a cell, likewise
+
+Work: 2 · dy.size · taps, a quarter of the dense count, less by what ReLU and dropout have set to zero. A patch is cut
+into chunks of eight neighbouring values; in weights and sums the places beyond the end of a filter row stay 0.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from gpucnn import workers
+from gpucnn.op import Spec
+from gpucnn.ops.fused import conv2d_bias_relu_maxpool_grad_input, conv2d_bias_relu_maxpool_grad_weight
+from gpucnn.registry import kernel
+
+from ..include.implicit_gemm import FLOAT32, SMALL
+from ..include.patches import Patches, pooled_patches
+from ..include.simd import LANES, at, copy, fma, load, put, spread, store
+
+CHUNKS = 8
+"""Chunks of a patch that are in registers at a time."""
+
+_BLOCK = CHUNKS * LANES
+_IMAGE = 8192
+"""Floats of the image that stay in the first-level cache while the filters meet them."""
+_LISTED = 4096
+"""Cells that are listed at a time, before the gradient of the input is computed from them."""
+
+
+class _Chunks(NamedTuple):
+    """Where chunk i of a patch starts in the image, and at which place in the chunks each tap lies."""
+
+    starts: np.ndarray
+    places: np.ndarray
+
+
+@lru_cache(256)
+def _chunks(patches: Patches) -> _Chunks:
+    runs = np.split(patches.taps, np.flatnonzero(np.diff(patches.taps) != 1) + 1)
+    starts = [run[0] + first for run in runs for first in range(0, len(run), LANES)]
+    places, before = [], 0
+    for run in runs:
+        places.append(before + np.arange(len(run)))
+        before += -(-len(run) // LANES) * LANES
+    starts += [starts[-1] + LANES * i for i in range(1, 1 + -len(starts) % CHUNKS)]
+    return _Chunks(np.array(starts, np.int64), np.concatenate(places))
+
+
+def _table(x: tuple[int, ...], kernel_size, strides, padding, dilation) -> tuple[Patches, _Chunks]:
+    table = pooled_patches(tuple(x[1:3]), x[3], tuple(kernel_size), strides, padding, dilation)
+    return table, _chunks(table)
+
+
+def _image(table: Patches) -> int:
+    """Floats of a padded image, and room for the chunks that reach beyond its end."""
+    return table.size + _BLOCK
+
+
+def _supports(dy: Spec, index: Spec, other: Spec, **_: object) -> bool:
+    return dy.dtype == FLOAT32
+
+
+def _weight_workspace(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window) -> tuple[Spec, ...]:
+    table, chunks = _table(x.shape, kernel_size, **window)
+    slices, filters, group = len(workers.slices(x.shape[0])), dy.shape[3], _group(table)
+    return (
+        Spec((slices, len(chunks.starts) // CHUNKS, filters, _BLOCK), FLOAT32),
+        Spec((slices, filters), FLOAT32),
+        Spec((slices, _image(table)), FLOAT32),
+        Spec((slices, filters * (group + 1)), np.dtype(np.int64)),
+        Spec((slices, filters * group), FLOAT32),
+    )
+
+
+@kernel(conv2d_bias_relu_maxpool_grad_weight, "sparse", "njit", supports=_supports, workspace=_weight_workspace)
+def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells, amounts, *, kernel_size, **window):
+    """Each slice of the batch has a sum of its own; they are added in order."""
+    table, chunks = _table(x.shape, kernel_size, **window)
+    filters = dy.shape[3]
+    shape = np.array([table.line, table.count // 4, filters, _group(table)])
+    slices = workers.slices(len(x))
+    flat_dy, flat_index, flat_x = dy.reshape(-1), index.reshape(-1), x.reshape(-1)
+
+    def task(i: int) -> None:
+        sums[i] = 0
+        bias_sums[i] = 0
+        _add_patches(
+            sums[i].reshape(-1), bias_sums[i], flat_dy, flat_index, flat_x, image[i], table.rows, table.pixels,
+            chunks.starts, cells[i], amounts[i], shape, slices[i].start, slices[i].stop,
+        )  # fmt: skip
+
+    workers.run(task, len(slices), parallel=2 * dy.size * len(chunks.places) > SMALL)
+    np.add.reduce(bias_sums, axis=0, out=db)
+    by_place = np.add.reduce(sums, axis=0).swapaxes(1, 2).reshape(-1, filters)
+    np.take(by_place, chunks.places, axis=0, out=dweight.reshape(-1, filters))
+
+
+def _input_workspace(dy: Spec, index: Spec, weight: Spec, *, size, **window) -> tuple[Spec, ...]:
+    table, chunks = _table((1, *size, weight.shape[2]), weight.shape[:2], **window)
+    slices, filters = len(workers.slices(dy.shape[0])), dy.shape[3]
+    listed = _listed(table, filters)
+    return (
+        Spec((len(chunks.starts) // CHUNKS, filters, _BLOCK), FLOAT32),
+        Spec((slices, _image(table)), FLOAT32),
+        Spec((slices, 4 * listed * (filters + 1)), np.dtype(np.int64)),
+        Spec((slices, 4 * listed * filters), FLOAT32),
+    )
+
+
+@kernel(conv2d_bias_relu_maxpool_grad_input, "sparse", "njit", supports=_supports, workspace=_input_workspace)
+def launch_grad_input(dx, dy, index, weight, panels, image, lists, amounts, *, size, **window):
+    """The weight is copied once into panels: for each block of chunks, the filters one after the other."""
+    table, chunks = _table(dx.shape, weight.shape[:2], **window)
+    filters = dy.shape[3]
+    by_place = np.zeros((len(chunks.starts) * LANES, filters), FLOAT32)
+    by_place[chunks.places] = weight.reshape(-1, filters)
+    panels[...] = by_place.reshape(-1, _BLOCK, filters).swapaxes(1, 2)
+    shape = np.array([table.line, table.count // 4, filters, _listed(table, filters)])
+    slices = workers.slices(len(dx))
+    flat_dx, flat_dy, flat_index, flat_panels = dx.reshape(-1), dy.reshape(-1), index.reshape(-1), panels.reshape(-1)
+
+    def task(i: int) -> None:
+        _add_filters(
+            flat_dx, flat_dy, flat_index, flat_panels, image[i], table.rows, table.pixels, chunks.starts, lists[i],
+            amounts[i], shape, slices[i].start, slices[i].stop,
+        )  # fmt: skip
+
+    workers.run(task, len(slices), parallel=2 * dy.size * len(chunks.places) > SMALL)
+
+
+def _group(table: Patches) -> int:
+    """How many windows are listed at a time for the gradient of the weight."""
+    windows = table.count // 4
+    return max(1, min(windows, windows * _IMAGE // table.size))
+
+
+def _listed(table: Patches, filters: int) -> int:
+    """How many windows are listed at a time for the gradient of the input."""
+    return max(1, min(table.count // 4, _LISTED // (4 * filters)))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add_patches(sums, db, dy, index, x, image, rows, pixels, starts, cells, amounts, shape, first, last):
+    """Add the images first … last - 1 to sums (blocks, filters, 64) and db (filters,).
+
+    cells and amounts list, for each filter, where its gradients are and what they are; the counts stand at the end of
+    cells.
+    """
+    line, windows, filters, group = shape[0], shape[1], shape[2], shape[3]
+    counts = filters * group
+    image[:] = np.float32(0)
+    for n in range(first, last):
+        for h in range(rows.shape[0]):
+            copy(image, rows[h], x, (n * rows.shape[0] + h) * line, line)
+        for part in range((windows + group - 1) // group):
+            for k in range(filters):
+                cells[counts + k] = 0
+            for m in range(part * group, min(windows, (part + 1) * group)):
+                i = (n * windows + m) * filters
+                for k in range(filters):
+                    g, place, count = at(dy, i + k), np.int64(at(index, i + k)), at(cells, counts + k)
+                    put(cells, k * group + count, at(pixels, 4 * m + (place & 3)))
+                    put(amounts, k * group + count, g)
+                    put(cells, counts + k, count + (np.int64(place < 4) & np.int64(g != 0)))
+                    db[k] += g if place < 4 else np.float32(0)
+            for block in range(starts.shape[0] // 8):
+                o0, o1, o2, o3 = starts[8 * block], starts[8 * block + 1], starts[8 * block + 2], starts[8 * block + 3]
+                o4, o5, o6, o7 = starts[8 * block + 4], starts[8 * block + 5], starts[8 * block + 6], starts[8 * block + 7]
+                for k in range(filters):
+                    j = (block * filters + k) * 64
+                    a0, a1, a2, a3 = load(sums, j), load(sums, j + 8), load(sums, j + 16), load(sums, j + 24)
+                    a4, a5, a6, a7 = load(sums, j + 32), load(sums, j + 40), load(sums, j + 48), load(sums, j + 56)
+                    for c in range(k * group, k * group + at(cells, counts + k)):
+                        p, g = at(cells, c), spread(amounts, c)
+                        a0, a1 = fma(g, load(image, p + o0), a0), fma(g, load(image, p + o1), a1)
+                        a2, a3 = fma(g, load(image, p + o2), a2), fma(g, load(image, p + o3), a3)
+                        a4, a5 = fma(g, load(image, p + o4), a4), fma(g, load(image, p + o5), a5)
+                        a6, a7 = fma(g, load(image, p + o6), a6), fma(g, load(image, p + o7), a7)
+                    store(sums, j, a0)
+                    store(sums, j + 8, a1)
+                    store(sums, j + 16, a2)
+                    store(sums, j + 24, a3)
+                    store(sums, j + 32, a4)
+                    store(sums, j + 40, a5)
+                    store(sums, j + 48, a6)
+                    store(sums, j + 56, a7)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add_filters(dx, dy, index, panels, image, rows, pixels, starts, lists, amounts, shape, first, last):
+    """The gradients of the images first … last - 1.
+
+    lists and amounts hold, for each cell of the windows at hand, which filters have a gradient there and what it is; the
+    counts stand at the end of lists. Chunks of a block may overlap where one reaches beyond its run; they are loaded
+    together and stored in the order of their starts, so that the one which owns a value is the last to write it.
+    """
+    line, windows, filters, group = shape[0], shape[1], shape[2], shape[3]
+    counts = 4 * group * filters
+    for n in range(first, last):
+        image[:] = np.float32(0)
+        for part in range((windows + group - 1) // group):
+            begin = part * group
+            end = min(windows, begin + group)
+            for cell in range(4 * group):
+                lists[counts + cell] = 0
+            for m in range(begin, end):
+                i = (n * windows + m) * filters
+                for k in range(filters):
+                    g, place = at(dy, i + k), np.int64(at(index, i + k))
+                    cell = 4 * (m - begin) + (place & 3)
+                    count = at(lists, counts + cell)
+                    put(lists, cell * filters + count, k * 64)
+                    put(amounts, cell * filters + count, g)
+                    put(lists, counts + cell, count + (np.int64(place < 4) & np.int64(g != 0)))
+            for block in range(starts.shape[0] // 8):
+                o0, o1, o2, o3 = starts[8 * block], starts[8 * block + 1], starts[8 * block + 2], starts[8 * block + 3]
+                o4, o5, o6, o7 = starts[8 * block + 4], starts[8 * block + 5], starts[8 * block + 6], starts[8 * block + 7]
+                for cell in range(4 * (end - begin)):
+                    count = at(lists, counts + cell)
+                    if count == 0:
+                        continue
+                    p = pixels[4 * begin + cell]
+                    a0, a1, a2, a3 = load(image, p + o0), load(image, p + o1), load(image, p + o2), load(image, p + o3)
+                    a4, a5, a6, a7 = load(image, p + o4), load(image, p + o5), load(image, p + o6), load(image, p + o7)
+                    for c in range(cell * filters, cell * filters + count):
+                        g, j = spread(amounts, c), block * filters * 64 + at(lists, c)
+                        a0, a1 = fma(g, load(panels, j), a0), fma(g, load(panels, j + 8), a1)
+                        a2, a3 = fma(g, load(panels, j + 16), a2), fma(g, load(panels, j + 24), a3)
+                        a4, a5 = fma(g, load(panels, j + 32), a4), fma(g, load(panels, j + 40), a5)
+                        a6, a7 = fma(g, load(panels, j + 48), a6), fma(g, load(panels, j + 56), a7)
+                    store(image, p + o0, a0)
+                    store(image, p + o1, a1)
+                    store(image, p + o2, a2)
+                    store(image, p + o3, a3)
+                    store(image, p + o4, a4)
+                    store(image, p + o5, a5)
+                    store(image, p + o6, a6)
+                    store(image, p + o7, a7)
+        for h in range(rows.shape[0]):
+            copy(dx, (n * rows.shape[0] + h) * line, image, rows[h], line)

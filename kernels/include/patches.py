@@ -1,0 +1,155 @@
+"""A convolution as two tables of offsets: pixel i meets tap t of a filter at image[pixels[i] + taps[t]].
+
+Stride, padding, dilation and the number of axes are all in the tables, so that a kernel which walks them needs no copy
+of the patches (im2col) and no case distinction. Images are flat and padded: row h of the original starts at rows[h].
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+
+import numpy as np
+
+Pads = tuple[tuple[int, int], ...]
+Extents = tuple[int, ...]
+
+TILE = 4
+"""The table of pixels is filled up with its last one, so that a tile of four may reach beyond the end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """Where the patches of one image lie; all offsets int64, in floats.
+
+    rows     start of each row of the image in the padded one
+    line     floats in a row of the image
+    size     floats in the padded image
+    padded   whether the padded image differs from the image
+    pixels   offset of each patch, in the order in which they are computed
+    count    number of patches
+    taps     offset of each value within a patch
+    targets  which pixel of the result each patch belongs to
+    """
+
+    rows: np.ndarray
+    line: int
+    size: int
+    padded: bool
+    pixels: np.ndarray
+    count: int
+    taps: np.ndarray
+    targets: np.ndarray
+
+
+@lru_cache(256)
+def patches(
+    size: Extents, channels: int, kernel_size: Extents, strides: Extents, padding: Pads, dilation: Extents
+) -> Patches:
+    """The patches that a convolution's filters meet, in the order of its result."""
+    units = _units(size, padding, channels)
+    extents = _positions(size, kernel_size, strides, padding, dilation)
+    pixels = _sums([np.arange(p) * s * u for p, s, u in zip(extents, strides, units, strict=True)])
+    taps = [np.arange(r) * d * u for r, d, u in zip(kernel_size, dilation, units, strict=True)]
+    return _patches(size, channels, padding, units, pixels.ravel(), _sums([*taps, np.arange(channels)]))
+
+
+@lru_cache(256)
+def pooled_patches(
+    size: Extents, channels: int, kernel_size: Extents, strides: Extents, padding: Pads, dilation: Extents
+) -> Patches:
+    """The same for a convolution whose result is pooled 2×2: the four patches of a pooling window follow each other."""
+    plain = patches(size, channels, kernel_size, strides, padding, dilation)
+    p, q = _positions(size, kernel_size, strides, padding, dilation)
+    even = plain.pixels[: plain.count].reshape(p, q)[: p // 2 * 2, : q // 2 * 2]
+    windows = even.reshape(p // 2, 2, q // 2, 2).transpose(0, 2, 1, 3)
+    return _patches(size, channels, padding, _units(size, padding, channels), windows.ravel(), plain.taps)
+
+
+@lru_cache(256)
+def transposed_patches(
+    size: Extents, output: Extents, filters: int, kernel_size: Extents, strides: Extents, padding: Pads, dilation: Extents
+) -> list[tuple[Patches, tuple[np.ndarray, ...]]]:
+    """What the gradient of an input of extents `size` meets in dy of extents `output`: patches and the taps to use.
+
+    Cells whose distance to the first is a multiple of the stride meet the same taps of the filter. So there is one
+    entry for each remainder, and none of them meets the zeros between the windows of a strided convolution.
+    """
+    axes = [
+        _remainders(*axis) for axis in zip(size, output, kernel_size, strides, padding, dilation, strict=True)
+    ]
+    around = tuple(pads for pads, _ in axes)
+    units = _units(output, around, filters)
+    places = _units(size, ((0, 0),) * len(size), 1)
+    found = []
+    for choice in itertools.product(*(remainders for _, remainders in axes)):
+        cells, shifts, taps = zip(*choice, strict=True)
+        first = [(np.arange(len(c)) + pads[0]) * u for c, pads, u in zip(cells, around, units, strict=True)]
+        offsets = [s * u for s, u in zip(shifts, units, strict=True)]
+        targets = _sums([c * u for c, u in zip(cells, places, strict=True)])
+        made = _patches(
+            output, filters, around, units, _sums(first).ravel(), _sums([*offsets, np.arange(filters)]), targets.ravel()
+        )
+        found.append((made, taps))
+    return found
+
+
+def _remainders(
+    size: int, output: int, window: int, stride: int, pads: tuple[int, int], dilation: int
+) -> tuple[tuple[int, int], list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """Along one axis: the padding that dy needs; for each remainder its cells, the shifts into dy, and the taps."""
+    found = []
+    for remainder in range(min(stride, size)):
+        taps = np.array([r for r in range(window) if (remainder + pads[0] - r * dilation) % stride == 0], np.int64)
+        found.append((np.arange(remainder, size, stride), (remainder + pads[0] - taps * dilation) // stride, taps))
+    met = [len(cells) - 1 + shifts for cells, shifts, _ in found]
+    before = -min([0, *(int(s.min()) for _, s, _ in found if s.size)])
+    behind = max([0, *(int(m.max()) - output + 1 for m in met if m.size)])
+    return (before, behind), found
+
+
+def _patches(
+    size: Extents,
+    channels: int,
+    padding: Pads,
+    units: list[int],
+    pixels: np.ndarray,
+    taps: np.ndarray,
+    targets: np.ndarray | None = None,
+) -> Patches:
+    starts = [(np.arange(n) + p[0]) * u for n, p, u in zip(size, padding, units, strict=True)]
+    starts[-1] = starts[-1][:1]
+    return Patches(
+        rows=_sums(starts).ravel(),
+        line=size[-1] * channels,
+        size=(size[0] + sum(padding[0])) * units[0],
+        padded=any(map(any, padding)),
+        pixels=_filled(pixels),
+        count=len(pixels),
+        taps=taps.ravel(),
+        targets=_filled(np.arange(len(pixels)) if targets is None else targets),
+    )
+
+
+def _units(size: Extents, padding: Pads, channels: int) -> list[int]:
+    """Floats from one cell to the next along each axis of the padded image."""
+    units = [channels]
+    for extent, pads in zip(size[:0:-1], padding[:0:-1], strict=True):
+        units.insert(0, units[0] * (extent + sum(pads)))
+    return units
+
+
+def _positions(size: Extents, kernel_size: Extents, strides: Extents, padding: Pads, dilation: Extents) -> Extents:
+    axes = zip(size, kernel_size, strides, padding, dilation, strict=True)
+    return tuple((n + sum(pads) - (r - 1) * d - 1) // s + 1 for n, r, s, pads, d in axes)
+
+
+def _sums(axes: Sequence[np.ndarray] | Iterator[np.ndarray]) -> np.ndarray:
+    """All sums of one element from each axis, as an array with those axes."""
+    return reduce(np.add.outer, axes).astype(np.int64)
+
+
+def _filled(table: np.ndarray) -> np.ndarray:
+    return np.concatenate([table, np.repeat(table[-1:], TILE - 1)]).astype(np.int64)

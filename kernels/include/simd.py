@@ -1,0 +1,206 @@
+"""Vectors of eight floats for njit kernels: what a register file needs and Numba's own types do not have.
+
+LLVM maps a vector to the registers at hand: one with AVX, two with NEON or SSE. A kernel that names its accumulators
+(`a0 = fma(s, w0, a0)`) therefore keeps them in registers, which loops over arrays never guarantee. Arrays are float32
+(uint8 for `store_bytes`), one-dimensional and contiguous; indices are not checked and must not be negative.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+LANES = 8
+"""Floats in a vector."""
+
+_INT = ir.IntType(32)
+_FLOATS = ir.VectorType(ir.FloatType(), LANES)
+_INTS = ir.VectorType(_INT, LANES)
+_BOOLS = ir.VectorType(ir.IntType(1), LANES)
+_BYTES = ir.VectorType(ir.IntType(8), LANES)
+
+
+class Vector(types.Type):
+    """Numba's view of a vector: of floats, or of the truth values that a comparison yields."""
+
+    def __init__(self, name: str, llvm: ir.Type) -> None:
+        super().__init__(name)
+        self.llvm = llvm
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, vector.llvm)
+
+
+_floats = Vector(f"float32x{LANES}", _FLOATS)
+_bools = Vector(f"boolx{LANES}", _BOOLS)
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, target: ir.Type) -> Any:
+    first = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(first, [index]), target.as_pointer())
+
+
+def _in_every_lane(builder: Any, value: Any) -> Any:
+    undefined = ir.Constant(_FLOATS, ir.Undefined)
+    one_lane = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
+    return builder.shuffle_vector(one_lane, undefined, ir.Constant(_INTS, [0] * LANES))
+
+
+@intrinsic
+def load(typing, array, index):
+    """array[index : index + 8]."""
+
+    def emit(context, builder, signature, args):
+        return builder.load(_address(context, builder, signature.args[0], *args, _FLOATS), align=4)
+
+    return _floats(array, types.intp), emit
+
+
+@intrinsic
+def store(typing, array, index, vector):
+    """array[index : index + 8] = vector."""
+
+    def emit(context, builder, signature, args):
+        builder.store(args[2], _address(context, builder, signature.args[0], *args[:2], _FLOATS), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _floats), emit
+
+
+@intrinsic
+def store_bytes(typing, array, index, vector):
+    """The same for whole numbers of 0 … 127 into an array of uint8."""
+
+    def emit(context, builder, signature, args):
+        whole = builder.trunc(builder.fptosi(args[2], _INTS), _BYTES)
+        builder.store(whole, _address(context, builder, signature.args[0], *args[:2], _BYTES), align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _floats), emit
+
+
+@intrinsic
+def at(typing, array, index):
+    """array[index] of an array of any dtype, without Numba's care for negative indices."""
+
+    def emit(context, builder, signature, args):
+        element = context.get_value_type(array.dtype)
+        return builder.load(_address(context, builder, signature.args[0], *args, element))
+
+    return array.dtype(array, types.intp), emit
+
+
+@intrinsic
+def put(typing, array, index, value):
+    """array[index] = value, likewise."""
+
+    def emit(context, builder, signature, args):
+        element = context.get_value_type(array.dtype)
+        builder.store(args[2], _address(context, builder, signature.args[0], *args[:2], element))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), emit
+
+
+@intrinsic
+def copy(typing, target, to, source, start, count):
+    """target[to : to + count] = source[start : start + count] of two arrays of one dtype that do not overlap."""
+
+    def emit(context, builder, signature, args):
+        element = context.get_value_type(target.dtype)
+        size = context.get_abi_sizeof(element)
+        there = _address(context, builder, signature.args[0], *args[:2], element)
+        here = _address(context, builder, signature.args[2], *args[2:4], element)
+        cgutils.raw_memcpy(builder, there, here, args[4], size)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp, types.intp), emit
+
+
+@intrinsic
+def spread(typing, array, index):
+    """array[index] in every lane."""
+
+    def emit(context, builder, signature, args):
+        return _in_every_lane(builder, builder.load(_address(context, builder, signature.args[0], *args, ir.FloatType())))
+
+    return _floats(array, types.intp), emit
+
+
+@intrinsic
+def splat(typing, value):
+    """One float in every lane."""
+
+    def emit(context, builder, signature, args):
+        return _in_every_lane(builder, args[0])
+
+    return _floats(types.float32), emit
+
+
+@intrinsic
+def lane(typing, vector, index):
+    """One float of a vector."""
+
+    def emit(context, builder, signature, args):
+        return builder.extract_element(*args)
+
+    return types.float32(_floats, types.intp), emit
+
+
+@intrinsic
+def fma(typing, a, b, c):
+    """a · b + c, rounded once where the processor has an instruction for it."""
+
+    def emit(context, builder, signature, args):
+        ternary = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, ternary, f"llvm.fmuladd.v{LANES}f32"), args)
+
+    return _floats(_floats, _floats, _floats), emit
+
+
+@intrinsic
+def add(typing, a, b):
+    """a + b."""
+
+    def emit(context, builder, signature, args):
+        return builder.fadd(*args)
+
+    return _floats(_floats, _floats), emit
+
+
+@intrinsic
+def beats(typing, a, b):
+    """Where a > b or a is NaN: the lanes in which a maximum moves on to a, so that a NaN wins for good."""
+
+    def emit(context, builder, signature, args):
+        a, b = args
+        return builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
+
+    return _bools(_floats, _floats), emit
+
+
+@intrinsic
+def not_positive(typing, a):
+    """Where a ≤ 0; not where a is NaN."""
+
+    def emit(context, builder, signature, args):
+        return builder.fcmp_ordered("<=", args[0], ir.Constant(_FLOATS, [0.0] * LANES))
+
+    return _bools(_floats), emit
+
+
+@intrinsic
+def select(typing, condition, a, b):
+    """a where the condition holds, else b."""
+
+    def emit(context, builder, signature, args):
+        return builder.select(*args)
+
+    return _floats(_bools, _floats, _floats), emit

@@ -1,0 +1,17 @@
+"""The library that NumPy brings (OpenBLAS, Accelerate or MKL), on all threads by parts of the result.
+
+Each part is one call on one BLAS thread, so that the bits do not depend on how many threads there are.
+"""
+
+from __future__ import annotations
+
+from gpucnn.ops.matmul import matmul
+from gpucnn.registry import kernel
+
+from ..include.blas import multiply
+
+
+@kernel(matmul, "blas", "numpy")
+def launch(y, a, b, *, transpose_a, transpose_b):
+    """y = a @ b; a transposed matrix is a view."""
+    multiply(y, a.T if transpose_a else a, b.T if transpose_b else b)

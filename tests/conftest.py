@@ -1,0 +1,54 @@
+"""What several tests need."""
+
+import numpy as np
+import pytest
+
+import gpucnn
+from gpucnn import layers
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    """Each test starts from the same random state, backend and working threads."""
+    gpucnn.utils.set_random_seed(0)
+    gpucnn.use("auto")
+    yield
+    gpucnn.use("auto")
+
+
+@pytest.fixture()
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture()
+def problem(rng):
+    """A small separable problem: 96 images of 8×8 with a bright quadrant, and which of the four it is."""
+    y = rng.integers(0, 4, 96)
+    x = rng.uniform(0.0, 0.3, (96, 8, 8, 1)).astype(np.float32)
+    for image, label in zip(x, y, strict=True):
+        row, column = divmod(int(label), 2)
+        image[row * 4 : row * 4 + 4, column * 4 : column * 4 + 4] += 0.6
+    return x, y
+
+
+@pytest.fixture()
+def small_model():
+    """A factory of a small CNN with every kind of state: slots, dropout, moving statistics."""
+
+    def make(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=("accuracy",), **settings):
+        model = gpucnn.Sequential(
+            [
+                gpucnn.Input((8, 8, 1)),
+                layers.Conv2D(4, 3, activation="relu"),
+                layers.BatchNormalization(),
+                layers.MaxPooling2D(2),
+                layers.Flatten(),
+                layers.Dropout(0.25),
+                layers.Dense(4, activation="softmax"),
+            ]
+        )
+        model.compile(optimizer, loss, metrics=list(metrics), **settings)
+        return model
+
+    return make
