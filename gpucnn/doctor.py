@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from . import datasets, device, memory, workers
+from .version import __version__
 
 BASE = (
     "numpy", "numba", "llvmlite", "click", "rich", "safetensors", "pooch", "matplotlib", "pillow", "threadpoolctl",
@@ -122,7 +123,7 @@ class Report:
 
 def examine() -> Report:
     """Look at the machine, try what gpucnn needs, and compare with what is known to go wrong."""
-    packages = {name: _version(name) for name in ("gpucnn", *BASE)}
+    packages = {"gpucnn": __version__} | {name: _version(name) for name in BASE}
     packages |= {name: version for name in OPTIONAL if (version := _version(name))}
     environment = {name: _tidy(value) for name, value in sorted(os.environ.items()) if re.fullmatch(VARIABLES, name)}
     caches = _caches(packages)
@@ -245,10 +246,10 @@ def _attempt(name: str, check: Callable[[], str]) -> Check:
 def _matrix_product() -> str:
     rng = np.random.default_rng(0)
     a, b = (rng.uniform(-1, 1, (512, 512)).astype(np.float32) for _ in range(2))
+    _agree(a @ b, a.astype(np.float64) @ b, np.abs(a) @ np.abs(b), 512)
     start = time.perf_counter()
-    product = a @ b
+    a @ b
     seconds = time.perf_counter() - start
-    _agree(product, a.astype(np.float64) @ b, np.abs(a) @ np.abs(b), 512)
     return f"{2 * 512**3 / seconds / 1e9:.0f} GFLOP/s"
 
 

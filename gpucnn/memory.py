@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _SPARE = 64 << 20
 """Bytes left for the interpreter, the pictures and what else a run touches."""
 
+_ARRAYS = 4
+
 _V1, _V2 = ("limit_in_bytes", "usage_in_bytes", "total_inactive_file"), ("max", "current", "inactive_file")
 
 
@@ -46,16 +48,18 @@ class Need:
 def need(model: Sequential, dataset: int = 0) -> Need:
     """What training a built and compiled model needs, beside `dataset` bytes of images still to come.
 
-    A layer's output is held for the backward pass together with its gradient, and a layer with an activation holds the
-    values before it as well, so three arrays per layer and the batch itself are counted.
+    What the layers between two arrays in memory make is held for the backward pass, together with its gradient and up
+    to two arrays of its size at work; the batch itself comes on top.
     """
+    from .fusion import program
+
     model.optimizer.build(model.parameters)
-    outputs = [_elements(layer.output_shape) for layer in model.layers]
+    outputs = sum(_elements(node.layers[-1].output_shape) for node in program(model.layers, False))
     return Need(
         parameters=4 * model.count_params(),
         gradients=model.parameters.gradients.nbytes,
         slots=sum(array.nbytes for array in model.optimizer.state().values()),
-        image=4 * (_elements(model.input_shape) + 3 * sum(outputs)),
+        image=4 * (_elements(model.input_shape) + _ARRAYS * outputs),
         dataset=dataset,
     )
 

@@ -128,9 +128,9 @@ def say(text: str) -> None:
 
 
 def _described(values: Mapping[str, Any]) -> list[str]:
-    """`name: value` with four decimals, scientific from 0.001 down."""
+    """`name: value` with four decimals, scientific below 0.001."""
     numbers = {name: float(np.mean(value)) for name, value in values.items()}
-    return [f"{name}: {value:.4f}" if abs(value) > 1e-3 else f"{name}: {value:.4e}" for name, value in numbers.items()]
+    return [f"{name}: {value:.4f}" if abs(value) >= 1e-3 else f"{name}: {value:.4e}" for name, value in numbers.items()]
 
 
 def _duration(seconds: float) -> str:

@@ -135,6 +135,11 @@ def backend() -> str:
     return _chosen[0]
 
 
+def asked() -> dict[str, str]:
+    """The algorithms chosen by `use`, by op name."""
+    return dict(_algorithms)
+
+
 def find(op: Op, operands: tuple[Any, ...], params: dict[str, Any], algorithm: str | None = None) -> Kernel | None:
     """The kernel that serves this call, or None for the NumPy body. The call's own `algorithm` is the strongest choice,
     then `use(...)`, then the first of `op.prefer` that is registered and supports the call."""

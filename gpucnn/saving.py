@@ -208,8 +208,8 @@ def _copy(path: Path, tensors: dict[str, np.ndarray], arrays: dict[str, np.ndarr
         if not _fits(array, tensors[name]):
             found = tensors[name]
             raise FileError(
-                f"{path}: {name} is {found.dtype} {found.shape} in the file and {array.dtype} {array.shape} in the model: "
-                "it was saved by another model"
+                f"{path}: {name} is {found.dtype} {found.shape} in the file "
+                f"and {array.dtype} {array.shape} in the model: it was saved by another model"
             )
     for name in sorted(tensors.keys() - arrays.keys()):
         raise FileError(f"{path} has {_one_line(name)}, which the model has not: it was saved by another model")

@@ -159,7 +159,7 @@ DRIVER = textwrap.dedent(
         for _ in range(200):
             deaths += killed(work, after=rng.uniform(0, 0.006))
             whole()
-            restore()
+        restore()
     print(deaths)
     """
 )
@@ -329,8 +329,15 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_a_lock_is_held_by_one_and_ends_with_its_process(tmp_path):
     path = tmp_path / "lock"
-    code = "import os, sys; from gpucnn import files; print(files.lock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)), flush=True); input()"
-    other = subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    code = """
+import os, sys
+from gpucnn import files
+print(files.lock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)), flush=True)
+input()
+"""
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     try:
         assert other.stdout.readline() == "True\n"
         descriptor = os.open(path, os.O_RDWR)

@@ -215,7 +215,8 @@ def test_a_model_without_convolutions_has_no_filters_to_draw():
 def test_a_picture_is_saved_whole_and_shown_by_notebooks(tmp_path):
     picture = plots.learning_curves(HISTORY)
     path = picture.save(tmp_path / "curves.png")
-    assert Image.open(path).size == tuple((picture.get_size_inches() * picture.dpi).astype(int))
+    with Image.open(path) as saved:
+        assert saved.size == tuple((picture.get_size_inches() * picture.dpi).astype(int))
     assert picture._repr_png_().startswith(b"\x89PNG")
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
 
@@ -242,8 +243,8 @@ def test_the_font_that_has_all_characters_is_taken(monkeypatch):
 
 def test_nothing_is_left_behind_in_pyplot_or_matplotlibs_settings():
     program = (
-        "import sys, matplotlib; before = dict(matplotlib.rcParams); from gpucnn import plots;"
-        "plots.learning_curves({'loss': [1.0, 0.5]}).png();"
-        "assert 'matplotlib.pyplot' not in sys.modules; assert dict(matplotlib.rcParams) == before"
+        "import sys, matplotlib; raw = lambda: {k: dict.__getitem__(matplotlib.rcParams, k) for k in matplotlib.rcParams};"
+        "before = raw(); from gpucnn import plots; plots.learning_curves({'loss': [1.0, 0.5]}).png();"
+        "assert raw() == before; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

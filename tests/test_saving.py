@@ -37,7 +37,7 @@ class Scaled(layers.Layer):
         return x * self.gamma.value, backward
 
 
-@pytest.fixture()
+@pytest.fixture
 def trained(problem, small_model):
     """A small model with traces of training in all of its state."""
     model = small_model()
@@ -45,7 +45,7 @@ def trained(problem, small_model):
     return model
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiny(tmp_path):
     """The path of a file of the smallest model, for all that has to be tried on each of its bytes."""
     model = Sequential([Input((2,)), layers.Dense(1)])
@@ -81,6 +81,20 @@ def raw(path, header, data=b""):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
     return path
+
+
+def loaded_if_intact(path):
+    """The model in a file, None if it is refused as it should be; any other exception goes on its way."""
+    try:
+        return load_model(path)
+    except FileError as error:
+        assert_is_one_line(error, path)
+    return None
+
+
+def assert_is_one_line(error, path):
+    assert str(error).isprintable()
+    assert str(path) in str(error)
 
 
 def parts_of(path):
@@ -235,7 +249,9 @@ def test_weights_that_do_not_fit_change_nothing(trained, tmp_path):
         [Input((8, 8, 1)), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Flatten(), layers.Dense(4)]
     )
     before = weights_sha256(other)
-    with pytest.raises(FileError, match=r"dense/kernel is float32 \(36, 4\) in the file and float32 \(144, 4\) in the model"):
+    with pytest.raises(
+        FileError, match=r"dense/kernel is float32 \(36, 4\) in the file and float32 \(144, 4\) in the model"
+    ):
         other.load_weights(path)
     assert weights_sha256(other) == before
     two, one = ([layers.BatchNormalization() for _ in range(count)] for count in (2, 0))
@@ -426,11 +442,8 @@ def test_every_flipped_bit_is_an_error_or_does_not_matter(tiny):
             for bit in range(8):
                 file.seek(i)
                 file.write(bytes([byte ^ 1 << bit]))
-                try:
-                    model = load_model(tiny)
-                except FileError as error:
-                    assert "\n" not in str(error)
-                else:
+                model = loaded_if_intact(tiny)
+                if model is not None:
                     harmless += 1
                     assert weights_sha256(model) == right
             file.seek(i)
@@ -458,12 +471,8 @@ def test_a_thousand_mutations_are_errors_or_do_not_matter(tiny):
             else:
                 data[i:i] = original[i : min(j, i + 60)]
         tiny.write_bytes(data)
-        try:
-            model = load_model(tiny)
-        except FileError as error:
-            assert "\n" not in str(error)
-        else:
-            assert weights_sha256(model) == right
+        model = loaded_if_intact(tiny)
+        assert model is None or weights_sha256(model) == right
 
 
 # -- hostile files -----------------------------------------------------------------------------------------------------
@@ -489,7 +498,9 @@ def nested(depth):
 
 HOSTILE = {
     "a program as class": architecture({"kind": "Layer", "class_name": "os.system", "config": {"command": "true"}}),
-    "a module to import": architecture({**DENSE, "module": "os", "class_name": "system", "registered_name": "os.system"}),
+    "a module to import": architecture(
+        {**DENSE, "module": "os", "class_name": "system", "registered_name": "os.system"}
+    ),
     "a class of Python": architecture({**DENSE, "class_name": "__import__", "config": {"name": "os"}}),
     "a lambda": architecture({**DENSE, "class_name": "Lambda", "config": {"function": "lambda x: x"}}),
     "another kind": architecture({"kind": "Optimizer", "class_name": "SGD", "config": {}}),
@@ -499,7 +510,11 @@ HOSTILE = {
     "far too many units": architecture(dense(units=10**9)),
     "more units than any number": architecture(dense(units=10**400)),
     "a kernel of the size of the world": architecture(
-        {"kind": "Layer", "class_name": "Conv2D", "config": {"filters": 1, "kernel_size": [10**6, 10**6], "padding": "same"}},
+        {
+            "kind": "Layer",
+            "class_name": "Conv2D",
+            "config": {"filters": 1, "kernel_size": [10**6, 10**6], "padding": "same"},
+        },
         shape=(10**6, 10**6, 1),
     ),
     "negative units": architecture(dense(units=-5)),
@@ -686,27 +701,23 @@ def test_reading_costs_at_most_twice_the_file_and_64_megabytes(tmp_path):
     """The goal for hostile files; the longest header full of the smallest JSON values is the worst of them."""
     path = tmp_path / "costly.safetensors"
     deep = b"[" * 400 + b"]" * 400
-    texts = [b",".join([value] * ((saving.LONGEST_JSON - 99) // (len(value) + 1))) for value in (deep, b"{}")]
-    names = json.dumps({f"{i:x}": 0 for i in range(saving.LONGEST_JSON // 13)}).encode()
-    for text in (b'{"__metadata__":[' + texts[0] + b"]}", b'{"__metadata__":[' + texts[1] + b"]}", names):
-        assert len(raw(path, text).read_bytes()) > saving.LONGEST_JSON * 0.8
-        tracemalloc.start()
-        try:
-            with pytest.raises(FileError):
-                load_model(path)
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert peak <= 2 * path.stat().st_size + (64 << 20)
-    path = written(tmp_path / "big.safetensors", architecture(dense(units=10**9)), {"weights/x": np.ones(10**6, np.float32)})
+    values = b",".join([deep] * ((saving.LONGEST_JSON - 99) // (len(deep) + 1)))
+    raw(path, b'{"__metadata__":[' + values + b"]}")
+    assert path.stat().st_size > saving.LONGEST_JSON * 0.99
+    assert cost_of_refusing(path) <= 2 * path.stat().st_size + (64 << 20)
+    written(path, architecture(dense(units=10**9)), {"weights/x": np.ones(10**6, np.float32)})
+    assert cost_of_refusing(path) <= 2 * path.stat().st_size + (1 << 20)
+
+
+def cost_of_refusing(path):
+    """The most bytes that reading this file takes."""
     tracemalloc.start()
     try:
         with pytest.raises(FileError):
             load_model(path)
-        peak = tracemalloc.get_traced_memory()[1]
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak <= 2.1 * path.stat().st_size + (1 << 20)
 
 
 def test_a_document_too_long_to_be_read_is_not_written(trained, tmp_path):
@@ -744,5 +755,7 @@ def test_nothing_that_reads_files_can_run_or_import_what_stands_in_them(name):
                 assert isinstance(node.args[1], ast.Constant), place
             else:
                 assert called not in FORBIDDEN_NAMES, place
-            allowed = [k for k in node.keywords if k.arg == "allow_pickle" and getattr(k.value, "value", True) is not False]
+            allowed = [
+                k for k in node.keywords if k.arg == "allow_pickle" and getattr(k.value, "value", True) is not False
+            ]
             assert not allowed, place

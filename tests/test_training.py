@@ -106,6 +106,7 @@ def test_gradient_of_a_whole_model_agrees_with_central_differences(rng):
     x = rng.standard_normal((4, 6, 6, 2)).astype(np.float32)
     y = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]]
     model.train_on_batch(x, y)
+    model.reset_metrics()
     parameters = model.parameters
     analytic = parameters.gradients.copy()
     for segment in parameters.segments:
@@ -367,7 +368,7 @@ def test_wrong_input_shapes_name_the_mistake_and_the_fix(shape, words, small_mod
         (lambda m, x, y: m.fit(x, y, batch_size=2.5), r"batch_size=2\.5"),
         (lambda m, x, y: m.fit(x, y, nb_epoch=3), "nb_epoch=3: it is called epochs"),
         (lambda m, x, y: m.fit(x, y, validation_split=1.5), r"validation_split=1\.5"),
-        (lambda m, x, y: m.fit(x, y, validation_split=0.001), "empty part"),
+        (lambda m, x, y: m.fit(x, y, validation_split=0.999), "empty part"),
         (lambda m, x, y: m.fit(x, y, validation_data=x), "validation_data must be"),
         (lambda m, x, y: m.fit(x, y, validation_freq=0), "validation_freq=0"),
         (lambda m, x, y: m.fit(x, y, steps_per_epoch=0), "number of steps is 0"),

@@ -141,6 +141,7 @@ _INSTEAD = {
         "RandomColorDegeneration  RandAugment AugMix AutoContrast ContrastLimitedAdaptiveHistogramEqualization "
         "Equalization Solarization CutMix MixUp"
     ),
+    "gpucnn runs layers of its own and of yours, no other library's": "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper",
     "it is DepthwiseConv2D": "DepthwiseConvolution2D",
     "it is Dense": "EinsumDense MaxoutDense TimeDistributedDense",
     "set ndim or min_ndim on your Layer": "InputSpec",

@@ -137,13 +137,7 @@ class Convolution(Activated, abstract=True):
     def linear(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         """(conv(x, kernel) + bias, backward)."""
         weight = self.kernel.value.reshape(self._weight_shape(self.channels))
-        window: dict[str, Any] = {
-            "strides": self.strides,
-            "padding": self._padding(x.shape[1:-1]),
-            "dilation": self.dilation_rate,
-            "groups": self._groups(self.channels),
-            "algorithm": self.algorithm,
-        }
+        window = {**self.window(x.shape), "groups": self._groups(self.channels), "algorithm": self.algorithm}
         z = self.conv(x, weight, **window)
         if self.use_bias:
             z = bias(z, self.bias.value)
@@ -161,6 +155,10 @@ class Convolution(Activated, abstract=True):
         """Multiplications and additions of the convolution of one image."""
         positions_of_filter = self.compute_output_shape(input_shape)[1:-1]
         return 2 * math.prod(positions_of_filter) * math.prod(self._weight_shape(input_shape[-1]))
+
+    def window(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """How the filters slide over x of this shape, as the ops take it: strides, padding, dilation."""
+        return {"strides": self.strides, "padding": self._padding(shape[1:-1]), "dilation": self.dilation_rate}
 
     def _groups(self, channels: int) -> int:
         return self.groups

@@ -16,6 +16,24 @@ from .layer import Backward, Layer, Shape
 Pool = tuple[Any, Callable[[Any], Any]]
 
 
+def _maximum(x: Any, window: dict[str, Any]) -> Pool:
+    y = maxpool2d(x, **window)
+    return y, lambda dy: maxpool2d_grad(dy, x, y, **window)
+
+
+def _mean(x: Any, window: dict[str, Any]) -> Pool:
+    return avgpool2d(x, **window), lambda dy: avgpool2d_grad(dy, size=x.shape[1:3], **window)
+
+
+def _global_maximum(x: Any) -> Pool:
+    return globalmaxpool(x), lambda dy: globalmaxpool_grad(dy, x)
+
+
+def _global_mean(x: Any) -> Pool:
+    count = x.shape[1]
+    return globalavgpool(x), lambda dy: globalavgpool_grad(dy, count=count)
+
+
 class Pooling(Layer, abstract=True):
     """Slides a window along `rank` axes: (batch, …, channels) → (batch, fewer …, channels).
 
@@ -24,6 +42,8 @@ class Pooling(Layer, abstract=True):
     """
 
     rank: ClassVar[int]
+    pool: ClassVar[Callable[[Any, dict[str, Any]], Pool]]
+    """(y, gradient) of images x and a window, where gradient(dy) is dx."""
 
     def __init__(
         self,
@@ -44,10 +64,6 @@ class Pooling(Layer, abstract=True):
         self.padding = padding_name(owner, padding)
         self.algorithm = algorithm
         self.ndim = self.rank + 2
-
-    def pool(self, x: Any, window: dict[str, Any]) -> Pool:
-        """(y, gradient) of images x, where gradient(dy) is dx."""
-        raise NotImplementedError(f"{type(self).__name__} must define pool(x, window) -> (y, gradient)")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(batch, *positions of the window, channels)."""
@@ -112,6 +128,8 @@ class Pooling(Layer, abstract=True):
 
 
 class _MaxPooling(Pooling, abstract=True):
+    pool = staticmethod(_maximum)
+
     def __init__(
         self,
         pool_size: int | tuple[int, ...] = 2,
@@ -123,15 +141,9 @@ class _MaxPooling(Pooling, abstract=True):
     ) -> None:
         super().__init__(pool_size, strides, padding, data_format, name, **kwargs)
 
-    def pool(self, x: Any, window: dict[str, Any]) -> Pool:
-        y = maxpool2d(x, **window)
-        return y, lambda dy: maxpool2d_grad(dy, x, y, **window)
-
 
 class _AveragePooling(Pooling, abstract=True):
-    def pool(self, x: Any, window: dict[str, Any]) -> Pool:
-        size = x.shape[1:3]
-        return avgpool2d(x, **window), lambda dy: avgpool2d_grad(dy, size=size, **window)
+    pool = staticmethod(_mean)
 
 
 class MaxPooling1D(_MaxPooling):
@@ -174,16 +186,14 @@ class GlobalPooling(Layer, abstract=True):
     """One value per channel: (batch, …, channels) → (batch, channels), or (batch, 1 …, channels) with `keepdims`."""
 
     rank: ClassVar[int]
+    pool: ClassVar[Callable[[Any], Pool]]
+    """(y, gradient) of x (batch, positions, channels), where gradient(dy) is dx."""
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_data_format(type(self).__name__, data_format)
         self.keepdims = keepdims
         self.ndim = self.rank + 2
-
-    def pool(self, x: Any) -> Pool:
-        """(y, gradient) of x (batch, positions, channels), where gradient(dy) is dx."""
-        raise NotImplementedError(f"{type(self).__name__} must define pool(x) -> (y, gradient)")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(batch, channels), or (batch, 1 …, channels)."""
@@ -206,14 +216,11 @@ class GlobalPooling(Layer, abstract=True):
 
 
 class _GlobalMaxPooling(GlobalPooling, abstract=True):
-    def pool(self, x: Any) -> Pool:
-        return globalmaxpool(x), lambda dy: globalmaxpool_grad(dy, x)
+    pool = staticmethod(_global_maximum)
 
 
 class _GlobalAveragePooling(GlobalPooling, abstract=True):
-    def pool(self, x: Any) -> Pool:
-        count = x.shape[1]
-        return globalavgpool(x), lambda dy: globalavgpool_grad(dy, count=count)
+    pool = staticmethod(_global_mean)
 
 
 class GlobalMaxPooling1D(_GlobalMaxPooling):

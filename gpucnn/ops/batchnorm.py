@@ -23,7 +23,7 @@ _SHAPES = {
     "volume": (2, 3, 4, 3, 2),
     "many_positions": (2, 33, 35, 3),
 }
-_BENCH_SHAPES = {"mlearning_1": (128, 28, 28, 32), "mlearning_3": (128, 14, 14, 64), "dense": (512, 512)}
+_BENCH_SHAPES = {"mlearning_1": (128, 28, 28, 32), "mlearning_3": (128, 14, 14, 64), "cifar_dense": (512, 512)}
 
 
 def _cases(operands: Callable[..., tuple[Draw | None, ...]]) -> list[Case]:
