@@ -40,7 +40,7 @@ class Activation(Configurable):
         raise NotImplementedError(f"{type(self).__name__} must define forward(x) -> (y, backward)")
 
     def __call__(self, x: Any) -> Any:
-        """Y alone: float64 for a float64 array, float32 for everything else."""
+        """y alone: float64 for a float64 array, float32 for everything else."""
         return self.forward(_array(x))[0]
 
     def __repr__(self) -> str:
@@ -242,7 +242,7 @@ def exponential(x: Any) -> Any:
 
 
 def linear(x: Any) -> Any:
-    """X itself."""
+    """x itself."""
     return Linear()(x)
 
 

@@ -75,7 +75,8 @@ class Settings:
 
     def load_data(self, progress: Progress | None = None) -> Dataset:
         """The images. Raises `DataError` if they are not those of the fingerprint."""
-        data = datasets.load(None if self.data else self.dataset, self.data_dir, self.data, progress=progress)
+        name = None if self.data and self.fingerprint else self.dataset
+        data = datasets.load(name, self.data_dir, self.data, progress=progress)
         if self.fingerprint not in (None, _fingerprint(data)):
             raise DataError(f"{data.name} in {data.path} is not what the run was trained on: give the same files")
         return data
@@ -109,9 +110,7 @@ def train(
     settings = settings.apply()
     entry = zoo.find(settings.model)
     data = settings.load_data(progress)
-    recipe = entry.recipe_for(data.name).altered(
-        settings.optimizer, settings.learning_rate, settings.batch_size, settings.epochs
-    )
+    recipe = _recipe(settings, data)
     settings = replace(
         settings,
         dataset=data.name,
@@ -145,15 +144,16 @@ def resume(
     """
     run = Run.open(folder)
     with run.locked():
-        settings = replace(Settings.of(run), **({} if epochs is None else {"epochs": epochs}))
+        settings = Settings.of(run)
+        settings = replace(settings, epochs=epochs or settings.epochs)
         settings.apply()
         data = settings.load_data(progress)
         model = run.resume() or _new_model(settings, data)
-        done = model.training_state.epoch
-        if done > settings.epochs or (done == settings.epochs and run.record.get("status") == "finished"):
+        done, wanted = model.training_state.epoch, _recipe(settings, data).epochs
+        if done > wanted or (done == wanted and run.record.get("status") == "finished"):
             raise ArgumentError(f"{run.folder} has {done} epochs behind it: give a larger number of epochs to go on")
         _check_memory(model, settings, data)
-        run.continue_with({"epochs": settings.epochs})
+        run.continue_with({"epochs": wanted})
         return _fit(run, settings, model, data, pictures, say)
 
 
@@ -250,7 +250,7 @@ def describe(model: Sequential) -> dict[str, Any]:
                 "type": type(layer).__name__,
                 "output_shape": list((layer.output_shape or ())[1:]),
                 "parameters": layer.count_params(),
-                "flops_per_image": layer.flops(layer.input_shape),
+                "flops_per_image": layer.flops(layer.input_shape or ()),
             }
             for layer in model.layers
         ],
@@ -262,24 +262,29 @@ def scaled(x: np.ndarray) -> np.ndarray:
     return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
 
 
+def _recipe(settings: Settings, data: Dataset) -> zoo.Recipe:
+    recipe = zoo.find(settings.model).recipe_for(data.name)
+    return recipe.altered(settings.optimizer, settings.learning_rate, settings.batch_size, settings.epochs)
+
+
 def _new_model(settings: Settings, data: Dataset) -> Sequential:
-    entry = zoo.find(settings.model)
-    recipe = entry.recipe_for(data.name).altered(settings.optimizer, settings.learning_rate)
-    model = entry.build(data.x_train.shape[1:], len(data.classes))
+    recipe = _recipe(settings, data)
+    model = zoo.find(settings.model).build(data.x_train.shape[1:], len(data.classes))
     model.compile(recipe.make_optimizer(), recipe.loss, metrics=["accuracy"])
     return model
 
 
 def _check_memory(model: Sequential, settings: Settings, data: Dataset) -> None:
     to_come = sum(4 * x.size for x in (data.x_train, data.x_test) if x.dtype == np.uint8)
-    memory.check(model, min(settings.batch_size, len(data.x_train)), to_come)
+    memory.check(model, min(_recipe(settings, data).batch_size, len(data.x_train)), to_come)
 
 
 def _fit(run: Run, settings: Settings, model: Sequential, data: Dataset, pictures: bool, say: Say) -> Run:
+    recipe = _recipe(settings, data)
     say(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test images{noted(data.note)}")
     say(
         f"{settings.model}: {model.count_params():,} parameters, {type(model.optimizer).__name__}, "
-        f"batch {settings.batch_size}, {settings.epochs} epochs, seed {settings.seed}; "
+        f"batch {recipe.batch_size}, {recipe.epochs} epochs, seed {settings.seed}; "
         f"{settings.device}, {registry.backend()} kernels, threads: {workers.threads()}"
     )
     x_train, x_test = scaled(data.x_train), scaled(data.x_test)
@@ -289,14 +294,14 @@ def _fit(run: Run, settings: Settings, model: Sequential, data: Dataset, picture
         history = model.fit(
             x_train,
             data.y_train,
-            batch_size=settings.batch_size,
-            epochs=settings.epochs,
+            batch_size=recipe.batch_size,
+            epochs=recipe.epochs,
             validation_split=settings.validation_split,
             callbacks=[Checkpoints(run, settings.save_every, stop)],
         )
     seconds = time.perf_counter() - start
     steps = int(model.optimizer.iterations[0]) - before
-    trained = steps / -(-count // settings.batch_size) * count
+    trained = steps / -(-count // recipe.batch_size) * count
     loss, accuracy = _test(model, x_test, data.y_test)
     run.finish(
         model,

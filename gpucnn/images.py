@@ -177,8 +177,6 @@ def _is_grey(image: Image) -> bool:
 
 def _without_ground(grey: np.ndarray, name: str) -> np.ndarray:
     """The ground becomes 0; the soft edge of the ink is kept, specks in the ground are not."""
-    from PIL import Image, ImageFilter
-
     threshold = _otsu(grey)
     ink = grey > threshold
     if not ink.any() or np.ptp(grey) < 16:
@@ -190,9 +188,15 @@ def _without_ground(grey: np.ndarray, name: str) -> np.ndarray:
     noise = 3 * 1.4826 * np.median(np.abs(ground - level))  # three standard deviations, for normal noise
     floor = min(level + noise, float(threshold))
     above = np.rint(np.maximum(grey - floor, 0)).astype(np.uint8)
-    edge = 1 + max(grey.shape) // 56
-    near = np.asarray(Image.fromarray(ink.astype(np.uint8)).filter(ImageFilter.MaxFilter(2 * edge + 1)))
-    return above * near
+    return above * _grown(ink, 1 + max(grey.shape) // 56)
+
+
+def _grown(mask: np.ndarray, edge: int) -> np.ndarray:
+    """True wherever the mask is, and up to `edge` pixels around."""
+    for _ in range(2):
+        sums = np.cumsum(np.pad(mask, ((edge + 1, edge), (0, 0))), axis=0, dtype=np.int32)
+        mask = (sums[2 * edge + 1 :] > sums[: -2 * edge - 1]).T
+    return mask
 
 
 def _otsu(grey: np.ndarray) -> int:

@@ -85,6 +85,7 @@ class _RowLoss(Loss):
     """A loss that one op computes from rows of outputs and rows of labels."""
 
     _check: Callable[[np.ndarray, Shape], None]
+    _of_rows: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
     def check(self, y_true: np.ndarray, output_shape: Shape) -> None:
         """Raise if these labels cannot belong to outputs of this shape."""
@@ -108,9 +109,6 @@ class _RowLoss(Loss):
 
     def _targets(self, y_true: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(y_true.reshape(rows.shape), rows.dtype)
-
-    def _of_rows(self, rows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        raise NotImplementedError
 
 
 class CategoricalCrossentropy(_RowLoss):

@@ -113,8 +113,7 @@ class Mean(Metric):
 class _MeanOfSamples(Mean):
     """The mean of one number for each sample."""
 
-    def _values(self, y_true: Any, y_pred: Any) -> Any:
-        raise NotImplementedError
+    _values: Callable[[Any, Any], Any]
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         """Count one batch."""
@@ -291,6 +290,7 @@ class _Share(Metric):
     """
 
     direction = "up"
+    _others: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
     def __init__(
         self,
@@ -332,9 +332,6 @@ class _Share(Metric):
         true, positive = y_true.astype(bool), y_pred > self.threshold
         self.true_positives += weights[true & positive].sum()
         self.others += weights[self._others(true, positive)].sum()
-
-    def _others(self, true: np.ndarray, positive: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
 
     def result(self) -> float:
         """The share; 0 where there is nothing to count."""

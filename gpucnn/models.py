@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .model import Sequential
+from .retired import absent
 from .saving import load_model
 
-__all__ = ["Sequential", "load_model"]
+__all__ = ["Sequential", "clone_model", "load_model"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("Model", "Functional", "clone_model", "model_from_json"):
-        raise AttributeError(f"Keras has models.{name}; gpucnn has models.Sequential only: stack the layers in a row")
-    raise AttributeError(f"module 'gpucnn.models' has no attribute {name!r}")
+def clone_model(model: Sequential) -> Sequential:
+    """A model of the same architecture with new weights."""
+    return Sequential.from_config(model.get_config())
+
+
+__getattr__ = absent(
+    __name__,
+    {
+        "Model": "use models.Sequential and stack the layers in a row",
+        "Functional": "use models.Sequential and stack the layers in a row",
+        "model_from_json": "use Sequential.from_config(config)",
+        "save_model": "use model.save('model.safetensors')",
+    },
+)

@@ -80,6 +80,4 @@ def _array(stream: IO[bytes], size: int, what: str) -> np.ndarray:
     if count * dtype.itemsize != rest:
         raise DataError(f"{what}: the header promises {shape} of {dtype} but {rest} bytes follow: the file is damaged")
     flat = np.frombuffer(stream.read(rest), dtype)
-    if flat.size != count or stream.read(1):
-        raise DataError(f"{what} is shorter or longer than it says: the file is damaged")
     return flat.reshape(shape, order="F" if by_columns else "C").astype(dtype.newbyteorder("="), order="C")

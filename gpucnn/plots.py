@@ -21,11 +21,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from .batches import class_numbers
+from .callbacks import History
 from .errors import ArgumentError, DataError, ShapeError
 from .files import write_atomically
 
 if TYPE_CHECKING:
-    from .callbacks import History
     from .model import Sequential
 
 BLUE, ORANGE, RED, GREY = "#0072B2", "#D55E00", "#CC0000", "#555555"
@@ -84,21 +84,28 @@ def learning_curves(history: History | Mapping[str, Sequence[float]], title: str
 
     history   what `fit` returned, or a dictionary of lists such as `{"loss": […], "val_loss": […]}`
     """
-    values: Mapping[str, Sequence[float]] = getattr(history, "history", history)  # type: ignore[assignment]
+    values, epochs = (history.history, history.epoch) if isinstance(history, History) else (history, [])
     names = [name for name in values if not name.startswith("val_") and name not in ("epoch", "learning_rate")]
     if not names or not len(values[names[0]]):
         raise ArgumentError("the history holds no epoch: train first")
-    first = next(iter(getattr(history, "epoch", None) or [0]))
+    first = 1 + next(iter(epochs), 0)
     picture = Picture(4.2 * len(names), 3.4, title, note)
     for axes, name in zip(picture.subplots(1, len(names), squeeze=False)[0], names):
         for key, label, colour, line in ((name, "training", BLUE, "-"), (f"val_{name}", "validation", ORANGE, "--")):
             if key in values:
-                epochs = 1 + int(first) + np.arange(len(values[key]))
-                axes.plot(epochs, values[key], line, color=colour, label=label, marker="o", markersize=3)
+                axes.plot(
+                    first + np.arange(len(values[key])),
+                    values[key],
+                    line,
+                    color=colour,
+                    label=label,
+                    marker="o",
+                    markersize=3,
+                )
         axes.set(xlabel="epoch", ylabel=name.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(values[name]) == 1:
-            axes.set_xlim(first + 0.5, first + 1.5)
+            axes.set_xlim(first - 0.5, first + 0.5)
         if f"val_{name}" in values:
             axes.legend(frameon=False)
         axes.grid(color="0.9")
@@ -193,7 +200,7 @@ def predictions(
         if is_wrong:
             label = f"{names[true[index]]}{chr(10) if long else ' '}→ {label}"
             axes.add_patch(Rectangle((column + 0.03, row * pitch + 0.03), 0.94, 0.94, fill=False, color=RED, lw=2.5))
-        style = {"fontsize": 7 if long else 8, "family": family, "color": RED if is_wrong else "black"}
+        style: dict[str, Any] = {"fontsize": 7 if long else 8, "family": family, "color": RED if is_wrong else "black"}
         axes.text(column + 0.5, row * pitch - 0.02, label, ha="center", va="bottom", linespacing=1.1, **style)
     return picture
 

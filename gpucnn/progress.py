@@ -105,7 +105,8 @@ class Progress:
             line.append(cell * done, "green").append(cell * (WIDTH - done), "bright_black")
         line.append(f" {time}", "bold").append(f" {per_step}" if per_step else "")
         line.append("".join(f" - {text}" for text in _described(values)))
-        line.truncate(self._console.width - 1, overflow="ellipsis")
+        if not end:
+            line.truncate(self._console.width - 1, overflow="ellipsis")
         cells, self._cells = self._cells, line.cell_len
         line.append(" " * (cells - self._cells))
         self._console.control(Control(ControlType.CARRIAGE_RETURN))
@@ -160,5 +161,5 @@ def _console() -> Any:
     from rich.console import Console
 
     if _in_notebook():
-        return Console(file=sys.stdout, force_jupyter=False, force_terminal=True, width=_NOTEBOOK_COLUMNS)
-    return Console(stderr=True)
+        return Console(file=_stream(), force_jupyter=False, force_terminal=True, width=_NOTEBOOK_COLUMNS)
+    return Console(file=_stream())

@@ -14,7 +14,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -116,12 +116,11 @@ def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool = False) 
 
 def save_checkpoint(path: Any, model: Sequential) -> None:
     """Write all that training needs to go on bit for bit: model, optimizer state, and where it stands."""
-    tensors = _arrays_of(model, with_optimizer=True)
-    state = replace(model.training_state, metrics=[metric.get_state() for metric in model.metrics])
-    training = state.to_json()
-    tensors |= {_HISTORY + name: np.array(values, np.float64) for name, values in state.history.items()}
-    training["history"] = list(state.history)
-    write_atomically(_writable(path, True), _encode({**_describe(model), "training": training}, tensors))
+    path = _writable(path, overwrite=True)
+    tensors, training = _arrays_of(model, with_optimizer=True), model.training_state.to_json()
+    tensors |= {_HISTORY + name: np.array(values, np.float64) for name, values in training["history"].items()}
+    training["history"] = list(training["history"])
+    write_atomically(path, _encode({**_describe(model), "training": training}, tensors))
 
 
 def load_checkpoint(path: Any, model: Sequential) -> None:

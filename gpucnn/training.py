@@ -30,7 +30,10 @@ _FIT_ARGUMENTS = (
 
 @dataclass
 class TrainingState:
-    """Where training stands, between two batches: with weights and optimizer state, all that a resumed run needs."""
+    """Where training stands, between two batches: with weights and optimizer state, all that a resumed run needs.
+
+    `metrics` are the model's own, or, until the next `fit` takes them over, their states as a file had them.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -38,14 +41,15 @@ class TrainingState:
     seed: int = field(default_factory=random.global_seed)
     loss_sum: float = 0.0
     loss_count: float = 0.0
-    metrics: list[dict[str, Any]] = field(default_factory=list)
+    metrics: list[Any] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
     history: dict[str, list[float]] = field(default_factory=dict)
     resume: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON values; floats keep every bit."""
-        values = dict(vars(self), metrics=[{k: np.asarray(v).tolist() for k, v in m.items()} for m in self.metrics])
+        states = [m if isinstance(m, dict) else m.get_state() for m in self.metrics]
+        values = dict(vars(self), metrics=[{k: np.asarray(v).tolist() for k, v in state.items()} for state in states])
         del values["resume"]
         return values
 
@@ -230,10 +234,11 @@ class Trainer:
             state.resume = False
             history.epoch = list(state.epochs)
             history.history = {name: list(values) for name, values in state.history.items()}
-            for metric, saved in zip(self._metrics or [], state.metrics, strict=False):
+            for metric, saved in zip(self._metrics or [], state.metrics, strict=True):
                 metric.set_state({name: np.asarray(value) for name, value in saved.items()})
         else:
             state.epoch, state.batch, state.epochs, state.history = initial_epoch, 0, [], {}
+        state.metrics = self.metrics
         return state
 
     def _run_epoch(self, data: Batches, hooks: callbacks_.CallbackList, shuffle: bool, tolerant: bool) -> dict[str, float]:
@@ -289,8 +294,6 @@ class Trainer:
         values, loss_backward = loss.forward(batch.y, x)
         total, dvalues = losses.reduce(values, batch.weight, loss.reduction)
         total = float(total) + extra + self.optimizer.penalty(self.parameters)
-        if self._metrics is None:
-            self._resolve_metrics(batch.y, x)
         prediction = self._prediction(x)
         dy = loss_backward(dvalues)
         del x
@@ -472,8 +475,6 @@ class Trainer:
         loss = self._logits_loss or self.loss
         values, _ = loss.forward(batch.y, x)
         total, _ = losses.reduce(values, batch.weight, loss.reduction)
-        if self._metrics is None:
-            self._resolve_metrics(batch.y, x)
         self._measure(batch, self._prediction(x))
         return float(total) + extra + self.optimizer.penalty(self.parameters)
 
@@ -498,8 +499,10 @@ class Trainer:
         if labelled:
             if first.y is None:
                 raise ArgumentError("y is missing: give the labels of x")
-            self._bind()
             losses.check_labels(self.loss, first.y, self.output_shape)
+            self.optimizer.build(self.parameters)
+            if self._metrics is None:
+                self._resolve_metrics(first.y.shape)
         if not self._warned_unscaled and type(self.layers[0]).__name__ not in ("Rescaling", "BatchNormalization"):
             self._warned_unscaled = warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x)
         return data
@@ -525,21 +528,13 @@ class Trainer:
         if needs_loss and self.loss is None:
             raise ArgumentError(f"{method} needs a loss: call model.compile(..., loss='sparse_categorical_crossentropy')")
 
-    def _bind(self) -> None:
-        """Tie the optimizer to the flat arrays of the built model."""
-        self.optimizer.build(self.parameters)
-
-    def _resolve_metrics(self, y: Any, prediction: np.ndarray) -> None:
-        made = []
-        self._weighted = []
-        for kind in ("metrics", "weighted_metrics"):
-            for identifier in self._asked[kind]:
-                metric = metrics.get(identifier, np.shape(y), prediction.shape)
-                made.append(metric)
-                if kind == "weighted_metrics":
-                    self._weighted.append(metric)
-        self._metrics = made
-
+    def _resolve_metrics(self, y_shape: tuple[int, ...]) -> None:
+        """Make the metrics that compile asked for, now that the shapes of labels and predictions are known."""
+        plain, weighted = (
+            [metrics.get(identifier, y_shape, self.output_shape) for identifier in self._asked[kind]]
+            for kind in ("metrics", "weighted_metrics")
+        )
+        self._metrics, self._weighted = [*plain, *weighted], weighted
     def _metrics_kept(self) -> _Kept:
         return _Kept(self)
 

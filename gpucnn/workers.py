@@ -7,6 +7,7 @@ one, so that a core that is also busy elsewhere holds up no other.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,7 @@ def slices(n: int, smallest: int = 1) -> list[slice]:
     """0 … n cut into at most `SLICES` nearly equal slices of at least `smallest`."""
     count = max(1, min(SLICES, n // smallest))
     bounds = [n * i // count for i in range(count + 1)]
-    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [slice(a, b) for a, b in itertools.pairwise(bounds)]
 
 
 def run(task: Callable[[int], None], count: int, parallel: bool = True) -> None:

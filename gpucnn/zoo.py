@@ -52,11 +52,15 @@ class Recipe:
         Another optimizer starts from its own defaults; the recipe's rate, decay and options belong to the old one. A
         learning rate alone replaces the first rate and leaves the decay.
         """
-        changed: dict[str, Any] = {}
+        base = self
         if optimizer is not None and optimizer.lower() != self.optimizer:
-            changed = {"optimizer": optimizer.lower(), "learning_rate": None, "decay": 0.0, "options": {}}
-        given = {"learning_rate": learning_rate, "batch_size": batch_size, "epochs": epochs}
-        return dataclasses.replace(self, **changed, **{k: v for k, v in given.items() if v is not None})
+            base = dataclasses.replace(self, optimizer=optimizer.lower(), learning_rate=None, decay=0.0, options={})
+        return dataclasses.replace(
+            base,
+            learning_rate=base.learning_rate if learning_rate is None else learning_rate,
+            batch_size=batch_size or base.batch_size,
+            epochs=epochs or base.epochs,
+        )
 
     def make_optimizer(self) -> Optimizer:
         """A new optimizer. Raises `ArgumentError` for a name or a rate that there is not."""
@@ -250,7 +254,7 @@ _ENTRIES = (
         "keras-intro",
         _keras_intro,
         Recipe("adam", batch_size=32, epochs=10),
-        '"Convolutional neural networks in Keras", an introduction in Chinese',
+        '"Convolutional neural networks in Keras", an introduction',
     ),
     Entry(
         "torres",

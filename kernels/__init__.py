@@ -5,4 +5,6 @@ checkout, so that every kernel registers itself once and under one name.
 """
 
 if __name__ != "gpucnn.kernels":
-    raise ImportError(f"the folder kernels/ was imported as {__name__!r}: import gpucnn, which finds it as gpucnn.kernels")
+    raise ImportError(
+        f"the folder kernels/ was imported as {__name__!r}: import gpucnn, which finds it as gpucnn.kernels"
+    )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gpucnn import activations, config, layers
 from gpucnn.errors import ArgumentError, ShapeError
+from gpucnn.op import Spec
 from gpucnn.ops.activation import (
     ALPHAS,
     FUNCTIONS,
@@ -403,6 +404,12 @@ def test_a_softmax_layer_can_be_left_out_for_the_logits(rng):
     assert np.array_equal(y, softmax(x))
     assert np.array_equal(backward(dy), softmax_grad(dy, y))
     assert layer.activation.name == "softmax"
+
+
+def test_flops_of_the_ops_count_every_value():
+    x = Spec((3, 5), np.dtype(np.float32))
+    assert activation.flops(x, function="relu", alpha=0.0) == clipped_relu.flops(x) == 15
+    assert softmax.flops(x) == log_softmax_grad.flops(x, x) == 60
 
 
 def test_softmax_over_another_axis_is_refused():

@@ -114,8 +114,8 @@ def test_digits_have_the_shapes_and_types_of_keras_data():
         (360,),
     )
     assert {a.dtype for a in (x_train, y_train, x_test, y_test)} == {np.dtype(np.uint8)}
-    assert x_train.min() == 0
-    assert x_train.max() == 255
+    counts = [0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255]  # 0 … 16 times 255 / 16
+    assert np.unique(x_train).tolist() == counts
 
 
 def test_digits_of_28_pixels_are_those_of_8_three_times_as_large_with_a_border():
@@ -409,7 +409,7 @@ def test_mirrors_are_https_and_every_file_has_a_pinned_hash():
         assert all(mirror.startswith("https://") and mirror.endswith("/") for mirror in known.mirrors)
         assert all(re.fullmatch("[0-9a-f]{64}", known.hashes[name]) for name in known.files)
         assert len(set(known.hashes.values())) == len(known.hashes)
-    assert list(source.known()) and set(source.known()) == set(datasets.names())
+    assert set(source.known()) == set(datasets.names())
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -417,7 +417,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture()
+@pytest.fixture
 def mirror(tmp_path, rng, monkeypatch):
     """A small MNIST that is published by two mirrors on this machine, of which the first has nothing."""
     monkeypatch.undo()
@@ -643,7 +643,7 @@ def test_pickled_cifar10_is_refused_with_the_name_of_the_binary_archive(tmp_path
         datasets.load("cifar10", tmp_path / "data")
     assert datasets.locate("cifar10", tmp_path / "data") is None
     (tmp_path / "data").rename(tmp_path / "work/data")
-    with pytest.raises(DataError, match="cifar10 was not found:(.|\n)*pickled version(.|\n)*GPUCNN_OFFLINE"):
+    with pytest.raises(DataError, match=r"cifar10 was not found:(.|\n)*pickled version(.|\n)*GPUCNN_OFFLINE"):
         datasets.load("cifar10")
 
 
@@ -838,7 +838,7 @@ def test_npz_with_any_byte_changed_is_an_error_or_the_same_data(tmp_path):
     path = save_npz(tmp_path / "mine.npz")
     whole = path.read_bytes()
     expected = datasets.load(data=path)
-    for position in range(0, len(whole), 3):
+    for position in range(0, len(whole), 5):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x5A]) + whole[position + 1 :])
         with contextlib.suppress(DataError, FileError):
             dataset = datasets.load(data=path)
@@ -1007,7 +1007,7 @@ def test_folders_in_another_order_are_named(tmp_path, folders, word):
 def test_images_that_need_more_than_the_free_memory_are_refused(tmp_path, monkeypatch):
     fill(tmp_path / "d", {"a": 2, "b": 2})
     monkeypatch.setattr(memory, "available", lambda: 50)
-    with pytest.raises(DataError, match="2 images of .* need 60 bytes and 50 bytes is free"):
+    with pytest.raises(DataError, match=r"2 images of .* need 60 bytes and 50 bytes is free"):
         datasets.load(data=tmp_path / "d")
 
 

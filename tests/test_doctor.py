@@ -15,7 +15,7 @@ BASE = dict.fromkeys(doctor.BASE, "9.0") | {"gpucnn": "0.1.0", "numpy": "2.4.6"}
 HEADERS = {"nvidia-cuda-runtime-cu12": "12.9"}
 
 
-@pytest.fixture()
+@pytest.fixture
 def examine(monkeypatch):
     """Examine a machine with these packages and this NVIDIA driver, without trying anything out."""
 

@@ -36,6 +36,13 @@ def test_what_goes_for_seed_7_is_known():
 
 
 def test_a_word_at_the_threshold_is_kept():
+    word = int(random.bits(1, step=1, purpose=random.DROPOUT, **KEY)[0])
+    assert threshold(word / 2**32) == word
+    assert not dropped(1, rate=word / 2**32)[0]
+    assert dropped(1, rate=(word + 1) / 2**32)[0]
+
+
+def test_the_threshold_is_the_rate_in_32_bits():
     assert threshold(0.5) == 2**31
     assert threshold(0.0) == 0
     assert threshold(1.0) == threshold(1 - 1e-12) == 2**32 - 1

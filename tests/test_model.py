@@ -236,3 +236,14 @@ def test_frozen_first_layers_stay_and_the_rest_learns(problem, small_model):
     after = model.get_weights()
     np.testing.assert_array_equal(before[0], after[0])
     assert (before[-1] != after[-1]).any()
+
+
+def test_models_is_the_namespace_of_keras():
+    from gpucnn import models
+
+    model = mnist_convnet()
+    copy = models.clone_model(model)
+    assert copy.get_config() == model.get_config()
+    assert (copy.get_weights()[0] != model.get_weights()[0]).any()
+    with pytest.raises(ArgumentError, match=r"models\.Model.*Sequential"):
+        models.Model  # noqa: B018

@@ -26,7 +26,7 @@ def texts(picture):
     return [t.get_text() for t in picture.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text()]
 
 
-@pytest.fixture()
+@pytest.fixture
 def model():
     return gpucnn.Sequential(
         [
@@ -116,7 +116,9 @@ def test_right_and_wrong_have_colours_of_their_own():
 
 
 def test_many_classes_are_drawn_without_counts(rng):
-    picture = plots.confusion_matrix(rng.integers(0, 90, 500), rng.integers(0, 90, 500), [f"class {i}" for i in range(90)])
+    picture = plots.confusion_matrix(
+        rng.integers(0, 90, 500), rng.integers(0, 90, 500), [f"class {i}" for i in range(90)]
+    )
     assert len(texts(picture)) < 90
     pixels(picture)
 
@@ -222,7 +224,7 @@ def test_a_picture_is_saved_whole_and_shown_by_notebooks(tmp_path):
 
 
 def test_a_picture_that_cannot_be_written_is_an_error_with_its_path(tmp_path):
-    with pytest.raises(FileError, match="curves.png"):
+    with pytest.raises(FileError, match=r"curves\.png"):
         plots.learning_curves(HISTORY).save(tmp_path / "missing" / "curves.png")
 
 
@@ -243,7 +245,7 @@ def test_the_font_that_has_all_characters_is_taken(monkeypatch):
 
 def test_nothing_is_left_behind_in_pyplot_or_matplotlibs_settings():
     program = (
-        "import sys, matplotlib; raw = lambda: {k: dict.__getitem__(matplotlib.rcParams, k) for k in matplotlib.rcParams};"
+        "import sys; from matplotlib import rcParams as rc; raw = lambda: {k: dict.__getitem__(rc, k) for k in rc};"
         "before = raw(); from gpucnn import plots; plots.learning_curves({'loss': [1.0, 0.5]}).png();"
         "assert raw() == before; assert 'matplotlib.pyplot' not in sys.modules"
     )

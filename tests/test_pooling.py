@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gpucnn import config, layers
 from gpucnn.errors import ArgumentError, ShapeError
+from gpucnn.op import Spec
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
 
@@ -333,6 +334,9 @@ def test_inputs_are_left_alone(layer, rng):
 def test_flops_count_every_cell_of_every_window():
     assert layers.MaxPooling2D(2).flops((None, 24, 24, 10)) == 12 * 12 * 10 * 4
     assert layers.AveragePooling1D(3, 1).flops((None, 5, 2)) == 3 * 2 * 3
+    x, y = Spec(FOUR.shape, FOUR.dtype), Spec((1, 2, 2, 1), FOUR.dtype)
+    assert maxpool2d.flops(x, **HALVES) == avgpool2d.flops(x, **HALVES) == 16
+    assert maxpool2d_grad.flops(y, x, y, **HALVES) == 2 * avgpool2d_grad.flops(y, size=(4, 4), **HALVES) == 32
 
 
 @pytest.mark.parametrize(

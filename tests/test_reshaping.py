@@ -1,5 +1,7 @@
 """Layers that change shape, order or range of their inputs, and the one that only states a shape."""
 
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from gpucnn import config, layers
 from gpucnn.errors import ArgumentError, ShapeError
+from gpucnn.op import Spec
 from gpucnn.ops.rescaling import rescale
 from gpucnn.ops.reshaping import crop, pad, transpose
 
@@ -75,6 +78,11 @@ def test_permute_counts_axes_from_one():
     assert backward(y, need_dx=False) is None
 
 
+def test_moving_values_is_no_arithmetic():
+    x = Spec((2, 3), np.dtype(np.float32))
+    assert pad.flops(x, padding=((1, 1), (0, 0))) == transpose.flops(x, axes=(1, 0)) == 0
+
+
 def test_zeros_stand_where_the_padding_says():
     y = layers.ZeroPadding2D(((1, 0), (0, 2)))(np.ones((1, 1, 2, 1)))
     assert y[0, :, :, 0].tolist() == [[0, 0, 0, 0], [1, 1, 0, 0]]
@@ -110,6 +118,32 @@ def test_rescaling_brings_bytes_to_the_unit_interval():
 def test_nobody_computes_a_gradient_that_nobody_needs(layer):
     y, backward = layer.forward(counted(2, 3, 2), STEP, True)
     assert backward(y, need_dx=False) is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (layers.AveragePooling2D(2), (2, 4, 4, 3)),
+        (layers.AveragePooling3D(2), (2, 4, 4, 4, 3)),
+        (layers.GlobalAveragePooling2D(), (2, 4, 4, 3)),
+        (layers.Dropout(0.5), (2, 4)),
+        (layers.SpatialDropout1D(0.5), (2, 4, 3)),
+        (layers.Flatten(), (2, 4, 4, 3)),
+        (layers.Permute((2, 1)), (2, 4, 3)),
+        (layers.ZeroPadding1D(), (2, 4, 3)),
+        (layers.Rescaling(2.0), (2, 4)),
+        (layers.Softmax(), (2, 4)),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_backward_pass_that_needs_no_input_keeps_none(layer, shape):
+    x = counted(*shape)
+    kept = weakref.ref(x)
+    y, backward = layer.forward(x, STEP, True)
+    dy = np.ones(y.shape, np.float32)
+    del x, y
+    assert kept() is None
+    assert backward(dy).shape == shape
 
 
 # -- Input -------------------------------------------------------------------------------------------------------------

@@ -100,7 +100,9 @@ def test_the_end_of_a_run_stands_in_its_folder(train):
     assert record["weights_sha256"] == saving.weights_sha256(model)
     assert (record["test_loss"], record["train_accuracy"], record["seconds"]) == (0.5, None, 1.5)
     assert Run.open("r").model_file == run.folder / "model.safetensors"
-    assert saving.weights_sha256(saving.load_model(run.model_file)) == record["weights_sha256"]
+    trained = saving.load_model(run.model_file)
+    assert saving.weights_sha256(trained) == record["weights_sha256"]
+    assert int(trained.optimizer.batches[0]) == 0  # the weights alone; to go on there are checkpoints
     assert sorted(path.name for path in run.folder.iterdir()) == [
         *("checkpoints", "history.csv", "model.safetensors", "run.json")
     ]
@@ -300,6 +302,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(train, moment):
     assert Run.open("broken").record["status"] == "interrupted"
 
     run = Run.open("broken")
+    epoch, batch = (moment[0] + 1, 0) if moment[1] == "validation" else (moment[0], moment[1] + 1)
+    assert run.latest_checkpoint().stem == f"epoch-{epoch}-batch-{batch}"
     gpucnn.utils.set_random_seed(99)
     resumed = train(run, run.resume())
     assert saving.weights_sha256(resumed) == saving.weights_sha256(expected)

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import io
 import json
+import os
 import pickle
 import random
 import struct
@@ -425,9 +426,8 @@ def test_numbers_that_json_has_not_survive(trained, tmp_path):
 
 
 def test_every_truncation_is_an_error(tiny):
-    data = tiny.read_bytes()
-    for length in range(len(data)):
-        tiny.write_bytes(data[:length])
+    for length in reversed(range(tiny.stat().st_size)):
+        os.truncate(tiny, length)
         with pytest.raises(FileError) as caught:
             load_model(tiny)
         assert str(tiny) in str(caught.value)
@@ -523,7 +523,7 @@ HOSTILE = {
     "units in a fraction": architecture(dense(units=1.5)),
     "one layer too many": architecture(DENSE, dense(name="dense_1")),
     "one layer too few": architecture(),
-    "too many layers": architecture(*[{"kind": "Layer", "class_name": "Flatten", "config": {}}] * 5000),
+    "too many layers": architecture(*[{"kind": "Layer", "class_name": "Flatten", "config": {}}] * 13000),
     "the same name twice": architecture(DENSE, DENSE),
     "a deep description": architecture(dense(kernel_initializer=nested(400))),
     "no layers": {"architecture": {"name": "m", "input_shape": [2]}},
@@ -543,6 +543,8 @@ HOSTILE = {
     "an infinite input": architecture(DENSE, shape=({"float": "inf"},)),
     "a wrong input": architecture(DENSE, shape=(3,)),
     "line breaks": architecture({**DENSE, "class_name": "Dense\n\x1b[31mgpucnn: all is well\n"}),
+    "a kind with line breaks": architecture({**DENSE, "kind": "Layer\nall is well\x1b[2J"}),
+    "a format with line breaks": {**architecture(DENSE), "format_version": "2\n\x1b[2J"},
     "half a letter": architecture({**DENSE, "class_name": "\ud800"}),
     "half of a compile": {**architecture(DENSE), "compile": {"optimizer": {}}},
     "an unknown optimizer": {

@@ -61,7 +61,9 @@ def test_hyphens_underscores_and_case_do_not_matter_in_names():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_one():
-    with pytest.raises(ArgumentError, match=r"there is no model 'slide': did you mean 'slides'\? known are mnist_convnet, "):
+    with pytest.raises(
+        ArgumentError, match=r"there is no model 'slide': did you mean 'slides'\? known are mnist_convnet, "
+    ):
         zoo.find("slide")
     with pytest.raises(ArgumentError, match="there is no model 'resnet50': known are"):
         zoo.find("resnet50")
@@ -120,7 +122,9 @@ def test_an_entry_describes_itself_in_json_values():
 
 def test_a_model_of_the_zoo_learns(problem):
     x, y = problem
-    entry = zoo.Entry("tiny", lambda classes: zoo.find("torres").layers(classes)[-2:], zoo.Recipe("adam", 32, 3), "here", (8, 8, 1))
+    entry = zoo.Entry(
+        "tiny", lambda classes: zoo.find("torres").layers(classes)[-2:], zoo.Recipe("adam", 32, 3), "here", (8, 8, 1)
+    )
     model = entry.build(classes=4)
     model.compile(entry.recipe.make_optimizer(), entry.recipe.loss, metrics=["accuracy"])
     history = model.fit(x, y, batch_size=32, epochs=20, verbose=0)

@@ -16,13 +16,14 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import ArgumentError, GpucnnError
+from ..progress import say
 from ..version import __version__
 
 
 class Commands(click.Group):
     """A group whose errors are one line on standard error and an exit status; GPUCNN_DEBUG=1 shows where they arose."""
 
-    def main(self, *args: Any, **extra: Any) -> NoReturn:  # type: ignore[override]
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the command that the arguments (of the shell, unless given) name, and exit."""
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):
@@ -32,6 +33,14 @@ class Commands(click.Group):
             warnings.showwarning = _show_warning
             sys.exit(self._run(*args, **{**extra, "standalone_mode": False}))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command; one that was stopped tells how to go on, and ends with the status of its signal."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            click.echo(f"gpucnn: {str(error) or 'stopped'}", err=True)
+            return getattr(error, "exit_status", 130)
+
     def _run(self, *args: Any, **extra: Any) -> int:
         try:
             status = super().main(*args, **extra)
@@ -39,8 +48,6 @@ class Commands(click.Group):
             context = getattr(error, "ctx", None)
             hint = f" (see {context.command_path} --help)" if context else ""
             return _fail(error.format_message() + hint, error.exit_code)
-        except (KeyboardInterrupt, click.Abort) as error:
-            return _fail(str(error) or "stopped", getattr(error, "exit_status", 130))
         except (GpucnnError, OSError, MemoryError) as error:
             if os.environ.get("GPUCNN_DEBUG", "0") not in ("", "0"):
                 raise
@@ -53,9 +60,9 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, UserWarning):
-        click.echo(f"gpucnn: warning: {message}", err=True)
+        say(f"gpucnn: warning: {message}")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -83,6 +90,6 @@ def options(*decorators: Callable) -> Callable[[Callable], Callable]:
 
 AT_LEAST_ONE = click.IntRange(min=1)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
-DATA = click.option("--data", metavar="PATH", help="Your own images: an .npz file, or a folder of one per class.")
+DATA = click.option("--data", metavar="PATH", help="Your own images: .npz, or a folder with a subfolder per class.")
 DATA_DIR = click.option("--data-dir", metavar="FOLDER", help="Where data sets lie; it wins over GPUCNN_DATA.")
 RUN = click.argument("run")

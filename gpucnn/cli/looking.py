@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -15,7 +16,7 @@ from .screen import Screen, print_json, print_table
 @options(
     click.argument("model"),
     click.option("--input-shape", metavar="HxWxC", help="The size of the images, such as 32x32x3."),
-    click.option("--classes", type=AT_LEAST_ONE, help="The number of classes."),
+    click.option("--classes", metavar="N", type=AT_LEAST_ONE, help="The number of classes."),
     AS_JSON,
 )
 def summary(model: str, input_shape: str | None, classes: int | None, as_json: bool) -> None:
@@ -48,7 +49,7 @@ def models(as_json: bool) -> None:
         )
         for entry in entries
     ]
-    return print_table(("model", "input", "parameters", "FLOPs/image", "recipe", "source"), rows)
+    return print_table(("model", "input", "parameters", "FLOPs/image", "recipe", "source"), rows, wrapped=2)
 
 
 @main.group()
@@ -62,7 +63,7 @@ def data_list(data_dir: str | None, as_json: bool) -> None:
     """The data sets, and where they were found."""
     from .. import datasets
 
-    entries = []
+    entries: list[dict[str, Any]] = []
     for name in datasets.names():
         found = datasets.locate(name, data_dir)
         entries.append(
@@ -77,7 +78,7 @@ def data_list(data_dir: str | None, as_json: bool) -> None:
     if as_json:
         return print_json({"datasets": entries})
     rows = [(e["name"], e["about"], e["form"] or "", e["path"] or f"gpucnn data fetch {e['name']}") for e in entries]
-    return print_table(("data set", "what", "as", "where"), rows)
+    return print_table(("data set", "what", "as", "where"), rows, wrapped=3)
 
 
 @data.command("path")
@@ -113,7 +114,7 @@ def data_verify(name: str, data_dir: str | None) -> int:
 
     checks = datasets.verify(name, data_dir)
     rows = [(c.file, "ok" if c.ok else "DIFFERS" if c.path else "MISSING", c.actual or "", c.note) for c in checks]
-    print_table(("file", "", "sha256", ""), rows)
+    print_table(("file", "", "sha256", ""), rows, wrapped=2)
     return 0 if all(check.ok for check in checks) else 1
 
 

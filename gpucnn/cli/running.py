@@ -16,23 +16,43 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
 @options(
     click.argument("dataset", required=False),
     click.option("--model", metavar="NAME", help="One of `gpucnn models`.  [default: mnist_convnet]"),
-    click.option("--epochs", type=AT_LEAST_ONE, help="Passes over the training images.  [default: the model's]"),
-    click.option("--batch-size", type=AT_LEAST_ONE, help="Images in one step.  [default: the model's]"),
-    click.option("--optimizer", metavar="NAME", help="sgd, adam, rmsprop, …  [default: the model's]"),
-    click.option("--lr", "learning_rate", type=click.FloatRange(min=0, min_open=True), help="The first learning rate."),
     click.option(
-        "--validation-split", type=click.FloatRange(0, 1, max_open=True), help="Hold out this part of the images."
+        "--epochs", metavar="N", type=AT_LEAST_ONE, help="Passes over the training images.  [default: the model's]"
     ),
-    click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Equal seeds end in equal weights.  [default: 0]"),
+    click.option("--batch-size", metavar="N", type=AT_LEAST_ONE, help="Images in one step.  [default: the model's]"),
+    click.option("--optimizer", metavar="NAME", help="sgd, adam, rmsprop, …  [default: the model's]"),
+    click.option(
+        "--lr",
+        "learning_rate",
+        metavar="X",
+        type=click.FloatRange(min=0, min_open=True),
+        help="The first learning rate.",
+    ),
+    click.option(
+        "--validation-split",
+        metavar="X",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Hold out this part of the images.",
+    ),
+    click.option(
+        "--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), help="Equal seeds end in equal weights.  [default: 0]"
+    ),
     click.option("--device", metavar="auto|cpu|gpu[:N]", help="Where to compute.  [default: auto]"),
     click.option("--backend", metavar="NAME", help="The kernels to use: auto, njit or numpy.  [default: auto]"),
-    click.option("--threads", type=AT_LEAST_ONE, help="CPU threads; any number gives the same result.  [default: all]"),
+    click.option(
+        "--threads",
+        metavar="N",
+        type=AT_LEAST_ONE,
+        help="CPU threads; any number gives the same result.  [default: all]",
+    ),
     click.option("--save-every", metavar="N", type=AT_LEAST_ONE, help="Checkpoints every N batches, too."),
     DATA,
     DATA_DIR,
     click.option("--out", "folder", metavar="FOLDER", help="The run folder.  [default: runs/<date>-<dataset>-<model>]"),
     click.option("--resume", "resumed", metavar="RUN", help="Go on with this run; only --epochs may be changed."),
-    click.option("--target-acc", type=click.FloatRange(0, 1, min_open=True), help="Exit with 1 if it is missed."),
+    click.option(
+        "--target-acc", metavar="X", type=click.FloatRange(0, 1, min_open=True), help="Exit with 1 if it is missed."
+    ),
     click.option("--pictures/--no-pictures", default=True, help="Draw the pictures of the run.  [default: pictures]"),
     AS_JSON,
 )
@@ -116,7 +136,7 @@ def predict(run: str, images: Sequence[str], invert: bool, centre: bool, as_json
         ranked = sorted(seen["probabilities"].items(), key=lambda pair: -pair[1])
         others = ", ".join(f"{name} {percent(probability)}" for name, probability in ranked[1:3])
         rows.append((seen["image"], seen["class"], percent(seen["probability"]), others))
-    print_table(("image", "class", "probability", "then"), rows)
+    print_table(("image", "class", "probability", "then"), rows, wrapped=1)
     if answer["note"]:
         click.echo(f"trained on {answer['dataset']} ({answer['note']})", err=True)
     return None

@@ -63,17 +63,21 @@ def print_pairs(*pairs: tuple[str, Any]) -> None:
         click.echo(f"{name:<15} {value}")
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns under a header; long cells are wrapped on a terminal and left whole elsewhere."""
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], wrapped: int = 0) -> None:
+    """Columns under a header; on a terminal that is too narrow, the cells of the last `wrapped` columns are wrapped."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
-    table = Table(*header, box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    if not console.is_terminal:
+        console.width = 1000
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for place, title in enumerate(header):
+        table.add_column(title, no_wrap=place < len(header) - wrapped, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    console.print(table, width=None if console.is_terminal else 1000)
+    console.print(table)
 
 
 def percent(share: float) -> str:

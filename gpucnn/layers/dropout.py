@@ -42,11 +42,11 @@ class Dropout(Layer):
         """(y, backward); x itself in inference."""
         if not training or self.rate == 0:
             return x, lambda dy, need_dx=True: dy if need_dx else None
-        shape = self._op_shape(x.shape)
+        shape, op_shape = x.shape, self._op_shape(x.shape)
         params: dict[str, Any] = {"rate": self.rate, "seed": self.seed, "stream": self.stream}
 
         def dropped(values: Any) -> Any:
-            return self.op(values.reshape(shape), step, **params).reshape(x.shape)
+            return self.op(values.reshape(op_shape), step, **params).reshape(shape)
 
         return dropped(x), lambda dy, need_dx=True: dropped(dy) if need_dx else None
 

@@ -22,7 +22,8 @@ def _maximum(x: Any, window: dict[str, Any]) -> Pool:
 
 
 def _mean(x: Any, window: dict[str, Any]) -> Pool:
-    return avgpool2d(x, **window), lambda dy: avgpool2d_grad(dy, size=x.shape[1:3], **window)
+    size = x.shape[1:3]
+    return avgpool2d(x, **window), lambda dy: avgpool2d_grad(dy, size=size, **window)
 
 
 def _global_maximum(x: Any) -> Pool:
@@ -42,8 +43,8 @@ class Pooling(Layer, abstract=True):
     """
 
     rank: ClassVar[int]
-    pool: ClassVar[Callable[[Any, dict[str, Any]], Pool]]
-    """(y, gradient) of images x and a window, where gradient(dy) is dx."""
+    pool: ClassVar[Any]
+    """A function of images x and a window that returns (y, gradient), gradient(dy) being dx."""
 
     def __init__(
         self,
@@ -79,19 +80,19 @@ class Pooling(Layer, abstract=True):
 
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         """(y, backward)."""
-        y, gradients = x, []
-        for images, window in self._passes(x.shape):
+        shape, y, gradients = x.shape, x, []
+        for images, window in self._passes(shape):
             y, gradient = self.pool(y.reshape(images), window)
             gradients.append((y.shape, gradient))
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
             if not need_dx:
                 return None
-            for shape, gradient in reversed(gradients):
-                dy = gradient(dy.reshape(shape))
-            return dy.reshape(x.shape)
+            for pooled, gradient in reversed(gradients):
+                dy = gradient(dy.reshape(pooled))
+            return dy.reshape(shape)
 
-        return y.reshape(-1, *self.compute_output_shape(x.shape)[1:]), backward
+        return y.reshape(self.compute_output_shape(shape)), backward
 
     def flops(self, input_shape: Shape) -> int:
         """One comparison or addition for each cell of each window."""
@@ -186,8 +187,8 @@ class GlobalPooling(Layer, abstract=True):
     """One value per channel: (batch, …, channels) → (batch, channels), or (batch, 1 …, channels) with `keepdims`."""
 
     rank: ClassVar[int]
-    pool: ClassVar[Callable[[Any], Pool]]
-    """(y, gradient) of x (batch, positions, channels), where gradient(dy) is dx."""
+    pool: ClassVar[Any]
+    """A function of x (batch, positions, channels) that returns (y, gradient), gradient(dy) being dx."""
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -202,13 +203,14 @@ class GlobalPooling(Layer, abstract=True):
 
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         """(y, backward)."""
-        n, *_, c = x.shape
+        shape = x.shape
+        n, c = shape[0], shape[-1]
         y, gradient = self.pool(x.reshape(n, -1, c))
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
-            return gradient(dy.reshape(n, c)).reshape(x.shape) if need_dx else None
+            return gradient(dy.reshape(n, c)).reshape(shape) if need_dx else None
 
-        return y.reshape(self.compute_output_shape(x.shape)), backward
+        return y.reshape(self.compute_output_shape(shape)), backward
 
     def flops(self, input_shape: Shape) -> int:
         """One comparison or addition for each value."""

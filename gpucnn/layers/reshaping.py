@@ -18,8 +18,9 @@ class _Viewed(Layer, abstract=True):
 
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         """(y, backward), both without a copy."""
-        y = x.reshape(len(x), *self.compute_output_shape(x.shape)[1:])
-        return y, lambda dy, need_dx=True: dy.reshape(x.shape) if need_dx else None
+        shape = x.shape
+        y = x.reshape(self.compute_output_shape(shape))
+        return y, lambda dy, need_dx=True: dy.reshape(shape) if need_dx else None
 
 
 class Flatten(_Viewed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,12 +15,12 @@ _SELU_SCALE = 1.0507009873554805
 """Klambauer, Unterthiner, Mayr, Hochreiter, "Self-Normalizing Neural Networks", NIPS 2017, equation 14."""
 
 
-def _sigmoid(x):
+def _sigmoid(x: np.ndarray) -> np.ndarray:
     decayed = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, decayed) / (1 + decayed)
 
 
-def _softplus(x):
+def _softplus(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
@@ -54,7 +54,7 @@ _ERF_FAR = (
 )
 
 
-def _erf(x):
+def _erf(x: np.ndarray) -> np.ndarray:
     """The error function to the rounding of the dtype.
 
     Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), tables of the first two
@@ -68,43 +68,43 @@ def _erf(x):
     return np.copysign(np.where(size <= 0.46875, small, large), x)
 
 
-def _ratio(polynomials, x):
+def _ratio(polynomials: Sequence[Sequence[float]], x: np.ndarray) -> np.ndarray:
     numerator, denominator = (_horner(coefficients, x) for coefficients in polynomials)
     return numerator / denominator
 
 
-def _horner(coefficients, x):
+def _horner(coefficients: Sequence[float], x: np.ndarray) -> np.ndarray:
     value = coefficients[0] * x + coefficients[1]
     for coefficient in coefficients[2:]:
         value = value * x + coefficient
     return value
 
 
-def _normal_cdf(x):
+def _normal_cdf(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + _erf(x * math.sqrt(0.5)))
 
 
-def _normal_density(x):
+def _normal_density(x: np.ndarray) -> np.ndarray:
     return math.sqrt(0.5 / math.pi) * np.exp(-0.5 * x * x)
 
 
-def _gelu_tanh_argument(x):
+def _gelu_tanh_argument(x: np.ndarray) -> np.ndarray:
     """2u, with (1 + tanh(u)) / 2 = sigmoid(2u)."""
     return math.sqrt(8 / math.pi) * (x + 0.044715 * x * x * x)
 
 
-def _gelu_tanh_slope(x):
+def _gelu_tanh_slope(x: np.ndarray) -> np.ndarray:
     z = _gelu_tanh_argument(x)
     s = _sigmoid(z)
     return s + x * s * _sigmoid(-z) * math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * x * x)
 
 
-def _silu_slope(x):
+def _silu_slope(x: np.ndarray) -> np.ndarray:
     s = _sigmoid(x)
     return s * (1 + x * (1 - s))
 
 
-def _mish_slope(x):
+def _mish_slope(x: np.ndarray) -> np.ndarray:
     t = np.tanh(_softplus(x))
     return t + x * _sigmoid(x) * (1 - t * t)
 
@@ -155,18 +155,17 @@ ALPHAS = {"leaky_relu": 0.2, "elu": 1.0, "celu": 1.0, "hard_shrink": 0.5, "soft_
 """Keras' value of the parameter of each function that has one."""
 
 
-def _cases(*operands, **params) -> list[Case]:
+def _cases(*operands: Draw) -> list[Case]:
     return [
-        *(Case(f, operands, {"function": f, "alpha": ALPHAS.get(f, 0.0), **params}) for f in FUNCTIONS),
+        *(Case(f, operands, {"function": f, "alpha": ALPHAS.get(f, 0.0)}) for f in FUNCTIONS),
         Case("leaky_relu_steep", operands, {"function": "leaky_relu", "alpha": 0.75}),
         Case("elu_flat", operands, {"function": "elu", "alpha": 0.25}),
     ]
 
 
-def _bench_cases(*operands, **params) -> list[Case]:
+def _bench_cases(*operands: Draw) -> list[Case]:
     return [
-        Case(f"slides_1_{f}", operands, {"function": f, "alpha": 0.0, **params}, bench=True)
-        for f in ("relu", "tanh", "gelu")
+        Case(f"slides_1_{f}", operands, {"function": f, "alpha": 0.0}, bench=True) for f in ("relu", "tanh", "gelu")
     ]
 
 
@@ -305,7 +304,7 @@ def _log_probabilities(*shape: int) -> tuple[Draw, ...]:
     return real(*shape), real(*shape, low=-8, high=0)
 
 
-def _row_outputs(name: str):
+def _row_outputs(name: str) -> Callable[[Spec], Spec]:
     def outputs(x: Spec) -> Spec:
         if not x.shape:
             raise ShapeError(f"{name}: x needs a last axis of classes and has no axes")

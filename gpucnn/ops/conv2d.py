@@ -47,11 +47,8 @@ SETTINGS = [
     setting("cifar_2", 512, (32, 32), 32, (3, 3), 32, bench=True),
 ]
 
-PREFER = ("implicit_gemm", "im2col", "direct")
-"""The order in which "auto" tries the algorithms."""
 
-
-@op(prefer=PREFER, **forward(CONVOLUTION, SETTINGS))
+@op(**forward(CONVOLUTION, SETTINGS))
 def conv2d(x, weight, *, strides, padding, dilation, groups):
     """Slide K filters over N images (cross-correlation: filters are not flipped).
 
@@ -74,7 +71,7 @@ def conv2d(x, weight, *, strides, padding, dilation, groups):
     return _joined(y)
 
 
-@op(prefer=PREFER, **grad_input(CONVOLUTION, SETTINGS))
+@op(**grad_input(CONVOLUTION, SETTINGS))
 def conv2d_grad_input(dy, weight, *, size, strides, padding, dilation, groups):
     """The gradient of `conv2d` with respect to x: every window hands its dy back to the cells it met.
 
@@ -94,7 +91,7 @@ def conv2d_grad_input(dy, weight, *, size, strides, padding, dilation, groups):
     return _joined(dx[:, :, top : top + size[0], left : left + size[1]])
 
 
-@op(prefer=PREFER, **grad_weight(CONVOLUTION, SETTINGS))
+@op(**grad_weight(CONVOLUTION, SETTINGS))
 def conv2d_grad_weight(dy, x, *, kernel_size, strides, padding, dilation, groups):
     """The gradient of `conv2d` with respect to weight: each tap sums dy · x over all windows of all images.
 

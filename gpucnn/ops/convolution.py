@@ -10,6 +10,10 @@ from ..op import Case, ShapeError, Spec, real
 from .window import positions, span
 
 
+PREFER = ("implicit_gemm", "im2col", "direct")
+"""The order in which "auto" tries the algorithms."""
+
+
 class Convolution(NamedTuple):
     """A convolution op's name, and what messages call the axes of its arrays: `("N", "H", "W", "C")` and so on."""
 
@@ -61,6 +65,7 @@ def setting(
 def forward(conv: Convolution, settings: list[Setting]) -> dict[str, Any]:
     """The arguments of `@op` for y = conv(x, weight)."""
     return {
+        "prefer": PREFER,
         "outputs": lambda x, weight, **window: output(conv, x, weight, **window),
         "cases": [Case(s.name, (real(*s.x), real(*s.weight)), s.window, s.bench) for s in settings],
         "flops": lambda x, weight, **window: _flops(output(conv, x, weight, **window), weight.shape),
@@ -79,6 +84,7 @@ def grad_input(conv: Convolution, settings: list[Setting]) -> dict[str, Any]:
         return x
 
     return {
+        "prefer": PREFER,
         "outputs": outputs,
         "cases": [
             Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in settings
@@ -99,6 +105,7 @@ def grad_weight(conv: Convolution, settings: list[Setting]) -> dict[str, Any]:
         return weight
 
     return {
+        "prefer": PREFER,
         "outputs": outputs,
         "cases": [
             Case(s.name, (real(*s.y), real(*s.x)), {"kernel_size": s.weight[:-2], **s.window}, s.bench)

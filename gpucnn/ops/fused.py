@@ -1,7 +1,7 @@
 """Layers that are computed together: a convolution or a product with bias, ReLU and pooling, and their gradients.
 
-What a fused op saves is memory traffic: no intermediate result is written, and what the backward pass needs of it is one
-byte for each pooling window.
+What a fused op saves is memory traffic: no intermediate result is written, and what the backward pass needs of it is
+one byte for each pooling window.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ def conv2d_bias_relu_maxpool(x, weight, b, *, strides, padding, dilation):
 @op(
     outputs=_pool_grad_weight_outputs,
     cases=[
-        Case(s.name, (*_pool_operands(s), real(*s.x)), {"kernel_size": s.weight[:2], **_window(s)}, s.bench) for s in _POOLED
+        Case(s.name, (*_pool_operands(s), real(*s.x)), {"kernel_size": s.weight[:2], **_window(s)}, s.bench)
+        for s in _POOLED
     ],
     prefer=("sparse",),
     flops=lambda dy, index, x, kernel_size, **_: _conv_flops(dy, (*kernel_size, x.shape[-1])),

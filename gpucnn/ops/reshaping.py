@@ -101,7 +101,7 @@ def crop(x, *, padding):
     ulps=0,
 )
 def transpose(x, *, axes):
-    """X with its axes in another order. Its gradient is `transpose` with the inverse order.
+    """x with its axes in another order. Its gradient is `transpose` with the inverse order.
 
     x     any shape
     axes  the axis of x that becomes axis 0, 1, …

@@ -173,8 +173,9 @@ def _add_patches(sums, db, dy, index, x, image, rows, pixels, starts, cells, amo
                     put(cells, counts + k, count + (np.int64(place < 4) & np.int64(g != 0)))
                     db[k] += g if place < 4 else np.float32(0)
             for block in range(starts.shape[0] // 8):
-                o0, o1, o2, o3 = starts[8 * block], starts[8 * block + 1], starts[8 * block + 2], starts[8 * block + 3]
-                o4, o5, o6, o7 = starts[8 * block + 4], starts[8 * block + 5], starts[8 * block + 6], starts[8 * block + 7]
+                o = 8 * block
+                o0, o1, o2, o3 = starts[o], starts[o + 1], starts[o + 2], starts[o + 3]
+                o4, o5, o6, o7 = starts[o + 4], starts[o + 5], starts[o + 6], starts[o + 7]
                 for k in range(filters):
                     j = (block * filters + k) * 64
                     a0, a1, a2, a3 = load(sums, j), load(sums, j + 8), load(sums, j + 16), load(sums, j + 24)
@@ -199,9 +200,9 @@ def _add_patches(sums, db, dy, index, x, image, rows, pixels, starts, cells, amo
 def _add_filters(dx, dy, index, panels, image, rows, pixels, starts, lists, amounts, shape, first, last):
     """The gradients of the images first … last - 1.
 
-    lists and amounts hold, for each cell of the windows at hand, which filters have a gradient there and what it is; the
-    counts stand at the end of lists. Chunks of a block may overlap where one reaches beyond its run; they are loaded
-    together and stored in the order of their starts, so that the one which owns a value is the last to write it.
+    lists and amounts hold, for each cell of the windows at hand, which filters have a gradient there and what it is;
+    the counts stand at the end of lists. Chunks of a block may overlap where one reaches beyond its run; they are
+    loaded together and stored in the order of their starts, so that the one which owns a value is the last to write it.
     """
     line, windows, filters, group = shape[0], shape[1], shape[2], shape[3]
     counts = 4 * group * filters
@@ -222,8 +223,9 @@ def _add_filters(dx, dy, index, panels, image, rows, pixels, starts, lists, amou
                     put(amounts, cell * filters + count, g)
                     put(lists, counts + cell, count + (np.int64(place < 4) & np.int64(g != 0)))
             for block in range(starts.shape[0] // 8):
-                o0, o1, o2, o3 = starts[8 * block], starts[8 * block + 1], starts[8 * block + 2], starts[8 * block + 3]
-                o4, o5, o6, o7 = starts[8 * block + 4], starts[8 * block + 5], starts[8 * block + 6], starts[8 * block + 7]
+                o = 8 * block
+                o0, o1, o2, o3 = starts[o], starts[o + 1], starts[o + 2], starts[o + 3]
+                o4, o5, o6, o7 = starts[o + 4], starts[o + 5], starts[o + 6], starts[o + 7]
                 for cell in range(4 * (end - begin)):
                     count = at(lists, counts + cell)
                     if count == 0:

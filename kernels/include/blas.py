@@ -16,7 +16,9 @@ _SMALL = 1 << 22
 """Below this many floating-point operations a second thread costs more than it brings."""
 
 
-def multiply(y: np.ndarray, a: np.ndarray, b: np.ndarray, finish: Callable[[tuple[slice, slice]], None] | None = None) -> None:
+def multiply(
+    y: np.ndarray, a: np.ndarray, b: np.ndarray, finish: Callable[[tuple[slice, slice]], None] | None = None
+) -> None:
     """y (M, N) = a (M, K) @ b (K, N); `finish` is called with each part of y, by the thread that computed it."""
     rows, columns = y.shape
     longer = max(rows, columns)

@@ -1,11 +1,15 @@
-"""The product of an image's patches with a matrix of filters, without ever building the patches.
+"""Products with an image's patches, without ever building the patches (im2col): the offsets of `Patches` say where the
+values are.
 
-A tile of four patches by sixteen filters stays in eight registers while the taps run by: two vectors of weights and four
-single values of the image feed eight multiply-adds, which keeps the multipliers busy from the first-level cache alone.
-The weights are copied once per call into panels of sixteen filters, so that each step reads the next 64 bytes. The bias
-is the last row of a panel.
+`product` multiplies patches by filters. A tile of four patches by sixteen filters stays in eight registers while the
+taps run by: two vectors of weights and four single values of the image feed eight multiply-adds, which keeps the
+multipliers busy from the first-level cache. The weights are copied once per call into panels of sixteen filters, so
+that each step reads the next 64 bytes; the bias is the last row of a panel.
 
-Work: 2 · patches · taps · filters. Traffic: image and result once, the panels once per tile from the second-level cache.
+`transposed_product` multiplies the transposed patches by a gradient for each of them: a tile of four taps by sixteen
+filters stays in registers while the patches run by.
+
+Work: 2 · patches · taps · filters each. Traffic: image and result once; panels (sums) once per block of patches.
 """
 
 from __future__ import annotations
@@ -17,26 +21,36 @@ from gpucnn import workers
 from gpucnn.op import Spec
 
 from .patches import TILE, Patches
-from .simd import LANES, add, at, beats, copy, fma, lane, load, not_positive, select, splat, spread, store, store_bytes
-
-FILTERS = 16
-"""Filters in a panel."""
-
-_TILE = TILE * FILTERS
-SMALL = 1 << 22
-"""Below this many floating-point operations a second thread costs more than it brings."""
+from .simd import LANES, add, beats, copy, fma, lane, load, not_positive, select, splat, spread, store, store_bytes
 
 FLOAT32 = np.dtype(np.float32)
+
+FILTERS = 2 * LANES
+"""Filters in a panel."""
+
 NONE, RELU, RELU_POOL = range(3)
 """What happens to a finished tile."""
 
+SMALL = 1 << 22
+"""Below this many floating-point operations a second thread costs more than it brings."""
 
-def workspace(images: int, filters: int, *every: Patches) -> tuple[Spec, Spec]:
-    """The panels and, for each slice of the batch, a padded image and a tile."""
-    taps = max(len(p.taps) for p in every)
-    size = max(p.size if p.padded else 0 for p in every)
+_BLOCK = 16
+"""Patches that meet a panel before the next panel comes, so that loading a large panel is worth while."""
+_VALUES = 4096
+"""Values of the gradient that stay in the first-level cache while all tiles of taps meet them."""
+
+
+def panels_of(filters: int) -> int:
+    """How many panels the filters fill."""
+    return -(-filters // FILTERS)
+
+
+def workspace(images: int, filters: int, *tables: Patches) -> tuple[Spec, Spec]:
+    """For `product`: the panels and, for each slice of the batch, a padded image and a tile."""
+    taps = max(len(table.taps) for table in tables)
+    size = max(table.size * table.padded for table in tables)
     slices = len(workers.slices(images))
-    return Spec((-(-filters // FILTERS), taps + 1, FILTERS), FLOAT32), Spec((slices, size + _TILE), FLOAT32)
+    return Spec((panels_of(filters), taps + 1, FILTERS), FLOAT32), Spec((slices, size + TILE * FILTERS), FLOAT32)
 
 
 def product(
@@ -45,7 +59,7 @@ def product(
     images: np.ndarray,
     matrix: np.ndarray,
     bias: np.ndarray | None,
-    patches: Patches,
+    table: Patches,
     epilogue: int,
     panels: np.ndarray,
     scratch: np.ndarray,
@@ -56,44 +70,46 @@ def product(
     which of the four it was: 0 … 3, or 4 where it is not positive. Otherwise index is any array of bytes.
     """
     taps, filters = matrix.shape
-    panels = panels.reshape(-1)[: panels.shape[0] * (taps + 1) * FILTERS].reshape(-1, taps + 1, FILTERS)
-    _fill(panels, matrix, bias)
-    source, target, places = images.reshape(-1), y.reshape(-1), index.reshape(-1)
-    count = len(images)
-    outputs = y.size // (count * filters) * (4 if epilogue == RELU_POOL else 1)
-    shape = np.array([patches.line, patches.padded, patches.count, outputs, filters, epilogue])
-    slices = workers.slices(count)
+    rows = len(panels) * (taps + 1)
+    flat_panels = panels.reshape(-1)[: rows * FILTERS]
+    _fill(flat_panels.reshape(len(panels), taps + 1, FILTERS), matrix, bias)
+    target, places, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
+    outputs = y.size // (len(y) * filters)
+    shape = np.array([table.line, table.padded, table.count, outputs, filters, epilogue])
+    slices = workers.slices(len(images))
 
     def task(i: int) -> None:
         _tiles(
-            target, places, source, scratch[i], panels.reshape(-1), patches.rows, patches.pixels, patches.taps,
-            patches.targets, shape, slices[i].start, slices[i].stop,
+            target, places, source, scratch[i], flat_panels, table.rows, table.pixels, table.taps, table.targets, shape,
+            slices[i].start, slices[i].stop,
         )  # fmt: skip
 
-    workers.run(task, len(slices), parallel=2 * count * patches.count * taps * filters > SMALL)
+    workers.run(task, len(slices), parallel=2 * len(images) * table.count * matrix.size > SMALL)
 
 
 def _fill(panels: np.ndarray, matrix: np.ndarray, bias: np.ndarray | None) -> None:
     taps, filters = matrix.shape
-    whole = filters // FILTERS
-    panels[:whole, :taps] = matrix[:, : whole * FILTERS].reshape(taps, whole, FILTERS).swapaxes(0, 1)
-    if filters % FILTERS:
-        panels[whole] = 0
-        panels[whole, :taps, : filters % FILTERS] = matrix[:, whole * FILTERS :]
-    panels[:, taps] = 0
-    if bias is not None:
-        panels[:whole, taps] = bias[: whole * FILTERS].reshape(whole, FILTERS)
+    for rows, values in ((slice(taps), matrix), (taps, np.zeros(filters, FLOAT32) if bias is None else bias)):
+        whole = filters // FILTERS
+        panels[:whole, rows] = np.moveaxis(
+            values[..., : whole * FILTERS].reshape(*values.shape[:-1], whole, FILTERS), -2, 0
+        )
         if filters % FILTERS:
-            panels[whole, taps, : filters % FILTERS] = bias[whole * FILTERS :]
+            panels[whole, rows, : filters % FILTERS] = values[..., whole * FILTERS :]
+            panels[whole, rows, filters % FILTERS :] = 0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape, first, last):
-    """The images first … last - 1 of a batch. Numbers in `shape` are read where they are needed, not before the loops:
-    what LLVM knows to be constant in a loop it compiles once for each value."""
+    """The images first … last - 1 of a batch.
+
+    The epilogue is read where it is needed and not before the loops: LLVM compiles a loop once for each value of what
+    it knows to be constant there.
+    """
     line, padded, count, outputs, filters = shape[0], shape[1], shape[2], shape[3], shape[4]
+    length = (taps.shape[0] + 1) * FILTERS
+    tile = scratch.shape[0] - 4 * FILTERS
     zero = splat(np.float32(0))
-    tile = scratch.shape[0] - 64
     source = images
     origin = 0
     if padded:
@@ -105,66 +121,164 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape
                 copy(scratch, rows[h], images, (n * rows.shape[0] + h) * line, line)
         else:
             origin = n * rows.shape[0] * line
-        for step in range((count + 3) // 4):
-            i = 4 * step
-            p0, p1, p2, p3 = pixels[i] + origin, pixels[i + 1] + origin, pixels[i + 2] + origin, pixels[i + 3] + origin
-            j = 0
-            for panel in range((filters + 15) // 16):
-                a0, a1, a2, a3 = zero, zero, zero, zero
-                b0, b1, b2, b3 = zero, zero, zero, zero
-                for t in range(taps.shape[0]):
-                    tap = taps[t]
-                    w0, w1 = load(panels, j), load(panels, j + 8)
-                    j += 16
-                    x = spread(source, p0 + tap)
-                    a0, b0 = fma(x, w0, a0), fma(x, w1, b0)
-                    x = spread(source, p1 + tap)
-                    a1, b1 = fma(x, w0, a1), fma(x, w1, b1)
-                    x = spread(source, p2 + tap)
-                    a2, b2 = fma(x, w0, a2), fma(x, w1, b2)
-                    x = spread(source, p3 + tap)
-                    a3, b3 = fma(x, w0, a3), fma(x, w1, b3)
-                store(scratch, tile, a0)
-                store(scratch, tile + 8, a1)
-                store(scratch, tile + 16, a2)
-                store(scratch, tile + 24, a3)
-                store(scratch, tile + 32, b0)
-                store(scratch, tile + 40, b1)
-                store(scratch, tile + 48, b2)
-                store(scratch, tile + 56, b3)
-                for half in range(2):
-                    k = 16 * panel + 8 * half
-                    bias = load(panels, j + 8 * half)
-                    done = tile + 32 * half
-                    if shape[5] == 2:
-                        o = (n * outputs + i) // 4 * filters + k
-                        best = load(scratch, done)
-                        place = zero
-                        for other in range(1, 4):
-                            value = load(scratch, done + 8 * other)
-                            better = beats(value, best)
-                            best = select(better, value, best)
-                            place = select(better, splat(np.float32(other)), place)
-                        best = add(best, bias)
-                        dead = not_positive(best)
-                        best = select(dead, zero, best)
-                        place = select(dead, splat(np.float32(4)), place)
-                        if filters - k >= 8:
-                            store(y, o, best)
-                            store_bytes(index, o, place)
-                        else:
-                            for e in range(filters - k):
-                                y[o + e] = lane(best, e)
-                                index[o + e] = np.uint8(lane(place, e))
-                    else:
-                        for m in range(min(4, count - i)):
-                            o = (n * outputs + targets[i + m]) * filters + k
-                            value = add(load(scratch, done + 8 * m), bias)
-                            if shape[5] == 1:
-                                value = select(not_positive(value), zero, value)
-                            if filters - k >= 8:
-                                store(y, o, value)
+        for block in range((count + _BLOCK - 1) // _BLOCK):
+            begin = block * _BLOCK
+            end = min(count, begin + _BLOCK)
+            for panel in range((filters + FILTERS - 1) // FILTERS):
+                for step in range((end - begin + 3) // 4):
+                    i = begin + 4 * step
+                    p0, p1 = pixels[i] + origin, pixels[i + 1] + origin
+                    p2, p3 = pixels[i + 2] + origin, pixels[i + 3] + origin
+                    a0, a1, a2, a3 = zero, zero, zero, zero
+                    b0, b1, b2, b3 = zero, zero, zero, zero
+                    j = panel * length
+                    for t in range(taps.shape[0]):
+                        tap = taps[t]
+                        w0, w1 = load(panels, j), load(panels, j + LANES)
+                        j += FILTERS
+                        x = spread(source, p0 + tap)
+                        a0, b0 = fma(x, w0, a0), fma(x, w1, b0)
+                        x = spread(source, p1 + tap)
+                        a1, b1 = fma(x, w0, a1), fma(x, w1, b1)
+                        x = spread(source, p2 + tap)
+                        a2, b2 = fma(x, w0, a2), fma(x, w1, b2)
+                        x = spread(source, p3 + tap)
+                        a3, b3 = fma(x, w0, a3), fma(x, w1, b3)
+                    store(scratch, tile, a0)
+                    store(scratch, tile + 8, a1)
+                    store(scratch, tile + 16, a2)
+                    store(scratch, tile + 24, a3)
+                    store(scratch, tile + 32, b0)
+                    store(scratch, tile + 40, b1)
+                    store(scratch, tile + 48, b2)
+                    store(scratch, tile + 56, b3)
+                    for half in range(2):
+                        k = FILTERS * panel + LANES * half
+                        bias = load(panels, j + LANES * half)
+                        done = tile + 4 * LANES * half
+                        if shape[5] == RELU_POOL:
+                            o = (n * outputs + i // 4) * filters + k
+                            best = load(scratch, done)
+                            place = zero
+                            for other in range(1, 4):
+                                value = load(scratch, done + LANES * other)
+                                better = beats(value, best)
+                                best = select(better, value, best)
+                                place = select(better, splat(np.float32(other)), place)
+                            best = add(best, bias)
+                            dead = not_positive(best)
+                            best = select(dead, zero, best)
+                            place = select(dead, splat(np.float32(4)), place)
+                            if filters - k >= LANES:
+                                store(y, o, best)
+                                store_bytes(index, o, place)
                             else:
                                 for e in range(filters - k):
-                                    y[o + e] = lane(value, e)
-                j += 16
+                                    y[o + e] = lane(best, e)
+                                    index[o + e] = np.uint8(lane(place, e))
+                        else:
+                            for m in range(min(4, count - i)):
+                                o = (n * outputs + targets[i + m]) * filters + k
+                                value = add(load(scratch, done + LANES * m), bias)
+                                if shape[5] == RELU:
+                                    value = select(not_positive(value), zero, value)
+                                if filters - k >= LANES:
+                                    store(y, o, value)
+                                else:
+                                    for e in range(filters - k):
+                                        y[o + e] = lane(value, e)
+
+
+def transposed_workspace(images: int, filters: int, table: Patches) -> tuple[Spec, Spec, Spec]:
+    """For `transposed_product`, for each slice of the batch: the sums, a padded image, and a filled-up gradient."""
+    slices, tiles, panels = len(workers.slices(images)), -(-len(table.taps) // TILE), panels_of(filters)
+    filled = table.count * panels * FILTERS if filters % FILTERS else 0
+    return (
+        Spec((slices, tiles, panels, TILE, FILTERS), FLOAT32),
+        Spec((slices, table.size * table.padded), FLOAT32),
+        Spec((slices, filled), FLOAT32),
+    )
+
+
+def transposed_product(
+    matrix: np.ndarray,
+    dy: np.ndarray,
+    images: np.ndarray,
+    table: Patches,
+    sums: np.ndarray,
+    scratch: np.ndarray,
+    filled: np.ndarray,
+) -> None:
+    """matrix (taps, K) = transposed patches of images · dy (N, …, K); the sums of the slices are added in order."""
+    taps, filters = matrix.shape
+    offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % TILE)])
+    shape = np.array([table.line, table.padded, table.count, filters, max(TILE, _VALUES // filters)])
+    gradient, source = dy.reshape(-1), images.reshape(-1)
+    slices = workers.slices(len(images))
+
+    def task(i: int) -> None:
+        sums[i] = 0
+        _transposed_tiles(
+            sums[i].reshape(-1), gradient, source, scratch[i], filled[i], table.rows, table.pixels, offsets, shape,
+            slices[i].start, slices[i].stop,
+        )  # fmt: skip
+
+    workers.run(task, len(slices), parallel=2 * dy.size * taps > SMALL)
+    total = np.add.reduce(sums, axis=0).swapaxes(1, 2).reshape(len(offsets), -1)
+    matrix[...] = total[:taps, :filters]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _transposed_tiles(sums, dy, images, scratch, filled, rows, pixels, taps, shape, first, last):
+    """Add the images first … last - 1 to sums (tiles of taps, panels, 4, 16)."""
+    line, padded, count, filters, block = shape[0], shape[1], shape[2], shape[3], shape[4]
+    panels = (filters + FILTERS - 1) // FILTERS
+    source, gradient, width = images, dy, filters
+    if padded:
+        source = scratch
+        scratch[:] = np.float32(0)
+    if filled.shape[0]:
+        gradient, width = filled, panels * FILTERS
+        filled[:] = np.float32(0)
+    origin, start = 0, 0
+    for n in range(first, last):
+        if padded:
+            for h in range(rows.shape[0]):
+                copy(scratch, rows[h], images, (n * rows.shape[0] + h) * line, line)
+        else:
+            origin = n * rows.shape[0] * line
+        if filled.shape[0]:
+            for i in range(count):
+                copy(filled, i * width, dy, (n * count + i) * filters, filters)
+        else:
+            start = n * count * filters
+        for part in range((count + block - 1) // block):
+            begin = part * block
+            end = min(count, begin + block)
+            for tile in range(taps.shape[0] // 4):
+                t0, t1, t2, t3 = taps[4 * tile], taps[4 * tile + 1], taps[4 * tile + 2], taps[4 * tile + 3]
+                for panel in range(panels):
+                    j = 4 * FILTERS * (tile * panels + panel)
+                    a0, b0, a1, b1 = load(sums, j), load(sums, j + 8), load(sums, j + 16), load(sums, j + 24)
+                    a2, b2, a3, b3 = load(sums, j + 32), load(sums, j + 40), load(sums, j + 48), load(sums, j + 56)
+                    k = start + begin * width + FILTERS * panel
+                    for i in range(begin, end):
+                        p = origin + pixels[i]
+                        g0, g1 = load(gradient, k), load(gradient, k + LANES)
+                        k += width
+                        x = spread(source, p + t0)
+                        a0, b0 = fma(x, g0, a0), fma(x, g1, b0)
+                        x = spread(source, p + t1)
+                        a1, b1 = fma(x, g0, a1), fma(x, g1, b1)
+                        x = spread(source, p + t2)
+                        a2, b2 = fma(x, g0, a2), fma(x, g1, b2)
+                        x = spread(source, p + t3)
+                        a3, b3 = fma(x, g0, a3), fma(x, g1, b3)
+                    store(sums, j, a0)
+                    store(sums, j + 8, b0)
+                    store(sums, j + 16, a1)
+                    store(sums, j + 24, b1)
+                    store(sums, j + 32, a2)
+                    store(sums, j + 40, b2)
+                    store(sums, j + 48, a3)
+                    store(sums, j + 56, b3)

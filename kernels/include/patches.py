@@ -13,6 +13,8 @@ from functools import lru_cache, reduce
 
 import numpy as np
 
+from gpucnn.ops.window import positions
+
 Pads = tuple[tuple[int, int], ...]
 Extents = tuple[int, ...]
 
@@ -70,16 +72,20 @@ def pooled_patches(
 
 @lru_cache(256)
 def transposed_patches(
-    size: Extents, output: Extents, filters: int, kernel_size: Extents, strides: Extents, padding: Pads, dilation: Extents
+    size: Extents,
+    output: Extents,
+    filters: int,
+    kernel_size: Extents,
+    strides: Extents,
+    padding: Pads,
+    dilation: Extents,
 ) -> list[tuple[Patches, tuple[np.ndarray, ...]]]:
     """What the gradient of an input of extents `size` meets in dy of extents `output`: patches and the taps to use.
 
     Cells whose distance to the first is a multiple of the stride meet the same taps of the filter. So there is one
     entry for each remainder, and none of them meets the zeros between the windows of a strided convolution.
     """
-    axes = [
-        _remainders(*axis) for axis in zip(size, output, kernel_size, strides, padding, dilation, strict=True)
-    ]
+    axes = [_remainders(*axis) for axis in zip(size, output, kernel_size, strides, padding, dilation, strict=True)]
     around = tuple(pads for pads, _ in axes)
     units = _units(output, around, filters)
     places = _units(size, ((0, 0),) * len(size), 1)
@@ -142,8 +148,7 @@ def _units(size: Extents, padding: Pads, channels: int) -> list[int]:
 
 
 def _positions(size: Extents, kernel_size: Extents, strides: Extents, padding: Pads, dilation: Extents) -> Extents:
-    axes = zip(size, kernel_size, strides, padding, dilation, strict=True)
-    return tuple((n + sum(pads) - (r - 1) * d - 1) // s + 1 for n, r, s, pads, d in axes)
+    return tuple(map(positions, size, kernel_size, strides, dilation, padding))
 
 
 def _sums(axes: Sequence[np.ndarray] | Iterator[np.ndarray]) -> np.ndarray:

@@ -129,7 +129,9 @@ def spread(typing, array, index):
     """array[index] in every lane."""
 
     def emit(context, builder, signature, args):
-        return _in_every_lane(builder, builder.load(_address(context, builder, signature.args[0], *args, ir.FloatType())))
+        return _in_every_lane(
+            builder, builder.load(_address(context, builder, signature.args[0], *args, ir.FloatType()))
+        )
 
     return _floats(array, types.intp), emit
 
@@ -163,6 +165,16 @@ def fma(typing, a, b, c):
         return builder.call(cgutils.get_or_insert_function(builder.module, ternary, f"llvm.fmuladd.v{LANES}f32"), args)
 
     return _floats(_floats, _floats, _floats), emit
+
+
+@intrinsic
+def multiply(typing, a, b):
+    """a · b."""
+
+    def emit(context, builder, signature, args):
+        return builder.fmul(*args)
+
+    return _floats(_floats, _floats), emit
 
 
 @intrinsic
