@@ -282,9 +282,10 @@ def _check_memory(model: Sequential, settings: Settings, data: Dataset) -> None:
 def _fit(run: Run, settings: Settings, model: Sequential, data: Dataset, pictures: bool, say: Say) -> Run:
     recipe = _recipe(settings, data)
     say(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test images{noted(data.note)}")
+    epochs = "epoch" if recipe.epochs == 1 else "epochs"
     say(
         f"{settings.model}: {model.count_params():,} parameters, {type(model.optimizer).__name__}, "
-        f"batch {recipe.batch_size}, {recipe.epochs} epochs, seed {settings.seed}; "
+        f"batch {recipe.batch_size}, {recipe.epochs} {epochs}, seed {settings.seed}; "
         f"{settings.device}, {registry.backend()} kernels, threads: {workers.threads()}"
     )
     x_train, x_test = scaled(data.x_train), scaled(data.x_test)

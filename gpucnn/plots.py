@@ -62,7 +62,7 @@ class Picture(Figure):
             family = _family(heading)
             if family is None:
                 heading = heading.encode("ascii", "replace").decode()
-            self.suptitle(heading, fontsize=11, family=family)
+            self.suptitle(heading, fontsize=11, family=family, parse_math=False)
 
     def png(self) -> bytes:
         """The picture as the bytes of a PNG file."""
@@ -135,26 +135,27 @@ def confusion_matrix(
     counts = count_confusions(y_true, y_pred, None if classes is None else len(classes))
     names, family = _labels(classes, len(counts))
     size = float(np.clip(0.5 * len(counts) + 1.5, 4.0, 11.0))
-    said = f"{np.trace(counts)} of {counts.sum()} right"
+    said = f"{np.trace(counts):,} of {counts.sum():,} right"
     picture = Picture(size + 0.6, size + 0.4, f"{title}: {said}" if title else said, note)
     axes = picture.subplots()
     diagonal = np.eye(len(counts), dtype=bool)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     wrong = np.where(diagonal, 0, counts)
-    axes.imshow(np.where(diagonal, share, np.nan), cmap=_BLUES, vmin=0, vmax=1)
-    axes.imshow(np.where(wrong > 0, wrong, np.nan), cmap=_ORANGES, vmin=0, vmax=max(1, wrong.max()))
+    axes.imshow(np.where(diagonal, share, np.nan), cmap=_BLUES, vmin=0, vmax=1, interpolation="nearest")
+    mistakes = np.where(wrong > 0, wrong, np.nan)
+    axes.imshow(mistakes, cmap=_ORANGES, vmin=0, vmax=max(1, wrong.max()), interpolation="nearest")
     if len(counts) <= 20:
         for (row, column), count in np.ndenumerate(counts):
-            dark = share[row, column] > 0.5 if row == column else count > 0.6 * wrong.max()
+            dark = share[row, column] > 0.6 if row == column else count > 0.6 * wrong.max()
             colour = ("white" if dark else "black") if count else "0.75"
             axes.text(column, row, str(count), ha="center", va="center", fontsize=9, color=colour)
     ticks = range(0, len(counts), -(-len(counts) // 40))
-    slanted = max(len(names[i]) for i in ticks) > 3
-    axes.set_xticks(ticks, [names[i] for i in ticks], family=family, rotation=45 if slanted else 0, fontsize=9)
-    axes.set_yticks(ticks, [names[i] for i in ticks], family=family, fontsize=9)
-    if slanted:
+    shown = [names[i] for i in ticks]
+    axes.set_xticks(ticks, shown, family=family, fontsize=9, parse_math=False)
+    axes.set_yticks(ticks, shown, family=family, fontsize=9, parse_math=False)
+    if max(map(len, shown)) > 3:
         for label in axes.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
     axes.set(xlabel="predicted", ylabel="true")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -186,22 +187,32 @@ def predictions(
     others = np.flatnonzero(predicted == true)[: _ROWS * _COLUMNS - len(worst)]
     names = [name if len(name) <= 12 else f"{name[:11]}…" for name in names]
     long = max(map(len, names)) > 3
-    said = f"{len(wrong)} of {len(x)} wrong"
+    said = f"{len(wrong):,} of {len(x):,} wrong"
     if len(wrong):
         said += f" ({'framed' if len(wrong) == len(worst) else f'the {len(worst)} surest framed'}: true → predicted)"
     picture = Picture(11, 8.1 if long else 7.2, f"{title}: {said}" if title else said, note)
     axes = _board(picture.subplots(), _ROWS, _COLUMNS, pitch := 1.36 if long else 1.2)
     for place, index in enumerate([*worst, *others]):
-        column, row = place % _COLUMNS, place // _COLUMNS
         is_wrong = predicted[index] != true[index]
-        extent = (column + 0.03, column + 0.97, row * pitch + 0.97, row * pitch + 0.03)
-        _show(axes, x[index], extent)
         label = f"{names[predicted[index]]} ({_percent(sure[index])})"
         if is_wrong:
             label = f"{names[true[index]]}{chr(10) if long else ' '}→ {label}"
-            axes.add_patch(Rectangle((column + 0.03, row * pitch + 0.03), 0.94, 0.94, fill=False, color=RED, lw=2.5))
-        style: dict[str, Any] = {"fontsize": 7 if long else 8, "family": family, "color": RED if is_wrong else "black"}
-        axes.text(column + 0.5, row * pitch - 0.02, label, ha="center", va="bottom", linespacing=1.1, **style)
+        left, right, bottom, top = extent = _square(place, _COLUMNS, pitch)
+        _show(axes, x[index], extent)
+        if is_wrong:
+            axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=RED, lw=2.5))
+        axes.text(
+            (left + right) / 2,
+            top - 0.05,
+            label,
+            color=RED if is_wrong else "black",
+            family=family,
+            fontsize=7 if long else 8,
+            ha="center",
+            va="bottom",
+            linespacing=1.1,
+            parse_math=False,
+        )
     return picture
 
 
@@ -219,10 +230,8 @@ def filters(model: Sequential, title: str = "", note: str = "") -> Picture:
     shown = weight if colours else weight.mean(axis=2, keepdims=True)
     bound = float(np.abs(shown).max()) or 1.0
     for index in range(count):
-        column, row = index % columns, index // columns
-        extent = (column + 0.04, column + 0.96, row + 0.96, row + 0.04)
-        tile = 0.5 + 0.5 * shown[..., index] / bound if colours else shown[..., 0, index]
-        drawn = axes.imshow(tile, extent=extent, cmap="RdBu_r", vmin=-bound, vmax=bound)
+        tile = 0.5 + 0.5 * shown[..., index] / bound if colours else shown[..., index]
+        drawn = _show(axes, tile, _square(index, columns), cmap="RdBu_r", vmin=-bound, vmax=bound)
     if not colours:
         picture.colorbar(drawn, ax=axes, shrink=0.8, aspect=30).ax.tick_params(labelsize=8)
     return picture
@@ -251,8 +260,7 @@ def feature_maps(model: Sequential, image: np.ndarray, title: str = "", note: st
         axes = _board(picture.add_subplot(grid[strip, 1]), height, 8)
         axes.set_title(f"{name}: {shown} of {maps.shape[2]} maps, {maps.shape[0]} × {maps.shape[1]}", fontsize=9)
         for index in range(shown):
-            column, row = index % 8, index // 8
-            axes.imshow(maps[..., index], extent=(column + 0.03, column + 0.97, row + 0.97, row + 0.03), cmap="viridis")
+            _show(axes, maps[..., index, None], _square(index, 8), cmap="viridis")
     return picture
 
 
@@ -261,6 +269,18 @@ def _board(axes: Axes, rows: int, columns: int, pitch: float = 1.0) -> Axes:
     axes.set_axis_off()
     axes.set(xlim=(0, columns), ylim=((rows - 1) * pitch + 1, 1 - pitch), aspect="equal")
     return axes
+
+
+def _square(place: int, columns: int, pitch: float = 1.0) -> tuple[float, float, float, float]:
+    """(left, right, bottom, top) of a square on the board, a little smaller than 1."""
+    column, row = place % columns, place // columns * pitch
+    return column + 0.03, column + 0.97, row + 0.97, row + 0.03
+
+
+def _show(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, float] | None = None, **style: Any) -> Any:
+    """Draw an image (H, W, C): three channels as colours, else the first one as `style` says."""
+    pixels = image[..., 0] if image.shape[2] != 3 else image if image.dtype == np.uint8 else np.clip(image, 0, 1)
+    return axes.imshow(pixels, extent=extent, interpolation="nearest", **{"cmap": "gray", **style})
 
 
 def _convolutions(model: Sequential) -> Iterator[Any]:
@@ -275,13 +295,6 @@ def _class_numbers(name: str, y: Any) -> np.ndarray:
     if numbers is None:
         raise DataError(f"{name} of shape {y.shape} must be class numbers (n,) or rows (n, classes)")
     return numbers
-
-
-def _show(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, float] | None = None) -> None:
-    if image.shape[2] == 3:
-        axes.imshow(image if image.dtype == np.uint8 else np.clip(image, 0, 1), extent=extent)
-    else:
-        axes.imshow(image[..., 0], extent=extent, cmap="gray")
 
 
 def _percent(share: float) -> str:

@@ -124,7 +124,7 @@ class Run:
     def save_checkpoint(self, model: Sequential) -> Path:
         """Write a checkpoint of where `model` stands; then let all but the newest two go."""
         folder = self.folder / "checkpoints"
-        with suppress(OSError):
+        with explained("make", folder):
             folder.mkdir(exist_ok=True)
         state = model.training_state
         path = folder / f"epoch-{state.epoch}-batch-{state.batch}.safetensors"
@@ -203,7 +203,7 @@ class Run:
 
     def _write_record(self) -> None:
         self.record = _plain(self.record)
-        text = json.dumps(self.record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(self.record, indent=2, allow_nan=False) + "\n"
         write_atomically(self.folder / "run.json", text.encode())
 
 
@@ -237,10 +237,7 @@ class Checkpoints(Callback):
         if self.stop.asked:
             self.run.record["status"] = "interrupted"
             self.run._write_record()
-            raise Interrupted(
-                f"stopped by {self.stop.asked.name}; go on with: gpucnn train --resume {self.run.folder}",
-                exit_status=128 + self.stop.asked,
-            )
+            raise self.stop.interrupted(self.run.folder)
 
 
 class Stop:
@@ -248,10 +245,19 @@ class Stop:
 
     asked: signal.Signals | None = None
 
+    def interrupted(self, folder: Any) -> Interrupted:
+        """The error that says so, with the exit status that shells expect: 130 for Ctrl-C, 143 for SIGTERM."""
+        assert self.asked is not None
+        advice = f"go on with: gpucnn train --resume {folder}"
+        return Interrupted(f"stopped by {self.asked.name}; {advice}", exit_status=128 + self.asked)
+
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Let Ctrl-C and SIGTERM ask for a stop at the next batch instead of ending the process; a second one ends it."""
+    """Let Ctrl-C and SIGTERM ask for a stop at the next batch instead of ending the process; a second one ends it.
+
+    Raises `Interrupted` in the end if the signal came too late for a batch or an epoch to heed it.
+    """
     stop = Stop()
     before: dict[signal.Signals, Any] = {}
 
@@ -270,6 +276,8 @@ def stop_on_signals() -> Iterator[Stop]:
         yield stop
     finally:
         restore()
+    if stop.asked:
+        raise stop.interrupted("RUN")
 
 
 def versions() -> dict[str, str]:

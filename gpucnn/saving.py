@@ -140,8 +140,9 @@ def load_checkpoint(path: Any, model: Sequential) -> None:
             if type(training.get(name)) is not type(value):
                 raise ArgumentError(f"{name} of the training state is {training.get(name)!r}")
         state = type(model.training_state).from_json(training)
-        _set_seeds(model, content.document["seeds"])
     _copy(path, content.below(_WEIGHTS, _OPTIMIZER), _arrays_of(model, with_optimizer=True))
+    with _built_from(path):
+        _set_seeds(model, content.document["seeds"])
     model.training_state = state
 
 
@@ -380,7 +381,7 @@ def _intact(path: Path, data: bytes) -> Iterator[None]:
         for start, kind in _OTHER_KINDS.items():
             if data.startswith(start):
                 raise FileError(f"{path} looks like {kind}: gpucnn reads {SUFFIX} files of its own") from error
-        raise FileError(f"{path} is damaged: {_one_line(error)}") from error
+        raise FileError(f"{path} is damaged: {_why(error)}") from error
 
 
 @contextmanager
@@ -389,7 +390,11 @@ def _built_from(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise FileError(f"{path} does not describe a model: {_one_line(error)}") from error
+        raise FileError(f"{path} does not describe a model: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    return _one_line(f"{error} is missing" if isinstance(error, KeyError) else error)
 
 
 def _one_line(text: Any) -> str:

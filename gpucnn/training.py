@@ -7,6 +7,7 @@ step that met a loss which is not a number leaves the model as it was.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,13 +46,29 @@ class TrainingState:
     epochs: list[int] = field(default_factory=list)
     history: dict[str, list[float]] = field(default_factory=dict)
     resume: bool = False
+    _latest: dict[str, float] = field(default_factory=dict, repr=False)
+    _recorded: set[str] = field(default_factory=set, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON values; floats keep every bit."""
+        self.record()
         states = [m if isinstance(m, dict) else m.get_state() for m in self.metrics]
         values = dict(vars(self), metrics=[{k: np.asarray(v).tolist() for k, v in state.items()} for state in states])
-        del values["resume"]
-        return values
+        return {name: value for name, value in values.items() if name != "resume" and not name.startswith("_")}
+
+    def end_epoch(self, logs: dict[str, float]) -> None:
+        """Count the epoch and keep its logs; what callbacks add to them later is kept by `record`."""
+        self.epochs.append(self.epoch)
+        self.epoch, self.batch, self.shuffles = self.epoch + 1, 0, self.shuffles + 1
+        self._latest, self._recorded = logs, set()
+        self.record()
+
+    def record(self) -> None:
+        """Take those logs of the last epoch into the history that are not in it yet."""
+        for name, value in self._latest.items():
+            if name not in self._recorded:
+                self.history.setdefault(name, []).append(float(value))
+                self._recorded.add(name)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingState:
@@ -121,6 +138,8 @@ class Trainer:
         self.steps_per_execution = int(steps_per_execution)
         self._asked = {"loss": loss, "metrics": list(metrics or []), "weighted_metrics": list(weighted_metrics or [])}
         self.loss = losses.get(loss) if loss is not None else None
+        if self.loss is not None and self.loss.reduction in (None, "none"):
+            raise ArgumentError("compile(loss=…) with reduction='none' gives no single number to make smaller: use 'mean'")
         self._metrics = None
         self._program = None
         self._logits_loss = None
@@ -203,9 +222,9 @@ class Trainer:
 
         history = callbacks_.History()
         hooks = callbacks_.CallbackList(
-            [*(callbacks or []), history], model=self, verbose=verbose, epochs=epochs, steps=data.steps
+            [callbacks, history], model=self, verbose=verbose, epochs=epochs, steps=data.steps
         )
-        tolerant = any(isinstance(c, callbacks_.TerminateOnNaN) for c in callbacks or [])
+        tolerant = any(isinstance(c, callbacks_.TerminateOnNaN) for c in hooks.callbacks)
         self.stop_training = False
         self.history = history
         with workers.one_blas_thread():
@@ -217,11 +236,9 @@ class Trainer:
                 logs = self._run_epoch(data, hooks, shuffle, tolerant)
                 if held_out is not None and not self.stop_training and _due(validation_freq, epoch):
                     logs.update({f"val_{k}": v for k, v in self._test(held_out, hooks).items()})
-                state.epoch, state.batch, state.shuffles = epoch + 1, 0, state.shuffles + 1
-                state.epochs.append(epoch)
-                for name, value in logs.items():
-                    state.history.setdefault(name, []).append(value)
+                state.end_epoch(logs)
                 hooks.on_epoch_end(epoch, logs)
+                state.record()
                 if self.stop_training:
                     break
             self.optimizer.finalize(self.parameters)
@@ -371,7 +388,7 @@ class Trainer:
             reject("evaluate", unknown, "x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict".split(", "))
         self._require_compiled("evaluate", needs_loss=True)
         data = self._take(x, y, sample_weight, batch_size, steps)
-        hooks = callbacks_.CallbackList(list(callbacks or []), model=self, verbose=verbose, epochs=1, steps=data.steps)
+        hooks = callbacks_.CallbackList(callbacks, model=self, verbose=verbose, epochs=1, steps=data.steps)
         with workers.one_blas_thread(), self._metrics_kept():
             logs = self._test(data, hooks)
         if return_dict:
@@ -392,7 +409,7 @@ class Trainer:
         if unknown:
             reject("predict", unknown, "x, batch_size, verbose, steps, callbacks".split(", "))
         data = self._take(x, None, None, batch_size, steps, labelled=False)
-        hooks = callbacks_.CallbackList(list(callbacks or []), model=self, verbose=verbose, epochs=1, steps=data.steps)
+        hooks = callbacks_.CallbackList(callbacks, model=self, verbose=verbose, epochs=1, steps=data.steps)
         outputs = []
         with workers.one_blas_thread():
             hooks.on_predict_begin()
@@ -503,6 +520,7 @@ class Trainer:
             self.optimizer.build(self.parameters)
             if self._metrics is None:
                 self._resolve_metrics(first.y.shape)
+                self._warn_if_logits()
         if not self._warned_unscaled and type(self.layers[0]).__name__ not in ("Rescaling", "BatchNormalization"):
             self._warned_unscaled = warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x)
         return data
@@ -535,6 +553,25 @@ class Trainer:
             for kind in ("metrics", "weighted_metrics")
         )
         self._metrics, self._weighted = [*plain, *weighted], weighted
+        taken: set[str] = set()
+        for metric in self._metrics:
+            base, number = metric.name, 0
+            while metric.name in taken:
+                number += 1
+                metric.name = f"{base}_{number}"
+            taken.add(metric.name)
+
+    def _warn_if_logits(self) -> None:
+        """Say once when a crossentropy that expects probabilities is given a layer without softmax or sigmoid."""
+        activation = getattr(self.layers[-1], "activation", None)
+        if getattr(self.loss, "from_logits", None) is False and getattr(activation, "name", None) == "linear":
+            warnings.warn(
+                f"{type(self.loss).__name__} expects probabilities and {self.layers[-1].name} has no activation: give it "
+                "activation='softmax' (or 'sigmoid'), or the loss from_logits=True",
+                UserWarning,
+                stacklevel=4,
+            )
+
     def _metrics_kept(self) -> _Kept:
         return _Kept(self)
 

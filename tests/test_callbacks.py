@@ -526,7 +526,9 @@ def test_backup_and_restore_goes_on_where_training_was_interrupted(tmp_path, pro
         fit("broken", backup(), callbacks.LambdaCallback(on_epoch_begin=interrupt))
     assert (tmp_path / "backup" / "latest.safetensors").exists()
     gpucnn.utils.set_random_seed(1)
-    fit("restored", backup())
+    trained = []
+    fit("restored", backup(), callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: trained.append(epoch)))
+    assert trained == [2, 3]
     for one, two in zip(end["unbroken"], end["restored"], strict=True):
         np.testing.assert_array_equal(one, two)
     assert not (tmp_path / "backup").exists()

@@ -19,22 +19,10 @@ from gpucnn.cli.screen import Screen
 from gpucnn.errors import FileError, Interrupted
 
 NOTE = "digits: not comparable with MNIST"
-KEYS = [
-    "dataset",
-    "model",
-    "device",
-    "backend",
-    "precision",
-    "seed",
-    "epochs",
-    "seconds",
-    "images_per_second",
-    "train_accuracy",
-    "test_accuracy",
-    "test_loss",
-    "parameters",
-    "weights_sha256",
-]
+KEYS = {
+    *("dataset", "model", "device", "backend", "precision", "seed", "epochs", "seconds", "images_per_second"),
+    *("train_accuracy", "test_accuracy", "test_loss", "parameters", "weights_sha256"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +92,7 @@ def test_results_go_to_standard_output_and_progress_to_standard_error(own):
 def test_train_prints_its_run_json_and_nothing_else(own):
     result = gpucnn("train", "--data", own, *FAST, "--json")
     record = json.loads(result.stdout)
-    assert set(KEYS) <= record.keys()
+    assert record.keys() >= KEYS
     (folder,) = (path for path in os.listdir("runs"))
     with open(f"runs/{folder}/run.json") as file:
         assert json.load(file) == record

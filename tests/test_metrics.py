@@ -30,6 +30,7 @@ def eye(labels, classes):
         (metrics.Accuracy(), [[1], [2], [3], [4]], [[0], [2], [3], [4]], [1, 1, 0, 0], 0.5),
         (metrics.BinaryAccuracy(), [[1], [1], [0], [0]], [[0.98], [1], [0], [0.6]], None, 0.75),
         (metrics.BinaryAccuracy(), [[1], [1], [0], [0]], [[0.98], [1], [0], [0.6]], [1, 0, 0, 1], 0.5),
+        (metrics.BinaryAccuracy(), [[0], [0], [1]], [[0.5], [0.5], [0.5]], None, 2 / 3),
         (metrics.BinaryAccuracy(threshold=0.7), [1, 1, 0, 0], [[0.98], [1], [0], [0.6]], None, 1.0),
         (metrics.CategoricalAccuracy(), [[0, 0, 1], [0, 1, 0]], [[0.1, 0.9, 0.8], [0.05, 0.95, 0]], None, 0.5),
         (metrics.CategoricalAccuracy(), [[0, 0, 1], [0, 1, 0]], [[0.1, 0.9, 0.8], [0.05, 0.95, 0]], [0.7, 0.3], 0.3),
@@ -142,7 +143,7 @@ def test_counts_are_exact_after_many_batches():
     metric = metrics.BinaryAccuracy()
     metric.set_state({"total": 2.0**24, "count": 2.0**25})
     metric.update_state([[1.0]], [[1.0]])
-    assert metric.get_state()["total"] == 2**24 + 1
+    assert float(metric.get_state()["total"]) == 2**24 + 1
 
 
 # -- state -------------------------------------------------------------------------------------------------------------

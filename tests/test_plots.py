@@ -237,6 +237,12 @@ def test_numbers_stand_for_names_that_no_font_can_draw(monkeypatch):
     pixels(picture)
 
 
+def test_dollar_signs_in_names_are_no_formulas():
+    names = ["$x", "a$\\bad{$"]
+    pixels(plots.confusion_matrix([0, 1], [1, 1], names, "on $data$"))
+    pixels(plots.predictions(np.zeros((2, 4, 4, 1)), [0, 1], np.eye(2), names))
+
+
 def test_the_font_that_has_all_characters_is_taken(monkeypatch):
     monkeypatch.setattr(plots, "_FONTS", ("No Such Font", "DejaVu Serif"))
     assert plots._family("Löwe") == "DejaVu Serif"

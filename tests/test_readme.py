@@ -29,7 +29,7 @@ def test_training_in_python_reaches_what_the_model_can(tmp_path):
 def test_own_layer_loss_and_metric_train(tmp_path):
     code = next(block for block in PYTHON if "class Scale" in block)
     code += "\n(x, y), _ = gpucnn.datasets.digits.load_data(size=8)"
-    code += "\nprint(model.fit(x[..., None] / 255, y, epochs=6, verbose=0).history['hits'][-1])"
+    code += "\nprint(model.fit(x[..., None] / 255, y, epochs=20, verbose=0).history['hits'][-1])"
     done = run(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) >= 0.8

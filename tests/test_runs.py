@@ -467,11 +467,12 @@ def test_signals_get_their_handlers_back():
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before
     assert stop.asked is None
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-    with stop_on_signals() as stop:
+    with pytest.raises(Interrupted, match=r"^stopped by SIGINT; go on with") as caught, stop_on_signals() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.asked is signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+    assert caught.value.exit_status == 130  # nothing heeded it, and yet it is not lost
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 

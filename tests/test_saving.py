@@ -661,6 +661,12 @@ def test_a_header_that_lies_is_refused(tmp_path, tiny):
         assert "\n" not in str(caught.value), name
 
 
+def test_a_header_longer_than_allowed_is_not_even_parsed(tmp_path):
+    path = raw(tmp_path / "long.safetensors", {"__metadata__": {"padding": "x" * saving.LONGEST_JSON}})
+    with pytest.raises(FileError, match=rf"its header of \d+ bytes is longer than {saving.LONGEST_JSON}$"):
+        load_model(path)
+
+
 @pytest.mark.parametrize("place", ["header", "metadata", "document"])
 def test_a_name_given_twice_is_refused(tiny, place):
     data = tiny.read_bytes()

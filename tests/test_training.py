@@ -491,3 +491,42 @@ def test_bad_words_in_messages_are_python_not_numpy(small_model):
     with pytest.raises(ShapeError) as caught:
         small_model().predict(np.zeros((5, 9, 9, 1)), verbose=0)
     assert "np." not in str(caught.value)
+
+
+def test_one_callback_needs_no_list(problem, small_model):
+    seen = []
+    small_model().fit(*problem, verbose=0, callbacks=callbacks.LambdaCallback(on_epoch_end=lambda e, logs: seen.append(e)))
+    assert seen == [0]
+
+
+def test_metrics_of_one_name_are_numbered(problem, small_model):
+    model = small_model(metrics=["accuracy", metrics.SparseTopKCategoricalAccuracy(1, name="accuracy")])
+    history = model.fit(*problem, verbose=0)
+    assert list(history.history) == ["loss", "accuracy", "accuracy_1"]
+    assert history.history["accuracy"] == history.history["accuracy_1"]
+
+
+def test_what_callbacks_add_to_the_logs_is_in_the_kept_history(problem, small_model):
+    model = small_model()
+    kept = []
+    watch = callbacks.LambdaCallback(on_epoch_end=lambda e, logs: kept.append(model.training_state.to_json()["history"]))
+    plateau = callbacks.ReduceLROnPlateau(monitor="loss")
+    history = model.fit(*problem, epochs=2, verbose=0, callbacks=[plateau, watch])
+    assert kept[-1] == history.history
+    assert len(kept[0]["learning_rate"]) == 2  # the same list object grew with the second epoch
+
+
+def test_loss_without_reduction_is_refused():
+    model = Sequential([Input((4,)), layers.Dense(2)])
+    with pytest.raises(ArgumentError, match="no single number"):
+        model.compile("sgd", losses.MeanSquaredError(reduction="none"))
+
+
+def test_crossentropy_on_a_linear_last_layer_warns_once(problem):
+    x, y = problem
+    model = Sequential([Input((8, 8, 1)), layers.Flatten(), layers.Dense(4)])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.warns(UserWarning, match=r"has no activation.*softmax") as caught:
+        model.fit(x, y, epochs=2, verbose=0)
+        model.fit(x, y, verbose=0)
+    assert sum("has no activation" in str(w.message) for w in caught) == 1
