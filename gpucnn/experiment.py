@@ -42,12 +42,14 @@ class Settings:
     dataset      a name of `gpucnn.datasets`; with `data`, the name that those images have
     data         the path of the user's own images
     data_dir     where to look first for the data sets that have names
+    image_shape  [H, W, C] to which image files of `data` are brought
     fingerprint  SHA-256 over all images and labels
     """
 
     dataset: str | None = None
     data: str | None = None
     data_dir: str | None = None
+    image_shape: list[int] | None = None
     model: str = zoo.DEFAULT
     optimizer: str | None = None
     learning_rate: float | None = None
@@ -76,7 +78,8 @@ class Settings:
     def load_data(self, progress: Progress | None = None) -> Dataset:
         """The images. Raises `DataError` if they are not those of the fingerprint."""
         name = None if self.data and self.fingerprint else self.dataset
-        data = datasets.load(name, self.data_dir, self.data, progress=progress)
+        shape = None if self.image_shape is None else extents(self.image_shape)
+        data = datasets.load(name, self.data_dir, self.data, shape=shape, progress=progress)
         if self.fingerprint not in (None, _fingerprint(data)):
             raise DataError(f"{data.name} in {data.path} is not what the run was trained on: give the same files")
         return data

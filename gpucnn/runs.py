@@ -176,6 +176,7 @@ class Run:
     def write_history(self, model: Sequential) -> None:
         """Write `history.csv` anew: a line for each epoch so far, every digit of each number."""
         state = model.training_state
+        state.record()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["epoch", *state.history])

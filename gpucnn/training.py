@@ -251,7 +251,12 @@ class Trainer:
             state.resume = False
             history.epoch = list(state.epochs)
             history.history = {name: list(values) for name, values in state.history.items()}
-            for metric, saved in zip(self._metrics or [], state.metrics, strict=True):
+            if state.metrics and len(state.metrics) != len(self.metrics):
+                raise ArgumentError(
+                    f"the checkpoint has {len(state.metrics)} metrics and the model was compiled with {len(self.metrics)}: "
+                    "compile it with the same ones"
+                )
+            for metric, saved in zip(self.metrics, state.metrics, strict=False):
                 metric.set_state({name: np.asarray(value) for name, value in saved.items()})
         else:
             state.epoch, state.batch, state.epochs, state.history = initial_epoch, 0, [], {}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -368,6 +369,14 @@ def test_every_command_explains_itself(command):
     result = gpucnn(command, "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: gpucnn {command}")
+
+
+def test_the_module_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpucnn", "version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("gpucnn", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"gpucnn {__version__}\n"
 
 
 def test_a_misspelt_command_is_answered_with_the_nearest_one():

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import sys
 import types
 from importlib import metadata
 from pathlib import Path
@@ -142,6 +143,8 @@ def test_kernels_are_cached_for_the_user_where_the_package_cannot_be_written(mon
     assert doctor._numba_folder().name == "__pycache__"
     monkeypatch.setattr(doctor, "_writable", lambda folder: False)
     assert "numba" in doctor._numba_folder().parts
+    monkeypatch.setitem(sys.modules, "numba.misc.appdirs", None)
+    assert doctor._numba_folder().name == "__pycache__"
 
 
 def test_a_missing_package_is_an_error_with_its_command(examine):
@@ -191,6 +194,11 @@ def test_a_wrong_sum_is_seen_and_nan_never_passes(wrong):
         doctor._agree(np.array([1, wrong, 1], np.float32), right, right, 4)
 
 
+def test_the_compiled_kernel_counts_as_python_does(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", types.SimpleNamespace(njit=lambda function: function))
+    assert doctor._attempt("compiled kernel", doctor.CHECKS["compiled kernel"]).ok
+
+
 @pytest.mark.parametrize("check", ["convolution", "weights file", "training", "compiled kernel"])
 def test_each_check_can_fail(monkeypatch, check):
     from gpucnn import saving
@@ -200,7 +208,7 @@ def test_each_check_can_fail(monkeypatch, check):
     monkeypatch.setattr(conv2d.conv2d, "reference", lambda x, *_, **__: np.zeros((8, 14, 14, 16)))
     monkeypatch.setattr(saving, "weights_sha256", lambda model: id(model))
     monkeypatch.setattr(Trainer, "train_on_batch", lambda *_: None)
-    monkeypatch.setitem(__import__("sys").modules, "numba", types.SimpleNamespace(njit=lambda function: lambda n: -1))
+    monkeypatch.setitem(sys.modules, "numba", types.SimpleNamespace(njit=lambda function: lambda n: -1))
     assert not doctor._attempt(check, doctor.CHECKS[check]).ok
 
 

@@ -20,6 +20,7 @@ from gpucnn.ops.fused import (
     conv2d_bias_relu_maxpool_grad_weight,
     dense_bias_relu,
 )
+from gpucnn.ops.matmul import matmul
 from gpucnn.ops.pool2d import maxpool2d, maxpool2d_grad
 
 VALID = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
@@ -244,6 +245,13 @@ def test_a_layer_large_enough_for_blocks_panels_and_threads_agrees(threads):
         assert not _fault(conv2d_bias_relu_maxpool_grad_input, dy, index, weight, size=size, **SAME)
     finally:
         workers.set_threads()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(300, 130), (130, 300)])
+def test_products_large_enough_for_parts_agree(rows, columns):
+    assert not _fault(dense_bias_relu, real(rows, 200), real(200, columns), real(columns))
+    assert not _fault(matmul, real(rows, 200), real(columns, 200), transpose_a=False, transpose_b=True)
+    assert not _fault(matmul, real(200, rows), real(200, columns), transpose_a=True, transpose_b=False)
 
 
 def test_a_wrong_bias_is_named():

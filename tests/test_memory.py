@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import gpucnn
 from gpucnn import memory, zoo
 from gpucnn.errors import MemoryNeedError
 
@@ -31,9 +32,40 @@ def test_parameters_gradients_and_slots_are_counted_by_their_arrays(optimizer, s
     assert slots * need.gradients <= need.slots <= slots * need.gradients + 64
 
 
-def test_an_image_needs_itself_and_three_arrays_for_each_layer():
-    outputs = 24 * 24 * 10 + 12 * 12 * 10 + 8 * 8 * 20 + 4 * 4 * 20 + 320 + 100 + 10
-    assert memory.need(compiled("slides")).image == 4 * (28 * 28 + 3 * outputs)
+def test_an_image_needs_itself_and_four_arrays_for_each_array_between_the_layers():
+    with gpucnn.using("numpy"):
+        outputs = 24 * 24 * 10 + 12 * 12 * 10 + 8 * 8 * 20 + 4 * 4 * 20 + 320 + 100 + 10
+        assert memory.need(compiled("slides")).image == 4 * (28 * 28 + 4 * outputs)
+
+
+def test_layers_that_are_computed_together_need_less():
+    together = memory.need(compiled("slides")).image
+    with gpucnn.using("numpy"):
+        assert together < memory.need(compiled("slides")).image / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory of a process in units of Linux")
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
+def test_what_is_foreseen_is_at_least_what_is_used_and_not_far_above(backend):
+    program = f"""
+import resource, numpy as np, gpucnn
+from gpucnn import memory, zoo
+gpucnn.use({backend!r})
+model = zoo.find("slides").build()
+model.compile("adam", "sparse_categorical_crossentropy")
+def peak(batch):
+    for _ in range(2):
+        model.train_on_batch(np.zeros((batch, 28, 28, 1), np.float32), np.zeros(batch, np.int64))
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+small = peak(64)
+print(peak(1064) - small, memory.need(model).image * 1000)
+"""
+    program = program.replace(
+        "print((peak(64), peak(2064))[1] - peak(64),", "small = peak(64)\nprint(peak(2064) - small,"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    used, foreseen = map(int, done.stdout.split())
+    assert used <= foreseen <= 4 * used
 
 
 def test_the_largest_batch_that_fits_is_named_and_fits(monkeypatch):
@@ -160,6 +192,11 @@ def test_a_limit_on_the_address_space_is_seen():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert (1 << 41) < int(done.stdout) < 1 << 42
+
+
+def test_a_system_without_such_limits_has_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert memory._address_space() is None
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,20 @@ def test_the_history_has_every_digit_of_every_epoch(train):
         assert [float(row[name]) for row in rows] == values
 
 
+def test_what_callbacks_add_to_the_logs_stands_in_the_history():
+    class Rate(gpucnn.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["learning_rate"] = 0.25
+
+    run = Run.create("r", SETTINGS)
+    x, y = np.zeros((8, 2), np.float32), np.zeros((8, 1), np.float32)
+    model = gpucnn.Sequential([gpucnn.Input((2,)), gpucnn.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[Rate(), Checkpoints(run)])
+    rows = list(csv.DictReader((run.folder / "history.csv").read_text().splitlines()))
+    assert [row["learning_rate"] for row in rows] == ["0.25", "0.25"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -467,13 +481,18 @@ def test_signals_get_their_handlers_back():
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before
     assert stop.asked is None
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-    with pytest.raises(Interrupted, match=r"^stopped by SIGINT; go on with") as caught, stop_on_signals() as stop:
+    with pytest.raises(Interrupted, match=r"^stopped by SIGINT; go on with") as caught:
+        signal_twice()
+    assert caught.value.exit_status == 130  # nothing heeded it, and yet it is not lost
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def signal_twice():
+    with stop_on_signals() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.asked is signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert caught.value.exit_status == 130  # nothing heeded it, and yet it is not lost
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_outside_the_main_thread_signals_are_left_alone():

@@ -530,3 +530,24 @@ def test_crossentropy_on_a_linear_last_layer_warns_once(problem):
         model.fit(x, y, epochs=2, verbose=0)
         model.fit(x, y, verbose=0)
     assert sum("has no activation" in str(w.message) for w in caught) == 1
+
+
+def test_a_checkpoint_from_before_the_first_fit_resumes(problem, small_model, tmp_path):
+    from gpucnn.saving import load_checkpoint, save_checkpoint
+
+    model = small_model()
+    save_checkpoint(tmp_path / "start.safetensors", model)
+    load_checkpoint(tmp_path / "start.safetensors", model)
+    assert model.fit(*problem, epochs=1, verbose=0).epoch == [0]
+
+
+def test_a_checkpoint_of_a_model_with_other_metrics_is_refused(problem, small_model, tmp_path):
+    from gpucnn.saving import load_checkpoint, save_checkpoint
+
+    model = small_model()
+    model.fit(*problem, verbose=0)
+    save_checkpoint(tmp_path / "one.safetensors", model)
+    other = small_model(metrics=())
+    load_checkpoint(tmp_path / "one.safetensors", other)
+    with pytest.raises(ArgumentError, match="1 metrics and the model was compiled with 0"):
+        other.fit(*problem, epochs=2, verbose=0)
