@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +51,7 @@ class Stream:
         self.source = source
         self.expected = expected
         self.steps = steps
-        if steps is None and hasattr(source, "__len__"):
+        if steps is None and isinstance(source, Sized):
             self.steps = len(source)
         self._running: Iterator[Any] | None = None
 
@@ -88,9 +88,7 @@ class Stream:
 Batches = Arrays | Stream
 
 
-def batches(
-    x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | None, expected: Shape | None
-) -> Batches:
+def batches(x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | None, expected: Shape | None) -> Batches:
     """Arrays or a stream, checked against the model's input shape (batch axis first; None while it is unknown)."""
     if x is None:
         raise ArgumentError("x is missing: give arrays, a generator or an iterable of batches")
@@ -105,7 +103,9 @@ def batches(
             made.steps = min(steps, made.steps or steps)
         return made
     if y is not None or weight is not None:
-        raise ArgumentError("y and sample_weight belong into the batches (x, y, sample_weight) when x is a generator or iterable")
+        raise ArgumentError(
+            "y and sample_weight belong into the batches (x, y, sample_weight) of a generator or iterable"
+        )
     if batch_size is not None:
         raise ArgumentError("batch_size does not apply to a generator or iterable: its batches have their own size")
     return Stream(x, steps, expected)
@@ -117,7 +117,7 @@ def as_array(name: str, value: Any) -> np.ndarray:
         value = np.from_dlpack(value)
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{name} has dtype {array.dtype}: give numbers (a list of images of different sizes is not an array)")
+        raise DataError(f"{name} has dtype {array.dtype}: give numbers (images of different sizes are no array)")
     return array
 
 
@@ -172,16 +172,17 @@ def split_off(fraction: float, x: Any, y: Any, weight: Any) -> tuple[tuple, tupl
         raise ArgumentError(f"validation_split={fraction} is out of range: use a fraction between 0 and 1")
     if not _is_array(x):
         raise ArgumentError("validation_split needs arrays: give validation_data= beside a generator")
-    arrays = [None if a is None else as_array(n, a) for n, a in (("x", x), ("y", y), ("sample_weight", weight))]
-    assert arrays[0] is not None
-    check_lengths(*arrays)
-    n = len(arrays[0])
-    cut = int(math.floor(n * (1.0 - fraction)))
+    x = as_array("x", x)
+    y, weight = (None if a is None else as_array(n, a) for n, a in (("y", y), ("sample_weight", weight)))
+    check_lengths(x, y, weight)
+    n = len(x)
+    cut = math.floor(n * (1.0 - fraction))
     if not 0 < cut < n:
         raise ArgumentError(f"validation_split={fraction} of {n} samples leaves an empty part: use another fraction")
-    if arrays[1] is not None:
-        _warn_if_class_missing(arrays[1], cut)
-    head, tail = (tuple(None if a is None else a[part] for a in arrays) for part in (slice(cut), slice(cut, None)))
+    if y is not None:
+        _warn_if_class_missing(y, cut)
+    parts = slice(cut), slice(cut, None)
+    head, tail = (tuple(None if a is None else a[part] for a in (x, y, weight)) for part in parts)
     return head, tail
 
 
@@ -201,7 +202,7 @@ def class_weights(class_weight: Any, y: np.ndarray) -> np.ndarray:
     if classes is None:
         raise ArgumentError("class_weight needs class numbers or one-hot rows in y")
     if not isinstance(class_weight, dict) or not all(isinstance(k, (int, np.integer)) and k >= 0 for k in class_weight):
-        raise ArgumentError(f"class_weight={class_weight!r} must map class numbers to weights, such as {{0: 1.0, 1: 2.0}}")
+        raise ArgumentError(f"class_weight={class_weight!r} must map class numbers to weights, such as {{0: 1.0}}")
     table = np.ones(max(int(classes.max()), *class_weight) + 1, np.float32)
     for number, weight in class_weight.items():
         table[number] = weight
@@ -215,8 +216,8 @@ def _warn_if_class_missing(y: np.ndarray, cut: int) -> None:
     missing = sorted(set(np.unique(classes[:cut])) - set(np.unique(classes[cut:])))
     if missing:
         warnings.warn(
-            f"validation_split holds out the last {len(y) - cut} samples, and class {', '.join(map(str, missing))} is not among "
-            "them: shuffle x and y together first, or give validation_data=",
+            f"validation_split holds out the last {len(y) - cut} samples, and class {', '.join(map(str, missing))} "
+            "is not among them: shuffle x and y together first, or give validation_data=",
             UserWarning,
             stacklevel=5,
         )

@@ -39,6 +39,7 @@ class Configurable:
             _classes[cls.kind, cls.__name__] = cls
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Keep the arguments; unknown and retired ones are named before anything is made of them."""
         self = super().__new__(cls)
         self._arguments = _bind(cls, self, args, kwargs)
         return self
@@ -61,7 +62,7 @@ def register(cls: type[T]) -> type[T]:
     """
     if not (isinstance(cls, type) and issubclass(cls, Configurable)):
         raise ArgumentError(f"@register needs a subclass of Layer, Loss, Metric, … and got {cls!r}")
-    if cls.__module__.startswith("gpucnn.") or (cls.kind, cls.__name__) in _classes and _is_ours(cls):
+    if cls.__module__.startswith("gpucnn.") or ((cls.kind, cls.__name__) in _classes and _is_ours(cls)):
         raise ArgumentError(f"gpucnn has a {cls.kind} called {cls.__name__}: give yours another name")
     _classes[cls.kind, cls.__name__] = cls
     return cls
@@ -90,7 +91,7 @@ def deserialize(description: dict[str, Any], custom_objects: dict[str, type] | N
 
 def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -> T | None:
     """Keras' rule for arguments: None, an object, a class, a name in snake or camel case, or a description."""
-    founder = kind.kind  # type: ignore[attr-defined]
+    founder: str = kind.kind  # type: ignore[attr-defined]
     if identifier is None or isinstance(identifier, kind):
         return identifier
     if isinstance(identifier, type) and issubclass(identifier, kind):
@@ -115,7 +116,7 @@ def snake_case(name: str) -> str:
 
 
 def _bind(cls: type, self: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-    signature = inspect.signature(cls.__init__)
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
     parameters = list(signature.parameters.values())[1:]
     names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
     unknown = {k: v for k, v in kwargs.items() if k not in names}
@@ -135,7 +136,7 @@ def _bind(cls: type, self: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str
     return arguments
 
 
-def _is_ours(cls: type) -> bool:
+def _is_ours(cls: type[Configurable]) -> bool:
     return _classes[cls.kind, cls.__name__].__module__.startswith("gpucnn.")
 
 

@@ -42,14 +42,14 @@ class Settings:
     dataset      a name of `gpucnn.datasets`; with `data`, the name that those images have
     data         the path of the user's own images
     data_dir     where to look first for the data sets that have names
-    image_shape  [H, W, C] to which image files of `data` are brought
+    image_shape  "HxWxC" to which the image files of `data` are brought
     fingerprint  SHA-256 over all images and labels
     """
 
     dataset: str | None = None
     data: str | None = None
     data_dir: str | None = None
-    image_shape: list[int] | None = None
+    image_shape: str | None = None
     model: str = zoo.DEFAULT
     optimizer: str | None = None
     learning_rate: float | None = None
@@ -79,6 +79,8 @@ class Settings:
         """The images. Raises `DataError` if they are not those of the fingerprint."""
         name = None if self.data and self.fingerprint else self.dataset
         shape = None if self.image_shape is None else extents(self.image_shape)
+        if shape and not self.data:
+            raise ArgumentError(f"image_shape={self.image_shape} goes with a folder of images (--data): leave it out")
         data = datasets.load(name, self.data_dir, self.data, shape=shape, progress=progress)
         if self.fingerprint not in (None, _fingerprint(data)):
             raise DataError(f"{data.name} in {data.path} is not what the run was trained on: give the same files")
@@ -231,12 +233,15 @@ def find_model(name: str, input_shape: str | None = None, classes: int | None = 
         if input_shape or classes:
             raise ArgumentError(f"{name} is a trained model, whose input shape and classes are fixed: leave them out")
         return load_model(Run.open(path).model_file if path.is_dir() else path)
-    extents = None
-    if input_shape is not None:
-        if not re.fullmatch(r"\d+x\d+x\d+", input_shape):
-            raise ArgumentError(f"the input shape {input_shape!r} must be height x width x channels, such as 28x28x1")
-        extents = tuple(map(int, input_shape.split("x")))
-    return zoo.find(name).build(extents, classes)
+    return zoo.find(name).build(None if input_shape is None else extents(input_shape), classes)
+
+
+def extents(shape: str) -> tuple[int, int, int]:
+    """(H, W, C) of "HxWxC". Raises `ArgumentError` for anything else."""
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", shape):
+        raise ArgumentError(f"the shape {shape!r} must be height x width x channels, such as 28x28x1")
+    height, width, channels = map(int, shape.split("x"))
+    return height, width, channels
 
 
 def describe(model: Sequential) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Sequential(Trainer):
                 raise ShapeError(f"the model is built for inputs {self._given_shape} and cannot be rebuilt for {shape}")
             self._given_shape = shape
         if self._given_shape is None:
-            raise ArgumentError("the input shape is unknown: put Input((28, 28, 1)) first, or call build((None, 28, 28, 1))")
+            raise ArgumentError("the input shape is unknown: put Input((28, 28, 1)) first, or call build((None, …))")
         try:
             self._build_from(0, (None, *self._given_shape))
         except ShapeError:
@@ -140,7 +140,8 @@ class Sequential(Trainer):
         for layer in self.layers:
             if layer.name == name:
                 return layer
-        raise ArgumentError(f"there is no layer {name!r}; the model has {', '.join(layer.name for layer in self.layers)}")
+        names = ", ".join(layer.name for layer in self.layers)
+        raise ArgumentError(f"there is no layer {name!r}; the model has {names}")
 
     # -- weights -------------------------------------------------------------------------------------------------------
 

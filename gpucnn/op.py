@@ -189,4 +189,3 @@ def _spec(array: Any) -> Spec | None:
 
 def _as_tuple(value: Any) -> tuple:
     return value if isinstance(value, tuple) and not isinstance(value, Spec) else (value,)
-

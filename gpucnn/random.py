@@ -1,7 +1,7 @@
 """One counter-based random generator for everything: Philox4x32-10.
 
-Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, section 3.2. A value depends on
-the seed and on what it is for, never on what was drawn before, so that a run can be resumed at any batch and a GPU can
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, section 3.2. A value depends
+on the seed and on what it is for, never on what was drawn before, so a run can be resumed at any batch and a GPU can
 compute the same bits in any order. Key = seed; counter = (element // 4, step, stream, purpose).
 """
 
@@ -26,7 +26,7 @@ _streams = itertools.count()
 
 
 def set_random_seed(seed: int) -> None:
-    """Start the global stream anew: initializers, dropout layers and shuffles created from here on repeat themselves."""
+    """Start the global stream anew: initializers, dropout layers and shuffles made from here on repeat themselves."""
     global _seed, _streams
     if not 0 <= int(seed) < 2**64:
         raise ArgumentError(f"seed={seed} is out of range: use an integer of 0 … 2**64 - 1")

@@ -153,7 +153,7 @@ def find(op: Op, operands: tuple[Any, ...], params: dict[str, Any], algorithm: s
             found = known.get(f"{name}_{backend}")
             if found and (found.supports is None or found.supports(*operands, **params)):
                 return found
-    if asked or "numpy" not in _chosen and "njit" not in _chosen:
+    if asked or ("numpy" not in _chosen and "njit" not in _chosen):
         shapes = ", ".join("None" if s is None else str(s.shape) for s in operands)
         registered = sorted(k.removesuffix(f"_{b}") for k in known for b in _chosen if k.endswith(f"_{b}"))
         raise KernelError(
@@ -186,12 +186,14 @@ def load(path: str | Path) -> list[Kernel]:
     spec.loader.exec_module(module)
     made = [k for group in _kernels.values() for k in group.values() if id(k) not in before]
     if not made:
-        raise KernelError(f"{path} registered no kernel: decorate a launcher with @gpucnn.kernel(op, algorithm, backend)")
+        raise KernelError(
+            f"{path} registered no kernel: decorate a function with @gpucnn.kernel(op, algorithm, backend)"
+        )
     return made
 
 
 def folder_of_kernels() -> Path:
-    """The folder `kernels/`, inside the installed package or beside it in a checkout, importable as `gpucnn.kernels`."""
+    """The folder `kernels/`, in the installed package or beside it in a checkout, importable as `gpucnn.kernels`."""
     if "gpucnn.kernels" not in sys.modules:
         here = Path(__file__).resolve().parent
         for folder in (here / "kernels", here.parent / "kernels"):

@@ -43,8 +43,8 @@ RENAMED = {
 """Argument names of Keras 1 and 2, and the name they have today."""
 
 EXPLAINED = {
-    "decay": "decay= meant two things: for a rate that falls with the steps use learning_rate=schedules.InverseTimeDecay("
-    "rate, 1, decay); for smaller weights use weight_decay=",
+    "decay": "decay= meant two things: for a rate that falls with the steps use learning_rate="
+    "schedules.InverseTimeDecay(rate, 1, decay); for smaller weights use weight_decay=",
     "weights": "load them after the model is built, with layer.set_weights([...])",
     "loss_scale_factor": "gpucnn trains in float32 and needs no loss scale: leave it out",
 }

@@ -40,7 +40,8 @@ def summarize(
     if show_trainable:
         table.add_column("Trainable", justify="center", ratio=14)
     for layer in layers:
-        row = [f"{layer.name} ({type(layer).__name__})", _shape(layer), f"{layer.count_params():,}" if layer.built else "0 (unbuilt)"]
+        parameters = f"{layer.count_params():,}" if layer.built else "0 (unbuilt)"
+        row = [f"{layer.name} ({type(layer).__name__})", _shape(layer), parameters]
         if show_flops:
             row.append(f"{layer.flops(layer.input_shape):,}" if layer.input_shape is not None else "?")
         if show_trainable:

@@ -6,10 +6,10 @@ step that met a loss which is not a number leaves the model as it was.
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,61 +19,11 @@ from . import fusion, losses, metrics, optimizers, random, workers
 from .batches import Arrays, Batch, Batches, Stream, batches, class_weights, split_off, warn_if_unscaled
 from .config import Configurable, deserialize, serialize
 from .errors import ArgumentError, TrainingError
-from .layers.layer import Layer, Shape, Weight
+from .layers.activated import Activated
+from .layers.layer import Layer
 from .parameters import Parameters
 from .retired import reject
-
-_FIT_ARGUMENTS = (
-    "x, y, batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle, class_weight, "
-    "sample_weight, initial_epoch, steps_per_epoch, validation_steps, validation_batch_size, validation_freq"
-).split(", ")
-
-
-@dataclass
-class TrainingState:
-    """Where training stands, between two batches: with weights and optimizer state, all that a resumed run needs.
-
-    `metrics` are the model's own, or, until the next `fit` takes them over, their states as a file had them.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    shuffles: int = 0
-    seed: int = field(default_factory=random.global_seed)
-    loss_sum: float = 0.0
-    loss_count: float = 0.0
-    metrics: list[Any] = field(default_factory=list)
-    epochs: list[int] = field(default_factory=list)
-    history: dict[str, list[float]] = field(default_factory=dict)
-    resume: bool = False
-    _latest: dict[str, float] = field(default_factory=dict, repr=False)
-    _recorded: set[str] = field(default_factory=set, repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """The state as JSON values; floats keep every bit."""
-        self.record()
-        states = [m if isinstance(m, dict) else m.get_state() for m in self.metrics]
-        values = dict(vars(self), metrics=[{k: np.asarray(v).tolist() for k, v in state.items()} for state in states])
-        return {name: value for name, value in values.items() if name != "resume" and not name.startswith("_")}
-
-    def end_epoch(self, logs: dict[str, float]) -> None:
-        """Count the epoch and keep its logs; what callbacks add to them later is kept by `record`."""
-        self.epochs.append(self.epoch)
-        self.epoch, self.batch, self.shuffles = self.epoch + 1, 0, self.shuffles + 1
-        self._latest, self._recorded = logs, set()
-        self.record()
-
-    def record(self) -> None:
-        """Take those logs of the last epoch into the history that are not in it yet."""
-        for name, value in self._latest.items():
-            if name not in self._recorded:
-                self.history.setdefault(name, []).append(float(value))
-                self._recorded.add(name)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> TrainingState:
-        """The state that `to_json` described, marked to be resumed by the next `fit`."""
-        return cls(**{**values, "resume": True})
+from .training_state import TrainingState
 
 
 class Trainer:
@@ -94,15 +44,24 @@ class Trainer:
         self._logits_loss: Any = None
         self.compiled = False
 
-    # What Sequential supplies
-    input_shape: Any
-    output_shape: Any
-    parameters: Parameters
-    weights: list[Weight]
-
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights."""
-        raise NotImplementedError
+        """Make the weights for inputs of this shape."""
+        raise NotImplementedError(f"{type(self).__name__} must define build(input_shape)")
+
+    @property
+    def input_shape(self) -> Any:
+        """(None, …) with the batch axis first; None while it is unknown."""
+        raise NotImplementedError(f"{type(self).__name__} must define input_shape")
+
+    @property
+    def output_shape(self) -> Any:
+        """(None, …) of the last layer; None before the model is built."""
+        raise NotImplementedError(f"{type(self).__name__} must define output_shape")
+
+    @property
+    def parameters(self) -> Parameters:
+        """The flat arrays that hold the weights and their gradients."""
+        raise NotImplementedError(f"{type(self).__name__} must define parameters")
 
     # -- compile -------------------------------------------------------------------------------------------------------
 
@@ -125,8 +84,7 @@ class Trainer:
         the batch hooks of callbacks are called once for k batches.
         """
         if unknown:
-            known = "optimizer, loss, metrics, weighted_metrics, run_eagerly, steps_per_execution, jit_compile"
-            reject("compile", unknown, known.split(", "))
+            reject("compile", unknown, _arguments(self.compile))
         if loss_weights is not None:
             raise ArgumentError(f"compile(loss_weights={loss_weights!r}): a Sequential has one loss; scale it instead")
         if not isinstance(steps_per_execution, (int, np.integer)) or steps_per_execution < 1:
@@ -139,7 +97,7 @@ class Trainer:
         self._asked = {"loss": loss, "metrics": list(metrics or []), "weighted_metrics": list(weighted_metrics or [])}
         self.loss = losses.get(loss) if loss is not None else None
         if self.loss is not None and self.loss.reduction in (None, "none"):
-            raise ArgumentError("compile(loss=…) with reduction='none' gives no single number to make smaller: use 'mean'")
+            raise ArgumentError("compile(loss=…) with reduction='none' gives no single number: use 'mean'")
         self._metrics = None
         self._program = None
         self._logits_loss = None
@@ -150,18 +108,20 @@ class Trainer:
         """What `compile` was given, as JSON values; None before. A function of yours is kept by its name."""
         if not self.compiled:
             return None
-        asked = {k: [_described(m) for m in v] if isinstance(v, list) else _described(v) for k, v in self._asked.items()}
+        asked = {
+            k: [_described(m) for m in v] if isinstance(v, list) else _described(v) for k, v in self._asked.items()
+        }
         return {"optimizer": serialize(self.optimizer), "steps_per_execution": self.steps_per_execution, **asked}
 
     def compile_from_config(self, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> None:
         """Compile as `compile_config` described; functions of yours are looked up in `custom_objects` by name."""
         known = custom_objects or {}
-        metrics = {name: [_restored(m, known) for m in config[name]] for name in ("metrics", "weighted_metrics")}
         self.compile(
             deserialize(config["optimizer"], known),
             _restored(config["loss"], known),
+            metrics=[_restored(m, known) for m in config["metrics"]],
+            weighted_metrics=[_restored(m, known) for m in config["weighted_metrics"]],
             steps_per_execution=config["steps_per_execution"],
-            **metrics,
         )
 
     @property
@@ -204,7 +164,7 @@ class Trainer:
         Raises `TrainingError` when the loss is not finite, with the batch and the largest gradients by layer.
         """
         if unknown:
-            reject("fit", unknown, _FIT_ARGUMENTS)
+            reject("fit", unknown, _arguments(self.fit))
         self._require_compiled("fit", needs_loss=True)
         if not isinstance(epochs, (int, np.integer)) or epochs < 1:
             raise ArgumentError(f"epochs={epochs!r} is out of range: use an integer of 1 or more")
@@ -253,8 +213,8 @@ class Trainer:
             history.history = {name: list(values) for name, values in state.history.items()}
             if state.metrics and len(state.metrics) != len(self.metrics):
                 raise ArgumentError(
-                    f"the checkpoint has {len(state.metrics)} metrics and the model was compiled with {len(self.metrics)}: "
-                    "compile it with the same ones"
+                    f"the checkpoint has {len(state.metrics)} metrics and the model was compiled with "
+                    f"{len(self.metrics)}: compile it with the same ones"
                 )
             for metric, saved in zip(self.metrics, state.metrics, strict=False):
                 metric.set_state({name: np.asarray(value) for name, value in saved.items()})
@@ -263,7 +223,9 @@ class Trainer:
         state.metrics = self.metrics
         return state
 
-    def _run_epoch(self, data: Batches, hooks: callbacks_.CallbackList, shuffle: bool, tolerant: bool) -> dict[str, float]:
+    def _run_epoch(
+        self, data: Batches, hooks: callbacks_.CallbackList, shuffle: bool, tolerant: bool
+    ) -> dict[str, float]:
         state = self.training_state
         hooks.on_epoch_begin(state.epoch)
         if state.batch == 0:
@@ -339,7 +301,7 @@ class Trainer:
         if self._program is None:
             self._logits_loss = None
             last = self.layers[-1]
-            if self.loss is not None and getattr(last, "activation", None) is not None and not last.activity_regularizer:
+            if self.loss is not None and isinstance(last, Activated) and last.activity_regularizer is None:
                 self._logits_loss = losses.from_logits_twin(self.loss, last.activation.name)
             self._program = fusion.program(self.layers, self._logits_loss is not None)
         return self._program
@@ -355,7 +317,9 @@ class Trainer:
         """What the metrics see: probabilities, also when the loss took logits."""
         if self._logits_loss is None or not self._metrics:
             return x
-        return self.layers[-1].activation(x)  # type: ignore[attr-defined]
+        last = self.layers[-1]
+        assert isinstance(last, Activated)
+        return last.activation(x)
 
     def _measure(self, batch: Batch, prediction: np.ndarray) -> None:
         for metric in self._metrics or []:
@@ -369,9 +333,9 @@ class Trainer:
         )
         shown = ", ".join(f"{path} {size:.3g}" for size, path in largest[:3])
         return TrainingError(
-            f"the loss is {loss} at epoch {state.epoch + 1}, batch {state.batch} (counted from 0); the weights are as they "
-            f"were before it. Largest gradients: {shown}. Lower the learning rate, clip gradients (clipnorm=1.0), and look "
-            "for NaN in x and y"
+            f"the loss is {loss} at epoch {state.epoch + 1}, batch {state.batch} (counted from 0); the weights are as "
+            f"they were before it. Largest gradients: {shown}. Lower the learning rate, clip gradients (clipnorm=1.0), "
+            "and look for NaN in x and y"
         )
 
     # -- evaluate and predict ------------------------------------------------------------------------------------------
@@ -390,7 +354,7 @@ class Trainer:
     ) -> Any:
         """Loss and metrics on x and y: `[loss, metric, …]`, one number without metrics, or a dict."""
         if unknown:
-            reject("evaluate", unknown, "x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict".split(", "))
+            reject("evaluate", unknown, _arguments(self.evaluate))
         self._require_compiled("evaluate", needs_loss=True)
         data = self._take(x, y, sample_weight, batch_size, steps)
         hooks = callbacks_.CallbackList(callbacks, model=self, verbose=verbose, epochs=1, steps=data.steps)
@@ -412,7 +376,7 @@ class Trainer:
     ) -> np.ndarray:
         """The model's output for x, as one float32 array (n, …)."""
         if unknown:
-            reject("predict", unknown, "x, batch_size, verbose, steps, callbacks".split(", "))
+            reject("predict", unknown, _arguments(self.predict))
         data = self._take(x, None, None, batch_size, steps, labelled=False)
         hooks = callbacks_.CallbackList(callbacks, model=self, verbose=verbose, epochs=1, steps=data.steps)
         outputs = []
@@ -517,7 +481,9 @@ class Trainer:
         first = data.first() if isinstance(data, Stream) else Batch(data.x[:1], data.y, data.weight)
         if self.input_shape is None:
             self.build((None, *first.x.shape[1:]))
-            data = batches(data.source if isinstance(data, Stream) else x, y, weight, batch_size, steps, self.input_shape)
+            data = batches(
+                data.source if isinstance(data, Stream) else x, y, weight, batch_size, steps, self.input_shape
+            )
         if labelled:
             if first.y is None:
                 raise ArgumentError("y is missing: give the labels of x")
@@ -532,7 +498,8 @@ class Trainer:
 
     def _take_validation(self, validation_data: Any, batch_size: int | None, steps: int | None) -> Batches:
         if isinstance(validation_data, (tuple, list)) and 2 <= len(validation_data) <= 3:
-            return self._take(*validation_data, *([None] * (3 - len(validation_data))), batch_size, steps)
+            x, y, weight = (*validation_data, None)[:3]
+            return self._take(x, y, weight, batch_size, steps)
         if isinstance(validation_data, (tuple, list, np.ndarray)):
             raise ArgumentError("validation_data must be (x, y), (x, y, sample_weight) or an iterable of batches")
         return self._take(validation_data, None, None, None, steps)
@@ -549,7 +516,9 @@ class Trainer:
         if not self.compiled:
             raise ArgumentError(f"{method} before compile: call model.compile(optimizer, loss, metrics) first")
         if needs_loss and self.loss is None:
-            raise ArgumentError(f"{method} needs a loss: call model.compile(..., loss='sparse_categorical_crossentropy')")
+            raise ArgumentError(
+                f"{method} needs a loss: call model.compile(..., loss='sparse_categorical_crossentropy')"
+            )
 
     def _resolve_metrics(self, y_shape: tuple[int, ...]) -> None:
         """Make the metrics that compile asked for, now that the shapes of labels and predictions are known."""
@@ -568,10 +537,11 @@ class Trainer:
 
     def _warn_if_logits(self) -> None:
         """Say once when a crossentropy that expects probabilities is given a layer without softmax or sigmoid."""
-        activation = getattr(self.layers[-1], "activation", None)
-        if getattr(self.loss, "from_logits", None) is False and getattr(activation, "name", None) == "linear":
+        last = self.layers[-1]
+        linear = isinstance(last, Activated) and last.activation.name == "linear"
+        if linear and getattr(self.loss, "from_logits", None) is False:
             warnings.warn(
-                f"{type(self.loss).__name__} expects probabilities and {self.layers[-1].name} has no activation: give it "
+                f"{type(self.loss).__name__} expects probabilities and {last.name} has no activation: give it "
                 "activation='softmax' (or 'sigmoid'), or the loss from_logits=True",
                 UserWarning,
                 stacklevel=4,
@@ -598,6 +568,10 @@ class _Kept:
 _NO_STEP = np.zeros(1, np.int64)
 
 
+def _arguments(method: Any) -> list[str]:
+    return [p.name for p in inspect.signature(method).parameters.values() if p.kind is not p.VAR_KEYWORD]
+
+
 def _described(thing: Any) -> Any:
     if thing is None or isinstance(thing, str):
         return thing
@@ -610,7 +584,9 @@ def _restored(description: Any, known: dict[str, Any]) -> Any:
     if isinstance(description, dict) and "function" in description:
         name = description["function"]
         if name not in known:
-            raise ArgumentError(f"the model was compiled with your function {name!r}: give custom_objects={{{name!r}: {name}}}")
+            raise ArgumentError(
+                f"the model was compiled with your function {name!r}: give custom_objects={{{name!r}: {name}}}"
+            )
         return known[name]
     return deserialize(description, known) if isinstance(description, dict) else description
 

@@ -16,12 +16,12 @@ def _same_start():
     gpucnn.use("auto")
 
 
-@pytest.fixture()
+@pytest.fixture
 def rng():
     return np.random.default_rng(0)
 
 
-@pytest.fixture()
+@pytest.fixture
 def problem(rng):
     """A small separable problem: 96 images of 8×8 with a bright quadrant, and which of the four it is."""
     y = rng.integers(0, 4, 96)
@@ -32,7 +32,7 @@ def problem(rng):
     return x, y
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_model():
     """A factory of a small CNN with every kind of state: slots, dropout, moving statistics."""
 

@@ -385,6 +385,44 @@ def test_a_misspelt_command_is_answered_with_the_nearest_one():
     assert "train" in result.stderr
 
 
+def documented(*command):
+    """The words of the help text that follow `Keys of --json`."""
+    words = gpucnn(*command, "--help").stdout.partition("Keys of --json")[2].partition("Options:")[0]
+    return set(re.findall(r"\w+", words))
+
+
+def keys_in(value):
+    """All keys of an object in JSON, and of the first object in each list in it."""
+    if isinstance(value, list):
+        return keys_in(value[0]) if value else set()
+    if not isinstance(value, dict):
+        return set()
+    return set(value).union(*(keys_in(item) for item in value.values() if isinstance(item, list)))
+
+
+def test_the_help_text_names_every_key_of_the_json(run, monkeypatch):
+    Image.new("L", (28, 28)).save("black.png")
+    monkeypatch.setattr(doctor, "CHECKS", {"fine": lambda: "well"})
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
+    printed = {
+        ("train",): json.loads((run / "run.json").read_text()),
+        **{
+            command: json.loads(gpucnn(*command, *arguments, "--json").stdout)
+            for command, *arguments in (
+                (("evaluate",), run),
+                (("predict",), run, "black.png"),
+                (("summary",), "slides"),
+                (("models",),),
+                (("data", "list"),),
+                (("doctor",),),
+            )
+        },
+    }
+    for command, value in printed.items():
+        assert keys_in(value) <= documented(*command), command
+    assert set(printed["models",]["models"][0]["recipe"]) <= documented("models")
+
+
 # -- how commands end --------------------------------------------------------------------------------------------------
 
 

@@ -197,7 +197,7 @@ TEXTS = {
 }
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_data(monkeypatch):
     """Data sets of the published shapes, and training cut to one batch."""
     rng = np.random.default_rng(0)

@@ -138,6 +138,21 @@ def test_a_model_is_evaluated_on_other_images_of_its_size(settings, tmp_path):
     assert (answer["dataset"], answer["images"]) == ("other", 9)
 
 
+def test_photographs_of_any_size_are_brought_to_one(tmp_path):
+    for index, size in enumerate((40, 30, 50, 60) * 5):
+        folder = tmp_path / "photos" / ("black" if index % 2 else "white")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (size, size), (255, 255, 255) if index % 2 else (0, 0, 0)).save(folder / f"{index}.jpg")
+    settings = Settings(data=str(tmp_path / "photos"), model="slides", epochs=1)
+    with pytest.raises(DataError, match="the images differ in size"):
+        experiment.train(settings, pictures=False)
+    run = experiment.train(Settings(**(vars(settings) | {"image_shape": "32x32x3"})), pictures=False)
+    assert experiment.find_model(run.folder).input_shape == (None, 32, 32, 3)
+    assert experiment.evaluate(run.folder)["test_loss"] == run.record["test_loss"]
+    with pytest.raises(ArgumentError, match="goes with a folder of images"):
+        experiment.train(Settings(dataset="digits", image_shape="32x32x3"))
+
+
 @pytest.mark.parametrize("batches", [1, 3, 6])
 def test_a_run_killed_at_any_batch_ends_as_an_unbroken_one(settings, monkeypatch, batches):
     settings = Settings(**(vars(settings) | {"save_every": 1}))
@@ -299,7 +314,7 @@ def test_a_model_is_found_by_name_by_run_and_by_file(settings):
         experiment.find_model(run.folder, classes=3)
 
 
-@pytest.mark.parametrize("shape", ["28", "28x28", "28,28,1", "axbxc", "28x28x1x1", "-1x28x1"])
+@pytest.mark.parametrize("shape", ["28", "28x28", "28,28,1", "axbxc", "28x28x1x1", "-1x28x1", "0x28x1"])
 def test_an_input_shape_that_cannot_be_read_is_refused(shape):
     with pytest.raises(ArgumentError, match="must be height x width x channels"):
         experiment.find_model("slides", shape)

@@ -9,7 +9,7 @@ import gpucnn
 from gpucnn import registry, workers
 from gpucnn.check import disagreement
 from gpucnn.errors import ShapeError
-from gpucnn.op import Case, integers, real
+from gpucnn.op import Case, Spec, integers, real
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.fused import (
     DEAD,
@@ -287,3 +287,14 @@ def test_float64_is_left_to_the_bodies(rng):
     assert conv2d_bias_relu(x, weight, b, **SAME).dtype == np.float64
     assert dense_bias_relu(x.reshape(4, -1), np.ones((168, 2)), np.zeros(2)).dtype == np.float64
     assert bias_relu_grad(x, x)[0].dtype == np.float64
+
+
+def test_work_is_that_of_the_convolution_and_a_quarter_of_it_behind_the_pooling():
+    x, weight, b = (Spec(shape, np.dtype("float32")) for shape in ((2, 6, 8, 3), (3, 3, 3, 5), (5,)))
+    dy = Spec((2, 3, 4, 5), x.dtype)
+    work = conv2d.flops(x, weight, groups=1, **SAME)
+    assert conv2d_bias_relu.flops(x, weight, b, **SAME) == work
+    assert conv2d_bias_relu_maxpool.flops(x, weight, b, **SAME) == work
+    assert conv2d_bias_relu_maxpool_grad_weight.flops(dy, None, x, kernel_size=(3, 3), **SAME) == work / 4
+    assert conv2d_bias_relu_maxpool_grad_input.flops(dy, None, weight, size=(6, 8), **SAME) == work / 4
+    assert dense_bias_relu.flops(dy, Spec((5, 7), x.dtype), b) == 2 * 120 * 7

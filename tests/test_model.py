@@ -51,7 +51,9 @@ def test_model_without_input_is_built_by_its_first_data(rng):
 
 def test_shrinking_to_nothing_names_the_layer_and_the_ladder_of_sizes():
     model = Sequential([Input((8, 8, 1)), layers.Conv2D(4, 3), layers.MaxPooling2D(2)])
-    with pytest.raises(ShapeError, match=r"conv2d_1.*input \(8, 8, 1\) → conv2d \(6, 6, 4\) → max_pooling2d \(3, 3, 4\)"):
+    with pytest.raises(
+        ShapeError, match=r"conv2d_1.*input \(8, 8, 1\) → conv2d \(6, 6, 4\) → max_pooling2d \(3, 3, 4\)"
+    ):
         model.add(layers.Conv2D(4, 5))
     assert len(model.layers) == 2, "a layer that does not fit is not kept"
     model.add(layers.Conv2D(4, 3))

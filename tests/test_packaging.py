@@ -46,9 +46,10 @@ def test_unpacked_wheel_trains_outside_the_checkout(wheel, tmp_path):
         "import gpucnn, gpucnn.registry as r\n"
         "from gpucnn import layers, datasets\n"
         "(x, y), _ = datasets.digits.load_data(size=8)\n"
-        "model = gpucnn.Sequential([gpucnn.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(10)])\n"
+        "stack = [gpucnn.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(10)]\n"
+        "model = gpucnn.Sequential(stack)\n"
         "model.compile('adam', gpucnn.losses.SparseCategoricalCrossentropy(from_logits=True))\n"
-        "model.fit(x[:64, :, :, None] / 16.0, y[:64], verbose=0)\n"
+        "model.fit(x[:64, :, :, None] / 255, y[:64], verbose=0)\n"
         "print(gpucnn.__file__); print(r.folder_of_kernels())"
     )
     done = subprocess.run(

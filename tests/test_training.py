@@ -495,7 +495,8 @@ def test_bad_words_in_messages_are_python_not_numpy(small_model):
 
 def test_one_callback_needs_no_list(problem, small_model):
     seen = []
-    small_model().fit(*problem, verbose=0, callbacks=callbacks.LambdaCallback(on_epoch_end=lambda e, logs: seen.append(e)))
+    watch = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    small_model().fit(*problem, verbose=0, callbacks=watch)
     assert seen == [0]
 
 
@@ -509,7 +510,7 @@ def test_metrics_of_one_name_are_numbered(problem, small_model):
 def test_what_callbacks_add_to_the_logs_is_in_the_kept_history(problem, small_model):
     model = small_model()
     kept = []
-    watch = callbacks.LambdaCallback(on_epoch_end=lambda e, logs: kept.append(model.training_state.to_json()["history"]))
+    watch = callbacks.LambdaCallback(on_epoch_end=lambda *_: kept.append(model.training_state.to_json()["history"]))
     plateau = callbacks.ReduceLROnPlateau(monitor="loss")
     history = model.fit(*problem, epochs=2, verbose=0, callbacks=[plateau, watch])
     assert kept[-1] == history.history

@@ -20,7 +20,11 @@ from .screen import Screen, print_json, print_table
     AS_JSON,
 )
 def summary(model: str, input_shape: str | None, classes: int | None, as_json: bool) -> None:
-    """The layers of MODEL: a name of `gpucnn models`, a run folder or a .safetensors file."""
+    """The layers of MODEL: a name of `gpucnn models`, a run folder or a .safetensors file.
+
+    Keys of --json: model, input_shape, parameters, trainable_parameters, flops_per_image, layers; of each layer: name,
+    type, output_shape, parameters, flops_per_image.
+    """
     from .. import experiment
 
     found = experiment.find_model(model, input_shape, classes)
@@ -32,7 +36,11 @@ def summary(model: str, input_shape: str | None, classes: int | None, as_json: b
 @main.command()
 @AS_JSON
 def models(as_json: bool) -> None:
-    """The models that can be trained by name, and how."""
+    """The models that can be trained by name, and how.
+
+    Keys of --json: models; of each model: name, source, input_shape, classes, parameters, flops_per_image, recipe; of
+    the recipe: optimizer, batch_size, epochs, learning_rate, decay, options, loss.
+    """
     from .. import zoo
 
     entries = [zoo.find(name).describe() for name in zoo.names()]
@@ -60,7 +68,11 @@ def data() -> None:
 @data.command("list")
 @options(DATA_DIR, AS_JSON)
 def data_list(data_dir: str | None, as_json: bool) -> None:
-    """The data sets, and where they were found."""
+    """The data sets, and where they were found.
+
+    Keys of --json: datasets; of each data set: name, about, path (null where it is not here), form, published (whether
+    the files are the published ones).
+    """
     from .. import datasets
 
     entries: list[dict[str, Any]] = []
@@ -121,7 +133,11 @@ def data_verify(name: str, data_dir: str | None) -> int:
 @main.command()
 @AS_JSON
 def doctor(as_json: bool) -> int:
-    """What this machine offers, what is broken, and the one command that mends it; exit with 1 if something is."""
+    """What this machine offers, what is broken, and the one command that mends it; exit with 1 if something is.
+
+    Keys of --json: verdict, ok, machine, packages, environment, caches (name, path, writable), checks (name, ok,
+    seconds, detail), problems (severity, what, command), command.
+    """
     from ..doctor import examine
 
     report = examine()

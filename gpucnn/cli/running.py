@@ -47,6 +47,7 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     ),
     click.option("--save-every", metavar="N", type=AT_LEAST_ONE, help="Checkpoints every N batches, too."),
     DATA,
+    click.option("--image-shape", metavar="HxWxC", help="With --data: the size to which image files are brought."),
     DATA_DIR,
     click.option("--out", "folder", metavar="FOLDER", help="The run folder.  [default: runs/<date>-<dataset>-<model>]"),
     click.option("--resume", "resumed", metavar="RUN", help="Go on with this run; only --epochs may be changed."),
@@ -62,6 +63,10 @@ def train(
     """Train a model, then evaluate it once on the test images.
 
     DATASET is one of `gpucnn data list`; without it (and without --data) the embedded digits are taken.
+
+    Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, seed, epochs, seconds (of
+    training since the start or the last --resume), images_per_second, train_accuracy (in the last epoch),
+    test_accuracy, test_loss, parameters, weights_sha256, status, note, settings, versions.
     """
     from .. import experiment
 
@@ -89,7 +94,7 @@ def train(
             ("train accuracy", f"{percent(record['train_accuracy'])} in the last epoch"),
             ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),
             ("weights", f"sha256 {record['weights_sha256']}"),
-            ("run", run.folder),
+            ("run", f"{run.folder}{' (pictures in pictures/)' if pictures else ''}"),
             ("next", f"gpucnn predict {run.folder} IMAGE.png --invert --centre"),
         )
     if target_acc is not None and not record["test_accuracy"] >= target_acc:
@@ -101,7 +106,10 @@ def train(
 @main.command()
 @options(RUN, click.argument("dataset", required=False), DATA, DATA_DIR, AS_JSON)
 def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | None, as_json: bool) -> None:
-    """Loss and accuracy of a run's model on test images: those of its own data set, or those of DATASET."""
+    """Loss and accuracy of a run's model on test images: those of its own data set, or those of DATASET.
+
+    Keys of --json: run, dataset, model, images, test_accuracy, test_loss, note, weights_sha256.
+    """
     from .. import experiment
 
     with Screen() as screen:
@@ -125,7 +133,11 @@ def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | No
     AS_JSON,
 )
 def predict(run: str, images: Sequence[str], invert: bool, centre: bool, as_json: bool) -> None:
-    """The class of each image file (PNG, JPEG or .npy), as the model of RUN sees it."""
+    """The class of each image file (PNG, JPEG or .npy), as the model of RUN sees it.
+
+    Keys of --json: run, dataset, model, note, predictions; of each prediction: image, class, probability, probabilities
+    (by class).
+    """
     from .. import experiment
 
     answer = experiment.predict(run, images, invert=invert, centre=centre)

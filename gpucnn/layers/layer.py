@@ -82,7 +82,7 @@ class Weight:
         if allowance is not None:
             size = math.prod(self.shape)
             if min(self.shape, default=0) < 0 or size > allowance:
-                raise ShapeError(f"{self.name} of shape {self.shape} has more than the {allowance} elements that are left")
+                raise ShapeError(f"{self.name} of shape {self.shape} has more than the {allowance} elements left")
             _allowance.set(allowance - size)
 
     @property
@@ -108,8 +108,8 @@ class Weight:
 class Layer(Configurable):
     """Base of all layers.
 
-    `forward(x, step, training)` returns `(y, backward)`; `backward(dy, need_dx=True)` writes (never adds) the gradients
-    of the layer's weights into `weight.gradient` and returns the gradient of x (None if it is not needed). A layer keeps
+    `forward(x, step, training)` returns `(y, backward)`; `backward(dy, need_dx=True)` writes (never adds) gradients
+    of the layer's weights into `weight.gradient` and returns the gradient of x, or None if nobody needs it. It keeps
     no state between the two but what the closure holds. `step` is an int64 array of one element: the number of updates
     so far.
     """
@@ -178,7 +178,12 @@ class Layer(Configurable):
         if dtype not in (None, "float32", np.float32):
             raise ArgumentError(f"{self.name}: add_weight(dtype={dtype!r}): weights are float32; leave dtype out")
         weight = Weight(
-            shape, initializer or "glorot_uniform", regularizer, constraint, trainable, name or f"weight_{len(self.weights)}"
+            shape,
+            initializer or "glorot_uniform",
+            regularizer,
+            constraint,
+            trainable,
+            name or f"weight_{len(self.weights)}",
         )
         self.weights.append(weight)
         return weight
@@ -197,7 +202,9 @@ class Layer(Configurable):
 
     def check_ndim(self, shape: Shape) -> None:
         """Raise if an input of this shape has the wrong number of axes."""
-        if self.ndim is not None and len(shape) != self.ndim or self.min_ndim is not None and len(shape) < self.min_ndim:
+        if (self.ndim is not None and len(shape) != self.ndim) or (
+            self.min_ndim is not None and len(shape) < self.min_ndim
+        ):
             need = self.ndim if self.ndim is not None else f"at least {self.min_ndim}"
             raise ShapeError(f"{self.name} ({type(self).__name__}) needs {need} axes, batch included, and got {shape}")
 

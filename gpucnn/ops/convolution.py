@@ -9,7 +9,6 @@ from ..errors import ArgumentError
 from ..op import Case, ShapeError, Spec, real
 from .window import positions, span
 
-
 PREFER = ("implicit_gemm", "im2col", "direct")
 """The order in which "auto" tries the algorithms."""
 
