@@ -1,5 +1,5 @@
 # make train   a virtual environment, gpucnn in it, and the default model trained on the embedded digits
-# make test    the same for the tests, with coverage
+# make test    the same for the tests, with coverage (of compiled kernels: the lines that were compiled)
 # make lint    ruff and mypy
 # make bench   the training step of the course models beside PyTorch's (wants PyTorch in the environment)
 # make clean   remove the environment and everything built
@@ -14,10 +14,8 @@ train: $(VENV)/.installed
 	$(BIN)/gpucnn train
 
 test: $(VENV)/.installed-dev
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
-	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest tests/test_kernels.py
-	$(BIN)/coverage combine --quiet
+	rm -rf $(VENV)/compiled
+	NUMBA_CACHE_DIR=$(VENV)/compiled NUMBA_JIT_COVERAGE=1 $(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
 lint: $(VENV)/.installed-dev

@@ -30,13 +30,13 @@ FOLDS = 5
 CANDIDATES = [
     Recipe("adam", 128, 12),
     Recipe("adam", 128, 30),
-    Recipe("adam", 128, 30, 0.002),
     Recipe("adam", 128, 30, 0.003),
-    Recipe("adam", 128, 30, 0.003, decay=0.003),
-    Recipe("adam", 128, 30, 0.005, decay=0.01),
-    Recipe("adam", 64, 30, 0.002, decay=0.003),
     Recipe("adam", 128, 45, 0.003, decay=0.003),
-    Recipe("adam", 128, 60, 0.003, decay=0.003),
+    Recipe("adam", 64, 45, 0.001),
+    Recipe("adam", 64, 30, 0.002, decay=0.003),
+    Recipe("adam", 64, 45, 0.002, decay=0.003),
+    Recipe("adam", 32, 30, 0.001, decay=0.001),
+    Recipe("adam", 32, 30, 0.002, decay=0.003),
 ]
 
 

@@ -211,6 +211,12 @@ class History(Callback):
     def history(self, values: dict[str, list[Any]]) -> None:
         self._history = _Curves(values)
 
+    def plot(self) -> Any:
+        """The learning curves, as a matplotlib Figure: one panel for each metric, training beside validation."""
+        from .plots import learning_curves
+
+        return learning_curves(self)
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Start counting epochs anew."""
         self.epoch = []

@@ -759,3 +759,10 @@ def test_csv_logger_finds_a_protected_folder_before_training(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(FileError, match="permission denied"):
         callbacks.CSVLogger(tmp_path / "log.csv").on_train_begin()
+
+
+def test_history_plots_its_curves():
+    history = callbacks.History()
+    history.on_train_begin()
+    history.on_epoch_end(0, {"loss": 1.0, "accuracy": 0.5})
+    assert len(history.plot().axes) == 2
