@@ -6,12 +6,16 @@ A step is forward, loss, backward and update, from a batch in memory to the loss
 number of threads, the same weights at the start and the same optimizer; PyTorch runs eagerly, once with its default
 memory format and once with channels_last, and the better of the two counts. Before the clock starts, both take a step
 from equal weights, with dropout off, and must agree on the loss before and after it.
+
+Nothing else may run meanwhile: the threads of PyTorch wait for each other at every operation, so that one busy core
+makes its steps up to ten times longer and the ratio meaningless. The load at the start is printed.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -196,7 +200,7 @@ def _seconds(run: Step) -> float:
     return time.perf_counter() - start
 
 
-def machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | int | float]:
     """Where the figures come from."""
     import torch
 
@@ -209,6 +213,7 @@ def machine() -> dict[str, str | int]:
     return {
         "processor": processor,
         "cores": workers.available(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else "unknown",
         "threads": workers.threads(),
         "python": platform.python_version(),
         "numpy": np.__version__,

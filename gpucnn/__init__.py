@@ -1,6 +1,6 @@
 """gpucnn: a CNN training engine with its own kernels, and a Keras-shaped `Sequential` on top.
 
-    from gpucnn import Sequential, layers
+from gpucnn import Sequential, layers
 """
 
 from . import (

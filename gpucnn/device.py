@@ -11,7 +11,6 @@ import numpy as np
 from .errors import ArgumentError, KernelError
 
 ALIGNMENT = 256
-_POOLED_BYTES = 1 << 16
 _IDLE_BYTES = 1 << 30
 _free: dict[int, list[np.ndarray]] = {}
 _idle = 0
@@ -53,7 +52,7 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     """An uninitialised C-contiguous array that starts at a multiple of 256 bytes."""
     dtype = np.dtype(dtype)
     nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes < _POOLED_BYTES:
+    if not nbytes:
         return np.empty(shape, dtype)
     return np.asarray(_Block(nbytes)).view(dtype).reshape(shape)
 

@@ -35,8 +35,9 @@ _enabled = True
 class Node:
     """One or more neighbouring layers with one forward and one backward pass."""
 
-    def __init__(self, layers: Sequence[Layer], forward: Forward) -> None:
+    def __init__(self, layers: Sequence[Layer], forward: Forward, fused: bool = False) -> None:
         self.layers = list(layers)
+        self.fused = fused
         self._forward = forward
         self._regularizer = layers[-1].activity_regularizer
 
@@ -118,7 +119,7 @@ def _conv_relu_pool(layers: list[Layer]) -> Node | None:
 
         return y, backward
 
-    return Node([conv, pool], forward)
+    return Node([conv, pool], forward, fused=True)
 
 
 def _conv_relu(layers: list[Layer]) -> Node | None:
@@ -139,7 +140,7 @@ def _conv_relu(layers: list[Layer]) -> Node | None:
 
         return y, backward
 
-    return Node([conv], forward)
+    return Node([conv], forward, fused=True)
 
 
 def _dense_relu(layers: list[Layer]) -> Node | None:
@@ -160,7 +161,7 @@ def _dense_relu(layers: list[Layer]) -> Node | None:
 
         return y, backward
 
-    return Node([dense], forward)
+    return Node([dense], forward, fused=True)
 
 
 REWRITES = (_conv_relu_pool, _conv_relu, _dense_relu)

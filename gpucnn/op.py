@@ -6,6 +6,7 @@ registered for the call, the NumPy body itself computes it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,9 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import device, registry
-from .errors import ShapeError
+from .errors import ArgumentError, ShapeError
 
 __all__ = ["Case", "Draw", "Op", "ShapeError", "Spec", "distinct", "integers", "op", "real"]
+
+
+_TOO_LARGE = 1 << 31
+"""Kernels count elements in 32 bits."""
 
 
 class Spec(NamedTuple):
@@ -109,6 +114,7 @@ class Op:
         self.__module__ = body.__module__
         self.__wrapped__ = body
         self._decisions: dict = {}
+        self._generation = -1
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -123,18 +129,18 @@ class Op:
 
     def __call__(self, *arrays: Any, algorithm: str | None = None, **params: Any) -> Any:
         """Check → choose → allocate → launch. `algorithm` forces one, as in `Conv2D(..., algorithm=...)`."""
-        key = (
-            tuple([None if a is None else (a.shape, a.dtype) for a in arrays]),
-            tuple(params.items()),
-            algorithm,
-            registry.generation(),
-        )
+        if self._generation != registry.generation():
+            self._decisions.clear()
+            self._generation = registry.generation()
+        shapes = tuple([None if a is None else (a.shape, a.dtype) for a in arrays])
+        key = (shapes, tuple(params.items()), algorithm)
         decision = self._decisions.get(key)
         if decision is None:
             decision = self._decisions[key] = self._decide(arrays, params, algorithm)
         kernel, specs, workspace = decision
         if kernel is None:
             return self.body(*arrays, **params)
+        arrays = self._contiguous(arrays)
         scratch = [device.empty(*s) for s in workspace]
         if self.inplace:
             outs = [arrays[i] for i in self.inplace if arrays[i] is not None]
@@ -144,9 +150,23 @@ class Op:
             kernel.launch(*outs, *arrays, *scratch, **params)
         return outs[0] if len(outs) == 1 else tuple(outs)
 
+    def _contiguous(self, arrays: tuple) -> tuple:
+        """The operands as kernels take them; one that is updated in place must be so already."""
+        if all(a is None or a.flags.c_contiguous for a in arrays):
+            return arrays
+        for i in self.inplace:
+            if arrays[i] is not None and not arrays[i].flags.c_contiguous:
+                raise ArgumentError(f"{self.name} updates operand {i} in place: give a C-contiguous array, not a view")
+        return tuple(None if a is None else np.ascontiguousarray(a) for a in arrays)
+
     def _decide(self, arrays: tuple, params: dict, algorithm: str | None) -> tuple:
         specs = self.specs(*arrays, **params)
         operands = tuple(map(_spec, arrays))
+        sizes = [math.prod(s.shape) for s in (*operands, *specs) if s is not None]
+        if max(sizes) >= _TOO_LARGE:
+            raise ShapeError(f"{self.name}: an array of {max(sizes):,} elements is too large: use less than 2**31")
+        if not min(sizes):
+            return None, specs, ()
         kernel = registry.find(self, operands, params, algorithm)
         workspace = _as_tuple(kernel.workspace(*operands, **params)) if kernel and kernel.workspace else ()
         return kernel, specs, workspace

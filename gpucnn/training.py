@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import callbacks as callbacks_
-from . import fusion, losses, metrics, optimizers, random, workers
+from . import fusion, losses, metrics, optimizers, random, registry, workers
 from .batches import Arrays, Batch, Batches, Stream, batches, class_weights, split_off, warn_if_unscaled
 from .config import Configurable, deserialize, serialize
 from .errors import ArgumentError, TrainingError
@@ -41,6 +41,7 @@ class Trainer:
         self._metrics: list[Any] | None = None
         self._warned_unscaled = False
         self._program: list[fusion.Node] | None = None
+        self._program_of = -1
         self._logits_loss: Any = None
         self.compiled = False
 
@@ -298,7 +299,8 @@ class Trainer:
         return total
 
     def _nodes(self) -> list[fusion.Node]:
-        if self._program is None:
+        if self._program is None or self._program_of != registry.generation():
+            self._program_of = registry.generation()
             self._logits_loss = None
             last = self.layers[-1]
             if self.loss is not None and isinstance(last, Activated) and last.activity_regularizer is None:

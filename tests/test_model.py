@@ -249,3 +249,72 @@ def test_models_is_the_namespace_of_keras():
     assert (copy.get_weights()[0] != model.get_weights()[0]).any()
     with pytest.raises(ArgumentError, match=r"models\.Model.*Sequential"):
         models.Model  # noqa: B018
+
+
+def test_a_layer_that_is_not_built_says_so():
+    dense = layers.Dense(3)
+    with pytest.raises(ArgumentError, match="not built yet"):
+        dense.count_params()
+    assert repr(dense) == "<Dense name=dense>"
+    assert repr(Sequential([dense])) == "<Sequential name=sequential, 1 layers>"
+
+
+def test_a_layers_own_weights_are_checked_too():
+    dense = layers.Dense(3)
+    dense.ensure_built((None, 2))
+    assert repr(dense.weights[0]) == "<Weight dense/kernel (2, 3)>"
+    with pytest.raises(ShapeError, match="2 weights and was given 1"):
+        dense.set_weights([np.zeros((2, 3))])
+    with pytest.raises(ShapeError, match=r"dense/bias has shape \(3,\)"):
+        dense.set_weights([np.zeros((2, 3)), np.zeros(4)])
+    with pytest.raises(ShapeError, match="given array has shape"):
+        dense.weights[0].assign(np.zeros(6))
+    dense.set_weights([np.ones((2, 3)), np.ones(3)])
+    assert dense.get_weights()[1].sum() == 3
+
+
+def test_layers_compute_in_float32_only():
+    with pytest.raises(ArgumentError, match="dtype='float16'"):
+        layers.Dense(3, dtype="float16")
+    with pytest.raises(ArgumentError, match="weights are float32"):
+        layers.Dense(3).add_weight((2,), dtype="int8")
+
+
+@pytest.mark.parametrize("shape", [28, (28, 0, 1), (), (None, 28, 28, 1)])
+def test_an_input_shape_lists_positive_extents_without_the_batch(shape):
+    with pytest.raises(ArgumentError, match="shape"):
+        layers.Dense(3, input_shape=shape)
+
+
+def test_a_layer_without_forward_says_what_to_define():
+    class Nothing(layers.Layer):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Nothing must define forward"):
+        Nothing()(np.zeros((2, 3)))
+
+
+def test_calling_an_unbuilt_model_builds_it(rng):
+    model = Sequential([layers.Flatten(), layers.Dense(2)])
+    assert model(rng.random((3, 4, 4))).shape == (3, 2)
+
+
+def test_a_shape_that_does_not_fit_leaves_an_unbuilt_model_free():
+    model = Sequential([layers.Conv2D(2, 5)])
+    with pytest.raises(ShapeError):
+        model.build((None, 4, 4, 1))
+    model.build((None, 6, 6, 1))
+    assert model.output_shape == (None, 2, 2, 2)
+
+
+def test_save_and_weights_take_keras_arguments(tmp_path, rng):
+    model = mnist_convnet()
+    model.save_weights(tmp_path / "w.safetensors")
+    before = model.get_weights()
+    model.set_weights([w * 0 for w in before])
+    model.load_weights(tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+    model.save(tmp_path / "m.safetensors")
+    assert gpucnn.models.load_model(tmp_path / "m.safetensors").count_params() == 34_826
+    with pytest.raises(ArgumentError, match="include_optimizer"):
+        model.save(tmp_path / "m.safetensors", include_optimizer=False)

@@ -1,0 +1,85 @@
+"""Objects that remember their arguments, and the names by which arguments find them."""
+
+import numpy as np
+import pytest
+
+import gpucnn
+from gpucnn import config, initializers, layers, optimizers, regularizers
+from gpucnn.errors import ArgumentError
+
+
+@pytest.mark.parametrize(
+    ("name", "snake"),
+    [("GlorotUniform", "glorot_uniform"), ("L1L2", "l1_l2"), ("AdamW", "adam_w"), ("Conv2D", "conv2d"), ("SGD", "sgd")],
+)
+def test_snake_case_is_that_of_keras(name, snake):
+    assert config.snake_case(name) == snake
+
+
+def test_round_trip_through_json_keeps_nested_objects():
+    import json
+
+    layer = layers.Conv2D(
+        4, (3, 2), activation="relu", kernel_regularizer=regularizers.L1L2(0.1, 0.2), bias_initializer="ones", name="c"
+    )
+    text = json.dumps(config.serialize(layer))
+    again = config.deserialize(json.loads(text))
+    assert again.get_config() == layer.get_config()
+    assert (again.kernel_size, again.name) == ((3, 2), "c")
+    assert config.get(regularizers.Regularizer, again.kernel_regularizer).l2 == 0.2
+
+
+def test_arrays_and_numpy_numbers_become_json():
+    kept = layers.Dense(np.int64(3), kernel_initializer=initializers.Constant(np.float32(0.5)))
+    assert kept.get_config()["units"] == 3
+    assert config._to_json({"a": np.arange(2), "b": optimizers.Adam}) == {"a": [0, 1], "b": "adam"}
+
+
+def test_what_has_no_name_cannot_be_described():
+    with pytest.raises(ArgumentError, match="cannot be described in a file"):
+        layers.Dense(3, activation=lambda x: (x, lambda dy: dy)).get_config()
+
+
+def test_get_takes_names_classes_objects_descriptions_and_none():
+    kind = regularizers.Regularizer
+    assert config.get(kind, None) is None
+    given = regularizers.L2(0.5)
+    assert config.get(kind, given) is given
+    assert config.get(kind, "L2").l2 == config.get(kind, regularizers.L2).l2 == 0.01
+    assert config.get(kind, {"class_name": "L2", "config": {"l2": 0.3}}).l2 == 0.3
+    with pytest.raises(ArgumentError, match="unknown regularizer 'l22': did you mean 'l2'"):
+        config.get(kind, "l22")
+    with pytest.raises(ArgumentError, match="3 is not a regularizer"):
+        config.get(kind, 3)
+
+
+@pytest.mark.parametrize(
+    "description", [None, {}, {"kind": "Layer"}, {"kind": "Layer", "class_name": "X", "config": 3}]
+)
+def test_a_description_needs_its_three_parts(description):
+    with pytest.raises(ArgumentError, match="does not describe an object"):
+        config.deserialize(description)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("Layer", "os.system"), ("Layer", "Adam"), ("builtins", "eval")])
+def test_a_file_cannot_name_what_was_not_registered(kind, name):
+    with pytest.raises(ArgumentError, match="unknown"):
+        config.deserialize({"kind": kind, "class_name": name, "config": {}})
+
+
+def test_register_takes_classes_of_gpucnns_kinds_with_names_of_their_own():
+    with pytest.raises(ArgumentError, match="needs a subclass"):
+        gpucnn.register(dict)
+    with pytest.raises(ArgumentError, match="another name"):
+        gpucnn.register(type("Dense", (layers.Layer,), {}))
+    with pytest.raises(ArgumentError, match="another name"):
+        gpucnn.register(layers.Dense)
+
+    class Own(layers.Layer):
+        pass
+
+    with pytest.raises(ArgumentError, match=r"@gpucnn\.register"):
+        config.deserialize(config.serialize(Own()))
+    assert isinstance(config.deserialize(config.serialize(Own()), {"Own": Own}), Own)
+    gpucnn.register(Own)
+    assert isinstance(config.deserialize(config.serialize(Own())), Own)

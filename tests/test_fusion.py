@@ -1,0 +1,115 @@
+"""Layers that are computed together give what they give one by one."""
+
+import numpy as np
+import pytest
+
+import gpucnn
+from gpucnn import Input, Sequential, fusion, layers, optimizers, zoo
+
+
+def nodes(*stack, **settings):
+    """The layers of each node of a model that ends in softmax and is trained from its logits."""
+    model = Sequential([Input((8, 8, 2)), *stack, layers.Flatten(), layers.Dense(3, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return [[type(layer).__name__ for layer in node.layers] for node in model._nodes()][: -2 or None]
+
+
+@pytest.mark.parametrize(
+    ("stack", "expected"),
+    [
+        ([layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)], [["Conv2D", "MaxPooling2D"]]),
+        ([layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(3)], [["Conv2D"], ["MaxPooling2D"]]),
+        ([layers.Conv2D(4, 3, activation="tanh"), layers.MaxPooling2D(2)], [["Conv2D"], ["MaxPooling2D"]]),
+        ([layers.Conv2D(4, 3, activation="relu", groups=2), layers.MaxPooling2D(2)], [["Conv2D"], ["MaxPooling2D"]]),
+        (
+            [layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2, padding="same")],
+            [["Conv2D"], ["MaxPooling2D"]],
+        ),
+        (
+            [layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2, algorithm="reference")],
+            [["Conv2D"], ["MaxPooling2D"]],
+        ),
+        (
+            [layers.Conv2D(4, 3, activation="relu", activity_regularizer="l2"), layers.MaxPooling2D(2)],
+            [["Conv2D"], ["MaxPooling2D"]],
+        ),
+    ],
+)
+def test_only_what_a_fused_op_computes_is_fused(stack, expected):
+    assert nodes(*stack) == expected
+
+
+def model_of(rng, *stack):
+    gpucnn.utils.set_random_seed(3)
+    model = Sequential([Input((9, 8, 2)), *(make() for make in stack)])
+    model.compile(optimizers.SGD(0.1), "mse")
+    return model
+
+
+STACKS = {
+    "conv_relu_pool": [
+        lambda: layers.Conv2D(5, 3, activation="relu"),
+        lambda: layers.MaxPooling2D(2),
+        lambda: layers.Conv2D(4, 2, padding="same", activation="relu"),
+        lambda: layers.MaxPooling2D(2),
+    ],
+    "conv_relu": [
+        lambda: layers.Conv2D(5, 3, strides=2, activation="relu"),
+        lambda: layers.Conv2D(4, 2, dilation_rate=2, activation="relu"),
+    ],
+    "dense_relu": [
+        layers.Flatten,
+        lambda: layers.Dense(7, activation="relu"),
+        lambda: layers.Dense(6, activation="relu"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_fusion_changes_nothing_but_rounding(name, rng):
+    x = rng.standard_normal((6, 9, 8, 2)).astype(np.float32)
+    found = {}
+    for mode in ("fused", "one by one", "numpy"):
+        gpucnn.use("numpy" if mode == "numpy" else "auto")
+        with fusion.off() if mode == "one by one" else gpucnn.using():
+            model = model_of(rng, *STACKS[name])
+            y = np.zeros((6, *model.output_shape[1:]), np.float32)
+            loss = model.train_on_batch(x, y)
+            fused = any(node.fused for node in model._nodes())
+            found[mode] = loss, model.parameters.gradients.copy(), model.predict(x, verbose=0)
+            assert fused == (mode == "fused")
+    for mode in ("fused", "one by one"):
+        for got, expected in zip(found[mode], found["numpy"], strict=True):
+            scale = np.abs(expected).max()
+            assert np.abs(got - expected).max() <= 64 * np.finfo(np.float32).eps * scale
+
+
+def test_a_chosen_algorithm_is_used_and_not_fused_away():
+    with gpucnn.using(conv2d="implicit_gemm"):
+        assert nodes(layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)) == [["Conv2D"], ["MaxPooling2D"]]
+    stack = [layers.Conv2D(4, 3, activation="relu", algorithm="reference"), layers.MaxPooling2D(2)]
+    assert nodes(*stack) == [["Conv2D"], ["MaxPooling2D"]]
+
+
+def test_a_model_of_the_zoo_keeps_its_first_layers_input_gradient_uncomputed(monkeypatch, rng):
+    asked = []
+    grad_input = fusion.conv2d_bias_relu_maxpool_grad_input
+
+    def counting(dy, *arrays, **params):
+        asked.append(params["size"])
+        return grad_input(dy, *arrays, **params)
+
+    monkeypatch.setattr(fusion, "conv2d_bias_relu_maxpool_grad_input", counting)
+    model = zoo.find("slides").build()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.train_on_batch(rng.random((4, 28, 28, 1)), np.arange(4))
+    assert asked == [(12, 12)]
+
+
+def test_a_choice_made_after_compile_still_counts():
+    model = Sequential([Input((8, 8, 2)), layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)])
+    model.compile("sgd", "mse")
+    assert len(model._nodes()) == 1
+    with gpucnn.using(conv2d="reference"):
+        assert len(model._nodes()) == 2
+    assert len(model._nodes()) == 1
