@@ -14,8 +14,10 @@ train: $(VENV)/.installed
 	$(BIN)/gpucnn train
 
 test: $(VENV)/.installed-dev
-	rm -rf $(VENV)/compiled
-	NUMBA_CACHE_DIR=$(VENV)/compiled NUMBA_JIT_COVERAGE=1 $(BIN)/coverage run -m pytest
+	rm -rf $(abspath $(VENV))/compiled
+	NUMBA_CACHE_DIR=$(abspath $(VENV))/compiled NUMBA_JIT_COVERAGE=1 COVERAGE_CORE=pytrace \
+	  $(BIN)/coverage run -m pytest tests/test_kernels.py
+	NUMBA_CACHE_DIR=$(abspath $(VENV))/compiled $(BIN)/coverage run --append -m pytest --ignore tests/test_kernels.py
 	$(BIN)/coverage report
 
 lint: $(VENV)/.installed-dev

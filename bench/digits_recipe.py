@@ -26,6 +26,8 @@ from gpucnn.datasets import digits
 from gpucnn.zoo import Recipe
 
 FOLDS = 5
+AVERAGED = {"use_ema": True, "ema_momentum": 0.99}
+"""The weights at the end are a moving average over the last hundred or so updates."""
 
 CANDIDATES = [
     Recipe("adam", 128, 12),
@@ -37,6 +39,12 @@ CANDIDATES = [
     Recipe("adam", 64, 45, 0.002, decay=0.003),
     Recipe("adam", 32, 30, 0.001, decay=0.001),
     Recipe("adam", 32, 30, 0.002, decay=0.003),
+    Recipe("adam", 64, 30, 0.002, options=AVERAGED),
+    Recipe("adam", 64, 30, 0.003, options=AVERAGED),
+    Recipe("adam", 32, 30, 0.002, options=AVERAGED),
+    Recipe("adam", 128, 45, 0.003, options=AVERAGED),
+    Recipe("adamw", 64, 45, 0.002, options={**AVERAGED, "weight_decay": 0.05}),
+    Recipe("adam", 64, 60, 0.002, options=AVERAGED),
 ]
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,10 +171,27 @@ def kernels(op: Op, backends: tuple[str, ...] = tuple(BACKENDS)) -> dict[str, Ke
         if (op.family, backend) not in _imported:
             _imported.add((op.family, backend))
             folder = folder_of_kernels() / op.family
+            if backend == "njit":
+                forget_outdated_code()
             for path in sorted(folder.glob(f"*_{backend}.py")):
                 importlib.import_module(f"gpucnn.kernels.{op.family}.{path.stem}")
     suffixes = tuple(f"_{b}" for b in backends)
     return {key: k for key, k in _kernels.get(op.name, {}).items() if key.endswith(suffixes)}
+
+
+@cache
+def forget_outdated_code() -> None:
+    """Drop what Numba compiled before the shared code in `kernels/include` was last edited.
+
+    Numba's cache on disk looks at the file of a function alone, so it would run the old code of the functions inlined.
+    """
+    folder = folder_of_kernels()
+    edited = max((path.stat().st_mtime for path in (folder / "include").glob("*.py")), default=0.0)
+    elsewhere = os.environ.get("NUMBA_CACHE_DIR")
+    for index in Path(elsewhere or folder).rglob("*.nbi"):
+        with suppress(OSError):  # another process may be doing the same, or the folder is read-only
+            if index.stat().st_mtime < edited:
+                index.unlink()
 
 
 def load(path: str | Path) -> list[Kernel]:

@@ -1,4 +1,4 @@
-"""How a model learns: compile, fit, evaluate and predict, with Keras' words and rules.
+"""How a model learns: fit, evaluate and predict, with Keras' words and rules.
 
 A training step has five phases: gather, forward, loss, backward, update. All state changes happen in the last one, so a
 step that met a loss which is not a number leaves the model as it was.
@@ -6,134 +6,30 @@ step that met a loss which is not a number leaves the model as it was.
 
 from __future__ import annotations
 
-import inspect
 import math
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from . import callbacks as callbacks_
-from . import fusion, losses, metrics, optimizers, random, registry, workers
+from . import fusion, losses, random, workers
 from .batches import Arrays, Batch, Batches, Stream, batches, class_weights, split_off, warn_if_unscaled
-from .config import Configurable, deserialize, serialize
+from .compiled import Compiled, arguments_of
 from .errors import ArgumentError, TrainingError
 from .layers.activated import Activated
-from .layers.layer import Layer
-from .parameters import Parameters
 from .retired import reject
 from .training_state import TrainingState
 
 
-class Trainer:
-    """The part of a model that trains; `Sequential` supplies layers and weights."""
-
-    layers: list[Layer]
-    name: str
+class Trainer(Compiled):
+    """The part of a model that trains."""
 
     def __init__(self) -> None:
-        self.optimizer: Any = None
-        self.loss: Any = None
+        super().__init__()
         self.history: callbacks_.History | None = None
         self.stop_training = False
-        self.training_state = TrainingState()
-        self._metrics: list[Any] | None = None
         self._warned_unscaled = False
-        self._program: list[fusion.Node] | None = None
-        self._program_of = -1
-        self._logits_loss: Any = None
-        self.compiled = False
-
-    def build(self, input_shape: Any = None) -> None:
-        """Make the weights for inputs of this shape."""
-        raise NotImplementedError(f"{type(self).__name__} must define build(input_shape)")
-
-    @property
-    def input_shape(self) -> Any:
-        """(None, …) with the batch axis first; None while it is unknown."""
-        raise NotImplementedError(f"{type(self).__name__} must define input_shape")
-
-    @property
-    def output_shape(self) -> Any:
-        """(None, …) of the last layer; None before the model is built."""
-        raise NotImplementedError(f"{type(self).__name__} must define output_shape")
-
-    @property
-    def parameters(self) -> Parameters:
-        """The flat arrays that hold the weights and their gradients."""
-        raise NotImplementedError(f"{type(self).__name__} must define parameters")
-
-    # -- compile -------------------------------------------------------------------------------------------------------
-
-    def compile(
-        self,
-        optimizer: Any = "rmsprop",
-        loss: Any = None,
-        loss_weights: Any = None,
-        metrics: Any = None,
-        weighted_metrics: Any = None,
-        run_eagerly: bool = False,
-        steps_per_execution: int = 1,
-        jit_compile: Any = "auto",
-        auto_scale_loss: bool = True,
-        **unknown: Any,
-    ) -> None:
-        """Say how to train: the optimizer, the loss and the metrics, as names or objects.
-
-        `run_eagerly`, `jit_compile` and `auto_scale_loss` are accepted and change nothing. With `steps_per_execution=k`
-        the batch hooks of callbacks are called once for k batches.
-        """
-        if unknown:
-            reject("compile", unknown, _arguments(self.compile))
-        if loss_weights is not None:
-            raise ArgumentError(f"compile(loss_weights={loss_weights!r}): a Sequential has one loss; scale it instead")
-        if not isinstance(steps_per_execution, (int, np.integer)) or steps_per_execution < 1:
-            raise ArgumentError(f"compile(steps_per_execution={steps_per_execution!r}) must be an integer of 1 or more")
-        for name, value in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
-            if value is not None and not isinstance(value, (list, tuple)):
-                raise ArgumentError(f"compile({name}={value!r}) must be a list, such as ['accuracy']")
-        self.optimizer = optimizers.get(optimizer)
-        self.steps_per_execution = int(steps_per_execution)
-        self._asked = {"loss": loss, "metrics": list(metrics or []), "weighted_metrics": list(weighted_metrics or [])}
-        self.loss = losses.get(loss) if loss is not None else None
-        if self.loss is not None and self.loss.reduction in (None, "none"):
-            raise ArgumentError("compile(loss=…) with reduction='none' gives no single number: use 'mean'")
-        self._metrics = None
-        self._program = None
-        self._logits_loss = None
-        self.training_state = TrainingState()
-        self.compiled = True
-
-    def compile_config(self) -> dict[str, Any] | None:
-        """What `compile` was given, as JSON values; None before. A function of yours is kept by its name."""
-        if not self.compiled:
-            return None
-        asked = {
-            k: [_described(m) for m in v] if isinstance(v, list) else _described(v) for k, v in self._asked.items()
-        }
-        return {"optimizer": serialize(self.optimizer), "steps_per_execution": self.steps_per_execution, **asked}
-
-    def compile_from_config(self, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> None:
-        """Compile as `compile_config` described; functions of yours are looked up in `custom_objects` by name."""
-        known = custom_objects or {}
-        self.compile(
-            deserialize(config["optimizer"], known),
-            _restored(config["loss"], known),
-            metrics=[_restored(m, known) for m in config["metrics"]],
-            weighted_metrics=[_restored(m, known) for m in config["weighted_metrics"]],
-            steps_per_execution=config["steps_per_execution"],
-        )
-
-    @property
-    def metrics(self) -> list[Any]:
-        """The metrics of compile, once the shapes of y and the predictions are known."""
-        return list(self._metrics or [])
-
-    @property
-    def metrics_names(self) -> list[str]:
-        """`["loss", …]` in the order of `evaluate`'s result."""
-        return ["loss", *(m.name for m in self.metrics)]
 
     # -- fit -----------------------------------------------------------------------------------------------------------
 
@@ -165,7 +61,7 @@ class Trainer:
         Raises `TrainingError` when the loss is not finite, with the batch and the largest gradients by layer.
         """
         if unknown:
-            reject("fit", unknown, _arguments(self.fit))
+            reject("fit", unknown, arguments_of(self.fit))
         self._require_compiled("fit", needs_loss=True)
         if not isinstance(epochs, (int, np.integer)) or epochs < 1:
             raise ArgumentError(f"epochs={epochs!r} is out of range: use an integer of 1 or more")
@@ -298,16 +194,6 @@ class Trainer:
         self._measure(batch, prediction)
         return total
 
-    def _nodes(self) -> list[fusion.Node]:
-        if self._program is None or self._program_of != registry.generation():
-            self._program_of = registry.generation()
-            self._logits_loss = None
-            last = self.layers[-1]
-            if self.loss is not None and isinstance(last, Activated) and last.activity_regularizer is None:
-                self._logits_loss = losses.from_logits_twin(self.loss, last.activation.name)
-            self._program = fusion.program(self.layers, self._logits_loss is not None)
-        return self._program
-
     def _first_trained(self, program: list[fusion.Node]) -> int:
         """The first node that has a gradient to write; nothing before it needs a backward pass."""
         for i, node in enumerate(program):
@@ -356,7 +242,7 @@ class Trainer:
     ) -> Any:
         """Loss and metrics on x and y: `[loss, metric, …]`, one number without metrics, or a dict."""
         if unknown:
-            reject("evaluate", unknown, _arguments(self.evaluate))
+            reject("evaluate", unknown, arguments_of(self.evaluate))
         self._require_compiled("evaluate", needs_loss=True)
         data = self._take(x, y, sample_weight, batch_size, steps)
         hooks = callbacks_.CallbackList(callbacks, model=self, verbose=verbose, epochs=1, steps=data.steps)
@@ -378,7 +264,7 @@ class Trainer:
     ) -> np.ndarray:
         """The model's output for x, as one float32 array (n, …)."""
         if unknown:
-            reject("predict", unknown, _arguments(self.predict))
+            reject("predict", unknown, arguments_of(self.predict))
         data = self._take(x, None, None, batch_size, steps, labelled=False)
         hooks = callbacks_.CallbackList(callbacks, model=self, verbose=verbose, epochs=1, steps=data.steps)
         outputs = []
@@ -514,41 +400,6 @@ class Trainer:
         data.weight = weight if data.weight is None else weight * data.weight
         return data
 
-    def _require_compiled(self, method: str, needs_loss: bool) -> None:
-        if not self.compiled:
-            raise ArgumentError(f"{method} before compile: call model.compile(optimizer, loss, metrics) first")
-        if needs_loss and self.loss is None:
-            raise ArgumentError(
-                f"{method} needs a loss: call model.compile(..., loss='sparse_categorical_crossentropy')"
-            )
-
-    def _resolve_metrics(self, y_shape: tuple[int, ...]) -> None:
-        """Make the metrics that compile asked for, now that the shapes of labels and predictions are known."""
-        plain, weighted = (
-            [metrics.get(identifier, y_shape, self.output_shape) for identifier in self._asked[kind]]
-            for kind in ("metrics", "weighted_metrics")
-        )
-        self._metrics, self._weighted = [*plain, *weighted], weighted
-        taken: set[str] = set()
-        for metric in self._metrics:
-            base, number = metric.name, 0
-            while metric.name in taken:
-                number += 1
-                metric.name = f"{base}_{number}"
-            taken.add(metric.name)
-
-    def _warn_if_logits(self) -> None:
-        """Say once when a crossentropy that expects probabilities is given a layer without softmax or sigmoid."""
-        last = self.layers[-1]
-        linear = isinstance(last, Activated) and last.activation.name == "linear"
-        if linear and getattr(self.loss, "from_logits", None) is False:
-            warnings.warn(
-                f"{type(self.loss).__name__} expects probabilities and {last.name} has no activation: give it "
-                "activation='softmax' (or 'sigmoid'), or the loss from_logits=True",
-                UserWarning,
-                stacklevel=4,
-            )
-
     def _metrics_kept(self) -> _Kept:
         return _Kept(self)
 
@@ -568,29 +419,6 @@ class _Kept:
 
 
 _NO_STEP = np.zeros(1, np.int64)
-
-
-def _arguments(method: Any) -> list[str]:
-    return [p.name for p in inspect.signature(method).parameters.values() if p.kind is not p.VAR_KEYWORD]
-
-
-def _described(thing: Any) -> Any:
-    if thing is None or isinstance(thing, str):
-        return thing
-    if isinstance(thing, Configurable):
-        return serialize(thing)
-    return {"function": getattr(thing, "__name__", repr(thing))}
-
-
-def _restored(description: Any, known: dict[str, Any]) -> Any:
-    if isinstance(description, dict) and "function" in description:
-        name = description["function"]
-        if name not in known:
-            raise ArgumentError(
-                f"the model was compiled with your function {name!r}: give custom_objects={{{name!r}: {name}}}"
-            )
-        return known[name]
-    return deserialize(description, known) if isinstance(description, dict) else description
 
 
 def _limited(data: Batches) -> Iterator[Batch]:

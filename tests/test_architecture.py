@@ -18,6 +18,7 @@ FORBIDDEN = {
     "registry.py": {"ops", "layers", "model", "cli"},
     "device.py": {"ops", "layers", "model", "cli", "registry", "op", "kernels"},
     "model.py": {"cli", "kernels", "plots", "doctor"},
+    "compiled.py": {"cli", "kernels", "plots", "doctor", "model", "training"},
     "training.py": {"cli", "kernels", "plots", "doctor", "model"},
     "check.py": {"layers", "model", "cli", "kernels"},
 }

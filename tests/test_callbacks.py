@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import callbacks, metrics, optimizers, progress
+from gpucnn import callbacks, metrics, optimizers, progress, saving
 from gpucnn.errors import ArgumentError, FileError, TrainingError
 
 
@@ -536,9 +536,7 @@ def test_backup_and_restore_goes_on_where_training_was_interrupted(tmp_path, pro
 
 def test_backup_is_saved_by_batches_and_kept_on_request(tmp_path, problem, small_model, monkeypatch):
     saved = []
-    monkeypatch.setattr(
-        callbacks.saving, "save_checkpoint", lambda path, model: saved.append(model.training_state.batch)
-    )
+    monkeypatch.setattr(saving, "save_checkpoint", lambda path, model: saved.append(model.training_state.batch))
     x, y = problem
     other = tmp_path / "mine.txt"
     other.write_text("mine")

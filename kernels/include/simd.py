@@ -4,7 +4,7 @@ LLVM maps a vector to the registers at hand: one with AVX, two with NEON or SSE.
 (`a0 = fma(s, w0, a0)`) therefore keeps them in registers, which loops over arrays never guarantee. Arrays are float32
 (uint8 for `store_bytes`), one-dimensional and contiguous; indices are not checked and must not be negative.
 
-Numba's cache on disk looks at the file of a kernel alone: after a change here, delete the kernels' `__pycache__`.
+Numba's cache on disk looks at the file of a kernel alone; the registry drops what is older than the files here.
 """
 
 from __future__ import annotations

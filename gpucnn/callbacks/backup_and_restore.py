@@ -1,0 +1,69 @@
+"""Going on with a `fit` that was interrupted."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .. import saving
+from ..errors import ArgumentError
+from ..files import explained
+from .callback import Callback
+from .save_frequency import BatchCounter, checked_frequency
+
+
+class BackupAndRestore(Callback):
+    """Lets a `fit` that was interrupted go on where it was, when the same program is started again.
+
+    It saves a checkpoint in `backup_dir` after each epoch (or each `save_freq` batches), and at the start of `fit`
+    restores the one it finds. At the end the checkpoint is deleted unless `delete_checkpoint` is False.
+    """
+
+    def __init__(
+        self,
+        backup_dir: Any,
+        save_freq: Any = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ) -> None:
+        if not backup_dir:
+            raise ArgumentError(f"BackupAndRestore(backup_dir={backup_dir!r}): give the path of a folder")
+        if double_checkpoint:
+            raise ArgumentError(
+                "BackupAndRestore(double_checkpoint=True): one is enough, since a write replaces it whole"
+            )
+        self.path = Path(backup_dir) / f"latest{saving.SUFFIX}"
+        self.save_freq = checked_frequency("BackupAndRestore", save_freq)
+        self.delete_checkpoint = delete_checkpoint
+        self._batches = BatchCounter()
+
+    def follows(self, hook: str) -> bool:
+        """It follows the batches only if it saves between them."""
+        return super().follows(hook) and not (hook == "on_train_batch_end" and self.save_freq == "epoch")
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Restore the checkpoint if there is one."""
+        with explained("make the folder", self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            saving.load_checkpoint(self.path, self.model)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Save if enough batches have passed."""
+        if self.save_freq != "epoch" and self._batches.passed(batch, self.save_freq):
+            saving.save_checkpoint(self.path, self.model)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Save if it is done by epochs."""
+        if self.save_freq == "epoch":
+            saving.save_checkpoint(self.path, self.model)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Delete the checkpoint, and the folder if nothing else is in it."""
+        if not self.delete_checkpoint:
+            return
+        with explained("delete", self.path):
+            self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder is not empty
+            self.path.parent.rmdir()

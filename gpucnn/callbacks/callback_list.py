@@ -1,0 +1,105 @@
+"""Several callbacks called as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..errors import ArgumentError
+from .callback import HOOKS, OLDER_NAMES, Callback
+from .history import History
+from .progbar_logger import ProgbarLogger
+
+
+class CallbackList(Callback):
+    """Several callbacks called as one.
+
+    callbacks     a list, which may hold lists.
+    add_history   add a `History` if there is none.
+    add_progbar   add a `ProgbarLogger` if there is none; by default when `params` has a `verbose` other than 0.
+
+    `logs` may be a function that returns them; it is called only if a callback follows the hook.
+    """
+
+    def __init__(
+        self,
+        callbacks: Any = None,
+        add_history: bool = False,
+        add_progbar: bool | None = None,
+        model: Any = None,
+        **params: Any,
+    ) -> None:
+        self.callbacks = list(_flat(callbacks))
+        if add_history and not any(isinstance(c, History) for c in self.callbacks):
+            self.callbacks.append(History())
+        if add_progbar is None:
+            add_progbar = params.get("verbose", 0) != 0
+        if add_progbar and not any(isinstance(c, ProgbarLogger) for c in self.callbacks):
+            self.callbacks.append(ProgbarLogger())
+        if model is not None:
+            self.set_model(model)
+        self.set_params(params)
+
+    def set_model(self, model: Any) -> None:
+        """Give the model to all callbacks."""
+        self.model = model
+        for callback in self.callbacks:
+            callback.set_model(model)
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Give the parameters to all callbacks."""
+        self.params = params
+        for callback in self.callbacks:
+            callback.set_params(params)
+
+    def follows(self, hook: str) -> bool:
+        """Whether any callback follows this hook."""
+        return any(callback.follows(hook) for callback in self.callbacks)
+
+    @property
+    def overrides_batch_hooks(self) -> bool:
+        """Whether training has to call the hooks of each batch."""
+        return any(self.follows(hook) for hook in OLDER_NAMES)
+
+    def _call(self, hook: str, *where: int, logs: Any) -> None:
+        followers = [callback for callback in self.callbacks if callback.follows(hook)]
+        if followers and callable(logs):
+            logs = logs()
+        for callback in followers:
+            getattr(callback, hook)(*where, logs)
+
+
+def _forwarding(hook: str) -> Callable[..., None]:
+    if hook in ("on_train_begin", "on_train_end", "on_test_begin", "on_test_end", "on_predict_begin", "on_predict_end"):
+
+        def whole(self: CallbackList, logs: Any = None) -> None:
+            self._call(hook, logs=logs)
+
+        return whole
+
+    def part(self: CallbackList, number: int, logs: Any = None) -> None:
+        self._call(hook, number, logs=logs)
+
+    return part
+
+
+for _hook in HOOKS:
+    setattr(CallbackList, _hook, _forwarding(_hook))
+
+
+def _flat(callbacks: Any) -> Iterable[Callback]:
+    if callbacks is None:
+        return
+    if isinstance(callbacks, CallbackList):
+        callbacks = callbacks.callbacks
+    if isinstance(callbacks, (list, tuple)):
+        for callback in callbacks:
+            yield from _flat(callback)
+    elif isinstance(callbacks, Callback):
+        yield callbacks
+    elif isinstance(callbacks, type) and issubclass(callbacks, Callback):
+        raise ArgumentError(f"callbacks holds the class {callbacks.__name__}: write {callbacks.__name__}(...)")
+    else:
+        raise ArgumentError(
+            f"{callbacks!r} is not a callback: subclass gpucnn.callbacks.Callback, or use LambdaCallback"
+        )

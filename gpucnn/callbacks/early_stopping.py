@@ -1,0 +1,75 @@
+"""Stopping once training brings no improvement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import progress
+from .monitor import Monitor
+
+
+class EarlyStopping(Monitor):
+    """Stops training once `monitor` has not improved for `patience` epochs.
+
+    min_delta             a smaller change is no improvement.
+    baseline              epochs count as without improvement until this value is beaten.
+    restore_best_weights  at the end, take the weights of the best epoch.
+    start_from_epoch      look at no epoch before this one.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
+        super().__init__(monitor, mode, min_delta)
+        self.patience, self.verbose = patience, verbose
+        self.baseline = baseline
+        self.restore_best_weights = restore_best_weights
+        self.start_from_epoch = start_from_epoch
+        self._reset()
+
+    def _reset(self) -> None:
+        self.best = None
+        self.best_epoch = self.stopped_epoch = self.wait = 0
+        self.best_weights: list[np.ndarray] | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Start anew."""
+        super().on_train_begin(logs)
+        self._reset()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Look whether the epoch was an improvement."""
+        current = self._current(logs, "training is not stopped early")
+        if current is None or epoch < self.start_from_epoch:
+            return
+        self.wait += 1
+        improved = self._improves(current, self.best)
+        if self.restore_best_weights and (improved or self.best_weights is None):
+            self.best_weights = self.model.get_weights()
+            self.best_epoch = epoch
+        if improved:
+            self.best, self.best_epoch = current, epoch
+            if self.baseline is None or self._improves(current, self.baseline):
+                self.wait = 0
+        elif self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Restore the best weights."""
+        if self.stopped_epoch and self.verbose:
+            progress.say(f"Epoch {self.stopped_epoch + 1}: early stopping")
+        if self.best_weights is not None:
+            if self.verbose:
+                progress.say(f"Restoring the weights of the best epoch, {self.best_epoch + 1}")
+            self.model.set_weights(self.best_weights)

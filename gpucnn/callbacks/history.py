@@ -1,0 +1,49 @@
+"""What `fit` returns: the losses and metrics of each epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .callback import Callback
+
+
+class _Curves(dict):
+    """A dict whose KeyError lists the keys that are there."""
+
+    def __missing__(self, key: Any) -> Any:
+        raise KeyError(f"{key!r} is not in this history, which has {', '.join(map(repr, self)) or 'nothing yet'}")
+
+
+class History(Callback):
+    """What `fit` returns: `history` maps each metric to its values by epoch, `epoch` lists the epochs."""
+
+    def __init__(self) -> None:
+        self.epoch: list[int] = []
+        self._history = _Curves()
+
+    @property
+    def history(self) -> dict[str, list[Any]]:
+        """The values of each metric, one for each epoch in which it was measured."""
+        return self._history
+
+    @history.setter
+    def history(self, values: dict[str, list[Any]]) -> None:
+        self._history = _Curves(values)
+
+    def plot(self) -> Any:
+        """The learning curves, as a matplotlib Figure: one panel for each metric, training beside validation."""
+        from .plots import learning_curves
+
+        return learning_curves(self)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Start counting epochs anew."""
+        self.epoch = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Add the epoch."""
+        self.epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self._history.setdefault(name, []).append(value)
+        if self.model is not None:
+            self.model.history = self

@@ -1,0 +1,107 @@
+"""Saving the model or its weights as training goes on."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Any
+
+from .. import progress, saving
+from ..errors import ArgumentError
+from ..files import explained
+from ..retired import reject
+from .monitor import Monitor
+from .save_frequency import BatchCounter, checked_frequency
+
+
+class ModelCheckpoint(Monitor):
+    """Saves the model (or its weights) after each epoch, or after each `save_freq` batches.
+
+    filepath        ends in `.safetensors`; `{epoch:02d}`, `{batch}` and logs such as `{val_loss:.2f}` are filled in,
+                    folders are made.
+    save_best_only  save only when `monitor` improves, and is better than `initial_value_threshold` if that is given.
+    """
+
+    def __init__(
+        self,
+        filepath: Any,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: Any = "epoch",
+        initial_value_threshold: float | None = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            known = "filepath monitor verbose save_best_only save_weights_only mode save_freq initial_value_threshold"
+            reject("ModelCheckpoint", unknown, known.split())
+        super().__init__(monitor, mode)
+        self.filepath = _checked_path(str(filepath))
+        self.verbose = verbose
+        self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
+        self.save_freq = checked_frequency("ModelCheckpoint", save_freq)
+        self.best = initial_value_threshold
+        self._epoch = 0
+        self._batches = BatchCounter()
+
+    def follows(self, hook: str) -> bool:
+        """It follows the batches only if it saves between them."""
+        return super().follows(hook) and not (hook == "on_train_batch_end" and self.save_freq == "epoch")
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Save if enough batches have passed."""
+        if self.save_freq != "epoch" and self._batches.passed(batch, self.save_freq):
+            self._save(self._epoch, {"batch": batch + 1, **(logs or {})}, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Save if it is done by epochs."""
+        if self.save_freq == "epoch":
+            self._save(epoch, logs or {}, logs)
+
+    def _save(self, epoch: int, fields: dict[str, Any], logs: Any) -> None:
+        try:
+            path = self.filepath.format(epoch=epoch + 1, **fields)
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            raise ArgumentError(
+                f"ModelCheckpoint cannot fill in filepath={self.filepath!r}: there are {', '.join(['epoch', *fields])}"
+            ) from error
+        if self.save_best_only and not self._is_best(epoch, logs):
+            return
+        with explained("make the folder of", path):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        save = self.model.save_weights if self.save_weights_only else self.model.save
+        save(path, overwrite=True)
+        if self.verbose:
+            progress.say(f"Epoch {epoch + 1}: saved {path}")
+
+    def _is_best(self, epoch: int, logs: Any) -> bool:
+        current = self._current(logs, "every checkpoint is kept")
+        if current is None:
+            return True
+        before = "" if self.best is None else f" from {self.best:.5f}"
+        improved = self._improves(current, self.best)
+        if improved:
+            self.best = current
+        if self.verbose:
+            change = f"improved{before} to {current:.5f}" if improved else f"did not improve{before}"
+            progress.say(f"Epoch {epoch + 1}: {self.monitor} {change}")
+        return improved
+
+
+def _checked_path(filepath: str) -> str:
+    if not filepath.endswith(saving.SUFFIX):
+        raise ArgumentError(
+            f"ModelCheckpoint(filepath={filepath!r}) ends in {Path(filepath).suffix or 'no suffix'!r}: gpucnn writes "
+            f"{saving.SUFFIX} files, such as {Path(filepath).name.split('.')[0] or 'model'}{saving.SUFFIX}"
+        )
+    try:
+        list(string.Formatter().parse(filepath))
+    except ValueError as error:
+        raise ArgumentError(f"ModelCheckpoint(filepath={filepath!r}): {error}; write {{epoch:02d}}") from error
+    return filepath

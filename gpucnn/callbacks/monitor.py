@@ -1,0 +1,62 @@
+"""Watching whether one of the logs improves."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+from .callback import Callback
+
+
+class Monitor(Callback):
+    """A callback that watches whether one of the logs improves."""
+
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
+        if mode not in ("auto", "min", "max"):
+            raise ArgumentError(f"{type(self).__name__}(mode={mode!r}) is unknown: use 'auto', 'min' or 'max'")
+        self.monitor, self.mode = monitor, mode
+        self.min_delta = abs(min_delta)
+        self.best: float | None = None
+        self._warned = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """A warning may be given anew."""
+        self._warned = False
+
+    def _current(self, logs: Any, consequence: str) -> float | None:
+        """The monitored value; None, with one warning for each `fit`, if it is not in the logs."""
+        logs = logs or {}
+        if self.monitor in logs:
+            return float(np.mean(logs[self.monitor]))
+        if not self._warned:
+            self._warned = True
+            hint = "; val_… needs validation data" if self.monitor.startswith("val_") else ""
+            warnings.warn(
+                f"{type(self).__name__} monitors {self.monitor!r}, which is not in the logs: {consequence}. "
+                f"Available are {', '.join(logs) or 'none'}{hint}",
+                stacklevel=4,
+            )
+        return None
+
+    def _improves(self, current: float, reference: float | None) -> bool:
+        """Whether `current` beats `reference` by more than `min_delta`; NaN never does."""
+        if reference is None:
+            return not math.isnan(current)
+        return current + self.min_delta < reference if self._falls() else current - self.min_delta > reference
+
+    def _falls(self) -> bool:
+        """Whether lower is better."""
+        if self.mode != "auto":
+            return self.mode == "min"
+        name = self.monitor.removeprefix("val_")
+        directions = {m.name: m.direction for m in getattr(self.model, "metrics", [])} | {"loss": "down"}
+        if directions.get(name) is None:
+            raise ArgumentError(
+                f"{type(self).__name__} cannot tell whether {self.monitor!r} should rise or fall: give mode='max' or "
+                "mode='min'"
+            )
+        return directions[name] == "down"

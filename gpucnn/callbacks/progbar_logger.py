@@ -1,0 +1,97 @@
+"""The progress that `verbose` asks for, as a bar or as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import progress
+from ..errors import ArgumentError
+from .callback import Callback
+
+
+class ProgbarLogger(Callback):
+    """The progress that `verbose` asks for.
+
+    0       nothing.
+    1       a bar on a terminal or in a notebook, elsewhere as 2.
+    2       one line for each epoch.
+    "auto"  as 1, but nothing for `predict` where no bar can be drawn.
+    """
+
+    def __init__(self) -> None:
+        self.verbose: Any = "auto"
+        self.draws = False
+        self._in_fit = False
+        self._progress = progress.Progress(None, False)
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Take `verbose`, `epochs` and `steps`."""
+        super().set_params(params)
+        self.verbose = params.get("verbose", "auto")
+        if self.verbose not in (0, 1, 2, "auto"):
+            raise ArgumentError(f"verbose={self.verbose!r} is unknown: use 0, 1, 2 or 'auto'")
+        self.draws = self.verbose in (1, "auto") and progress.is_interactive()
+
+    def follows(self, hook: str) -> bool:
+        """A bar follows the batches; so does a line that has to count them."""
+        if "batch" in hook and not self.draws and self.params.get("steps") is not None:
+            return False
+        return self.verbose != 0 and super().follows(hook)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Validation is silent from here on."""
+        self._in_fit = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Evaluations count again."""
+        self._in_fit = False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Name the epoch, and start the bar."""
+        if self.draws and self._title(epoch):
+            progress.say(self._title(epoch))
+        self._start()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Move the bar."""
+        self._progress.update(batch + 1, logs or {})
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Finish the bar, or write the line of the epoch."""
+        self._progress.finish(logs or {}, "" if self.draws else self._title(epoch))
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Start the bar of an evaluation."""
+        if not self._in_fit:
+            self._start()
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Move the bar of an evaluation."""
+        if not self._in_fit:
+            self._progress.update(batch + 1, logs or {})
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Finish the bar of an evaluation."""
+        if not self._in_fit:
+            self._progress.finish(logs or {})
+
+    def on_predict_begin(self, logs: Any = None) -> None:
+        """Start the bar of a prediction."""
+        self._start()
+
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Move the bar of a prediction."""
+        self._progress.update(batch + 1, {})
+
+    def on_predict_end(self, logs: Any = None) -> None:
+        """Finish the bar of a prediction."""
+        if self.draws or self.verbose != "auto":
+            self._progress.finish({})
+
+    def _start(self) -> None:
+        self._progress = progress.Progress(self.params.get("steps"), self.draws)
+
+    def _title(self, epoch: int) -> str:
+        epochs = self.params.get("epochs", 1)
+        return f"Epoch {epoch + 1}/{epochs}" if epochs > 1 else ""
