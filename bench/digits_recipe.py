@@ -5,7 +5,7 @@
 trains the default model with each candidate on four fifths of the 1,437 training images and measures it on the last
 fifth, for each of the five folds and two seeds, and prints the mean accuracy, its standard error over the ten runs, and
 the time of one run. The 360 test images take no part. The table of the run that decided stands in
-bench/results/digits_recipe.md.
+bench/results/cpu-amd-epyc/digits_recipe.md.
 """
 
 from __future__ import annotations
