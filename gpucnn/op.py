@@ -16,11 +16,15 @@ import numpy as np
 from . import device, registry
 from .errors import ArgumentError, ShapeError
 
-__all__ = ["Case", "Draw", "Op", "ShapeError", "Spec", "distinct", "integers", "op", "real"]
+__all__ = ["Array", "Case", "Draw", "Op", "ShapeError", "Spec", "distinct", "integers", "op", "real"]
 
 
 _TOO_LARGE = 1 << 31
 """Kernels count elements in 32 bits."""
+
+
+Array = np.ndarray
+"""An operand or a result of an op's body."""
 
 
 class Spec(NamedTuple):

@@ -475,7 +475,15 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(monkeypatch):
         pass
 
 
-def test_signals_get_their_handlers_back():
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, also where the tests run in the background and it was ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_signals_get_their_handlers_back(interruptible):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with stop_on_signals() as stop:
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..errors import ArgumentError
-from ..op import Case, Draw, ShapeError, Spec, op, real
+from ..op import Array, Case, Draw, ShapeError, Spec, op, real
 
 _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805
@@ -205,7 +205,7 @@ def _grad_outputs(dy: Spec, x: Spec, *, function: str, alpha: float) -> Spec:
     flops=lambda x, **_: math.prod(x.shape),
     ulps=8,
 )
-def activation(x, *, function, alpha):
+def activation(x: Array, *, function: str, alpha: float) -> Array:
     """One of `FUNCTIONS` of each element.
 
     x         any shape
@@ -224,7 +224,7 @@ def activation(x, *, function, alpha):
     flops=lambda dy, x, **_: 2 * math.prod(x.shape),
     ulps=8,
 )
-def activation_grad(dy, x, *, function, alpha):
+def activation_grad(dy: Array, x: Array, *, function: str, alpha: float) -> Array:
     """The gradient of `activation`: dy times the slope at x.
 
     dy, x  one shape
@@ -255,7 +255,7 @@ def _clipped_grad_outputs(dy: Spec, x: Spec, **_: float) -> Spec:
     prefer=("elementwise",),
     flops=lambda x, **_: math.prod(x.shape),
 )
-def clipped_relu(x, *, max_value, negative_slope, threshold):
+def clipped_relu(x: Array, *, max_value: float, negative_slope: float, threshold: float) -> Array:
     """min(x, max_value) above the threshold, negative_slope · (x - threshold) up to it: Keras' ReLU with arguments.
 
     x          any shape
@@ -271,7 +271,7 @@ def clipped_relu(x, *, max_value, negative_slope, threshold):
     prefer=("elementwise",),
     flops=lambda dy, x, **_: math.prod(x.shape),
 )
-def clipped_relu_grad(dy, x, *, max_value, negative_slope, threshold):
+def clipped_relu_grad(dy: Array, x: Array, *, max_value: float, negative_slope: float, threshold: float) -> Array:
     """The gradient of `clipped_relu`: dy · 1, 0 or negative_slope.
 
     dy, x  one shape
@@ -318,7 +318,7 @@ def _row_flops(*arrays: Spec) -> int:
 
 
 @op(outputs=_row_outputs("softmax"), cases=_row_cases(_logits), prefer=("rows",), flops=_row_flops)
-def softmax(x):
+def softmax(x: Array) -> Array:
     """exp(x) / Σ exp(x) over the last axis, shifted by the largest x so that nothing overflows.
 
     x  (…, K)
@@ -334,7 +334,7 @@ def softmax(x):
     prefer=("rows",),
     flops=_row_flops,
 )
-def softmax_grad(dy, y):
+def softmax_grad(dy: Array, y: Array) -> Array:
     """The gradient of `softmax`, from its result: y · (dy - Σ dy · y).
 
     dy, y  (…, K)
@@ -344,7 +344,7 @@ def softmax_grad(dy, y):
 
 
 @op(outputs=_row_outputs("log_softmax"), cases=_row_cases(_logits), prefer=("rows",), flops=_row_flops)
-def log_softmax(x):
+def log_softmax(x: Array) -> Array:
     """x - log Σ exp(x) over the last axis, shifted by the largest x so that nothing overflows.
 
     x  (…, K)
@@ -361,7 +361,7 @@ def log_softmax(x):
     flops=_row_flops,
     ulps=16,
 )
-def log_softmax_grad(dy, y):
+def log_softmax_grad(dy: Array, y: Array) -> Array:
     """The gradient of `log_softmax`, from its result: dy - exp(y) · Σ dy.
 
     dy, y  (…, K)

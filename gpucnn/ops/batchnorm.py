@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..op import Case, Draw, ShapeError, Spec, op, real
+from ..op import Array, Case, Draw, ShapeError, Spec, op, real
 
 _SHAPES = {
     "one_channel": (5, 3, 3, 1),
@@ -84,7 +84,7 @@ def _work(per_element: int) -> Callable[..., int]:
     flops=_work(6),
     ulps=16,
 )
-def batchnorm(x, gamma, beta, *, epsilon):
+def batchnorm(x: Array, gamma: Array | None, beta: Array | None, *, epsilon: float) -> tuple[Array, Array, Array]:
     """Each channel shifted and scaled to mean beta and standard deviation gamma over the batch.
 
     x      (N, …, C)
@@ -105,7 +105,9 @@ def batchnorm(x, gamma, beta, *, epsilon):
     flops=_work(10),
     ulps=32,
 )
-def batchnorm_grad(dy, x, gamma, mean, variance, *, epsilon):
+def batchnorm_grad(
+    dy: Array, x: Array, gamma: Array | None, mean: Array, variance: Array, *, epsilon: float
+) -> tuple[Array, Array, Array]:
     """The gradient of `batchnorm`, from the mean and variance that it returned.
 
     dy, x           (N, …, C)
@@ -126,7 +128,9 @@ def batchnorm_grad(dy, x, gamma, mean, variance, *, epsilon):
     flops=_work(3),
     ulps=16,
 )
-def batchnorm_inference(x, gamma, beta, mean, variance, *, epsilon):
+def batchnorm_inference(
+    x: Array, gamma: Array | None, beta: Array | None, mean: Array, variance: Array, *, epsilon: float
+) -> Array:
     """As `batchnorm`, with given statistics instead of those of the batch.
 
     x               (N, …, C)
@@ -144,7 +148,9 @@ def batchnorm_inference(x, gamma, beta, mean, variance, *, epsilon):
     flops=_work(6),
     ulps=32,
 )
-def batchnorm_inference_grad(dy, x, gamma, mean, variance, *, epsilon):
+def batchnorm_inference_grad(
+    dy: Array, x: Array, gamma: Array | None, mean: Array, variance: Array, *, epsilon: float
+) -> tuple[Array, Array, Array]:
     """The gradient of `batchnorm_inference` with respect to x, gamma and beta.
 
     dy, x           (N, …, C)
@@ -163,7 +169,7 @@ def batchnorm_inference_grad(dy, x, gamma, mean, variance, *, epsilon):
     flops=_work(3),
     inplace=(0,),
 )
-def moving_average(moving, batch, *, momentum):
+def moving_average(moving: Array, batch: Array, *, momentum: float) -> Array:
     """moving · momentum + batch · (1 - momentum), written into `moving`.
 
     moving, batch  one shape

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from ..errors import ArgumentError
-from ..op import Case, Draw, ShapeError, Spec, op, real
+from ..op import Array, Case, Draw, ShapeError, Spec, op, real
 
 _SHAPES = {
     "one": (1, 1),
@@ -27,7 +28,7 @@ _BENCH_SHAPES = {
 }
 
 
-def _cases(operands) -> list[Case]:
+def _cases(operands: Callable[..., tuple[Draw, ...]]) -> list[Case]:
     return [
         Case(name, operands(*shape), bench=shapes is _BENCH_SHAPES)
         for shapes in (_SHAPES, _BENCH_SHAPES)
@@ -66,7 +67,7 @@ def _grad_operands(*shape: int) -> tuple[Draw]:
     flops=lambda x, b: math.prod(x.shape),
     terms=lambda x, b: 2,
 )
-def bias(x, b):
+def bias(x: Array, b: Array) -> Array:
     """Add b to every position of x.
 
     x  (…, K)
@@ -83,7 +84,7 @@ def bias(x, b):
     flops=lambda dy: math.prod(dy.shape),
     terms=lambda dy: math.prod(dy.shape[:-1]),
 )
-def bias_grad(dy):
+def bias_grad(dy: Array) -> Array:
     """The gradient of `bias` with respect to b: the sum of dy over all positions.
 
     dy  (…, K)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..op import op
+from ..op import Array, op
 from .conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import Convolution, forward, grad_input, grad_weight, setting
+from .window import Pads
 
 CONVOLUTION = Convolution("conv1d", ("N", "W", "C"), ("S", "C", "K"), ("N", "Q", "K"))
 
@@ -21,7 +22,7 @@ SETTINGS = [
 
 
 @op(**forward(CONVOLUTION, SETTINGS))
-def conv1d(x, weight, *, strides, padding, dilation, groups):
+def conv1d(x: Array, weight: Array, *, strides: tuple[int], padding: Pads, dilation: tuple[int], groups: int) -> Array:
     """Slide K filters along N sequences (cross-correlation: filters are not flipped).
 
     x         (N, W, C)
@@ -35,7 +36,9 @@ def conv1d(x, weight, *, strides, padding, dilation, groups):
 
 
 @op(**grad_input(CONVOLUTION, SETTINGS))
-def conv1d_grad_input(dy, weight, *, size, strides, padding, dilation, groups):
+def conv1d_grad_input(
+    dy: Array, weight: Array, *, size: tuple[int], strides: tuple[int], padding: Pads, dilation: tuple[int], groups: int
+) -> Array:
     """The gradient of `conv1d` with respect to x.
 
     dy      (N, Q, K)
@@ -48,7 +51,16 @@ def conv1d_grad_input(dy, weight, *, size, strides, padding, dilation, groups):
 
 
 @op(**grad_weight(CONVOLUTION, SETTINGS))
-def conv1d_grad_weight(dy, x, *, kernel_size, strides, padding, dilation, groups):
+def conv1d_grad_weight(
+    dy: Array,
+    x: Array,
+    *,
+    kernel_size: tuple[int],
+    strides: tuple[int],
+    padding: Pads,
+    dilation: tuple[int],
+    groups: int,
+) -> Array:
     """The gradient of `conv1d` with respect to weight.
 
     dy           (N, Q, K)

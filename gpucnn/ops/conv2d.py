@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..op import op
+from ..op import Array, op
 from .convolution import Convolution, forward, grad_input, grad_weight, setting
-from .window import cells, positions
+from .window import Pads, Pair, cells, positions
 
 CONVOLUTION = Convolution("conv2d", ("N", "H", "W", "C"), ("R", "S", "C", "K"), ("N", "P", "Q", "K"))
 
@@ -49,7 +49,7 @@ SETTINGS = [
 
 
 @op(**forward(CONVOLUTION, SETTINGS))
-def conv2d(x, weight, *, strides, padding, dilation, groups):
+def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:
     """Slide K filters over N images (cross-correlation: filters are not flipped).
 
     x         (N, H, W, C)
@@ -72,7 +72,9 @@ def conv2d(x, weight, *, strides, padding, dilation, groups):
 
 
 @op(**grad_input(CONVOLUTION, SETTINGS))
-def conv2d_grad_input(dy, weight, *, size, strides, padding, dilation, groups):
+def conv2d_grad_input(
+    dy: Array, weight: Array, *, size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
+) -> Array:
     """The gradient of `conv2d` with respect to x: every window hands its dy back to the cells it met.
 
     dy      (N, P, Q, K)
@@ -92,7 +94,9 @@ def conv2d_grad_input(dy, weight, *, size, strides, padding, dilation, groups):
 
 
 @op(**grad_weight(CONVOLUTION, SETTINGS))
-def conv2d_grad_weight(dy, x, *, kernel_size, strides, padding, dilation, groups):
+def conv2d_grad_weight(
+    dy: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
+) -> Array:
     """The gradient of `conv2d` with respect to weight: each tap sums dy · x over all windows of all images.
 
     dy           (N, P, Q, K)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..op import op
+from ..op import Array, op
 from .conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import Convolution, forward, grad_input, grad_weight, setting
-from .window import cells, positions
+from .window import Pads, cells, positions
+
+Triple = tuple[int, int, int]
 
 CONVOLUTION = Convolution("conv3d", ("N", "D", "H", "W", "C"), ("T", "R", "S", "C", "K"), ("N", "O", "P", "Q", "K"))
 
@@ -23,7 +25,7 @@ SETTINGS = [
 
 
 @op(**forward(CONVOLUTION, SETTINGS))
-def conv3d(x, weight, *, strides, padding, dilation, groups):
+def conv3d(x: Array, weight: Array, *, strides: Triple, padding: Pads, dilation: Triple, groups: int) -> Array:
     """Slide K filters through N volumes (cross-correlation: filters are not flipped).
 
     x         (N, D, H, W, C)
@@ -44,7 +46,9 @@ def conv3d(x, weight, *, strides, padding, dilation, groups):
 
 
 @op(**grad_input(CONVOLUTION, SETTINGS))
-def conv3d_grad_input(dy, weight, *, size, strides, padding, dilation, groups):
+def conv3d_grad_input(
+    dy: Array, weight: Array, *, size: Triple, strides: Triple, padding: Pads, dilation: Triple, groups: int
+) -> Array:
     """The gradient of `conv3d` with respect to x.
 
     dy      (N, O, P, Q, K)
@@ -63,7 +67,9 @@ def conv3d_grad_input(dy, weight, *, size, strides, padding, dilation, groups):
 
 
 @op(**grad_weight(CONVOLUTION, SETTINGS))
-def conv3d_grad_weight(dy, x, *, kernel_size, strides, padding, dilation, groups):
+def conv3d_grad_weight(
+    dy: Array, x: Array, *, kernel_size: Triple, strides: Triple, padding: Pads, dilation: Triple, groups: int
+) -> Array:
     """The gradient of `conv3d` with respect to weight.
 
     dy           (N, O, P, Q, K)

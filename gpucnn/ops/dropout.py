@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import random
 from ..errors import ArgumentError
-from ..op import Case, ShapeError, Spec, integers, op, real
+from ..op import Array, Case, ShapeError, Spec, integers, op, real
 
 
 def threshold(rate: float) -> int:
@@ -66,7 +66,7 @@ def _spatial_outputs(x: Spec, step: Spec, *, rate: float, seed: int, stream: int
     prefer=("philox",),
     flops=lambda x, step, **_: math.prod(x.shape),
 )
-def dropout(x, step, *, rate, seed, stream):
+def dropout(x: Array, step: Array, *, rate: float, seed: int, stream: int) -> Array:
     """x / (1 - rate), with a share `rate` of the elements set to 0. Its own gradient, with dy in the place of x.
 
     Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov, JMLR 15 (2014), section 10. Element i of the flat array is
@@ -87,7 +87,7 @@ def dropout(x, step, *, rate, seed, stream):
     prefer=("philox",),
     flops=lambda x, step, **_: math.prod(x.shape),
 )
-def spatial_dropout(x, step, *, rate, seed, stream):
+def spatial_dropout(x: Array, step: Array, *, rate: float, seed: int, stream: int) -> Array:
     """Dropout of whole channels: all positions of a channel of an image go together. Its own gradient, as `dropout`.
 
     Tompson, Goroshin, Jain, LeCun, Bregler, "Efficient object localization using convolutional networks", CVPR 2015,

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Case, ShapeError, Spec, integers, op, real
+from ..op import Array, Case, ShapeError, Spec, integers, op, real
 from .conv2d import CONVOLUTION, SETTINGS, conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import Setting, output
 from .matmul import matmul
+from .window import Pads, Pair
 
 DEAD = 4
 """The index of a pooling window whose ReLU gives 0: no cell of it has a gradient."""
@@ -63,7 +64,7 @@ def _conv_relu_outputs(x: Spec, weight: Spec, b: Spec, **window: Any) -> Spec:
     flops=lambda x, weight, b, **window: _conv_flops(_conv_relu_outputs(x, weight, b, **window), weight.shape),
     terms=lambda x, weight, b, **_: math.prod(weight.shape[:3]) + 1,
 )
-def conv2d_bias_relu(x, weight, b, *, strides, padding, dilation):
+def conv2d_bias_relu(x: Array, weight: Array, b: Array, *, strides: Pair, padding: Pads, dilation: Pair) -> Array:
     """max(conv2d(x, weight) + b, 0). Its gradient: `bias_relu_grad`, then the gradients of conv2d.
 
     x       (N, H, W, C)
@@ -122,7 +123,9 @@ def _pool_operands(setting: Setting) -> tuple[Any, Any]:
     flops=lambda x, weight, b, **window: 4 * _conv_flops(_conv_pool_outputs(x, weight, b, **window)[0], weight.shape),
     terms=lambda x, weight, b, **_: math.prod(weight.shape[:3]) + 1,
 )
-def conv2d_bias_relu_maxpool(x, weight, b, *, strides, padding, dilation):
+def conv2d_bias_relu_maxpool(
+    x: Array, weight: Array, b: Array, *, strides: Pair, padding: Pads, dilation: Pair
+) -> tuple[Array, Array]:
     """The largest of each 2×2 window, 2 apart, of max(conv2d(x, weight) + b, 0), and which of the four it was.
 
     A last odd row or column of the convolution belongs to no window. NaN wins.
@@ -150,7 +153,9 @@ def conv2d_bias_relu_maxpool(x, weight, b, *, strides, padding, dilation):
     flops=lambda dy, index, x, kernel_size, **_: _conv_flops(dy, (*kernel_size, x.shape[-1])),
     terms=lambda dy, index, x, **_: math.prod(dy.shape[:3]) + 1,
 )
-def conv2d_bias_relu_maxpool_grad_weight(dy, index, x, *, kernel_size, strides, padding, dilation):
+def conv2d_bias_relu_maxpool_grad_weight(
+    dy: Array, index: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: Pads, dilation: Pair
+) -> tuple[Array, Array]:
     """The gradients of `conv2d_bias_relu_maxpool` with respect to weight and b.
 
     Only one cell in four has a gradient; where it is 0, x contributes nothing even if it is not finite.
@@ -175,7 +180,9 @@ def conv2d_bias_relu_maxpool_grad_weight(dy, index, x, *, kernel_size, strides, 
     flops=lambda dy, index, weight, **_: _conv_flops(dy, weight.shape),
     terms=lambda dy, index, weight, **_: math.prod(weight.shape[:2]) * weight.shape[3],
 )
-def conv2d_bias_relu_maxpool_grad_input(dy, index, weight, *, size, strides, padding, dilation):
+def conv2d_bias_relu_maxpool_grad_input(
+    dy: Array, index: Array, weight: Array, *, size: Pair, strides: Pair, padding: Pads, dilation: Pair
+) -> Array:
     """The gradient of `conv2d_bias_relu_maxpool` with respect to x.
 
     dy      (N, P // 2, Q // 2, K)
@@ -218,7 +225,7 @@ _DENSE_BENCH = {
     flops=lambda x, weight, b: 2 * math.prod(x.shape) * weight.shape[1],
     terms=lambda x, weight, b: x.shape[1] + 1,
 )
-def dense_bias_relu(x, weight, b):
+def dense_bias_relu(x: Array, weight: Array, b: Array) -> Array:
     """max(x @ weight + b, 0). Its gradient: `bias_relu_grad`, then the two products of a dense layer.
 
     x       (N, inputs)
@@ -253,7 +260,7 @@ _ROWS_BENCH = {"mlearning_1": (128, 28, 28, 32), "mlearning_3": (128, 14, 14, 64
     flops=lambda dy, y: 2 * math.prod(dy.shape),
     terms=lambda dy, y: math.prod(dy.shape[:-1]),
 )
-def bias_relu_grad(dy, y):
+def bias_relu_grad(dy: Array, y: Array) -> tuple[Array, Array]:
     """The gradients of y = max(z + b, 0) with respect to z and b.
 
     dy, y  (…, K)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..op import Case, Draw, ShapeError, Spec, distinct, integers, op, real
+from ..op import Array, Case, Draw, ShapeError, Spec, distinct, integers, op, real
 
 _SHAPES = {
     "one": (1, 1, 1),
@@ -55,7 +55,7 @@ def _avg_grad_outputs(dy: Spec, *, count: int) -> Spec:
     prefer=("columns",),
     flops=lambda x: math.prod(x.shape),
 )
-def globalavgpool(x):
+def globalavgpool(x: Array) -> Array:
     """The mean of each channel over all M positions of an image.
 
     x  (N, M, C)
@@ -70,7 +70,7 @@ def globalavgpool(x):
     prefer=("columns",),
     flops=lambda dy, count: math.prod(dy.shape),
 )
-def globalavgpool_grad(dy, *, count):
+def globalavgpool_grad(dy: Array, *, count: int) -> Array:
     """The gradient of `globalavgpool`: dy / count at each position.
 
     dy     (N, C)
@@ -87,7 +87,7 @@ def globalavgpool_grad(dy, *, count):
     flops=lambda x: math.prod(x.shape),
     ulps=0,
 )
-def globalmaxpool(x):
+def globalmaxpool(x: Array) -> Array:
     """The largest value of each channel over all M positions of an image; NaN if there is one.
 
     x  (N, M, C)
@@ -103,7 +103,7 @@ def globalmaxpool(x):
     flops=lambda dy, x: math.prod(x.shape),
     ulps=0,
 )
-def globalmaxpool_grad(dy, x):
+def globalmaxpool_grad(dy: Array, x: Array) -> Array:
     """The gradient of `globalmaxpool`: dy at the first position of the largest value, 0 elsewhere.
 
     dy  (N, C)

@@ -7,15 +7,17 @@ probabilities to [ε, 1 - ε] as Keras does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from ..op import Case, Draw, ShapeError, Spec, integers, op, real
+from ..op import Array, Case, Draw, ShapeError, Spec, integers, op, real
 
 EPSILON = 1e-7
 """Probabilities are clipped to [ε, 1 - ε] before a logarithm: Keras' `backend.epsilon()`."""
 
 
-def _dense_rows(name: str):
+def _dense_rows(name: str) -> Callable[..., tuple[Spec, Spec]]:
     """The shape rule of an op whose two operands are rows of equal length."""
 
     def outputs(y_pred: Spec, y_true: Spec, **params: float) -> tuple[Spec, Spec]:
@@ -26,7 +28,7 @@ def _dense_rows(name: str):
     return outputs
 
 
-def _sparse_rows(name: str):
+def _sparse_rows(name: str) -> Callable[[Spec, Spec], tuple[Spec, Spec]]:
     """The shape rule of an op whose second operand is one class number for each row."""
 
     def outputs(y_pred: Spec, labels: Spec) -> tuple[Spec, Spec]:
@@ -41,7 +43,7 @@ def _sparse_rows(name: str):
     return outputs
 
 
-def _cases(labels, low: float, high: float, **params: float) -> list[Case]:
+def _cases(labels: Callable[[int, int], Draw], low: float, high: float, **params: float) -> list[Case]:
     """Rows of every size with predictions of [low, high); `labels(n, k)` draws the second operand."""
 
     def case(name: str, n: int, k: int, bench: bool = False) -> Case:
@@ -70,7 +72,7 @@ def _classes(n: int, k: int) -> Draw:
     return integers(n, high=k)
 
 
-def _extreme(labels, **params: float) -> list[Case]:
+def _extreme(labels: Callable[[int, int], Draw], **params: float) -> list[Case]:
     return [Case("extreme", (real(33, 10, low=-1e4, high=1e4), labels(33, 10)), dict(params))]
 
 
@@ -83,7 +85,7 @@ def _extreme(labels, **params: float) -> list[Case]:
     ],
     ulps=16,
 )
-def softmax_cross_entropy(logits, labels, *, label_smoothing):
+def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
     """-Σ labels · log softmax(logits) over each row; labels become labels · (1 - s) + s / K.
 
     logits  (N, K)
@@ -103,7 +105,7 @@ def softmax_cross_entropy(logits, labels, *, label_smoothing):
     cases=[*_cases(_classes, -5.0, 5.0), *_extreme(_classes)],
     ulps=16,
 )
-def sparse_softmax_cross_entropy(logits, labels):
+def sparse_softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     """-log softmax(logits) at the label of each row.
 
     logits  (N, K)
@@ -128,7 +130,7 @@ def sparse_softmax_cross_entropy(logits, labels):
     ],
     ulps=16,
 )
-def sigmoid_binary_cross_entropy(logits, labels, *, label_smoothing):
+def sigmoid_binary_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
     """The mean over each row of -labels · log σ(logits) - (1 - labels) · log(1 - σ(logits)).
 
     Computed as max(z, 0) - z · labels + log(1 + exp(-|z|)); labels become labels · (1 - s) + s / 2.
@@ -152,7 +154,7 @@ def sigmoid_binary_cross_entropy(logits, labels, *, label_smoothing):
     ],
     ulps=16,
 )
-def cross_entropy(probabilities, labels, *, label_smoothing):
+def cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
     """-Σ labels · log(clip(probabilities / Σ probabilities)) over each row; labels become labels · (1 - s) + s / K.
 
     probabilities  (N, K), scaled to sum to 1
@@ -169,7 +171,7 @@ def cross_entropy(probabilities, labels, *, label_smoothing):
 
 
 @op(outputs=_sparse_rows("sparse_cross_entropy"), cases=_cases(_classes, 0.1, 1.0), ulps=16)
-def sparse_cross_entropy(probabilities, labels):
+def sparse_cross_entropy(probabilities: Array, labels: Array) -> tuple[Array, Array]:
     """-log(clip(probabilities / Σ probabilities)) at the label of each row.
 
     probabilities  (N, K), scaled to sum to 1
@@ -194,7 +196,7 @@ def sparse_cross_entropy(probabilities, labels):
     ],
     ulps=16,
 )
-def binary_cross_entropy(probabilities, labels, *, label_smoothing):
+def binary_cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
     """The mean over each row of -labels · log p - (1 - labels) · log(1 - p), p being the clipped probabilities.
 
     probabilities  (N, K) of [0, 1]
@@ -209,7 +211,7 @@ def binary_cross_entropy(probabilities, labels, *, label_smoothing):
 
 
 @op(outputs=_dense_rows("mean_squared_error"), cases=_cases(real, -1.0, 1.0))
-def mean_squared_error(y_pred, y_true):
+def mean_squared_error(y_pred: Array, y_true: Array) -> tuple[Array, Array]:
     """The mean over each row of (y_pred - y_true)².
 
     y_pred, y_true  (N, K)
@@ -220,7 +222,7 @@ def mean_squared_error(y_pred, y_true):
 
 
 @op(outputs=_dense_rows("mean_absolute_error"), cases=_cases(real, -1.0, 1.0))
-def mean_absolute_error(y_pred, y_true):
+def mean_absolute_error(y_pred: Array, y_true: Array) -> tuple[Array, Array]:
     """The mean over each row of |y_pred - y_true|; its gradient is 0 where they are equal.
 
     y_pred, y_true  (N, K)
@@ -231,7 +233,7 @@ def mean_absolute_error(y_pred, y_true):
 
 
 @op(outputs=_dense_rows("huber"), cases=_cases(real, -2.0, 2.0, delta=1.0))
-def huber(y_pred, y_true, *, delta):
+def huber(y_pred: Array, y_true: Array, *, delta: float) -> tuple[Array, Array]:
     """The mean over each row of e² / 2 where |e| ≤ delta, else delta · |e| - delta² / 2, for e = y_pred - y_true.
 
     Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35 (1964), section 5.
@@ -245,5 +247,5 @@ def huber(y_pred, y_true, *, delta):
     return values, np.clip(error, -delta, delta) / error.shape[1]
 
 
-def _smooth(labels, label_smoothing, share):
+def _smooth(labels: Array, label_smoothing: float, share: int) -> Array:
     return labels * (1 - label_smoothing) + label_smoothing / share if label_smoothing else labels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ArgumentError
-from ..op import Case, ShapeError, Spec, op, real
+from ..op import Array, Case, ShapeError, Spec, op, real
 
 
 def _extents(a: Spec, b: Spec, transpose_a: bool, transpose_b: bool) -> tuple[int, int, int]:
@@ -62,7 +62,7 @@ CASES = [
 
 
 @op(outputs=_outputs, cases=CASES, prefer=("blas", "tiled"), flops=_flops, terms=_terms)
-def matmul(a, b, *, transpose_a, transpose_b):
+def matmul(a: Array, b: Array, *, transpose_a: bool, transpose_b: bool) -> Array:
     """a @ b of two matrices.
 
     a  (M, K), or (K, M) with transpose_a

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Case, ShapeError, Spec, distinct, integers, op, real
-from .window import cells, positions, same_padding
+from ..op import Array, Case, ShapeError, Spec, distinct, integers, op, real
+from .window import Pair, cells, positions, same_padding
 
-Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 
@@ -118,7 +117,7 @@ def _avg_grad_outputs(dy: Spec, *, size: Pair, pool: Pair, strides: Pair, paddin
     flops=lambda x, pool, **window: _work(_max_outputs(x, pool=pool, **window), pool),
     ulps=0,
 )
-def maxpool2d(x, *, pool, strides, padding):
+def maxpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array:
     """The largest value of each window; cells of the padding never win, and a window that holds NaN gives NaN.
 
     x        (N, H, W, C)
@@ -141,7 +140,7 @@ def maxpool2d(x, *, pool, strides, padding):
     prefer=("direct",),
     flops=lambda dy, x, y, pool, **_: 2 * _work(dy, pool),
 )
-def maxpool2d_grad(dy, x, y, *, pool, strides, padding):
+def maxpool2d_grad(dy: Array, x: Array, y: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array:
     """The gradient of `maxpool2d`: each window hands its dy to the first cell, in row-major order, that equals y.
 
     dy, y  (N, P, Q, C)
@@ -164,7 +163,7 @@ def maxpool2d_grad(dy, x, y, *, pool, strides, padding):
     prefer=("direct",),
     flops=lambda x, pool, **window: _work(_avg_outputs(x, pool=pool, **window), pool),
 )
-def avgpool2d(x, *, pool, strides, padding):
+def avgpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array:
     """The mean of each window over its cells inside the image: padding is not counted.
 
     x        (N, H, W, C)
@@ -184,7 +183,7 @@ def avgpool2d(x, *, pool, strides, padding):
     prefer=("direct",),
     flops=lambda dy, pool, **_: _work(dy, pool),
 )
-def avgpool2d_grad(dy, *, size, pool, strides, padding):
+def avgpool2d_grad(dy: Array, *, size: Pair, pool: Pair, strides: Pair, padding: Padding) -> Array:
     """The gradient of `avgpool2d`: each window hands equal shares of its dy to its cells inside the image.
 
     dy    (N, P, Q, C)

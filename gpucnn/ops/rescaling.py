@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..op import Case, Spec, op, real
+from ..op import Array, Case, Spec, op, real
 
 
 def _outputs(x: Spec, *, scale: float, offset: float) -> Spec:
@@ -21,7 +21,7 @@ def _outputs(x: Spec, *, scale: float, offset: float) -> Spec:
     prefer=("elementwise",),
     flops=lambda x, **_: 2 * math.prod(x.shape),
 )
-def rescale(x, *, scale, offset):
+def rescale(x: Array, *, scale: float, offset: float) -> Array:
     """x · scale + offset. Its gradient is itself, with offset 0.
 
     x  any shape

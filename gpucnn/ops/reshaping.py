@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..op import Case, ShapeError, Spec, op, real
+from ..op import Array, Case, ShapeError, Spec, op, real
 
 Padding = tuple[tuple[int, int], ...]
 
@@ -65,7 +65,7 @@ def _no_work(*_: Spec, **__: Any) -> int:
 
 
 @op(outputs=_pad_outputs, cases=_cases(cropped=False), prefer=("elementwise",), flops=_no_work, ulps=0)
-def pad(x, *, padding):
+def pad(x: Array, *, padding: Padding) -> Array:
     """Zeros around x. Its gradient is `crop`.
 
     x        any shape
@@ -76,7 +76,7 @@ def pad(x, *, padding):
 
 
 @op(outputs=_crop_outputs, cases=_cases(cropped=True), prefer=("elementwise",), flops=_no_work, ulps=0)
-def crop(x, *, padding):
+def crop(x: Array, *, padding: Padding) -> Array:
     """What `pad` put zeros around. Its gradient is `pad`.
 
     x        any shape
@@ -100,7 +100,7 @@ def crop(x, *, padding):
     flops=_no_work,
     ulps=0,
 )
-def transpose(x, *, axes):
+def transpose(x: Array, *, axes: tuple[int, ...]) -> Array:
     """x with its axes in another order. Its gradient is `transpose` with the inverse order.
 
     x     any shape

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..op import Case, Draw, Op, ShapeError, Spec, op, real
+from ..op import Array, Case, Draw, Op, ShapeError, Spec, op, real
 
 DECAY, MOMENTUM, TAKE, RATE = range(4)
 """Places in the row."""
@@ -93,13 +93,13 @@ def _check(name: str, names: list[str], specs: tuple[Spec | None, ...]) -> None:
 
 
 @_in_place("values")
-def sgd(values, gradients, row):
+def sgd(values: Array, gradients: Array, row: Array) -> None:
     """values - rate · gradients. All arrays (n,)."""
     values -= row[RATE] * gradients
 
 
 @_in_place("values", "m", momentum=0.9, nesterov=True)
-def momentum(values, gradients, m, row, *, momentum, nesterov):
+def momentum(values: Array, gradients: Array, m: Array, row: Array, *, momentum: float, nesterov: bool) -> None:
     """Momentum m, plain or Nesterov's: Sutskever et al., ICML 2013, section 2. All arrays (n,)."""
     m *= momentum
     m -= row[RATE] * gradients
@@ -107,7 +107,18 @@ def momentum(values, gradients, m, row, *, momentum, nesterov):
 
 
 @_in_place("values", "m", "v", "v_max", absent=("v_max",), beta_1=0.9, beta_2=0.999, epsilon=1e-7)
-def adam(values, gradients, m, v, v_max, row, *, beta_1, beta_2, epsilon):
+def adam(
+    values: Array,
+    gradients: Array,
+    m: Array,
+    v: Array,
+    v_max: Array | None,
+    row: Array,
+    *,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+) -> None:
     """Adam: Kingma and Ba, ICLR 2015, algorithm 1 as rewritten before section 2.1. All arrays (n,).
 
     row[RATE] is rate · √(1 - β₂ᵗ) / (1 - β₁ᵗ). With v_max AMSGrad: Reddi, Kale, Kumar, ICLR 2018, algorithm 2.
@@ -120,7 +131,9 @@ def adam(values, gradients, m, v, v_max, row, *, beta_1, beta_2, epsilon):
 
 
 @_in_place("values", "m", "v", beta_1=0.9, beta_2=0.999, epsilon=1e-7)
-def nadam(values, gradients, m, v, row, *, beta_1, beta_2, epsilon):
+def nadam(
+    values: Array, gradients: Array, m: Array, v: Array, row: Array, *, beta_1: float, beta_2: float, epsilon: float
+) -> None:
     """Adam with Nesterov's momentum: Dozat, ICLR workshop 2016, algorithm 2. All arrays (n,).
 
     row[RATE:] is the factor of m, the factor of the gradient (learning rate and momentum schedule in both), and
@@ -133,7 +146,18 @@ def nadam(values, gradients, m, v, row, *, beta_1, beta_2, epsilon):
 
 
 @_in_place("values", "v", "mean", "m", absent=("mean", "m"), rho=0.9, momentum=0.9, epsilon=1e-7)
-def rmsprop(values, gradients, v, mean, m, row, *, rho, momentum, epsilon):
+def rmsprop(
+    values: Array,
+    gradients: Array,
+    v: Array,
+    mean: Array | None,
+    m: Array | None,
+    row: Array,
+    *,
+    rho: float,
+    momentum: float,
+    epsilon: float,
+) -> None:
     """RMSprop: Hinton, "Neural networks for machine learning", 2012, lecture 6e. All arrays (n,).
 
     With mean, the running mean of the gradients, it divides by their standard deviation (Graves, arXiv:1308.0850,
@@ -155,14 +179,16 @@ def rmsprop(values, gradients, v, mean, m, row, *, rho, momentum, epsilon):
 
 
 @_in_place("values", "v", epsilon=1e-7)
-def adagrad(values, gradients, v, row, *, epsilon):
+def adagrad(values: Array, gradients: Array, v: Array, row: Array, *, epsilon: float) -> None:
     """Adagrad, v being the sum of squares so far: Duchi, Hazan, Singer, JMLR 12 (2011), figure 1. All arrays (n,)."""
     v += gradients * gradients
     values -= row[RATE] * gradients / np.sqrt(v + epsilon)
 
 
 @_in_place("values", "v", "delta", rho=0.95, epsilon=1e-7)
-def adadelta(values, gradients, v, delta, row, *, rho, epsilon):
+def adadelta(
+    values: Array, gradients: Array, v: Array, delta: Array, row: Array, *, rho: float, epsilon: float
+) -> None:
     """Adadelta, delta being the mean of squared changes: Zeiler, arXiv:1212.5701, algorithm 1. All arrays (n,)."""
     v *= rho
     v += (1 - rho) * (gradients * gradients)
@@ -173,26 +199,26 @@ def adadelta(values, gradients, v, delta, row, *, rho, epsilon):
 
 
 @_in_place("values")
-def decay(values, row):
+def decay(values: Array, row: Array) -> None:
     """Decoupled weight decay: Loshchilov and Hutter, ICLR 2019, algorithm 1. All arrays (n,)."""
     values -= row[DECAY] * values
 
 
 @_in_place("averages")
-def average(averages, values, row):
+def average(averages: Array, values: Array, row: Array) -> None:
     """The moving average of the weights takes in their present values. All arrays (n,)."""
     averages *= row[MOMENTUM]
     averages += row[TAKE] * values
 
 
 @_in_place("total")
-def accumulate(total, gradients):
+def accumulate(total: Array, gradients: Array) -> None:
     """total + gradients. All arrays (n,)."""
     total += gradients
 
 
 @_in_place("gradients", "total", count=4)
-def take_mean(gradients, total, *, count):
+def take_mean(gradients: Array, total: Array, *, count: int) -> None:
     """gradients becomes the mean of itself and of count - 1 gradients in total; total becomes 0. All arrays (n,)."""
     gradients += total
     gradients /= count
@@ -200,13 +226,13 @@ def take_mean(gradients, total, *, count):
 
 
 @_in_place("gradients", limit=0.5)
-def clip_by_value(gradients, *, limit):
+def clip_by_value(gradients: Array, *, limit: float) -> None:
     """Every element brought into -limit … limit. All arrays (n,)."""
     np.clip(gradients, -limit, limit, out=gradients)
 
 
 @_in_place("gradients", limit=0.5)
-def clip_by_norm(gradients, square_sum, *, limit):
+def clip_by_norm(gradients: Array, square_sum: Array, *, limit: float) -> None:
     """gradients · limit / max(norm, limit), the norm being the root of square_sum (1,). Gradients (n,)."""
     gradients *= (limit / np.maximum(np.sqrt(square_sum), limit)).astype(gradients.dtype)
 
@@ -227,7 +253,7 @@ def _square_sum_outputs(x: Spec) -> Spec:
     prefer=("fused",),
     terms=lambda x: x.shape[0],
 )
-def square_sum(x):
+def square_sum(x: Array) -> Array:
     """The sum of squares, added up in float64, so that no float32 gradient is too large to be clipped.
 
     x  (n,)

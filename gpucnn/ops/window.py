@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+Pair = tuple[int, int]
+"""A number for the rows and one for the columns."""
+
+Pads = tuple[tuple[int, int], ...]
+"""Cells before and after each axis."""
+
 
 def span(window: int, dilation: int) -> int:
     """Cells from the first to the last tap of a window, both included."""
