@@ -117,7 +117,7 @@ class CategoricalCrossentropy(_RowLoss):
     With `from_logits` the predictions are logits. `label_smoothing` mixes the labels with the uniform distribution.
     """
 
-    _check = partial(labels.check_class_rows, "categorical_crossentropy")
+    _check = staticmethod(partial(labels.check_class_rows, "categorical_crossentropy"))
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class CategoricalCrossentropy(_RowLoss):
 class SparseCategoricalCrossentropy(_RowLoss):
     """Crossentropy of class numbers (n, …) or (n, …, 1) and predicted probabilities (n, …, K), or logits."""
 
-    _check = partial(labels.check_class_numbers, "sparse_categorical_crossentropy")
+    _check = staticmethod(partial(labels.check_class_numbers, "sparse_categorical_crossentropy"))
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class BinaryCrossentropy(_RowLoss):
     Labels (n,) fit outputs (n, 1). `label_smoothing` draws the labels towards 1/2.
     """
 
-    _check = partial(labels.check_fractions, "binary_crossentropy")
+    _check = staticmethod(partial(labels.check_fractions, "binary_crossentropy"))
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class BinaryCrossentropy(_RowLoss):
 class MeanSquaredError(_RowLoss):
     """(y_true - y_pred)², the mean over the last axis."""
 
-    _check = partial(labels.check_targets, "mean_squared_error")
+    _check = staticmethod(partial(labels.check_targets, "mean_squared_error"))
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ class MeanSquaredError(_RowLoss):
 class MeanAbsoluteError(_RowLoss):
     """|y_true - y_pred|, the mean over the last axis."""
 
-    _check = partial(labels.check_targets, "mean_absolute_error")
+    _check = staticmethod(partial(labels.check_targets, "mean_absolute_error"))
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ class MeanAbsoluteError(_RowLoss):
 class Huber(_RowLoss):
     """Half the squared error where the error is at most `delta`, beyond that a line; the mean over the last axis."""
 
-    _check = partial(labels.check_targets, "huber")
+    _check = staticmethod(partial(labels.check_targets, "huber"))
 
     def __init__(
         self,
