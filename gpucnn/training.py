@@ -91,7 +91,7 @@ class Trainer(Compiled):
             for epoch in range(state.epoch, epochs):
                 state.epoch = epoch
                 logs = self._run_epoch(data, hooks, shuffle, tolerant)
-                if held_out is not None and not self.stop_training and _due(validation_freq, epoch):
+                if held_out is not None and _due(validation_freq, epoch):
                     logs.update({f"val_{k}": v for k, v in self._test(held_out, hooks).items()})
                 state.end_epoch(logs)
                 hooks.on_epoch_end(epoch, logs)
