@@ -22,6 +22,7 @@ from .config import register
 from .layers import Input
 from .model import Sequential
 from .registry import kernel, load, use, using
+from .retired import absent
 from .version import __version__
 
 __all__ = [
@@ -47,3 +48,16 @@ __all__ = [
     "using",
     "utils",
 ]
+
+__getattr__ = absent(
+    __name__,
+    {
+        "Model": "use Sequential and stack the layers in a row",
+        "applications": "gpucnn.zoo has the models that can be trained by name",
+        "backend": "use gpucnn.use(...) for backends and gpucnn.utils.set_random_seed for seeds",
+        "preprocessing": "scale arrays yourself or with layers.Rescaling; `gpucnn train --data FOLDER` reads images",
+        "mixed_precision": "gpucnn trains in float32",
+        "distribution": "gpucnn trains on one device",
+        "export": "save with model.save('model.safetensors')",
+    },
+)

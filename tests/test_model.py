@@ -318,3 +318,10 @@ def test_save_and_weights_take_keras_arguments(tmp_path, rng):
     assert gpucnn.models.load_model(tmp_path / "m.safetensors").count_params() == 34_826
     with pytest.raises(ArgumentError, match="include_optimizer"):
         model.save(tmp_path / "m.safetensors", include_optimizer=False)
+
+
+def test_what_keras_has_at_the_top_and_gpucnn_has_not_says_what_to_use():
+    with pytest.raises(ArgumentError, match=r"Model is not in gpucnn: use Sequential"):
+        gpucnn.Model  # noqa: B018
+    with pytest.raises(AttributeError, match="nonsense"):
+        gpucnn.nonsense  # noqa: B018
