@@ -115,7 +115,10 @@ def as_array(name: str, value: Any) -> np.ndarray:
     """A NumPy array of numbers; other libraries' CPU arrays come in by DLPack or the array protocol."""
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
         value = np.from_dlpack(value)
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{name} is no array of one shape: all images must have one size ({error})") from error
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name} has dtype {array.dtype}: give numbers (images of different sizes are no array)")
     return array

@@ -163,7 +163,7 @@ class Sequential(Trainer):
     @property
     def parameters(self) -> Parameters:
         """The flat arrays that hold the weights and their gradients."""
-        if self._parameters is None:
+        if self._parameters is None or not self._parameters.holds_all:
             if not self.built:
                 self.build()
             self._parameters = Parameters(self.layers)
@@ -282,6 +282,10 @@ class Sequential(Trainer):
         for i in range(index, len(self.layers)):
             layer = self.layers[i]
             layer.stream = i
+            if layer.built and layer.input_shape != shape:
+                raise ShapeError(
+                    f"{layer.name} is built for inputs {layer.input_shape} and cannot take {shape}: make a new layer"
+                )
             try:
                 layer.ensure_built(shape)
             except ShapeError as error:

@@ -50,9 +50,15 @@ class Parameters:
         self.gradients = device.zeros((offset,))
         for segment in self.segments:
             weight = segment.weight
+            weight.home = self
             self.values[segment.span] = weight.value.reshape(-1)
             weight.value = self.values[segment.span].reshape(weight.shape)
             weight.gradient = self.gradients[segment.span].reshape(weight.shape)
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether the weights still lie here, and no other model that shares a layer has taken them over."""
+        return all(segment.weight.home is self for segment in self.segments)
 
     @property
     def size(self) -> int:

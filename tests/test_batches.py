@@ -88,3 +88,8 @@ def test_only_images_that_look_like_bytes_are_called_unscaled(recwarn):
     assert not batches.warn_if_unscaled(np.full((2, 8, 8, 1), 4000.0))
     assert not batches.warn_if_unscaled(np.ones((2, 8, 8, 1), bool))
     assert not list(recwarn)
+
+
+def test_images_of_different_sizes_are_named():
+    with pytest.raises(DataError, match="all images must have one size"):
+        batches.batches([np.zeros((3, 3)), np.zeros((4, 4))], None, None, None, None, None)

@@ -325,3 +325,27 @@ def test_what_keras_has_at_the_top_and_gpucnn_has_not_says_what_to_use():
         gpucnn.Model  # noqa: B018
     with pytest.raises(AttributeError, match="nonsense"):
         gpucnn.nonsense  # noqa: B018
+
+
+def test_two_models_may_share_layers_and_be_trained_in_turn(problem):
+    x, y = problem
+    shared = layers.Dense(4, activation="tanh")
+    make = lambda *head: Sequential([Input((8, 8, 1)), flatten, shared, *head])  # noqa: E731
+    flatten = layers.Flatten()
+    one, other = make(layers.Dense(4, activation="softmax")), make(layers.Dense(4, activation="softmax"))
+    features = make()
+    for model in (one, other):
+        model.compile("adam", "sparse_categorical_crossentropy")
+    for model in (one, other, one, other):
+        before = shared.get_weights()[0]
+        model.train_on_batch(x, y)
+        assert (shared.get_weights()[0] != before).any(), "the update went past the shared layer"
+        np.testing.assert_array_equal(model.layers[1].get_weights()[0], shared.get_weights()[0])
+        np.testing.assert_allclose(features.predict(x, verbose=0), shared(x.reshape(96, 64)), rtol=1e-5, atol=1e-6)
+
+
+def test_a_built_layer_does_not_take_inputs_of_another_shape():
+    dense = layers.Dense(3)
+    Sequential([Input((5,)), dense])
+    with pytest.raises(ShapeError, match=r"built for inputs \(None, 5\) and cannot take \(None, 4\): make a new layer"):
+        Sequential([Input((4,)), dense])

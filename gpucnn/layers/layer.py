@@ -54,7 +54,7 @@ class Weight:
     """One array that a layer owns, with its gradient.
 
     `value` and `gradient` are float32 arrays of `shape`; when the model is built they become views into its two flat
-    arrays, so keep the Weight and not its `value`.
+    arrays (`home`), so keep the Weight and not its `value`.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Weight:
         self.regularizer = regularizers.get(regularizer)
         self.constraint = constraints.get(constraint)
         self.trainable = trainable
+        self.home: Any = None
         self.value: np.ndarray = np.asarray(self.initializer(self.shape), np.float32)
         self.gradient: np.ndarray = np.zeros(self.shape if trainable else (0,), np.float32)
 
