@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from .retired import reject
 from .training_state import TrainingState
 
 
-class Compiled:
+class Compiled(ABC):
     """The part of a model that knows how it is to be trained; `Sequential` supplies layers and weights."""
 
     layers: list[Layer]
@@ -34,24 +35,24 @@ class Compiled:
         self._logits_loss: Any = None
         self.compiled = False
 
+    @abstractmethod
     def build(self, input_shape: Any = None) -> None:
         """Make the weights for inputs of this shape."""
-        raise NotImplementedError(f"{type(self).__name__} must define build(input_shape)")
 
     @property
+    @abstractmethod
     def input_shape(self) -> Any:
         """(None, …) with the batch axis first; None while it is unknown."""
-        raise NotImplementedError(f"{type(self).__name__} must define input_shape")
 
     @property
+    @abstractmethod
     def output_shape(self) -> Any:
         """(None, …) of the last layer; None before the model is built."""
-        raise NotImplementedError(f"{type(self).__name__} must define output_shape")
 
     @property
+    @abstractmethod
     def parameters(self) -> Parameters:
         """The flat arrays that hold the weights and their gradients."""
-        raise NotImplementedError(f"{type(self).__name__} must define parameters")
 
     def compile(
         self,
