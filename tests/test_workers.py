@@ -7,6 +7,7 @@ import pytest
 
 from gpucnn import workers
 from gpucnn.errors import ArgumentError
+from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad
 from gpucnn.ops.conv2d import conv2d_grad_weight
 from gpucnn.ops.fused import bias_relu_grad, conv2d_bias_relu_maxpool_grad_input, conv2d_bias_relu_maxpool_grad_weight
 from gpucnn.ops.matmul import matmul
@@ -117,19 +118,31 @@ def _sums(rng):
     pooled, index = rng.standard_normal((33, 6, 6, 20), np.float32), rng.integers(0, 5, (33, 6, 6, 20)).astype(np.uint8)
     weight = rng.standard_normal((3, 3, 9, 20), np.float32)
     a, b = rng.standard_normal((300, 200), np.float32), rng.standard_normal((200, 130), np.float32)
+    tall = np.tile(dy, (3, 1, 1, 1))
     window = {"kernel_size": (3, 3), **WINDOW}
     return {
         "conv2d_grad_weight": lambda: conv2d_grad_weight(dy, x, groups=1, **window),
         "pooled weight": lambda: conv2d_bias_relu_maxpool_grad_weight(pooled, index, x, **window)[0],
         "pooled bias": lambda: conv2d_bias_relu_maxpool_grad_weight(pooled, index, x, **window)[1],
         "pooled input": lambda: conv2d_bias_relu_maxpool_grad_input(pooled, index, weight, size=(12, 12), **WINDOW),
-        "bias_relu_grad": lambda: bias_relu_grad(np.tile(dy, (3, 1, 1, 1)), np.tile(dy, (3, 1, 1, 1)))[1],
+        "bias_relu_grad": lambda: bias_relu_grad(tall, tall)[1],
+        "batchnorm": lambda: batchnorm(tall, None, None, epsilon=1e-3)[1],
+        "batchnorm_grad": lambda: batchnorm_grad(tall, -tall, None, tall[0, 0, 0], tall[0, 0, 1] ** 2, epsilon=1e-3)[1],
         "matmul": lambda: matmul(a, b, transpose_a=False, transpose_b=False),
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["conv2d_grad_weight", "pooled weight", "pooled bias", "pooled input", "bias_relu_grad"]
+    "name",
+    [
+        "conv2d_grad_weight",
+        "pooled weight",
+        "pooled bias",
+        "pooled input",
+        "bias_relu_grad",
+        "batchnorm",
+        "batchnorm_grad",
+    ],
 )
 def test_sums_over_the_batch_have_the_same_bits_on_any_number_of_threads(name, rng):
     compute = _sums(rng)[name]
