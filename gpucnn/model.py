@@ -10,7 +10,7 @@ import numpy as np
 from .config import deserialize, serialize
 from .errors import ArgumentError, ShapeError
 from .layers.input import InputLayer
-from .layers.layer import Layer, Shape, Weight, check_input_shape
+from .layers.layer import Layer, Shape, Weight, assign_all, check_input_shape
 from .parameters import Parameters
 from .retired import reject
 from .training import Trainer
@@ -179,13 +179,7 @@ class Sequential(Trainer):
 
     def set_weights(self, weights: list[Any]) -> None:
         """Copy these arrays into the weights; all shapes are checked before the first is changed."""
-        if len(weights) != len(self.weights):
-            raise ShapeError(f"the model has {len(self.weights)} weights and was given {len(weights)}")
-        for weight, value in zip(self.weights, weights, strict=True):
-            if np.shape(value) != weight.shape:
-                raise ShapeError(f"{weight.path} has shape {weight.shape}; the given array has shape {np.shape(value)}")
-        for weight, value in zip(self.weights, weights, strict=True):
-            weight.assign(value)
+        assign_all("the model", self.weights, weights)
 
     # -- looking at it and keeping it ----------------------------------------------------------------------------------
 

@@ -246,7 +246,7 @@ class Trainer(Compiled):
         self._require_compiled("evaluate", needs_loss=True)
         data = self._take(x, y, sample_weight, batch_size, steps)
         hooks = callbacks_.CallbackList(callbacks, model=self, verbose=verbose, epochs=1, steps=data.steps)
-        with workers.one_blas_thread(), self._metrics_kept():
+        with workers.one_blas_thread():
             logs = self._test(data, hooks)
         if return_dict:
             return logs
@@ -267,12 +267,12 @@ class Trainer(Compiled):
             reject("predict", unknown, arguments_of(self.predict))
         data = self._take(x, None, None, batch_size, steps, labelled=False)
         hooks = callbacks_.CallbackList(callbacks, model=self, verbose=verbose, epochs=1, steps=data.steps)
-        outputs = []
+        outputs, nodes = [], fusion.program(self.layers, False)
         with workers.one_blas_thread():
             hooks.on_predict_begin()
             for i, batch in enumerate(_limited(data)):
                 hooks.on_predict_batch_begin(i)
-                outputs.append(self._infer(batch.x))
+                outputs.append(_output(nodes, batch.x))
                 hooks.on_predict_batch_end(i, lambda: {})
             hooks.on_predict_end()
         if not outputs:
@@ -352,11 +352,6 @@ class Trainer(Compiled):
         self._measure(batch, self._prediction(x))
         return float(total) + extra + self.optimizer.penalty(self.parameters)
 
-    def _infer(self, x: np.ndarray) -> np.ndarray:
-        for node in fusion.program(self.layers, False):
-            x = node.forward(x, _NO_STEP, False)[0]
-        return x
-
     # -- what comes in -------------------------------------------------------------------------------------------------
 
     def _take(
@@ -419,6 +414,12 @@ class _Kept:
 
 
 _NO_STEP = np.zeros(1, np.int64)
+
+
+def _output(nodes: list[fusion.Node], x: np.ndarray) -> np.ndarray:
+    for node in nodes:
+        x = node.forward(x, _NO_STEP, False)[0]
+    return x
 
 
 def _limited(data: Batches) -> Iterator[Batch]:

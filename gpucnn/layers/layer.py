@@ -238,16 +238,21 @@ class Layer(Configurable):
 
     def set_weights(self, weights: list[Any]) -> None:
         """Copy these arrays into the weights; all shapes are checked before the first is changed."""
-        if len(weights) != len(self.weights):
-            raise ShapeError(f"{self.name} has {len(self.weights)} weights and was given {len(weights)}")
-        for weight, value in zip(self.weights, weights, strict=True):
-            if np.shape(value) != weight.shape:
-                raise ShapeError(f"{weight.path} has shape {weight.shape}; the given array has shape {np.shape(value)}")
-        for weight, value in zip(self.weights, weights, strict=True):
-            weight.assign(value)
+        assign_all(self.name, self.weights, weights)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"
+
+
+def assign_all(owner: str, weights: list[Weight], values: list[Any]) -> None:
+    """Copy an array into each weight; all shapes are checked before the first is changed."""
+    if len(values) != len(weights):
+        raise ShapeError(f"{owner} has {len(weights)} weights and was given {len(values)}")
+    for weight, value in zip(weights, values, strict=True):
+        if np.shape(value) != weight.shape:
+            raise ShapeError(f"{weight.path} has shape {weight.shape}; the given array has shape {np.shape(value)}")
+    for weight, value in zip(weights, values, strict=True):
+        weight.assign(value)
 
 
 def check_input_shape(owner: str, shape: Any) -> tuple[int, ...]:
