@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import device
+from . import device, registry
 from .op import Case, Spec
 from .registry import Kernel
 
@@ -53,15 +53,26 @@ class _Guarded:
     def __init__(self, spec: Spec, pattern: int) -> None:
         self.poison = _NAN if spec.dtype.kind == "f" else pattern
         nbytes = math.prod(spec.shape) * spec.dtype.itemsize
-        memory = device.empty((GUARD + nbytes + GUARD + device.ALIGNMENT,), np.uint8)
+        memory = device.empty((GUARD + nbytes + GUARD,), np.uint8)
         memory[...] = self.poison
-        start = GUARD + -(memory.ctypes.data + GUARD) % device.ALIGNMENT
-        self.before, self.behind = memory[:start], memory[start + nbytes :]
-        self.array = memory[start : start + nbytes].view(spec.dtype).reshape(spec.shape)
+        self.before, self.behind = memory[:GUARD], memory[GUARD + nbytes :]
+        self.array = memory[GUARD : GUARD + nbytes].view(spec.dtype).reshape(spec.shape)
+        device.current().forget(self.array)
+
+    def fill(self, values: np.ndarray) -> None:
+        """Give the array its values."""
+        self.array[...] = device.put(values)
+
+    def values(self) -> np.ndarray:
+        """The array's values on the host."""
+        return device.get(self.array)
 
     def trespass(self) -> str | None:
         """Where a guard band was written, if it was."""
-        for band, edge in ((self.before[::-1], "before its start"), (self.behind, "behind its end")):
+        for band, edge in (
+            (device.get(self.before)[::-1], "before its start"),
+            (device.get(self.behind), "behind its end"),
+        ):
             written = np.flatnonzero(band != self.poison)
             if written.size:
                 return f"{written[0]} bytes {edge}"
@@ -131,7 +142,7 @@ class _Trial:
         inputs = [None if spec is None else _Guarded(spec, pattern) for spec in self.specs]
         for guarded, operand in zip(inputs, self.operands, strict=True):
             if guarded is not None:
-                guarded.array[...] = operand
+                guarded.fill(operand)
         needs = self.kernel.workspace(*self.specs, **self.params) if self.kernel.workspace else ()
         scratch = [_Guarded(spec, pattern) for spec in ((needs,) if isinstance(needs, Spec) else needs)]
         changed = [guarded for i in self.op.inplace if (guarded := inputs[i]) is not None]
@@ -145,14 +156,14 @@ class _Trial:
             if where:
                 return f"writes outside of {name}, {where}"
         for name, guarded, operand in zip(self.names, inputs, self.operands, strict=True):
-            if guarded and guarded not in changed and guarded.array.tobytes() != operand.tobytes():  # type: ignore[union-attr]
+            if guarded and guarded not in changed and guarded.values().tobytes() != operand.tobytes():  # type: ignore[union-attr]
                 return f"writes into its operand {name}"
-        return [guarded.array for guarded in changed or fresh]
+        return [guarded.values() for guarded in changed or fresh]
 
 
 def _supports(kernel: Kernel, case: Case) -> bool:
     specs = [d if d is None else Spec(d.shape, np.dtype(d.dtype)) for d in case.operands]
-    return kernel.supports is None or kernel.supports(*specs, **case.params)
+    return registry.serves(kernel, tuple(specs), case.params)
 
 
 def _first(where: np.ndarray) -> tuple[int, ...]:

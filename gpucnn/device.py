@@ -1,4 +1,8 @@
-"""Where arrays live. On the CPU: NumPy arrays cut from recycled, aligned buffers."""
+"""Where arrays live and kernels run: the CPU, a GPU, or the CPU in the place of a GPU (emulator, simulator).
+
+One device is in use at a time. Arrays of a device are what its `empty` returns: NumPy's on the CPU, CuPy's on a GPU,
+`EmulatedArray`s in the emulator. The host reaches their values through `put` and `get` alone.
+"""
 
 from __future__ import annotations
 
@@ -48,20 +52,115 @@ class _Block:
             _free.setdefault(self.nbytes, []).append(self.buffer)
 
 
-def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
-    """An uninitialised C-contiguous array that starts at a multiple of 256 bytes."""
-    dtype = np.dtype(dtype)
-    nbytes = math.prod(shape) * dtype.itemsize
-    if not nbytes:
-        return np.empty(shape, dtype)
-    return np.asarray(_Block(nbytes)).view(dtype).reshape(shape)
+class Device:
+    """The CPU, and the base of the other devices."""
+
+    name = "cpu"
+    backends: tuple[str, ...] = ("njit", "numpy")
+    """The backends whose kernels run here, in the order in which "auto" tries them."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+        """An uninitialised C-contiguous array that starts at a multiple of 256 bytes."""
+        dtype = np.dtype(dtype)
+        nbytes = math.prod(shape) * dtype.itemsize
+        if not nbytes:
+            return np.empty(shape, dtype)
+        return np.asarray(_Block(nbytes)).view(dtype).reshape(shape)
+
+    def put(self, array: np.ndarray) -> Any:
+        """A host array, copied to the device (on the CPU itself)."""
+        return array
+
+    def get(self, array: Any) -> np.ndarray:
+        """An array of the device, copied to the host (on the CPU itself)."""
+        return array
+
+    def owns(self, array: Any) -> bool:
+        """Whether this is an array of the device."""
+        return isinstance(array, np.ndarray)
+
+    def contiguous(self, array: Any) -> Any:
+        """The array itself if it is C-contiguous, else a copy that is."""
+        return np.ascontiguousarray(array)
+
+    def forget(self, array: Any) -> None:
+        """Declare an array's contents undefined; a device that keeps track reports who reads them."""
+
+    def synchronize(self) -> None:
+        """Wait until everything launched so far is done."""
+
+    def launch_cuda(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
+        """Run a `CudaFunction`; the arguments are converted."""
+        raise KernelError(f"{function} was launched on the device {self.name}, which runs {', '.join(self.backends)}")
+
+    def launch_numba(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
+        """Run a `NumbaFunction`; the arguments are converted."""
+        raise KernelError(f"{function} was launched on the device {self.name}, which runs {', '.join(self.backends)}")
 
 
-def zeros(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+CPU = Device()
+"""The host, whichever device is in use."""
+
+_current: Device = CPU
+
+
+def current() -> Device:
+    """The device in use."""
+    return _current
+
+
+def use(name: str) -> Device:
+    """Make a device the one in use: `cpu`, `gpu`, `gpu:N`, `emulator` or `simulator`. Arrays made before stay where
+    they are; callers go through `gpucnn.use(device=...)`, which chooses backends as well."""
+    global _current
+    _current = _made(select(name))
+    return _current
+
+
+def return_to(device: Device) -> None:
+    """Make a device the one in use again."""
+    global _current
+    _current = device
+
+
+def _made(name: str) -> Device:
+    if name == _current.name:
+        return _current
+    if name == "cpu":
+        return CPU
+    if name == "emulator":
+        from .emulator.device import Emulator
+
+        return Emulator()
+    if name == "simulator":
+        from .simulator import Simulator
+
+        return Simulator()
+    from .gpu import Gpu
+
+    return Gpu(int(name.partition(":")[2]))
+
+
+def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+    """An uninitialised array of the device in use, C-contiguous, at a multiple of 256 bytes."""
+    return _current.empty(shape, dtype)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
     """As `empty`, filled with zeros."""
-    array = empty(shape, dtype)
+    array = _current.empty(shape, dtype)
     array[...] = 0
     return array
+
+
+def put(array: np.ndarray) -> Any:
+    """A host array, copied to the device in use (on the CPU itself)."""
+    return _current.put(array)
+
+
+def get(array: Any) -> np.ndarray:
+    """An array of the device in use, copied to the host (on the CPU itself); a host array stays what it is."""
+    return _current.get(array) if _current.owns(array) else np.asarray(array)
 
 
 def release() -> None:
@@ -72,12 +171,24 @@ def release() -> None:
 
 
 def select(name: str = "auto") -> str:
-    """Resolve `auto`, `cpu`, `gpu` or `gpu:N` to the device that a run will use: `"cpu"` or `"gpu:N"`."""
+    """Resolve `auto`, `cpu`, `gpu`, `gpu:N`, `emulator` or `simulator` to the device that a run will use; `gpu` is
+    `gpu:0`. Raises if it cannot be used here."""
     if name in ("auto", "cpu"):
         return "cpu"
     if re.fullmatch(r"gpu(:\d+)?", name):
-        require_gpu(f"device={name!r}")
-    raise ArgumentError(f"device={name!r} is unknown: use auto, cpu, gpu or gpu:N")
+        number = int(name.partition(":")[2] or 0)
+        require_gpu(f"device={name!r}", number)
+        return f"gpu:{number}"
+    if name == "emulator":
+        from .emulator import unavailable
+
+        reason = unavailable()
+        if reason:
+            raise KernelError(f"device='emulator' cannot be used: {reason}")
+        return name
+    if name == "simulator":
+        return name
+    raise ArgumentError(f"device={name!r} is unknown: use auto, cpu, gpu, gpu:N, emulator or simulator")
 
 
 def gpu_state() -> tuple[int, str]:
@@ -95,9 +206,12 @@ def gpu_state() -> tuple[int, str]:
     return count, ", ".join(names)
 
 
-def require_gpu(asked: str) -> None:
-    """Raise in one sentence why nothing can run on a GPU here: gpucnn never falls back to the CPU in silence."""
+def require_gpu(asked: str, number: int = 0) -> None:
+    """Raise in one sentence why nothing can run on that GPU: gpucnn never falls back to the CPU in silence."""
     count, reason = gpu_state()
     if not count:
-        raise KernelError(f"{asked} needs an NVIDIA GPU: {reason}; use the CPU, or run `gpucnn doctor`")
-    raise KernelError(f"{asked}: this version of gpucnn has no GPU kernels yet (found {reason}); use the CPU")
+        raise KernelError(
+            f"{asked} needs an NVIDIA GPU: {reason}; use the CPU, try device='emulator', or run `gpucnn doctor`"
+        )
+    if number >= count:
+        raise KernelError(f"{asked}: there are {count} GPUs here ({reason}), numbered from 0")

@@ -93,10 +93,9 @@ class Settings:
     def apply(self) -> Settings:
         """Make seed, device, backend and threads the ones in use; returns the settings with the device resolved."""
         utils.set_random_seed(self.seed)
-        selected = device.select(self.device)
-        registry.use(self.backend)
+        registry.use(self.backend, device=self.device)
         workers.set_threads(self.threads)
-        return replace(self, device=selected)
+        return replace(self, device=device.current().name)
 
 
 def train(

@@ -6,6 +6,7 @@ registered for the call, the NumPy body itself computes it.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -142,8 +143,11 @@ class Op:
         if decision is None:
             decision = self._decisions[key] = self._decide(arrays, params, algorithm)
         kernel, specs, workspace = decision
+        where = device.current()
+        if where is not device.CPU:
+            self._check_device(where, arrays)
         if kernel is None:
-            return self.body(*arrays, **params)
+            return self._body_on_host(where, arrays, params)
         arrays = self._contiguous(arrays)
         scratch = [device.empty(*s) for s in workspace]
         if self.inplace:
@@ -161,7 +165,23 @@ class Op:
         for i in self.inplace:
             if arrays[i] is not None and not arrays[i].flags.c_contiguous:
                 raise ArgumentError(f"{self.name} updates operand {i} in place: give a C-contiguous array, not a view")
-        return tuple(None if a is None else np.ascontiguousarray(a) for a in arrays)
+        contiguous = device.current().contiguous
+        return tuple(None if a is None else contiguous(a) for a in arrays)
+
+    def _check_device(self, where: device.Device, arrays: tuple) -> None:
+        for name, array in zip(inspect.signature(self.body).parameters, arrays, strict=False):
+            if array is not None and not where.owns(array):
+                raise ArgumentError(
+                    f"{self.name}: {name} is a {type(array).__name__} and the device in use is {where.name}: copy it "
+                    "there with gpucnn.device.put"
+                )
+
+    def _body_on_host(self, where: device.Device, arrays: tuple, params: dict) -> Any:
+        """The NumPy body: on the CPU the reference, elsewhere for calls without elements, which need no kernel."""
+        if where is device.CPU:
+            return self.body(*arrays, **params)
+        result = self.body(*(None if a is None else where.get(a) for a in arrays), **params)
+        return tuple(map(where.put, result)) if isinstance(result, tuple) else where.put(result)
 
     def _decide(self, arrays: tuple, params: dict, algorithm: str | None) -> tuple:
         specs = self.specs(*arrays, **params)

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import device as device_
 from .errors import ArgumentError, KernelError
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 BACKENDS = {"numpy": "cpu", "njit": "cpu", "numba": "gpu", "cuda": "gpu"}
 """Each backend and the kind of device on which its kernels run."""
 
-_AUTO = ("njit", "numpy")
+_NOT_ON_GPU = ("float16", "float64")
 _ops: dict[str, Op] = {}
 _kernels: dict[str, dict[str, Kernel]] = {}
 _imported: set[tuple[str, str]] = set()
-_chosen: tuple[str, ...] = _AUTO
+_chosen: tuple[str, ...] = device_.CPU.backends
 _algorithms: dict[str, str] = {}
 _generation = 0
 
@@ -93,47 +94,62 @@ def generation() -> int:
     return _generation
 
 
-def use(backend: str | None = None, **algorithms: str) -> None:
-    """Choose the backend (`"auto"`, `"numpy"`, `"njit"`, …) and, by op name, the algorithm for all later calls.
+def use(backend: str | None = None, *, device: str | None = None, **algorithms: str) -> None:
+    """Choose the backend (`"auto"`, `"numpy"`, `"njit"`, `"cuda"`, `"numba"`), the device on which arrays live and
+    kernels run (`"cpu"`, `"gpu"`, `"gpu:N"`, `"emulator"`, `"simulator"`) and, by op name, the algorithm for all later
+    calls. A backend without a device goes where it can run: a kernel for GPUs needs a GPU unless a device is named.
 
     >>> import gpucnn
     >>> gpucnn.use("numpy", conv2d="reference")
     >>> gpucnn.use("auto")
     """
     global _chosen, _generation
-    if backend is not None:
-        if backend != "auto" and backend not in BACKENDS:
-            raise ArgumentError(f"backend={backend!r} is unknown: use one of auto, {_list(BACKENDS)}")
-        if backend in BACKENDS and BACKENDS[backend] == "gpu":
-            from . import device
-
-            device.require_gpu(f"backend={backend!r}")
-        _chosen = _AUTO if backend == "auto" else (backend,)
-        _algorithms.clear()
     for name in algorithms:
         if name not in _ops:
             raise ArgumentError(f"there is no op {name!r}: algorithms can be chosen for {_list(_ops)}")
+    if backend is not None or device is not None:
+        _chosen = _with_device(backend or "auto", device)
+        _algorithms.clear()
     _algorithms.update(algorithms)
     _generation += 1
 
 
+def _with_device(backend: str, device: str | None) -> tuple[str, ...]:
+    """Make the device the one in use; returns the backends that serve calls on it."""
+    if backend != "auto" and backend not in BACKENDS:
+        raise ArgumentError(f"backend={backend!r} is unknown: use one of auto, {_list(BACKENDS)}")
+    if device in (None, "auto"):
+        current = device_.current()
+        fits = current.name != "cpu" and backend in current.backends
+        device = current.name if fits else BACKENDS.get(backend, "cpu")
+    before = device_.current().name
+    made = device_.use(device or "cpu")
+    if backend == "auto":
+        return made.backends
+    if backend not in made.backends:
+        device_.use(before)
+        raise ArgumentError(f"backend={backend!r} does not run on device={device!r}, which runs {_list(made.backends)}")
+    return (backend,)
+
+
 @contextmanager
-def using(backend: str | None = None, **algorithms: str) -> Iterator[None]:
+def using(backend: str | None = None, *, device: str | None = None, **algorithms: str) -> Iterator[None]:
     """`use(...)` for the body of a with statement."""
     global _chosen, _generation
-    before = _chosen, dict(_algorithms)
+    before = _chosen, dict(_algorithms), device_.current()
     try:
-        use(backend, **algorithms)
+        use(backend, device=device, **algorithms)
         yield
     finally:
         _chosen = before[0]
         _algorithms.clear()
         _algorithms.update(before[1])
+        device_.return_to(before[2])
         _generation += 1
 
 
 def backend() -> str:
-    """The backend in use; for `"auto"` on the CPU, `"njit"`."""
+    """The backend in use; for `"auto"` the first of its device, such as `"njit"` on the CPU."""
     return _chosen[0]
 
 
@@ -146,23 +162,30 @@ def find(op: Op, operands: tuple[Any, ...], params: dict[str, Any], algorithm: s
     """The kernel that serves this call, or None for the NumPy body. The call's own `algorithm` is the strongest choice,
     then `use(...)`, then the first of `op.prefer` that is registered and supports the call."""
     asked = algorithm or _algorithms.get(op.name)
-    if asked == "reference":
+    if asked == "reference" and device_.current() is device_.CPU:
         return None
     known = kernels(op, _chosen)
     order = [asked] if asked else list(op.prefer)
     for name in order:
         for backend in _chosen:
             found = known.get(f"{name}_{backend}")
-            if found and (found.supports is None or found.supports(*operands, **params)):
+            if found and serves(found, operands, params):
                 return found
     if asked or ("numpy" not in _chosen and "njit" not in _chosen):
-        shapes = ", ".join("None" if s is None else str(s.shape) for s in operands)
+        shapes = ", ".join("None" if s is None else f"{s.shape} {s.dtype}" for s in operands)
         registered = sorted(k.removesuffix(f"_{b}") for k in known for b in _chosen if k.endswith(f"_{b}"))
         raise KernelError(
             f"{op.name}: no {'/'.join(_chosen)} kernel for this call. Asked for {asked or 'auto'}; registered: "
-            f"{_list([*registered, 'reference'])}; shapes {shapes}, {params}"
+            f"{_list([*registered, *(['reference'] if device_.current() is device_.CPU else [])])}; shapes {shapes}, {params}"
         )
     return None
+
+
+def serves(kernel: Kernel, operands: tuple[Any, ...], params: dict[str, Any]) -> bool:
+    """Whether the kernel takes this call: `operands` are `Spec`s or None. Kernels for GPUs compute in float32."""
+    if BACKENDS[kernel.backend] == "gpu" and any(s is not None and s.dtype.name in _NOT_ON_GPU for s in operands):
+        return False
+    return kernel.supports is None or kernel.supports(*operands, **params)
 
 
 def kernels(op: Op, backends: tuple[str, ...] = tuple(BACKENDS)) -> dict[str, Kernel]:

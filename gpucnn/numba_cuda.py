@@ -1,0 +1,125 @@
+"""The one door to numba.cuda: kernels are compiled to PTX here and launched on whatever device is in use.
+
+    @numba_function
+    def conv2d_direct(y, x, weight, ...): ...
+    conv2d_direct[grid, block](y, x, weight, ...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numba
+import numpy as np
+from numba import cuda
+
+from . import device
+from .errors import ArgumentError, KernelError
+
+__all__ = ["NumbaFunction", "cuda", "numba_device", "numba_function"]
+
+SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+"""Whether Numba's simulator takes the place of numba.cuda in this process (NUMBA_ENABLE_CUDASIM=1)."""
+
+
+class NumbaFunction:
+    """A numba.cuda kernel, to be launched as `function[grid, block, shared_bytes](*arguments)`."""
+
+    def __init__(self, body: Callable[..., None], fastmath: bool) -> None:
+        self.body, self.name, self.fastmath = body, body.__name__, fastmath
+        self.simulated = cuda.jit(body) if SIMULATED else None
+        self._ptx: dict[tuple, tuple[str, str]] = {}
+
+    def __repr__(self) -> str:
+        return f"<numba.cuda kernel {self.name}>"
+
+    def __getitem__(self, configuration: tuple) -> Any:
+        grid, block, *shared = configuration
+        shape = _extents(grid), _extents(block), shared[0] if shared else 0
+
+        def launch(*arguments: Any) -> None:
+            device.current().launch_numba(self, *shape, [_converted(self.name, a) for a in arguments])
+
+        return launch
+
+    def signature(self, arguments: list[Any]) -> tuple:
+        """Numba's types of these arguments."""
+        return tuple(map(_type_of, arguments))
+
+    def ptx(self, signature: tuple, cc: tuple[int, int]) -> tuple[str, str]:
+        """(PTX, name of the entry) for these types and this compute capability."""
+        key = (signature, cc)
+        if key not in self._ptx:
+            with _without_device(cc):
+                text, _ = cuda.compile_ptx(self.body, signature, cc=cc, lineinfo=True, fastmath=self.fastmath)
+            entry = text.partition(".entry")[2].split("(")[0].strip()
+            self._ptx[key] = text, entry
+        return self._ptx[key]
+
+
+def numba_function(body: Callable[..., None] | None = None, *, fastmath: bool = False) -> Any:
+    """Make a kernel of a function written for numba.cuda. Ints are passed as int32 and floats as float32."""
+    if body is None:
+        return lambda inner: NumbaFunction(inner, fastmath)
+    return NumbaFunction(body, fastmath)
+
+
+def numba_device(body: Callable) -> Any:
+    """A function that kernels call, inlined by the compiler."""
+    return cuda.jit(device=True)(body)
+
+
+def flattened(arguments: list[Any]) -> list[Any]:
+    """The arguments as Numba's entry points take them: an array is meminfo, parent, item count, item size, data, shape
+    and strides in bytes."""
+    out: list[Any] = []
+    for a in arguments:
+        if isinstance(a, np.generic):
+            out.append(a)
+            continue
+        strides, step = [], a.itemsize
+        for extent in reversed(a.shape):
+            strides.insert(0, step)
+            step *= extent
+        numbers = [np.int64(v) for v in (0, 0, a.size, a.itemsize)]
+        out += [*numbers, a, *map(np.int64, a.shape), *map(np.int64, strides)]
+    return out
+
+
+def _type_of(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return numba.from_dtype(value.dtype)
+    return numba.types.Array(numba.from_dtype(value.dtype), value.ndim, "C")
+
+
+def _converted(kernel: str, value: Any) -> Any:
+    if isinstance(value, np.generic) or hasattr(value, "shape"):
+        return value
+    if isinstance(value, bool):
+        return np.bool_(value)
+    if isinstance(value, int):
+        if not -(2**31) <= value < 2**31:
+            raise ArgumentError(f"{kernel}: {value} is no int32: pass np.int64, np.uint32 or np.uint64 by name")
+        return np.int32(value)
+    if isinstance(value, float):
+        return np.float32(value)
+    raise KernelError(f"{kernel}: a kernel takes arrays and numbers, not {type(value).__name__}")
+
+
+def _extents(value: Any) -> tuple[int, ...]:
+    return (int(value),) if isinstance(value, (int, np.integer)) else tuple(int(v) for v in value)
+
+
+@contextmanager
+def _without_device(cc: tuple[int, int]) -> Iterator[None]:
+    """Functions called by kernels are compiled for the device that Numba finds; there may be none."""
+    dispatcher = cuda.dispatcher
+    before = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = before

@@ -1,0 +1,39 @@
+"""Numba's own simulator as a device: kernels as plain Python, one interpreter thread per CUDA thread.
+
+It must be chosen when the process starts (NUMBA_ENABLE_CUDASIM=1) and is some thousand times slower than the emulator;
+what it gives is Python's debugger inside a kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .device import Device
+from .errors import KernelError
+
+
+class Simulator(Device):
+    """Arrays are NumPy's."""
+
+    name = "simulator"
+    backends = ("numba",)
+
+    def __init__(self) -> None:
+        from .numba_cuda import SIMULATED
+
+        if not SIMULATED:
+            raise KernelError("device='simulator' must be chosen at the start: set NUMBA_ENABLE_CUDASIM=1 and run again")
+
+    def put(self, array: np.ndarray) -> np.ndarray:
+        """A copy."""
+        return np.array(array, order="C")
+
+    def get(self, array: np.ndarray) -> np.ndarray:
+        """A copy."""
+        return array.copy()
+
+    def launch_numba(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
+        """Run the kernel's Python."""
+        function.simulated[grid, block, 0, shared_bytes](*arguments)
