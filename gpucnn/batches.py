@@ -245,7 +245,7 @@ def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
 def _rows(array: np.ndarray, rows: Any) -> np.ndarray:
     """The chosen rows as a fresh contiguous array; real numbers become float32, integers of labels stay integers."""
     if array.dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
-        out = device.empty((len(rows), *array.shape[1:]), np.float32)
+        out = device.CPU.empty((len(rows), *array.shape[1:]), np.float32)
         return np.take(array, rows, axis=0, out=out, mode="clip")
     part = array[rows]
     wanted = np.float32 if array.dtype.kind == "f" or array.ndim > 2 else array.dtype

@@ -71,10 +71,6 @@ class Device:
         """A host array, copied to the device (on the CPU itself)."""
         return array
 
-    def get(self, array: Any) -> np.ndarray:
-        """An array of the device, copied to the host (on the CPU itself)."""
-        return array
-
     def owns(self, array: Any) -> bool:
         """Whether this is an array of the device."""
         return isinstance(array, np.ndarray)
@@ -159,8 +155,21 @@ def put(array: np.ndarray) -> Any:
 
 
 def get(array: Any) -> np.ndarray:
-    """An array of the device in use, copied to the host (on the CPU itself); a host array stays what it is."""
-    return _current.get(array) if _current.owns(array) else np.asarray(array)
+    """An array of any device, copied to the host; a host array itself."""
+    return array if isinstance(array, np.ndarray) else array.get()
+
+
+def write(array: Any, values: np.ndarray) -> None:
+    """Copy host values of its shape and dtype into an array of any device."""
+    if isinstance(array, np.ndarray):
+        array[...] = values
+    else:
+        array.set(np.ascontiguousarray(values, array.dtype))
+
+
+def own(array: Any) -> Any:
+    """The array itself if it belongs to the device in use, else a copy there."""
+    return array if _current.owns(array) else _current.put(get(array))
 
 
 def release() -> None:

@@ -1,8 +1,8 @@
 """From layers to the nodes that run: which neighbours are computed together.
 
 `REWRITES` is the table: each entry looks at the layers from some place on and returns a fused node, or None. A layer is
-fused only where nobody asked for an algorithm of its plain op, and never with the backend `numpy`, which runs the
-bodies of the plain ops one by one.
+fused only where nobody asked for an algorithm of its plain op, and only with the backend `njit`: `numpy` runs the bodies
+of the plain ops one by one, and the backends for GPUs have no kernels of fused ops.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from . import registry
+import numpy as np
+
+from . import device, registry
 from .layers.conv2d import Conv2D
 from .layers.dense import Dense
 from .layers.layer import Backward, Layer
@@ -26,6 +28,7 @@ from .ops.fused import (
     dense_bias_relu,
 )
 from .ops.matmul import matmul
+from .ops.update import accumulate
 
 Forward = Callable[[Any, Any, bool], tuple[Any, Backward]]
 
@@ -47,11 +50,14 @@ class Node:
         regularizer = self._regularizer
         if regularizer is None:
             return y, backward, 0.0
+        seen = device.get(y)
 
         def regularized(dy: Any, need_dx: bool = True) -> Any:
-            return backward(dy + (regularizer.gradient(y) / len(y)).astype(dy.dtype), need_dx=need_dx)
+            total = device.put(np.asarray(regularizer.gradient(seen) / len(seen), np.float32))
+            accumulate(total.reshape(-1), dy.reshape(-1))
+            return backward(total, need_dx=need_dx)
 
-        return y, regularized, float(regularizer(y)) / len(y)
+        return y, regularized, float(regularizer(seen)) / len(seen)
 
 
 def program(layers: list[Layer], logits: bool) -> list[Node]:
@@ -80,7 +86,7 @@ def off() -> Iterator[None]:
 
 
 def _fused(layers: list[Layer]) -> Node | None:
-    if not _enabled or registry.backend() == "numpy":
+    if not _enabled or registry.backend() != "njit":
         return None
     return next((node for rewrite in REWRITES if (node := rewrite(layers)) is not None), None)
 

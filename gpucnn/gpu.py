@@ -29,10 +29,6 @@ class Gpu(Device):
         """A copy on the GPU."""
         return cupy.asarray(array, order="C")
 
-    def get(self, array: Any) -> np.ndarray:
-        """A copy on the host, once all work before it is done."""
-        return cupy.asnumpy(array)
-
     def owns(self, array: Any) -> bool:
         """Whether this is a CuPy array."""
         return isinstance(array, cupy.ndarray)

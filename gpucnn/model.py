@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import device
 from .config import deserialize, serialize
 from .errors import ArgumentError, ShapeError
 from .layers.input import InputLayer
@@ -167,6 +168,7 @@ class Sequential(Trainer):
             if not self.built:
                 self.build()
             self._parameters = Parameters(self.layers)
+        self._parameters.bring()
         return self._parameters
 
     def count_params(self) -> int:
@@ -243,9 +245,12 @@ class Sequential(Trainer):
         x = np.asarray(x, np.float32)
         if self.input_shape is None:
             self.build((None, *x.shape[1:]))
+        self.parameters.bring()
+        step = device.put(np.zeros(1, np.int64))
+        y = device.put(np.ascontiguousarray(x))
         for layer in self.layers:
-            x = layer.forward(np.ascontiguousarray(x), np.zeros(1, np.int64), training)[0]
-        return x
+            y = layer.forward(y, step, training)[0]
+        return device.get(y)
 
     def __getattr__(self, name: str) -> Any:
         if name in _GONE:

@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +20,7 @@ from numba import cuda
 
 from . import device
 from .errors import ArgumentError, KernelError
+from .launch import GpuFunction
 
 __all__ = ["NumbaFunction", "cuda", "numba_device", "numba_function"]
 
@@ -25,25 +28,29 @@ SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 """Whether Numba's simulator takes the place of numba.cuda in this process (NUMBA_ENABLE_CUDASIM=1)."""
 
 
-class NumbaFunction:
-    """A numba.cuda kernel, to be launched as `function[grid, block, shared_bytes](*arguments)`."""
+class NumbaFunction(GpuFunction):
+    """A kernel written for numba.cuda."""
 
     def __init__(self, body: Callable[..., None], fastmath: bool) -> None:
-        self.body, self.name, self.fastmath = body, body.__name__, fastmath
+        super().__init__(Path(body.__code__.co_filename), body.__name__)
+        self.body, self.fastmath = body, fastmath
         self.simulated = cuda.jit(body) if SIMULATED else None
         self._ptx: dict[tuple, tuple[str, str]] = {}
 
     def __repr__(self) -> str:
         return f"<numba.cuda kernel {self.name}>"
 
-    def __getitem__(self, configuration: tuple) -> Any:
-        grid, block, *shared = configuration
-        shape = _extents(grid), _extents(block), shared[0] if shared else 0
+    def source(self) -> str:
+        """The kernel's Python."""
+        return inspect.getsource(self.body)
 
-        def launch(*arguments: Any) -> None:
-            device.current().launch_numba(self, *shape, [_converted(self.name, a) for a in arguments])
+    def convert(self, arguments: tuple) -> list[Any]:
+        """Python ints become int32, floats float32 and bools bool; NumPy scalars and arrays stay what they are."""
+        return [_converted(self.name, a) for a in arguments]
 
-        return launch
+    def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
+        """Launch on the device in use; compiled for the arguments' types at the first launch."""
+        device.current().launch_numba(self, grid, block, shared_bytes, arguments)
 
     def signature(self, arguments: list[Any]) -> tuple:
         """Numba's types of these arguments."""
@@ -107,10 +114,6 @@ def _converted(kernel: str, value: Any) -> Any:
     if isinstance(value, float):
         return np.float32(value)
     raise KernelError(f"{kernel}: a kernel takes arrays and numbers, not {type(value).__name__}")
-
-
-def _extents(value: Any) -> tuple[int, ...]:
-    return (int(value),) if isinstance(value, (int, np.integer)) else tuple(int(v) for v in value)
 
 
 @contextmanager

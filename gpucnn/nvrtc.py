@@ -16,6 +16,7 @@ import numpy as np
 
 from . import device, registry
 from .errors import ArgumentError, KernelError
+from .launch import GpuFunction
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"[^\n]*$', re.MULTILINE)
 _ENTRY = re.compile(
@@ -36,11 +37,11 @@ _TYPES = {
 }
 
 
-class CudaFunction:
-    """One kernel of a .cu file with its defines, to be launched as `function[grid, block, shared_bytes](*arguments)`."""
+class CudaFunction(GpuFunction):
+    """One kernel of a .cu file with its defines."""
 
     def __init__(self, path: Path, name: str, defines: Mapping[str, Any]) -> None:
-        self.path, self.name = path, name
+        super().__init__(path, name)
         self.defines = dict(defines)
         self._variants: dict[tuple, CudaFunction] = {}
 
@@ -53,15 +54,6 @@ class CudaFunction:
         if key not in self._variants:
             self._variants[key] = CudaFunction(self.path, self.name, self.defines | defines)
         return self._variants[key]
-
-    def __getitem__(self, configuration: tuple) -> Any:
-        grid, block, *shared = configuration
-        shape = _extents(grid), _extents(block), shared[0] if shared else 0
-
-        def launch(*arguments: Any) -> None:
-            device.current().launch_cuda(self, *shape, self.convert(arguments))
-
-        return launch
 
     def source(self) -> str:
         """The text that is compiled, includes expanded."""
@@ -77,6 +69,10 @@ class CudaFunction:
         if len(arguments) != len(parameters):
             raise ArgumentError(f"{self.name} takes {len(parameters)} arguments and was given {len(arguments)}")
         return [_converted(self.name, p, a) for p, a in zip(parameters, arguments, strict=True)]
+
+    def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
+        """Launch on the device in use; compiled there at the first launch."""
+        device.current().launch_cuda(self, grid, block, shared_bytes, arguments)
 
 
 def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:
@@ -147,7 +143,3 @@ def _converted(kernel: str, parameter: tuple[str, np.dtype, bool], value: Any) -
         if value != int(value) or not limits.min <= value <= limits.max:
             raise ArgumentError(f"{kernel}: {name}={value} is no {dtype}")
     return dtype.type(value)
-
-
-def _extents(value: Any) -> tuple[int, ...]:
-    return (int(value),) if isinstance(value, (int, np.integer)) else tuple(int(v) for v in value)

@@ -180,7 +180,7 @@ class Op:
         """The NumPy body: on the CPU the reference, elsewhere for calls without elements, which need no kernel."""
         if where is device.CPU:
             return self.body(*arrays, **params)
-        result = self.body(*(None if a is None else where.get(a) for a in arrays), **params)
+        result = self.body(*(None if a is None else device.get(a) for a in arrays), **params)
         return tuple(map(where.put, result)) if isinstance(result, tuple) else where.put(result)
 
     def _decide(self, arrays: tuple, params: dict, algorithm: str | None) -> tuple:

@@ -36,24 +36,40 @@ class Segment:
 
 
 class Parameters:
-    """The flat arrays of a built model. `values` and `gradients` are float32 of one length."""
+    """The flat arrays of a built model on the device in use. `values` and `gradients` are float32 of one length."""
 
     def __init__(self, layers: Iterable[Layer]) -> None:
         self.segments: list[Segment] = []
+        self.others: list[Weight] = []
         offset = 0
         for layer in layers:
             for weight in layer.weights:
-                if weight.trainable:
+                if not weight.trainable:
+                    self.others.append(weight)
+                else:
                     self.segments.append(Segment(weight, layer, offset, weight.size))
                     offset += -(-weight.size // _ELEMENTS) * _ELEMENTS
-        self.values = device.zeros((offset,))
-        self.gradients = device.zeros((offset,))
+        self._size = offset
+        self._settle()
+
+    def bring(self) -> None:
+        """Move everything to the device in use, if it is elsewhere."""
+        if self.device is not device.current():
+            self._settle()
+
+    def _settle(self) -> None:
+        """Make the flat arrays on the device in use, from the weights wherever they are."""
+        self.device = device.current()
+        self.values, self.gradients = device.zeros((self._size,)), device.zeros((self._size,))
         for segment in self.segments:
             weight = segment.weight
             weight.home = self
-            self.values[segment.span] = weight.value.reshape(-1)
+            value = device.get(weight.value)
             weight.value = self.values[segment.span].reshape(weight.shape)
             weight.gradient = self.gradients[segment.span].reshape(weight.shape)
+            device.write(weight.value, value)
+        for weight in self.others:
+            weight.bring()
 
     @property
     def holds_all(self) -> bool:
@@ -63,7 +79,7 @@ class Parameters:
     @property
     def size(self) -> int:
         """Length of the flat arrays, padding included."""
-        return self.values.size
+        return self._size
 
     def trainable_spans(self) -> list[slice]:
         """The flat ranges that an update may change: neighbouring trainable segments joined."""

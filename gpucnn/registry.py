@@ -174,9 +174,11 @@ def find(op: Op, operands: tuple[Any, ...], params: dict[str, Any], algorithm: s
     if asked or ("numpy" not in _chosen and "njit" not in _chosen):
         shapes = ", ".join("None" if s is None else f"{s.shape} {s.dtype}" for s in operands)
         registered = sorted(k.removesuffix(f"_{b}") for k in known for b in _chosen if k.endswith(f"_{b}"))
+        if device_.current() is device_.CPU:
+            registered.append("reference")
         raise KernelError(
             f"{op.name}: no {'/'.join(_chosen)} kernel for this call. Asked for {asked or 'auto'}; registered: "
-            f"{_list([*registered, *(['reference'] if device_.current() is device_.CPU else [])])}; shapes {shapes}, {params}"
+            f"{_list(registered) or 'none'}; shapes {shapes}, {params}"
         )
     return None
 

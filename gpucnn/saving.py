@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from . import device
 from .errors import ArgumentError, FileError
 from .files import check_regular, explained, write_atomically
 from .layers.layer import at_most
@@ -192,7 +193,7 @@ def _arrays_of(model: Sequential, with_optimizer: bool = False) -> dict[str, np.
     for weight in model.weights:
         if _WEIGHTS + weight.path in arrays:
             raise ArgumentError(f"two weights are called {weight.path!r}: give add_weight(name=...) another name")
-        arrays[_WEIGHTS + weight.path] = weight.value
+        arrays[_WEIGHTS + weight.path] = device.get(weight.value)
     return arrays | {_OPTIMIZER + name: array for name, array in slots.items()}
 
 

@@ -24,15 +24,11 @@ class Simulator(Device):
         from .numba_cuda import SIMULATED
 
         if not SIMULATED:
-            raise KernelError("device='simulator' must be chosen at the start: set NUMBA_ENABLE_CUDASIM=1 and run again")
+            raise KernelError("device='simulator' must be chosen at the start: run again with NUMBA_ENABLE_CUDASIM=1")
 
     def put(self, array: np.ndarray) -> np.ndarray:
         """A copy."""
         return np.array(array, order="C")
-
-    def get(self, array: np.ndarray) -> np.ndarray:
-        """A copy."""
-        return array.copy()
 
     def launch_numba(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
         """Run the kernel's Python."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import callbacks as callbacks_
-from . import fusion, losses, random, workers
+from . import device, fusion, losses, random, workers
 from .batches import Arrays, Batch, Batches, Stream, batches, class_weights, split_off, warn_if_unscaled
 from .compiled import Compiled, arguments_of
 from .errors import ArgumentError, TrainingError
@@ -164,8 +164,8 @@ class Trainer(Compiled):
 
     def _train(self, batch: Batch, tolerant: bool = False) -> float:
         """Forward, loss, backward, update; returns the loss, regularisation included."""
-        step = self.optimizer.batches
-        x, backwards, extra = batch.x, [], 0.0
+        step = device.put(self.optimizer.batches)
+        x, backwards, extra = device.put(batch.x), [], 0.0
         program = self._nodes()
         for node in program:
             x, backward, penalty = node.forward(x, step, True)
@@ -201,22 +201,27 @@ class Trainer(Compiled):
                 return i
         return len(program)
 
-    def _prediction(self, x: np.ndarray) -> np.ndarray:
-        """What the metrics see: probabilities, also when the loss took logits."""
-        if self._logits_loss is None or not self._metrics:
-            return x
+    def _prediction(self, x: Any) -> np.ndarray | None:
+        """What the metrics see, on the host: probabilities, also when the loss took logits. None without metrics."""
+        if not self._metrics:
+            return None
+        if self._logits_loss is None:
+            return device.get(x)
         last = self.layers[-1]
         assert isinstance(last, Activated)
-        return last.activation(x)
+        return device.get(last.activation.forward(x)[0])
 
-    def _measure(self, batch: Batch, prediction: np.ndarray) -> None:
+    def _measure(self, batch: Batch, prediction: np.ndarray | None) -> None:
         for metric in self._metrics or []:
             metric.update_state(batch.y, prediction, batch.weight if metric in self._weighted else None)
 
     def _not_finite(self, loss: float) -> TrainingError:
         state = self.training_state
         largest = sorted(
-            ((float(np.abs(s.weight.gradient).max(initial=0.0)), s.weight.path) for s in self.parameters.segments),
+            (
+                (float(np.abs(device.get(s.weight.gradient)).max(initial=0.0)), s.weight.path)
+                for s in self.parameters.segments
+            ),
             key=lambda pair: (not math.isnan(pair[0]), -pair[0]),
         )
         shown = ", ".join(f"{path} {size:.3g}" for size, path in largest[:3])
@@ -342,7 +347,7 @@ class Trainer(Compiled):
         return result
 
     def _test_batch(self, batch: Batch) -> float:
-        x, extra = batch.x, 0.0
+        x, extra = device.put(batch.x), 0.0
         for node in self._nodes():
             x, _, penalty = node.forward(x, _NO_STEP, False)
             extra += penalty
@@ -367,11 +372,12 @@ class Trainer(Compiled):
             data = batches(
                 data.source if isinstance(data, Stream) else x, y, weight, batch_size, steps, self.input_shape
             )
+        parameters = self.parameters
         if labelled:
             if first.y is None:
                 raise ArgumentError("y is missing: give the labels of x")
             losses.check_labels(self.loss, first.y, self.output_shape)
-            self.optimizer.build(self.parameters)
+            self.optimizer.build(parameters)
             if self._metrics is None:
                 self._resolve_metrics(first.y.shape)
                 self._warn_if_logits()
@@ -417,9 +423,10 @@ _NO_STEP = np.zeros(1, np.int64)
 
 
 def _output(nodes: list[fusion.Node], x: np.ndarray) -> np.ndarray:
+    y = device.put(x)
     for node in nodes:
-        x = node.forward(x, _NO_STEP, False)[0]
-    return x
+        y = node.forward(y, _NO_STEP, False)[0]
+    return device.get(y)
 
 
 def _limited(data: Batches) -> Iterator[Batch]:

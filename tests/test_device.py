@@ -42,7 +42,7 @@ def test_idle_memory_is_bounded_and_can_be_released(monkeypatch):
 
 def test_select_resolves_auto_and_refuses_what_it_does_not_know():
     assert device.select() == device.select("cpu") == "cpu"
-    with pytest.raises(ArgumentError, match="device='tpu' is unknown: use auto, cpu, gpu or gpu:N"):
+    with pytest.raises(ArgumentError, match="device='tpu' is unknown: use auto, cpu, gpu, gpu:N, emulator"):
         device.select("tpu")
 
 
@@ -73,8 +73,11 @@ def test_a_missing_driver_is_called_by_its_name(monkeypatch):
     assert device.gpu_state() == (0, "out of order")
 
 
-def test_a_gpu_that_is_there_is_not_used_in_silence(monkeypatch):
+def test_gpus_are_chosen_by_number(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", runtime(2))
     assert device.gpu_state() == (2, "A Test GPU, A Test GPU")
-    with pytest.raises(KernelError, match="no GPU kernels yet"):
-        device.select("gpu")
+    assert device.select() == "cpu"
+    assert device.select("gpu") == "gpu:0"
+    assert device.select("gpu:1") == "gpu:1"
+    with pytest.raises(KernelError, match=r"device='gpu:2': there are 2 GPUs here \(A Test GPU, A Test GPU\)"):
+        device.select("gpu:2")

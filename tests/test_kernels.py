@@ -1,21 +1,14 @@
-"""Every kernel must agree with its op on every case that it supports."""
-
-import importlib
-import pkgutil
+"""Every kernel for the CPU must agree with its op on every case that it supports. For GPUs: test_gpu_kernels.py."""
 
 import numpy as np
 import pytest
 
-import gpucnn.ops
-from gpucnn import registry
+from gpucnn import registry, trials
 from gpucnn.check import cases_for, disagreement
 from gpucnn.op import Spec
 
-for module in pkgutil.iter_modules(gpucnn.ops.__path__):
-    importlib.import_module(f"gpucnn.ops.{module.name}")
-
-OPS = [op for op in registry.declared().values() if op.__module__.startswith("gpucnn.")]
-KERNELS = [kernel for op in OPS for kernel in registry.kernels(op).values()]
+OPS = [op for op in trials.every_op() if op.__module__.startswith("gpucnn.")]
+KERNELS = [kernel for op in OPS for kernel in registry.kernels(op, ("numpy", "njit")).values()]
 TRIALS = [(kernel, case) for kernel in KERNELS for case in cases_for(kernel)]
 CASES = [(op, case) for op in OPS for case in op.cases if not case.bench]
 

@@ -95,7 +95,7 @@ def test_unknown_names_are_refused(call, words, twice, monkeypatch):
 
 @pytest.mark.parametrize("backend", ["numba", "cuda"])
 def test_a_backend_of_the_gpu_says_what_is_missing(backend):
-    with pytest.raises(KernelError, match=f"backend='{backend}'"):
+    with pytest.raises(KernelError, match="device='gpu' needs an NVIDIA GPU"):
         registry.use(backend)
 
 

@@ -52,6 +52,35 @@ class Screen:
             self._bars = None
 
 
+class Bar:
+    """A bar on standard error while `total` things are done, on a terminal; lines can be printed above it."""
+
+    def __init__(self, what: str, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._terminal = self._bar.console.is_terminal
+        self._task = self._bar.add_task(what, total=total)
+
+    def __enter__(self) -> Bar:
+        if self._terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def print(self, line: str) -> None:
+        """A line of results on standard output, above the bar."""
+        click.echo(line)
+
+    def step(self) -> None:
+        """One thing is done."""
+        self._bar.advance(self._task)
+
+
 def print_json(value: dict[str, Any]) -> None:
     """One JSON object."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))

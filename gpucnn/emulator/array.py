@@ -49,6 +49,10 @@ class EmulatedArray:
         """A copy in host memory."""
         return self.host.copy()
 
+    def set(self, values: np.ndarray) -> None:
+        """Copy host values of this shape into the array."""
+        self[...] = EmulatedArray(values)
+
     def reshape(self, *shape: Any) -> EmulatedArray:
         """The same memory under another shape."""
         host = self.host.reshape(*shape)

@@ -38,10 +38,6 @@ class Emulator(device.Device):
         host[...] = array
         return EmulatedArray(host)
 
-    def get(self, array: EmulatedArray) -> np.ndarray:
-        """A copy on the host."""
-        return array.get()
-
     def owns(self, array: Any) -> bool:
         """Whether this is an array of the emulator."""
         return isinstance(array, EmulatedArray)

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import constraints, initializers, random, regularizers
+from .. import constraints, device, initializers, random, regularizers
 from ..config import Configurable, snake_case
 from ..errors import ArgumentError, ShapeError
 from ..retired import reject
@@ -53,8 +53,8 @@ def at_most(elements: int) -> Iterator[None]:
 class Weight:
     """One array that a layer owns, with its gradient.
 
-    `value` and `gradient` are float32 arrays of `shape`; when the model is built they become views into its two flat
-    arrays (`home`), so keep the Weight and not its `value`.
+    `value` and `gradient` are float32 arrays of `shape`, on the host at first; when the model is built they become
+    views into its two flat arrays (`home`) on the device in use, so keep the Weight and not its `value`.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class Weight:
         self.constraint = constraints.get(constraint)
         self.trainable = trainable
         self.home: Any = None
-        self.value: np.ndarray = np.asarray(self.initializer(self.shape), np.float32)
-        self.gradient: np.ndarray = np.zeros(self.shape if trainable else (0,), np.float32)
+        self.value: Any = np.asarray(self.initializer(self.shape), np.float32)
+        self.gradient: Any = np.zeros(self.shape if trainable else (0,), np.float32)
 
     def _take_from_allowance(self) -> None:
         allowance = _allowance.get()
@@ -93,14 +93,18 @@ class Weight:
 
     def numpy(self) -> np.ndarray:
         """A copy of the value."""
-        return self.value.copy()
+        return np.array(device.get(self.value))
+
+    def bring(self) -> None:
+        """Move value and gradient to the device in use, if they are elsewhere."""
+        self.value, self.gradient = device.own(self.value), device.own(self.gradient)
 
     def assign(self, value: Any) -> None:
         """Copy `value` into the weight; its shape must be the weight's."""
         value = np.asarray(value)
         if value.shape != self.shape:
             raise ShapeError(f"{self.path} has shape {self.shape}; the given array has shape {value.shape}")
-        self.value[...] = value
+        device.write(self.value, value)
 
     def __repr__(self) -> str:
         return f"<Weight {self.path} {self.shape}>"
@@ -213,7 +217,9 @@ class Layer(Configurable):
         """Build if necessary and return y alone, for a look at what a layer does."""
         x = np.ascontiguousarray(x, np.float32)
         self.ensure_built((None, *x.shape[1:]))
-        return self.forward(x, np.zeros(1, np.int64), training)[0]
+        for weight in self.weights:
+            weight.bring()
+        return device.get(self.forward(device.put(x), device.put(np.zeros(1, np.int64)), training)[0])
 
     @property
     def trainable_weights(self) -> list[Weight]:

@@ -1,0 +1,80 @@
+"""What kernels there are: one row for each kernel and op, where it runs here, and the text of its files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import device, trials
+from .errors import ArgumentError
+from .registry import BACKENDS, Kernel
+
+_LANGUAGES = {"numpy": "NumPy", "njit": "Numba", "numba": "numba.cuda", "cuda": "CUDA C++"}
+_NEEDS = {
+    "numpy": "NumPy",
+    "njit": "Numba",
+    "numba": "an NVIDIA GPU, CuPy and numba-cuda; or g++ and numba-cuda for the emulator",
+    "cuda": "an NVIDIA GPU and CuPy; or g++ for the emulator",
+}
+
+
+def rows(pattern: str = "") -> list[dict[str, Any]]:
+    """A row for each kernel whose id, op or backend contains the pattern."""
+    return [_row(kernel) for kernel in trials.every_kernel(pattern)]
+
+
+def sources(ident: str) -> dict[str, Any]:
+    """The files of the kernel `ident` and the ops that it serves. Raises `ArgumentError` for an unknown id."""
+    found = [kernel for kernel in trials.every_kernel() if kernel.id == ident]
+    if not found:
+        close = sorted({k.id for k in trials.every_kernel() if k.id.split("/")[0] == ident.split("/")[0]})
+        hint = f"this family has {', '.join(close)}" if close else "`gpucnn kernels list` shows all"
+        raise ArgumentError(f"there is no kernel {ident!r}: {hint}")
+    path = _path(found[0])
+    files = [p for p in (path, path.with_suffix(".cu")) if p.is_file()]
+    return {
+        "id": ident,
+        "ops": [kernel.op.name for kernel in found],
+        "files": [{"name": p.name, "text": p.read_text()} for p in files],
+    }
+
+
+def place(backend: str) -> tuple[str | None, str | None]:
+    """(where kernels of a backend run here or None, why they do not run on a GPU or None)."""
+    if BACKENDS[backend] == "cpu":
+        return "cpu", None
+    count, reason = device.gpu_state()
+    if count:
+        return "gpu", None
+    from . import emulator
+
+    missing = emulator.unavailable()
+    if missing is None:
+        return "emulator", reason
+    return None, f"{reason}; and {missing}"
+
+
+def _row(kernel: Kernel) -> dict[str, Any]:
+    runs, why_not = place(kernel.backend)
+    return {
+        "id": kernel.id,
+        "op": kernel.op.name,
+        "algorithm": kernel.algorithm,
+        "backend": kernel.backend,
+        "language": _LANGUAGES[kernel.backend],
+        "needs": _NEEDS[kernel.backend],
+        "runs": runs,
+        "why_not": why_not,
+        "idea": _idea(kernel),
+    }
+
+
+def _idea(kernel: Kernel) -> str:
+    """The first sentence of the kernel file."""
+    text = sys.modules[kernel.launch.__module__].__doc__ or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _path(kernel: Kernel) -> Path:
+    return Path(kernel.launch.__code__.co_filename)

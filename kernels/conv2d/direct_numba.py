@@ -1,0 +1,137 @@
+"""Direct convolution: the definition, one thread per value of the result and no shared memory. The baseline to beat.
+
+    y[n, p, q, k]       = Σ x[n, h, w, c] · weight[r, s, c, k]     over r, s, c       thread: a value of y
+    dx[n, h, w, c]      = Σ dy[n, p, q, k] · weight[r, s, c, k]    over r, s, k       thread: a value of dx
+    dweight[r, s, c, k] = Σ dy[n, p, q, k] · x[n, h, w, c]         over n, p, q       thread: a value and a slice
+
+    where  h = p · stride + r · dilation - top  and  w = q · stride + s · dilation - left
+
+The three are one relation between five indices, summed over different ones of them. Each costs 2 · N P Q K · R S C FLOPs
+and asks for two floats per multiply-add, 1/4 FLOP per byte; it lives on the caches, where a pixel is found again by R · S
+windows and a weight by all of them. Nothing else is stored, strides, dilation and groups cost nothing, and for depthwise
+filters, which reuse little, there is not much to beat.
+
+Neighbouring threads take neighbouring values of the last axis, the contiguous one. Padding is never read: it is zero.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gpucnn.launch import blocks_1d
+from gpucnn.numba_cuda import cuda, numba_function
+from gpucnn.op import Spec
+from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
+from gpucnn.registry import kernel
+
+from ..include.slices import count_of_slices, join
+from ..include.windows import window_at
+
+THREADS = 128
+
+
+@numba_function
+def conv2d_direct(y, x, weight, stride_h, stride_w, top, left, dilation_h, dilation_w):
+    i = cuda.grid(1)
+    if i >= y.size:
+        return
+    _, P, Q, K = y.shape
+    _, H, W, channels = x.shape
+    R, S, C, _ = weight.shape  # C: channels of one group
+    n, p, q, k = i // (K * Q * P), i // (K * Q) % P, i // K % Q, i % K
+    filters = K // (channels // C)  # of one group
+    first = k // filters * C  # the channel at which this filter's group begins
+
+    total = np.float32(0)
+    for r in range(R):
+        h = p * stride_h + r * dilation_h - top
+        if 0 <= h < H:
+            for s in range(S):
+                w = q * stride_w + s * dilation_w - left
+                if 0 <= w < W:
+                    for c in range(C):
+                        total += x[n, h, w, first + c] * weight[r, s, c, k]
+    y[n, p, q, k] = total
+
+
+@numba_function
+def conv2d_grad_input_direct(dx, dy, weight, stride_h, stride_w, top, left, dilation_h, dilation_w):
+    i = cuda.grid(1)
+    if i >= dx.size:
+        return
+    _, H, W, channels = dx.shape
+    _, P, Q, K = dy.shape
+    R, S, C, _ = weight.shape
+    n, h, w, channel = i // (channels * W * H), i // (channels * W) % H, i // channels % W, i % channels
+    filters = K // (channels // C)
+    first, c = channel // C * filters, channel % C
+
+    total = np.float32(0)
+    for r in range(R):
+        p = window_at(h + top - r * dilation_h, stride_h, P)  # the window whose tap r lies on row h
+        if p >= 0:
+            for s in range(S):
+                q = window_at(w + left - s * dilation_w, stride_w, Q)
+                if q >= 0:
+                    for k in range(first, first + filters):
+                        total += dy[n, p, q, k] * weight[r, s, c, k]
+    dx[n, h, w, channel] = total
+
+
+@numba_function
+def conv2d_grad_weight_direct(partial, dy, x, stride_h, stride_w, top, left, dilation_h, dilation_w):
+    i = cuda.grid(1)
+    if i >= partial.size:
+        return
+    slices, R, S, C, K = partial.shape
+    N, P, Q, _ = dy.shape
+    _, H, W, channels = x.shape
+    r, s, c, k = i // (K * C * S) % R, i // (K * C) % S, i // K % C, i % K
+    piece = i // (K * C * S * R)
+    filters = K // (channels // C)
+    channel = k // filters * C + c
+
+    total = np.float32(0)
+    # A slice is a run of the N · P rows of dy: one division per row, none per pixel.
+    for row in range(N * P * piece // slices, N * P * (piece + 1) // slices):
+        n, p = row // P, row % P
+        h = p * stride_h + r * dilation_h - top
+        if 0 <= h < H:
+            for q in range(Q):
+                w = q * stride_w + s * dilation_w - left
+                if 0 <= w < W:
+                    total += dy[n, p, q, k] * x[n, h, w, channel]
+    partial[piece, r, s, c, k] = total
+
+
+def _window(strides, padding, dilation):
+    """The parameters in the order in which all three kernels take them."""
+    (top, _), (left, _) = padding
+    return *strides, top, left, *dilation
+
+
+@kernel(conv2d, "direct", "numba")
+def launch(y, x, weight, *, strides, padding, dilation, groups):
+    conv2d_direct[blocks_1d(y.size, THREADS), THREADS](y, x, weight, *_window(strides, padding, dilation))
+
+
+@kernel(conv2d_grad_input, "direct", "numba")
+def launch_grad_input(dx, dy, weight, *, size, strides, padding, dilation, groups):
+    window = _window(strides, padding, dilation)
+    conv2d_grad_input_direct[blocks_1d(dx.size, THREADS), THREADS](dx, dy, weight, *window)
+
+
+def partial_sums(dy: Spec, x: Spec, *, kernel_size, groups, **_) -> Spec:
+    """(slices, R, S, C, K): dweight, summed over a slice of the N · P rows of dy."""
+    N, P, _, K = dy.shape
+    dweight = (*kernel_size, x.shape[3] // groups, K)
+    return x.like(count_of_slices(math.prod(dweight), N * P), *dweight)
+
+
+@kernel(conv2d_grad_weight, "direct", "numba", workspace=partial_sums)
+def launch_grad_weight(dweight, dy, x, partial, *, kernel_size, strides, padding, dilation, groups):
+    window = _window(strides, padding, dilation)
+    conv2d_grad_weight_direct[blocks_1d(partial.size, THREADS), THREADS](partial, dy, x, *window)
+    join(dweight, partial)

@@ -1,0 +1,56 @@
+"""The tiles of a matrix product: a block fetches squares of a and b into shared memory and uses each value TILE times.
+
+           k →                 n →                 One block owns a square of TILE × TILE values of y. It walks along K:
+        ┌──┬──┬──┐          ┌──┬──┬──┐             fetch a square of a and a square of b, one value of each per thread;
+      m │▒▒│▒▒│▒▒│      k   │  │▒▒│  │             multiply them out of shared memory; go on to the next two squares.
+      ↓ ├──┼──┼──┤  a   ↓   ├──┼──┼──┤  b          Global memory is read K / TILE times per value instead of K times.
+        │  │  │  │          │  │▒▒│  │
+        └──┴──┴──┘          └──┴──┴──┘
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpucnn.numba_cuda import cuda, numba_device
+
+TILE = 16
+"""Side of a tile. A block has TILE · TILE = 256 threads, and its two tiles take 2 · 16 · 17 · 4 = 2176 bytes."""
+
+PITCH = TILE + 1
+"""Floats from one row of a tile to the next. The odd one puts the values of a column into different banks, so that a
+tile can also be written by columns, as a transposed matrix is."""
+
+
+@numba_device
+def tile_sum(a, b, m, n, begin, end, transpose_a, transpose_b):
+    """Σ a[m, k] · b[k, n] over k of [begin, end), for the thread that owns y[m, n].
+
+    The whole block must call this with the same begin and end, threads beyond the edge of y included: they fetch too.
+    """
+    a_tile = cuda.shared.array((TILE, PITCH), np.float32)
+    b_tile = cuda.shared.array((TILE, PITCH), np.float32)
+    row, column = cuda.threadIdx.y, cuda.threadIdx.x
+    M, N = a.shape[1 if transpose_a else 0], b.shape[0 if transpose_b else 1]
+
+    total = np.float32(0)
+    for k in range(begin, end, TILE):
+        # Neighbouring threads differ in `column`. They read neighbouring values of memory whichever way the matrix lies:
+        # a transposed one is read along its rows too, and turned around while it is written into the tile.
+        if transpose_a:
+            i, j = m - row + column, k + row
+            a_tile[column, row] = a[j, i] if i < M and j < end else np.float32(0)
+        else:
+            j = k + column
+            a_tile[row, column] = a[m, j] if m < M and j < end else np.float32(0)
+        if transpose_b:
+            i, j = n - column + row, k + column
+            b_tile[column, row] = b[i, j] if i < N and j < end else np.float32(0)
+        else:
+            j = k + row
+            b_tile[row, column] = b[j, n] if n < N and j < end else np.float32(0)
+        cuda.syncthreads()  # waits until both tiles are full: each thread goes on to read what others fetched
+        for step in range(TILE):
+            total += a_tile[row, step] * b_tile[step, column]
+        cuda.syncthreads()  # waits until nobody reads the tiles any more: the next turn overwrites them
+    return total

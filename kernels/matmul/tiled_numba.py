@@ -1,0 +1,39 @@
+"""Tiled matmul: a block of threads fetches each value once for all of them, through shared memory. The second rung.
+
+y[m, n] = Σ a[m, k] · b[k, n], 2 M N K FLOPs as before. The naive kernel reads 2 K floats for each value of y; here a
+block of 16 × 16 threads reads a square of `a` and a square of `b` together and uses every value 16 times, so 8 M N K / 16
+bytes come from global memory: 4 FLOPs per byte instead of 1/4. What limits it now is shared memory itself, two reads for
+each multiply-add; the next rung keeps several values of y per thread in registers.
+
+The loop over tiles is `tile_sum` in `include/tiles.py`, where im2col finds it too. Here stands who computes what.
+
+grid: one block for each tile of y, counted along its rows, all in x (blocks in y and z are limited to 65,535).
+"""
+
+from __future__ import annotations
+
+from gpucnn.launch import ceil_div
+from gpucnn.numba_cuda import cuda, numba_function
+from gpucnn.ops.matmul import matmul
+from gpucnn.registry import kernel
+
+from ..include.tiles import TILE, tile_sum
+
+
+@numba_function
+def matmul_tiled(y, a, b, transpose_a, transpose_b):
+    M, N = y.shape
+    K = a.shape[0 if transpose_a else 1]
+    tiles_in_row = (N + TILE - 1) // TILE
+    m = cuda.blockIdx.x // tiles_in_row * TILE + cuda.threadIdx.y
+    n = cuda.blockIdx.x % tiles_in_row * TILE + cuda.threadIdx.x
+    # No early return: threads beyond the edge of y help to fetch, and all threads must meet at the barriers.
+    total = tile_sum(a, b, m, n, 0, K, transpose_a, transpose_b)
+    if m < M and n < N:
+        y[m, n] = total
+
+
+@kernel(matmul, "tiled", "numba")
+def launch(y, a, b, *, transpose_a, transpose_b):
+    M, N = y.shape
+    matmul_tiled[ceil_div(M, TILE) * ceil_div(N, TILE), (TILE, TILE)](y, a, b, transpose_a, transpose_b)
