@@ -141,7 +141,7 @@ class _Trial:
         """The outputs of one launch, or what it wrote that it must not write."""
         inputs = [None if spec is None else _Guarded(spec, pattern) for spec in self.specs]
         for guarded, operand in zip(inputs, self.operands, strict=True):
-            if guarded is not None:
+            if guarded is not None and operand is not None:
                 guarded.fill(operand)
         needs = self.kernel.workspace(*self.specs, **self.params) if self.kernel.workspace else ()
         scratch = [_Guarded(spec, pattern) for spec in ((needs,) if isinstance(needs, Spec) else needs)]

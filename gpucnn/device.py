@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,6 +52,14 @@ class _Block:
             _free.setdefault(self.nbytes, []).append(self.buffer)
 
 
+class Peak(NamedTuple):
+    """FP32 operations and bytes of memory per second; bytes of the last cache."""
+
+    flops: float
+    bytes_per_second: float
+    cache_bytes: int
+
+
 class Device:
     """The CPU, and the base of the other devices."""
 
@@ -81,6 +89,10 @@ class Device:
 
     def forget(self, array: Any) -> None:
         """Declare an array's contents undefined; a device that keeps track reports who reads them."""
+
+    def peak(self) -> Peak | None:
+        """What the hardware can do at most, as far as it tells."""
+        return None
 
     def synchronize(self) -> None:
         """Wait until everything launched so far is done."""

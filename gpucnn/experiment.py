@@ -44,6 +44,8 @@ class Settings:
     data_dir     where to look first for the data sets that have names
     image_shape  "HxWxC" to which the image files of `data` are brought
     fingerprint  SHA-256 over all images and labels
+    algorithms   by op, the kernels' algorithm; what is not named is chosen as usual
+    load         paths of files with kernels of the user's own
     """
 
     dataset: str | None = None
@@ -59,6 +61,8 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     backend: str = "auto"
+    algorithms: dict[str, str] | None = None
+    load: list[str] | None = None
     precision: str = "float32"
     threads: int | None = None
     save_every: int | None = None
@@ -93,7 +97,9 @@ class Settings:
     def apply(self) -> Settings:
         """Make seed, device, backend and threads the ones in use; returns the settings with the device resolved."""
         utils.set_random_seed(self.seed)
-        registry.use(self.backend, device=self.device)
+        for file in self.load or []:
+            registry.load(file)
+        registry.use(self.backend, device=self.device, **(self.algorithms or {}))
         workers.set_threads(self.threads)
         return replace(self, device=device.current().name)
 

@@ -1,8 +1,8 @@
 """From layers to the nodes that run: which neighbours are computed together.
 
 `REWRITES` is the table: each entry looks at the layers from some place on and returns a fused node, or None. A layer is
-fused only where nobody asked for an algorithm of its plain op, and only with the backend `njit`: `numpy` runs the bodies
-of the plain ops one by one, and the backends for GPUs have no kernels of fused ops.
+fused only where nobody asked for an algorithm of its plain op, and only with the backend `njit`: `numpy` runs the
+bodies of the plain ops one by one, and the backends for GPUs have no kernels of fused ops.
 """
 
 from __future__ import annotations

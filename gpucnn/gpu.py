@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import cupy
 import numpy as np
 
-from .device import Device
+from .device import Device, Peak
+from .timing import Clock, Run
+
+_FP32_LANES = {70: 64, 75: 64, 80: 64}
+"""FP32 units of a multiprocessor by compute capability; 128 in all others since 8.6."""
 
 
 class Gpu(Device):
@@ -37,9 +42,25 @@ class Gpu(Device):
         """The array itself if it is C-contiguous, else a copy that is."""
         return cupy.ascontiguousarray(array)
 
+    def peak(self) -> Peak:
+        """From the clock rates that the driver tells: two operations for each FP32 lane, two transfers a clock."""
+        told = cupy.cuda.Device().attributes
+        lanes = told["MultiProcessorCount"] * _FP32_LANES.get(self.cc, 128)
+        return Peak(
+            2e3 * lanes * told["ClockRate"],
+            2e3 * told["MemoryClockRate"] * told["GlobalMemoryBusWidth"] / 8,
+            told["L2CacheSize"],
+        )
+
     def synchronize(self) -> None:
         """Wait for the current stream."""
         cupy.cuda.get_current_stream().synchronize()
+
+    def cublas_matmul(self, y: Any, a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> None:
+        """y = a @ b by cuBLAS, either operand read as its transpose. CuPy keeps float32 unless CUPY_TF32 is set."""
+        from cupy import cublas
+
+        cublas.gemm("T" if transpose_a else "N", "T" if transpose_b else "N", a, b, out=y)
 
     def launch_cuda(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
         """Compile at the first launch (CuPy keeps cubins on disk), then launch."""
@@ -71,3 +92,46 @@ class Gpu(Device):
             module.load(binary)
             kernel = self._functions[function, signature] = module.get_function(entry)
         kernel(grid, block, tuple(flattened(arguments)), shared_mem=shared_bytes)
+
+
+class GpuClock(Clock):
+    """Measures by events on a stream of its own."""
+
+    def __init__(self) -> None:
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+        self._filler = cupy.zeros(2 * int(properties["l2CacheSize"]), cupy.uint8)
+        self._start, self._stop = cupy.cuda.Event(), cupy.cuda.Event()
+
+    def warm_up(self, run: Run) -> float:
+        """Compile, fill the pool, and time single calls."""
+        with self._stream:
+            run()
+            self._stream.synchronize()
+            return min(self.sample(run)[0] for _ in range(3))
+
+    def prepare(self, run: Run, repeat: int) -> Run:
+        """A graph of that many copies, launched at once."""
+        with self._stream:
+            self._stream.begin_capture()
+            for _ in range(repeat):
+                run()
+            graph = self._stream.end_capture()
+        return lambda: graph.launch(self._stream)
+
+    def sample(self, run: Run) -> tuple[float, float]:
+        """(seconds on the GPU between two events around the call, seconds until the call returned)."""
+        with self._stream:
+            self._start.record(self._stream)
+            begin = time.perf_counter()
+            run()
+            host = time.perf_counter() - begin
+            self._stop.record(self._stream)
+            self._stop.synchronize()
+        return cupy.cuda.get_elapsed_time(self._start, self._stop) * 1e-3, host
+
+    def overwrite_caches(self) -> None:
+        """Write twice what the L2 cache holds."""
+        with self._stream:
+            self._filler += 1
+            self._stream.synchronize()

@@ -1,8 +1,8 @@
 """The one door to numba.cuda: kernels are compiled to PTX here and launched on whatever device is in use.
 
-    @numba_function
-    def conv2d_direct(y, x, weight, ...): ...
-    conv2d_direct[grid, block](y, x, weight, ...)
+@numba_function
+def conv2d_direct(y, x, weight, ...): ...
+conv2d_direct[grid, block](y, x, weight, ...)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .launch import GpuFunction
 
 __all__ = ["NumbaFunction", "cuda", "numba_device", "numba_function"]
 
-SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+SIMULATED = bool(numba.config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 """Whether Numba's simulator takes the place of numba.cuda in this process (NUMBA_ENABLE_CUDASIM=1)."""
 
 
@@ -87,7 +87,8 @@ def flattened(arguments: list[Any]) -> list[Any]:
         if isinstance(a, np.generic):
             out.append(a)
             continue
-        strides, step = [], a.itemsize
+        step = a.itemsize
+        strides: list[int] = []
         for extent in reversed(a.shape):
             strides.insert(0, step)
             step *= extent
@@ -98,7 +99,7 @@ def flattened(arguments: list[Any]) -> list[Any]:
 
 def _type_of(value: Any) -> Any:
     if isinstance(value, np.generic):
-        return numba.from_dtype(value.dtype)
+        return numba.from_dtype(value.dtype)  # type: ignore[arg-type]
     return numba.types.Array(numba.from_dtype(value.dtype), value.ndim, "C")
 
 

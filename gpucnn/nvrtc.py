@@ -1,7 +1,7 @@
 """From a .cu file to something to launch: includes and defines, compilation, argument types.
 
-    conv2d_direct = cuda_function(__file__, "conv2d_direct", THREADS=256)      # direct_cuda.cu beside direct_cuda.py
-    conv2d_direct[grid, block](y, x, weight, n, h)                             # compiled at the first launch
+conv2d_direct = cuda_function(__file__, "conv2d_direct", THREADS=256)      # direct_cuda.cu beside direct_cuda.py
+conv2d_direct[grid, block](y, x, weight, n, h)                             # compiled at the first launch
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def _expanded(path: Path, seen: set[str]) -> str:
             seen.add(match[1])
             header = next((p for p in (path.parent / match[1], _headers() / match[1]) if p.is_file()), None)
             if header is None:
-                raise KernelError(f"{path.name}:{number} includes {match[1]}, which is neither beside it nor in include/")
+                raise KernelError(
+                    f"{path.name}:{number} includes {match[1]}, which is neither beside it nor in include/"
+                )
             lines.append(f'#line 1 "{header.name}"\n{_expanded(header, seen)}')
         lines.append(f'#line {number + 1} "{path.name}"')
     return "\n".join(lines) + "\n"
@@ -116,14 +118,18 @@ def _headers() -> Path:
 def entries(path: Path) -> dict[str, list[tuple[str, np.dtype, bool]]]:
     """The kernels of a .cu file and their parameters."""
     text = re.sub(r"//[^\n]*|/\*.*?\*/", "", expanded(path), flags=re.DOTALL)
-    return {name: [_parameter(name, p) for p in inside.split(",") if p.strip()] for name, inside in _ENTRY.findall(text)}
+    return {
+        name: [_parameter(name, p) for p in inside.split(",") if p.strip()] for name, inside in _ENTRY.findall(text)
+    }
 
 
 def _parameter(kernel: str, text: str) -> tuple[str, np.dtype, bool]:
     words = re.findall(r"\w+|\*", re.sub(r"\bconst\b|__restrict__|\bvolatile\b", " ", text))
     name, kind = words[-1], " ".join(w for w in words[:-1] if w != "*")
     if kind not in _TYPES:
-        raise KernelError(f"{kernel}: parameter {text.strip()!r} has a type that gpucnn does not pass: {', '.join(_TYPES)}")
+        raise KernelError(
+            f"{kernel}: parameter {text.strip()!r} has a type that gpucnn does not pass: {', '.join(_TYPES)}"
+        )
     return name, np.dtype(_TYPES[kind]), "*" in words
 
 
@@ -140,6 +146,6 @@ def _converted(kernel: str, parameter: tuple[str, np.dtype, bool], value: Any) -
         raise ArgumentError(f"{kernel}: {name} must be a number and is {type(value).__name__}")
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        if value != int(value) or not limits.min <= value <= limits.max:
+        if value != int(value) or not limits.min <= int(value) <= limits.max:
             raise ArgumentError(f"{kernel}: {name}={value} is no {dtype}")
     return dtype.type(value)

@@ -160,11 +160,17 @@ def asked() -> dict[str, str]:
 
 def find(op: Op, operands: tuple[Any, ...], params: dict[str, Any], algorithm: str | None = None) -> Kernel | None:
     """The kernel that serves this call, or None for the NumPy body. The call's own `algorithm` is the strongest choice,
-    then `use(...)`, then the first of `op.prefer` that is registered and supports the call."""
+    then `use(...)`, then the first of `op.prefer` that is registered and supports the call. What is chosen for an op
+    holds for its gradients too, where they have such a kernel: a kernel of the forward pass alone can train."""
+    known = kernels(op, _chosen)
     asked = algorithm or _algorithms.get(op.name)
+    forward = _ops.get(op.name.partition("_grad")[0])
+    if forward is not None and forward is not op:
+        asked = asked or _algorithms.get(forward.name)
+        if asked and not _has(known, asked) and _has(kernels(forward, _chosen), asked):
+            asked = None
     if asked == "reference" and device_.current() is device_.CPU:
         return None
-    known = kernels(op, _chosen)
     order = [asked] if asked else list(op.prefer)
     for name in order:
         for backend in _chosen:
@@ -181,6 +187,10 @@ def find(op: Op, operands: tuple[Any, ...], params: dict[str, Any], algorithm: s
             f"{_list(registered) or 'none'}; shapes {shapes}, {params}"
         )
     return None
+
+
+def _has(known: dict[str, Kernel], algorithm: str) -> bool:
+    return any(kernel.algorithm == algorithm for kernel in known.values())
 
 
 def serves(kernel: Kernel, operands: tuple[Any, ...], params: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Every kernel for GPUs must agree with its op on every case: in the emulator on any machine, and on a GPU where one is.
+"""Every kernel for GPUs must agree with its op on every case: in the emulator, and on a GPU where there is one.
 
 In `check` mode the emulator finds races, accesses out of bounds and uninitialised, and diverging barriers as well.
 """

@@ -8,10 +8,8 @@ from typing import Any
 
 import click
 
-from .group import AS_JSON, main, options
+from .group import AS_JSON, LOAD, main, options
 from .screen import Bar, print_json, print_table
-
-LOAD = click.option("--load", "files", metavar="FILE", multiple=True, help="A file with kernels of your own (.py).")
 
 
 @main.group()
@@ -21,15 +19,15 @@ def kernels() -> None:
 
 @kernels.command("list")
 @options(click.argument("pattern", required=False, default=""), LOAD, AS_JSON)
-def kernels_list(pattern: str, files: Sequence[str], as_json: bool) -> None:
+def kernels_list(pattern: str, load: Sequence[str], as_json: bool) -> None:
     """The kernels whose id, op or backend contains PATTERN.
 
-    Keys of --json: kernels; of each kernel: id, op, algorithm, backend, language, needs, runs (gpu, emulator, simulator,
-    cpu or null), why_not (of the GPU, null where there is one), idea.
+    Keys of --json: kernels; of each kernel: id, op, algorithm, backend, language, needs, runs (gpu, emulator, cpu or
+    null), why_not (of the GPU, null where there is one), idea.
     """
     from .. import catalogue, registry
 
-    for file in files:
+    for file in load:
         registry.load(file)
     rows = catalogue.rows(pattern)
     if as_json:
@@ -46,14 +44,14 @@ def kernels_list(pattern: str, files: Sequence[str], as_json: bool) -> None:
 
 @kernels.command("show")
 @options(click.argument("ident", metavar="ID"), LOAD, AS_JSON)
-def kernels_show(ident: str, files: Sequence[str], as_json: bool) -> None:
+def kernels_show(ident: str, load: Sequence[str], as_json: bool) -> None:
     """The source of the kernel file ID, such as conv2d/direct_cuda, its idea on top.
 
     Keys of --json: id, ops, files (name, text).
     """
     from .. import catalogue, registry
 
-    for file in files:
+    for file in load:
         registry.load(file)
     shown = catalogue.sources(ident)
     if as_json:
@@ -74,11 +72,13 @@ def kernels_show(ident: str, files: Sequence[str], as_json: bool) -> None:
 @options(
     click.argument("pattern", required=False, default=""),
     LOAD,
-    click.option("--device", "where", metavar="NAME", help="gpu[:N], emulator, simulator or cpu.  [default: what is here]"),
+    click.option(
+        "--device", "where", metavar="NAME", help="gpu[:N], emulator, simulator or cpu.  [default: what is here]"
+    ),
     click.option("--mode", type=click.Choice(["fast", "check"]), help="Of the emulator.  [default: fast]"),
     AS_JSON,
 )
-def check(pattern: str, files: Sequence[str], where: str | None, mode: str | None, as_json: bool) -> int:
+def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None, as_json: bool) -> int:
     """Compare kernels with the NumPy definition of their op, on every case; exit with 1 if one disagrees.
 
     PATTERN is a part of a kernel's id, an op or a backend; with --load alone, the kernels of FILE are checked. In the
@@ -88,7 +88,7 @@ def check(pattern: str, files: Sequence[str], where: str | None, mode: str | Non
     """
     from .. import registry, trials
 
-    loaded = [kernel for file in files for kernel in registry.load(file)]
+    loaded = [kernel for file in load for kernel in registry.load(file)]
     chosen = loaded if loaded and not pattern else trials.every_kernel(pattern)
     planned = trials.trials(chosen, where, mode)
     if not planned:

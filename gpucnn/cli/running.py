@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..errors import ArgumentError
-from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, RUN, main, options
+from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, main, options
 from .screen import Screen, percent, print_json, print_pairs, print_table
 
 
@@ -37,8 +37,21 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     click.option(
         "--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), help="Equal seeds end in equal weights.  [default: 0]"
     ),
-    click.option("--device", metavar="auto|cpu|gpu[:N]", help="Where to compute.  [default: auto]"),
-    click.option("--backend", metavar="NAME", help="The kernels to use: auto, njit or numpy.  [default: auto]"),
+    click.option("--device", metavar="NAME", help="Where to compute: cpu, gpu[:N] or emulator.  [default: the CPU]"),
+    click.option(
+        "--backend",
+        metavar="NAME",
+        help="The kernels to use: njit or numpy on the CPU, cuda or numba on a GPU and in the emulator.  "
+        "[default: the fastest of the device]",
+    ),
+    click.option(
+        "--algorithm",
+        "algorithms",
+        metavar="OP=NAME",
+        multiple=True,
+        help="The algorithm for an op and its gradients, such as conv2d=direct; may be repeated.",
+    ),
+    LOAD,
     click.option(
         "--threads",
         metavar="N",
@@ -70,7 +83,11 @@ def train(
     """
     from .. import experiment
 
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in given.items() if value not in (None, ())}
+    if "algorithms" in chosen:
+        chosen["algorithms"] = dict(map(_pair, chosen["algorithms"]))
+    if "load" in chosen:
+        chosen["load"] = list(chosen["load"])
     with Screen() as screen:
         if resumed is not None:
             epochs = chosen.pop("epochs", None)
@@ -101,6 +118,13 @@ def train(
         click.echo(f"gpucnn: the test accuracy {record['test_accuracy']:.4f} misses the target {target_acc}", err=True)
         return 1
     return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    op, equals, algorithm = text.partition("=")
+    if not (op and equals and algorithm):
+        raise ArgumentError(f"--algorithm {text!r} must be OP=NAME, such as conv2d=direct")
+    return op, algorithm
 
 
 @main.command()

@@ -1,0 +1,392 @@
+"""Kernels side by side on the same case: checked first, then timed, then told with device and versions.
+
+A kernel that disagrees with its op gets no number; nor does one whose time would mean more than the device can do.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import inspect
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import device, registry, rivals, timing, trials
+from .check import disagreement
+from .errors import ArgumentError, FileError
+from .files import explained, write_atomically
+from .op import Case, Draw, Op, Spec
+from .registry import Kernel
+from .version import __version__
+
+AXES = ("batch",)
+"""What `--axis` can vary."""
+PRECISIONS = ("float32",)
+"""What kernels compute in. PyTorch's rows also know tf32."""
+RIVALS = ("numpy", "torch", "cublas")
+"""What `--vs` can put beside the kernels."""
+SLACK = 0.02
+"""Relative difference of two medians that counts as none."""
+
+_WITHOUT_IMAGES = ("weight", "b", "gamma", "beta", "mean", "variance", "row", "step")
+"""Operands whose first axis is not that of the images, unless the call fits in no other way."""
+
+_HOT_LIMIT = 1.05
+"""A hot time may be this much better than the roof, for the rounding of clocks."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel on one case. Times in microseconds; `note` says why there are none."""
+
+    op: str
+    case: str
+    kernel: str
+    backend: str
+    precision: str
+    device: str
+    flops: float
+    bytes: int
+    hot: float | None = None
+    hot_low: float | None = None
+    hot_high: float | None = None
+    cold: float | None = None
+    cold_low: float | None = None
+    cold_high: float | None = None
+    host: float | None = None
+    samples: int = 0
+    gflops: float | None = None
+    gbytes: float | None = None
+    roof_share: float | None = None
+    workspace: int = 0
+    note: str | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What makes two rows of two records comparable."""
+        return (self.op, self.case, self.kernel, self.precision, self.device.partition(":")[0])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    axes     by name (`batch`), the values that take the place of a case's own
+    vs       of `RIVALS`, what is put beside the kernels
+    """
+
+    kernels: list[Kernel]
+    cases: tuple[str, ...] = ()
+    axes: dict[str, list[int]] = field(default_factory=dict)
+    precision: str = "float32"
+    vs: tuple[str, ...] = ()
+    where: str | None = None
+    check_only: bool = False
+    effort: timing.Effort = field(default_factory=timing.Effort)
+
+    def __post_init__(self) -> None:
+        for name, known, given in (
+            ("axis", AXES, self.axes),
+            ("precision", PRECISIONS, [self.precision]),
+            ("vs", RIVALS, self.vs),
+        ):
+            odd = [value for value in given if value not in known]
+            if odd:
+                raise ArgumentError(f"--{name} {odd[0]}: use one of {', '.join(known)}")
+        if "torch" in self.vs and rivals.torch_version() is None:
+            raise ArgumentError("--vs torch: PyTorch is not installed: pip install torch, or leave it out")
+
+    def tasks(self) -> list[tuple[Op, Case, list[Kernel]]]:
+        """Each op and case with the kernels that take it."""
+        ops: dict[str, Op] = {}
+        for kernel in self.kernels:
+            ops.setdefault(kernel.op.name, kernel.op)
+        made = []
+        for op in ops.values():
+            for case in self._cases(op):
+                specs = _specs(case)
+                serving = [k for k in self.kernels if k.op is op and registry.serves(k, specs, case.params)]
+                if serving:
+                    made.append((op, case, serving))
+        if not made:
+            known = sorted({c.name for op in ops.values() for c in op.cases if c.bench or self.cases})
+            close = difflib.get_close_matches(self.cases[0], known, 5) if self.cases else []
+            hint = f"did you mean {', '.join(close)}?" if close else "`gpucnn bench OP --list` shows the large cases"
+            asked = f"the case {', '.join(self.cases)}" if self.cases else "any large case: give --case"
+            raise ArgumentError(f"none of these {len(self.kernels)} kernels takes {asked}; {hint}")
+        return made
+
+    def _cases(self, op: Op) -> Iterator[Case]:
+        for case in op.cases:
+            if (case.name in self.cases) if self.cases else case.bench:
+                batches = self.axes.get("batch")
+                yield from [resized(op, case, n) for n in batches] if batches else [case]
+
+
+def resized(op: Op, case: Case, batch: int) -> Case:
+    """The case with another number of images. Raises `ArgumentError` if the op has no such axis."""
+    count = next(d for d in case.operands if d is not None).shape[:1]
+
+    def grown(d: Draw | None, name: str, spared: tuple[str, ...]) -> Draw | None:
+        return replace(d, shape=(batch, *d.shape[1:])) if d and d.shape[:1] == count and name not in spared else d
+
+    for spared in (_WITHOUT_IMAGES, ()):
+        names = inspect.signature(op.body).parameters
+        operands = tuple(grown(d, name, spared) for d, name in zip(case.operands, names, strict=False))
+        made = Case(f"{case.name}@{batch}", operands, case.params, case.bench)
+        try:
+            op.specs(*_specs(made), **made.params)
+        except (ValueError, IndexError):
+            continue
+        return made
+    raise ArgumentError(f"{op.name}: case {case.name} has no axis of images that --axis batch could vary")
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    """Measure, and give each row as soon as it is known."""
+    for op, case, kernels in plan.tasks():
+        for kernel in kernels:
+            yield _kernel_row(plan, op, case, kernel)
+        for name in plan.vs:
+            row = _rival_row(plan, op, case, name)
+            if row is not None:
+                yield row
+
+
+def profile(plan: Plan) -> list[str]:
+    """Launch each kernel of the plan once on each case, for a profiler around the process; returns what was run."""
+    done = []
+    for _, case, kernels in plan.tasks():
+        for kernel in kernels:
+            where = plan.where or trials.home(kernel.backend)
+            with trials.running(where):
+                _Call(kernel, case).run()
+                device.current().synchronize()
+            done.append(f"{kernel.id} {case.name} on {where}")
+    return done
+
+
+class _Call:
+    """A kernel with its operands, outputs and workspace allocated, ready to be launched again and again."""
+
+    def __init__(self, kernel: Kernel, case: Case) -> None:
+        rng = np.random.default_rng(0)
+        self.operands = [None if d is None else device.put(d.sample(rng)) for d in case.operands]
+        specs = _specs(case)
+        outputs = [] if kernel.op.inplace else [s for s in kernel.op.specs(*specs, **case.params) if s is not None]
+        needs: Any = kernel.workspace(*specs, **case.params) if kernel.workspace else ()
+        scratch = [needs] if isinstance(needs, Spec) else list(needs)
+        self.workspace = sum(math.prod(s.shape) * s.dtype.itemsize for s in scratch)
+        arrays = [*(device.empty(*s) for s in outputs), *self.operands, *(device.empty(*s) for s in scratch)]
+        self.run = lambda: kernel.launch(*arrays, **case.params)
+
+
+def _kernel_row(plan: Plan, op: Op, case: Case, kernel: Kernel) -> Row:
+    where = plan.where or trials.home(kernel.backend)
+    row = _bare(op, case, kernel.id, kernel.backend, plan.precision, where)
+    if not trials.runs_on(kernel.backend, where):
+        return replace(row, note=f"{kernel.backend} kernels do not run on {where}")
+    if where in ("emulator", "simulator"):
+        return replace(row, note="not timed: no GPU here, and the emulator's time says nothing about one")
+    with trials.running(where):
+        fault = disagreement(kernel, case)
+        if fault is not None:
+            return replace(row, note=f"WRONG, so not timed: {fault}")
+        if plan.check_only:
+            return replace(row, note="agrees with its definition")
+        call = _Call(kernel, case)
+        measured = timing.measure(call.run, plan.effort)
+        return _filled(replace(row, workspace=call.workspace), measured)
+
+
+def _rival_row(plan: Plan, op: Op, case: Case, name: str) -> Row | None:
+    if name == "cublas":
+        library = registry.kernels(op, ("cuda",)).get("cublas_cuda")
+        return None if library is None else _kernel_row(plan, op, case, library)
+    where = plan.where or ("gpu:0" if device.gpu_state()[0] else "cpu")
+    if name == "numpy":
+        where = "cpu"
+    label = "numpy (the definition)" if name == "numpy" else f"torch {rivals.torch_version()}"
+    row = _bare(op, case, label, name, plan.precision, where)
+    if where in ("emulator", "simulator"):
+        return replace(row, note="not timed: no GPU here")
+    with trials.running(where):
+        rng = np.random.default_rng(0)
+        hosts = [None if d is None else d.sample(rng) for d in case.operands]
+        if name == "numpy":
+            call: Any = lambda: op.reference(*hosts, **case.params)  # noqa: E731
+        else:
+            call = rivals.torch_call(
+                op, [None if a is None else device.put(a) for a in hosts], case.params, plan.precision
+            )
+            if call is None:
+                return None
+            fault = _rival_fault(op, case, hosts, rivals.as_numpy(call()))
+            if fault is not None:
+                return replace(row, note=f"WRONG, so not timed: {fault}")
+        if plan.check_only:
+            return replace(row, note="agrees with the definition")
+        return _filled(row, timing.measure(call, plan.effort))
+
+
+def _rival_fault(op: Op, case: Case, operands: Sequence[Any], results: tuple[np.ndarray, ...]) -> str | None:
+    """Whether another library computes something else: a relative difference of 10⁻³ of the largest value is no
+    rounding, TF32 included."""
+    expected = op.reference(*operands, **case.params)
+    for got, want in zip(results, expected if isinstance(expected, tuple) else (expected,), strict=False):
+        if got.shape != want.shape or not np.abs(got - want).max() <= 2e-3 * np.abs(want).max():
+            return f"results differ from {op.name}'s definition"
+    return None
+
+
+def _bare(op: Op, case: Case, kernel: str, backend: str, precision: str, where: str) -> Row:
+    specs = _specs(case)
+    outputs = op.specs(*specs, **case.params)
+    touched = sum(math.prod(s.shape) * s.dtype.itemsize for s in (*specs, *outputs) if s is not None)
+    return Row(op.name, case.name, kernel, backend, precision, where, trials.work(op, case), touched)
+
+
+def _filled(row: Row, measured: timing.Measured) -> Row:
+    hot, cold = measured.hot, measured.cold
+    share = roof_share(row.flops, row.bytes, hot.median)
+    if share is not None and share > _HOT_LIMIT:
+        return replace(row, note=f"refused: {hot.median * 1e6:.3g} µs would be {share:.0%} of what the device can do")
+    return replace(
+        row,
+        hot=hot.median * 1e6,
+        hot_low=hot.low * 1e6,
+        hot_high=hot.high * 1e6,
+        cold=cold.median * 1e6,
+        cold_low=cold.low * 1e6,
+        cold_high=cold.high * 1e6,
+        host=measured.host * 1e6,
+        samples=hot.samples,
+        gflops=row.flops / hot.median * 1e-9,
+        gbytes=row.bytes / cold.median * 1e-9,
+        roof_share=share,
+    )
+
+
+def roof_share(flops: float, touched: int, seconds: float) -> float | None:
+    """The part of the device's peak that a time means: FP32 arithmetic or memory, whichever binds (Williams, Waterman,
+    Patterson, "Roofline", CACM 52 (2009)). Operands that fit into the last cache are held to arithmetic alone. None
+    where the peak is not known."""
+    peak = device.current().peak()
+    if peak is None:
+        return None
+    bound = flops / peak.flops
+    if touched > peak.cache_bytes:
+        bound = max(bound, touched / peak.bytes_per_second)
+    return bound / seconds
+
+
+def _specs(case: Case) -> tuple[Spec | None, ...]:
+    return tuple(None if d is None else Spec(d.shape, np.dtype(d.dtype)) for d in case.operands)
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+def record(measured: Sequence[Row]) -> dict[str, Any]:
+    """The rows with all that a reader needs to judge them, as JSON values."""
+    return {
+        "device": device_names(measured),
+        "versions": versions(),
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "rows": [asdict(row) for row in measured],
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """What computed: Python, gpucnn, and the libraries behind."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str | None] = {"python": platform.python_version(), "gpucnn": __version__}
+    for package in ("numpy", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "torch"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def device_names(measured: Sequence[Row]) -> dict[str, str]:
+    """The hardware behind each device of the rows."""
+    names = {}
+    for where in sorted({row.device for row in measured}):
+        names[where] = (
+            device.gpu_state()[1] if where.startswith("gpu") else (platform.processor() or platform.machine())
+        )
+    return names
+
+
+def save(path: str | Path, measured: Sequence[Row]) -> None:
+    """Write a record, whole or not at all."""
+    write_atomically(path, (json.dumps(record(measured), indent=1) + "\n").encode())
+
+
+def load(path: str | Path) -> list[Row]:
+    """The rows of a record. Raises `FileError` in one line if it is none."""
+    with explained("read", path):
+        text = Path(path).read_text(encoding="utf-8")
+    try:
+        return [Row(**row) for row in json.loads(text)["rows"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path} is no record of gpucnn bench: {error}") from error
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row beside the one of an older record: `verdict` is SAME, FASTER, SLOWER or UNSURE; `ratio` old by new."""
+
+    old: Row
+    new: Row
+    ratio: float
+    verdict: str
+
+
+def compare(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
+    """The rows that both records have a time for.
+
+    SAME if the medians differ by less than 2 %; FASTER or SLOWER if the spreads (10th to 90th percentile) do not meet
+    either; else UNSURE.
+    """
+    before = {row.key: row for row in old if row.hot}
+    made = []
+    for row in new:
+        was = before.get(row.key)
+        if was is None or not row.hot:
+            continue
+        assert was.hot and was.hot_low and was.hot_high and row.hot_low and row.hot_high
+        ratio = was.hot / row.hot
+        if abs(ratio - 1) < SLACK:
+            verdict = "SAME"
+        elif row.hot_high < was.hot_low:
+            verdict = "FASTER"
+        elif row.hot_low > was.hot_high:
+            verdict = "SLOWER"
+        else:
+            verdict = "UNSURE"
+        made.append(Change(was, row, ratio, verdict))
+    return made
+
+
+def _commit() -> str | None:
+    """The commit of the checkout, with a + if there are changes; None outside of one."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,148 @@
+"""How long does this take on this device: hot and cold, with its spread, after it has been warmed up.
+
+Hot is the same call on the same arrays again and again: what stays in a cache is there. Cold is one call after all
+caches were overwritten: what a call costs that meets its operands in memory. On a GPU both are measured by events on
+the stream, hot ones over a graph of many copies, so that the host's launches do not count; the host's time is told
+beside it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import device
+
+Run = Callable[[], object]
+
+_LEAST = 100e-6
+"""Seconds that one hot sample should take at least: repetitions are added until it does."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: at least `min_samples` and `min_time` seconds, and beyond that until the relative distance
+    of the 10th and 90th percentile is below `max_noise`, or `timeout` seconds are over."""
+
+    min_samples: int = 10
+    min_time: float = 0.2
+    max_noise: float = 0.05
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call: median, 10th and 90th percentile over the samples."""
+
+    median: float
+    low: float
+    high: float
+    samples: int
+
+    @classmethod
+    def of(cls, samples: list[float]) -> Timing:
+        """The percentiles of these seconds."""
+        low, high = np.percentile(samples, [10, 90])
+        return cls(statistics.median(samples), float(low), float(high), len(samples))
+
+    @property
+    def noise(self) -> float:
+        """The distance of the percentiles, relative to the median."""
+        return (self.high - self.low) / self.median
+
+
+class Clock:
+    """Measures on the CPU; `gpu.GpuClock` on a GPU."""
+
+    _OVERWRITTEN = 64 << 20
+
+    def __init__(self) -> None:
+        self._filler = np.zeros(self._OVERWRITTEN, np.uint8)
+
+    def warm_up(self, run: Run) -> float:
+        """Call until everything is compiled and caches are filled; returns roughly the seconds of one call."""
+        run()
+        return min(self._seconds(run, 1) for _ in range(3))
+
+    def prepare(self, run: Run, repeat: int) -> Run:
+        """What calls `run` that many times."""
+
+        def repeated() -> None:
+            for _ in range(repeat):
+                run()
+
+        return repeated
+
+    def sample(self, run: Run) -> tuple[float, float]:
+        """(seconds until the work was done, seconds until the call returned)."""
+        seconds = self._seconds(run, 1)
+        return seconds, seconds
+
+    def overwrite_caches(self) -> None:
+        """Write more than the caches hold."""
+        self._filler += 1
+
+    def _seconds(self, run: Run, repeat: int) -> float:
+        start = time.perf_counter()
+        for _ in range(repeat):
+            run()
+        return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `measure` found; `host` is the time until a hot call returns to the host."""
+
+    hot: Timing
+    cold: Timing
+    host: float
+
+
+def measure(run: Run, effort: Effort | None = None) -> Measured:
+    """Time `run`, a call without arguments that works on the device in use."""
+    effort = effort or Effort()
+    clock = clock_of_device()
+    once = clock.warm_up(run)
+    repeat = max(1, min(1000, round(_LEAST / max(once, 1e-9))))
+    many = clock.prepare(run, repeat)
+    hosts: list[float] = []
+
+    def hot() -> float:
+        seconds, host = clock.sample(many)
+        hosts.append(host / repeat)
+        return seconds / repeat
+
+    def cold() -> float:
+        clock.overwrite_caches()
+        return clock.sample(run)[0]
+
+    hot()
+    hosts.clear()
+    return Measured(_collect(hot, effort), _collect(cold, effort), statistics.median(hosts))
+
+
+def clock_of_device() -> Clock:
+    """The clock of the device in use."""
+    if device.current() is device.CPU:
+        return Clock()
+    from .gpu import GpuClock
+
+    return GpuClock()
+
+
+def _collect(sample: Callable[[], float], effort: Effort) -> Timing:
+    samples: list[float] = []
+    start = time.perf_counter()
+    while True:
+        samples.append(sample())
+        spent = time.perf_counter() - start
+        if spent >= effort.timeout:
+            return Timing.of(samples)
+        if len(samples) >= effort.min_samples and spent >= effort.min_time:
+            timing = Timing.of(samples)
+            if timing.noise <= effort.max_noise:
+                return timing
