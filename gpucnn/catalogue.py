@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import device, trials
+from . import device, figures, recording, trials
 from .errors import ArgumentError
 from .registry import BACKENDS, Kernel
 
@@ -19,13 +20,30 @@ _NEEDS = {
 }
 
 
-def rows(pattern: str = "") -> list[dict[str, Any]]:
-    """A row for each kernel whose id, op or backend contains the pattern."""
-    return [_row(kernel) for kernel in trials.every_kernel(pattern)]
+def rows(
+    pattern: str = "", arch: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[dict[str, Any]]:
+    """A row for each kernel whose id, op or backend contains the pattern; with `arch`, such as sm_90, what a compiler
+    tells about those for GPUs on their largest case."""
+    kernels = trials.every_kernel(pattern)
+    made = []
+    for done, kernel in enumerate(kernels):
+        progress(done, len(kernels))
+        made.append(_row(kernel) | {"figures": _figures(kernel, arch) if arch else []})
+    return made
 
 
-def sources(ident: str) -> dict[str, Any]:
-    """The files of the kernel `ident` and the ops that it serves. Raises `ArgumentError` for an unknown id."""
+def _figures(kernel: Kernel, arch: str) -> list[dict[str, Any]]:
+    """What each function of a kernel for GPUs takes on its largest case."""
+    case = figures.hot_case(kernel) if BACKENDS[kernel.backend] == "gpu" else None
+    return [] if case is None else [figures.row(f) for f in figures.of_kernel(kernel, case, arch)]
+
+
+def sources(ident: str, arch: str | None = None) -> dict[str, Any]:
+    """The files of the kernel `ident` and the ops that it serves; with `arch`, its figures on all large cases.
+
+    Raises `ArgumentError` for an unknown id.
+    """
     found = [kernel for kernel in trials.every_kernel() if kernel.id == ident]
     if not found:
         close = sorted({k.id for k in trials.every_kernel() if k.id.split("/")[0] == ident.split("/")[0]})
@@ -37,7 +55,19 @@ def sources(ident: str) -> dict[str, Any]:
         "id": ident,
         "ops": [kernel.op.name for kernel in found],
         "files": [{"name": p.name, "text": p.read_text()} for p in files],
+        "figures": _all_figures(found, arch) if arch else [],
     }
+
+
+def _all_figures(kernels: list[Kernel], arch: str) -> list[dict[str, Any]]:
+    made = []
+    for kernel in kernels:
+        if BACKENDS[kernel.backend] == "gpu":
+            for case in kernel.op.cases:
+                if case.bench and recording.serves(kernel, case):
+                    told = [figures.row(f) for f in figures.of_kernel(kernel, case, arch)]
+                    made += [{"op": kernel.op.name, **row} for row in told]
+    return made
 
 
 def place(backend: str) -> tuple[str | None, str | None]:
@@ -57,6 +87,8 @@ def place(backend: str) -> tuple[str | None, str | None]:
 
 def _row(kernel: Kernel) -> dict[str, Any]:
     runs, why_not = place(kernel.backend)
+    if not any(recording.serves(kernel, case) for case in kernel.op.cases):
+        runs = None
     return {
         "id": kernel.id,
         "op": kernel.op.name,

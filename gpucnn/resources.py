@@ -119,7 +119,9 @@ def cubin(launch: Launch, arch: str) -> tuple[bytes, str, str]:
 def resources(launch: Launch, arch: str) -> Resources:
     """Registers, memory and spills, from the log of the assembler."""
     _, log, entry = cubin(launch, arch)
-    part = re.search(rf"Function properties for '?{re.escape(entry)}'?\s.*?(?=Compiling entry|Function properties|$)", log, re.S)
+    part = re.search(
+        rf"Function properties for '?{re.escape(entry)}'?\s.*?(?=Compiling entry|Function properties|$)", log, re.S
+    )
     if part is None:
         raise KernelError(f"the assembler's log for {arch} says nothing about {entry}: {log.strip()[:300]}")
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from ..errors import ArgumentError
 from .group import AS_JSON, LOAD, main, options
-from .screen import Bar, print_json, print_table
+from .screen import Bar, Screen, print_json, print_table
 
 
 @main.group()
@@ -17,43 +18,103 @@ def kernels() -> None:
     """All kernels: what they compute, in which language, and where they run here."""
 
 
+ARCH = click.option(
+    "--arch",
+    metavar="SM",
+    default="sm_90",
+    show_default=True,
+    help="The architecture that compilers are asked about; none for not asking.",
+)
+
+
 @kernels.command("list")
-@options(click.argument("pattern", required=False, default=""), LOAD, AS_JSON)
-def kernels_list(pattern: str, load: Sequence[str], as_json: bool) -> None:
-    """The kernels whose id, op or backend contains PATTERN.
+@options(click.argument("pattern", required=False, default=""), ARCH, LOAD, AS_JSON)
+def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) -> None:
+    """The kernels whose id, op or backend contains PATTERN, and what a compiler tells about those for GPUs.
+
+    Registers and spilled bytes are those of a thread; shared bytes those of a block. The figures are those of the
+    largest case and of the function with the largest share of multiply-adds (FFMA) in its main loop.
 
     Keys of --json: kernels; of each kernel: id, op, algorithm, backend, language, needs, runs (gpu, emulator, cpu or
-    null), why_not (of the GPU, null where there is one), idea.
+    null), why_not (of the GPU, null where there is one), idea, figures; of these, one for each function: case,
+    function, arch, blocks, threads, registers, shared_bytes, spill_bytes, occupancy, ffma_share,
+    flops_per_global_byte, flops_per_shared_byte, wide_loads (global, shared), fp64, waves (blocks by 132
+    multiprocessors).
     """
     from .. import catalogue, registry
 
     for file in load:
         registry.load(file)
-    rows = catalogue.rows(pattern)
+    with Screen() as screen:
+        asked = _asked(arch)
+        rows = catalogue.rows(pattern, asked, lambda done, total: screen.progress("asking the compilers", done, total))
     if as_json:
         return print_json({"kernels": rows})
-    print_table(
-        ("id", "op", "language", "runs here on", "idea"),
-        [(r["id"], r["op"], r["language"], r["runs"] or "nothing", r["idea"]) for r in rows],
-        wrapped=2,
+    header = (
+        "id",
+        "op",
+        "language",
+        "runs on",
+        "regs",
+        "shared B",
+        "spills B",
+        "occ",
+        "FFMA",
+        "FLOP/B",
+        "FLOP/sB",
+        "blocks",
     )
-    reasons = sorted({r["why_not"] for r in rows if r["why_not"]})
-    for reason in reasons:
+    print_table(
+        header, [(r["id"], r["op"], r["language"], r["runs"] or "nothing", *_short(r["figures"])) for r in rows]
+    )
+    for reason in sorted({r["why_not"] for r in rows if r["why_not"]}):
         click.echo(f"not on a GPU: {reason}", err=True)
+    return None
+
+
+def _asked(arch: str) -> str | None:
+    """The architecture, or None where nobody asks or no compiler can answer, which is told."""
+    from .. import figures, resources
+
+    if arch == "none":
+        return None
+    if arch not in resources.ARCHITECTURES:
+        raise ArgumentError(f"--arch {arch} is unknown: use one of {', '.join(resources.ARCHITECTURES)}, or none")
+    reason = figures.unavailable()
+    if reason is not None:
+        click.echo(f"no registers are told: {reason}", err=True)
+        return None
+    return arch
+
+
+def _short(told: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The main function's figures as cells."""
+    if not told:
+        return ("",) * 8
+    f = max(told, key=lambda row: row["ffma_share"] or 0.0)
+    return (
+        str(f["registers"]),
+        str(f["shared_bytes"]),
+        str(f["spill_bytes"]),
+        f"{f['occupancy']:.0%}",
+        "" if not f["ffma_share"] else f"{f['ffma_share']:.0%}",
+        *("" if f[key] is None else f"{f[key]:.2g}" for key in ("flops_per_global_byte", "flops_per_shared_byte")),
+        f"{f['blocks']:,}",
+    )
 
 
 @kernels.command("show")
-@options(click.argument("ident", metavar="ID"), LOAD, AS_JSON)
-def kernels_show(ident: str, load: Sequence[str], as_json: bool) -> None:
-    """The source of the kernel file ID, such as conv2d/direct_cuda, its idea on top.
+@options(click.argument("ident", metavar="ID"), ARCH, LOAD, AS_JSON)
+def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> None:
+    """The source of the kernel file ID, such as conv2d/direct_cuda, its idea on top, and its figures on real shapes.
 
-    Keys of --json: id, ops, files (name, text).
+    Keys of --json: id, ops, files (name, text), figures (as of `kernels list`, with the op).
     """
     from .. import catalogue, registry
 
     for file in load:
         registry.load(file)
-    shown = catalogue.sources(ident)
+    shown = catalogue.sources(ident, _asked(arch))
     if as_json:
         return print_json(shown)
     from rich.console import Console
@@ -66,6 +127,22 @@ def kernels_show(ident: str, load: Sequence[str], as_json: bool) -> None:
             console.print(Syntax(file["text"], "python" if file["name"].endswith(".py") else "cuda"))
         else:
             click.echo(file["text"])
+    header = (
+        "op",
+        "case",
+        "function",
+        "threads",
+        "regs",
+        "shared B",
+        "spills B",
+        "occ",
+        "FFMA",
+        "FLOP/B",
+        "FLOP/sB",
+        "blocks",
+    )
+    rows = [(f["op"], f["case"], f["function"], str(f["threads"]), *_short([f])) for f in shown["figures"]]
+    return print_table(header, rows) if rows else None
 
 
 @main.command()
