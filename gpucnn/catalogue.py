@@ -28,7 +28,8 @@ def rows(
     kernels = trials.every_kernel(pattern)
     made = []
     for done, kernel in enumerate(kernels):
-        progress(done, len(kernels))
+        if arch:
+            progress(done, len(kernels))
         made.append(_row(kernel) | {"figures": _figures(kernel, arch) if arch else []})
     return made
 

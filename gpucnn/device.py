@@ -168,7 +168,7 @@ def put(array: np.ndarray) -> Any:
 
 def get(array: Any) -> np.ndarray:
     """An array of any device, copied to the host; a host array itself."""
-    return array if isinstance(array, np.ndarray) else array.get()
+    return array if isinstance(array, (np.ndarray, np.generic)) else array.get()
 
 
 def write(array: Any, values: np.ndarray) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import config, labels
+from . import config, device, labels
 from .config import Configurable, snake_case
 from .errors import ArgumentError, ShapeError
 from .labels import Shape
@@ -43,6 +43,9 @@ class Loss(Configurable):
     One of your own defines `forward`.
     """
 
+    on_device = False
+    """Whether `forward` takes predictions, and `backward` returns their gradient, as arrays of the device in use."""
+
     def __init__(
         self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
     ) -> None:
@@ -60,6 +63,8 @@ class Loss(Configurable):
         y_true   (n, …) as given to fit
         y_pred   (n, …, K)
         →        values (n, …), and backward: dvalues (n, …) → dy_pred (n, …, K)
+
+        All are arrays of the host, unless `on_device` says that y_pred and dy_pred are those of the device in use.
         """
         keras = "; without automatic differentiation, Keras' call() is not enough" if hasattr(self, "call") else ""
         raise NotImplementedError(
@@ -71,7 +76,7 @@ class Loss(Configurable):
 
     def values(self, y_true: Any, y_pred: Any) -> np.ndarray:
         """The loss of each sample, (n, …) float32."""
-        return self.forward(np.asarray(y_true), np.asarray(y_pred, np.float32))[0]
+        return forward(self, np.asarray(y_true), device.put(np.asarray(y_pred, np.float32)))[0]
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The reduced loss: a float, or an array with reduction "none"."""
@@ -82,8 +87,13 @@ class Loss(Configurable):
 
 
 class _RowLoss(Loss):
-    """A loss that one op computes from rows of outputs and rows of labels."""
+    """A loss that one op computes from rows of outputs and rows of labels.
 
+    Labels, values and their weights stay on the host, where they are checked and summed; outputs and their gradient are
+    arrays of the device in use.
+    """
+
+    on_device = True
     _check: Callable[[np.ndarray, Shape], None]
     _of_rows: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -97,15 +107,16 @@ class _RowLoss(Loss):
         if not given:
             raise ShapeError(f"{self.name}: y_pred is a single number and needs one axis at least")
         if len(given) == 1 and y_true.shape == (*given, 1):
-            y_pred = y_pred[:, None]
+            y_pred = y_pred.reshape(-1, 1)
         self.check(y_true, y_pred.shape)
         rows = y_pred.reshape(-1, y_pred.shape[-1])
-        values, gradient = self._of_rows(rows, self._targets(y_true, rows))
+        values, gradient = self._of_rows(rows, device.put(self._targets(y_true, rows)))
 
-        def backward(dvalues: np.ndarray) -> np.ndarray:
-            return (gradient * dvalues.reshape(-1, 1)).reshape(given)
+        def backward(dvalues: np.ndarray) -> Any:
+            factors = np.asarray(dvalues, gradient.dtype).reshape(-1)
+            return ops.scale_rows(gradient, device.put(factors)).reshape(given)
 
-        return values.reshape(y_pred.shape[:-1]), backward
+        return device.get(values).reshape(y_pred.shape[:-1]), backward
 
     def _targets(self, y_true: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(y_true.reshape(rows.shape), rows.dtype)
@@ -271,6 +282,8 @@ class _FunctionLoss(Loss):
 class _Crossentropy(Loss):
     """Keras' "crossentropy": binary, sparse or categorical, once the shapes of y and of the outputs are known."""
 
+    on_device = True
+
     def __init__(self) -> None:
         super().__init__("crossentropy")
         self.chosen: Loss | None = None
@@ -360,6 +373,17 @@ def check_labels(loss: Loss, y_true: Any, output_shape: Shape) -> None:
     The message names the mistake and its cure: class numbers for one-hot rows and the reverse, a label out of range, …
     """
     loss.check(np.asarray(y_true), tuple(output_shape))
+
+
+def forward(loss: Loss, y_true: np.ndarray, y_pred: Any) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
+    """The loss of each sample on the host, and a backward pass from there to the device on which y_pred lies.
+
+    A loss of yours computes with NumPy on the host, whichever device is in use.
+    """
+    if loss.on_device:
+        return loss.forward(y_true, y_pred)
+    values, backward = loss.forward(y_true, device.get(y_pred))
+    return np.asarray(values), lambda dvalues: device.put(np.asarray(backward(dvalues), y_pred.dtype))
 
 
 def from_logits_twin(loss: Loss, activation_name: str | None) -> Loss | None:

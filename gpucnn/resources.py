@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import KernelError
-from .nvrtc import CudaFunction, compiled
+from .nvrtc import Compiled, CudaFunction, compiled, expanded
 from .recording import Launch
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
@@ -96,11 +96,14 @@ class Instructions:
 
 
 @cache
-def _cubin(function: Any, signature: tuple | None, arch: str) -> tuple[bytes, str, str]:
-    """(cubin, log of the assembler, name of the entry)."""
-    if isinstance(function, CudaFunction):
-        made = compiled(function.source(), function.path.name, function.defines, arch=arch, kind="cubin")
-        return made.code, made.log, function.name
+def _of_cuda(path: Path, defines: tuple[tuple[str, Any], ...], arch: str) -> Compiled:
+    """All kernels of a .cu file."""
+    return compiled(expanded(path), path.name, dict(defines), arch=arch, kind="cubin")
+
+
+@cache
+def _of_numba(function: Any, signature: tuple, arch: str) -> tuple[bytes, str, str]:
+    """(cubin, log of the assembler, name of the entry) of one kernel."""
     from cuda.core import Linker, LinkerOptions, ObjectCode
 
     ptx, entry = function.ptx(signature, divmod(int(arch.removeprefix("sm_")), 10))
@@ -111,9 +114,11 @@ def _cubin(function: Any, signature: tuple | None, arch: str) -> tuple[bytes, st
 
 def cubin(launch: Launch, arch: str) -> tuple[bytes, str, str]:
     """(cubin, log of the assembler, name of the entry) of a launch's function. Raises `KernelError`."""
-    function = launch.function
-    signature = None if isinstance(function, CudaFunction) else function.signature(list(launch.arguments))  # type: ignore[attr-defined]
-    return _cubin(function, signature, arch)
+    function: Any = launch.function
+    if isinstance(function, CudaFunction):
+        made = _of_cuda(function.path, tuple(sorted(function.defines.items())), arch)
+        return made.code, made.log, function.name
+    return _of_numba(function, function.signature(list(launch.arguments)), arch)
 
 
 def resources(launch: Launch, arch: str) -> Resources:

@@ -172,7 +172,7 @@ class Trainer(Compiled):
             backwards.append(backward)
             extra += penalty
         loss = self._logits_loss or self.loss
-        values, loss_backward = loss.forward(batch.y, x)
+        values, loss_backward = losses.forward(loss, batch.y, x)
         total, dvalues = losses.reduce(values, batch.weight, loss.reduction)
         total = float(total) + extra + self.optimizer.penalty(self.parameters)
         prediction = self._prediction(x)
@@ -352,7 +352,7 @@ class Trainer(Compiled):
             x, _, penalty = node.forward(x, _NO_STEP, False)
             extra += penalty
         loss = self._logits_loss or self.loss
-        values, _ = loss.forward(batch.y, x)
+        values, _ = losses.forward(loss, batch.y, x)
         total, _ = losses.reduce(values, batch.weight, loss.reduction)
         self._measure(batch, self._prediction(x))
         return float(total) + extra + self.optimizer.penalty(self.parameters)

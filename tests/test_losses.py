@@ -7,11 +7,11 @@ import warnings
 import numpy as np
 import pytest
 
-from gpucnn import config, losses, registry
+from gpucnn import config, device, emulator, losses, registry
 from gpucnn.errors import ArgumentError, DataError, ShapeError
 from gpucnn.ops import loss as ops
 
-OPS = [op for op in vars(ops).values() if op in registry.declared().values()]
+OPS = [op for op in vars(ops).values() if op in registry.declared().values() and op is not ops.scale_rows]
 CASES = [(op, case) for op in OPS for case in op.cases if not case.bench]
 EPS32 = float(np.finfo(np.float32).eps)
 
@@ -109,6 +109,17 @@ def test_gradients_sum_to_zero_over_the_classes(rng):
     logits = rng.normal(size=(5, 4))
     _, gradient = ops.softmax_cross_entropy(logits, np.eye(4)[[0, 1, 2, 3, 0]], label_smoothing=0.2)
     assert (np.abs(gradient.sum(axis=1)) <= 1e-15).all()
+
+
+def test_scale_rows_multiplies_each_row_by_its_factor():
+    gradient = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+    np.testing.assert_array_equal(ops.scale_rows(gradient, np.array([2, -1], np.float32)), [[2, 4, 6], [-4, -5, -6]])
+
+
+@pytest.mark.parametrize("factors", [np.ones(3, np.float32), np.ones((2, 1), np.float32), np.ones(2)])
+def test_scale_rows_refuses_factors_that_do_not_fit(factors):
+    with pytest.raises(ShapeError, match="scale_rows"):
+        ops.scale_rows(np.ones((2, 3), np.float32), factors)
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -259,6 +270,36 @@ def test_backward_of_two_batches_do_not_collide(rng):
     np.testing.assert_array_equal(first(np.ones(2)), [[2], [2]])
     np.testing.assert_array_equal(second(np.ones(2)), [[6], [6]])
     np.testing.assert_array_equal(first(np.ones(2)), [[2], [2]])
+
+
+@pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+@pytest.mark.parametrize("name", LOSSES)
+def test_forward_takes_outputs_of_a_device_and_labels_of_the_host(name, rng):
+    loss, labels, outputs = LOSSES[name]
+    y_true, y_pred = example(labels, outputs, rng)
+    y_pred, dvalues = y_pred.astype(np.float32), rng.normal(size=(6, 2)).astype(np.float32)
+    expected, backward = loss.forward(y_true, y_pred)
+    gradient = backward(dvalues)
+    with registry.using(device="emulator"):
+        values, backward = loss.forward(y_true, device.put(y_pred))
+        dy = backward(dvalues)
+        assert isinstance(values, np.ndarray)
+        assert not isinstance(dy, np.ndarray)
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(device.get(dy), gradient, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+def test_a_function_of_the_users_own_computes_on_the_host_for_any_device():
+    def squared(y_true, y_pred):
+        error = y_pred - y_true
+        return (error**2).mean(axis=-1), lambda dvalues: dvalues[:, None] * 2 * error / error.shape[-1]
+
+    with registry.using(device="emulator"):
+        values, backward = losses.forward(losses.get(squared), np.zeros((2, 1)), device.put(np.array([[1], [3]], np.float32)))
+        np.testing.assert_array_equal(values, [1, 9])
+        np.testing.assert_array_equal(device.get(backward(np.ones(2))), [[2], [6]])
+        np.testing.assert_array_equal(losses.mean_squared_error([[1, 2]], [[1, 4]]), [2])
 
 
 # -- reduction ---------------------------------------------------------------------------------------------------------

@@ -280,7 +280,14 @@ def clipped_relu_grad(dy: Array, x: Array, *, max_value: float, negative_slope: 
     return np.where(x > threshold, dy * (x < max_value), negative_slope * dy)
 
 
-_ROWS = {"one": (1, 1), "one_class": (4, 1), "digits": (7, 10), "ragged": (2, 3, 37), "wide": (3, 1000)}
+_ROWS = {
+    "one": (1, 1),
+    "one_class": (4, 1),
+    "digits": (7, 10),
+    "ragged": (2, 3, 37),
+    "wide": (3, 1000),
+    "long": (2, 9001),
+}
 _ROWS_BENCH = {"digits_128": (128, 10), "imagenet_128": (128, 1000)}
 
 

@@ -2,7 +2,7 @@
 
 Rows are samples (or pixels of samples), the K columns classes or outputs. Each op returns the loss of every row and its
 gradient by the first operand. The ops on logits stay exact where a softmax or a sigmoid saturates; the others clip
-probabilities to [ε, 1 - ε] as Keras does.
+probabilities to [ε, 1 - ε] as Keras does. `scale_rows` takes the gradient of a reduced loss on to the outputs.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ def _extreme(labels: Callable[[int, int], Draw], **params: float) -> list[Case]:
         *_extreme(_shares, label_smoothing=0.0),
         Case("smoothed", (real(7, 5), _shares(7, 5)), {"label_smoothing": 0.1}),
     ],
+    prefer=("rows",),
     ulps=16,
 )
 def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
@@ -103,6 +104,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: floa
 @op(
     outputs=_sparse_rows("sparse_softmax_cross_entropy"),
     cases=[*_cases(_classes, -5.0, 5.0), *_extreme(_classes)],
+    prefer=("rows",),
     ulps=16,
 )
 def sparse_softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
@@ -128,6 +130,7 @@ def sparse_softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, A
         *_extreme(_fractions, label_smoothing=0.0),
         Case("smoothed", (real(7, 5), _fractions(7, 5)), {"label_smoothing": 0.1}),
     ],
+    prefer=("rows",),
     ulps=16,
 )
 def sigmoid_binary_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
@@ -152,6 +155,7 @@ def sigmoid_binary_cross_entropy(logits: Array, labels: Array, *, label_smoothin
         *_cases(_shares, 0.1, 1.0, label_smoothing=0.0),
         Case("smoothed", (real(7, 5, low=0.1, high=1.0), _shares(7, 5)), {"label_smoothing": 0.1}),
     ],
+    prefer=("rows",),
     ulps=16,
 )
 def cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
@@ -170,7 +174,7 @@ def cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float
     return values, (dscaled - (dscaled * scaled).sum(axis=1, keepdims=True)) / total
 
 
-@op(outputs=_sparse_rows("sparse_cross_entropy"), cases=_cases(_classes, 0.1, 1.0), ulps=16)
+@op(outputs=_sparse_rows("sparse_cross_entropy"), cases=_cases(_classes, 0.1, 1.0), prefer=("rows",), ulps=16)
 def sparse_cross_entropy(probabilities: Array, labels: Array) -> tuple[Array, Array]:
     """-log(clip(probabilities / Σ probabilities)) at the label of each row.
 
@@ -194,6 +198,7 @@ def sparse_cross_entropy(probabilities: Array, labels: Array) -> tuple[Array, Ar
         *_cases(_fractions, 0.1, 0.9, label_smoothing=0.0),
         Case("smoothed", (real(7, 5, low=0.1, high=0.9), _fractions(7, 5)), {"label_smoothing": 0.1}),
     ],
+    prefer=("rows",),
     ulps=16,
 )
 def binary_cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
@@ -210,7 +215,7 @@ def binary_cross_entropy(probabilities: Array, labels: Array, *, label_smoothing
     return values, np.where(clipped == probabilities, slope, 0)
 
 
-@op(outputs=_dense_rows("mean_squared_error"), cases=_cases(real, -1.0, 1.0))
+@op(outputs=_dense_rows("mean_squared_error"), cases=_cases(real, -1.0, 1.0), prefer=("rows",))
 def mean_squared_error(y_pred: Array, y_true: Array) -> tuple[Array, Array]:
     """The mean over each row of (y_pred - y_true)².
 
@@ -221,7 +226,7 @@ def mean_squared_error(y_pred: Array, y_true: Array) -> tuple[Array, Array]:
     return (error * error).mean(axis=1), error * (2 / error.shape[1])
 
 
-@op(outputs=_dense_rows("mean_absolute_error"), cases=_cases(real, -1.0, 1.0))
+@op(outputs=_dense_rows("mean_absolute_error"), cases=_cases(real, -1.0, 1.0), prefer=("rows",))
 def mean_absolute_error(y_pred: Array, y_true: Array) -> tuple[Array, Array]:
     """The mean over each row of |y_pred - y_true|; its gradient is 0 where they are equal.
 
@@ -232,7 +237,7 @@ def mean_absolute_error(y_pred: Array, y_true: Array) -> tuple[Array, Array]:
     return np.abs(error).mean(axis=1), np.sign(error) / error.shape[1]
 
 
-@op(outputs=_dense_rows("huber"), cases=_cases(real, -2.0, 2.0, delta=1.0))
+@op(outputs=_dense_rows("huber"), cases=_cases(real, -2.0, 2.0, delta=1.0), prefer=("rows",))
 def huber(y_pred: Array, y_true: Array, *, delta: float) -> tuple[Array, Array]:
     """The mean over each row of e² / 2 where |e| ≤ delta, else delta · |e| - delta² / 2, for e = y_pred - y_true.
 
@@ -245,6 +250,26 @@ def huber(y_pred: Array, y_true: Array, *, delta: float) -> tuple[Array, Array]:
     size = np.abs(error)
     values = np.where(size <= delta, 0.5 * error * error, delta * size - 0.5 * delta * delta).mean(axis=1)
     return values, np.clip(error, -delta, delta) / error.shape[1]
+
+
+def _scaled_rows(gradient: Spec, factors: Spec) -> Spec:
+    if len(gradient.shape) != 2 or factors != gradient.like(*gradient.shape[:1]):
+        raise ShapeError(
+            f"scale_rows: the operands need the shapes (N, K) and (N,) and one dtype, and are {gradient.shape} "
+            f"{gradient.dtype} and {factors.shape} {factors.dtype}"
+        )
+    return gradient
+
+
+@op(outputs=_scaled_rows, cases=_cases(lambda n, _: real(n), -1.0, 1.0), prefer=("rows",))
+def scale_rows(gradient: Array, factors: Array) -> Array:
+    """Each row times its factor: the gradient of a loss's rows by y_pred, given that of the reduced loss by the rows.
+
+    gradient  (N, K)
+    factors   (N,)
+    →         (N, K)
+    """
+    return gradient * factors[:, None]
 
 
 def _smooth(labels: Array, label_smoothing: float, share: int) -> Array:

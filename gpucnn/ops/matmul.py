@@ -61,7 +61,7 @@ CASES = [
 ]
 
 
-@op(outputs=_outputs, cases=CASES, prefer=("blas", "tiled"), flops=_flops, terms=_terms)
+@op(outputs=_outputs, cases=CASES, prefer=("blas", "warptiled", "tiled", "naive"), flops=_flops, terms=_terms)
 def matmul(a: Array, b: Array, *, transpose_a: bool, transpose_b: bool) -> Array:
     """a @ b of two matrices.
 

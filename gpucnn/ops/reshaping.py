@@ -35,6 +35,8 @@ def _grown(shape: tuple[int, ...], padding: Padding) -> tuple[int, ...]:
 
 
 def _check(name: str, x: Spec, padding: Padding) -> None:
+    if not x.shape:
+        raise ShapeError(f"{name}: x has no axes: give an array of one at least")
     if len(padding) != len(x.shape):
         raise ShapeError(f"{name}: x = {x.shape} has {len(x.shape)} axes but padding={padding} has {len(padding)}")
     if min(map(min, padding), default=0) < 0:
@@ -55,7 +57,7 @@ def _crop_outputs(x: Spec, *, padding: Padding) -> Spec:
 
 
 def _transpose_outputs(x: Spec, *, axes: tuple[int, ...]) -> Spec:
-    if sorted(axes) != list(range(len(x.shape))):
+    if not x.shape or sorted(axes) != list(range(len(x.shape))):
         raise ShapeError(f"transpose: axes={axes} does not name each axis of x = {x.shape} once")
     return x.like(*(x.shape[axis] for axis in axes))
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,10 @@ DECAY, MOMENTUM, TAKE, RATE = range(4)
 BLOCK = 1 << 15
 """Elements handled at a time: 128 KiB of each array, so that a block and its temporaries stay in cache."""
 
-_WHOLE = ("row", "square_sum")
+LEAST_SCALE, MOST_SCALE = 2.0**-126, 2.0**126
+"""Bounds of a norm's scale: it and 1 / scale are normal numbers of float32, also where those below are taken as 0."""
+
+_WHOLE = ("row", "parts")
 _SIZES = {"one": 1, "segment": 64, "ragged": 1003, "blocks": 2 * BLOCK + 5}
 _BENCH_SIZES = {"slides": 38_464, "mlearning": 484_736, "cifar": 3_702_208}
 
@@ -70,7 +74,7 @@ def _in_place(*changed: str, absent: tuple[str, ...] = (), **typical: Any) -> Ca
 def _operands(names: list[str], size: int, missing: tuple[str, ...]) -> tuple[Draw | None, ...]:
     drawn = {
         "row": real(6, low=0.1, high=0.9),
-        "square_sum": real(1, low=0.5, high=2.0, dtype="float64"),
+        "parts": real(2, low=1.0, high=2.0),
         "v": real(size, low=1.0, high=2.0),
         "v_max": real(size, low=1.0, high=2.0),
         "delta": real(size, low=0.0, high=1.0),
@@ -232,34 +236,91 @@ def clip_by_value(gradients: Array, *, limit: float) -> None:
 
 
 @_in_place("gradients", limit=0.5)
-def clip_by_norm(gradients: Array, square_sum: Array, *, limit: float) -> None:
-    """gradients · limit / max(norm, limit), the norm being the root of square_sum (1,). Gradients (n,)."""
-    gradients *= (limit / np.maximum(np.sqrt(square_sum), limit)).astype(gradients.dtype)
+def clip_by_norm(gradients: Array, parts: Array, *, limit: float) -> None:
+    """gradients · limit / max(norm, limit), where norm = scale · √total of `norm_parts`. Gradients (n,), parts (2,)."""
+    scale, total = parts.astype(np.float64)
+    gradients *= (limit / np.maximum(scale * np.sqrt(total), limit)).astype(gradients.dtype)
 
 
-def _square_sum_outputs(x: Spec) -> Spec:
-    if len(x.shape) != 1:
-        raise ShapeError(f"square_sum: x must be flat and has shape {x.shape}")
-    return Spec((1,), np.dtype(np.float64))
+@_in_place("gradients", l1=0.25, l2=0.125)
+def regularize(gradients: Array, values: Array, *, l1: float, l2: float) -> None:
+    """gradients + the derivative of l1 · Σ|values| + l2 · Σ values², 0 where |values| has its kink. All arrays (n,)."""
+    if l1:
+        gradients += l1 * np.sign(values) + 2.0 * l2 * values
+    else:
+        gradients += 2.0 * l2 * values
+
+
+@_in_place("values")
+def non_neg(values: Array) -> None:
+    """values with 0 in place of the negative ones: the constraint. All arrays (n,)."""
+    np.maximum(values, 0, out=values)
+
+
+def _flat_to(count: int) -> Callable[..., Spec]:
+    """The shape rule of a reduction of a flat array to `count` numbers."""
+
+    def outputs(x: Spec, **params: Any) -> Spec:
+        if len(x.shape) != 1:
+            raise ShapeError(f"the array that is summed up must be flat and has shape {x.shape}")
+        return x.like(count)
+
+    return outputs
+
+
+def _sum_cases(**params: float) -> list[Case]:
+    return [
+        Case(name, (real(size),), params, bench=sizes is _BENCH_SIZES)
+        for sizes in (_SIZES, _BENCH_SIZES)
+        for name, size in sizes.items()
+    ]
+
+
+@op(outputs=_flat_to(2), cases=_sum_cases(), prefer=("two_stage",), terms=lambda x: x.shape[0])
+def norm_parts(x: Array) -> Array:
+    """The Euclidean norm as two numbers, scale · √total, so that no gradient is too large or too small to be clipped.
+
+    scale  the largest power of two up to max |x|, within 2⁻¹²⁶ … 2¹²⁶; 0 if x is 0 throughout
+    total  the sum of (x / scale)²; 1 if x has a NaN or an infinity, which is then the scale
+
+    x  (n,)
+    →  (2,): scale, total
+    """
+    largest, total = 0.0, 0.0
+    for start in range(0, x.size, BLOCK):
+        block = x[start : start + BLOCK]
+        largest = np.maximum(largest, np.maximum(block.max(), -block.min()))
+        total += np.square(block, dtype=np.float64).sum()
+    return np.array(parts_of(float(largest), float(total)), x.dtype)
+
+
+def parts_of(largest: float, square_sum: float) -> tuple[float, float]:
+    """Scale and total of `norm_parts`, from max |x| and the sum of squares in float64."""
+    if not math.isfinite(largest):
+        return largest, 1.0
+    if not largest:
+        return 0.0, 0.0
+    scale = min(max(math.ldexp(0.5, math.frexp(largest)[1]), LEAST_SCALE), MOST_SCALE)
+    return scale, square_sum / scale**2
 
 
 @op(
-    outputs=_square_sum_outputs,
-    cases=[
-        Case(name, (real(size),), bench=sizes is _BENCH_SIZES)
-        for sizes in (_SIZES, _BENCH_SIZES)
-        for name, size in sizes.items()
-    ],
-    prefer=("fused",),
-    terms=lambda x: x.shape[0],
+    outputs=_flat_to(1),
+    cases=_sum_cases(l1=0.5, l2=0.25),
+    prefer=("two_stage",),
+    terms=lambda values, **_: 2 * values.shape[0],
 )
-def square_sum(x: Array) -> Array:
-    """The sum of squares, added up in float64, so that no float32 gradient is too large to be clipped.
+def penalty(values: Array, *, l1: float, l2: float) -> Array:
+    """l1 · Σ|values| + l2 · Σ values², whose derivative `regularize` adds.
 
-    x  (n,)
-    →  (1,) float64
+    values  (n,)
+    →       (1,)
     """
-    total = np.zeros(1)
-    for start in range(0, x.size, BLOCK):
-        total += np.square(x[start : start + BLOCK], dtype=np.float64).sum()
-    return total
+    total = 0.0
+    for start in range(0, values.size, BLOCK):
+        block = values[start : start + BLOCK]
+        if l1:
+            total += l1 * np.sum(np.abs(block), dtype=np.float64)
+        if l2:
+            total += l2 * np.sum(np.square(block, dtype=np.float64))
+    return np.array([total], values.dtype)

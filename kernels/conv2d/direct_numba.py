@@ -6,12 +6,14 @@
 
     where  h = p · stride + r · dilation - top  and  w = q · stride + s · dilation - left
 
-The three are one relation between five indices, summed over different ones of them. Each costs 2 · N P Q K · R S C FLOPs
-and asks for two floats per multiply-add, 1/4 FLOP per byte; it lives on the caches, where a pixel is found again by R · S
-windows and a weight by all of them. Nothing else is stored, strides, dilation and groups cost nothing, and for depthwise
-filters, which reuse little, there is not much to beat.
+The three are the same products, added up over different indices. Each costs 2 · N P Q K · R S C FLOPs and asks for two
+floats per multiply-add, 1/4 FLOP per byte; it lives on the caches, where a pixel is found again by R · S windows and a
+weight by all of them. Nothing is copied; strides, dilation and groups are numbers in the formula and no cases of their
+own; and depthwise filters, which reuse little, leave not much to beat.
 
-Neighbouring threads take neighbouring values of the last axis, the contiguous one. Padding is never read: it is zero.
+Neighbouring threads take neighbouring values of the last axis, the contiguous one. Only for dx do they read the weight
+K floats apart; what a sector brings is used in the next turns of the loop over k, if the L1 cache keeps it that long.
+Padding is never read: it is zero.
 """
 
 from __future__ import annotations
@@ -26,14 +28,15 @@ from gpucnn.op import Spec
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.registry import kernel
 
-from ..include.slices import count_of_slices, join
-from ..include.windows import window_at
+from ..include.slices_numba import count_of_slices, join
+from ..include.windows_numba import window_at
 
 THREADS = 128
 
 
 @numba_function
 def conv2d_direct(y, x, weight, stride_h, stride_w, top, left, dilation_h, dilation_w):
+    """The thread owns y[n, p, q, k]; neighbours differ in k."""
     i = cuda.grid(1)
     if i >= y.size:
         return
@@ -58,6 +61,7 @@ def conv2d_direct(y, x, weight, stride_h, stride_w, top, left, dilation_h, dilat
 
 @numba_function
 def conv2d_grad_input_direct(dx, dy, weight, stride_h, stride_w, top, left, dilation_h, dilation_w):
+    """The thread owns dx[n, h, w, channel]: a gather, see `include/windows_numba.py`."""
     i = cuda.grid(1)
     if i >= dx.size:
         return
@@ -82,6 +86,7 @@ def conv2d_grad_input_direct(dx, dy, weight, stride_h, stride_w, top, left, dila
 
 @numba_function
 def conv2d_grad_weight_direct(partial, dy, x, stride_h, stride_w, top, left, dilation_h, dilation_w):
+    """The thread owns dweight[r, s, c, k] of one slice of the sum, see `include/slices_numba.py`."""
     i = cuda.grid(1)
     if i >= partial.size:
         return
@@ -114,11 +119,13 @@ def _window(strides, padding, dilation):
 
 @kernel(conv2d, "direct", "numba")
 def launch(y, x, weight, *, strides, padding, dilation, groups):
+    """y = conv2d(x, weight)."""
     conv2d_direct[blocks_1d(y.size, THREADS), THREADS](y, x, weight, *_window(strides, padding, dilation))
 
 
 @kernel(conv2d_grad_input, "direct", "numba")
 def launch_grad_input(dx, dy, weight, *, size, strides, padding, dilation, groups):
+    """dx, each value gathered from the windows that met it."""
     window = _window(strides, padding, dilation)
     conv2d_grad_input_direct[blocks_1d(dx.size, THREADS), THREADS](dx, dy, weight, *window)
 
@@ -132,6 +139,7 @@ def partial_sums(dy: Spec, x: Spec, *, kernel_size, groups, **_) -> Spec:
 
 @kernel(conv2d_grad_weight, "direct", "numba", workspace=partial_sums)
 def launch_grad_weight(dweight, dy, x, partial, *, kernel_size, strides, padding, dilation, groups):
+    """dweight: sums over slices of the batch, then the sum of the slices."""
     window = _window(strides, padding, dilation)
     conv2d_grad_weight_direct[blocks_1d(partial.size, THREADS), THREADS](partial, dy, x, *window)
     join(dweight, partial)

@@ -1,11 +1,11 @@
 """The tiles of a matrix product: a block fetches squares of a and b into shared memory and uses each value TILE times.
 
-           k →                 n →                 One block owns a square of TILE × TILE values of y. It walks along K:
-        ┌──┬──┬──┐          ┌──┬──┬──┐             fetch a square of a and a square of b, one value of each per thread;
-      m │▒▒│▒▒│▒▒│      k   │  │▒▒│  │             multiply them out of shared memory; go on to the next two squares.
-      ↓ ├──┼──┼──┤  a   ↓   ├──┼──┼──┤  b          Global memory is read K / TILE times per value instead of K times.
-        │  │  │  │          │  │▒▒│  │
-        └──┴──┴──┘          └──┴──┴──┘
+      k →                n →
+   ┌──┬──┬──┐         ┌──┬──┬──┐       One block owns a square of TILE × TILE values of y. It walks along K:
+m  │▒▒│▒▒│▒▒│      k  │  │▒▒│  │       fetch a square of a and one of b, a value of each per thread; multiply
+↓  ├──┼──┼──┤  a   ↓  ├──┼──┼──┤  b    them out of shared memory; go on to the next two squares. For a value of
+   │  │  │  │         │  │▒▒│  │       y, 2 K / TILE floats come from global memory instead of 2 K.
+   └──┴──┴──┘         └──┴──┴──┘
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def tile_sum(a, b, m, n, begin, end, transpose_a, transpose_b):
 
     total = np.float32(0)
     for k in range(begin, end, TILE):
-        # Neighbouring threads differ in `column`. They read neighbouring values of memory whichever way the matrix lies:
-        # a transposed one is read along its rows too, and turned around while it is written into the tile.
+        # Neighbouring threads differ in `column`. They read neighbouring places of memory whichever way the matrix
+        # lies: a transposed one is read along its rows too, and turned around while it is written into the tile.
         if transpose_a:
             i, j = m - row + column, k + row
             a_tile[column, row] = a[j, i] if i < M and j < end else np.float32(0)

@@ -12,7 +12,7 @@ from gpucnn.numba_cuda import numba_device
 
 @numba_device
 def window_at(cell, stride, windows):
-    """The window that starts at this cell of a padded axis, or -1: between two starts, before the first, past the last."""
+    """The window that starts at this cell of a padded axis; -1 between two starts, before the first, past the last."""
     window = cell // stride
     if 0 <= window < windows and window * stride == cell:
         return window

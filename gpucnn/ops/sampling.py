@@ -1,0 +1,70 @@
+"""Random numbers on the device: the words and uniforms of `gpucnn.random`, which is also what computes them here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import random
+from ..errors import ArgumentError
+from ..op import Array, Case, ShapeError, Spec, integers, op
+
+_SIZES = {"one": 1, "ragged": 7, "beyond_blocks": 1027, "even": 4096}
+_BENCH_SIZES = {"cifar_1": 512 * 32 * 32 * 32}
+_SEEDS = {"small": (0, 0, random.USER), "large": (2**64 - 3, 2**32 + 5, random.AUGMENT)}
+
+
+def _cases() -> list[Case]:
+    return [
+        Case(
+            f"{name}_{kind}",
+            (integers(1, high=1000, dtype="int64"),),
+            {"count": count, "seed": seed, "stream": stream, "purpose": purpose},
+            sizes is _BENCH_SIZES,
+        )
+        for sizes in (_SIZES, _BENCH_SIZES)
+        for name, count in sizes.items()
+        for kind, (seed, stream, purpose) in _SEEDS.items()
+    ]
+
+
+def _check(name: str, step: Spec, count: int, seed: int) -> None:
+    if step.shape != (1,) or step.dtype != np.int64:
+        raise ShapeError(f"{name}: step is an int64 array of one element and was given as {step.shape} {step.dtype}")
+    if count < 0:
+        raise ArgumentError(f"{name}: count={count} is out of range: use 0 or more")
+    if not 0 <= seed < 2**64:
+        raise ArgumentError(f"{name}: seed={seed} is out of range: use an integer of 0 … 2**64 - 1")
+
+
+def _bits_outputs(step: Spec, *, count: int, seed: int, stream: int, purpose: int) -> Spec:
+    _check("random_bits", step, count, seed)
+    return Spec((count,), np.dtype(np.uint32))
+
+
+def _uniform_outputs(step: Spec, *, count: int, seed: int, stream: int, purpose: int) -> Spec:
+    _check("random_uniform", step, count, seed)
+    return Spec((count,), np.dtype(np.float32))
+
+
+@op(outputs=_bits_outputs, cases=_cases(), prefer=("philox",))
+def random_bits(step: Array, *, count: int, seed: int, stream: int, purpose: int) -> Array:
+    """`random.bits`: element i is word i % 4 of Philox with the counter (i // 4, step, stream, purpose).
+
+    step     (1,) int64: each step gives others
+    seed     0 … 2⁶⁴ - 1
+    purpose  what the words are for, such as `random.USER`
+    →        (count,) uint32
+    """
+    return random.bits(count, seed=seed, step=int(step[0]), stream=stream, purpose=purpose)
+
+
+@op(outputs=_uniform_outputs, cases=_cases(), prefer=("philox",), ulps=0)
+def random_uniform(step: Array, *, count: int, seed: int, stream: int, purpose: int) -> Array:
+    """`random.uniform`: (u >> 8) · 2⁻²⁴ of [0, 1) for each word u of `random_bits`, the same bits on every device.
+
+    step     (1,) int64: each step gives others
+    seed     0 … 2⁶⁴ - 1
+    purpose  what the numbers are for, such as `random.USER`
+    →        (count,) float32
+    """
+    return random.uniform(count, seed=seed, step=int(step[0]), stream=stream, purpose=purpose)

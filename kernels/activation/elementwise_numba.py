@@ -1,0 +1,270 @@
+"""Elementwise activations, one thread per value: y = f(x), and dx = dy · f'(x) in the backward pass.
+
+A value costs 8 bytes (12 in the gradient) and a few dozen instructions at most: an H100 does that many while it waits
+for the bytes, so a function takes little more time than a copy. Neighbouring threads read neighbouring values, which is
+all that memory asks for. One kernel holds all functions: every thread takes the same branch, which costs little, and
+there is one kernel to compile instead of one per function.
+
+grid: a thread per value, whatever the shape.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gpucnn.launch import blocks_1d
+from gpucnn.numba_cuda import cuda, numba_device, numba_function
+from gpucnn.ops.activation import FUNCTIONS, activation, activation_grad, clipped_relu, clipped_relu_grad
+from gpucnn.registry import kernel
+
+THREADS = 256
+
+NUMBERS = {name: number for number, name in enumerate(FUNCTIONS)}
+(
+    RELU,
+    RELU6,
+    LEAKY_RELU,
+    ELU,
+    SELU,
+    CELU,
+    SIGMOID,
+    LOG_SIGMOID,
+    HARD_SIGMOID,
+    TANH,
+    TANH_SHRINK,
+    HARD_TANH,
+    HARD_SHRINK,
+    SOFT_SHRINK,
+    SOFTPLUS,
+    SOFTSIGN,
+    SILU,
+    HARD_SILU,
+    GELU,
+    GELU_TANH,
+    MISH,
+    EXPONENTIAL,
+) = NUMBERS.values()
+
+# Numba takes a literal for a float64, and would compute everything that it touches in float64.
+ZERO, HALF, ONE, TWO, THREE, SIX = (np.float32(number) for number in (0, 0.5, 1, 2, 3, 6))
+SELU_SCALE, SELU_ALPHA = np.float32(1.0507009873554805), np.float32(1.6732632423543772)
+CUBIC, SQRT_8_OVER_PI = np.float32(0.044715), np.float32(math.sqrt(8 / math.pi))  # of gelu_tanh
+SQRT_HALF, SQRT_HALF_OVER_PI = np.float32(math.sqrt(0.5)), np.float32(math.sqrt(0.5 / math.pi))  # of gelu
+
+
+@numba_device
+def clamp(x, low, high):
+    """x cut to low … high."""
+    if x < low:
+        return low
+    return high if x > high else x  # a NaN fails both comparisons and is passed on
+
+
+@numba_device
+def decay(x):
+    """exp(-|x|), of (0, 1]: where exp(x) would overflow, the functions below are made of this."""
+    return math.exp(-abs(x))
+
+
+@numba_device
+def sigmoid(x):
+    """1 / (1 + exp(-x)); below 0 numerator and denominator are multiplied by exp(x)."""
+    d = decay(x)
+    return (ONE if x >= ZERO else d) / (ONE + d)
+
+
+@numba_device
+def softplus(x):
+    """log(1 + exp(x))."""
+    return max(x, ZERO) + math.log1p(decay(x))
+
+
+@numba_device
+def normal_cdf(x):
+    """Φ(x); erfc keeps the digits of the lower tail, which 1 + erf would cancel."""
+    return HALF * math.erfc(-SQRT_HALF * x)
+
+
+@numba_device
+def normal_density(x):
+    """Φ'(x)."""
+    return SQRT_HALF_OVER_PI * math.exp(-HALF * x * x)
+
+
+@numba_device
+def gelu_tanh_argument(x):
+    """2u, with (1 + tanh(u)) / 2 = sigmoid(2u)."""
+    return SQRT_8_OVER_PI * (x + CUBIC * x * x * x)
+
+
+@numba_device
+def mish_tanh(x):
+    """t = tanh(log(1 + exp(x))) = (p² - 1) / (p² + 1) with p = 1 + exp(x), and 1 - t without a subtraction.
+
+    Divided by the larger power of exp(x), no term overflows.
+    """
+    d = decay(x)
+    above = ONE + TWO * d if x >= ZERO else d * (d + TWO)
+    rest = TWO * d * d if x >= ZERO else TWO
+    return above / (above + rest), rest / (above + rest)
+
+
+@numba_device
+def value(function, x, a):
+    """f(x); a comparison that a NaN fails leads to the branch that passes it on."""
+    if function == RELU:
+        return ZERO if x <= ZERO else x
+    if function == RELU6:
+        return clamp(x, ZERO, SIX)
+    if function == LEAKY_RELU:
+        return x if x > ZERO else a * x
+    if function == ELU:
+        return x if x > ZERO else a * math.expm1(x)
+    if function == SELU:
+        return SELU_SCALE * (x if x > ZERO else SELU_ALPHA * math.expm1(x))
+    if function == CELU:
+        return x if x > ZERO else a * math.expm1(x / a)
+    if function == SIGMOID:
+        return sigmoid(x)
+    if function == LOG_SIGMOID:
+        return -softplus(-x)
+    if function == HARD_SIGMOID:
+        return clamp(x / SIX + HALF, ZERO, ONE)
+    if function == TANH:
+        return math.tanh(x)
+    if function == TANH_SHRINK:
+        return x - math.tanh(x)
+    if function == HARD_TANH:
+        return clamp(x, -ONE, ONE)
+    if function == HARD_SHRINK:
+        return ZERO if abs(x) <= a else x
+    if function == SOFT_SHRINK:
+        return x - clamp(x, -a, a)
+    if function == SOFTPLUS:
+        return softplus(x)
+    if function == SOFTSIGN:
+        return x / (ONE + abs(x))
+    if function == SILU:
+        return x * sigmoid(x)
+    if function == HARD_SILU:
+        return x * clamp(x / SIX + HALF, ZERO, ONE)
+    if function == GELU:
+        return x * normal_cdf(x)
+    if function == GELU_TANH:
+        return x * sigmoid(gelu_tanh_argument(x))
+    if function == MISH:
+        t, _ = mish_tanh(x)
+        return x * t
+    return math.exp(x)  # EXPONENTIAL
+
+
+@numba_device
+def slope(function, x, a):
+    """f'(x); at a kink that of the lower side, as in the op."""
+    if function == RELU:
+        return ONE if x > ZERO else ZERO
+    if function == RELU6:
+        return ONE if ZERO < x < SIX else ZERO
+    if function == LEAKY_RELU:
+        return ONE if x > ZERO else a
+    if function == ELU:
+        return ONE if x > ZERO else a * math.exp(x)
+    if function == SELU:
+        return SELU_SCALE * (ONE if x > ZERO else SELU_ALPHA * math.exp(x))
+    if function == CELU:
+        return ONE if x > ZERO else math.exp(x / a)
+    if function == SIGMOID:
+        return sigmoid(x) * sigmoid(-x)
+    if function == LOG_SIGMOID:
+        return sigmoid(-x)
+    if function == HARD_SIGMOID:
+        return ONE / SIX if abs(x) < THREE else ZERO
+    if function == TANH:
+        t = math.tanh(x)
+        return ONE - t * t
+    if function == TANH_SHRINK:
+        t = math.tanh(x)
+        return t * t
+    if function == HARD_TANH:
+        return ONE if abs(x) < ONE else ZERO
+    if function in (HARD_SHRINK, SOFT_SHRINK):
+        return ONE if abs(x) > a else ZERO
+    if function == SOFTPLUS:
+        return sigmoid(x)
+    if function == SOFTSIGN:
+        s = ONE / (ONE + abs(x))
+        return s * s
+    if function == SILU:
+        s = sigmoid(x)
+        return s + x * s * sigmoid(-x)
+    if function == HARD_SILU:
+        if abs(x) < THREE:
+            return x / THREE + HALF
+        return ONE if x > ZERO else ZERO
+    if function == GELU:
+        return normal_cdf(x) + x * normal_density(x)
+    if function == GELU_TANH:
+        z = gelu_tanh_argument(x)
+        s = sigmoid(z)
+        return s + x * s * sigmoid(-z) * SQRT_8_OVER_PI * (ONE + THREE * CUBIC * x * x)
+    if function == MISH:
+        t, one_minus_t = mish_tanh(x)
+        return t + x * sigmoid(x) * one_minus_t * (ONE + t)
+    return math.exp(x)  # EXPONENTIAL
+
+
+@numba_function
+def activation_elementwise(y, x, function, alpha):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] = value(function, x[i], alpha)
+
+
+@numba_function
+def activation_grad_elementwise(dx, dy, x, function, alpha):
+    i = cuda.grid(1)
+    if i < x.size:
+        dx[i] = dy[i] * slope(function, x[i], alpha)
+
+
+@numba_function
+def clipped_relu_elementwise(y, x, max_value, negative_slope, threshold):
+    i = cuda.grid(1)
+    if i < x.size:
+        y[i] = min(x[i], max_value) if x[i] > threshold else negative_slope * (x[i] - threshold)
+
+
+@numba_function
+def clipped_relu_grad_elementwise(dx, dy, x, max_value, negative_slope, threshold):
+    i = cuda.grid(1)
+    if i < x.size:
+        if x[i] > threshold:
+            dx[i] = dy[i] * (ONE if x[i] < max_value else ZERO)
+        else:
+            dx[i] = dy[i] * negative_slope
+
+
+@kernel(activation, "elementwise", "numba")
+def launch(y, x, *, function, alpha):
+    y, x = y.reshape(-1), x.reshape(-1)
+    activation_elementwise[blocks_1d(x.size, THREADS), THREADS](y, x, NUMBERS[function], alpha)
+
+
+@kernel(activation_grad, "elementwise", "numba")
+def launch_grad(dx, dy, x, *, function, alpha):
+    dx, dy, x = dx.reshape(-1), dy.reshape(-1), x.reshape(-1)
+    activation_grad_elementwise[blocks_1d(x.size, THREADS), THREADS](dx, dy, x, NUMBERS[function], alpha)
+
+
+@kernel(clipped_relu, "elementwise", "numba")
+def launch_clipped(y, x, *, max_value, negative_slope, threshold):
+    y, x = y.reshape(-1), x.reshape(-1)
+    clipped_relu_elementwise[blocks_1d(x.size, THREADS), THREADS](y, x, max_value, negative_slope, threshold)
+
+
+@kernel(clipped_relu_grad, "elementwise", "numba")
+def launch_clipped_grad(dx, dy, x, *, max_value, negative_slope, threshold):
+    dx, dy, x = dx.reshape(-1), dy.reshape(-1), x.reshape(-1)
+    clipped_relu_grad_elementwise[blocks_1d(x.size, THREADS), THREADS](dx, dy, x, max_value, negative_slope, threshold)

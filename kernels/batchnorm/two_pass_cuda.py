@@ -1,0 +1,109 @@
+"""Batch normalisation in CUDA C++, two launches: sums of slices of the rows; the slices joined, and the result.
+
+Two passes over each slice, its mean first and the squares around it second, keep all digits of the variance where the
+mean is large. Memory sets the time: x is read twice and y written once, 12 bytes for each value and a few dozen
+operations (the second pass over a slice finds it in the cache); the gradient reads dy and x twice and writes dx, 20
+bytes. Over the kernels in numba.cuda this adds wide loads, four of them under way in each thread, and the sums of the
+slices are joined where they are needed instead of in a launch of their own.
+"""
+
+import math
+
+from gpucnn import kernel
+from gpucnn.launch import ceil_div
+from gpucnn.nvrtc import cuda_function
+from gpucnn.op import Spec
+from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad
+
+THREADS = 512
+
+CHANNELS = 32
+"""Channels of a block, 128 bytes of each row."""
+
+ROWS = 256
+"""Rows that are worth a slice of their own."""
+
+BLOCKS, SLICES = 256, 128
+"""Blocks that fill a GPU, and the most slices: every block of the second launch reads the sums of all of them."""
+
+batchnorm_statistics = cuda_function(__file__, "batchnorm_statistics", THREADS=THREADS)
+batchnorm_normalise = cuda_function(__file__, "batchnorm_normalise", THREADS=THREADS)
+batchnorm_inference_ = cuda_function(__file__, "batchnorm_inference", THREADS=THREADS)
+batchnorm_grad_sums = cuda_function(__file__, "batchnorm_grad_sums", THREADS=THREADS)
+batchnorm_grad_join = cuda_function(__file__, "batchnorm_grad_join", THREADS=THREADS)
+
+
+def _sums_of_slices(x, *_, **__):
+    rows, C = _matrix(x)
+    return Spec((2, _slices(rows, C), C), x.dtype)
+
+
+def _partial_gradients(dy, *_, **__):
+    rows, C = _matrix(dy)
+    return Spec((4, _slices(rows, C), C), dy.dtype)
+
+
+@kernel(batchnorm, "two_pass", "cuda", workspace=_sums_of_slices)
+def launch(y, mean, variance, x, gamma, beta, workspace, *, epsilon):
+    rows, C = _matrix(x)
+    pack, block, groups = _layout(C)
+    sums, squares = workspace[0], workspace[1]
+    slices = sums.shape[0]
+    batchnorm_statistics.define(PACK=pack)[(groups, slices), block](sums, squares, x, rows, C)
+    batchnorm_normalise.define(PACK=pack)[(groups, slices), block](
+        y, mean, variance, x, gamma, beta, sums, squares, rows, slices, C, epsilon
+    )
+
+
+@kernel(batchnorm_grad, "two_pass", "cuda", workspace=_partial_gradients)
+def launch_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, partial, *, epsilon):
+    rows, C = _matrix(x)
+    pack, block, groups = _layout(C)
+    slices = partial.shape[1]
+    batchnorm_grad_sums.define(PACK=pack)[(groups, slices), block](
+        partial, None, dy, x, None, variance, rows, C, epsilon
+    )
+    batchnorm_grad_join.define(PACK=pack)[(groups, slices), block](
+        dx, dgamma, dbeta, dy, x, gamma, mean, variance, partial, rows, slices, C, epsilon
+    )
+
+
+@kernel(batchnorm_inference, "two_pass", "cuda")
+def launch_inference(y, x, gamma, beta, mean, variance, *, epsilon):
+    rows, C = _matrix(x)
+    pack, block, groups = _layout(C)
+    batchnorm_inference_.define(PACK=pack)[(groups, _slices(rows, C)), block](
+        y, x, gamma, beta, mean, variance, rows, C, epsilon
+    )
+
+
+@kernel(batchnorm_inference_grad, "two_pass", "cuda", workspace=_partial_gradients)
+def launch_inference_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, partial, *, epsilon):
+    rows, C = _matrix(x)
+    pack, block, groups = _layout(C)
+    slices = partial.shape[1]
+    batchnorm_grad_sums.define(PACK=pack)[(groups, slices), block](
+        partial, dx, dy, x, gamma, variance, rows, C, epsilon
+    )
+    batchnorm_grad_join.define(PACK=pack)[(groups, 1), block](
+        None, dgamma, dbeta, dy, x, gamma, mean, variance, partial, rows, slices, C, epsilon
+    )
+
+
+def _matrix(x):
+    """Rows and channels."""
+    return math.prod(x.shape[:-1]), x.shape[-1]
+
+
+def _layout(C):
+    """Neighbouring channels that a thread takes, threads of a block (over channels, over rows), groups of channels."""
+    pack = 4 if C % 4 == 0 else 1
+    columns = min(CHANNELS // pack, 1 << (C // pack - 1).bit_length())
+    return pack, (columns, THREADS // columns), ceil_div(C // pack, columns)
+
+
+def _slices(rows, C):
+    """Into how many slices the rows are cut; none is empty."""
+    groups = _layout(C)[2]
+    wanted = min(ceil_div(rows, ROWS), ceil_div(BLOCKS, groups), SLICES)
+    return ceil_div(rows, ceil_div(rows, wanted))

@@ -1,0 +1,84 @@
+// Dropout without a mask: the random words are made again, by Philox, wherever they are used.
+//   dropout          y[i] = word(i) < threshold ? 0 : x[i] · scale
+//                    one thread for the four words of a counter
+//   spatial_dropout  y[n, m, c] = word(n · C + c) < threshold ? 0 : x[n, m, c] · scale
+//                    one thread for the words of a counter and POSITIONS positions m, 4 · POSITIONS values
+// Traffic: x and y once, 8 bytes for each value. step lies in device memory: a captured step can be replayed.
+
+#include "philox.cuh"
+
+__device__ __forceinline__ float kept(float x, unsigned word, unsigned threshold, float scale)
+{
+    return word < threshold ? 0.f : x * scale;
+}
+
+__device__ __forceinline__ float4 kept(float4 x, uint4 word, unsigned threshold, float scale)
+{
+    return make_float4(kept(x.x, word.x, threshold, scale), kept(x.y, word.y, threshold, scale),
+                       kept(x.z, word.z, threshold, scale), kept(x.w, word.w, threshold, scale));
+}
+
+__device__ __forceinline__ uint4 words(unsigned block, const long long* step, unsigned stream, unsigned long long seed)
+{
+    return philox(make_uint4(block, (unsigned)*step, stream, DROPOUT), seed);
+}
+
+extern "C" __global__ void dropout_philox(float* __restrict__ y, const float* __restrict__ x,
+                                          const long long* __restrict__ step, unsigned size, unsigned threshold,
+                                          float scale, unsigned long long seed, unsigned stream)
+{
+    unsigned block = blockIdx.x * blockDim.x + threadIdx.x;
+    unsigned first = 4 * block;
+    if (first >= size) return;
+    if (size - first >= 4) {
+        float4 values = ((const float4*)x)[block];
+        ((float4*)y)[block] = kept(values, words(block, step, stream, seed), threshold, scale);
+        return;
+    }
+    uint4 word = words(block, step, stream, seed);   // the last one, two or three values
+    y[first] = kept(x[first], word.x, threshold, scale);
+    if (first + 1 < size) y[first + 1] = kept(x[first + 1], word.y, threshold, scale);
+    if (first + 2 < size) y[first + 2] = kept(x[first + 2], word.z, threshold, scale);
+}
+
+// x and y are N images of M positions of `quads` vectors. The lanes of an image are its first `chunks` positions, all
+// channels of each; a lane goes on to the positions behind at steps of `chunks`, so that a warp always touches
+// consecutive values.
+extern "C" __global__ void spatial_dropout_quads(float* __restrict__ y, const float* __restrict__ x,
+                                                 const long long* __restrict__ step, unsigned N, unsigned M,
+                                                 unsigned quads, unsigned chunks, unsigned threshold, float scale,
+                                                 unsigned long long seed, unsigned stream)
+{
+    const float4* from = (const float4*)x;
+    float4* to = (float4*)y;
+    unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+    unsigned lanes = chunks * quads;
+    unsigned n = i / lanes, lane = i % lanes;
+    if (n >= N) return;
+    unsigned chunk = lane / quads, quad = lane % quads;
+    uint4 word = words(n * quads + quad, step, stream, seed);
+    unsigned at = n * M * quads + lane;
+#pragma unroll
+    for (int j = 0; j < POSITIONS; ++j)
+        if (chunk + j * chunks < M) to[at + j * lanes] = kept(from[at + j * lanes], word, threshold, scale);
+}
+
+// Rows of C channels that no vector fits: one word of the four for each lane.
+extern "C" __global__ void spatial_dropout_singles(float* __restrict__ y, const float* __restrict__ x,
+                                                   const long long* __restrict__ step, unsigned N, unsigned M,
+                                                   unsigned C, unsigned chunks, unsigned threshold, float scale,
+                                                   unsigned long long seed, unsigned stream)
+{
+    unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+    unsigned lanes = chunks * C;
+    unsigned n = i / lanes, lane = i % lanes;
+    if (n >= N) return;
+    unsigned chunk = lane / C, channel = n * C + lane % C;
+    uint4 four = words(channel / 4, step, stream, seed);
+    unsigned low = channel & 1 ? four.y : four.x, high = channel & 1 ? four.w : four.z;
+    unsigned word = channel & 2 ? high : low;
+    unsigned at = n * M * C + lane;
+#pragma unroll
+    for (int j = 0; j < POSITIONS; ++j)
+        if (chunk + j * chunks < M) y[at + j * lanes] = kept(x[at + j * lanes], word, threshold, scale);
+}

@@ -1,0 +1,38 @@
+// Column sums: the rows of a matrix (rows, columns) added up in slices, for sums that are long and few.
+//
+//     sums[slice, column] = Σ matrix[row, column]     over the rows of one slice
+//
+// A block takes one slice and `width` ≤ 32 neighbouring columns, so that a warp reads whole lines of memory. Its
+// threads form lanes of that width: lane l adds rows l, l + lanes, …, and a matrix of few columns is read as one
+// stream. Each thread keeps four totals, for four loads in flight; then the lanes' totals are added pairwise in shared
+// memory. Nothing in the order depends on timing, and a chain of additions is hundreds of times shorter than the sum.
+// Launched twice it makes a sum of any length: the slices, then their totals as a matrix with one slice.
+
+__device__ __forceinline__ void column_sums(float* __restrict__ sums, const float* __restrict__ matrix, unsigned rows,
+                                            unsigned columns, unsigned width, unsigned rows_per_slice)
+{
+    extern __shared__ float lane_totals[];  // one for each thread
+    unsigned tiles = (columns + width - 1) / width;
+    unsigned slice = blockIdx.x / tiles;
+    unsigned column = blockIdx.x % tiles * width + threadIdx.x % width;
+    unsigned lane = threadIdx.x / width, lanes = blockDim.x / width;
+
+    float total[4] = {0.f, 0.f, 0.f, 0.f};
+    if (lane < lanes && column < columns) {  // every thread must reach the barriers below
+        unsigned row = slice * rows_per_slice + lane;
+        unsigned end = min(rows, (slice + 1) * rows_per_slice);
+        for (; row + 3 * lanes < end; row += 4 * lanes)
+#pragma unroll
+            for (int j = 0; j < 4; ++j) total[j] += __ldg(matrix + (row + j * lanes) * columns + column);
+        for (; row < end; row += lanes) total[0] += __ldg(matrix + row * columns + column);
+    }
+    lane_totals[threadIdx.x] = (total[0] + total[1]) + (total[2] + total[3]);
+
+    while (lanes > 1) {
+        unsigned half = (lanes + 1) / 2;
+        __syncthreads();  // waits for the totals of the lanes that are added now
+        if (lane + half < lanes) lane_totals[threadIdx.x] += lane_totals[threadIdx.x + half * width];
+        lanes = half;
+    }
+    if (lane == 0 && column < columns) sums[slice * columns + column] = lane_totals[threadIdx.x];
+}

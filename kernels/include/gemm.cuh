@@ -1,0 +1,251 @@
+// A product of matrices by tiles, y (M, N) = a (M, K) · b (K, N): what every product in this folder is made of.
+//
+// The product makes M · N · K multiplications of only M · K + K · N values, so each value is used again and again, and the
+// art is to fetch it seldom. Three levels, each of which multiplies the uses of what the level above it has fetched:
+//
+//   block    TILE_M × TILE_N values of y. It walks along K by slabs: TILE_K columns of a and TILE_K rows of b lie in shared
+//            memory. FLOPs for each byte of global memory: TILE_M · TILE_N / (2 (TILE_M + TILE_N)), 32 for 128 × 128.
+//   warp     LANES_M × LANES_N threads, in an order in which the 128-bit loads of a half-warp meet each bank once.
+//   thread   THREAD_M × THREAD_N sums in registers. FLOPs for each byte of shared memory: THREAD_M · THREAD_N /
+//            (2 (THREAD_M + THREAD_N)), 2 for 8 × 8. All operands of an FMA are registers, and that is what is fast.
+//
+// Double buffering: while the threads multiply one slab, the next one is on its way from global memory into registers, and
+// then into the other half of shared memory. So the latency of global memory hides behind THREAD_M · THREAD_N · TILE_K
+// FMAs of each thread, and a slab costs one barrier.
+//
+// Where the values come from is the business of a *source*: a type with
+//   Share               which values of a slab this thread carries (Slab, below)
+//   fetch(quads)        the thread's values of the next slab, in groups of four; zeros beyond the end of K
+// `Matrix` reads a matrix in memory. A convolution brings a source that finds its values in images.
+//
+// Of the compiler's command line: TILE_M TILE_N TILE_K THREADS THREAD_N LANES_M, and RESIDENT, the number of
+// blocks for which the registers of a multiprocessor shall do.
+
+constexpr int THREAD_M = 8;
+constexpr int LANES_N = 32 / LANES_M;
+constexpr int WARP_M = LANES_M * THREAD_M, WARP_N = LANES_N * THREAD_N;
+constexpr int WARPS_N = TILE_N / WARP_N;
+static_assert(THREAD_N % 4 == 0 && TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0, "lanes read four neighbours at once");
+static_assert(TILE_M / WARP_M * WARPS_N * 32 == THREADS, "the warps cover the tile");
+
+// In shared memory a slab is [k][row], so that a thread's neighbouring rows (of a; columns of b) are one 128-bit load. Every
+// fourth k begins SHIFT floats later: a warp that brings values along k, and writes them across, then meets 32 banks.
+constexpr int SHIFT = 128 / TILE_K;
+constexpr int SLAB_A = TILE_M * TILE_K + 32, SLAB_B = TILE_N * TILE_K + 32;
+
+template <int TILE> __device__ constexpr int place(int k) { return k * TILE + k / 4 * SHIFT; }
+
+// The share of one thread in carrying a slab of TILE rows × TILE_K: COUNT quads of four values that are neighbours in
+// memory, either along k or along the rows, STEP apart in the other direction.
+template <int TILE, bool ALONG_K> struct Slab {
+    static constexpr int ACROSS = (ALONG_K ? TILE_K : TILE) / 4;
+    static constexpr int COUNT = TILE * TILE_K / 4 / THREADS;
+    static constexpr int STEP = THREADS / ACROSS;
+    static_assert(COUNT * THREADS * 4 == TILE * TILE_K && THREADS % ACROSS == 0, "all threads carry equally much");
+
+    static __device__ int row() { return ALONG_K ? threadIdx.x / ACROSS : threadIdx.x % ACROSS * 4; }
+    static __device__ int k() { return ALONG_K ? threadIdx.x % ACROSS * 4 : threadIdx.x / ACROSS; }
+
+    static __device__ void store(float* slab, const float4 (&quads)[COUNT])
+    {
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i) {
+            if (ALONG_K) {
+                float* first = slab + place<TILE>(k()) + row() + i * STEP;
+                first[0] = quads[i].x;
+                first[TILE] = quads[i].y;
+                first[2 * TILE] = quads[i].z;
+                first[3 * TILE] = quads[i].w;
+            } else {
+                *(float4*)(slab + place<TILE>(k() + i * STEP) + row()) = quads[i];
+            }
+        }
+    }
+};
+
+// A source that reads a matrix: rows (of a; columns of b) by k, at row · pitch + k, or the other way round at
+// k · pitch + row. Rows beyond the last repeat it: their results are never written. Where the thread's quads lie is worked
+// out once; from slab to slab only `values` moves on. Vector loads need every quad to be aligned and to lie inside or
+// outside as a whole.
+template <int TILE, bool ALONG_K> struct Matrix {
+    using Share = Slab<TILE, ALONG_K>;
+    const float* values;
+    size_t step;
+    int left;   // values of k from this thread's first one to the end
+    unsigned at[Share::COUNT];
+    int last;   // of the quad's rows, the last one that exists
+    bool vector;
+
+    __device__ Matrix(const float* matrix, unsigned pitch, unsigned rows, unsigned first_row, unsigned first_k, unsigned end)
+        : values(matrix), step(ALONG_K ? TILE_K : (size_t)TILE_K * pitch), left(end - first_k - Share::k()),
+          vector((pitch | (ALONG_K ? end : rows)) % 4 == 0 && (size_t)matrix % 16 == 0)
+    {
+        unsigned row = first_row + Share::row(), k = first_k + Share::k();
+        last = min(rows - 1 - min(row, rows - 1), 3u);
+#pragma unroll
+        for (int i = 0; i < Share::COUNT; ++i)
+            at[i] = ALONG_K ? min(row + i * Share::STEP, rows - 1) * pitch + k
+                            : (k + i * Share::STEP) * pitch + min(row, rows - (vector ? 4 : 1));
+    }
+
+    __device__ void fetch(float4 (&quads)[Share::COUNT])
+    {
+        if (vector) {
+#pragma unroll
+            for (int i = 0; i < Share::COUNT; ++i)
+                quads[i] = (ALONG_K ? 0 : i * Share::STEP) < left ? *(const float4*)(values + at[i])
+                                                                  : make_float4(0.f, 0.f, 0.f, 0.f);
+        } else {
+#pragma unroll
+            for (int i = 0; i < Share::COUNT; ++i)
+                quads[i] = make_float4(value(i, 0), value(i, 1), value(i, 2), value(i, 3));
+        }
+        values += step;
+        left -= TILE_K;
+    }
+
+    __device__ float value(int i, int e) const
+    {
+        return (ALONG_K ? e : i * Share::STEP) < left ? values[at[i] + (ALONG_K ? e : min(e, last))] : 0.f;
+    }
+};
+
+// Where a thread's sums lie in the tile: in squares of four by four, 4 · LANES_M rows and 4 · LANES_N columns apart. The
+// lowest bit of the lane counts rows, the next ones columns, the rest rows again: of two neighbouring lanes, and of two
+// lanes that are 2 apart, one pair reads the same quad of a and the other the same quad of b. On this condition the
+// hardware serves half a warp's 128-bit loads in one pass instead of two.
+__device__ inline int first_m()
+{
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    return warp / WARPS_N * WARP_M + 4 * (lane / (2 * LANES_N) * 2 + lane % 2);
+}
+
+__device__ inline int first_n()
+{
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    return warp % WARPS_N * WARP_N + 4 * (lane / 2 % LANES_N);
+}
+
+template <int COUNT, int APART> __device__ void load(float (&values)[COUNT], const float* shared)
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i += 4) {
+        float4 quad = *(const float4*)(shared + i * APART);
+        values[i] = quad.x;
+        values[i + 1] = quad.y;
+        values[i + 2] = quad.z;
+        values[i + 3] = quad.w;
+    }
+}
+
+// The heart: sums += slab of a · slab of b, THREAD_M · THREAD_N FMAs for THREAD_M + THREAD_N loaded values.
+__device__ inline void multiply_slab(float (&sums)[THREAD_M][THREAD_N], const float* a_slab, const float* b_slab)
+{
+#pragma unroll
+    for (int k = 0; k < TILE_K; ++k) {
+        float a[THREAD_M], b[THREAD_N];
+        load<THREAD_M, LANES_M>(a, a_slab + place<TILE_M>(k));
+        load<THREAD_N, LANES_N>(b, b_slab + place<TILE_N>(k));
+#pragma unroll
+        for (int i = 0; i < THREAD_M; ++i)
+#pragma unroll
+            for (int j = 0; j < THREAD_N; ++j)
+                sums[i][j] = fmaf(a[i], b[j], sums[i][j]);
+    }
+}
+
+// sums = the products of all slabs of two sources. a_slabs and b_slabs are 2 · SLAB_A and 2 · SLAB_B floats of shared memory.
+template <class A, class B>
+__device__ void multiply(float (&sums)[THREAD_M][THREAD_N], A& a, B& b, int slabs, float* a_slabs, float* b_slabs)
+{
+    using ShareA = typename A::Share;
+    using ShareB = typename B::Share;
+    float4 next_a[ShareA::COUNT], next_b[ShareB::COUNT];
+#pragma unroll
+    for (int i = 0; i < THREAD_M; ++i)
+#pragma unroll
+        for (int j = 0; j < THREAD_N; ++j)
+            sums[i][j] = 0.f;
+    a.fetch(next_a);
+    b.fetch(next_b);
+    ShareA::store(a_slabs, next_a);
+    ShareB::store(b_slabs, next_b);
+    __syncthreads();   // the first slab is complete
+    int m = first_m(), n = first_n();
+#pragma unroll 1
+    for (int slab = 0; slab < slabs; ++slab) {
+        a.fetch(next_a);
+        b.fetch(next_b);
+        int current = slab % 2, other = 1 - current;
+        multiply_slab(sums, a_slabs + current * SLAB_A + m, b_slabs + current * SLAB_B + n);
+        ShareA::store(a_slabs + other * SLAB_A, next_a);
+        ShareB::store(b_slabs + other * SLAB_B, next_b);
+        __syncthreads();   // the next slab is complete, and nobody reads this one any more
+    }
+}
+
+// The rows of a result in memory; a source of windows may bring another type, with the same members.
+struct Rows {
+    float* y;
+    unsigned pitch;
+    __device__ float* operator()(unsigned m) const { return y + m * pitch; }
+    __device__ bool aligned() const { return pitch % 4 == 0 && (size_t)y % 16 == 0; }
+};
+
+// y = sums for the part of the tile at (m, n) that lies inside M × N; with `add`, y += sums.
+template <class Result>
+__device__ void write(Result y, const float (&sums)[THREAD_M][THREAD_N], unsigned m, unsigned n, unsigned M, unsigned N,
+                      bool add)
+{
+    bool vector = N % 4 == 0 && y.aligned();
+    m += first_m();
+    n += first_n();
+#pragma unroll
+    for (int i = 0; i < THREAD_M; ++i) {
+        unsigned at_m = m + i / 4 * 4 * LANES_M + i % 4;
+        if (at_m >= M) continue;
+        float* row = y(at_m);
+#pragma unroll
+        for (int j = 0; j < THREAD_N; j += 4) {
+            unsigned at_n = n + j * LANES_N;
+            if (vector && !add) {
+                if (at_n < N)
+                    *(float4*)(row + at_n) = make_float4(sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]);
+            } else {
+#pragma unroll
+                for (int e = 0; e < 4; ++e)
+                    if (at_n + e < N) row[at_n + e] = add ? row[at_n + e] + sums[i][j + e] : sums[i][j + e];
+            }
+        }
+    }
+}
+
+// What a block does: blockIdx.x counts the tiles, along N first, so that neighbours in time share rows of a in the L2
+// cache; blockIdx.y counts the parts of K, `length` long, a multiple of TILE_K.
+struct Task {
+    unsigned m, n, k, end;
+    int slabs;
+
+    __device__ Task(unsigned tile, unsigned N, unsigned K, unsigned length)
+    {
+        unsigned tiles = (N + TILE_N - 1) / TILE_N;
+        m = tile / tiles * TILE_M;
+        n = tile % tiles * TILE_N;
+        k = min(K, blockIdx.y * length);
+        end = min(K, k + length);
+        slabs = (end - k + TILE_K - 1) / TILE_K;
+    }
+};
+
+// The product of two matrices in memory: `y` is where this block's part of K belongs, row m of it at m · pitch_y.
+template <bool TRANSPOSE_A, bool TRANSPOSE_B>
+__device__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, unsigned K, unsigned pitch_y,
+                        unsigned pitch_a, unsigned pitch_b, unsigned length, bool add, float* a_slabs, float* b_slabs)
+{
+    Task task(blockIdx.x, N, K, length);
+    Matrix<TILE_M, !TRANSPOSE_A> rows_of_a(a, pitch_a, M, task.m, task.k, task.end);
+    Matrix<TILE_N, TRANSPOSE_B> columns_of_b(b, pitch_b, N, task.n, task.k, task.end);
+    float sums[THREAD_M][THREAD_N];
+    multiply(sums, rows_of_a, columns_of_b, task.slabs, a_slabs, b_slabs);
+    write(Rows{y, pitch_y}, sums, task.m, task.n, M, N, add);
+}

@@ -1,0 +1,98 @@
+"""Which tiles a product is computed by, and into how many parts its sums are cut: a static function of the shape.
+
+`gemm.cuh` says what the numbers of a `Tile` mean. A large tile reads each value seldom; a small one wastes less at the
+edges of a narrow result and gives more blocks. Each `Tile` is one compilation, so there are four of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gpucnn.launch import ceil_div
+from gpucnn.op import Spec
+
+FLOAT32 = np.dtype(np.float32)
+
+FULL = 132 * 256
+"""Threads that fill a large GPU: 132 multiprocessors with 8 warps each, enough where each thread has 32 sums under way."""
+
+SHORTEST = 64
+"""Parts of a sum that are shorter than this cost more to write and to add up than they save."""
+
+SUMMERS = 8
+"""Threads that add up the parts of one value; as in `split.cuh`."""
+
+
+class Tile(NamedTuple):
+    """What a block, a warp and a thread compute; the macros of `gemm.cuh`."""
+
+    TILE_M: int
+    TILE_N: int
+    TILE_K: int
+    THREADS: int
+    THREAD_N: int
+    LANES_M: int
+    RESIDENT: int
+
+    @property
+    def flops_per_global_byte(self) -> float:
+        """FLOPs for each byte that a block reads from global memory (or the L2 cache) in its main loop."""
+        return self.TILE_M * self.TILE_N / (2 * (self.TILE_M + self.TILE_N))
+
+    @property
+    def flops_per_shared_byte(self) -> float:
+        """FLOPs for each byte that a thread reads from shared memory."""
+        return 8 * self.THREAD_N / (2 * (8 + self.THREAD_N))
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a block: two slabs of each operand, each with 32 floats of shift."""
+        return 2 * 4 * (self.TILE_K * (self.TILE_M + self.TILE_N) + 64)
+
+
+LARGE = Tile(128, 128, 8, 256, 8, 4, 2)
+SQUARE = Tile(64, 64, 8, 64, 8, 4, 6)
+NARROW = Tile(64, 32, 16, 64, 4, 4, 6)
+SKINNY = Tile(64, 16, 8, 32, 4, 8, 12)
+
+
+def tile(M: int, N: int, K: int) -> Tile:
+    """The tile for y (M, N) = a (M, K) · b (K, N): narrow for a narrow y, large where 132 large ones have work."""
+    if N <= 16:
+        return SKINNY
+    if N <= 32:
+        return NARROW
+    if min(M, N) > 64 and M * N * K >= 132 * LARGE.TILE_M * LARGE.TILE_N * 128:
+        return LARGE
+    return SQUARE
+
+
+class Plan(NamedTuple):
+    """How a product is laid out: its tile, how many tiles, and into how many parts of which length K is cut."""
+
+    tile: Tile
+    tiles: int
+    parts: int
+    length: int
+
+    def grid(self, groups: int = 1) -> tuple[int, int, int]:
+        """Tiles, parts of K, groups."""
+        return self.tiles, self.parts, groups
+
+    def workspace(self, size: int) -> tuple[Spec, ...]:
+        """The parts of a result of `size` values, if there are several."""
+        return (Spec((self.parts, size), FLOAT32),) if self.parts > 1 else ()
+
+
+def plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -> Plan:
+    """The plan for y (M, N) = a (M, K) · b (K, N), once for each group; tiles come in `repeats` sets.
+
+    K is cut into parts while the tiles alone leave the GPU partly idle, and while the parts stay long enough.
+    """
+    chosen = tile(M, N, K)
+    tiles = ceil_div(M, chosen.TILE_M) * ceil_div(N, chosen.TILE_N) * repeats
+    wanted = min(FULL // (tiles * groups * chosen.THREADS), K // SHORTEST)
+    length = ceil_div(ceil_div(K, max(wanted, 1)), chosen.TILE_K) * chosen.TILE_K
+    return Plan(chosen, tiles, max(ceil_div(K, length), 1), length)

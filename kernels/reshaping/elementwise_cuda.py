@@ -1,0 +1,66 @@
+"""Padding, cropping and transposing value by value: 8 bytes moved for each, in the order of memory where possible.
+
+Axes that stay together are merged first (`include/axes.py`), which leaves a division for each axis that matters, and
+runs of neighbours so long that mostly four values move as one. Matrices, alone or in a batch, are transposed in tiles.
+"""
+
+from __future__ import annotations
+
+from gpucnn.launch import blocks_1d, ceil_div
+from gpucnn.nvrtc import cuda_function
+from gpucnn.ops.reshaping import crop, pad, transpose
+from gpucnn.registry import kernel
+
+from ..include.axes import eight, few_axes, matrices, padded_axes, transposed_axes
+
+THREADS = 256
+
+TILE, ROWS = 32, 8
+"""Rows and columns of a tile; rows of threads that carry it."""
+
+NARROW = 8
+"""Matrices of fewer rows or columns fill too little of a tile; caches serve them well without one."""
+
+CONSTANTS = {"TILE": TILE, "ROWS": ROWS}
+
+pad_elementwise = cuda_function(__file__, "pad_elementwise", **CONSTANTS)
+transpose_elementwise = cuda_function(__file__, "transpose_elementwise", **CONSTANTS)
+transpose_matrices = cuda_function(__file__, "transpose_matrices", **CONSTANTS, VALUE="float")
+
+
+def _shifted(y, x, extents_x, extents_y, before):
+    values = 4 if all(numbers[-1] % 4 == 0 for numbers in (extents_x, extents_y, before)) else 1
+    for numbers in (extents_x, extents_y, before):
+        numbers[-1] //= values
+    count = y.size // values
+    function = pad_elementwise.define(VALUE="float4" if values == 4 else "float")
+    lists = *eight(extents_x, 1), *eight(extents_y, 1), *eight(before, 0)
+    function[blocks_1d(count, THREADS), THREADS](y, x, count, len(before), *lists)
+
+
+@kernel(pad, "elementwise", "cuda", supports=few_axes)
+def launch_pad(y, x, *, padding):
+    _shifted(y, x, *padded_axes(x.shape, padding))
+
+
+@kernel(crop, "elementwise", "cuda", supports=few_axes)
+def launch_crop(y, x, *, padding):
+    extents_y, extents_x, before = padded_axes(y.shape, padding)
+    _shifted(y, x, extents_x, extents_y, [-cells for cells in before])
+
+
+@kernel(transpose, "elementwise", "cuda", supports=few_axes)
+def launch_transpose(y, x, *, axes):
+    extents, steps = transposed_axes(x.shape, axes)
+    found = matrices(extents, steps)
+    if found and min(found[1:]) >= NARROW:
+        batch, M, N = found
+        transpose_matrices[batch * ceil_div(M, TILE) * ceil_div(N, TILE), (TILE, ROWS)](y, x, M, N)
+        return
+    values = 4 if steps[-1] == 1 and extents[-1] % 4 == 0 else 1
+    if values == 4:
+        extents[-1] //= 4
+        steps = [*(step // 4 for step in steps[:-1]), 1]
+    function = transpose_elementwise.define(VALUE="float4" if values == 4 else "float")
+    count = y.size // values
+    function[blocks_1d(count, THREADS), THREADS](y, x, count, len(extents), *eight(extents, 1), *eight(steps, 0))

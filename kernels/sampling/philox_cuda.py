@@ -1,0 +1,25 @@
+"""Random words and uniforms by Philox: one thread for the four words of a counter, written as one vector.
+
+Nothing is kept between threads or launches, so every device and every grid gives the same bits. About 60 integer
+operations and 16 bytes written for each thread: bound by memory.
+"""
+
+from gpucnn import kernel
+from gpucnn.launch import blocks_1d, ceil_div
+from gpucnn.nvrtc import cuda_function
+from gpucnn.ops.sampling import random_bits, random_uniform
+
+THREADS = 256
+
+bits = cuda_function(__file__, "random_bits")
+uniform = cuda_function(__file__, "random_uniform")
+
+
+@kernel(random_bits, "philox", "cuda")
+def launch_bits(y, step, *, count, seed, stream, purpose):
+    bits[blocks_1d(ceil_div(count, 4), THREADS), THREADS](y, step, count, seed, stream & 0xFFFFFFFF, purpose)
+
+
+@kernel(random_uniform, "philox", "cuda")
+def launch_uniform(y, step, *, count, seed, stream, purpose):
+    uniform[blocks_1d(ceil_div(count, 4), THREADS), THREADS](y, step, count, seed, stream & 0xFFFFFFFF, purpose)

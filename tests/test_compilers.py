@@ -1,0 +1,90 @@
+"""What the compilers make of every kernel: it compiles, spills nothing, computes nothing in double precision, and each
+rung of a ladder is better than the one below in the figure that it claims."""
+
+import os
+
+import pytest
+
+from gpucnn import figures, recording, registry, resources, trials
+
+ALL = bool(os.environ.get("GPUCNN_TEST_ALL"))
+ARCHITECTURES = resources.ARCHITECTURES if ALL else ("sm_80", "sm_90")
+KERNELS = [k for k in trials.every_kernel("", ("cuda", "numba")) if k.algorithm != "cublas"]
+FILES = sorted({k.id for k in KERNELS})
+SPILLS = {}
+"""By function and architecture, how many bytes may be spilled, and why."""
+
+pytestmark = pytest.mark.skipif(figures.unavailable() is not None, reason=str(figures.unavailable()))
+needs_disassembler = pytest.mark.skipif(resources.disassembler() is None, reason="no nvdisasm here")
+
+
+def variants(ident):
+    """One launch of each compiled function of a kernel file, over all cases of its ops."""
+    found = {}
+    for kernel in KERNELS:
+        if kernel.id == ident:
+            for case in kernel.op.cases:
+                if recording.serves(kernel, case):
+                    for launch in recording.launches(kernel, case):
+                        function = launch.function
+                        kind = getattr(function, "defines", None) or function.convert(launch.arguments)
+                        types = tuple((str(a.dtype), getattr(a, "ndim", 0)) for a in launch.arguments)
+                        key = (function.name, str(kind) if isinstance(kind, dict) else "", types)
+                        found.setdefault(key, launch)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("ident", [pytest.param(i, marks=pytest.mark.xdist_group(i)) for i in FILES])
+def test_kernel_file_compiles_without_spills_and_double_precision(ident, arch):
+    launches = variants(ident)
+    assert launches
+    for launch in launches:
+        taken = resources.resources(launch, arch)
+        name = launch.function.name
+        assert 0 < taken.registers <= 255
+        assert taken.spill_stores + taken.spill_loads <= SPILLS.get((name, arch), 0), f"{name} spills on {arch}"
+        assert taken.registers * -(-launch.threads // 32) * 32 <= 65536, f"a block of {name} has too many registers"
+        assert taken.shared_bytes <= 48 << 10
+        assert resources.occupancy(launch, taken, arch) > 0, f"{name} cannot run on {arch}"
+        if resources.disassembler() is not None and arch in ("sm_80", "sm_90"):
+            assert not resources.instructions(launch, arch).fp64, f"{name} computes in double precision"
+
+
+def main_figures(ident, op, case_name, arch):
+    (kernel,) = [k for k in KERNELS if k.id == ident and k.op.name == op]
+    case = next(c for c in kernel.op.cases if c.name == case_name)
+    return figures.main_of(figures.of_kernel(kernel, case, arch))
+
+
+@needs_disassembler
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_the_ladder_of_matmul_loads_less_with_each_rung(arch):
+    case = "cifar_dense_1"
+    naive, tiled, warptiled = (
+        main_figures(f"matmul/{rung}_cuda", "matmul", case, arch) for rung in ("naive", "tiled", "warptiled")
+    )
+    assert naive.flops_per_global_byte < tiled.flops_per_global_byte < warptiled.flops_per_global_byte
+    assert tiled.flops_per_shared_byte < warptiled.flops_per_shared_byte
+    assert warptiled.ffma_share >= 0.70
+    assert min(warptiled.wide_loads) > 0
+    assert warptiled.blocks >= 64
+
+
+@needs_disassembler
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_tiles_save_global_loads_in_numba_too(arch):
+    naive, tiled = (
+        main_figures(f"matmul/{rung}_numba", "matmul", "cifar_dense_1", arch) for rung in ("naive", "tiled")
+    )
+    assert naive.flops_per_global_byte < tiled.flops_per_global_byte
+
+
+def test_figures_are_kept_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("GPUCNN_CACHE", str(tmp_path))
+    kernel = registry.kernels(trials.every_kernel("matmul/naive_cuda")[0].op)["naive_cuda"]
+    case = figures.hot_case(kernel)
+    assert case.bench
+    first = figures.of_kernel(kernel, case, "sm_90")
+    monkeypatch.setattr(figures, "_measured", lambda *_: pytest.fail("compiled twice"))
+    assert figures.of_kernel(kernel, case, "sm_90") == first
