@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import device, registry
+from .emulator import LaunchError
 from .op import Case, Spec
 from .registry import Kernel
 
@@ -104,6 +105,7 @@ class _Trial:
         for name, got, want, bound in zip(self.output_names, first, expected, self.bounds(expected), strict=True):
             with np.errstate(invalid="ignore"):
                 right = (got == want) | (np.abs(got - want.astype(np.float64)) <= bound)
+                right |= (got != got) & (want != want)  # a NaN where there must be one
             if not right.all():
                 index = _first(~right)
                 allowed = np.broadcast_to(bound, got.shape)[index]
@@ -148,7 +150,10 @@ class _Trial:
         changed = [guarded for i in self.op.inplace if (guarded := inputs[i]) is not None]
         fresh = [] if changed else [_Guarded(spec, pattern) for spec in self.outputs]
         arguments = [*fresh, *inputs, *scratch]
-        self.kernel.launch(*[a if a is None else a.array for a in arguments], **self.params)
+        try:
+            self.kernel.launch(*[a if a is None else a.array for a in arguments], **self.params)
+        except LaunchError as error:
+            return str(error)
 
         names = [*(self.output_names if fresh else []), *self.names, *(f"workspace {i}" for i in range(len(scratch)))]
         for name, argument in zip(names, arguments, strict=True):

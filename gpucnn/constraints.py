@@ -6,29 +6,46 @@ weights; [0, 1, 2] for a convolution weight (R, S, C, K) bounds each filter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import config
+from . import config, device
 from .config import Configurable
 from .errors import ArgumentError
+from .op import Op
+from .ops import constraint as ops
+from .ops import update
 from .retired import absent
-
-_EPSILON = 1e-7
-"""Keras' `backend.epsilon()`: keeps the norm of an all-zero weight from dividing by zero."""
 
 
 class Constraint(Configurable):
-    """Base of all constraints. One of your own defines `__call__(w) -> array`."""
+    """Base of all constraints.
+
+    One of your own defines `__call__(w) -> array`, for arrays of the host: on another device, weights are copied there
+    and back. gpucnn's own ones stay on the device.
+    """
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
         """A new array of w's shape that meets the condition."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(w) -> array")
 
 
-class MaxNorm(Constraint):
+class _InPlace:
+    """A constraint that is an op: `change(w, run)` calls `run(op, w, **params)`, which updates w."""
+
+    def change(self, w: Any, run: Callable[..., Any]) -> None:
+        raise NotImplementedError
+
+    def __call__(self, w: np.ndarray) -> np.ndarray:
+        """A new array of w's shape that meets the condition."""
+        new = np.array(w)
+        self.change(new, Op.reference)
+        return new
+
+
+class MaxNorm(_InPlace, Constraint):
     """Norms of at most `max_value`: Srivastava et al., JMLR 15 (2014), section 5.1."""
 
     def __init__(self, max_value: float = 2, axis: int | Sequence[int] = 0) -> None:
@@ -36,32 +53,31 @@ class MaxNorm(Constraint):
             raise ArgumentError(f"MaxNorm: max_value={max_value} must be 0 or above")
         self.max_value, self.axis = max_value, axis
 
-    def __call__(self, w: np.ndarray) -> np.ndarray:
-        """w, scaled down where its norm is too large."""
-        norms = _norms(w, self.axis)
-        return w * (np.minimum(norms, self.max_value) / (_EPSILON + norms))
+    def change(self, w: Any, run: Callable[..., Any]) -> None:
+        """Scale w down where its norm is too large."""
+        run(ops.max_norm, w, max_value=self.max_value, axes=_axes(self.axis, w.ndim))
 
 
-class NonNeg(Constraint):
+class NonNeg(_InPlace, Constraint):
     """No weight below 0."""
 
-    def __call__(self, w: np.ndarray) -> np.ndarray:
-        """w with 0 in place of its negative values."""
-        return np.maximum(w, 0)
+    def change(self, w: Any, run: Callable[..., Any]) -> None:
+        """Put 0 in place of negative values."""
+        run(update.non_neg, w.reshape(-1))
 
 
-class UnitNorm(Constraint):
+class UnitNorm(_InPlace, Constraint):
     """Norms of 1."""
 
     def __init__(self, axis: int | Sequence[int] = 0) -> None:
         self.axis = axis
 
-    def __call__(self, w: np.ndarray) -> np.ndarray:
-        """w divided by its norms."""
-        return w / (_EPSILON + _norms(w, self.axis))
+    def change(self, w: Any, run: Callable[..., Any]) -> None:
+        """Divide w by its norms."""
+        run(ops.unit_norm, w, axes=_axes(self.axis, w.ndim))
 
 
-class MinMaxNorm(Constraint):
+class MinMaxNorm(_InPlace, Constraint):
     """Norms between `min_value` and `max_value`, approached by the fraction `rate` at each update."""
 
     def __init__(
@@ -77,16 +93,23 @@ class MinMaxNorm(Constraint):
             raise ArgumentError(f"MinMaxNorm: rate={rate} must lie in 0 … 1")
         self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
 
-    def __call__(self, w: np.ndarray) -> np.ndarray:
-        """w, scaled towards the interval."""
-        norms = _norms(w, self.axis)
-        desired = self.rate * np.clip(norms, self.min_value, self.max_value) + (1 - self.rate) * norms
-        return w * (desired / (_EPSILON + norms))
+    def change(self, w: Any, run: Callable[..., Any]) -> None:
+        """Scale w towards the interval."""
+        bounds = {"min_value": self.min_value, "max_value": self.max_value, "rate": self.rate}
+        run(ops.min_max_norm, w, axes=_axes(self.axis, w.ndim), **bounds)
 
 
 def get(identifier: Any) -> Any:
     """The constraint behind a name, an object, a class or a description; None stays None."""
     return config.get(Constraint, identifier)
+
+
+def apply(constraint: Constraint, w: Any) -> None:
+    """Bring w, a C-contiguous array of the device in use, back to the condition, in place."""
+    if isinstance(constraint, _InPlace) and type(constraint).__call__ is _InPlace.__call__:
+        constraint.change(w, Op.__call__)
+    else:
+        w[...] = device.put(np.asarray(constraint(device.get(w)), w.dtype))
 
 
 max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm
@@ -97,6 +120,7 @@ __getattr__ = absent(
 )
 
 
-def _norms(w: np.ndarray, axis: int | Sequence[int]) -> np.ndarray:
-    axes = axis if isinstance(axis, int) else tuple(axis)
-    return np.sqrt(np.sum(np.square(w), axis=axes, keepdims=True))
+def _axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    """The axes as ops take them: in rising order, counted from the front."""
+    axes = [axis] if isinstance(axis, (int, np.integer)) else axis
+    return tuple(sorted(int(a) + ndim if a < 0 else int(a) for a in axes))

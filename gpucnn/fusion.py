@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from . import device, registry
+from . import device, registry, regularizers
 from .layers.conv2d import Conv2D
 from .layers.dense import Dense
 from .layers.layer import Backward, Layer
@@ -28,7 +26,6 @@ from .ops.fused import (
     dense_bias_relu,
 )
 from .ops.matmul import matmul
-from .ops.update import accumulate
 
 Forward = Callable[[Any, Any, bool], tuple[Any, Backward]]
 
@@ -50,14 +47,13 @@ class Node:
         regularizer = self._regularizer
         if regularizer is None:
             return y, backward, 0.0
-        seen = device.get(y)
+        share = 1.0 / len(y)
 
         def regularized(dy: Any, need_dx: bool = True) -> Any:
-            total = device.put(np.asarray(regularizer.gradient(seen) / len(seen), np.float32))
-            accumulate(total.reshape(-1), dy.reshape(-1))
-            return backward(total, need_dx=need_dx)
+            regularizers.add_gradient(regularizer, dy, y, share)
+            return backward(dy, need_dx=need_dx)
 
-        return y, regularized, float(regularizer(seen)) / len(seen)
+        return y, regularized, float(device.get(regularizers.penalty(regularizer, y, share))[0])
 
 
 def program(layers: list[Layer], logits: bool) -> list[Node]:

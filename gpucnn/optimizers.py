@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypedDict, Unpack
 
 import numpy as np
 
-from . import config, device, schedules
+from . import config, constraints, device, regularizers, schedules
 from .config import Configurable
 from .errors import ArgumentError, ShapeError
 from .layers.layer import Weight
@@ -57,6 +57,9 @@ class Optimizer(Configurable):
     gradient_accumulation_steps     update once in so many batches, with the mean of their gradients.
 
     One of your own defines `change`, and `initial_slots` and `numbers` where the defaults do not fit.
+
+    Weights, gradients and slots are arrays of the device in use and change through ops alone; counters, and the numbers
+    that go into an update, are made on the host. `state` and `slots` exchange arrays of the host.
     """
 
     def __init__(
@@ -113,16 +116,23 @@ class Optimizer(Configurable):
         return (learning_rate,)
 
     def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
-        """Update flat values and slots in place. All arrays (n,) but the row, which `ops/update.py` explains."""
+        """Update flat values and slots in place. All arrays (n,) but the row, which `ops/update.py` explains.
+
+        They are arrays of the device in use: NumPy's on the CPU, CuPy's on a GPU. With ops it runs on every device.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define change(values, gradients, row, **slots)")
 
     # -- training ------------------------------------------------------------------------------------------------------
 
     def build(self, parameters: Parameters) -> None:
-        """Make the slots for these parameters, once. Raises if the optimizer already belongs to other weights."""
+        """Make the slots for these parameters, once, and bring them to the device in use.
+
+        Raises if the optimizer already belongs to other weights.
+        """
         weights = [segment.weight for segment in parameters.segments]
         if self.built:
             if list(map(id, weights)) == list(map(id, self._weights)):
+                self._slots = {name: device.own(slot) for name, slot in self._slots.items()}
                 return
             owner = type(self).__name__
             raise ArgumentError(f"this {owner} already trains another model: make a new {owner} for each model")
@@ -154,15 +164,15 @@ class Optimizer(Configurable):
         for segment in segments:
             weight = segment.weight
             if weight.regularizer is not None:
-                weight.gradient += weight.regularizer.gradient(weight.value)
+                regularizers.add_gradient(weight.regularizer, weight.gradient, weight.value)
         if self._accumulated(parameters.gradients, spans):
             self._update(parameters, segments, spans, averaging)
         for segment in segments:
             weight = segment.weight
             if weight.constraint is not None:
-                weight.value[...] = weight.constraint(weight.value)
+                constraints.apply(weight.constraint, weight.value)
         if self.use_ema:
-            row = np.array([0.0, *averaging], parameters.values.dtype)
+            row = device.put(np.array([0.0, *averaging], parameters.values.dtype))
             for span in spans:
                 update.average(self._slots["average"][span], parameters.values[span], row)
             if self.ema_overwrite_frequency and (int(self.iterations[0]) + 1) % self.ema_overwrite_frequency == 0:
@@ -176,12 +186,22 @@ class Optimizer(Configurable):
                 parameters.values[span] = self._slots["average"][span]
 
     def penalty(self, parameters: Parameters) -> float:
-        """The sum of the regularizers' penalties on the present weights, frozen ones left out as in Keras."""
-        return sum(
-            float(segment.weight.regularizer(segment.weight.value))
-            for segment in parameters.segments
-            if segment.trainable and segment.weight.regularizer is not None
-        )
+        """The sum of the regularizers' penalties on the present weights, frozen ones left out as in Keras.
+
+        On another device than the CPU this waits for all work before it; `penalty_on_device` does not.
+        """
+        if device.current() is device.CPU:
+            return sum(float(w.regularizer(w.value)) for w in self._regularized(parameters))
+        total = self.penalty_on_device(parameters)
+        return 0.0 if total is None else float(device.get(total)[0])
+
+    def penalty_on_device(self, parameters: Parameters) -> Any:
+        """The penalty as an array (1,) of the device in use, None if no weight has a regularizer."""
+        total = None
+        for weight in self._regularized(parameters):
+            one = regularizers.penalty(weight.regularizer, weight.value)
+            total = one if total is None else update.accumulate(total, one)
+        return total
 
     def exclude_from_weight_decay(
         self, var_list: Iterable[Weight] | None = None, var_names: Iterable[str] | None = None
@@ -244,28 +264,37 @@ class Optimizer(Configurable):
 
     def state(self) -> Slots:
         """Copies of counters and flat slots: all that the next step depends on beside the weights."""
-        return {name: array.copy() for name, array in (self._counters | self._slots).items()}
+        return {name: device.get(array).copy() for name, array in (self._counters | self._slots).items()}
 
     def set_state(self, state: Slots) -> None:
         """Take over what `state` returned, to the bit. Nothing is changed if a name or a shape is wrong."""
         _copy_into(self._counters | self._slots, state)
 
     def slots(self, parameters: Parameters) -> Slots:
-        """The state for files: counters, and slots by weight such as `m/conv2d/kernel`; views, not copies."""
+        """The state for files: counters, and slots by weight such as `m/conv2d/kernel`; on the CPU views, no copies."""
+        return {name: device.get(array) for name, array in self._by_weight(parameters).items()}
+
+    def set_slots(self, parameters: Parameters, slots: Slots) -> None:
+        """Take over what `slots` returned, to the bit. Nothing is changed if a name or a shape is wrong."""
+        _copy_into(self._by_weight(parameters), slots)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _restart(self) -> None:
+        self.batches[0] = 0
+
+    def _by_weight(self, parameters: Parameters) -> dict[str, Any]:
+        """Counters, and views of the slots, on the device that they are on."""
         return self._counters | {
             f"{name}/{segment.weight.path}": slot[segment.span].reshape(segment.weight.shape)
             for name, slot in self._slots.items()
             for segment in parameters.segments
         }
 
-    def set_slots(self, parameters: Parameters, slots: Slots) -> None:
-        """Take over what `slots` returned, to the bit. Nothing is changed if a name or a shape is wrong."""
-        _copy_into(self.slots(parameters), slots)
-
-    # -- inside --------------------------------------------------------------------------------------------------------
-
-    def _restart(self) -> None:
-        self.batches[0] = 0
+    @staticmethod
+    def _regularized(parameters: Parameters) -> list[Weight]:
+        trained = [segment.weight for segment in parameters.segments if segment.trainable]
+        return [weight for weight in trained if weight.regularizer is not None]
 
     def _accumulated(self, gradients: np.ndarray, spans: list[slice]) -> bool:
         """Whether this batch completes an update; its gradients are then the mean of all batches since the last."""
@@ -284,10 +313,10 @@ class Optimizer(Configurable):
         self, parameters: Parameters, segments: list[Segment], spans: list[slice], averaging: tuple[float, float]
     ) -> None:
         values, gradients, learning_rate = parameters.values, parameters.gradients, self.learning_rate
-        self._clip(gradients, segments, spans)
+        self._clip(parameters, spans)
         decay = learning_rate * (self.weight_decay or 0.0)
         numbers = self.numbers(learning_rate, int(self.iterations[0]) + 1)
-        row = np.array([decay, *averaging, *numbers], values.dtype)
+        row = device.put(np.array([decay, *averaging, *numbers], values.dtype))
         if self.weight_decay:
             for segment in segments:
                 if self._decays(segment.weight):
@@ -296,18 +325,24 @@ class Optimizer(Configurable):
             slots = {name: self._slots[name][span] for name in self.initial_slots()}
             self.change(values[span], gradients[span], row, **slots)
 
-    def _clip(self, gradients: np.ndarray, segments: list[Segment], spans: list[slice]) -> None:
+    def _clip(self, parameters: Parameters, spans: list[slice]) -> None:
+        gradients = parameters.gradients
         if self.clipvalue is not None:
             for span in spans:
                 update.clip_by_value(gradients[span], limit=self.clipvalue)
         elif self.clipnorm is not None:
-            for segment in segments:
-                gradient = gradients[segment.span]
-                update.clip_by_norm(gradient, update.square_sum(gradient), limit=self.clipnorm)
-        elif self.global_clipnorm is not None:
-            total = sum((update.square_sum(gradients[span]) for span in spans), np.zeros(1))
+            for segment in parameters.segments:
+                if segment.trainable:
+                    gradient = gradients[segment.span]
+                    update.clip_by_norm(gradient, update.norm_parts(gradient), limit=self.clipnorm)
+        elif self.global_clipnorm is not None and spans:
+            whole = slice(spans[0].start, spans[-1].stop)
+            for segment in parameters.segments:
+                if not segment.trainable and whole.start <= segment.offset < whole.stop:
+                    gradients[segment.span] = 0  # so that one norm can be taken over all spans
+            parts = update.norm_parts(gradients[whole])
             for span in spans:
-                update.clip_by_norm(gradients[span], total, limit=self.global_clipnorm)
+                update.clip_by_norm(gradients[span], parts, limit=self.global_clipnorm)
 
     def _decays(self, weight: Weight) -> bool:
         named = self._undecayed_names is not None and self._undecayed_names.search(weight.name)
@@ -569,7 +604,7 @@ def _copy_into(own: Slots, given: Slots) -> None:
         if np.shape(given[name]) != array.shape:
             raise ShapeError(f"{name!r} has shape {array.shape}; the given array has shape {np.shape(given[name])}")
     for name, array in own.items():
-        array[...] = given[name]
+        device.write(array, given[name])
 
 
 def _check_range(owner: str, name: str, value: Any, low: float, high: float) -> None:

@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from . import config
+from . import config, device
 from .config import Configurable
 from .errors import ArgumentError
+from .ops import update
 from .retired import absent
 
 
 class Regularizer(Configurable):
     """Base of all regularizers: l1 · Σ|x| + l2 · Σx².
 
-    One of your own defines both `__call__(x) -> float` and `gradient(x) -> array`.
+    One of your own defines both `__call__(x) -> float` and `gradient(x) -> array`, for arrays of the host: on another
+    device, weights are copied there and gradients back. gpucnn's own ones stay on the device.
     """
 
     l1: float = 0.0
@@ -68,6 +70,29 @@ class L1L2(Regularizer):
 def get(identifier: Any) -> Any:
     """The regularizer behind a name ("l2" means L2(0.01)), an object, a class or a description; None stays None."""
     return config.get(Regularizer, identifier)
+
+
+def penalty(regularizer: Regularizer, values: Any, share: float = 1.0) -> Any:
+    """`share` of the penalty on an array of the device in use, as an array (1,) there."""
+    if _is_plain(regularizer):
+        return update.penalty(values.reshape(-1), l1=share * regularizer.l1, l2=share * regularizer.l2)
+    return device.put(np.array([share * float(regularizer(device.get(values)))], values.dtype))
+
+
+def add_gradient(regularizer: Regularizer, gradients: Any, values: Any, share: float = 1.0) -> None:
+    """Add `share` of the penalty's derivative by values to gradients, both C-contiguous arrays of the device in use."""
+    flat = gradients.reshape(-1)
+    if _is_plain(regularizer):
+        update.regularize(flat, values.reshape(-1), l1=share * regularizer.l1, l2=share * regularizer.l2)
+        return
+    gradient = np.asarray(share * regularizer.gradient(device.get(values)), gradients.dtype)
+    update.accumulate(flat, device.put(np.broadcast_to(gradient, values.shape).reshape(-1)))
+
+
+def _is_plain(regularizer: Regularizer) -> bool:
+    """Whether l1 and l2 say all: no class on the way defined a penalty of its own."""
+    cls = type(regularizer)
+    return cls.__call__ is Regularizer.__call__ and cls.gradient is Regularizer.gradient
 
 
 l1, l2, l1_l2 = L1, L2, L1L2

@@ -88,7 +88,7 @@ def load_model(
     with_optimizer = model.compiled and bool(content.below(_OPTIMIZER))
     if with_optimizer:
         tensors |= content.below(_OPTIMIZER)
-    _copy(path, tensors, _arrays_of(model, with_optimizer))
+    _copy(path, tensors, _arrays_of(model, with_optimizer), model)
     return model
 
 
@@ -112,7 +112,7 @@ def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool = False) 
             warnings.warn(f"{path} does not fit {names}: left unchanged", UserWarning, stacklevel=2)
         arrays = {name: array for name, array in arrays.items() if name not in skipped}
         tensors = {name: tensors[name] for name in arrays}
-    _copy(path, tensors, arrays)
+    _copy(path, tensors, arrays, model)
 
 
 def save_checkpoint(path: Any, model: Sequential) -> None:
@@ -141,7 +141,7 @@ def load_checkpoint(path: Any, model: Sequential) -> None:
             if type(training.get(name)) is not type(value):
                 raise ArgumentError(f"{name} of the training state is {training.get(name)!r}")
         state = type(model.training_state).from_json(training)
-    _copy(path, content.below(_WEIGHTS, _OPTIMIZER), _arrays_of(model, with_optimizer=True))
+    _copy(path, content.below(_WEIGHTS, _OPTIMIZER), _arrays_of(model, with_optimizer=True), model)
     with _built_from(path):
         _set_seeds(model, content.document["seeds"])
     model.training_state = state
@@ -182,7 +182,7 @@ def _set_seeds(model: Sequential, seeds: dict[str, int]) -> None:
 
 
 def _arrays_of(model: Sequential, with_optimizer: bool = False) -> dict[str, np.ndarray]:
-    """The model's own arrays, by the names that they have in a file."""
+    """The model's own arrays, by the names that they have in a file; on another device than the CPU copies of them."""
     if not model.built:
         raise ArgumentError("the model has no weights yet: give it an Input, or fit it first")
     slots = {}
@@ -201,8 +201,8 @@ def _fits(array: np.ndarray, found: np.ndarray | None) -> bool:
     return found is not None and found.shape == array.shape and found.dtype == array.dtype
 
 
-def _copy(path: Path, tensors: dict[str, np.ndarray], arrays: dict[str, np.ndarray]) -> None:
-    """Put a file's tensors into the model's arrays, once names, shapes and types are known to be the same."""
+def _copy(path: Path, tensors: dict[str, np.ndarray], arrays: dict[str, np.ndarray], model: Sequential) -> None:
+    """Put a file's tensors into the model, once names, shapes and types are known to be those of `arrays`, its own."""
     for name, array in arrays.items():
         if name not in tensors:
             raise FileError(f"{path} has no {name}, which the model needs: it was saved by another model")
@@ -214,8 +214,12 @@ def _copy(path: Path, tensors: dict[str, np.ndarray], arrays: dict[str, np.ndarr
             )
     for name in sorted(tensors.keys() - arrays.keys()):
         raise FileError(f"{path} has {_one_line(name)}, which the model has not: it was saved by another model")
-    for name, array in arrays.items():
-        array[...] = tensors[name]
+    for weight in model.weights:
+        if _WEIGHTS + weight.path in arrays:
+            weight.assign(tensors[_WEIGHTS + weight.path])
+    slots = {name.removeprefix(_OPTIMIZER): tensors[name] for name in arrays if name.startswith(_OPTIMIZER)}
+    if slots:
+        model.optimizer.set_slots(model.parameters, slots)
 
 
 # -- tensors and a document as bytes -----------------------------------------------------------------------------------

@@ -348,8 +348,9 @@ class Trainer(Compiled):
 
     def _test_batch(self, batch: Batch) -> float:
         x, extra = device.put(batch.x), 0.0
+        step = device.put(_NO_STEP)
         for node in self._nodes():
-            x, _, penalty = node.forward(x, _NO_STEP, False)
+            x, _, penalty = node.forward(x, step, False)
             extra += penalty
         loss = self._logits_loss or self.loss
         values, _ = losses.forward(loss, batch.y, x)
@@ -423,9 +424,9 @@ _NO_STEP = np.zeros(1, np.int64)
 
 
 def _output(nodes: list[fusion.Node], x: np.ndarray) -> np.ndarray:
-    y = device.put(x)
+    y, step = device.put(x), device.put(_NO_STEP)
     for node in nodes:
-        y = node.forward(y, _NO_STEP, False)[0]
+        y = node.forward(y, step, False)[0]
     return device.get(y)
 
 

@@ -1,15 +1,16 @@
 """im2col: copy every patch of x into a row of a matrix; then a convolution is a matrix product, and products are fast.
 
-    y (N P Q, K)          = columns (N P Q, R S C) · weight (R S C, K)          columns = im2col(x)
-    dcolumns (N P Q, R S C) = dy (N P Q, K) · weightᵀ (K, R S C)                dx = col2im(dcolumns)
-    dweight (R S C, K)    = columnsᵀ (R S C, N P Q) · dy (N P Q, K)             columns = im2col(x)
+    y (N P Q, K)            = columns (N P Q, R S C) · weight (R S C, K)    with  columns = im2col(x)
+    dcolumns (N P Q, R S C) = dy (N P Q, K) · weightᵀ (K, R S C)            then  dx = col2im(dcolumns)
+    dweight (R S C, K)      = columnsᵀ (R S C, N P Q) · dy (N P Q, K)
 
-As (R, S, C) are the outer axes of the weight, and (r, s, c) the order of a patch, neither is ever transposed in memory.
-The FLOPs are those of the direct kernel, 2 · N P Q K · R S C, but now through tiles in shared memory. The price is memory:
-columns are R · S times as large as x, and are written once and read K / 16 times. `implicit_gemm` saves the copy.
+A patch holds its values in the order (r, s, c), the order of the weight, so neither is ever rearranged. The FLOPs are
+those of the direct kernel, 2 · N P Q K · R S C, but now 16 × 16 values share what they fetch. The price is memory:
+columns are about R · S times as large as x (at stride 1), written once and read K / 16 times. The kernels named
+`implicit_gemm` build the same tiles without that copy.
 
-A large batch is worked off a few images at a time, so that the columns stay within COLUMNS. Filters in groups would be a
-product for each group; such calls are left to the direct kernel.
+A large batch is worked off a few images at a time, so that the columns stay within COLUMNS. Filters in groups would
+need a product for each group; such calls are left to the direct kernel.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from gpucnn.op import Spec
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.registry import kernel
 
-from ..include.slices import count_of_slices, join
-from ..include.tiles import TILE, tile_sum
-from ..include.windows import window_at
+from ..include.slices_numba import count_of_slices, join
+from ..include.tiles_numba import TILE, tile_sum
+from ..include.windows_numba import window_at
 
 THREADS = 256
 
@@ -88,46 +89,46 @@ def product(y, a, b, transpose_a, transpose_b):
         y[piece, m, n] = total
 
 
-def _multiply(y, a, b, transpose_a=False, transpose_b=False):
-    slices, M, N = y.shape
-    product[slices * ceil_div(M, TILE) * ceil_div(N, TILE), (TILE, TILE)](y, a, b, transpose_a, transpose_b)
-
-
 def _window(strides, padding, dilation):
+    """The parameters in the order in which im2col and col2im take them."""
     (top, _), (left, _) = padding
     return *strides, top, left, *dilation
 
 
+def _multiply(y, a, b, transpose_a=False, transpose_b=False):
+    """y = a · b; y is (slices, M, N)."""
+    slices, M, N = y.shape
+    product[slices * ceil_div(M, TILE) * ceil_div(N, TILE), (TILE, TILE)](y, a, b, transpose_a, transpose_b)
+
+
 def _few_images(N, columns):
-    """The batch in runs of as many images as the columns have room for: (slice of the batch, columns for it)."""
+    """The batch, as many images at a time as the columns have room for: (slice of the batch, columns for it)."""
     room = columns.shape[0]
     for first in range(0, N, room):
         images = slice(first, min(first + room, N))
         yield images, columns[: images.stop - first]
 
 
-def _columns(x: Spec, y_extents, patch) -> Spec:
-    """(images, P, Q, R, S, C) for as many images as COLUMNS allows, at least one."""
-    N, image = x.shape[0], math.prod(y_extents) * math.prod(patch)
-    return x.like(min(N, max(1, COLUMNS // image)), *y_extents, *patch)
+def ungrouped(*_, groups, **__) -> bool:
+    """Only filters that see all channels."""
+    return groups == 1
 
 
-def _fits(columns: Spec, groups) -> bool:
-    return groups == 1 and math.prod(columns.shape) < 1 << 31
+def columns_spec(y: Spec, kernel_size, channels) -> Spec:
+    """(images, P, Q, R, S, C) for as many images as fit into COLUMNS, but at least one."""
+    N, P, Q, _ = y.shape
+    image = P * Q * math.prod(kernel_size) * channels
+    return y.like(min(N, max(1, COLUMNS // image)), P, Q, *kernel_size, channels)
 
 
-def _forward_columns(x, weight, **window) -> Spec:
-    return _columns(x, conv2d.outputs(x, weight, **window).shape[1:3], weight.shape[:3])
+def forward_workspace(x: Spec, weight: Spec, **window) -> Spec:
+    """The columns of x."""
+    return columns_spec(conv2d.outputs(x, weight, **window), weight.shape[:2], weight.shape[2])
 
 
-@kernel(
-    conv2d,
-    "im2col",
-    "numba",
-    supports=lambda x, weight, **window: _fits(_forward_columns(x, weight, **window), window["groups"]),
-    workspace=_forward_columns,
-)
+@kernel(conv2d, "im2col", "numba", supports=ungrouped, workspace=forward_workspace)
 def launch(y, x, weight, columns, *, strides, padding, dilation, groups):
+    """y = im2col(x) · weight."""
     K = weight.shape[3]
     patch = weight.size // K  # R S C
     for images, part in _few_images(x.shape[0], columns):
@@ -135,18 +136,14 @@ def launch(y, x, weight, columns, *, strides, padding, dilation, groups):
         _multiply(y[images].reshape(1, -1, K), part.reshape(-1, patch), weight.reshape(patch, K))
 
 
-def _grad_input_columns(dy, weight, **_) -> Spec:
-    return _columns(dy, dy.shape[1:3], weight.shape[:3])
+def grad_input_workspace(dy: Spec, weight: Spec, **_) -> Spec:
+    """The gradient with respect to the columns."""
+    return columns_spec(dy, weight.shape[:2], weight.shape[2])
 
 
-@kernel(
-    conv2d_grad_input,
-    "im2col",
-    "numba",
-    supports=lambda dy, weight, groups, **_: _fits(_grad_input_columns(dy, weight), groups),
-    workspace=_grad_input_columns,
-)
+@kernel(conv2d_grad_input, "im2col", "numba", supports=ungrouped, workspace=grad_input_workspace)
 def launch_grad_input(dx, dy, weight, columns, *, size, strides, padding, dilation, groups):
+    """dx = col2im(dy · weightᵀ)."""
     K = weight.shape[3]
     patch = weight.size // K
     window = _window(strides, padding, dilation)
@@ -155,26 +152,17 @@ def launch_grad_input(dx, dy, weight, columns, *, size, strides, padding, dilati
         col2im[blocks_1d(dx[images].size, THREADS), THREADS](dx[images], part, *window)
 
 
-def _grad_weight_columns(dy, x, *, kernel_size, **_) -> Spec:
-    return _columns(dy, dy.shape[1:3], (*kernel_size, x.shape[3]))
-
-
-def _grad_weight_workspace(dy, x, *, kernel_size, **_) -> tuple[Spec, Spec]:
-    """Columns, and dweight as sums over slices of their rows: (slices, R S C, K)."""
-    columns = _grad_weight_columns(dy, x, kernel_size=kernel_size)
+def grad_weight_workspace(dy: Spec, x: Spec, *, kernel_size, **_) -> tuple[Spec, Spec]:
+    """The columns of x, and dweight summed over slices of their rows: (slices, R S C, K)."""
+    columns = columns_spec(dy, kernel_size, x.shape[3])
     rows, patch, K = math.prod(columns.shape[:3]), math.prod(columns.shape[3:]), dy.shape[3]
     threads = ceil_div(patch, TILE) * ceil_div(K, TILE) * TILE * TILE
     return columns, x.like(count_of_slices(threads, ceil_div(rows, TILE)), patch, K)
 
 
-@kernel(
-    conv2d_grad_weight,
-    "im2col",
-    "numba",
-    supports=lambda dy, x, kernel_size, groups, **_: _fits(_grad_weight_columns(dy, x, kernel_size=kernel_size), groups),
-    workspace=_grad_weight_workspace,
-)
+@kernel(conv2d_grad_weight, "im2col", "numba", supports=ungrouped, workspace=grad_weight_workspace)
 def launch_grad_weight(dweight, dy, x, columns, partial, *, kernel_size, strides, padding, dilation, groups):
+    """dweight = im2col(x)ᵀ · dy, summed in slices."""
     _, patch, K = partial.shape
     for images, part in _few_images(dy.shape[0], columns):
         im2col[blocks_1d(part.size, THREADS), THREADS](part, x[images], *_window(strides, padding, dilation))

@@ -1,17 +1,19 @@
 // A product of matrices by tiles, y (M, N) = a (M, K) · b (K, N): what every product in this folder is made of.
 //
-// The product makes M · N · K multiplications of only M · K + K · N values, so each value is used again and again, and the
-// art is to fetch it seldom. Three levels, each of which multiplies the uses of what the level above it has fetched:
+// The product makes M · N · K multiplications of only M · K + K · N values, so each value is used again and again, and
+// the art is to fetch it seldom. Three levels, each of which multiplies the uses of what the level above it has
+// fetched:
 //
-//   block    TILE_M × TILE_N values of y. It walks along K by slabs: TILE_K columns of a and TILE_K rows of b lie in shared
-//            memory. FLOPs for each byte of global memory: TILE_M · TILE_N / (2 (TILE_M + TILE_N)), 32 for 128 × 128.
+//   block    TILE_M × TILE_N values of y. It walks along K by slabs: TILE_K columns of a and TILE_K rows of b lie in
+//            shared memory. FLOPs for each byte of global memory: TILE_M · TILE_N / (2 (TILE_M + TILE_N)),
+//            32 for 128 × 128.
 //   warp     LANES_M × LANES_N threads, in an order in which the 128-bit loads of a half-warp meet each bank once.
 //   thread   THREAD_M × THREAD_N sums in registers. FLOPs for each byte of shared memory: THREAD_M · THREAD_N /
 //            (2 (THREAD_M + THREAD_N)), 2 for 8 × 8. All operands of an FMA are registers, and that is what is fast.
 //
-// Double buffering: while the threads multiply one slab, the next one is on its way from global memory into registers, and
-// then into the other half of shared memory. So the latency of global memory hides behind THREAD_M · THREAD_N · TILE_K
-// FMAs of each thread, and a slab costs one barrier.
+// Double buffering: while the threads multiply one slab, the next one is on its way from global memory into registers,
+// and then into the other half of shared memory. So the latency of global memory hides behind THREAD_M · THREAD_N ·
+// TILE_K FMAs of each thread, and a slab costs one barrier.
 //
 // Where the values come from is the business of a *source*: a type with
 //   Share               which values of a slab this thread carries (Slab, below)
@@ -28,8 +30,9 @@ constexpr int WARPS_N = TILE_N / WARP_N;
 static_assert(THREAD_N % 4 == 0 && TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0, "lanes read four neighbours at once");
 static_assert(TILE_M / WARP_M * WARPS_N * 32 == THREADS, "the warps cover the tile");
 
-// In shared memory a slab is [k][row], so that a thread's neighbouring rows (of a; columns of b) are one 128-bit load. Every
-// fourth k begins SHIFT floats later: a warp that brings values along k, and writes them across, then meets 32 banks.
+// In shared memory a slab is [k][row], so that a thread's neighbouring rows (of a; columns of b) are one 128-bit load.
+// Every fourth k begins SHIFT floats later: a warp that brings values along k, and writes them across, then meets 32
+// banks.
 constexpr int SHIFT = 128 / TILE_K;
 constexpr int SLAB_A = TILE_M * TILE_K + 32, SLAB_B = TILE_N * TILE_K + 32;
 
@@ -64,9 +67,9 @@ template <int TILE, bool ALONG_K> struct Slab {
 };
 
 // A source that reads a matrix: rows (of a; columns of b) by k, at row · pitch + k, or the other way round at
-// k · pitch + row. Rows beyond the last repeat it: their results are never written. Where the thread's quads lie is worked
-// out once; from slab to slab only `values` moves on. Vector loads need every quad to be aligned and to lie inside or
-// outside as a whole.
+// k · pitch + row. Rows beyond the last repeat it: their results are never written. Where the thread's quads lie is
+// worked out once; from slab to slab only `values` moves on. Vector loads need every quad to be aligned and to lie
+// inside or outside as a whole.
 template <int TILE, bool ALONG_K> struct Matrix {
     using Share = Slab<TILE, ALONG_K>;
     const float* values;
@@ -76,7 +79,8 @@ template <int TILE, bool ALONG_K> struct Matrix {
     int last;   // of the quad's rows, the last one that exists
     bool vector;
 
-    __device__ Matrix(const float* matrix, unsigned pitch, unsigned rows, unsigned first_row, unsigned first_k, unsigned end)
+    __device__ Matrix(const float* matrix, unsigned pitch, unsigned rows, unsigned first_row, unsigned first_k,
+                      unsigned end)
         : values(matrix), step(ALONG_K ? TILE_K : (size_t)TILE_K * pitch), left(end - first_k - Share::k()),
           vector((pitch | (ALONG_K ? end : rows)) % 4 == 0 && (size_t)matrix % 16 == 0)
     {
@@ -110,9 +114,9 @@ template <int TILE, bool ALONG_K> struct Matrix {
     }
 };
 
-// Where a thread's sums lie in the tile: in squares of four by four, 4 · LANES_M rows and 4 · LANES_N columns apart. The
-// lowest bit of the lane counts rows, the next ones columns, the rest rows again: of two neighbouring lanes, and of two
-// lanes that are 2 apart, one pair reads the same quad of a and the other the same quad of b. On this condition the
+// Where a thread's sums lie in the tile: in squares of four by four, 4 · LANES_M rows and 4 · LANES_N columns apart.
+// The lowest bit of the lane counts rows, the next ones columns, the rest rows again: of two neighbouring lanes, and of
+// two lanes that are 2 apart, one pair reads the same quad of a and the other the same quad of b. On this condition the
 // hardware serves half a warp's 128-bit loads in one pass instead of two.
 __device__ inline int first_m()
 {
@@ -154,7 +158,8 @@ __device__ inline void multiply_slab(float (&sums)[THREAD_M][THREAD_N], const fl
     }
 }
 
-// sums = the products of all slabs of two sources. a_slabs and b_slabs are 2 · SLAB_A and 2 · SLAB_B floats of shared memory.
+// sums = the products of all slabs of two sources. a_slabs and b_slabs are 2 · SLAB_A and 2 · SLAB_B floats of shared
+// memory.
 template <class A, class B>
 __device__ void multiply(float (&sums)[THREAD_M][THREAD_N], A& a, B& b, int slabs, float* a_slabs, float* b_slabs)
 {

@@ -16,7 +16,7 @@ from gpucnn.op import Spec
 FLOAT32 = np.dtype(np.float32)
 
 FULL = 132 * 256
-"""Threads that fill a large GPU: 132 multiprocessors with 8 warps each, enough where each thread has 32 sums under way."""
+"""Threads that fill a large GPU: 132 multiprocessors with 8 warps each, enough where a thread has 32 sums under way."""
 
 SHORTEST = 64
 """Parts of a sum that are shorter than this cost more to write and to add up than they save."""
@@ -80,6 +80,10 @@ class Plan(NamedTuple):
     def grid(self, groups: int = 1) -> tuple[int, int, int]:
         """Tiles, parts of K, groups."""
         return self.tiles, self.parts, groups
+
+    def roomy(self) -> dict[str, int]:
+        """The macros for a kernel that computes addresses too, and so needs registers: RESIDENT 1 for a large tile."""
+        return (self.tile._replace(RESIDENT=1) if self.tile == LARGE else self.tile)._asdict()
 
     def workspace(self, size: int) -> tuple[Spec, ...]:
         """The parts of a result of `size` values, if there are several."""

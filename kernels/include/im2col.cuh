@@ -1,12 +1,12 @@
 // im2col and the products with its columns, for convolutions over one, two and three axes (those that are missing have
-// extent 1). Columns lie as (group, pixel, tap, channel of the group): a row is what one group of filters sees through one
-// window, in the order of the weight.
+// extent 1). Columns lie as (group, pixel, tap, channel of the group): a row is what one group of filters sees through
+// one window, in the order of the weight.
 //
 //   im2col             columns = every patch of x. One thread for one value, or for four neighbouring channels.
 //   y                  y (pixels, K) = columns (pixels, taps) · weight (taps, K)
 //   dcolumns           dcolumns (pixels, taps) = dy (pixels, K) · weightᵀ
-//   col2im             dx = for each cell the sum of its copies in dcolumns. One thread gathers one value or four, so that
-//                      the order of the sum is fixed and no two threads write to one place.
+//   col2im             dx = for each cell the sum of its copies in dcolumns. One thread gathers one value or four, so
+//                      that the order of the sum is fixed and no two threads write to one place.
 //   dweight            dweight (taps, K) = columnsᵀ (taps, pixels) · dy (pixels, K)
 //
 // Products are those of gemm.cuh: grid x counts tiles, y parts of the sum, z groups.
@@ -22,10 +22,11 @@ __device__ inline unsigned digit(unsigned& i, unsigned extent)
     return low;
 }
 
-extern "C" __global__ void im2col(float* __restrict__ columns, const float* __restrict__ x, unsigned size, unsigned N, int D,
-                                  int H, int W, unsigned C, unsigned O, unsigned P, unsigned Q, unsigned T, unsigned R,
-                                  unsigned S, unsigned channels, int stride_d, int stride_h, int stride_w, int front, int top,
-                                  int left, int dilation_d, int dilation_h, int dilation_w, bool quads)
+extern "C" __global__ void im2col(float* __restrict__ columns, const float* __restrict__ x, unsigned size, unsigned N,
+                                  int D, int H, int W, unsigned C, unsigned O, unsigned P, unsigned Q, unsigned T,
+                                  unsigned R, unsigned S, unsigned channels, int stride_d, int stride_h, int stride_w,
+                                  int front, int top, int left, int dilation_d, int dilation_h, int dilation_w,
+                                  bool quads)
 {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
@@ -44,8 +45,8 @@ extern "C" __global__ void im2col(float* __restrict__ columns, const float* __re
         columns[i] = inside ? x[at] : 0.f;
 }
 
-// The window whose tap meets a cell, `distance` from the first cell of the first window to the cell less that of the tap;
-// -1 if there is none.
+// The window whose tap meets a cell, `distance` from the first cell of the first window to the cell less that of the
+// tap; -1 if there is none.
 __device__ inline int window_at(int distance, int stride, int windows)
 {
     return distance >= 0 && distance % stride == 0 && distance / stride < windows ? distance / stride : -1;
@@ -53,8 +54,8 @@ __device__ inline int window_at(int distance, int stride, int windows)
 
 extern "C" __global__ void col2im(float* __restrict__ dx, const float* __restrict__ columns, unsigned size, unsigned N,
                                   int D, int H, int W, unsigned C, int O, int P, int Q, int T, int R, int S,
-                                  unsigned channels, int stride_d, int stride_h, int stride_w, int front, int top, int left,
-                                  int dilation_d, int dilation_h, int dilation_w, bool quads)
+                                  unsigned channels, int stride_d, int stride_h, int stride_w, int front, int top,
+                                  int left, int dilation_d, int dilation_h, int dilation_w, bool quads)
 {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
@@ -91,8 +92,8 @@ extern "C" __global__ void col2im(float* __restrict__ dx, const float* __restric
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-y_of_columns(float* __restrict__ y, const float* __restrict__ columns, const float* __restrict__ weight, unsigned pixels,
-             unsigned taps, unsigned filters, unsigned K, unsigned length)
+y_of_columns(float* __restrict__ y, const float* __restrict__ columns, const float* __restrict__ weight,
+             unsigned pixels, unsigned taps, unsigned filters, unsigned K, unsigned length)
 {
     __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];   // one half is read while the other fills
     unsigned group = blockIdx.z;
@@ -101,13 +102,13 @@ y_of_columns(float* __restrict__ y, const float* __restrict__ columns, const flo
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-dcolumns_of_dy(float* __restrict__ dcolumns, const float* __restrict__ dy, const float* __restrict__ weight, unsigned pixels,
-               unsigned taps, unsigned filters, unsigned K)
+dcolumns_of_dy(float* __restrict__ dcolumns, const float* __restrict__ dy, const float* __restrict__ weight,
+               unsigned pixels, unsigned taps, unsigned filters, unsigned K)
 {
     __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];
     unsigned group = blockIdx.z;
-    product<false, true>(dcolumns + group * (pixels * taps), dy + group * filters, weight + group * filters, pixels, taps,
-                         filters, taps, K, K, filters, false, a_slabs, b_slabs);
+    product<false, true>(dcolumns + group * (pixels * taps), dy + group * filters, weight + group * filters, pixels,
+                         taps, filters, taps, K, K, filters, false, a_slabs, b_slabs);
 }
 
 // With `add`, dweight already holds the sum over the images before these.

@@ -1,4 +1,4 @@
-"""Convolutions over one, two or three axes by im2col, for the kernels `conv…/im2col_cuda`: slices of the batch, launches.
+"""Convolutions over any number of axes by im2col, for the kernels `conv…/im2col_cuda`: slices of the batch, launches.
 
     y        = columns · weight                           with  columns = im2col(x)
     dcolumns = dy · weightᵀ                               then  dx = col2im(dcolumns)
@@ -119,9 +119,7 @@ class Im2col:
         for start, stop in _slices(len(dx), images):
             some = dy[start:stop]
             count = (stop - start) * pixels
-            self._launch(made, "dcolumns_of_dy", groups)(
-                columns, some, weight, count, taps, filters // groups, filters
-            )
+            self._launch(made, "dcolumns_of_dy", groups)(columns, some, weight, count, taps, filters // groups, filters)
             self._patches(made, "col2im", columns, dx[start:stop], some.shape, weight.shape[:-2], groups, **window)
 
     def grad_weight(
@@ -143,11 +141,11 @@ class Im2col:
         self._join(made, dweight, parts)
 
     def _launch(self, made: Plan, name: str, groups: int) -> Any:
-        return self.functions[name].define(**made.tile._asdict())[made.grid(groups), made.tile.THREADS]
+        return self.functions[name].define(**made.roomy())[made.grid(groups), made.tile.THREADS]
 
     def _join(self, made: Plan, result: Any, parts: Any) -> None:
         if parts is not None:
-            function = self.functions["sum_parts"].define(**made.tile._asdict())
+            function = self.functions["sum_parts"].define(**made.roomy())
             function[ceil_div(result.size, 32), (32, SUMMERS)](result, parts, result.size, made.parts)
 
     def _patches(
@@ -162,7 +160,7 @@ class Im2col:
         threads = values // 4 if quads else values
         arrays = (columns, x) if name == "im2col" else (x, columns)
         before = [before for before, _ in padding]
-        self.functions[name].define(**made.tile._asdict())[blocks_1d(threads, THREADS), THREADS](
+        self.functions[name].define(**made.roomy())[blocks_1d(threads, THREADS), THREADS](
             *arrays, threads, N, *_three(x.shape[1:-1], 1), C, *_three(y[1:-1], 1), *_three(taps, 1), channels,
             *_three(strides, 1), *_three(before, 0), *_three(dilation, 1), quads,
         )  # fmt: skip

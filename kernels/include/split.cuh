@@ -1,12 +1,13 @@
-// Split-K: where a result has few values and each is a long sum, the sum is cut into parts that different blocks compute, and
-// this kernel adds the parts up, always in the same order. (Atomic additions would save the second kernel, and the bits of
-// the result would change from run to run.)
-//   y[i] = Σ parts[p][i]        32 values by SUMMERS threads each for a block; thread s takes the parts s, s + SUMMERS, …
+// Split-K: where a result has few values and each is a long sum, the sum is cut into parts that different blocks
+// compute, and this kernel adds the parts up, always in the same order. (Atomic additions would save the second kernel,
+// and the bits of the result would change from run to run.)
+//   y[i] = Σ parts[p][i]        A block has 32 values, each with SUMMERS threads; thread s takes parts s, s + SUMMERS, …
 // Traffic: every part once, coalesced.
 
 constexpr int SUMMERS = 8;
 
-extern "C" __global__ void sum_parts(float* __restrict__ y, const float* __restrict__ parts, unsigned size, unsigned count)
+extern "C" __global__ void sum_parts(float* __restrict__ y, const float* __restrict__ parts, unsigned size,
+                                     unsigned count)
 {
     __shared__ float sums[SUMMERS][32];
     unsigned i = blockIdx.x * 32 + threadIdx.x;

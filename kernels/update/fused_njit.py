@@ -14,7 +14,7 @@ from numba import njit
 
 from gpucnn import workers
 from gpucnn.op import Spec
-from gpucnn.ops.update import RATE, adam, momentum, rmsprop, sgd
+from gpucnn.ops.update import RATE, adam, momentum, regularize, rmsprop, sgd
 from gpucnn.registry import kernel
 
 _SMALLEST = 1 << 14
@@ -77,6 +77,22 @@ def _adam(values, gradients, m, v, rate, take_1, take_2, epsilon):
         m[i] += take_1 * (g - m[i])
         v[i] += take_2 * (g * g - v[i])
         values[i] -= rate * m[i] / (np.sqrt(v[i]) + epsilon)
+
+
+@kernel(regularize, "fused", "njit", supports=_float32)
+def launch_regularize(gradients, values, *, l1, l2):
+    """The derivative of a penalty."""
+    _in_slices(_regularize, (gradients, values), l1, 2 * l2)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _regularize(gradients, values, l1, twice_l2):
+    if l1 == 0:
+        for i in range(len(values)):
+            gradients[i] += twice_l2 * values[i]
+        return
+    for i in range(len(values)):
+        gradients[i] += l1 * np.sign(values[i]) + twice_l2 * values[i]
 
 
 def _plain_rmsprop(

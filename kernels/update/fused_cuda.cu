@@ -1,0 +1,194 @@
+// An update in one pass: every array is read once and written once, and between the two lies arithmetic in registers.
+//   changed[a] = f(changed, read), element by element
+// An update computes some ten operations for every 4 · (arrays read + arrays written) bytes, so bytes are what it costs:
+// 16-byte accesses move them with a quarter of the instructions of 4-byte ones.
+// Grid: one thread for 4 neighbouring elements.
+
+// All loads stand before all stores, so that a thread has every one of its arrays in flight at once. A null pointer is
+// an array that is absent: it reads as 0 and is not written. Arrays start at multiples of 16 bytes unless somebody cut a
+// slice elsewhere; then, and for the last 1 to 3 elements, loads and stores are of single elements.
+template <int CHANGED, int READ, class Change>
+__device__ __forceinline__ void each(int n, float* const (&changed)[CHANGED], const float* const (&read)[READ],
+                                     Change change)
+{
+    unsigned start = 4 * (blockIdx.x * THREADS + threadIdx.x);
+    if (start >= n) return;
+    unsigned long long addresses = 0;
+#pragma unroll
+    for (int a = 0; a < CHANGED; ++a) addresses |= (unsigned long long)changed[a];
+#pragma unroll
+    for (int a = 0; a < READ; ++a) addresses |= (unsigned long long)read[a];
+
+    if (n - start < 4 || addresses % 16) {
+        for (unsigned i = start; i < n && i < start + 4; ++i) {
+            float now[CHANGED], given[READ];
+            for (int a = 0; a < CHANGED; ++a) now[a] = changed[a] ? changed[a][i] : 0.f;
+            for (int a = 0; a < READ; ++a) given[a] = read[a] ? read[a][i] : 0.f;
+            change(now, given);
+            for (int a = 0; a < CHANGED; ++a)
+                if (changed[a]) changed[a][i] = now[a];
+        }
+        return;
+    }
+    const float4 zeros = {0.f, 0.f, 0.f, 0.f};
+    float now[4][CHANGED], given[4][READ];
+#pragma unroll
+    for (int a = 0; a < CHANGED; ++a) {
+        float4 four = changed[a] ? *(const float4*)(changed[a] + start) : zeros;
+        now[0][a] = four.x, now[1][a] = four.y, now[2][a] = four.z, now[3][a] = four.w;
+    }
+#pragma unroll
+    for (int a = 0; a < READ; ++a) {
+        float4 four = read[a] ? *(const float4*)(read[a] + start) : zeros;
+        given[0][a] = four.x, given[1][a] = four.y, given[2][a] = four.z, given[3][a] = four.w;
+    }
+#pragma unroll
+    for (int e = 0; e < 4; ++e) change(now[e], given[e]);
+#pragma unroll
+    for (int a = 0; a < CHANGED; ++a)
+        if (changed[a]) {
+            float4 four = {now[0][a], now[1][a], now[2][a], now[3][a]};
+            *(float4*)(changed[a] + start) = four;
+        }
+}
+
+// Unlike fmaxf, a NaN is larger than any number.
+__device__ __forceinline__ float larger(float a, float b) { return a > b || a != a ? a : b; }
+
+extern "C" __global__ void sgd(float* values, const float* gradients, const float* row, int n)
+{
+    float rate = row[RATE];
+    each<1, 1>(n, {values}, {gradients}, [=](float* now, const float* given) { now[0] -= rate * given[0]; });
+}
+
+extern "C" __global__ void momentum(float* values, const float* gradients, float* m, const float* row, int n, float beta,
+                                    bool nesterov)
+{
+    float rate = row[RATE];
+    each<2, 1>(n, {values, m}, {gradients}, [=](float* now, const float* given) {
+        float& velocity = now[1];
+        float step = rate * given[0];
+        velocity = beta * velocity - step;
+        now[0] += nesterov ? beta * velocity - step : velocity;
+    });
+}
+
+extern "C" __global__ void adam(float* values, const float* gradients, float* m, float* v, float* v_max,
+                                const float* row, int n, float take_1, float take_2, float epsilon)
+{
+    float rate = row[RATE];
+    bool amsgrad = v_max != nullptr;
+    each<4, 1>(n, {values, m, v, v_max}, {gradients}, [=](float* now, const float* given) {
+        float &mean = now[1], &square = now[2], &largest = now[3], g = given[0];
+        mean += take_1 * (g - mean);
+        square += take_2 * (g * g - square);
+        largest = amsgrad ? larger(largest, square) : square;
+        now[0] -= rate * mean / (sqrtf(largest) + epsilon);
+    });
+}
+
+extern "C" __global__ void nadam(float* values, const float* gradients, float* m, float* v, const float* row, int n,
+                                 float take_1, float take_2, float epsilon)
+{
+    float of_m = row[RATE], of_gradients = row[RATE + 1], correction = row[RATE + 2];
+    each<3, 1>(n, {values, m, v}, {gradients}, [=](float* now, const float* given) {
+        float &mean = now[1], &square = now[2], g = given[0];
+        mean += take_1 * (g - mean);
+        square += take_2 * (g * g - square);
+        now[0] -= (of_m * mean + of_gradients * g) / (sqrtf(correction * square) + epsilon);
+    });
+}
+
+extern "C" __global__ void rmsprop(float* values, const float* gradients, float* v, float* mean, float* m,
+                                   const float* row, int n, float rho, float take, float momentum, float epsilon)
+{
+    float rate = row[RATE];
+    bool centered = mean != nullptr, moving = m != nullptr;
+    each<4, 1>(n, {values, v, mean, m}, {gradients}, [=](float* now, const float* given) {
+        float &square = now[1], &average = now[2], &velocity = now[3], g = given[0];
+        square = rho * square + take * (g * g);
+        average = rho * average + take * g;
+        float spread = square + epsilon - (centered ? average * average : 0.f);
+        float step = rate * g / sqrtf(spread);
+        velocity = moving ? momentum * velocity + step : step;
+        now[0] -= velocity;
+    });
+}
+
+extern "C" __global__ void adagrad(float* values, const float* gradients, float* v, const float* row, int n,
+                                   float epsilon)
+{
+    float rate = row[RATE];
+    each<2, 1>(n, {values, v}, {gradients}, [=](float* now, const float* given) {
+        now[1] += given[0] * given[0];
+        now[0] -= rate * given[0] / sqrtf(now[1] + epsilon);
+    });
+}
+
+extern "C" __global__ void adadelta(float* values, const float* gradients, float* v, float* delta, const float* row,
+                                    int n, float rho, float take, float epsilon)
+{
+    float rate = row[RATE];
+    each<3, 1>(n, {values, v, delta}, {gradients}, [=](float* now, const float* given) {
+        float &square = now[1], &changes = now[2], g = given[0];
+        square = rho * square + take * (g * g);
+        float step = sqrtf(changes + epsilon) * g / sqrtf(square + epsilon);
+        changes = rho * changes + take * (step * step);
+        now[0] -= rate * step;
+    });
+}
+
+extern "C" __global__ void decay(float* values, const float* row, int n)
+{
+    float part = row[DECAY];
+    each<1, 1>(n, {values}, {}, [=](float* now, const float*) { now[0] -= part * now[0]; });
+}
+
+extern "C" __global__ void average(float* averages, const float* values, const float* row, int n)
+{
+    float keep = row[MOMENTUM], take = row[TAKE];
+    each<1, 1>(n, {averages}, {values}, [=](float* now, const float* given) { now[0] = keep * now[0] + take * given[0]; });
+}
+
+extern "C" __global__ void accumulate(float* total, const float* gradients, int n)
+{
+    each<1, 1>(n, {total}, {gradients}, [=](float* now, const float* given) { now[0] += given[0]; });
+}
+
+extern "C" __global__ void take_mean(float* gradients, float* total, int n, float count)
+{
+    each<2, 1>(n, {gradients, total}, {}, [=](float* now, const float*) {
+        now[0] = (now[0] + now[1]) / count;
+        now[1] = 0.f;
+    });
+}
+
+extern "C" __global__ void clip_by_value(float* gradients, int n, float limit)
+{
+    each<1, 1>(n, {gradients}, {}, [=](float* now, const float*) {
+        now[0] = now[0] > limit ? limit : now[0] < -limit ? -limit : now[0];   // a NaN stays one
+    });
+}
+
+// The norm itself may be above the range of float32, and so may the scale be far above the limit: each gradient is first
+// divided by the scale, a power of two, which is exact. A scale that is NaN or infinite is spread to all gradients.
+extern "C" __global__ void clip_by_norm(float* gradients, const float* parts, int n, float limit)
+{
+    float scale = parts[0], root = sqrtf(parts[1]);
+    if (scale * root <= limit) return;
+    float down = 1.f / scale, up = limit / root;
+    each<1, 1>(n, {gradients}, {}, [=](float* now, const float*) { now[0] = now[0] * down * up; });
+}
+
+extern "C" __global__ void regularize(float* gradients, const float* values, int n, float l1, float twice_l2)
+{
+    each<1, 1>(n, {gradients}, {values}, [=](float* now, const float* given) {
+        float value = given[0], sign = value > 0.f ? 1.f : value < 0.f ? -1.f : value;   // of a NaN a NaN
+        now[0] += l1 * sign + twice_l2 * value;
+    });
+}
+
+extern "C" __global__ void non_neg(float* values, int n)
+{
+    each<1, 1>(n, {values}, {}, [=](float* now, const float*) { now[0] = now[0] < 0.f ? 0.f : now[0]; });
+}

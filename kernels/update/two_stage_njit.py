@@ -1,0 +1,77 @@
+"""Sums over a flat array in two stages, in one fixed order: each slice its share in float64, then the slices' sums.
+
+One loop over x for the squares and, for a norm, one for the largest element. In float64 no square of a float32
+overflows, so the scale is only needed for the result. The bits of |x| as an integer rise with |x|, those of a NaN are
+above all others, and integers are compared 8 or 16 at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from gpucnn import workers
+from gpucnn.op import Spec
+from gpucnn.ops.update import norm_parts, parts_of, penalty
+from gpucnn.registry import kernel
+
+_SMALLEST = 1 << 14
+"""Elements of a slice: fewer are done before a second thread is awake."""
+
+_LEAST = 1 << 12
+"""Shorter arrays are left to the body, which needs no workspace."""
+
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+"""All bits but the sign."""
+
+
+def _supports(x: Spec, **_: object) -> bool:
+    return x.dtype == _FLOAT32 and x.shape[0] >= _LEAST
+
+
+def _sums(x: Spec, **_: object) -> Spec:
+    return Spec((len(workers.slices(x.shape[0], _SMALLEST)), 2), _FLOAT64)
+
+
+@kernel(norm_parts, "two_stage", "njit", supports=_supports, workspace=_sums)
+def launch_norm_parts(parts, x, sums):
+    """Σ x² and max |x| of each slice; then scale and total."""
+    slices, bits = workers.slices(x.size, _SMALLEST), x.view(np.uint32)
+    workers.run(lambda i: _norm(sums[i], x[slices[i]], bits[slices[i]]), len(slices))
+    square_sum, largest = sums[0].tolist() if len(sums) == 1 else (sums[:, 0].sum().item(), sums[:, 1].max().item())
+    parts[:] = parts_of(largest, square_sum)
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _norm(sums, x, bits):
+    total = 0.0
+    for i in range(len(x)):
+        value = np.float64(x[i])
+        total += value * value
+    largest = np.zeros(1, np.uint32)
+    for i in range(len(bits)):
+        largest[0] = max(largest[0], bits[i] & _MAGNITUDE)
+    sums[0] = total
+    sums[1] = largest.view(np.float32)[0]
+
+
+@kernel(penalty, "two_stage", "njit", supports=_supports, workspace=_sums)
+def launch_penalty(penalty, values, sums, *, l1, l2):
+    """Σ |values| and Σ values² of each slice; then their weighted sum."""
+    slices = workers.slices(values.size, _SMALLEST)
+    workers.run(lambda i: _penalty(sums[i], values[slices[i]]), len(slices))
+    absolute, squares = sums.sum(axis=0)
+    penalty[0] = (l1 * absolute if l1 else 0.0) + (l2 * squares if l2 else 0.0)
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _penalty(sums, values):
+    absolute = squares = 0.0
+    for i in range(len(values)):
+        value = np.float64(values[i])
+        absolute += abs(value)
+        squares += value * value
+    sums[0] = absolute
+    sums[1] = squares
