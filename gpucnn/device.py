@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +68,9 @@ class Device:
     backends: tuple[str, ...] = ("njit", "numpy")
     """The backends whose kernels run here, in the order in which "auto" tries them."""
 
+    def activate(self) -> None:
+        """Called when the device becomes the one in use."""
+
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
         """An uninitialised C-contiguous array that starts at a multiple of 256 bytes."""
         dtype = np.dtype(dtype)
@@ -97,6 +101,10 @@ class Device:
     def synchronize(self) -> None:
         """Wait until everything launched so far is done."""
 
+    def stream(self) -> int:
+        """The address of the stream on which kernels run, for other libraries; 0 is the default one."""
+        return 0
+
     def launch_cuda(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
         """Run a `CudaFunction`; the arguments are converted."""
         raise KernelError(f"{function} was launched on the device {self.name}, which runs {', '.join(self.backends)}")
@@ -122,6 +130,7 @@ def use(name: str) -> Device:
     they are; callers go through `gpucnn.use(device=...)`, which chooses backends as well."""
     global _current
     _current = _made(select(name))
+    _current.activate()
     return _current
 
 
@@ -129,6 +138,7 @@ def return_to(device: Device) -> None:
     """Make a device the one in use again."""
     global _current
     _current = device
+    _current.activate()
 
 
 def _made(name: str) -> Device:
@@ -144,9 +154,15 @@ def _made(name: str) -> Device:
         from .simulator import Simulator
 
         return Simulator()
+    return _gpu(int(name.partition(":")[2]))
+
+
+@cache
+def _gpu(number: int) -> Device:
+    """One object for each GPU: it keeps the kernels that were compiled."""
     from .gpu import Gpu
 
-    return Gpu(int(name.partition(":")[2]))
+    return Gpu(number)
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
@@ -168,7 +184,7 @@ def put(array: np.ndarray) -> Any:
 
 def get(array: Any) -> np.ndarray:
     """An array of any device, copied to the host; a host array itself."""
-    return array if isinstance(array, (np.ndarray, np.generic)) else array.get()
+    return np.asarray(array) if isinstance(array, (np.ndarray, np.generic)) else array.get()
 
 
 def write(array: Any, values: np.ndarray) -> None:

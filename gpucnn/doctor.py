@@ -320,6 +320,37 @@ def _training() -> str:
     return f"30 steps took the loss from {losses[0]:.2f} to {losses[1]:.2f}"
 
 
+def _emulator() -> str:
+    from . import emulator
+
+    reason = emulator.unavailable()
+    return f"not here: {reason}" if reason else _kernel_for_gpus("emulator")
+
+
+def _gpu() -> str:
+    count, reason = device.gpu_state()
+    return _kernel_for_gpus("gpu:0") if count else f"none: {reason}"
+
+
+def _kernel_for_gpus(where: str) -> str:
+    """Hold one CUDA C++ kernel against its op."""
+    from . import registry, trials
+    from .ops.matmul import matmul
+
+    kernel = registry.kernels(matmul, ("cuda",))["naive_cuda"]
+    case = next(case for case in matmul.cases if case.name == "ragged")
+    fault = trials.Trial(kernel, case, where, "fast" if where == "emulator" else "").fault()
+    if fault:
+        raise ArithmeticError(fault)
+    return f"{kernel.id} agrees with its definition"
+
+
+def _compilers() -> str:
+    from . import figures
+
+    return figures.unavailable() or "NVRTC compiles CUDA C++ without a GPU"
+
+
 def _tiny_model() -> Any:
     from .layers import Conv2D, Dense, Flatten, Input
     from .model import Sequential
@@ -333,6 +364,9 @@ CHECKS: dict[str, Callable[[], str]] = {
     "convolution": _convolution,
     "weights file": _weights_file,
     "training": _training,
+    "emulator": _emulator,
+    "compilers": _compilers,
+    "GPU kernel": _gpu,
 }
 """What is tried, by name: each returns a remark or raises."""
 

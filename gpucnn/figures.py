@@ -12,6 +12,7 @@ import os
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from . import benchmark, recording, registry, resources, trials
 from .errors import KernelError
@@ -79,7 +80,7 @@ def of_launch(launch: recording.Launch, case: str, arch: str) -> Figures:
     else:
         told = _measured(launch, arch)
         write_atomically(path, json.dumps(told).encode())
-    pairs = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    pairs: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
     return Figures(
         case=case, function=launch.function.name, arch=arch, blocks=launch.blocks, threads=launch.threads, **pairs
     )

@@ -375,7 +375,7 @@ def check_labels(loss: Loss, y_true: Any, output_shape: Shape) -> None:
     loss.check(np.asarray(y_true), tuple(output_shape))
 
 
-def forward(loss: Loss, y_true: np.ndarray, y_pred: Any) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
+def forward(loss: Loss, y_true: Any, y_pred: Any) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
     """The loss of each sample on the host, and a backward pass from there to the device on which y_pred lies.
 
     A loss of yours computes with NumPy on the host, whichever device is in use.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,64 +84,6 @@ def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:
     if name not in entries(path):
         raise KernelError(f'{path.name} has no kernel {name!r}: it needs extern "C" __global__ void {name}(…)')
     return CudaFunction(path, name, defines)
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """What NVRTC made of a text: PTX or a cubin, and its log (of a cubin: registers, spills and shared memory)."""
-
-    code: bytes
-    log: str
-
-
-def compiled(text: str, file: str, defines: Mapping[str, Any], *, arch: str = "sm_80", kind: str = "ptx") -> Compiled:
-    """Compile CUDA C++ with NVRTC for an architecture such as sm_90, as CuPy does for a GPU, but without one.
-
-    kind    "ptx" (with the source's lines in it) or "cubin"
-    """
-    try:
-        from cuda.bindings import nvrtc
-        from cuda.pathfinder import find_nvidia_header_directory
-    except ImportError as error:
-        raise KernelError(f"{file} is compiled by NVRTC, which is not here ({error}): install gpucnn[cuda13]") from None
-    headers = [folder for folder in map(find_nvidia_header_directory, ("cudart", "cccl")) if folder]
-    options = [
-        "-std=c++17",
-        "-ftz=true",
-        "--device-as-default-execution-space",
-        f"-arch={arch if kind == 'cubin' else arch.replace('sm_', 'compute_')}",
-        "--ptxas-options=-v" if kind == "cubin" else "-lineinfo",
-        *(f"-I{folder}" for folder in headers),
-        *(f"-D{name}={int(value) if isinstance(value, bool) else value}" for name, value in defines.items()),
-    ]
-
-    def result(answer: tuple) -> Any:
-        """The value of a call of NVRTC."""
-        if int(answer[0]):
-            raise KernelError(f"NVRTC fails on {file}: {answer[0]}")
-        return answer[1] if len(answer) > 1 else None
-
-    try:
-        program = result(nvrtc.nvrtcCreateProgram(text.encode(), file.encode(), 0, [], []))
-    except RuntimeError as error:
-        if isinstance(error, KernelError):
-            raise
-        raise KernelError(f"{file} is compiled by NVRTC, which cannot be loaded: {error}") from None
-    status = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
-    log = b" " * result(nvrtc.nvrtcGetProgramLogSize(program))
-    result(nvrtc.nvrtcGetProgramLog(program, log))
-    message = log.rstrip(b"\0 ").decode()
-    if int(status[0]):
-        raise KernelError(f"NVRTC refuses {file} for {arch}:\n{message}")
-    size, read = (
-        (nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
-        if kind == "cubin"
-        else (nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX)
-    )
-    code = b" " * result(size(program))
-    result(read(program, code))
-    nvrtc.nvrtcDestroyProgram(program)
-    return Compiled(code if kind == "cubin" else code.rstrip(b"\0"), message)
 
 
 @dataclass(frozen=True)

@@ -296,7 +296,9 @@ def test_a_function_of_the_users_own_computes_on_the_host_for_any_device():
         return (error**2).mean(axis=-1), lambda dvalues: dvalues[:, None] * 2 * error / error.shape[-1]
 
     with registry.using(device="emulator"):
-        values, backward = losses.forward(losses.get(squared), np.zeros((2, 1)), device.put(np.array([[1], [3]], np.float32)))
+        values, backward = losses.forward(
+            losses.get(squared), np.zeros((2, 1)), device.put(np.array([[1], [3]], np.float32))
+        )
         np.testing.assert_array_equal(values, [1, 9])
         np.testing.assert_array_equal(device.get(backward(np.ones(2))), [[2], [6]])
         np.testing.assert_array_equal(losses.mean_squared_error([[1, 2]], [[1, 4]]), [2])

@@ -54,8 +54,8 @@ def bound(weights):
 
     Gradients: Σₙ |dlogits| ≤ 2 for a mean of crossentropies, so a dense gradient sums products of at most 2 · max x in
     all, and one of the convolution at most 2 · max w · max x at each of 9 pooled positions. Each sum of products is off
-    by (4 + √terms) · eps of that, with terms = batch × positions of the convolution at most, and each of the four sums on
-    the way (two forward, two backward) passes such a relative error on. A step moves a weight by rate times that; what
+    by (4 + √terms) · eps of that, with terms = batch × positions of the convolution at most, and each of the four sums
+    on the way (two forward, two backward) passes such a relative error on. A step moves a weight by rate times that; what
     was off before grows by (1 + rate · L) a step, L being at most the square of the gradient's own scale.
     """
     largest_w = max(float(np.abs(w).max()) for w in weights)
@@ -209,7 +209,7 @@ def test_a_launch_line_tells_id_shapes_grid_block_and_time(capfd, monkeypatch):
     layers.Dense(2, use_bias=False)(np.ones((3, 5)))
     told = capfd.readouterr().err
     assert 'extern "C" __global__ void matmul_naive' in told
-    assert "matmul/naive_cuda matmul_naive: float32[3, 2] float32[3, 5] float32[5, 2], grid 1×1, block 32×8" in told
+    assert "matmul/naive_cuda matmul_naive: float32[3, 2] float32[3, 5] float32[5, 2], grid 1, block 256" in told
     assert told.rstrip().endswith("ms on emulator")
 
 

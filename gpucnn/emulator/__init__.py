@@ -1,8 +1,10 @@
 """GPU kernels on the CPU: CUDA C++ and numba.cuda kernels run unchanged, every thread a fiber, with a checker.
 
     import gpucnn
-    gpucnn.use("cuda", device="emulator")                    # arrays in host memory, kernels compiled by the C++ compiler
-    with emulator.running(mode="check", seed=7): ...         # races, bounds, alignment, uninitialised reads, barriers
+gpucnn.use("cuda", device="emulator")              # arrays in host memory, kernels compiled by the C++ compiler
+with emulator.running(mode="check", seed=7): ...   # races, bounds, alignment, uninitialised reads, barriers
+with emulator.running(mode="check", count=True) as run: ...
+run.launches                                       # (kernel, Statistics): sectors, wavefronts, by source line
 
 `fast` runs the threads of a block in an order given by a seed. `check` instruments each access as well and names file
 and line of what it finds, whatever the order.

@@ -43,7 +43,7 @@ class EmulatedArray:
         self.__array__()
         return False
 
-    __float__ = __int__ = __iter__ = __bool__  # type: ignore[assignment]
+    __float__ = __int__ = __iter__ = __bool__
 
     def get(self) -> np.ndarray:
         """A copy in host memory."""
@@ -57,7 +57,7 @@ class EmulatedArray:
         """The same memory under another shape."""
         host = self.host.reshape(*shape)
         if not np.may_share_memory(host, self.host):
-            raise ArgumentError(f"reshape of an array of the emulator that is not contiguous, {self.shape}: copy it first")
+            raise ArgumentError(f"reshape of an array of the emulator that is not contiguous, {self.shape}: copy it")
         known = None if self.known is None else self.known.reshape(*host.shape, self.itemsize)
         return EmulatedArray(host, known)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,10 @@ from .ptx import PtxModule
 
 CC = (8, 0)
 """The compute capability for which kernels that come as PTX are compiled."""
+
+_ASSEMBLY = re.compile(r"\basm\b")
+_COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_SHARED_ARRAY = re.compile(r"(\w+)\s*=\s*cuda\.shared\.array\(\s*(?!0\b|\(\s*0\s*,?\s*\))")
 
 
 class Emulator(device.Device):
@@ -51,12 +58,14 @@ class Emulator(device.Device):
         array.known = np.zeros((*array.shape, array.itemsize), np.uint8)
 
     def launch_cuda(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
-        """CUDA C++ through the host's compiler; a file with inline PTX through NVRTC and its PTX."""
-        mode = settings().mode
-        key = (function.path, tuple(sorted(function.defines.items())), mode)
+        """CUDA C++ through the host's compiler; through NVRTC and its PTX if the file holds inline PTX, and for
+        statistics: how wide a load is, is the GPU's compiler's choice."""
+        mode, by_nvrtc = settings().mode, settings().count or _holds_ptx(function.source())
+        key = (function.path, tuple(sorted(function.defines.items())), mode, by_nvrtc)
         if key not in self._modules:
-            self._modules[key] = CppModule(function.source(), function.path.name, function.defines, mode)
-        self._modules[key].launch(function.name, grid, block, arguments, shared_bytes)
+            self._modules[key] = _cuda_module(function, mode, by_nvrtc)
+        names = [p[0] for p, a in zip(function.parameters(), arguments, strict=True) if _is_array(a)]
+        self._modules[key].launch(function.name, grid, block, arguments, names, shared_bytes)
 
     def launch_numba(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
         """The PTX that Numba makes of the kernel."""
@@ -66,6 +75,27 @@ class Emulator(device.Device):
         key = (function, signature, settings().mode)
         if key not in self._modules:
             ptx, entry = function.ptx(signature, CC)
-            self._modules[key] = PtxModule(ptx, settings().mode), entry
+            shared = _SHARED_ARRAY.findall(inspect.getsource(function.body))
+            self._modules[key] = PtxModule(ptx, settings().mode, shared), entry
         module, entry = self._modules[key]
-        module.launch(entry, grid, block, flattened(arguments), shared_bytes)
+        parameters = inspect.signature(function.body).parameters
+        names = [name for name, a in zip(parameters, arguments, strict=True) if _is_array(a)]
+        module.launch(entry, grid, block, flattened(arguments), names, shared_bytes, title=function.name)
+
+
+def _is_array(argument: Any) -> bool:
+    return isinstance(argument, (EmulatedArray, np.ndarray))
+
+
+@cache
+def _holds_ptx(text: str) -> bool:
+    return bool(_ASSEMBLY.search(_COMMENTS.sub(" ", text)))
+
+
+def _cuda_module(function: Any, mode: str, by_nvrtc: bool) -> CppModule | PtxModule:
+    text, file = function.source(), function.path.name
+    if not by_nvrtc:
+        return CppModule(text, file, function.defines, mode)
+    from ..nvrtc import compiled
+
+    return PtxModule(compiled(text, file, function.defines, arch=f"sm_{CC[0]}{CC[1]}", kind="ptx").code.decode(), mode)

@@ -1,335 +1,374 @@
-"""PTX on the CPU: what NVRTC makes of CUDA C++ and libNVVM of numba.cuda, translated to C++ line by line."""
+"""PTX on the CPU: what NVRTC makes of CUDA C++ and libNVVM of numba.cuda, translated to C++ statement by statement.
+
+A register becomes a variable of raw bits, a label a label, an instruction a line in the vocabulary of `source/ptx.h`.
+Shared memory is one block of memory, `S`: static arrays first, dynamic shared memory behind them.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from ..errors import KernelError
 from .compiler import library
-from .launching import Buffer, Statistics, launch
+from .cpp import _source_name
+from .instructions import WIDTHS, Instruction, Unsupported, cpp_type, translate
+from .launching import SharedArray, Statistics, launch
 
-W = {"pred": 8, "b8": 8, "u8": 8, "s8": 8, "b16": 16, "u16": 16, "s16": 16, "f16": 16, "b32": 32, "u32": 32, "s32": 32, "f32": 32, "f16x2": 32, "b64": 64, "u64": 64, "s64": 64, "f64": 64}
-CMP = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "lo": "<", "ls": "<=", "hi": ">", "hs": ">="}
-SREG = {"tid": "threadIdx", "ctaid": "blockIdx", "ntid": "gpu_bdim", "nctaid": "gpu_gdim"}
-ct = lambda t: "bool" if t == "pred" else t.replace("b", "u") if t[0] == "b" else t
+_FLAGS = {"fast": ("-O1", "-ffp-contract=off"), "check": ("-O1", "-ffp-contract=off", "-DGPU_CHECK")}
+
+_SHARED = re.compile(r"\.shared\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([\w$]+)((?:\[\d*\])*)\s*;")
+_CONSTANT = re.compile(
+    r"\.(?:const|global)\s+(?:\.align\s+\d+\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d*)\])?"
+    r"(?:\s*=\s*(\{[^}]*\}|[^;]+))?\s*;"
+)
+_FUNCTION = re.compile(
+    r"\.(entry|func)\s*(?:\.noreturn\s*)?(?:\(([^)]*)\)\s*)?([\w$]+)\s*(?:\(([^)]*)\))?([^{;]*)([{;])"
+)
+_LINE = re.compile(r"\.loc\s+(\d+)\s+(\d+)[^\n]*\n?")
+_FLUSHABLE = re.compile(r"\b(?:add|sub|mul|fma|mad)\.(?:r[nzmp]\.)?(ftz\.)?(?:sat\.)?f32\b")
+
+_SPECIAL = {
+    **{f"%tid.{a}": f"threadIdx.{a}" for a in "xyz"},
+    **{f"%ctaid.{a}": f"blockIdx.{a}" for a in "xyz"},
+    **{f"%ntid.{a}": f"blockDim.{a}" for a in "xyz"},
+    **{f"%nctaid.{a}": f"gridDim.{a}" for a in "xyz"},
+    "%laneid": "gpu_lane",
+    "%warpid": "((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) / 32)",
+    "%nwarpid": "((blockDim.x * blockDim.y * blockDim.z + 31) / 32)",
+    "%lanemask_eq": "(1u << gpu_lane)",
+    "%lanemask_lt": "((1u << gpu_lane) - 1)",
+    "%lanemask_le": "(2u * (1u << gpu_lane) - 1)",
+    "%lanemask_gt": "~(2u * (1u << gpu_lane) - 1)",
+    "%lanemask_ge": "~((1u << gpu_lane) - 1)",
+    "%dynamic_smem_size": "gpu_dynamic_shared_bytes()",
+    "WARP_SZ": "32",
+    **{
+        name: "0" for name in ("%clock", "%clock64", "%clock_hi", "%globaltimer", "%globaltimer_lo", "%smid", "%gridid")
+    },
+}
 
 
-class Ptx:
-    def __init__(self, text):
-        text = re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
-        text = re.sub(r"//[^\n]*", "", text).replace("\0", "")
-        self.shared, self.smem, self.out, self.kernels = {}, 0, [], {}
-        self.dyn = None
-        self.files = dict((int(a), b) for a, b in re.findall(r'\.file\s+(\d+)\s+"([^"]*)"', text))
-        if ".func" in re.sub(r"\.extern\s+\.func", "", text) or re.search(r"\bcall\b", text):
-            raise NotImplementedError("PTX with device functions that were not inlined")
-        for m in re.finditer(r"\.shared\s+\.align\s+(\d+)\s+\.(\w+)\s+([\w$]+)(?:\[(\d*)\])?\s*;", text):
-            al, ty, name, n = int(m[1]), m[2], m[3], m[4]
-            if n == "":
-                self.dyn = name
+@dataclass(frozen=True)
+class Static:
+    """A static __shared__ array."""
+
+    name: str
+    offset: int
+    nbytes: int
+
+
+class Text:
+    """A PTX text, taken apart: constants, shared arrays, functions."""
+
+    def __init__(self, ptx: str) -> None:
+        text = re.sub(r"/\*.*?\*/", " ", ptx.replace("\0", ""), flags=re.DOTALL)
+        self.text = re.sub(r"//[^\n]*", "", text)
+        self.files = {int(n): path for n, path in re.findall(r'\.file\s+(\d+)\s+"([^"]*)"', self.text)}
+        flushing = [bool(ftz) for ftz in _FLUSHABLE.findall(self.text)]
+        self.flushes_itself = all(flushing) and bool(flushing)
+        """Whether all arithmetic flushes denormals, so that the processor can do it."""
+        self.statics, self.dynamic, self.static_bytes = self._shared()
+        self.constants = {m[2]: m for m in _CONSTANT.finditer(self.text)}
+        functions = list(self._functions())
+        self.defined = {f.name for f in functions}
+        self.entries = [f.name for f in functions if f.entry]
+        self.functions = functions
+        self.static_bytes_of = {entry: self._static_bytes_of(entry) for entry in self.entries}
+        """The static shared memory of each kernel and of the functions that it may call."""
+
+    def _shared(self) -> tuple[dict[str, Static], str | None, int]:
+        statics: dict[str, Static] = {}
+        dynamic, end = None, 0
+        for align, kind, name, extents in _SHARED.findall(self.text):
+            if extents.endswith("[]"):
+                dynamic = name
                 continue
-            self.smem = -(-self.smem // al) * al
-            size = W[ty] // 8 * int(n or 1)
-            self.shared[name] = (self.smem, size)
-            self.smem += size
-        for m in re.finditer(r"\.(?:const|global)\s+\.align\s+\d+\s+\.(\w+)\s+([\w$]+)(?:\[(\d*)\])?(?:\s*=\s*\{([^}]*)\})?\s*;", text):
-            self.out.append("alignas(16) static %s G_%s[%s] = {%s};" % (ct(m[1]), m[2].replace("$", "_"), m[3] or 1, m[4] or "0"))
-        self.glob = {m[1] for o in self.out if (m := re.search(r"G_(\w+)\[", o))}
-        for m in re.finditer(r"\.entry\s+([\w$]+)\s*\(([^)]*)\)[^{]*\{", text):
-            depth, i = 1, m.end()
+            size = WIDTHS[kind] // 8
+            for extent in re.findall(r"\d+", extents):
+                size *= int(extent)
+            step = int(align or WIDTHS[kind] // 8)
+            end = -(-end // step) * step
+            statics[name] = Static(name, end, size)
+            end += size
+        return statics, dynamic, -(-end // 16) * 16
+
+    def _functions(self) -> Iterator[Function]:
+        for match in _FUNCTION.finditer(self.text):
+            kind, results, name, parameters, _, end = match.groups()
+            if end == ";":
+                continue
+            depth, i = 1, match.end()
             while depth:
-                depth += {"{": 1, "}": -1}.get(text[i], 0)
+                depth += {"{": 1, "}": -1}.get(self.text[i], 0)
                 i += 1
-            self.entry(m[1], m[2], text[m.end():i - 1])
+            body = self.text[match.end() : i - 1]
+            yield Function(self, name, kind == "entry", _names(results), _names(parameters), body)
 
-    def entry(self, name, params, body):
-        self.par = {}
-        sig = []
-        for i, p in enumerate(x for x in params.split(",") if x.strip()):
-            ty = re.search(r"\.(b8|[usbf]\d+)\b", p)[1]
-            nm = re.search(r"([\w$]+)(?:\[(\d+)\])?\s*$", p)
-            self.par[nm[1]] = i
-            sig.append((ty, int(nm[2] or 1) * W[ty] // 8))
-        regs, code, self.line, self.file = [], [], 0, 0
-        # statements end with ';' or are labels 'X:'; braces of inline asm scopes stay
-        for st in re.findall(r"[\w$]+:(?!:)|[{}](?=\s)|[^;{}]*(?:\{[^{};]*\}[^;{}]*)*;|[{}]", body):
-            st = st.strip()
-            if m := re.match(r"\.loc\s+(\d+)\s+(\d+)\s+\d+[^\n]*\n?", st):
-                while m := re.match(r"\.loc\s+(\d+)\s+(\d+)\s+\d+[^\n]*\n?", st):
-                    if int(m[2]):
-                        self.file, self.line = int(m[1]), int(m[2])
-                    st = st[m.end():].strip()
-            while m := re.match(r"([\w$]+):\s*", st):
-                code.append(self.lab(m[1]) + ":;")
-                st = st[m.end():]
-                while l := re.match(r"\.loc\s+(\d+)\s+(\d+)\s+\d+[^\n]*\n?", st):
-                    if int(l[2]):
-                        self.file, self.line = int(l[1]), int(l[2])
-                    st = st[l.end():].strip()
-            if not st or st == ";":
-                continue
-            if st in "{}":
-                code.append(st)
-            elif st.startswith(".reg"):
-                m = re.match(r"\.reg\s*\.(\w+)\s+(.*);", st, re.S)
-                for v in m[2].split(","):
-                    v = v.strip()
-                    if r := re.match(r"(%?[\w$]+)<(\d+)>", v):
-                        regs += ["%s %s = 0;" % (self.rt(m[1]), self.reg(r[1] + str(k))) for k in range(int(r[2]))]
-                    else:
-                        code.append("%s %s = 0;" % (self.rt(m[1]), self.reg(v)))
-            elif st.startswith(".local"):
-                m = re.search(r"\.align\s+(\d+)\s+\.(\w+)\s+([\w$]+)(?:\[(\d+)\])?", st)
-                regs.append("alignas(%s) u8 L_%s[%d];" % (m[1], m[3].replace("$", "_"), int(m[4] or 1) * W[m[2]] // 8))
-            elif st.startswith("."):
-                continue
+    def _static_bytes_of(self, entry: str) -> int:
+        bodies = [f.body for f in self.functions if f.name == entry or not f.entry]
+        names = {word for body in bodies for word in re.findall(r"[\w$]+", body)}
+        return sum(static.nbytes for name, static in self.statics.items() if name in names)
+
+    def cpp(self) -> str:
+        """The C++ text of everything."""
+        lines = ['#include "ptx.h"']
+        for name, match in self.constants.items():
+            kind, _, count, values = match.groups()
+            given = (values or "0").strip().strip("{}")
+            lines.append(f"alignas(16) static {cpp_type(kind)} G_{_plain(name)}[{count or 1}] = {{{given}}};")
+        for function in self.functions:
+            lines.append(f"static void F_{_plain(function.name)}(void** R, void** A);")
+        lines += [function.cpp() for function in self.functions]
+        for number, name in enumerate(self.entries):
+            lines.append(f"PTX_EXPORT({number}, F_{_plain(name)})")
+        return "\n".join(lines) + "\n"
+
+
+def _names(parameters: str | None) -> list[str]:
+    found = (re.search(r"([\w$]+)(?:\[\d+\])?\s*$", p) for p in (parameters or "").split(",") if p.strip())
+    return [m[1] for m in found if m]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W", "_", name.lstrip("%"))
+
+
+class Function:
+    """One function of a PTX text; what `instructions.Names` asks for."""
+
+    def __init__(
+        self, text: Text, name: str, entry: bool, results: list[str], parameters: list[str], body: str
+    ) -> None:
+        self.text, self.name, self.entry, self.body = text, name, entry, body
+        self.flushes_itself = text.flushes_itself
+        self.places = {p: f"A[{i}]" for i, p in enumerate(parameters)} | {r: f"R[{i}]" for i, r in enumerate(results)}
+        self.widths: dict[str, int] = {}
+        self.local: set[str] = set()
+        self.tables: dict[str, list[str]] = {}
+        self.file, self.line = 0, 0
+
+    def cpp(self) -> str:
+        """The function in C++."""
+        registers: list[str] = []
+        code: list[str] = []
+        for table, labels in re.findall(r"([\w$]+):\s*\.branchtargets\s+([^;]+);", self.body):
+            self.tables[table] = [label.strip() for label in labels.split(",")]
+        depth = 0
+        for statement in self._statements():
+            if statement in ("{", "}"):
+                depth += 1 if statement == "{" else -1
+                code.append(statement)
+            elif statement.endswith(":"):
+                code.append(f"{self.label(statement[:-1])}:;")
+            elif statement.startswith("."):
+                declared = self._declaration(statement, initialised=not depth)
+                (code if depth else registers).extend(declared)
             else:
-                code.append("    " + self.inst(st.rstrip(";").strip()))
-        k = "k%d" % len(self.kernels)
-        self.kernels[name] = (k, sig)
-        self.out.append("static void body_%s(void* p_) {\n    void** A_ = (void**)p_; u8* S_ = (u8*)gpu_dyn_smem(); (void)A_; (void)S_;\n    %s\n%s\n}\n"
-                        'extern "C" __attribute__((visibility("default"))) int gpu_launch_%s(const GpuCfg* c, void** a) { return gpu_run(c, body_%s, a); }'
-                        % (k, "\n    ".join(regs), "\n".join(code), k, k))
+                code.append("    " + self._instruction(statement))
+        head = f"static void F_{_plain(self.name)}(void** R, void** A) {{"
+        given = "    char* const S = gpu_shared(); u64 carry = 0; (void)S; (void)carry; (void)A; (void)R;"
+        return "\n".join([head, given, *(f"    {r}" for r in registers), *code, "}"])
 
-    rt = staticmethod(lambda t: "bool" if t == "pred" else "u%d" % W[t])
-    reg = staticmethod(lambda r: "R_" + r.lstrip("%").replace("$", "_").replace(".", "_"))
-    lab = staticmethod(lambda r: "B_" + r.replace("$", "_"))
+    def _statements(self) -> Iterator[str]:
+        """Labels (`name:`), braces of scopes, directives and instructions; keeps track of .loc on the way."""
+        body, at = self.body, 0
+        while True:
+            at = re.compile(r"\s*").match(body, at).end()  # type: ignore[union-attr]
+            if at == len(body):
+                return
+            if line := _LINE.match(body, at):
+                if int(line[2]):
+                    self.file, self.line = int(line[1]), int(line[2])
+                at = line.end()
+            elif body[at] in "{}":
+                yield body[at]
+                at += 1
+            elif label := re.compile(r"([\w$%]+)\s*:(?!:)").match(body, at):
+                yield f"{label[1]}:"
+                at = label.end()
+            else:
+                end = body.index(";", at)
+                yield body[at:end].strip()
+                at = end + 1
 
-    def val(self, o, t):
-        """operand as a C++ value of PTX type t"""
-        o = o.strip()
-        c = ct(t)
-        if re.fullmatch(r"0[fF][0-9a-fA-F]{8}", o):
-            return "bits<f32>((u32)0x%s)" % o[2:] if t == "f32" else "(%s)0x%su" % (c, o[2:])
-        if re.fullmatch(r"0[dD][0-9a-fA-F]{16}", o):
-            return "bits<f64>((u64)0x%s)" % o[2:]
-        if re.fullmatch(r"-?(0x[0-9a-fA-F]+|\d+)U?", o):
-            v = o.rstrip("U")
-            return "bits<%s>((u%d)%s)" % (c, W[t], v) if t[0] == "f" else "(%s)%sLL" % (c, v) if int(v, 0) < 2 ** 63 else "(%s)%sULL" % (c, v)
-        if m := re.fullmatch(r"%(tid|ctaid|ntid|nctaid)\.([xyz])", o):
-            return "(%s)%s.%s" % (c, SREG[m[1]], m[2])
-        if o == "%laneid":
-            return "(%s)gpu_lane" % c
-        if o == "%warpid":
-            return "(%s)((threadIdx.x + gpu_bdim.x * (threadIdx.y + gpu_bdim.y * threadIdx.z)) / 32)" % c
-        if o in ("%clock", "%clock64"):
-            return "(%s)0" % c
-        if o == "%dynamic_smem_size":
-            return "(%s)gpu_dyn_bytes()" % c
-        if o in ("WARP_SZ",):
-            return "(%s)32" % c
-        if o in self.shared:
-            return "(%s)%d" % (c, self.shared[o][0])
-        if o == self.dyn:
-            return "(%s)%d" % (c, -(-self.smem // 16) * 16)
-        if o.replace("$", "_") in self.glob:
-            return "(%s)(u64)G_%s" % (c, o.replace("$", "_"))
-        if o in self.par:
-            return "(%s)(u64)A_[%d]" % (c, self.par[o])
-        if o.startswith("__local_depot"):
-            return "(%s)(u64)L_%s" % (c, o)
-        if t == "pred":
-            return ("!" if o.startswith("!") else "") + self.reg(o.lstrip("!"))
-        return "bits<%s>(%s)" % (c, self.reg(o))
+    def _declaration(self, statement: str, initialised: bool) -> list[str]:
+        if register := re.match(r"\.reg\s*\.(\w+)\s+(.*)", statement, re.DOTALL):
+            kind, out = register[1], []
+            for name in register[2].split(","):
+                numbered = re.match(r"(%?[\w$]+)<(\d+)>", name.strip())
+                each = [f"{numbered[1]}{i}" for i in range(int(numbered[2]))] if numbered else [name.strip()]
+                for r in each:
+                    self.widths[r] = 1 if kind == "pred" else WIDTHS[kind]
+                    out.append(f"{self._variable(kind)} {self._register(r)}{' = 0' if initialised else ''};")
+            return out
+        if memory := re.match(
+            r"\.(?:local|param)\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d+)\])?", statement
+        ):
+            align, kind, name, count = memory.groups()
+            self.local.add(name)
+            size = WIDTHS[kind] // 8 * int(count or 1)
+            return [f"alignas({max(int(align or 1), 8)}) u8 L_{_plain(name)}[{size}];"]
+        return []
 
-    def set(self, d, expr):
-        return "%s = raw(%s);" % (self.reg(d), expr)
+    @staticmethod
+    def _variable(kind: str) -> str:
+        return "bool" if kind == "pred" else f"u{WIDTHS[kind]}"
 
-    def addr(self, o, space):
-        m = re.fullmatch(r"\[\s*([^\s+\]]+)\s*(?:\+\s*(-?\w+))?\s*\]", o.strip())
-        base, off = m[1], m[2] or "0"
-        if space == "param":
-            return "((u64)A_[%d] + %s)" % (self.par[base], off)
+    @staticmethod
+    def _register(name: str) -> str:
+        return "R_" + _plain(name)
+
+    def _instruction(self, statement: str) -> str:
+        guard = ""
+        if match := re.match(r"@(!?)(%?[\w$]+)\s+", statement):
+            guard, statement = f"if ({match[1]}{self._register(match[2])}) ", statement[match.end() :]
+        opcode, _, rest = statement.partition(" ") if " " in statement else statement.partition("\t")
+        name, *modifiers = opcode.strip().split(".")
+        operands = re.findall(r"(?:\{[^}]*\}|\[[^\]]*\]|\([^)]*\)|[^,{}\[\]()])+", rest)
+        instruction = Instruction(
+            name,
+            tuple(m.removesuffix("::cta") for m in modifiers),
+            tuple(o.strip() for o in operands if o.strip()),
+            f'"@gpu:{self._place()}"',
+        )
+        try:
+            return f"{guard}{{ {translate(self, instruction)} }}"
+        except (Unsupported, ValueError, IndexError):
+            raise KernelError(
+                f"{self.name}: the emulator does not know the PTX instruction `{' '.join(statement.split())}` "
+                f"({self._place()})"
+            ) from None
+
+    def _place(self) -> str:
+        return f"{self.text.files.get(self.file, 'PTX').rpartition('/')[2]}:{self.line}"
+
+    def label(self, name: str) -> str:
+        """The C++ name of a label."""
+        return "B_" + _plain(name)
+
+    def targets(self, table: str) -> list[str]:
+        """The labels of a `.branchtargets` table."""
+        return self.tables[table]
+
+    def assign(self, register: str, kind: str, expression: str) -> str:
+        """The statement that gives a register a value of a PTX type; a wider register is extended by its sign."""
+        width, own = self.widths.get(register, WIDTHS[kind]), WIDTHS[kind]
+        target = self._register(register)
+        if kind == "pred":
+            return f"{target} = {expression}; "
+        bits = f"raw<{cpp_type(kind)}>({expression})"
+        if kind[0] == "s" and width > own:
+            return f"{target} = (u{width})(s{width})(s{own}){bits}; "
+        return f"{target} = (u{width}){bits}; " if width != own else f"{target} = {bits}; "
+
+    def value(self, operand: str, kind: str) -> str:
+        """An operand as a C++ value of a PTX type."""
+        if kind == "param":
+            return f"L_{_plain(operand)}"
+        if kind == "pred":
+            negated = "!" if operand.startswith("!") else ""
+            plain = operand.lstrip("!")
+            literal = re.fullmatch(r"-?\d+", plain)
+            return negated + (str(int(plain) != 0).lower() if literal else self._register(plain))
+        number = _number(operand, kind)
+        if number is not None:
+            return number
+        to = cpp_type(kind) if kind != "tf32" else "u32"
+        if operand in _SPECIAL:
+            return f"({to}){_SPECIAL[operand]}"
+        if operand in self.text.statics:
+            return f"({to}){self.text.statics[operand].offset}"
+        if operand == self.text.dynamic:
+            return f"({to}){self.text.static_bytes}"
+        if operand in self.text.constants:
+            return f"({to})(u64)G_{_plain(operand)}"
+        if operand in self.places:
+            return f"({to})(u64){self.places[operand]}"
+        if operand in self.local:
+            return f"({to})(u64)L_{_plain(operand)}"
+        if operand.startswith("-") and operand[1:] in self.widths:
+            return f"neg_(from<{to}>({self._register(operand[1:])}))"
+        if operand not in self.widths:
+            raise Unsupported
+        return f"from<{to}>({self._register(operand)})"
+
+    def address(self, operand: str, space: str) -> str:
+        """`[name+4]` as a C++ expression of type u64."""
+        match = re.fullmatch(r"\[\s*([^\s+\]]+)\s*(?:\+\s*(-?\w+))?\s*\]", operand)
+        if not match:
+            raise Unsupported
+        base, offset = match[1], match[2] or "0"
         if space == "shared":
-            return "((u64)S_ + (u32)(%s + %s))" % (self.val(base, "u32"), off)
-        return "(%s + (s64)%s)" % (self.val(base, "u64"), off)
+            return f"(u64)S + (u32)({self.value(base, 'u32')} + {offset})"
+        return f"{self.value(base, 'u64')} + (s64){offset}"
 
-    def inst(self, s):
-        pre = ""
-        if m := re.match(r"@(!?)(%?[\w$]+)\s+", s):
-            pre, s = "if (%s%s) " % (m[1], self.reg(m[2])), s[m.end():]
-        m = re.match(r"([a-z][\w.]*)\s*(.*)", s, re.S)
-        op, rest = m[1].split("."), m[2]
-        a = [x.strip() for x in re.findall(r"(?:\{[^}]*\}|\[[^\]]*\]|[^,{}\[\]]+)+", rest)]
-        return pre + "{ " + self.gen(op, a, m[1]) + " }"
+    def call(self, name: str, results: list[str], arguments: list[str]) -> str:
+        """A call of a device function."""
+        if name not in self.text.defined:
+            raise Unsupported
+        given = ", ".join(f"L_{_plain(a)}" for a in arguments) or "nullptr"
+        taken = ", ".join(f"L_{_plain(r)}" for r in results) or "nullptr"
+        return f"void* a[] = {{{given}}}; void* r[] = {{{taken}}}; F_{_plain(name)}(r, a);"
 
-    def gen(self, op, a, full):
-        o, t = op[0], op[-1]
-        v, st = self.val, self.set
-        ftz = (lambda e: "ftz(%s)" % e) if "ftz" in op and t == "f32" else (lambda e: e)
-        x = lambda i, ty=t: ftz(v(a[i], ty)) if ty == "f32" else v(a[i], ty)
-        if o == "bra":
-            return "goto %s;" % self.lab(a[0])
-        if o in ("ret", "exit"):
-            return "return;"
-        if o in ("ld", "ldu", "st"):
-            sp = next((q for q in op if q in ("param", "global", "shared", "local", "const")), "generic")
-            n = next((int(q[1:]) for q in op if q in ("v2", "v4")), 1)
-            mem, reg = (a[1], a[0]) if o != "st" else (a[0], a[1])
-            rs = [r.strip() for r in reg.strip("{}").split(",")]
-            w = W[t] // 8
-            ad = self.addr(mem, sp)
-            acc = "" if sp in ("param", "local", "const") else "ACC(a_, %d, %d, %d); " % (w * n, o == "st", self.line)
-            body = "".join(("st_<%s>(a_ + %d, %s); " % (ct(t), k * w, v(r, t)) if o == "st" else
-                            "%s = bits<std::remove_reference_t<decltype(%s)>>(%sld_<%s>(a_ + %d)); " % (self.reg(r), self.reg(r), "(std::conditional_t<(sizeof(%s) > %d), %s, %s>)" % (self.reg(r), w, "s64" if t[0] == "s" else "u64", ct(t)) if t[0] in "sub" else "", ct(t), k * w)) for k, r in enumerate(rs) if r != "_")
-            return "u64 a_ = %s; %s%s" % (ad, acc, body)
-        if o == "mov":
-            if a[0].startswith("{"):
-                d = [r.strip() for r in a[0].strip("{}").split(",")]
-                w = W[t] // len(d)
-                return "u64 m_ = %s; " % v(a[1], "b%d" % W[t]) + "".join("%s = (u%d)(m_ >> %d); " % (self.reg(r), w, k * w) for k, r in enumerate(d) if r != "_")
-            if a[1].startswith("{"):
-                d = [r.strip() for r in a[1].strip("{}").split(",")]
-                w = W[t] // len(d)
-                return "%s = (u%d)(%s);" % (self.reg(a[0]), W[t], " | ".join("(u64)%s << %d" % (v(r, "b%d" % w), k * w) for k, r in enumerate(d)))
-            return st(a[0], v(a[1], t))
-        if o == "cvta":
-            if "shared" in op:
-                return st(a[0], "(u64)S_ + %s" % v(a[1], "u64") if "to" not in op else "%s - (u64)S_" % v(a[1], "u64"))
-            return st(a[0], v(a[1], t))
-        if o == "cvt":
-            d, s = op[-2], op[-1]
-            e = v(a[1], s)
-            if s[0] == "f" and d[0] != "f":
-                r = next((q for q in op if q in ("rzi", "rni", "rmi", "rpi")), "rzi")
-                e = "sat_i<%s>(%s((%s)%s))" % (d, {"rzi": "trunc", "rni": "rint", "rmi": "floor", "rpi": "ceil"}[r], "f64", e)
-            elif s[0] == "f" and any(q in op for q in ("rzi", "rni", "rmi", "rpi")):
-                r = next(q for q in op if q in ("rzi", "rni", "rmi", "rpi"))
-                e = "(%s)%s((f64)%s)" % (d, {"rzi": "trunc", "rni": "rint", "rmi": "floor", "rpi": "ceil"}[r], e)
-            else:
-                e = "(%s)%s" % (ct(d), e)
-            if "sat" in op and d == "f32":
-                e = "fminf(fmaxf(%s, 0.f), 1.f)" % e
-            return "%s = raw((%s)%s);" % (self.reg(a[0]), "u%d" % W[d] if d[0] in "ub" else d, e) if d[0] != "s" else "%s = (std::remove_reference_t<decltype(%s)>)(s64)(%s)%s;" % (self.reg(a[0]), self.reg(a[0]), d, e)
-        if o in ("add", "sub") and t not in ("pred",):
-            e = "%s %s %s" % (x(0 + 1), "+" if o == "add" else "-", x(2))
-            return st(a[0], ftz("(%s)(%s)" % (ct(t), e)))
-        if o == "mul" or o == "mad":
-            if t[0] == "f":
-                e = "%s * %s" % (x(1), x(2))
-                return st(a[0], ftz("(%s)(%s)" % (t, e if o == "mul" else e + " + " + x(3))))
-            w = W[t]
-            if "wide" in op:
-                e = "(%s%d)%s * (%s%d)%s" % (t[0], 2 * w, x(1), t[0], 2 * w, x(2))
-                return st(a[0], "(%s%d)(%s)" % (t[0], 2 * w, e if o == "mul" else e + " + " + v(a[3], "%s%d" % (t[0], 2 * w))))
-            big = "__int128" if t[0] == "s" else "unsigned __int128"
-            e = "(%s)%s * %s" % (big, x(1), x(2))
-            e = "(%s)(((%s)) >> %d)" % (ct(t), e, w if "hi" in op else 0)
-            return st(a[0], e if o == "mul" else "(%s)(%s + %s)" % (ct(t), e, x(3)))
-        if o == "fma":
-            return st(a[0], ftz("%s(%s, %s, %s)" % ({"f32": "__builtin_fmaf", "f64": "__builtin_fma", "f16": "__hfma"}[t], x(1), x(2), x(3))))
-        if o in ("div", "rem") and t[0] != "f":
-            return st(a[0], "%s_<%s>(%s, %s)" % (o, ct(t), x(1), x(2)))
-        if o == "div":
-            return st(a[0], ftz("(%s / %s)" % (x(1), x(2))))
-        if o in ("min", "max"):
-            return st(a[0], "%s_(%s, %s)" % (o, x(1), x(2)))
-        if o in ("and", "or", "xor"):
-            return "%s = (%s)(%s %s %s);" % (self.reg(a[0]), self.rt(t), v(a[1], t), {"and": "&", "or": "|", "xor": "^"}[o], v(a[2], t))
-        if o == "not":
-            return "%s = (%s)%s%s;" % (self.reg(a[0]), self.rt(t), "!" if t == "pred" else "~", v(a[1], t))
-        if o in ("shl", "shr"):
-            return st(a[0], "%s_<%s>(%s, %s)" % (o, ct(t), v(a[1], t), v(a[2], "u32")))
-        if o == "neg":
-            return st(a[0], ftz("(%s)-%s" % (ct(t), x(1))))
-        if o == "abs":
-            return st(a[0], ftz("(%s)(%s < 0 ? -%s : %s)" % (ct(t), x(1), x(1), x(1))) if t[0] == "s" else ftz("(%s)fabs(%s)" % (t, x(1))))
-        if o in ("sqrt", "rcp", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh"):
-            fn = {"sqrt": "sqrt(%s)", "rcp": "(1 / %s)", "rsqrt": "(1 / sqrt(%s))", "ex2": "exp2(%s)", "lg2": "log2(%s)", "sin": "sin(%s)", "cos": "cos(%s)", "tanh": "tanh(%s)"}[o]
-            return st(a[0], ftz("(%s)(%s)" % (t, fn % ("(f64)" + x(1)))))
-        if o == "popc":
-            return "%s = __builtin_popcountll(%s);" % (self.reg(a[0]), v(a[1], t))
-        if o == "clz":
-            return "%s = %s ? __builtin_clz%s(%s) : %d;" % (self.reg(a[0]), v(a[1], t), "ll" if W[t] == 64 else "", v(a[1], t), W[t])
-        if o == "brev":
-            return "u32 i_ = %s, q_ = 0; for (int k = 0; k < 32; ++k) q_ |= (i_ >> k & 1) << (31 - k); %s = q_;" % (v(a[1], "u32"), self.reg(a[0]))
-        if o == "bfe":
-            return st(a[0], "bfe_(%s, %s, %s)" % (v(a[1], t), v(a[2], "u32"), v(a[3], "u32")))
-        if o == "bfi":
-            return st(a[0], "bfi_(%s, %s, %s, %s)" % tuple(v(q, "u32") for q in a[1:5]))
-        if o == "prmt":
-            return st(a[0], "prmt_(%s, %s, %s)" % tuple(v(q, "u32") for q in a[1:4]))
-        if o == "selp":
-            return st(a[0], "%s ? %s : %s" % (v(a[3], "pred"), v(a[1], t), v(a[2], t)))
-        if o == "setp":
-            c = op[1]
-            nan = t[0] == "f" and c in ("equ", "neu", "ltu", "leu", "gtu", "geu")
-            l, r = x(1), x(2)
-            if c in ("num", "nan"):
-                e = "(%s == %s && %s == %s)" % (l, l, r, r)
-                e = e if c == "num" else "!" + e
-            else:
-                e = "(%s %s %s)" % (l, CMP[c[:2] if nan else c], r)
-                if nan:
-                    e = "(%s || %s != %s || %s != %s)" % (e, l, l, r, r)
-                elif c == "ne" and t[0] == "f":
-                    e = "(%s && %s == %s && %s == %s)" % (e, l, l, r, r)
-            if len(op) > 3 and op[2] in ("and", "or", "xor"):
-                e = "(%s %s %s)" % (e, {"and": "&&", "or": "||", "xor": "!="}[op[2]], v(a[3], "pred"))
-            d = a[0].split("|")
-            return "bool c_ = %s; %s = c_;" % (e, self.reg(d[0])) + (" %s = !c_;" % self.reg(d[1]) if len(d) > 1 else "")
-        if o in ("bar", "barrier"):
-            if "warp" in op:
-                return "gpu_warp_barrier(%s, 0, 1);" % v(a[0], "u32")
-            if "sync" not in op:
-                raise NotImplementedError(full)
-            return "gpu_barrier(%d);" % self.line
-        if o == "shfl":
-            d = a[0].split("|")
-            return "bool p_; %s = shfl_(%d, %s, %s, %s, %s, &p_);" % (self.reg(d[0]), ("up", "down", "bfly", "idx").index(op[2]), v(a[1], "u32"), v(a[2], "u32"), v(a[3], "u32"), v(a[4], "u32")) + (" %s = p_;" % self.reg(d[1]) if len(d) > 1 else "")
-        if o == "vote":
-            return "%s = __%s_sync(%s, %s);" % (self.reg(a[0]), op[2], v(a[2], "u32"), v(a[1], "pred"))
-        if o == "activemask":
-            return "%s = gpu_warp_present();" % self.reg(a[0])
-        if o in ("atom", "red"):
-            sp = "shared" if "shared" in op else "global"
-            q = next(z for z in op if z in ("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc", "dec"))
-            k = 0 if o == "atom" else -1
-            e = {"add": "o + b", "min": "min_(o, b)", "max": "max_(o, b)", "and": "o & b", "or": "o | b", "xor": "o ^ b", "exch": "b", "cas": "o == b ? c : o", "inc": "o >= b ? 0 : o + 1", "dec": "o == 0 || o > b ? b : o - 1"}[q]
-            call = "%s b = %s, c = %s; (void)c; auto r_ = atom_<%s>(%s, [=](%s o) -> %s { return %s; });" % (ct(t), v(a[2 + k], t), v(a[3 + k], t) if q == "cas" else "0", ct(t), self.addr(a[1 + k], sp), ct(t), ct(t), e)
-            return call + (" %s = raw(r_);" % self.reg(a[0]) if o == "atom" else "")
-        if o in ("membar", "fence", "prefetch", "nanosleep", "pmevent", "griddepcontrol", "discard"):
-            return ";"
-        if full.startswith(("cp.async.ca.", "cp.async.cg.")):
-            n = int(a[2])
-            return "u64 s_ = %s, d_ = %s; ACC(s_, %d, 0, %d); ACC(d_, %d, 1, %d); memcpy((void*)d_, (void*)s_, %d);" % (self.addr(a[1], "global"), self.addr(a[0], "shared"), n, self.line, n, self.line, n)
-        if full.startswith("cp.async."):
-            return ";"
-        if full == "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32":
-            L = [[r.strip() for r in q.strip("{}").split(",")] for q in a]
-            return "u32 d_[4], x_[4] = {%s}, y_[2] = {%s}, z_[4] = {%s}; mma16816(d_, x_, y_, z_); " % tuple(", ".join(v(r, "u32") for r in L[k]) for k in (1, 2, 3)) + "".join("%s = d_[%d]; " % (self.reg(r), k) for k, r in enumerate(L[0]))
-        raise NotImplementedError(full + " " + ", ".join(a))
+
+def _number(operand: str, kind: str) -> str | None:
+    """A literal, of which floats are written as their bits: 0f3F800000."""
+    if re.fullmatch(r"0[fF][0-9a-fA-F]{8}", operand):
+        return f"from<f32>(0x{operand[2:]}u)" if kind == "f32" else f"({cpp_type(kind)})0x{operand[2:]}u"
+    if re.fullmatch(r"0[dD][0-9a-fA-F]{16}", operand):
+        return f"from<{cpp_type(kind)}>(0x{operand[2:]}ull)"
+    if not re.fullmatch(r"-?(?:0[xX][0-9a-fA-F]+|\d+)U?", operand):
+        return None
+    digits = operand.rstrip("U")
+    suffix = "ll" if int(digits, 0) < 2**63 else "ull"
+    if kind in ("f16", "bf16", "f32", "f64", "f16x2", "bf16x2"):
+        return f"from<{kind}>((u{WIDTHS[kind]}){digits}{suffix})"
+    return f"({cpp_type(kind)}){digits}{suffix}"
 
 
 class PtxModule:
     """The kernels of one PTX text."""
 
-    def __init__(self, ptx: str, mode: str) -> None:
-        self.p = Ptx(ptx)
-        text = '#include "ptx.h"\n' + "\n".join(self.p.out) + "\n"
-        flags = ("-O1", "-march=native", "-ffp-contract=off", *(("-DGPU_CHECK",) if mode == "check" else ()))
-        runtime_flags = ("-O2", "-DGPU_CHECK") if mode == "check" else ("-O2",)
-        self._library = library({"kernel.cpp": text}, "kernel.cpp", flags, runtime_flags)
+    def __init__(self, ptx: str, mode: str, shared_names: Sequence[str] = ()) -> None:
+        self._text = Text(ptx)
+        self._library = library({"kernel.cpp": self._text.cpp()}, "kernel.cpp", _FLAGS[mode])
+        self._shared_names = list(shared_names)
 
     def launch(
-        self, name: str, grid: tuple[int, ...], block: tuple[int, ...], arguments: Any, shared_bytes: int = 0
+        self,
+        name: str,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        arguments: Sequence[Any],
+        names: Sequence[str],
+        shared_bytes: int = 0,
+        title: str | None = None,
     ) -> Statistics:
-        """Run the kernel `name`."""
-        ident, _ = self.p.kernels[name]
-        static = -(-self.p.smem // 16) * 16
+        """Run the kernel `name` (in the source: `title`); `names` are those of the arrays among its arguments."""
         return launch(
-            getattr(self._library, f"gpu_launch_{ident}"),
-            name,
+            getattr(self._library.functions, f"gpu_launch_{self._text.entries.index(name)}"),
+            title or name,
             grid,
             block,
             arguments,
-            shared_bytes=static + shared_bytes,
-            dynamic_offset=static,
-            shared=[Buffer(o, n, 4, 6, None) for o, n in self.p.shared.values()],
-            explain=self._explain,
+            names,
+            shared_bytes=shared_bytes,
+            static_bytes=self._text.static_bytes_of[name],
+            dynamic_offset=self._text.static_bytes,
+            shared=self._shared,
+            dynamic_name=self._text.dynamic or "dynamic shared memory",
+            flush=self._text.flushes_itself,
+            location=self._library.location,
         )
 
-    def _explain(self, message: str) -> str:
-        file = next(iter(self.p.files.values()), "the PTX").rpartition("/")[2]
-        message = re.sub(r"pc 0x([0-9a-f]+)", lambda m: f"at {file}:{int(m[1], 16)}", message)
-        return re.sub(r"shared array (\d+)", lambda m: "shared array " + list(self.p.shared)[int(m[1])], message)
+    @cached_property
+    def _shared(self) -> list[SharedArray]:
+        statics = list(self._text.statics.values())
+        names = [_source_name(s.name) for s in statics]
+        if len(self._shared_names) == len(statics):
+            names = self._shared_names
+        return [SharedArray(n, s.offset, s.nbytes, relative=True) for n, s in zip(names, statics, strict=True)]

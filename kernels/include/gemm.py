@@ -21,8 +21,8 @@ FULL = 132 * 256
 SHORTEST = 64
 """Parts of a sum that are shorter than this cost more to write and to add up than they save."""
 
-SUMMERS = 8
-"""Threads that add up the parts of one value; as in `split.cuh`."""
+SUMMERS = 32
+"""Threads that at most add up the parts of one value; as in `split.cuh`."""
 
 
 class Tile(NamedTuple):
@@ -80,6 +80,10 @@ class Plan(NamedTuple):
     def grid(self, groups: int = 1) -> tuple[int, int, int]:
         """Tiles, parts of K, groups."""
         return self.tiles, self.parts, groups
+
+    def summers(self) -> tuple[int, int]:
+        """The block of `sum_parts`: 32 values by as many threads as there are parts to share."""
+        return 32, min(self.parts, SUMMERS)
 
     def roomy(self) -> dict[str, int]:
         """The macros for a kernel that computes addresses too, and so needs registers: RESIDENT 1 for a large tile."""

@@ -19,7 +19,7 @@ from gpucnn.nvrtc import cuda_function
 from gpucnn.op import Spec
 from gpucnn.ops.window import positions
 
-from .gemm import FLOAT32, LARGE, SUMMERS, Plan, plan
+from .gemm import FLOAT32, LARGE, Plan, plan
 
 THREADS = 256
 
@@ -146,7 +146,7 @@ class Im2col:
     def _join(self, made: Plan, result: Any, parts: Any) -> None:
         if parts is not None:
             function = self.functions["sum_parts"].define(**made.roomy())
-            function[ceil_div(result.size, 32), (32, SUMMERS)](result, parts, result.size, made.parts)
+            function[ceil_div(result.size, 32), made.summers()](result, parts, result.size, made.parts)
 
     def _patches(
         self, made: Plan, name: str, columns: Any, x: Any, y: Any, taps: Any, groups: int,

@@ -1,1 +1,0 @@
-// everything is in cuda.h

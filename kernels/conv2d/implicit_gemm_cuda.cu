@@ -1,0 +1,318 @@
+// Convolution as a matrix product whose left matrix is never stored: its values are found in the images by index
+// arithmetic while a slab travels to shared memory. gemm.cuh multiplies; this file brings the sources of the three
+// products:
+//
+//   y       (N P Q, K)  = patches of x (N P Q, R S C) · weight (R S C, K)                    pixel by tap
+//   dx      (N H W, C)  = patches of dy (N H W, R S K) · weight turned around (R S K, C)     cell by tap
+//   dweight (R S C, K)  = patches of x, transposed (R S C, N P Q) · dy (N P Q, K)            tap by pixel
+//
+// Grid: x counts the tiles (for dx: of all remainders), y the parts of the sum, z the groups. With several parts the
+// result is (parts, …), and `sum_parts` follows.
+//
+// There is no division in a main loop. A thread works out once where its rows lie in the images, and counts its place
+// along the sum, (r, s, c) or (n, p, q), with digits of mixed radix, as an odometer does. A quad of channels lies
+// within one pixel if the channels of a group are a multiple of 4: then it is one load of 128 bits. Addresses wrap
+// modulo 2³², so that a cell in the padding may have a "negative" one; it is never used.
+
+#include "gemm.cuh"
+#include "split.cuh"
+
+// Windows on images: window (p, q) meets with its tap (r, s) the cell (first_h + p · stride_h + r · dilation_h, …).
+// An image has H × W cells of C values, of which a group sees `channels`.
+struct Windows {
+    int H, W, C, channels;
+    int P, Q, R, S;
+    int first_h, first_w, stride_h, stride_w, dilation_h, dilation_w;
+
+    __device__ bool inside(int h, int w) const { return (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W; }
+    __device__ unsigned cell(unsigned n, int h, int w) const { return ((n * H + h) * W + w) * C; }
+};
+
+// The number (high · middles + middle) · lows + low, by its digits.
+struct Odometer {
+    int high, middle, low;
+
+    __device__ Odometer(unsigned number, unsigned middles, unsigned lows)
+        : high(number / lows / middles), middle(number / lows % middles), low(number % lows)
+    {
+    }
+
+    __device__ void add(const Odometer& step, int middles, int lows)
+    {
+        low += step.low;
+        bool carry = low >= lows;
+        low -= carry ? lows : 0;
+        middle += step.middle + carry;
+        carry = middle >= middles;
+        middle -= carry ? middles : 0;
+        high += step.high + carry;
+    }
+
+    __device__ void next(int middles, int lows)
+    {
+        if (++low < lows) return;
+        low = 0;
+        if (++middle < middles) return;
+        middle = 0;
+        ++high;
+    }
+};
+
+__device__ inline bool can_load_quads(const float* values, unsigned pitch, unsigned width)
+{
+    return (pitch | width) % 4 == 0 && (size_t)values % 16 == 0;
+}
+
+// Rows are windows (n, p, q), k counts taps (r, s, c): for y and for dx. QUADS: four channels are one load.
+template <bool QUADS> struct Patches {
+    using Share = Slab<TILE_M, true>;
+    const float* images;   // from the first channel of the group
+    const Windows& windows;
+    Odometer tap, step;
+    int h[Share::COUNT], w[Share::COUNT];
+    unsigned at[Share::COUNT];
+
+    __device__ Patches(const float* images, const Windows& windows, unsigned count, unsigned first_row,
+                       unsigned first_k)
+        : images(images), windows(windows), tap(first_k + Share::k(), windows.S, windows.channels),
+          step(TILE_K, windows.S, windows.channels)
+    {
+#pragma unroll
+        for (int i = 0; i < Share::COUNT; ++i) {
+            Odometer pixel(min(first_row + Share::row() + i * Share::STEP, count - 1), windows.P, windows.Q);
+            h[i] = windows.first_h + pixel.middle * windows.stride_h;
+            w[i] = windows.first_w + pixel.low * windows.stride_w;
+            at[i] = windows.cell(pixel.high, h[i], w[i]);
+        }
+    }
+
+    __device__ void fetch(float4 (&quads)[Share::COUNT])
+    {
+        if (QUADS) {
+            int dh = tap.high * windows.dilation_h, dw = tap.middle * windows.dilation_w;
+            unsigned offset = windows.cell(0, dh, dw) + tap.low;
+#pragma unroll
+            for (int i = 0; i < Share::COUNT; ++i)
+                quads[i] = tap.high < windows.R && windows.inside(h[i] + dh, w[i] + dw)
+                               ? *(const float4*)(images + (at[i] + offset))
+                               : make_float4(0.f, 0.f, 0.f, 0.f);
+        } else {
+            Odometer one = tap;
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                int dh = one.high * windows.dilation_h, dw = one.middle * windows.dilation_w;
+                unsigned offset = windows.cell(0, dh, dw) + one.low;
+#pragma unroll
+                for (int i = 0; i < Share::COUNT; ++i)
+                    (&quads[i].x)[e] = one.high < windows.R && windows.inside(h[i] + dh, w[i] + dw)
+                                           ? images[at[i] + offset]
+                                           : 0.f;
+                one.next(windows.S, windows.channels);
+            }
+        }
+        tap.add(step, windows.S, windows.channels);
+    }
+};
+
+// Rows are taps (r, s, c), k counts windows (n, p, q): for dweight. A row lies at a fixed distance from the first cell
+// of any window. With QUADS only the first of four rows needs to be known.
+template <bool QUADS> struct Taps {
+    using Share = Slab<TILE_M, false>;
+    const float* images;
+    const Windows& windows;
+    unsigned N;
+    Odometer pixel, step;
+    static constexpr int ROWS = QUADS ? 1 : 4;
+    int h[ROWS], w[ROWS];
+    unsigned at[ROWS];
+
+    __device__ Taps(const float* images, const Windows& windows, unsigned N, unsigned count, unsigned first_row,
+                    unsigned first_k)
+        : images(images), windows(windows), N(N), pixel(first_k + Share::k(), windows.P, windows.Q),
+          step(Share::STEP, windows.P, windows.Q)
+    {
+#pragma unroll
+        for (int e = 0; e < ROWS; ++e) {
+            Odometer tap(min(first_row + Share::row() + e, count - (QUADS ? 4 : 1)), windows.S, windows.channels);
+            h[e] = windows.first_h + tap.high * windows.dilation_h;
+            w[e] = windows.first_w + tap.middle * windows.dilation_w;
+            at[e] = windows.cell(0, h[e], w[e]) + tap.low;
+        }
+    }
+
+    __device__ void fetch(float4 (&quads)[Share::COUNT])
+    {
+#pragma unroll
+        for (int i = 0; i < Share::COUNT; ++i) {
+            int dh = pixel.middle * windows.stride_h, dw = pixel.low * windows.stride_w;
+            unsigned offset = windows.cell(pixel.high, dh, dw);
+            if (QUADS)
+                quads[i] = pixel.high < N && windows.inside(h[0] + dh, w[0] + dw)
+                               ? *(const float4*)(images + (at[0] + offset))
+                               : make_float4(0.f, 0.f, 0.f, 0.f);
+            else
+#pragma unroll
+                for (int e = 0; e < ROWS; ++e)
+                    (&quads[i].x)[e] = pixel.high < N && windows.inside(h[e] + dh, w[e] + dw)
+                                           ? images[at[e] + offset]
+                                           : 0.f;
+            pixel.add(step, windows.P, windows.Q);
+        }
+    }
+};
+
+// The weight as dx needs it: columns are c, k counts (r, s, k) over those taps that reach the cells of one remainder.
+template <bool QUADS> struct TurnedWeight {
+    using Share = Slab<TILE_N, true>;
+    const float* weight;   // from the first filter of the group
+    int taps_r, taps_s, filters;
+    unsigned row_step, column_step;
+    Odometer tap, step;
+    unsigned at[Share::COUNT];
+
+    // From one of the taps to the next there are row_step or column_step floats; a channel has `pitch` of them.
+    __device__ TurnedWeight(const float* weight, unsigned channels, unsigned pitch, int filters, int taps_r, int taps_s,
+                            unsigned row_step, unsigned column_step, unsigned first_row, unsigned first_k)
+        : weight(weight), taps_r(taps_r), taps_s(taps_s), filters(filters), row_step(row_step),
+          column_step(column_step), tap(first_k + Share::k(), taps_s, filters), step(TILE_K, taps_s, filters)
+    {
+#pragma unroll
+        for (int i = 0; i < Share::COUNT; ++i)
+            at[i] = min(first_row + Share::row() + i * Share::STEP, channels - 1) * pitch;
+    }
+
+    __device__ void fetch(float4 (&quads)[Share::COUNT])
+    {
+        if (QUADS) {
+            unsigned offset = tap.high * row_step + tap.middle * column_step + tap.low;
+#pragma unroll
+            for (int i = 0; i < Share::COUNT; ++i)
+                quads[i] = tap.high < taps_r ? *(const float4*)(weight + (at[i] + offset))
+                                             : make_float4(0.f, 0.f, 0.f, 0.f);
+        } else {
+            Odometer one = tap;
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                unsigned offset = one.high * row_step + one.middle * column_step + one.low;
+#pragma unroll
+                for (int i = 0; i < Share::COUNT; ++i)
+                    (&quads[i].x)[e] = one.high < taps_r ? weight[at[i] + offset] : 0.f;
+                one.next(taps_s, filters);
+            }
+        }
+        tap.add(step, taps_s, filters);
+    }
+};
+
+// Along one axis, the cells h with h % stride == remainder, and the taps that reach them: r with h + before - r ·
+// dilation a multiple of the stride. They are first, first + step, …, the same for all these cells, so that no tap is
+// tried in vain. Cell i of them meets with tap j the window origin + i - j · dilation / gcd.
+struct Remainder {
+    int cells, first, taps, origin;
+
+    __device__ Remainder(int remainder, int size, int taps_of_filter, int stride, int before, int dilation, int step)
+        : cells((size - remainder + stride - 1) / stride), first(0)
+    {
+        while (first < step && (remainder + before - first * dilation) % stride != 0)
+            ++first;
+        taps = first < step && first < taps_of_filter ? (taps_of_filter - first + step - 1) / step : 0;
+        origin = (remainder + before - first * dilation) / stride;
+    }
+};
+
+// Where the cells of a remainder lie in dx.
+struct Cells {
+    float* dx;
+    unsigned H, W, C, rows, columns, h, w, stride_h, stride_w;
+
+    __device__ float* operator()(unsigned m) const
+    {
+        unsigned i = m / columns % rows, j = m % columns, n = m / columns / rows;
+        return dx + ((n * H + h + i * stride_h) * W + w + j * stride_w) * C;
+    }
+    __device__ bool aligned() const { return C % 4 == 0 && (size_t)dx % 16 == 0; }
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+conv2d_implicit_gemm(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight, unsigned N,
+                     int H, int W, int C, int P, int Q, int K, int R, int S, int channels, int filters, int stride_h,
+                     int stride_w, int top, int left, int dilation_h, int dilation_w, unsigned length)
+{
+    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];   // one half is read while the other fills
+    Windows windows{H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
+    unsigned pixels = N * P * Q, taps = R * S * channels, group = blockIdx.z;
+    Task task(blockIdx.x, filters, taps, length);
+    Matrix<TILE_N, false> filter(weight + group * filters, K, filters, task.n, task.k, task.end);
+    float sums[THREAD_M][THREAD_N];
+    x += group * channels;
+    if (can_load_quads(x, C, channels)) {
+        Patches<true> patches(x, windows, pixels, task.m, task.k);
+        multiply(sums, patches, filter, task.slabs, a_slabs, b_slabs);
+    } else {
+        Patches<false> patches(x, windows, pixels, task.m, task.k);
+        multiply(sums, patches, filter, task.slabs, a_slabs, b_slabs);
+    }
+    Rows rows{y + blockIdx.y * (pixels * K) + group * filters, (unsigned)K};
+    write(rows, sums, task.m, task.n, pixels, filters, false);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+conv2d_grad_input_implicit_gemm(float* __restrict__ dx, const float* __restrict__ dy, const float* __restrict__ weight,
+                                unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int channels,
+                                int filters, int stride_h, int stride_w, int top, int left, int dilation_h,
+                                int dilation_w, int gcd_h, int gcd_w, int remainders_w, unsigned tiles, unsigned length)
+{
+    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];
+    int step_h = stride_h / gcd_h, step_w = stride_w / gcd_w;
+    int h = blockIdx.x / tiles / remainders_w, w = blockIdx.x / tiles % remainders_w;
+    Remainder rows(h, H, R, stride_h, top, dilation_h, step_h), columns(w, W, S, stride_w, left, dilation_w, step_w);
+    unsigned cells = N * rows.cells * columns.cells, taps = rows.taps * columns.taps * filters, group = blockIdx.z;
+    Task task(blockIdx.x % tiles, channels, taps, length);
+    if (task.m >= cells) return;   // `tiles` are those of the remainder with the most cells; the whole block returns
+
+    int taps_r = columns.taps ? rows.taps : 0, taps_s = max(columns.taps, 1);
+    Windows windows{P, Q, K, filters, rows.cells, columns.cells, taps_r, taps_s, rows.origin, columns.origin, 1, 1,
+                    -dilation_h / gcd_h, -dilation_w / gcd_w};
+    unsigned of_a_column = channels * K, of_a_row = S * of_a_column;
+    unsigned row_step = step_h * of_a_row, column_step = step_w * of_a_column;
+    dy += group * filters;
+    weight += rows.first * of_a_row + columns.first * of_a_column + group * filters;
+    float sums[THREAD_M][THREAD_N];
+    if (can_load_quads(dy, K, filters) && can_load_quads(weight, K, filters)) {
+        Patches<true> patches(dy, windows, cells, task.m, task.k);
+        TurnedWeight<true> turned(weight, channels, K, filters, taps_r, taps_s, row_step, column_step, task.n, task.k);
+        multiply(sums, patches, turned, task.slabs, a_slabs, b_slabs);
+    } else {
+        Patches<false> patches(dy, windows, cells, task.m, task.k);
+        TurnedWeight<false> turned(weight, channels, K, filters, taps_r, taps_s, row_step, column_step, task.n, task.k);
+        multiply(sums, patches, turned, task.slabs, a_slabs, b_slabs);
+    }
+    Cells result{dx + blockIdx.y * (N * H * W * C) + group * channels, (unsigned)H, (unsigned)W, (unsigned)C,
+                 (unsigned)rows.cells, (unsigned)columns.cells, (unsigned)h, (unsigned)w, (unsigned)stride_h,
+                 (unsigned)stride_w};
+    write(result, sums, task.m, task.n, cells, channels, false);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+conv2d_grad_weight_implicit_gemm(float* __restrict__ dweight, const float* __restrict__ dy, const float* __restrict__ x,
+                                 unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int channels,
+                                 int filters, int stride_h, int stride_w, int top, int left, int dilation_h,
+                                 int dilation_w, unsigned length)
+{
+    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];
+    Windows windows{H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
+    unsigned pixels = N * P * Q, taps = R * S * channels, group = blockIdx.z;
+    Task task(blockIdx.x, filters, pixels, length);
+    Matrix<TILE_N, false> gradient(dy + group * filters, K, filters, task.n, task.k, task.end);
+    float sums[THREAD_M][THREAD_N];
+    x += group * channels;
+    if (can_load_quads(x, C, channels)) {
+        Taps<true> values(x, windows, N, taps, task.m, task.k);
+        multiply(sums, values, gradient, task.slabs, a_slabs, b_slabs);
+    } else {
+        Taps<false> values(x, windows, N, taps, task.m, task.k);
+        multiply(sums, values, gradient, task.slabs, a_slabs, b_slabs);
+    }
+    Rows rows{dweight + blockIdx.y * (taps * K) + group * filters, (unsigned)K};
+    write(rows, sums, task.m, task.n, taps, filters, false);
+}
