@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from . import datasets, device, memory, workers
+from . import cache, datasets, device, memory, workers
 from .version import __version__
 
 BASE = (
@@ -193,6 +193,7 @@ def _version(package: str) -> str | None:
 
 def _caches(packages: dict[str, str | None]) -> list[Cache]:
     found = [_cache("data sets", datasets.user_cache()), _cache("compiled kernels", _numba_folder())]
+    found.append(_cache("kernels for GPUs", cache.location()))
     found.append(_cache("fonts", Path(os.environ.get("MPLCONFIGDIR") or Path.home() / ".cache/matplotlib")))
     if any(packages.get(name) for name in CUPY):
         folder = os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy/kernel_cache"
@@ -379,16 +380,17 @@ def _problems(packages: dict[str, str | None], caches: list[Cache]) -> list[Prob
     wheel = next((name for name in CUPY if packages.get(name)), None)
     if wheel:
         found += [_driver(wheel), _headers(wheel)]
-    for cache in caches:
-        if not cache.writable:
-            what = f"the folder for {cache.name}, {cache.path}, cannot be written"
-            found.append(Problem("warning", what, f"{_CHOOSE[cache.name]}=/a/folder/of/yours gpucnn doctor"))
+    for kept in caches:
+        if not kept.writable:
+            what = f"the folder for {kept.name}, {kept.path}, cannot be written"
+            found.append(Problem("warning", what, f"{_CHOOSE[kept.name]}=/a/folder/of/yours gpucnn doctor"))
     return [problem for problem in found if problem]
 
 
 _CHOOSE = {
     "data sets": "XDG_CACHE_HOME",
     "compiled kernels": "NUMBA_CACHE_DIR",
+    "kernels for GPUs": "GPUCNN_CACHE",
     "fonts": "MPLCONFIGDIR",
     "CUDA kernels": "CUPY_CACHE_DIR",
 }

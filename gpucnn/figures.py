@@ -6,15 +6,13 @@ first from global, then from shared memory, and spends a larger share of its ins
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import benchmark, recording, registry, resources, trials
+from . import benchmark, cache, recording, registry, resources, trials
 from .errors import KernelError
 from .files import write_atomically
 from .nvrtc import CudaFunction
@@ -74,7 +72,7 @@ def of_kernel(kernel: Kernel, case: Case, arch: str) -> list[Figures]:
 
 def of_launch(launch: recording.Launch, case: str, arch: str) -> Figures:
     """The figures of one launch; kept on disk, since compiling takes most of a second."""
-    path = _folder() / f"{_key(launch, arch)}.json"
+    path = cache.folder("figures") / f"{_key(launch, arch)}.json"
     if path.is_file():
         told = json.loads(path.read_text())
     else:
@@ -116,13 +114,6 @@ def _measured(launch: recording.Launch, arch: str) -> dict:
     return told
 
 
-def _folder() -> Path:
-    base = os.environ.get("GPUCNN_CACHE")
-    folder = (Path(base) if base else Path.home() / ".cache" / "gpucnn") / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _key(launch: recording.Launch, arch: str) -> str:
     function = launch.function
     if isinstance(function, CudaFunction):
@@ -131,16 +122,15 @@ def _key(launch: recording.Launch, arch: str) -> str:
         text, kind = function.path.read_text() + _included(), function.signature(list(launch.arguments))  # type: ignore[attr-defined]
     shape = (launch.threads, launch.shared_bytes, function.name, str(kind), arch, resources.disassembler() is None)
     rules = Path(resources.__file__).read_text() + Path(__file__).read_text()
-    told = repr((text, shape, rules, benchmark.versions()["numba-cuda"], _toolkit()))
-    return hashlib.sha256(told.encode()).hexdigest()[:24]
+    return cache.key(text, shape, rules, benchmark.versions()["numba-cuda"], _toolkit())
 
 
-@cache
+@lru_cache
 def _included() -> str:
     return "".join(p.read_text() for p in sorted((registry.folder_of_kernels() / "include").glob("*.py")))
 
 
-@cache
+@lru_cache
 def _toolkit() -> str | None:
     from importlib.metadata import PackageNotFoundError, version
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +19,9 @@ import numba
 import numpy as np
 from numba import cuda
 
-from . import device
+from . import cache, device
 from .errors import ArgumentError, KernelError
+from .files import write_atomically
 from .launch import GpuFunction
 
 __all__ = ["NumbaFunction", "cuda", "numba_device", "numba_function"]
@@ -60,11 +62,18 @@ class NumbaFunction(GpuFunction):
         """(PTX, name of the entry) for these types and this compute capability."""
         key = (signature, cc)
         if key not in self._ptx:
-            with _without_device(cc):
-                text, _ = cuda.compile_ptx(self.body, signature, cc=cc, lineinfo=True, fastmath=self.fastmath)
-            entry = text.partition(".entry")[2].split("(")[0].strip()
-            self._ptx[key] = text, entry
+            path = cache.folder("ptx") / f"{self._key(signature, cc)}.ptx"
+            if not path.is_file():
+                with _without_device(cc):
+                    made, _ = cuda.compile_ptx(self.body, signature, cc=cc, lineinfo=True, fastmath=self.fastmath)
+                write_atomically(path, made.encode())
+            text = path.read_text()
+            self._ptx[key] = text, text.partition(".entry")[2].split("(")[0].strip()
         return self._ptx[key]
+
+    def _key(self, signature: tuple, cc: tuple[int, int]) -> str:
+        """What the PTX depends on; compiling takes up to seconds, so it is kept on disk."""
+        return cache.key(self.name, signature, cc, self.fastmath, _versions(), *sorted(_ingredients(self.body)))
 
 
 def numba_function(body: Callable[..., None] | None = None, *, fastmath: bool = False) -> Any:
@@ -115,6 +124,41 @@ def _converted(kernel: str, value: Any) -> Any:
     if isinstance(value, float):
         return np.float32(value)
     raise KernelError(f"{kernel}: a kernel takes arrays and numbers, not {type(value).__name__}")
+
+
+def _ingredients(body: Callable) -> set[str]:
+    """What decides what is compiled: the files of a function and of those that it calls, and the constants that they
+    name of their modules."""
+    found: set[str] = set()
+    waiting, seen = [body], set()
+    while waiting:
+        function = waiting.pop()
+        if function in seen:
+            continue
+        seen.add(function)
+        file = Path(function.__code__.co_filename)
+        found.add(f"{file} {function.__code__.co_firstlineno}\n{file.read_text()}")
+        for name in function.__code__.co_names:
+            value = function.__globals__.get(name)
+            called = getattr(value, "py_func", None)
+            if callable(called):
+                waiting.append(called)
+            elif isinstance(value, (int, float, tuple, np.generic)):
+                found.add(f"{file} {name} = {value!r}")
+    return found
+
+
+@lru_cache
+def _versions() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = [numba.__version__]
+    for package in ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
+        try:
+            found.append(version(package))
+        except PackageNotFoundError:
+            found.append("none")
+    return " ".join(found)
 
 
 @contextmanager

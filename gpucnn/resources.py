@@ -181,11 +181,12 @@ def disassembler() -> str | None:
 def instructions(launch: Launch, arch: str) -> Instructions:
     """The machine instructions of a launch's function. Raises `KernelError` where there is no nvdisasm."""
     code, _, entry = cubin(launch, arch)
-    return _instructions(code, entry)
+    return _disassembled(code)[entry]
 
 
 @cache
-def _instructions(code: bytes, entry: str) -> Instructions:
+def _disassembled(code: bytes) -> dict[str, Instructions]:
+    """The instructions of each kernel of a cubin."""
     tool = disassembler()
     if tool is None:
         raise KernelError("nvdisasm is not here: pip install nvidia-cuda-nvdisasm")
@@ -194,21 +195,24 @@ def _instructions(code: bytes, entry: str) -> Instructions:
         file.flush()
         done = subprocess.run([tool, "-c", file.name], capture_output=True, text=True)
     if done.returncode:
-        raise KernelError(f"nvdisasm fails on {entry}: {done.stderr.strip()[:300]}")
+        raise KernelError(f"nvdisasm fails: {done.stderr.strip()[:300]}")
+    sections = re.split(r"^\s*\.section\s+\.text\.(\S+?),.*$", done.stdout, flags=re.MULTILINE)
+    return {name: _parsed(text) for name, text in zip(sections[1::2], sections[2::2], strict=True)}
+
+
+def _parsed(text: str) -> Instructions:
+    """The instructions in the text of one kernel; a loop reaches from a label to a later branch back to it."""
     names: list[str] = []
     labels: dict[str, int] = {}
-    branches: list[tuple[int, str]] = []
-    inside = False
-    for line in done.stdout.splitlines():
-        if section := re.match(r"\s*\.section\s+\.text\.(\S+?),", line):
-            inside = section[1] == entry
-        elif inside and (label := re.match(r"\s*(\.L_\w+):", line)):
+    loops: list[list[str]] = []
+    for line in text.splitlines():
+        if label := re.match(r"\s*(\.L_\w+):", line):
             labels[label[1]] = len(names)
-        elif inside and (found := re.match(r"\s*/\*\w+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*);", line)):
-            if found[1].startswith("BRA") and (target := re.search(r"\.L_\w+", found[2])):
-                branches.append((len(names), target[0]))
+        elif found := re.match(r"\s*/\*\w+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*);", line):
             names.append(found[1])
-    loops = [names[labels[label] : place + 1] for place, label in branches if labels.get(label, place + 1) <= place]
+            target = re.search(r"\.L_\w+", found[2]) if found[1].startswith("BRA") else None
+            if target and target[0] in labels:
+                loops.append(names[labels[target[0]] :])
     most = max(map(_multiply_adds, loops), default=0)
     main = min((loop for loop in loops if most and _multiply_adds(loop) == most), key=len, default=[])
     return Instructions(tuple(name for name in names if name != "NOP"), tuple(main))

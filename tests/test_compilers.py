@@ -3,9 +3,11 @@ rung of a ladder is better than the one below in the figure that it claims."""
 
 import os
 
+import numpy as np
 import pytest
 
 from gpucnn import figures, recording, registry, resources, trials
+from gpucnn.op import Spec
 
 ALL = bool(os.environ.get("GPUCNN_TEST_ALL"))
 ARCHITECTURES = resources.ARCHITECTURES if ALL else ("sm_80", "sm_90")
@@ -69,6 +71,37 @@ def test_the_ladder_of_matmul_loads_less_with_each_rung(arch):
     assert warptiled.ffma_share >= 0.70
     assert min(warptiled.wide_loads) > 0
     assert warptiled.blocks >= 64
+
+
+NARROW = 16
+"""Results of so few columns leave a thread of warptiled too few multiply-adds for each load: 60 % at best."""
+
+
+@needs_disassembler
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_the_main_loop_of_warptiled_is_multiply_adds_on_every_dense_layer_of_the_course(arch):
+    (kernel,) = [k for k in KERNELS if k.id == "matmul/warptiled_cuda"]
+    for case in kernel.op.cases:
+        if case.bench:
+            columns = kernel.op.specs(*[d for d in case.operands], **case.params)[0].shape[1]
+            told = figures.main_of(figures.of_kernel(kernel, case, arch))
+            assert told.ffma_share >= (0.70 if columns > NARROW else 0.55), case.name
+            assert min(told.wide_loads) > 0
+
+
+@needs_disassembler
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_the_ladder_of_convolution_moves_fewer_bytes_with_each_rung(arch):
+    direct, implicit = (
+        main_figures(f"conv2d/{rung}_cuda", "conv2d", "mlearning_2", arch) for rung in ("direct", "implicit_gemm")
+    )
+    assert direct.flops_per_global_byte < implicit.flops_per_global_byte
+    assert implicit.ffma_share >= 0.65
+    assert implicit.ffma_share > direct.ffma_share
+    (im2col,) = [k for k in KERNELS if k.id == "conv2d/im2col_cuda" and k.op.name == "conv2d"]
+    case = next(c for c in im2col.op.cases if c.name == "mlearning_2")
+    specs = [Spec(d.shape, np.dtype(d.dtype)) for d in case.operands]
+    assert im2col.workspace(*specs, **case.params), "im2col writes its columns to memory; implicit GEMM does not"
 
 
 @needs_disassembler

@@ -12,6 +12,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from .. import cache as cache_
 from ..errors import KernelError
 
 SOURCE = Path(__file__).parent / "source"
@@ -72,12 +73,9 @@ def unavailable() -> str | None:
     return None
 
 
-def cache_folder() -> Path:
-    """Where libraries are kept: GPUCNN_CACHE, or ~/.cache/gpucnn."""
-    base = os.environ.get("GPUCNN_CACHE")
-    folder = (Path(base) if base else Path.home() / ".cache" / "gpucnn") / "emulator"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def kept() -> Path:
+    """The folder of built libraries."""
+    return cache_.folder("emulator")
 
 
 def library(texts: dict[str, str], main: str, flags: tuple[str, ...]) -> Library:
@@ -86,9 +84,9 @@ def library(texts: dict[str, str], main: str, flags: tuple[str, ...]) -> Library
     if reason:
         raise KernelError(f"the emulator cannot run: {reason}")
     runtime()
-    target = cache_folder() / f"{_key(repr(sorted(texts.items())), main, repr(flags), _environment())}.so"
+    target = kept() / f"{_key(repr(sorted(texts.items())), main, repr(flags), _environment())}.so"
     if not target.exists():
-        with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+        with tempfile.TemporaryDirectory(dir=kept()) as scratch:
             for name, text in texts.items():
                 (Path(scratch) / name).write_text(text)
             compiled, built = f"{scratch}/kernel.o", f"{scratch}/kernel.so"
@@ -104,9 +102,9 @@ def library(texts: dict[str, str], main: str, flags: tuple[str, ...]) -> Library
 @cache
 def runtime() -> ctypes.CDLL:
     """The library with the threads, the checker and the counters, which all kernels of the process share."""
-    target = cache_folder() / f"runtime-{_key(_environment())}.so"
+    target = kept() / f"runtime-{_key(_environment())}.so"
     if not target.exists():
-        with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+        with tempfile.TemporaryDirectory(dir=kept()) as scratch:
             sources = [str(SOURCE / name) for name in _RUNTIME]
             _compile(["-O2", "-shared", *sources, "-o", f"{scratch}/runtime.so"])
             os.replace(f"{scratch}/runtime.so", target)
