@@ -1,24 +1,33 @@
-# make train   a virtual environment, gpucnn in it, and the default model trained on the embedded digits
-# make test    the same for the tests, with coverage (of compiled kernels: the lines that were compiled)
-# make lint    ruff and mypy
-# make bench   the training step of the course models beside PyTorch's (wants PyTorch in the environment)
-# make clean   remove the environment and everything built
+# make train     a virtual environment, gpucnn in it, and the default model trained on the embedded digits
+# make test      the same for the tests, with coverage (of compiled kernels: the lines that were compiled)
+# make test-all  the tests for every architecture and more orders of threads
+# make lint      ruff and mypy
+# make bench     the training step of the course models beside PyTorch's (wants PyTorch in the environment)
+# make clean     remove the environment and everything built
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# The compilers for GPUs come as wheels; on a machine with a GPU: make test EXTRAS=dev,cuda12
+EXTRAS ?= dev,compile
+WORKERS ?= 2
+COMPILED := $(abspath $(VENV))/compiled
+CACHES = NUMBA_CACHE_DIR=$(COMPILED)/numba GPUCNN_CACHE=$(COMPILED)/gpucnn
 
-.PHONY: train test lint bench clean
+.PHONY: train test test-all lint bench clean
 
 train: $(VENV)/.installed
 	$(BIN)/gpucnn train
 
 test: $(VENV)/.installed-dev
-	rm -rf $(abspath $(VENV))/compiled
-	NUMBA_CACHE_DIR=$(abspath $(VENV))/compiled NUMBA_JIT_COVERAGE=1 COVERAGE_CORE=pytrace \
-	  $(BIN)/coverage run -m pytest tests/test_kernels.py
-	NUMBA_CACHE_DIR=$(abspath $(VENV))/compiled $(BIN)/coverage run --append -m pytest --ignore tests/test_kernels.py
+	rm -rf $(COMPILED)
+	$(CACHES) NUMBA_JIT_COVERAGE=1 COVERAGE_CORE=pytrace $(BIN)/coverage run -m pytest tests/test_kernels.py
+	$(CACHES) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --ignore tests/test_kernels.py \
+	  --cov --cov-append --cov-report=
 	$(BIN)/coverage report
+
+test-all:
+	GPUCNN_TEST_ALL=1 $(MAKE) test
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -43,5 +52,5 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
 	@touch $@ $(VENV)/.installed

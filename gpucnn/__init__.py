@@ -21,6 +21,7 @@ from . import (
 from .config import register
 from .layers import Input
 from .model import Sequential
+from .nvrtc import cuda_function
 from .registry import kernel, load, use, using
 from .retired import absent
 from .version import __version__
@@ -34,6 +35,7 @@ __all__ = [
     "constraints",
     "datasets",
     "initializers",
+    "cuda_function",
     "kernel",
     "layers",
     "load",

@@ -294,7 +294,7 @@ def test_an_activation_class_of_ones_own_is_saved_by_name():
 @pytest.mark.parametrize(
     "identifier",
     ["relu", activations.tanh, activations.Elementwise("elu", 0.5), activations.ClippedReLU(6, 0.1, 1.0)],
-    ids=str,
+    ids=["name", "function", "elementwise", "clipped"],
 )
 def test_what_a_layer_was_given_comes_back_from_json(identifier):
     layer = layers.Dense(2, activation=identifier)

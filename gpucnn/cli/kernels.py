@@ -153,9 +153,16 @@ def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> N
         "--device", "where", metavar="NAME", help="gpu[:N], emulator, simulator or cpu.  [default: what is here]"
     ),
     click.option("--mode", type=click.Choice(["fast", "check"]), help="Of the emulator.  [default: fast]"),
+    click.option(
+        "--largest",
+        metavar="MFLOP",
+        type=float,
+        default=float("inf"),
+        help="Leave out larger cases: tools around are slow.",
+    ),
     AS_JSON,
 )
-def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None, as_json: bool) -> int:
+def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None, largest: float, as_json: bool) -> int:
     """Compare kernels with the NumPy definition of their op, on every case; exit with 1 if one disagrees.
 
     PATTERN is a part of a kernel's id, an op or a backend; with --load alone, the kernels of FILE are checked. In the
@@ -167,9 +174,11 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
 
     loaded = [kernel for file in load for kernel in registry.load(file)]
     chosen = loaded if loaded and not pattern else trials.every_kernel(pattern)
-    planned = trials.trials(chosen, where, mode)
+    planned = trials.trials(chosen, where, mode, largest * 1e6)
     if not planned:
-        raise click.ClickException(f"none of these {len(chosen)} kernels runs on {where}: leave --device out")
+        raise click.ClickException(
+            f"none of these {len(chosen)} kernels has such a case on {where}: leave --device out"
+        )
     rows: list[dict[str, Any]] = []
     with Bar("checking", len(planned)) as bar:
         for trial in planned:
@@ -194,5 +203,6 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
     if as_json:
         print_json({"trials": rows, "kernels": len({(r["kernel"], r["op"]) for r in rows}), "failed": failed})
     else:
-        click.echo(f"{len(rows)} checks of {len({(r['kernel'], r['op']) for r in rows})} kernels: {failed} wrong")
+        count = len({(r["kernel"], r["op"]) for r in rows})
+        click.echo(f"{len(rows)} checks of {count} kernel{'s' * (count != 1)}: {failed} wrong")
     return 1 if failed else 0
