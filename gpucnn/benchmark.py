@@ -10,7 +10,9 @@ import difflib
 import inspect
 import json
 import math
+import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -168,13 +170,13 @@ def profile(plan: Plan) -> list[str]:
         for kernel in kernels:
             where = plan.where or trials.home(kernel.backend)
             with trials.running(where):
-                _Call(kernel, case).run()
+                Call(kernel, case).run()
                 device.current().synchronize()
             done.append(f"{kernel.id} {case.name} on {where}")
     return done
 
 
-class _Call:
+class Call:
     """A kernel with its operands, outputs and workspace allocated, ready to be launched again and again."""
 
     def __init__(self, kernel: Kernel, case: Case) -> None:
@@ -202,9 +204,8 @@ def _kernel_row(plan: Plan, op: Op, case: Case, kernel: Kernel) -> Row:
             return replace(row, note=f"WRONG, so not timed: {fault}")
         if plan.check_only:
             return replace(row, note="agrees with its definition")
-        call = _Call(kernel, case)
-        measured = timing.measure(call.run, plan.effort)
-        return _filled(replace(row, workspace=call.workspace), measured)
+        call = Call(kernel, case)
+        return _timed(replace(row, workspace=call.workspace), call.run, plan.effort)
 
 
 def _rival_row(plan: Plan, op: Op, case: Case, name: str) -> Row | None:
@@ -234,7 +235,15 @@ def _rival_row(plan: Plan, op: Op, case: Case, name: str) -> Row | None:
                 return replace(row, note=f"WRONG, so not timed: {fault}")
         if plan.check_only:
             return replace(row, note="agrees with the definition")
-        return _filled(row, timing.measure(call, plan.effort))
+        return _timed(row, call, plan.effort)
+
+
+def _timed(row: Row, call: timing.Run, effort: timing.Effort) -> Row:
+    """The row with its times; a call that cannot be measured is a note, and ends nothing."""
+    try:
+        return _filled(row, timing.measure(call, effort))
+    except Exception as error:
+        return replace(row, note=f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 
 def _rival_fault(op: Op, case: Case, operands: Sequence[Any], results: tuple[np.ndarray, ...]) -> str | None:
@@ -300,7 +309,7 @@ def record(measured: Sequence[Row]) -> dict[str, Any]:
     return {
         "device": device_names(measured),
         "versions": versions(),
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "rows": [asdict(row) for row in measured],
     }
@@ -311,12 +320,23 @@ def versions() -> dict[str, str | None]:
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str | None] = {"python": platform.python_version(), "gpucnn": __version__}
-    for package in ("numpy", "numba", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x", "torch"):
+    for package in ("numpy", "numba", "numba-cuda", "cuda-core", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
+    found["driver"] = driver()
     return found
+
+
+def driver() -> str | None:
+    """The version of NVIDIA's driver; None where there is none."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    match = re.search(r"Module.*?\s(\d+\.[\d.]+)\s", text)
+    return match[1] if match else text.strip()
 
 
 def device_names(measured: Sequence[Row]) -> dict[str, str]:
@@ -380,13 +400,13 @@ def compare(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
     return made
 
 
-def _commit() -> str | None:
-    """The commit of the checkout, with a + if there are changes; None outside of one."""
+def commit() -> str | None:
+    """The commit of the checkout, with a + if there are changes; outside of one what GPUCNN_COMMIT says, or None."""
     here = Path(__file__).resolve().parent
     try:
         found = subprocess.run(
             ["git", "-C", str(here), "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("GPUCNN_COMMIT")
     return found.stdout.strip()

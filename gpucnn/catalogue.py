@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def _figures(kernel: Kernel, arch: str) -> list[dict[str, Any]]:
 
 
 def sources(ident: str, arch: str | None = None) -> dict[str, Any]:
-    """The files of the kernel `ident` and the ops that it serves; with `arch`, its figures on all large cases.
+    """The files of the kernel `ident` and the ops that it serves; with `arch`, its figures on all large cases
+    and its memory traffic in the emulator.
 
     Raises `ArgumentError` for an unknown id.
     """
@@ -57,6 +59,7 @@ def sources(ident: str, arch: str | None = None) -> dict[str, Any]:
         "ops": [kernel.op.name for kernel in found],
         "files": [{"name": p.name, "text": p.read_text()} for p in files],
         "figures": _all_figures(found, arch) if arch else [],
+        "traffic": _all_traffic(found) if arch else [],
     }
 
 
@@ -68,6 +71,19 @@ def _all_figures(kernels: list[Kernel], arch: str) -> list[dict[str, Any]]:
                 if case.bench and recording.serves(kernel, case):
                     told = [figures.row(f) for f in figures.of_kernel(kernel, case, arch)]
                     made += [{"op": kernel.op.name, **row} for row in told]
+    return made
+
+
+def _all_traffic(kernels: list[Kernel]) -> list[dict[str, Any]]:
+    """What the emulator counts, where it runs."""
+    from . import emulator, traffic
+
+    made = []
+    for kernel in kernels if emulator.unavailable() is None else []:
+        case = traffic.small_case(kernel) if BACKENDS[kernel.backend] == "gpu" else None
+        if case is not None:
+            told = traffic.of_kernel(kernel, case)
+            made.append({"op": kernel.op.name, **asdict(told), "excess": told.excess, "conflicts": told.conflicts})
     return made
 
 

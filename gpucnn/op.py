@@ -17,7 +17,7 @@ import numpy as np
 from . import device, registry
 from .errors import ArgumentError, ShapeError
 
-__all__ = ["Array", "Case", "Draw", "Op", "ShapeError", "Spec", "distinct", "integers", "op", "real"]
+__all__ = ["Array", "Case", "Draw", "Op", "ShapeError", "Spec", "among", "distinct", "integers", "op", "real"]
 
 
 _TOO_LARGE = 1 << 31
@@ -41,18 +41,21 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class Draw:
-    """How to draw one operand of a case: `real`, `integers` or `distinct`."""
+    """How to draw one operand of a case: `real`, `integers`, `distinct` or `among`."""
 
     shape: tuple[int, ...]
     kind: str = "real"
     low: float = -1.0
     high: float = 1.0
     dtype: str = "float32"
+    values: tuple[float, ...] = ()
 
     def sample(self, rng: np.random.Generator, exact: bool = False) -> np.ndarray:
         """One array. With `exact`, real values become integers of -2 … 2, so that sums of products are exact."""
         if self.kind == "integers":
             return rng.integers(int(self.low), int(self.high), self.shape).astype(self.dtype)
+        if self.kind == "among":
+            return rng.choice(self.values, self.shape).astype(self.dtype)
         if self.kind == "distinct":
             size = int(np.prod(self.shape))
             return (rng.permutation(size).reshape(self.shape) - size // 2).astype(self.dtype)
@@ -75,6 +78,11 @@ def integers(*shape: int, low: int = 0, high: int, dtype: str = "int32") -> Draw
 def distinct(*shape: int, dtype: str = "float32") -> Draw:
     """A shuffle of distinct integers, so that no maximum ties."""
     return Draw(shape, "distinct", dtype=dtype)
+
+
+def among(*shape: int, values: tuple[float, ...], dtype: str = "float32") -> Draw:
+    """Each element is one of these: for NaN, infinities, zeros with a sign, and the kinks of a function."""
+    return Draw(shape, "among", dtype=dtype, values=values)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def absent(module: str, reasons: dict[str, str]) -> Callable[[str], NoReturn]:
 class Moved(ModuleType):
     """A submodule of old Keras: `from gpucnn.layers.core import Dense` answers with today's import.
 
-    It raises `ImportError`, so that code which tries both imports finds the other one.
+    It raises `ImportError`, so that code which tries both imports finds the other one; but for names that the package
+    does not know `AttributeError`: pickle asks all modules there are for the names that it meets.
     """
 
     def __init__(self, name: str) -> None:
@@ -97,8 +98,8 @@ class Moved(ModuleType):
         sys.modules[name] = self
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__") and name != "__all__":
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         package = self.__name__.rpartition(".")[0]
+        if name != "__all__" and (name.startswith("__") or name not in vars(sys.modules[package])):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         wanted = "…" if name == "__all__" else name
         raise ImportError(f"there is no {self.__name__} any more: write `from {package} import {wanted}`")

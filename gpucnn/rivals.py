@@ -1,7 +1,7 @@
 """The same ops in PyTorch, where it is installed: the other side of a benchmark's table.
 
 Arrays go in as gpucnn has them (NHWC, HWIO) and are views for PyTorch, whose images are then in its channels_last
-format: nothing is copied or reordered while the clock runs.
+format: nothing is copied or reordered while the clock runs. On a GPU they work on the stream that the clock measures.
 """
 
 from __future__ import annotations
@@ -37,7 +37,15 @@ def torch_call(op: Op, operands: Sequence[Any], params: dict[str, Any], precisio
         with torch.no_grad():
             return call()
 
-    return run
+    def on_stream() -> Any:
+        address = device.current().stream()
+        if not address:
+            return run()
+        place = next(t.device for t in tensors if t is not None)
+        with torch.cuda.stream(torch.cuda.ExternalStream(address, device=place)):
+            return run()
+
+    return on_stream if on_gpu else run
 
 
 def as_numpy(result: Any) -> tuple[np.ndarray, ...]:

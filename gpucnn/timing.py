@@ -34,6 +34,10 @@ class Effort:
     timeout: float = 5.0
 
 
+_FEW = Effort(min_samples=5, min_time=0.0, max_noise=float("inf"), timeout=1.0)
+"""For the time on the host, which is told beside the others."""
+
+
 @dataclass(frozen=True)
 class Timing:
     """Seconds of one call: median, 10th and 90th percentile over the samples."""
@@ -66,7 +70,7 @@ class Clock:
     def warm_up(self, run: Run) -> float:
         """Call until everything is compiled and caches are filled; returns roughly the seconds of one call."""
         run()
-        return min(self._seconds(run, 1) for _ in range(3))
+        return min(self._seconds(run) for _ in range(3))
 
     def prepare(self, run: Run, repeat: int) -> Run:
         """What calls `run` that many times."""
@@ -77,25 +81,28 @@ class Clock:
 
         return repeated
 
-    def sample(self, run: Run) -> tuple[float, float]:
-        """(seconds until the work was done, seconds until the call returned)."""
-        seconds = self._seconds(run, 1)
-        return seconds, seconds
+    def hot(self, run: Run) -> float:
+        """Seconds of a call on what the caches hold of the one before."""
+        return self._seconds(run)
 
-    def overwrite_caches(self) -> None:
-        """Write more than the caches hold."""
+    def cold(self, run: Run) -> float:
+        """Seconds of a call after more than the caches hold was written."""
         self._filler += 1
+        return self._seconds(run)
 
-    def _seconds(self, run: Run, repeat: int) -> float:
+    def host(self, run: Run) -> float:
+        """Seconds until a call returned."""
+        return self._seconds(run)
+
+    def _seconds(self, run: Run) -> float:
         start = time.perf_counter()
-        for _ in range(repeat):
-            run()
+        run()
         return time.perf_counter() - start
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What `measure` found; `host` is the time until a hot call returns to the host."""
+    """What `measure` found; `host` is the time until a call that was not captured returns to the host."""
 
     hot: Timing
     cold: Timing
@@ -108,21 +115,13 @@ def measure(run: Run, effort: Effort | None = None) -> Measured:
     clock = clock_of_device()
     once = clock.warm_up(run)
     repeat = max(1, min(1000, round(_LEAST / max(once, 1e-9))))
-    many = clock.prepare(run, repeat)
-    hosts: list[float] = []
-
-    def hot() -> float:
-        seconds, host = clock.sample(many)
-        hosts.append(host / repeat)
-        return seconds / repeat
-
-    def cold() -> float:
-        clock.overwrite_caches()
-        return clock.sample(run)[0]
-
-    hot()
-    hosts.clear()
-    return Measured(_collect(hot, effort), _collect(cold, effort), statistics.median(hosts))
+    many, one = clock.prepare(run, repeat), clock.prepare(run, 1)
+    clock.hot(many)
+    return Measured(
+        _collect(lambda: clock.hot(many) / repeat, effort),
+        _collect(lambda: clock.cold(one), effort),
+        _collect(lambda: clock.host(run), _FEW).median,
+    )
 
 
 def clock_of_device() -> Clock:

@@ -64,9 +64,14 @@ def every_kernel(pattern: str = "", backends: Iterable[str] = tuple(registry.BAC
     return chosen
 
 
-def trials(kernels: Iterable[Kernel], asked: str | None = None, mode: str | None = None) -> list[Trial]:
+def trials(
+    kernels: Iterable[Kernel], asked: str | None = None, mode: str | None = None, largest: float = math.inf
+) -> list[Trial]:
     """The trials of these kernels on the device that is asked for, else where each can run here: kernels for the CPU on
-    the CPU, kernels for GPUs on the first GPU, or in the emulator in `mode` (fast unless given)."""
+    the CPU, kernels for GPUs on the first GPU, or in the emulator in `mode` (fast unless given).
+
+    largest    leave out cases of more floating-point operations
+    """
     if mode is not None and mode not in MODES:
         raise ArgumentError(f"mode={mode!r} is unknown: use one of {', '.join(MODES)}")
     made = []
@@ -75,7 +80,8 @@ def trials(kernels: Iterable[Kernel], asked: str | None = None, mode: str | None
         if not runs_on(kernel.backend, where):
             continue
         used = (mode or "fast") if where == "emulator" else ""
-        made += [Trial(kernel, c, where, used) for c in cases_for(kernel) if not used or _affordable(kernel, c, used)]
+        limit = min(largest, AFFORDABLE.get(used, math.inf))
+        made += [Trial(kernel, c, where, used) for c in cases_for(kernel) if work(kernel.op, c) <= limit]
     return made
 
 
@@ -111,7 +117,3 @@ def work(op: Op, case: Case) -> float:
     if op.flops is not None:
         return float(op.flops(*specs, **case.params))
     return float(sum(math.prod(s.shape) for s in (*specs, *op.specs(*specs, **case.params)) if s is not None))
-
-
-def _affordable(kernel: Kernel, case: Case, mode: str) -> bool:
-    return work(kernel.op, case) <= AFFORDABLE[mode]

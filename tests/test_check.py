@@ -265,6 +265,18 @@ def test_values_that_are_infinite_on_both_sides_agree():
     assert disagreement(kernel_of(op, launch), op.cases[0]) is None
 
 
+def test_a_number_where_infinity_must_be_is_found():
+    def body(x):
+        return np.where(x < 2, np.inf, x)
+
+    op = op_of(body, lambda x: x, [Case("few", (real(3, low=1.0, high=2.0),))])
+
+    def launch(y, x):
+        y[...] = [np.inf, 1e30, np.inf]
+
+    assert "output 0[1] is 1.0000000150474662e+30" in disagreement(kernel_of(op, launch), op.cases[0])
+
+
 def descend(values, slope, mask):
     values -= 0.5 * slope
     return values, mask

@@ -113,7 +113,7 @@ def bench(
         benchmark.save(json_file, measured)
     if csv_file is not None:
         _write_csv(csv_file, measured)
-    wrong = any((row.note or "").startswith(("WRONG", "refused")) for row in measured)
+    wrong = any((row.note or "").startswith(("WRONG", "refused", "failed")) for row in measured)
     return 1 if _compared(old, measured) or wrong else 0
 
 

@@ -108,7 +108,11 @@ def _short(told: list[dict[str, Any]]) -> tuple[str, ...]:
 def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> None:
     """The source of the kernel file ID, such as conv2d/direct_cuda, its idea on top, and its figures on real shapes.
 
-    Keys of --json: id, ops, files (name, text), figures (as of `kernels list`, with the op).
+    The traffic is counted in the emulator: 32-byte sectors of global memory and passes through shared memory, beside
+    the least that the same bytes need. 1.00× is perfect coalescing, and no bank conflict.
+
+    Keys of --json: id, ops, files (name, text), figures (as of `kernels list`, with the op), traffic (op, case,
+    sectors, ideal_sectors, shared_wavefronts, ideal_shared_wavefronts, excess, conflicts).
     """
     from .. import catalogue, registry
 
@@ -142,7 +146,19 @@ def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> N
         "blocks",
     )
     rows = [(f["op"], f["case"], f["function"], str(f["threads"]), *_short([f])) for f in shown["figures"]]
-    return print_table(header, rows) if rows else None
+    if rows:
+        print_table(header, rows)
+    counted = [
+        (t["op"], t["case"], f"{t['sectors']:,}", f"{t['excess']:.2f}×", f"{t['shared_wavefronts']:,}", _times(t))
+        for t in shown["traffic"]
+    ]
+    if counted:
+        print_table(("op", "case", "sectors", "of ideal", "shared passes", "of ideal"), counted)
+    return None
+
+
+def _times(traffic: dict[str, Any]) -> str:
+    return f"{traffic['conflicts']:.2f}×" if traffic["shared_wavefronts"] else ""
 
 
 @main.command()

@@ -118,7 +118,8 @@ class Text:
         lines = ['#include "ptx.h"']
         for name, match in self.constants.items():
             kind, _, count, values = match.groups()
-            given = (values or "0").strip().strip("{}")
+            words = (values or "0").strip().strip("{}").split(",")
+            given = ", ".join(_number(word.strip(), kind) or word for word in words)
             lines.append(f"alignas(16) static {cpp_type(kind)} G_{_plain(name)}[{count or 1}] = {{{given}}};")
         for function in self.functions:
             lines.append(f"static void F_{_plain(function.name)}(void** R, void** A);")

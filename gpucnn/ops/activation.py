@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..errors import ArgumentError
-from ..op import Array, Case, Draw, ShapeError, Spec, op, real
+from ..op import Array, Case, Draw, ShapeError, Spec, among, op, real
 
 _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805
@@ -155,11 +155,22 @@ ALPHAS = {"leaky_relu": 0.2, "elu": 1.0, "celu": 1.0, "hard_shrink": 0.5, "soft_
 """Keras' value of the parameter of each function that has one."""
 
 
+_KINKS = among(3, 5, 7, values=(-6.0, -3.0, -1.0, -0.0, 0.0, 1.0, 3.0, 6.0))
+_FAR = among(3, 5, 7, values=(-1e4, -100.0, -20.0, 20.0, 60.0, 1e4, math.nan))
+"""Where slopes jump, and where a function must neither overflow nor lose a NaN."""
+
+
 def _cases(*operands: Draw) -> list[Case]:
     return [
         *(Case(f, operands, {"function": f, "alpha": ALPHAS.get(f, 0.0)}) for f in FUNCTIONS),
         Case("leaky_relu_steep", operands, {"function": "leaky_relu", "alpha": 0.75}),
         Case("elu_flat", operands, {"function": "elu", "alpha": 0.25}),
+        Case("relu_blocks", tuple(real(1027) for _ in operands), {"function": "relu", "alpha": 0.0}),
+        *(
+            Case(f"{f}_{word}", (*operands[1:], x), {"function": f, "alpha": 1.0 if f in ALPHAS else 0.0})
+            for f in FUNCTIONS
+            for word, x in (("kinks", _KINKS), ("far", _FAR))
+        ),
     ]
 
 
@@ -240,6 +251,12 @@ _CLIPPED = {
     "all_three": {"max_value": 2.5, "negative_slope": 0.25, "threshold": 0.5},
 }
 
+_CLIPPED_X = {
+    "": _X,
+    "_kinks": among(3, 5, 7, values=(-1.0, 0.0, 0.5, 2.0, 2.5, 3.0, math.nan)),
+    "_blocks": real(1027, low=-4, high=4),
+}
+
 
 def _clipped_outputs(x: Spec, **_: float) -> Spec:
     return x
@@ -251,7 +268,7 @@ def _clipped_grad_outputs(dy: Spec, x: Spec, **_: float) -> Spec:
 
 @op(
     outputs=_clipped_outputs,
-    cases=[Case(name, (_X,), params) for name, params in _CLIPPED.items()],
+    cases=[Case(f"{name}{word}", (x,), params) for name, params in _CLIPPED.items() for word, x in _CLIPPED_X.items()],
     prefer=("elementwise",),
     flops=lambda x, **_: math.prod(x.shape),
 )
@@ -267,7 +284,11 @@ def clipped_relu(x: Array, *, max_value: float, negative_slope: float, threshold
 
 @op(
     outputs=_clipped_grad_outputs,
-    cases=[Case(name, (_X, _X), params) for name, params in _CLIPPED.items()],
+    cases=[
+        Case(f"{name}{word}", (real(*x.shape), x), params)
+        for name, params in _CLIPPED.items()
+        for word, x in _CLIPPED_X.items()
+    ],
     prefer=("elementwise",),
     flops=lambda dy, x, **_: math.prod(x.shape),
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import random
 from ..errors import ArgumentError
-from ..op import Array, Case, Draw, ShapeError, Spec, integers, op, real
+from ..op import Array, Case, Draw, ShapeError, Spec, among, integers, op, real
 
 _COUNT = np.dtype(np.int32)
 _NUMBER = integers(1, high=7, dtype="int64")
@@ -158,6 +158,7 @@ def _labels_outputs(
             ("one_hot", real(50, 10), 20, 20, _SHUFFLED),
             ("one_hot_blocks", real(300, 10), 250, 250, _SHUFFLED),
             ("wide", real(20, 1500), 3, 3, _SHUFFLED),
+            ("chunks", real(3, 4100), 2, 2, _SHUFFLED),
             ("masks", integers(20, 5, 3, high=10), 7, 7, _SHUFFLED),
         )
     ]
@@ -242,6 +243,9 @@ _SCORES = {
 _SCORES_BENCH = {"cifar": (512, 10), "test_set": (10000, 10), "imagenet": (256, 1000)}
 
 
+_STRANGE = (-math.inf, -1.0, -0.0, 0.0, math.inf, math.nan)
+
+
 def _ties(n: int, k: int) -> Draw:
     """Few different scores, so that the largest is often there twice."""
     return Draw((n, k), "integers", 0, 3, "float32")
@@ -257,6 +261,10 @@ def _ties(n: int, k: int) -> Draw:
             Case(name, (_ties(n, k), integers(n, high=min(k, 3))), {}, shapes is _SCORES_BENCH),
             Case(f"{name}_one_hot", (_ties(n, k), _ties(n, k)), {}, shapes is _SCORES_BENCH),
         )
+    ]
+    + [
+        Case("nan_and_infinity", (among(200, 5, values=_STRANGE), integers(200, high=3)), {}),
+        Case("nan_and_infinity_one_hot", (among(200, 5, values=_STRANGE), among(200, 5, values=_STRANGE)), {}),
     ],
     prefer=("rows",),
     flops=lambda scores, labels: math.prod(scores.shape),

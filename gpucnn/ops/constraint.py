@@ -32,7 +32,11 @@ _SHAPES = {
     "alternating_kept": ((3, 4, 5, 6), (1, 3)),
     "volume": ((2, 3, 2, 4, 5), (0, 1, 2, 3)),
 }
-_BENCH_SHAPES = {"dense": ((3136, 128), (0,)), "conv": ((3, 3, 256, 256), (0, 1, 2)), "all": ((3136, 128), (0, 1))}
+_BENCH_SHAPES = {
+    "dense": ((3136, 128), (0,)),
+    "conv": ((3, 3, 256, 256), (0, 1, 2)),
+    "whole_dense": ((3136, 128), (0, 1)),
+}
 
 
 def _cases(**params: float) -> list[Case]:

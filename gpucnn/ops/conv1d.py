@@ -17,6 +17,7 @@ SETTINGS = [
     setting("strided", 2, (10,), 3, (3,), 4, strides=(3,)),
     setting("grouped", 2, (8,), 6, (3,), 4, groups=2),
     setting("depthwise", 2, (8,), 5, (3,), 5, groups=5),
+    setting("multiples_of_4", 2, (11,), 8, (3,), 12, padding=((1, 1),), groups=2),
     setting("speech", 32, (4000,), 16, (9,), 32, padding=((4, 4),), bench=True),
 ]
 

@@ -20,6 +20,7 @@ SETTINGS = [
     setting("strided", 2, (6, 7, 5), 2, (3, 3, 2), 3, strides=(2, 3, 1)),
     setting("dilated", 1, (7, 5, 6), 2, (3, 2, 3), 3, dilation=(3, 1, 2)),
     setting("grouped", 2, (3, 4, 4), 6, (2, 2, 2), 4, groups=2),
+    setting("multiples_of_4", 2, (3, 5, 4), 4, (2, 3, 2), 8, strides=(1, 2, 1), padding=((1, 0), (1, 1), (0, 1))),
     setting("video", 8, (16, 32, 32), 3, (3, 3, 3), 16, padding=((1, 1),) * 3, bench=True),
 ]
 

@@ -27,9 +27,10 @@ def scale(rate: float) -> float:
 
 
 _STEP = integers(1, high=1000, dtype="int64")
-_ELEMENTS = {"one": (1,), "ragged": (3, 7, 5), "beyond_blocks": (1027,), "images": (4, 6, 6, 3)}
+_ELEMENTS = {"one": (1,), "two": (2,), "ragged": (3, 7, 5), "beyond_blocks": (1027,), "images": (4, 6, 6, 3)}
 _ELEMENTS_BENCH = {"mnist_convnet": (128, 1600), "cifar_1": (512, 32, 32, 32)}
 _CHANNELS = {"one": (1, 1, 1), "ragged": (3, 35, 5), "one_position": (4, 1, 7), "one_channel": (9, 6, 1)}
+_CHANNELS |= {"beyond_blocks": (5, 67, 23), "multiples_of_4": (3, 35, 8), "multiples_of_4_beyond_blocks": (5, 67, 92)}
 _CHANNELS_BENCH = {"cifar_1": (512, 1024, 32)}
 
 
@@ -39,6 +40,13 @@ def _cases(shapes: Mapping[str, tuple[int, ...]], bench: bool = False) -> list[C
         for name, shape in shapes.items()
         for rate in ((0.5,) if bench else (0.5, 0.1, 0.97))
     ]
+
+
+def _at_the_threshold(*shape: int) -> Case:
+    """A case in which the random word of element or channel 5 is the threshold itself."""
+    word = random.bits(6, seed=3, step=7, stream=1, purpose=random.DROPOUT)[5]
+    step = integers(1, low=7, high=8, dtype="int64")
+    return Case("at_the_threshold", (real(*shape), step), {"rate": int(word) / 2**32, "seed": 3, "stream": 1})
 
 
 def _check(name: str, step: Spec, rate: float) -> None:
@@ -62,7 +70,7 @@ def _spatial_outputs(x: Spec, step: Spec, *, rate: float, seed: int, stream: int
 
 @op(
     outputs=_outputs,
-    cases=[*_cases(_ELEMENTS), *_cases(_ELEMENTS_BENCH, bench=True)],
+    cases=[*_cases(_ELEMENTS), _at_the_threshold(9), *_cases(_ELEMENTS_BENCH, bench=True)],
     prefer=("philox",),
     flops=lambda x, step, **_: math.prod(x.shape),
 )
@@ -83,7 +91,7 @@ def dropout(x: Array, step: Array, *, rate: float, seed: int, stream: int) -> Ar
 
 @op(
     outputs=_spatial_outputs,
-    cases=[*_cases(_CHANNELS), *_cases(_CHANNELS_BENCH, bench=True)],
+    cases=[*_cases(_CHANNELS), _at_the_threshold(1, 2, 9), *_cases(_CHANNELS_BENCH, bench=True)],
     prefer=("philox",),
     flops=lambda x, step, **_: math.prod(x.shape),
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..op import Array, Case, Draw, ShapeError, Spec, distinct, integers, op, real
+from ..op import Array, Case, Draw, ShapeError, Spec, among, distinct, integers, op, real
 
 _SHAPES = {
     "one": (1, 1, 1),
@@ -15,8 +15,12 @@ _SHAPES = {
     "ragged": (3, 35, 5),
     "one_channel": (2, 49, 1),
     "many_positions": (2, 1025, 3),
+    "multiples_of_4": (2, 37, 8),
+    "many_channels": (3, 5, 300),
 }
 _BENCH_SHAPES = {"resnet_head": (128, 49, 512), "early": (128, 784, 32)}
+
+_STRANGE = among(7, 4, 8, values=(-math.inf, -math.inf, -1.0, 1.0, math.inf, math.nan))
 
 
 def _cases(operands: Callable[..., tuple[Draw, ...]], **params: Callable[..., int]) -> list[Case]:
@@ -51,7 +55,10 @@ def _avg_grad_outputs(dy: Spec, *, count: int) -> Spec:
 
 @op(
     outputs=_outputs("globalavgpool"),
-    cases=_cases(lambda shape: (real(*shape),)),
+    cases=[
+        *_cases(lambda shape: (real(*shape),)),
+        Case("nan_and_infinity", (among(7, 4, 8, values=(-1.0, 1.0, 2.0, math.inf, math.nan)),)),
+    ],
     prefer=("columns",),
     flops=lambda x: math.prod(x.shape),
 )
@@ -82,7 +89,7 @@ def globalavgpool_grad(dy: Array, *, count: int) -> Array:
 
 @op(
     outputs=_outputs("globalmaxpool"),
-    cases=_cases(lambda shape: (distinct(*shape),)),
+    cases=[*_cases(lambda shape: (distinct(*shape),)), Case("nan_and_infinity", (_STRANGE,))],
     prefer=("columns",),
     flops=lambda x: math.prod(x.shape),
     ulps=0,
@@ -98,7 +105,10 @@ def globalmaxpool(x: Array) -> Array:
 
 @op(
     outputs=_max_grad_outputs,
-    cases=_cases(lambda shape: (real(shape[0], shape[2]), integers(*shape, low=0, high=3, dtype="float32"))),
+    cases=[
+        *_cases(lambda shape: (real(shape[0], shape[2]), integers(*shape, low=0, high=3, dtype="float32"))),
+        Case("nan_and_infinity", (real(7, 8), _STRANGE)),
+    ],
     prefer=("columns",),
     flops=lambda dy, x: math.prod(x.shape),
     ulps=0,

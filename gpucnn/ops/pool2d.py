@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Array, Case, ShapeError, Spec, distinct, integers, op, real
+from ..op import Array, Case, ShapeError, Spec, among, distinct, integers, op, real
 from .window import Pair, cells, positions, same_padding
 
 Padding = tuple[Pair, Pair]
@@ -48,6 +48,8 @@ _BENCH_SETTINGS = {
     "cifar_1": ((512, 30, 30, 32), _window((2, 2))),
     "resnet_stem": ((32, 112, 112, 64), _same((112, 112), (3, 3), (2, 2))),
 }
+
+_STRANGE = (-math.inf, -math.inf, -math.inf, -1.0, 1.0, math.inf, math.nan)
 
 
 def _cases(operands: Callable[..., tuple], **more: Callable[..., Any]) -> list[Case]:
@@ -112,7 +114,11 @@ def _avg_grad_outputs(dy: Spec, *, size: Pair, pool: Pair, strides: Pair, paddin
 
 @op(
     outputs=_max_outputs,
-    cases=_cases(lambda x, y: (distinct(*x),)),
+    cases=[
+        *_cases(lambda x, y: (distinct(*x),)),
+        Case("nan_and_infinity", (among(2, 7, 9, 3, values=_STRANGE),), _window((2, 2))),
+        Case("nan_in_multiples_of_4", (among(2, 7, 9, 4, values=_STRANGE),), _window((2, 3), (1, 2), ((1, 0), (1, 1)))),
+    ],
     prefer=("direct",),
     flops=lambda x, pool, **window: _work(_max_outputs(x, pool=pool, **window), pool),
     ulps=0,

@@ -16,6 +16,7 @@ def _outputs(x: Spec, *, scale: float, offset: float) -> Spec:
     cases=[
         Case("pixels", (real(3, 7, 5, 2, low=0, high=255),), {"scale": 1 / 255, "offset": 0.0}),
         Case("symmetric", (real(3, 7, 5, low=0, high=255),), {"scale": 1 / 127.5, "offset": -1.0}),
+        Case("beyond_blocks", (real(2050, low=0, high=255),), {"scale": 1 / 255, "offset": 0.0}),
         Case("cifar", (real(512, 32, 32, 3, low=0, high=255),), {"scale": 1 / 255, "offset": 0.0}, bench=True),
     ],
     prefer=("elementwise",),

@@ -8,7 +8,7 @@ from .. import random
 from ..errors import ArgumentError
 from ..op import Array, Case, ShapeError, Spec, integers, op
 
-_SIZES = {"one": 1, "ragged": 7, "beyond_blocks": 1027, "even": 4096}
+_SIZES = {"one": 1, "two": 2, "ragged": 7, "beyond_blocks": 1027, "even": 4096}
 _BENCH_SIZES = {"cifar_1": 512 * 32 * 32 * 32}
 _SEEDS = {"small": (0, 0, random.USER), "large": (2**64 - 3, 2**32 + 5, random.AUGMENT)}
 

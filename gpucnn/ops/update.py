@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..op import Array, Case, Draw, Op, ShapeError, Spec, op, real
+from ..op import Array, Case, Draw, Op, ShapeError, Spec, among, op, real
 
 DECAY, MOMENTUM, TAKE, RATE = range(4)
 """Places in the row."""
@@ -66,12 +66,21 @@ def _in_place(*changed: str, absent: tuple[str, ...] = (), **typical: Any) -> Ca
             for sizes, bench in ((_SIZES, False), (_BENCH_SIZES, True))
             for case, size in sizes.items()
         ]
+        signs = [among(67, values=_SIGNS) if n in ("values", "gradients") else d for n, d in _drawn(names, 67).items()]
+        cases.append(Case("zeros_and_signs", tuple(signs), typical))
         return op(outputs=outputs, cases=cases, prefer=("fused",), ulps=8, inplace=places)(body)
 
     return decorate
 
 
+_SIGNS = (-2.0, -0.5, -0.0, 0.0, 0.5, 2.0)
+
+
 def _operands(names: list[str], size: int, missing: tuple[str, ...]) -> tuple[Draw | None, ...]:
+    return tuple(None if name in missing else draw for name, draw in _drawn(names, size).items())
+
+
+def _drawn(names: list[str], size: int) -> dict[str, Draw]:
     drawn = {
         "row": real(6, low=0.1, high=0.9),
         "parts": real(2, low=1.0, high=2.0),
@@ -80,7 +89,7 @@ def _operands(names: list[str], size: int, missing: tuple[str, ...]) -> tuple[Dr
         "delta": real(size, low=0.0, high=1.0),
         "mean": real(size, low=-0.5, high=0.5),
     }
-    return tuple(None if name in missing else drawn.get(name, real(size)) for name in names)
+    return {name: drawn.get(name, real(size)) for name in names}
 
 
 def _check(name: str, names: list[str], specs: tuple[Spec | None, ...]) -> None:

@@ -1,0 +1,305 @@
+#!/usr/bin/env bash
+# Everything that needs an NVIDIA GPU, in the order of its worth, with a record after each task.
+#
+#   bench/gpu_all.sh                                     all steps; run again after a stop to go on
+#   DRY_RUN=1 bench/gpu_all.sh                           the same on the CPU and in the emulator, in a minute or two
+#   STEPS="1 2" DEADLINE_S=540 bench/gpu_all.sh          two steps, and a clean stop before nine minutes are over
+#
+# Steps:
+#   1  tests marked gpu; compute-sanitizer memcheck over `gpucnn check`
+#   2  the training step beside PyTorch and JAX: slides and mlearning
+#   3  MNIST with each backend, twice with one seed: equal weights, and an accuracy within the spread of the CPU's seeds
+#   4  compute-sanitizer racecheck, initcheck and synccheck
+#   5  each family of kernels beside cuBLAS and PyTorch; the other models; the list of kernels
+#
+# Variables:
+#   OUT          folder of the records                 [bench/results/<device>; of a dry run in the temporary folder]
+#   STEPS        which steps                           [1 2 3 4 5]
+#   DRY_RUN      1: nothing needs a GPU, tiny data
+#   DEADLINE_S   stop cleanly before so many seconds   [none]
+#   TASK_S       longest time of one task; a task that takes longer is recorded as failed   [540]
+#   AGAIN        1: also repeat tasks that failed before
+#   PATTERN      only kernels whose id contains one of these words   [all; dry: matmul/naive]
+#   MODELS       the models of step 2                  [slides mlearning; dry: slides]
+#   EPOCHS       of step 3                             [3]
+#   WHEELS       a folder of wheels to put in front of what is installed, such as numpy-2.4…whl
+#   JOBS         processes of pytest                   [4 where pytest-xdist is installed]
+#   GPUCNN_DATA  where mnist/ lies
+#   PYTHON       the interpreter                       [python3]
+#   GPUCNN_COMMIT  the commit, where this folder is a copy without .git
+#
+# A record is a JSON object: task, status (ok, failed, absent: it cannot run here, and `why` tells the reason), why,
+# command, seconds, exit, tail (of its output; the whole is in <task>.log), commit, date, gpu, versions. summary.json
+# lists all of them. Exit status: 0 all is done, 1 a task failed (they are listed), 75 stopped at the deadline.
+set -uo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+PYTHON=${PYTHON:-python3}
+STEPS=${STEPS:-1 2 3 4 5}
+DRY=${DRY_RUN:-0}
+TASK_S=${TASK_S:-540}
+BEGIN=$SECONDS
+WORK=$(mktemp -d)
+trap 'rm -rf "$WORK"' EXIT
+export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 MPLBACKEND=Agg
+
+if [ -n "${WHEELS:-}" ]; then
+  "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target "$WORK/site" "$WHEELS"/*.whl || exit 2
+  export PYTHONPATH="$WORK/site:$PYTHONPATH"
+fi
+here() { case "$1" in '' | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+OUT=$(here "${OUT:-}")
+[ -z "${GPUCNN_DATA:-}" ] || GPUCNN_DATA=$(here "$GPUCNN_DATA")
+cd "$ROOT" || exit 2
+
+if [ "$DRY" = 1 ]; then
+  DEVICE=emulator
+  OUT=${OUT:-${TMPDIR:-/tmp}/gpucnn-dry-run}
+  PATTERN=${PATTERN:-matmul/naive}
+  MODELS=${MODELS:-slides}
+else
+  DEVICE=gpu
+  NAME=$("$PYTHON" -c 'import sys; from gpucnn import device; n, what = device.gpu_state(); print(what); sys.exit(not n)') || {
+    echo "gpu_all: no GPU: ${NAME:-gpucnn cannot be imported}; DRY_RUN=1 tries everything without one" >&2
+    exit 2
+  }
+  OUT=${OUT:-bench/results/$(echo "${NAME%%,*}" | tr 'A-Z ' 'a-z-')}
+  MODELS=${MODELS:-slides mlearning}
+fi
+FAMILIES=${PATTERN:-$(cd kernels && for f in */; do [ "$f" != include/ ] && ls "$f" | grep -q '_cuda.py$\|_numba.py$' && echo "$f"; done)}
+mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd) || exit 2
+"$PYTHON" - >"$WORK/facts.json" <<'PY' || exit 2
+import json
+from gpucnn import benchmark, device
+
+count, names = device.gpu_state()
+print(json.dumps({"commit": benchmark.commit(), "gpu": names if count else None, "versions": benchmark.versions()}))
+PY
+
+left() { # seconds until the deadline
+  echo $((${DEADLINE_S:-1000000} - (SECONDS - BEGIN)))
+}
+
+wanted() { # whether a task has to run; stops the script at the deadline
+  if [ -f "$OUT/$1.json" ]; then
+    [ "${AGAIN:-0}" = 1 ] && grep -q '"status": "failed"' "$OUT/$1.json" || return 1
+  fi
+  if [ "$(left)" -lt 10 ]; then stop; fi
+}
+
+stop() {
+  summary
+  echo "gpu_all: stopped at the deadline; the same command goes on from here" >&2
+  exit 75
+}
+
+record() { # TASK STATUS WHY SECONDS EXIT COMMAND...
+  "$PYTHON" - "$OUT" "$WORK/facts.json" "$@" <<'PY'
+import json, os, sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+out, facts, task, status, why, seconds, code, *command = sys.argv[1:]
+log, path = Path(out, f"{task}.log"), Path(out, f"{task}.json")
+told = {
+    "task": task,
+    "status": status,
+    "why": why or None,
+    "command": command,
+    "seconds": float(seconds),
+    "exit": int(code),
+    "tail": log.read_text(errors="replace")[-2000:] if log.is_file() else "",
+    "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    **json.loads(Path(facts).read_text()),
+}
+part = path.with_suffix(".part")
+part.write_text(json.dumps(told, indent=1) + "\n")
+os.replace(part, path)
+PY
+}
+
+task() { # TASK COMMAND...: run it unless it is recorded, and record how it ended
+  local name=$1 start=$SECONDS limit status=ok why='' code
+  shift
+  wanted "$name" || return 0
+  limit=$(left)
+  [ "$limit" -gt "$TASK_S" ] && limit=$TASK_S
+  echo "gpu_all: $name" >&2
+  timeout --kill-after=10 "$limit" "$@" >"$OUT/$name.log" 2>&1
+  code=$?
+  [ $code = 137 ] && code=124
+  # One that had nearly all the time of this call to itself will not end in the next call either.
+  if [ $code = 75 ] || { [ $code = 124 ] && [ "$limit" -lt "$TASK_S" ] && [ "$limit" -lt $((${DEADLINE_S:-0} * 4 / 5)) ]; }; then
+    stop
+  fi
+  [ $code = 0 ] || { status=failed why="ended with status $code"; }
+  [ $code = 124 ] && why="took more than $limit s"
+  if [ $status = failed ] && [ -n "${ABSENT_IF:-}" ] && grep -q "$ABSENT_IF" "$OUT/$name.log"; then
+    status=absent why=$(tail -n 1 "$OUT/$name.log")
+  fi
+  if [ $status = ok ] && [ -n "${MUST_SAY:-}" ] && ! grep -q "$MUST_SAY" "$OUT/$name.log"; then
+    status=failed why="its output has no '$MUST_SAY'"
+  fi
+  record "$name" $status "$why" $((SECONDS - start)) $code "$@"
+  [ $status = ok ]
+}
+
+absent() { # TASK WHY: what cannot run here
+  wanted "$1" || return 0
+  echo "gpu_all: $1: $2" >&2
+  record "$1" absent "$2" 0 0
+}
+
+summary() {
+  "$PYTHON" - "$OUT" <<'PY'
+import json, os, sys
+from pathlib import Path
+
+out = Path(sys.argv[1])
+told = [json.loads(path.read_text()) for path in sorted(out.glob("*.json")) if path.name != "summary.json"]
+rows = [{key: r[key] for key in ("task", "status", "why", "seconds", "commit", "date")} for r in told if "task" in r]
+part = out / "summary.part"
+part.write_text(json.dumps({"tasks": rows}, indent=1) + "\n")
+os.replace(part, out / "summary.json")
+failed = [f"{r['task']} ({r['why']})" for r in rows if r["status"] == "failed"]
+print(f"gpu_all: {len(rows)} tasks recorded in {out}")
+print("".join(f"gpu_all: FAILED {line}\n" for line in failed), end="")
+sys.exit(bool(failed))
+PY
+}
+
+name_of() { echo "${1%/}" | tr '/' '-'; }
+
+# -- step 1 and 4: right? ---------------------------------------------------------------------------------------------
+
+tests() {
+  local options=(-W default -p no:cacheprovider -m gpu)
+  if "$PYTHON" -c 'import xdist' 2>/dev/null; then options+=(-n "${JOBS:-$([ "$DRY" = 1 ] && echo 0 || echo 4)}"); fi
+  if [ "$DRY" = 1 ]; then # there they are all skipped
+    task 1-tests "$PYTHON" -m pytest "${options[@]}" tests/test_gpu_device.py
+    return
+  fi
+  local MUST_SAY=' passed'
+  task 1-tests-cuda "$PYTHON" -m pytest "${options[@]}" -k _cuda
+  task 1-tests-numba "$PYTHON" -m pytest "${options[@]}" -k '_numba and not _cuda'
+  task 1-tests-others "$PYTHON" -m pytest "${options[@]}" -k 'not _cuda and not _numba'
+}
+
+sanitize() { # STEP TOOL: compute-sanitizer over the check of each family; in a dry run the emulator's checker
+  local step=$1 tool=$2 family why
+  if [ "$DRY" = 1 ]; then
+    for family in $FAMILIES; do
+      task "$step-$tool-$(name_of "$family")" "$PYTHON" -m gpucnn check "$family" --device emulator --mode check
+    done
+    return
+  fi
+  why=$(refusal) || {
+    absent "$step-$tool" "$why"
+    return
+  }
+  for family in $FAMILIES; do
+    # No pool: each array is an allocation, whose end the tool knows.
+    task "$step-$tool-$(name_of "$family")" env GPUCNN_NO_POOL=1 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+      --report-api-errors no "$PYTHON" -m gpucnn check "$family" --device gpu --largest 50
+  done
+}
+
+refusal() { # why compute-sanitizer cannot be used; status 0 if it can
+  command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not installed"; return 1; }
+  compute-sanitizer --error-exitcode 9 --report-api-errors no "$PYTHON" -c 'import cupy; cupy.zeros(1).get()' \
+    >"$OUT/sanitizer.log" 2>&1 || { echo "compute-sanitizer refuses: $(grep -m1 -i 'error\|not supported' "$OUT/sanitizer.log")"; return 1; }
+}
+
+# -- step 2: competitors -----------------------------------------------------------------------------------------------
+
+compete() { # STEP MODEL...
+  local step=$1 model
+  shift
+  for model in "$@"; do
+    wanted "$step-competitors-$model" || continue
+    # It records each setting by itself, so a stop at the task's limit loses nothing: it is no failure.
+    local TASK_S=1000000 options=(--out "$OUT/competitors" --model "$model" --deadline $(($(left) - 5)))
+    [ "$DRY" = 1 ] && options+=(--dry-run)
+    [ "${AGAIN:-0}" = 1 ] && options+=(--again)
+    task "$step-competitors-$model" "$PYTHON" bench/competitors.py "${options[@]}"
+  done
+}
+
+# -- step 3: MNIST -----------------------------------------------------------------------------------------------------
+
+train() { # TASK OPTION...
+  local name=$1
+  shift
+  wanted "$name" || return 0
+  rm -rf "${OUT:?}/runs/$name"
+  task "$name" "$PYTHON" -m gpucnn train "${DATA[@]}" --no-pictures --out "$OUT/runs/$name" "$@"
+}
+
+mnist() {
+  local backend again seed backends=(cuda numba) seeds=(0 1 2)
+  DATA=(mnist --epochs "${EPOCHS:-3}")
+  if [ "$DRY" = 1 ]; then
+    "$PYTHON" - "$WORK/tiny.npz" <<'PY'
+import sys
+import numpy as np
+
+rng = np.random.default_rng(0)
+x, y = rng.integers(0, 256, (6, 28, 28, 1), np.uint8), np.arange(6) % 2
+np.savez(sys.argv[1], x_train=x[:4], y_train=y[:4], x_test=x[4:], y_test=y[4:])
+PY
+    DATA=(--data "$WORK/tiny.npz" --model slides --epochs 1 --batch-size 4)
+    backends=(cuda) seeds=(0) # compiling numba's kernels takes a while; step 2 has them
+  elif ! "$PYTHON" -m gpucnn data path mnist >/dev/null 2>&1; then
+    absent 3-mnist "MNIST is not here: set GPUCNN_DATA to the folder that has mnist/"
+    return
+  fi
+  for backend in "${backends[@]}"; do
+    for again in 1 2; do
+      train "3-mnist-$backend-$again" --device $DEVICE --backend $backend --seed 0
+    done
+  done
+  for seed in "${seeds[@]}"; do train "3-mnist-cpu-$seed" --device cpu --seed $seed; done
+  task 3-mnist-verdict "$PYTHON" bench/mnist_verdict.py "$OUT" "${backends[@]}" && rm -rf "${OUT:?}/runs"
+}
+
+# -- step 5: the rest --------------------------------------------------------------------------------------------------
+
+rest() {
+  local family name backend options model others=() vs=cublas ABSENT_IF='kernels takes any large case'
+  "$PYTHON" -c 'import torch' 2>/dev/null && vs=cublas,torch
+  for family in $FAMILIES; do
+    for backend in cuda numba; do
+      name=5-bench-$(name_of "$family")-$backend
+      options=("$family" --backend "$backend" --device $DEVICE)
+      if [ "$DRY" != 1 ] && [ "$backend" = cuda ]; then options+=(--vs $vs); fi
+      task "$name" "$PYTHON" -m gpucnn bench "${options[@]}" --json "$OUT/bench-$(name_of "$family")-$backend.json"
+    done
+  done
+  if [ "$DRY" != 1 ]; then
+    for model in slides mlearning keras-intro torres cifar; do
+      case " $MODELS " in *" $model "*) ;; *) others+=("$model") ;; esac
+    done
+    compete 5 "${others[@]}"
+  fi
+  # shellcheck disable=SC2016
+  task 5-kernels bash -c '"$0" -m gpucnn kernels list "$1" --arch "$2" --json >"$3.part" && mv "$3.part" "$3"' "$PYTHON" "${PATTERN:-}" \
+    "$([ "$DRY" = 1 ] && echo none || echo sm_90)" "$OUT/kernels.json"
+}
+
+for step in $STEPS; do
+  case $step in
+    1)
+      tests
+      sanitize 1 memcheck
+      ;;
+    2) compete 2 $MODELS ;;
+    3) mnist ;;
+    4) # the emulator's checker looks for all of it at once
+      for tool in racecheck $([ "$DRY" = 1 ] || echo initcheck synccheck); do sanitize 4 $tool; done
+      ;;
+    5) rest ;;
+    *) echo "gpu_all: there is no step $step" >&2 && exit 2 ;;
+  esac
+  summary >/dev/null
+done
+summary

@@ -1,0 +1,56 @@
+"""The hot kernels ask memory for no more than they need: coalescing and bank conflicts, counted in the emulator."""
+
+import pytest
+
+from gpucnn import emulator, figures, traffic, trials
+
+pytestmark = pytest.mark.skipif(
+    emulator.unavailable() is not None or figures.unavailable() is not None,
+    reason=f"{emulator.unavailable() or figures.unavailable()}",
+)
+
+HOT = {
+    "matmul/tiled_cuda": (1.0, 1.0),
+    "matmul/warptiled_cuda": (1.0, 1.15),
+    "matmul/tiled_numba": (1.0, 1.1),
+    "conv2d/implicit_gemm_cuda": (1.0, 1.15),
+    "conv2d/im2col_cuda": (1.0, 1.15),
+    "conv2d/im2col_numba": (1.0, 1.1),
+    "pool2d/direct_cuda": (1.15, 1.0),
+    "batchnorm/two_pass_cuda": (1.0, 2.0),
+    "activation/elementwise_cuda": (1.0, 1.0),
+    "loss/rows_cuda": (1.0, 1.0),
+    "dropout/philox_cuda": (1.0, 1.0),
+    "update/fused_cuda": (1.0, 1.0),
+    "update/two_stage_cuda": (1.001, 1.0),
+}
+"""By kernel file, the largest sectors and passes through shared memory, by the least that the same bytes need."""
+
+
+def kernels(ident):
+    return [k for k in trials.every_kernel(ident, ("cuda", "numba")) if k.id == ident]
+
+
+@pytest.mark.parametrize("ident", [pytest.param(i, marks=pytest.mark.xdist_group(i)) for i in HOT])
+def test_a_hot_kernel_wastes_no_traffic(ident):
+    sectors, passes = HOT[ident]
+    for kernel in kernels(ident):
+        told = traffic.of_kernel(kernel, traffic.small_case(kernel))
+        assert told.ideal_sectors > 0
+        assert told.excess <= sectors + 1e-9, kernel.op.name
+        assert told.conflicts <= passes + 1e-9, kernel.op.name
+
+
+def test_each_rung_of_matmul_reads_less():
+    asked = []
+    for rung in ("naive", "tiled", "warptiled"):
+        (kernel,) = kernels(f"matmul/{rung}_cuda")
+        case = next(c for c in kernel.op.cases if c.name == "tiles")
+        asked.append(traffic.of_kernel(kernel, case).sectors)
+    assert asked[0] > 10 * asked[1] > 10 * asked[2] * 1.5
+
+
+def test_the_counter_sees_columns_read_across():
+    (kernel,) = kernels("matmul/naive_cuda")
+    case = next(c for c in kernel.op.cases if c.name == "tiles_grad_input")
+    assert traffic.of_kernel(kernel, case).excess > 4
