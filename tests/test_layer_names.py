@@ -101,3 +101,10 @@ def test_submodules_of_old_keras_answer_with_the_import_of_today():
     from gpucnn.layers.pooling import MaxPooling2D
 
     assert MaxPooling2D is layers.MaxPooling2D
+
+
+def test_modules_of_old_keras_do_not_disturb_who_looks_through_all_modules():
+    """As pickle does for an object that does not tell its module, and torch.compile for its graphs."""
+    assert not any(hasattr(module, "no_such_name") for name, module in sys.modules.items() if name.startswith("gpucnn"))
+    with pytest.raises(ImportError, match=r"write `from gpucnn\.layers import Dense`"):
+        _ = importlib.import_module("gpucnn.layers.core").Dense

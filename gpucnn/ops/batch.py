@@ -199,6 +199,7 @@ def _advance_outputs(counters: Spec, *, steps: int) -> Spec:
         Case("within_an_epoch", (integers(2, low=4, high=5, dtype="int64"),), {"steps": 6}),
         Case("at_its_end", (integers(2, low=4, high=5, dtype="int64"),), {"steps": 5}),
         Case("one_step", (integers(2, high=1, dtype="int64"),), {"steps": 1}),
+        Case("different", (integers(3, high=1000, dtype="int64"),), {"steps": 2000}),
         Case("with_a_total", (integers(3, low=4, high=5, dtype="int64"),), {"steps": 5}),
         Case("far", (integers(3, low=2**40, high=2**40 + 1, dtype="int64"),), {"steps": 2**40 + 9}),
     ],

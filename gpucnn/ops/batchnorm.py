@@ -35,6 +35,15 @@ def _cases(operands: Callable[..., tuple[Draw | None, ...]]) -> list[Case]:
     ] + [Case("without_gamma_and_beta", operands(real(3, 7, 9), None, None, real(9, low=0.1)), {"epsilon": 1e-3})]
 
 
+_FAR = real(3, low=1000, high=1001)
+_FAR_FROM_ZERO = Case(
+    "far_from_zero",
+    (real(2, 33, 35, 3), real(2, 33, 35, 3, low=1000, high=1001), real(3), _FAR, real(3, low=0.1)),
+    {"epsilon": 1e-3},
+)
+"""Σ dy · x and mean · Σ dy are a thousand times their difference."""
+
+
 def _channels(c: int) -> tuple[Draw, Draw, Draw]:
     return real(c), real(c), real(c, low=0.1)
 
@@ -100,7 +109,7 @@ def batchnorm(x: Array, gamma: Array | None, beta: Array | None, *, epsilon: flo
 
 @op(
     outputs=_grad_outputs,
-    cases=_cases(lambda x, gamma, mean, variance: (x, x, gamma, mean or real(9), variance)),
+    cases=[*_cases(lambda x, gamma, mean, variance: (x, x, gamma, mean or real(9), variance)), _FAR_FROM_ZERO],
     prefer=("two_pass",),
     flops=_work(10),
     ulps=32,
@@ -143,7 +152,7 @@ def batchnorm_inference(
 
 @op(
     outputs=_grad_outputs,
-    cases=_cases(lambda x, gamma, mean, variance: (x, x, gamma, mean or real(9), variance)),
+    cases=[*_cases(lambda x, gamma, mean, variance: (x, x, gamma, mean or real(9), variance)), _FAR_FROM_ZERO],
     prefer=("two_pass",),
     flops=_work(6),
     ulps=32,

@@ -66,14 +66,23 @@ def _in_place(*changed: str, absent: tuple[str, ...] = (), **typical: Any) -> Ca
             for sizes, bench in ((_SIZES, False), (_BENCH_SIZES, True))
             for case, size in sizes.items()
         ]
-        signs = [among(67, values=_SIGNS) if n in ("values", "gradients") else d for n, d in _drawn(names, 67).items()]
-        cases.append(Case("zeros_and_signs", tuple(signs), typical))
+        special = (_SPECIAL.get(name, draw) for name, draw in _drawn(names, 67).items())
+        cases.append(Case("zeros_and_signs", tuple(special), typical))
         return op(outputs=outputs, cases=cases, prefer=("fused",), ulps=8, inplace=places)(body)
 
     return decorate
 
 
-_SIGNS = (-2.0, -0.5, -0.0, 0.0, 0.5, 2.0)
+_SIGNS, _SMALL = (-2.0, -0.5, -0.0, 0.0, 0.5, 2.0), (1e-8, 1e-6)
+_SPECIAL = {
+    "values": among(67, values=_SIGNS),
+    "gradients": among(67, values=_SIGNS),
+    "v": among(67, values=_SMALL),
+    "v_max": among(67, values=_SMALL),
+    "mean": real(67, low=-1e-5, high=1e-5),
+    "parts": real(2, low=0.1, high=0.2),
+}
+"""Where signs decide, where an epsilon is no small part of a sum, and a norm below the limit."""
 
 
 def _operands(names: list[str], size: int, missing: tuple[str, ...]) -> tuple[Draw | None, ...]:
