@@ -205,7 +205,8 @@ def test_a_kernel_that_does_not_compile_is_wrong_and_not_the_end(tmp_path, monke
     (tmp_path / "typo.cu").write_text('extern "C" __global__ void typo(float* y) { y[0] = nothing; }')
     (tmp_path / "typo.py").write_text(
         "from gpucnn import cuda_function, kernel\nfrom gpucnn.ops.bias import bias\n"
-        "typo = cuda_function(__file__, 'typo')\n\n@kernel(bias, 'typo', 'cuda')\ndef launch(y, x, b):\n    typo[1, 1](y)\n"
+        "typo = cuda_function(__file__, 'typo')\n\n@kernel(bias, 'typo', 'cuda')\n"
+        "def launch(y, x, b):\n    typo[1, 1](y)\n"
     )
     done = gpucnn("check", "--load", tmp_path / "typo.py")
     assert done.exit_code == 1
