@@ -94,9 +94,7 @@ def place(backend: str) -> tuple[str | None, str | None]:
     count, reason = device.gpu_state()
     if count:
         return "gpu", None
-    from . import emulator
-
-    missing = emulator.unavailable()
+    missing = trials.missing(backend, "emulator")
     if missing is None:
         return "emulator", reason
     return None, f"{reason}; and {missing}"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import device, registry
-from .emulator import LaunchError
+from .errors import KernelError
 from .op import Case, Spec
 from .registry import Kernel
 
@@ -154,7 +154,7 @@ class _Trial:
         arguments = [*fresh, *inputs, *scratch]
         try:
             self.kernel.launch(*[a if a is None else a.array for a in arguments], **self.params)
-        except LaunchError as error:
+        except KernelError as error:
             return str(error)
 
         names = [*(self.output_names if fresh else []), *self.names, *(f"workspace {i}" for i in range(len(scratch)))]

@@ -17,6 +17,10 @@ class KernelError(GpucnnError, RuntimeError):
     """No kernel can serve this call, or a kernel file is not a valid one."""
 
 
+class LaunchError(KernelError):
+    """A kernel did what it must not do, or cannot be launched: the message says what, and where."""
+
+
 class DataError(GpucnnError, ValueError):
     """A data set, an image or a label is not what it should be."""
 

@@ -16,7 +16,7 @@ import cupy
 import numpy as np
 
 from .device import Device, Peak
-from .emulator import LaunchError
+from .errors import LaunchError
 from .timing import Clock, Run
 
 _FP32_LANES = {60: 64, 70: 64, 72: 64, 75: 64, 80: 64}

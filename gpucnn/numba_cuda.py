@@ -8,6 +8,7 @@ conv2d_direct[grid, block](y, x, weight, ...)
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,14 +18,21 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import cuda
 
 from . import cache, device
 from .errors import ArgumentError, KernelError
 from .files import write_atomically
 from .launch import GpuFunction
 
-__all__ = ["NumbaFunction", "cuda", "numba_device", "numba_function"]
+try:
+    from numba import cuda
+except Exception as error:  # half of the ways in which this fails are no ImportError
+    raise KernelError(
+        f"numba.cuda cannot be imported ({type(error).__name__}: {error}): pip install 'gpucnn[compile]', "
+        "or with a GPU 'gpucnn[cuda12]' or 'gpucnn[cuda13]'"
+    ) from error
+
+__all__ = ["NumbaFunction", "cuda", "numba_device", "numba_function", "unavailable"]
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 """Whether Numba's simulator takes the place of numba.cuda in this process (NUMBA_ENABLE_CUDASIM=1)."""
@@ -64,16 +72,42 @@ class NumbaFunction(GpuFunction):
         if key not in self._ptx:
             path = cache.folder("ptx") / f"{self._key(signature, cc)}.ptx"
             if not path.is_file():
-                with _without_device(cc):
-                    made, _ = cuda.compile_ptx(self.body, signature, cc=cc, lineinfo=True, fastmath=self.fastmath)
-                write_atomically(path, made.encode())
+                write_atomically(path, self._compiled(signature, cc).encode())
             text = path.read_text()
             self._ptx[key] = text, text.partition(".entry")[2].split("(")[0].strip()
         return self._ptx[key]
 
+    def _compiled(self, signature: tuple, cc: tuple[int, int]) -> str:
+        try:
+            with _without_device(cc):
+                return cuda.compile_ptx(self.body, signature, cc=cc, lineinfo=True, fastmath=self.fastmath)[0]
+        except Exception as error:
+            reason = None if self.body is _nothing else unavailable()
+            raise KernelError(f"{self.id} {self.name} cannot be compiled: {reason or _in_one_line(error)}") from error
+
     def _key(self, signature: tuple, cc: tuple[int, int]) -> str:
         """What the PTX depends on; compiling takes up to seconds, so it is kept on disk."""
         return cache.key(self.name, signature, cc, self.fastmath, _versions(), *sorted(_ingredients(self.body)))
+
+
+def _in_one_line(error: Exception) -> str:
+    """Numba's messages have many lines, and colours where there is a terminal."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:600]
+
+
+def _nothing() -> None:
+    return
+
+
+@lru_cache
+def unavailable() -> str | None:
+    """Why numba.cuda compiles nothing here, in one sentence; None if it does."""
+    try:
+        NumbaFunction(_nothing, False)._compiled((), (8, 0))
+    except KernelError as error:
+        first = str(error.__cause__).strip().splitlines() or [type(error.__cause__).__name__]
+        return f"numba.cuda finds no compiler ({first[0]}): pip install 'gpucnn[compile]'"
+    return None
 
 
 def numba_function(body: Callable[..., None] | None = None, *, fastmath: bool = False) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 
 from . import device, ops, registry
 from .check import cases_for, disagreement
-from .errors import ArgumentError
+from .errors import ArgumentError, KernelError
 from .op import Case, Op, Spec
 from .registry import Kernel
 
@@ -96,6 +96,25 @@ def runs_on(backend: str, where: str) -> bool:
     """Whether kernels of a backend run on a device of this name."""
     kind = where.partition(":")[0]
     return backend in {"cpu": ("numpy", "njit"), "simulator": ("numba",)}.get(kind, ("cuda", "numba"))
+
+
+def missing(backend: str, where: str) -> str | None:
+    """Why kernels of a backend cannot run on a device here, in one sentence; None if they can."""
+    if where.startswith("gpu"):
+        count, reason = device.gpu_state()
+        return None if count else reason
+    if where != "emulator":
+        return None
+    from . import emulator
+
+    reason_of_numba: str | None = None
+    if backend == "numba":
+        try:
+            from . import numba_cuda
+        except KernelError as error:
+            return str(error)
+        reason_of_numba = numba_cuda.unavailable()
+    return emulator.unavailable() or reason_of_numba
 
 
 @contextmanager

@@ -186,3 +186,29 @@ def test_kernels_for_gpus_get_no_time_from_the_emulator(monkeypatch):
     done = gpucnn("bench", "matmul/naive_cuda", "--case", "ragged")
     assert done.exit_code == 0
     assert "not timed: no GPU here" in done.stdout
+
+
+def test_what_cannot_run_is_left_out_with_the_reason(monkeypatch):
+    from gpucnn import trials
+
+    monkeypatch.setattr(trials, "missing", lambda backend, where: "no compiler" if backend == "cuda" else None)
+    done = gpucnn("check", "matmul/naive", "--json")
+    assert "cuda kernels are not checked: no compiler" in done.stderr
+    assert {row["kernel"] for row in json.loads(done.stdout)["trials"]} == {"matmul/naive_numba"}
+    done = gpucnn("check", "matmul/naive_cuda")
+    assert done.exit_code == 1 and "nothing can be checked here" in done.stderr
+
+
+@in_emulator
+def test_a_kernel_that_does_not_compile_is_wrong_and_not_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_kernels", {op: dict(known) for op, known in registry._kernels.items()})
+    (tmp_path / "typo.cu").write_text('extern "C" __global__ void typo(float* y) { y[0] = nothing; }')
+    (tmp_path / "typo.py").write_text(
+        "from gpucnn import cuda_function, kernel\nfrom gpucnn.ops.bias import bias\n"
+        "typo = cuda_function(__file__, 'typo')\n\n@kernel(bias, 'typo', 'cuda')\n"
+        "def launch(y, x, b):\n    typo[1, 1](y)\n"
+    )
+    done = gpucnn("check", "--load", tmp_path / "typo.py")
+    assert done.exit_code == 1
+    assert "'nothing' was not declared" in done.stdout.replace("‘", "'").replace("’", "'")
+    assert "checks of 1 kernel" in done.stdout

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from gpucnn import device, emulator, registry, trials
+from gpucnn import device, registry, trials
 
 OPS = [op for op in trials.every_op() if op.__module__.startswith("gpucnn.")]
 KERNELS = [kernel for op in OPS for kernel in registry.kernels(op, ("cuda", "numba")).values()]
@@ -23,17 +23,19 @@ KNOWN_GAPS = {
 }
 """Ops without a kernel for GPUs, and why."""
 
-in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 on_gpu = pytest.mark.skipif(not device.gpu_state()[0], reason=f"no GPU here: {device.gpu_state()[1]}")
 
 
 def planned(where, mode=None):
     own = [k for k in KERNELS if k.algorithm not in LIBRARY]
     made = trials.trials(own, where, mode)
-    return [pytest.param(t, id=str(t), marks=pytest.mark.xdist_group(t.kernel.id)) for t in made]
+    missing = {backend: trials.missing(backend, where) for backend in ("cuda", "numba")}
+    skips = {b: pytest.mark.skipif(reason is not None, reason=str(reason)) for b, reason in missing.items()}
+    return [
+        pytest.param(t, id=str(t), marks=(pytest.mark.xdist_group(t.kernel.id), skips[t.kernel.backend])) for t in made
+    ]
 
 
-@in_emulator
 @pytest.mark.parametrize("trial", planned("emulator", "fast"))
 def test_kernel_agrees_with_reference_in_any_order_of_threads(trial):
     for seed in SEEDS:
@@ -42,7 +44,6 @@ def test_kernel_agrees_with_reference_in_any_order_of_threads(trial):
         assert fault is None, f"seed {seed}: {fault}"
 
 
-@in_emulator
 @pytest.mark.parametrize("trial", planned("emulator", "check"))
 def test_kernel_passes_the_checker(trial):
     assert trial.fault() is None

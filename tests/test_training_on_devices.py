@@ -55,8 +55,8 @@ def bound(weights):
     Gradients: Σₙ |dlogits| ≤ 2 for a mean of crossentropies, so a dense gradient sums products of at most 2 · max x in
     all, and one of the convolution at most 2 · max w · max x at each of 9 pooled positions. Each sum of products is off
     by (4 + √terms) · eps of that, with terms = batch × positions of the convolution at most, and each of the four sums
-    on the way (two forward, two backward) passes such a relative error on. A step moves a weight by rate times that; what
-    was off before grows by (1 + rate · L) a step, L being at most the square of the gradient's own scale.
+    on the way (two forward, two backward) passes such a relative error on. A step moves a weight by rate times that;
+    what was off before grows by (1 + rate · L) a step, L being at most the gradient's own scale.
     """
     largest_w = max(float(np.abs(w).max()) for w in weights)
     largest_x = 1.0 / (1.0 - 0.25) * (9 * largest_w + largest_w)

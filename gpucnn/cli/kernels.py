@@ -190,11 +190,15 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
 
     loaded = [kernel for file in load for kernel in registry.load(file)]
     chosen = loaded if loaded and not pattern else trials.every_kernel(pattern)
+    reasons = {b: trials.missing(b, where or trials.home(b)) for b in sorted({k.backend for k in chosen})}
+    for backend, reason in reasons.items():
+        if reason:
+            click.echo(f"{backend} kernels are not checked: {reason}", err=True)
+    chosen = [kernel for kernel in chosen if not reasons[kernel.backend]]
     planned = trials.trials(chosen, where, mode, largest * 1e6)
     if not planned:
-        raise click.ClickException(
-            f"none of these {len(chosen)} kernels has such a case on {where}: leave --device out"
-        )
+        why = f"none of these {len(chosen)} kernels has such a case on {where}: leave --device out"
+        raise click.ClickException(why if chosen else "nothing can be checked here")
     rows: list[dict[str, Any]] = []
     with Bar("checking", len(planned)) as bar:
         for trial in planned:

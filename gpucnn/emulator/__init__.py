@@ -10,8 +10,9 @@ run.launches                                       # (kernel, Statistics): secto
 and line of what it finds, whatever the order.
 """
 
+from ..errors import LaunchError
 from .array import EmulatedArray
 from .compiler import unavailable
-from .launching import LaunchError, Statistics, running, settings
+from .launching import Statistics, running, settings
 
 __all__ = ["EmulatedArray", "LaunchError", "Statistics", "running", "settings", "unavailable"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, KernelError
+from ..errors import ArgumentError, LaunchError
 from . import faults
 from .array import EmulatedArray
 from .compiler import runtime
@@ -23,10 +23,6 @@ MAX_SHARED = 227 << 10
 _MAX_GRID = (2**31 - 1, 65535, 65535)
 _MAX_BLOCK = (1024, 1024, 64)
 _MAX_THREADS = 1024
-
-
-class LaunchError(KernelError):
-    """A kernel did what it must not do: the message says what and where."""
 
 
 @dataclass(frozen=True)
