@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import benchmark, cache, recording, registry, resources, trials
+from . import benchmark, cache, recording, resources, trials
 from .errors import KernelError
 from .files import write_atomically
 from .nvrtc import CudaFunction
@@ -119,15 +119,10 @@ def _key(launch: recording.Launch, arch: str) -> str:
     if isinstance(function, CudaFunction):
         text, kind = function.source(), sorted(function.defines.items())
     else:
-        text, kind = function.path.read_text() + _included(), function.signature(list(launch.arguments))  # type: ignore[attr-defined]
+        (text, _), kind = resources.ptx(launch, arch), []
     shape = (launch.threads, launch.shared_bytes, function.name, str(kind), arch, resources.disassembler() is None)
     rules = Path(resources.__file__).read_text() + Path(__file__).read_text()
     return cache.key(text, shape, rules, benchmark.versions()["numba-cuda"], _toolkit())
-
-
-@lru_cache
-def _included() -> str:
-    return "".join(p.read_text() for p in sorted((registry.folder_of_kernels() / "include").glob("*.py")))
 
 
 @lru_cache

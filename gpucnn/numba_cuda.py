@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
+from types import BuiltinFunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numba
@@ -70,10 +70,7 @@ class NumbaFunction(GpuFunction):
         """(PTX, name of the entry) for these types and this compute capability."""
         key = (signature, cc)
         if key not in self._ptx:
-            path = cache.folder("ptx") / f"{self._key(signature, cc)}.ptx"
-            if not path.is_file():
-                write_atomically(path, self._compiled(signature, cc).encode())
-            text = path.read_text()
+            text = self._kept(signature, cc)
             self._ptx[key] = text, text.partition(".entry")[2].split("(")[0].strip()
         return self._ptx[key]
 
@@ -85,9 +82,16 @@ class NumbaFunction(GpuFunction):
             reason = None if self.body is _nothing else unavailable()
             raise KernelError(f"{self.id} {self.name} cannot be compiled: {reason or _in_one_line(error)}") from error
 
-    def _key(self, signature: tuple, cc: tuple[int, int]) -> str:
-        """What the PTX depends on; compiling takes up to seconds, so it is kept on disk."""
-        return cache.key(self.name, signature, cc, self.fastmath, _versions(), *sorted(_ingredients(self.body)))
+    def _kept(self, signature: tuple, cc: tuple[int, int]) -> str:
+        """The PTX, from disk if it was compiled before: that takes up to seconds."""
+        ingredients = _ingredients(self.body)
+        if ingredients is None:
+            return self._compiled(signature, cc)
+        key = cache.key(_place(self.body), signature, cc, self.fastmath, _versions(), *sorted(ingredients))
+        path = cache.folder("ptx") / f"{key}.ptx"
+        if not path.is_file():
+            write_atomically(path, self._compiled(signature, cc).encode())
+        return path.read_text()
 
 
 def _in_one_line(error: Exception) -> str:
@@ -160,9 +164,9 @@ def _converted(kernel: str, value: Any) -> Any:
     raise KernelError(f"{kernel}: a kernel takes arrays and numbers, not {type(value).__name__}")
 
 
-def _ingredients(body: Callable) -> set[str]:
-    """What decides what is compiled: the files of a function and of those that it calls, and the constants that they
-    name of their modules."""
+def _ingredients(body: Callable) -> set[str] | None:
+    """What decides what is compiled: the files of a function and of those that it calls, and the values that they name,
+    of their modules or of the functions around them. None if one of them cannot be told by its text."""
     found: set[str] = set()
     waiting, seen = [body], set()
     while waiting:
@@ -170,16 +174,28 @@ def _ingredients(body: Callable) -> set[str]:
         if function in seen:
             continue
         seen.add(function)
-        file = Path(function.__code__.co_filename)
-        found.add(f"{file} {function.__code__.co_firstlineno}\n{file.read_text()}")
-        for name in function.__code__.co_names:
-            value = function.__globals__.get(name)
+        place = _place(function)
+        found.add(f"{place}\n{Path(function.__code__.co_filename).read_text()}")
+        for name, value in _named(function):
             called = getattr(value, "py_func", None)
             if callable(called):
                 waiting.append(called)
-            elif isinstance(value, (int, float, tuple, np.generic)):
-                found.add(f"{file} {name} = {value!r}")
+                found.add(f"{place}: {name} = {_place(called)}")
+            elif isinstance(value, (int, float, str, tuple, np.generic, np.dtype, numba.types.Type)):
+                found.add(f"{place}: {name} = {value!r}")
+            elif not isinstance(value, (ModuleType, type, BuiltinFunctionType, np.ufunc)) and value is not cuda:
+                return None
     return found
+
+
+def _named(function: Callable) -> list[tuple[str, Any]]:
+    """The variables that a function takes from its module and from the functions around it."""
+    variables = inspect.getclosurevars(function)
+    return [*variables.globals.items(), *variables.nonlocals.items()]
+
+
+def _place(function: Callable) -> str:
+    return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno} {function.__qualname__}"
 
 
 @lru_cache

@@ -147,12 +147,12 @@ def _shared_of_numba(launch: Launch, arch: str) -> int:
     """Bytes of the shared arrays in the PTX of a numba.cuda kernel: the assembler's log leaves them out."""
     if isinstance(launch.function, CudaFunction):
         return 0
-    text, _ = _ptx(launch, arch)
+    text, _ = ptx(launch, arch)
     arrays = re.findall(r"\.shared\s+\.align\s+\d+\s+\.b8\s+\S+\[(\d+)\]", text)
     return sum(map(int, arrays))
 
 
-def _ptx(launch: Launch, arch: str) -> tuple[str, str]:
+def ptx(launch: Launch, arch: str) -> tuple[str, str]:
     """(PTX, name of the entry) of a numba.cuda kernel."""
     function: Any = launch.function
     return function.ptx(function.signature(list(launch.arguments)), divmod(int(arch.removeprefix("sm_")), 10))

@@ -10,12 +10,12 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from . import benchmark, emulator, figures, recording, registry, trials
+from . import benchmark, emulator, recording, registry, trials
 from .errors import ArgumentError
 from .op import Case
 from .registry import Kernel
 
-AFFORDABLE = 20e6
+AFFORDABLE = 5e6
 """Floating-point operations that are counted within a few seconds."""
 
 
@@ -41,14 +41,16 @@ class Traffic:
 
 
 def small_case(kernel: Kernel) -> Case | None:
-    """The case that is counted: the largest one with one image, else the largest that can be afforded."""
-    hot = figures.hot_case(kernel)
-    candidates = [case for case in kernel.op.cases if not case.bench and recording.serves(kernel, case)]
-    if hot is not None:
+    """The case that is counted: the largest real shape that can be afforded, with one image, else the largest case."""
+    real = []
+    for case in kernel.op.cases:
         with suppress(ArgumentError):
-            candidates.append(benchmark.resized(kernel.op, hot, 1))
-    taken = [c for c in candidates if recording.serves(kernel, c) and trials.work(kernel.op, c) <= AFFORDABLE]
-    return max(taken, key=lambda case: trials.work(kernel.op, case), default=None)
+            real += [benchmark.resized(kernel.op, case, 1)] if case.bench else []
+    for candidates in (real, kernel.op.cases):
+        taken = [c for c in candidates if recording.serves(kernel, c) and trials.work(kernel.op, c) <= AFFORDABLE]
+        if taken:
+            return max(taken, key=lambda case: trials.work(kernel.op, case))
+    return None
 
 
 def of_kernel(kernel: Kernel, case: Case) -> Traffic:

@@ -272,7 +272,8 @@ def test_plot_draws_the_pictures_again(run):
 # -- summary, models, data, doctor, version ----------------------------------------------------------------------------
 
 
-def test_summary_prints_keras_table_and_its_json(run):
+def test_summary_prints_keras_table_and_its_json(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     result = gpucnn("summary", "slides")
     assert "Total params: 38,390" in result.stdout
     assert "FLOPs / image" in result.stdout
