@@ -33,7 +33,7 @@ import numpy as np
 from train_step_vs_torch import OPTIMIZERS, as_torch, gpucnn_optimizer
 
 import gpucnn
-from gpucnn import benchmark, device, layers, zoo
+from gpucnn import device, layers, records, zoo
 from gpucnn.batches import Batch
 from gpucnn.files import write_atomically
 
@@ -435,8 +435,8 @@ def write(setting: Setting, effort: Effort, out: Path, known: dict[str, Any]) ->
         "limit_seconds": effort.limit,
         **known,
         "gpu": names if gpus else None,
-        "versions": benchmark.versions(),
-        "commit": benchmark.commit(),
+        "versions": records.versions(),
+        "commit": records.commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_atomically(out / f"{setting}.json", (json.dumps(record, indent=1) + "\n").encode())
@@ -489,12 +489,12 @@ def known(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def show(records: Sequence[dict[str, Any]]) -> None:
+def show(told: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table("model", "contender", "precision", "batch", "ms/step", "10 … 90 %", "prepared in", "", box=None)
-    for r in records:
+    for r in told:
         ms, told = r.get("milliseconds"), r["why"] or ("dry run: no time" if r["dry_run"] else "")
         times = (f"{ms['median']:.3f}", f"{ms['low']:.3f} … {ms['high']:.3f}") if ms else ("", "")
         prepared = f"{r['prepare_seconds']:.1f} s" if "prepare_seconds" in r else ""
@@ -538,22 +538,22 @@ def main(
         raise click.ClickException(f"no GPU: {device.gpu_state()[1]}; --dry-run tries everything without one")
     out.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + (deadline or float("inf"))
-    records = []
+    told = []
     for setting in [s for m in dict.fromkeys(p.model for p in planned) for s in with_reference(m, planned)]:
         path = out / f"{setting}.json"
         record = known(path)
         if record is None or record["dry_run"] != dry or (again and record["status"] == "failed"):
             click.echo(f"{setting} …", err=True)
             if not in_a_process(setting, effort, out, prepare, ends):
-                show(records)
+                show(told)
                 click.echo("stopped at the deadline: run again to go on", err=True)
                 sys.exit(75)
             record = known(path)
         if record is not None and setting.contender != "reference":
-            records.append(record)
-    show(records)
-    failed = [f"{r['model']}-{r['contender']}-{r['precision']}" for r in records if r["status"] == "failed"]
-    if failed or len(records) < len(planned):
+            told.append(record)
+    show(told)
+    failed = [f"{r['model']}-{r['contender']}-{r['precision']}" for r in told if r["status"] == "failed"]
+    if failed or len(told) < len(planned):
         click.echo(f"failed: {', '.join(failed) or 'no record was written'}", err=True)
         sys.exit(1)
 

@@ -70,10 +70,10 @@ FAMILIES=${PATTERN:-$(cd kernels && for f in */; do [ "$f" != include/ ] && ls "
 mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd) || exit 2
 "$PYTHON" - >"$WORK/facts.json" <<'PY' || exit 2
 import json
-from gpucnn import benchmark, device
+from gpucnn import device, records
 
 count, names = device.gpu_state()
-print(json.dumps({"commit": benchmark.commit(), "gpu": names if count else None, "versions": benchmark.versions()}))
+print(json.dumps({"commit": records.commit(), "gpu": names if count else None, "versions": records.versions()}))
 PY
 
 left() { # seconds until the deadline

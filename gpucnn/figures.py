@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import benchmark, cache, recording, resources, trials
+from . import cache, recording, records, resources, trials
 from .errors import KernelError
 from .files import write_atomically
 from .nvrtc import CudaFunction
@@ -122,7 +122,7 @@ def _key(launch: recording.Launch, arch: str) -> str:
         (text, _), kind = resources.ptx(launch, arch), []
     shape = (launch.threads, launch.shared_bytes, function.name, str(kind), arch, resources.disassembler() is None)
     rules = Path(resources.__file__).read_text() + Path(__file__).read_text()
-    return cache.key(text, shape, rules, benchmark.versions()["numba-cuda"], _toolkit())
+    return cache.key(text, shape, rules, records.versions()["numba-cuda"], _toolkit())
 
 
 @lru_cache

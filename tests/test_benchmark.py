@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import benchmark, device, registry, rivals, timing, trials
+from gpucnn import benchmark, device, records, registry, rivals, timing, trials
 from gpucnn.device import Peak
 from gpucnn.errors import ArgumentError, FileError
 from gpucnn.op import Case
@@ -36,7 +36,7 @@ def wrong_kernel():
 
 def row(**changes):
     times = {"hot": 100.0, "hot_low": 95.0, "hot_high": 105.0, "cold": 200.0, "host": 1.0}
-    base = benchmark.Row("matmul", "tiles", "matmul/x_cuda", "cuda", "float32", "gpu:0", 1e6, 1000, **times)
+    base = records.Row("matmul", "tiles", "matmul/x_cuda", "cuda", "float32", "gpu:0", 1e6, 1000, **times)
     return replace(base, **changes)
 
 
@@ -185,18 +185,18 @@ def test_a_rival_that_differs_gets_no_time():
     ],
 )
 def test_records_are_compared_by_their_spread(new, verdict):
-    (change,) = benchmark.compare([row()], [row(**new)])
+    (change,) = records.compare([row()], [row(**new)])
     assert change.verdict == verdict
     assert change.ratio == pytest.approx(100.0 / new["hot"])
 
 
 def test_rows_without_a_partner_are_not_compared():
-    assert benchmark.compare([row()], [row(case="other"), row(hot=None)]) == []
+    assert records.compare([row()], [row(case="other"), row(hot=None)]) == []
 
 
 def test_a_record_comes_back_as_it_was(tmp_path):
-    benchmark.save(tmp_path / "r.json", [row(device="cpu"), row(device="cpu", hot=None, note="x")])
-    assert benchmark.load(tmp_path / "r.json") == [row(device="cpu"), row(device="cpu", hot=None, note="x")]
+    records.save(tmp_path / "r.json", [row(device="cpu"), row(device="cpu", hot=None, note="x")])
+    assert records.load(tmp_path / "r.json") == [row(device="cpu"), row(device="cpu", hot=None, note="x")]
     told = json.loads((tmp_path / "r.json").read_text())
     assert told["versions"]["numpy"] == np.__version__
     assert set(told) == {"device", "versions", "commit", "date", "rows"}
@@ -205,7 +205,7 @@ def test_a_record_comes_back_as_it_was(tmp_path):
 def test_a_file_that_is_no_record_is_named(tmp_path):
     (tmp_path / "r.json").write_text('{"rows": [{"op": 1}]}')
     with pytest.raises(FileError, match="is no record of gpucnn bench"):
-        benchmark.load(tmp_path / "r.json")
+        records.load(tmp_path / "r.json")
 
 
 def test_profiling_launches_each_kernel_once():

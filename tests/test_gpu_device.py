@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from gpucnn import benchmark, device, timing, trials
+from gpucnn import benchmark, device, records, timing, trials
 from gpucnn.emulator import LaunchError
 from gpucnn.nvrtc import cuda_function
 
@@ -367,9 +367,9 @@ def test_the_drivers_version_is_read_from_where_it_writes_it(monkeypatch, tmp_pa
     file = tmp_path / "version"
     file.write_text(line)
     monkeypatch.setattr(benchmark, "Path", lambda path: file)
-    assert benchmark.driver() == "580.159.04"
+    assert records.driver() == "580.159.04"
     file.unlink()
-    assert benchmark.driver() is None
+    assert records.driver() is None
 
 
 def test_ptx_of_numba_becomes_a_cubin_without_a_gpu():

@@ -76,7 +76,7 @@ def bench(
     flops, bytes, hot, hot_low, hot_high, cold, cold_low, cold_high, host (microseconds), samples, gflops, gbytes,
     roof_share, workspace (bytes), note.
     """
-    from .. import benchmark, registry, timing, trials
+    from .. import benchmark, records, registry, timing, trials
 
     loaded = [kernel for file in load for kernel in registry.load(file)]
     backends = tuple(registry.BACKENDS) if backend is None else (backend,)
@@ -99,7 +99,7 @@ def bench(
         for line in benchmark.profile(plan):
             click.echo(line)
         return 0
-    old = None if compare is None else benchmark.load(compare)
+    old = None if compare is None else records.load(compare)
     measured = []
     with Bar("measuring", sum(len(kernels) + len(plan.vs) for _, _, kernels in plan.tasks())) as bar:
         for row in benchmark.rows(plan):
@@ -108,9 +108,9 @@ def bench(
     if not quiet:
         _print(measured, as_markdown)
     if json_file == "-":
-        print_json(benchmark.record(measured))
+        print_json(records.record(measured))
     elif json_file is not None:
-        benchmark.save(json_file, measured)
+        records.save(json_file, measured)
     if csv_file is not None:
         _write_csv(csv_file, measured)
     wrong = any((row.note or "").startswith(("WRONG", "refused", "failed")) for row in measured)
@@ -202,11 +202,11 @@ def _write_csv(path: str, measured: Sequence[Any]) -> None:
 
 def _compared(old: Sequence[Any] | None, measured: Sequence[Any]) -> bool:
     """Print the comparison with an older record; whether anything is slower."""
-    from .. import benchmark
+    from .. import records
 
     if old is None:
         return False
-    changes = benchmark.compare(old, measured)
+    changes = records.compare(old, measured)
     if not changes:
         raise ArgumentError("--compare: the record has no row in common with this run: give one of the same cases")
     rows = [

@@ -54,7 +54,8 @@ class CppModule:
         shared_bytes: int = 0,
     ) -> Statistics:
         """Run the kernel `name`; `names` are those of the arrays among its arguments."""
-        own = f"_ZZ{len(name)}{name}"
+        own = _statics_of(name)
+        others = tuple(_statics_of(other) for other in self._numbers if other != name)
         return launch(
             getattr(self._library.functions, f"gpu_launch_{self._numbers[name]}"),
             name,
@@ -64,7 +65,7 @@ class CppModule:
             names,
             shared_bytes=shared_bytes,
             static_bytes=sum(array.nbytes for symbol, array in self._shared if symbol.startswith(own)),
-            shared=[array for _, array in self._shared],
+            shared=[array for symbol, array in self._shared if not symbol.startswith(others)],
             dynamic_name=self._dynamic_name,
             flush=True,
             location=self._library.location,
@@ -78,6 +79,11 @@ class CppModule:
             for offset, size, kind, symbol in self._library.symbols()
             if kind in "bBdDuvV" and symbol.startswith("_ZZ")
         ]
+
+
+def _statics_of(kernel: str) -> str:
+    """How the mangled names of a kernel's static arrays begin."""
+    return f"_ZZ{len(kernel)}{kernel}"
 
 
 def _macro(value: Any) -> str:

@@ -185,13 +185,13 @@ static inline void write_cell(Region& r, Cell& cell, uintptr_t at, unsigned size
 
 // ---------------------------------------------------------------- accesses
 
-// The array that is accessed; null for memory that is the thread's own or constant.
+// The array that is accessed; null for memory that is the thread's own, or constant and read.
 static Region* region_of(uintptr_t address, unsigned size, bool write, uint32_t site) {
     Region* region = find(address, site);
     if (!region) {
         const GpuLaunch& launch = *machine.launch;
         bool own = address - machine.stack_begin < STACK_BYTES;
-        bool constant = address >= (uintptr_t)launch.image_begin && address < (uintptr_t)launch.image_end;
+        bool constant = !write && address >= (uintptr_t)launch.image_begin && address < (uintptr_t)launch.image_end;
         if (own || constant) return nullptr;
         fail(fault_of(GPU_OUTSIDE, address, size, write, site));
     }
