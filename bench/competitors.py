@@ -489,12 +489,12 @@ def known(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def show(told: Sequence[dict[str, Any]]) -> None:
+def show(rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table("model", "contender", "precision", "batch", "ms/step", "10 … 90 %", "prepared in", "", box=None)
-    for r in told:
+    for r in rows:
         ms, told = r.get("milliseconds"), r["why"] or ("dry run: no time" if r["dry_run"] else "")
         times = (f"{ms['median']:.3f}", f"{ms['low']:.3f} … {ms['high']:.3f}") if ms else ("", "")
         prepared = f"{r['prepare_seconds']:.1f} s" if "prepare_seconds" in r else ""
