@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 # The compilers for GPUs come as wheels; on a machine with a GPU: make test EXTRAS=dev,cuda12
 EXTRAS ?= dev,compile
 WORKERS ?= 2
+# What takes longest goes first, so that no worker waits for the other at the end.
+LONGEST := $(addprefix tests/test_,gpu_all.py traffic.py compilers.py training_on_devices.py gpu_kernels.py)
 COMPILED := $(abspath $(VENV))/compiled
 CACHES = NUMBA_CACHE_DIR=$(COMPILED)/numba GPUCNN_CACHE=$(COMPILED)/gpucnn
 
@@ -21,8 +23,9 @@ train: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	rm -rf $(COMPILED)
-	$(CACHES) NUMBA_JIT_COVERAGE=1 COVERAGE_CORE=pytrace $(BIN)/coverage run -m pytest tests/test_kernels.py
-	$(CACHES) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --ignore tests/test_kernels.py \
+	$(CACHES) NUMBA_JIT_COVERAGE=1 COVERAGE_CORE=pytrace $(BIN)/python -m pytest -n $(WORKERS) tests/test_kernels.py \
+	  --cov --cov-report=
+	$(CACHES) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --ignore tests/test_kernels.py $(LONGEST) tests \
 	  --cov --cov-append --cov-report=
 	$(BIN)/coverage report
 

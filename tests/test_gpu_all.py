@@ -41,6 +41,9 @@ exec "$@"
 """
 
 
+takes_long = pytest.mark.skipif(not os.environ.get("GPUCNN_TEST_ALL"), reason="takes minutes: GPUCNN_TEST_ALL=1")
+
+
 @pytest.fixture
 def run(tmp_path):
     """Call the script; its status, what it said, and its records by task."""
@@ -88,7 +91,7 @@ def test_a_dry_run_records_each_task_and_is_not_repeated(run):
     assert "gpu_all: 1-tests" not in again.stderr
 
 
-@pytest.mark.skipif(not os.environ.get("GPUCNN_TEST_ALL"), reason="takes minutes: GPUCNN_TEST_ALL=1")
+@takes_long
 @in_emulator
 def test_the_whole_dry_run(run):
     done, tasks = run(DRY_RUN="1")
@@ -163,6 +166,7 @@ def test_tests_that_were_all_skipped_are_no_success(run, machine):
     assert tasks["1-tests-cuda"]["status"] == "failed"
 
 
+@takes_long
 def test_the_deadline_stops_before_a_task_and_the_next_call_goes_on(run, machine):
     environment, written = machine
     done, tasks = run(**environment, STEPS="1", PATTERN="matmul/", DEADLINE_S="5")
@@ -232,6 +236,7 @@ def test_competitors_agree_on_the_first_losses_and_leave_a_record_each(tmp_path)
 
 
 @in_emulator
+@takes_long
 def test_a_contender_with_other_losses_gets_no_time(tmp_path):
     path = tmp_path / "slides-reference-float32.json"
     path.write_text(json.dumps({"dry_run": True, "status": "checked", "losses": [9.0, 9.0]}))

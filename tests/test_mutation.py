@@ -1,5 +1,6 @@
 """The mutator makes each kind of change, a broken kernel is caught, and an unbroken one is not."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ from mutate_kernels import KINDS, Sources, mutants, run
 
 from gpucnn import emulator
 
+takes_long = pytest.mark.skipif(not os.environ.get("GPUCNN_TEST_ALL"), reason="takes a minute: GPUCNN_TEST_ALL=1")
 in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 
 CPP = """
@@ -160,6 +162,7 @@ def judged(file, before, after, **settings):
 
 
 @in_emulator
+@takes_long
 @pytest.mark.parametrize(
     ("file", "before", "after", "state"),
     [
@@ -177,6 +180,7 @@ def test_a_mutant_is_judged(file, before, after, state):
 
 
 @in_emulator
+@takes_long
 def test_a_mutant_that_never_ends_is_caught():
     mutant = judged("toy/toy_cuda.cu", "++k", "k += 0", limit=8.0)
     assert (mutant.state, mutant.how) == ("caught", "timeout"), mutant

@@ -1,5 +1,7 @@
 """The hot kernels ask memory for no more than they need: coalescing and bank conflicts, counted in the emulator."""
 
+import os
+
 import pytest
 
 from gpucnn import emulator, figures, traffic, trials
@@ -31,7 +33,16 @@ def kernels(ident):
     return [k for k in trials.every_kernel(ident, ("cuda", "numba")) if k.id == ident]
 
 
-@pytest.mark.parametrize("ident", [pytest.param(i, marks=pytest.mark.xdist_group(i)) for i in HOT])
+HOTTEST = ("matmul/warptiled_cuda", "matmul/tiled_numba", "conv2d/im2col_cuda", "pool2d/direct_cuda")
+"""Those that are counted in every run; the others take as long again to compile: GPUCNN_TEST_ALL=1."""
+
+
+def counted():
+    idents = HOT if os.environ.get("GPUCNN_TEST_ALL") else HOTTEST
+    return [pytest.param(ident, marks=pytest.mark.xdist_group(ident)) for ident in idents]
+
+
+@pytest.mark.parametrize("ident", counted())
 def test_a_hot_kernel_wastes_no_traffic(ident):
     sectors, passes = HOT[ident]
     for kernel in kernels(ident):
