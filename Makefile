@@ -24,9 +24,9 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	rm -rf $(COMPILED)
 	$(CACHES) NUMBA_JIT_COVERAGE=1 COVERAGE_CORE=pytrace $(BIN)/python -m pytest -n $(WORKERS) tests/test_kernels.py \
-	  --cov --cov-report=
+	  --cov --cov-report= --cov-fail-under=0
 	$(CACHES) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --ignore tests/test_kernels.py $(LONGEST) tests \
-	  --cov --cov-append --cov-report=
+	  --cov --cov-append --cov-report= --cov-fail-under=0
 	$(BIN)/coverage report
 
 test-all:
