@@ -366,7 +366,7 @@ def test_the_drivers_version_is_read_from_where_it_writes_it(monkeypatch, tmp_pa
     line = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (root@host)  Mon\n"
     file = tmp_path / "version"
     file.write_text(line)
-    monkeypatch.setattr(benchmark, "Path", lambda path: file)
+    monkeypatch.setattr(records, "Path", lambda path: file)
     assert records.driver() == "580.159.04"
     file.unlink()
     assert records.driver() is None
