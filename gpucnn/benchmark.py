@@ -6,7 +6,6 @@ A kernel that disagrees with its op gets no number; nor does one whose time woul
 from __future__ import annotations
 
 import difflib
-import inspect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ import numpy as np
 from . import device, registry, rivals, timing, trials
 from .check import disagreement
 from .errors import ArgumentError
-from .op import Case, Draw, Op, Spec
+from .op import Case, Draw, Op, scratch
 from .records import Row
 from .registry import Kernel
 
@@ -72,7 +71,7 @@ class Plan:
         made = []
         for op in ops.values():
             for case in self._cases(op):
-                specs = _specs(case)
+                specs = case.specs
                 serving = [k for k in self.kernels if k.op is op and registry.serves(k, specs, case.params)]
                 if serving:
                     made.append((op, case, serving))
@@ -99,11 +98,11 @@ def resized(op: Op, case: Case, batch: int) -> Case:
         return replace(d, shape=(batch, *d.shape[1:])) if d and d.shape[:1] == count and name not in spared else d
 
     for spared in (_WITHOUT_IMAGES, ()):
-        names = inspect.signature(op.body).parameters
+        names = op.operand_names
         operands = tuple(grown(d, name, spared) for d, name in zip(case.operands, names, strict=False))
         made = Case(f"{case.name}@{batch}", operands, case.params, case.bench)
         try:
-            op.specs(*_specs(made), **made.params)
+            op.specs(*made.specs, **made.params)
         except (ValueError, IndexError):
             continue
         return made
@@ -140,12 +139,11 @@ class Call:
     def __init__(self, kernel: Kernel, case: Case) -> None:
         rng = np.random.default_rng(0)
         self.operands = [None if d is None else device.put(d.sample(rng)) for d in case.operands]
-        specs = _specs(case)
+        specs = case.specs
         outputs = [] if kernel.op.inplace else [s for s in kernel.op.specs(*specs, **case.params) if s is not None]
-        needs: Any = kernel.workspace(*specs, **case.params) if kernel.workspace else ()
-        scratch = [needs] if isinstance(needs, Spec) else list(needs)
-        self.workspace = sum(math.prod(s.shape) * s.dtype.itemsize for s in scratch)
-        arrays = [*(device.empty(*s) for s in outputs), *self.operands, *(device.empty(*s) for s in scratch)]
+        workspace = scratch(kernel, specs, case.params)
+        self.workspace = sum(math.prod(s.shape) * s.dtype.itemsize for s in workspace)
+        arrays = [*(device.empty(*s) for s in outputs), *self.operands, *(device.empty(*s) for s in workspace)]
         self.run = lambda: kernel.launch(*arrays, **case.params)
 
 
@@ -215,7 +213,7 @@ def _rival_fault(op: Op, case: Case, operands: Sequence[Any], results: tuple[np.
 
 
 def _bare(op: Op, case: Case, kernel: str, backend: str, precision: str, where: str) -> Row:
-    specs = _specs(case)
+    specs = case.specs
     outputs = op.specs(*specs, **case.params)
     touched = sum(math.prod(s.shape) * s.dtype.itemsize for s in (*specs, *outputs) if s is not None)
     return Row(op.name, case.name, kernel, backend, precision, where, trials.work(op, case), touched)
@@ -253,7 +251,3 @@ def roof_share(flops: float, touched: int, seconds: float) -> float | None:
     if touched > peak.cache_bytes:
         bound = max(bound, touched / peak.bytes_per_second)
     return bound / seconds
-
-
-def _specs(case: Case) -> tuple[Spec | None, ...]:
-    return tuple(None if d is None else Spec(d.shape, np.dtype(d.dtype)) for d in case.operands)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import zlib
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from . import device, registry
 from .errors import KernelError
 from .op import Case, Spec
+from .op import scratch as scratch_of
 from .registry import Kernel
 
 GUARD = 16 * device.ALIGNMENT
@@ -89,7 +89,7 @@ class _Trial:
         self.operands = [None if draw is None else draw.sample(random, exact) for draw in case.operands]
         self.specs = [a if a is None else Spec(a.shape, a.dtype) for a in self.operands]
         self.outputs = [spec for spec in self.op.specs(*self.operands, **self.params) if spec is not None]
-        self.names = list(inspect.signature(self.op.body).parameters)[: len(self.operands)]
+        self.names = list(self.op.operand_names[: len(self.operands)])
         changed = [self.names[i] for i in self.op.inplace if self.operands[i] is not None]
         self.output_names = changed or [f"output {i}" for i in range(len(self.outputs))]
 
@@ -147,8 +147,7 @@ class _Trial:
         for guarded, operand in zip(inputs, self.operands, strict=True):
             if guarded is not None and operand is not None:
                 guarded.fill(operand)
-        needs = self.kernel.workspace(*self.specs, **self.params) if self.kernel.workspace else ()
-        scratch = [_Guarded(spec, pattern) for spec in ((needs,) if isinstance(needs, Spec) else needs)]
+        scratch = [_Guarded(spec, pattern) for spec in scratch_of(self.kernel, self.specs, self.params)]
         changed = [guarded for i in self.op.inplace if (guarded := inputs[i]) is not None]
         fresh = [] if changed else [_Guarded(spec, pattern) for spec in self.outputs]
         arguments = [*fresh, *inputs, *scratch]
@@ -169,8 +168,7 @@ class _Trial:
 
 
 def _supports(kernel: Kernel, case: Case) -> bool:
-    specs = [d if d is None else Spec(d.shape, np.dtype(d.dtype)) for d in case.operands]
-    return registry.serves(kernel, tuple(specs), case.params)
+    return registry.serves(kernel, case.specs, case.params)
 
 
 def _first(where: np.ndarray) -> tuple[int, ...]:

@@ -97,6 +97,11 @@ class Case:
     params: dict[str, Any] = field(default_factory=dict)
     bench: bool = False
 
+    @property
+    def specs(self) -> tuple[Spec | None, ...]:
+        """Shape and dtype of each operand."""
+        return tuple(None if d is None else Spec(d.shape, np.dtype(d.dtype)) for d in self.operands)
+
 
 class Op:
     """An operation: call it with arrays and every parameter by name. Made by the decorator `@op`."""
@@ -122,6 +127,8 @@ class Op:
         self.inplace = inplace
         self.name: str = body.__name__
         self.family: str = body.__module__.rpartition(".")[2]
+        parameters = inspect.signature(body).parameters.values()
+        self.operand_names = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
         self.__doc__ = body.__doc__
         self.__name__ = body.__name__
         self.__module__ = body.__module__
@@ -177,7 +184,7 @@ class Op:
         return tuple(None if a is None else contiguous(a) for a in arrays)
 
     def _check_device(self, where: device.Device, arrays: tuple) -> None:
-        for name, array in zip(inspect.signature(self.body).parameters, arrays, strict=False):
+        for name, array in zip(self.operand_names, arrays, strict=False):
             if array is not None and not where.owns(array):
                 raise ArgumentError(
                     f"{self.name}: {name} is a {type(array).__name__} and the device in use is {where.name}: copy it "
@@ -200,7 +207,7 @@ class Op:
         if not min(sizes):
             return None, specs, ()
         kernel = registry.find(self, operands, params, algorithm)
-        workspace = _as_tuple(kernel.workspace(*operands, **params)) if kernel and kernel.workspace else ()
+        workspace = scratch(kernel, operands, params) if kernel else ()
         return kernel, specs, workspace
 
 
@@ -237,6 +244,11 @@ def op(
 
 def _spec(array: Any) -> Spec | None:
     return None if array is None else Spec(tuple(array.shape), np.dtype(array.dtype))
+
+
+def scratch(kernel: registry.Kernel, operands: Sequence[Spec | None], params: dict[str, Any]) -> tuple[Spec, ...]:
+    """The arrays that a kernel wants as workspace for a call."""
+    return _as_tuple(kernel.workspace(*operands, **params)) if kernel.workspace else ()
 
 
 def _as_tuple(value: Any) -> tuple:

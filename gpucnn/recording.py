@@ -13,7 +13,7 @@ import numpy as np
 from . import device, registry
 from .emulator import EmulatedArray
 from .launch import GpuFunction
-from .op import Case, Spec
+from .op import Case, scratch
 from .registry import Kernel
 
 
@@ -65,14 +65,14 @@ class Recorder(device.Device):
 def launches(kernel: Kernel, case: Case) -> list[Launch]:
     """What the kernel launches on this case, in order."""
     recorder = Recorder()
-    specs = [None if d is None else Spec(d.shape, np.dtype(d.dtype)) for d in case.operands]
+    specs = case.specs
     outputs = [] if kernel.op.inplace else [s for s in kernel.op.specs(*specs, **case.params) if s is not None]
-    needs: Any = kernel.workspace(*specs, **case.params) if kernel.workspace else ()
-    scratch = [needs] if isinstance(needs, Spec) else list(needs)
     before = device.current()
     device.return_to(recorder)
     try:
-        arrays = [None if s is None else recorder.empty(*s) for s in (*outputs, *specs, *scratch)]
+        arrays = [
+            None if s is None else recorder.empty(*s) for s in (*outputs, *specs, *scratch(kernel, specs, case.params))
+        ]
         kernel.launch(*arrays, **case.params)
     finally:
         device.return_to(before)
@@ -81,5 +81,4 @@ def launches(kernel: Kernel, case: Case) -> list[Launch]:
 
 def serves(kernel: Kernel, case: Case) -> bool:
     """Whether the kernel takes this case."""
-    specs = tuple(None if d is None else Spec(d.shape, np.dtype(d.dtype)) for d in case.operands)
-    return registry.serves(kernel, specs, case.params)
+    return registry.serves(kernel, case.specs, case.params)

@@ -14,12 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from . import device, ops, registry
 from .check import cases_for, disagreement
 from .errors import ArgumentError, KernelError
-from .op import Case, Op, Spec
+from .op import Case, Op
 from .registry import Kernel
 
 MODES = ("fast", "check")
@@ -132,7 +130,7 @@ def running(where: str, mode: str = "", **settings: Any) -> Iterator[None]:
 
 def work(op: Op, case: Case) -> float:
     """Floating-point operations of a case; without a count, the number of elements that it touches."""
-    specs = [None if d is None else Spec(d.shape, np.dtype(d.dtype)) for d in case.operands]
+    specs = case.specs
     if op.flops is not None:
         return float(op.flops(*specs, **case.params))
     return float(sum(math.prod(s.shape) for s in (*specs, *op.specs(*specs, **case.params)) if s is not None))
