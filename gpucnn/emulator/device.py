@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -28,9 +29,6 @@ class Emulator(device.Device):
 
     name = "emulator"
     backends = ("cuda", "numba")
-
-    def __init__(self) -> None:
-        self._modules: dict[tuple, Any] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> EmulatedArray:
         """An uninitialised array; in check mode it is known to be so."""
@@ -60,24 +58,19 @@ class Emulator(device.Device):
     def launch_cuda(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
         """CUDA C++ through the host's compiler; through NVRTC and its PTX if the file holds inline PTX, and for
         statistics: how wide a load is, is the GPU's compiler's choice."""
-        mode, by_nvrtc = settings().mode, settings().count or _holds_ptx(function.source())
-        key = (function.path, tuple(sorted(function.defines.items())), mode, by_nvrtc)
-        if key not in self._modules:
-            self._modules[key] = _cuda_module(function, mode, by_nvrtc)
+        by_nvrtc = settings().count or _holds_ptx(function.source())
+        defines = tuple(sorted(function.defines.items()))
+        module = _cuda_module(function.source(), function.path.name, defines, settings().mode, by_nvrtc)
         names = [p[0] for p, a in zip(function.parameters(), arguments, strict=True) if _is_array(a)]
-        self._modules[key].launch(function.name, grid, block, arguments, names, shared_bytes)
+        module.launch(function.name, grid, block, arguments, names, shared_bytes)
 
     def launch_numba(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
         """The PTX that Numba makes of the kernel."""
         from ..numba_cuda import flattened
 
-        signature = function.signature(arguments)
-        key = (function, signature, settings().mode)
-        if key not in self._modules:
-            ptx, entry = function.ptx(signature, CC)
-            shared = _SHARED_ARRAY.findall(inspect.getsource(function.body))
-            self._modules[key] = PtxModule(ptx, settings().mode, shared), entry
-        module, entry = self._modules[key]
+        ptx, entry = function.ptx(function.signature(arguments), CC)
+        shared = tuple(_SHARED_ARRAY.findall(_source(function.body)))
+        module = _ptx_module(ptx, settings().mode, shared)
         parameters = inspect.signature(function.body).parameters
         names = [name for name, a in zip(parameters, arguments, strict=True) if _is_array(a)]
         module.launch(entry, grid, block, flattened(arguments), names, shared_bytes, title=function.name)
@@ -92,10 +85,22 @@ def _holds_ptx(text: str) -> bool:
     return bool(_ASSEMBLY.search(_COMMENTS.sub(" ", text)))
 
 
-def _cuda_module(function: Any, mode: str, by_nvrtc: bool) -> CppModule | PtxModule:
-    text, file = function.source(), function.path.name
+@cache
+def _source(body: Callable) -> str:
+    return inspect.getsource(body)
+
+
+@cache
+def _cuda_module(
+    text: str, file: str, defines: tuple[tuple[str, Any], ...], mode: str, by_nvrtc: bool
+) -> CppModule | PtxModule:
     if not by_nvrtc:
-        return CppModule(text, file, function.defines, mode)
+        return CppModule(text, file, dict(defines), mode)
     from ..nvrtc import compiled
 
-    return PtxModule(compiled(text, file, function.defines, arch=f"sm_{CC[0]}{CC[1]}", kind="ptx").code.decode(), mode)
+    return _ptx_module(compiled(text, file, dict(defines), arch=f"sm_{CC[0]}{CC[1]}", kind="ptx").code.decode(), mode)
+
+
+@cache
+def _ptx_module(ptx: str, mode: str, shared_names: tuple[str, ...] = ()) -> PtxModule:
+    return PtxModule(ptx, mode, shared_names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from ..errors import KernelError
@@ -101,12 +101,17 @@ class Text:
             kind, results, name, parameters, _, end = match.groups()
             if end == ";":
                 continue
-            depth, i = 1, match.end()
-            while depth:
-                depth += {"{": 1, "}": -1}.get(self.text[i], 0)
-                i += 1
-            body = self.text[match.end() : i - 1]
+            body = self.text[match.end() : self._closing_brace(match.end())]
             yield Function(self, name, kind == "entry", _names(results), _names(parameters), body)
+
+    def _closing_brace(self, start: int) -> int:
+        """Where the block ends that is open at `start`."""
+        depth = 1
+        for brace in re.compile("[{}]").finditer(self.text, start):
+            depth += 1 if brace[0] == "{" else -1
+            if not depth:
+                return brace.start()
+        raise KernelError("the PTX ends within a function")
 
     def _static_bytes_of(self, entry: str) -> int:
         bodies = [f.body for f in self.functions if f.name == entry or not f.entry]
@@ -331,12 +336,19 @@ def _number(operand: str, kind: str) -> str | None:
     return f"({cpp_type(kind)}){digits}{suffix}"
 
 
+@cache
+def _translated(ptx: str) -> tuple[Text, str]:
+    """A text taken apart, and its C++, which is the same for each mode."""
+    text = Text(ptx)
+    return text, text.cpp()
+
+
 class PtxModule:
     """The kernels of one PTX text."""
 
     def __init__(self, ptx: str, mode: str, shared_names: Sequence[str] = ()) -> None:
-        self._text = Text(ptx)
-        self._library = library({"kernel.cpp": self._text.cpp()}, "kernel.cpp", _FLAGS[mode])
+        self._text, cpp = _translated(ptx)
+        self._library = library({"kernel.cpp": cpp}, "kernel.cpp", _FLAGS[mode])
         self._shared_names = list(shared_names)
 
     def launch(

@@ -242,7 +242,7 @@ conv2d_implicit_gemm(float* __restrict__ y, const float* __restrict__ x, const f
     Windows windows{H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
     unsigned pixels = N * P * Q, taps = R * S * channels, group = blockIdx.z;
     Task task(blockIdx.x, filters, taps, length);
-    Matrix<TILE_N, false> filter(weight + group * filters, K, filters, task.n, task.k, task.end);
+    Matrix<TILE_N, false, EITHER> filter(weight + group * filters, K, filters, task.n, task.k, task.end);
     float sums[THREAD_M][THREAD_N];
     x += group * channels;
     if (can_load_quads(x, C, channels)) {
@@ -303,7 +303,7 @@ conv2d_grad_weight_implicit_gemm(float* __restrict__ dweight, const float* __res
     Windows windows{H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
     unsigned pixels = N * P * Q, taps = R * S * channels, group = blockIdx.z;
     Task task(blockIdx.x, filters, pixels, length);
-    Matrix<TILE_N, false> gradient(dy + group * filters, K, filters, task.n, task.k, task.end);
+    Matrix<TILE_N, false, EITHER> gradient(dy + group * filters, K, filters, task.n, task.k, task.end);
     float sums[THREAD_M][THREAD_N];
     x += group * channels;
     if (can_load_quads(x, C, channels)) {

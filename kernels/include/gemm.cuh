@@ -66,51 +66,61 @@ template <int TILE, bool ALONG_K> struct Slab {
     }
 };
 
+// How a matrix is read: value by value, in quads of 128 bits, or in whichever way its rows turn out to allow. The last
+// keeps both ways in the main loop, where the instructions of the other one are in the way: for b, of which a thread
+// carries less.
+enum Loads { VALUES, QUADS, EITHER };
+
 // A source that reads a matrix: rows (of a; columns of b) by k, at row · pitch + k, or the other way round at
-// k · pitch + row. Rows beyond the last repeat it: their results are never written. Where the thread's quads lie is
-// worked out once; from slab to slab only `values` moves on. Vector loads need every quad to be aligned and to lie
-// inside or outside as a whole.
-template <int TILE, bool ALONG_K> struct Matrix {
+// k · pitch + row. Rows beyond the last repeat it: their results are never written. Where the thread's quads begin is
+// worked out once and moves on from slab to slab.
+template <int TILE, bool ALONG_K, Loads LOADS> struct Matrix {
     using Share = Slab<TILE, ALONG_K>;
-    const float* values;
+    const float* at[Share::COUNT];
     size_t step;
-    int left;   // values of k from this thread's first one to the end
-    unsigned at[Share::COUNT];
-    int last;   // of the quad's rows, the last one that exists
-    bool vector;
+    int k_left;   // from this thread's first k of the slab to the end
+    int rows_left;
+    bool quads_allowed;
+
+    // Quads need to be aligned, and to lie inside or outside as a whole.
+    static __device__ bool allows_quads(const float* matrix, unsigned pitch, unsigned rows, unsigned end)
+    {
+        return (pitch | (ALONG_K ? end : rows)) % 4 == 0 && (size_t)matrix % 16 == 0;
+    }
 
     __device__ Matrix(const float* matrix, unsigned pitch, unsigned rows, unsigned first_row, unsigned first_k,
                       unsigned end)
-        : values(matrix), step(ALONG_K ? TILE_K : (size_t)TILE_K * pitch), left(end - first_k - Share::k()),
-          vector((pitch | (ALONG_K ? end : rows)) % 4 == 0 && (size_t)matrix % 16 == 0)
+        : step(ALONG_K ? TILE_K : (size_t)TILE_K * pitch), k_left(end - first_k - Share::k()),
+          quads_allowed(LOADS == EITHER ? allows_quads(matrix, pitch, rows, end) : LOADS == QUADS)
     {
         unsigned row = first_row + Share::row(), k = first_k + Share::k();
-        last = min(rows - 1 - min(row, rows - 1), 3u);
+        rows_left = rows - min(row, rows - 1);
 #pragma unroll
         for (int i = 0; i < Share::COUNT; ++i)
-            at[i] = ALONG_K ? min(row + i * Share::STEP, rows - 1) * pitch + k
-                            : (k + i * Share::STEP) * pitch + min(row, rows - (vector ? 4 : 1));
+            at[i] = matrix + (ALONG_K ? min(row + i * Share::STEP, rows - 1) * pitch + k
+                                      : (k + i * Share::STEP) * pitch + min(row, rows - (quads_allowed ? 4 : 1)));
     }
 
     __device__ void fetch(float4 (&quads)[Share::COUNT])
     {
-        if (vector) {
+        if (quads_allowed) {
 #pragma unroll
             for (int i = 0; i < Share::COUNT; ++i)
-                quads[i] = (ALONG_K ? 0 : i * Share::STEP) < left ? *(const float4*)(values + at[i])
-                                                                  : make_float4(0.f, 0.f, 0.f, 0.f);
+                quads[i] = (ALONG_K ? 0 : i * Share::STEP) < k_left ? *(const float4*)at[i]
+                                                                    : make_float4(0.f, 0.f, 0.f, 0.f);
         } else {
 #pragma unroll
             for (int i = 0; i < Share::COUNT; ++i)
                 quads[i] = make_float4(value(i, 0), value(i, 1), value(i, 2), value(i, 3));
         }
-        values += step;
-        left -= TILE_K;
+#pragma unroll
+        for (int i = 0; i < Share::COUNT; ++i) at[i] += step;
+        k_left -= TILE_K;
     }
 
     __device__ float value(int i, int e) const
     {
-        return (ALONG_K ? e : i * Share::STEP) < left ? values[at[i] + (ALONG_K ? e : min(e, last))] : 0.f;
+        return (ALONG_K ? e < k_left : i * Share::STEP < k_left && e < rows_left) ? at[i][e] : 0.f;
     }
 };
 
@@ -242,15 +252,26 @@ struct Task {
     }
 };
 
+template <bool TRANSPOSE_A, bool TRANSPOSE_B, Loads LOADS_OF_A>
+__device__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, const Task& task,
+                        unsigned pitch_y, unsigned pitch_a, unsigned pitch_b, bool add, float* a_slabs, float* b_slabs)
+{
+    Matrix<TILE_M, !TRANSPOSE_A, LOADS_OF_A> rows_of_a(a, pitch_a, M, task.m, task.k, task.end);
+    Matrix<TILE_N, TRANSPOSE_B, EITHER> columns_of_b(b, pitch_b, N, task.n, task.k, task.end);
+    float sums[THREAD_M][THREAD_N];
+    multiply(sums, rows_of_a, columns_of_b, task.slabs, a_slabs, b_slabs);
+    write(Rows{y, pitch_y}, sums, task.m, task.n, M, N, add);
+}
+
 // The product of two matrices in memory: `y` is where this block's part of K belongs, row m of it at m · pitch_y.
 template <bool TRANSPOSE_A, bool TRANSPOSE_B>
 __device__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, unsigned K, unsigned pitch_y,
                         unsigned pitch_a, unsigned pitch_b, unsigned length, bool add, float* a_slabs, float* b_slabs)
 {
     Task task(blockIdx.x, N, K, length);
-    Matrix<TILE_M, !TRANSPOSE_A> rows_of_a(a, pitch_a, M, task.m, task.k, task.end);
-    Matrix<TILE_N, TRANSPOSE_B> columns_of_b(b, pitch_b, N, task.n, task.k, task.end);
-    float sums[THREAD_M][THREAD_N];
-    multiply(sums, rows_of_a, columns_of_b, task.slabs, a_slabs, b_slabs);
-    write(Rows{y, pitch_y}, sums, task.m, task.n, M, N, add);
+    if (Matrix<TILE_M, !TRANSPOSE_A, QUADS>::allows_quads(a, pitch_a, M, task.end))
+        product<TRANSPOSE_A, TRANSPOSE_B, QUADS>(y, a, b, M, N, task, pitch_y, pitch_a, pitch_b, add, a_slabs, b_slabs);
+    else
+        product<TRANSPOSE_A, TRANSPOSE_B, VALUES>(y, a, b, M, N, task, pitch_y, pitch_a, pitch_b, add, a_slabs,
+                                                  b_slabs);
 }
