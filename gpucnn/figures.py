@@ -119,7 +119,7 @@ def _key(launch: recording.Launch, arch: str) -> str:
     if isinstance(function, CudaFunction):
         text, kind = function.source(), sorted(function.defines.items())
     else:
-        (text, _), kind = resources.ptx(launch, arch), []
+        text, kind = resources.ptx(launch, arch), []
     shape = (launch.threads, launch.shared_bytes, function.name, str(kind), arch, resources.disassembler() is None)
     rules = Path(resources.__file__).read_text() + Path(__file__).read_text()
     return cache.key(text, shape, rules, records.versions()["numba-cuda"], _toolkit())
@@ -142,7 +142,7 @@ def unavailable() -> str | None:
     try:
         from .nvrtc import compiled
 
-        compiled('extern "C" __global__ void nothing() {}', "nothing.cu", {}, arch="sm_80", kind="cubin")
+        compiled('extern "C" __global__ void nothing() {}', "nothing.cu", {}, arch="sm_80")
     except KernelError as error:
         return str(error)
     return None

@@ -38,6 +38,11 @@ SIMULATED = bool(numba.config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 """Whether Numba's simulator takes the place of numba.cuda in this process (NUMBA_ENABLE_CUDASIM=1)."""
 
 
+NEWEST = (8, 0)
+"""The compute capability of the PTX that newer GPUs get as well: no kernel needs what came later, one text does for all
+of them, and it is the text that the emulator runs."""
+
+
 class NumbaFunction(GpuFunction):
     """A kernel written for numba.cuda."""
 
@@ -67,10 +72,10 @@ class NumbaFunction(GpuFunction):
         return tuple(map(_type_of, arguments))
 
     def ptx(self, signature: tuple, cc: tuple[int, int]) -> tuple[str, str]:
-        """(PTX, name of the entry) for these types and this compute capability."""
-        key = (signature, cc)
+        """(PTX, name of the entry) for these types, for GPUs of this compute capability and newer ones."""
+        key = (signature, min(cc, NEWEST))
         if key not in self._ptx:
-            text = self._kept(signature, cc)
+            text = self._kept(*key)
             self._ptx[key] = text, text.partition(".entry")[2].split("(")[0].strip()
         return self._ptx[key]
 

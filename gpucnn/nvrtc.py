@@ -88,16 +88,18 @@ def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:
 
 @dataclass(frozen=True)
 class Compiled:
-    """What NVRTC made of a text: PTX or a cubin, and its log (of a cubin: registers, spills and shared memory)."""
+    """What NVRTC made of a text: its PTX, the machine code for one architecture (a cubin; empty if none was asked for),
+    and the log (of machine code: registers, spills and shared memory)."""
 
-    code: bytes
+    ptx: str
+    cubin: bytes
     log: str
 
 
-def compiled(text: str, file: str, defines: Mapping[str, Any], *, arch: str = "sm_80", kind: str = "ptx") -> Compiled:
-    """Compile CUDA C++ with NVRTC for an architecture such as sm_90, as CuPy does for a GPU, but without one.
+def compiled(text: str, file: str, defines: Mapping[str, Any], *, arch: str) -> Compiled:
+    """Compile CUDA C++ with NVRTC as CuPy does for a GPU, but without one.
 
-    kind    "ptx" (with the source's lines in it) or "cubin"
+    arch    as for nvcc: sm_90 makes machine code; compute_90 only PTX, with the source's lines in it
     """
     try:
         from cuda.bindings import nvrtc
@@ -109,8 +111,8 @@ def compiled(text: str, file: str, defines: Mapping[str, Any], *, arch: str = "s
         "-std=c++17",
         "-ftz=true",
         "--device-as-default-execution-space",
-        f"-arch={arch if kind == 'cubin' else arch.replace('sm_', 'compute_')}",
-        "--ptxas-options=-v" if kind == "cubin" else "-lineinfo",
+        f"-arch={arch}",
+        "--ptxas-options=-v" if arch.startswith("sm_") else "-lineinfo",
         *(f"-I{folder}" for folder in headers),
         *(f"-D{name}={int(value) if isinstance(value, bool) else value}" for name, value in defines.items()),
     ]
@@ -133,15 +135,13 @@ def compiled(text: str, file: str, defines: Mapping[str, Any], *, arch: str = "s
     message = log.rstrip(b"\0 ").decode()
     if int(status[0]):
         raise KernelError(f"NVRTC refuses {file} for {arch}:\n{message}")
-    size, read = (
-        (nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN)
-        if kind == "cubin"
-        else (nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX)
-    )
-    code = b" " * result(size(program))
-    result(read(program, code))
+    ptx = b" " * result(nvrtc.nvrtcGetPTXSize(program))
+    result(nvrtc.nvrtcGetPTX(program, ptx))
+    cubin = b" " * result(nvrtc.nvrtcGetCUBINSize(program))
+    if cubin:
+        result(nvrtc.nvrtcGetCUBIN(program, cubin))
     nvrtc.nvrtcDestroyProgram(program)
-    return Compiled(code if kind == "cubin" else code.rstrip(b"\0"), message)
+    return Compiled(ptx.rstrip(b"\0").decode(), cubin, message)
 
 
 @cache

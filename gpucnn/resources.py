@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import KernelError
-from .nvrtc import Compiled, CudaFunction, compiled, expanded
+from .nvrtc import Compiled, CudaFunction, compiled
 from .recording import Launch
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
@@ -95,10 +95,14 @@ class Instructions:
         return Counter(name.split(".")[0] for name in self.all)
 
 
+def _of_cuda(function: CudaFunction, arch: str) -> Compiled:
+    """All kernels of a .cu file; several files are the same text."""
+    return _of_text(function.source(), function.path.name, tuple(sorted(function.defines.items())), arch)
+
+
 @cache
-def _of_cuda(path: Path, defines: tuple[tuple[str, Any], ...], arch: str) -> Compiled:
-    """All kernels of a .cu file."""
-    return compiled(expanded(path), path.name, dict(defines), arch=arch, kind="cubin")
+def _of_text(text: str, file: str, defines: tuple[tuple[str, Any], ...], arch: str) -> Compiled:
+    return compiled(text, file, dict(defines), arch=arch)
 
 
 @cache
@@ -106,8 +110,8 @@ def _of_numba(function: Any, signature: tuple, arch: str) -> tuple[bytes, str, s
     """(cubin, log of the assembler, name of the entry) of one kernel."""
     from cuda.core import Linker, LinkerOptions, ObjectCode
 
-    ptx, entry = function.ptx(signature, divmod(int(arch.removeprefix("sm_")), 10))
-    linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=LinkerOptions(arch=arch, ptxas_options=["-v"]))
+    text, entry = function.ptx(signature, _compute_capability(arch))
+    linker = Linker(ObjectCode.from_ptx(text.encode()), options=LinkerOptions(arch=arch, ptxas_options=["-v"]))
     code = bytes(linker.link("cubin").code)
     return code, linker.get_info_log(), entry
 
@@ -116,8 +120,8 @@ def cubin(launch: Launch, arch: str) -> tuple[bytes, str, str]:
     """(cubin, log of the assembler, name of the entry) of a launch's function. Raises `KernelError`."""
     function: Any = launch.function
     if isinstance(function, CudaFunction):
-        made = _of_cuda(function.path, tuple(sorted(function.defines.items())), arch)
-        return made.code, made.log, function.name
+        made = _of_cuda(function, arch)
+        return made.cubin, made.log, function.name
     return _of_numba(function, function.signature(list(launch.arguments)), arch)
 
 
@@ -147,15 +151,25 @@ def _shared_of_numba(launch: Launch, arch: str) -> int:
     """Bytes of the shared arrays in the PTX of a numba.cuda kernel: the assembler's log leaves them out."""
     if isinstance(launch.function, CudaFunction):
         return 0
-    text, _ = ptx(launch, arch)
-    arrays = re.findall(r"\.shared\s+\.align\s+\d+\s+\.b8\s+\S+\[(\d+)\]", text)
+    arrays = re.findall(r"\.shared\s+\.align\s+\d+\s+\.b8\s+\S+\[(\d+)\]", ptx(launch, arch))
     return sum(map(int, arrays))
 
 
-def ptx(launch: Launch, arch: str) -> tuple[str, str]:
-    """(PTX, name of the entry) of a numba.cuda kernel."""
+def ptx(launch: Launch, arch: str) -> str:
+    """The PTX from which the machine code of a launch's function is made."""
     function: Any = launch.function
-    return function.ptx(function.signature(list(launch.arguments)), divmod(int(arch.removeprefix("sm_")), 10))
+    if isinstance(function, CudaFunction):
+        return _of_cuda(function, arch).ptx
+    return function.ptx(function.signature(list(launch.arguments)), _compute_capability(arch))[0]
+
+
+def double_precision(launch: Launch, arch: str) -> list[str]:
+    """The instructions with a double in the PTX of a launch's function, and of those of its file."""
+    return sorted(set(re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.]*\.f64[\w.]*)", ptx(launch, arch), re.MULTILINE)))
+
+
+def _compute_capability(arch: str) -> tuple[int, int]:
+    return divmod(int(arch.removeprefix("sm_")), 10)
 
 
 def occupancy(launch: Launch, taken: Resources, arch: str) -> float:
@@ -193,7 +207,7 @@ def _disassembled(code: bytes) -> dict[str, Instructions]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code)
         file.flush()
-        done = subprocess.run([tool, "-c", file.name], capture_output=True, text=True)
+        done = subprocess.run([tool, "-c", "-ndf", file.name], capture_output=True, text=True)
     if done.returncode:
         raise KernelError(f"nvdisasm fails: {done.stderr.strip()[:300]}")
     sections = re.split(r"^\s*\.section\s+\.text\.(\S+?),.*$", done.stdout, flags=re.MULTILINE)

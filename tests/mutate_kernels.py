@@ -711,7 +711,7 @@ def _machine_code(function: Any, arguments: list) -> bytes:
     from gpucnn.nvrtc import compiled
 
     if hasattr(function, "defines"):
-        return compiled(function.source(), "kernel.cu", function.defines, arch="sm_90", kind="cubin").code
+        return compiled(function.source(), "kernel.cu", function.defines, arch="sm_90").cubin
     text, _ = function.ptx(function.signature(arguments), (8, 0))
     lines = text.partition(".section")[0].splitlines()
     text = "\n".join(line for line in lines if not line.strip().startswith((".loc", ".file", "//")))

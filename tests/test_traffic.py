@@ -39,7 +39,7 @@ HOTTEST = ("matmul/warptiled_cuda", "matmul/tiled_numba", "conv2d/im2col_cuda", 
 
 def counted():
     idents = HOT if os.environ.get("GPUCNN_TEST_ALL") else HOTTEST
-    return [pytest.param(ident, marks=pytest.mark.xdist_group(ident)) for ident in idents]
+    return [pytest.param(ident, marks=pytest.mark.xdist_group(ident.rpartition("/")[2])) for ident in idents]
 
 
 @pytest.mark.parametrize("ident", counted())

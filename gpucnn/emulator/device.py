@@ -98,7 +98,7 @@ def _cuda_module(
         return CppModule(text, file, dict(defines), mode)
     from ..nvrtc import compiled
 
-    return _ptx_module(compiled(text, file, dict(defines), arch=f"sm_{CC[0]}{CC[1]}", kind="ptx").code.decode(), mode)
+    return _ptx_module(compiled(text, file, dict(defines), arch=f"compute_{CC[0]}{CC[1]}").ptx, mode)
 
 
 @cache
