@@ -33,7 +33,6 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import click
 from rich.console import Console
@@ -644,34 +643,6 @@ class _Bench:
             small.append([Trial(user, name, c.name, "fast") for c, ok in zip(cases, cheap, strict=True) if ok])
         return [t for group in (check, large, small) for row in zip_longest(*group) for t in row if t is not None]
 
-    def launches(self, kernel: Any, case: Any) -> list[tuple[Any, list]]:
-        """The functions that a case launches, and their arguments; nothing is run."""
-        import numpy as np
-
-        from gpucnn import device, numba_cuda, nvrtc, trials
-        from gpucnn.op import Spec
-
-        found: list[tuple[Any, list]] = []
-
-        def record(function: Any, grid: tuple, block: tuple, shared: int, arguments: list) -> None:
-            found.append((function, arguments))
-
-        specs = [None if d is None else Spec(d.shape, np.dtype(d.dtype)) for d in case.operands]
-        with (
-            trials.running("emulator"),
-            mock.patch.object(nvrtc.CudaFunction, "run", record),
-            mock.patch.object(numba_cuda.NumbaFunction, "run", record),
-        ):
-            operands = [None if s is None else device.empty(*s) for s in specs]
-            needs = kernel.workspace(*specs, **case.params) if kernel.workspace else ()
-            scratch = [device.empty(*s) for s in ((needs,) if isinstance(needs, Spec) else needs)]
-            changed = any(operands[i] is not None for i in kernel.op.inplace)
-            fresh = (
-                [] if changed else [device.empty(*s) for s in kernel.op.specs(*specs, **case.params) if s is not None]
-            )
-            kernel.launch(*fresh, *operands, *scratch, **case.params)
-        return found
-
     def run(self, kernel: Any, trial: Trial) -> str | None:
         """One trial."""
         from gpucnn import trials
@@ -683,6 +654,7 @@ class _Bench:
 
     def same_code(self, user: str, kernels: dict[str, Any], reach: set[str]) -> bool:
         """Whether a compiler for GPUs makes the same of the mutant and of the original, in all variants in use."""
+        from gpucnn import recording
         from gpucnn.check import cases_for
 
         if user not in self.originals:
@@ -691,10 +663,10 @@ class _Bench:
         for made, own in zip(codes, (kernels, self.originals[user]), strict=True):
             for kernel in own.values():
                 for case in cases_for(kernel):
-                    for function, arguments in self.launches(kernel, case):
-                        if not reach or function.name in reach:
-                            key = _variant(function, arguments)
-                            made[key] = made.get(key) or _machine_code(function, arguments)
+                    for launch in recording.launches(kernel, case):
+                        if not reach or launch.function.name in reach:
+                            key = _variant(launch.function, list(launch.arguments))
+                            made[key] = made.get(key) or _machine_code(launch.function, list(launch.arguments))
         return codes[0] == codes[1]
 
 

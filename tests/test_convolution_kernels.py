@@ -3,7 +3,6 @@
 import importlib
 import math
 
-import numpy as np
 import pytest
 
 from gpucnn import emulator, registry
@@ -22,12 +21,8 @@ def numba_kernel(op, algorithm):
     return registry.kernels(op, ("numba",))[f"{algorithm}_numba"]
 
 
-def specs(case):
-    return [Spec(draw.shape, np.dtype(draw.dtype)) for draw in case.operands]
-
-
 def workspace(kernel, case):
-    needs = kernel.workspace(*specs(case), **case.params)
+    needs = kernel.workspace(*case.specs, **case.params)
     return (needs,) if isinstance(needs, Spec) else needs
 
 
@@ -56,7 +51,7 @@ def test_partial_sums_are_enough_for_a_large_gpu_and_no_larger(op):
     slices = importlib.import_module("gpucnn.kernels.include.slices_numba")
     for algorithm in registry.kernels(op, ("numba",)).values():
         for case in cases_for(algorithm, bench=True):
-            partial, (dweight,) = workspace(algorithm, case)[-1], op.specs(*specs(case), **case.params)
+            partial, (dweight,) = workspace(algorithm, case)[-1], op.specs(*case.specs, **case.params)
             values = math.prod(dweight.shape)
             assert math.prod(partial.shape) % values == 0
             assert math.prod(partial.shape) <= max(slices.RESIDENT, values), case.name

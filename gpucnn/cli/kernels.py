@@ -50,23 +50,8 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
         rows = catalogue.rows(pattern, asked, lambda done, total: screen.progress("asking the compilers", done, total))
     if as_json:
         return print_json({"kernels": rows})
-    header = (
-        "id",
-        "op",
-        "language",
-        "runs on",
-        "regs",
-        "shared B",
-        "spills B",
-        "occ",
-        "FFMA",
-        "FLOP/B",
-        "FLOP/sB",
-        "blocks",
-    )
-    print_table(
-        header, [(r["id"], r["op"], r["language"], r["runs"] or "nothing", *_short(r["figures"])) for r in rows]
-    )
+    cells = [(r["id"], r["op"], r["language"], r["runs"] or "nothing", *_short(r["figures"])) for r in rows]
+    print_table(("id", "op", "language", "runs on", *SHORT), cells)
     for reason in sorted({r["why_not"] for r in rows if r["why_not"]}):
         click.echo(f"not on a GPU: {reason}", err=True)
     return None
@@ -87,10 +72,13 @@ def _asked(arch: str) -> str | None:
     return arch
 
 
+SHORT = ("regs", "shared B", "spills B", "occ", "FFMA", "FLOP/B", "FLOP/sB", "blocks")
+
+
 def _short(told: list[dict[str, Any]]) -> tuple[str, ...]:
-    """The main function's figures as cells."""
+    """The main function's figures, a cell for each column of SHORT."""
     if not told:
-        return ("",) * 8
+        return ("",) * len(SHORT)
     f = max(told, key=lambda row: row["ffma_share"] or 0.0)
     return (
         str(f["registers"]),
@@ -131,23 +119,9 @@ def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> N
             console.print(Syntax(file["text"], "python" if file["name"].endswith(".py") else "cuda"))
         else:
             click.echo(file["text"])
-    header = (
-        "op",
-        "case",
-        "function",
-        "threads",
-        "regs",
-        "shared B",
-        "spills B",
-        "occ",
-        "FFMA",
-        "FLOP/B",
-        "FLOP/sB",
-        "blocks",
-    )
     rows = [(f["op"], f["case"], f["function"], str(f["threads"]), *_short([f])) for f in shown["figures"]]
     if rows:
-        print_table(header, rows)
+        print_table(("op", "case", "function", "threads", *SHORT), rows)
     counted = [
         (t["op"], t["case"], f"{t['sectors']:,}", f"{t['excess']:.2f}×", f"{t['shared_wavefronts']:,}", _times(t))
         for t in shown["traffic"]
