@@ -50,6 +50,7 @@ CASES = [
     *_cases("ragged", 13, 37, 11),
     *_cases("long", 3, 1000, 4),
     *_cases("very_long", 3, 5000, 4),
+    *_cases("quads", 68, 20, 36),
     *_cases("tiles", 64, 64, 64),
     *_cases("beyond_tiles", 65, 129, 67),
     Case("both_transposed", (real(6, 5), real(3, 6)), {"transpose_a": True, "transpose_b": True}),
