@@ -204,14 +204,29 @@ def kernels(op: Op, backends: tuple[str, ...] = tuple(BACKENDS)) -> dict[str, Ke
     """The registered kernels of one op by `algorithm_backend`, after importing the files of its family."""
     for backend in backends:
         if (op.family, backend) not in _imported:
-            _imported.add((op.family, backend))
             folder = folder_of_kernels() / op.family
             if backend == "njit":
                 forget_outdated_code()
             for path in sorted(folder.glob(f"*_{backend}.py")):
-                importlib.import_module(f"gpucnn.kernels.{op.family}.{path.stem}")
+                with _whole_file():
+                    importlib.import_module(f"gpucnn.kernels.{op.family}.{path.stem}")
+            _imported.add((op.family, backend))
     suffixes = tuple(f"_{b}" for b in backends)
     return {key: k for key, k in _kernels.get(op.name, {}).items() if key.endswith(suffixes)}
+
+
+@contextmanager
+def _whole_file() -> Iterator[None]:
+    """Take back what a file has registered if it cannot be read to its end (say for Ctrl-C): it will be read again."""
+    global _generation
+    before = {op: dict(known) for op, known in _kernels.items()}
+    try:
+        yield
+    except BaseException:
+        _kernels.clear()
+        _kernels.update(before)
+        _generation += 1
+        raise
 
 
 @cache
@@ -237,7 +252,8 @@ def load(path: str | Path) -> list[Kernel]:
     if spec is None or spec.loader is None or not path.is_file():
         raise KernelError(f"{path} is not a Python file with kernels: give the path of a .py file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _whole_file():
+        spec.loader.exec_module(module)
     made = [k for group in _kernels.values() for k in group.values() if id(k) not in before]
     if not made:
         raise KernelError(

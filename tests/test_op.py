@@ -1,5 +1,7 @@
 """The door of an op: what it checks, chooses, allocates and guarantees to a kernel."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -144,6 +146,36 @@ def test_a_loaded_kernel_has_the_rights_of_a_built_in_one(tmp_path, twice):
     )
     (made,) = registry.load(tmp_path / "mine_numpy.py")
     assert (made.algorithm, made.backend) == ("good", "numpy")
+    assert twice(np.ones(2, np.float32), times=1)[0] == 11
+
+
+INTERRUPTED = """
+from pathlib import Path
+from gpucnn import kernel, registry
+
+@kernel(registry.declared()["twice"], "good", "numpy")
+def launch(y, x, *, times):
+    fill(y)
+
+if not Path(__file__).with_name("go_on").exists():
+    raise KeyboardInterrupt
+
+def fill(y):
+    y[...] = 11
+"""
+
+
+def test_a_kernel_file_that_was_interrupted_is_read_again(tmp_path, monkeypatch, twice):
+    registry.folder_of_kernels()
+    monkeypatch.setattr(sys.modules["gpucnn.kernels"], "__path__", [str(tmp_path)])
+    monkeypatch.setattr(twice, "family", "interrupted")
+    folder = tmp_path / "interrupted"
+    folder.mkdir()
+    (folder / "good_numpy.py").write_text(INTERRUPTED)
+    with pytest.raises(KeyboardInterrupt):
+        registry.kernels(twice)
+    (folder / "go_on").touch()
+    assert list(registry.kernels(twice, ("numpy",))) == ["good_numpy"]
     assert twice(np.ones(2, np.float32), times=1)[0] == 11
 
 
