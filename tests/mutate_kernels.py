@@ -627,7 +627,7 @@ class _Bench:
     def trials(self, user: str, kernels: dict[str, Any], reach: set[str]) -> list[Trial]:
         """The trials that launch one of these functions (all if there are none): the smallest case of each op first;
         in fast mode the large ones first, as the others have passed in check mode."""
-        from gpucnn import trials
+        from gpucnn import recording, trials
         from gpucnn.check import cases_for
 
         check, large, small = [], [], []
@@ -635,7 +635,7 @@ class _Bench:
             cases = sorted(cases_for(kernel), key=lambda c: trials.work(kernel.op, c))
             cases = [c for c in cases if trials.work(kernel.op, c) <= trials.AFFORDABLE["fast"]]
             if reach:
-                cases = [c for c in cases if any(f.name in reach for f, _ in self.launches(kernel, c))]
+                cases = [c for c in cases if any(i.function.name in reach for i in recording.launches(kernel, c))]
             cheap = [trials.work(kernel.op, c) <= trials.AFFORDABLE["check"] for c in cases]
             name = kernel.op.name
             check.append([Trial(user, name, c.name, "check") for c, ok in zip(cases, cheap, strict=True) if ok])

@@ -1,7 +1,5 @@
 """The hot kernels ask memory for no more than they need: coalescing and bank conflicts, counted in the emulator."""
 
-import os
-
 import pytest
 
 from gpucnn import emulator, figures, traffic, trials
@@ -33,16 +31,11 @@ def kernels(ident):
     return [k for k in trials.every_kernel(ident, ("cuda", "numba")) if k.id == ident]
 
 
-HOTTEST = ("matmul/warptiled_cuda", "matmul/tiled_numba", "conv2d/im2col_cuda", "pool2d/direct_cuda")
-"""Those that are counted in every run; the others take as long again to compile: GPUCNN_TEST_ALL=1."""
+def of_hot_files():
+    return [pytest.param(ident, marks=pytest.mark.xdist_group(ident.rpartition("/")[2])) for ident in HOT]
 
 
-def counted():
-    idents = HOT if os.environ.get("GPUCNN_TEST_ALL") else HOTTEST
-    return [pytest.param(ident, marks=pytest.mark.xdist_group(ident.rpartition("/")[2])) for ident in idents]
-
-
-@pytest.mark.parametrize("ident", counted())
+@pytest.mark.parametrize("ident", of_hot_files())
 def test_a_hot_kernel_wastes_no_traffic(ident):
     sectors, passes = HOT[ident]
     for kernel in kernels(ident):
