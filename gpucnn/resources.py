@@ -96,7 +96,7 @@ class Instructions:
 
 
 def _of_cuda(function: CudaFunction, arch: str) -> Compiled:
-    """All kernels of a .cu file; several files are the same text."""
+    """All kernels of a .cu file."""
     return _of_text(function.source(), function.path.name, tuple(sorted(function.defines.items())), arch)
 
 

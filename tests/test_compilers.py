@@ -18,8 +18,8 @@ SPILLS = {}
 
 
 def same_worker(ident):
-    """Files of one name are often one text (im2col_cuda.cu for one, two and three axes), to be compiled once."""
-    return pytest.mark.xdist_group(ident.rpartition("/")[2])
+    """Each worker would compile the file anew."""
+    return pytest.mark.xdist_group(ident)
 
 
 pytestmark = pytest.mark.skipif(figures.unavailable() is not None, reason=str(figures.unavailable()))

@@ -14,6 +14,7 @@ import pytest
 
 from gpucnn import benchmark, device, records, timing, trials
 from gpucnn.emulator import LaunchError
+from gpucnn.emulator.device import CC
 from gpucnn.nvrtc import cuda_function
 
 H100 = {
@@ -379,7 +380,9 @@ def test_ptx_of_numba_becomes_a_cubin_without_a_gpu():
     kernel = next(k for k in trials.every_kernel("matmul/naive_numba") if k.op.name == "matmul")
     (function,) = [f for f in kernel.launch.__globals__.values() if isinstance(f, NumbaFunction)]
     a = np.zeros((2, 2), np.float32)
-    ptx, entry = function.ptx(function.signature(function.convert((a, a, a, True, False))), (9, 0))
+    signature = function.signature(function.convert((a, a, a, True, False)))
+    ptx, entry = function.ptx(signature, (9, 0))
+    assert ptx == function.ptx(signature, CC)[0], "a GPU gets what the emulator runs"
     code = core.Program(ptx, "ptx", core.ProgramOptions(arch="sm_90")).compile("cubin").code
     assert code[:4] == b"\x7fELF"
     assert entry.encode() in code

@@ -26,17 +26,14 @@ KNOWN_GAPS = {
 on_gpu = pytest.mark.skipif(not device.gpu_state()[0], reason=f"no GPU here: {device.gpu_state()[1]}")
 
 
-def same_worker(kernel):
-    """Files of one name are often one text (im2col_cuda.cu for one, two and three axes), to be compiled once."""
-    return pytest.mark.xdist_group(kernel.id.rpartition("/")[2])
-
-
 def planned(where, mode=None):
     own = [k for k in KERNELS if k.algorithm not in LIBRARY]
     made = trials.trials(own, where, mode)
     missing = {backend: trials.missing(backend, where) for backend in ("cuda", "numba")}
     skips = {b: pytest.mark.skipif(reason is not None, reason=str(reason)) for b, reason in missing.items()}
-    return [pytest.param(t, id=str(t), marks=(same_worker(t.kernel), skips[t.kernel.backend])) for t in made]
+    return [
+        pytest.param(t, id=str(t), marks=(pytest.mark.xdist_group(t.kernel.id), skips[t.kernel.backend])) for t in made
+    ]
 
 
 @pytest.mark.parametrize("trial", planned("emulator", "fast"))

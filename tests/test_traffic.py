@@ -31,11 +31,7 @@ def kernels(ident):
     return [k for k in trials.every_kernel(ident, ("cuda", "numba")) if k.id == ident]
 
 
-def of_hot_files():
-    return [pytest.param(ident, marks=pytest.mark.xdist_group(ident.rpartition("/")[2])) for ident in HOT]
-
-
-@pytest.mark.parametrize("ident", of_hot_files())
+@pytest.mark.parametrize("ident", [pytest.param(i, marks=pytest.mark.xdist_group(i)) for i in HOT])
 def test_a_hot_kernel_wastes_no_traffic(ident):
     sectors, passes = HOT[ident]
     for kernel in kernels(ident):

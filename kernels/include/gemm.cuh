@@ -252,6 +252,7 @@ struct Task {
     }
 };
 
+// One tile of a product of two matrices in memory.
 template <bool TRANSPOSE_A, bool TRANSPOSE_B, Loads LOADS_OF_A>
 __device__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, const Task& task,
                         unsigned pitch_y, unsigned pitch_a, unsigned pitch_b, bool add, float* a_slabs, float* b_slabs)
@@ -263,7 +264,8 @@ __device__ void product(float* y, const float* a, const float* b, unsigned M, un
     write(Rows{y, pitch_y}, sums, task.m, task.n, M, N, add);
 }
 
-// The product of two matrices in memory: `y` is where this block's part of K belongs, row m of it at m · pitch_y.
+// The same, where it is left to the matrices how a is read: `y` is where this block's part of K belongs, row m of it at
+// m · pitch_y.
 template <bool TRANSPOSE_A, bool TRANSPOSE_B>
 __device__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, unsigned K, unsigned pitch_y,
                         unsigned pitch_a, unsigned pitch_b, unsigned length, bool add, float* a_slabs, float* b_slabs)
