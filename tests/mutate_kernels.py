@@ -582,6 +582,8 @@ class _Bench:
             for trial in sorted(chosen, key=lambda t: {"check": 0, "fast": 1}[t.mode]):
                 tell(("trial", trial))
                 fault = self.run(loaded[trial.user][trial.op], trial)
+                if fault and any(words in fault for words in _NOT_COMPILED):
+                    return tell(("done", "invalid", "does not compile", fault[-600:]))
                 if fault:
                     return tell(("done", "caught", _kind_of(fault), fault))
             tell(("trial", None))
@@ -690,6 +692,8 @@ def _machine_code(function: Any, arguments: list) -> bytes:
     names: dict[str, str] = {}
     return re.sub(r"\b_(?:Z|cudapy)\w+", lambda m: names.setdefault(m[0], f"name{len(names)}"), text).encode()
 
+
+_NOT_COMPILED = ("refuses the kernel", "cannot be compiled")
 
 _WORDS = (
     ("data race", "race"),
