@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -69,8 +68,7 @@ class Emulator(device.Device):
         from ..numba_cuda import flattened
 
         ptx, entry = function.ptx(function.signature(arguments), CC)
-        shared = tuple(_SHARED_ARRAY.findall(_source(function.body)))
-        module = _ptx_module(ptx, settings().mode, shared)
+        module = _ptx_module(ptx, settings().mode, _shared_names(function))
         parameters = inspect.signature(function.body).parameters
         names = [name for name, a in zip(parameters, arguments, strict=True) if _is_array(a)]
         module.launch(entry, grid, block, flattened(arguments), names, shared_bytes, title=function.name)
@@ -86,8 +84,9 @@ def _holds_ptx(text: str) -> bool:
 
 
 @cache
-def _source(body: Callable) -> str:
-    return inspect.getsource(body)
+def _shared_names(function: Any) -> tuple[str, ...]:
+    """What a numba.cuda kernel calls its static shared arrays, in their order."""
+    return tuple(_SHARED_ARRAY.findall(function.source()))
 
 
 @cache
