@@ -33,9 +33,12 @@ import numpy as np
 from train_step_vs_torch import OPTIMIZERS, as_torch, gpucnn_optimizer
 
 import gpucnn
-from gpucnn import device, layers, records, zoo
-from gpucnn.batches import Batch
+from gpucnn import layers
+from gpucnn.devices import choose, storage
 from gpucnn.files import write_atomically
+from gpucnn.models.batches import Batch
+from gpucnn.profiling import records
+from gpucnn.runs import zoo
 
 MODELS = ("slides", "mlearning", "keras-intro", "torres", "cifar")
 CONTENDERS = ("gpucnn-cuda", "gpucnn-numba", "torch-eager", "torch-compile", "torch-graph", "jax-scan")
@@ -138,7 +141,7 @@ def gpucnn_maker(setting: Setting, effort: Effort) -> Maker:
         model.compile(gpucnn_optimizer(OPTIMIZERS[setting.model]), zoo.find(setting.model).recipe.loss)
         model._take(x[0], y[0], None, len(x[0]), None)
         resident = [
-            Batch(image if where == "emulator" else device.own(image), label, None) for image, label in zip(x, y)
+            Batch(image if where == "emulator" else storage.own(image), label, None) for image, label in zip(x, y)
         ]
         return Loop(lambda: [model._train(batch) for batch in resident], list, {"device": where})
 
@@ -422,7 +425,7 @@ def in_this_process(setting: Setting, effort: Effort, out: Path) -> None:
 
 def write(setting: Setting, effort: Effort, out: Path, known: dict[str, Any]) -> None:
     entry = zoo.find(setting.model)
-    gpus, names = device.gpu_state()
+    gpus, names = choose.gpu_state()
     record = {
         "model": setting.model,
         "contender": setting.contender,
@@ -534,8 +537,8 @@ def main(
         references = [Setting(model, "reference", "float32") for model in MODELS]
         found = {str(s): s for s in [*references, *settings(MODELS, CONTENDERS, dry)]}
         return in_this_process(found[only_this], effort, out)
-    if not dry and not device.gpu_state()[0]:
-        raise click.ClickException(f"no GPU: {device.gpu_state()[1]}; --dry-run tries everything without one")
+    if not dry and not choose.gpu_state()[0]:
+        raise click.ClickException(f"no GPU: {choose.gpu_state()[1]}; --dry-run tries everything without one")
     out.mkdir(parents=True, exist_ok=True)
     ends = time.monotonic() + (deadline or float("inf"))
     told = []

@@ -21,9 +21,9 @@ from rich.progress import track
 from rich.table import Table
 
 import gpucnn
-from gpucnn import zoo
 from gpucnn.datasets import digits
-from gpucnn.zoo import Recipe
+from gpucnn.runs import zoo
+from gpucnn.runs.zoo import Recipe
 
 FOLDS = 5
 AVERAGED = {"use_ema": True, "ema_momentum": 0.99}

@@ -25,7 +25,9 @@ import click
 import numpy as np
 
 import gpucnn
-from gpucnn import layers, workers, zoo
+from gpucnn import layers
+from gpucnn.devices import threads
+from gpucnn.runs import zoo
 
 OPTIMIZERS = {"slides": "sgd", "keras-intro": "adam", "torres": "sgd", "cifar": "adam", "mlearning": "adam"}
 """The course models and the optimizer of each in this comparison."""
@@ -212,9 +214,9 @@ def machine() -> dict[str, str | int | float]:
         pass
     return {
         "processor": processor,
-        "cores": workers.available(),
+        "cores": threads.available(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else "unknown",
-        "threads": workers.threads(),
+        "threads": threads.in_use(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
@@ -236,7 +238,7 @@ def main(models: tuple[str, ...], pairs: int, threads: int, as_json: bool) -> No
     except ImportError:
         raise click.ClickException("PyTorch is not installed: pip install torch (the CPU build is enough)") from None
     torch.set_num_threads(threads)
-    workers.set_threads(threads)
+    threads.use(threads)
     about = machine()
     if not as_json:
         click.echo(", ".join(f"{key} {value}" for key, value in about.items()))

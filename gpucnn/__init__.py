@@ -19,10 +19,11 @@ from . import (
     utils,
 )
 from .config import register
+from .devices.cuda import cuda_function
+from .dispatch import check
+from .dispatch.registry import kernel, load, use, using
 from .layers import Input
-from .model import Sequential
-from .nvrtc import cuda_function
-from .registry import kernel, load, use, using
+from .models import Sequential
 from .retired import absent
 from .version import __version__
 
@@ -32,6 +33,7 @@ __all__ = [
     "__version__",
     "activations",
     "callbacks",
+    "check",
     "constraints",
     "cuda_function",
     "datasets",
@@ -55,7 +57,7 @@ __getattr__ = absent(
     __name__,
     {
         "Model": "use Sequential and stack the layers in a row",
-        "applications": "gpucnn.zoo has the models that can be trained by name",
+        "applications": "gpucnn.runs.zoo has the models that can be trained by name",
         "backend": "use gpucnn.use(...) for backends and gpucnn.utils.set_random_seed for seeds",
         "preprocessing": "scale arrays yourself or with layers.Rescaling; `gpucnn train --data FOLDER` reads images",
         "mixed_precision": "gpucnn trains in float32",

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from . import device
 from .config import Configurable, deserialize
+from .devices import storage
 from .errors import ArgumentError
 from .ops import activation as ops
 from .retired import absent
@@ -42,7 +42,7 @@ class Activation(Configurable):
 
     def __call__(self, x: Any) -> Any:
         """y alone: float64 for a float64 array, float32 for everything else."""
-        return device.get(self.forward(device.put(_array(x)))[0])
+        return storage.get(self.forward(storage.put(_array(x)))[0])
 
     def __repr__(self) -> str:
         return f"<activation {self.name}>"

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from . import config, device
+from . import config
 from .config import Configurable
+from .devices import storage
+from .dispatch.op import Op
 from .errors import ArgumentError
-from .op import Op
 from .ops import constraint as ops
 from .ops import update
 from .retired import absent
@@ -109,7 +110,7 @@ def apply(constraint: Constraint, w: Any) -> None:
     if isinstance(constraint, _InPlace) and type(constraint).__call__ is _InPlace.__call__:
         constraint.change(w, Op.__call__)
     else:
-        w[...] = device.put(np.asarray(constraint(device.get(w)), w.dtype))
+        w[...] = storage.put(np.asarray(constraint(storage.get(w)), w.dtype))
 
 
 max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm

@@ -19,6 +19,9 @@ try:
 except ImportError:  # Windows, which renames no open file, syncs no folder and locks in another way
     fcntl = None  # type: ignore[assignment]
 
+MODEL_SUFFIX = ".safetensors"
+"""The suffix of every file that holds a model, its weights or a checkpoint."""
+
 _AT_ONCE = 8 << 20
 """Bytes of one write call."""
 

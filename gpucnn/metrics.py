@@ -21,12 +21,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import config, initializers, labels, losses
+from . import config, initializers, losses
 from .config import Configurable, snake_case
 from .errors import ArgumentError, ShapeError
 from .losses import binary_crossentropy as binary_crossentropy
 from .losses import categorical_crossentropy as categorical_crossentropy
 from .losses import huber as huber
+from .losses import labels
 from .losses import mean_absolute_error as mean_absolute_error
 from .losses import mean_squared_error as mean_squared_error
 from .losses import sparse_categorical_crossentropy as sparse_categorical_crossentropy

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from . import config, device
+from . import config
 from .config import Configurable
+from .devices import storage
 from .errors import ArgumentError
 from .ops import update
 from .retired import absent
@@ -76,7 +77,7 @@ def penalty(regularizer: Regularizer, values: Any, share: float = 1.0) -> Any:
     """`share` of the penalty on an array of the device in use, as an array (1,) there."""
     if _is_plain(regularizer):
         return update.penalty(values.reshape(-1), l1=share * regularizer.l1, l2=share * regularizer.l2)
-    return device.put(np.array([share * float(regularizer(device.get(values)))], values.dtype))
+    return storage.put(np.array([share * float(regularizer(storage.get(values)))], values.dtype))
 
 
 def add_gradient(regularizer: Regularizer, gradients: Any, values: Any, share: float = 1.0) -> None:
@@ -85,8 +86,8 @@ def add_gradient(regularizer: Regularizer, gradients: Any, values: Any, share: f
     if _is_plain(regularizer):
         update.regularize(flat, values.reshape(-1), l1=share * regularizer.l1, l2=share * regularizer.l2)
         return
-    gradient = np.asarray(share * regularizer.gradient(device.get(values)), gradients.dtype)
-    update.accumulate(flat, device.put(np.broadcast_to(gradient, values.shape).reshape(-1)))
+    gradient = np.asarray(share * regularizer.gradient(storage.get(values)), gradients.dtype)
+    update.accumulate(flat, storage.put(np.broadcast_to(gradient, values.shape).reshape(-1)))
 
 
 def _is_plain(regularizer: Regularizer) -> bool:

@@ -72,15 +72,25 @@ def reject(
     raise ArgumentError(f"{owner}() has no argument {name}={value!r}: {hint}")
 
 
+class AbsentError(ArgumentError, AttributeError):
+    """A name that Keras has, or once had, and gpucnn lacks."""
+
+
+def absent_error(module: str, name: str, reason: str) -> AbsentError:
+    """The error for a name that gpucnn lacks, with what to do instead."""
+    return AbsentError(f"{module.removeprefix('gpucnn.')}.{name} is not in gpucnn: {reason}")
+
+
 def absent(module: str, reasons: dict[str, str]) -> Callable[[str], NoReturn]:
     """A `__getattr__` for `module`: names that Keras has, or once had, raise with what to do instead.
 
-    They raise `ArgumentError`: of an `AttributeError`, `from module import name` would hide the reason.
+    The error is an `AttributeError` too, so that `hasattr`, `getattr` with a default and `except ImportError` around
+    `from module import name` work.
     """
 
     def __getattr__(name: str) -> NoReturn:  # noqa: N807
         if name in reasons:
-            raise ArgumentError(f"{module.removeprefix('gpucnn.')}.{name} is not in gpucnn: {reasons[name]}")
+            raise absent_error(module, name, reasons[name])
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     return __getattr__

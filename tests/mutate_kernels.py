@@ -561,7 +561,7 @@ class _Bench:
     """Loads copies of kernels and runs their trials."""
 
     def __init__(self, folder: Path, sources: Sources) -> None:
-        from gpucnn import trials
+        from gpucnn.profiling import trials
 
         trials.every_kernel("", ("cuda", "numba"))  # else the originals would take the mutants' places later
         self.folder, self.sources = folder, sources
@@ -604,7 +604,7 @@ class _Bench:
 
     def load(self, name: str, user: str, mutant: Mutant | None) -> dict[str, Any]:
         """Import a kernel file from a copy of the sources with the change in it; its kernels by op."""
-        from gpucnn import registry
+        from gpucnn.dispatch import registry
 
         root = self.folder / name
         needed = {user, user.replace(".py", ".cu"), *(n for n in self.sources.texts if n.startswith("include/"))}
@@ -629,15 +629,15 @@ class _Bench:
     def trials(self, user: str, kernels: dict[str, Any], reach: set[str]) -> list[Trial]:
         """The trials that launch one of these functions (all if there are none): the smallest case of each op first;
         in fast mode the large ones first, as the others have passed in check mode."""
-        from gpucnn import recording, trials
-        from gpucnn.check import cases_for
+        from gpucnn.profiling import launches, trials
+        from gpucnn.dispatch.check import cases_for
 
         check, large, small = [], [], []
         for kernel in kernels.values():
             cases = sorted(cases_for(kernel), key=lambda c: trials.work(kernel.op, c))
             cases = [c for c in cases if trials.work(kernel.op, c) <= trials.AFFORDABLE["fast"]]
             if reach:
-                cases = [c for c in cases if any(i.function.name in reach for i in recording.launches(kernel, c))]
+                cases = [c for c in cases if any(i.function.name in reach for i in launches.launches(kernel, c))]
             cheap = [trials.work(kernel.op, c) <= trials.AFFORDABLE["check"] for c in cases]
             name = kernel.op.name
             check.append([Trial(user, name, c.name, "check") for c, ok in zip(cases, cheap, strict=True) if ok])
@@ -647,8 +647,8 @@ class _Bench:
 
     def run(self, kernel: Any, trial: Trial) -> str | None:
         """One trial."""
-        from gpucnn import trials
-        from gpucnn.check import disagreement
+        from gpucnn.profiling import trials
+        from gpucnn.dispatch.check import disagreement
 
         case = next(c for c in kernel.op.cases if c.name == trial.case and not c.bench)
         with trials.running("emulator", trial.mode, **({"seed": SEED_OF_THREADS} if trial.mode == "fast" else {})):
@@ -656,8 +656,8 @@ class _Bench:
 
     def same_code(self, user: str, kernels: dict[str, Any], reach: set[str]) -> bool:
         """Whether a compiler for GPUs makes the same of the mutant and of the original, in all variants in use."""
-        from gpucnn import recording
-        from gpucnn.check import cases_for
+        from gpucnn.profiling import launches
+        from gpucnn.dispatch.check import cases_for
 
         if user not in self.originals:
             self.originals[user] = self.load("original", user, None)
@@ -665,7 +665,7 @@ class _Bench:
         for made, own in zip(codes, (kernels, self.originals[user]), strict=True):
             for kernel in own.values():
                 for case in cases_for(kernel):
-                    for launch in recording.launches(kernel, case):
+                    for launch in launches.launches(kernel, case):
                         if not reach or launch.function.name in reach:
                             key = _variant(launch.function, list(launch.arguments))
                             made[key] = made.get(key) or _machine_code(launch.function, list(launch.arguments))
@@ -682,7 +682,7 @@ def _variant(function: Any, arguments: list) -> str:
 
 def _machine_code(function: Any, arguments: list) -> bytes:
     """A cubin of CUDA C++; of a numba kernel its PTX without line numbers, and names without that of the module."""
-    from gpucnn.nvrtc import compiled
+    from gpucnn.devices.nvrtc import compiled
 
     if hasattr(function, "defines"):
         return compiled(function.source(), "kernel.cu", function.defines, arch="sm_90").cubin

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpucnn import activations, config, layers
 from gpucnn.errors import ArgumentError, ShapeError
-from gpucnn.op import Spec
+from gpucnn.dispatch.op import Spec
 from gpucnn.ops.activation import (
     ALPHAS,
     FUNCTIONS,

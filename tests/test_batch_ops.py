@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import device, emulator, metrics, random
+from gpucnn.devices import storage, emulator
+from gpucnn import metrics, random
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.batch import advance, count_correct, count_correct_binary, gather_images, gather_labels
 
@@ -26,21 +27,21 @@ def backend(request):
 
 
 def number(value):
-    return device.put(np.array([value], np.int64))
+    return storage.put(np.array([value], np.int64))
 
 
 def run(op, *arrays, **params):
-    return device.get(op(*(device.put(np.ascontiguousarray(a)) for a in arrays), **params))
+    return storage.get(op(*(storage.put(np.ascontiguousarray(a)) for a in arrays), **params))
 
 
 def labels_of(labels, epoch, batch, rows, **more):
     params = {"rows": rows, "batch_size": rows} | KEY | more
-    return device.get(gather_labels(device.put(labels), number(epoch), number(batch), **params))
+    return storage.get(gather_labels(storage.put(labels), number(epoch), number(batch), **params))
 
 
 def images_of(images, epoch, batch, rows, **more):
     params = {"rows": rows, "batch_size": rows} | KEY | AS_THEY_ARE | more
-    return device.get(gather_images(device.put(images), number(epoch), number(batch), **params))
+    return storage.get(gather_images(storage.put(images), number(epoch), number(batch), **params))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 1000])
@@ -151,28 +152,28 @@ def test_gathering_refuses_what_does_not_fit():
 
 
 def test_counters_go_through_epochs(backend):
-    counters = device.put(np.zeros(3, np.int64))
+    counters = storage.put(np.zeros(3, np.int64))
     seen = []
     for _ in range(7):
         assert advance(counters, steps=3) is not None
-        seen.append(device.get(counters).tolist())
+        seen.append(storage.get(counters).tolist())
     assert seen == [[1, 0, 1], [2, 0, 2], [0, 1, 3], [1, 1, 4], [2, 1, 5], [0, 2, 6], [1, 2, 7]]
 
 
 def test_two_counters_are_enough(backend):
-    counters = device.put(np.array([2**40, 9], np.int64))
+    counters = storage.put(np.array([2**40, 9], np.int64))
     advance(counters, steps=2**40 + 2)
-    assert device.get(counters).tolist() == [2**40 + 1, 9]
+    assert storage.get(counters).tolist() == [2**40 + 1, 9]
     advance(counters, steps=2**40 + 2)
-    assert device.get(counters).tolist() == [0, 10]
+    assert storage.get(counters).tolist() == [0, 10]
 
 
 def test_a_step_counts_and_gathers_by_itself(backend):
     """What a captured step does: the same calls again and again, on arrays that stay where they are."""
     labels = np.arange(10, dtype=np.int32)
-    there, counters = device.put(labels), device.put(np.zeros(2, np.int64))
+    there, counters = storage.put(labels), storage.put(np.zeros(2, np.int64))
     for step in range(6):
-        got = device.get(gather_labels(there, counters[1:], counters[:1], rows=5, batch_size=5, **KEY))
+        got = storage.get(gather_labels(there, counters[1:], counters[:1], rows=5, batch_size=5, **KEY))
         order = random.permutation(10, seed=KEY["seed"], epoch=step // 2, stream=KEY["stream"])
         assert np.array_equal(got, order[5 * (step % 2) :][:5])
         advance(counters, steps=2)

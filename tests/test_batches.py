@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpucnn import batches
+from gpucnn.models import batches
 from gpucnn.errors import ArgumentError, DataError
 
 

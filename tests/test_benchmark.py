@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import benchmark, device, records, registry, rivals, timing, trials
-from gpucnn.device import Peak
+from gpucnn.profiling import benchmark, records, torch_ops, timing, trials
+from gpucnn.devices.cpu import CPU
+from gpucnn.dispatch import registry
+from gpucnn.devices.device import Peak
 from gpucnn.errors import ArgumentError, FileError
-from gpucnn.op import Case
+from gpucnn.dispatch.op import Case
 from gpucnn.ops.batchnorm import batchnorm
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_weight
 from gpucnn.ops.matmul import matmul
-from gpucnn.registry import Kernel
+from gpucnn.dispatch.registry import Kernel
 
 QUICK = timing.Effort(min_samples=2, min_time=0.0, max_noise=1e9, timeout=1.0)
 
@@ -57,14 +59,14 @@ def test_a_wrong_kernel_gets_no_time():
 
 
 def test_a_time_beyond_the_roof_is_refused(monkeypatch):
-    monkeypatch.setattr(device.CPU, "peak", lambda: Peak(1.0, 1.0, 0), raising=False)
+    monkeypatch.setattr(CPU, "peak", lambda: Peak(1.0, 1.0, 0), raising=False)
     (measured,) = benchmark.rows(plan([registry.kernels(matmul)["blas_numpy"]]))
     assert measured.hot is None
     assert measured.note.startswith("refused:")
 
 
 def test_the_roof_is_arithmetic_or_memory_whichever_binds(monkeypatch):
-    monkeypatch.setattr(device.CPU, "peak", lambda: Peak(1e9, 1e6, 100), raising=False)
+    monkeypatch.setattr(CPU, "peak", lambda: Peak(1e9, 1e6, 100), raising=False)
     assert benchmark.roof_share(1e9, 50, 2.0) == pytest.approx(0.5)
     assert benchmark.roof_share(1e6, 10**6, 2.0) == pytest.approx(0.5)
     assert benchmark.roof_share(1e6, 100, 1.0) == pytest.approx(1e-3)
@@ -116,7 +118,7 @@ def test_an_unknown_case_is_named_with_its_neighbours():
 
 
 def test_without_pytorch_its_row_is_refused(monkeypatch):
-    monkeypatch.setattr(rivals, "torch_version", lambda: None)
+    monkeypatch.setattr(torch_ops, "torch_version", lambda: None)
     with pytest.raises(ArgumentError, match="PyTorch is not installed"):
         plan([wrong_kernel()], vs=("torch",))
 
@@ -124,7 +126,7 @@ def test_without_pytorch_its_row_is_refused(monkeypatch):
 TORCH_CASES = [
     (op, c)
     for op in trials.every_op()
-    if op.name in rivals._TORCH
+    if op.name in torch_ops._TORCH
     for c in op.cases
     if not c.bench
     and c.name
@@ -152,9 +154,9 @@ def test_pytorch_computes_the_same_op(op, c):
     pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     operands = [d.sample(rng) for d in c.operands]
-    call = rivals.torch_call(op, operands, c.params, "float32")
+    call = torch_ops.torch_call(op, operands, c.params, "float32")
     assert call is not None
-    assert benchmark._rival_fault(op, c, operands, rivals.as_numpy(call())) is None
+    assert benchmark._rival_fault(op, c, operands, torch_ops.as_numpy(call())) is None
 
 
 def test_what_pytorch_cannot_do_has_no_row():
@@ -163,7 +165,7 @@ def test_what_pytorch_cannot_do_has_no_row():
     for op, name in ((conv2d, "asymmetric_same"), (batchnorm, "ragged")):
         c = case(op, name)
         operands = [None if d is None else d.sample(rng) for d in c.operands]
-        assert rivals.torch_call(op, operands, c.params, "float32") is None
+        assert torch_ops.torch_call(op, operands, c.params, "float32") is None
 
 
 def test_a_rival_that_differs_gets_no_time():

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import callbacks, metrics, optimizers, progress, saving
+from gpucnn import callbacks, metrics, optimizers, progress
+from gpucnn.models import saving
 from gpucnn.errors import ArgumentError, FileError, TrainingError
 
 

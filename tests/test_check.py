@@ -6,10 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
-from gpucnn.check import cases_for, disagreement
-from gpucnn.op import Case, Op, Spec, real
+from gpucnn.dispatch.check import cases_for, disagreement
+from gpucnn.dispatch.op import Case, Op, Spec, real
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
-from gpucnn.registry import Kernel
+from gpucnn.dispatch.registry import Kernel
 
 
 def kernel_of(op, launch, **more):

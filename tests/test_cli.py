@@ -14,7 +14,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from gpucnn import __version__, datasets, doctor, experiment, runs
+from gpucnn import __version__, datasets
+from gpucnn.cli import doctor
+from gpucnn.runs import experiment, run
 from gpucnn.cli import main
 from gpucnn.cli.screen import Screen
 from gpucnn.errors import FileError, Interrupted
@@ -522,6 +524,6 @@ def test_a_stopped_process_is_resumed_to_the_bit(own, tmp_path, unbroken, number
     assert out == ""
     if number != signal.SIGKILL:
         assert err.splitlines()[-1] == f"gpucnn: stopped by {number.name}; go on with: gpucnn train --resume broken"
-        assert runs.Run.open("broken").record["status"] == "interrupted"
+        assert run.Run.open("broken").record["status"] == "interrupted"
     resumed = gpucnn("train", "--resume", "broken", "--no-pictures", "--json")
     assert json.loads(resumed.stdout)["weights_sha256"] == unbroken

@@ -7,7 +7,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from gpucnn import emulator, figures, registry
+from gpucnn.devices import emulator
+from gpucnn.profiling import figures
+from gpucnn.dispatch import registry
 from gpucnn.cli import main
 
 in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
@@ -180,7 +182,7 @@ def test_bench_lists_checks_and_profiles():
 
 
 def test_kernels_for_gpus_get_no_time_from_the_emulator(monkeypatch):
-    from gpucnn import device
+    from gpucnn.devices import device
 
     monkeypatch.setattr(device, "gpu_state", lambda: (0, "none"))
     done = gpucnn("bench", "matmul/naive_cuda", "--case", "ragged")
@@ -189,7 +191,7 @@ def test_kernels_for_gpus_get_no_time_from_the_emulator(monkeypatch):
 
 
 def test_what_cannot_run_is_left_out_with_the_reason(monkeypatch):
-    from gpucnn import trials
+    from gpucnn.profiling import trials
 
     monkeypatch.setattr(trials, "missing", lambda backend, where: "no compiler" if backend == "cuda" else None)
     done = gpucnn("check", "matmul/naive", "--json")

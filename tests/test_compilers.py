@@ -6,11 +6,12 @@ from functools import cache
 
 import pytest
 
-from gpucnn import figures, recording, registry, resources, trials
-from gpucnn.nvrtc import cuda_function
+from gpucnn.profiling import figures, launches, compilers, trials
+from gpucnn.dispatch import registry
+from gpucnn.devices.cuda import cuda_function
 
 ALL = bool(os.environ.get("GPUCNN_TEST_ALL"))
-ARCHITECTURES = resources.ARCHITECTURES if ALL else ("sm_80", "sm_90")
+ARCHITECTURES = compilers.ARCHITECTURES if ALL else ("sm_80", "sm_90")
 KERNELS = [k for k in trials.every_kernel("", ("cuda", "numba")) if k.algorithm != "cublas"]
 FILES = sorted({k.id for k in KERNELS})
 SPILLS = {("conv2d_grad_weight_direct", "sm_120"): 8, ("batchnorm_grad_join", "sm_120"): 16}
@@ -24,7 +25,7 @@ def same_worker(ident):
 
 
 pytestmark = pytest.mark.skipif(figures.unavailable() is not None, reason=str(figures.unavailable()))
-needs_disassembler = pytest.mark.skipif(resources.disassembler() is None, reason="no nvdisasm here")
+needs_disassembler = pytest.mark.skipif(compilers.disassembler() is None, reason="no nvdisasm here")
 
 
 @cache
@@ -34,8 +35,8 @@ def variants(ident):
     for kernel in KERNELS:
         if kernel.id == ident:
             for case in kernel.op.cases:
-                if recording.serves(kernel, case):
-                    for launch in recording.launches(kernel, case):
+                if launches.serves(kernel, case):
+                    for launch in launches.launches(kernel, case):
                         function = launch.function
                         kind = getattr(function, "defines", None) or function.convert(launch.arguments)
                         types = tuple((str(a.dtype), getattr(a, "ndim", 0)) for a in launch.arguments)
@@ -50,28 +51,28 @@ def test_kernel_file_compiles_without_spills_and_double_precision(ident, arch):
     launches = variants(ident)
     assert launches
     for launch in launches:
-        taken = resources.resources(launch, arch)
+        taken = compilers.resources(launch, arch)
         name = launch.function.name
         assert 0 < taken.registers <= 255
         assert taken.spill_stores + taken.spill_loads <= SPILLS.get((name, arch), 0), f"{name} spills on {arch}"
         assert taken.registers * -(-launch.threads // 32) * 32 <= 65536, f"a block of {name} has too many registers"
         assert taken.shared_bytes <= 48 << 10
-        assert resources.occupancy(launch, taken, arch) > 0, f"{name} cannot run on {arch}"
-        assert not resources.double_precision(launch, arch), f"{name} computes in double precision"
-        if ALL and resources.disassembler() is not None:
-            assert not resources.instructions(launch, arch).fp64, f"{name} computes in double precision"
+        assert compilers.occupancy(launch, taken, arch) > 0, f"{name} cannot run on {arch}"
+        assert not compilers.double_precision(launch, arch), f"{name} computes in double precision"
+        if ALL and compilers.disassembler() is not None:
+            assert not compilers.instructions(launch, arch).fp64, f"{name} computes in double precision"
 
 
 @pytest.mark.parametrize(("factor", "seen"), [("0.1", True), ("0.1f", False)])
 def test_double_precision_is_seen(tmp_path, factor, seen):
     text = f'extern "C" __global__ void scaled(float* y) {{ y[threadIdx.x] *= {factor}; }}'
     (tmp_path / "scaled.cu").write_text(text)
-    y = recording.Recorder().empty((32,))
-    launch = recording.Launch(cuda_function(tmp_path / "scaled.cu", "scaled"), (1,), (32,), 0, (y,))
-    found = resources.double_precision(launch, "sm_90")
+    y = launches.Recorder().empty((32,))
+    launch = launches.Launch(cuda_function(tmp_path / "scaled.cu", "scaled"), (1,), (32,), 0, (y,))
+    found = compilers.double_precision(launch, "sm_90")
     assert any(name.startswith("mul") for name in found) == seen
-    if resources.disassembler() is not None:
-        assert bool(resources.instructions(launch, "sm_90").fp64) == seen
+    if compilers.disassembler() is not None:
+        assert bool(compilers.instructions(launch, "sm_90").fp64) == seen
 
 
 LARGE = 50e6
@@ -82,7 +83,7 @@ def hot_shapes(op, *idents):
     """Each shape of the course models that all of these kernels take: its name, how many blocks the last of them must
     have at least for each multiprocessor, and their figures."""
     rungs = [next(k for k in KERNELS if k.id == ident and k.op.name == op) for ident in idents]
-    cases = [c for c in rungs[0].op.cases if c.bench and all(recording.serves(k, c) for k in rungs)]
+    cases = [c for c in rungs[0].op.cases if c.bench and all(launches.serves(k, c) for k in rungs)]
     assert len(cases) >= 12
     for arch in ("sm_80", "sm_90"):
         for case in cases:

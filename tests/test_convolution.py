@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpucnn.errors import ArgumentError, ShapeError
-from gpucnn.op import Spec
+from gpucnn.dispatch.op import Spec
 from gpucnn.ops.conv1d import conv1d, conv1d_grad_input, conv1d_grad_weight
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight

@@ -5,9 +5,10 @@ import math
 
 import pytest
 
-from gpucnn import emulator, registry
-from gpucnn.check import cases_for, disagreement
-from gpucnn.op import Spec
+from gpucnn.devices import emulator
+from gpucnn.dispatch import registry
+from gpucnn.dispatch.check import cases_for, disagreement
+from gpucnn.dispatch.op import Spec
 from gpucnn.ops.conv1d import conv1d_grad_weight
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.conv3d import conv3d_grad_weight

@@ -21,7 +21,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpucnn import datasets, images, memory, npz
+from gpucnn import datasets
+from gpucnn.datasets import images, npz
+from gpucnn.models import memory
 from gpucnn.datasets import archive, cifar10, decoded, digits, download, fashion_mnist, idx, mnist, source
 from gpucnn.errors import ArgumentError, DataError, FileError
 

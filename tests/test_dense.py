@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
 from gpucnn.layers.dense import Dense
-from gpucnn.op import Spec
+from gpucnn.dispatch.op import Spec
 from gpucnn.ops.bias import bias, bias_grad
 from gpucnn.ops.matmul import matmul
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpucnn import doctor
+from gpucnn.cli import doctor
 
 BASE = dict.fromkeys(doctor.BASE, "9.0") | {"gpucnn": "0.1.0", "numpy": "2.4.6"}
 HEADERS = {"nvidia-cuda-runtime-cu12": "12.9"}
@@ -201,9 +201,9 @@ def test_the_compiled_kernel_counts_as_python_does(monkeypatch):
 
 @pytest.mark.parametrize("check", ["convolution", "weights file", "training", "compiled kernel"])
 def test_each_check_can_fail(monkeypatch, check):
-    from gpucnn import saving
+    from gpucnn.models import saving
     from gpucnn.ops import conv2d
-    from gpucnn.training import Trainer
+    from gpucnn.models.trainer import Trainer
 
     monkeypatch.setattr(conv2d.conv2d, "reference", lambda x, *_, **__: np.zeros((8, 14, 14, 16)))
     monkeypatch.setattr(saving, "weights_sha256", lambda model: id(model))

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import device, emulator
-from gpucnn.emulator import LaunchError
+from gpucnn.devices import choose, storage, emulator
+from gpucnn.devices.emulator import LaunchError
 from gpucnn.errors import ArgumentError, KernelError
-from gpucnn.nvrtc import compiled, cuda_function
+from gpucnn.devices.nvrtc import compiled
+from gpucnn.devices.cuda import cuda_function
 
 pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 nvrtc_only = pytest.mark.skipif(importlib.util.find_spec("cuda") is None, reason="cuda-bindings is not installed")
@@ -193,7 +194,7 @@ extern "C" __global__ void large(float* y)
 
 @pytest.fixture(autouse=True)
 def _on_the_emulator():
-    with gpucnn.registry.using(device="emulator"):
+    with gpucnn.dispatch.registry.using(device="emulator"):
         yield
 
 
@@ -207,7 +208,7 @@ def kernels(tmp_path_factory):
 
 
 def floats(*values):
-    return device.put(np.array(values, np.float32))
+    return storage.put(np.array(values, np.float32))
 
 
 def line_of(text):
@@ -220,33 +221,33 @@ def line_of(text):
 def test_sound_kernels_are_right_in_every_order(kernels, rng, mode, seed):
     with emulator.running(mode=mode, seed=seed):
         x = rng.standard_normal(5000).astype(np.float32)
-        total = device.zeros((1,))
-        kernels("sum")[4, 256, 32](total, device.put(x), 5000)
+        total = storage.zeros((1,))
+        kernels("sum")[4, 256, 32](total, storage.put(x), 5000)
         assert abs(total.get()[0] - x.sum()) < 1e-2
 
-        square, turned = rng.standard_normal((64, 64)).astype(np.float32), device.empty((64, 64))
-        kernels("transpose")[(2, 2), (32, 8)](turned, device.put(square), 64, True)
+        square, turned = rng.standard_normal((64, 64)).astype(np.float32), storage.empty((64, 64))
+        kernels("transpose")[(2, 2), (32, 8)](turned, storage.put(square), 64, True)
         assert (turned.get() == square.T).all()
 
-        x, y = rng.standard_normal(32).astype(np.float32), device.empty((32,))
-        kernels("neighbours")[1, 32](y, device.put(x), True)
+        x, y = rng.standard_normal(32).astype(np.float32), storage.empty((32,))
+        kernels("neighbours")[1, 32](y, storage.put(x), True)
         assert (y.get() == x[::-1]).all()
 
-        y = device.empty((32,))
-        kernels("doubled")[1, 8](y, device.put(x), 0)
+        y = storage.empty((32,))
+        kernels("doubled")[1, 8](y, storage.put(x), 0)
         assert (y.get() == 2 * x).all()
 
-        y = device.empty((64,), np.uint8)
+        y = storage.empty((64,), np.uint8)
         kernels("bytes")[1, 64](y)
         assert (y.get() == np.arange(64)[::-1]).all()
 
-        total = device.zeros((1,))
+        total = storage.zeros((1,))
         kernels("added")[3, 64](total, True)
         assert total.get()[0] == 192
 
-        kernels("write_after_read")[1, 32](device.empty((32,)), True)
-        kernels("shifted")[1, 64](device.zeros((64,)), 64)
-        kernels("lanes")[1, 32](y := device.empty((32,)), 2)
+        kernels("write_after_read")[1, 32](storage.empty((32,)), True)
+        kernels("shifted")[1, 64](storage.zeros((64,)), 64)
+        kernels("lanes")[1, 32](y := storage.empty((32,)), 2)
         assert (y.get() == np.repeat([3.0, 20.0], 16)).all()
 
 
@@ -254,8 +255,8 @@ def test_sound_kernels_are_right_in_every_order(kernels, rng, mode, seed):
 def test_intrinsics(kernels, mode):
     with emulator.running(mode=mode):
         v = np.arange(-16, 16, dtype=np.int32)
-        out = device.empty((32, 8), np.uint32)
-        kernels("words")[1, 32](out, device.put(v))
+        out = storage.empty((32, 8), np.uint32)
+        kernels("words")[1, 32](out, storage.put(v))
         got = out.get()
         assert (got[:, 0] == 0xFFFE0000).all()
         assert (got[:, 1] == [sum(1 << j for j in range(32) if v[j] & 3 == a & 3) for a in v]).all()
@@ -267,8 +268,8 @@ def test_intrinsics(kernels, mode):
         assert got[:, 7].tolist() == [(a & 0xFFFFFF) | 0x04000000 for a in u]
 
         x = np.array([0.5, 2.0, 0.125, 3.7], np.float32)
-        out = device.empty((4, 12))
-        kernels("numbers")[1, 4](out, device.put(x))
+        out = storage.empty((4, 12))
+        kernels("numbers")[1, 4](out, storage.put(x))
         got = out.get()
         assert (got[:, 0] == x).all() and (got[:, 1] == x).all() and (got[:, 2] == 3).all()
         assert (got[:, 3] == np.maximum(x, 1)).all()
@@ -280,13 +281,13 @@ def test_intrinsics(kernels, mode):
 
 
 RACES = [
-    ("added", 2, 32, lambda: (device.zeros((1,)), False), r"data race on out\[0\]: .* wrote at kernels\.cu:\d+, and no barrier lies between"),
-    ("mixed", 1, 64, lambda: (device.zeros((1,)),), r"data race on out\[0\]"),
-    ("transpose", (1, 1), (32, 8), lambda: (device.empty((32, 32)), device.zeros((32, 32)), 32, False), r"__shared__ tile, 4-byte element \d+"),
-    ("neighbours", 1, 32, lambda: (device.empty((32,)), device.zeros((32,)), False), r"__shared__ line"),
-    ("write_after_read", 1, 32, lambda: (device.empty((32,)), False), r"data race on __shared__ one.*(writes what .* read|reads what .* wrote)"),
-    ("write_after_read", 1, 64, lambda: (device.empty((64,)), True), r"data race on __shared__ one"),
-    ("shifted", 2, 32, lambda: (device.zeros((64,)), 64), r"data race on x\[\d+\]: .* of block \(\d, 0, 0\) (read|wrote) at kernels\.cu:\d+, and blocks of one launch are not ordered"),
+    ("added", 2, 32, lambda: (storage.zeros((1,)), False), r"data race on out\[0\]: .* wrote at kernels\.cu:\d+, and no barrier lies between"),
+    ("mixed", 1, 64, lambda: (storage.zeros((1,)),), r"data race on out\[0\]"),
+    ("transpose", (1, 1), (32, 8), lambda: (storage.empty((32, 32)), storage.zeros((32, 32)), 32, False), r"__shared__ tile, 4-byte element \d+"),
+    ("neighbours", 1, 32, lambda: (storage.empty((32,)), storage.zeros((32,)), False), r"__shared__ line"),
+    ("write_after_read", 1, 32, lambda: (storage.empty((32,)), False), r"data race on __shared__ one.*(writes what .* read|reads what .* wrote)"),
+    ("write_after_read", 1, 64, lambda: (storage.empty((64,)), True), r"data race on __shared__ one"),
+    ("shifted", 2, 32, lambda: (storage.zeros((64,)), 64), r"data race on x\[\d+\]: .* of block \(\d, 0, 0\) (read|wrote) at kernels\.cu:\d+, and blocks of one launch are not ordered"),
 ]  # fmt: skip
 
 
@@ -301,9 +302,9 @@ def test_races_are_seen_whatever_the_order(kernels, seed, name, grid, block, arg
 
 
 def test_a_missing_barrier_shows_in_fast_mode(kernels, rng):
-    x = device.put(rng.standard_normal((32, 32)).astype(np.float32))
+    x = storage.put(rng.standard_normal((32, 32)).astype(np.float32))
     for seed in ORDERS:
-        y = device.empty((32, 32))
+        y = storage.empty((32, 32))
         with emulator.running(seed=seed):
             kernels("transpose")[(1, 1), (32, 8)](y, x, 32, False)
         assert not (y.get() == x.get().T).all()
@@ -322,7 +323,7 @@ def test_a_missing_barrier_shows_in_fast_mode(kernels, rng):
 )  # fmt: skip
 def test_deadlocks_and_assertions_are_told_in_both_modes(kernels, mode, name, arguments, message, line):
     with emulator.running(mode=mode), pytest.raises(LaunchError, match=message) as caught:
-        kernels(name)[1, 32](device.zeros((32,)), *arguments)
+        kernels(name)[1, 32](storage.zeros((32,)), *arguments)
     if line:
         number = line_of(line) + (name == "early")
         assert str(caught.value).endswith(f"(kernels.cu:{number})")
@@ -331,45 +332,45 @@ def test_deadlocks_and_assertions_are_told_in_both_modes(kernels, mode, name, ar
 def test_places_in_headers_and_declared_bounds(kernels):
     with emulator.running(mode="check"):
         with pytest.raises(LaunchError) as caught:
-            kernels("headed")[1, 1](device.empty((1,)), floats(1, 2, 3), 5)
+            kernels("headed")[1, 1](storage.empty((1,)), floats(1, 2, 3), 5)
         assert str(caught.value) == (
             "headed: block (0, 0, 0), thread (0, 0, 0) reads 4 bytes outside of every array: element 5 of x, which has 3 "
             "(8 bytes behind the end, shape (3,)) (beyond.cuh:3)"
         )
         with pytest.raises(LaunchError, match="uses index 9, which is out of bounds of the array's declaration"):
-            kernels("declared")[1, 8](device.empty((8,)), 9)
+            kernels("declared")[1, 8](storage.empty((8,)), 9)
         with pytest.raises(LaunchError, match=r"reads 16 bytes at once, misaligned: x\[1\] is not at a multiple of 16"):
-            kernels("doubled")[1, 1](device.empty((4,)), device.zeros((8,)), 1)
+            kernels("doubled")[1, 1](storage.empty((4,)), storage.zeros((8,)), 1)
         with pytest.raises(LaunchError, match=r"writes .* at address 0x0: was None passed for an array"):
             kernels("filled")[1, 1](None, 1)
         with pytest.raises(LaunchError, match="near none: did an index overflow"):
-            kernels("far")[1, 1](device.empty((1,)), 20)
+            kernels("far")[1, 1](storage.empty((1,)), 20)
 
 
 def test_what_the_processor_refuses_ends_the_launch_and_not_python(kernels):
     with pytest.raises(LaunchError, match=r"accesses address 0x0, where there is no memory.*\(kernels\.cu:\d+\)"):
         kernels("filled")[1, 1](None, 1)
     with pytest.raises(LaunchError, match=r"divides an integer by zero \(kernels\.cu:\d+\)"):
-        kernels("divided")[1, 1](device.empty((1,), np.int32), 0)
-    kernels("filled")[1, 4](y := device.empty((4,)), 4)
+        kernels("divided")[1, 1](storage.empty((1,), np.int32), 0)
+    kernels("filled")[1, 4](y := storage.empty((4,)), 4)
     assert (y.get() == 1).all()
 
 
 def test_what_was_written_is_remembered_from_launch_to_launch(kernels):
     with emulator.running(mode="check"):
-        x, y = device.empty((8,)), device.empty((8,))
+        x, y = storage.empty((8,)), storage.empty((8,))
         kernels("filled")[1, 8](x, 5)
         with pytest.raises(LaunchError, match=r"reads x\[5\], which is uninitialised: nobody has written it"):
             kernels("copied")[1, 8](y, x)
         kernels("filled")[1, 8](x, 8)
         kernels("copied")[1, 8](y, x)
         assert (y.get() == 1).all()
-        kernels("copied")[1, 3](device.empty((3,)), y[2:5])
-        device.current().forget(x)
+        kernels("copied")[1, 3](storage.empty((3,)), y[2:5])
+        choose.current().forget(x)
         with pytest.raises(LaunchError, match="uninitialised"):
             kernels("copied")[1, 8](y, x)
         with pytest.raises(LaunchError, match=r"reads __shared__ s, 4-byte element 63, which is uninitialised"):
-            kernels("partly")[1, 64](device.empty((64,)))
+            kernels("partly")[1, 64](storage.empty((64,)))
 
 
 @pytest.mark.parametrize(
@@ -385,20 +386,20 @@ def test_what_was_written_is_remembered_from_launch_to_launch(kernels):
 )
 def test_the_limits_of_a_gpu_are_kept(kernels, grid, block, shared, message):
     with pytest.raises(LaunchError, match=message):
-        kernels("filled")[grid, block, shared](device.empty((1,)), 1)
+        kernels("filled")[grid, block, shared](storage.empty((1,)), 1)
 
 
 def test_static_shared_memory_has_its_own_limit(kernels):
     with pytest.raises(LaunchError, match="52000 bytes of static shared memory are too many: at most 49152"):
-        kernels("large")[1, 32](device.empty((32,)))
+        kernels("large")[1, 32](storage.empty((32,)))
 
 
 @nvrtc_only
 def test_traffic_of_padded_and_naive_transposes(kernels):
-    x = device.zeros((64, 64))
+    x = storage.zeros((64, 64))
     with emulator.running(mode="check", count=True) as running:
-        kernels("transpose")[(2, 2), (32, 8)](device.empty((64, 64)), x, 64, True)
-        kernels("transpose_naive")[(2, 2), (32, 8)](device.empty((64, 64)), x, 64)
+        kernels("transpose")[(2, 2), (32, 8)](storage.empty((64, 64)), x, 64, True)
+        kernels("transpose_naive")[(2, 2), (32, 8)](storage.empty((64, 64)), x, 64)
     (_, padded), (_, naive) = running.launches
     assert (padded.sectors, padded.ideal_sectors, padded.shared_wavefronts) == (1024, 1024, 256)
     assert (naive.sectors, naive.ideal_sectors, naive.shared_wavefronts) == (4608, 1024, 4224)
@@ -428,7 +429,7 @@ def test_the_host_cannot_touch_arrays_by_accident():
 
 
 def test_a_launch_costs_little(kernels):
-    filled, y = kernels("filled"), device.empty((1,))
+    filled, y = kernels("filled"), storage.empty((1,))
     filled[1, 1](y, 1)
     best = min(_seconds(lambda: filled[1, 1](y, 1)) for _ in range(200))
     assert best < 500e-6
@@ -443,7 +444,7 @@ def _seconds(work):
 def test_a_text_that_does_not_compile_is_told(tmp_path):
     (tmp_path / "wrong.cu").write_text('extern "C" __global__ void wrong(float* y)\n{\n    y[0] = nothing;\n}\n')
     with pytest.raises(KernelError, match=r"(?s)refuses the kernel.*wrong\.cu:3.*nothing"):
-        cuda_function(tmp_path / "wrong.cu", "wrong")[1, 1](device.empty((1,)))
+        cuda_function(tmp_path / "wrong.cu", "wrong")[1, 1](storage.empty((1,)))
 
 
 # ---------------------------------------------------------------- through NVRTC: files with inline PTX
@@ -538,8 +539,8 @@ def test_matrix_instructions_against_numpy(matrices, rng, mode, kind):
         cut = [(x.view(np.uint32) & mask).view(np.float32).astype(np.float64) for x in (a, b)]
         exact = cut[0] @ cut[1]
         left, right = (a, b) if kind == 0 else (to_bf16(a), to_bf16(b))
-    d = device.empty((16, 8))
-    given = (device.put(x) for x in fragments(left, right, 1 if kind == 0 else 2))
+    d = storage.empty((16, 8))
+    given = (storage.put(x) for x in fragments(left, right, 1 if kind == 0 else 2))
     with emulator.running(mode=mode):
         matrices("product", kind)[1, 32](d, *given)
     np.testing.assert_allclose(d.get(), exact, rtol=1e-6, atol=1e-6)
@@ -550,9 +551,9 @@ def test_matrix_instructions_against_numpy(matrices, rng, mode, kind):
 def test_ldmatrix_hands_out_rows(matrices, mode):
     stored = np.arange(256, dtype=np.uint16).reshape(4, 8, 8)
     for turned in (False, True):
-        out = device.empty((32, 4), np.uint32)
+        out = storage.empty((32, 4), np.uint32)
         with emulator.running(mode=mode):
-            matrices("fragments")[1, 32](out, device.put(stored.view(np.uint32).reshape(-1)), turned)
+            matrices("fragments")[1, 32](out, storage.put(stored.view(np.uint32).reshape(-1)), turned)
         expected = (stored.transpose(0, 2, 1) if turned else stored).copy().view(np.uint32).reshape(4, 32).T
         assert (out.get() == expected).all()
 
@@ -564,15 +565,15 @@ def test_asynchronous_copies_arrive_when_they_are_waited_for(matrices, rng, seed
     for mode in ("fast", "check"):
         with emulator.running(mode=mode, seed=seed):
             for wait in (2, 3):
-                y = device.empty((64, 4))
-                matrices("copied")[1, 64](y, device.put(x), 16, wait)
+                y = storage.empty((64, 4))
+                matrices("copied")[1, 64](y, storage.put(x), 16, wait)
                 assert (y.get() == x[::-1]).all()
-            matrices("copied")[1, 64](y, device.put(x), 8, 3)
+            matrices("copied")[1, 64](y, storage.put(x), 8, 3)
             assert (y.get() == np.where([1, 1, 0, 0], x[::-1], 0)).all(), "what is not copied is zero"
     for wait in (0, 1):
-        y = device.empty((64, 4))
+        y = storage.empty((64, 4))
         with emulator.running(seed=seed):
-            matrices("copied")[1, 64](y, device.put(x), 16, wait)
+            matrices("copied")[1, 64](y, storage.put(x), 16, wait)
         assert np.isnan(y.get()).all()
         with (
             emulator.running(mode="check", seed=seed),
@@ -580,13 +581,13 @@ def test_asynchronous_copies_arrive_when_they_are_waited_for(matrices, rng, seed
                 LaunchError, match=r"reads __shared__ line, .*a cp\.async is still filling.*\(matrices\.cu:\d+\)"
             ),
         ):
-            matrices("copied")[1, 64](device.empty((64, 4)), device.put(x), 16, wait)
+            matrices("copied")[1, 64](storage.empty((64, 4)), storage.put(x), 16, wait)
 
 
 @nvrtc_only
 def test_vector_loads_are_one_request(matrices):
     with emulator.running(mode="check", count=True) as running:
-        matrices("quads")[1, 32](device.empty((128,)), device.zeros((32, 4)))
+        matrices("quads")[1, 32](storage.empty((128,)), storage.zeros((32, 4)))
     statistics = running.launches[0][1]
     assert (statistics.loads, statistics.stores) == (32, 32)
     assert statistics.sectors == 16 + 16 and statistics.ideal_sectors == 16 + 4

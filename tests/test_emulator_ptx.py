@@ -5,8 +5,8 @@
 import numpy as np
 import pytest
 
-from gpucnn import emulator
-from gpucnn.emulator.ptx import PtxModule
+from gpucnn.devices import emulator
+from gpucnn.devices.emulator.ptx import PtxModule
 from gpucnn.errors import KernelError
 
 pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpucnn import experiment, memory, plots, runs, zoo
+from gpucnn.runs import experiment, run, zoo
+from gpucnn.models import memory
+from gpucnn.callbacks import curves
 from gpucnn.callbacks import Callback
 from gpucnn.errors import ArgumentError, DataError, FileError, MemoryNeedError
-from gpucnn.experiment import Settings
-from gpucnn.runs import Run
+from gpucnn.runs.experiment import Settings
+from gpucnn.runs.run import Run
 
 PICTURES = {"learning_curves.png", "confusion_matrix.png", "predictions.png", "filters.png", "feature_maps.png"}
 
@@ -62,7 +64,7 @@ class StopAt(Callback):
 
 def kill_after(monkeypatch, batches):
     """Let the next training die after so many batches, past the checkpoint that is due there."""
-    real = runs.Checkpoints.on_train_batch_end
+    real = run.Checkpoints.on_train_batch_end
     stop = StopAt(batches)
 
     def dying(self, batch, logs=None):
@@ -80,7 +82,7 @@ def test_a_run_holds_all_that_was_promised(settings):
     assert {path.name for path in (run.folder / "pictures").iterdir()} == PICTURES
     record = json.loads((run.folder / "run.json").read_text())
     assert record == run.record
-    assert set(runs.RESULTS) <= record.keys()
+    assert set(run.RESULTS) <= record.keys()
     assert (record["dataset"], record["model"], record["device"], record["precision"]) == (
         "blocks",
         "slides",
@@ -244,7 +246,7 @@ def test_digits_are_taken_and_carry_their_note_everywhere(monkeypatch):
     assert note in lines[0]
     assert run.record["note"] == experiment.evaluate(run.folder)["note"] == note
     with monkeypatch.context() as patch:
-        patch.setattr(plots.Picture, "save", lambda self, path: self.get_suptitle())
+        patch.setattr(curves.Picture, "save", lambda self, path: self.get_suptitle())
         assert all(note in title for title in experiment.draw(run.folder))
 
 

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpucnn
-from gpucnn import registry, workers
-from gpucnn.check import disagreement
+from gpucnn.dispatch import registry
+from gpucnn.devices import threads
+from gpucnn.dispatch.check import disagreement
 from gpucnn.errors import ShapeError
-from gpucnn.op import Case, Spec, integers, real
+from gpucnn.dispatch.op import Case, Spec, integers, real
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.fused import (
     DEAD,
@@ -233,7 +234,7 @@ def test_kernels_agree_with_the_bodies_for_any_layer(
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_layer_large_enough_for_blocks_panels_and_threads_agrees(threads):
-    workers.set_threads(threads)
+    threads.use(threads)
     try:
         n, size, channels, filters = 3, (20, 21), 17, 33
         x, weight, b = real(n, *size, channels), real(3, 3, channels, filters), real(filters)
@@ -244,7 +245,7 @@ def test_a_layer_large_enough_for_blocks_panels_and_threads_agrees(threads):
         assert not _fault(conv2d_bias_relu_maxpool_grad_weight, dy, index, x, kernel_size=(3, 3), **SAME)
         assert not _fault(conv2d_bias_relu_maxpool_grad_input, dy, index, weight, size=size, **SAME)
     finally:
-        workers.set_threads()
+        threads.use()
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(300, 130), (130, 300)])

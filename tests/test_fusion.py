@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import Input, Sequential, fusion, layers, optimizers, zoo
+from gpucnn import Input, Sequential, layers, optimizers
+from gpucnn.models import fusion
+from gpucnn.runs import zoo
 
 
 def nodes(*stack, **settings):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpucnn import emulator
+from gpucnn.devices import emulator
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT, COMPETITORS = ROOT / "bench" / "gpu_all.sh", ROOT / "bench" / "competitors.py"

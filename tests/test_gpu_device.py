@@ -12,10 +12,12 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from gpucnn import benchmark, device, records, timing, trials
-from gpucnn.emulator import LaunchError
-from gpucnn.emulator.device import CC
-from gpucnn.nvrtc import cuda_function
+from gpucnn.profiling import benchmark, records, timing, trials
+from gpucnn.devices.cpu import CPU
+from gpucnn.devices import choose, storage, device
+from gpucnn.devices.emulator import LaunchError
+from gpucnn.devices.emulator.device import CC
+from gpucnn.devices.cuda import cuda_function
 
 H100 = {
     "MultiProcessorCount": 132,
@@ -163,26 +165,26 @@ class StandIn(ModuleType):
 def cupy(monkeypatch):
     stand_in = StandIn()
     monkeypatch.setitem(sys.modules, "cupy", stand_in)
-    monkeypatch.delitem(sys.modules, "gpucnn.gpu", raising=False)
+    monkeypatch.delitem(sys.modules, "gpucnn.devices.gpu", raising=False)
     device._gpu.cache_clear()
-    before = device.current()
+    before = choose.current()
     yield stand_in
-    device.return_to(before)
+    choose.return_to(before)
     device._gpu.cache_clear()
 
 
 @pytest.fixture
 def gpu(cupy):
-    made = device.use("gpu")
+    made = choose.use("gpu")
     cupy.told.clear()
     return made
 
 
 def arrays_for(op, case):
     rng = np.random.default_rng(0)
-    operands = [None if d is None else device.put(d.sample(rng)) for d in case.operands]
+    operands = [None if d is None else storage.put(d.sample(rng)) for d in case.operands]
     specs = [spec for spec in op.specs(*operands, **case.params) if spec is not None]
-    return [*(device.empty(*spec) for spec in specs), *operands]
+    return [*(storage.empty(*spec) for spec in specs), *operands]
 
 
 def launched(cupy, kernel_id, op):
@@ -243,7 +245,7 @@ def test_shared_memory_beyond_48_kib_is_asked_for_once(cupy, gpu):
     function = cuda_function(
         next(iter(trials.every_kernel("matmul/naive_cuda"))).launch.__code__.co_filename, "matmul_naive"
     )
-    y = device.empty((1,))
+    y = storage.empty((1,))
     numbers = [y if pointer else dtype.type(1) for _, dtype, pointer in function.parameters()]
     for shared in (1024, 60_000, 60_000, 50_000, 70_000):
         function[1, 32, shared](*numbers)
@@ -268,21 +270,21 @@ def test_the_peak_is_that_of_the_clocks_and_unknown_without_them(cupy, gpu):
 
 
 def test_each_gpu_is_one_object_and_the_one_in_use_is_cupys(cupy, monkeypatch):
-    first = device.use("gpu:0")
-    second = device.use("gpu:1")
-    assert device.use("gpu") is first
+    first = choose.use("gpu:0")
+    second = choose.use("gpu:1")
+    assert choose.use("gpu") is first
     cupy.told.clear()
-    device.return_to(second)
+    choose.return_to(second)
     assert cupy.told == [("use", 1)]
 
 
 def test_the_pool_is_left_out_where_the_environment_says_so(cupy, monkeypatch):
-    device.use("gpu")
+    choose.use("gpu")
     assert ("allocator", None) not in cupy.told
     device._gpu.cache_clear()
-    device.return_to(device.CPU)
+    choose.return_to(CPU)
     monkeypatch.setenv("GPUCNN_NO_POOL", "1")
-    device.use("gpu")
+    choose.use("gpu")
     assert ("allocator", None) in cupy.told
 
 
@@ -290,7 +292,7 @@ def test_arrays_are_cupys(cupy, gpu):
     array = gpu.put(np.ones((2, 3), np.float32))
     assert gpu.owns(array)
     assert not gpu.owns(np.ones(3))
-    assert type(device.get(array)) is np.ndarray
+    assert type(storage.get(array)) is np.ndarray
     assert gpu.owns(gpu.contiguous(array[:, 1:]))
     gpu.synchronize()
     assert cupy.told == ["synchronize"]
@@ -313,7 +315,7 @@ def test_cublas_is_asked_for_the_product_in_its_own_order(gpu, monkeypatch, rng,
         return 0
 
     library = SimpleNamespace(cublasSetStream_v2=lambda handle, stream: 0, cublasSgemm_v2=sgemm)
-    monkeypatch.setattr(importlib.import_module("gpucnn.gpu"), "_cublas", lambda handle: library)
+    monkeypatch.setattr(importlib.import_module("gpucnn.devices.gpu"), "_cublas", lambda handle: library)
     a, b = rng.random((3, 4), np.float32), rng.random((4, 5), np.float32)
     y = gpu.empty((3, 5))
     stored_a, stored_b = (gpu.put(m.T if turned else m) for m, turned in ((a, transpose_a), (b, transpose_b)))
@@ -375,7 +377,7 @@ def test_the_drivers_version_is_read_from_where_it_writes_it(monkeypatch, tmp_pa
 
 def test_ptx_of_numba_becomes_a_cubin_without_a_gpu():
     core = pytest.importorskip("cuda.core")
-    from gpucnn.numba_cuda import NumbaFunction
+    from gpucnn.devices.numba_cuda import NumbaFunction
 
     kernel = next(k for k in trials.every_kernel("matmul/naive_numba") if k.op.name == "matmul")
     (function,) = [f for f in kernel.launch.__globals__.values() if isinstance(f, NumbaFunction)]
@@ -390,7 +392,7 @@ def test_ptx_of_numba_becomes_a_cubin_without_a_gpu():
 
 # -- on a GPU ----------------------------------------------------------------------------------------------------------
 
-on_gpu = pytest.mark.skipif(not device.gpu_state()[0], reason=f"no GPU here: {device.gpu_state()[1]}")
+on_gpu = pytest.mark.skipif(not choose.gpu_state()[0], reason=f"no GPU here: {device.gpu_state()[1]}")
 
 
 @pytest.mark.gpu
@@ -402,7 +404,7 @@ def test_a_kernel_of_each_language_computes_is_timed_and_captured(language):
     with trials.running("gpu:0"):
         rng = np.random.default_rng(0)
         a, b = (rng.random((64, 64), np.float32) for _ in range(2))
-        y, left, right = device.empty((64, 64)), device.put(a), device.put(b)
+        y, left, right = storage.empty((64, 64)), storage.put(a), storage.put(b)
 
         def run():
             kernel.launch(y, left, right, transpose_a=False, transpose_b=False)
@@ -411,10 +413,10 @@ def test_a_kernel_of_each_language_computes_is_timed_and_captured(language):
         assert 1e-7 < measured.hot.median < 1e-3
         assert 1e-7 < measured.cold.median < 1e-3
         y[...] = 0
-        device.current().synchronize()
+        choose.current().synchronize()
         clock = timing.clock_of_device()
         clock.hot(clock.prepare(run, 3))
-        np.testing.assert_allclose(device.get(y), a @ b, rtol=1e-4)
+        np.testing.assert_allclose(storage.get(y), a @ b, rtol=1e-4)
 
 
 @pytest.mark.gpu
@@ -423,14 +425,14 @@ def test_cublas_computes_and_can_be_captured():
     with trials.running("gpu:0"):
         rng = np.random.default_rng(0)
         a, b = rng.random((3, 4), np.float32), rng.random((5, 4), np.float32)
-        y, left, right = device.zeros((3, 5)), device.put(a), device.put(b)
+        y, left, right = storage.zeros((3, 5)), storage.put(a), storage.put(b)
 
         def run():
-            device.current().cublas_matmul(y, left, right, False, True)
+            choose.current().cublas_matmul(y, left, right, False, True)
 
         clock = timing.clock_of_device()
         clock.warm_up(run)
         y[...] = 0
-        device.current().synchronize()
+        choose.current().synchronize()
         clock.hot(clock.prepare(run, 2))
-        np.testing.assert_allclose(device.get(y), a @ b.T, rtol=1e-5)
+        np.testing.assert_allclose(storage.get(y), a @ b.T, rtol=1e-5)

@@ -7,7 +7,10 @@ import os
 
 import pytest
 
-from gpucnn import device, registry, trials
+from gpucnn.devices import choose
+from gpucnn import places
+from gpucnn.dispatch import registry
+from gpucnn.profiling import trials
 
 OPS = [op for op in trials.every_op() if op.__module__.startswith("gpucnn.")]
 KERNELS = [kernel for op in OPS for kernel in registry.kernels(op, ("cuda", "numba")).values()]
@@ -23,7 +26,7 @@ KNOWN_GAPS = {
 }
 """Ops without a kernel for GPUs, and why."""
 
-on_gpu = pytest.mark.skipif(not device.gpu_state()[0], reason=f"no GPU here: {device.gpu_state()[1]}")
+on_gpu = pytest.mark.skipif(not choose.gpu_state()[0], reason=f"no GPU here: {device.gpu_state()[1]}")
 
 
 def planned(where, mode=None):
@@ -65,6 +68,6 @@ def test_op_has_a_kernel_in_each_language(op):
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=[f"{k.id}-{k.op.name}" for k in KERNELS])
 def test_kernel_is_chosen_by_its_name_and_stands_under_its_address(kernel):
-    assert (registry.folder_of_kernels() / f"{kernel.id}.py").is_file()
+    assert (places.folder_of_kernels() / f"{kernel.id}.py").is_file()
     assert kernel.id.endswith(f"_{kernel.backend}")
     assert kernel.algorithm in LIBRARY or kernel.algorithm in kernel.op.prefer

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpucnn import images
+from gpucnn.datasets import images
 from gpucnn.errors import DataError, FileError
 
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from gpucnn import registry, trials
-from gpucnn.check import cases_for, disagreement
-from gpucnn.op import Spec
+from gpucnn import places
+from gpucnn.dispatch import registry
+from gpucnn.profiling import trials
+from gpucnn.dispatch.check import cases_for, disagreement
+from gpucnn.dispatch.op import Spec
 
 OPS = [op for op in trials.every_op() if op.__module__.startswith("gpucnn.")]
 KERNELS = [kernel for op in OPS for kernel in registry.kernels(op, ("numpy", "njit")).values()]
@@ -41,7 +43,7 @@ def test_body_returns_what_the_shape_rule_says(op, case):
 
 
 def test_kernel_files_register_under_their_address():
-    folder = registry.folder_of_kernels()
+    folder = places.folder_of_kernels()
     for kernel in KERNELS:
         assert (folder / f"{kernel.id}.py").is_file()
         assert kernel.id.endswith(f"_{kernel.backend}")

@@ -7,7 +7,9 @@ import warnings
 import numpy as np
 import pytest
 
-from gpucnn import config, device, emulator, losses, registry
+from gpucnn import config, losses
+from gpucnn.devices import storage, emulator
+from gpucnn.dispatch import registry
 from gpucnn.errors import ArgumentError, DataError, ShapeError
 from gpucnn.ops import loss as ops
 
@@ -281,12 +283,12 @@ def test_forward_takes_outputs_of_a_device_and_labels_of_the_host(name, rng):
     expected, backward = loss.forward(y_true, y_pred)
     gradient = backward(dvalues)
     with registry.using(device="emulator"):
-        values, backward = loss.forward(y_true, device.put(y_pred))
+        values, backward = loss.forward(y_true, storage.put(y_pred))
         dy = backward(dvalues)
         assert isinstance(values, np.ndarray)
         assert not isinstance(dy, np.ndarray)
         np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(device.get(dy), gradient, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(storage.get(dy), gradient, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
@@ -297,10 +299,10 @@ def test_a_function_of_the_users_own_computes_on_the_host_for_any_device():
 
     with registry.using(device="emulator"):
         values, backward = losses.forward(
-            losses.get(squared), np.zeros((2, 1)), device.put(np.array([[1], [3]], np.float32))
+            losses.get(squared), np.zeros((2, 1)), storage.put(np.array([[1], [3]], np.float32))
         )
         np.testing.assert_array_equal(values, [1, 9])
-        np.testing.assert_array_equal(device.get(backward(np.ones(2))), [[2], [6]])
+        np.testing.assert_array_equal(storage.get(backward(np.ones(2))), [[2], [6]])
         np.testing.assert_array_equal(losses.mean_squared_error([[1, 2]], [[1, 4]]), [2])
 
 

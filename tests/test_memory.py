@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import gpucnn
-from gpucnn import memory, zoo
+from gpucnn.devices import free_memory
+from gpucnn.models import memory
+from gpucnn.runs import zoo
 from gpucnn.errors import MemoryNeedError
 
 GB = 1000**3
@@ -98,40 +100,40 @@ def test_a_run_is_not_stopped_where_the_free_memory_is_unknown(monkeypatch):
 def test_the_strictest_limit_counts(monkeypatch):
     for name, value in (("_system", 8 * GB), ("_control_group", 2 * GB), ("_address_space", None)):
         monkeypatch.setattr(memory, name, lambda value=value: value)
-    assert memory.available() == 2 * GB
+    assert free_memory.available() == 2 * GB
     monkeypatch.setattr(memory, "_control_group", lambda: -5)
-    assert memory.available() == 0
+    assert free_memory.available() == 0
 
 
 def test_nothing_known_is_none(monkeypatch):
     for name in ("_system", "_control_group", "_address_space"):
         monkeypatch.setattr(memory, name, lambda: None)
-    assert memory.available() is None
+    assert free_memory.available() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/meminfo")
 def test_linux_counts_what_can_be_reclaimed_as_free():
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
-    assert 0 < memory._system() <= total
-    assert memory._linux("MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:      3 kB\n") == 3072
-    assert memory._linux("nothing of the kind") is None
+    assert 0 < free_memory._system() <= total
+    assert free_memory._linux("MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:      3 kB\n") == 3072
+    assert free_memory._linux("nothing of the kind") is None
 
 
 def test_macos_pages_are_read_from_vm_stat(monkeypatch):
     output = "(page size of 16384 bytes)\nPages free:   10.\nPages active: 99.\nPages inactive: 5.\n"
-    monkeypatch.setattr(memory.sys, "platform", "darwin")
-    monkeypatch.setattr(memory.subprocess, "run", lambda *a, **k: types.SimpleNamespace(stdout=output))
-    assert memory._system() == 15 * 16384
-    assert memory._macos("vm_stat changed its words") is None
+    monkeypatch.setattr(free_memory.sys, "platform", "darwin")
+    monkeypatch.setattr(free_memory.subprocess, "run", lambda *a, **k: types.SimpleNamespace(stdout=output))
+    assert free_memory._system() == 15 * 16384
+    assert free_memory._macos("vm_stat changed its words") is None
 
 
 def test_a_system_that_cannot_be_asked_is_unknown(monkeypatch):
     def fail(*_, **__):
         raise subprocess.CalledProcessError(1, "vm_stat")
 
-    monkeypatch.setattr(memory.sys, "platform", "darwin")
-    monkeypatch.setattr(memory.subprocess, "run", fail)
-    assert memory._system() is None
+    monkeypatch.setattr(free_memory.sys, "platform", "darwin")
+    monkeypatch.setattr(free_memory.subprocess, "run", fail)
+    assert free_memory._system() is None
 
 
 @pytest.mark.parametrize("answer", [1, 0])
@@ -145,8 +147,8 @@ def test_windows_is_asked_through_its_kernel(monkeypatch, answer):
             return answer
 
     monkeypatch.setattr(ctypes, "windll", types.SimpleNamespace(kernel32=Kernel()), raising=False)
-    monkeypatch.setattr(memory.sys, "platform", "win32")
-    assert memory._system() == (7 * GB if answer else None)
+    monkeypatch.setattr(free_memory.sys, "platform", "win32")
+    assert free_memory._system() == (7 * GB if answer else None)
 
 
 def group(folder, limit, used, cache=0, names=("memory.max", "memory.current", "inactive_file")):
@@ -162,9 +164,9 @@ def test_every_control_group_above_the_process_counts_and_page_cache_is_free(tmp
     group(tmp_path / "slice" / "job", 1000, 100)
     membership = tmp_path / "cgroup"
     membership.write_text("0::/slice/job\n")
-    assert memory._control_group(tmp_path, membership) == 500
+    assert free_memory._control_group(tmp_path, membership) == 500
     membership.write_text("0::/\n")
-    assert memory._control_group(tmp_path, membership) is None
+    assert free_memory._control_group(tmp_path, membership) is None
 
 
 def test_the_older_control_groups_are_read_too(tmp_path):
@@ -173,15 +175,15 @@ def test_the_older_control_groups_are_read_too(tmp_path):
     group(tmp_path / "memory" / "job", 1000, 400, cache=50, names=old)
     membership = tmp_path / "cgroup"
     membership.write_text("9:cpu,cpuacct:/\n4:memory:/job\n0::/\nnot a line of it\n")
-    assert memory._control_group(tmp_path, membership) == 650
+    assert free_memory._control_group(tmp_path, membership) == 650
     membership.write_text("4:memory:/the/path/outside/of/this/container\n")
-    assert memory._control_group(tmp_path, membership) is None
+    assert free_memory._control_group(tmp_path, membership) is None
 
 
 def test_without_control_groups_nothing_is_known(tmp_path):
-    assert memory._control_group(tmp_path, tmp_path / "missing") is None
+    assert free_memory._control_group(tmp_path, tmp_path / "missing") is None
     (tmp_path / "cgroup").write_text("0::/gone\n")
-    assert memory._control_group(tmp_path, tmp_path / "cgroup") is None
+    assert free_memory._control_group(tmp_path, tmp_path / "cgroup") is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space of a process")
@@ -196,7 +198,7 @@ def test_a_limit_on_the_address_space_is_seen():
 
 def test_a_system_without_such_limits_has_none(monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert memory._address_space() is None
+    assert free_memory._address_space() is None
 
 
 @pytest.mark.parametrize(
@@ -212,4 +214,4 @@ def test_a_system_without_such_limits_has_none(monkeypatch):
     ],
 )
 def test_bytes_are_written_for_people(count, words):
-    assert memory.text(count) == words
+    assert free_memory.text(count) == words

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import zoo
+from gpucnn.runs import zoo
 from gpucnn.datasets import mnist
 
 pytestmark = pytest.mark.skipif(
@@ -36,7 +36,7 @@ def test_two_epochs_on_a_tenth_of_mnist_reach_what_the_model_can(name, part):
 
 
 def test_one_seed_gives_the_same_bits_on_real_images(part):
-    from gpucnn.saving import weights_sha256
+    from gpucnn.models.saving import weights_sha256
 
     x, y, *_ = part
     ends = set()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from mutate_kernels import KINDS, Sources, mutants, run
 
-from gpucnn import emulator
+from gpucnn.devices import emulator
 
 takes_long = pytest.mark.skipif(not os.environ.get("GPUCNN_TEST_ALL"), reason="takes a minute: GPUCNN_TEST_ALL=1")
 in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
@@ -124,7 +124,7 @@ extern "C" __global__ void toy(float* y, const float* x, int size, float scale, 
 
 CPP_LAUNCHER = """
 from gpucnn import kernel
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
 from gpucnn.ops.rescaling import rescale
 
 toy = cuda_function(__file__, "toy")
@@ -136,7 +136,7 @@ def launch(y, x, *, scale, offset):
 
 PYTHON_WHOLE = """
 from gpucnn import kernel
-from gpucnn.numba_cuda import cuda, numba_function
+from gpucnn.devices.numba_cuda import cuda, numba_function
 from gpucnn.ops.rescaling import rescale
 
 @numba_function

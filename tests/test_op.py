@@ -5,10 +5,11 @@ import sys
 import numpy as np
 import pytest
 
-from gpucnn import registry
+from gpucnn import places
+from gpucnn.dispatch import registry
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
-from gpucnn.op import Case, Spec, op, real
-from gpucnn.registry import kernel
+from gpucnn.dispatch.op import Case, Spec, op, real
+from gpucnn.dispatch.registry import kernel
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def fill(y):
 
 
 def test_a_kernel_file_that_was_interrupted_is_read_again(tmp_path, monkeypatch, twice):
-    registry.folder_of_kernels()
+    places.folder_of_kernels()
     monkeypatch.setattr(sys.modules["gpucnn.kernels"], "__path__", [str(tmp_path)])
     monkeypatch.setattr(twice, "family", "interrupted")
     folder = tmp_path / "interrupted"
@@ -189,5 +190,5 @@ def test_compiled_code_older_than_the_shared_sources_is_forgotten(tmp_path, monk
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         os.utime(path, (1e9 - age, 1e9 - age))
-    registry.forget_outdated_code.__wrapped__()
+    places.forget_outdated_code.__wrapped__()
     assert sorted(path.name for path in tmp_path.rglob("*.nbi")) == ["new.nbi"]

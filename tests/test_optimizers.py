@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpucnn import constraints, initializers, optimizers, regularizers, schedules
+from gpucnn import constraints, initializers, optimizers, regularizers
+from gpucnn.optimizers import schedules
 from gpucnn.config import deserialize, serialize
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.layers.layer import Layer
 from gpucnn.ops import update
-from gpucnn.parameters import Parameters
+from gpucnn.layers.parameters import Parameters
 
 TINY = 1e-30
 """An epsilon that does not matter: for sums by hand, and where Keras and PyTorch put it in different places."""

@@ -43,7 +43,7 @@ def test_wheel_carries_licence_and_notice(wheel):
 def test_unpacked_wheel_trains_outside_the_checkout(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
-        "import gpucnn, gpucnn.registry as r\n"
+        "import gpucnn, gpucnn.dispatch.registry as r\n"
         "from gpucnn import layers, datasets\n"
         "(x, y), _ = datasets.digits.load_data(size=8)\n"
         "stack = [gpucnn.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(10)]\n"

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import emulator, registry
-from gpucnn.check import disagreement
-from gpucnn.op import Case, Draw, real
+from gpucnn.devices import emulator
+from gpucnn.dispatch import registry
+from gpucnn.dispatch.check import disagreement
+from gpucnn.dispatch.op import Case, Draw, real
 
 pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 
@@ -45,8 +46,8 @@ POOL = Case("nan", (WithNan((2, 6, 6, 3)),), {"pool": (2, 2), "strides": (2, 2),
 
 LAUNCH_MATMUL = """
 from gpucnn import kernel
-from gpucnn.launch import blocks_2d
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.launch import blocks_2d
+from gpucnn.devices.cuda import cuda_function
 from gpucnn.ops.matmul import matmul
 
 planted = cuda_function(__file__, "planted")
@@ -162,8 +163,8 @@ extern "C" __global__ void planted(float* y, const float* a, const float* b, int
 
 SPLIT_LAUNCH = """
 from gpucnn import kernel
-from gpucnn.nvrtc import cuda_function
-from gpucnn.op import Spec
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.dispatch.op import Spec
 from gpucnn.ops.matmul import matmul
 
 SPLITS = 3
@@ -206,7 +207,7 @@ extern "C" __global__ void add_up(float* y, const float* partials, int M, int N)
 
 GRADIENT_LAUNCH = """
 from gpucnn import kernel
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
 from gpucnn.ops.conv2d import conv2d_grad_weight
 
 planted = cuda_function(__file__, "planted")
@@ -239,7 +240,7 @@ extern "C" __global__ void planted(float* dweight, const float* dy, const float*
 
 POOL_LAUNCH = """
 from gpucnn import kernel
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
 from gpucnn.ops.pool2d import maxpool2d
 
 planted = cuda_function(__file__, "planted")
@@ -269,8 +270,8 @@ extern "C" __global__ void planted(float* y, const float* x, int H, int W, int C
 NUMBA = """
 import numba
 from gpucnn import kernel
-from gpucnn.launch import blocks_2d
-from gpucnn.numba_cuda import cuda, np, numba_function
+from gpucnn.devices.launch import blocks_2d
+from gpucnn.devices.numba_cuda import cuda, np, numba_function
 from gpucnn.ops.matmul import matmul
 
 TILE = 16

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 import gpucnn
-from gpucnn import layers, plots
+from gpucnn import layers
+from gpucnn.callbacks import curves
+from gpucnn.runs import plots
 from gpucnn.errors import ArgumentError, DataError, FileError, ShapeError
 
 HISTORY = {"loss": [1.0, 0.5, 0.25], "accuracy": [0.5, 0.7, 0.9], "val_loss": [1.1, 0.6, 0.4]}
@@ -44,7 +46,7 @@ def model():
 
 
 def test_learning_curves_show_each_value_at_its_epoch():
-    picture = plots.learning_curves(HISTORY, "a title", "a note")
+    picture = curves.learning_curves(HISTORY, "a title", "a note")
     loss, accuracy = picture.axes
     lines = {line.get_label(): line for line in loss.lines}
     np.testing.assert_array_equal(lines["training"].get_xdata(), [1, 2, 3])
@@ -57,13 +59,13 @@ def test_learning_curves_show_each_value_at_its_epoch():
 
 def test_learning_curves_take_what_fit_returned(small_model, problem):
     model = small_model()
-    picture = plots.learning_curves(model.fit(*problem, epochs=2, verbose=0))
+    picture = curves.learning_curves(model.fit(*problem, epochs=2, verbose=0))
     assert [axes.get_ylabel() for axes in picture.axes] == ["loss", "accuracy"]
     assert len(picture.axes[0].lines[0].get_xdata()) == 2
 
 
 def test_a_single_epoch_is_a_point_above_a_whole_number():
-    picture = plots.learning_curves({"loss": [0.5]})
+    picture = curves.learning_curves({"loss": [0.5]})
     pixels(picture)
     assert [tick for tick in picture.axes[0].get_xticks() if 0.5 <= tick <= 1.5] == [1]
 
@@ -71,7 +73,7 @@ def test_a_single_epoch_is_a_point_above_a_whole_number():
 def test_an_empty_history_is_refused():
     for history in ({}, {"loss": []}, {"val_loss": [1.0]}):
         with pytest.raises(ArgumentError, match="no epoch"):
-            plots.learning_curves(history)
+            curves.learning_curves(history)
 
 
 # -- confusion matrix --------------------------------------------------------------------------------------------------
@@ -215,7 +217,7 @@ def test_a_model_without_convolutions_has_no_filters_to_draw():
 
 
 def test_a_picture_is_saved_whole_and_shown_by_notebooks(tmp_path):
-    picture = plots.learning_curves(HISTORY)
+    picture = curves.learning_curves(HISTORY)
     path = picture.save(tmp_path / "curves.png")
     with Image.open(path) as saved:
         assert saved.size == tuple((picture.get_size_inches() * picture.dpi).astype(int))
@@ -225,7 +227,7 @@ def test_a_picture_is_saved_whole_and_shown_by_notebooks(tmp_path):
 
 def test_a_picture_that_cannot_be_written_is_an_error_with_its_path(tmp_path):
     with pytest.raises(FileError, match=r"curves\.png"):
-        plots.learning_curves(HISTORY).save(tmp_path / "missing" / "curves.png")
+        curves.learning_curves(HISTORY).save(tmp_path / "missing" / "curves.png")
 
 
 def test_numbers_stand_for_names_that_no_font_can_draw(monkeypatch):

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpucnn import emulator, figures, resources, trials
+from gpucnn.devices import emulator
+from gpucnn.profiling import figures, compilers, trials
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -111,7 +112,7 @@ def test_the_check_in_python_finds_what_the_command_finds(tmp_path):
 
 
 def test_the_ladder_of_the_readme_is_what_the_compilers_say():
-    if figures.unavailable() or resources.disassembler() is None:
+    if figures.unavailable() or compilers.disassembler() is None:
         pytest.skip("no compiler for GPUs here")
     rows = re.findall(r"^\| `(matmul|conv2d)/(\w+)` \|[^|]*\| (\S+) \| (\S+) \| (\d+) % \|$", TEXT, re.MULTILINE)
     assert len(rows) == 6

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpucnn import config, layers
 from gpucnn.errors import ArgumentError, ShapeError
-from gpucnn.op import Spec
+from gpucnn.dispatch.op import Spec
 from gpucnn.ops.rescaling import rescale
 from gpucnn.ops.reshaping import crop, pad, transpose
 

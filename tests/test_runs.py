@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import files, runs, saving
+from gpucnn import files
+from gpucnn.runs import run
+from gpucnn.models import loading, saving
 from gpucnn.errors import FileError, Interrupted
-from gpucnn.runs import Checkpoints, Run, Stop, stop_on_signals
+from gpucnn.runs.run import Checkpoints, Run, Stop, stop_on_signals
 
 ROOT = Path(gpucnn.__file__).parent.parent
 SETTINGS = {"dataset": "digits", "model": "slides", "seed": 3, "epochs": 2, "batch_size": 20, "note": "not MNIST"}
@@ -81,7 +83,7 @@ def test_a_given_folder_is_used_unless_a_run_is_in_it(here):
 def test_run_json_has_the_documented_keys_from_the_beginning(train):
     run = Run.create("r", SETTINGS)
     record = json.loads((run.folder / "run.json").read_text())
-    assert list(record)[: len(runs.RESULTS)] == list(runs.RESULTS)
+    assert list(record)[: len(run.RESULTS)] == list(run.RESULTS)
     assert record["status"] == "running"
     assert (record["dataset"], record["seed"], record["test_accuracy"]) == ("digits", 3, None)
     assert record["settings"] == SETTINGS
@@ -100,7 +102,7 @@ def test_the_end_of_a_run_stands_in_its_folder(train):
     assert record["weights_sha256"] == saving.weights_sha256(model)
     assert (record["test_loss"], record["train_accuracy"], record["seconds"]) == (0.5, None, 1.5)
     assert Run.open("r").model_file == run.folder / "model.safetensors"
-    trained = saving.load_model(run.model_file)
+    trained = loading.load_model(run.model_file)
     assert saving.weights_sha256(trained) == record["weights_sha256"]
     assert int(trained.optimizer.batches[0]) == 0  # the weights alone; to go on there are checkpoints
     assert sorted(path.name for path in run.folder.iterdir()) == [
@@ -208,7 +210,7 @@ def test_an_unfinished_run_offers_its_newest_checkpoint(train):
     run = Run.create("r", SETTINGS)
     model = train(run)
     assert run.model_file == run.checkpoints()[-1]
-    assert saving.weights_sha256(saving.load_model(run.model_file)) == saving.weights_sha256(model)
+    assert saving.weights_sha256(loading.load_model(run.model_file)) == saving.weights_sha256(model)
 
 
 def test_other_versions_are_named_when_a_run_is_resumed(train):
@@ -467,7 +469,7 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     run = Run.create("r", SETTINGS)
-    monkeypatch.setattr(runs, "lock", no_locks)
+    monkeypatch.setattr(run, "lock", no_locks)
     with pytest.warns(UserWarning, match=r"cannot be locked \(No locks available\): start no second run"), run.locked():
         pass
     run.folder = run.folder / "gone"

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import device, emulator, random, registry
+from gpucnn.devices import storage, emulator
+from gpucnn import random, places
 from gpucnn.errors import ArgumentError, ShapeError
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
 from gpucnn.ops.dropout import dropout, spatial_dropout
 from gpucnn.ops.sampling import random_bits, random_uniform
 
@@ -29,11 +30,11 @@ def backend(request):
 
 
 def at(step):
-    return device.put(np.array([step], np.int64))
+    return storage.put(np.array([step], np.int64))
 
 
 def words(count, step=0, **key):
-    return device.get(random_bits(at(step), count=count, **{"seed": 0, "stream": 0, "purpose": 0} | key))
+    return storage.get(random_bits(at(step), count=count, **{"seed": 0, "stream": 0, "purpose": 0} | key))
 
 
 def test_known_answers(backend):
@@ -45,7 +46,7 @@ def philox_of_ones(backend, folder):
     """Counter and key all ones, which no op asks for."""
     if backend == "numpy":
         return random.philox(np.full((1, 4), ONES, np.uint32), 2**64 - 1)[0]
-    y = device.empty((4,), np.uint32)
+    y = storage.empty((4,), np.uint32)
     if backend == "cuda":
         (folder / "ones.cu").write_text(
             '#include "philox.cuh"\n'
@@ -53,10 +54,10 @@ def philox_of_ones(backend, folder):
             "{ *(uint4*)y = philox(make_uint4(~0u, ~0u, ~0u, ~0u), ~0ull); }\n"
         )
         cuda_function(folder / "ones.cu", "ones")[1, 1](y)
-        return device.get(y)
-    from gpucnn.numba_cuda import numba_function
+        return storage.get(y)
+    from gpucnn.devices.numba_cuda import numba_function
 
-    registry.folder_of_kernels()  # makes gpucnn.kernels importable
+    places.folder_of_kernels()  # makes gpucnn.kernels importable
     philox = importlib.import_module("gpucnn.kernels.include.philox_numba").philox
 
     @numba_function
@@ -64,7 +65,7 @@ def philox_of_ones(backend, folder):
         y[0], y[1], y[2], y[3] = philox(word, word, word, word, seed)
 
     ones[1, 1](y, np.uint64(ONES), np.uint64(2**64 - 1))
-    return device.get(y)
+    return storage.get(y)
 
 
 def test_known_answer_of_all_ones(backend, tmp_path):
@@ -92,7 +93,7 @@ def test_all_bits_of_seed_step_and_stream_count(backend):
 
 def test_uniforms_are_the_upper_24_bits(backend):
     key = {"seed": 5, "stream": 1, "purpose": random.AUGMENT}
-    got = device.get(random_uniform(at(9), count=1001, **key))
+    got = storage.get(random_uniform(at(9), count=1001, **key))
     assert got.dtype == np.float32
     assert np.array_equal(got, (words(1001, step=9, **key) >> 8) * np.float32(2.0**-24))
     assert np.array_equal(got, random.uniform(1001, step=9, **key))
@@ -105,7 +106,7 @@ def test_uniforms_are_the_upper_24_bits(backend):
 def test_dropout_is_the_same_to_the_bit(backend, shape, rate):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     params = {"rate": rate, "seed": 2**64 - 9, "stream": 2**32 + 3}
-    got = device.get(dropout(device.put(x), at(2**40 + 6), **params))
+    got = storage.get(dropout(storage.put(x), at(2**40 + 6), **params))
     assert np.array_equal(got, dropout.reference(x, np.array([2**40 + 6]), **params))
 
 
@@ -113,14 +114,14 @@ def test_dropout_is_the_same_to_the_bit(backend, shape, rate):
 def test_spatial_dropout_is_the_same_to_the_bit(backend, shape):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     params = {"rate": 0.4, "seed": 2**64 - 9, "stream": 3}
-    got = device.get(spatial_dropout(device.put(x), at(6), **params))
+    got = storage.get(spatial_dropout(storage.put(x), at(6), **params))
     assert np.array_equal(got, spatial_dropout.reference(x, np.array([6]), **params))
 
 
 def test_dropout_drops_what_is_no_number_and_keeps_what_is_none(backend):
     x = np.array([np.nan, np.inf, -np.inf, np.nan] * 16, np.float32)
     params = {"rate": 0.5, "seed": 1, "stream": 0}
-    got = device.get(dropout(device.put(x), at(0), **params))
+    got = storage.get(dropout(storage.put(x), at(0), **params))
     expected = dropout.reference(x, np.array([0]), **params)
     assert np.array_equal(got, expected, equal_nan=True)
     assert (got == 0).any() and np.isnan(got).any() and np.isinf(got).any()

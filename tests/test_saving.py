@@ -18,9 +18,11 @@ import pytest
 import safetensors.numpy
 
 import gpucnn
-from gpucnn import Input, Sequential, callbacks, layers, optimizers, saving
+from gpucnn import Input, Sequential, callbacks, layers, optimizers
+from gpucnn.models import saving
 from gpucnn.errors import ArgumentError, FileError
-from gpucnn.saving import load_checkpoint, load_model, save_checkpoint, weights_sha256
+from gpucnn.models.saving import load_checkpoint, save_checkpoint, weights_sha256
+from gpucnn.models.loading import load_model
 
 
 @gpucnn.register

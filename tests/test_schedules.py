@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpucnn import schedules
+from gpucnn.optimizers import schedules
 from gpucnn.config import deserialize, serialize
 from gpucnn.errors import ArgumentError
 

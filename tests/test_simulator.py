@@ -9,7 +9,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from gpucnn import device
+from gpucnn.devices import choose
 from gpucnn.errors import KernelError
 
 HERE = Path(__file__).resolve().parent
@@ -33,4 +33,4 @@ def test_numba_kernels_run_in_the_simulator():
 @not_in_the_simulator
 def test_simulator_cannot_be_chosen_later():
     with pytest.raises(KernelError, match="NUMBA_ENABLE_CUDASIM=1"):
-        device.use("simulator")
+        choose.use("simulator")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gpucnn import emulator, figures, traffic, trials
+from gpucnn.devices import emulator
+from gpucnn.profiling import figures, traffic, trials
 
 pytestmark = pytest.mark.skipif(
     emulator.unavailable() is not None or figures.unavailable() is not None,

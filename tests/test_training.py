@@ -11,7 +11,7 @@ from gpucnn.errors import ArgumentError, DataError, GpucnnError, ShapeError, Tra
 
 
 def hash_of(model):
-    from gpucnn.saving import weights_sha256
+    from gpucnn.models.saving import weights_sha256
 
     return weights_sha256(model)
 
@@ -36,19 +36,19 @@ def test_two_runs_with_one_seed_end_with_the_same_bits(problem, small_model):
 
 
 def test_threads_do_not_change_the_bits(problem, small_model):
-    from gpucnn import workers
+    from gpucnn.devices import threads
 
     x, y = problem
     ends = []
     try:
         for threads in (1, 2, 3):
-            workers.set_threads(threads)
+            threads.use(threads)
             gpucnn.utils.set_random_seed(3)
             model = small_model()
             model.fit(x, y, epochs=1, batch_size=32, verbose=0)
             ends.append(hash_of(model))
     finally:
-        workers.set_threads()
+        threads.use()
     assert len(set(ends)) == 1
 
 
@@ -534,7 +534,7 @@ def test_crossentropy_on_a_linear_last_layer_warns_once(problem):
 
 
 def test_a_checkpoint_from_before_the_first_fit_resumes(problem, small_model, tmp_path):
-    from gpucnn.saving import load_checkpoint, save_checkpoint
+    from gpucnn.models.saving import load_checkpoint, save_checkpoint
 
     model = small_model()
     save_checkpoint(tmp_path / "start.safetensors", model)
@@ -543,7 +543,7 @@ def test_a_checkpoint_from_before_the_first_fit_resumes(problem, small_model, tm
 
 
 def test_a_checkpoint_of_a_model_with_other_metrics_is_refused(problem, small_model, tmp_path):
-    from gpucnn.saving import load_checkpoint, save_checkpoint
+    from gpucnn.models.saving import load_checkpoint, save_checkpoint
 
     model = small_model()
     model.fit(*problem, verbose=0)

@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 import gpucnn
-from gpucnn import device, emulator, layers, losses, models, zoo
+from gpucnn.devices import choose, storage, emulator
+from gpucnn import layers, losses, models
+from gpucnn.runs import zoo
 from gpucnn.cli import main
 from gpucnn.errors import ArgumentError, KernelError
 
@@ -225,7 +227,7 @@ def test_a_call_without_elements_needs_no_kernel():
     from gpucnn.ops.matmul import matmul
 
     gpucnn.use("cuda", device="emulator")
-    a, b = device.put(np.ones((0, 3), "float32")), device.put(np.ones((3, 2), "float32"))
+    a, b = storage.put(np.ones((0, 3), "float32")), storage.put(np.ones((3, 2), "float32"))
     assert matmul(a, b, transpose_a=False, transpose_b=False).shape == (0, 2)
 
 
@@ -239,7 +241,7 @@ def test_a_call_without_elements_needs_no_kernel():
 def test_a_backend_and_a_device_that_do_not_fit_are_refused(backend, where, words):
     with pytest.raises(ArgumentError, match=words):
         gpucnn.use(backend, device=where)
-    assert device.current().name == "cpu"
+    assert choose.current().name == "cpu"
 
 
 def test_the_command_trains_in_the_emulator(tmp_path, monkeypatch):

@@ -5,12 +5,13 @@ import pytest
 from test_optimizers import EPS32, KINDS, every_kind
 
 import gpucnn
-from gpucnn import constraints, device, emulator, initializers, optimizers, regularizers
-from gpucnn.check import disagreement
+from gpucnn import constraints, initializers, optimizers, regularizers
+from gpucnn.devices import choose, storage, emulator
+from gpucnn.dispatch.check import disagreement
 from gpucnn.layers.layer import Layer
-from gpucnn.op import Case, real
+from gpucnn.dispatch.op import Case, real
 from gpucnn.ops import constraint, update
-from gpucnn.parameters import Parameters
+from gpucnn.layers.parameters import Parameters
 
 pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 
@@ -73,13 +74,13 @@ def trained(optimizer, parameters=None, first=0):
         gradients = np.random.default_rng(step)
         for segment in parameters.segments:
             gradient = gradients.normal(size=segment.weight.shape).astype(np.float32)
-            device.write(segment.weight.gradient, gradient)
+            storage.write(segment.weight.gradient, gradient)
         optimizer.apply(parameters)
-    values = device.get(parameters.values).copy()
+    values = storage.get(parameters.values).copy()
     optimizer.finalize(parameters)
     return {
         "values": values,
-        "final": device.get(parameters.values),
+        "final": storage.get(parameters.values),
         "penalty": np.array(optimizer.penalty(parameters)),
         **optimizer.state(),
     }
@@ -114,14 +115,14 @@ def test_a_run_continued_from_its_state_ends_where_it_would_have(backend, throug
     with gpucnn.using(backend, device="emulator"):
         parameters = make_parameters()
         trained(first, parameters)
-        weights = device.get(parameters.values)
+        weights = storage.get(parameters.values)
         saved = first.state() if through == "state" else first.slots(parameters)
         saved = {name: array.copy() for name, array in saved.items()}  # of the host, counters among them
         expected = trained(first, parameters, first=STEPS)
     with gpucnn.using(backend, device="emulator"):
         resumed = make_parameters()
         second.build(resumed)
-        device.write(resumed.values, weights)
+        storage.write(resumed.values, weights)
         if through == "state":
             second.set_state(saved)
         else:
@@ -138,7 +139,7 @@ def test_slots_move_with_the_weights():
     with gpucnn.using("cuda", device="emulator"):
         parameters.bring()
         optimizer.build(parameters)
-        assert all(device.current().owns(slot) for slot in optimizer._slots.values())
+        assert all(choose.current().owns(slot) for slot in optimizer._slots.values())
         assert np.array_equal(optimizer.state()["m"], before["m"])
         trained(optimizer, parameters, first=STEPS)
 
@@ -151,9 +152,9 @@ def test_a_norm_of_any_size_can_be_clipped(backend, fill):
     norm = float(np.linalg.norm(x.astype(np.float64)))
     for limit in (norm / 128 or 1.0, min(2 * norm, 3e38) or 1.0):
         with gpucnn.using(backend, device="emulator"):
-            gradients = device.put(x)
+            gradients = storage.put(x)
             update.clip_by_norm(gradients, update.norm_parts(gradients), limit=limit)
-            got = device.get(gradients)
+            got = storage.get(gradients)
         want = x * min(1.0, limit / norm if norm else 1.0)
         # Numbers below the normal ones, 2⁻¹²⁶, may be taken as 0.
         assert np.abs(got - want).max() <= max(8 * EPS32 * np.abs(want).max(), 2.0**-126)
@@ -167,10 +168,10 @@ def test_a_norm_does_not_lose_a_gradient_that_is_not_finite(backend, bad, at):
     x[at] = bad
     x[2500] = -np.inf
     with gpucnn.using(backend, device="emulator"):
-        gradients = device.put(x)
+        gradients = storage.put(x)
         parts = update.norm_parts(gradients)
         update.clip_by_norm(gradients, parts, limit=1.0)
-        parts, got = device.get(parts), device.get(gradients)
+        parts, got = storage.get(parts), storage.get(gradients)
     assert np.array_equal(parts, update.norm_parts(x), equal_nan=True)
     with np.errstate(invalid="ignore"):
         update.clip_by_norm(x, parts, limit=1.0)
@@ -183,19 +184,19 @@ def test_not_a_number_stays_one(backend):
     calls = (
         lambda a: update.clip_by_value(a, limit=1.0),
         update.non_neg,
-        lambda a: update.regularize(a, device.put(x), l1=0.5, l2=0.25),
-        lambda a: update.regularize(a, device.put(x), l1=0.5, l2=0.0),
+        lambda a: update.regularize(a, storage.put(x), l1=0.5, l2=0.25),
+        lambda a: update.regularize(a, storage.put(x), l1=0.5, l2=0.0),
     )
     for call in calls:
         with np.errstate(invalid="ignore"):
             expected = call(x.copy())
         with gpucnn.using(backend, device="emulator"):
-            got = device.get(call(device.put(x)))
+            got = storage.get(call(storage.put(x)))
         assert np.array_equal(got, expected, equal_nan=True)
 
 
 def kernels_of(op, backend):
-    from gpucnn import registry
+    from gpucnn.dispatch import registry
 
     return [k for k in registry.kernels(op, (backend,)).values() if k.backend == backend]
 
@@ -222,10 +223,10 @@ def test_an_array_may_start_anywhere(backend):
     x, g = (np.random.default_rng(i).normal(size=1030).astype(np.float32) for i in (0, 1))
     row = np.full(6, 0.25, np.float32)
     with gpucnn.using(backend, device="emulator"):
-        values, gradients = device.put(x), device.put(g)
-        update.sgd(values[3:], gradients[:-3], device.put(row))
-        parts = device.get(update.norm_parts(gradients[1:]))
-        got = device.get(values)
+        values, gradients = storage.put(x), storage.put(g)
+        update.sgd(values[3:], gradients[:-3], storage.put(row))
+        parts = storage.get(update.norm_parts(gradients[1:]))
+        got = storage.get(values)
     assert np.array_equal(got[:3], x[:3])
     assert np.abs(got[3:] - (x[3:] - 0.25 * g[:-3])).max() <= 4 * EPS32 * 4
     assert np.allclose(parts, update.norm_parts(g[1:]), rtol=40 * EPS32, atol=0)
@@ -258,6 +259,6 @@ def test_the_penalty_can_stay_on_the_device(backend):
     with gpucnn.using(backend, device="emulator"):
         parameters = make_parameters()
         total = optimizers.SGD().penalty_on_device(parameters)
-        assert device.current().owns(total)
+        assert choose.current().owns(total)
         assert total.shape == (1,)
-        assert float(device.get(total)[0]) == optimizers.SGD().penalty(parameters)
+        assert float(storage.get(total)[0]) == optimizers.SGD().penalty(parameters)

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from gpucnn import workers
+from gpucnn.devices import threads
 from gpucnn.errors import ArgumentError
 from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad
 from gpucnn.ops.conv2d import conv2d_grad_weight
@@ -16,25 +16,25 @@ from gpucnn.ops.matmul import matmul
 @pytest.fixture(autouse=True)
 def _own_threads():
     yield
-    workers.set_threads()
+    threads.use()
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 100, 1003])
 @pytest.mark.parametrize("smallest", [1, 3, 64])
 def test_slices_cover_a_batch_once_and_differ_by_one_at_most(n, smallest):
-    slices = workers.slices(n, smallest)
+    slices = threads.slices(n, smallest)
     assert [i for s in slices for i in range(s.start, s.stop)] == list(range(n))
     lengths = [s.stop - s.start for s in slices]
     assert max(lengths) - min(lengths) <= 1
-    assert len(slices) <= workers.SLICES
+    assert len(slices) <= threads.SLICES
     assert len(slices) == 1 or min(lengths) >= smallest
 
 
 def test_slices_do_not_depend_on_the_number_of_threads():
     found = []
     for threads in (1, 2, 5):
-        workers.set_threads(threads)
-        found.append(workers.slices(100))
+        threads.use(threads)
+        found.append(threads.slices(100))
     assert found[0] == found[1] == found[2]
 
 
@@ -42,58 +42,58 @@ def test_slices_do_not_depend_on_the_number_of_threads():
 @pytest.mark.parametrize("count", [0, 1, 2, 20])
 @pytest.mark.parametrize("parallel", [True, False])
 def test_every_task_runs_exactly_once(threads, count, parallel):
-    workers.set_threads(threads)
+    threads.use(threads)
     done = []
-    workers.run(done.append, count, parallel=parallel)
+    threads.run(done.append, count, parallel=parallel)
     assert sorted(done) == list(range(count))
 
 
 def test_two_threads_work_at_the_same_time():
-    workers.set_threads(2)
+    threads.use(2)
     together = threading.Barrier(2, timeout=20)
-    workers.run(lambda i: together.wait(), 2)
+    threads.run(lambda i: together.wait(), 2)
 
 
 def test_small_work_stays_in_the_calling_thread():
-    workers.set_threads(2)
+    threads.use(2)
     names = set()
-    workers.run(lambda i: names.add(threading.current_thread()), 8, parallel=False)
+    threads.run(lambda i: names.add(threading.current_thread()), 8, parallel=False)
     assert names == {threading.current_thread()}
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("failing", range(4))
 def test_an_error_in_a_task_reaches_the_caller(threads, failing):
-    workers.set_threads(threads)
+    threads.use(threads)
 
     def task(i):
         if i == failing:
             raise RuntimeError(f"task {i}")
 
     with pytest.raises(RuntimeError, match=f"task {failing}"):
-        workers.run(task, 4)
+        threads.run(task, 4)
     done = []
-    workers.run(done.append, 4)
+    threads.run(done.append, 4)
     assert sorted(done) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_fewer_than_one_thread_is_refused(count):
     with pytest.raises(ArgumentError, match=f"threads={count} is out of range"):
-        workers.set_threads(count)
+        threads.use(count)
 
 
 def test_one_thread_per_available_core_unless_told_otherwise(monkeypatch):
-    workers.set_threads()
-    assert workers.threads() == workers.available() >= 1
-    monkeypatch.setattr(workers, "_threads", 0)
-    assert workers.threads() == workers.available()
+    threads.use()
+    assert threads.in_use() == threads.available() >= 1
+    monkeypatch.setattr(threads, "_threads", 0)
+    assert threads.in_use() == threads.available()
 
 
 def test_without_an_affinity_call_the_cores_are_counted(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert workers.available() == 1
+    assert threads.available() == 1
 
 
 def test_blas_has_one_thread_inside_and_its_own_number_outside():
@@ -104,7 +104,7 @@ def test_blas_has_one_thread_inside_and_its_own_number_outside():
         return [found["num_threads"] for found in threadpool_info() if "numpy" in found["filepath"]]
 
     before = blas()
-    with workers.one_blas_thread():
+    with threads.one_blas_thread():
         assert set(blas()) <= {1}
     assert blas() == before
 
@@ -148,7 +148,7 @@ def test_sums_over_the_batch_have_the_same_bits_on_any_number_of_threads(name, r
     compute = _sums(rng)[name]
     found = []
     for threads in (1, 2, 3, 8):
-        workers.set_threads(threads)
+        threads.use(threads)
         found.append(compute().tobytes())
     assert len(set(found)) == 1
 
@@ -156,8 +156,8 @@ def test_sums_over_the_batch_have_the_same_bits_on_any_number_of_threads(name, r
 def test_a_product_has_the_same_bits_on_any_number_of_threads(rng):
     compute = _sums(rng)["matmul"]
     found = []
-    with workers.one_blas_thread():
+    with threads.one_blas_thread():
         for threads in (1, 2, 3):
-            workers.set_threads(threads)
+            threads.use(threads)
             found.append(compute().tobytes())
     assert len(set(found)) == 1

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from gpucnn import zoo
+from gpucnn.runs import zoo
 from gpucnn.errors import ArgumentError, ShapeError
-from gpucnn.schedules import InverseTimeDecay
+from gpucnn.optimizers.schedules import InverseTimeDecay
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .. import saving
 from ..errors import ArgumentError
-from ..files import explained
+from ..files import MODEL_SUFFIX, explained
 from .callback import Callback
 from .save_frequency import BatchCounter, checked_frequency
 
@@ -33,7 +32,7 @@ class BackupAndRestore(Callback):
             raise ArgumentError(
                 "BackupAndRestore(double_checkpoint=True): one is enough, since a write replaces it whole"
             )
-        self.path = Path(backup_dir) / f"latest{saving.SUFFIX}"
+        self.path = Path(backup_dir) / f"latest{MODEL_SUFFIX}"
         self.save_freq = checked_frequency("BackupAndRestore", save_freq)
         self.delete_checkpoint = delete_checkpoint
         self._batches = BatchCounter()
@@ -47,17 +46,17 @@ class BackupAndRestore(Callback):
         with explained("make the folder", self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            saving.load_checkpoint(self.path, self.model)
+            self.model.load_checkpoint(self.path)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Save if enough batches have passed."""
         if self.save_freq != "epoch" and self._batches.passed(batch, self.save_freq):
-            saving.save_checkpoint(self.path, self.model)
+            self.model.save_checkpoint(self.path)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Save if it is done by epochs."""
         if self.save_freq == "epoch":
-            saving.save_checkpoint(self.path, self.model)
+            self.model.save_checkpoint(self.path)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Delete the checkpoint, and the folder if nothing else is in it."""

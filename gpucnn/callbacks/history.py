@@ -32,7 +32,7 @@ class History(Callback):
 
     def plot(self) -> Any:
         """The learning curves, as a matplotlib Figure: one panel for each metric, training beside validation."""
-        from ..plots import learning_curves
+        from .curves import learning_curves
 
         return learning_curves(self)
 

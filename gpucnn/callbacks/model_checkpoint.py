@@ -6,9 +6,9 @@ import string
 from pathlib import Path
 from typing import Any
 
-from .. import progress, saving
+from .. import progress
 from ..errors import ArgumentError
-from ..files import explained
+from ..files import MODEL_SUFFIX, explained
 from ..retired import reject
 from .monitor import Monitor
 from .save_frequency import BatchCounter, checked_frequency
@@ -95,10 +95,10 @@ class ModelCheckpoint(Monitor):
 
 
 def _checked_path(filepath: str) -> str:
-    if not filepath.endswith(saving.SUFFIX):
+    if not filepath.endswith(MODEL_SUFFIX):
         raise ArgumentError(
             f"ModelCheckpoint(filepath={filepath!r}) ends in {Path(filepath).suffix or 'no suffix'!r}: gpucnn writes "
-            f"{saving.SUFFIX} files, such as {Path(filepath).name.split('.')[0] or 'model'}{saving.SUFFIX}"
+            f"{MODEL_SUFFIX} files, such as {Path(filepath).name.split('.')[0] or 'model'}{MODEL_SUFFIX}"
         )
     try:
         list(string.Formatter().parse(filepath))

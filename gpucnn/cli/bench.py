@@ -76,7 +76,8 @@ def bench(
     flops, bytes, hot, hot_low, hot_high, cold, cold_low, cold_high, host (microseconds), samples, gflops, gbytes,
     roof_share, workspace (bytes), note.
     """
-    from .. import benchmark, records, registry, timing, trials
+    from ..dispatch import registry
+    from ..profiling import benchmark, records, timing, trials
 
     loaded = [kernel for file in load for kernel in registry.load(file)]
     backends = tuple(registry.BACKENDS) if backend is None else (backend,)
@@ -119,7 +120,7 @@ def bench(
 
 def _beside(loaded: list[Any]) -> list[Any]:
     """A user's kernels, and those of gpucnn for the same ops and backends."""
-    from .. import registry
+    from ..dispatch import registry
 
     known = [k for kernel in loaded for k in registry.kernels(kernel.op, (kernel.backend,)).values()]
     return list({id(k): k for k in [*loaded, *known]}.values())
@@ -202,7 +203,7 @@ def _write_csv(path: str, measured: Sequence[Any]) -> None:
 
 def _compared(old: Sequence[Any] | None, measured: Sequence[Any]) -> bool:
     """Print the comparison with an older record; whether anything is slower."""
-    from .. import records
+    from ..profiling import records
 
     if old is None:
         return False

@@ -41,7 +41,8 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
     flops_per_global_byte, flops_per_shared_byte, wide_loads (global, shared), fp64, waves (blocks by 132
     multiprocessors).
     """
-    from .. import catalogue, registry
+    from ..dispatch import registry
+    from ..profiling import catalogue
 
     for file in load:
         registry.load(file)
@@ -59,12 +60,12 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
 
 def _asked(arch: str) -> str | None:
     """The architecture, or None where nobody asks or no compiler can answer, which is told."""
-    from .. import figures, resources
+    from ..profiling import compilers, figures
 
     if arch == "none":
         return None
-    if arch not in resources.ARCHITECTURES:
-        raise ArgumentError(f"--arch {arch} is unknown: use one of {', '.join(resources.ARCHITECTURES)}, or none")
+    if arch not in compilers.ARCHITECTURES:
+        raise ArgumentError(f"--arch {arch} is unknown: use one of {', '.join(compilers.ARCHITECTURES)}, or none")
     reason = figures.unavailable()
     if reason is not None:
         click.echo(f"no registers are told: {reason}", err=True)
@@ -102,7 +103,8 @@ def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> N
     Keys of --json: id, ops, files (name, text), figures (as of `kernels list`, with the op), traffic (op, case,
     sectors, ideal_sectors, shared_wavefronts, ideal_shared_wavefronts, excess, conflicts).
     """
-    from .. import catalogue, registry
+    from ..dispatch import registry
+    from ..profiling import catalogue
 
     for file in load:
         registry.load(file)
@@ -160,7 +162,8 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
 
     Keys of --json: trials (kernel, op, case, device, mode, seconds, fault), kernels, failed.
     """
-    from .. import registry, trials
+    from ..dispatch import registry
+    from ..profiling import trials
 
     loaded = [kernel for file in load for kernel in registry.load(file)]
     chosen = loaded if loaded and not pattern else trials.every_kernel(pattern)

@@ -25,7 +25,7 @@ def summary(model: str, input_shape: str | None, classes: int | None, as_json: b
     Keys of --json: model, input_shape, parameters, trainable_parameters, flops_per_image, layers; of each layer: name,
     type, output_shape, parameters, flops_per_image.
     """
-    from .. import experiment
+    from ..runs import experiment
 
     found = experiment.find_model(model, input_shape, classes)
     if as_json:
@@ -41,7 +41,7 @@ def models(as_json: bool) -> None:
     Keys of --json: models; of each model: name, source, input_shape, classes, parameters, flops_per_image, recipe; of
     the recipe: optimizer, batch_size, epochs, learning_rate, decay, options, loss.
     """
-    from .. import zoo
+    from ..runs import zoo
 
     entries = [zoo.find(name).describe() for name in zoo.names()]
     if as_json:
@@ -138,7 +138,7 @@ def doctor(as_json: bool) -> int:
     Keys of --json: verdict, ok, machine, packages, environment, caches (name, path, writable), checks (name, ok,
     seconds, detail), problems (severity, what, command), command.
     """
-    from ..doctor import examine
+    from .doctor import examine
 
     report = examine()
     if as_json:

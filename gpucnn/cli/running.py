@@ -81,7 +81,7 @@ def train(
     training since the start or the last --resume), images_per_second, train_accuracy (in the last epoch),
     test_accuracy, test_loss, parameters, weights_sha256, status, note, settings, versions.
     """
-    from .. import experiment
+    from ..runs import experiment
 
     chosen = {name: value for name, value in given.items() if value not in (None, ())}
     if "algorithms" in chosen:
@@ -134,7 +134,7 @@ def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | No
 
     Keys of --json: run, dataset, model, images, test_accuracy, test_loss, note, weights_sha256.
     """
-    from .. import experiment
+    from ..runs import experiment
 
     with Screen() as screen:
         answer = experiment.evaluate(run, dataset, data, data_dir, progress=screen.progress)
@@ -162,7 +162,7 @@ def predict(run: str, images: Sequence[str], invert: bool, centre: bool, as_json
     Keys of --json: run, dataset, model, note, predictions; of each prediction: image, class, probability, probabilities
     (by class).
     """
-    from .. import experiment
+    from ..runs import experiment
 
     answer = experiment.predict(run, images, invert=invert, centre=centre)
     if as_json:
@@ -182,7 +182,7 @@ def predict(run: str, images: Sequence[str], invert: bool, centre: bool, as_json
 @options(RUN, DATA_DIR)
 def plot(run: str, data_dir: str | None) -> None:
     """Draw the pictures of a run anew: curves, confusion matrix, predictions, filters, feature maps."""
-    from .. import experiment
+    from ..runs import experiment
 
     with Screen() as screen:
         for path in experiment.draw(run, data_dir, progress=screen.progress):

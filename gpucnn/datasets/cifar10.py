@@ -17,11 +17,10 @@ from typing import IO
 
 import numpy as np
 
-from .. import images
 from ..errors import DataError
 from ..files import explained
 from ..random import permutation
-from . import archive, decoded, folder
+from . import archive, decoded, folder, images
 from .dataset import Dataset, Pair
 from .published import load
 from .source import Folder, Found, Progress, Source, declare

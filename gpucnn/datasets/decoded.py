@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .. import npz
 from ..errors import GpucnnError
 from ..files import write_atomically
+from . import npz
 from .source import user_cache
 
 Halves = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import npz
 from ..errors import ArgumentError, DataError
+from . import npz
 from .dataset import Dataset, Pair, keras_pairs
 from .source import Found, Progress, Source, declare, inspect
 

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import images, memory
+from ..devices import free_memory
 from ..errors import DataError
 from ..files import explained
 from ..random import permutation
+from . import images
 from .dataset import Dataset, Pair
 from .source import Progress
 
@@ -78,10 +79,10 @@ def read(
     files: Sequence[Labelled], shape: tuple[int, int, int], doing: str = "reading", progress: Progress | None = None
 ) -> Pair:
     """x uint8 (N, H, W, C) and y int64 (N,), shuffled by a fixed order so that any part holds all classes."""
-    free, size = memory.available(), len(files) * int(np.prod(shape))
+    free, size = free_memory.available(), len(files) * int(np.prod(shape))
     if free is not None and size > free:
-        need = f"{len(files)} images of {shape} need {memory.text(size)}"
-        raise DataError(f"{need} and {memory.text(free)} is free: use smaller ones")
+        need = f"{len(files)} images of {shape} need {free_memory.text(size)}"
+        raise DataError(f"{need} and {free_memory.text(free)} is free: use smaller ones")
     x = np.empty((len(files), *shape), np.uint8)
     y = np.empty(len(files), np.int64)
     for i, source in enumerate(permutation(len(files), seed=0)):

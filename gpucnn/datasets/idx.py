@@ -16,9 +16,10 @@ from typing import IO
 
 import numpy as np
 
-from .. import memory, npz
+from ..devices import free_memory
 from ..errors import DataError
 from ..files import explained
+from . import npz
 from .dataset import Dataset
 from .source import Found, Progress, known
 
@@ -81,10 +82,10 @@ def _read(file: gzip.GzipFile | IO[bytes], path: Path, axes: int) -> np.ndarray:
     if len(extents) < 4 * axes:
         raise DataError(f"{path} ends within its header: delete it and fetch it again")
     shape = struct.unpack(f">{axes}I", extents)
-    size, free = math.prod(shape), memory.available()
+    size, free = math.prod(shape), free_memory.available()
     promise = f"{path}: the header promises {shape}"
     if free is not None and size > free:
-        raise DataError(f"{promise}, {memory.text(size)}, and {memory.text(free)} of memory is free")
+        raise DataError(f"{promise}, {free_memory.text(size)}, and {free_memory.text(free)} of memory is free")
     data = file.read(size)
     if len(data) < size or file.read(1):
         raise DataError(

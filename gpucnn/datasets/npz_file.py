@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import npz
 from ..errors import DataError
+from . import npz
 from .dataset import Dataset
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")

@@ -6,8 +6,8 @@ import inspect
 import math
 from typing import Any, ClassVar
 
+from ..dispatch.op import Op
 from ..errors import ArgumentError, ShapeError
-from ..op import Op
 from ..ops.bias import bias, bias_grad
 from ..ops.window import positions, same_padding, span
 from .activated import Activated

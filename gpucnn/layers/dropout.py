@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import random
+from ..dispatch.op import Op
 from ..errors import ArgumentError
-from ..op import Op
 from ..ops.dropout import dropout, spatial_dropout
 from .arguments import check_data_format
 from .layer import Backward, Layer, Shape

@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import constraints, device, initializers, random, regularizers
+from .. import constraints, initializers, random, regularizers
 from ..config import Configurable, snake_case
+from ..devices import storage
 from ..errors import ArgumentError, ShapeError
 from ..retired import reject
 
@@ -93,18 +94,18 @@ class Weight:
 
     def numpy(self) -> np.ndarray:
         """A copy of the value."""
-        return np.array(device.get(self.value))
+        return np.array(storage.get(self.value))
 
     def bring(self) -> None:
         """Move value and gradient to the device in use, if they are elsewhere."""
-        self.value, self.gradient = device.own(self.value), device.own(self.gradient)
+        self.value, self.gradient = storage.own(self.value), storage.own(self.gradient)
 
     def assign(self, value: Any) -> None:
         """Copy `value` into the weight; its shape must be the weight's."""
         value = np.asarray(value)
         if value.shape != self.shape:
             raise ShapeError(f"{self.path} has shape {self.shape}; the given array has shape {value.shape}")
-        device.write(self.value, value)
+        storage.write(self.value, value)
 
     def __repr__(self) -> str:
         return f"<Weight {self.path} {self.shape}>"
@@ -219,7 +220,7 @@ class Layer(Configurable):
         self.ensure_built((None, *x.shape[1:]))
         for weight in self.weights:
             weight.bring()
-        return device.get(self.forward(device.put(x), device.put(np.zeros(1, np.int64)), training)[0])
+        return storage.get(self.forward(storage.put(x), storage.put(np.zeros(1, np.int64)), training)[0])
 
     @property
     def trainable_weights(self) -> list[Weight]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..dispatch.op import Array, Case, Draw, ShapeError, Spec, among, op, real
 from ..errors import ArgumentError
-from ..op import Array, Case, Draw, ShapeError, Spec, among, op, real
 
 _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805

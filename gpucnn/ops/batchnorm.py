@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..op import Array, Case, Draw, ShapeError, Spec, op, real
+from ..dispatch.op import Array, Case, Draw, ShapeError, Spec, op, real
 
 _SHAPES = {
     "one_channel": (5, 3, 3, 1),

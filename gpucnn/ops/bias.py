@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from ..dispatch.op import Array, Case, Draw, ShapeError, Spec, op, real
 from ..errors import ArgumentError
-from ..op import Array, Case, Draw, ShapeError, Spec, op, real
 
 _SHAPES = {
     "one": (1, 1),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Array, Case, ShapeError, Spec, op, real
+from ..dispatch.op import Array, Case, ShapeError, Spec, op, real
 
 EPSILON = 1e-7
 """Keras' `backend.epsilon()`: keeps the norm of an all-zero slice from dividing by zero."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..op import Array, op
+from ..dispatch.op import Array, op
 from .convolution import Convolution, forward, grad_input, grad_weight, setting
 from .window import Pads, Pair, cells, positions
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..op import Array, op
+from ..dispatch.op import Array, op
 from .conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import Convolution, forward, grad_input, grad_weight, setting
 from .window import Pads, cells, positions

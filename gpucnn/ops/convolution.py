@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from ..dispatch.op import Case, ShapeError, Spec, real
 from ..errors import ArgumentError
-from ..op import Case, ShapeError, Spec, real
 from .window import positions, span
 
 PREFER = ("implicit_gemm", "im2col", "direct")

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from .. import random
+from ..dispatch.op import Array, Case, ShapeError, Spec, integers, op, real
 from ..errors import ArgumentError
-from ..op import Array, Case, ShapeError, Spec, integers, op, real
 
 
 def threshold(rate: float) -> int:

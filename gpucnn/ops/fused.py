@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Array, Case, ShapeError, Spec, integers, op, real
+from ..dispatch.op import Array, Case, ShapeError, Spec, integers, op, real
 from .conv2d import CONVOLUTION, SETTINGS, conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import Setting, output
 from .matmul import matmul

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..op import Array, Case, Draw, ShapeError, Spec, among, distinct, integers, op, real
+from ..dispatch.op import Array, Case, Draw, ShapeError, Spec, among, distinct, integers, op, real
 
 _SHAPES = {
     "one": (1, 1, 1),

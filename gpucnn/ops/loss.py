@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..op import Array, Case, Draw, ShapeError, Spec, integers, op, real
+from ..dispatch.op import Array, Case, Draw, ShapeError, Spec, integers, op, real
 
 EPSILON = 1e-7
 """Probabilities are clipped to [ε, 1 - ε] before a logarithm: Keras' `backend.epsilon()`."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..dispatch.op import Array, Case, ShapeError, Spec, op, real
 from ..errors import ArgumentError
-from ..op import Array, Case, ShapeError, Spec, op, real
 
 
 def _extents(a: Spec, b: Spec, transpose_a: bool, transpose_b: bool) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..op import Array, Case, ShapeError, Spec, among, distinct, integers, op, real
+from ..dispatch.op import Array, Case, ShapeError, Spec, among, distinct, integers, op, real
 from .window import Pair, cells, positions, same_padding
 
 Padding = tuple[Pair, Pair]

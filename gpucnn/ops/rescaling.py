@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..op import Array, Case, Spec, op, real
+from ..dispatch.op import Array, Case, Spec, op, real
 
 
 def _outputs(x: Spec, *, scale: float, offset: float) -> Spec:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..dispatch.op import Array, Case, ShapeError, Spec, op, real
 from ..errors import ArgumentError
-from ..op import Array, Case, ShapeError, Spec, op, real
 
 Padding = tuple[tuple[int, int], ...]
 

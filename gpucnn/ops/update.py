@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from ..dispatch.op import Array, Case, Draw, Op, ShapeError, Spec, among, op, real
 from ..errors import ArgumentError
-from ..op import Array, Case, Draw, Op, ShapeError, Spec, among, op, real
 
 DECAY, MOMENTUM, TAKE, RATE = range(4)
 """Places in the row."""

@@ -6,10 +6,10 @@ thread per value, this adds wider loads.
 
 from __future__ import annotations
 
-from gpucnn.launch import blocks_1d
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import blocks_1d
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.activation import FUNCTIONS, activation, activation_grad, clipped_relu, clipped_relu_grad
-from gpucnn.registry import kernel
 
 THREADS = 256
 VALUES = 4 * THREADS

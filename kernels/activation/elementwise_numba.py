@@ -14,10 +14,10 @@ import math
 
 import numpy as np
 
-from gpucnn.launch import blocks_1d
-from gpucnn.numba_cuda import cuda, numba_device, numba_function
+from gpucnn.devices.launch import blocks_1d
+from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.activation import FUNCTIONS, activation, activation_grad, clipped_relu, clipped_relu_grad
-from gpucnn.registry import kernel
 
 THREADS = 256
 

@@ -7,9 +7,9 @@ of up to 256 values never meet one.
 
 from __future__ import annotations
 
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.activation import log_softmax, log_softmax_grad, softmax, softmax_grad
-from gpucnn.registry import kernel
 
 from ..include.rows import over_rows
 

@@ -16,9 +16,9 @@ import math
 import numba
 import numpy as np
 
-from gpucnn.numba_cuda import cuda, numba_function
+from gpucnn.devices.numba_cuda import cuda, numba_function
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.activation import log_softmax, log_softmax_grad, softmax, softmax_grad
-from gpucnn.registry import kernel
 
 from ..include.rows import MOST_THREADS, over_rows
 from ..include.rows_numba import LOWEST, row_max, row_of_thread, row_sum

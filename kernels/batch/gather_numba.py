@@ -8,8 +8,8 @@ two fused multiply-adds. Blocks take CHUNK values of one image, so that large im
 import numba
 
 from gpucnn import kernel
-from gpucnn.launch import ceil_div
-from gpucnn.numba_cuda import cuda, np, numba_device, numba_function
+from gpucnn.devices.launch import ceil_div
+from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.ops.batch import gather_images, gather_labels
 
 from ..include.permutation_numba import shuffled

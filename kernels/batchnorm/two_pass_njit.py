@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from gpucnn import workers
-from gpucnn.op import Spec
+from gpucnn.devices import threads
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad
-from gpucnn.registry import kernel
 
 _SMALL = 1 << 16
 """Below this many values a second thread costs more than it brings."""
@@ -28,18 +28,18 @@ def _supports(x: Spec, *_: object, **__: object) -> bool:
 
 
 def _workspace(x: Spec, *_: object, **__: object) -> Spec:
-    return Spec((2, len(workers.slices(x.shape[0])), x.shape[-1]), _FLOAT64)
+    return Spec((2, len(threads.slices(x.shape[0])), x.shape[-1]), _FLOAT64)
 
 
 def _over_slices(x: np.ndarray, task: Callable[[int, int, int], None]) -> None:
     """Call task(i, first, last) for the rows of each slice of the batch; a row has one value of each channel."""
     rows = x.size // x.shape[-1] // len(x)
-    slices = workers.slices(len(x))
+    slices = threads.slices(len(x))
 
     def run(i: int) -> None:
         task(i, slices[i].start * rows, slices[i].stop * rows)
 
-    workers.run(run, len(slices), parallel=x.size > _SMALL)
+    threads.run(run, len(slices), parallel=x.size > _SMALL)
 
 
 @kernel(batchnorm, "two_pass", "njit", supports=_supports, workspace=_workspace)

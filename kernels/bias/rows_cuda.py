@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.nvrtc import cuda_function
-from gpucnn.op import Spec
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.bias import bias, bias_grad
-from gpucnn.registry import kernel
 
 from ..include.column_sums import count_of_slices, join, sum_slices
 

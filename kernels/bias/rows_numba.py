@@ -18,11 +18,11 @@ import math
 import numba
 import numpy as np
 
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.numba_cuda import cuda, numba_function
-from gpucnn.op import Spec
+from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.devices.numba_cuda import cuda, numba_function
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.bias import bias, bias_grad
-from gpucnn.registry import kernel
 
 from ..include.column_sums import count_of_slices, tiles
 

@@ -6,9 +6,9 @@ one norm for all of it, still gives work to many blocks. The price is a small ar
 """
 
 from gpucnn import kernel
-from gpucnn.launch import ceil_div
-from gpucnn.nvrtc import cuda_function
-from gpucnn.op import Spec
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import ceil_div
+from gpucnn.dispatch.op import Spec
 from gpucnn.ops.constraint import max_norm, min_max_norm, unit_norm
 
 from ..include.weight_slices import slices, supports

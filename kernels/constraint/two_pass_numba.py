@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from gpucnn import kernel
-from gpucnn.numba_cuda import cuda, numba_device, numba_function
+from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.ops.constraint import EPSILON, max_norm, min_max_norm, unit_norm
 
 from ..include.weight_slices import slices, supports

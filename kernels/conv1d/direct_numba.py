@@ -21,11 +21,11 @@ import math
 
 import numpy as np
 
-from gpucnn.launch import blocks_1d
-from gpucnn.numba_cuda import cuda, numba_function
-from gpucnn.op import Spec
+from gpucnn.devices.launch import blocks_1d
+from gpucnn.devices.numba_cuda import cuda, numba_function
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.conv1d import conv1d, conv1d_grad_input, conv1d_grad_weight
-from gpucnn.registry import kernel
 
 from ..include.slices_numba import count_of_slices, join
 from ..include.windows_numba import window_at

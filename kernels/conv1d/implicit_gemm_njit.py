@@ -6,8 +6,8 @@ in `include/implicit_gemm.py`.
 
 from __future__ import annotations
 
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.conv1d import conv1d, conv1d_grad_input, conv1d_grad_weight
-from gpucnn.registry import kernel
 
 from ..include.convolution import (
     forward,

@@ -8,9 +8,9 @@ filters. What the three families of convolutions share stands in `include/direct
 
 from __future__ import annotations
 
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
-from gpucnn.registry import kernel
 
 from ..include.direct import THREADS, exchanged_filters, forward, grad_input, grad_weight, partial_sums
 

@@ -19,11 +19,11 @@ import math
 
 import numpy as np
 
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.numba_cuda import cuda, numba_function
-from gpucnn.op import Spec
+from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.devices.numba_cuda import cuda, numba_function
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
-from gpucnn.registry import kernel
 
 from ..include.slices_numba import count_of_slices, join
 from ..include.tiles_numba import TILE, tile_sum

@@ -19,8 +19,8 @@ from __future__ import annotations
 from math import gcd, prod
 
 from gpucnn import kernel
-from gpucnn.launch import ceil_div
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import ceil_div
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
 from ..include.gemm import FLOAT32, LARGE, Plan, plan

@@ -6,8 +6,8 @@ in `include/implicit_gemm.py`.
 
 from __future__ import annotations
 
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
-from gpucnn.registry import kernel
 
 from ..include.convolution import (
     forward,

@@ -7,8 +7,8 @@ Over the numba rung: vectors of four values.
 """
 
 from gpucnn import kernel
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
 THREADS = 256

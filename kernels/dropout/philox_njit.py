@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gpucnn import random, workers
-from gpucnn.op import Spec
+from gpucnn import random
+from gpucnn.devices import threads
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.dropout import dropout, scale, threshold
-from gpucnn.registry import kernel
 
 from ..include.simd import load, multiply, not_positive, select, splat, store
 
@@ -39,12 +40,12 @@ def launch(y, x, step, *, rate, seed, stream):
         np.uint64,
     )
     flat_x, flat_y, factor = x.reshape(-1), y.reshape(-1), np.float32(scale(rate))
-    slices = workers.slices(-(-x.size // 4))
+    slices = threads.slices(-(-x.size // 4))
 
     def task(i: int) -> None:
         _drop(flat_y, flat_x, key, factor, slices[i].start, slices[i].stop)
 
-    workers.run(task, len(slices), parallel=x.size > _SMALL)
+    threads.run(task, len(slices), parallel=x.size > _SMALL)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

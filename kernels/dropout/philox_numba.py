@@ -6,8 +6,8 @@ for all its positions, so a thread keeps its word for several of them.
 """
 
 from gpucnn import kernel
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.numba_cuda import cuda, np, numba_device, numba_function
+from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
 from ..include.philox_numba import DROPOUT, key, philox, word

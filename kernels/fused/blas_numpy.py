@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.fused import dense_bias_relu
-from gpucnn.registry import kernel
 
 from ..include.blas import multiply
 

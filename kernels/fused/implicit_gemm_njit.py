@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.op import Spec
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.fused import conv2d_bias_relu, conv2d_bias_relu_maxpool
-from gpucnn.registry import kernel
 
 from ..include.implicit_gemm import FLOAT32, RELU, RELU_POOL, product, workspace
 from ..include.patches import Patches, patches, pooled_patches

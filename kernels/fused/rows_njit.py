@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gpucnn import workers
-from gpucnn.op import Spec
+from gpucnn.devices import threads
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.fused import bias_relu_grad
-from gpucnn.registry import kernel
 
 from ..include.simd import add, load, not_positive, select, splat, store
 
@@ -26,20 +26,20 @@ def _supports(dy: Spec, y: Spec) -> bool:
 
 
 def _workspace(dy: Spec, y: Spec) -> Spec:
-    return Spec((len(workers.slices(dy.shape[0])), dy.shape[-1]), _FLOAT32)
+    return Spec((len(threads.slices(dy.shape[0])), dy.shape[-1]), _FLOAT32)
 
 
 @kernel(bias_relu_grad, "rows", "njit", supports=_supports, workspace=_workspace)
 def launch(dz, db, dy, y, sums):
     """One sum for each slice of the batch, added in order."""
-    slices = workers.slices(len(dy))
+    slices = threads.slices(len(dy))
     rows = dy.size // dy.shape[-1] // len(dy)
     flat = dz.reshape(-1), dy.reshape(-1), y.reshape(-1)
 
     def task(i: int) -> None:
         _mask(*flat, sums[i], slices[i].start * rows, slices[i].stop * rows)
 
-    workers.run(task, len(slices), parallel=dy.size > _SMALL)
+    threads.run(task, len(slices), parallel=dy.size > _SMALL)
     np.add.reduce(sums, axis=0, out=db)
 
 

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from gpucnn import workers
-from gpucnn.op import Spec
+from gpucnn.devices import threads
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.fused import conv2d_bias_relu_maxpool_grad_input, conv2d_bias_relu_maxpool_grad_weight
-from gpucnn.registry import kernel
 
 from ..include.implicit_gemm import FLOAT32, SMALL
 from ..include.patches import Patches, pooled_patches
@@ -71,7 +71,7 @@ def _supports(dy: Spec, index: Spec, other: Spec, **_: object) -> bool:
 
 def _weight_workspace(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window) -> tuple[Spec, ...]:
     table, chunks = _table(x.shape, kernel_size, **window)
-    slices, filters, group = len(workers.slices(x.shape[0])), dy.shape[3], _group(table)
+    slices, filters, group = len(threads.slices(x.shape[0])), dy.shape[3], _group(table)
     return (
         Spec((slices, len(chunks.starts) // CHUNKS, filters, _BLOCK), FLOAT32),
         Spec((slices, filters), FLOAT32),
@@ -87,7 +87,7 @@ def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells,
     table, chunks = _table(x.shape, kernel_size, **window)
     filters = dy.shape[3]
     shape = np.array([table.line, table.count // 4, filters, _group(table)])
-    slices = workers.slices(len(x))
+    slices = threads.slices(len(x))
     flat_dy, flat_index, flat_x = dy.reshape(-1), index.reshape(-1), x.reshape(-1)
 
     def task(i: int) -> None:
@@ -98,7 +98,7 @@ def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells,
             chunks.starts, cells[i], amounts[i], shape, slices[i].start, slices[i].stop,
         )  # fmt: skip
 
-    workers.run(task, len(slices), parallel=2 * dy.size * len(chunks.places) > SMALL)
+    threads.run(task, len(slices), parallel=2 * dy.size * len(chunks.places) > SMALL)
     np.add.reduce(bias_sums, axis=0, out=db)
     by_place = np.add.reduce(sums, axis=0).swapaxes(1, 2).reshape(-1, filters)
     np.take(by_place, chunks.places, axis=0, out=dweight.reshape(-1, filters))
@@ -106,7 +106,7 @@ def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells,
 
 def _input_workspace(dy: Spec, index: Spec, weight: Spec, *, size, **window) -> tuple[Spec, ...]:
     table, chunks = _table((1, *size, weight.shape[2]), weight.shape[:2], **window)
-    slices, filters = len(workers.slices(dy.shape[0])), dy.shape[3]
+    slices, filters = len(threads.slices(dy.shape[0])), dy.shape[3]
     listed = _listed(table, filters)
     return (
         Spec((len(chunks.starts) // CHUNKS, filters, _BLOCK), FLOAT32),
@@ -125,7 +125,7 @@ def launch_grad_input(dx, dy, index, weight, panels, image, lists, amounts, *, s
     by_place[chunks.places] = weight.reshape(-1, filters)
     panels[...] = by_place.reshape(-1, _BLOCK, filters).swapaxes(1, 2)
     shape = np.array([table.line, table.count // 4, filters, _listed(table, filters)])
-    slices = workers.slices(len(dx))
+    slices = threads.slices(len(dx))
     flat_dx, flat_dy, flat_index, flat_panels = dx.reshape(-1), dy.reshape(-1), index.reshape(-1), panels.reshape(-1)
 
     def task(i: int) -> None:
@@ -134,7 +134,7 @@ def launch_grad_input(dx, dy, index, weight, panels, image, lists, amounts, *, s
             amounts[i], shape, slices[i].start, slices[i].stop,
         )  # fmt: skip
 
-    workers.run(task, len(slices), parallel=2 * dy.size * len(chunks.places) > SMALL)
+    threads.run(task, len(slices), parallel=2 * dy.size * len(chunks.places) > SMALL)
 
 
 def _group(table: Patches) -> int:

@@ -7,8 +7,8 @@ busy, and wide loads. The gradient of the maximum looks for the winner once more
 """
 
 from gpucnn import kernel
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 
 THREADS = 256

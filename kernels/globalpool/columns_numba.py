@@ -6,8 +6,8 @@ hardware: N · C threads are few where images have many positions and few channe
 """
 
 from gpucnn import kernel
-from gpucnn.launch import blocks_1d
-from gpucnn.numba_cuda import cuda, np, numba_device, numba_function
+from gpucnn.devices.launch import blocks_1d
+from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 
 from ..include.sum_numba import add, rounded

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gpucnn.op import Spec
+from gpucnn.dispatch.op import Spec
 
 MOST = 8
 """Axes that a kernel takes."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gpucnn import workers
+from gpucnn.devices import threads
 
 _PARTS = 4
 """More parts would read the other matrix too often."""
@@ -35,4 +35,4 @@ def multiply(
         if finish is not None:
             finish((part, slice(None)) if rows >= columns else (slice(None), part))
 
-    workers.run(task, count)
+    threads.run(task, count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpucnn.launch import ceil_div
+from gpucnn.devices.launch import ceil_div
 
 LINE = 32
 """Columns of a block: the floats of a line of memory."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.op import Spec
+from gpucnn.dispatch.op import Spec
 
 from .implicit_gemm import FLOAT32, NONE, product, transposed_product, transposed_workspace, workspace
 from .patches import Patches, patches, transposed_patches

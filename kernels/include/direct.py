@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from itertools import chain
 
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.op import Spec
+from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.dispatch.op import Spec
 
 from .column_sums import join
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpucnn.launch import ceil_div
-from gpucnn.op import Spec
+from gpucnn.devices.launch import ceil_div
+from gpucnn.dispatch.op import Spec
 
 FLOAT32 = np.dtype(np.float32)
 

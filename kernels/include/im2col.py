@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.nvrtc import cuda_function
-from gpucnn.op import Spec
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.dispatch.op import Spec
 from gpucnn.ops.window import positions
 
 from .gemm import FLOAT32, LARGE, Plan, plan

@@ -17,8 +17,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gpucnn import workers
-from gpucnn.op import Spec
+from gpucnn.devices import threads
+from gpucnn.dispatch.op import Spec
 
 from .patches import TILE, Patches
 from .simd import LANES, add, beats, copy, fma, lane, load, not_positive, select, splat, spread, store, store_bytes
@@ -49,7 +49,7 @@ def workspace(images: int, filters: int, *tables: Patches) -> tuple[Spec, Spec]:
     """For `product`: the panels and, for each slice of the batch, a padded image and a tile."""
     taps = max(len(table.taps) for table in tables)
     size = max(table.size * table.padded for table in tables)
-    slices = len(workers.slices(images))
+    slices = len(threads.slices(images))
     return Spec((panels_of(filters), taps + 1, FILTERS), FLOAT32), Spec((slices, size + TILE * FILTERS), FLOAT32)
 
 
@@ -76,7 +76,7 @@ def product(
     target, places, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
     outputs = y.size // (len(y) * filters)
     shape = np.array([table.line, table.padded, table.count, outputs, filters, epilogue])
-    slices = workers.slices(len(images))
+    slices = threads.slices(len(images))
 
     def task(i: int) -> None:
         _tiles(
@@ -84,7 +84,7 @@ def product(
             slices[i].start, slices[i].stop,
         )  # fmt: skip
 
-    workers.run(task, len(slices), parallel=2 * len(images) * table.count * matrix.size > SMALL)
+    threads.run(task, len(slices), parallel=2 * len(images) * table.count * matrix.size > SMALL)
 
 
 def _fill(panels: np.ndarray, matrix: np.ndarray, bias: np.ndarray | None) -> None:
@@ -191,7 +191,7 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape
 
 def transposed_workspace(images: int, filters: int, table: Patches) -> tuple[Spec, Spec, Spec]:
     """For `transposed_product`, for each slice of the batch: the sums, a padded image, and a filled-up gradient."""
-    slices, tiles, panels = len(workers.slices(images)), -(-len(table.taps) // TILE), panels_of(filters)
+    slices, tiles, panels = len(threads.slices(images)), -(-len(table.taps) // TILE), panels_of(filters)
     filled = table.count * panels * FILTERS if filters % FILTERS else 0
     return (
         Spec((slices, tiles, panels, TILE, FILTERS), FLOAT32),
@@ -214,7 +214,7 @@ def transposed_product(
     offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % TILE)])
     shape = np.array([table.line, table.padded, table.count, filters, max(TILE, _VALUES // filters)])
     gradient, source = dy.reshape(-1), images.reshape(-1)
-    slices = workers.slices(len(images))
+    slices = threads.slices(len(images))
 
     def task(i: int) -> None:
         sums[i] = 0
@@ -223,7 +223,7 @@ def transposed_product(
             slices[i].start, slices[i].stop,
         )  # fmt: skip
 
-    workers.run(task, len(slices), parallel=2 * dy.size * taps > SMALL)
+    threads.run(task, len(slices), parallel=2 * dy.size * taps > SMALL)
     total = np.add.reduce(sums, axis=0).swapaxes(1, 2).reshape(len(offsets), -1)
     matrix[...] = total[:taps, :filters]
 

@@ -7,7 +7,7 @@ average (n > 1), 8 blocks of Philox each: compute it once for a row, not for a p
 
 import numpy as np
 
-from gpucnn.numba_cuda import numba_device
+from gpucnn.devices.numba_cuda import numba_device
 
 from .philox_numba import SHUFFLE, philox, word
 

@@ -9,7 +9,7 @@ other operations.
 import numpy as np
 
 from gpucnn import random
-from gpucnn.numba_cuda import numba_device
+from gpucnn.devices.numba_cuda import numba_device
 
 DROPOUT, SHUFFLE = np.uint64(random.DROPOUT), np.uint64(random.SHUFFLE)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpucnn.launch import ceil_div
+from gpucnn.devices.launch import ceil_div
 
 THREADS = 256
 """Threads of a block, unless its one row is very long."""

@@ -9,7 +9,7 @@ EVERY thread of the block must call these, also one whose row is beyond the last
 
 import numpy as np
 
-from gpucnn.numba_cuda import cuda, numba_device
+from gpucnn.devices.numba_cuda import cuda, numba_device
 
 LOWEST = np.float32(-3.402823466e38)
 """What a thread without columns brings to a maximum."""

@@ -5,7 +5,7 @@ Knuth, "The art of computer programming", volume 2, 4.2.2, theorem B; Ogita, Rum
 product", SIAM J. Sci. Comput. 26, 2005.
 """
 
-from gpucnn.numba_cuda import cuda, np, numba_device
+from gpucnn.devices.numba_cuda import cuda, np, numba_device
 
 
 @numba_device

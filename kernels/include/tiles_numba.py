@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.numba_cuda import cuda, numba_device
+from gpucnn.devices.numba_cuda import cuda, numba_device
 
 TILE = 16
 """Side of a tile. A block has TILE · TILE = 256 threads, and its two tiles take 2 · 16 · 17 · 4 = 2176 bytes."""

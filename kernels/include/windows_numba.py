@@ -7,7 +7,7 @@ same value: no atomics, and the same order of adding in every run.
 
 from __future__ import annotations
 
-from gpucnn.numba_cuda import numba_device
+from gpucnn.devices.numba_cuda import numba_device
 
 
 @numba_device

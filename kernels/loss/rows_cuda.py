@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops import loss
-from gpucnn.registry import kernel
 
 from ..include.rows import over_rows
 

@@ -15,9 +15,9 @@ import math
 import numba
 import numpy as np
 
-from gpucnn.numba_cuda import cuda, numba_device, numba_function
+from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops import loss
-from gpucnn.registry import kernel
 
 from ..include.rows import MOST_THREADS, over_rows
 from ..include.rows_numba import LOWEST, row_max, row_of_thread, row_sum

@@ -5,8 +5,8 @@ Each part is one call on one BLAS thread, so that the bits do not depend on how 
 
 from __future__ import annotations
 
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.matmul import matmul
-from gpucnn.registry import kernel
 
 from ..include.blas import multiply
 

@@ -1,15 +1,16 @@
 """The library: cuBLAS, for comparison. It is never chosen unasked, and needs a GPU: nothing else runs it."""
 
-from gpucnn import device, kernel
+from gpucnn import kernel
+from gpucnn.devices import choose
 from gpucnn.ops.matmul import matmul
 
 
 def supports(a, b, **_):
     """Whether the device in use is a GPU."""
-    return device.current().name.startswith("gpu")
+    return choose.current().name.startswith("gpu")
 
 
 @kernel(matmul, "cublas", "cuda", supports=supports)
 def launch(y, a, b, *, transpose_a, transpose_b):
     """One call of the library, in float32."""
-    device.current().cublas_matmul(y, a, b, transpose_a, transpose_b)
+    choose.current().cublas_matmul(y, a, b, transpose_a, transpose_b)

@@ -6,10 +6,10 @@ memory delivers. Only the caches save it. The next rung, `tiled_cuda.cu`, shares
 
 from __future__ import annotations
 
-from gpucnn.launch import blocks_1d
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import blocks_1d
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.matmul import matmul
-from gpucnn.registry import kernel
 
 THREADS = 256
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.launch import blocks_1d
-from gpucnn.numba_cuda import cuda, numba_function
+from gpucnn.devices.launch import blocks_1d
+from gpucnn.devices.numba_cuda import cuda, numba_function
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.matmul import matmul
-from gpucnn.registry import kernel
 
 THREADS = 256
 

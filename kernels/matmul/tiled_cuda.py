@@ -7,8 +7,8 @@ registers.
 """
 
 from gpucnn import kernel
-from gpucnn.launch import ceil_div
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import ceil_div
 from gpucnn.ops.matmul import matmul
 
 TILE = 32

@@ -14,10 +14,10 @@ grid: one block of 16 × 16 threads for each tile of y, counted row by row.
 
 from __future__ import annotations
 
-from gpucnn.launch import ceil_div
-from gpucnn.numba_cuda import cuda, numba_function
+from gpucnn.devices.launch import ceil_div
+from gpucnn.devices.numba_cuda import cuda, numba_function
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.matmul import matmul
-from gpucnn.registry import kernel
 
 from ..include.tiles_numba import TILE, tile_sum
 

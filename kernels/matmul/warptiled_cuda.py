@@ -8,8 +8,8 @@ of the GPU idle: its sums are cut into parts, which a second kernel adds up in o
 """
 
 from gpucnn import kernel
-from gpucnn.launch import ceil_div
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import ceil_div
 from gpucnn.ops.matmul import matmul
 
 from ..include.gemm import LARGE, Plan, plan

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from gpucnn import workers
-from gpucnn.op import Spec
+from gpucnn.devices import threads
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.pool2d import maxpool2d, maxpool2d_grad
-from gpucnn.registry import kernel
 
 _SMALL = 1 << 16
 """Below this many values a second thread costs more than it brings."""
@@ -27,8 +27,8 @@ def _supports(x: Spec, *_: object, **__: object) -> bool:
 
 
 def _over_slices(images: int, size: int, task: Callable[[int, int], None]) -> None:
-    slices = workers.slices(images)
-    workers.run(lambda i: task(slices[i].start, slices[i].stop), len(slices), parallel=size > _SMALL)
+    slices = threads.slices(images)
+    threads.run(lambda i: task(slices[i].start, slices[i].stop), len(slices), parallel=size > _SMALL)
 
 
 @kernel(maxpool2d, "direct", "njit", supports=_supports)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.rescaling import rescale
-from gpucnn.registry import kernel
 
 THREADS = 256
 

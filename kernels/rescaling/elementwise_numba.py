@@ -5,10 +5,10 @@ The shape does not matter: the array is taken as one axis.
 
 from __future__ import annotations
 
-from gpucnn.launch import blocks_1d
-from gpucnn.numba_cuda import cuda, numba_function
+from gpucnn.devices.launch import blocks_1d
+from gpucnn.devices.numba_cuda import cuda, numba_function
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.rescaling import rescale
-from gpucnn.registry import kernel
 
 THREADS = 256
 

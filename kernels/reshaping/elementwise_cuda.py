@@ -6,10 +6,10 @@ runs of neighbours so long that mostly four values move as one. Matrices, alone 
 
 from __future__ import annotations
 
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.reshaping import crop, pad, transpose
-from gpucnn.registry import kernel
 
 from ..include.axes import eight, few_axes, matrices, padded_axes, transposed_axes
 

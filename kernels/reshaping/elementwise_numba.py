@@ -17,10 +17,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.numba_cuda import cuda, numba_function
+from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.devices.numba_cuda import cuda, numba_function
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.reshaping import crop, pad, transpose
-from gpucnn.registry import kernel
 
 from ..include.axes import MOST, eight, few_axes, matrices, padded_axes, transposed_axes
 

@@ -5,8 +5,8 @@ operations and 16 bytes written for each thread: bound by memory.
 """
 
 from gpucnn import kernel
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.ops.sampling import random_bits, random_uniform
 
 THREADS = 256

@@ -5,8 +5,8 @@ operations and 16 bytes written for each thread.
 """
 
 from gpucnn import kernel
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.numba_cuda import cuda, np, numba_function
+from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.devices.numba_cuda import cuda, np, numba_function
 from gpucnn.ops.sampling import random_bits, random_uniform
 
 from ..include.philox_numba import key, philox, uniform, word

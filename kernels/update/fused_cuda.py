@@ -5,8 +5,8 @@ what a GPU could compute in that time. Beside the numba rung this one moves 16 b
 """
 
 from gpucnn import kernel
-from gpucnn.launch import blocks_1d, ceil_div
-from gpucnn.nvrtc import cuda_function
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.ops import update
 from gpucnn.ops.update import DECAY, MOMENTUM, RATE, TAKE
 

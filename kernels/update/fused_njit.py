@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from gpucnn import workers
-from gpucnn.op import Spec
+from gpucnn.devices import threads
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.update import RATE, adam, momentum, regularize, rmsprop, sgd
-from gpucnn.registry import kernel
 
 _SMALLEST = 1 << 14
 """Elements of a slice: fewer are done before a second thread is awake."""
@@ -26,12 +26,12 @@ def _float32(values: Spec, *_: Any, **__: Any) -> bool:
 
 
 def _in_slices(formula: Callable[..., None], arrays: tuple[np.ndarray, ...], *numbers: float) -> None:
-    slices = workers.slices(arrays[0].size, _SMALLEST)
+    slices = threads.slices(arrays[0].size, _SMALLEST)
 
     def task(i: int) -> None:
         formula(*(a[slices[i]] for a in arrays), *map(np.float32, numbers))
 
-    workers.run(task, len(slices))
+    threads.run(task, len(slices))
 
 
 @kernel(sgd, "fused", "njit", supports=_float32)

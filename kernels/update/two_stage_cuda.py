@@ -6,9 +6,9 @@ An array of up to one block's share takes a single launch.
 """
 
 from gpucnn import kernel
-from gpucnn.launch import ceil_div
-from gpucnn.nvrtc import cuda_function
-from gpucnn.op import Spec
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import ceil_div
+from gpucnn.dispatch.op import Spec
 from gpucnn.ops import update
 
 THREADS = 256

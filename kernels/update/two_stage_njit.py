@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gpucnn import workers
-from gpucnn.op import Spec
+from gpucnn.devices import threads
+from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.update import norm_parts, parts_of, penalty
-from gpucnn.registry import kernel
 
 _SMALLEST = 1 << 14
 """Elements of a slice: fewer are done before a second thread is awake."""
@@ -32,14 +32,14 @@ def _supports(x: Spec, **_: object) -> bool:
 
 
 def _sums(x: Spec, **_: object) -> Spec:
-    return Spec((len(workers.slices(x.shape[0], _SMALLEST)), 2), _FLOAT64)
+    return Spec((len(threads.slices(x.shape[0], _SMALLEST)), 2), _FLOAT64)
 
 
 @kernel(norm_parts, "two_stage", "njit", supports=_supports, workspace=_sums)
 def launch_norm_parts(parts, x, sums):
     """Σ x² and max |x| of each slice; then scale and total."""
-    slices, bits = workers.slices(x.size, _SMALLEST), x.view(np.uint32)
-    workers.run(lambda i: _norm(sums[i], x[slices[i]], bits[slices[i]]), len(slices))
+    slices, bits = threads.slices(x.size, _SMALLEST), x.view(np.uint32)
+    threads.run(lambda i: _norm(sums[i], x[slices[i]], bits[slices[i]]), len(slices))
     square_sum, largest = sums[0].tolist() if len(sums) == 1 else (sums[:, 0].sum().item(), sums[:, 1].max().item())
     parts[:] = parts_of(largest, square_sum)
 
@@ -60,8 +60,8 @@ def _norm(sums, x, bits):
 @kernel(penalty, "two_stage", "njit", supports=_supports, workspace=_sums)
 def launch_penalty(penalty, values, sums, *, l1, l2):
     """Σ |values| and Σ values² of each slice; then their weighted sum."""
-    slices = workers.slices(values.size, _SMALLEST)
-    workers.run(lambda i: _penalty(sums[i], values[slices[i]]), len(slices))
+    slices = threads.slices(values.size, _SMALLEST)
+    threads.run(lambda i: _penalty(sums[i], values[slices[i]]), len(slices))
     absolute, squares = sums.sum(axis=0)
     penalty[0] = (l1 * absolute if l1 else 0.0) + (l2 * squares if l2 else 0.0)
 

@@ -10,9 +10,9 @@ import numba
 import numpy as np
 
 from gpucnn import kernel
-from gpucnn.launch import blocks_1d
-from gpucnn.numba_cuda import cuda, numba_device, numba_function
-from gpucnn.op import Spec
+from gpucnn.devices.launch import blocks_1d
+from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
+from gpucnn.dispatch.op import Spec
 from gpucnn.ops import update
 from gpucnn.ops.update import LEAST_SCALE, MOST_SCALE
 

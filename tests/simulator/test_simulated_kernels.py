@@ -10,9 +10,10 @@ import numba
 import numpy as np
 import pytest
 
-from gpucnn import device, registry
+from gpucnn.devices import choose, storage
+from gpucnn.dispatch import registry
 from gpucnn.errors import KernelError
-from gpucnn.numba_cuda import cuda, numba_function
+from gpucnn.devices.numba_cuda import cuda, numba_function
 
 TRIALS = [
     ("matmul", "naive", "outer"),
@@ -43,10 +44,10 @@ def test_kernel_agrees_with_reference(op, algorithm, case):
     (chosen,) = [c for c in called.cases if c.name == case]
     rng = np.random.default_rng(0)
     operands = [draw.sample(rng, exact=True) for draw in chosen.operands]
-    results = called(*map(device.put, operands), algorithm=algorithm, **chosen.params)
+    results = called(*map(storage.put, operands), algorithm=algorithm, **chosen.params)
     expected = called.reference(*operands, **chosen.params)
     for got, want in zip(_as_tuple(results), _as_tuple(expected), strict=True):
-        np.testing.assert_array_equal(device.get(got), want)
+        np.testing.assert_array_equal(storage.get(got), want)
 
 
 def _as_tuple(value):
@@ -63,18 +64,18 @@ def reversed_in_shared_memory(y, x):
 
 
 def test_shared_memory_may_be_dynamic():
-    x = device.put(np.arange(8, dtype=np.float32))
-    y = device.empty(x.shape)
+    x = storage.put(np.arange(8, dtype=np.float32))
+    y = storage.empty(x.shape)
     reversed_in_shared_memory[1, 8, x.nbytes](y, x)
-    np.testing.assert_array_equal(device.get(y), np.arange(8)[::-1])
+    np.testing.assert_array_equal(storage.get(y), np.arange(8)[::-1])
 
 
 def test_a_place_beyond_an_array_is_an_error():
-    x = device.empty((4,))
+    x = storage.empty((4,))
     with pytest.raises(IndexError, match="tid"):
         reversed_in_shared_memory[1, 8, 32](x, x)
 
 
 def test_kernels_of_the_other_backend_are_refused():
     with pytest.raises(KernelError, match="runs numba"):
-        device.current().launch_cuda("matmul_naive", (1,), (1,), 0, [])
+        choose.current().launch_cuda("matmul_naive", (1,), (1,), 0, [])

@@ -1,0 +1,209 @@
+"""One image file as the array that a model expects: grey or RGB, of its size, a photographed digit as in MNIST."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import DataError, FileError
+from . import npz
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+"""Names of image files end so, in any case."""
+
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how the camera was held; 5 … 8 are on its side."""
+
+
+def read(
+    path: str | os.PathLike[str], shape: tuple[int, int, int], *, invert: bool = False, centre: bool = False
+) -> np.ndarray:
+    """One image file as an array of `shape` (H, W, C), C = 1 for grey or 3 for RGB.
+
+    PNG and JPEG, and .npy files of uint8, give uint8 values of 0 … 255; transparent parts count as white and the image
+    is stretched to H × W. A .npy file of floats keeps its values as float32 and must have the shape already (the
+    channel axis may be left out). `invert` turns dark on light into light on dark, `centre` does what `centred` says.
+    Raises `DataError` for anything that is not one such image, `FileError` if the file cannot be read.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npy":
+        return _shaped(decode(path, str(path), None if centre else shape[2]), shape, invert, centre, str(path))
+    array = npz.read_array(path)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim == 4 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 3:
+        raise DataError(f"{path} has shape {array.shape}: one image (H, W) or (H, W, C) is needed, here {shape}")
+    if array.dtype == np.uint8:
+        return _shaped(array, shape, invert, centre, str(path))
+    if array.dtype.kind != "f":
+        raise DataError(f"{path} holds {array.dtype}: save uint8 of 0 … 255, or float32 as the model was trained on")
+    if array.shape != shape or centre:
+        raise DataError(
+            f"{path} holds {array.dtype} of shape {array.shape}: only uint8 is resized and centred to {shape}; "
+            "save it as uint8 of 0 … 255"
+        )
+    if not np.isfinite(array).all():
+        raise DataError(f"{path} holds values that are not finite numbers")
+    if invert and not (array.min() >= 0 and array.max() <= 1):
+        raise DataError(f"{path} has values of {array.min():g} … {array.max():g}: only floats of 0 … 1 can be inverted")
+    return (1 - array if invert else array).astype(np.float32)
+
+
+def decode(file: Path | IO[bytes], name: str, channels: int | None = None) -> np.ndarray:
+    """A PNG or JPEG as uint8 (H, W, C), turned upright as its EXIF data say.
+
+    `channels` is 1 for grey, 3 for RGB, or None for what the file has. Raises `DataError`, calling the image `name`.
+    """
+    from PIL import ImageOps
+
+    if channels not in (None, 1, 3):
+        raise DataError(f"{name}: an image is made grey (1 channel) or RGB (3 channels), not {channels} channels")
+    with _opened(file, name) as opened:
+        image = _plain(ImageOps.exif_transpose(opened))
+        grey = image.mode == "L" if channels is None else channels == 1
+        pixels = np.array(image.convert("L" if grey else "RGB"), np.uint8)
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+@contextmanager
+def _opened(file: Path | IO[bytes], name: str) -> Iterator[Image]:
+    """The open image; whatever goes wrong with it in the body becomes a gpucnn error."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file, formats=("PNG", "JPEG")) as image:
+            yield image
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name} is not a PNG or JPEG image: convert it first") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise FileError(f"{name} cannot be read: {error.strerror}") from error
+        raise DataError(f"{name} is a damaged image ({error})") from error
+    except Exception as error:
+        raise DataError(f"{name} is a damaged image ({type(error).__name__}: {error})") from error
+
+
+def size(path: Path) -> tuple[int, int, int]:
+    """Height, width and channels (1 or 3) that `decode` would give, from the file's header alone."""
+    with _opened(path, str(path)) as image:
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        extents = image.size if turned else image.size[::-1]
+        return *extents, 1 if _is_grey(image) else 3
+
+
+def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 (H, W, C) stretched to (height, width, C); where it shrinks, every pixel counts by its area."""
+    from PIL import Image
+
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    planes = [Image.fromarray(pixels[:, :, c]) for c in range(pixels.shape[2])]
+    return np.stack([np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes], axis=2)
+
+
+def centred(grey: np.ndarray, height: int, width: int, name: str = "the image") -> np.ndarray:
+    """A light digit on a dark ground brought to the middle of (height, width), as the digits of MNIST are.
+
+    The ground is made 0, what is left is scaled to fit 20/28 of the field with its proportions kept, its brightest
+    pixel to 255, and its centre of mass is moved to the centre (LeCun, Cortes, Burges, "The MNIST database of
+    handwritten digits").
+
+    grey  (H, W) uint8
+    →     (height, width) uint8
+    """
+    ink = _without_ground(grey, name)
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = min(height, width) * 20 / 28 / max(ink.shape)
+    h, w = (max(1, round(extent * scale)) for extent in ink.shape)
+    digit = resized(ink[:, :, None], h, w)[:, :, 0].astype(np.float64)
+    if not digit.any():
+        raise DataError(f"{name} shows specks far apart and no digit: there is nothing to centre")
+    middle_row = (digit.sum(axis=1) @ np.arange(h)) / digit.sum()
+    middle_column = (digit.sum(axis=0) @ np.arange(w)) / digit.sum()
+    top = min(max(0, round(height / 2 - middle_row)), height - h)
+    left = min(max(0, round(width / 2 - middle_column)), width - w)
+    field = np.zeros((height, width), np.uint8)
+    field[top : top + h, left : left + w] = np.rint(digit * (255 / digit.max()))
+    return field
+
+
+def _shaped(pixels: np.ndarray, shape: tuple[int, int, int], invert: bool, centre: bool, name: str) -> np.ndarray:
+    height, width, channels = shape
+    if centre or pixels.shape[2] != channels:
+        if not {pixels.shape[2], channels} <= {1, 3}:
+            raise DataError(f"{name} has {pixels.shape[2]} channels, not {channels}: only grey and RGB are converted")
+        pixels = _grey(pixels)
+    if invert:
+        pixels = 255 - pixels
+    if centre:
+        pixels = centred(pixels[:, :, 0], height, width, name)[:, :, None]
+    return np.ascontiguousarray(np.broadcast_to(resized(pixels, height, width), shape))
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    """ITU-R 601 luma, with Pillow's rounding; (H, W, 1)."""
+    from PIL import Image
+
+    return pixels if pixels.shape[2] == 1 else np.array(Image.fromarray(pixels).convert("L"))[:, :, None]
+
+
+def _plain(image: Image) -> Image:
+    """Without 16-bit values, palette and transparency: mode L for grey, else RGB."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    grey = _is_grey(image)
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        seen = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+    return image.convert("L" if grey else "RGB")
+
+
+def _is_grey(image: Image) -> bool:
+    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+
+
+def _without_ground(grey: np.ndarray, name: str) -> np.ndarray:
+    """The ground becomes 0; the soft edge of the ink is kept, specks in the ground are not."""
+    threshold = _otsu(grey)
+    ink = grey > threshold
+    if not ink.any() or np.ptp(grey) < 16:
+        raise DataError(f"{name} is of one flat tone: there is nothing to centre")
+    if ink.mean() > 0.5:
+        raise DataError(f"{name} shows dark on light, and a light digit on a dark ground is needed: ask for invert")
+    ground = grey[~ink].astype(np.float64)
+    level = np.median(ground)
+    noise = 3 * 1.4826 * np.median(np.abs(ground - level))  # three standard deviations, for normal noise
+    floor = min(level + noise, float(threshold))
+    above = np.rint(np.maximum(grey - floor, 0)).astype(np.uint8)
+    return above * _grown(ink, 1 + max(grey.shape) // 56)
+
+
+def _grown(mask: np.ndarray, edge: int) -> np.ndarray:
+    """True wherever the mask is, and up to `edge` pixels around."""
+    for _ in range(2):
+        sums = np.cumsum(np.pad(mask, ((edge + 1, edge), (0, 0))), axis=0, dtype=np.int32)
+        mask = (sums[2 * edge + 1 :] > sums[: -2 * edge - 1]).T
+    return mask
+
+
+def _otsu(grey: np.ndarray) -> int:
+    """The threshold that parts the values into two classes of largest variance between (Otsu 1979)."""
+    share = np.bincount(grey.ravel(), minlength=256) / grey.size
+    below = np.cumsum(share)
+    mean = np.cumsum(share * np.arange(256))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (mean[-1] * below - mean) ** 2 / (below * (1 - below))
+    return int(np.nanargmax(np.where(np.isfinite(between), between, -1)))

@@ -1,0 +1,152 @@
+"""From a .cu file to something to launch: includes and defines, compilation, argument types.
+
+conv2d_direct = cuda_function(__file__, "conv2d_direct", THREADS=256)      # direct_cuda.cu beside direct_cuda.py
+conv2d_direct[grid, block](y, x, weight, n, h)                             # compiled at the first launch
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import places
+from ..errors import ArgumentError, KernelError
+from . import choose
+from .launch import GpuFunction
+
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"[^\n]*$', re.MULTILINE)
+_ENTRY = re.compile(
+    r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?(\w+)\s*\(([^)]*)\)'
+)
+_TYPES = {
+    "float": np.float32,
+    "int": np.int32,
+    "unsigned": np.uint32,
+    "unsigned int": np.uint32,
+    "long long": np.int64,
+    "unsigned long long": np.uint64,
+    "unsigned char": np.uint8,
+    "signed char": np.int8,
+    "double": np.float64,
+    "bool": np.bool_,
+    "__half": np.float16,
+}
+
+
+class CudaFunction(GpuFunction):
+    """One kernel of a .cu file with its defines."""
+
+    def __init__(self, path: Path, name: str, defines: Mapping[str, Any]) -> None:
+        super().__init__(path, name)
+        self.defines = dict(defines)
+        self._variants: dict[tuple, CudaFunction] = {}
+
+    def __repr__(self) -> str:
+        return f"<CUDA C++ kernel {self.name} of {self.path.name}>"
+
+    def define(self, **defines: Any) -> CudaFunction:
+        """The same kernel with more (or other) defines: tile sizes, or extents that the compiler shall know."""
+        key = tuple(sorted(defines.items()))
+        if key not in self._variants:
+            self._variants[key] = CudaFunction(self.path, self.name, self.defines | defines)
+        return self._variants[key]
+
+    def source(self) -> str:
+        """The text that is compiled, includes expanded."""
+        return expanded(self.path)
+
+    def parameters(self) -> list[tuple[str, np.dtype, bool]]:
+        """(name, dtype, whether it is a pointer) of each parameter, read from the text."""
+        return entries(self.path)[self.name]
+
+    def convert(self, arguments: tuple) -> list[Any]:
+        """The arguments as the kernel takes them: Python numbers become the C++ type, arrays are checked."""
+        parameters = self.parameters()
+        if len(arguments) != len(parameters):
+            raise ArgumentError(f"{self.name} takes {len(parameters)} arguments and was given {len(arguments)}")
+        return [_converted(self.name, p, a) for p, a in zip(parameters, arguments, strict=True)]
+
+    def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
+        """Launch on the device in use; compiled there at the first launch."""
+        choose.current().launch_cuda(self, grid, block, shared_bytes, arguments)
+
+
+def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:
+    """The kernel `name` of the .cu file beside (or at) `file`, with macros such as THREADS=256."""
+    path = Path(file).with_suffix(".cu")
+    if not path.is_file():
+        raise KernelError(f"cuda_function({name!r}): there is no file {path}")
+    if name not in entries(path):
+        raise KernelError(f'{path.name} has no kernel {name!r}: it needs extern "C" __global__ void {name}(…)')
+    return CudaFunction(path, name, defines)
+
+
+@cache
+def expanded(path: Path) -> str:
+    """The text of a .cu file with its own headers in it: caches of compiled code look at the text alone."""
+    return _expanded(path, set())
+
+
+def _expanded(path: Path, seen: set[str]) -> str:
+    lines = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        match = _INCLUDE.match(line)
+        if not match:
+            lines.append(line)
+            continue
+        if match[1] not in seen:
+            seen.add(match[1])
+            header = next((p for p in (path.parent / match[1], _headers() / match[1]) if p.is_file()), None)
+            if header is None:
+                raise KernelError(
+                    f"{path.name}:{number} includes {match[1]}, which is neither beside it nor in include/"
+                )
+            lines.append(f'#line 1 "{header.name}"\n{_expanded(header, seen)}')
+        lines.append(f'#line {number + 1} "{path.name}"')
+    return "\n".join(lines) + "\n"
+
+
+def _headers() -> Path:
+    return places.folder_of_kernels() / "include"
+
+
+@cache
+def entries(path: Path) -> dict[str, list[tuple[str, np.dtype, bool]]]:
+    """The kernels of a .cu file and their parameters."""
+    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", expanded(path), flags=re.DOTALL)
+    return {
+        name: [_parameter(name, p) for p in inside.split(",") if p.strip()] for name, inside in _ENTRY.findall(text)
+    }
+
+
+def _parameter(kernel: str, text: str) -> tuple[str, np.dtype, bool]:
+    words = re.findall(r"\w+|\*", re.sub(r"\bconst\b|__restrict__|\bvolatile\b", " ", text))
+    name, kind = words[-1], " ".join(w for w in words[:-1] if w != "*")
+    if kind not in _TYPES:
+        raise KernelError(
+            f"{kernel}: parameter {text.strip()!r} has a type that gpucnn does not pass: {', '.join(_TYPES)}"
+        )
+    return name, np.dtype(_TYPES[kind]), "*" in words
+
+
+def _converted(kernel: str, parameter: tuple[str, np.dtype, bool], value: Any) -> Any:
+    name, dtype, pointer = parameter
+    if pointer:
+        if value is None:
+            return np.uint64(0)
+        if getattr(value, "dtype", None) != dtype or not hasattr(value, "shape") or isinstance(value, np.generic):
+            found = getattr(value, "dtype", type(value).__name__)
+            raise ArgumentError(f"{kernel}: {name} must be an array of {dtype} and is {found}")
+        return value
+    if not isinstance(value, (int, float, np.generic)):
+        raise ArgumentError(f"{kernel}: {name} must be a number and is {type(value).__name__}")
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if value != int(value) or not limits.min <= int(value) <= limits.max:
+            raise ArgumentError(f"{kernel}: {name}={value} is no {dtype}")
+    return dtype.type(value)

@@ -1,0 +1,135 @@
+"""The host's C++ compiler: from text to a loaded library, built once and kept on disk."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from ... import places
+from ...errors import KernelError
+
+SOURCE = Path(__file__).parent / "source"
+
+_COMMON = ("-std=c++20", "-fPIC", "-march=native", "-fno-strict-aliasing", "-fno-math-errno", f"-I{SOURCE}")
+_RUNTIME = ("runtime.cpp", "checker.cpp", "counters.cpp")
+
+
+class Library:
+    """A compiled kernel text: its functions, and what its symbols and line table say."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.functions = ctypes.CDLL(str(path))
+        self._locations: dict[int, str] = {}
+
+    def symbols(self) -> list[tuple[int, int, str, str]]:
+        """(offset, size, kind, name) of what the library defines, as `nm` lists it."""
+        listing = self.path.with_suffix(".symbols").read_text()
+        rows = [line.split() for line in listing.splitlines()]
+        return [(int(row[0], 16), int(row[1], 16), row[2], row[3]) for row in rows if len(row) == 4]
+
+    def base(self, name: str) -> int:
+        """Where the library lies in memory, by the address of one of its functions."""
+        address = ctypes.cast(getattr(self.functions, name), ctypes.c_void_p).value or 0
+        return address - next(offset for offset, _, _, symbol in self.symbols() if symbol == name)
+
+    def location(self, base: int, offset: int) -> str:
+        """The place `file:line` of a site: the text `@gpu:file:line` lies there, or it is an address of code."""
+        if offset not in self._locations:
+            text = ctypes.string_at(base + offset, 5) if 0 < offset < self.path.stat().st_size else b""
+            if text == b"@gpu:":
+                self._locations[offset] = ctypes.string_at(base + offset + 5).decode().rpartition("/")[2]
+            else:
+                self._locations[offset] = self._line_of_code(offset - 1)
+        return self._locations[offset]
+
+    def _line_of_code(self, offset: int) -> str:
+        command = ["addr2line", "-i", "-e", str(self.path), hex(max(offset, 0))]
+        found = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+        places = [line.split(" (")[0] for line in found]
+        own = [p.rpartition("/")[2] for p in places if not p.startswith((str(SOURCE), "?"))]
+        return own[0] if own else ""
+
+
+@cache
+def compiler() -> str | None:
+    """The path of g++, or of what CXX names."""
+    return shutil.which(os.environ.get("CXX", "g++"))
+
+
+def unavailable() -> str | None:
+    """Why kernels cannot run in the emulator here; None if they can."""
+    if compiler() is None:
+        return f"no C++ compiler found ({os.environ.get('CXX', 'g++')}): install g++ 12 or newer, or set CXX"
+    if platform.machine() not in ("x86_64", "aarch64") or platform.system() != "Linux":
+        return f"the emulator runs on Linux on x86-64 and aarch64, not on {platform.system()} on {platform.machine()}"
+    return None
+
+
+def kept() -> Path:
+    """The folder of built libraries."""
+    return places.cache_folder("emulator")
+
+
+def library(texts: dict[str, str], main: str, flags: tuple[str, ...]) -> Library:
+    """The library made of the files `texts` (name → content) by compiling `main`."""
+    reason = unavailable()
+    if reason:
+        raise KernelError(f"the emulator cannot run: {reason}")
+    runtime()
+    target = kept() / f"{_key(repr(sorted(texts.items())), main, repr(flags), _environment())}.so"
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=kept()) as scratch:
+            for name, text in texts.items():
+                (Path(scratch) / name).write_text(text)
+            compiled, built = f"{scratch}/kernel.o", f"{scratch}/kernel.so"
+            _compile([*flags, "-fvisibility=hidden", "-w", "-c", f"{scratch}/{main}", "-o", compiled])
+            _compile(["-shared", compiled, "-lm", "-o", built])  # without the flags: no sanitizer's library
+            listing = subprocess.run(["nm", "-S", "--defined-only", built], capture_output=True, text=True, check=True)
+            (Path(scratch) / "kernel.symbols").write_text(listing.stdout)
+            os.replace(f"{scratch}/kernel.symbols", target.with_suffix(".symbols"))
+            os.replace(built, target)
+    return Library(target)
+
+
+@cache
+def runtime() -> ctypes.CDLL:
+    """The library with the threads, the checker and the counters, which all kernels of the process share."""
+    target = kept() / f"runtime-{_key(_environment())}.so"
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=kept()) as scratch:
+            sources = [str(SOURCE / name) for name in _RUNTIME]
+            _compile(["-O2", "-shared", *sources, "-o", f"{scratch}/runtime.so"])
+            os.replace(f"{scratch}/runtime.so", target)
+    return ctypes.CDLL(str(target), mode=ctypes.RTLD_GLOBAL)
+
+
+@cache
+def _environment() -> str:
+    """What libraries depend on beside their text: the emulator's sources, the compiler and the processor."""
+    files = sorted(p for p in SOURCE.iterdir() if p.is_file())
+    version = subprocess.run([compiler() or "g++", "--version"], capture_output=True, text=True).stdout
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    processor = next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+    return _key(*(p.read_text() for p in files), version, repr(_COMMON), processor)
+
+
+def _key(*texts: str) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()[:24]
+
+
+def _compile(arguments: list[str]) -> None:
+    done = subprocess.run([compiler() or "g++", *_COMMON, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise KernelError(f"the host's C++ compiler refuses the kernel:\n{done.stderr[-4000:]}")

@@ -1,0 +1,254 @@
+"""One launch: grid, block, arguments and settings in C structures, and what came of it."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError, LaunchError
+from . import faults
+from .array import EmulatedArray
+from .compiler import runtime
+
+MAX_STATIC_SHARED = 48 << 10
+MAX_SHARED = 227 << 10
+"""Bytes of shared memory that a block of an H100 may have; more than 48 KiB only as dynamic shared memory."""
+
+_MAX_GRID = (2**31 - 1, 65535, 65535)
+_MAX_BLOCK = (1024, 1024, 64)
+_MAX_THREADS = 1024
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one line of a kernel asked of memory; `requests` counts instructions of a warp."""
+
+    requests: int = 0
+    sectors: int = 0
+    ideal_sectors: int = 0
+    shared_wavefronts: int = 0
+    ideal_shared_wavefronts: int = 0
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one launch did, summed over all threads. Sectors are 32 bytes of global memory; a wavefront is one pass of a
+    warp through the banks of shared memory. The ideal is what the same bytes need at least. `lines` has the traffic of
+    each source line. Loads and stores are seen in check mode, the rest with `count=True`."""
+
+    switches: int = 0
+    loads: int = 0
+    stores: int = 0
+    barriers: int = 0
+    sectors: int = 0
+    ideal_sectors: int = 0
+    shared_wavefronts: int = 0
+    ideal_shared_wavefronts: int = 0
+    lines: dict[str, Traffic] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How kernels run: `mode` fast or check; `seed` 0 forward, 1 backward, else random orders; `count` statistics,
+    which needs check mode."""
+
+    mode: str = "fast"
+    seed: int = 0
+    count: bool = False
+    launches: list[tuple[str, Statistics]] = field(default_factory=list)
+
+
+_settings = Settings()
+_one_at_a_time = threading.Lock()
+
+
+def settings() -> Settings:
+    """The settings in force."""
+    return _settings
+
+
+@contextmanager
+def running(**changes: Any) -> Iterator[Settings]:
+    """Other settings (`mode`, `seed`, `count`) for the body of a with statement; `launches` of what it gives collects
+    (kernel, Statistics)."""
+    global _settings
+    before = _settings
+    unknown = set(changes) - {"mode", "seed", "count"}
+    if unknown:
+        raise ArgumentError(f"the emulator has no setting {', '.join(sorted(unknown))}: it has mode, seed and count")
+    made = replace(before, launches=[], **changes)
+    if made.mode not in ("fast", "check"):
+        raise ArgumentError(f"mode={made.mode!r} is unknown: use fast or check")
+    if made.count and made.mode != "check":
+        raise ArgumentError("count=True needs mode='check': fast kernels do not tell what they access")
+    _settings = made
+    try:
+        yield _settings
+    finally:
+        _settings = before
+
+
+class Buffer(ctypes.Structure):
+    """GpuBuffer of runtime.h."""
+
+    _fields_ = (
+        ("address", ctypes.c_size_t),
+        ("bytes", ctypes.c_size_t),
+        ("kind", ctypes.c_uint),
+        ("granule", ctypes.c_uint),
+        ("known", ctypes.c_void_p),
+    )
+
+
+GLOBAL, SHARED, SHARED_OFFSET = range(3)
+"""Kinds of a Buffer: the last one's address counts from the start of shared memory."""
+
+
+class _Launch(ctypes.Structure):
+    """GpuLaunch of runtime.h."""
+
+    _fields_ = (
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("shared_bytes", ctypes.c_size_t),
+        ("dynamic_offset", ctypes.c_size_t),
+        ("seed", ctypes.c_ulonglong),
+        ("check", ctypes.c_int),
+        ("count", ctypes.c_int),
+        ("flush", ctypes.c_int),
+        ("buffer_count", ctypes.c_int),
+        ("buffers", ctypes.POINTER(Buffer)),
+        ("image_begin", ctypes.c_size_t),
+        ("image_end", ctypes.c_size_t),
+        ("shared", ctypes.c_size_t),
+        ("statistics", ctypes.c_ulonglong * 8),
+        ("fault", faults.Fault),
+    )
+
+
+class _Line(ctypes.Structure):
+    """GpuTraffic of runtime.h."""
+
+    _fields_ = (("site", ctypes.c_size_t), ("counts", ctypes.c_ulonglong * 5))
+
+
+@dataclass(frozen=True)
+class SharedArray:
+    """A __shared__ array: where it is (an offset if `relative`), and what the source calls it."""
+
+    name: str
+    address: int
+    nbytes: int
+    relative: bool
+
+    def buffer(self) -> Buffer:
+        """For the runtime."""
+        return Buffer(self.address, self.nbytes, SHARED_OFFSET if self.relative else SHARED, 4, None)
+
+
+def launch(
+    function: Any,
+    name: str,
+    grid: tuple[int, ...],
+    block: tuple[int, ...],
+    arguments: Sequence[Any],
+    names: Sequence[str],
+    *,
+    shared_bytes: int,
+    static_bytes: int = 0,
+    dynamic_offset: int = 0,
+    shared: Sequence[SharedArray] = (),
+    dynamic_name: str = "dynamic shared memory",
+    flush: bool,
+    location: Callable[[int, int], str],
+) -> Statistics:
+    """Run one kernel.
+
+    arguments       emulated arrays, NumPy arrays and NumPy scalars in the kernel's order
+    names           what the source calls the arrays among them, in their order
+    shared_bytes    dynamic shared memory; `static_bytes` is what the kernel declares itself
+    dynamic_offset  where dynamic shared memory starts, if static arrays lie in the same block of memory
+    flush           whether denormal numbers are zero
+    location        (address of the library, offset in it) → file:line
+    """
+    grid, block = _three(grid), _three(block)
+    _within_limits(name, grid, block, static_bytes, shared_bytes)
+    check = _settings.mode == "check"
+    hold, buffers, arrays = [], [], []
+    pointers = (ctypes.c_void_p * max(len(arguments), 1))()
+    for i, argument in enumerate(arguments):
+        if isinstance(argument, (EmulatedArray, np.ndarray)):
+            host, known = (argument.host, argument.known) if isinstance(argument, EmulatedArray) else (argument, None)
+            address = host.ctypes.data
+            value = np.array(address, np.uint64)
+            if check:
+                track = None if known is None else known.ctypes.data
+                buffers.append(Buffer(address, host.nbytes, GLOBAL, min(host.itemsize, 4), track))
+            arrays.append((address, host))
+        else:
+            value = np.array(argument)
+        hold.append(value)
+        pointers[i] = value.ctypes.data
+    buffers += [s.buffer() for s in shared]
+    config = _Launch(
+        grid=grid,
+        block=block,
+        shared_bytes=dynamic_offset + shared_bytes,
+        dynamic_offset=dynamic_offset,
+        seed=_settings.seed,
+        check=check,
+        count=_settings.count,
+        flush=flush,
+        buffer_count=len(buffers),
+        buffers=(Buffer * max(len(buffers), 1))(*buffers),
+    )
+    with _one_at_a_time:
+        if function(ctypes.byref(config), pointers):
+            raise LaunchError(f"{name}: there is no memory for the stacks of {block[0] * block[1] * block[2]} threads")
+        lines = _lines(config.image_begin, location) if _settings.count else {}
+    if config.fault.kind:
+        memory = [faults.global_memory(n, address, host) for n, (address, host) in zip(names, arrays, strict=False)]
+        for s in shared:
+            memory.append(faults.shared_memory(s.name, s.address + (config.shared if s.relative else 0), s.nbytes))
+        memory.append(faults.shared_memory(dynamic_name, config.shared + dynamic_offset, shared_bytes))
+        where = lambda site: location(config.image_begin, site) if site else ""  # noqa: E731
+        raise LaunchError(f"{name}: {faults.sentence(config.fault, memory, where)}")
+    statistics = replace(Statistics(*config.statistics), lines=lines)
+    _settings.launches.append((name, statistics))
+    return statistics
+
+
+def _lines(base: int, location: Callable[[int, int], str]) -> dict[str, Traffic]:
+    """The traffic of each source line; several instructions of one line are summed."""
+    begin = ctypes.POINTER(_Line)()
+    tell = runtime().gpu_traffic
+    tell.restype = ctypes.c_size_t
+    sums: dict[str, np.ndarray] = {}
+    for i in range(tell(ctypes.byref(begin))):
+        place = location(base, begin[i].site)
+        sums[place] = sums.get(place, 0) + np.array(begin[i].counts, np.int64)
+    return {place: Traffic(*map(int, counts)) for place, counts in sorted(sums.items())}
+
+
+def _within_limits(name: str, grid: tuple[int, ...], block: tuple[int, ...], static: int, dynamic: int) -> None:
+    """Refuse what a GPU refuses."""
+    if min(grid) < 1 or any(g > limit for g, limit in zip(grid, _MAX_GRID, strict=True)):
+        raise LaunchError(f"{name}: a grid of {grid} blocks is impossible: x may be 1 … 2³¹ - 1, y and z 1 … 65535")
+    threads = block[0] * block[1] * block[2]
+    if min(block) < 1 or threads > _MAX_THREADS or any(b > m for b, m in zip(block, _MAX_BLOCK, strict=True)):
+        raise LaunchError(f"{name}: a block of {block} is impossible: at most 1024 threads, and 64 along z")
+    if static > MAX_STATIC_SHARED:
+        raise LaunchError(f"{name}: {static} bytes of static shared memory are too many: at most {MAX_STATIC_SHARED}")
+    if dynamic < 0 or static + dynamic > MAX_SHARED:
+        raise LaunchError(f"{name}: {static + dynamic} bytes of shared memory are too many: at most {MAX_SHARED}")
+
+
+def _three(extents: tuple[int, ...]) -> tuple[int, int, int]:
+    x, y, z = (*extents, 1, 1, 1)[:3]
+    return x, y, z

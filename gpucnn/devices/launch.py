@@ -1,0 +1,98 @@
+"""A kernel of either language as something to launch, and how many blocks a launch needs.
+
+GPUCNN_DEBUG=2 prints a line for each launch on standard error; 4 prints each kernel's source before its first one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import choose
+
+
+class GpuFunction(ABC):
+    """One kernel, launched as `function[grid, block](*arguments)` or `function[grid, block, shared_bytes](*arguments)`.
+
+    grid, block   a number, or up to three (x first)
+    shared_bytes  dynamic shared memory of a block
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        self._shown = False
+
+    def __getitem__(self, configuration: tuple) -> Any:
+        grid, block, *shared = configuration
+        shape = _extents(grid), _extents(block), int(shared[0]) if shared else 0
+
+        def launch(*arguments: Any) -> None:
+            converted = self.convert(arguments)
+            if debug_level() < 2:
+                return self.run(*shape, converted)
+            if debug_level() >= 4 and not self._shown:
+                self._shown = True
+                print(self.source(), file=sys.stderr)
+            choose.current().synchronize()
+            start = time.perf_counter()
+            self.run(*shape, converted)
+            choose.current().synchronize()
+            return print(self._line(*shape, converted, time.perf_counter() - start), file=sys.stderr)
+
+        return launch
+
+    @property
+    def id(self) -> str:
+        """The kernel file's address, such as `conv2d/direct_cuda`."""
+        return f"{self.path.parent.name}/{self.path.stem}"
+
+    @abstractmethod
+    def source(self) -> str:
+        """The text of the kernel."""
+
+    @abstractmethod
+    def convert(self, arguments: tuple) -> list[Any]:
+        """The arguments as the kernel takes them: Python numbers become the kernel's types. Raises `ArgumentError`."""
+
+    @abstractmethod
+    def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
+        """Launch on the device in use."""
+
+    def _line(
+        self, grid: tuple[int, ...], block: tuple[int, ...], shared: int, arguments: list[Any], seconds: float
+    ) -> str:
+        shapes = " ".join(f"{a.dtype}{list(a.shape)}" for a in arguments if getattr(a, "shape", ()))
+        where = choose.current().name
+        size = f"grid {'×'.join(map(str, grid))}, block {'×'.join(map(str, block))}, {shared} bytes shared"
+        return f"{self.id} {self.name}: {shapes}, {size}, {seconds * 1e3:.3f} ms on {where}"
+
+
+def debug_level() -> int:
+    """The number in GPUCNN_DEBUG; 0 without one."""
+    level = os.environ.get("GPUCNN_DEBUG", "0")
+    return int(level) if level.isdigit() else 0
+
+
+def ceil_div(count: int, size: int) -> int:
+    """How many pieces of `size` cover `count`."""
+    return -(-count // size)
+
+
+def blocks_1d(count: int, threads: int) -> tuple[int]:
+    """A grid with one thread for each of `count` elements."""
+    return (ceil_div(count, threads),)
+
+
+def blocks_2d(columns: int, rows: int, tile: tuple[int, int]) -> tuple[int, int]:
+    """A grid that covers columns × rows (x, y) with tiles of (columns, rows)."""
+    return ceil_div(columns, tile[0]), ceil_div(rows, tile[1])
+
+
+def _extents(value: Any) -> tuple[int, ...]:
+    return (int(value),) if isinstance(value, (int, np.integer)) else tuple(int(v) for v in value)

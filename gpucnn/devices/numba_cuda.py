@@ -1,0 +1,225 @@
+"""The one door to numba.cuda: kernels are compiled to PTX here and launched on whatever device is in use.
+
+@numba_function
+def conv2d_direct(y, x, weight, ...): ...
+conv2d_direct[grid, block](y, x, weight, ...)
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import BuiltinFunctionType, ModuleType, SimpleNamespace
+from typing import Any
+
+import numba
+import numpy as np
+
+from .. import places
+from ..errors import ArgumentError, KernelError
+from ..files import write_atomically
+from . import choose
+from .launch import GpuFunction
+from .simulator import simulated
+
+try:
+    from numba import cuda
+except Exception as error:  # half of the ways in which this fails are no ImportError
+    raise KernelError(
+        f"numba.cuda cannot be imported ({type(error).__name__}: {error}): pip install 'gpucnn[compile]', "
+        "or with a GPU 'gpucnn[cuda12]' or 'gpucnn[cuda13]'"
+    ) from error
+
+__all__ = ["NumbaFunction", "cuda", "numba_device", "numba_function", "unavailable"]
+
+NEWEST = (8, 0)
+"""The compute capability of the PTX that newer GPUs get as well: no kernel needs what came later, one text does for all
+of them, and it is the text that the emulator runs."""
+
+
+class NumbaFunction(GpuFunction):
+    """A kernel written for numba.cuda."""
+
+    def __init__(self, body: Callable[..., None], fastmath: bool) -> None:
+        super().__init__(Path(body.__code__.co_filename), body.__name__)
+        self.body, self.fastmath = body, fastmath
+        self.simulated = cuda.jit(body) if simulated() else None
+        self._ptx: dict[tuple, tuple[str, str]] = {}
+
+    def __repr__(self) -> str:
+        return f"<numba.cuda kernel {self.name}>"
+
+    def source(self) -> str:
+        """The kernel's Python."""
+        return inspect.getsource(self.body)
+
+    def convert(self, arguments: tuple) -> list[Any]:
+        """Python ints become int32, floats float32 and bools bool; NumPy scalars and arrays stay what they are."""
+        return [_converted(self.name, a) for a in arguments]
+
+    def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
+        """Launch on the device in use; compiled for the arguments' types at the first launch."""
+        choose.current().launch_numba(self, grid, block, shared_bytes, arguments)
+
+    def signature(self, arguments: list[Any]) -> tuple:
+        """Numba's types of these arguments."""
+        return tuple(map(_type_of, arguments))
+
+    def ptx(self, signature: tuple, cc: tuple[int, int]) -> tuple[str, str]:
+        """(PTX, name of the entry) for these types, for GPUs of this compute capability and newer ones."""
+        key = (signature, min(cc, NEWEST))
+        if key not in self._ptx:
+            text = self._kept(*key)
+            self._ptx[key] = text, text.partition(".entry")[2].split("(")[0].strip()
+        return self._ptx[key]
+
+    def entry_arguments(self, arguments: list[Any]) -> list[Any]:
+        """The arguments as Numba's entry points take them: an array is meminfo, parent, item count, item size, data, shape
+        and strides in bytes."""
+        out: list[Any] = []
+        for a in arguments:
+            if isinstance(a, np.generic):
+                out.append(a)
+                continue
+            step = a.itemsize
+            strides: list[int] = []
+            for extent in reversed(a.shape):
+                strides.insert(0, step)
+                step *= extent
+            numbers = [np.int64(v) for v in (0, 0, a.size, a.itemsize)]
+            out += [*numbers, a, *map(np.int64, a.shape), *map(np.int64, strides)]
+        return out
+
+    def _compiled(self, signature: tuple, cc: tuple[int, int]) -> str:
+        try:
+            with _without_device(cc):
+                return cuda.compile_ptx(self.body, signature, cc=cc, lineinfo=True, fastmath=self.fastmath)[0]
+        except Exception as error:
+            reason = None if self.body is _nothing else unavailable()
+            raise KernelError(f"{self.id} {self.name} cannot be compiled: {reason or _in_one_line(error)}") from error
+
+    def _kept(self, signature: tuple, cc: tuple[int, int]) -> str:
+        """The PTX, from disk if it was compiled before: that takes up to seconds."""
+        ingredients = _ingredients(self.body)
+        if ingredients is None:
+            return self._compiled(signature, cc)
+        key = places.cache_key(_place(self.body), signature, cc, self.fastmath, _versions(), *sorted(ingredients))
+        path = places.cache_folder("ptx") / f"{key}.ptx"
+        if not path.is_file():
+            write_atomically(path, self._compiled(signature, cc).encode())
+        return path.read_text()
+
+
+def _in_one_line(error: Exception) -> str:
+    """Numba's messages have many lines, and colours where there is a terminal."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:600]
+
+
+def _nothing() -> None:
+    return
+
+
+@lru_cache
+def unavailable() -> str | None:
+    """Why numba.cuda compiles nothing here, in one sentence; None if it does."""
+    try:
+        NumbaFunction(_nothing, False)._compiled((), (8, 0))
+    except KernelError as error:
+        first = str(error.__cause__).strip().splitlines() or [type(error.__cause__).__name__]
+        return f"numba.cuda finds no compiler ({first[0]}): pip install 'gpucnn[compile]'"
+    return None
+
+
+def numba_function(body: Callable[..., None] | None = None, *, fastmath: bool = False) -> Any:
+    """Make a kernel of a function written for numba.cuda. Ints are passed as int32 and floats as float32."""
+    if body is None:
+        return lambda inner: NumbaFunction(inner, fastmath)
+    return NumbaFunction(body, fastmath)
+
+
+def numba_device(body: Callable) -> Any:
+    """A function that kernels call, inlined by the compiler."""
+    return cuda.jit(device=True)(body)
+
+
+def _type_of(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return numba.from_dtype(value.dtype)  # type: ignore[arg-type]
+    return numba.types.Array(numba.from_dtype(value.dtype), value.ndim, "C")
+
+
+def _converted(kernel: str, value: Any) -> Any:
+    if isinstance(value, np.generic) or hasattr(value, "shape"):
+        return value
+    if isinstance(value, bool):
+        return np.bool_(value)
+    if isinstance(value, int):
+        if not -(2**31) <= value < 2**31:
+            raise ArgumentError(f"{kernel}: {value} is no int32: pass np.int64, np.uint32 or np.uint64 by name")
+        return np.int32(value)
+    if isinstance(value, float):
+        return np.float32(value)
+    raise KernelError(f"{kernel}: a kernel takes arrays and numbers, not {type(value).__name__}")
+
+
+def _ingredients(body: Callable) -> set[str] | None:
+    """What decides what is compiled: the files of a function and of those that it calls, and the values that they name,
+    of their modules or of the functions around them. None if one of them cannot be told by its text."""
+    found: set[str] = set()
+    waiting, seen = [body], set()
+    while waiting:
+        function = waiting.pop()
+        if function in seen:
+            continue
+        seen.add(function)
+        place = _place(function)
+        found.add(f"{place}\n{Path(function.__code__.co_filename).read_text()}")
+        for name, value in _named(function):
+            called = getattr(value, "py_func", None)
+            if callable(called):
+                waiting.append(called)
+                found.add(f"{place}: {name} = {_place(called)}")
+            elif isinstance(value, (int, float, str, tuple, np.generic, np.dtype, numba.types.Type)):
+                found.add(f"{place}: {name} = {value!r}")
+            elif not isinstance(value, (ModuleType, type, BuiltinFunctionType, np.ufunc)) and value is not cuda:
+                return None
+    return found
+
+
+def _named(function: Callable) -> list[tuple[str, Any]]:
+    """The variables that a function takes from its module and from the functions around it."""
+    variables = inspect.getclosurevars(function)
+    return [*variables.globals.items(), *variables.nonlocals.items()]
+
+
+def _place(function: Callable) -> str:
+    return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno} {function.__qualname__}"
+
+
+@lru_cache
+def _versions() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = [numba.__version__]
+    for package in ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
+        try:
+            found.append(version(package))
+        except PackageNotFoundError:
+            found.append("none")
+    return " ".join(found)
+
+
+@contextmanager
+def _without_device(cc: tuple[int, int]) -> Iterator[None]:
+    """Functions called by kernels are compiled for the device that Numba finds; there may be none."""
+    dispatcher = cuda.dispatcher
+    before = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = before

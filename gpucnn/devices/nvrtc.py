@@ -1,0 +1,67 @@
+"""CUDA C++ to PTX or machine code by NVRTC, without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import KernelError
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What NVRTC made of a text: its PTX, the machine code for one architecture (a cubin; empty if none was asked for),
+    and the log (of machine code: registers, spills and shared memory)."""
+
+    ptx: str
+    cubin: bytes
+    log: str
+
+
+def compiled(text: str, file: str, defines: Mapping[str, Any], *, arch: str) -> Compiled:
+    """Compile CUDA C++ with NVRTC as CuPy does for a GPU, but without one.
+
+    arch    as for nvcc: sm_90 makes machine code; compute_90 only PTX, with the source's lines in it
+    """
+    try:
+        from cuda.bindings import nvrtc
+        from cuda.pathfinder import find_nvidia_header_directory
+    except ImportError as error:
+        raise KernelError(f"{file} is compiled by NVRTC, which is not here ({error}): install gpucnn[cuda13]") from None
+    headers = [folder for folder in map(find_nvidia_header_directory, ("cudart", "cccl")) if folder]
+    options = [
+        "-std=c++17",
+        "-ftz=true",
+        "--device-as-default-execution-space",
+        f"-arch={arch}",
+        "--ptxas-options=-v" if arch.startswith("sm_") else "-lineinfo",
+        *(f"-I{folder}" for folder in headers),
+        *(f"-D{name}={int(value) if isinstance(value, bool) else value}" for name, value in defines.items()),
+    ]
+
+    def result(answer: tuple) -> Any:
+        """The value of a call of NVRTC."""
+        if int(answer[0]):
+            raise KernelError(f"NVRTC fails on {file}: {answer[0]}")
+        return answer[1] if len(answer) > 1 else None
+
+    try:
+        program = result(nvrtc.nvrtcCreateProgram(text.encode(), file.encode(), 0, [], []))
+    except RuntimeError as error:
+        if isinstance(error, KernelError):
+            raise
+        raise KernelError(f"{file} is compiled by NVRTC, which cannot be loaded: {error}") from None
+    status = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
+    log = b" " * result(nvrtc.nvrtcGetProgramLogSize(program))
+    result(nvrtc.nvrtcGetProgramLog(program, log))
+    message = log.rstrip(b"\0 ").decode()
+    if int(status[0]):
+        raise KernelError(f"NVRTC refuses {file} for {arch}:\n{message}")
+    ptx = b" " * result(nvrtc.nvrtcGetPTXSize(program))
+    result(nvrtc.nvrtcGetPTX(program, ptx))
+    cubin = b" " * result(nvrtc.nvrtcGetCUBINSize(program))
+    if cubin:
+        result(nvrtc.nvrtcGetCUBIN(program, cubin))
+    nvrtc.nvrtcDestroyProgram(program)
+    return Compiled(ptx.rstrip(b"\0").decode(), cubin, message)

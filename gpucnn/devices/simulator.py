@@ -1,0 +1,40 @@
+"""Numba's own simulator as a device: kernels as plain Python, one interpreter thread per CUDA thread.
+
+It must be chosen when the process starts (NUMBA_ENABLE_CUDASIM=1) and is some thousand times slower than the emulator;
+what it gives is Python's debugger inside a kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import KernelError
+from .cpu import Cpu
+
+
+def simulated() -> bool:
+    """Whether Numba's simulator takes the place of numba.cuda in this process (NUMBA_ENABLE_CUDASIM=1)."""
+    import numba
+
+    return bool(numba.config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
+
+
+class Simulator(Cpu):
+    """Arrays are NumPy's."""
+
+    name = "simulator"
+    backends = ("numba",)
+
+    def __init__(self) -> None:
+        if not simulated():
+            raise KernelError("device='simulator' must be chosen at the start: run again with NUMBA_ENABLE_CUDASIM=1")
+
+    def put(self, array: np.ndarray) -> np.ndarray:
+        """A copy."""
+        return np.array(array, order="C")
+
+    def launch_numba(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
+        """Run the kernel's Python."""
+        function.simulated[grid, block, 0, shared_bytes](*arguments)

@@ -1,0 +1,1 @@
+"""An op, its kernels and the door between them."""

@@ -1,0 +1,178 @@
+"""Does a kernel agree with the NumPy body of its op? Tests, benchmarks and the authors of kernels ask this function."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..devices import choose, storage
+from ..devices.device import ALIGNMENT
+from ..errors import KernelError
+from . import registry
+from .op import Case, Spec
+from .op import scratch as scratch_of
+from .registry import Kernel
+
+GUARD = 16 * ALIGNMENT
+"""Bytes of the guard band on each side of an array."""
+
+_NAN = 0xFF
+"""This byte, repeated, is a NaN of every floating-point type."""
+
+_PATTERNS = (0x55, 0xAA)
+"""The bytes that integers are poisoned with, in the first and in the second launch."""
+
+
+def cases_for(kernel: Kernel, bench: bool = False) -> list[Case]:
+    """The cases of the kernel's op that it supports: the small ones, or those for benchmarks."""
+    return [case for case in kernel.op.cases if case.bench is bench and _supports(kernel, case)]
+
+
+def disagreement(kernel: Kernel, case: Case) -> str | None:
+    """One sentence on what is wrong with the kernel on this case, or None if nothing is.
+
+    Expected values come from the op's body in float64. A sum of products is computed twice: from small integers, where
+    every order of summation gives the same bits, and from real numbers, where the error may be
+    (4 + √terms) · eps · Σ|a||b|. Any other op may be wrong by ulps · eps · max(1, |value|). Integers must be equal.
+    Each time the kernel is launched twice, on poisoned outputs and workspace, between guard bands.
+    """
+    if not _supports(kernel, case):
+        return f"{kernel.id} does not support case {case.name!r} of {kernel.op.name}"
+    for exact in (True, False) if kernel.op.terms else (False,):
+        fault = _Trial(kernel, case, exact).fault()
+        if fault:
+            numbers = "integer-valued" if exact else "real"
+            return f"{kernel.id}, {kernel.op.name} on case {case.name!r} with {numbers} operands: {fault}"
+    return None
+
+
+class _Guarded:
+    """An array between two guard bands and filled like them, so that who reads what was never written meets poison."""
+
+    def __init__(self, spec: Spec, pattern: int) -> None:
+        self.poison = _NAN if spec.dtype.kind == "f" else pattern
+        nbytes = math.prod(spec.shape) * spec.dtype.itemsize
+        memory = storage.empty((GUARD + nbytes + GUARD,), np.uint8)
+        memory[...] = self.poison
+        self.before, self.behind = memory[:GUARD], memory[GUARD + nbytes :]
+        self.array = memory[GUARD : GUARD + nbytes].view(spec.dtype).reshape(spec.shape)
+        choose.current().forget(self.array)
+
+    def fill(self, values: np.ndarray) -> None:
+        """Give the array its values."""
+        self.array[...] = storage.put(values)
+
+    def values(self) -> np.ndarray:
+        """The array's values on the host."""
+        return storage.get(self.array)
+
+    def trespass(self) -> str | None:
+        """Where a guard band was written, if it was."""
+        for band, edge in (
+            (storage.get(self.before)[::-1], "before its start"),
+            (storage.get(self.behind), "behind its end"),
+        ):
+            written = np.flatnonzero(band != self.poison)
+            if written.size:
+                return f"{written[0]} bytes {edge}"
+        return None
+
+
+class _Trial:
+    """A kernel and its op's body on one set of operands."""
+
+    def __init__(self, kernel: Kernel, case: Case, exact: bool) -> None:
+        self.kernel, self.op, self.params, self.exact = kernel, kernel.op, case.params, exact
+        random = np.random.default_rng(zlib.crc32(case.name.encode()))
+        self.operands = [None if draw is None else draw.sample(random, exact) for draw in case.operands]
+        self.specs = [a if a is None else Spec(a.shape, a.dtype) for a in self.operands]
+        self.outputs = [spec for spec in self.op.specs(*self.operands, **self.params) if spec is not None]
+        self.names = list(self.op.operand_names[: len(self.operands)])
+        changed = [self.names[i] for i in self.op.inplace if self.operands[i] is not None]
+        self.output_names = changed or [f"output {i}" for i in range(len(self.outputs))]
+
+    def fault(self) -> str | None:
+        """What is wrong, if anything is."""
+        expected = self.body(self.operands)
+        for spec, want in zip(self.outputs, expected, strict=True):
+            if (want.shape, want.dtype.kind) != (spec.shape, spec.dtype.kind):
+                return f"the body returns {want.shape} {want.dtype} but the shape rule says {spec.shape} {spec.dtype}"
+        first = self.launch(_PATTERNS[0])
+        if isinstance(first, str):
+            return first
+        for name, got, want, bound in zip(self.output_names, first, expected, self.bounds(expected), strict=True):
+            with np.errstate(invalid="ignore"):
+                near = np.abs(got - want.astype(np.float64)) <= bound
+                right = (got == want) | (near & np.isfinite(want))  # nothing is near infinity
+                right |= (got != got) & (want != want)  # a NaN where there must be one
+            if not right.all():
+                index = _first(~right)
+                allowed = np.broadcast_to(bound, got.shape)[index]
+                count = f"{np.count_nonzero(~right)} of {got.size} values are wrong"
+                return f"{name}{list(index)} is {got[index]}, expected {want[index]} ± {allowed:.2g}; {count}"
+        second = self.launch(_PATTERNS[1])
+        if isinstance(second, str):
+            return second
+        for name, one, other in zip(self.output_names, first, second, strict=True):
+            differs = one.reshape(-1, 1).view(np.uint8) != other.reshape(-1, 1).view(np.uint8)
+            if differs.any():
+                index = _first(differs.any(axis=1).reshape(one.shape))
+                return f"two launches differ at {name}{list(index)}: {one[index]} and {other[index]}"
+        return None
+
+    def body(self, operands: Sequence[np.ndarray | None]) -> tuple[np.ndarray, ...]:
+        """The results of the op's body in float64."""
+        doubles = [a if a is None else a.astype(np.float64 if a.dtype.kind == "f" else a.dtype) for a in operands]
+        result = self.op.reference(*doubles, **self.params)
+        results = result if isinstance(result, tuple) else (result,)
+        return tuple(np.asarray(r) for r in results if r is not None)
+
+    def bounds(self, expected: Sequence[np.ndarray]) -> list[Any]:
+        """How far the values of each output may be from the expected ones."""
+        eps = [np.finfo(spec.dtype).eps if spec.dtype.kind == "f" else 0.0 for spec in self.outputs]
+        if self.exact:
+            return [0.0] * len(eps)
+        if self.op.terms is None:
+            sizes = [np.where(np.isfinite(want), np.abs(want), 1.0) for want in expected]
+            return [self.op.ulps * e * np.maximum(1.0, size) for e, size in zip(eps, sizes, strict=True)]
+        factor = 4.0 + math.sqrt(self.op.terms(*self.specs, **self.params))
+        sums = self.body([a if a is None else np.abs(a) for a in self.operands])
+        return [factor * e * total for e, total in zip(eps, sums, strict=True)]
+
+    def launch(self, pattern: int) -> list[np.ndarray] | str:
+        """The outputs of one launch, or what it wrote that it must not write."""
+        inputs = [None if spec is None else _Guarded(spec, pattern) for spec in self.specs]
+        for guarded, operand in zip(inputs, self.operands, strict=True):
+            if guarded is not None and operand is not None:
+                guarded.fill(operand)
+        scratch = [_Guarded(spec, pattern) for spec in scratch_of(self.kernel, self.specs, self.params)]
+        changed = [guarded for i in self.op.inplace if (guarded := inputs[i]) is not None]
+        fresh = [] if changed else [_Guarded(spec, pattern) for spec in self.outputs]
+        arguments = [*fresh, *inputs, *scratch]
+        try:
+            self.kernel.launch(*[a if a is None else a.array for a in arguments], **self.params)
+        except KernelError as error:
+            return str(error)
+
+        names = [*(self.output_names if fresh else []), *self.names, *(f"workspace {i}" for i in range(len(scratch)))]
+        for name, argument in zip(names, arguments, strict=True):
+            where = argument and argument.trespass()
+            if where:
+                return f"writes outside of {name}, {where}"
+        for name, guarded, operand in zip(self.names, inputs, self.operands, strict=True):
+            if guarded and guarded not in changed and guarded.values().tobytes() != operand.tobytes():  # type: ignore[union-attr]
+                return f"writes into its operand {name}"
+        return [guarded.values() for guarded in changed or fresh]
+
+
+def _supports(kernel: Kernel, case: Case) -> bool:
+    return registry.serves(kernel, case.specs, case.params)
+
+
+def _first(where: np.ndarray) -> tuple[int, ...]:
+    """The first index at which `where` is true."""
+    return tuple(map(int, np.unravel_index(int(where.argmax()), where.shape)))

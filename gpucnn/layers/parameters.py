@@ -1,0 +1,96 @@
+"""All weights of a model in one flat array, their gradients in another, cut into segments.
+
+Each weight starts at a multiple of 256 bytes; the padding between is zero and is never saved. An optimizer step is one
+pass over flat memory; what differs from weight to weight stands in its segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..devices import choose, storage
+from ..devices.device import ALIGNMENT
+from .layer import Layer, Weight
+
+_ELEMENTS = ALIGNMENT // 4
+
+
+@dataclass
+class Segment:
+    """Where one trainable weight lies in the flat arrays: elements [offset, offset + size)."""
+
+    weight: Weight
+    layer: Layer
+    offset: int
+    size: int
+
+    @property
+    def span(self) -> slice:
+        """The elements of the weight in a flat array."""
+        return slice(self.offset, self.offset + self.size)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the update changes it now."""
+        return self.layer.trainable and self.weight.trainable
+
+
+class Parameters:
+    """The flat arrays of a built model on the device in use. `values` and `gradients` are float32 of one length."""
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self.segments: list[Segment] = []
+        self.others: list[Weight] = []
+        offset = 0
+        for layer in layers:
+            for weight in layer.weights:
+                if not weight.trainable:
+                    self.others.append(weight)
+                else:
+                    self.segments.append(Segment(weight, layer, offset, weight.size))
+                    offset += -(-weight.size // _ELEMENTS) * _ELEMENTS
+        self._size = offset
+        self._settle()
+
+    def bring(self) -> None:
+        """Move everything to the device in use, if it is elsewhere."""
+        if self.device is not choose.current():
+            self._settle()
+
+    def _settle(self) -> None:
+        """Make the flat arrays on the device in use, from the weights wherever they are."""
+        self.device = choose.current()
+        self.values, self.gradients = storage.zeros((self._size,)), storage.zeros((self._size,))
+        for segment in self.segments:
+            weight = segment.weight
+            weight.home = self
+            value = storage.get(weight.value)
+            weight.value = self.values[segment.span].reshape(weight.shape)
+            weight.gradient = self.gradients[segment.span].reshape(weight.shape)
+            storage.write(weight.value, value)
+        for weight in self.others:
+            weight.bring()
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether the weights still lie here, and no other model that shares a layer has taken them over."""
+        return all(segment.weight.home is self for segment in self.segments)
+
+    @property
+    def size(self) -> int:
+        """Length of the flat arrays, padding included."""
+        return self._size
+
+    def trainable_spans(self) -> list[slice]:
+        """The flat ranges that an update may change: neighbouring trainable segments joined."""
+        spans: list[slice] = []
+        for segment in self.segments:
+            if not segment.trainable:
+                continue
+            padded = segment.offset + -(-segment.size // _ELEMENTS) * _ELEMENTS
+            if spans and spans[-1].stop == segment.offset:
+                spans[-1] = slice(spans[-1].start, padded)
+            else:
+                spans.append(slice(segment.offset, padded))
+        return spans

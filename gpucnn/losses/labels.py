@@ -1,0 +1,127 @@
+"""Can these labels belong to the outputs of a model? If not, an error names the mistake and its cure.
+
+Each check takes the name of the loss (for the message), the labels, and the shape of the outputs with the batch axis
+first: None, or the number of samples. `DataError` means the wrong kind of labels, `ShapeError` the wrong shape.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, ShapeError
+
+Shape = tuple[int | None, ...]
+
+
+def check_class_rows(name: str, y_true: np.ndarray, output_shape: Shape) -> None:
+    """One row of class probabilities for each sample, such as one-hot labels."""
+    classes = _check_classes(name, output_shape)
+    if _is_one_per_sample(y_true.shape, output_shape):
+        raise DataError(
+            f"y_true has shape {y_true.shape}, one class number for each sample, and {name} needs one row of {classes} "
+            f"probabilities: use sparse_{name}, or utils.to_categorical(y, {classes})"
+        )
+    if not fits(y_true.shape, output_shape):
+        raise _wrong_shape(name, y_true, output_shape)
+    _check_range(name, y_true, 0.0, np.inf, "probabilities of classes cannot be negative")
+
+
+def check_class_numbers(name: str, y_true: np.ndarray, output_shape: Shape) -> None:
+    """One class number for each sample, counted from 0."""
+    classes = _check_classes(name, output_shape)
+    if not _is_one_per_sample(y_true.shape, output_shape):
+        if fits(y_true.shape, output_shape):
+            raise DataError(
+                f"y_true has shape {y_true.shape}, one row of {classes} values for each sample, and {name} needs one "
+                f"class number: use {name.removeprefix('sparse_')}, or y.argmax(axis=-1)"
+            )
+        raise _wrong_shape(name, y_true, output_shape)
+    _check_finite(name, y_true)
+    if y_true.dtype.kind == "f" and (y_true != np.floor(y_true)).any():
+        at, value = _first(y_true, y_true != np.floor(y_true))
+        raise DataError(
+            f"the label at {at} is {value} and {name} needs whole class numbers: give integers, or use "
+            "mean_squared_error for measurements"
+        )
+    if y_true.size and y_true.min() == 1 and y_true.max() == classes:
+        raise DataError(f"the labels are 1 … {classes} and {name} counts classes from 0: give y - 1")
+    cure = f"the model has {classes} outputs, for the classes 0 … {classes - 1}"
+    _check_range(name, y_true, 0, classes - 1, cure)
+
+
+def check_fractions(name: str, y_true: np.ndarray, output_shape: Shape) -> None:
+    """A value of 0 … 1 for each output; (n,) fits outputs (n, 1)."""
+    if output_shape[-1:] == (1,) and fits(y_true.shape, (*output_shape[:-1], 2)):
+        raise ShapeError(
+            f"y_true has shape {y_true.shape} and the model one output: give y[:, 1], or use 2 outputs with softmax "
+            "and categorical_crossentropy"
+        )
+    check_targets(name, y_true, output_shape)
+    if y_true.size and y_true.min() == -1 and y_true.max() == 1:
+        raise DataError(f"the labels are -1 and 1 and {name} needs 0 and 1: give (y + 1) / 2")
+    _check_range(name, y_true, 0, 1, "for more than two classes use sparse_categorical_crossentropy")
+
+
+def check_targets(name: str, y_true: np.ndarray, output_shape: Shape) -> None:
+    """A finite number for each output; (n,) fits outputs (n, 1)."""
+    one_per_sample = _is_one_per_sample(y_true.shape, output_shape)
+    if not fits(y_true.shape, output_shape) and not (one_per_sample and output_shape[-1] == 1):
+        if one_per_sample:
+            raise DataError(
+                f"y_true has shape {y_true.shape}, one number for each sample, and {name} needs one for each of the "
+                f"model's {output_shape[-1]} outputs: for class numbers use sparse_categorical_crossentropy"
+            )
+        raise _wrong_shape(name, y_true, output_shape)
+    _check_finite(name, y_true)
+
+
+def fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+    """Whether a shape equals another one in which None stands for any extent."""
+    return len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True))
+
+
+def _is_one_per_sample(shape: tuple[int, ...], output_shape: Shape) -> bool:
+    return fits(shape, output_shape[:-1]) or fits(shape, (*output_shape[:-1], 1))
+
+
+def _check_classes(name: str, output_shape: Shape) -> int:
+    classes = output_shape[-1] or 0
+    if classes == 1:
+        raise ShapeError(
+            f"{name} needs one output for each class and the model has 1: give the last layer as many units as there "
+            "are classes, or use binary_crossentropy with a sigmoid"
+        )
+    return classes
+
+
+def _check_finite(name: str, y_true: np.ndarray) -> None:
+    if y_true.dtype.kind not in "biuf":
+        raise DataError(f"the labels for {name} have dtype {y_true.dtype}: give numbers, such as class numbers from 0")
+    if y_true.dtype.kind == "f" and not np.isfinite(y_true).all():
+        at, value = _first(y_true, ~np.isfinite(y_true))
+        raise DataError(f"the label at {at} is {value}: remove that sample or repair its label")
+
+
+def _check_range(name: str, y_true: np.ndarray, low: float, high: float, cure: str) -> None:
+    _check_finite(name, y_true)
+    if y_true.size and (y_true.min() < low or y_true.max() > high):
+        at, value = _first(y_true, (y_true < low) | (y_true > high))
+        raise DataError(f"the label at {at} is {value}, out of range for {name}: {cure}")
+
+
+def _first(y_true: np.ndarray, wrong: np.ndarray) -> tuple[str, Any]:
+    """Place and value of the first wrong label."""
+    place = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    return f"y[{', '.join(str(int(i)) for i in place)}]", y_true[place].item()
+
+
+def _wrong_shape(name: str, y_true: np.ndarray, output_shape: Shape) -> ShapeError:
+    outputs = str(tuple("n" if e is None else e for e in output_shape)).replace("'", "")
+    cure = "y and the model's last layer must agree"
+    if y_true.shape[:1] != output_shape[:1] and output_shape[0] is not None:
+        cure = "both need the same number of samples"
+    elif y_true.ndim == len(output_shape) and y_true.shape[-1] != output_shape[-1]:
+        cure = f"y has {y_true.shape[-1]} columns and the model {output_shape[-1]} outputs; make them equal"
+    return ShapeError(f"{name}: y_true has shape {y_true.shape} and the outputs have shape {outputs}: {cure}")

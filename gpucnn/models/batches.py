@@ -1,0 +1,252 @@
+"""From what the user gives as x, y and sample_weight to float32 batches, with the classic mistakes named."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..devices.cpu import CPU
+from ..errors import ArgumentError, DataError, ShapeError
+from ..layers.layer import Shape
+
+
+class Batch(NamedTuple):
+    """One batch: x float32 (n, …), y or None, weights float32 (n,) or None."""
+
+    x: np.ndarray
+    y: np.ndarray | None
+    weight: np.ndarray | None
+
+
+class Arrays:
+    """Whole arrays, cut into batches of `batch_size`, the last one shorter."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray | None, weight: np.ndarray | None, batch_size: int | None) -> None:
+        if batch_size is not None and (not isinstance(batch_size, (int, np.integer)) or batch_size < 1):
+            raise ArgumentError(f"batch_size={batch_size!r} is out of range: use an integer of 1 or more")
+        self.x, self.y, self.weight = x, y, weight
+        self.batch_size = int(batch_size or 32)
+        self.steps: int | None = -(-len(x) // self.batch_size)
+
+    def epoch(self, order: np.ndarray | None, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch in the given order of the samples, from batch number `first` on."""
+        for start in range(first * self.batch_size, len(self.x), self.batch_size):
+            stop = min(start + self.batch_size, len(self.x))
+            rows = slice(start, stop) if order is None else order[start:stop]
+            yield Batch(_rows(self.x, rows), *(None if a is None else _rows(a, rows) for a in (self.y, self.weight)))
+
+
+class Stream:
+    """A generator or another iterable of batches x, (x, y) or (x, y, sample_weight).
+
+    A generator goes on where it stopped at each epoch; any other iterable starts anew.
+    """
+
+    def __init__(self, source: Iterable[Any], steps: int | None, expected: Shape | None) -> None:
+        self.source = source
+        self.expected = expected
+        self.steps = steps
+        if steps is None and isinstance(source, Sized):
+            self.steps = len(source)
+        self._running: Iterator[Any] | None = None
+
+    def epoch(self, order: np.ndarray | None, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch; `order` does not apply to a stream."""
+        if self._running is None or not isinstance(self.source, Iterator):
+            self._running = iter(self.source)
+        for item in itertools.islice(self._running, first, self.steps):
+            parts = item if isinstance(item, (tuple, list)) else (item,)
+            if not 1 <= len(parts) <= 3:
+                raise DataError(f"a batch must be x, (x, y) or (x, y, sample_weight) and has {len(parts)} parts")
+            x, y, weight = (*(None if p is None else as_array("x", p) for p in parts), None, None)[:3]
+            assert x is not None
+            if self.expected is not None:
+                check_input(x, self.expected)
+            check_lengths(x, y, weight)
+            everything = slice(None)
+            yield Batch(_rows(x, everything), *(None if a is None else _rows(a, everything) for a in (y, weight)))
+
+    def first(self) -> Batch:
+        """The first batch, put back in front of the others."""
+        if isinstance(self.source, Iterator):
+            item = next(self.source, None)
+            if item is None:
+                raise DataError("the generator gave no batch: create a new one for each call")
+            self.source = itertools.chain([item], self.source)
+            return next(Stream([item], 1, self.expected).epoch(None))
+        batch = next(self.epoch(None), None)
+        if batch is None:
+            raise DataError("the iterable of batches is empty")
+        return batch
+
+
+Batches = Arrays | Stream
+
+
+def batches(x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | None, expected: Shape | None) -> Batches:
+    """Arrays or a stream, checked against the model's input shape (batch axis first; None while it is unknown)."""
+    if x is None:
+        raise ArgumentError("x is missing: give arrays, a generator or an iterable of batches")
+    if _is_array(x):
+        array = as_array("x", x)
+        labels, weights = (None if a is None else as_array(n, a) for n, a in (("y", y), ("sample_weight", weight)))
+        check_lengths(array, labels, weights)
+        if expected is not None:
+            check_input(array, expected)
+        made = Arrays(array, labels, weights, batch_size)
+        if steps is not None:
+            made.steps = min(steps, made.steps or steps)
+        return made
+    if y is not None or weight is not None:
+        raise ArgumentError(
+            "y and sample_weight belong into the batches (x, y, sample_weight) of a generator or iterable"
+        )
+    if batch_size is not None:
+        raise ArgumentError("batch_size does not apply to a generator or iterable: its batches have their own size")
+    return Stream(x, steps, expected)
+
+
+def as_array(name: str, value: Any) -> np.ndarray:
+    """A NumPy array of numbers; other libraries' CPU arrays come in by DLPack or the array protocol."""
+    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
+        value = np.from_dlpack(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{name} is no array of one shape: all images must have one size ({error})") from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} has dtype {array.dtype}: give numbers (images of different sizes are no array)")
+    return array
+
+
+def check_lengths(x: np.ndarray, y: np.ndarray | None, weight: np.ndarray | None) -> None:
+    """x, y and sample_weight must have one row for each sample, and at least one."""
+    if x.ndim == 0 or len(x) == 0:
+        raise DataError(f"x has shape {x.shape}: there is no sample in it")
+    for name, array in (("y", y), ("sample_weight", weight)):
+        if array is not None and (array.ndim == 0 or len(array) != len(x)):
+            raise DataError(f"x has {len(x)} samples and {name} has shape {array.shape}: give one row for each sample")
+
+
+def check_input(x: np.ndarray, expected: Shape) -> None:
+    """Raise if x (n, …) does not fit the model's input shape (None, …), naming the classic mistakes and their cure."""
+    wanted, got = expected[1:], x.shape[1:]
+    if _fits(got, wanted):
+        return
+    said = f"the model takes x of shape {('n', *wanted)} and got {x.shape}".replace("'n'", "n")
+    if _fits(x.shape, wanted):
+        raise ShapeError(f"{said}: the batch axis is missing; give x[None] for one image")
+    if _fits((*got, 1), wanted):
+        raise ShapeError(f"{said}: the channel axis is missing; give x[..., None]")
+    if _fits((*x.shape, 1), wanted):
+        raise ShapeError(f"{said}: batch and channel axis are missing; give x[None, ..., None] for one image")
+    if len(got) > 1 and _fits((*got[1:], got[0]), wanted):
+        raise ShapeError(f"{said}: the channels come first; gpucnn has them last, give np.moveaxis(x, 1, -1)")
+    if math.prod(got) == math.prod(e or 1 for e in wanted):
+        raise ShapeError(f"{said}: the number of values fits; give x.reshape(-1, {', '.join(map(str, wanted))})")
+    raise ShapeError(f"{said}: resize the images or build the model for input_shape={got}")
+
+
+def warn_if_unscaled(x: np.ndarray) -> bool:
+    """Say once that images look unscaled: values far above 1 make training collapse. Returns whether it warned."""
+    sample = x[: min(len(x), 256)]
+    if x.ndim < 3 or x.dtype == bool or not sample.size:
+        return False
+    highest, lowest = float(sample.max()), float(sample.min())
+    if not (2.0 < highest <= 255.0 and lowest >= 0.0):
+        return False
+    warnings.warn(
+        f"the images look unscaled (values {lowest:g} to {highest:g}): most models train badly on that; "
+        "divide by 255 first, or put layers.Rescaling(1 / 255) in front",
+        UserWarning,
+        stacklevel=4,
+    )
+    return True
+
+
+def split_off(fraction: float, x: Any, y: Any, weight: Any) -> tuple[tuple, tuple]:
+    """Keras' validation_split: the last `fraction` of the samples, before shuffling, are held out."""
+    if not 0.0 < fraction < 1.0:
+        raise ArgumentError(f"validation_split={fraction} is out of range: use a fraction between 0 and 1")
+    if not _is_array(x):
+        raise ArgumentError("validation_split needs arrays: give validation_data= beside a generator")
+    x = as_array("x", x)
+    y, weight = (None if a is None else as_array(n, a) for n, a in (("y", y), ("sample_weight", weight)))
+    check_lengths(x, y, weight)
+    n = len(x)
+    cut = math.floor(n * (1.0 - fraction))
+    if not 0 < cut < n:
+        raise ArgumentError(f"validation_split={fraction} of {n} samples leaves an empty part: use another fraction")
+    if y is not None:
+        _warn_if_class_missing(y, cut)
+    parts = slice(cut), slice(cut, None)
+    head, tail = (tuple(None if a is None else a[part] for a in (x, y, weight)) for part in parts)
+    return head, tail
+
+
+def class_numbers(y: np.ndarray) -> np.ndarray | None:
+    """The class number of each sample, from class numbers or one-hot rows; None if y is neither."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        return y.argmax(axis=1)
+    flat = y.reshape(len(y), -1)
+    if flat.shape[1] == 1 and np.all(flat == np.floor(flat)) and flat.min() >= 0:
+        return flat[:, 0].astype(np.int64)
+    return None
+
+
+def class_weights(class_weight: Any, y: np.ndarray) -> np.ndarray:
+    """The weight of each sample by its class: `class_weight` maps class numbers to weights, others weigh 1."""
+    classes = class_numbers(y)
+    if classes is None:
+        raise ArgumentError("class_weight needs class numbers or one-hot rows in y")
+    if not isinstance(class_weight, dict) or not all(isinstance(k, (int, np.integer)) and k >= 0 for k in class_weight):
+        raise ArgumentError(f"class_weight={class_weight!r} must map class numbers to weights, such as {{0: 1.0}}")
+    table = np.ones(max(int(classes.max()), *class_weight) + 1, np.float32)
+    for number, weight in class_weight.items():
+        table[number] = weight
+    return table[classes]
+
+
+def _warn_if_class_missing(y: np.ndarray, cut: int) -> None:
+    classes = class_numbers(y)
+    if classes is None or len(np.unique(classes)) > 1000:
+        return
+    missing = sorted(set(np.unique(classes[:cut])) - set(np.unique(classes[cut:])))
+    if missing:
+        warnings.warn(
+            f"validation_split holds out the last {len(y) - cut} samples, and class {', '.join(map(str, missing))} "
+            "is not among them: shuffle x and y together first, or give validation_data=",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, np.ndarray) or hasattr(x, "__array__") or hasattr(x, "__dlpack__") or _is_list_of_samples(x)
+
+
+def _is_list_of_samples(x: Any) -> bool:
+    return isinstance(x, Sequence) and len(x) > 0 and not isinstance(x[0], (tuple, str)) and not _holds_batches(x)
+
+
+def _holds_batches(x: Sequence) -> bool:
+    return isinstance(x[0], np.ndarray) and x[0].ndim > 3
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True))
+
+
+def _rows(array: np.ndarray, rows: Any) -> np.ndarray:
+    """The chosen rows as a fresh contiguous array; real numbers become float32, integers of labels stay integers."""
+    if array.dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
+        out = CPU.empty((len(rows), *array.shape[1:]), np.float32)
+        return np.take(array, rows, axis=0, out=out, mode="clip")
+    part = array[rows]
+    wanted = np.float32 if array.dtype.kind == "f" or array.ndim > 2 else array.dtype
+    return np.ascontiguousarray(part, wanted)

@@ -1,0 +1,172 @@
+"""From layers to the nodes that run: which neighbours are computed together.
+
+`REWRITES` is the table: each entry looks at the layers from some place on and returns a fused node, or None. A layer is
+fused only where nobody asked for an algorithm of its plain op, and only with the backend `njit`: `numpy` runs the
+bodies of the plain ops one by one, and the backends for GPUs have no kernels of fused ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from .. import regularizers
+from ..devices import storage
+from ..dispatch import registry
+from ..layers.conv2d import Conv2D
+from ..layers.dense import Dense
+from ..layers.layer import Backward, Layer
+from ..layers.pooling import MaxPooling2D
+from ..ops.conv2d import conv2d_grad_input, conv2d_grad_weight
+from ..ops.fused import (
+    bias_relu_grad,
+    conv2d_bias_relu,
+    conv2d_bias_relu_maxpool,
+    conv2d_bias_relu_maxpool_grad_input,
+    conv2d_bias_relu_maxpool_grad_weight,
+    dense_bias_relu,
+)
+from ..ops.matmul import matmul
+
+Forward = Callable[[Any, Any, bool], tuple[Any, Backward]]
+
+_enabled = True
+
+
+class Node:
+    """One or more neighbouring layers with one forward and one backward pass."""
+
+    def __init__(self, layers: Sequence[Layer], forward: Forward, fused: bool = False) -> None:
+        self.layers = list(layers)
+        self.fused = fused
+        self._forward = forward
+        self._regularizer = layers[-1].activity_regularizer
+
+    def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward, float]:
+        """(y, backward, penalty): the penalty is that of the layer's activity regularizer, per image."""
+        y, backward = self._forward(x, step, training)
+        regularizer = self._regularizer
+        if regularizer is None:
+            return y, backward, 0.0
+        share = 1.0 / len(y)
+
+        def regularized(dy: Any, need_dx: bool = True) -> Any:
+            regularizers.add_gradient(regularizer, dy, y, share)
+            return backward(dy, need_dx=need_dx)
+
+        return y, regularized, float(storage.get(regularizers.penalty(regularizer, y, share))[0])
+
+
+def program(layers: list[Layer], logits: bool) -> list[Node]:
+    """The nodes of a model. With `logits`, the last layer stops before its activation."""
+    nodes: list[Node] = []
+    free = len(layers) - logits
+    place = 0
+    while place < free:
+        node = _fused(layers[place:free]) or Node([layers[place]], layers[place].forward)
+        nodes.append(node)
+        place += len(node.layers)
+    if logits:
+        nodes.append(Node(layers[-1:], layers[-1].linear))  # type: ignore[attr-defined]
+    return nodes
+
+
+@contextmanager
+def off() -> Iterator[None]:
+    """Nothing is fused in the body of the with statement: programs made there run layer by layer."""
+    global _enabled
+    before, _enabled = _enabled, False
+    try:
+        yield
+    finally:
+        _enabled = before
+
+
+def _fused(layers: list[Layer]) -> Node | None:
+    if not _enabled or registry.backend() != "njit":
+        return None
+    return next((node for rewrite in REWRITES if (node := rewrite(layers)) is not None), None)
+
+
+def _ends_in_relu(layer: Layer, op: str) -> bool:
+    """Whether a Conv2D or Dense is relu(op(x, kernel) + bias) and its op's algorithm is anyone's choice."""
+    plain = layer.algorithm is None and op not in registry.asked() and layer.activity_regularizer is None
+    return plain and layer.use_bias and layer.activation.name == "relu"  # type: ignore[attr-defined]
+
+
+def _is_conv_relu(layer: Layer) -> bool:
+    return type(layer) is Conv2D and layer.groups == 1 and _ends_in_relu(layer, "conv2d")
+
+
+def _conv_relu_pool(layers: list[Layer]) -> Node | None:
+    """Conv2D with ReLU, then the largest of each 2 × 2: only pooled values are kept, and their places."""
+    if len(layers) < 2 or not _is_conv_relu(layers[0]):
+        return None
+    conv, pool = layers[:2]
+    if type(pool) is not MaxPooling2D or (pool.pool_size, pool.strides, pool.padding) != ((2, 2), (2, 2), "valid"):
+        return None
+    if pool.algorithm is not None or "maxpool2d" in registry.asked():
+        return None
+    assert isinstance(conv, Conv2D)
+
+    def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        weight, window = conv.kernel.value, conv.window(x.shape)
+        y, index = conv2d_bias_relu_maxpool(x, weight, conv.bias.value, **window)
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            dweight, db = conv2d_bias_relu_maxpool_grad_weight(dy, index, x, kernel_size=conv.kernel_size, **window)
+            conv.kernel.gradient[...], conv.bias.gradient[...] = dweight, db
+            if not need_dx:
+                return None
+            return conv2d_bias_relu_maxpool_grad_input(dy, index, weight, size=x.shape[1:3], **window)
+
+        return y, backward
+
+    return Node([conv, pool], forward, fused=True)
+
+
+def _conv_relu(layers: list[Layer]) -> Node | None:
+    """Conv2D with ReLU: the result alone is kept, and tells where it was cut off."""
+    conv = layers[0]
+    if not _is_conv_relu(conv):
+        return None
+    assert isinstance(conv, Conv2D)
+
+    def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        weight, window = conv.kernel.value, conv.window(x.shape)
+        y = conv2d_bias_relu(x, weight, conv.bias.value, **window)
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            dz, conv.bias.gradient[...] = bias_relu_grad(dy, y)
+            conv.kernel.gradient[...] = conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window)
+            return conv2d_grad_input(dz, weight, size=x.shape[1:3], groups=1, **window) if need_dx else None
+
+        return y, backward
+
+    return Node([conv], forward, fused=True)
+
+
+def _dense_relu(layers: list[Layer]) -> Node | None:
+    """Dense with ReLU on one row per image."""
+    dense = layers[0]
+    if type(dense) is not Dense or not _ends_in_relu(dense, "matmul") or len(dense.input_shape or ()) != 2:
+        return None
+    assert isinstance(dense, Dense)
+
+    def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        weight = dense.kernel.value
+        y = dense_bias_relu(x, weight, dense.bias.value)
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            dz, dense.bias.gradient[...] = bias_relu_grad(dy, y)
+            dense.kernel.gradient[...] = matmul(x, dz, transpose_a=True, transpose_b=False)
+            return matmul(dz, weight, transpose_a=False, transpose_b=True) if need_dx else None
+
+        return y, backward
+
+    return Node([dense], forward, fused=True)
+
+
+REWRITES = (_conv_relu_pool, _conv_relu, _dense_relu)
+"""Tried in this order."""

@@ -1,0 +1,46 @@
+"""Models from files and from other models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ArgumentError, FileError
+from ..layers.layer import at_most
+from . import saving
+from .sequential import Sequential
+
+
+def load_model(
+    filepath: Any, custom_objects: dict[str, type] | None = None, compile: bool = True, safe_mode: bool = True
+) -> Sequential:
+    """The model that `save_model` or a checkpoint wrote, compiled if it was and `compile` is true.
+
+    Layers, losses and metrics of your own are looked up in `custom_objects` and among the classes given to
+    `gpucnn.register`. Files hold no code, so `safe_mode` changes nothing. Raises `FileError` for anything but an intact
+    file of gpucnn.
+    """
+    path = saving._readable(filepath)
+    content = saving._read(path)
+    architecture, settings = content.document.get("architecture"), content.document.get("compile")
+    if architecture is None:
+        raise FileError(f"{path} holds weights alone: build the model and call model.load_weights(...)")
+    tensors = content.below(saving._WEIGHTS)
+    with at_most(sum(array.size for array in tensors.values())), saving._built_from(path):
+        if len(architecture["layers"]) > saving.MOST_LAYERS:
+            raise ArgumentError(f"{len(architecture['layers'])} layers are more than {saving.MOST_LAYERS}")
+        model = Sequential.from_config(architecture, custom_objects)
+        if not model.built:
+            raise ArgumentError("the input shape is missing")
+        saving._set_seeds(model, content.document["seeds"])
+        if compile and settings is not None:
+            model.compile_from_config(settings, custom_objects)
+    with_optimizer = model.compiled and bool(content.below(saving._OPTIMIZER))
+    if with_optimizer:
+        tensors |= content.below(saving._OPTIMIZER)
+    saving._copy(path, tensors, saving._arrays_of(model, with_optimizer), model)
+    return model
+
+
+def clone_model(model: Sequential) -> Sequential:
+    """A model of the same architecture with new weights."""
+    return Sequential.from_config(model.get_config())

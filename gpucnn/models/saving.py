@@ -1,0 +1,372 @@
+"""Models, weights and checkpoints in files: safetensors for the numbers, JSON for everything else.
+
+A file holds named tensors (`weights/<path>`, `optimizer/<slot>/<path>`, `history/<metric>`) and, in its metadata, one
+JSON document: format version, architecture, compile settings, training state, and a SHA-256 over all of these and the
+tensors. Nothing that stands in a file is ever executed or imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from ..devices import storage
+from ..errors import ArgumentError, FileError
+from ..files import MODEL_SUFFIX, check_regular, explained, write_atomically
+from ..version import __version__
+
+if TYPE_CHECKING:
+    from .sequential import Sequential
+
+FORMAT_VERSION = 1
+"""Files with another number are refused."""
+
+LONGEST_JSON = 1 << 20
+"""Longer headers are refused: parsing JSON takes up to fifty times its length, so this bounds what a file can cost."""
+
+MOST_LAYERS = 4096
+
+_WEIGHTS, _OPTIMIZER, _HISTORY = "weights/", "optimizer/", "history/"
+
+_OTHER_KINDS = {
+    b"PK\x03\x04": "a zip archive, as .keras, .npz and .pt files are",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUM": "a NumPy array",
+    b"\x80": "a pickle, which can run any program when it is loaded",
+}
+
+
+def save_model(model: Sequential, filepath: Any, overwrite: bool = True, *, include_optimizer: bool = True) -> None:
+    """Write architecture, weights, compile settings and, as Keras does, the optimizer's state to a `.safetensors` file.
+
+    Raises `ArgumentError` for another suffix or a model that is not built, `FileError` if the file cannot be written.
+    """
+    path = _writable(filepath, overwrite)
+    tensors = _arrays_of(model, include_optimizer and model.compiled)
+    write_atomically(path, _encode(_describe(model), tensors))
+
+
+def save_weights(model: Sequential, filepath: Any, overwrite: bool = True) -> None:
+    """Write the weights alone to a `.safetensors` file."""
+    path = _writable(filepath, overwrite)
+    write_atomically(path, _encode({}, _arrays_of(model)))
+
+
+def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool = False) -> None:
+    """Read the weights of any file of gpucnn into a built model, by name; none is changed unless all fit.
+
+    With `skip_mismatch`, weights that the file lacks or has in another shape keep their values; a warning names them.
+    """
+    path = _readable(filepath)
+    arrays, tensors = _arrays_of(model), _read(path).below(_WEIGHTS)
+    if skip_mismatch:
+        skipped = [name for name, array in arrays.items() if not _fits(array, tensors.get(name))]
+        if skipped:
+            names = ", ".join(name.removeprefix(_WEIGHTS) for name in skipped)
+            warnings.warn(f"{path} does not fit {names}: left unchanged", UserWarning, stacklevel=2)
+        arrays = {name: array for name, array in arrays.items() if name not in skipped}
+        tensors = {name: tensors[name] for name in arrays}
+    _copy(path, tensors, arrays, model)
+
+
+def save_checkpoint(path: Any, model: Sequential) -> None:
+    """Write all that training needs to go on bit for bit: model, optimizer state, and where it stands."""
+    path = _writable(path, overwrite=True)
+    tensors, training = _arrays_of(model, with_optimizer=True), model.training_state.to_json()
+    tensors |= {_HISTORY + name: np.array(values, np.float64) for name, values in training["history"].items()}
+    training["history"] = list(training["history"])
+    write_atomically(path, _encode({**_describe(model), "training": training}, tensors))
+
+
+def load_checkpoint(path: Any, model: Sequential) -> None:
+    """Put a compiled model where the checkpoint was taken; the next `fit` goes on from there."""
+    path = _readable(path)
+    content = _read(path)
+    training = content.document.get("training")
+    if training is None:
+        raise FileError(f"{path} is not a checkpoint: read it with load_model")
+    if not model.compiled:
+        raise ArgumentError("load_checkpoint needs a compiled model: call model.compile(...) first")
+    if content.document.get("architecture") != _as_read(model.get_config()):
+        raise FileError(f"{path} was saved by a model of another architecture: read it with load_model")
+    with _built_from(path):
+        training["history"] = {name: content.tensors[_HISTORY + name].tolist() for name in training["history"]}
+        for name, value in model.training_state.to_json().items():
+            if type(training.get(name)) is not type(value):
+                raise ArgumentError(f"{name} of the training state is {training.get(name)!r}")
+        state = type(model.training_state).from_json(training)
+    _copy(path, content.below(_WEIGHTS, _OPTIMIZER), _arrays_of(model, with_optimizer=True), model)
+    with _built_from(path):
+        _set_seeds(model, content.document["seeds"])
+    model.training_state = state
+
+
+def verify(path: Any) -> None:
+    """Read a whole file and compare its SHA-256. Raises `FileError` if the file is missing, cut or altered."""
+    _read(Path(path))
+
+
+def weights_sha256(model: Sequential) -> str:
+    """SHA-256 over names, types, shapes and bytes of all weights in order: the same on every machine."""
+    sha256 = hashlib.sha256()
+    _hash_tensors(sha256, ((name.removeprefix(_WEIGHTS), array) for name, array in _arrays_of(model).items()))
+    return sha256.hexdigest()
+
+
+# -- a model as tensors and a document ---------------------------------------------------------------------------------
+
+
+def _describe(model: Sequential) -> dict[str, Any]:
+    settings = model.compile_config()
+    described = {"architecture": model.get_config(), "seeds": _seeds_of(model)}
+    return described if settings is None else {**described, "compile": settings}
+
+
+def _seeds_of(model: Sequential) -> dict[str, int]:
+    """The seeds of the layers that draw random numbers: those that were given none took that of their time."""
+    seeds = {layer.name: getattr(layer, "seed", None) for layer in model.layers}
+    return {name: seed for name, seed in seeds.items() if isinstance(seed, int)}
+
+
+def _set_seeds(model: Sequential, seeds: dict[str, int]) -> None:
+    if seeds.keys() != _seeds_of(model).keys() or not all(type(s) is int and 0 <= s < 2**64 for s in seeds.values()):
+        raise ArgumentError(f"the seeds {seeds} are not those of the layers")
+    for name, seed in seeds.items():
+        model.get_layer(name).seed = seed  # type: ignore[attr-defined]
+
+
+def _arrays_of(model: Sequential, with_optimizer: bool = False) -> dict[str, np.ndarray]:
+    """The model's own arrays, by the names that they have in a file; on another device than the CPU copies of them."""
+    if not model.built:
+        raise ArgumentError("the model has no weights yet: give it an Input, or fit it first")
+    slots = {}
+    if with_optimizer:
+        model.optimizer.build(model.parameters)  # which moves the weights into one flat array
+        slots = model.optimizer.slots(model.parameters)
+    arrays: dict[str, np.ndarray] = {}
+    for weight in model.weights:
+        if _WEIGHTS + weight.path in arrays:
+            raise ArgumentError(f"two weights are called {weight.path!r}: give add_weight(name=...) another name")
+        arrays[_WEIGHTS + weight.path] = storage.get(weight.value)
+    return arrays | {_OPTIMIZER + name: array for name, array in slots.items()}
+
+
+def _fits(array: np.ndarray, found: np.ndarray | None) -> bool:
+    return found is not None and found.shape == array.shape and found.dtype == array.dtype
+
+
+def _copy(path: Path, tensors: dict[str, np.ndarray], arrays: dict[str, np.ndarray], model: Sequential) -> None:
+    """Put a file's tensors into the model, once names, shapes and types are known to be those of `arrays`, its own."""
+    for name, array in arrays.items():
+        if name not in tensors:
+            raise FileError(f"{path} has no {name}, which the model needs: it was saved by another model")
+        if not _fits(array, tensors[name]):
+            found = tensors[name]
+            raise FileError(
+                f"{path}: {name} is {found.dtype} {found.shape} in the file "
+                f"and {array.dtype} {array.shape} in the model: it was saved by another model"
+            )
+    for name in sorted(tensors.keys() - arrays.keys()):
+        raise FileError(f"{path} has {_one_line(name)}, which the model has not: it was saved by another model")
+    for weight in model.weights:
+        if _WEIGHTS + weight.path in arrays:
+            weight.assign(tensors[_WEIGHTS + weight.path])
+    slots = {name.removeprefix(_OPTIMIZER): tensors[name] for name in arrays if name.startswith(_OPTIMIZER)}
+    if slots:
+        model.optimizer.set_slots(model.parameters, slots)
+
+
+# -- tensors and a document as bytes -----------------------------------------------------------------------------------
+
+
+def _encode(document: dict[str, Any], tensors: dict[str, np.ndarray]) -> bytes:
+    import safetensors.numpy
+
+    document = _as_read({"format_version": FORMAT_VERSION, "gpucnn": __version__, **document})
+    document["sha256"] = content_sha256(document, tensors)
+    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
+    data = safetensors.numpy.save(contiguous, {"gpucnn": _json(document)})
+    length = int.from_bytes(data[:8], "little")
+    if length > LONGEST_JSON:
+        raise FileError(f"names, architecture and history take {length} bytes; the format allows {LONGEST_JSON}")
+    return data
+
+
+def content_sha256(document: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
+    """The SHA-256 that a file stores, over its document (the key `sha256` left out) and its tensors."""
+    hashed = {key: value for key, value in document.items() if key != "sha256"}
+    sha256 = hashlib.sha256(_json(hashed, sort_keys=True).encode())
+    _hash_tensors(sha256, sorted(tensors.items()))
+    return sha256.hexdigest()
+
+
+def _hash_tensors(sha256: Any, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
+    for name, array in tensors:
+        little_endian = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        sha256.update(_json([name, little_endian.dtype.str, array.shape]).encode())
+        sha256.update(little_endian.reshape(-1).view(np.uint8))
+
+
+def _json(value: Any, sort_keys: bool = False) -> str:
+    return json.dumps(_without_nan(value), sort_keys=sort_keys, separators=(",", ":"), allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN and no infinity: `{"float": "nan"}` stands for it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return value
+
+
+def _as_read(value: Any) -> Any:
+    """What a JSON value looks like after a round trip: tuples are lists, keys are strings."""
+    return parse(_json(value))
+
+
+# -- bytes as tensors and a document -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What an intact file holds."""
+
+    document: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+    def below(self, *prefixes: str) -> dict[str, np.ndarray]:
+        """The tensors whose names begin so."""
+        return {name: array for name, array in self.tensors.items() if name.startswith(prefixes)}
+
+
+def _readable(filepath: Any) -> Path:
+    path = Path(filepath)
+    if path.suffix in (".keras", ".h5", ".hdf5"):
+        raise ArgumentError(f"{path} is a file of Keras: gpucnn reads and writes {MODEL_SUFFIX} files of its own")
+    return path
+
+
+def _writable(filepath: Any, overwrite: bool) -> Path:
+    path = _readable(filepath)
+    if path.suffix != MODEL_SUFFIX:
+        raise ArgumentError(f"{path} must end in {MODEL_SUFFIX}, such as {path.name or 'model'}{MODEL_SUFFIX}")
+    if not overwrite and path.exists():
+        raise FileError(f"{path} exists already: choose another name, or give overwrite=True")
+    return path
+
+
+def _read(path: Path) -> _Content:
+    """The verified content of a file. Raises `FileError` for whatever is not an intact file of gpucnn."""
+    import safetensors.numpy
+
+    data, header = _bytes_of(path)
+    with _intact(path, data):
+        document = parse(parse(header).get("__metadata__", {}).get("gpucnn", "{}"))
+        version = document.get("format_version")
+        if version is None:
+            raise FileError(f"{path} is not a file of gpucnn")
+        if version != FORMAT_VERSION:
+            writer = _one_line(document.get("gpucnn"))
+            raise FileError(
+                f"{path} has format version {_one_line(version)}, this gpucnn {__version__} reads {FORMAT_VERSION}: "
+                f"read it with gpucnn {writer}, which wrote it"
+            )
+        tensors = safetensors.numpy.load(data)
+        if content_sha256(document, tensors) != document["sha256"]:
+            raise ValueError("its content does not match its SHA-256")
+    return _Content(document, tensors)
+
+
+def _bytes_of(path: Path) -> tuple[bytes, bytes]:
+    """All bytes, and those of the header alone, once the declared length makes sense."""
+    with explained("read", path):
+        check_regular(path)
+        with open(path, "rb") as file:
+            start = file.read(8)
+            with _intact(path, start), explained("read", path):
+                length = int.from_bytes(start, "little")
+                if len(start) < 8 or length > os.fstat(file.fileno()).st_size - 8:
+                    raise ValueError("it is cut short or no safetensors file")
+                if length > LONGEST_JSON:
+                    raise ValueError(f"its header of {length} bytes is longer than {LONGEST_JSON}")
+                header = file.read(length)
+                return start + header + file.read(), header
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises `FileError` if the file is missing, too long or damaged."""
+    with explained("read", path):
+        check_regular(path)
+        with open(path, "rb") as file:
+            text = file.read(LONGEST_JSON + 1)
+    with _intact(path, text):
+        if len(text) > LONGEST_JSON:
+            raise ValueError(f"it is longer than {LONGEST_JSON} bytes")
+        return parse(text)
+
+
+def parse(text: str | bytes) -> dict[str, Any]:
+    """A JSON object; a name given twice, and NaN, which is no JSON, are ValueErrors."""
+    value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    if not isinstance(value, dict):
+        raise ValueError("its metadata are no JSON object")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    if len(pairs) == 1 and pairs[0][0] == "float" and pairs[0][1] in ("nan", "inf", "-inf"):
+        return float(pairs[0][1])
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("its metadata give a name twice")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+@contextmanager
+def _intact(path: Path, data: bytes) -> Iterator[None]:
+    """Whatever goes wrong in the body goes wrong because the file is not what it should be."""
+    try:
+        yield
+    except FileError:
+        raise
+    except Exception as error:
+        for start, kind in _OTHER_KINDS.items():
+            if data.startswith(start):
+                raise FileError(f"{path} looks like {kind}: gpucnn reads {MODEL_SUFFIX} files of its own") from error
+        raise FileError(f"{path} is damaged: {_why(error)}") from error
+
+
+@contextmanager
+def _built_from(path: Path) -> Iterator[None]:
+    """The same for what a file describes: constructors meet values here that no program would give them."""
+    try:
+        yield
+    except Exception as error:
+        raise FileError(f"{path} does not describe a model: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    return _one_line(f"{error} is missing" if isinstance(error, KeyError) else error)
+
+
+def _one_line(text: Any) -> str:
+    """What comes from a file, fit to be printed: short, and free of line breaks and control characters."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in (str(text) or repr(text))[:1000])
+    return shown if len(shown) <= 300 else f"{shown[:300]}…"

@@ -1,0 +1,57 @@
+"""Where training stands between two batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import random
+
+
+@dataclass
+class TrainingState:
+    """Where training stands, between two batches: with weights and optimizer state, all that a resumed run needs.
+
+    `metrics` are the model's own, or, until the next `fit` takes them over, their states as a file had them.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    shuffles: int = 0
+    seed: int = field(default_factory=random.global_seed)
+    loss_sum: float = 0.0
+    loss_count: float = 0.0
+    metrics: list[Any] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    resume: bool = False
+    _latest: dict[str, float] = field(default_factory=dict, repr=False)
+    _recorded: set[str] = field(default_factory=set, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as JSON values; floats keep every bit."""
+        self.record()
+        states = [m if isinstance(m, dict) else m.get_state() for m in self.metrics]
+        values = dict(vars(self), metrics=[{k: np.asarray(v).tolist() for k, v in state.items()} for state in states])
+        return {name: value for name, value in values.items() if name != "resume" and not name.startswith("_")}
+
+    def end_epoch(self, logs: dict[str, float]) -> None:
+        """Count the epoch and keep its logs; what callbacks add to them later is kept by `record`."""
+        self.epochs.append(self.epoch)
+        self.epoch, self.batch, self.shuffles = self.epoch + 1, 0, self.shuffles + 1
+        self._latest, self._recorded = logs, set()
+        self.record()
+
+    def record(self) -> None:
+        """Take those logs of the last epoch into the history that are not in it yet."""
+        for name, value in self._latest.items():
+            if name not in self._recorded:
+                self.history.setdefault(name, []).append(float(value))
+                self._recorded.add(name)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrainingState:
+        """The state that `to_json` described, marked to be resumed by the next `fit`."""
+        return cls(**{**values, "resume": True})

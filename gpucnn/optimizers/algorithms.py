@@ -1,0 +1,222 @@
+"""The optimizers by name: each states how one step changes the weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Unpack
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..ops import update
+from .optimizer import Optimizer, Tail, check_epsilon, check_moments, check_range
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum or Nesterov's momentum if wanted."""
+
+    def __init__(
+        self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **tail: Unpack[Tail]
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        check_range("SGD", "momentum", momentum, 0.0, 1.0)
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def initial_slots(self) -> dict[str, float]:
+        """m, the velocity, if there is momentum."""
+        return {"m": 0.0} if self.momentum else {}
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        if slots:
+            update.momentum(values, gradients, slots["m"], row, momentum=self.momentum, nesterov=self.nesterov)
+        else:
+            update.sgd(values, gradients, row)
+
+
+class Adam(Optimizer):
+    """Adam, or AMSGrad. `epsilon` is added to the root of the uncorrected second moment, as in Keras."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        check_moments(type(self).__name__, beta_1, beta_2, epsilon)
+        self.beta_1, self.beta_2, self.epsilon, self.amsgrad = beta_1, beta_2, epsilon, amsgrad
+
+    def initial_slots(self) -> dict[str, float]:
+        """m and v, the moments; with AMSGrad also v_max."""
+        return {"m": 0.0, "v": 0.0, "v_max": 0.0} if self.amsgrad else {"m": 0.0, "v": 0.0}
+
+    def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
+        """The step size, both bias corrections in it."""
+        return (learning_rate * math.sqrt(1.0 - self.beta_2**t) / (1.0 - self.beta_1**t),)
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update.adam(
+            values,
+            gradients,
+            slots["m"],
+            slots["v"],
+            slots.get("v_max"),
+            row,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+        )
+
+
+class AdamW(Adam):
+    """Adam with weight decay apart from the gradient: Loshchilov and Hutter, ICLR 2019."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **tail: Any,
+    ) -> None:
+        if weight_decay is None:
+            raise ArgumentError("AdamW: weight_decay=None must be a number; use Adam for none")
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **tail)
+
+
+class Nadam(Optimizer):
+    """Adam with Nesterov's momentum; the momentum of update t is beta_1 · (1 - 0.96ᵗ / 2), as in Keras."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        check_moments("Nadam", beta_1, beta_2, epsilon)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self._counters["momentum_product"] = np.ones(1)
+
+    def initial_slots(self) -> dict[str, float]:
+        """m and v, the moments."""
+        return {"m": 0.0, "v": 0.0}
+
+    def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
+        """The factors of m and of the gradient, and the correction of v."""
+        now, following = (self.beta_1 * (1.0 - 0.5 * 0.96**i) for i in (t, t + 1))
+        product = self._counters["momentum_product"]
+        product *= now
+        return (
+            learning_rate * following / (1.0 - float(product[0]) * following),
+            learning_rate * (1.0 - now) / (1.0 - float(product[0])),
+            1.0 / (1.0 - self.beta_2**t),
+        )
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update.nadam(
+            values,
+            gradients,
+            slots["m"],
+            slots["v"],
+            row,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+        )
+
+    def _restart(self) -> None:
+        super()._restart()
+        self._counters["momentum_product"][0] = 1.0
+
+
+class RMSprop(Optimizer):
+    """RMSprop, with momentum and centred if wanted."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        check_range("RMSprop", "rho", rho, 0.0, 1.0)
+        check_range("RMSprop", "momentum", momentum, 0.0, 1.0)
+        check_epsilon("RMSprop", epsilon)
+        self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
+
+    def initial_slots(self) -> dict[str, float]:
+        """v, the running mean of squares; if wanted the running mean of gradients and m, the velocity."""
+        wanted = {"v": True, "mean": self.centered, "m": self.momentum}
+        return {name: 0.0 for name, use in wanted.items() if use}
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update.rmsprop(
+            values,
+            gradients,
+            slots["v"],
+            slots.get("mean"),
+            slots.get("m"),
+            row,
+            rho=self.rho,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+        )
+
+
+class Adagrad(Optimizer):
+    """Adagrad: the more a weight has been changed, the less it changes."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        check_range("Adagrad", "initial_accumulator_value", initial_accumulator_value, 0.0, math.inf)
+        check_epsilon("Adagrad", epsilon)
+        self.initial_accumulator_value, self.epsilon = initial_accumulator_value, epsilon
+
+    def initial_slots(self) -> dict[str, float]:
+        """v, the sum of squares."""
+        return {"v": self.initial_accumulator_value}
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update.adagrad(values, gradients, slots["v"], row, epsilon=self.epsilon)
+
+
+class Adadelta(Optimizer):
+    """Adadelta. The paper's own form is learning_rate=1.0."""
+
+    def __init__(
+        self, learning_rate: Any = 0.001, rho: float = 0.95, epsilon: float = 1e-7, **tail: Unpack[Tail]
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        check_range("Adadelta", "rho", rho, 0.0, 1.0)
+        check_epsilon("Adadelta", epsilon)
+        self.rho, self.epsilon = rho, epsilon
+
+    def initial_slots(self) -> dict[str, float]:
+        """v and delta, the running means of squared gradients and of squared changes."""
+        return {"v": 0.0, "delta": 0.0}
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update.adadelta(values, gradients, slots["v"], slots["delta"], row, rho=self.rho, epsilon=self.epsilon)

@@ -1,0 +1,385 @@
+"""How gradients change weights: Keras' optimizers on the flat arrays of `Parameters`.
+
+What is computed stands in `ops/update.py`; when, and with which numbers, here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypedDict
+
+import numpy as np
+
+from .. import constraints, regularizers
+from ..config import Configurable
+from ..devices import choose, storage
+from ..devices.cpu import CPU
+from ..errors import ArgumentError, ShapeError
+from ..layers.layer import Weight
+from ..layers.parameters import Parameters, Segment
+from ..ops import update
+from ..retired import reject
+from .schedules import LearningRateSchedule
+
+Slots = dict[str, np.ndarray]
+
+
+class Tail(TypedDict, total=False):
+    """The arguments that all optimizers share; `Optimizer` explains them."""
+
+    weight_decay: float | None
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    use_ema: bool
+    ema_momentum: float
+    ema_overwrite_frequency: int | None
+    gradient_accumulation_steps: int | None
+    name: str | None
+
+
+class Optimizer(Configurable):
+    """Base of all optimizers.
+
+    learning_rate       a number, a `LearningRateSchedule` or a function without arguments.
+    weight_decay        before each update, every weight loses this part of itself times the learning rate.
+    clipnorm            the largest norm of one weight array's gradient; or
+    clipvalue           the largest absolute value of a gradient's element; or
+    global_clipnorm     the largest norm of all gradients together.
+    use_ema             keep a moving average of the weights, with `ema_momentum`. It replaces the weights at the end of
+                        training and, if given, every `ema_overwrite_frequency` updates. It is taken after the
+                        constraints, so that it meets them as well (in Keras before).
+    gradient_accumulation_steps     update once in so many batches, with the mean of their gradients.
+
+    One of your own defines `change`, and `initial_slots` and `numbers` where the defaults do not fit.
+
+    Weights, gradients and slots are arrays of the device in use and change through ops alone; counters, and the numbers
+    that go into an update, are made on the host. `state` and `slots` exchange arrays of the host.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        owner = type(self).__name__
+        if unknown:
+            own = [p for p in inspect.signature(type(self)).parameters if p not in ("tail", "unknown")]
+            reject(owner, unknown, dict.fromkeys([*own, *Tail.__annotations__]))
+        limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        given = {argument: limit for argument, limit in limits.items() if limit is not None}
+        if len(given) > 1:
+            raise ArgumentError(f"{owner}: give only one of {' and '.join(f'{k}={v}' for k, v in given.items())}")
+        for argument, limit in given.items():
+            if not 0 < limit < math.inf:
+                raise ArgumentError(f"{owner}: {argument}={limit} must be above 0; leave it out to clip nothing")
+        check_range(owner, "weight_decay", weight_decay or 0.0, 0.0, math.inf)
+        check_range(owner, "ema_momentum", ema_momentum, 0.0, 1.0)
+        check_count(owner, "ema_overwrite_frequency", ema_overwrite_frequency, 1)
+        check_count(owner, "gradient_accumulation_steps", gradient_accumulation_steps, 2)
+        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.use_ema, self.ema_momentum, self.ema_overwrite_frequency = use_ema, ema_momentum, ema_overwrite_frequency
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.name = name or owner.lower()
+        self.built = False
+        self._schedule: Callable[..., Any] | None = None
+        self._counters: Slots = {"batches": np.zeros(1, np.int64)}
+        self._slots: Slots = {}
+        self._weights: list[Weight] = []
+        self._undecayed: set[int] = set()
+        self._undecayed_names: re.Pattern[str] | None = None
+        self.learning_rate = learning_rate
+
+    # -- what an optimizer of its own kind defines ---------------------------------------------------------------------
+
+    def initial_slots(self) -> dict[str, float]:
+        """The names of the arrays that are kept beside the weights, and the value from which each starts."""
+        return {}
+
+    def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
+        """What `change` finds in `row[RATE:]` at update t = 1, 2, …, computed in float64. Called once per update."""
+        return (learning_rate,)
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """Update flat values and slots in place. All arrays (n,) but the row, which `ops/update.py` explains.
+
+        They are arrays of the device in use: NumPy's on the CPU, CuPy's on a GPU. With ops it runs on every device.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define change(values, gradients, row, **slots)")
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def build(self, parameters: Parameters) -> None:
+        """Make the slots for these parameters, once, and bring them to the device in use.
+
+        Raises if the optimizer already belongs to other weights.
+        """
+        weights = [segment.weight for segment in parameters.segments]
+        if self.built:
+            if list(map(id, weights)) == list(map(id, self._weights)):
+                self._slots = {name: storage.own(slot) for name, slot in self._slots.items()}
+                return
+            owner = type(self).__name__
+            raise ArgumentError(f"this {owner} already trains another model: make a new {owner} for each model")
+        self._weights = weights
+        self._slots = {}
+        for name, value in self.initial_slots().items():
+            slot = self._slots[name] = _zeros_like(parameters.values)
+            for segment in parameters.segments:
+                slot[segment.span] = value
+        if self.use_ema:
+            self._slots["average"] = _zeros_like(parameters.values)
+            self._slots["average"][...] = parameters.values
+        if self.gradient_accumulation_steps:
+            self._slots["total"] = _zeros_like(parameters.values)
+        self._restart()
+        self.built = True
+
+    def apply(self, parameters: Parameters) -> None:
+        """Take in the gradients of one batch: regularise, accumulate, clip, decay, change, constrain, average.
+
+        Weights, slots and counters change in place; so do the gradients, which the next backward pass writes anew.
+        Frozen layers stay as they are.
+        """
+        segments = [segment for segment in parameters.segments if segment.trainable]
+        spans = parameters.trainable_spans()
+        first = int(self.iterations[0]) == 0
+        momentum = 0.0 if first else self.ema_momentum
+        averaging = (momentum, 1.0 - momentum)
+        for segment in segments:
+            weight = segment.weight
+            if weight.regularizer is not None:
+                regularizers.add_gradient(weight.regularizer, weight.gradient, weight.value)
+        if self._accumulated(parameters.gradients, spans):
+            self._update(parameters, segments, spans, averaging)
+        for segment in segments:
+            weight = segment.weight
+            if weight.constraint is not None:
+                constraints.apply(weight.constraint, weight.value)
+        if self.use_ema:
+            row = storage.put(np.array([0.0, *averaging], parameters.values.dtype))
+            for span in spans:
+                update.average(self._slots["average"][span], parameters.values[span], row)
+            if self.ema_overwrite_frequency and (int(self.iterations[0]) + 1) % self.ema_overwrite_frequency == 0:
+                self.finalize(parameters)
+        self.batches[0] += 1
+
+    def finalize(self, parameters: Parameters) -> None:
+        """With `use_ema`, replace the weights by their moving averages: the end of training."""
+        if self.use_ema:
+            for span in parameters.trainable_spans():
+                parameters.values[span] = self._slots["average"][span]
+
+    def penalty(self, parameters: Parameters) -> float:
+        """The sum of the regularizers' penalties on the present weights, frozen ones left out as in Keras.
+
+        On another device than the CPU this waits for all work before it; `penalty_on_device` does not.
+        """
+        if choose.current() is CPU:
+            return sum(float(w.regularizer(w.value)) for w in self._regularized(parameters))
+        total = self.penalty_on_device(parameters)
+        return 0.0 if total is None else float(storage.get(total)[0])
+
+    def penalty_on_device(self, parameters: Parameters) -> Any:
+        """The penalty as an array (1,) of the device in use, None if no weight has a regularizer."""
+        total = None
+        for weight in self._regularized(parameters):
+            one = regularizers.penalty(weight.regularizer, weight.value)
+            total = one if total is None else update.accumulate(total, one)
+        return total
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[Weight] | None = None, var_names: Iterable[str] | None = None
+    ) -> None:
+        """Leave these weights, or those whose name contains one of these patterns ("bias"), out of `weight_decay`."""
+        if self.built:
+            raise ArgumentError("exclude_from_weight_decay() after training began: call it before fit")
+        self._undecayed = {id(weight) for weight in var_list or ()}
+        self._undecayed_names = re.compile("|".join(var_names)) if var_names else None
+
+    # -- the learning rate ---------------------------------------------------------------------------------------------
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next batch. It can be set, unless a schedule is in force."""
+        if isinstance(self._schedule, LearningRateSchedule):
+            return float(self._schedule(int(self.batches[0])))
+        return float(self._schedule() if self._schedule else self._counters["learning_rate"][0])
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        owner = type(self).__name__
+        if callable(value):
+            self._schedule = value
+            self._counters.pop("learning_rate", None)
+            return
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise ArgumentError(f"{owner}: learning_rate={value!r} must be a number, a schedule or a function")
+        if self._schedule is not None:
+            raise ArgumentError(
+                f"{owner}: learning_rate={value} cannot be set while {type(self._schedule).__name__} decides on it: "
+                "make the optimizer with a number instead"
+            )
+        check_range(owner, "learning_rate", value, 0.0, math.inf)
+        self._counters["learning_rate"] = np.array([value], np.float64)
+
+    def _old_name(self, *value: Any) -> NoReturn:
+        raise AttributeError("an optimizer's lr is called learning_rate today")
+
+    lr = property(_old_name, _old_name)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as JSON values, with the learning rate of now."""
+        arguments = super().get_config()
+        if self._schedule is None:
+            arguments["learning_rate"] = self.learning_rate
+        return arguments
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def batches(self) -> np.ndarray:
+        """How many batches were taken in, (1,) int64: what a schedule is given. Changes in place."""
+        return self._counters["batches"]
+
+    @property
+    def iterations(self) -> np.ndarray:
+        """How many updates were made, (1,) int64; fewer than `batches` where gradients accumulate, as in Keras."""
+        return self.batches // (self.gradient_accumulation_steps or 1)
+
+    def state(self) -> Slots:
+        """Copies of counters and flat slots: all that the next step depends on beside the weights."""
+        return {name: storage.get(array).copy() for name, array in (self._counters | self._slots).items()}
+
+    def set_state(self, state: Slots) -> None:
+        """Take over what `state` returned, to the bit. Nothing is changed if a name or a shape is wrong."""
+        _copy_into(self._counters | self._slots, state)
+
+    def slots(self, parameters: Parameters) -> Slots:
+        """The state for files: counters, and slots by weight such as `m/conv2d/kernel`; on the CPU views, no copies."""
+        return {name: storage.get(array) for name, array in self._by_weight(parameters).items()}
+
+    def set_slots(self, parameters: Parameters, slots: Slots) -> None:
+        """Take over what `slots` returned, to the bit. Nothing is changed if a name or a shape is wrong."""
+        _copy_into(self._by_weight(parameters), slots)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _restart(self) -> None:
+        self.batches[0] = 0
+
+    def _by_weight(self, parameters: Parameters) -> dict[str, Any]:
+        """Counters, and views of the slots, on the device that they are on."""
+        return self._counters | {
+            f"{name}/{segment.weight.path}": slot[segment.span].reshape(segment.weight.shape)
+            for name, slot in self._slots.items()
+            for segment in parameters.segments
+        }
+
+    @staticmethod
+    def _regularized(parameters: Parameters) -> list[Weight]:
+        trained = [segment.weight for segment in parameters.segments if segment.trainable]
+        return [weight for weight in trained if weight.regularizer is not None]
+
+    def _accumulated(self, gradients: np.ndarray, spans: list[slice]) -> bool:
+        """Whether this batch completes an update; its gradients are then the mean of all batches since the last."""
+        count = self.gradient_accumulation_steps
+        if not count:
+            return True
+        complete = (int(self.batches[0]) + 1) % count == 0
+        for span in spans:
+            if complete:
+                update.take_mean(gradients[span], self._slots["total"][span], count=count)
+            else:
+                update.accumulate(self._slots["total"][span], gradients[span])
+        return complete
+
+    def _update(
+        self, parameters: Parameters, segments: list[Segment], spans: list[slice], averaging: tuple[float, float]
+    ) -> None:
+        values, gradients, learning_rate = parameters.values, parameters.gradients, self.learning_rate
+        self._clip(parameters, spans)
+        decay = learning_rate * (self.weight_decay or 0.0)
+        numbers = self.numbers(learning_rate, int(self.iterations[0]) + 1)
+        row = storage.put(np.array([decay, *averaging, *numbers], values.dtype))
+        if self.weight_decay:
+            for segment in segments:
+                if self._decays(segment.weight):
+                    update.decay(values[segment.span], row)
+        for span in spans:
+            slots = {name: self._slots[name][span] for name in self.initial_slots()}
+            self.change(values[span], gradients[span], row, **slots)
+
+    def _clip(self, parameters: Parameters, spans: list[slice]) -> None:
+        gradients = parameters.gradients
+        if self.clipvalue is not None:
+            for span in spans:
+                update.clip_by_value(gradients[span], limit=self.clipvalue)
+        elif self.clipnorm is not None:
+            for segment in parameters.segments:
+                if segment.trainable:
+                    gradient = gradients[segment.span]
+                    update.clip_by_norm(gradient, update.norm_parts(gradient), limit=self.clipnorm)
+        elif self.global_clipnorm is not None and spans:
+            whole = slice(spans[0].start, spans[-1].stop)
+            for segment in parameters.segments:
+                if not segment.trainable and whole.start <= segment.offset < whole.stop:
+                    gradients[segment.span] = 0  # so that one norm can be taken over all spans
+            parts = update.norm_parts(gradients[whole])
+            for span in spans:
+                update.clip_by_norm(gradients[span], parts, limit=self.global_clipnorm)
+
+    def _decays(self, weight: Weight) -> bool:
+        named = self._undecayed_names is not None and self._undecayed_names.search(weight.name)
+        return not named and id(weight) not in self._undecayed
+
+
+def _zeros_like(values: np.ndarray) -> np.ndarray:
+    return storage.zeros(values.shape, values.dtype)
+
+
+def _copy_into(own: Slots, given: Slots) -> None:
+    for name in sorted(own.keys() ^ given.keys()):
+        has_not = "the optimizer" if name in given else "the given state"
+        raise ArgumentError(f"{has_not} has no {name!r}: the state belongs to an optimizer made with other arguments")
+    for name, array in own.items():
+        if np.shape(given[name]) != array.shape:
+            raise ShapeError(f"{name!r} has shape {array.shape}; the given array has shape {np.shape(given[name])}")
+    for name, array in own.items():
+        storage.write(array, given[name])
+
+
+def check_range(owner: str, name: str, value: Any, low: float, high: float) -> None:
+    if not (low <= value <= high and value < math.inf):
+        bounds = f"lie in {low:g} … {high:g}" if high < math.inf else f"be a finite number, {low:g} or above"
+        raise ArgumentError(f"{owner}: {name}={value} must {bounds}")
+
+
+def check_moments(owner: str, beta_1: float, beta_2: float, epsilon: float) -> None:
+    for name, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
+        if not 0 <= beta < 1:
+            raise ArgumentError(f"{owner}: {name}={beta} must be at least 0 and below 1")
+    check_epsilon(owner, epsilon)
+
+
+def check_epsilon(owner: str, epsilon: float) -> None:
+    if not 0 < np.float32(epsilon) < math.inf:
+        raise ArgumentError(f"{owner}: epsilon={epsilon} must be above 0, or a gradient of 0 gives 0 / 0")
+
+
+def check_count(owner: str, name: str, value: Any, least: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least):
+        raise ArgumentError(f"{owner}: {name}={value!r} must be an integer of {least} or more, or None")

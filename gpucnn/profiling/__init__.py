@@ -1,0 +1,1 @@
+"""How fast a kernel or a training step is, and what the compilers report."""

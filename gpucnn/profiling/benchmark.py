@@ -1,0 +1,256 @@
+"""Kernels side by side on the same case: checked first, then timed, then told with device and versions.
+
+A kernel that disagrees with its op gets no number; nor does one whose time would mean more than the device can do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..devices import choose, storage
+from ..dispatch import registry
+from ..dispatch.check import disagreement
+from ..dispatch.op import Case, Draw, Op, scratch
+from ..dispatch.registry import Kernel
+from ..errors import ArgumentError
+from . import timing, torch_ops, trials
+from .clock import Run
+from .records import Row
+
+AXES = ("batch",)
+"""What `--axis` can vary."""
+PRECISIONS = ("float32",)
+"""What kernels compute in. PyTorch's rows also know tf32."""
+RIVALS = ("numpy", "torch", "cublas")
+"""What `--vs` can put beside the kernels."""
+
+_WITHOUT_IMAGES = ("weight", "b", "gamma", "beta", "mean", "variance", "row", "step")
+"""Operands whose first axis is not that of the images, unless the call fits in no other way."""
+
+_HOT_LIMIT = 1.05
+"""A hot time may be this much better than the roof, for the rounding of clocks."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    axes     by name (`batch`), the values that take the place of a case's own
+    vs       of `RIVALS`, what is put beside the kernels
+    """
+
+    kernels: list[Kernel]
+    cases: tuple[str, ...] = ()
+    axes: dict[str, list[int]] = field(default_factory=dict)
+    precision: str = "float32"
+    vs: tuple[str, ...] = ()
+    where: str | None = None
+    check_only: bool = False
+    effort: timing.Effort = field(default_factory=timing.Effort)
+
+    def __post_init__(self) -> None:
+        for name, known, given in (
+            ("axis", AXES, self.axes),
+            ("precision", PRECISIONS, [self.precision]),
+            ("vs", RIVALS, self.vs),
+        ):
+            odd = [value for value in given if value not in known]
+            if odd:
+                raise ArgumentError(f"--{name} {odd[0]}: use one of {', '.join(known)}")
+        if "torch" in self.vs and torch_ops.torch_version() is None:
+            raise ArgumentError("--vs torch: PyTorch is not installed: pip install torch, or leave it out")
+
+    def tasks(self) -> list[tuple[Op, Case, list[Kernel]]]:
+        """Each op and case with the kernels that take it."""
+        ops: dict[str, Op] = {}
+        for kernel in self.kernels:
+            ops.setdefault(kernel.op.name, kernel.op)
+        made = []
+        for op in ops.values():
+            for case in self._cases(op):
+                specs = case.specs
+                serving = [k for k in self.kernels if k.op is op and registry.serves(k, specs, case.params)]
+                if serving:
+                    made.append((op, case, serving))
+        if not made:
+            known = sorted({c.name for op in ops.values() for c in op.cases if c.bench or self.cases})
+            close = difflib.get_close_matches(self.cases[0], known, 5) if self.cases else []
+            hint = f"did you mean {', '.join(close)}?" if close else "`gpucnn bench OP --list` shows the large cases"
+            asked = f"the case {', '.join(self.cases)}" if self.cases else "any large case: give --case"
+            raise ArgumentError(f"none of these {len(self.kernels)} kernels takes {asked}; {hint}")
+        return made
+
+    def _cases(self, op: Op) -> Iterator[Case]:
+        for case in op.cases:
+            if (case.name in self.cases) if self.cases else case.bench:
+                batches = self.axes.get("batch")
+                yield from [resized(op, case, n) for n in batches] if batches else [case]
+
+
+def resized(op: Op, case: Case, batch: int) -> Case:
+    """The case with another number of images. Raises `ArgumentError` if the op has no such axis."""
+    count = next(d for d in case.operands if d is not None).shape[:1]
+
+    def grown(d: Draw | None, name: str, spared: tuple[str, ...]) -> Draw | None:
+        return replace(d, shape=(batch, *d.shape[1:])) if d and d.shape[:1] == count and name not in spared else d
+
+    for spared in (_WITHOUT_IMAGES, ()):
+        names = op.operand_names
+        operands = tuple(grown(d, name, spared) for d, name in zip(case.operands, names, strict=False))
+        made = Case(f"{case.name}@{batch}", operands, case.params, case.bench)
+        try:
+            op.specs(*made.specs, **made.params)
+        except (ValueError, IndexError):
+            continue
+        return made
+    raise ArgumentError(f"{op.name}: case {case.name} has no axis of images that --axis batch could vary")
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    """Measure, and give each row as soon as it is known."""
+    for op, case, kernels in plan.tasks():
+        for kernel in kernels:
+            yield _kernel_row(plan, op, case, kernel)
+        for name in plan.vs:
+            row = _rival_row(plan, op, case, name)
+            if row is not None:
+                yield row
+
+
+def profile(plan: Plan) -> list[str]:
+    """Launch each kernel of the plan once on each case, for a profiler around the process; returns what was run."""
+    done = []
+    for _, case, kernels in plan.tasks():
+        for kernel in kernels:
+            where = plan.where or trials.home(kernel.backend)
+            with trials.running(where):
+                Call(kernel, case).run()
+                choose.current().synchronize()
+            done.append(f"{kernel.id} {case.name} on {where}")
+    return done
+
+
+class Call:
+    """A kernel with its operands, outputs and workspace allocated, ready to be launched again and again."""
+
+    def __init__(self, kernel: Kernel, case: Case) -> None:
+        rng = np.random.default_rng(0)
+        self.operands = [None if d is None else storage.put(d.sample(rng)) for d in case.operands]
+        specs = case.specs
+        outputs = [] if kernel.op.inplace else [s for s in kernel.op.specs(*specs, **case.params) if s is not None]
+        workspace = scratch(kernel, specs, case.params)
+        self.workspace = sum(math.prod(s.shape) * s.dtype.itemsize for s in workspace)
+        arrays = [*(storage.empty(*s) for s in outputs), *self.operands, *(storage.empty(*s) for s in workspace)]
+        self.run = lambda: kernel.launch(*arrays, **case.params)
+
+
+def _kernel_row(plan: Plan, op: Op, case: Case, kernel: Kernel) -> Row:
+    where = plan.where or trials.home(kernel.backend)
+    row = _bare(op, case, kernel.id, kernel.backend, plan.precision, where)
+    if not trials.runs_on(kernel.backend, where):
+        return replace(row, note=f"{kernel.backend} kernels do not run on {where}")
+    if where in ("emulator", "simulator"):
+        return replace(row, note="not timed: no GPU here, and the emulator's time says nothing about one")
+    with trials.running(where):
+        fault = disagreement(kernel, case)
+        if fault is not None:
+            return replace(row, note=f"WRONG, so not timed: {fault}")
+        if plan.check_only:
+            return replace(row, note="agrees with its definition")
+        call = Call(kernel, case)
+        return _timed(replace(row, workspace=call.workspace), call.run, plan.effort)
+
+
+def _rival_row(plan: Plan, op: Op, case: Case, name: str) -> Row | None:
+    if name == "cublas":
+        library = registry.kernels(op, ("cuda",)).get("cublas_cuda")
+        return None if library is None else _kernel_row(plan, op, case, library)
+    where = plan.where or ("gpu:0" if choose.gpu_state()[0] else "cpu")
+    if name == "numpy":
+        where = "cpu"
+    label = "numpy (the definition)" if name == "numpy" else f"torch {torch_ops.torch_version()}"
+    row = _bare(op, case, label, name, plan.precision, where)
+    if where in ("emulator", "simulator"):
+        return replace(row, note="not timed: no GPU here")
+    with trials.running(where):
+        rng = np.random.default_rng(0)
+        hosts = [None if d is None else d.sample(rng) for d in case.operands]
+        if name == "numpy":
+            call: Any = lambda: op.reference(*hosts, **case.params)  # noqa: E731
+        else:
+            call = torch_ops.torch_call(
+                op, [None if a is None else storage.put(a) for a in hosts], case.params, plan.precision
+            )
+            if call is None:
+                return None
+            fault = _rival_fault(op, case, hosts, torch_ops.as_numpy(call()))
+            if fault is not None:
+                return replace(row, note=f"WRONG, so not timed: {fault}")
+        if plan.check_only:
+            return replace(row, note="agrees with the definition")
+        return _timed(row, call, plan.effort)
+
+
+def _timed(row: Row, call: Run, effort: timing.Effort) -> Row:
+    """The row with its times; a call that cannot be measured is a note, and ends nothing."""
+    try:
+        return _filled(row, timing.measure(call, effort))
+    except Exception as error:
+        return replace(row, note=f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+
+
+def _rival_fault(op: Op, case: Case, operands: Sequence[Any], results: tuple[np.ndarray, ...]) -> str | None:
+    """Whether another library computes something else: a relative difference of 10⁻³ of the largest value is no
+    rounding, TF32 included."""
+    expected = op.reference(*operands, **case.params)
+    for got, want in zip(results, expected if isinstance(expected, tuple) else (expected,), strict=False):
+        if got.shape != want.shape or not np.abs(got - want).max() <= 2e-3 * np.abs(want).max():
+            return f"results differ from {op.name}'s definition"
+    return None
+
+
+def _bare(op: Op, case: Case, kernel: str, backend: str, precision: str, where: str) -> Row:
+    specs = case.specs
+    outputs = op.specs(*specs, **case.params)
+    touched = sum(math.prod(s.shape) * s.dtype.itemsize for s in (*specs, *outputs) if s is not None)
+    return Row(op.name, case.name, kernel, backend, precision, where, trials.work(op, case), touched)
+
+
+def _filled(row: Row, measured: timing.Measured) -> Row:
+    hot, cold = measured.hot, measured.cold
+    share = roof_share(row.flops, row.bytes, hot.median)
+    if share is not None and share > _HOT_LIMIT:
+        return replace(row, note=f"refused: {hot.median * 1e6:.3g} µs would be {share:.0%} of what the device can do")
+    return replace(
+        row,
+        hot=hot.median * 1e6,
+        hot_low=hot.low * 1e6,
+        hot_high=hot.high * 1e6,
+        cold=cold.median * 1e6,
+        cold_low=cold.low * 1e6,
+        cold_high=cold.high * 1e6,
+        host=measured.host * 1e6,
+        samples=hot.samples,
+        gflops=row.flops / hot.median * 1e-9,
+        gbytes=row.bytes / cold.median * 1e-9,
+        roof_share=share,
+    )
+
+
+def roof_share(flops: float, touched: int, seconds: float) -> float | None:
+    """The part of the device's peak that a time means: FP32 arithmetic or memory, whichever binds (Williams, Waterman,
+    Patterson, "Roofline", CACM 52 (2009)). Operands that fit into the last cache are held to arithmetic alone. None
+    where the peak is not known."""
+    peak = choose.current().peak()
+    if peak is None:
+        return None
+    bound = flops / peak.flops
+    if touched > peak.cache_bytes:
+        bound = max(bound, touched / peak.bytes_per_second)
+    return bound / seconds

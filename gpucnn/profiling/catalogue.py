@@ -1,0 +1,129 @@
+"""What kernels there are: one row for each kernel and op, where it runs here, and the text of its files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..devices import choose
+from ..dispatch.registry import BACKENDS, Kernel
+from ..errors import ArgumentError
+from . import figures, launches, trials
+
+_LANGUAGES = {"numpy": "NumPy", "njit": "Numba", "numba": "numba.cuda", "cuda": "CUDA C++"}
+_NEEDS = {
+    "numpy": "NumPy",
+    "njit": "Numba",
+    "numba": "an NVIDIA GPU, CuPy and numba-cuda; or g++ and numba-cuda for the emulator",
+    "cuda": "an NVIDIA GPU and CuPy; or g++ for the emulator",
+}
+
+
+def rows(
+    pattern: str = "", arch: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[dict[str, Any]]:
+    """A row for each kernel whose id, op or backend contains the pattern; with `arch`, such as sm_90, what a compiler
+    tells about those for GPUs on their largest case."""
+    kernels = trials.every_kernel(pattern)
+    made = []
+    for done, kernel in enumerate(kernels):
+        if arch:
+            progress(done, len(kernels))
+        made.append(_row(kernel) | {"figures": _figures(kernel, arch) if arch else []})
+    return made
+
+
+def _figures(kernel: Kernel, arch: str) -> list[dict[str, Any]]:
+    """What each function of a kernel for GPUs takes on its largest case."""
+    case = figures.hot_case(kernel) if BACKENDS[kernel.backend] == "gpu" else None
+    return [] if case is None else [figures.row(f) for f in figures.of_kernel(kernel, case, arch)]
+
+
+def sources(ident: str, arch: str | None = None) -> dict[str, Any]:
+    """The files of the kernel `ident` and the ops that it serves; with `arch`, its figures on all large cases
+    and its memory traffic in the emulator.
+
+    Raises `ArgumentError` for an unknown id.
+    """
+    found = [kernel for kernel in trials.every_kernel() if kernel.id == ident]
+    if not found:
+        close = sorted({k.id for k in trials.every_kernel() if k.id.split("/")[0] == ident.split("/")[0]})
+        hint = f"this family has {', '.join(close)}" if close else "`gpucnn kernels list` shows all"
+        raise ArgumentError(f"there is no kernel {ident!r}: {hint}")
+    path = _path(found[0])
+    files = [p for p in (path, path.with_suffix(".cu")) if p.is_file()]
+    return {
+        "id": ident,
+        "ops": [kernel.op.name for kernel in found],
+        "files": [{"name": p.name, "text": p.read_text()} for p in files],
+        "figures": _all_figures(found, arch) if arch else [],
+        "traffic": _all_traffic(found) if arch else [],
+    }
+
+
+def _all_figures(kernels: list[Kernel], arch: str) -> list[dict[str, Any]]:
+    made = []
+    for kernel in kernels:
+        if BACKENDS[kernel.backend] == "gpu":
+            for case in kernel.op.cases:
+                if case.bench and launches.serves(kernel, case):
+                    told = [figures.row(f) for f in figures.of_kernel(kernel, case, arch)]
+                    made += [{"op": kernel.op.name, **row} for row in told]
+    return made
+
+
+def _all_traffic(kernels: list[Kernel]) -> list[dict[str, Any]]:
+    """What the emulator counts, where it runs."""
+    from ..devices import emulator
+    from . import traffic
+
+    made = []
+    for kernel in kernels if emulator.unavailable() is None else []:
+        case = traffic.small_case(kernel) if BACKENDS[kernel.backend] == "gpu" else None
+        if case is not None:
+            told = traffic.of_kernel(kernel, case)
+            made.append({"op": kernel.op.name, **asdict(told), "excess": told.excess, "conflicts": told.conflicts})
+    return made
+
+
+def place(backend: str) -> tuple[str | None, str | None]:
+    """(where kernels of a backend run here or None, why they do not run on a GPU or None)."""
+    if BACKENDS[backend] == "cpu":
+        return "cpu", None
+    count, reason = choose.gpu_state()
+    if count:
+        return "gpu", None
+    missing = trials.missing(backend, "emulator")
+    if missing is None:
+        return "emulator", reason
+    return None, f"{reason}; and {missing}"
+
+
+def _row(kernel: Kernel) -> dict[str, Any]:
+    runs, why_not = place(kernel.backend)
+    if not any(launches.serves(kernel, case) for case in kernel.op.cases):
+        runs = None
+    return {
+        "id": kernel.id,
+        "op": kernel.op.name,
+        "algorithm": kernel.algorithm,
+        "backend": kernel.backend,
+        "language": _LANGUAGES[kernel.backend],
+        "needs": _NEEDS[kernel.backend],
+        "runs": runs,
+        "why_not": why_not,
+        "idea": _idea(kernel),
+    }
+
+
+def _idea(kernel: Kernel) -> str:
+    """The first sentence of the kernel file."""
+    text = sys.modules[kernel.launch.__module__].__doc__ or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _path(kernel: Kernel) -> Path:
+    return Path(kernel.launch.__code__.co_filename)

@@ -1,0 +1,162 @@
+"""Records of benchmarks: rows with all that a reader needs to judge them, as JSON, and two records side by side."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..devices import choose
+from ..errors import FileError
+from ..files import explained, write_atomically
+from ..version import __version__
+
+SLACK = 0.02
+"""Relative difference of two medians that counts as none."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel on one case. Times in microseconds; `note` says why there are none."""
+
+    op: str
+    case: str
+    kernel: str
+    backend: str
+    precision: str
+    device: str
+    flops: float
+    bytes: int
+    hot: float | None = None
+    hot_low: float | None = None
+    hot_high: float | None = None
+    cold: float | None = None
+    cold_low: float | None = None
+    cold_high: float | None = None
+    host: float | None = None
+    samples: int = 0
+    gflops: float | None = None
+    gbytes: float | None = None
+    roof_share: float | None = None
+    workspace: int = 0
+    note: str | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What makes two rows of two records comparable."""
+        return (self.op, self.case, self.kernel, self.precision, self.device.partition(":")[0])
+
+
+def record(measured: Sequence[Row]) -> dict[str, Any]:
+    """The rows with all that a reader needs to judge them, as JSON values."""
+    return {
+        "device": device_names(measured),
+        "versions": versions(),
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "rows": [asdict(row) for row in measured],
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """What computed: Python, gpucnn, and the libraries behind."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str | None] = {"python": platform.python_version(), "gpucnn": __version__}
+    for package in ("numpy", "numba", "numba-cuda", "cuda-core", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    found["driver"] = driver()
+    return found
+
+
+def driver() -> str | None:
+    """The version of NVIDIA's driver; None where there is none."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    match = re.search(r"Module.*?\s(\d+\.[\d.]+)\s", text)
+    return match[1] if match else text.strip()
+
+
+def device_names(measured: Sequence[Row]) -> dict[str, str]:
+    """The hardware behind each device of the rows."""
+    names = {}
+    for where in sorted({row.device for row in measured}):
+        names[where] = (
+            choose.gpu_state()[1] if where.startswith("gpu") else (platform.processor() or platform.machine())
+        )
+    return names
+
+
+def save(path: str | Path, measured: Sequence[Row]) -> None:
+    """Write a record, whole or not at all."""
+    write_atomically(path, (json.dumps(record(measured), indent=1) + "\n").encode())
+
+
+def load(path: str | Path) -> list[Row]:
+    """The rows of a record. Raises `FileError` in one line if it is none."""
+    with explained("read", path):
+        text = Path(path).read_text(encoding="utf-8")
+    try:
+        return [Row(**row) for row in json.loads(text)["rows"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path} is no record of gpucnn bench: {error}") from error
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row beside the one of an older record: `verdict` is SAME, FASTER, SLOWER or UNSURE; `ratio` old by new."""
+
+    old: Row
+    new: Row
+    ratio: float
+    verdict: str
+
+
+def compare(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
+    """The rows that both records have a time for.
+
+    SAME if the medians differ by less than 2 %; FASTER or SLOWER if the spreads (10th to 90th percentile) do not meet
+    either; else UNSURE.
+    """
+    before = {row.key: row for row in old if row.hot}
+    made = []
+    for row in new:
+        was = before.get(row.key)
+        if was is None or not row.hot:
+            continue
+        assert was.hot and was.hot_low and was.hot_high and row.hot_low and row.hot_high
+        ratio = was.hot / row.hot
+        if abs(ratio - 1) < SLACK:
+            verdict = "SAME"
+        elif row.hot_high < was.hot_low:
+            verdict = "FASTER"
+        elif row.hot_low > was.hot_high:
+            verdict = "SLOWER"
+        else:
+            verdict = "UNSURE"
+        made.append(Change(was, row, ratio, verdict))
+    return made
+
+
+def commit() -> str | None:
+    """The commit of the checkout, with a + if there are changes; outside of one what GPUCNN_COMMIT says, or None."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("GPUCNN_COMMIT")
+    return found.stdout.strip()

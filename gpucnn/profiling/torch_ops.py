@@ -1,0 +1,154 @@
+"""The same ops in PyTorch, where it is installed: the other side of a benchmark's table.
+
+Arrays go in as gpucnn has them (NHWC, HWIO) and are views for PyTorch, whose images are then in its channels_last
+format: nothing is copied or reordered while the clock runs. On a GPU they work on the stream that the clock measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..devices import choose
+from ..dispatch.op import Op
+
+Call = Callable[[], Any]
+"""Computes and returns the result as an array (or a tuple of them) of gpucnn's layout, on the device in use."""
+
+
+def torch_call(op: Op, operands: Sequence[Any], params: dict[str, Any], precision: str) -> Call | None:
+    """PyTorch's version of a call, on its CPU or on the GPU in use; None if there is none. Raises ImportError."""
+    import torch
+
+    maker = _TORCH.get(op.name)
+    if maker is None:
+        return None
+    on_gpu = choose.current().name.startswith("gpu")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = True
+    tensors = [None if a is None else torch.from_dlpack(a) if on_gpu else torch.from_numpy(a) for a in operands]
+    call = maker(torch, *tensors, **params)
+    if call is None:
+        return None
+
+    def run() -> Any:
+        with torch.no_grad():
+            return call()
+
+    def on_stream() -> Any:
+        address = choose.current().stream()
+        if not address:
+            return run()
+        place = next(t.device for t in tensors if t is not None)
+        with torch.cuda.stream(torch.cuda.ExternalStream(address, device=place)):
+            return run()
+
+    return on_stream if on_gpu else run
+
+
+def as_numpy(result: Any) -> tuple[np.ndarray, ...]:
+    """What a call returned, as host arrays."""
+    results = result if isinstance(result, (tuple, list)) else (result,)
+    return tuple(tensor.detach().cpu().numpy() for tensor in results)
+
+
+def torch_version() -> str | None:
+    """The version of PyTorch; None where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return None
+
+
+def _window(strides: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any] | None:
+    """The arguments of a convolution; None for padding that differs before and behind, which PyTorch has not."""
+    if any(before != after for before, after in padding):
+        return None
+    return {"stride": strides, "padding": [p for p, _ in padding], "dilation": dilation, "groups": groups}
+
+
+def _conv2d(torch: Any, x: Any, weight: Any, **window: Any) -> Call | None:
+    given = _window(**window)
+    if given is None:
+        return None
+    x, weight = x.permute(0, 3, 1, 2), weight.permute(3, 2, 0, 1)
+    return lambda: torch.nn.functional.conv2d(x, weight, **given).permute(0, 2, 3, 1)
+
+
+def _backward(torch: Any, dy: Any, x: Any, weight: Any, given: dict[str, Any], place: int) -> Any:
+    mask = [i == place for i in range(3)]
+    settings = (given["stride"], given["padding"], given["dilation"], False, [0, 0], given["groups"])
+    return torch.ops.aten.convolution_backward(dy, x, weight, None, *settings, mask)[place]
+
+
+def _conv2d_grad_input(torch: Any, dy: Any, weight: Any, *, size: Any, **window: Any) -> Call | None:
+    given = _window(**window)
+    if given is None:
+        return None
+    dy, weight = dy.permute(0, 3, 1, 2), weight.permute(3, 2, 0, 1)
+    shape = (dy.shape[0], *size, weight.shape[1] * given["groups"])
+    x = torch.empty(shape, dtype=dy.dtype, device=dy.device).permute(0, 3, 1, 2)
+    return lambda: _backward(torch, dy, x, weight, given, 0).permute(0, 2, 3, 1)
+
+
+def _conv2d_grad_weight(torch: Any, dy: Any, x: Any, *, kernel_size: Any, **window: Any) -> Call | None:
+    given = _window(**window)
+    if given is None:
+        return None
+    dy, x = dy.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2)
+    shape = (dy.shape[1], x.shape[1] // given["groups"], *kernel_size)
+    weight = torch.empty(shape, dtype=dy.dtype, device=dy.device)
+    return lambda: _backward(torch, dy, x, weight, given, 1).permute(2, 3, 1, 0)
+
+
+def _matmul(torch: Any, a: Any, b: Any, *, transpose_a: bool, transpose_b: bool) -> Call:
+    left, right = a.T if transpose_a else a, b.T if transpose_b else b
+    return lambda: left @ right
+
+
+def _pool(function: str, **fixed: Any) -> Callable[..., Call | None]:
+    def make(torch: Any, x: Any, *, pool: Any, strides: Any, padding: Any) -> Call | None:
+        if any(before != after or before > size // 2 for (before, after), size in zip(padding, pool, strict=True)):
+            return None
+        x, around = x.permute(0, 3, 1, 2), [p for p, _ in padding]
+        pooled = getattr(torch.nn.functional, function)
+        return lambda: pooled(x, pool, strides, around, **fixed).permute(0, 2, 3, 1)
+
+    return make
+
+
+def _activation(torch: Any, x: Any, *, function: str, alpha: float) -> Call | None:
+    known = {"relu": torch.relu, "tanh": torch.tanh, "gelu": torch.nn.functional.gelu, "sigmoid": torch.sigmoid}
+    return None if function not in known else lambda: known[function](x)
+
+
+def _softmax(torch: Any, x: Any) -> Call:
+    return lambda: torch.softmax(x, -1)
+
+
+def _bias(torch: Any, x: Any, b: Any) -> Call:
+    return lambda: x + b
+
+
+def _bias_grad(torch: Any, dy: Any) -> Call:
+    rows = dy.reshape(-1, dy.shape[-1])
+    return lambda: rows.sum(0)
+
+
+_TORCH: dict[str, Callable[..., Call | None]] = {
+    "conv2d": _conv2d,
+    "conv2d_grad_input": _conv2d_grad_input,
+    "conv2d_grad_weight": _conv2d_grad_weight,
+    "matmul": _matmul,
+    "maxpool2d": _pool("max_pool2d"),
+    "avgpool2d": _pool("avg_pool2d", count_include_pad=False),
+    "activation": _activation,
+    "softmax": _softmax,
+    "bias": _bias,
+    "bias_grad": _bias_grad,
+}
+"""By op: what makes a call of PyTorch from its tensors and parameters."""

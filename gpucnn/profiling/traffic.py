@@ -1,0 +1,69 @@
+"""What a kernel asks of memory, counted in the emulator: sectors of global memory, and passes through shared memory.
+
+A warp's load is served in sectors of 32 bytes: neighbours that read neighbours need the fewest. Shared memory has 32
+banks: lanes that want different words of one bank wait for each other. The counts are those of the PTX that the GPU's
+compiler makes, on the kernel's real shape with as few images as it allows.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..devices import emulator
+from ..dispatch import registry
+from ..dispatch.op import Case
+from ..dispatch.registry import Kernel
+from ..errors import ArgumentError
+from . import benchmark, launches, trials
+
+AFFORDABLE = 5e6
+"""Floating-point operations that are counted within a few seconds."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Of all launches of a kernel on one case: what was served, and what the same bytes need at least."""
+
+    case: str
+    sectors: int
+    ideal_sectors: int
+    shared_wavefronts: int
+    ideal_shared_wavefronts: int
+
+    @property
+    def excess(self) -> float:
+        """Sectors by the least number; 1 is perfect coalescing."""
+        return self.sectors / max(self.ideal_sectors, 1)
+
+    @property
+    def conflicts(self) -> float:
+        """Passes through shared memory by the least number; 1 is free of bank conflicts. 0 without shared memory."""
+        return self.shared_wavefronts / max(self.ideal_shared_wavefronts, 1)
+
+
+def small_case(kernel: Kernel) -> Case | None:
+    """The case that is counted: the largest real shape that can be afforded, with one image, else the largest case."""
+    real = []
+    for case in kernel.op.cases:
+        with suppress(ArgumentError):
+            real += [benchmark.resized(kernel.op, case, 1)] if case.bench else []
+    for candidates in (real, kernel.op.cases):
+        taken = [c for c in candidates if launches.serves(kernel, c) and trials.work(kernel.op, c) <= AFFORDABLE]
+        if taken:
+            return max(taken, key=lambda case: trials.work(kernel.op, case))
+    return None
+
+
+def of_kernel(kernel: Kernel, case: Case) -> Traffic:
+    """Count one call. Raises `KernelError` where the emulator or, for CUDA C++, NVRTC is missing."""
+    with registry.using(device="emulator"), emulator.running(mode="check", count=True) as settings:
+        benchmark.Call(kernel, case).run()
+    counts = [statistics for _, statistics in settings.launches]
+    return Traffic(
+        case.name,
+        sum(s.sectors for s in counts),
+        sum(s.ideal_sectors for s in counts),
+        sum(s.shared_wavefronts for s in counts),
+        sum(s.ideal_shared_wavefronts for s in counts),
+    )

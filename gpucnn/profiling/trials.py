@@ -1,0 +1,138 @@
+"""Which kernels are checked on which cases, and where: what tests, `gpucnn check` and authors of kernels run.
+
+A trial on the emulator costs time by the operation, so each mode takes the cases that it can afford: `fast` those of up
+to 50 MFLOP, `check` those of up to 1 MFLOP.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from .. import ops
+from ..devices import choose
+from ..dispatch import registry
+from ..dispatch.check import cases_for, disagreement
+from ..dispatch.op import Case, Op
+from ..dispatch.registry import Kernel
+from ..errors import ArgumentError, KernelError
+
+MODES = ("fast", "check")
+"""How kernels for GPUs run in the emulator."""
+
+AFFORDABLE = {"fast": 50e6, "check": 1e6}
+"""The largest case of each mode, in floating-point operations."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One kernel on one case on one device; `mode` is that of the emulator and empty elsewhere."""
+
+    kernel: Kernel
+    case: Case
+    device: str
+    mode: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.device}-{self.mode}" if self.mode else self.device
+        return f"{self.kernel.id}-{self.kernel.op.name}-{self.case.name}-{where}"
+
+    def fault(self) -> str | None:
+        """One sentence on what is wrong, or None."""
+        with running(self.device, self.mode):
+            return disagreement(self.kernel, self.case)
+
+
+def every_op() -> list[Op]:
+    """All ops of gpucnn, in the order of their files, and those that a user declared."""
+    for module in pkgutil.iter_modules(ops.__path__):
+        importlib.import_module(f"gpucnn.ops.{module.name}")
+    return list(registry.declared().values())
+
+
+def every_kernel(pattern: str = "", backends: Iterable[str] = tuple(registry.BACKENDS)) -> list[Kernel]:
+    """The kernels whose id, op or `backend` contains the pattern. Raises if there is none."""
+    found = [k for op in every_op() for k in registry.kernels(op, tuple(backends)).values()]
+    chosen = [k for k in found if pattern in k.id or pattern in (k.op.name, k.backend)]
+    if not chosen:
+        raise ArgumentError(f"no kernel matches {pattern!r}: `gpucnn kernels list` shows all {len(found)}")
+    return chosen
+
+
+def trials(
+    kernels: Iterable[Kernel], asked: str | None = None, mode: str | None = None, largest: float = math.inf
+) -> list[Trial]:
+    """The trials of these kernels on the device that is asked for, else where each can run here: kernels for the CPU on
+    the CPU, kernels for GPUs on the first GPU, or in the emulator in `mode` (fast unless given).
+
+    largest    leave out cases of more floating-point operations
+    """
+    if mode is not None and mode not in MODES:
+        raise ArgumentError(f"mode={mode!r} is unknown: use one of {', '.join(MODES)}")
+    made = []
+    for kernel in kernels:
+        where = asked or home(kernel.backend)
+        if not runs_on(kernel.backend, where):
+            continue
+        used = (mode or "fast") if where == "emulator" else ""
+        limit = min(largest, AFFORDABLE.get(used, math.inf))
+        made += [Trial(kernel, c, where, used) for c in cases_for(kernel) if work(kernel.op, c) <= limit]
+    return made
+
+
+def home(backend: str) -> str:
+    """The device on which kernels of a backend are checked here unless another is asked for."""
+    if registry.BACKENDS[backend] == "cpu":
+        return "cpu"
+    return "gpu:0" if choose.gpu_state()[0] else "emulator"
+
+
+def runs_on(backend: str, where: str) -> bool:
+    """Whether kernels of a backend run on a device of this name."""
+    kind = where.partition(":")[0]
+    return backend in {"cpu": ("numpy", "njit"), "simulator": ("numba",)}.get(kind, ("cuda", "numba"))
+
+
+def missing(backend: str, where: str) -> str | None:
+    """Why kernels of a backend cannot run on a device here, in one sentence; None if they can."""
+    if where.startswith("gpu"):
+        count, reason = choose.gpu_state()
+        return None if count else reason
+    if where != "emulator":
+        return None
+    from ..devices import emulator
+
+    reason_of_numba: str | None = None
+    if backend == "numba":
+        try:
+            from ..devices import numba_cuda
+        except KernelError as error:
+            return str(error)
+        reason_of_numba = numba_cuda.unavailable()
+    return emulator.unavailable() or reason_of_numba
+
+
+@contextmanager
+def running(where: str, mode: str = "", **settings: Any) -> Iterator[None]:
+    """The device in use, and the emulator's mode, for the body of a with statement."""
+    with registry.using("auto", device=where):
+        if where != "emulator":
+            yield
+            return
+        from ..devices import emulator
+
+        with emulator.running(mode=mode or "fast", **settings):
+            yield
+
+
+def work(op: Op, case: Case) -> float:
+    """Floating-point operations of a case; without a count, the number of elements that it touches."""
+    specs = case.specs
+    if op.flops is not None:
+        return float(op.flops(*specs, **case.params))
+    return float(sum(math.prod(s.shape) for s in (*specs, *op.specs(*specs, **case.params)) if s is not None))

@@ -1,0 +1,221 @@
+"""Pictures of a run: learning curves, confusion matrix, predictions, filters and feature maps.
+
+Each function returns a `Picture`, a matplotlib figure that a notebook shows and that `save` writes to a file. Nothing
+touches pyplot or matplotlib's global state, so pictures can be drawn without a screen and beside a user's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import Rectangle
+
+from ..callbacks.curves import BLUE, ORANGE, RED, Picture, font_for
+from ..errors import ArgumentError, DataError, ShapeError
+from ..models.batches import class_numbers
+
+if TYPE_CHECKING:
+    from ..models.sequential import Sequential
+
+_MISTAKES = 20
+_ROWS, _COLUMNS = 5, 10
+_BLUES = LinearSegmentedColormap.from_list("right", ["#F2F8FC", BLUE])
+_ORANGES = LinearSegmentedColormap.from_list("wrong", ["#FDF1E8", ORANGE])
+
+
+def count_confusions(y_true: Any, y_pred: Any, classes: int | None = None) -> np.ndarray:
+    """How often each class (row) was taken for each class (column): (classes, classes) int64.
+
+    y_true, y_pred   (n,) class numbers, or (n, classes) one-hot rows or probabilities
+    """
+    true, predicted = (_class_numbers(name, y) for name, y in (("y_true", y_true), ("y_pred", y_pred)))
+    if len(true) != len(predicted):
+        raise ShapeError(f"y_true has {len(true)} rows and y_pred {len(predicted)}: give one row for each image")
+    highest = int(max(true.max(), predicted.max()))
+    count = highest + 1 if classes is None else classes
+    if highest >= count:
+        raise DataError(f"class {highest} is met, and there are {count} classes, 0 to {count - 1}")
+    return np.bincount(true * count + predicted, minlength=count * count).reshape(count, count)
+
+
+def confusion_matrix(
+    y_true: Any, y_pred: Any, classes: Sequence[str] | None = None, title: str = "", note: str = ""
+) -> Picture:
+    """Rows are true classes, columns predictions; blue is the share that is right, orange the mistakes."""
+    counts = count_confusions(y_true, y_pred, None if classes is None else len(classes))
+    names, family = _labels(classes, len(counts))
+    size = float(np.clip(0.5 * len(counts) + 1.5, 4.0, 11.0))
+    said = f"{np.trace(counts):,} of {counts.sum():,} right"
+    picture = Picture(size + 0.6, size + 0.4, f"{title}: {said}" if title else said, note)
+    axes = picture.subplots()
+    diagonal = np.eye(len(counts), dtype=bool)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    wrong = np.where(diagonal, 0, counts)
+    axes.imshow(np.where(diagonal, share, np.nan), cmap=_BLUES, vmin=0, vmax=1, interpolation="nearest")
+    mistakes = np.where(wrong > 0, wrong, np.nan)
+    axes.imshow(mistakes, cmap=_ORANGES, vmin=0, vmax=max(1, wrong.max()), interpolation="nearest")
+    if len(counts) <= 20:
+        for (row, column), count in np.ndenumerate(counts):
+            dark = share[row, column] > 0.6 if row == column else count > 0.6 * wrong.max()
+            colour = ("white" if dark else "black") if count else "0.75"
+            axes.text(column, row, str(count), ha="center", va="center", fontsize=9, color=colour)
+    ticks = range(0, len(counts), -(-len(counts) // 40))
+    shown = [names[i] for i in ticks]
+    axes.set_xticks(ticks, shown, family=family, fontsize=9, parse_math=False)
+    axes.set_yticks(ticks, shown, family=family, fontsize=9, parse_math=False)
+    if max(map(len, shown)) > 3:
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return picture
+
+
+def predictions(
+    x: np.ndarray,
+    y_true: Any,
+    probabilities: np.ndarray,
+    classes: Sequence[str] | None = None,
+    title: str = "",
+    note: str = "",
+) -> Picture:
+    """A sheet of images with their predictions: the mistakes first, the surest at the front, framed in red.
+
+    x               (n, H, W, C), uint8 or of [0, 1]
+    y_true          (n,) class numbers or (n, classes) one-hot rows
+    probabilities   (n, classes), what `predict` returned
+    """
+    true = _class_numbers("y_true", y_true)
+    if not len(x) == len(true) == len(probabilities):
+        rows = f"{len(x)} images, {len(true)} labels, {len(probabilities)} predictions"
+        raise ShapeError(f"{rows}: give one row for each image")
+    predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    names, family = _labels(classes, probabilities.shape[1])
+    wrong = np.flatnonzero(predicted != true)
+    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:_MISTAKES]
+    others = np.flatnonzero(predicted == true)[: _ROWS * _COLUMNS - len(worst)]
+    names = [name if len(name) <= 12 else f"{name[:11]}…" for name in names]
+    long = max(map(len, names)) > 3
+    said = f"{len(wrong):,} of {len(x):,} wrong"
+    if len(wrong):
+        said += f" ({'framed' if len(wrong) == len(worst) else f'the {len(worst)} surest framed'}: true → predicted)"
+    picture = Picture(11, 8.1 if long else 7.2, f"{title}: {said}" if title else said, note)
+    axes = _board(picture.subplots(), _ROWS, _COLUMNS, pitch := 1.36 if long else 1.2)
+    for place, index in enumerate([*worst, *others]):
+        is_wrong = predicted[index] != true[index]
+        label = f"{names[predicted[index]]} ({_percent(sure[index])})"
+        if is_wrong:
+            label = f"{names[true[index]]}{chr(10) if long else ' '}→ {label}"
+        left, right, bottom, top = extent = _square(place, _COLUMNS, pitch)
+        _show(axes, x[index], extent)
+        if is_wrong:
+            axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=RED, lw=2.5))
+        axes.text(
+            (left + right) / 2,
+            top - 0.05,
+            label,
+            color=RED if is_wrong else "black",
+            family=family,
+            fontsize=7 if long else 8,
+            ha="center",
+            va="bottom",
+            linespacing=1.1,
+            parse_math=False,
+        )
+    return picture
+
+
+def filters(model: Sequential, title: str = "", note: str = "") -> Picture:
+    """The filters of the first convolution: as colours on RGB images, else each filter's mean over its channels."""
+    layer = next(_convolutions(model), None)
+    if layer is None:
+        raise ArgumentError("the model has no two-dimensional convolution whose filters could be drawn")
+    weight = layer.get_weights()[0]
+    count, columns = weight.shape[3], min(8, weight.shape[3])
+    rows = -(-count // columns)
+    picture = Picture(0.9 * columns + 1.2, 0.9 * rows + 0.8, title or f"filters of {layer.name}", note)
+    axes = _board(picture.subplots(), rows, columns)
+    colours = weight.shape[2] == 3
+    shown = weight if colours else weight.mean(axis=2, keepdims=True)
+    bound = float(np.abs(shown).max()) or 1.0
+    for index in range(count):
+        tile = 0.5 + 0.5 * shown[..., index] / bound if colours else shown[..., index]
+        drawn = _show(axes, tile, _square(index, columns), cmap="RdBu_r", vmin=-bound, vmax=bound)
+    if not colours:
+        picture.colorbar(drawn, ax=axes, shrink=0.8, aspect=30).ax.tick_params(labelsize=8)
+    return picture
+
+
+def feature_maps(model: Sequential, image: np.ndarray, title: str = "", note: str = "") -> Picture:
+    """What each convolution makes of one image (H, W, C): its first 16 maps, bright where the filter answers."""
+    outputs = []
+    x = np.asarray(image, np.float32)[None]
+    convolutions = {id(layer) for layer in _convolutions(model)}
+    for layer in model.layers:
+        x = layer(x)
+        if id(layer) in convolutions:
+            outputs.append((layer.name, x[0]))
+    if not outputs:
+        raise ArgumentError("the model has no two-dimensional convolution whose maps could be drawn")
+    rows = [-(-min(16, maps.shape[2]) // 8) for _, maps in outputs]
+    picture = Picture(9.4, 0.9 * sum(rows) + 0.3 * len(rows) + 0.6, title or "feature maps of one image", note)
+    grid = picture.add_gridspec(len(outputs), 2, width_ratios=[2, 8], height_ratios=rows)
+    axes = picture.add_subplot(grid[:, 0])
+    _show(axes, image)
+    axes.set_axis_off()
+    axes.set_title("image", fontsize=9)
+    for strip, (name, maps), height in zip(range(len(outputs)), outputs, rows):
+        shown = min(16, maps.shape[2])
+        axes = _board(picture.add_subplot(grid[strip, 1]), height, 8)
+        axes.set_title(f"{name}: {shown} of {maps.shape[2]} maps, {maps.shape[0]} × {maps.shape[1]}", fontsize=9)
+        for index in range(shown):
+            _show(axes, maps[..., index, None], _square(index, 8), cmap="viridis")
+    return picture
+
+
+def _board(axes: Axes, rows: int, columns: int, pitch: float = 1.0) -> Axes:
+    """An empty area of rows × columns squares of side 1, the first at the top left; `pitch` from row to row."""
+    axes.set_axis_off()
+    axes.set(xlim=(0, columns), ylim=((rows - 1) * pitch + 1, 1 - pitch), aspect="equal")
+    return axes
+
+
+def _square(place: int, columns: int, pitch: float = 1.0) -> tuple[float, float, float, float]:
+    """(left, right, bottom, top) of a square on the board, a little smaller than 1."""
+    column, row = place % columns, place // columns * pitch
+    return column + 0.03, column + 0.97, row + 0.97, row + 0.03
+
+
+def _show(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, float] | None = None, **style: Any) -> Any:
+    """Draw an image (H, W, C): three channels as colours, else the first one as `style` says."""
+    pixels = image[..., 0] if image.shape[2] != 3 else image if image.dtype == np.uint8 else np.clip(image, 0, 1)
+    return axes.imshow(pixels, extent=extent, interpolation="nearest", **{"cmap": "gray", **style})
+
+
+def _convolutions(model: Sequential) -> Iterator[Any]:
+    from ..layers import Conv2D
+
+    return (layer for layer in model.layers if isinstance(layer, Conv2D))
+
+
+def _class_numbers(name: str, y: Any) -> np.ndarray:
+    y = np.asarray(y)
+    numbers = class_numbers(y) if len(y) else None
+    if numbers is None:
+        raise DataError(f"{name} of shape {y.shape} must be class numbers (n,) or rows (n, classes)")
+    return numbers
+
+
+def _percent(share: float) -> str:
+    return "100 %" if share > 0.9995 else f"{100 * share:.0f} %"
+
+
+def _labels(classes: Sequence[str] | None, count: int) -> tuple[list[str], str | None]:
+    names = [str(name) for name in classes] if classes is not None else [str(i) for i in range(count)]
+    family = font_for("".join(names))
+    return (names, family) if family else ([str(i) for i in range(count)], None)
