@@ -3,6 +3,10 @@
 from gpucnn import Sequential, layers
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from . import (
     activations,
     callbacks,
@@ -25,6 +29,10 @@ from .nvrtc import cuda_function
 from .registry import kernel, load, use, using
 from .retired import absent
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .numba_cuda import cuda as cuda
+    from .numba_cuda import numba_function as numba_function
 
 __all__ = [
     "Input",
@@ -51,7 +59,7 @@ __all__ = [
     "utils",
 ]
 
-__getattr__ = absent(
+_absent = absent(
     __name__,
     {
         "Model": "use Sequential and stack the layers in a row",
@@ -63,3 +71,14 @@ __getattr__ = absent(
         "export": "save with model.save('model.safetensors')",
     },
 )
+
+_LAZY = ("cuda", "numba_function")
+"""Names of `gpucnn.numba_cuda`, imported at first use: `import gpucnn` must not need numba-cuda."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from . import numba_cuda
+
+        return getattr(numba_cuda, name)
+    return _absent(name)
