@@ -3,6 +3,10 @@
 from gpucnn import Sequential, layers
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from . import (
     activations,
     callbacks,
@@ -26,6 +30,10 @@ from .layers import Input
 from .models import Sequential
 from .retired import absent
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .numba_cuda import cuda as cuda
+    from .numba_cuda import numba_function as numba_function
 
 __all__ = [
     "Input",
@@ -53,7 +61,7 @@ __all__ = [
     "utils",
 ]
 
-__getattr__ = absent(
+_absent = absent(
     __name__,
     {
         "Model": "use Sequential and stack the layers in a row",
@@ -65,3 +73,14 @@ __getattr__ = absent(
         "export": "save with model.save('model.safetensors')",
     },
 )
+
+_LAZY = ("cuda", "numba_function")
+"""Names of `gpucnn.numba_cuda`, imported at first use: `import gpucnn` must not need numba-cuda."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from . import numba_cuda
+
+        return getattr(numba_cuda, name)
+    return _absent(name)
