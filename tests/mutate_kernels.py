@@ -5,7 +5,7 @@
 
 A mutant is a copy of `kernels/` with one change: an operator, a comparison, a constant, a barrier or a guard taken
 away, operands or axes exchanged. It runs in the emulator in a process of its own, on the cases of its ops that reach
-the change: in check mode up to 1 MFLOP, then in fast mode up to 50 MFLOP, as `tests/test_gpu_kernels.py` does, until
+the change: in check mode up to 1 MFLOP, then in fast mode up to 50 MFLOP, as `tests/kernels/test_gpu_kernels.py` does, until
 something is reported. What a mutant is caught by, the original must pass. Where nothing is reported, both are compiled
 for a GPU: equal machine code has no fault that a check could find.
 """

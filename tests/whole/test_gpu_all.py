@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from gpucnn import emulator
 
-ROOT = Path(__file__).resolve().parent.parent
 SCRIPT, COMPETITORS = ROOT / "bench" / "gpu_all.sh", ROOT / "bench" / "competitors.py"
 RECORD = {"task", "status", "why", "command", "seconds", "exit", "tail", "commit", "date", "gpu", "versions"}
 

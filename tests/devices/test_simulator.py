@@ -4,15 +4,13 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numba
 import pytest
+from places import ROOT
 
 from gpucnn import device
 from gpucnn.errors import KernelError
-
-HERE = Path(__file__).resolve().parent
 
 not_in_the_simulator = pytest.mark.skipif(bool(numba.config.ENABLE_CUDASIM), reason="this process is in the simulator")
 
@@ -20,8 +18,16 @@ not_in_the_simulator = pytest.mark.skipif(bool(numba.config.ENABLE_CUDASIM), rea
 @not_in_the_simulator
 def test_numba_kernels_run_in_the_simulator():
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", str(HERE / "simulator")],
-        cwd=HERE.parent,
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-rs",
+            str(ROOT / "tests" / "devices" / "simulator"),
+        ],
+        cwd=ROOT,
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True,
         text=True,

@@ -10,12 +10,12 @@ import types
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from gpucnn import files
 from gpucnn.errors import FileError
 from gpucnn.files import write_atomically
 
-ROOT = Path(files.__file__).parent.parent
 OLD, NEW = b"old" * 100, b"new" * 5000
 CALLS = ("open", "write", "fsync", "replace", "unlink")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and file locks")

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from places import ROOT
 
 from gpucnn import datasets, images, memory, npz
 from gpucnn.datasets import archive, cifar10, decoded, digits, download, fashion_mnist, idx, mnist, source
@@ -166,7 +167,7 @@ def test_damaged_digits_are_noticed(monkeypatch):
 
 
 def test_notice_names_licence_and_authors_of_the_digits():
-    notice = (Path(__file__).parent.parent / "NOTICE").read_text()
+    notice = (ROOT / "NOTICE").read_text()
     assert all(word in notice for word in ("Alpaydin", "Kaynak", "CC BY 4.0", "10.24432/C50P49"))
 
 

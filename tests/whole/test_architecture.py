@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 ENGINE = sorted((ROOT / "gpucnn").rglob("*.py"))
 KERNELS = sorted((ROOT / "kernels").rglob("*.py"))
 

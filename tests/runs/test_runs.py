@@ -13,17 +13,16 @@ import sys
 import textwrap
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 
 import gpucnn
 from gpucnn import files, runs, saving
 from gpucnn.errors import FileError, Interrupted
 from gpucnn.runs import Checkpoints, Run, Stop, stop_on_signals
 
-ROOT = Path(gpucnn.__file__).parent.parent
 SETTINGS = {"dataset": "digits", "model": "slides", "seed": 3, "epochs": 2, "batch_size": 20, "note": "not MNIST"}
 RESULTS = {"seconds": 1.5, "images_per_second": 100.0, "train_accuracy": 0.9, "test_accuracy": 0.8, "test_loss": 0.7}
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
