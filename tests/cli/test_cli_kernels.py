@@ -4,13 +4,13 @@ import csv
 import io
 import json
 
+import needs
 import pytest
 from click.testing import CliRunner
 
-from gpucnn import emulator, figures, registry
+from gpucnn import figures, registry
 from gpucnn.cli import main
 
-in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 pytestmark = pytest.mark.xdist_group("cli-kernels")
 
 WRONG = """
@@ -108,7 +108,7 @@ def test_mistakes_are_named_in_one_line(arguments, words):
     assert "Traceback" not in done.stderr
 
 
-@in_emulator
+@needs.emulator_here
 def test_check_prints_a_line_for_each_case_and_a_count():
     done = gpucnn("check", "matmul/naive_cuda", "--mode", "check")
     assert done.exit_code == 0
@@ -199,7 +199,7 @@ def test_what_cannot_run_is_left_out_with_the_reason(monkeypatch):
     assert done.exit_code == 1 and "nothing can be checked here" in done.stderr
 
 
-@in_emulator
+@needs.emulator_here
 def test_a_kernel_that_does_not_compile_is_wrong_and_not_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_kernels", {op: dict(known) for op, known in registry._kernels.items()})
     (tmp_path / "typo.cu").write_text('extern "C" __global__ void typo(float* y) { y[0] = nothing; }')

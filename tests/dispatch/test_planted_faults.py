@@ -8,6 +8,7 @@ A sound kernel holds marks `/*name: sound => faulty*/`; planting the fault `name
 import importlib.util
 import re
 
+import needs
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from gpucnn import emulator, registry
 from gpucnn.check import disagreement
 from gpucnn.op import Case, Draw, real
 
-pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+pytestmark = needs.emulator_here
 
 numba_only = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
 nvrtc_only = pytest.mark.skipif(importlib.util.find_spec("cuda") is None, reason="cuda-bindings is not installed")

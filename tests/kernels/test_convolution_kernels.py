@@ -3,16 +3,17 @@
 import importlib
 import math
 
+import needs
 import pytest
 
-from gpucnn import emulator, registry
+from gpucnn import registry
 from gpucnn.check import cases_for, disagreement
 from gpucnn.op import Spec
 from gpucnn.ops.conv1d import conv1d_grad_weight
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.conv3d import conv3d_grad_weight
 
-pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+pytestmark = needs.emulator_here
 
 IMAGES = (conv2d, conv2d_grad_input, conv2d_grad_weight)
 

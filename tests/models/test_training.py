@@ -1,4 +1,4 @@
-"""compile, fit, evaluate, predict: Keras' rules, the flow of a step, and the mistakes of every beginner."""
+"""compile, fit, evaluate, predict: Keras' rules and the flow of a step."""
 
 import math
 
@@ -7,13 +7,8 @@ import pytest
 
 import gpucnn
 from gpucnn import Input, Sequential, callbacks, layers, losses, metrics, optimizers
-from gpucnn.errors import ArgumentError, DataError, GpucnnError, ShapeError, TrainingError
-
-
-def hash_of(model):
-    from gpucnn.saving import weights_sha256
-
-    return weights_sha256(model)
+from gpucnn.errors import ArgumentError
+from gpucnn.saving import weights_sha256
 
 
 def test_a_small_model_learns_the_problem(problem, small_model):
@@ -31,7 +26,7 @@ def test_two_runs_with_one_seed_end_with_the_same_bits(problem, small_model):
         gpucnn.utils.set_random_seed(seed)
         model = small_model()
         model.fit(x, y, epochs=2, batch_size=20, verbose=0)
-        ends.append(hash_of(model))
+        ends.append(weights_sha256(model))
     assert ends[0] == ends[1] != ends[2]
 
 
@@ -46,7 +41,7 @@ def test_threads_do_not_change_the_bits(problem, small_model):
             gpucnn.utils.set_random_seed(3)
             model = small_model()
             model.fit(x, y, epochs=1, batch_size=32, verbose=0)
-            ends.append(hash_of(model))
+            ends.append(weights_sha256(model))
     finally:
         workers.set_threads()
     assert len(set(ends)) == 1
@@ -200,7 +195,7 @@ def test_class_weight_equals_sample_weight(problem, small_model):
         gpucnn.utils.set_random_seed(1)
         model = small_model()
         model.fit(x, y, verbose=0, **settings)
-        ends.append(hash_of(model))
+        ends.append(weights_sha256(model))
     assert ends[0] == ends[1]
 
 
@@ -256,19 +251,11 @@ def test_generators_and_iterables_feed_batches(problem, small_model):
     gpucnn.utils.set_random_seed(2)
     c = small_model()
     c.fit(x, y, batch_size=32, epochs=2, shuffle=False, verbose=0)
-    assert hash_of(a) == hash_of(b) == hash_of(c)
+    assert weights_sha256(a) == weights_sha256(b) == weights_sha256(c)
     assert a.evaluate(forever(), steps=3, verbose=0) == c.evaluate(x, y, batch_size=32, verbose=0)
     np.testing.assert_array_equal(
         a.predict((x[i : i + 32] for i in range(0, 96, 32)), verbose=0), c.predict(x, batch_size=32, verbose=0)
     )
-
-
-def test_an_exhausted_generator_says_so(problem, small_model):
-    x, y = problem
-    used = iter([(x, y)])
-    next(used)
-    with pytest.raises(DataError, match="no batch"):
-        small_model().fit(used, verbose=0)
 
 
 def test_initial_epoch_counts_on(problem, small_model):
@@ -285,7 +272,7 @@ def test_second_fit_goes_on_with_other_shuffles(problem, small_model):
     parts = small_model()
     parts.fit(x, y, epochs=1, batch_size=32, verbose=0)
     parts.fit(x, y, epochs=1, batch_size=32, verbose=0)
-    assert hash_of(whole) == hash_of(parts)
+    assert weights_sha256(whole) == weights_sha256(parts)
 
 
 def test_stop_training_stops_after_the_batch(problem, small_model):
@@ -301,18 +288,6 @@ def test_stop_training_stops_after_the_batch(problem, small_model):
     assert len(history.epoch) == 1
 
 
-def test_loss_that_is_not_a_number_stops_with_the_batch_and_the_largest_gradients(problem, small_model):
-    x, y = problem
-    x = x.copy()
-    x[40] = np.nan
-    model = small_model()
-    model.fit(x[:32], y[:32], batch_size=16, verbose=0)
-    before = hash_of(model)
-    with pytest.raises(TrainingError, match=r"loss is nan at epoch 1, batch 0 .*Largest gradients: conv2d/kernel nan"):
-        model.fit(x[32:], y[32:], batch_size=16, shuffle=False, verbose=0)
-    assert hash_of(model) == before
-
-
 def test_terminate_on_nan_stops_without_an_error(problem, small_model):
     x, y = problem
     x = np.full_like(x, np.inf)
@@ -320,105 +295,6 @@ def test_terminate_on_nan_stops_without_an_error(problem, small_model):
         history = small_model().fit(x, y, epochs=3, verbose=0, callbacks=[callbacks.TerminateOnNaN()])
     assert len(history.epoch) == 1
     assert not math.isfinite(history.history["loss"][0])
-
-
-def test_unscaled_images_get_one_warning(problem, small_model):
-    x, y = problem
-    model = small_model()
-    with pytest.warns(UserWarning, match="unscaled") as caught:
-        model.fit((x * 255).astype(np.uint8), y, epochs=2, verbose=0)
-        model.fit((x * 255).astype(np.uint8), y, verbose=0)
-    assert sum("unscaled" in str(w.message) for w in caught) == 1
-
-
-def test_scaled_images_and_rescaling_models_get_no_warning(problem, small_model, recwarn):
-    x, y = problem
-    small_model().fit(x, y, verbose=0)
-    model = Sequential([Input((8, 8, 1)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(4)])
-    model.compile("sgd", losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit((x * 255).astype(np.uint8), y, verbose=0)
-    assert not list(recwarn)
-
-
-@pytest.mark.parametrize(
-    ("shape", "words"),
-    [
-        ((8, 8, 1), r"batch axis is missing; give x\[None\]"),
-        ((5, 8, 8), r"channel axis is missing; give x\[\.\.\., None\]"),
-        ((8, 8), "batch and channel axis are missing"),
-        ((5, 1, 8, 8), r"channels come first.*moveaxis"),
-        ((5, 64), r"x\.reshape\(-1, 8, 8, 1\)"),
-        ((5, 9, 8, 1), r"input_shape=\(9, 8, 1\)"),
-    ],
-)
-def test_wrong_input_shapes_name_the_mistake_and_the_fix(shape, words, small_model):
-    with pytest.raises(ShapeError, match=words):
-        small_model().predict(np.zeros(shape, np.float32), verbose=0)
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda m, x, y: m.fit(x, y[:5]), "96 samples and y has shape"),
-        (lambda m, x, y: m.fit(x), "y is missing"),
-        (lambda m, x, y: m.fit(None, y), "x is missing"),
-        (lambda m, x, y: m.fit(x[:0], y[:0]), "no sample"),
-        (lambda m, x, y: m.fit(x, y, epochs=0), "epochs=0"),
-        (lambda m, x, y: m.fit(x, y, batch_size=0), "batch_size=0"),
-        (lambda m, x, y: m.fit(x, y, batch_size=2.5), r"batch_size=2\.5"),
-        (lambda m, x, y: m.fit(x, y, nb_epoch=3), "nb_epoch=3: it is called epochs"),
-        (lambda m, x, y: m.fit(x, y, validation_split=1.5), r"validation_split=1\.5"),
-        (lambda m, x, y: m.fit(x, y, validation_split=0.999), "empty part"),
-        (lambda m, x, y: m.fit(x, y, validation_data=x), "validation_data must be"),
-        (lambda m, x, y: m.fit(x, y, validation_freq=0), "validation_freq=0"),
-        (lambda m, x, y: m.fit(x, y, steps_per_epoch=0), "number of steps is 0"),
-        (lambda m, x, y: m.fit(x, y, class_weight=[1, 2]), "class_weight"),
-        (lambda m, x, y: m.fit(iter([(x, y)]), y), "belong into the batches"),
-        (lambda m, x, y: m.fit(iter([(x, y)]), batch_size=3), "does not apply to a generator"),
-        (lambda m, x, y: m.fit(iter([(x, y)]), class_weight={0: 1.0}), "class_weight needs arrays"),
-        (lambda m, x, y: m.fit(iter([(x, y)]), validation_split=0.5), "validation_split needs arrays"),
-        (lambda m, x, y: m.fit(iter([(x, y, y, y)])), "has 4 parts"),
-        (lambda m, x, y: m.fit([]), "empty"),
-        (lambda m, x, y: m.fit(np.array([["a"]]), y[:1]), "dtype"),
-        (lambda m, x, y: m.fit(x, y + 4), "4"),
-        (lambda m, x, y: m.fit(x, np.eye(4)[y]), "sparse"),
-        (lambda m, x, y: m.evaluate(x, y, batches=3), "batches=3"),
-        (lambda m, x, y: m.predict(x, size=3), "size=3"),
-    ],
-)
-def test_wrong_calls_name_the_argument(call, words, problem, small_model):
-    with pytest.raises(GpucnnError, match=words):
-        call(small_model(), *problem)
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"loss_weights": [1]}, "loss_weights"),
-        ({"steps_per_execution": 0}, "steps_per_execution=0"),
-        ({"metrics": "accuracy"}, r"must be a list"),
-        ({"metric": ["accuracy"]}, "did you mean metrics"),
-        ({"optimizer": "adamm"}, "did you mean 'adam'"),
-        ({"loss": "categorical_crossentropyy"}, "categorical_crossentropy"),
-    ],
-)
-def test_wrong_compile_arguments_are_refused(settings, words):
-    with pytest.raises(ArgumentError, match=words):
-        Sequential([Input((4,)), layers.Dense(2)]).compile(**settings)
-
-
-def test_accepted_and_ignored_compile_arguments(problem, small_model):
-    small_model(run_eagerly=True, jit_compile=False, auto_scale_loss=False).fit(*problem, verbose=0)
-
-
-def test_fit_and_evaluate_want_compile_and_a_loss(problem):
-    x, y = problem
-    model = Sequential([Input((8, 8, 1)), layers.Flatten(), layers.Dense(4)])
-    with pytest.raises(ArgumentError, match="fit before compile"):
-        model.fit(x, y)
-    model.compile("sgd")
-    with pytest.raises(ArgumentError, match="needs a loss"):
-        model.evaluate(x, y)
 
 
 def test_train_on_batch_reports_running_means_until_reset(problem, small_model):
@@ -487,12 +363,6 @@ def test_a_users_own_layer_loss_metric_schedule_and_callback_train(problem):
     assert (model.layers[1].gamma.value != 1).any()
 
 
-def test_bad_words_in_messages_are_python_not_numpy(small_model):
-    with pytest.raises(ShapeError) as caught:
-        small_model().predict(np.zeros((5, 9, 9, 1)), verbose=0)
-    assert "np." not in str(caught.value)
-
-
 def test_one_callback_needs_no_list(problem, small_model):
     seen = []
     watch = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
@@ -515,22 +385,6 @@ def test_what_callbacks_add_to_the_logs_is_in_the_kept_history(problem, small_mo
     history = model.fit(*problem, epochs=2, verbose=0, callbacks=[plateau, watch])
     assert kept[-1] == history.history
     assert len(kept[0]["learning_rate"]) == 2  # the same list object grew with the second epoch
-
-
-def test_loss_without_reduction_is_refused():
-    model = Sequential([Input((4,)), layers.Dense(2)])
-    with pytest.raises(ArgumentError, match="no single number"):
-        model.compile("sgd", losses.MeanSquaredError(reduction="none"))
-
-
-def test_crossentropy_on_a_linear_last_layer_warns_once(problem):
-    x, y = problem
-    model = Sequential([Input((8, 8, 1)), layers.Flatten(), layers.Dense(4)])
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    with pytest.warns(UserWarning, match=r"has no activation.*softmax") as caught:
-        model.fit(x, y, epochs=2, verbose=0)
-        model.fit(x, y, verbose=0)
-    assert sum("has no activation" in str(w.message) for w in caught) == 1
 
 
 def test_a_checkpoint_from_before_the_first_fit_resumes(problem, small_model, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 
+import needs
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -11,7 +12,7 @@ from gpucnn import device, emulator, layers, losses, models, zoo
 from gpucnn.cli import main
 from gpucnn.errors import ArgumentError, KernelError
 
-pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+pytestmark = needs.emulator_here
 
 BACKENDS = [pytest.param(b, marks=pytest.mark.xdist_group(f"training-{b}")) for b in ("cuda", "numba")]
 RATE, STEPS, BATCH = 0.005, 20, 8

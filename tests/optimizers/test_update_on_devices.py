@@ -1,8 +1,9 @@
 """Optimizers, regularizers and constraints on devices whose arrays the host cannot touch: ops must do all of it."""
 
+import needs
 import numpy as np
 import pytest
-from test_optimizers import EPS32, KINDS, every_kind
+from every_optimizer import EPS32, KINDS, every_kind
 
 import gpucnn
 from gpucnn import constraints, device, emulator, initializers, optimizers, regularizers
@@ -12,7 +13,7 @@ from gpucnn.op import Case, real
 from gpucnn.ops import constraint, update
 from gpucnn.parameters import Parameters
 
-pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+pytestmark = needs.emulator_here
 
 STEPS = 5
 BACKENDS = ("cuda", "numba")

@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import needs
 import pytest
 from places import ROOT
-
-from gpucnn import emulator
 
 SCRIPT, COMPETITORS = ROOT / "bench" / "gpu_all.sh", ROOT / "bench" / "competitors.py"
 RECORD = {"task", "status", "why", "command", "seconds", "exit", "tail", "commit", "date", "gpu", "versions"}
@@ -19,7 +18,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("bash") is None or shutil.which("timeout") is None, reason="no bash or timeout"),
     pytest.mark.xdist_group("gpu_all"),
 ]
-in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 
 STAND_IN = """#!/bin/sh
 # Python on a machine with a GPU: tasks are written down, and what only records is done.
@@ -77,7 +75,7 @@ def machine(tmp_path):
     return environment, lambda: log.read_text().splitlines() if log.exists() else []
 
 
-@in_emulator
+@needs.emulator_here
 def test_a_dry_run_records_each_task_and_is_not_repeated(run):
     done, tasks = run(DRY_RUN="1", STEPS="1 4")
     assert done.returncode == 0, done.stderr
@@ -92,7 +90,7 @@ def test_a_dry_run_records_each_task_and_is_not_repeated(run):
 
 
 @takes_long
-@in_emulator
+@needs.emulator_here
 def test_the_whole_dry_run(run):
     done, tasks = run(DRY_RUN="1")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -212,7 +210,7 @@ def test_without_a_gpu_it_says_what_can_be_done(run):
 # -- the competitors ---------------------------------------------------------------------------------------------------
 
 
-@in_emulator
+@needs.emulator_here
 def test_competitors_agree_on_the_first_losses_and_leave_a_record_each(tmp_path):
     command = [sys.executable, str(COMPETITORS), "--out", str(tmp_path), "--model", "slides", "--dry-run"]
     chosen = ["--contender", "gpucnn-cuda", "--contender", "torch-eager", "--contender", "torch-graph"]
@@ -235,7 +233,7 @@ def test_competitors_agree_on_the_first_losses_and_leave_a_record_each(tmp_path)
     assert "gpucnn-cuda" in again.stdout
 
 
-@in_emulator
+@needs.emulator_here
 @takes_long
 def test_a_contender_with_other_losses_gets_no_time(tmp_path):
     path = tmp_path / "slides-reference-float32.json"

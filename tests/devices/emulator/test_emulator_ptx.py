@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501 - tables with a case in each line
 
+import needs
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from gpucnn import emulator
 from gpucnn.emulator.ptx import PtxModule
 from gpucnn.errors import KernelError
 
-pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+pytestmark = needs.emulator_here
 
 NAN = np.float32(np.nan)
 F = np.array([1.5, -2.25, 0.0, -0.0, 3e38, np.inf, NAN, 1e-3], np.float32)
