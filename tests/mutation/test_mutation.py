@@ -4,9 +4,12 @@ import os
 from dataclasses import replace
 
 import pytest
-from mutate_kernels import KINDS, Sources, mutants, run
 
 from gpucnn import emulator
+from mutation.judging import run
+from mutation.mutants import mutants
+from mutation.operators import KINDS
+from mutation.sources import Sources
 
 takes_long = pytest.mark.skipif(not os.environ.get("GPUCNN_TEST_ALL"), reason="takes a minute: GPUCNN_TEST_ALL=1")
 in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
