@@ -73,7 +73,7 @@ def test_evaluate_and_predict_write_one_line_when_asked(capsys):
 
 
 def test_on_a_terminal_there_is_a_bar_for_each_epoch(monkeypatch):
-    from test_progress import Terminal
+    from terminal import Terminal
 
     terminal = Terminal()
     monkeypatch.setenv("COLUMNS", "120")
