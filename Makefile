@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 EXTRAS ?= dev,compile
 WORKERS ?= 2
 # What takes longest goes first, so that no worker waits for the other at the end.
-LONGEST := $(addprefix tests/test_,gpu_all.py traffic.py compilers.py training_on_devices.py gpu_kernels.py)
+LONGEST := $(addprefix tests/,whole/test_gpu_all.py kernels/test_traffic.py kernels/test_compilers.py \
+  models/test_training_on_devices.py kernels/test_agreement.py)
 COMPILED := $(abspath $(VENV))/compiled
 CACHES = NUMBA_CACHE_DIR=$(COMPILED)/numba GPUCNN_CACHE=$(COMPILED)/gpucnn
 
@@ -23,9 +24,9 @@ train: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	rm -rf $(COMPILED)
-	$(CACHES) NUMBA_JIT_COVERAGE=1 COVERAGE_CORE=pytrace $(BIN)/python -m pytest -n $(WORKERS) tests/test_kernels.py \
+	$(CACHES) NUMBA_JIT_COVERAGE=1 COVERAGE_CORE=pytrace $(BIN)/python -m pytest -n $(WORKERS) -m jit tests/kernels/test_agreement.py \
 	  --cov --cov-report= --cov-fail-under=0
-	$(CACHES) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --ignore tests/test_kernels.py $(LONGEST) tests \
+	$(CACHES) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not jit' $(LONGEST) tests \
 	  --cov --cov-append --cov-report= --cov-fail-under=0
 	$(BIN)/coverage report
 

@@ -59,7 +59,7 @@ if [ "$DRY" = 1 ]; then
   MODELS=${MODELS:-slides}
 else
   DEVICE=gpu
-  NAME=$("$PYTHON" -c 'import sys; from gpucnn import device; n, what = device.gpu_state(); print(what); sys.exit(not n)') || {
+  NAME=$("$PYTHON" -c 'import sys; from gpucnn.devices import choose; n, what = choose.gpu_state(); print(what); sys.exit(not n)') || {
     echo "gpu_all: no GPU: ${NAME:-gpucnn cannot be imported}; DRY_RUN=1 tries everything without one" >&2
     exit 2
   }
@@ -176,7 +176,7 @@ tests() {
   local options=(-W default -p no:cacheprovider -m gpu)
   if "$PYTHON" -c 'import xdist' 2>/dev/null; then options+=(-n "${JOBS:-$([ "$DRY" = 1 ] && echo 0 || echo 4)}"); fi
   if [ "$DRY" = 1 ]; then # there they are all skipped
-    task 1-tests "$PYTHON" -m pytest "${options[@]}" tests/test_gpu_device.py
+    task 1-tests "$PYTHON" -m pytest "${options[@]}" tests/devices/test_gpu_device.py
     return
   fi
   local MUST_SAY=' passed'

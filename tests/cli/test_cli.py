@@ -1,0 +1,283 @@
+"""What a shell sees of the other commands, and how commands end."""
+
+import json
+import os
+import re
+import runpy
+import sys
+
+import numpy as np
+import pytest
+from command import gpucnn
+from PIL import Image
+
+from gpucnn import __version__, datasets
+from gpucnn.cli import doctor
+from gpucnn.cli.screen import Screen
+from gpucnn.errors import FileError, Interrupted
+from gpucnn.runs import experiment
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+def test_evaluate_repeats_the_figures_of_the_run_to_the_digit(run):
+    record = json.loads((run / "run.json").read_text())
+    answer = json.loads(gpucnn("evaluate", run, "--json").stdout)
+    assert set(answer) == {
+        "run", "dataset", "model", "images", "test_accuracy", "test_loss", "note", "weights_sha256",
+    }  # fmt: skip
+    for key in ("test_accuracy", "test_loss", "weights_sha256"):
+        assert answer[key] == record[key]
+    assert f"{record['test_loss']:.4f}" in gpucnn("evaluate", run).stdout
+
+
+def test_evaluate_refuses_images_of_another_kind(run):
+    result = gpucnn("evaluate", run, "digits")
+    assert result.exit_code == 1
+    assert "gpucnn: error: " in result.stderr
+
+
+def test_predict_names_the_class_and_how_sure_it_is(run):
+    image = np.zeros((28, 28), np.uint8)
+    image[8:20, 8:20] = 200
+    Image.fromarray(image).save("full.png")
+    Image.fromarray(255 - image).save("inverted.jpg", quality=100)
+    answer = json.loads(gpucnn("predict", run, "full.png", "--json").stdout)
+    assert set(answer) == {"run", "dataset", "model", "note", "predictions"}
+    (seen,) = answer["predictions"]
+    assert set(seen) == {"image", "class", "probability", "probabilities"}
+    assert sum(seen["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+    assert seen["probability"] == max(seen["probabilities"].values()) == seen["probabilities"][seen["class"]]
+    table = gpucnn("predict", run, "inverted.jpg", "full.png", "--invert").stdout.splitlines()
+    assert table[0].split() == ["image", "class", "probability", "then"]
+    assert table[1].split()[:2] == ["inverted.jpg", seen["class"]]
+
+
+def test_predict_needs_an_image_that_is_one(run):
+    assert gpucnn("predict", run).exit_code == 2
+    with open("text.png", "w") as file:
+        file.write("no image")
+    result = gpucnn("predict", run, "text.png")
+    assert result.exit_code == 1
+    assert "text.png is not a PNG or JPEG image" in result.stderr
+
+
+def test_a_photographed_digit_is_cut_out_and_centred_when_asked(run):
+    photo = np.full((90, 120), 230, np.uint8)
+    photo[10:50, 70:80] = 30
+    Image.fromarray(photo).save("photo.png")
+    assert gpucnn("predict", run, "photo.png", "--invert", "--centre").exit_code == 0
+    assert gpucnn("predict", run, "photo.png", "--invert", "--center").exit_code == 0
+
+
+def test_plot_draws_the_pictures_again(run):
+    folder = run / "pictures"
+    names = {path.name for path in folder.iterdir()}
+    for path in folder.iterdir():
+        path.unlink()
+    result = gpucnn("plot", run)
+    assert result.exit_code == 0
+    assert (
+        {os.path.basename(line) for line in result.stdout.splitlines()} == names == {p.name for p in folder.iterdir()}
+    )
+    assert len(names) == 5
+
+
+def test_summary_prints_keras_table_and_its_json(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    result = gpucnn("summary", "slides")
+    assert "Total params: 38,390" in result.stdout
+    assert "FLOPs / image" in result.stdout
+    described = json.loads(gpucnn("summary", "slides", "--input-shape", "32x32x3", "--classes", 5, "--json").stdout)
+    assert set(described) == {
+        "model", "input_shape", "parameters", "trainable_parameters", "flops_per_image", "layers",
+    }  # fmt: skip
+    assert described["input_shape"] == [32, 32, 3]
+    assert described["layers"][-1]["output_shape"] == [5]
+    assert json.loads(gpucnn("summary", run, "--json").stdout)["layers"][-1]["output_shape"] == [2]
+    assert gpucnn("summary", "slidez").exit_code == 2
+
+
+def test_a_model_that_does_not_fit_its_images_shows_the_sizes_on_the_way():
+    result = gpucnn("summary", "slides", "--input-shape", "8x8x1")
+    assert result.exit_code == 1
+    assert "Sizes so far: input (8, 8, 1)" in result.stderr
+
+
+def test_models_lists_source_shape_parameters_and_work():
+    listed = json.loads(gpucnn("models", "--json").stdout)["models"]
+    assert [entry["name"] for entry in listed] == [
+        "mnist_convnet",
+        "slides",
+        "mlearning",
+        "keras-intro",
+        "torres",
+        "cifar",
+    ]
+    assert set(listed[0]) == {"name", "source", "input_shape", "classes", "parameters", "flops_per_image", "recipe"}
+    assert set(listed[0]["recipe"]) == {
+        "optimizer", "learning_rate", "decay", "options", "batch_size", "epochs", "loss",
+    }  # fmt: skip
+    table = gpucnn("models").stdout
+    for entry in listed:
+        row = next(line for line in table.splitlines() if line.startswith(entry["name"]))
+        assert f"{entry['parameters']:,}" in row
+        assert entry["source"] in row
+
+
+def test_data_list_says_what_is_here_and_how_to_get_the_rest():
+    listed = json.loads(gpucnn("data", "list", "--json").stdout)["datasets"]
+    assert [entry["name"] for entry in listed] == datasets.names()
+    assert set(listed[0]) == {"name", "about", "path", "form", "published"}
+    assert listed[0]["published"] is True
+    table = gpucnn("data", "list").stdout
+    assert "gpucnn data fetch fashion_mnist" in table
+
+
+def test_data_path_prints_a_folder_or_says_how_to_get_it(tmp_path):
+    assert gpucnn("data", "path").stdout.strip() == str(datasets.user_cache())
+    assert os.path.isdir(gpucnn("data", "path", "digits").stdout.strip())
+    missing = gpucnn("data", "path", "mnist")
+    assert missing.exit_code == 1
+    assert missing.stderr == "gpucnn: error: mnist is not on this machine: get it by gpucnn data fetch mnist\n"
+
+
+def test_data_fetch_without_a_network_tells_what_to_put_where():
+    result = gpucnn("data", "fetch", "mnist")
+    assert result.exit_code == 1
+    assert "train-images-idx3-ubyte.gz" in result.stderr
+    assert gpucnn("data", "fetch", "digits").exit_code == 0
+
+
+def test_data_verify_compares_hashes():
+    good = gpucnn("data", "verify", "digits")
+    assert good.exit_code == 0
+    assert "ok" in good.stdout
+    missing = gpucnn("data", "verify", "mnist")
+    assert missing.exit_code == 1
+    assert missing.stdout.count("MISSING") == 4
+
+
+def test_doctor_reports_and_exits_by_its_verdict(monkeypatch):
+    monkeypatch.setattr(doctor, "CHECKS", {})
+    healthy = gpucnn("doctor")
+    assert healthy.exit_code == 0, healthy.stdout
+    assert healthy.stdout.startswith("ready: ")
+    monkeypatch.setattr(doctor, "CHECKS", {"broken": lambda: 1 / 0})
+    ill = gpucnn("doctor", "--json")
+    assert ill.exit_code == 1
+    assert json.loads(ill.stdout)["ok"] is False
+
+
+def test_version_is_told_in_two_ways():
+    assert gpucnn("version").stdout == gpucnn("--version").stdout == f"gpucnn {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "plot", "summary", "models", "data", "doctor", "version"]
+)
+def test_every_command_explains_itself(command):
+    assert command in gpucnn("--help").stdout
+    result = gpucnn(command, "--help")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: gpucnn {command}")
+
+
+def test_the_module_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpucnn", "version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("gpucnn", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"gpucnn {__version__}\n"
+
+
+def test_a_misspelt_command_is_answered_with_the_nearest_one():
+    result = gpucnn("trian")
+    assert result.exit_code == 2
+    assert "train" in result.stderr
+
+
+def documented(*command):
+    """The words of the help text that follow `Keys of --json`."""
+    words = gpucnn(*command, "--help").stdout.partition("Keys of --json")[2].partition("Options:")[0]
+    return set(re.findall(r"\w+", words))
+
+
+def keys_in(value):
+    """All keys of an object in JSON, and of the first object in each list in it."""
+    if isinstance(value, list):
+        return keys_in(value[0]) if value else set()
+    if not isinstance(value, dict):
+        return set()
+    return set(value).union(*(keys_in(item) for item in value.values() if isinstance(item, list)))
+
+
+def test_the_help_text_names_every_key_of_the_json(run, monkeypatch):
+    Image.new("L", (28, 28)).save("black.png")
+    monkeypatch.setattr(doctor, "CHECKS", {"fine": lambda: "well"})
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
+    printed = {
+        ("train",): json.loads((run / "run.json").read_text()),
+        **{
+            command: json.loads(gpucnn(*command, *arguments, "--json").stdout)
+            for command, *arguments in (
+                (("evaluate",), run),
+                (("predict",), run, "black.png"),
+                (("summary",), "slides"),
+                (("models",),),
+                (("data", "list"),),
+                (("doctor",),),
+            )
+        },
+    }
+    for command, value in printed.items():
+        assert keys_in(value) <= documented(*command), command
+    assert set(printed["models",]["models"][0]["recipe"]) <= documented("models")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (FileError("cannot write a: the disk is full"), 1, "gpucnn: error: cannot write a: the disk is full"),
+        (OSError(28, "No space left on device"), 1, "gpucnn: error: [Errno 28] No space left on device"),
+        (MemoryError(), 1, "gpucnn: error: MemoryError"),
+        (KeyboardInterrupt(), 130, "gpucnn: stopped"),
+        (Interrupted("stopped by SIGTERM", exit_status=143), 143, "gpucnn: stopped by SIGTERM"),
+    ],
+)
+def test_each_kind_of_failure_has_its_line_and_its_status(monkeypatch, error, status, line):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(experiment, "train", fail)
+    result = gpucnn("train", "digits")
+    assert result.exit_code == status
+    assert result.stderr == f"{line}\n"
+
+
+def test_a_traceback_is_shown_when_asked_for(monkeypatch):
+    monkeypatch.setenv("GPUCNN_DEBUG", "1")
+    result = gpucnn("evaluate", "nowhere")
+    assert isinstance(result.exception, FileError)
+
+
+def test_a_bug_is_not_dressed_up_as_an_error_of_the_user(monkeypatch):
+    monkeypatch.setattr(experiment, "evaluate", lambda *_, **__: 1 / 0)
+    assert isinstance(gpucnn("evaluate", "x").exception, ZeroDivisionError)
+
+
+def test_downloads_are_bars_on_a_terminal_and_single_lines_elsewhere(monkeypatch, capsys):
+    def work():
+        with Screen() as screen:
+            for done in (0, 50, 100):
+                screen.progress("downloading a", done, 100)
+            screen.progress("decoding", 1, 0)
+            screen.say("done")
+
+    work()
+    assert capsys.readouterr().err.splitlines() == ["downloading a", "decoding", "done"]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    work()
+    shown = capsys.readouterr().err
+    assert "100%" in shown
+    assert shown.endswith("done\n")

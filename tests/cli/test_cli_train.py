@@ -1,0 +1,192 @@
+"""What a shell sees of training: output, files, exit status, and a run that is stopped and resumed."""
+
+import json
+import os
+import re
+import signal
+import time
+
+import numpy as np
+import pytest
+from command import FAST, KEYS, NOTE, gpucnn, shell
+from PIL import Image
+
+from gpucnn.runs import run
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+def test_results_go_to_standard_output_and_progress_to_standard_error(own):
+    result = gpucnn("train", "--data", own, *FAST)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert re.fullmatch(r"test accuracy   \d+\.\d\d %", lines[0])
+    assert [line.split("  ")[0] for line in lines] == [
+        "test accuracy", "test loss", "train accuracy", "time", "weights", "run", "next",
+    ]  # fmt: skip
+    assert "38,390" not in result.stdout
+    assert "squares: 48 training and 24 test images" in result.stderr
+    assert "loss: " in result.stderr
+    assert "loss: " not in result.stdout
+
+
+def test_train_prints_its_run_json_and_nothing_else(own):
+    result = gpucnn("train", "--data", own, *FAST, "--json")
+    record = json.loads(result.stdout)
+    assert record.keys() >= KEYS
+    (folder,) = (path for path in os.listdir("runs"))
+    with open(f"runs/{folder}/run.json") as file:
+        assert json.load(file) == record
+
+
+def test_without_a_data_set_the_digits_are_taken_and_named_as_such():
+    result = gpucnn("train", *FAST, "--target-acc", "0.01")
+    assert result.exit_code == 0
+    assert "no data set is given: taking the embedded digits" in result.stderr
+    assert NOTE in result.stdout.splitlines()[0]
+    (folder,) = os.listdir("runs")
+    evaluated = gpucnn("evaluate", f"runs/{folder}")
+    assert evaluated.stdout.splitlines()[0] == result.stdout.splitlines()[0]
+    Image.new("L", (28, 28)).save("black.png")
+    assert NOTE in gpucnn("predict", f"runs/{folder}", "black.png").stderr
+    assert json.loads(gpucnn("predict", f"runs/{folder}", "black.png", "--json").stdout)["note"] == NOTE
+
+
+def test_a_missed_target_is_one_line_and_exit_status_1(own):
+    result = gpucnn("train", "--data", own, *FAST, "--lr", "1e-9", "--target-acc", "1.0", "--json")
+    assert result.exit_code == 1
+    accuracy = json.loads(result.stdout)["test_accuracy"]
+    assert result.stderr.splitlines()[-1] == f"gpucnn: the test accuracy {accuracy:.4f} misses the target 1.0"
+
+
+def test_options_reach_the_run(own):
+    options = (
+        "--optimizer",
+        "SGD",
+        "--lr",
+        "0.5",
+        "--seed",
+        "7",
+        "--threads",
+        "1",
+        "--backend",
+        "numpy",
+        "--device",
+        "cpu",
+    )
+    result = gpucnn(
+        "train", "--data", own, *FAST, *options, "--save-every", "2", "--validation-split", "0.25", "--json"
+    )
+    record = json.loads(result.stdout)
+    assert (record["seed"], record["backend"], record["device"], record["epochs"]) == (7, "numpy", "cpu", 1)
+    settings = record["settings"]
+    assert (settings["optimizer"], settings["learning_rate"], settings["threads"]) == ("sgd", 0.5, 1)
+    assert (settings["save_every"], settings["validation_split"], settings["batch_size"]) == (2, 0.25, 256)
+    assert "val_loss" in result.stderr
+
+
+def test_a_run_is_resumed_with_its_own_settings(run, own, tmp_path):
+    first = gpucnn("train", "--data", own, *FAST, "--out", "first")
+    assert first.exit_code == 0
+    result = gpucnn("train", "--resume", "first", "--epochs", 2, "--no-pictures", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["epochs"] == 2
+    for other in (("--seed", 1), ("--out", "x"), ("mnist",), ("--data", own)):
+        result = gpucnn("train", "--resume", "first", *other)
+        assert result.exit_code == 2
+        assert "only --epochs may differ" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("mnits",), 2, r"unknown data set 'mnits': did you mean mnist\?"),
+        (("--model", "slide"), 2, r"there is no model 'slide': did you mean 'slides'\?"),
+        (("--optimizer", "adm"), 2, r"unknown optimizer 'adm': did you mean 'adam"),
+        (("--epochs", "0"), 2, "Invalid value for '--epochs': 0 is not in the range"),
+        (("--batch-size", "-1"), 2, "Invalid value for '--batch-size'"),
+        (("--lr", "0"), 2, "Invalid value for '--lr'"),
+        (("--seed", "-1"), 2, "Invalid value for '--seed'"),
+        (("--target-acc", "98"), 2, "Invalid value for '--target-acc'"),
+        (("--validation-split", "1"), 2, "Invalid value for '--validation-split'"),
+        (("--device", "tpu"), 2, "device='tpu' is unknown"),
+        (("--backend", "java"), 2, "backend='java' is unknown"),
+        (("digits", "--data", "x.npz"), 2, "are given: give one of them"),
+        (("--resume", "nowhere"), 1, "nowhere is not a run folder"),
+        (("mnist",), 1, "GPUCNN_OFFLINE"),
+        (("--device", "gpu"), 1, "device='gpu' needs an NVIDIA GPU"),
+        (("--sed", "1"), 2, r"No such option.*--sed.*--seed.*\(see gpucnn train --help\)"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_words_without_a_traceback(arguments, status, message):
+    result = gpucnn("train", *arguments)
+    assert result.exit_code == status
+    assert result.stdout == ""
+    assert re.search(f"gpucnn: error: .*{message}", result.stderr, re.DOTALL)
+    assert "Traceback" not in result.stderr
+    assert not os.path.exists("runs")
+
+
+def test_a_folder_that_holds_a_run_already_is_not_overwritten(run, own):
+    before = (run / "run.json").read_text()
+    result = gpucnn("train", "--data", own, *FAST, "--out", run)
+    assert result.exit_code == 1
+    assert "holds a run already" in result.stderr
+    assert (run / "run.json").read_text() == before
+
+
+def test_warnings_are_lines_with_the_name_of_the_command(own):
+    with np.load(own) as arrays:
+        np.savez("sorted.npz", **{**arrays, "y_train": np.sort(arrays["y_train"])})
+    result = gpucnn("train", "--data", "sorted.npz", *FAST, "--validation-split", "0.25")
+    assert result.exit_code == 0
+    assert re.search("^gpucnn: warning: validation_split holds out", result.stderr, re.MULTILINE)
+
+
+def test_a_process_gives_pure_json_and_its_exit_status(own):
+    process = shell("train", "--data", own, *FAST, "--target-acc", "1.0", "--lr", "1e-9", "--json")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert json.loads(out)["model"] == "slides"
+    assert err.splitlines()[-1].endswith("misses the target 1.0")
+
+
+def test_output_can_be_written_where_only_ascii_is_known():
+    done = shell("models", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    out, err = done.communicate(timeout=60)
+    assert (done.returncode, err) == (0, "")
+    assert "28?28?1" in out
+
+
+def wait_for_checkpoint(folder, process):
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("checkpoints/*.safetensors")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+LONGER = ("--model", "slides", "--epochs", 8, "--batch-size", 8, "--no-pictures")
+
+
+@pytest.fixture(scope="module")
+def unbroken(own, tmp_path_factory):
+    """The weights' hash of a run that nobody stopped."""
+    result = gpucnn("train", "--data", own, *LONGER, "--json", "--out", tmp_path_factory.mktemp("runs") / "unbroken")
+    return json.loads(result.stdout)["weights_sha256"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_stopped_process_is_resumed_to_the_bit(own, tmp_path, unbroken, number, status):
+    process = shell("train", "--data", own, *LONGER, "--save-every", 1, "--out", "broken")
+    wait_for_checkpoint(tmp_path / "broken", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert out == ""
+    if number != signal.SIGKILL:
+        assert err.splitlines()[-1] == f"gpucnn: stopped by {number.name}; go on with: gpucnn train --resume broken"
+        assert run.Run.open("broken").record["status"] == "interrupted"
+    resumed = gpucnn("train", "--resume", "broken", "--no-pictures", "--json")
+    assert json.loads(resumed.stdout)["weights_sha256"] == unbroken

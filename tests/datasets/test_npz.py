@@ -1,0 +1,154 @@
+"""A user's .npz file is a data set, or an error says what is wrong with it."""
+
+import contextlib
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+from data_files import save_npz
+
+from gpucnn import datasets
+from gpucnn.datasets import idx, npz
+from gpucnn.devices import free_memory
+from gpucnn.errors import ArgumentError, DataError, FileError
+
+pytestmark = pytest.mark.usefixtures("alone")
+
+
+# a user's .npz file
+def test_npz_of_a_user_becomes_a_data_set(tmp_path, rng):
+    path = save_npz(
+        tmp_path / "mine.npz", x_train=rng.random((4, 5, 5)), x_test=rng.random((2, 5, 5)), y_test=np.array([[0], [2]])
+    )
+    dataset = datasets.load(data=path)
+    assert (dataset.name, dataset.classes, dataset.note, dataset.path) == ("mine", ["0", "1", "2"], None, path)
+    assert (dataset.x_train.shape, dataset.x_train.dtype) == ((4, 5, 5, 1), np.float32)
+    assert (dataset.y_test.tolist(), dataset.y_test.dtype) == ([0, 2], np.int64)
+
+
+def test_npz_may_name_its_classes(tmp_path):
+    path = save_npz(tmp_path / "mine.npz", classes=np.array(["ant", "bee", "cat", "dog"]))
+    assert datasets.load(data=path).classes == ["ant", "bee", "cat", "dog"]
+    with pytest.raises(DataError, match="classes is int64"):
+        datasets.load(data=save_npz(tmp_path / "mine.npz", classes=np.arange(3)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"y_test": None}, "has no array 'y_test': needed are x_train"),
+        ({"x_train": np.zeros((4, 5, 5, 1), np.int32)}, "x_train.* is int32: images are uint8"),
+        ({"x_train": np.full((4, 5, 5, 1), np.nan)}, "not finite"),
+        ({"x_train": np.zeros((4, 25), np.uint8)}, r"shape \(4, 25\)"),
+        ({"x_train": np.zeros((0, 5, 5, 1), np.uint8)}, r"shape \(0, 5, 5, 1\)"),
+        ({"x_train": np.zeros((3, 5, 5, 1), np.uint8)}, "3 images but 4 labels"),
+        (
+            {"x_test": np.zeros((2, 6, 5, 1), np.uint8)},
+            r"training images are \(5, 5, 1\) and the test images \(6, 5, 1\)",
+        ),
+        ({"y_train": np.array([0, 1, -2, 1])}, r"\[2\] is -2"),
+        ({"y_train": np.array([0, 1, 10**9, 1])}, "a label is 1000000000 and there are 6 images"),
+        ({"y_train": np.array([0.0, 1.0, 2.0, 1.0])}, r"float64: class numbers are integers"),
+        ({"y_train": np.eye(4, dtype=np.uint8)}, r"np\.argmax"),
+        ({"y_train": np.array(["a", "b", "c", "d"])}, "class numbers are integers"),
+        ({"y_train": np.array([{}, {}, {}, {}])}, "holds Python objects"),
+        ({"y_train": np.zeros(4, [("a", "i4")])}, "holds Python objects or records"),
+    ],
+)
+def test_npz_that_is_not_a_data_set_says_what_is_wrong(tmp_path, changes, word):
+    with pytest.raises(DataError, match=word):
+        datasets.load(data=save_npz(tmp_path / "mine.npz", **changes))
+
+
+def test_npz_cut_at_any_length_is_an_error(tmp_path):
+    path = save_npz(tmp_path / "mine.npz")
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"mine\.npz"):
+            datasets.load(data=path)
+
+
+def test_npz_with_any_byte_changed_is_an_error_or_the_same_data(tmp_path):
+    path = save_npz(tmp_path / "mine.npz")
+    whole = path.read_bytes()
+    expected = datasets.load(data=path)
+    for position in range(0, len(whole), 5):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x5A]) + whole[position + 1 :])
+        with contextlib.suppress(DataError, FileError):
+            dataset = datasets.load(data=path)
+            np.testing.assert_array_equal(dataset.x_train, expected.x_train)
+            np.testing.assert_array_equal(dataset.y_test, expected.y_test)
+
+
+def test_npz_that_unpacks_to_more_than_the_free_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, **{name: np.zeros(10**6, np.uint8) for name in idx.ARRAYS})
+    monkeypatch.setattr(free_memory, "available", lambda: 3 * 10**6)
+    monkeypatch.setattr(np, "frombuffer", None)
+    with pytest.raises(DataError, match=r"bomb\.npz unpacks to 4\.0 MB and 3\.0 MB is free"):
+        datasets.load(data=path)
+
+
+def npy(header):
+    text = header.encode() + b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000,), }"), "header promises"),
+        (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-1, -9), }") + bytes(9), "not a whole"),
+        (npy("{'descr': '|V0', 'fortran_order': False, 'shape': (7,), }"), "not a whole"),
+        (npy("{'descr': '|u1'}"), "not a whole"),
+        (npy("(" * 5000), "not a whole"),
+        (npy("__import__('os').system('false')"), "not a whole"),
+        (b"\x93NUMPY\x03\x00" + bytes(50), r"version \(3, 0\)"),
+        (b"cos\nsystem\n(S'false'\ntR.", "not a whole"),
+        (b"", "not a whole"),
+    ],
+)
+def test_array_with_a_lying_or_hostile_header_is_refused(tmp_path, content, word):
+    path = tmp_path / "mine.npz"
+    save_npz(path, x_train=None)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("x_train.npy", content)
+    with pytest.raises(DataError, match=word):
+        datasets.load(data=path)
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(DataError, match=word):
+        npz.read_array(tmp_path / "x.npy")
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path):
+    path = save_npz(tmp_path / "mine.npz")
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate"):
+        file.writestr("y_test.npy", b"")
+    with pytest.raises(DataError, match="two arrays of one name"):
+        datasets.load(data=path)
+
+
+def test_npz_reads_columns_first_and_big_endian_arrays(tmp_path, rng):
+    array = np.asfortranarray(rng.integers(0, 9, (3, 4)).astype(">i4"))
+    np.savez(tmp_path / "a.npz", a=array)
+    read = npz.read(tmp_path / "a.npz", ["a"])["a"]
+    np.testing.assert_array_equal(read, array)
+    assert read.dtype == np.dtype("i4").newbyteorder("=")
+    assert read.flags.c_contiguous
+    np.save(tmp_path / "a.npy", array)
+    np.testing.assert_array_equal(npz.read_array(tmp_path / "a.npy"), array)
+
+
+def test_data_that_is_no_folder_and_no_npz_is_refused_with_what_is_needed(tmp_path):
+    (tmp_path / "x.csv").write_text("1,2")
+    for path in (tmp_path / "x.csv", tmp_path / "none"):
+        with pytest.raises(DataError, match="neither a folder nor an"):
+            datasets.load(data=path)
+    with pytest.raises(FileError, match=r"none\.npz: there is no such file"):
+        datasets.load(data=tmp_path / "none.npz")
+    with pytest.raises(FileError, match=r"none\.npy: there is no such file"):
+        npz.read_array(tmp_path / "none.npy")
+    with pytest.raises(ArgumentError, match="both the data set 'mnist' and data="):
+        datasets.load("mnist", data=tmp_path / "x.npz")

@@ -1,0 +1,438 @@
+"""The GPU device: what gpucnn asks of CuPy, checked against a stand-in; and on a GPU itself where there is one.
+
+The stand-in is as strict as CuPy where that matters: a kernel takes CuPy arrays and NumPy scalars, a module bytes.
+"""
+
+import ctypes
+import importlib
+import re
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from gpucnn.devices import choose, device, storage
+from gpucnn.devices.cpu import CPU
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.emulator import LaunchError
+from gpucnn.devices.emulator.device import CC
+from gpucnn.profiling import benchmark, records, timing, trials
+
+H100 = {
+    "MultiProcessorCount": 132,
+    "ClockRate": 1_980_000,
+    "MemoryClockRate": 2_619_000,
+    "GlobalMemoryBusWidth": 5120,
+    "L2CacheSize": 50 << 20,
+}
+PASSED_BY_VALUE = {np.dtype(code).type for code in "?bhilqBHILQefd"}
+
+
+class CompileException(Exception):
+    pass
+
+
+class CUDADriverError(RuntimeError):
+    pass
+
+
+class StandIn(ModuleType):
+    """A module that has what gpucnn uses of CuPy, and writes down what it is asked for."""
+
+    def __init__(self):
+        super().__init__("cupy")
+        told = self.told = []
+        self.attributes = dict(H100)
+        self.failing = None
+        stand_in = self
+
+        class Array(np.ndarray):
+            @property
+            def data(self):
+                return SimpleNamespace(ptr=self.ctypes.data)
+
+            def get(self):
+                return np.array(self)
+
+        def empty(shape, dtype):
+            return np.empty(shape, dtype).view(Array)
+
+        class Function:
+            ptr = 77
+
+            def __init__(self, name):
+                self.name = name
+
+            def __call__(self, grid, block, args, shared_mem=0):
+                assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
+                assert all(isinstance(a, Array) or type(a) in PASSED_BY_VALUE for a in args), args
+                if stand_in.failing == "launch":
+                    raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+                told.append(("launch", self.name, grid, block, args, shared_mem))
+
+        class RawModule:
+            def __init__(self, *, code, options):
+                assert isinstance(code, str) and all(isinstance(option, str) for option in options)
+                told.append(("compile", code, options))
+
+            def get_function(self, name):
+                if stand_in.failing == "compile":
+                    raise CompileException("kern.cu(3): error: identifier is undefined")
+                return SimpleNamespace(kernel=Function(name))
+
+        class Module:
+            def load(self, binary):
+                assert type(binary) is bytes
+                told.append(("load", binary))
+
+            def get_function(self, name):
+                return Function(name)
+
+        class OneDevice:
+            cublas_handle = 5
+            compute_capability = "90"
+
+            def __init__(self, number=0):
+                self.id = number
+
+            @property
+            def attributes(self):
+                return stand_in.attributes
+
+            def use(self):
+                told.append(("use", self.id))
+
+            def synchronize(self):
+                told.append("synchronize device")
+
+        class Stream:
+            ptr = 9
+
+            def __init__(self, non_blocking):
+                assert non_blocking
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                pass
+
+            def synchronize(self):
+                told.append("synchronize")
+
+            def begin_capture(self):
+                told.append("begin capture")
+
+            def end_capture(self):
+                told.append("end capture")
+                return SimpleNamespace(launch=lambda stream: told.append("graph"))
+
+        class Event:
+            def record(self, stream):
+                assert isinstance(stream, Stream)
+                told.append("event")
+
+            def synchronize(self):
+                told.append("wait")
+
+        self.ndarray, self.empty, self.RawModule, self.uint8 = Array, empty, RawModule, np.uint8
+        self.zeros = lambda size, dtype: np.zeros(min(size, 10), dtype).view(Array)
+        self.asarray = lambda array, order: np.array(array, order=order).view(Array)
+        self.ascontiguousarray = lambda array: np.ascontiguousarray(array).view(Array)
+        self.cuda = SimpleNamespace(
+            Device=OneDevice,
+            Stream=Stream,
+            Event=Event,
+            compiler=SimpleNamespace(CompileException=CompileException),
+            driver=SimpleNamespace(
+                CUDADriverError=CUDADriverError,
+                CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
+                funcSetAttribute=lambda *call: told.append(("attribute", *call)),
+            ),
+            function=SimpleNamespace(Module=Module),
+            get_current_stream=lambda: SimpleNamespace(ptr=9, synchronize=lambda: told.append("synchronize")),
+            get_elapsed_time=lambda start, stop: 2.5,
+            runtime=SimpleNamespace(
+                getDeviceCount=lambda: 2,
+                getDeviceProperties=lambda i: {"name": b"A Test GPU", "l2CacheSize": 50 << 20},
+            ),
+            set_allocator=lambda allocator: told.append(("allocator", allocator)),
+        )
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    stand_in = StandIn()
+    monkeypatch.setitem(sys.modules, "cupy", stand_in)
+    monkeypatch.delitem(sys.modules, "gpucnn.devices.gpu", raising=False)
+    device._gpu.cache_clear()
+    before = choose.current()
+    yield stand_in
+    choose.return_to(before)
+    device._gpu.cache_clear()
+
+
+@pytest.fixture
+def gpu(cupy):
+    made = choose.use("gpu")
+    cupy.told.clear()
+    return made
+
+
+def arrays_for(op, case):
+    rng = np.random.default_rng(0)
+    operands = [None if d is None else storage.put(d.sample(rng)) for d in case.operands]
+    specs = [spec for spec in op.specs(*operands, **case.params) if spec is not None]
+    return [*(storage.empty(*spec) for spec in specs), *operands]
+
+
+def launched(cupy, kernel_id, op):
+    kernel = next(k for k in trials.every_kernel(kernel_id) if k.op.name == op)
+    case = kernel.op.cases[0]
+    arguments = arrays_for(kernel.op, case)
+    for _ in range(2):
+        kernel.launch(*arguments, **case.params)
+    return arguments
+
+
+def test_a_kernel_in_cuda_is_compiled_once_and_given_arrays_and_scalars_of_its_own_types(cupy, gpu):
+    y, a, b = launched(cupy, "matmul/naive_cuda", "matmul")
+    (compiling, code, options), first, second = cupy.told
+    assert compiling == "compile"
+    assert 'extern "C" __global__' in code
+    assert '#include "' not in code
+    assert options[:2] == ("-std=c++17", "-lineinfo")
+    assert all(re.fullmatch(r"-D\w+=\w+", option) for option in options[2:])
+    assert first == second
+    *_, arguments, shared = first
+    assert arguments[:3] == (y, a, b) or all(x is z for x, z in zip(arguments, (y, a, b), strict=False))
+    function = next(f for f in trials.every_kernel("matmul/naive_cuda") if f.op.name == "matmul").launch.__globals__
+    (cuda,) = [f for f in function.values() if type(f).__name__ == "CudaFunction"]
+    wanted = [dtype for _, dtype, pointer in cuda.parameters() if not pointer]
+    assert [a.dtype for a in arguments if isinstance(a, np.generic)] == wanted
+    assert shared == 0
+
+
+@pytest.mark.parametrize(("kernel_id", "op"), [("matmul/naive_numba", "matmul"), ("pool2d/direct_numba", "maxpool2d")])
+def test_the_arguments_of_a_numba_kernel_are_as_its_ptx_declares_them(cupy, gpu, monkeypatch, kernel_id, op):
+    seen = []
+
+    class Program:
+        def __init__(self, code, code_type, options):
+            assert isinstance(code, str)
+            assert (code_type, options) == ("ptx", "sm_90")
+            seen.append(code)
+
+        def compile(self, target):
+            assert target == "cubin"
+            return SimpleNamespace(code=b"\x7fELF")
+
+    core = SimpleNamespace(Program=Program, ProgramOptions=lambda arch: arch)
+    monkeypatch.setitem(sys.modules, "cuda.core", core)
+    launched(cupy, kernel_id, op)
+    load, first, second = cupy.told
+    assert load == ("load", b"\x7fELF")
+    name, arguments = first[1], first[4]
+    assert len(seen) == 1
+    assert name == second[1]
+    declared = seen[0].partition(f".entry {name}(")[2].partition(")")[0]
+    sizes = [int(bits) // 8 for bits in re.findall(r"\.param\s+\.[a-z](\d+)", declared)]
+    assert [8 if isinstance(a, np.ndarray) else a.itemsize for a in arguments] == sizes
+
+
+def test_shared_memory_beyond_48_kib_is_asked_for_once(cupy, gpu):
+    function = cuda_function(
+        next(iter(trials.every_kernel("matmul/naive_cuda"))).launch.__code__.co_filename, "matmul_naive"
+    )
+    y = storage.empty((1,))
+    numbers = [y if pointer else dtype.type(1) for _, dtype, pointer in function.parameters()]
+    for shared in (1024, 60_000, 60_000, 50_000, 70_000):
+        function[1, 32, shared](*numbers)
+    asked = [call for call in cupy.told if call[0] == "attribute"]
+    assert asked == [("attribute", 77, 8, 60_000), ("attribute", 77, 8, 70_000)]
+
+
+@pytest.mark.parametrize(("failing", "words"), [("compile", "identifier is undefined"), ("launch", "INVALID_VALUE")])
+def test_a_refused_kernel_is_a_fault_of_that_kernel(cupy, gpu, failing, words):
+    cupy.failing = failing
+    with pytest.raises(LaunchError, match=words):
+        launched(cupy, "matmul/naive_cuda", "matmul")
+
+
+def test_the_peak_is_that_of_the_clocks_and_unknown_without_them(cupy, gpu):
+    peak = gpu.peak()
+    assert peak.flops == pytest.approx(66.9e12, rel=1e-3)
+    assert peak.bytes_per_second == pytest.approx(3.352e12, rel=1e-3)
+    assert peak.cache_bytes == 50 << 20
+    del cupy.attributes["ClockRate"]
+    assert gpu.peak() is None
+
+
+def test_each_gpu_is_one_object_and_the_one_in_use_is_cupys(cupy, monkeypatch):
+    first = choose.use("gpu:0")
+    second = choose.use("gpu:1")
+    assert choose.use("gpu") is first
+    cupy.told.clear()
+    choose.return_to(second)
+    assert cupy.told == [("use", 1)]
+
+
+def test_the_pool_is_left_out_where_the_environment_says_so(cupy, monkeypatch):
+    choose.use("gpu")
+    assert ("allocator", None) not in cupy.told
+    device._gpu.cache_clear()
+    choose.return_to(CPU)
+    monkeypatch.setenv("GPUCNN_NO_POOL", "1")
+    choose.use("gpu")
+    assert ("allocator", None) in cupy.told
+
+
+def test_arrays_are_cupys(cupy, gpu):
+    array = gpu.put(np.ones((2, 3), np.float32))
+    assert gpu.owns(array)
+    assert not gpu.owns(np.ones(3))
+    assert type(storage.get(array)) is np.ndarray
+    assert gpu.owns(gpu.contiguous(array[:, 1:]))
+    gpu.synchronize()
+    assert cupy.told == ["synchronize"]
+    assert gpu.stream() == 9
+
+
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+def test_cublas_is_asked_for_the_product_in_its_own_order(gpu, monkeypatch, rng, transpose_a, transpose_b):
+    def at(pointer, rows, columns):
+        """A matrix as cuBLAS reads it: by columns."""
+        data = (ctypes.c_float * (rows * columns)).from_address(pointer.value)
+        return np.frombuffer(data, np.float32).reshape(columns, rows).T
+
+    def sgemm(handle, first, second, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+        assert handle.value == 5
+        left = at(a, *((lda.value, m.value) if first.value else (lda.value, k.value)))
+        right = at(b, *((ldb.value, k.value) if second.value else (ldb.value, n.value)))
+        at(c, ldc.value, n.value)[...] = (left.T if first.value else left) @ (right.T if second.value else right)
+        return 0
+
+    library = SimpleNamespace(cublasSetStream_v2=lambda handle, stream: 0, cublasSgemm_v2=sgemm)
+    monkeypatch.setattr(importlib.import_module("gpucnn.devices.gpu"), "_cublas", lambda handle: library)
+    a, b = rng.random((3, 4), np.float32), rng.random((4, 5), np.float32)
+    y = gpu.empty((3, 5))
+    stored_a, stored_b = (gpu.put(m.T if turned else m) for m, turned in ((a, transpose_a), (b, transpose_b)))
+    gpu.cublas_matmul(y, stored_a, stored_b, transpose_a, transpose_b)
+    np.testing.assert_allclose(y, a @ b, rtol=1e-5)
+    library.cublasSetStream_v2 = lambda handle, stream: 13
+    with pytest.raises(LaunchError, match="status 13"):
+        gpu.cublas_matmul(y, stored_a, stored_b, transpose_a, transpose_b)
+
+
+def test_events_enclose_a_call_that_is_queued_behind_another(cupy, gpu):
+    clock = timing.clock_of_device()
+    cupy.told.clear()
+    assert clock.hot(lambda: cupy.told.append("run")) == pytest.approx(2.5e-3)
+    assert cupy.told == ["run", "event", "run", "event", "wait"]
+    cupy.told.clear()
+    clock.cold(lambda: cupy.told.append("run"))
+    assert cupy.told == ["event", "run", "event", "wait"]
+    cupy.told.clear()
+    assert clock.host(lambda: cupy.told.append("run")) < 0.1
+    assert cupy.told == ["run", "synchronize"]
+
+
+def test_short_calls_are_timed_in_graphs_and_a_failed_capture_is_ended(cupy, gpu):
+    clock = timing.clock_of_device()
+    cupy.told.clear()
+    clock.prepare(lambda: cupy.told.append("run"), 2)()
+    assert cupy.told == ["begin capture", "run", "run", "end capture", "graph"]
+    cupy.told.clear()
+    with pytest.raises(ZeroDivisionError):
+        clock.prepare(lambda: 1 / 0, 2)
+    assert cupy.told == ["begin capture", "end capture"]
+    cupy.cuda.get_elapsed_time = lambda start, stop: 0.1
+    measured = timing.measure(lambda: None, timing.Effort(2, 0.0, 1e9, 1.0))
+    assert measured.cold.median == pytest.approx(1e-4)
+
+
+def test_a_call_that_cannot_be_measured_is_a_note_in_its_row():
+    op, case, (kernel, *_) = benchmark.Plan(trials.every_kernel("softmax", ("numba",))).tasks()[0]
+    row = benchmark._bare(op, case, kernel.id, kernel.backend, "float32", "cpu")
+
+    def broken():
+        raise RuntimeError("cudaErrorNoKernelImage: no image\nmore")
+
+    assert (
+        benchmark._timed(row, broken, timing.Effort()).note == "failed: RuntimeError: cudaErrorNoKernelImage: no image"
+    )
+
+
+def test_the_drivers_version_is_read_from_where_it_writes_it(monkeypatch, tmp_path):
+    line = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (root@host)  Mon\n"
+    file = tmp_path / "version"
+    file.write_text(line)
+    monkeypatch.setattr(records, "Path", lambda path: file)
+    assert records.driver() == "580.159.04"
+    file.unlink()
+    assert records.driver() is None
+
+
+def test_ptx_of_numba_becomes_a_cubin_without_a_gpu():
+    core = pytest.importorskip("cuda.core")
+    from gpucnn.devices.numba_cuda import NumbaFunction
+
+    kernel = next(k for k in trials.every_kernel("matmul/naive_numba") if k.op.name == "matmul")
+    (function,) = [f for f in kernel.launch.__globals__.values() if isinstance(f, NumbaFunction)]
+    a = np.zeros((2, 2), np.float32)
+    signature = function.signature(function.convert((a, a, a, True, False)))
+    ptx, entry = function.ptx(signature, (9, 0))
+    assert ptx == function.ptx(signature, CC)[0], "a GPU gets what the emulator runs"
+    code = core.Program(ptx, "ptx", core.ProgramOptions(arch="sm_90")).compile("cubin").code
+    assert code[:4] == b"\x7fELF"
+    assert entry.encode() in code
+
+
+# -- on a GPU ----------------------------------------------------------------------------------------------------------
+
+on_gpu = pytest.mark.skipif(not choose.gpu_state()[0], reason=f"no GPU here: {choose.gpu_state()[1]}")
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("language", ["cuda", "numba"])
+def test_a_kernel_of_each_language_computes_is_timed_and_captured(language):
+    kernel = next(k for k in trials.every_kernel(f"matmul/naive_{language}") if k.op.name == "matmul")
+    assert not [t.fault() for t in trials.trials([kernel], "gpu:0") if t.fault()]
+    with trials.running("gpu:0"):
+        rng = np.random.default_rng(0)
+        a, b = (rng.random((64, 64), np.float32) for _ in range(2))
+        y, left, right = storage.empty((64, 64)), storage.put(a), storage.put(b)
+
+        def run():
+            kernel.launch(y, left, right, transpose_a=False, transpose_b=False)
+
+        measured = timing.measure(run, timing.Effort(5, 0.01, 1e9, 2.0))
+        assert 1e-7 < measured.hot.median < 1e-3
+        assert 1e-7 < measured.cold.median < 1e-3
+        y[...] = 0
+        choose.current().synchronize()
+        clock = timing.clock_of_device()
+        clock.hot(clock.prepare(run, 3))
+        np.testing.assert_allclose(storage.get(y), a @ b, rtol=1e-4)
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_cublas_computes_and_can_be_captured():
+    with trials.running("gpu:0"):
+        rng = np.random.default_rng(0)
+        a, b = rng.random((3, 4), np.float32), rng.random((5, 4), np.float32)
+        y, left, right = storage.zeros((3, 5)), storage.put(a), storage.put(b)
+
+        def run():
+            choose.current().cublas_matmul(y, left, right, False, True)
+
+        clock = timing.clock_of_device()
+        clock.warm_up(run)
+        y[...] = 0
+        choose.current().synchronize()
+        clock.hot(clock.prepare(run, 2))
+        np.testing.assert_allclose(storage.get(y), a @ b.T, rtol=1e-5)

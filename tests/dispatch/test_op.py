@@ -1,0 +1,195 @@
+"""The door of an op: what it checks, chooses, allocates and guarantees to a kernel."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from gpucnn import places
+from gpucnn.dispatch import registry
+from gpucnn.dispatch.op import Case, Spec, op, real
+from gpucnn.dispatch.registry import kernel
+from gpucnn.errors import ArgumentError, KernelError, ShapeError
+
+
+@pytest.fixture
+def twice(monkeypatch):
+    """An op of its own, forgotten after the test."""
+    monkeypatch.setattr(registry, "_ops", dict(registry._ops))
+    monkeypatch.setattr(registry, "_kernels", dict(registry._kernels))
+
+    @op(outputs=lambda x, *, times: x, cases=[Case("some", (real(3),), {"times": 2})], prefer=("good", "spare"))
+    def twice(x, *, times):
+        """X times a number."""
+        return x * times
+
+    return twice
+
+
+def register(op, algorithm, mark, **options):
+    @kernel(op, algorithm, "numpy", **options)
+    def launch(y, x, *scratch, times):
+        launch.seen = x, scratch
+        y[...] = mark
+
+    return launch
+
+
+def test_without_a_kernel_the_body_computes(twice):
+    np.testing.assert_array_equal(twice(np.arange(3.0), times=2), [0, 2, 4])
+    assert twice(np.float32([1]), times=2).dtype == np.float32
+    assert repr(twice) == "<op twice>"
+    assert twice.specs(np.zeros((2, 3)), times=1) == (Spec((2, 3), np.dtype("float64")),)
+
+
+def test_the_first_preferred_kernel_that_supports_the_call_serves_it(twice):
+    x = np.zeros(3, np.float32)
+    register(twice, "spare", 7)
+    assert twice(x, times=1)[0] == 7
+    register(twice, "good", 5, supports=lambda x, *, times: times < 10)
+    assert twice(x, times=1)[0] == 5
+    assert twice(x, times=10)[0] == 7
+
+
+def test_the_calls_own_choice_is_the_strongest_then_that_of_use(twice):
+    x = np.ones(3, np.float32)
+    register(twice, "good", 5)
+    register(twice, "mine", 9)
+    with registry.using(twice="mine"):
+        assert registry.asked() == {"twice": "mine"}
+        assert twice(x, times=2)[0] == 9
+        assert twice(x, times=2, algorithm="good")[0] == 5
+        assert twice(x, times=2, algorithm="reference")[0] == 2
+    assert twice(x, times=2)[0] == 5
+    assert registry.asked() == {}
+
+
+def test_an_algorithm_that_is_not_there_is_an_error_and_never_a_fallback(twice):
+    register(twice, "good", 5)
+    with pytest.raises(
+        KernelError, match=r"twice: no njit/numpy kernel.*Asked for winograd; registered: good, reference"
+    ):
+        twice(np.ones(3), times=1, algorithm="winograd")
+    with registry.using("numpy"), pytest.raises(KernelError, match="no numpy kernel"):
+        twice(np.ones(3), times=1, algorithm="winograd")
+
+
+def test_a_backend_serves_only_its_own_kernels(twice):
+    register(twice, "good", 5)
+    with registry.using("njit"):
+        assert registry.backend() == "njit"
+        assert twice(np.ones(3), times=3)[0] == 3, "a numpy kernel served the backend njit"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: registry.use("fortran"), "backend='fortran' is unknown: use one of auto"),
+        (lambda: registry.use(conv9d="direct"), "no op 'conv9d'"),
+        (lambda: kernel(None, "x", "cobol"), "backend must be one of"),
+    ],
+)
+def test_unknown_names_are_refused(call, words, twice, monkeypatch):
+    if "cobol" in words or words.startswith("backend must"):
+        call = lambda: kernel(twice, "x", "cobol")  # noqa: E731
+    with pytest.raises(ArgumentError, match=words):
+        call()
+
+
+@pytest.mark.parametrize("backend", ["numba", "cuda"])
+def test_a_backend_of_the_gpu_says_what_is_missing(backend):
+    with pytest.raises(KernelError, match="device='gpu' needs an NVIDIA GPU"):
+        registry.use(backend)
+
+
+def test_operands_come_contiguous_and_outputs_aligned(twice):
+    launch = register(twice, "good", 5, workspace=lambda x, *, times: Spec((4,), np.dtype("float32")))
+    y = twice(np.zeros((4, 6), np.float32)[:, ::2], times=1)
+    x, scratch = launch.seen
+    assert x.flags.c_contiguous
+    assert x.shape == (4, 3)
+    assert scratch[0].shape == (4,)
+    assert y.ctypes.data % 256 == 0
+
+
+def test_an_in_place_operand_must_be_contiguous(monkeypatch):
+    from gpucnn.ops.update import sgd
+
+    values = np.zeros(8, np.float32)[::2]
+    with pytest.raises(ArgumentError, match="in place"):
+        sgd(values, np.zeros(4, np.float32), np.zeros(4, np.float32))
+
+
+def test_empty_arrays_never_reach_a_kernel(twice):
+    register(twice, "good", 5)
+    assert twice(np.zeros((0, 3), np.float32), times=2).shape == (0, 3)
+
+
+def test_arrays_beyond_32_bit_indices_are_refused(twice):
+    x = np.broadcast_to(np.float32(0), (1 << 16, 1 << 15))
+    with pytest.raises(ShapeError, match=r"2,147,483,648 elements is too large"):
+        twice(x, times=1)
+
+
+def test_load_wants_a_file_with_kernels(tmp_path):
+    with pytest.raises(KernelError, match="is not a Python file"):
+        registry.load(tmp_path / "missing.py")
+    (tmp_path / "nothing.py").write_text("x = 1\n")
+    with pytest.raises(KernelError, match="registered no kernel"):
+        registry.load(tmp_path / "nothing.py")
+
+
+def test_a_loaded_kernel_has_the_rights_of_a_built_in_one(tmp_path, twice):
+    (tmp_path / "mine_numpy.py").write_text(
+        "from gpucnn import kernel\nfrom gpucnn.dispatch import registry\n"
+        "@kernel(registry.declared()['twice'], 'good', 'numpy')\n"
+        "def launch(y, x, *, times):\n    y[...] = 11\n"
+    )
+    (made,) = registry.load(tmp_path / "mine_numpy.py")
+    assert (made.algorithm, made.backend) == ("good", "numpy")
+    assert twice(np.ones(2, np.float32), times=1)[0] == 11
+
+
+INTERRUPTED = """
+from pathlib import Path
+from gpucnn import kernel
+from gpucnn.dispatch import registry
+
+@kernel(registry.declared()["twice"], "good", "numpy")
+def launch(y, x, *, times):
+    fill(y)
+
+if not Path(__file__).with_name("go_on").exists():
+    raise KeyboardInterrupt
+
+def fill(y):
+    y[...] = 11
+"""
+
+
+def test_a_kernel_file_that_was_interrupted_is_read_again(tmp_path, monkeypatch, twice):
+    places.folder_of_kernels()
+    monkeypatch.setattr(sys.modules["gpucnn.kernels"], "__path__", [str(tmp_path)])
+    monkeypatch.setattr(twice, "family", "interrupted")
+    folder = tmp_path / "interrupted"
+    folder.mkdir()
+    (folder / "good_numpy.py").write_text(INTERRUPTED)
+    with pytest.raises(KeyboardInterrupt):
+        registry.kernels(twice)
+    (folder / "go_on").touch()
+    assert list(registry.kernels(twice, ("numpy",))) == ["good_numpy"]
+    assert twice(np.ones(2, np.float32), times=1)[0] == 11
+
+
+def test_compiled_code_older_than_the_shared_sources_is_forgotten(tmp_path, monkeypatch):
+    import os
+
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(places, "folder_of_kernels", lambda: tmp_path)
+    for name, age in {"include/simd.py": 100, "fam/__pycache__/old.nbi": 200, "fam/__pycache__/new.nbi": 50}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (1e9 - age, 1e9 - age))
+    places.forget_outdated_code.__wrapped__()
+    assert sorted(path.name for path in tmp_path.rglob("*.nbi")) == ["new.nbi"]

@@ -1,0 +1,107 @@
+"""Every kernel must agree with its op on every case that it supports: on the CPU, in the emulator, and on a GPU.
+
+In `check` mode the emulator finds races, accesses out of bounds and uninitialised, and diverging barriers as well.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+from gpucnn import places
+from gpucnn.devices import choose
+from gpucnn.dispatch import registry
+from gpucnn.dispatch.check import cases_for
+from gpucnn.dispatch.op import Spec
+from gpucnn.profiling import trials
+
+OPS = [op for op in trials.every_op() if op.__module__.startswith("gpucnn.")]
+FOR_CPU = [kernel for op in OPS for kernel in registry.kernels(op, ("numpy", "njit")).values()]
+FOR_GPUS = [kernel for op in OPS for kernel in registry.kernels(op, ("cuda", "numba")).values()]
+CASES = [(op, case) for op in OPS for case in op.cases if not case.bench]
+LIBRARY = {"cublas"}
+"""Kernels that are rows for comparison: another library's code, which runs on a GPU alone."""
+SEEDS = (0, 1, 2, 3, 4) if os.environ.get("GPUCNN_TEST_ALL") else (3,)
+"""Orders of the threads in fast mode: 0 forward, 1 backward, others random."""
+
+KNOWN_GAPS = {
+    op.name: "fused nodes are built for the CPU alone; on a GPU the layers run one by one"
+    for op in OPS
+    if op.family == "fused"
+}
+"""Ops without a kernel for GPUs, and why."""
+
+on_gpu = pytest.mark.skipif(not choose.gpu_state()[0], reason=f"no GPU here: {choose.gpu_state()[1]}")
+
+
+def on_the_cpu():
+    return [pytest.param(t, id=str(t), marks=pytest.mark.jit) for t in trials.trials(FOR_CPU, "cpu")]
+
+
+def in_the_emulator(mode):
+    own = [k for k in FOR_GPUS if k.algorithm not in LIBRARY]
+    missing = {backend: trials.missing(backend, "emulator") for backend in ("cuda", "numba")}
+    skips = {b: pytest.mark.skipif(reason is not None, reason=str(reason)) for b, reason in missing.items()}
+    return [
+        pytest.param(t, id=str(t), marks=(pytest.mark.xdist_group(t.kernel.id), skips[t.kernel.backend]))
+        for t in trials.trials(own, "emulator", mode)
+    ]
+
+
+@pytest.mark.parametrize("trial", [*on_the_cpu(), *in_the_emulator("fast"), *in_the_emulator("check")])
+def test_kernel_agrees_with_its_op(trial):
+    orders = [{"seed": seed} for seed in SEEDS] if trial.mode == "fast" else [{}]
+    for order in orders:
+        with trials.running(trial.device, trial.mode, **order):
+            fault = trials.disagreement(trial.kernel, trial.case)
+        assert fault is None, f"{order}: {fault}"
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("kernel", FOR_GPUS, ids=[f"{k.id}-{k.op.name}" for k in FOR_GPUS])
+def test_kernel_agrees_with_its_op_on_a_gpu(kernel):
+    faults = [f"{t}: {fault}" for t in trials.trials([kernel], "gpu:0") if (fault := t.fault())]
+    assert not faults
+
+
+@pytest.mark.parametrize("kernel", FOR_CPU, ids=[f"{k.id}-{k.op.name}" for k in FOR_CPU])
+def test_kernel_supports_some_case_of_its_op(kernel):
+    assert cases_for(kernel)
+
+
+@pytest.mark.parametrize("op", OPS, ids=[op.name for op in OPS])
+def test_op_has_a_kernel_in_each_language(op):
+    backends = {k.backend for k in FOR_GPUS if k.op is op and k.algorithm not in LIBRARY}
+    assert backends == (set() if op.name in KNOWN_GAPS else {"cuda", "numba"})
+
+
+@pytest.mark.parametrize("kernel", FOR_GPUS, ids=[f"{k.id}-{k.op.name}" for k in FOR_GPUS])
+def test_kernel_is_chosen_by_its_name_and_stands_under_its_address(kernel):
+    assert (places.folder_of_kernels() / f"{kernel.id}.py").is_file()
+    assert kernel.id.endswith(f"_{kernel.backend}")
+    assert kernel.algorithm in LIBRARY or kernel.algorithm in kernel.op.prefer
+
+
+def test_kernel_files_register_under_their_address():
+    folder = places.folder_of_kernels()
+    for kernel in FOR_CPU:
+        assert (folder / f"{kernel.id}.py").is_file()
+        assert kernel.id.endswith(f"_{kernel.backend}")
+
+
+def test_the_cases_of_an_op_have_different_names():
+    for op in OPS:
+        names = [case.name for case in op.cases]
+        assert names, op
+        assert len(set(names)) == len(names), op
+
+
+@pytest.mark.parametrize(("op", "case"), CASES, ids=[f"{o.name}-{c.name}" for o, c in CASES])
+def test_body_returns_what_the_shape_rule_says(op, case):
+    rng = np.random.default_rng(0)
+    operands = [None if draw is None else draw.sample(rng) for draw in case.operands]
+    specs = op.specs(*operands, **case.params)
+    results = op.reference(*operands, **case.params)
+    for spec, result in zip(specs, results if isinstance(results, tuple) else (results,), strict=True):
+        assert spec == (None if result is None else Spec(result.shape, result.dtype))

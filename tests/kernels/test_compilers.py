@@ -1,0 +1,142 @@
+"""What the compilers make of every kernel: it compiles, spills nothing, computes nothing in double precision, and each
+rung of a ladder is better than the one below in the figure that it claims."""
+
+import os
+from functools import cache
+
+import pytest
+
+from gpucnn.devices.cuda import cuda_function
+from gpucnn.dispatch import registry
+from gpucnn.profiling import compilers, figures, launches, trials
+
+ALL = bool(os.environ.get("GPUCNN_TEST_ALL"))
+ARCHITECTURES = compilers.ARCHITECTURES if ALL else ("sm_80", "sm_90")
+KERNELS = [k for k in trials.every_kernel("", ("cuda", "numba")) if k.algorithm != "cublas"]
+FILES = sorted({k.id for k in KERNELS})
+SPILLS = {("conv2d_grad_weight_direct", "sm_120"): 8, ("batchnorm_grad_join", "sm_120"): 16}
+"""By function and architecture, how many bytes may be stored and loaded for want of registers: one register and two of
+the number that their launch bounds leave, where other architectures need none."""
+
+
+def same_worker(ident):
+    """Each worker would compile the file anew."""
+    return pytest.mark.xdist_group(ident)
+
+
+pytestmark = pytest.mark.skipif(figures.unavailable() is not None, reason=str(figures.unavailable()))
+needs_disassembler = pytest.mark.skipif(compilers.disassembler() is None, reason="no nvdisasm here")
+
+
+@cache
+def variants(ident):
+    """One launch of each compiled function of a kernel file, over all cases of its ops."""
+    found = {}
+    for kernel in KERNELS:
+        if kernel.id == ident:
+            for case in kernel.op.cases:
+                if launches.serves(kernel, case):
+                    for launch in launches.launches(kernel, case):
+                        function = launch.function
+                        kind = getattr(function, "defines", None) or function.convert(launch.arguments)
+                        types = tuple((str(a.dtype), getattr(a, "ndim", 0)) for a in launch.arguments)
+                        key = (function.name, str(kind) if isinstance(kind, dict) else "", types)
+                        found.setdefault(key, launch)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("ident", [pytest.param(i, marks=same_worker(i)) for i in FILES])
+def test_kernel_file_compiles_without_spills_and_double_precision(ident, arch):
+    launches = variants(ident)
+    assert launches
+    for launch in launches:
+        taken = compilers.resources(launch, arch)
+        name = launch.function.name
+        assert 0 < taken.registers <= 255
+        assert taken.spill_stores + taken.spill_loads <= SPILLS.get((name, arch), 0), f"{name} spills on {arch}"
+        assert taken.registers * -(-launch.threads // 32) * 32 <= 65536, f"a block of {name} has too many registers"
+        assert taken.shared_bytes <= 48 << 10
+        assert compilers.occupancy(launch, taken, arch) > 0, f"{name} cannot run on {arch}"
+        assert not compilers.double_precision(launch, arch), f"{name} computes in double precision"
+        if ALL and compilers.disassembler() is not None:
+            assert not compilers.instructions(launch, arch).fp64, f"{name} computes in double precision"
+
+
+@pytest.mark.parametrize(("factor", "seen"), [("0.1", True), ("0.1f", False)])
+def test_double_precision_is_seen(tmp_path, factor, seen):
+    text = f'extern "C" __global__ void scaled(float* y) {{ y[threadIdx.x] *= {factor}; }}'
+    (tmp_path / "scaled.cu").write_text(text)
+    y = launches.Recorder().empty((32,))
+    launch = launches.Launch(cuda_function(tmp_path / "scaled.cu", "scaled"), (1,), (32,), 0, (y,))
+    found = compilers.double_precision(launch, "sm_90")
+    assert any(name.startswith("mul") for name in found) == seen
+    if compilers.disassembler() is not None:
+        assert bool(compilers.instructions(launch, "sm_90").fp64) == seen
+
+
+LARGE = 50e6
+"""Floating-point operations from which on a kernel must have work for (nearly) each of the 132 multiprocessors."""
+
+
+def hot_shapes(op, *idents):
+    """Each shape of the course models that all of these kernels take: its name, how many blocks the last of them must
+    have at least for each multiprocessor, and their figures."""
+    rungs = [next(k for k in KERNELS if k.id == ident and k.op.name == op) for ident in idents]
+    cases = [c for c in rungs[0].op.cases if c.bench and all(launches.serves(k, c) for k in rungs)]
+    assert len(cases) >= 12
+    for arch in ("sm_80", "sm_90"):
+        for case in cases:
+            least = 0.9 if trials.work(rungs[0].op, case) >= LARGE else 0.0
+            told = [figures.main_of(figures.of_kernel(k, case, arch)) for k in rungs]
+            assert not any(f.fp64 for f in told), case.name
+            yield f"{case.name} on {arch}", least, *told
+
+
+@needs_disassembler
+@same_worker("matmul/warptiled_cuda")
+def test_each_rung_of_matmul_loads_less_and_the_last_is_multiply_adds():
+    ladder = "matmul/naive_cuda", "matmul/tiled_cuda", "matmul/warptiled_cuda"
+    for shape, waves, naive, tiled, warptiled in hot_shapes("matmul", *ladder):
+        assert naive.flops_per_global_byte < tiled.flops_per_global_byte < warptiled.flops_per_global_byte, shape
+        assert naive.flops_per_shared_byte is None, shape
+        assert tiled.flops_per_shared_byte < warptiled.flops_per_shared_byte, shape
+        assert warptiled.ffma_share >= 0.70, shape
+        assert min(warptiled.wide_loads) > 0, shape
+        assert warptiled.waves > waves, shape
+
+
+@needs_disassembler
+def test_tiles_save_global_loads_in_numba_too():
+    for shape, _, naive, tiled in hot_shapes("matmul", "matmul/naive_numba", "matmul/tiled_numba"):
+        assert naive.flops_per_global_byte < tiled.flops_per_global_byte, shape
+
+
+@needs_disassembler
+@same_worker("conv2d/implicit_gemm_cuda")
+@pytest.mark.parametrize(
+    ("op", "multiply_adds"), [("conv2d", 0.60), ("conv2d_grad_input", 0.59), ("conv2d_grad_weight", 0.53)]
+)
+def test_each_rung_of_convolution_moves_fewer_bytes(op, multiply_adds):
+    ladder = "conv2d/direct_cuda", "conv2d/im2col_cuda", "conv2d/implicit_gemm_cuda"
+    for shape, waves, direct, im2col, implicit in hot_shapes(op, *ladder):
+        assert direct.flops_per_global_byte < min(im2col.flops_per_global_byte, implicit.flops_per_global_byte), shape
+        assert direct.ffma_share < multiply_adds <= implicit.ffma_share, shape
+        if op == "conv2d" and implicit.case == "mlearning_2":
+            assert implicit.ffma_share >= 0.65
+        assert min(implicit.wide_loads) > 0, shape
+        assert implicit.waves > waves, shape
+    kernels = {k.id: k for k in KERNELS if k.op.name == op}
+    case = next(c for c in kernels[ladder[0]].op.cases if c.name == "mlearning_2")
+    columns = kernels["conv2d/im2col_cuda"].workspace(*case.specs, **case.params)
+    assert columns, "im2col writes its columns to memory; implicit GEMM does not"
+
+
+def test_figures_are_kept_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("GPUCNN_CACHE", str(tmp_path))
+    kernel = registry.kernels(trials.every_kernel("matmul/naive_cuda")[0].op)["naive_cuda"]
+    case = figures.hot_case(kernel)
+    assert case.bench
+    first = figures.of_kernel(kernel, case, "sm_90")
+    monkeypatch.setattr(figures, "_measured", lambda *_: pytest.fail("compiled twice"))
+    assert figures.of_kernel(kernel, case, "sm_90") == first

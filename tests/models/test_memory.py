@@ -1,0 +1,218 @@
+"""The memory that a run needs is counted before it starts, against what system, control groups and user allow."""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import gpucnn
+from gpucnn.devices import free_memory
+from gpucnn.errors import MemoryNeedError
+from gpucnn.models import memory
+from gpucnn.runs import zoo
+
+GB = 1000**3
+
+
+def compiled(name, optimizer="adam"):
+    model = zoo.find(name).build()
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    return model
+
+
+# -- what is needed ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("optimizer", "slots"), [("sgd", 0), ("rmsprop", 1), ("adam", 2)])
+def test_parameters_gradients_and_slots_are_counted_by_their_arrays(optimizer, slots):
+    model = compiled("slides", optimizer)
+    need = memory.need(model)
+    assert need.parameters == 4 * 38_390
+    assert need.gradients == model.parameters.gradients.nbytes
+    assert slots * need.gradients <= need.slots <= slots * need.gradients + 64
+
+
+def test_an_image_needs_itself_and_four_arrays_for_each_array_between_the_layers():
+    with gpucnn.using("numpy"):
+        outputs = 24 * 24 * 10 + 12 * 12 * 10 + 8 * 8 * 20 + 4 * 4 * 20 + 320 + 100 + 10
+        assert memory.need(compiled("slides")).image == 4 * (28 * 28 + 4 * outputs)
+
+
+def test_layers_that_are_computed_together_need_less():
+    together = memory.need(compiled("slides")).image
+    with gpucnn.using("numpy"):
+        assert together < memory.need(compiled("slides")).image / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory of a process from /proc")
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
+def test_what_is_foreseen_is_at_least_what_is_used_and_not_far_above(backend):
+    program = f"""
+import re, numpy as np, gpucnn
+from gpucnn.models import memory
+from gpucnn.runs import zoo
+gpucnn.use({backend!r})
+model = zoo.find("slides").build()
+model.compile("adam", "sparse_categorical_crossentropy")
+def peak(batch):
+    for _ in range(2):
+        model.train_on_batch(np.zeros((batch, 28, 28, 1), np.float32), np.zeros(batch, np.int64))
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+small = peak(64)
+print(peak(1064) - small, memory.need(model).image * 1000)
+"""
+    program = program.replace(
+        "print((peak(64), peak(2064))[1] - peak(64),", "small = peak(64)\nprint(peak(2064) - small,"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    used, foreseen = map(int, done.stdout.split())
+    assert used <= foreseen <= 4 * used
+
+
+def test_the_largest_batch_that_fits_is_named_and_fits(monkeypatch):
+    monkeypatch.setattr(free_memory, "available", lambda: GB)
+    model = compiled("mlearning")
+    with pytest.raises(MemoryNeedError, match=r"a batch of 1000000 images needs .* and 1.0 GB is free") as caught:
+        memory.check(model, 1_000_000, dataset=47_000_000)
+    assert "data set 47.0 MB" in str(caught.value)
+    fits = int(str(caught.value).rpartition(" ")[2])
+    assert memory.check(model, fits, dataset=47_000_000).image * fits <= GB
+    with pytest.raises(MemoryNeedError):
+        memory.check(model, fits + 1, dataset=47_000_000)
+
+
+def test_where_no_batch_fits_the_error_says_so(monkeypatch):
+    monkeypatch.setattr(free_memory, "available", lambda: 1000)
+    with pytest.raises(MemoryNeedError, match="no batch fits: use a smaller model"):
+        memory.check(compiled("slides"), 1)
+
+
+def test_a_run_is_not_stopped_where_the_free_memory_is_unknown(monkeypatch):
+    monkeypatch.setattr(free_memory, "available", lambda: None)
+    need = memory.check(compiled("slides"), 10**9, dataset=5)
+    assert need.total(2) == need.parameters + need.gradients + need.slots + 2 * need.image + 5
+
+
+# -- what is free ------------------------------------------------------------------------------------------------------
+
+
+def test_the_strictest_limit_counts(monkeypatch):
+    for name, value in (("_system", 8 * GB), ("_control_group", 2 * GB), ("_address_space", None)):
+        monkeypatch.setattr(free_memory, name, lambda value=value: value)
+    assert free_memory.available() == 2 * GB
+    monkeypatch.setattr(free_memory, "_control_group", lambda: -5)
+    assert free_memory.available() == 0
+
+
+def test_nothing_known_is_none(monkeypatch):
+    for name in ("_system", "_control_group", "_address_space"):
+        monkeypatch.setattr(free_memory, name, lambda: None)
+    assert free_memory.available() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/meminfo")
+def test_linux_counts_what_can_be_reclaimed_as_free():
+    total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
+    assert 0 < free_memory._system() <= total
+    assert free_memory._linux("MemTotal: 9 kB\nMemFree: 1 kB\nMemAvailable:      3 kB\n") == 3072
+    assert free_memory._linux("nothing of the kind") is None
+
+
+def test_macos_pages_are_read_from_vm_stat(monkeypatch):
+    output = "(page size of 16384 bytes)\nPages free:   10.\nPages active: 99.\nPages inactive: 5.\n"
+    monkeypatch.setattr(free_memory.sys, "platform", "darwin")
+    monkeypatch.setattr(free_memory.subprocess, "run", lambda *a, **k: types.SimpleNamespace(stdout=output))
+    assert free_memory._system() == 15 * 16384
+    assert free_memory._macos("vm_stat changed its words") is None
+
+
+def test_a_system_that_cannot_be_asked_is_unknown(monkeypatch):
+    def fail(*_, **__):
+        raise subprocess.CalledProcessError(1, "vm_stat")
+
+    monkeypatch.setattr(free_memory.sys, "platform", "darwin")
+    monkeypatch.setattr(free_memory.subprocess, "run", fail)
+    assert free_memory._system() is None
+
+
+@pytest.mark.parametrize("answer", [1, 0])
+def test_windows_is_asked_through_its_kernel(monkeypatch, answer):
+    import ctypes
+
+    class Kernel:
+        def GlobalMemoryStatusEx(self, reference):  # noqa: N802
+            assert reference._obj.length == ctypes.sizeof(reference._obj) == 64
+            reference._obj.free = 7 * GB
+            return answer
+
+    monkeypatch.setattr(ctypes, "windll", types.SimpleNamespace(kernel32=Kernel()), raising=False)
+    monkeypatch.setattr(free_memory.sys, "platform", "win32")
+    assert free_memory._system() == (7 * GB if answer else None)
+
+
+def group(folder, limit, used, cache=0, names=("memory.max", "memory.current", "inactive_file")):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 1\n{names[2]} {cache}\n")
+
+
+def test_every_control_group_above_the_process_counts_and_page_cache_is_free(tmp_path):
+    group(tmp_path, "max", 0)
+    group(tmp_path / "slice", 900, 500, cache=100)
+    group(tmp_path / "slice" / "job", 1000, 100)
+    membership = tmp_path / "cgroup"
+    membership.write_text("0::/slice/job\n")
+    assert free_memory._control_group(tmp_path, membership) == 500
+    membership.write_text("0::/\n")
+    assert free_memory._control_group(tmp_path, membership) is None
+
+
+def test_the_older_control_groups_are_read_too(tmp_path):
+    old = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    group(tmp_path / "memory", 2**63 - 4096, 7, names=old)
+    group(tmp_path / "memory" / "job", 1000, 400, cache=50, names=old)
+    membership = tmp_path / "cgroup"
+    membership.write_text("9:cpu,cpuacct:/\n4:memory:/job\n0::/\nnot a line of it\n")
+    assert free_memory._control_group(tmp_path, membership) == 650
+    membership.write_text("4:memory:/the/path/outside/of/this/container\n")
+    assert free_memory._control_group(tmp_path, membership) is None
+
+
+def test_without_control_groups_nothing_is_known(tmp_path):
+    assert free_memory._control_group(tmp_path, tmp_path / "missing") is None
+    (tmp_path / "cgroup").write_text("0::/gone\n")
+    assert free_memory._control_group(tmp_path, tmp_path / "cgroup") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space of a process")
+def test_a_limit_on_the_address_space_is_seen():
+    program = (
+        "import resource; from gpucnn.devices import free_memory; assert free_memory._address_space() is None;"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 42, resource.RLIM_INFINITY)); print(free_memory._address_space())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert (1 << 41) < int(done.stdout) < 1 << 42
+
+
+def test_a_system_without_such_limits_has_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert free_memory._address_space() is None
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (None, "unknown"),
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1500, "1.5 kB"),
+        (180_000_000, "180 MB"),
+        (24 * GB, "24.0 GB"),
+        (3 * 10**15, "3000 TB"),
+    ],
+)
+def test_bytes_are_written_for_people(count, words):
+    assert free_memory.text(count) == words

@@ -1,0 +1,265 @@
+"""Training with the kernels for GPUs, in the emulator, ends where training with the NumPy definitions ends."""
+
+import json
+
+import needs
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import gpucnn
+from gpucnn import layers, losses, models
+from gpucnn.cli import main
+from gpucnn.devices import choose, emulator, storage
+from gpucnn.errors import ArgumentError, KernelError
+from gpucnn.runs import zoo
+
+pytestmark = needs.emulator_here
+
+BACKENDS = [pytest.param(b, marks=pytest.mark.xdist_group(f"training-{b}")) for b in ("cuda", "numba")]
+RATE, STEPS, BATCH = 0.005, 20, 8
+
+
+def images(count=160, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(0, 1, (count, 8, 8, 1)).astype("float32"), rng.integers(0, 4, count)
+
+
+def small_cnn():
+    return gpucnn.Sequential(
+        [
+            gpucnn.Input((8, 8, 1)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dropout(0.25),
+            layers.Dense(4, activation="softmax"),
+        ]
+    )
+
+
+def trained(backend, where, rate=RATE, skipped=None):
+    """The weights after 20 steps of a small CNN from one start, and the largest absolute weight on the way."""
+    gpucnn.utils.set_random_seed(7)
+    gpucnn.use(backend, device=where)
+    model = small_cnn()
+    model.compile(gpucnn.optimizers.SGD(rate), "sparse_categorical_crossentropy")
+    x, y = images()
+    if skipped is not None:
+        x[skipped] = 0
+    model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    assert int(model.optimizer.iterations[0]) == STEPS
+    return model.get_weights()
+
+
+def bound(weights):
+    """How far float32 rounding may carry two runs of `trained` apart.
+
+    Gradients: Σₙ |dlogits| ≤ 2 for a mean of crossentropies, so a dense gradient sums products of at most 2 · max x in
+    all, and one of the convolution at most 2 · max w · max x at each of 9 pooled positions. Each sum of products is off
+    by (4 + √terms) · eps of that, with terms = batch × positions of the convolution at most, and each of the four sums
+    on the way (two forward, two backward) passes such a relative error on. A step moves a weight by rate times that;
+    what was off before grows by (1 + rate · L) a step, L being at most the gradient's own scale.
+    """
+    largest_w = max(float(np.abs(w).max()) for w in weights)
+    largest_x = 1.0 / (1.0 - 0.25) * (9 * largest_w + largest_w)
+    scale = 2.0 * max(largest_x, 9 * largest_w)
+    relative = 4 * (4 + np.sqrt(BATCH * 36)) * np.finfo(np.float32).eps
+    return STEPS * RATE * scale * relative * (1 + RATE * scale) ** STEPS
+
+
+@pytest.fixture(scope="module")
+def on_numpy():
+    try:
+        return trained("numpy", "cpu")
+    finally:
+        gpucnn.use("auto")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_twenty_steps_end_with_the_weights_of_the_definitions(backend, on_numpy):
+    weights = trained(backend, "emulator")
+    for got, want in zip(weights, on_numpy, strict=True):
+        assert np.abs(got - want).max() <= bound(on_numpy)
+
+
+def test_the_bound_sees_one_image_that_is_lost(on_numpy):
+    weights = trained("numpy", "cpu", skipped=BATCH * STEPS - 1)
+    assert max(np.abs(got - want).max() for got, want in zip(weights, on_numpy, strict=True)) > bound(on_numpy)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_two_runs_end_with_equal_bits(backend):
+    with emulator.running(seed=5):
+        one = trained(backend, "emulator")
+    with emulator.running(seed=9):
+        other = trained(backend, "emulator")
+    for a, b in zip(one, other, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_model_of_the_zoo_takes_a_step(name, backend):
+    entry = zoo.find(name)
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, (2, *entry.input_shape)).astype("float32")
+    y = rng.integers(0, entry.classes, 2)
+    taken = {}
+    for language, where in (("numpy", "cpu"), (backend, "emulator")):
+        gpucnn.utils.set_random_seed(0)
+        gpucnn.use(language, device=where)
+        model = entry.build()
+        model.compile(gpucnn.optimizers.SGD(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        taken[language] = model.train_on_batch(x, y), model.get_weights()
+    np.testing.assert_allclose(taken[backend][0], taken["numpy"][0], rtol=1e-5)
+    for got, want in zip(taken[backend][1], taken["numpy"][1], strict=True):
+        assert np.abs(got - want).max() <= 1e-5 * max(1.0, np.abs(want).max())
+
+
+def test_a_model_moves_to_the_device_in_use_and_back():
+    x, y = images(16)
+    model = small_cnn()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(x, y, batch_size=8, verbose=0)
+    before = model.get_weights()
+    gpucnn.use("cuda", device="emulator")
+    assert all((a == b).all() for a, b in zip(model.get_weights(), before, strict=True))
+    model.fit(x, y, batch_size=8, verbose=0)
+    probabilities = model.predict(x, verbose=0)
+    assert type(probabilities) is np.ndarray
+    assert isinstance(model.weights[0].value, emulator.EmulatedArray)
+    gpucnn.use("auto")
+    np.testing.assert_allclose(model.predict(x, verbose=0), probabilities, atol=1e-6)
+    model.fit(x, y, batch_size=8, verbose=0)
+    assert isinstance(model.weights[0].value, np.ndarray)
+
+
+def test_saving_and_loading_on_a_device(tmp_path):
+    x, y = images(16)
+    gpucnn.use("cuda", device="emulator")
+    model = small_cnn()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(x, y, batch_size=8, verbose=0)
+    model.save(tmp_path / "m.safetensors")
+    loaded = models.load_model(tmp_path / "m.safetensors")
+    assert (loaded.predict(x, verbose=0) == model.predict(x, verbose=0)).all()
+    loaded.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    assert all((a == b).all() for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True))
+
+
+def test_python_of_the_user_meets_host_arrays_on_every_device():
+    seen = []
+
+    def squared(y_true, y_pred):
+        seen.append(type(y_pred))
+        error = y_pred - y_true
+        return (error**2).mean(axis=-1), lambda dvalues: dvalues[:, None] * 2 * error / error.shape[-1]
+
+    x, y = images(8)
+    y = np.eye(4, dtype="float32")[y]
+    taken = {}
+    for language, where in (("numpy", "cpu"), ("cuda", "emulator")):
+        gpucnn.utils.set_random_seed(0)
+        gpucnn.use(language, device=where)
+        model = small_cnn()
+        model.compile(gpucnn.optimizers.SGD(0.1), loss=squared, metrics=["mse"])
+        taken[language] = model.train_on_batch(x, y), model.get_weights()
+    assert set(seen) == {np.ndarray}
+    np.testing.assert_allclose(taken["cuda"][0], taken["numpy"][0], rtol=1e-5)
+    for got, want in zip(taken["cuda"][1], taken["numpy"][1], strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_activity_regularizers_and_losses_called_by_hand():
+    gpucnn.use("cuda", device="emulator")
+    x, y = images(8)
+    model = gpucnn.Sequential(
+        [gpucnn.Input((8, 8, 1)), layers.Flatten(), layers.Dense(4, activity_regularizer="l2", activation="relu")]
+    )
+    model.compile("sgd", "mse")
+    assert np.isfinite(model.train_on_batch(x, np.eye(4, dtype="float32")[y]))
+    assert losses.MeanSquaredError()([[1.0, 2.0]], [[1.0, 4.0]]) == pytest.approx(2.0)
+    assert gpucnn.activations.relu([-1.0, 2.0]).tolist() == [0.0, 2.0]
+    assert layers.ReLU()(np.array([[-1.0, 2.0]])).tolist() == [[0.0, 2.0]]
+
+
+def test_an_algorithm_is_chosen_for_an_op_and_its_gradients(capfd, monkeypatch):
+    monkeypatch.setenv("GPUCNN_DEBUG", "2")
+    x, y = images(8)
+    gpucnn.use("cuda", device="emulator", conv2d="direct", matmul="naive")
+    model = small_cnn()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.train_on_batch(x, y)
+    launched = {line.split()[0] for line in capfd.readouterr().err.splitlines() if "grid" in line}
+    assert {"conv2d/direct_cuda", "matmul/naive_cuda"} <= launched
+    assert not any(ident.startswith(("conv2d/i", "matmul/w", "matmul/t")) for ident in launched)
+
+
+def test_a_layer_chooses_its_algorithm(capfd, monkeypatch):
+    monkeypatch.setenv("GPUCNN_DEBUG", "2")
+    gpucnn.use("numba", device="emulator")
+    layers.Conv2D(2, 3, algorithm="direct")(np.ones((1, 4, 4, 1)))
+    assert "conv2d/direct_numba" in capfd.readouterr().err
+    with pytest.raises(KernelError, match="Asked for winograd; registered: direct"):
+        layers.Conv2D(2, 3, algorithm="winograd")(np.ones((1, 4, 4, 1)))
+
+
+def test_a_launch_line_tells_id_shapes_grid_block_and_time(capfd, monkeypatch):
+    monkeypatch.setenv("GPUCNN_DEBUG", "4")
+    gpucnn.use("cuda", device="emulator", matmul="naive")
+    layers.Dense(2, use_bias=False)(np.ones((3, 5)))
+    told = capfd.readouterr().err
+    assert 'extern "C" __global__ void' in told and "matmul_naive(float*" in told
+    assert "matmul/naive_cuda matmul_naive: float32[3, 2] float32[3, 5] float32[5, 2], grid 1, block 256" in told
+    assert told.rstrip().endswith("ms on emulator")
+
+
+def test_host_arrays_do_not_meet_kernels_of_a_device():
+    from gpucnn.ops.matmul import matmul
+
+    gpucnn.use("cuda", device="emulator")
+    with pytest.raises(ArgumentError, match="matmul: a is a ndarray and the device in use is emulator"):
+        matmul(np.ones((2, 2), "float32"), np.ones((2, 2), "float32"), transpose_a=False, transpose_b=False)
+
+
+def test_a_call_without_elements_needs_no_kernel():
+    from gpucnn.ops.matmul import matmul
+
+    gpucnn.use("cuda", device="emulator")
+    a, b = storage.put(np.ones((0, 3), "float32")), storage.put(np.ones((3, 2), "float32"))
+    assert matmul(a, b, transpose_a=False, transpose_b=False).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("backend", "where", "words"),
+    [
+        ("njit", "emulator", "backend='njit' does not run on device='emulator', which runs cuda, numba"),
+        ("cuda", "cpu", "backend='cuda' does not run on device='cpu', which runs njit, numpy"),
+    ],
+)
+def test_a_backend_and_a_device_that_do_not_fit_are_refused(backend, where, words):
+    with pytest.raises(ArgumentError, match=words):
+        gpucnn.use(backend, device=where)
+    assert choose.current().name == "cpu"
+
+
+def test_the_command_trains_in_the_emulator(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(0, 1, (32, 20, 20, 1)), rng.integers(0, 4, 32)
+    np.savez("own.npz", x_train=(x * 255).astype("uint8"), y_train=y, x_test=(x * 255).astype("uint8"), y_test=y)
+    command = "train --data own.npz --model slides --backend cuda --device emulator --epochs 1 --algorithm"
+    done = CliRunner().invoke(main, [*command.split(), "conv2d=direct", "--no-pictures", "--json", "--out", "run"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["device"], told["backend"]) == ("emulator", "cuda")
+    assert told["settings"]["algorithms"] == {"conv2d": "direct"}
+    again = CliRunner().invoke(main, ["evaluate", "run", "--json"])
+    assert json.loads(again.stdout)["test_loss"] == pytest.approx(told["test_loss"], rel=1e-6)
+
+
+def test_an_algorithm_that_is_not_written_as_a_pair_is_named():
+    done = CliRunner().invoke(main, ["train", "--algorithm", "direct"])
+    assert "--algorithm 'direct' must be OP=NAME" in str(done.exception) + done.output

@@ -1,0 +1,1 @@
+"""Kernels broken on purpose, one small change each, and whether a check reports them."""

@@ -1,0 +1,111 @@
+"""Mutants that no check can find, and faults that are known to pass, with the reasons."""
+
+from __future__ import annotations
+
+_NONE_LEFT = "for a thread at the end itself the loop over the last values has no turn"
+_NO_SUCH_AXIS = "saves divisions: the axes that lack have extent 1"
+_SAME_IN_ALL_LANES = "all lanes of a warp hold the warp's count, and these threads lie in one warp each"
+_LARGER = "shared memory that nobody uses"
+_ONE_TURN = "there are at most as many sums as threads, so the loop has one turn"
+EQUIVALENT: dict[tuple[str, str, str], str] = {
+    ("bias/rows_cuda.cu", "bias_rows", "if (first > size) return;"): _NONE_LEFT,
+    ("rescaling/elementwise_cuda.cu", "rescale_elementwise", "if (first > size) return;"): _NONE_LEFT,
+    ("reshaping/elementwise_cuda.cu", "pad_elementwise", "if (axis < MOST - axes) ;"): _NO_SUCH_AXIS,
+    ("reshaping/elementwise_cuda.cu", "transpose_elementwise", "if (axis < MOST - axes) ;"): _NO_SUCH_AXIS,
+    (
+        "include/column_sums.cuh",
+        "column_sums",
+        "for (; row < end; row += lanes) total[1] += __ldg(matrix + row * columns + column);",
+    ): "another of the four sums that are added up at last",
+    ("include/stable.cuh", "sigmoid", "return (x > 0.f ? 1.f : d) / (1.f + d);"): "at 0 both are 1",
+    (
+        "include/stable.cuh",
+        "clamp",
+        "__device__ inline float clamp(float x, float low, float high) "
+        "{ return x < low ? low : x >= high ? high : x; }",
+    ): "at the bound both are the bound",
+    (
+        "include/stable.cuh",
+        "clamp",
+        "__device__ inline float clamp(float x, float low, float high) "
+        "{ return x <= low ? low : x > high ? high : x; }",
+    ): "at the bound both are the bound",
+    (
+        "include/stream.cuh",
+        "stream",
+        "for (unsigned i = begin; i <= end; i += AT_ONCE * step) {",
+    ): "one turn more, in which nothing lies before the end",
+    (
+        "include/rows_numba.py",
+        "row_max",
+        "pass # until all have read what the reduction before this one left here",
+    ): "row_max comes first in each kernel that calls it",
+    ("update/two_stage_cuda.cu", "norm_of_blocks", ";"): "saves a write into the workspace that nobody reads",
+    ("update/two_stage_numba.py", "total_of_all", "total = partial[block]"): _ONE_TURN,
+    ("update/two_stage_numba.py", "penalty_of_all", "total = partial[block]"): _ONE_TURN,
+    (
+        "batch/rows_cuda.cu",
+        "sum_of_block",
+        "if (threadIdx.x % 33 == 0) counts[threadIdx.x / 32] = count;",
+    ): _SAME_IN_ALL_LANES,
+    (
+        "batch/rows_cuda.cu",
+        "sum_of_block",
+        "if (threadIdx.x % 32 == 1) counts[threadIdx.x / 32] = count;",
+    ): _SAME_IN_ALL_LANES,
+    (
+        "batch/rows_cuda.cu",
+        "correct_rows",
+        "for (unsigned first = blockIdx.x * rows; first <= N; first += gridDim.x * rows) {",
+    ): "one turn more, in which no row is present",
+    ("batch/gather_numba.py", "gather_bytes", "shared_sample = cuda.shared.array(2, numba.int64)"): _LARGER,
+    ("batch/gather_numba.py", "gather_floats", "shared_sample = cuda.shared.array(2, numba.int64)"): _LARGER,
+    (
+        "matmul/tiled_cuda.cu",
+        "matmul_tiled",
+        "__shared__ float a_tile[TILE][TILE + 2], b_tile[TILE][TILE + 1];",
+    ): _LARGER,
+    (
+        "matmul/tiled_cuda.cu",
+        "matmul_tiled",
+        "__shared__ float a_tile[TILE][TILE + 1], b_tile[TILE][TILE + 2];",
+    ): _LARGER,
+    (
+        "matmul/tiled_cuda.cu",
+        "matmul_tiled",
+        "for (unsigned first_k = 0; first_k <= K; first_k += TILE) {",
+    ): "one tile more, of zeros",
+    (
+        "conv2d/implicit_gemm_cuda.cu",
+        "conv2d_grad_input_implicit_gemm",
+        "if (task.m >= cells) ; // `tiles` are those of the remainder with the most cells; the whole block returns",
+    ): "saves work: nothing is written beyond the last cell",
+    (
+        "constraint/two_pass_cuda.cu",
+        "my_share",
+        "unsigned chunk = length / gridDim.y + (length % gridDim.y >= 0);",
+    ): "chunks of one element more cover a slice as well",
+}
+"""(file, function, changed line) → why there is nothing that a check could find."""
+_OF_INFINITY = "differs where the norm of a slice is infinite, and a case for that would make NumPy warn"
+_BEHIND_THE_LAST = "what lies behind a kernel's last shared array belongs to another kernel: the emulator lets it pass"
+SURVIVORS: dict[tuple[str, str, str], str] = {
+    (
+        "constraint/two_pass_cuda.cu",
+        "scale_slices",
+        "if (rest >= 0.f) desired = rate * desired + rest * norm;",
+    ): _OF_INFINITY,
+    ("constraint/two_pass_numba.py", "scale_slices", "if rest >= 0:"): _OF_INFINITY,
+    (
+        "include/im2col.cuh",
+        "y_of_columns",
+        "__align__(16) __shared__ float a_slabs[1 * SLAB_A], b_slabs[2 * SLAB_B]; "
+        "// one half is read while the other fills",
+    ): _BEHIND_THE_LAST,
+    (
+        "include/stream.cuh",
+        "stream",
+        "for (int k = 0; k <= AT_ONCE; ++k)",
+    ): "g++ lets the address of the element behind the last of a local array of structs pass",
+}
+"""The same for faults that are faults and are known to pass: why they do."""

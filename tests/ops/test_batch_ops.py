@@ -1,0 +1,256 @@
+"""The batch that a step picks on the device: which samples, in which order, scaled how; the counters; the metrics."""
+
+import numpy as np
+import pytest
+
+import gpucnn
+from gpucnn import metrics, random
+from gpucnn.devices import emulator, storage
+from gpucnn.errors import ArgumentError, ShapeError
+from gpucnn.ops.batch import advance, count_correct, count_correct_binary, gather_images, gather_labels
+
+BACKENDS = [
+    "numpy",
+    *(
+        pytest.param(name, marks=pytest.mark.skipif(bool(emulator.unavailable()), reason=str(emulator.unavailable())))
+        for name in ("cuda", "numba")
+    ),
+]
+KEY = {"seed": 2**63 + 77, "stream": 5, "shuffle": True}
+AS_THEY_ARE = {"scale": 1.0, "offset": 0.0}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    with gpucnn.using(request.param, device="cpu" if request.param == "numpy" else "emulator"):
+        yield request.param
+
+
+def number(value):
+    return storage.put(np.array([value], np.int64))
+
+
+def run(op, *arrays, **params):
+    return storage.get(op(*(storage.put(np.ascontiguousarray(a)) for a in arrays), **params))
+
+
+def labels_of(labels, epoch, batch, rows, **more):
+    params = {"rows": rows, "batch_size": rows} | KEY | more
+    return storage.get(gather_labels(storage.put(labels), number(epoch), number(batch), **params))
+
+
+def images_of(images, epoch, batch, rows, **more):
+    params = {"rows": rows, "batch_size": rows} | KEY | AS_THEY_ARE | more
+    return storage.get(gather_images(storage.put(images), number(epoch), number(batch), **params))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 1000])
+def test_the_order_is_that_of_the_permutation(backend, n):
+    """The labels are the numbers of the samples; one batch is the whole epoch."""
+    labels = np.arange(n, dtype=np.int32)
+    for epoch in range(20):
+        order = random.permutation(n, seed=KEY["seed"], epoch=epoch, stream=KEY["stream"])
+        assert np.array_equal(labels_of(labels, epoch, 0, n), order)
+
+
+@pytest.mark.parametrize("epoch", [0, 19])
+def test_the_order_of_all_of_mnist(backend, epoch):
+    labels = np.arange(60000, dtype=np.int32)
+    order = random.permutation(60000, seed=KEY["seed"], epoch=epoch, stream=KEY["stream"])
+    assert np.array_equal(labels_of(labels, epoch, 0, 60000), order)
+
+
+def test_all_bits_of_epoch_and_stream_count(backend):
+    """Both give their lower 32 bits; the stream's uppermost four make place for the number of the round."""
+    labels = np.arange(100, dtype=np.int32)
+    order = random.permutation(100, seed=KEY["seed"], epoch=2**40 + 3, stream=2**30 + 1)
+    assert np.array_equal(labels_of(labels, 3, 0, 100, stream=2**30 + 1), order)
+    assert np.array_equal(labels_of(labels, 2**40 + 3, 0, 100, stream=1), order)
+
+
+def test_batches_cover_the_epoch_once(backend):
+    """23 samples in batches of 5: the last has 3 rows."""
+    labels = np.arange(23, dtype=np.int32)
+    seen = [labels_of(labels, 2, batch, min(5, 23 - 5 * batch), batch_size=5) for batch in range(5)]
+    assert [len(part) for part in seen] == [5, 5, 5, 5, 3]
+    assert np.array_equal(np.sort(np.concatenate(seen)), labels)
+
+
+def test_a_full_last_batch_goes_on_with_the_first_samples(backend):
+    labels = np.arange(7, dtype=np.int32)
+    whole = labels_of(labels, 4, 0, 7)
+    assert np.array_equal(labels_of(labels, 4, 1, 5), whole[[5, 6, 0, 1, 2]])
+    assert labels_of(labels, 4, 1, 5, shuffle=False).tolist() == [5, 6, 0, 1, 2]
+    assert labels_of(labels, 4, 2**40, 2, shuffle=False).tolist() == [2**41 % 7, (2**41 + 1) % 7]
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 1), (5, 3, 3), (65, 64, 1), (4099,), ()])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_images_and_labels_of_a_batch_belong_together(backend, shape, dtype):
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (9, *shape)).astype(dtype)
+    labels = np.arange(9, dtype=np.int32)
+    chosen = labels_of(labels, 1, 2, 3)
+    got = images_of(images, 1, 2, 3)
+    assert got.dtype == np.float32
+    assert np.array_equal(got, images[chosen].astype(np.float32))
+
+
+def test_by_hand(backend):
+    images = np.array([[0, 255], [51, 102], [10, 20]], np.uint8)
+    got = images_of(images, 0, 1, 2, shuffle=False, scale=2.0, offset=-1.0)
+    assert got.tolist() == [[19.0, 39.0], [-1.0, 509.0]]
+    got = images_of(images.astype(np.float32), 0, 0, 1, shuffle=False, scale=0.5, offset=3.0)
+    assert got.tolist() == [[3.0, 130.5]]
+
+
+def test_a_byte_over_255_is_what_the_division_gives(backend):
+    """So a data set of float32 k / 255 may be kept as bytes, and nothing changes."""
+    images = np.arange(256, dtype=np.uint8).reshape(2, 128)
+    got = images_of(images, 0, 0, 2, shuffle=False, scale=1 / 255)
+    assert np.array_equal(got.reshape(-1), np.arange(256, dtype=np.float32) / np.float32(255))
+
+
+def test_floats_pass_unchanged(backend):
+    images = np.array([[np.nan, np.inf, -np.inf, 1.2e-38, 3.4e38]], np.float32)
+    assert np.array_equal(images_of(images, 0, 0, 1), images, equal_nan=True)
+
+
+def test_rows_of_labels_are_copied_whole(backend):
+    labels = np.random.default_rng(3).normal(size=(40, 3, 7)).astype(np.float32)
+    chosen = labels_of(np.arange(40, dtype=np.int32), 0, 3, 12)
+    assert np.array_equal(labels_of(labels, 0, 3, 12), labels[chosen])
+
+
+def test_a_large_data_set_is_read_at_the_right_place(backend):
+    """60000 images of 784 bytes, each with its number in its first and last bytes."""
+    images = np.zeros((60000, 784), np.uint8)
+    numbers = np.arange(60000)
+    images[:, 0] = images[:, -1] = numbers % 251
+    images[:, 1] = images[:, -2] = numbers // 251
+    chosen = labels_of(np.arange(60000, dtype=np.int32), 0, 467, 128)
+    got = images_of(images, 0, 467, 128)
+    for first, second in ((0, 1), (-1, -2)):
+        assert np.array_equal(got[:, first] + 251 * got[:, second], chosen)
+
+
+def test_gathering_refuses_what_does_not_fit():
+    epoch = np.zeros(1, np.int64)
+    good = {"rows": 2, "batch_size": 2} | KEY
+    with pytest.raises(ShapeError, match="one sample or more"):
+        gather_labels(np.zeros(0, np.int32), epoch, epoch, **good)
+    with pytest.raises(ShapeError, match="epoch is an int64 array"):
+        gather_labels(np.zeros(3, np.int32), np.zeros(1, np.int32), epoch, **good)
+    with pytest.raises(ShapeError, match="batch is an int64 array"):
+        gather_labels(np.zeros(3, np.int32), epoch, np.zeros(2, np.int64), **good)
+    with pytest.raises(ArgumentError, match="rows=3 of batch_size=2"):
+        gather_labels(np.zeros(3, np.int32), epoch, epoch, **good | {"rows": 3})
+    with pytest.raises(ArgumentError, match="seed="):
+        gather_labels(np.zeros(3, np.int32), epoch, epoch, **good | {"seed": 2**64})
+    with pytest.raises(ShapeError, match="must be uint8 or floating-point"):
+        gather_images(np.zeros((3, 2), np.int32), epoch, epoch, **good, **AS_THEY_ARE)
+
+
+def test_counters_go_through_epochs(backend):
+    counters = storage.put(np.zeros(3, np.int64))
+    seen = []
+    for _ in range(7):
+        assert advance(counters, steps=3) is not None
+        seen.append(storage.get(counters).tolist())
+    assert seen == [[1, 0, 1], [2, 0, 2], [0, 1, 3], [1, 1, 4], [2, 1, 5], [0, 2, 6], [1, 2, 7]]
+
+
+def test_two_counters_are_enough(backend):
+    counters = storage.put(np.array([2**40, 9], np.int64))
+    advance(counters, steps=2**40 + 2)
+    assert storage.get(counters).tolist() == [2**40 + 1, 9]
+    advance(counters, steps=2**40 + 2)
+    assert storage.get(counters).tolist() == [0, 10]
+
+
+def test_a_step_counts_and_gathers_by_itself(backend):
+    """What a captured step does: the same calls again and again, on arrays that stay where they are."""
+    labels = np.arange(10, dtype=np.int32)
+    there, counters = storage.put(labels), storage.put(np.zeros(2, np.int64))
+    for step in range(6):
+        got = storage.get(gather_labels(there, counters[1:], counters[:1], rows=5, batch_size=5, **KEY))
+        order = random.permutation(10, seed=KEY["seed"], epoch=step // 2, stream=KEY["stream"])
+        assert np.array_equal(got, order[5 * (step % 2) :][:5])
+        advance(counters, steps=2)
+
+
+def test_advance_refuses_other_counters():
+    for counters in (np.zeros(1, np.int64), np.zeros(4, np.int64), np.zeros(2, np.int32), np.zeros((1, 2), np.int64)):
+        with pytest.raises(ShapeError, match="2 or 3 int64"):
+            advance(counters, steps=1)
+    with pytest.raises(ArgumentError, match="steps=0"):
+        advance(np.zeros(2, np.int64), steps=0)
+
+
+def test_counting_by_hand(backend):
+    """Ties go to the first, NaN is the largest, -0 ties with 0, and of infinities the greater is it."""
+    nan, inf = np.nan, np.inf
+    scores = [
+        [1, 3, 2],
+        [5, 5, 5],
+        [nan, 9, nan],
+        [1, nan, inf],
+        [-inf, -3, -2],
+        [-0.0, 0.0, -1],
+        [-inf, -inf, -inf],
+        [0, 1e-38, 0],
+    ]
+    largest = [1, 0, 0, 1, 2, 0, 0, 1]
+    scores = np.array(scores, np.float32)
+    assert scores.argmax(axis=1).tolist() == largest
+    for n, k in enumerate(largest):
+        for label in range(3):
+            got = run(count_correct, scores[n : n + 1], np.array([label], np.int32))
+            assert got.dtype == np.int32 and got.shape == (1,)
+            assert got[0] == (label == k)
+    assert run(count_correct, scores, np.array(largest, np.int32))[0] == 8
+    one_hot = np.eye(3, dtype=np.float32)[largest]
+    assert run(count_correct, scores, one_hot)[0] == 8
+    assert run(count_correct, scores, scores)[0] == 8
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (5, 2), (513, 10), (77, 31), (9, 33), (2, 1000)])
+def test_counting_is_what_the_accuracy_says(backend, shape):
+    rng = np.random.default_rng(5)
+    scores = rng.integers(0, 4, shape).astype(np.float32)
+    labels = rng.integers(0, min(shape[1], 3), shape[0]).astype(np.int32)
+    assert run(count_correct, scores, labels)[0] == metrics.sparse_categorical_accuracy(labels, scores).sum()
+    shares = rng.integers(0, 4, shape).astype(np.float32)
+    assert run(count_correct, scores, shares)[0] == metrics.categorical_accuracy(shares, scores).sum()
+
+
+def test_of_one_class_all_are_right(backend):
+    scores = np.random.default_rng(7).normal(size=(300, 1)).astype(np.float32)
+    assert run(count_correct, scores, np.zeros(300, np.int32))[0] == 300
+    assert run(count_correct, scores, scores)[0] == 300
+
+
+def test_classes_that_do_not_exist_count_as_wrong(backend):
+    assert run(count_correct, np.ones((3, 2), np.float32), np.array([-1, 2, 0], np.int32))[0] == 1
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+@pytest.mark.parametrize("shape", [(1, 1), (300, 1), (77, 3), (5000, 2)])
+def test_binary_counting_is_what_the_accuracy_says(backend, dtype, shape):
+    rng = np.random.default_rng(6)
+    scores = rng.choice(np.array([0.0, 0.3, 0.5, 0.7, np.nan], np.float32), shape)
+    labels = rng.integers(0, 2, shape).astype(dtype)
+    for threshold in (0.5, 0.3):
+        expected = metrics.binary_accuracy(labels, scores, threshold).sum()
+        assert run(count_correct_binary, scores, labels, threshold=threshold)[0] == expected
+
+
+def test_counting_refuses_what_does_not_fit():
+    with pytest.raises(ShapeError, match=r"scores need two axes"):
+        count_correct(np.zeros(3, np.float32), np.zeros(3, np.int32))
+    with pytest.raises(ShapeError, match=r"labels must be integers"):
+        count_correct(np.zeros((3, 2), np.float32), np.zeros(2, np.int32))
+    with pytest.raises(ShapeError, match=r"labels must be integers"):
+        count_correct(np.zeros((3, 2), np.float32), np.zeros(3, np.float32))
+    with pytest.raises(ShapeError, match=r"labels have shape \(2,\) and scores \(3, 1\)"):
+        count_correct_binary(np.zeros((3, 1), np.float32), np.zeros(2, np.int32), threshold=0.5)

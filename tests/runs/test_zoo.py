@@ -1,0 +1,132 @@
+"""The models of the course texts are what the texts say, to the parameter."""
+
+import numpy as np
+import pytest
+
+from gpucnn.errors import ArgumentError, ShapeError
+from gpucnn.optimizers.schedules import InverseTimeDecay
+from gpucnn.runs import zoo
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("mnist_convnet", 34_826),
+        ("slides", 38_390),
+        ("mlearning", 484_714),
+        ("keras-intro", 121_930),
+        ("torres", 62_346),
+        ("cifar", 3_702_186),
+    ],
+)
+def test_each_model_has_the_parameters_of_its_text(name, parameters):
+    entry = zoo.find(name)
+    model = entry.build()
+    assert model.count_params() == parameters
+    assert model.input_shape == (None, *entry.input_shape)
+    assert model.output_shape == (None, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "rate", "batch_size", "epochs"),
+    [
+        ("mnist_convnet", "Adam", 0.001, 128, 15),
+        ("slides", "RMSprop", 1e-4, 128, 50),
+        ("mlearning", "SGD", 0.01, 128, 50),
+        ("keras-intro", "Adam", 0.001, 32, 10),
+        ("torres", "SGD", 0.01, 100, 5),
+    ],
+)
+def test_each_recipe_is_that_of_its_text(name, optimizer, rate, batch_size, epochs):
+    recipe = zoo.find(name).recipe
+    made = recipe.make_optimizer()
+    assert type(made).__name__ == optimizer
+    assert made.learning_rate == pytest.approx(rate)
+    assert (recipe.batch_size, recipe.epochs) == (batch_size, epochs)
+    assert recipe.loss == "sparse_categorical_crossentropy"
+
+
+def test_the_old_decay_of_the_cifar_text_is_an_inverse_time_decay():
+    config = zoo.find("cifar").recipe.make_optimizer().get_config()
+    assert config["momentum"] == 0.5
+    schedule = config["learning_rate"]
+    assert schedule["class_name"] == "InverseTimeDecay"
+    rate = InverseTimeDecay.from_config(schedule["config"])
+    assert [float(rate(step)) for step in (0, 2500)] == pytest.approx([0.01, 0.01 / (1 + 0.0004 * 2500)])
+
+
+def test_hyphens_underscores_and_case_do_not_matter_in_names():
+    assert zoo.find("keras_intro") is zoo.find("Keras-Intro") is zoo.find("keras-intro")
+    assert zoo.find("mnist-convnet").name == zoo.DEFAULT == zoo.names()[0]
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_one():
+    with pytest.raises(
+        ArgumentError, match=r"there is no model 'slide': did you mean 'slides'\? known are mnist_convnet, "
+    ):
+        zoo.find("slide")
+    with pytest.raises(ArgumentError, match="there is no model 'resnet50': known are"):
+        zoo.find("resnet50")
+
+
+def test_a_model_takes_other_images_and_another_number_of_classes():
+    model = zoo.find("torres").build((32, 32, 3), 7)
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.output_shape == (None, 7)
+
+
+def test_images_that_are_too_small_are_refused_with_the_sizes_on_the_way():
+    with pytest.raises(ShapeError, match=r"Sizes so far: input \(8, 8, 1\) → .*\(4, 4, 10\)"):
+        zoo.find("slides").build((8, 8, 1))
+
+
+def test_a_recipe_is_changed_by_what_is_given():
+    recipe = zoo.find("cifar").recipe
+    assert recipe.altered() == recipe
+    slower = recipe.altered(learning_rate=0.001, epochs=3, batch_size=7)
+    assert (slower.learning_rate, slower.epochs, slower.batch_size) == (0.001, 3, 7)
+    assert (slower.decay, slower.options) == (recipe.decay, recipe.options)
+    rate = slower.make_optimizer().get_config()["learning_rate"]["config"]["initial_learning_rate"]
+    assert rate == 0.001
+
+
+def test_another_optimizer_leaves_the_rate_and_the_options_of_the_old_one():
+    recipe = zoo.find("cifar").recipe.altered(optimizer="Adam")
+    assert type(recipe.make_optimizer()).__name__ == "Adam"
+    assert recipe.make_optimizer().learning_rate == pytest.approx(0.001)
+    assert zoo.find("slides").recipe.altered(optimizer="RMSprop").learning_rate == 1e-4
+    with pytest.raises(ArgumentError, match="unknown optimizer 'adamm': did you mean 'adam"):
+        recipe.altered(optimizer="adamm").make_optimizer()
+
+
+def test_a_recipe_may_be_chosen_for_one_data_set(monkeypatch):
+    entry = zoo.find("slides")
+    chosen = zoo.Recipe("adam", batch_size=16, epochs=2)
+    monkeypatch.setitem(zoo._CHOSEN, ("slides", "digits"), chosen)
+    assert entry.recipe_for("digits") is chosen
+    assert entry.recipe_for("mnist") is entry.recipe
+
+
+def test_recipes_are_written_in_words():
+    assert str(zoo.find("cifar").recipe) == "sgd momentum 0.5 decay 0.0004, batch 512, 25 epochs"
+    assert str(zoo.find("slides").recipe) == "rmsprop 0.0001, batch 128, 50 epochs"
+
+
+def test_an_entry_describes_itself_in_json_values():
+    described = zoo.find("slides").describe()
+    assert described["parameters"] == 38_390
+    convolutions = 2 * 24 * 24 * 10 * 25 + 2 * 8 * 8 * 20 * 250
+    assert described["flops_per_image"] == pytest.approx(convolutions + 2 * 320 * 100 + 2 * 100 * 10, rel=0.05)
+    assert described["recipe"]["optimizer"] == "rmsprop"
+
+
+def test_a_model_of_the_zoo_learns(problem):
+    x, y = problem
+    entry = zoo.Entry(
+        "tiny", lambda classes: zoo.find("torres").layers(classes)[-2:], zoo.Recipe("adam", 32, 3), "here", (8, 8, 1)
+    )
+    model = entry.build(classes=4)
+    model.compile(entry.recipe.make_optimizer(), entry.recipe.loss, metrics=["accuracy"])
+    history = model.fit(x, y, batch_size=32, epochs=20, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    assert np.isfinite(history.history["loss"]).all()

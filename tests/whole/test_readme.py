@@ -1,0 +1,257 @@
+"""What README.md, kernels/README.md and CONTRIBUTING.md show works as shown."""
+
+import os
+import re
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gpucnn.devices import emulator
+from gpucnn.profiling import compilers, figures, trials
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOCUMENTS = ("README.md", "kernels/README.md", "CONTRIBUTING.md")
+TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
+TEXT = TEXTS["README.md"]
+KERNELS = TEXTS["kernels/README.md"]
+
+
+def blocks(language, *texts):
+    """The code blocks of one language."""
+    return [block for text in texts or TEXTS.values() for block in re.findall(rf"```{language}\n(.*?)```", text, re.S)]
+
+
+def commands(*texts):
+    """The words of each line of the shell blocks, without comments."""
+    return [
+        words for block in blocks("sh", *texts) for line in block.splitlines() if (words := line.split("#")[0].split())
+    ]
+
+
+PYTHON, CUDA, SHELL = blocks("python"), blocks("cuda"), commands()
+
+
+def run(code, folder):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder)
+
+
+def test_the_documents_are_read():
+    assert len(PYTHON) == 5 and len(CUDA) == 1 and len(SHELL) > 30
+
+
+def test_training_in_python_reaches_what_the_model_can(tmp_path):
+    code = next(block for block in PYTHON if "datasets.digits" in block)
+    assert len(code.strip().splitlines()) <= 13
+    done = run(code.replace("epochs=15", "epochs=4, verbose=0"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    loss, accuracy = map(float, re.search(r"\[([\d.]+), ([\d.]+)\]", done.stdout).groups())
+    assert accuracy >= 0.8 and loss < 1
+
+
+def test_own_layer_loss_and_metric_train(tmp_path):
+    code = next(block for block in PYTHON if "class Scale" in block)
+    code += "\n(x, y), _ = gpucnn.datasets.digits.load_data(size=8)"
+    code += "\nprint(model.fit(x[..., None] / 255, y, epochs=20, verbose=0).history['hits'][-1])"
+    done = run(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) >= 0.8
+
+
+in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+
+
+def gpucnn(*arguments, cwd=None, **settings):
+    command = [sys.executable, "-m", "gpucnn", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **settings})
+
+
+def own(folder, damage=lambda text: text):
+    """The kernels of one's own, as files: numba.cuda, and CUDA C++ with its three lines."""
+    (source,) = CUDA
+    (folder / "mine_numba.py").write_text(damage(next(block for block in PYTHON if "def convolve" in block)))
+    (folder / "mine.py").write_text(next(block for block in PYTHON if "cuda_function" in block))
+    (folder / "mine.cu").write_text(damage(source))
+
+
+def few_images(path):
+    """A data set of eight training and eight test images."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"{name}_{half}": rng.integers(0, 4, (8, 20, 20) if name == "x" else 8)
+        for name in "xy"
+        for half in ("train", "test")
+    }
+    np.savez(path, **{n: a.astype("uint8") for n, a in arrays.items()})
+    return path
+
+
+@in_emulator
+@pytest.mark.parametrize("file", ["mine_numba.py", "mine.py"])
+def test_own_kernels_pass_the_check_and_stand_beside_ours(tmp_path, file):
+    own(tmp_path)
+    done = gpucnn("check", "--load", tmp_path / file, "--mode", "check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "of 1 kernel: 0 wrong" in done.stdout
+    done = gpucnn("bench", "--load", tmp_path / file, "--case", "slides_1", "--list")
+    assert f"/{file.removesuffix('.py')}, " in done.stdout
+
+
+@in_emulator
+def test_an_own_kernel_trains(tmp_path):
+    own(tmp_path)
+    options = next(line for line in SHELL if "conv2d=mine" in line)[2:]
+    options = [tmp_path / word if word == "mine_numba.py" else word for word in options]
+    more = ["--data", few_images(tmp_path / "own.npz"), "--model", "slides", "--no-pictures", "--out", tmp_path / "run"]
+    done = gpucnn("train", *options, *more, GPUCNN_DEBUG="2")
+    assert done.returncode == 0, done.stderr
+    assert "mine_numba convolve: float32" in done.stderr
+
+
+@in_emulator
+def test_faults_of_own_kernels_are_named_with_their_line(tmp_path):
+    own(tmp_path, lambda text: text.replace("i < size", "i <= size").replace("i >= y.size", "i > y.size"))
+    done = gpucnn("check", "--load", tmp_path / "mine.py", "--mode", "check")
+    assert done.returncode == 1
+    report = re.search(r"reports: `add: (.*?)\(…\) \(mine.cu:4\)`", " ".join(KERNELS.split()))[1]
+    assert f"add: {report}" in done.stdout and "(mine.cu:4)" in done.stdout
+    done = gpucnn("check", "--load", tmp_path / "mine_numba.py", "--mode", "check")
+    assert done.returncode == 1
+    assert re.search(r"outside of every array.*\(mine_numba.py:\d+\)", done.stdout)
+
+
+@in_emulator
+def test_the_check_in_python_finds_what_the_command_finds(tmp_path):
+    checking = next(block for block in PYTHON if "check.disagreement" in block)
+    own(tmp_path)
+    assert run(checking, tmp_path).returncode == 0
+    own(tmp_path, lambda text: text.replace("x[i] + b", "x[i] - b"))
+    assert "AssertionError" in run(checking, tmp_path).stderr
+
+
+def test_the_ladder_of_the_readme_is_what_the_compilers_say():
+    if figures.unavailable() or compilers.disassembler() is None:
+        pytest.skip("no compiler for GPUs here")
+    rows = re.findall(r"^\| `(matmul|conv2d)/(\w+)` \|[^|]*\| (\S+) \| (\S+) \| (\d+) % \|$", KERNELS, re.MULTILINE)
+    assert len(rows) == 6
+    for op, algorithm, by_global, by_shared, share in rows:
+        (kernel,) = [k for k in trials.every_kernel(f"{op}/{algorithm}_cuda") if k.op.name == op]
+        name = {"matmul": "cifar_dense_1", "conv2d": "mlearning_2"}[op]
+        case = next(c for c in kernel.op.cases if c.name == name)
+        main = figures.main_of(figures.of_kernel(kernel, case, "sm_90"))
+        for stated, measured in ((by_global, main.flops_per_global_byte), (by_shared, main.flops_per_shared_byte)):
+            assert measured is None if stated == "–" else measured == pytest.approx(float(stated), rel=0.15)
+        assert main.ffma_share == pytest.approx(int(share) / 100, abs=0.05)
+
+
+def without_settings(words):
+    """A command without the environment variables in front of it."""
+    return words[next((i for i, word in enumerate(words) if "=" not in word), len(words)) :]
+
+
+GPUCNN = [words for line in SHELL if (words := without_settings(line))[:1] == ["gpucnn"]]
+
+
+@pytest.mark.parametrize("words", GPUCNN, ids=" ".join)
+def test_commands_of_the_readme_know_their_options(words):
+    group = words[1:3] if words[1] in ("kernels", "data") else words[1:2]
+    done = subprocess.run([sys.executable, "-m", "gpucnn", *group, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for word in words:
+        if word.startswith("--"):
+            assert word in done.stdout, f"{' '.join(words)}: {word} is not in --help"
+
+
+def test_commands_of_the_readme_run_one_after_the_other(tmp_path):
+    """On the embedded digits in the place of data sets to download, and on pictures that are made here."""
+    for name, shade in product(("cats", "dogs"), range(0, 250, 25)):
+        (tmp_path / "my-images" / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (shade, 0, 0)).save(tmp_path / "my-images" / name / f"{shade}.png")
+    Image.new("L", (28, 28), 255).save(tmp_path / "photo.png")
+    ran = []
+    for words in commands(TEXT):
+        needs_gpu = "--backend" in words
+        if words[0] != "gpucnn" or words[1] == "doctor" or needs_gpu:
+            continue
+        words = ["digits" if word in ("mnist", "fashion_mnist", "cifar10") else word for word in words[1:]]
+        if words[0] == "train" and "--epochs" not in words:
+            words += ["--epochs", "1", "--no-pictures"]
+        done = gpucnn(*words, cwd=tmp_path, GPUCNN_OFFLINE="1")
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+        ran.append(words[0])
+    assert {"train", "evaluate", "predict", "models"} <= set(ran)
+
+
+@in_emulator
+def test_commands_of_the_kernels_readme_run(tmp_path):
+    """Those on built-in kernels, each cut down to a part that takes seconds."""
+    shorter = {
+        "list": ["--arch", "none"],
+        "show": ["--arch", "none"],
+        "check": ["--largest", "0.001"],
+        "bench": ["--list"],
+        "train": ["--data", few_images(tmp_path / "few.npz"), "--no-pictures", "--out", tmp_path / "run"],
+    }
+    ran = set()
+    for line in commands(KERNELS):
+        words = without_settings(line)
+        if words[0] == "gpucnn" and "--load" not in words:
+            settings = dict(word.split("=") for word in line[: len(line) - len(words)])
+            name = words[2] if words[1] == "kernels" else words[1]
+            done = gpucnn(*words[1:], *shorter[name], **settings)
+            assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+            ran.add(name)
+    assert ran == set(shorter)
+
+
+def test_targets_of_make_that_the_documents_name_exist():
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = [words[1] for words in SHELL if words[:1] == ["make"]]
+    assert named and set(named) <= set(targets)
+
+
+def test_no_placeholder_is_left():
+    for name, text in TEXTS.items():
+        assert "@@" not in text, name
+
+
+def test_the_readme_is_short():
+    assert len(TEXT.splitlines()) <= 200
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_line_of_prose_is_long(name):
+    prose = re.sub(r"```.*?```", lambda block: "\n" * block[0].count("\n"), TEXTS[name], flags=re.S)
+    long = [n for n, line in enumerate(prose.splitlines(), 1) if len(line) > 100 and not line.startswith("|")]
+    assert not long, f"{name}: lines {long} have more than 100 characters"
+
+
+TOP = {path.name for path in ROOT.iterdir()} - {"runs"}
+PLACEHOLDER = re.compile(r"<\w+>")
+
+
+def paths(name):
+    """The paths that a document names: targets of links, and code that begins with a file or folder of the checkout."""
+    prose = re.sub(r"```.*?```", "", TEXTS[name], flags=re.S)
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", prose) if "://" not in link]
+    found = {(ROOT / name).parent / link for link in links}
+    for code in re.findall(r"`([^`\s]+)`", prose):
+        if code.split("/")[0] in TOP and ("/" in code or "." in code):
+            found.add(ROOT / PLACEHOLDER.sub("*", code))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("name", "path"), [(n, p) for n in DOCUMENTS for p in paths(n)], ids=str)
+def test_every_path_that_a_document_names_exists(name, path):
+    place = os.path.relpath(path, ROOT)
+    assert any(ROOT.glob(place)), f"{name} names {place}, which is not there"
+
+
+def test_paths_are_seen():
+    assert ROOT / "kernels/README.md" in paths("README.md")
+    assert ROOT / "gpucnn/ops" in paths("CONTRIBUTING.md")
+    assert ROOT / "kernels/*/*_*.py" in paths("CONTRIBUTING.md")
