@@ -147,8 +147,14 @@ class Op:
         """The NumPy body itself, in whatever dtype comes in."""
         return self.body(*arrays, **params)
 
-    def __call__(self, *arrays: Any, algorithm: str | None = None, **params: Any) -> Any:
-        """Check → choose → allocate → launch. `algorithm` forces one, as in `Conv2D(..., algorithm=...)`."""
+    def __call__(self, *arrays: Any, algorithm: str | None = None, out: Any = None, **params: Any) -> Any:
+        """Check → choose → allocate → launch.
+
+        algorithm  the name of one algorithm, as in `Conv2D(..., algorithm=...)`
+        out        where the result is written: a C-contiguous array with the shape and dtype of the result, which
+                   overlaps no operand. For several results a tuple in their order, with None for each that is to be
+                   allocated. An op that works in place does not take it.
+        """
         if self._generation != registry.generation():
             self._decisions.clear()
             self._generation = registry.generation()
@@ -161,17 +167,50 @@ class Op:
         where = device.current()
         if where is not device.CPU:
             self._check_device(where, arrays)
+        targets = None if out is None else self._targets(where, out, specs)
         if kernel is None:
-            return self._body_on_host(where, arrays, params)
+            return self._body_on_host(where, arrays, params, targets)
         arrays = self._contiguous(arrays)
         scratch = [device.empty(*s) for s in workspace]
         if self.inplace:
             outs = [arrays[i] for i in self.inplace if arrays[i] is not None]
             kernel.launch(*arrays, *scratch, **params)
         else:
-            outs = [device.empty(*s) for s in specs]
+            if targets is None:
+                outs = [device.empty(*s) for s in specs]
+            else:
+                outs = [device.empty(*s) if t is None else t for t, s in zip(targets, specs, strict=True)]
             kernel.launch(*outs, *arrays, *scratch, **params)
         return outs[0] if len(outs) == 1 else tuple(outs)
+
+    def _targets(self, where: device.Device, out: Any, specs: tuple[Spec, ...]) -> tuple:
+        """The arrays of `out`, one for each result, or None where a result is to be allocated."""
+        if self.inplace:
+            raise ArgumentError(f"{self.name} works in place and returns its operands: leave out= out")
+        targets = out if isinstance(out, tuple) else (out,)
+        if len(targets) != len(specs):
+            arrays = f"{len(specs)} array" + "s" * (len(specs) != 1)
+            raise ArgumentError(
+                f"{self.name} returns {arrays} and out= has {len(targets)}: use None for one to allocate"
+            )
+        for target, spec in zip(targets, specs, strict=True):
+            if target is None:
+                continue
+            if not where.owns(target):
+                raise ArgumentError(
+                    f"{self.name}: out is a {type(target).__name__} and the device in use is {where.name}: make it "
+                    "there with gpucnn.device.empty"
+                )
+            if target.shape != spec.shape or target.dtype != spec.dtype:
+                raise ArgumentError(
+                    f"{self.name}: out is {target.shape} {target.dtype} and the result is {spec.shape} {spec.dtype}"
+                )
+            if not target.flags.c_contiguous:
+                raise ArgumentError(
+                    f"{self.name}: out of shape {target.shape} is a view with gaps or exchanged axes: use a "
+                    "C-contiguous array"
+                )
+        return targets
 
     def _contiguous(self, arrays: tuple) -> tuple:
         """The operands as kernels take them; one that is updated in place must be so already."""
@@ -191,12 +230,17 @@ class Op:
                     "there with gpucnn.device.put"
                 )
 
-    def _body_on_host(self, where: device.Device, arrays: tuple, params: dict) -> Any:
+    def _body_on_host(self, where: device.Device, arrays: tuple, params: dict, targets: tuple | None) -> Any:
         """The NumPy body: on the CPU the reference, elsewhere for calls without elements, which need no kernel."""
         if where is device.CPU:
-            return self.body(*arrays, **params)
-        result = self.body(*(None if a is None else device.get(a) for a in arrays), **params)
-        return tuple(map(where.put, result)) if isinstance(result, tuple) else where.put(result)
+            result = self.body(*arrays, **params)
+        else:
+            result = self.body(*(None if a is None else device.get(a) for a in arrays), **params)
+            result = tuple(map(where.put, result)) if isinstance(result, tuple) else where.put(result)
+        if targets is None:
+            return result
+        results = [_copied(value, target) for value, target in zip(_as_tuple(result), targets, strict=True)]
+        return results[0] if len(results) == 1 else tuple(results)
 
     def _decide(self, arrays: tuple, params: dict, algorithm: str | None) -> tuple:
         specs = self.specs(*arrays, **params)
@@ -240,6 +284,14 @@ def op(
         return made
 
     return decorate
+
+
+def _copied(value: Any, target: Any) -> Any:
+    """The value, copied into the target if there is one."""
+    if target is None:
+        return value
+    target[...] = value
+    return target
 
 
 def _spec(array: Any) -> Spec | None:

@@ -5,9 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from gpucnn import registry
+from gpucnn import device, emulator, registry
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
 from gpucnn.op import Case, Spec, op, real
+from gpucnn.ops.bias import bias_grad
 from gpucnn.registry import kernel
 
 
@@ -109,6 +110,90 @@ def test_operands_come_contiguous_and_outputs_aligned(twice):
     assert x.shape == (4, 3)
     assert scratch[0].shape == (4,)
     assert y.ctypes.data % 256 == 0
+
+
+def test_a_kernel_writes_straight_into_out(twice):
+    @kernel(twice, "good", "numpy")
+    def launch(y, x, *, times):
+        launch.y = y
+        y[...] = x * times
+
+    flat = np.full(64 + 6, np.nan, np.float32)
+    out = flat[64:].reshape(2, 3)
+    y = twice(np.ones((2, 3), np.float32), times=4, out=out)
+    assert y is launch.y is out
+    assert flat[64:].tolist() == [4] * 6
+    assert np.isnan(flat[:64]).all()
+    assert twice(np.ones((2, 3), np.float32), times=4) is not out, "out= is forgotten after the call"
+
+
+@pytest.mark.parametrize("size", [3, 0])
+def test_the_result_of_the_body_is_copied_into_out(size, twice):
+    out = np.full(size, np.nan)
+    assert twice(np.arange(float(size)), times=2, out=out) is out
+    assert out.tolist() == [0.0, 2.0, 4.0][:size]
+
+
+@pytest.mark.parametrize("with_kernel", [True, False])
+def test_of_several_results_some_are_written_into_out(with_kernel, monkeypatch):
+    monkeypatch.setattr(registry, "_ops", dict(registry._ops))
+    monkeypatch.setattr(registry, "_kernels", dict(registry._kernels))
+
+    @op(outputs=lambda x: (x, x.like(1)), prefer=("good",))
+    def halves_and_sum(x):
+        return x / 2, x.sum(keepdims=True)
+
+    if with_kernel:
+
+        @kernel(halves_and_sum, "good", "numpy")
+        def launch(half, total, x):
+            half[...], total[...] = x / 2, x.sum()
+
+    total = np.zeros(1, np.float32)
+    half, same = halves_and_sum(np.float32([2, 4]), out=(None, total))
+    assert same is total
+    assert (half.tolist(), total.tolist()) == ([1, 2], [6])
+    with pytest.raises(ArgumentError, match="halves_and_sum returns 2 arrays and out= has 1"):
+        halves_and_sum(np.float32([2, 4]), out=total)
+
+
+@pytest.mark.parametrize("with_kernel", [True, False])
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        (np.zeros((3, 2), np.float32), r"twice: out is \(3, 2\) float32 and the result is \(2, 3\) float32"),
+        (np.zeros((2, 3)), r"twice: out is \(2, 3\) float64 and the result is \(2, 3\) float32"),
+        (np.zeros((3, 2), np.float32).T, r"out of shape \(2, 3\) is a view with gaps or exchanged axes"),
+        ([[0.0] * 3] * 2, "out is a list and the device in use is cpu"),
+        ((np.zeros((2, 3), np.float32), None), "twice returns 1 array and out= has 2"),
+    ],
+)
+def test_an_out_that_does_not_fit_is_refused(out, words, with_kernel, twice):
+    if with_kernel:
+        register(twice, "good", 5)
+    with pytest.raises(ArgumentError, match=words):
+        twice(np.zeros((2, 3), np.float32), times=1, out=out)
+
+
+def test_an_in_place_op_refuses_out():
+    from gpucnn.ops.update import accumulate
+
+    total = np.zeros(4, np.float32)
+    with pytest.raises(ArgumentError, match="accumulate works in place"):
+        accumulate(total, total, out=total)
+
+
+@pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+def test_on_a_device_out_is_an_array_of_it():
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with registry.using("numba", device="emulator"):
+        out = device.empty((3,))
+        assert bias_grad(device.put(x), out=out) is out
+        assert device.get(out).tolist() == [3, 5, 7]
+        empty = device.zeros((3,))
+        bias_grad(device.put(x[:0]), out=empty)
+        with pytest.raises(ArgumentError, match="out is a ndarray and the device in use is emulator"):
+            bias_grad(device.put(x), out=np.zeros(3, np.float32))
 
 
 def test_an_in_place_operand_must_be_contiguous(monkeypatch):
