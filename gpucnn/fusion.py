@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import device, registry, regularizers
-from .layers.conv2d import Conv2D
+from .layers.conv import Conv2D
 from .layers.dense import Dense
 from .layers.layer import Backward, Layer
 from .layers.pooling import MaxPooling2D

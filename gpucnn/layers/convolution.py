@@ -146,7 +146,7 @@ class Convolution(Activated, abstract=True):
             if self.use_bias:
                 bias_grad(dz, out=self.bias.gradient)
             dweight = self.kernel.gradient.reshape(weight.shape)
-            self.conv_grad_weight(dz, x, kernel_size=self.kernel_size, **window, out=dweight)
+            self.conv_grad_weight(dz, x, kernel_size=weight.shape[:-2], **window, out=dweight)
             return self.conv_grad_input(dz, weight, size=x.shape[1:-1], **window) if need_dx else None
 
         return z, backward

@@ -1,4 +1,4 @@
-"""What convolutions over one, two and three axes have in common: shape rules, counts of work, and cases."""
+"""What convolutions over two and three axes have in common: shape rules, counts of work, and cases."""
 
 from __future__ import annotations
 
