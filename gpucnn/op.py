@@ -116,6 +116,7 @@ class Op:
         terms: Callable | None,
         ulps: float,
         inplace: tuple[int, ...],
+        gradient_of: Op | None = None,
     ) -> None:
         self.body = body
         self.outputs = outputs
@@ -125,6 +126,7 @@ class Op:
         self.terms = terms
         self.ulps = ulps
         self.inplace = inplace
+        self.gradient_of = gradient_of
         self.name: str = body.__name__
         self.family: str = body.__module__.rpartition(".")[2]
         parameters = inspect.signature(body).parameters.values()
@@ -264,6 +266,7 @@ def op(
     terms: Callable | None = None,
     ulps: float = 4.0,
     inplace: tuple[int, ...] = (),
+    gradient_of: Op | None = None,
 ) -> Callable[[Callable], Op]:
     """Make an op of a NumPy function.
 
@@ -275,13 +278,14 @@ def op(
     terms     for a sum of products: the number of terms behind each output value, from the same arguments. Kernels are
               then held to (4 + √terms) · eps · Σ|a||b|, and to equality on small integers.
     ulps      for any other op: a kernel's error may be `ulps` · eps · max(1, |value|).
-    inplace   indices of the operands that are updated in place; such an op returns those that are given.
+    inplace   indices of the operands that are updated in place; such an op returns those that are not None.
+    gradient_of  the op whose gradient this is: an algorithm that is chosen for it holds for the gradient too.
     """
 
     def decorate(body: Callable) -> Op:
-        made = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace)
-        registry.declare(made)
-        return made
+        operation = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace, gradient_of)
+        registry.declare(operation)
+        return operation
 
     return decorate
 

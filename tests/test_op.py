@@ -1,11 +1,13 @@
 """The door of an op: what it checks, chooses, allocates and guarantees to a kernel."""
 
+import importlib
+import pkgutil
 import sys
 
 import numpy as np
 import pytest
 
-from gpucnn import device, emulator, registry
+from gpucnn import device, emulator, ops, registry
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
 from gpucnn.op import Case, Spec, op, real
 from gpucnn.ops.bias import bias_grad
@@ -62,6 +64,37 @@ def test_the_calls_own_choice_is_the_strongest_then_that_of_use(twice):
         assert twice(x, times=2, algorithm="reference")[0] == 2
     assert twice(x, times=2)[0] == 5
     assert registry.asked() == {}
+
+
+def test_every_gradient_declares_its_op():
+    for module in pkgutil.iter_modules(ops.__path__):
+        importlib.import_module(f"{ops.__name__}.{module.name}")
+    gradients = {name: op for name, op in registry.declared().items() if "_grad" in name}
+    assert len(gradients) >= 18
+    for name, gradient in gradients.items():
+        assert gradient.gradient_of in registry.declared().values(), name
+        assert gradient.gradient_of.gradient_of is None, name
+
+
+def test_an_algorithm_chosen_for_an_op_holds_for_its_gradients(twice):
+    @op(outputs=lambda dy, *, times: dy, gradient_of=twice, prefer=("good",))
+    def slope(dy, *, times):
+        return dy * times
+
+    register(twice, "mine", 9)
+    register(twice, "forward_alone", 8)
+    register(slope, "mine", 3)
+    register(slope, "good", 5)
+    dy = np.ones(3, np.float32)
+    assert slope(dy, times=1)[0] == 5
+    with registry.using(twice="mine"):
+        assert slope(dy, times=1)[0] == 3
+    with registry.using(twice="mine", slope="good"):
+        assert slope(dy, times=1)[0] == 5
+    with registry.using(twice="forward_alone"):
+        assert slope(dy, times=1)[0] == 5, "a kernel of the forward pass alone keeps the model from training"
+    with registry.using(twice="reference"):
+        assert slope(dy, times=7)[0] == 7
 
 
 def test_an_algorithm_that_is_not_there_is_an_error_and_never_a_fallback(twice):

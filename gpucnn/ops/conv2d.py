@@ -74,7 +74,7 @@ def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: P
     return _joined(y)
 
 
-@op(**grad_input(CONVOLUTION, SETTINGS))
+@op(gradient_of=conv2d, **grad_input(CONVOLUTION, SETTINGS))
 def conv2d_grad_input(
     dy: Array, weight: Array, *, size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:
@@ -96,7 +96,7 @@ def conv2d_grad_input(
     return _joined(dx[:, :, top : top + size[0], left : left + size[1]])
 
 
-@op(**grad_weight(CONVOLUTION, SETTINGS))
+@op(gradient_of=conv2d, **grad_weight(CONVOLUTION, SETTINGS))
 def conv2d_grad_weight(
     dy: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:

@@ -46,7 +46,7 @@ def conv3d(x: Array, weight: Array, *, strides: Triple, padding: Pads, dilation:
     return y.reshape(n, o, *y.shape[1:])
 
 
-@op(**grad_input(CONVOLUTION, SETTINGS))
+@op(gradient_of=conv3d, **grad_input(CONVOLUTION, SETTINGS))
 def conv3d_grad_input(
     dy: Array, weight: Array, *, size: Triple, strides: Triple, padding: Pads, dilation: Triple, groups: int
 ) -> Array:
@@ -67,7 +67,7 @@ def conv3d_grad_input(
     return np.ascontiguousarray(dx[:, front : front + size[0]])
 
 
-@op(**grad_weight(CONVOLUTION, SETTINGS))
+@op(gradient_of=conv3d, **grad_weight(CONVOLUTION, SETTINGS))
 def conv3d_grad_weight(
     dy: Array, x: Array, *, kernel_size: Triple, strides: Triple, padding: Pads, dilation: Triple, groups: int
 ) -> Array:

@@ -144,6 +144,7 @@ def conv2d_bias_relu_maxpool(
 
 
 @op(
+    gradient_of=conv2d_bias_relu_maxpool,
     outputs=_pool_grad_weight_outputs,
     cases=[
         Case(s.name, (*_pool_operands(s), real(*s.x)), {"kernel_size": s.weight[:2], **_window(s)}, s.bench)
@@ -172,6 +173,7 @@ def conv2d_bias_relu_maxpool_grad_weight(
 
 
 @op(
+    gradient_of=conv2d_bias_relu_maxpool,
     outputs=_pool_grad_input_outputs,
     cases=[
         Case(s.name, (*_pool_operands(s), real(*s.weight)), {"size": s.x[1:3], **_window(s)}, s.bench) for s in _POOLED
@@ -250,6 +252,7 @@ _ROWS_BENCH = {"mlearning_1": (128, 28, 28, 32), "mlearning_3": (128, 14, 14, 64
 
 
 @op(
+    gradient_of=conv2d_bias_relu,
     outputs=_bias_relu_grad_outputs,
     cases=[
         Case(name, (real(*shape), real(*shape)), bench=shapes is _ROWS_BENCH)
