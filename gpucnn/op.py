@@ -279,7 +279,8 @@ def op(
               then held to (4 + √terms) · eps · Σ|a||b|, and to equality on small integers.
     ulps      for any other op: a kernel's error may be `ulps` · eps · max(1, |value|).
     inplace   indices of the operands that are updated in place; such an op returns those that are not None.
-    gradient_of  the op whose gradient this is: an algorithm that is chosen for it holds for the gradient too.
+    gradient_of
+              the op whose gradient this is: an algorithm that is chosen for it holds for the gradient too.
     """
 
     def decorate(body: Callable) -> Op:
@@ -303,7 +304,7 @@ def _spec(array: Any) -> Spec | None:
 
 
 def scratch(kernel: registry.Kernel, operands: Sequence[Spec | None], params: dict[str, Any]) -> tuple[Spec, ...]:
-    """The arrays that a kernel wants as workspace for a call."""
+    """The arrays that a kernel needs as workspace for a call."""
     return _as_tuple(kernel.workspace(*operands, **params)) if kernel.workspace else ()
 
 

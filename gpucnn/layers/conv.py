@@ -14,7 +14,8 @@ class Conv1D(Convolution):
     """Slide `filters` filters along sequences: (batch, steps, channels) → (batch, new …, filters).
 
     As in Keras 3; `padding` is "valid", "same" or "causal" (no step sees a later one). `algorithm` chooses the kernels
-    of `conv2d` by name: a sequence is an image of one row. Weights: kernel (size, channels / groups, filters) and bias (filters,).
+    of `conv2d` by name: a sequence is an image of one row. Weights: kernel (size, channels / groups, filters) and
+    bias (filters,).
     """
 
     rank = 1

@@ -36,7 +36,9 @@ SETTINGS = [
     setting("many_images", x=(67, 6, 6, 2), weight=(3, 3, 2, 3)),
     setting("many_channels", x=(2, 5, 5, 33), weight=(3, 3, 33, 65)),
     setting("multiples_of_4", x=(2, 6, 7, 8), weight=(3, 3, 8, 12), padding=_SAME3),
-    setting("multiples_of_4_strided", x=(2, 8, 9, 4), weight=(3, 2, 4, 8), strides=(2, 3), padding=_SAME3, dilation=(1, 2)),
+    setting(
+        "multiples_of_4_strided", x=(2, 8, 9, 4), weight=(3, 2, 4, 8), strides=(2, 3), padding=_SAME3, dilation=(1, 2)
+    ),
     setting("multiples_of_4_grouped", x=(2, 5, 6, 8), weight=(3, 3, 4, 16), groups=2),
     setting("slides_1", x=(128, 28, 28, 1), weight=(5, 5, 1, 10), bench=True),
     setting("slides_2", x=(128, 12, 12, 10), weight=(5, 5, 10, 20), bench=True),
@@ -87,9 +89,7 @@ def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: P
     outputs=lambda dy, weight, **window: output_of_grad_input(AXES, dy, weight, **window),
     flops=lambda dy, weight, **_: flops(dy, weight.shape),
     terms=lambda dy, weight, groups, **_: math.prod(weight.shape[:-2]) * weight.shape[-1] // groups,
-    cases=[
-        Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in SETTINGS
-    ],
+    cases=[Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in SETTINGS],
     prefer=PREFER,
 )
 def conv2d_grad_input(

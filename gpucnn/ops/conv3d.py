@@ -22,7 +22,9 @@ SETTINGS = [
     setting("strided", x=(2, 6, 7, 5, 2), weight=(3, 3, 2, 2, 3), strides=(2, 3, 1)),
     setting("dilated", x=(1, 7, 5, 6, 2), weight=(3, 2, 3, 2, 3), dilation=(3, 1, 2)),
     setting("grouped", x=(2, 3, 4, 4, 6), weight=(2, 2, 2, 3, 4), groups=2),
-    setting("multiples_of_4", x=(2, 3, 5, 4, 4), weight=(2, 3, 2, 4, 8), strides=(1, 2, 1), padding=((1, 0), (1, 1), (0, 1))),
+    setting(
+        "multiples_of_4", x=(2, 3, 5, 4, 4), weight=(2, 3, 2, 4, 8), strides=(1, 2, 1), padding=((1, 0), (1, 1), (0, 1))
+    ),
     setting("video", x=(8, 16, 32, 32, 3), weight=(3, 3, 3, 3, 16), padding=((1, 1),) * 3, bench=True),
 ]
 
@@ -59,9 +61,7 @@ def conv3d(x: Array, weight: Array, *, strides: Triple, padding: Pads, dilation:
     outputs=lambda dy, weight, **window: output_of_grad_input(AXES, dy, weight, **window),
     flops=lambda dy, weight, **_: flops(dy, weight.shape),
     terms=lambda dy, weight, groups, **_: math.prod(weight.shape[:-2]) * weight.shape[-1] // groups,
-    cases=[
-        Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in SETTINGS
-    ],
+    cases=[Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in SETTINGS],
     prefer=PREFER,
 )
 def conv3d_grad_input(

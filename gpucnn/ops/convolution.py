@@ -89,9 +89,7 @@ def output(
     _check_axes(axes.op, x=(x, axes.x), weight=(weight, axes.weight))
     shapes = f"x {_joined(axes.x)} = {x.shape}, weight {_joined(axes.weight)} = {weight.shape}"
     if x.dtype != weight.dtype:
-        raise ArgumentError(
-            f"{axes.op}: x is {x.dtype} but weight is {weight.dtype}: convert one to the other's dtype"
-        )
+        raise ArgumentError(f"{axes.op}: x is {x.dtype} but weight is {weight.dtype}: convert one to the other's dtype")
     channels, filters = weight.shape[-2:]
     if x.shape[-1] != channels * groups:
         has = f"{x.shape[-1]} channel" + "s" * (x.shape[-1] != 1)
