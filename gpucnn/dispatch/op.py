@@ -119,6 +119,7 @@ class Op:
         terms: Callable | None,
         ulps: float,
         inplace: tuple[int, ...],
+        gradient_of: Op | None = None,
     ) -> None:
         self.body = body
         self.outputs = outputs
@@ -128,6 +129,7 @@ class Op:
         self.terms = terms
         self.ulps = ulps
         self.inplace = inplace
+        self.gradient_of = gradient_of
         self.name: str = body.__name__
         self.family: str = body.__module__.rpartition(".")[2]
         parameters = inspect.signature(body).parameters.values()
@@ -150,8 +152,14 @@ class Op:
         """The NumPy body itself, in whatever dtype comes in."""
         return self.body(*arrays, **params)
 
-    def __call__(self, *arrays: Any, algorithm: str | None = None, **params: Any) -> Any:
-        """Check → choose → allocate → launch. `algorithm` forces one, as in `Conv2D(..., algorithm=...)`."""
+    def __call__(self, *arrays: Any, algorithm: str | None = None, out: Any = None, **params: Any) -> Any:
+        """Check → choose → allocate → launch.
+
+        algorithm  the name of one algorithm, as in `Conv2D(..., algorithm=...)`
+        out        where the result is written: a C-contiguous array with the shape and dtype of the result, which
+                   overlaps no operand. For several results a tuple in their order, with None for each that is to be
+                   allocated. An op that works in place does not take it.
+        """
         if self._generation != registry.generation():
             self._decisions.clear()
             self._generation = registry.generation()
@@ -164,17 +172,50 @@ class Op:
         where = choose.current()
         if where is not CPU:
             self._check_device(where, arrays)
+        targets = None if out is None else self._targets(where, out, specs)
         if kernel is None:
-            return self._body_on_host(where, arrays, params)
+            return self._body_on_host(where, arrays, params, targets)
         arrays = self._contiguous(arrays)
         scratch = [storage.empty(*s) for s in workspace]
         if self.inplace:
             outs = [arrays[i] for i in self.inplace if arrays[i] is not None]
             kernel.launch(*arrays, *scratch, **params)
         else:
-            outs = [storage.empty(*s) for s in specs]
+            if targets is None:
+                outs = [storage.empty(*s) for s in specs]
+            else:
+                outs = [storage.empty(*s) if t is None else t for t, s in zip(targets, specs, strict=True)]
             kernel.launch(*outs, *arrays, *scratch, **params)
         return outs[0] if len(outs) == 1 else tuple(outs)
+
+    def _targets(self, where: Device, out: Any, specs: tuple[Spec, ...]) -> tuple:
+        """The arrays of `out`, one for each result, or None where a result is to be allocated."""
+        if self.inplace:
+            raise ArgumentError(f"{self.name} works in place and returns its operands: leave out= out")
+        targets = out if isinstance(out, tuple) else (out,)
+        if len(targets) != len(specs):
+            arrays = f"{len(specs)} array" + "s" * (len(specs) != 1)
+            raise ArgumentError(
+                f"{self.name} returns {arrays} and out= has {len(targets)}: use None for one to allocate"
+            )
+        for target, spec in zip(targets, specs, strict=True):
+            if target is None:
+                continue
+            if not where.owns(target):
+                raise ArgumentError(
+                    f"{self.name}: out is a {type(target).__name__} and the device in use is {where.name}: make it "
+                    "there with gpucnn.devices.storage.empty"
+                )
+            if target.shape != spec.shape or target.dtype != spec.dtype:
+                raise ArgumentError(
+                    f"{self.name}: out is {target.shape} {target.dtype} and the result is {spec.shape} {spec.dtype}"
+                )
+            if not target.flags.c_contiguous:
+                raise ArgumentError(
+                    f"{self.name}: out of shape {target.shape} is a view with gaps or exchanged axes: use a "
+                    "C-contiguous array"
+                )
+        return targets
 
     def _contiguous(self, arrays: tuple) -> tuple:
         """The operands as kernels take them; one that is updated in place must be so already."""
@@ -191,15 +232,20 @@ class Op:
             if array is not None and not where.owns(array):
                 raise ArgumentError(
                     f"{self.name}: {name} is a {type(array).__name__} and the device in use is {where.name}: copy it "
-                    "there with gpucnn.devices.device.put"
+                    "there with gpucnn.devices.storage.put"
                 )
 
-    def _body_on_host(self, where: Device, arrays: tuple, params: dict) -> Any:
+    def _body_on_host(self, where: Device, arrays: tuple, params: dict, targets: tuple | None) -> Any:
         """The NumPy body: on the CPU the reference, elsewhere for calls without elements, which need no kernel."""
         if where is CPU:
-            return self.body(*arrays, **params)
-        result = self.body(*(None if a is None else storage.get(a) for a in arrays), **params)
-        return tuple(map(where.put, result)) if isinstance(result, tuple) else where.put(result)
+            result = self.body(*arrays, **params)
+        else:
+            result = self.body(*(None if a is None else storage.get(a) for a in arrays), **params)
+            result = tuple(map(where.put, result)) if isinstance(result, tuple) else where.put(result)
+        if targets is None:
+            return result
+        results = [_copied(value, target) for value, target in zip(_as_tuple(result), targets, strict=True)]
+        return results[0] if len(results) == 1 else tuple(results)
 
     def _decide(self, arrays: tuple, params: dict, algorithm: str | None) -> tuple:
         specs = self.specs(*arrays, **params)
@@ -223,6 +269,7 @@ def op(
     terms: Callable | None = None,
     ulps: float = 4.0,
     inplace: tuple[int, ...] = (),
+    gradient_of: Op | None = None,
 ) -> Callable[[Callable], Op]:
     """Make an op of a NumPy function.
 
@@ -234,15 +281,25 @@ def op(
     terms     for a sum of products: the number of terms behind each output value, from the same arguments. Kernels are
               then held to (4 + √terms) · eps · Σ|a||b|, and to equality on small integers.
     ulps      for any other op: a kernel's error may be `ulps` · eps · max(1, |value|).
-    inplace   indices of the operands that are updated in place; such an op returns those that are given.
+    inplace   indices of the operands that are updated in place; such an op returns those that are not None.
+    gradient_of
+              the op whose gradient this is: an algorithm that is chosen for it holds for the gradient too.
     """
 
     def decorate(body: Callable) -> Op:
-        made = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace)
-        registry.declare(made)
-        return made
+        operation = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace, gradient_of)
+        registry.declare(operation)
+        return operation
 
     return decorate
+
+
+def _copied(value: Any, target: Any) -> Any:
+    """The value, copied into the target if there is one."""
+    if target is None:
+        return value
+    target[...] = value
+    return target
 
 
 def _spec(array: Any) -> Spec | None:
@@ -250,7 +307,7 @@ def _spec(array: Any) -> Spec | None:
 
 
 def scratch(kernel: registry.Kernel, operands: Sequence[Spec | None], params: dict[str, Any]) -> tuple[Spec, ...]:
-    """The arrays that a kernel wants as workspace for a call."""
+    """The arrays that a kernel needs as workspace for a call."""
     return _as_tuple(kernel.workspace(*operands, **params)) if kernel.workspace else ()
 
 

@@ -163,8 +163,8 @@ def find(op: Op, operands: tuple[Any, ...], params: dict[str, Any], algorithm: s
     holds for its gradients too, where they have such a kernel: a kernel of the forward pass alone can train."""
     known = kernels(op, _chosen)
     asked = algorithm or _algorithms.get(op.name)
-    forward = _ops.get(op.name.partition("_grad")[0])
-    if forward is not None and forward is not op:
+    forward = op.gradient_of
+    if forward is not None:
         asked = asked or _algorithms.get(forward.name)
         if asked and not _has(known, asked) and _has(kernels(forward, _chosen), asked):
             asked = None

@@ -3,9 +3,7 @@
 from ..retired import Moved, absent
 from .activation import ELU, Activation, LeakyReLU, ReLU, Softmax
 from .batch_normalization import BatchNormalization
-from .conv1d import Conv1D
-from .conv2d import Conv2D
-from .conv3d import Conv3D
+from .conv import Conv1D, Conv2D, Conv3D
 from .dense import Dense
 from .depthwise_conv2d import DepthwiseConv2D
 from .dropout import Dropout, SpatialDropout1D, SpatialDropout2D, SpatialDropout3D

@@ -111,11 +111,9 @@ class BatchNormalization(Layer):
             self._statistics, gradient = None, batchnorm_inference_grad
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
-            dx, dgamma, dbeta = gradient(dy, x, gamma, mean, variance, epsilon=epsilon)
-            if self.gamma is not None:
-                self.gamma.gradient[...] = dgamma
-            if self.beta is not None:
-                self.beta.gradient[...] = dbeta
+            dgamma = None if self.gamma is None else self.gamma.gradient
+            dbeta = None if self.beta is None else self.beta.gradient
+            dx, _, _ = gradient(dy, x, gamma, mean, variance, epsilon=epsilon, out=(None, dgamma, dbeta))
             return dx if need_dx else None
 
         return y, backward

@@ -144,9 +144,9 @@ class Convolution(Activated, abstract=True):
 
         def backward(dz: Any, need_dx: bool = True) -> Any:
             if self.use_bias:
-                self.bias.gradient[...] = bias_grad(dz)
-            dweight = self.conv_grad_weight(dz, x, kernel_size=self.kernel_size, **window)
-            self.kernel.gradient[...] = dweight.reshape(self.kernel.shape)
+                bias_grad(dz, out=self.bias.gradient)
+            dweight = self.kernel.gradient.reshape(weight.shape)
+            self.conv_grad_weight(dz, x, kernel_size=weight.shape[:-2], **window, out=dweight)
             return self.conv_grad_input(dz, weight, size=x.shape[1:-1], **window) if need_dx else None
 
         return z, backward

@@ -76,11 +76,12 @@ class Dense(Activated):
         def backward(dz: Any, need_dx: bool = True) -> Any:
             dz = dz.reshape(-1, self.units)
             if self.use_bias:
-                self.bias.gradient[...] = bias_grad(dz)
-            self.kernel.gradient[...] = matmul(rows, dz, transpose_a=True, transpose_b=False, algorithm=self.algorithm)
+                bias_grad(dz, out=self.bias.gradient)
+            gradient, algorithm = self.kernel.gradient, self.algorithm
+            matmul(rows, dz, transpose_a=True, transpose_b=False, algorithm=algorithm, out=gradient)
             if not need_dx:
                 return None
-            dx = matmul(dz, weight, transpose_a=False, transpose_b=True, algorithm=self.algorithm)
+            dx = matmul(dz, weight, transpose_a=False, transpose_b=True, algorithm=algorithm)
             return dx.reshape(x.shape)
 
         return z.reshape(*x.shape[:-1], self.units), backward

@@ -14,7 +14,7 @@ from typing import Any
 from .. import regularizers
 from ..devices import storage
 from ..dispatch import registry
-from ..layers.conv2d import Conv2D
+from ..layers.conv import Conv2D
 from ..layers.dense import Dense
 from ..layers.layer import Backward, Layer
 from ..layers.pooling import MaxPooling2D
@@ -115,8 +115,8 @@ def _conv_relu_pool(layers: list[Layer]) -> Node | None:
         y, index = conv2d_bias_relu_maxpool(x, weight, conv.bias.value, **window)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
-            dweight, db = conv2d_bias_relu_maxpool_grad_weight(dy, index, x, kernel_size=conv.kernel_size, **window)
-            conv.kernel.gradient[...], conv.bias.gradient[...] = dweight, db
+            gradients = conv.kernel.gradient, conv.bias.gradient
+            conv2d_bias_relu_maxpool_grad_weight(dy, index, x, kernel_size=conv.kernel_size, **window, out=gradients)
             if not need_dx:
                 return None
             return conv2d_bias_relu_maxpool_grad_input(dy, index, weight, size=x.shape[1:3], **window)
@@ -138,8 +138,8 @@ def _conv_relu(layers: list[Layer]) -> Node | None:
         y = conv2d_bias_relu(x, weight, conv.bias.value, **window)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
-            dz, conv.bias.gradient[...] = bias_relu_grad(dy, y)
-            conv.kernel.gradient[...] = conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window)
+            dz, _ = bias_relu_grad(dy, y, out=(None, conv.bias.gradient))
+            conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
             return conv2d_grad_input(dz, weight, size=x.shape[1:3], groups=1, **window) if need_dx else None
 
         return y, backward
@@ -159,8 +159,8 @@ def _dense_relu(layers: list[Layer]) -> Node | None:
         y = dense_bias_relu(x, weight, dense.bias.value)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
-            dz, dense.bias.gradient[...] = bias_relu_grad(dy, y)
-            dense.kernel.gradient[...] = matmul(x, dz, transpose_a=True, transpose_b=False)
+            dz, _ = bias_relu_grad(dy, y, out=(None, dense.bias.gradient))
+            matmul(x, dz, transpose_a=True, transpose_b=False, out=dense.kernel.gradient)
             return matmul(dz, weight, transpose_a=False, transpose_b=True) if need_dx else None
 
         return y, backward

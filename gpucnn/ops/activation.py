@@ -229,6 +229,7 @@ def activation(x: Array, *, function: str, alpha: float) -> Array:
 
 
 @op(
+    gradient_of=activation,
     outputs=_grad_outputs,
     cases=[*_cases(_X, _X), *_bench_cases(_BENCH_X, _BENCH_X)],
     prefer=("elementwise",),
@@ -283,6 +284,7 @@ def clipped_relu(x: Array, *, max_value: float, negative_slope: float, threshold
 
 
 @op(
+    gradient_of=clipped_relu,
     outputs=_clipped_grad_outputs,
     cases=[
         Case(f"{name}{word}", (real(*x.shape), x), params)
@@ -357,6 +359,7 @@ def softmax(x: Array) -> Array:
 
 
 @op(
+    gradient_of=softmax,
     outputs=lambda dy, y: _same("softmax_grad", ("dy", dy), ("y", y)),
     cases=_row_cases(_probabilities),
     prefer=("rows",),
@@ -383,6 +386,7 @@ def log_softmax(x: Array) -> Array:
 
 
 @op(
+    gradient_of=log_softmax,
     outputs=lambda dy, y: _same("log_softmax_grad", ("dy", dy), ("y", y)),
     cases=_row_cases(_log_probabilities),
     prefer=("rows",),

@@ -108,6 +108,7 @@ def batchnorm(x: Array, gamma: Array | None, beta: Array | None, *, epsilon: flo
 
 
 @op(
+    gradient_of=batchnorm,
     outputs=_grad_outputs,
     cases=[*_cases(lambda x, gamma, mean, variance: (x, x, gamma, mean or real(9), variance)), _FAR_FROM_ZERO],
     prefer=("two_pass",),
@@ -151,6 +152,7 @@ def batchnorm_inference(
 
 
 @op(
+    gradient_of=batchnorm_inference,
     outputs=_grad_outputs,
     cases=[*_cases(lambda x, gamma, mean, variance: (x, x, gamma, mean or real(9), variance)), _FAR_FROM_ZERO],
     prefer=("two_pass",),

@@ -79,6 +79,7 @@ def bias(x: Array, b: Array) -> Array:
 
 
 @op(
+    gradient_of=bias,
     outputs=_grad_outputs,
     cases=_cases(_grad_operands),
     prefer=("rows",),

@@ -2,56 +2,66 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from ..dispatch.op import Array, op
-from .convolution import Convolution, forward, grad_input, grad_weight, setting
+from ..dispatch.op import Array, Case, op, real
+from .convolution import PREFER, Axes, flops, output, output_of_grad_input, output_of_grad_weight, setting
 from .window import Pads, Pair, cells, positions
 
-CONVOLUTION = Convolution("conv2d", ("N", "H", "W", "C"), ("R", "S", "C", "K"), ("N", "P", "Q", "K"))
+AXES = Axes("conv2d", x=("N", "H", "W", "C"), weight=("R", "S", "C", "K"), y=("N", "P", "Q", "K"))
 
 _SAME3, _SAME5 = ((1, 1), (1, 1)), ((2, 2), (2, 2))
 
 SETTINGS = [
-    setting("one_pixel", 1, (1, 1), 1, (1, 1), 1),
-    setting("textbook", 1, (5, 5), 1, (3, 3), 1),
-    setting("pointwise", 2, (4, 3), 5, (1, 1), 7),
-    setting("single_channel", 3, (9, 8), 1, (5, 5), 10),
-    setting("ragged", 3, (7, 5), 2, (3, 3), 5),
-    setting("wide_filter", 2, (3, 11), 3, (2, 7), 4),
-    setting("whole_image", 2, (4, 4), 3, (4, 4), 6),
-    setting("same", 2, (6, 7), 3, (3, 3), 4, padding=_SAME3),
-    setting("asymmetric_same", 2, (5, 6), 3, (4, 2), 4, padding=((1, 2), (0, 1))),
-    setting("padding_beyond_image", 2, (2, 3), 2, (5, 5), 3, padding=_SAME5),
-    setting("strided", 2, (8, 9), 3, (3, 3), 4, strides=(2, 3)),
-    setting("strided_same", 2, (7, 8), 3, (3, 3), 4, strides=(2, 2), padding=((1, 1), (0, 1))),
-    setting("stride_beyond_filter", 2, (9, 10), 2, (2, 1), 3, strides=(4, 3)),
-    setting("dilated", 2, (9, 10), 3, (3, 2), 4, dilation=(2, 3)),
-    setting("dilated_same", 2, (6, 7), 2, (3, 3), 3, padding=((2, 2), (2, 2)), dilation=(2, 2)),
-    setting("grouped", 2, (5, 6), 6, (3, 3), 8, groups=2),
-    setting("depthwise", 2, (6, 5), 5, (3, 3), 5, padding=_SAME3, groups=5),
-    setting("depthwise_multiplier", 2, (6, 5), 3, (3, 3), 6, strides=(2, 2), groups=3),
-    setting("many_images", 67, (6, 6), 2, (3, 3), 3),
-    setting("many_channels", 2, (5, 5), 33, (3, 3), 65),
-    setting("multiples_of_4", 2, (6, 7), 8, (3, 3), 12, padding=_SAME3),
-    setting("multiples_of_4_strided", 2, (8, 9), 4, (3, 2), 8, strides=(2, 3), padding=_SAME3, dilation=(1, 2)),
-    setting("multiples_of_4_grouped", 2, (5, 6), 8, (3, 3), 16, groups=2),
-    setting("slides_1", 128, (28, 28), 1, (5, 5), 10, bench=True),
-    setting("slides_2", 128, (12, 12), 10, (5, 5), 20, bench=True),
-    setting("mlearning_1", 128, (28, 28), 1, (5, 5), 32, padding=_SAME5, bench=True),
-    setting("mlearning_2", 128, (28, 28), 32, (5, 5), 32, padding=_SAME5, bench=True),
-    setting("mlearning_3", 128, (14, 14), 32, (3, 3), 64, padding=_SAME3, bench=True),
-    setting("mlearning_4", 128, (14, 14), 64, (3, 3), 64, padding=_SAME3, bench=True),
-    setting("keras_intro_1", 32, (28, 28), 1, (3, 3), 32, bench=True),
-    setting("keras_intro_2", 32, (13, 13), 32, (3, 3), 64, bench=True),
-    setting("torres_1", 100, (28, 28), 1, (5, 5), 32, bench=True),
-    setting("torres_2", 100, (12, 12), 32, (5, 5), 64, bench=True),
-    setting("cifar_1", 512, (32, 32), 3, (3, 3), 32, padding=_SAME3, bench=True),
-    setting("cifar_2", 512, (32, 32), 32, (3, 3), 32, bench=True),
+    setting("one_pixel", x=(1, 1, 1, 1), weight=(1, 1, 1, 1)),
+    setting("textbook", x=(1, 5, 5, 1), weight=(3, 3, 1, 1)),
+    setting("pointwise", x=(2, 4, 3, 5), weight=(1, 1, 5, 7)),
+    setting("single_channel", x=(3, 9, 8, 1), weight=(5, 5, 1, 10)),
+    setting("ragged", x=(3, 7, 5, 2), weight=(3, 3, 2, 5)),
+    setting("wide_filter", x=(2, 3, 11, 3), weight=(2, 7, 3, 4)),
+    setting("whole_image", x=(2, 4, 4, 3), weight=(4, 4, 3, 6)),
+    setting("same", x=(2, 6, 7, 3), weight=(3, 3, 3, 4), padding=_SAME3),
+    setting("asymmetric_same", x=(2, 5, 6, 3), weight=(4, 2, 3, 4), padding=((1, 2), (0, 1))),
+    setting("padding_beyond_image", x=(2, 2, 3, 2), weight=(5, 5, 2, 3), padding=_SAME5),
+    setting("strided", x=(2, 8, 9, 3), weight=(3, 3, 3, 4), strides=(2, 3)),
+    setting("strided_same", x=(2, 7, 8, 3), weight=(3, 3, 3, 4), strides=(2, 2), padding=((1, 1), (0, 1))),
+    setting("stride_beyond_filter", x=(2, 9, 10, 2), weight=(2, 1, 2, 3), strides=(4, 3)),
+    setting("dilated", x=(2, 9, 10, 3), weight=(3, 2, 3, 4), dilation=(2, 3)),
+    setting("dilated_same", x=(2, 6, 7, 2), weight=(3, 3, 2, 3), padding=((2, 2), (2, 2)), dilation=(2, 2)),
+    setting("grouped", x=(2, 5, 6, 6), weight=(3, 3, 3, 8), groups=2),
+    setting("depthwise", x=(2, 6, 5, 5), weight=(3, 3, 1, 5), padding=_SAME3, groups=5),
+    setting("depthwise_multiplier", x=(2, 6, 5, 3), weight=(3, 3, 1, 6), strides=(2, 2), groups=3),
+    setting("many_images", x=(67, 6, 6, 2), weight=(3, 3, 2, 3)),
+    setting("many_channels", x=(2, 5, 5, 33), weight=(3, 3, 33, 65)),
+    setting("multiples_of_4", x=(2, 6, 7, 8), weight=(3, 3, 8, 12), padding=_SAME3),
+    setting(
+        "multiples_of_4_strided", x=(2, 8, 9, 4), weight=(3, 2, 4, 8), strides=(2, 3), padding=_SAME3, dilation=(1, 2)
+    ),
+    setting("multiples_of_4_grouped", x=(2, 5, 6, 8), weight=(3, 3, 4, 16), groups=2),
+    setting("slides_1", x=(128, 28, 28, 1), weight=(5, 5, 1, 10), bench=True),
+    setting("slides_2", x=(128, 12, 12, 10), weight=(5, 5, 10, 20), bench=True),
+    setting("mlearning_1", x=(128, 28, 28, 1), weight=(5, 5, 1, 32), padding=_SAME5, bench=True),
+    setting("mlearning_2", x=(128, 28, 28, 32), weight=(5, 5, 32, 32), padding=_SAME5, bench=True),
+    setting("mlearning_3", x=(128, 14, 14, 32), weight=(3, 3, 32, 64), padding=_SAME3, bench=True),
+    setting("mlearning_4", x=(128, 14, 14, 64), weight=(3, 3, 64, 64), padding=_SAME3, bench=True),
+    setting("keras_intro_1", x=(32, 28, 28, 1), weight=(3, 3, 1, 32), bench=True),
+    setting("keras_intro_2", x=(32, 13, 13, 32), weight=(3, 3, 32, 64), bench=True),
+    setting("torres_1", x=(100, 28, 28, 1), weight=(5, 5, 1, 32), bench=True),
+    setting("torres_2", x=(100, 12, 12, 32), weight=(5, 5, 32, 64), bench=True),
+    setting("cifar_1", x=(512, 32, 32, 3), weight=(3, 3, 3, 32), padding=_SAME3, bench=True),
+    setting("cifar_2", x=(512, 32, 32, 32), weight=(3, 3, 32, 32), bench=True),
 ]
 
 
-@op(**forward(CONVOLUTION, SETTINGS))
+@op(
+    outputs=lambda x, weight, **window: output(AXES, x, weight, **window),
+    flops=lambda x, weight, **window: flops(output(AXES, x, weight, **window), weight.shape),
+    terms=lambda x, weight, **_: math.prod(weight.shape[:-1]),
+    cases=[Case(s.name, (real(*s.x), real(*s.weight)), s.window, s.bench) for s in SETTINGS],
+    prefer=PREFER,
+)
 def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:
     """Slide K filters over N images (cross-correlation: filters are not flipped).
 
@@ -74,7 +84,14 @@ def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: P
     return _joined(y)
 
 
-@op(**grad_input(CONVOLUTION, SETTINGS))
+@op(
+    gradient_of=conv2d,
+    outputs=lambda dy, weight, **window: output_of_grad_input(AXES, dy, weight, **window),
+    flops=lambda dy, weight, **_: flops(dy, weight.shape),
+    terms=lambda dy, weight, groups, **_: math.prod(weight.shape[:-2]) * weight.shape[-1] // groups,
+    cases=[Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in SETTINGS],
+    prefer=PREFER,
+)
 def conv2d_grad_input(
     dy: Array, weight: Array, *, size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:
@@ -96,7 +113,16 @@ def conv2d_grad_input(
     return _joined(dx[:, :, top : top + size[0], left : left + size[1]])
 
 
-@op(**grad_weight(CONVOLUTION, SETTINGS))
+@op(
+    gradient_of=conv2d,
+    outputs=lambda dy, x, **window: output_of_grad_weight(AXES, dy, x, **window),
+    flops=lambda dy, x, kernel_size, groups, **_: flops(dy, (*kernel_size, x.shape[-1] // groups, dy.shape[-1])),
+    terms=lambda dy, x, **_: math.prod(dy.shape[:-1]),
+    cases=[
+        Case(s.name, (real(*s.y), real(*s.x)), {"kernel_size": s.weight[:-2], **s.window}, s.bench) for s in SETTINGS
+    ],
+    prefer=PREFER,
+)
 def conv2d_grad_weight(
     dy: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from ..dispatch.op import Array, op
+from ..dispatch.op import Array, Case, op, real
 from .conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
-from .convolution import Convolution, forward, grad_input, grad_weight, setting
+from .convolution import PREFER, Axes, flops, output, output_of_grad_input, output_of_grad_weight, setting
 from .window import Pads, cells, positions
 
 Triple = tuple[int, int, int]
 
-CONVOLUTION = Convolution("conv3d", ("N", "D", "H", "W", "C"), ("T", "R", "S", "C", "K"), ("N", "O", "P", "Q", "K"))
+AXES = Axes("conv3d", x=("N", "D", "H", "W", "C"), weight=("T", "R", "S", "C", "K"), y=("N", "O", "P", "Q", "K"))
 
 SETTINGS = [
-    setting("one_cell", 1, (1, 1, 1), 1, (1, 1, 1), 1),
-    setting("ragged", 2, (4, 5, 6), 2, (2, 3, 3), 5),
-    setting("asymmetric_same", 2, (3, 4, 5), 2, (2, 4, 3), 3, padding=((0, 1), (1, 2), (1, 1))),
-    setting("strided", 2, (6, 7, 5), 2, (3, 3, 2), 3, strides=(2, 3, 1)),
-    setting("dilated", 1, (7, 5, 6), 2, (3, 2, 3), 3, dilation=(3, 1, 2)),
-    setting("grouped", 2, (3, 4, 4), 6, (2, 2, 2), 4, groups=2),
-    setting("multiples_of_4", 2, (3, 5, 4), 4, (2, 3, 2), 8, strides=(1, 2, 1), padding=((1, 0), (1, 1), (0, 1))),
-    setting("video", 8, (16, 32, 32), 3, (3, 3, 3), 16, padding=((1, 1),) * 3, bench=True),
+    setting("one_cell", x=(1, 1, 1, 1, 1), weight=(1, 1, 1, 1, 1)),
+    setting("ragged", x=(2, 4, 5, 6, 2), weight=(2, 3, 3, 2, 5)),
+    setting("asymmetric_same", x=(2, 3, 4, 5, 2), weight=(2, 4, 3, 2, 3), padding=((0, 1), (1, 2), (1, 1))),
+    setting("strided", x=(2, 6, 7, 5, 2), weight=(3, 3, 2, 2, 3), strides=(2, 3, 1)),
+    setting("dilated", x=(1, 7, 5, 6, 2), weight=(3, 2, 3, 2, 3), dilation=(3, 1, 2)),
+    setting("grouped", x=(2, 3, 4, 4, 6), weight=(2, 2, 2, 3, 4), groups=2),
+    setting(
+        "multiples_of_4", x=(2, 3, 5, 4, 4), weight=(2, 3, 2, 4, 8), strides=(1, 2, 1), padding=((1, 0), (1, 1), (0, 1))
+    ),
+    setting("video", x=(8, 16, 32, 32, 3), weight=(3, 3, 3, 3, 16), padding=((1, 1),) * 3, bench=True),
 ]
 
 
-@op(**forward(CONVOLUTION, SETTINGS))
+@op(
+    outputs=lambda x, weight, **window: output(AXES, x, weight, **window),
+    flops=lambda x, weight, **window: flops(output(AXES, x, weight, **window), weight.shape),
+    terms=lambda x, weight, **_: math.prod(weight.shape[:-1]),
+    cases=[Case(s.name, (real(*s.x), real(*s.weight)), s.window, s.bench) for s in SETTINGS],
+    prefer=PREFER,
+)
 def conv3d(x: Array, weight: Array, *, strides: Triple, padding: Pads, dilation: Triple, groups: int) -> Array:
     """Slide K filters through N volumes (cross-correlation: filters are not flipped).
 
@@ -46,7 +56,14 @@ def conv3d(x: Array, weight: Array, *, strides: Triple, padding: Pads, dilation:
     return y.reshape(n, o, *y.shape[1:])
 
 
-@op(**grad_input(CONVOLUTION, SETTINGS))
+@op(
+    gradient_of=conv3d,
+    outputs=lambda dy, weight, **window: output_of_grad_input(AXES, dy, weight, **window),
+    flops=lambda dy, weight, **_: flops(dy, weight.shape),
+    terms=lambda dy, weight, groups, **_: math.prod(weight.shape[:-2]) * weight.shape[-1] // groups,
+    cases=[Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in SETTINGS],
+    prefer=PREFER,
+)
 def conv3d_grad_input(
     dy: Array, weight: Array, *, size: Triple, strides: Triple, padding: Pads, dilation: Triple, groups: int
 ) -> Array:
@@ -67,7 +84,16 @@ def conv3d_grad_input(
     return np.ascontiguousarray(dx[:, front : front + size[0]])
 
 
-@op(**grad_weight(CONVOLUTION, SETTINGS))
+@op(
+    gradient_of=conv3d,
+    outputs=lambda dy, x, **window: output_of_grad_weight(AXES, dy, x, **window),
+    flops=lambda dy, x, kernel_size, groups, **_: flops(dy, (*kernel_size, x.shape[-1] // groups, dy.shape[-1])),
+    terms=lambda dy, x, **_: math.prod(dy.shape[:-1]),
+    cases=[
+        Case(s.name, (real(*s.y), real(*s.x)), {"kernel_size": s.weight[:-2], **s.window}, s.bench) for s in SETTINGS
+    ],
+    prefer=PREFER,
+)
 def conv3d_grad_weight(
     dy: Array, x: Array, *, kernel_size: Triple, strides: Triple, padding: Pads, dilation: Triple, groups: int
 ) -> Array:

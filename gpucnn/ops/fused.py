@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..dispatch.op import Array, Case, ShapeError, Spec, integers, op, real
-from .conv2d import CONVOLUTION, SETTINGS, conv2d, conv2d_grad_input, conv2d_grad_weight
+from .conv2d import AXES, SETTINGS, conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import Setting, output
 from .matmul import matmul
 from .window import Pads, Pair
@@ -41,7 +41,7 @@ def _check_bias(name: str, filters: int, b: Spec) -> None:
 
 
 def _conv_output(name: str, x: Spec, weight: Spec, **window: Any) -> Spec:
-    return output(CONVOLUTION._replace(name=name), x, weight, groups=1, **window)
+    return output(AXES._replace(op=name), x, weight, groups=1, **window)
 
 
 def _conv_flops(y: Spec, weight: tuple[int, ...]) -> int:
@@ -144,6 +144,7 @@ def conv2d_bias_relu_maxpool(
 
 
 @op(
+    gradient_of=conv2d_bias_relu_maxpool,
     outputs=_pool_grad_weight_outputs,
     cases=[
         Case(s.name, (*_pool_operands(s), real(*s.x)), {"kernel_size": s.weight[:2], **_window(s)}, s.bench)
@@ -172,6 +173,7 @@ def conv2d_bias_relu_maxpool_grad_weight(
 
 
 @op(
+    gradient_of=conv2d_bias_relu_maxpool,
     outputs=_pool_grad_input_outputs,
     cases=[
         Case(s.name, (*_pool_operands(s), real(*s.weight)), {"size": s.x[1:3], **_window(s)}, s.bench) for s in _POOLED
@@ -250,6 +252,7 @@ _ROWS_BENCH = {"mlearning_1": (128, 28, 28, 32), "mlearning_3": (128, 14, 14, 64
 
 
 @op(
+    gradient_of=conv2d_bias_relu,
     outputs=_bias_relu_grad_outputs,
     cases=[
         Case(name, (real(*shape), real(*shape)), bench=shapes is _ROWS_BENCH)
@@ -282,7 +285,7 @@ def _unpooled(dy: np.ndarray, index: np.ndarray, size: Any, kernel_size: Any, wi
     """dy at the cells that index names, 0 elsewhere: (N, P, Q, K)."""
     n, p, q, k = dy.shape
     x, weight = Spec((n, *size, 1), dy.dtype), Spec((*kernel_size, 1, k), dy.dtype)
-    dz = np.zeros(output(CONVOLUTION, x, weight, **window).shape, dy.dtype)
+    dz = np.zeros(output(AXES, x, weight, **window).shape, dy.dtype)
     for cell in range(4):
         row, column = divmod(cell, 2)
         dz[:, row : 2 * p : 2, column : 2 * q : 2] = np.where(index == cell, dy, 0)

@@ -72,6 +72,7 @@ def globalavgpool(x: Array) -> Array:
 
 
 @op(
+    gradient_of=globalavgpool,
     outputs=_avg_grad_outputs,
     cases=_cases(lambda shape: (real(shape[0], shape[2]),), count=lambda shape: shape[1]),
     prefer=("columns",),
@@ -104,6 +105,7 @@ def globalmaxpool(x: Array) -> Array:
 
 
 @op(
+    gradient_of=globalmaxpool,
     outputs=_max_grad_outputs,
     cases=[
         *_cases(lambda shape: (real(shape[0], shape[2]), integers(*shape, low=0, high=3, dtype="float32"))),

@@ -141,6 +141,7 @@ def maxpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array
 
 
 @op(
+    gradient_of=maxpool2d,
     outputs=_max_grad_outputs,
     cases=_cases(lambda x, y: (real(*y), integers(*x, low=-1, high=2, dtype="float32"), real(*y, low=1, high=1))),
     prefer=("direct",),
@@ -184,6 +185,7 @@ def avgpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array
 
 
 @op(
+    gradient_of=avgpool2d,
     outputs=_avg_grad_outputs,
     cases=_cases(lambda x, y: (real(*y),), size=lambda x: x[1:3]),
     prefer=("direct",),

@@ -32,15 +32,16 @@ LEAST_SCALE, MOST_SCALE = 2.0**-126, 2.0**126
 """Bounds of a norm's scale: it and 1 / scale are normal numbers of float32, also where those below are taken as 0."""
 
 _WHOLE = ("row", "parts")
+"""Operands that a formula takes as a whole; all others are cut into blocks."""
+
 _SIZES = {"one": 1, "segment": 64, "ragged": 1003, "blocks": 2 * BLOCK + 5}
 _BENCH_SIZES = {"slides": 38_464, "mlearning": 484_736, "cifar": 3_702_208}
 
+Operands = tuple[Draw | None, ...]
 
-def _in_place(*changed: str, absent: tuple[str, ...] = (), **typical: Any) -> Callable[[Callable[..., None]], Op]:
-    """Make an op of a formula on flat arrays that writes into the operands `changed` and returns those that are given.
 
-    The op's cases have the `typical` parameters, once with and once without the operands that may be `absent`.
-    """
+def _in_place(*changed: str, cases: list[Case]) -> Callable[[Callable[..., None]], Op]:
+    """Make an op of a formula on flat arrays that writes into the operands `changed` and returns those present."""
 
     def decorate(formula: Callable[..., None]) -> Op:
         names = [p.name for p in inspect.signature(formula).parameters.values() if p.kind is not p.KEYWORD_ONLY]
@@ -60,45 +61,33 @@ def _in_place(*changed: str, absent: tuple[str, ...] = (), **typical: Any) -> Ca
             results = tuple(specs[place] for place in places if specs[place] is not None)
             return results if len(results) > 1 else results[0]
 
-        cases = [
-            Case(f"{case}_plain" if missing else case, _operands(names, size, missing), typical, bench)
-            for missing in ([(), absent] if absent else [()])
-            for sizes, bench in ((_SIZES, False), (_BENCH_SIZES, True))
-            for case, size in sizes.items()
-        ]
-        special = (_SPECIAL.get(name, draw) for name, draw in _drawn(names, 67).items())
-        cases.append(Case("zeros_and_signs", tuple(special), typical))
         return op(outputs=outputs, cases=cases, prefer=("fused",), ulps=8, inplace=places)(body)
 
     return decorate
 
 
-_SIGNS, _SMALL = (-2.0, -0.5, -0.0, 0.0, 0.5, 2.0), (1e-8, 1e-6)
-_SPECIAL = {
-    "values": among(67, values=_SIGNS),
-    "gradients": among(67, values=_SIGNS),
-    "v": among(67, values=_SMALL),
-    "v_max": among(67, values=_SMALL),
-    "mean": real(67, low=-1e-5, high=1e-5),
-    "parts": real(2, low=0.1, high=0.2),
-}
-"""Where signs decide, where an epsilon is no small part of a sum, and a norm below the limit."""
+def _sized(operands: Callable[[int], Operands], ending: str = "", **params: Any) -> list[Case]:
+    """A case for each length n of the flat arrays, from the operands for n elements."""
+    return [
+        Case(f"{name}{ending}", operands(n), params, bench=sizes is _BENCH_SIZES)
+        for sizes in (_SIZES, _BENCH_SIZES)
+        for name, n in sizes.items()
+    ]
 
 
-def _operands(names: list[str], size: int, missing: tuple[str, ...]) -> tuple[Draw | None, ...]:
-    return tuple(None if name in missing else draw for name, draw in _drawn(names, size).items())
+def _zeros_and_signs(*operands: Draw, **params: Any) -> Case:
+    """Where signs decide, where an epsilon is not a small part of a sum, and where a norm is below the limit."""
+    return Case("zeros_and_signs", operands, params)
 
 
-def _drawn(names: list[str], size: int) -> dict[str, Draw]:
-    drawn = {
-        "row": real(6, low=0.1, high=0.9),
-        "parts": real(2, low=1.0, high=2.0),
-        "v": real(size, low=1.0, high=2.0),
-        "v_max": real(size, low=1.0, high=2.0),
-        "delta": real(size, low=0.0, high=1.0),
-        "mean": real(size, low=-0.5, high=0.5),
-    }
-    return {name: drawn.get(name, real(size)) for name in names}
+def _squares(n: int) -> Draw:
+    """Means of squares."""
+    return real(n, low=1.0, high=2.0)
+
+
+_ROW = real(6, low=0.1, high=0.9)
+_SIGNS = among(67, values=(-2.0, -0.5, -0.0, 0.0, 0.5, 2.0))
+_SMALL_SQUARES = among(67, values=(1e-8, 1e-6))
 
 
 def _check(name: str, names: list[str], specs: tuple[Spec | None, ...]) -> None:
@@ -114,13 +103,26 @@ def _check(name: str, names: list[str], specs: tuple[Spec | None, ...]) -> None:
             raise ArgumentError(f"{name}: {names[0]} is {first.dtype} but {other} is {spec.dtype}: use one dtype")
 
 
-@_in_place("values")
+@_in_place(
+    "values",
+    cases=[
+        *_sized(lambda n: (real(n), real(n), _ROW)),
+        _zeros_and_signs(_SIGNS, _SIGNS, _ROW),
+    ],
+)
 def sgd(values: Array, gradients: Array, row: Array) -> None:
     """values - rate · gradients. All arrays (n,)."""
     values -= row[RATE] * gradients
 
 
-@_in_place("values", "m", momentum=0.9, nesterov=True)
+@_in_place(
+    "values",
+    "m",
+    cases=[
+        *_sized(lambda n: (real(n), real(n), real(n), _ROW), momentum=0.9, nesterov=True),
+        _zeros_and_signs(_SIGNS, _SIGNS, real(67), _ROW, momentum=0.9, nesterov=True),
+    ],
+)
 def momentum(values: Array, gradients: Array, m: Array, row: Array, *, momentum: float, nesterov: bool) -> None:
     """Momentum m, plain or Nesterov's: Sutskever et al., ICML 2013, section 2. All arrays (n,)."""
     m *= momentum
@@ -128,7 +130,20 @@ def momentum(values: Array, gradients: Array, m: Array, row: Array, *, momentum:
     values += momentum * m - row[RATE] * gradients if nesterov else m
 
 
-@_in_place("values", "m", "v", "v_max", absent=("v_max",), beta_1=0.9, beta_2=0.999, epsilon=1e-7)
+_ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+
+
+@_in_place(
+    "values",
+    "m",
+    "v",
+    "v_max",
+    cases=[
+        *_sized(lambda n: (real(n), real(n), real(n), _squares(n), _squares(n), _ROW), **_ADAM),
+        *_sized(lambda n: (real(n), real(n), real(n), _squares(n), None, _ROW), "_plain", **_ADAM),
+        _zeros_and_signs(_SIGNS, _SIGNS, real(67), _SMALL_SQUARES, _SMALL_SQUARES, _ROW, **_ADAM),
+    ],
+)
 def adam(
     values: Array,
     gradients: Array,
@@ -152,7 +167,15 @@ def adam(
     values -= row[RATE] * m / (np.sqrt(v) + epsilon)
 
 
-@_in_place("values", "m", "v", beta_1=0.9, beta_2=0.999, epsilon=1e-7)
+@_in_place(
+    "values",
+    "m",
+    "v",
+    cases=[
+        *_sized(lambda n: (real(n), real(n), real(n), _squares(n), _ROW), **_ADAM),
+        _zeros_and_signs(_SIGNS, _SIGNS, real(67), _SMALL_SQUARES, _ROW, **_ADAM),
+    ],
+)
 def nadam(
     values: Array, gradients: Array, m: Array, v: Array, row: Array, *, beta_1: float, beta_2: float, epsilon: float
 ) -> None:
@@ -167,7 +190,20 @@ def nadam(
     values -= (of_m * m + of_gradients * gradients) / (np.sqrt(correction * v) + epsilon)
 
 
-@_in_place("values", "v", "mean", "m", absent=("mean", "m"), rho=0.9, momentum=0.9, epsilon=1e-7)
+_RMSPROP = {"rho": 0.9, "momentum": 0.9, "epsilon": 1e-7}
+
+
+@_in_place(
+    "values",
+    "v",
+    "mean",
+    "m",
+    cases=[
+        *_sized(lambda n: (real(n), real(n), _squares(n), real(n, low=-0.5, high=0.5), real(n), _ROW), **_RMSPROP),
+        *_sized(lambda n: (real(n), real(n), _squares(n), None, None, _ROW), "_plain", **_RMSPROP),
+        _zeros_and_signs(_SIGNS, _SIGNS, _SMALL_SQUARES, real(67, low=-1e-5, high=1e-5), real(67), _ROW, **_RMSPROP),
+    ],
+)
 def rmsprop(
     values: Array,
     gradients: Array,
@@ -200,14 +236,29 @@ def rmsprop(
     values -= change
 
 
-@_in_place("values", "v", epsilon=1e-7)
+@_in_place(
+    "values",
+    "v",
+    cases=[
+        *_sized(lambda n: (real(n), real(n), _squares(n), _ROW), epsilon=1e-7),
+        _zeros_and_signs(_SIGNS, _SIGNS, _SMALL_SQUARES, _ROW, epsilon=1e-7),
+    ],
+)
 def adagrad(values: Array, gradients: Array, v: Array, row: Array, *, epsilon: float) -> None:
     """Adagrad, v being the sum of squares so far: Duchi, Hazan, Singer, JMLR 12 (2011), figure 1. All arrays (n,)."""
     v += gradients * gradients
     values -= row[RATE] * gradients / np.sqrt(v + epsilon)
 
 
-@_in_place("values", "v", "delta", rho=0.95, epsilon=1e-7)
+@_in_place(
+    "values",
+    "v",
+    "delta",
+    cases=[
+        *_sized(lambda n: (real(n), real(n), _squares(n), real(n, low=0.0), _ROW), rho=0.95, epsilon=1e-7),
+        _zeros_and_signs(_SIGNS, _SIGNS, _SMALL_SQUARES, real(67, low=0.0), _ROW, rho=0.95, epsilon=1e-7),
+    ],
+)
 def adadelta(
     values: Array, gradients: Array, v: Array, delta: Array, row: Array, *, rho: float, epsilon: float
 ) -> None:
@@ -220,26 +271,36 @@ def adadelta(
     values -= row[RATE] * change
 
 
-@_in_place("values")
+@_in_place("values", cases=[*_sized(lambda n: (real(n), _ROW)), _zeros_and_signs(_SIGNS, _ROW)])
 def decay(values: Array, row: Array) -> None:
     """Decoupled weight decay: Loshchilov and Hutter, ICLR 2019, algorithm 1. All arrays (n,)."""
     values -= row[DECAY] * values
 
 
-@_in_place("averages")
+@_in_place(
+    "averages",
+    cases=[*_sized(lambda n: (real(n), real(n), _ROW)), _zeros_and_signs(real(67), _SIGNS, _ROW)],
+)
 def average(averages: Array, values: Array, row: Array) -> None:
     """The moving average of the weights takes in their present values. All arrays (n,)."""
     averages *= row[MOMENTUM]
     averages += row[TAKE] * values
 
 
-@_in_place("total")
+@_in_place("total", cases=[*_sized(lambda n: (real(n), real(n))), _zeros_and_signs(real(67), _SIGNS)])
 def accumulate(total: Array, gradients: Array) -> None:
     """total + gradients. All arrays (n,)."""
     total += gradients
 
 
-@_in_place("gradients", "total", count=4)
+@_in_place(
+    "gradients",
+    "total",
+    cases=[
+        *_sized(lambda n: (real(n), real(n)), count=4),
+        _zeros_and_signs(_SIGNS, real(67), count=4),
+    ],
+)
 def take_mean(gradients: Array, total: Array, *, count: int) -> None:
     """gradients becomes the mean of itself and of count - 1 gradients in total; total becomes 0. All arrays (n,)."""
     gradients += total
@@ -247,20 +308,32 @@ def take_mean(gradients: Array, total: Array, *, count: int) -> None:
     total[...] = 0
 
 
-@_in_place("gradients", limit=0.5)
+@_in_place("gradients", cases=[*_sized(lambda n: (real(n),), limit=0.5), _zeros_and_signs(_SIGNS, limit=0.5)])
 def clip_by_value(gradients: Array, *, limit: float) -> None:
     """Every element brought into -limit … limit. All arrays (n,)."""
     np.clip(gradients, -limit, limit, out=gradients)
 
 
-@_in_place("gradients", limit=0.5)
+@_in_place(
+    "gradients",
+    cases=[
+        *_sized(lambda n: (real(n), real(2, low=1.0, high=2.0)), limit=0.5),
+        _zeros_and_signs(_SIGNS, real(2, low=0.1, high=0.2), limit=0.5),
+    ],
+)
 def clip_by_norm(gradients: Array, parts: Array, *, limit: float) -> None:
     """gradients · limit / max(norm, limit), where norm = scale · √total of `norm_parts`. Gradients (n,), parts (2,)."""
     scale, total = parts.astype(np.float64)
     gradients *= (limit / np.maximum(scale * np.sqrt(total), limit)).astype(gradients.dtype)
 
 
-@_in_place("gradients", l1=0.25, l2=0.125)
+@_in_place(
+    "gradients",
+    cases=[
+        *_sized(lambda n: (real(n), real(n)), l1=0.25, l2=0.125),
+        _zeros_and_signs(_SIGNS, _SIGNS, l1=0.25, l2=0.125),
+    ],
+)
 def regularize(gradients: Array, values: Array, *, l1: float, l2: float) -> None:
     """gradients + the derivative of l1 · Σ|values| + l2 · Σ values², 0 where |values| has its kink. All arrays (n,)."""
     if l1:
@@ -269,7 +342,7 @@ def regularize(gradients: Array, values: Array, *, l1: float, l2: float) -> None
         gradients += 2.0 * l2 * values
 
 
-@_in_place("values")
+@_in_place("values", cases=[*_sized(lambda n: (real(n),)), _zeros_and_signs(_SIGNS)])
 def non_neg(values: Array) -> None:
     """values with 0 in place of the negative ones: the constraint. All arrays (n,)."""
     np.maximum(values, 0, out=values)
@@ -286,15 +359,7 @@ def _flat_to(count: int) -> Callable[..., Spec]:
     return outputs
 
 
-def _sum_cases(**params: float) -> list[Case]:
-    return [
-        Case(name, (real(size),), params, bench=sizes is _BENCH_SIZES)
-        for sizes in (_SIZES, _BENCH_SIZES)
-        for name, size in sizes.items()
-    ]
-
-
-@op(outputs=_flat_to(2), cases=_sum_cases(), prefer=("two_stage",), terms=lambda x: x.shape[0])
+@op(outputs=_flat_to(2), cases=_sized(lambda n: (real(n),)), prefer=("two_stage",), terms=lambda x: x.shape[0])
 def norm_parts(x: Array) -> Array:
     """The Euclidean norm as two numbers, scale · √total, so that no gradient is too large or too small to be clipped.
 
@@ -324,7 +389,7 @@ def parts_of(largest: float, square_sum: float) -> tuple[float, float]:
 
 @op(
     outputs=_flat_to(1),
-    cases=_sum_cases(l1=0.5, l2=0.25),
+    cases=_sized(lambda n: (real(n),), l1=0.5, l2=0.25),
     prefer=("two_stage",),
     terms=lambda values, **_: 2 * values.shape[0],
 )

@@ -1,15 +1,19 @@
 """The door of an op: what it checks, chooses, allocates and guarantees to a kernel."""
 
+import importlib
+import pkgutil
 import sys
 
 import numpy as np
 import pytest
 
-from gpucnn import places
+from gpucnn import ops, places
+from gpucnn.devices import emulator, storage
 from gpucnn.dispatch import registry
 from gpucnn.dispatch.op import Case, Spec, op, real
 from gpucnn.dispatch.registry import kernel
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
+from gpucnn.ops.bias import bias_grad
 
 
 @pytest.fixture
@@ -64,6 +68,37 @@ def test_the_calls_own_choice_is_the_strongest_then_that_of_use(twice):
     assert registry.asked() == {}
 
 
+def test_every_gradient_declares_its_op():
+    for module in pkgutil.iter_modules(ops.__path__):
+        importlib.import_module(f"{ops.__name__}.{module.name}")
+    gradients = {name: op for name, op in registry.declared().items() if "_grad" in name}
+    assert len(gradients) >= 18
+    for name, gradient in gradients.items():
+        assert gradient.gradient_of in registry.declared().values(), name
+        assert gradient.gradient_of.gradient_of is None, name
+
+
+def test_an_algorithm_chosen_for_an_op_holds_for_its_gradients(twice):
+    @op(outputs=lambda dy, *, times: dy, gradient_of=twice, prefer=("good",))
+    def slope(dy, *, times):
+        return dy * times
+
+    register(twice, "mine", 9)
+    register(twice, "forward_alone", 8)
+    register(slope, "mine", 3)
+    register(slope, "good", 5)
+    dy = np.ones(3, np.float32)
+    assert slope(dy, times=1)[0] == 5
+    with registry.using(twice="mine"):
+        assert slope(dy, times=1)[0] == 3
+    with registry.using(twice="mine", slope="good"):
+        assert slope(dy, times=1)[0] == 5
+    with registry.using(twice="forward_alone"):
+        assert slope(dy, times=1)[0] == 5, "a kernel of the forward pass alone keeps the model from training"
+    with registry.using(twice="reference"):
+        assert slope(dy, times=7)[0] == 7
+
+
 def test_an_algorithm_that_is_not_there_is_an_error_and_never_a_fallback(twice):
     register(twice, "good", 5)
     with pytest.raises(
@@ -110,6 +145,90 @@ def test_operands_come_contiguous_and_outputs_aligned(twice):
     assert x.shape == (4, 3)
     assert scratch[0].shape == (4,)
     assert y.ctypes.data % 256 == 0
+
+
+def test_a_kernel_writes_straight_into_out(twice):
+    @kernel(twice, "good", "numpy")
+    def launch(y, x, *, times):
+        launch.y = y
+        y[...] = x * times
+
+    flat = np.full(64 + 6, np.nan, np.float32)
+    out = flat[64:].reshape(2, 3)
+    y = twice(np.ones((2, 3), np.float32), times=4, out=out)
+    assert y is launch.y is out
+    assert flat[64:].tolist() == [4] * 6
+    assert np.isnan(flat[:64]).all()
+    assert twice(np.ones((2, 3), np.float32), times=4) is not out, "out= is forgotten after the call"
+
+
+@pytest.mark.parametrize("size", [3, 0])
+def test_the_result_of_the_body_is_copied_into_out(size, twice):
+    out = np.full(size, np.nan)
+    assert twice(np.arange(float(size)), times=2, out=out) is out
+    assert out.tolist() == [0.0, 2.0, 4.0][:size]
+
+
+@pytest.mark.parametrize("with_kernel", [True, False])
+def test_of_several_results_some_are_written_into_out(with_kernel, monkeypatch):
+    monkeypatch.setattr(registry, "_ops", dict(registry._ops))
+    monkeypatch.setattr(registry, "_kernels", dict(registry._kernels))
+
+    @op(outputs=lambda x: (x, x.like(1)), prefer=("good",))
+    def halves_and_sum(x):
+        return x / 2, x.sum(keepdims=True)
+
+    if with_kernel:
+
+        @kernel(halves_and_sum, "good", "numpy")
+        def launch(half, total, x):
+            half[...], total[...] = x / 2, x.sum()
+
+    total = np.zeros(1, np.float32)
+    half, same = halves_and_sum(np.float32([2, 4]), out=(None, total))
+    assert same is total
+    assert (half.tolist(), total.tolist()) == ([1, 2], [6])
+    with pytest.raises(ArgumentError, match="halves_and_sum returns 2 arrays and out= has 1"):
+        halves_and_sum(np.float32([2, 4]), out=total)
+
+
+@pytest.mark.parametrize("with_kernel", [True, False])
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        (np.zeros((3, 2), np.float32), r"twice: out is \(3, 2\) float32 and the result is \(2, 3\) float32"),
+        (np.zeros((2, 3)), r"twice: out is \(2, 3\) float64 and the result is \(2, 3\) float32"),
+        (np.zeros((3, 2), np.float32).T, r"out of shape \(2, 3\) is a view with gaps or exchanged axes"),
+        ([[0.0] * 3] * 2, "out is a list and the device in use is cpu"),
+        ((np.zeros((2, 3), np.float32), None), "twice returns 1 array and out= has 2"),
+    ],
+)
+def test_an_out_that_does_not_fit_is_refused(out, words, with_kernel, twice):
+    if with_kernel:
+        register(twice, "good", 5)
+    with pytest.raises(ArgumentError, match=words):
+        twice(np.zeros((2, 3), np.float32), times=1, out=out)
+
+
+def test_an_in_place_op_refuses_out():
+    from gpucnn.ops.update import accumulate
+
+    total = np.zeros(4, np.float32)
+    with pytest.raises(ArgumentError, match="accumulate works in place"):
+        accumulate(total, total, out=total)
+
+
+@pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+def test_on_a_device_out_is_an_array_of_it():
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with registry.using("numba", device="emulator"):
+        out = storage.empty((3,))
+        assert bias_grad(storage.put(x), out=out) is out
+        assert storage.get(out).tolist() == [3, 5, 7]
+        empty = storage.zeros((3,))
+        bias_grad(storage.put(x[:0]), out=empty)
+        with pytest.raises(ArgumentError, match="out is a ndarray and the device in use is emulator"):
+            bias_grad(storage.put(x), out=np.zeros(3, np.float32))
 
 
 def test_an_in_place_operand_must_be_contiguous(monkeypatch):

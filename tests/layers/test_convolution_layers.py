@@ -8,9 +8,7 @@ import pytest
 from gpucnn.config import deserialize, serialize
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
 from gpucnn.layers.activated import Activated
-from gpucnn.layers.conv1d import Conv1D, Convolution1D
-from gpucnn.layers.conv2d import Conv2D, Convolution2D
-from gpucnn.layers.conv3d import Conv3D, Convolution3D
+from gpucnn.layers.conv import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
 from gpucnn.layers.depthwise_conv2d import DepthwiseConv2D
 
 STEP = np.zeros(1, np.int64)

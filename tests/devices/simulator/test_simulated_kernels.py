@@ -18,7 +18,6 @@ from gpucnn.errors import KernelError
 TRIALS = [
     ("matmul", "naive", "outer"),
     ("matmul", "tiled", "both_transposed"),
-    ("conv1d", "direct", "one_step"),
     ("conv2d", "direct", "one_pixel"),
     ("conv2d", "direct", "textbook"),
     ("conv2d_grad_input", "direct", "one_pixel"),
@@ -38,7 +37,7 @@ def _simulator():
 
 @pytest.mark.parametrize(("op", "algorithm", "case"), TRIALS, ids=["-".join(trial) for trial in TRIALS])
 def test_kernel_agrees_with_reference(op, algorithm, case):
-    for family in ("matmul", "conv1d", "conv2d", "conv3d", "pool2d"):
+    for family in ("matmul", "conv2d", "conv3d", "pool2d"):
         importlib.import_module(f"gpucnn.ops.{family}")
     called = registry.declared()[op]
     (chosen,) = [c for c in called.cases if c.name == case]
