@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 BACKENDS = {"numpy": "cpu", "njit": "cpu", "numba": "gpu", "cuda": "gpu"}
 """Each backend and the kind of device on which its kernels run."""
 
+SHARED = "shared"
+"""The folder of Python that several families import: not a family, so an op of that name finds no kernels in it."""
+
 _NOT_ON_GPU = ("float16", "float64")
 _ops: dict[str, Op] = {}
 _kernels: dict[str, dict[str, Kernel]] = {}
@@ -207,7 +210,7 @@ def kernels(op: Op, backends: tuple[str, ...] = tuple(BACKENDS)) -> dict[str, Ke
             folder = folder_of_kernels() / op.family
             if backend == "njit":
                 forget_outdated_code()
-            for path in sorted(folder.glob(f"*_{backend}.py")):
+            for path in sorted(folder.glob(f"*_{backend}.py")) if op.family != SHARED else ():
                 with _whole_file():
                     importlib.import_module(f"gpucnn.kernels.{op.family}.{path.stem}")
             _imported.add((op.family, backend))
@@ -231,12 +234,12 @@ def _whole_file() -> Iterator[None]:
 
 @cache
 def forget_outdated_code() -> None:
-    """Drop what Numba compiled before the shared code in `kernels/include` was last edited.
+    """Drop what Numba compiled before the shared code in `kernels/shared` was last edited.
 
     Numba's cache on disk looks at the file of a function alone, so it would run the old code of the functions inlined.
     """
     folder = folder_of_kernels()
-    edited = max((path.stat().st_mtime for path in (folder / "include").glob("*.py")), default=0.0)
+    edited = max((path.stat().st_mtime for path in (folder / SHARED).glob("*.py")), default=0.0)
     elsewhere = os.environ.get("NUMBA_CACHE_DIR")
     for index in Path(elsewhere or folder).rglob("*.nbi"):
         with suppress(OSError):  # another process may be doing the same, or the folder is read-only

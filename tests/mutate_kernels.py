@@ -53,6 +53,9 @@ KINDS = (
     "min/max",
     "select",
 )
+COMMON = ("include/", "shared/")
+"""Folders of what several families include."""
+
 SEED_OF_THREADS = 3
 """The order of threads in fast mode, as in test_gpu_kernels.py."""
 
@@ -99,7 +102,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "for (unsigned i = begin; i <= end; i += AT_ONCE * step) {",
     ): "one turn more, in which nothing lies before the end",
     (
-        "include/rows_numba.py",
+        "shared/rows_numba.py",
         "row_max",
         "pass # until all have read what the reduction before this one left here",
     ): "row_max comes first in each kernel that calls it",
@@ -485,33 +488,27 @@ class Sources:
             if name in done or name not in self.texts:
                 continue
             done.add(name)
+            text = self.texts[name]
             if name.endswith(".py"):
-                waiting += [
-                    f"include/{m}.py"
-                    for m in re.findall(r"^from \.+(?:include\.)?(\w+) import", self.texts[name], re.M)
-                ]
+                waiting.append(name.replace("_cuda.py", "_cuda.cu"))
+                waiting += [f"shared/{m}.py" for m in re.findall(r"^from \.+(?:shared\.)?(\w+) import", text, re.M)]
+                waiting += [f"shared/{m}" for m in re.findall(r'"(\w+_cuda\.cu)"', text)]
             else:
-                waiting += [
-                    f"include/{m}" for m in re.findall(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', self.texts[name], re.M)
-                ]
+                waiting += [f"include/{m}" for m in re.findall(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', text, re.M)]
         return done
 
     def users(self, file: str) -> list[str]:
         """The kernel files (.py) that a change of the file may break, those with the least text first."""
-        if not file.startswith("include/"):
+        if not file.startswith(COMMON):
             return [file.replace(".cu", ".py")]
-        own = [n for n in self.texts if n.endswith(("_cuda.cu", "_numba.py")) and not n.startswith("include/")]
+        own = [n for n in self.texts if n.endswith(("_cuda.py", "_numba.py")) and not n.startswith(COMMON)]
         users = [n for n in own if file in self.included(n)]
-        return [
-            n.replace(".cu", ".py")
-            for n in sorted(users, key=lambda n: sum(len(self.texts[i]) for i in self.included(n)))
-        ]
+        return sorted(users, key=lambda n: sum(len(self.texts[i]) for i in self.included(n)))
 
     def entries(self, user: str, function: str) -> set[str]:
         """The functions of a kernel file, and of what it includes, that call `function` in the end; itself too."""
-        main = user if user.endswith("_numba.py") else user.replace(".py", ".cu")
         words: dict[str, set[str]] = {}
-        for file in self.included(main):
+        for file in self.included(user):
             text = self.texts[file]
             if file.endswith(".py"):
                 for f in device_functions(ast.parse(text)):
@@ -607,14 +604,15 @@ class _Bench:
         from gpucnn import registry
 
         root = self.folder / name
-        needed = {user, user.replace(".py", ".cu"), *(n for n in self.sources.texts if n.startswith("include/"))}
+        needed = {user, user.replace(".py", ".cu"), *(n for n in self.sources.texts if n.startswith(COMMON))}
         for file in needed & self.sources.texts.keys():
             text = self.sources.texts[file]
             if mutant is not None and file == mutant.file:
                 text = text[: mutant.begin] + mutant.after + text[mutant.end :]
-            # A header beside the .cu goes before the one in include/.
-            beside = (root / user).parent / Path(file).name if file.endswith(".cuh") else root / file
-            for place in {root / file, beside}:
+            places = {root / file}
+            if file.endswith(".cuh"):  # a header next to the .cu takes precedence over the one in include/
+                places |= {(root / source).parent / Path(file).name for source in (user, "shared/source")}
+            for place in places:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_text(text)
         if name not in sys.modules:

@@ -48,7 +48,7 @@ def test_columns_stay_within_their_bound_unless_one_image_needs_more(op):
 
 @pytest.mark.parametrize("op", [conv1d_grad_weight, conv2d_grad_weight, conv3d_grad_weight], ids=lambda op: op.name)
 def test_partial_sums_are_enough_for_a_large_gpu_and_no_larger(op):
-    slices = importlib.import_module("gpucnn.kernels.include.slices_numba")
+    slices = importlib.import_module("gpucnn.kernels.shared.slices_numba")
     for algorithm in registry.kernels(op, ("numba",)).values():
         for case in cases_for(algorithm, bench=True):
             partial, (dweight,) = workspace(algorithm, case)[-1], op.specs(*case.specs, **case.params)
@@ -67,7 +67,7 @@ def test_im2col_leaves_groups_to_other_kernels():
 
 def test_weight_gradient_agrees_when_slices_end_within_an_image(monkeypatch):
     kernel = numba_kernel(conv2d_grad_weight, "direct")
-    monkeypatch.setattr(importlib.import_module("gpucnn.kernels.include.slices_numba"), "MOST", 2)
+    monkeypatch.setattr(importlib.import_module("gpucnn.kernels.shared.slices_numba"), "MOST", 2)
     with registry.using("numba", device="emulator"):
         for case in cases_for(kernel):
             if case.name in ("ragged", "many_images"):

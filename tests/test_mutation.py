@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from mutate_kernels import KINDS, Sources, mutants, run
+from mutate_kernels import EQUIVALENT, KINDS, SURVIVORS, Sources, mutants, run
 
 from gpucnn import emulator
 
@@ -103,12 +103,19 @@ def test_every_python_mutant_is_python():
 def test_a_header_is_tried_with_the_kernels_that_include_it():
     sources = Sources.read()
     assert {"matmul/warptiled_cuda.py", "conv2d/im2col_cuda.py"} <= set(sources.users("include/gemm.cuh"))
-    assert "matmul/tiled_numba.py" in sources.users("include/tiles_numba.py")
+    assert "matmul/tiled_numba.py" in sources.users("shared/tiles_numba.py")
     assert sources.users("bias/rows_cuda.cu") == ["bias/rows_cuda.py"]
     assert {"multiply_slab", "multiply", "matmul_warptiled"} <= sources.entries(
         "matmul/warptiled_cuda.py", "multiply_slab"
     )
     assert "maxpool2d_direct" not in sources.entries("pool2d/direct_numba.py", "avgpool2d_direct")
+
+
+def test_the_tables_name_mutants_that_exist():
+    texts = Sources.read().texts
+    for file in {file for file, _, _ in EQUIVALENT | SURVIVORS}:
+        changes = {(m.file, m.function, m.changed) for m in mutants(file, texts[file])}
+        assert changes >= {key for key in EQUIVALENT | SURVIVORS if key[0] == file}
 
 
 CPP_LOOP = """

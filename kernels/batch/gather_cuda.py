@@ -13,7 +13,7 @@ from gpucnn.launch import ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.batch import gather_images, gather_labels
 
-from ..include.scaling import halves
+from ..shared.scaling_launch import halves
 
 THREADS = 256
 

@@ -12,9 +12,9 @@ from gpucnn.launch import ceil_div
 from gpucnn.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.ops.batch import gather_images, gather_labels
 
-from ..include.permutation_numba import shuffled
-from ..include.philox_numba import key, word
-from ..include.scaling import halves
+from ..shared.permutation_numba import shuffled
+from ..shared.philox_numba import key, word
+from ..shared.scaling_launch import halves
 
 THREADS = 256
 

@@ -24,7 +24,7 @@ from gpucnn.op import Spec
 from gpucnn.ops.bias import bias, bias_grad
 from gpucnn.registry import kernel
 
-from ..include.column_sums import count_of_slices, tiles
+from ..shared.column_sums_launch import count_of_slices, tiles
 
 THREADS = 256
 

@@ -11,7 +11,7 @@ from gpucnn.nvrtc import cuda_function
 from gpucnn.op import Spec
 from gpucnn.ops.constraint import max_norm, min_max_norm, unit_norm
 
-from ..include.weight_slices import slices, supports
+from ..shared.weight_slices_launch import slices, supports
 
 THREADS = 256
 LANES_ACROSS = 8  # 32 slices side by side: 128 bytes of a row for each warp

@@ -13,7 +13,7 @@ from gpucnn import kernel
 from gpucnn.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.ops.constraint import EPSILON, max_norm, min_max_norm, unit_norm
 
-from ..include.weight_slices import slices, supports
+from ..shared.weight_slices_launch import slices, supports
 
 THREADS = 128
 

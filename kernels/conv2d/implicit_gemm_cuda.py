@@ -23,7 +23,7 @@ from gpucnn.launch import ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
-from ..include.gemm import FLOAT32, LARGE, Plan, plan
+from ..shared.gemm_launch import FLOAT32, LARGE, Plan, plan
 
 DEFAULT = LARGE._asdict()
 

@@ -1,7 +1,7 @@
 """Implicit GEMM over images: patches times filters in register tiles, with no copy of the patches.
 
-Two tables of offsets say where a patch lies (`include/patches.py`); what is done with it, and what that costs, stands
-in `include/implicit_gemm.py`.
+Two tables of offsets say where a patch lies (`shared/patches_njit.py`); what is done with it, and what that costs, stands
+in `shared/implicit_gemm_njit.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.registry import kernel
 
-from ..include.convolution import (
+from ..shared.convolution_njit import (
     forward,
     forward_workspace,
     grad_input,

@@ -3,7 +3,7 @@
 Each op costs 2 · N O P Q K · T R S C FLOPs. One thread per value would load two floats for each multiply-add; a patch
 of 4 × 4 results loads five times for sixteen. It needs no matrix of columns and no shared memory, takes every stride,
 dilation and number of groups, and is at its best where matrix products are at their worst: few channels, depthwise
-filters. What the three families of convolutions share stands in `include/direct.py` and `include/direct.cuh`.
+filters. What the three families of convolutions share stands in `shared/direct_launch.py` and `include/direct.cuh`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight
 from gpucnn.registry import kernel
 
-from ..include.direct import THREADS, exchanged_filters, forward, grad_input, grad_weight, partial_sums
+from ..shared.direct_launch import THREADS, exchanged_filters, forward, grad_input, grad_weight, partial_sums
 
 conv3d_direct = cuda_function(__file__, "conv3d_direct", THREADS=THREADS)
 conv3d_grad_input_direct = cuda_function(__file__, "conv3d_grad_input_direct", THREADS=THREADS)

@@ -4,13 +4,13 @@ The FLOPs are those of `direct`, but done by the tiled product of `matmul/warpti
 pixels share what they fetch. The price is the matrix: T R S times as large as x at stride 1, written once and read once
 for each tile of filters: 8 bytes for each 2 K FLOPs, which bounds a layer with few filters K. It is made by slices of
 the batch that fit into the L2 cache. `implicit_gemm` makes the same product without the matrix. The work is in
-`include/im2col.py`.
+`shared/im2col_launch.py`.
 """
 
 from gpucnn import kernel
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight
 
-from ..include.im2col import (
+from ..shared.im2col_launch import (
     Im2col,
     supports,
     supports_grad_weight,

@@ -10,7 +10,7 @@ from gpucnn.launch import blocks_1d, ceil_div
 from gpucnn.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
-from ..include.philox_numba import DROPOUT, key, philox, word
+from ..shared.philox_numba import DROPOUT, key, philox, word
 
 THREADS = 256
 

@@ -10,7 +10,7 @@ from gpucnn.launch import blocks_1d
 from gpucnn.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 
-from ..include.sum_numba import add, rounded
+from ..shared.sum_numba import add, rounded
 
 THREADS = 128
 

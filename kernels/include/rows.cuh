@@ -1,4 +1,4 @@
-// Sums and maxima over the rows of an array (N, K), for blocks of (threads of a row, rows) threads as in rows.py.
+// Sums and maxima over the rows of an array (N, K), for blocks of (threads of a row, rows) threads as in shared/rows_launch.py.
 //
 // The threads of a row are a power of two. Up to 32 of them lie in one warp and exchange registers; more are whole
 // warps, have the block to themselves and meet in shared memory. The order of adding depends on K alone.

@@ -1,7 +1,7 @@
 // Losses over rows of K values: the loss of each row and its gradient by y_pred in one kernel, because they share their
 // exponentials.
 //
-// Grid: blocks of (threads of a row, rows) threads, see rows.py. Threads of a row that does not exist go without
+// Grid: blocks of (threads of a row, rows) threads, see shared/rows_launch.py. Threads of a row that does not exist go without
 // columns: they are needed in the reductions. EPSILON, to which probabilities are clipped, is defined by the launcher.
 
 #include "rows.cuh"

@@ -13,7 +13,7 @@ from gpucnn.nvrtc import cuda_function
 from gpucnn.ops import loss
 from gpucnn.registry import kernel
 
-from ..include.rows import over_rows
+from ..shared.rows_launch import over_rows
 
 DEFINES = {"EPSILON": f"{loss.EPSILON}f"}
 

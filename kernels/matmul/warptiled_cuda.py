@@ -12,7 +12,7 @@ from gpucnn.launch import ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.matmul import matmul
 
-from ..include.gemm import LARGE, Plan, plan
+from ..shared.gemm_launch import LARGE, Plan, plan
 
 matmul_warptiled = cuda_function(__file__, "matmul_warptiled", **LARGE._asdict())
 sum_parts = cuda_function(__file__, "sum_parts", **LARGE._asdict())

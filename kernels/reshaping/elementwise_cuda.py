@@ -1,6 +1,6 @@
 """Padding, cropping and transposing value by value: 8 bytes moved for each, in the order of memory where possible.
 
-Axes that stay together are merged first (`include/axes.py`), which leaves a division for each axis that matters, and
+Axes that stay together are merged first (`shared/axes_launch.py`), which leaves a division for each axis that matters, and
 runs of neighbours so long that mostly four values move as one. Matrices, alone or in a batch, are transposed in tiles.
 """
 
@@ -11,7 +11,7 @@ from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.reshaping import crop, pad, transpose
 from gpucnn.registry import kernel
 
-from ..include.axes import eight, few_axes, matrices, padded_axes, transposed_axes
+from ..shared.axes_launch import eight, few_axes, matrices, padded_axes, transposed_axes
 
 THREADS = 256
 

@@ -6,7 +6,7 @@
 
 8 bytes are moved for each value and only addresses computed, so the order of the accesses is everything. Neighbouring
 threads write neighbouring values, and in the first two mostly read such. Axes that stay together are merged first
-(`include/axes.py`), for a division per axis costs more than the rest. A transposed matrix would be read with a step of
+(`shared/axes_launch.py`), for a division per axis costs more than the rest. A transposed matrix would be read with a step of
 N: 32 threads, 32 lines of memory. There a tile is read along n into shared memory and written along m.
 
 Kernels take no lists, so the numbers of up to eight axes come one by one, the axes that lack first.
@@ -22,7 +22,7 @@ from gpucnn.numba_cuda import cuda, numba_function
 from gpucnn.ops.reshaping import crop, pad, transpose
 from gpucnn.registry import kernel
 
-from ..include.axes import MOST, eight, few_axes, matrices, padded_axes, transposed_axes
+from ..shared.axes_launch import MOST, eight, few_axes, matrices, padded_axes, transposed_axes
 
 THREADS = 256
 

@@ -9,7 +9,7 @@ from gpucnn.launch import blocks_1d, ceil_div
 from gpucnn.numba_cuda import cuda, np, numba_function
 from gpucnn.ops.sampling import random_bits, random_uniform
 
-from ..include.philox_numba import key, philox, uniform, word
+from ..shared.philox_numba import key, philox, uniform, word
 
 THREADS = 256
 

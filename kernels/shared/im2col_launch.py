@@ -19,7 +19,7 @@ from gpucnn.nvrtc import cuda_function
 from gpucnn.op import Spec
 from gpucnn.ops.window import positions
 
-from .gemm import FLOAT32, LARGE, Plan, plan
+from .gemm_launch import FLOAT32, LARGE, Plan, plan
 
 THREADS = 256
 

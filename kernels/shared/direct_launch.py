@@ -8,7 +8,7 @@ from itertools import chain
 from gpucnn.launch import blocks_1d, ceil_div
 from gpucnn.op import Spec
 
-from .column_sums import join
+from .column_sums_launch import join
 
 THREADS = 128
 

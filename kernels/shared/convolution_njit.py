@@ -12,8 +12,8 @@ import numpy as np
 
 from gpucnn.op import Spec
 
-from .implicit_gemm import FLOAT32, NONE, product, transposed_product, transposed_workspace, workspace
-from .patches import Patches, patches, transposed_patches
+from .implicit_gemm_njit import FLOAT32, NONE, product, transposed_product, transposed_workspace, workspace
+from .patches_njit import Patches, patches, transposed_patches
 
 _NO_INDEX = np.empty(1, np.uint8)
 
