@@ -3,9 +3,9 @@
 The host would have to write a number between two replays, which costs it as long as a small kernel and may not be late.
 """
 
-from gpucnn import kernel
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.batch import advance
+from gpucnn.registry import kernel
 
 count = cuda_function(__file__, "advance")
 

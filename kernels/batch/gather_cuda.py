@@ -8,10 +8,10 @@ numba rung: vectors of 4 pixels, and labels copied by all threads of a block.
 
 import math
 
-from gpucnn import kernel
 from gpucnn.launch import ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.batch import gather_images, gather_labels
+from gpucnn.registry import kernel
 
 from ..shared.scaling_launch import halves
 

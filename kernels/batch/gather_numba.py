@@ -7,10 +7,10 @@ two fused multiply-adds. Blocks take CHUNK values of one image, so that large im
 
 import numba
 
-from gpucnn import kernel
 from gpucnn.launch import ceil_div
 from gpucnn.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.ops.batch import gather_images, gather_labels
+from gpucnn.registry import kernel
 
 from ..shared.permutation_numba import shuffled
 from ..shared.philox_numba import key, word

@@ -10,11 +10,11 @@ import math
 
 import numpy as np
 
-from gpucnn import kernel
 from gpucnn.launch import ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.op import Spec
 from gpucnn.ops.batch import count_correct, count_correct_binary
+from gpucnn.registry import kernel
 
 THREADS = 256
 

@@ -6,11 +6,11 @@ classes. The sum of integers is the same in any order; a second launch sums the 
 
 import numba
 
-from gpucnn import kernel
 from gpucnn.launch import ceil_div
 from gpucnn.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.op import Spec
 from gpucnn.ops.batch import count_correct, count_correct_binary
+from gpucnn.registry import kernel
 
 THREADS = 256
 

@@ -1,9 +1,9 @@
 """Moving averages, one thread per value: 12 bytes and 3 operations each, for as many values as there are channels."""
 
-from gpucnn import kernel
 from gpucnn.launch import blocks_1d
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.batchnorm import moving_average
+from gpucnn.registry import kernel
 
 THREADS = 128
 

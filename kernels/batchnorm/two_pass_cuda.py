@@ -9,11 +9,11 @@ slices are joined where they are needed instead of in a launch of their own.
 
 import math
 
-from gpucnn import kernel
 from gpucnn.launch import ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.op import Spec
 from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad
+from gpucnn.registry import kernel
 
 THREADS = 512
 

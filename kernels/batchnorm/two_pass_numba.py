@@ -9,11 +9,11 @@ written).
 
 import math
 
-from gpucnn import kernel
 from gpucnn.launch import blocks_1d, ceil_div
 from gpucnn.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.op import Spec
 from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad
+from gpucnn.registry import kernel
 
 from ..shared.sum_numba import add, add_product, rounded
 

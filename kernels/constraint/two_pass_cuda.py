@@ -5,11 +5,11 @@ order of memory whichever axes a slice spans, and a long slice is cut into chunk
 one norm for all of it, still gives work to many blocks. The price is a small array of partial sums and a second launch.
 """
 
-from gpucnn import kernel
 from gpucnn.launch import ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.op import Spec
 from gpucnn.ops.constraint import max_norm, min_max_norm, unit_norm
+from gpucnn.registry import kernel
 
 from ..shared.weight_slices_launch import slices, supports
 

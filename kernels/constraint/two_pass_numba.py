@@ -9,9 +9,9 @@ import math
 import numba
 import numpy as np
 
-from gpucnn import kernel
 from gpucnn.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.ops.constraint import EPSILON, max_norm, min_max_norm, unit_norm
+from gpucnn.registry import kernel
 
 from ..shared.weight_slices_launch import slices, supports
 

@@ -7,8 +7,8 @@ the batch that fit into the L2 cache. `implicit_gemm` makes the same product wit
 `shared/im2col_launch.py`.
 """
 
-from gpucnn import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
+from gpucnn.registry import kernel
 
 from ..shared.im2col_launch import (
     Im2col,

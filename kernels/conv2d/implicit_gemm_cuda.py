@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from math import gcd, prod
 
-from gpucnn import kernel
 from gpucnn.launch import ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
+from gpucnn.registry import kernel
 
 from ..shared.gemm_launch import FLOAT32, LARGE, Plan, plan
 

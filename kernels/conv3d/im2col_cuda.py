@@ -7,8 +7,8 @@ the batch that fit into the L2 cache. `implicit_gemm` makes the same product wit
 `shared/im2col_launch.py`.
 """
 
-from gpucnn import kernel
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight
+from gpucnn.registry import kernel
 
 from ..shared.im2col_launch import (
     Im2col,

@@ -6,10 +6,10 @@ for all its positions, so a thread keeps its words for several of them.
 Over the numba rung: vectors of four values.
 """
 
-from gpucnn import kernel
 from gpucnn.launch import blocks_1d, ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
+from gpucnn.registry import kernel
 
 THREADS = 256
 

@@ -5,10 +5,10 @@ addition or comparison. x is read once; in the gradient of the maximum a second 
 hardware: N · C threads are few where images have many positions and few channels.
 """
 
-from gpucnn import kernel
 from gpucnn.launch import blocks_1d
 from gpucnn.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
+from gpucnn.registry import kernel
 
 from ..shared.sum_numba import add, rounded
 

@@ -1,7 +1,8 @@
 """The library: cuBLAS, for comparison. It is never chosen unasked, and needs a GPU: nothing else runs it."""
 
-from gpucnn import device, kernel
+from gpucnn import device
 from gpucnn.ops.matmul import matmul
+from gpucnn.registry import kernel
 
 
 def supports(a, b, **_):

@@ -6,10 +6,10 @@ or not. Now each FMA needs two reads of shared memory, which is the next bottlen
 registers.
 """
 
-from gpucnn import kernel
 from gpucnn.launch import ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.matmul import matmul
+from gpucnn.registry import kernel
 
 TILE = 32
 

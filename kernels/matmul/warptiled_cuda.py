@@ -7,10 +7,10 @@ A narrow result gets narrow tiles. A small result with long sums (the weight gra
 of the GPU idle: its sums are cut into parts, which a second kernel adds up in order.
 """
 
-from gpucnn import kernel
 from gpucnn.launch import ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.matmul import matmul
+from gpucnn.registry import kernel
 
 from ..shared.gemm_launch import LARGE, Plan, plan
 

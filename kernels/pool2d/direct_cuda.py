@@ -6,10 +6,10 @@ the gradient of windows that do not overlap, one thread per window: dx, dy, x an
 search for earlier winners.
 """
 
-from gpucnn import kernel
 from gpucnn.launch import blocks_1d, ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
+from gpucnn.registry import kernel
 
 THREADS = 256
 

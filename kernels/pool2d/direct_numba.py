@@ -6,10 +6,10 @@ threads add to the same place, no atomics are needed, and the order of a sum is 
 that equals y visits up to R · S cells once more, but only where a cell does equal y.
 """
 
-from gpucnn import kernel
 from gpucnn.launch import blocks_1d
 from gpucnn.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
+from gpucnn.registry import kernel
 
 THREADS = 256
 

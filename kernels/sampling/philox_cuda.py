@@ -4,10 +4,10 @@ Nothing is kept between threads or launches, so every device and every grid give
 operations and 16 bytes written for each thread: bound by memory.
 """
 
-from gpucnn import kernel
 from gpucnn.launch import blocks_1d, ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.ops.sampling import random_bits, random_uniform
+from gpucnn.registry import kernel
 
 THREADS = 256
 

@@ -6,11 +6,11 @@ kernel for the whole formula moves each of them once; a kernel for each operatio
 
 import math
 
-from gpucnn import kernel
 from gpucnn.launch import blocks_1d
 from gpucnn.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.ops import update
 from gpucnn.ops.update import DECAY, MOMENTUM, RATE, TAKE
+from gpucnn.registry import kernel
 
 THREADS = 256
 

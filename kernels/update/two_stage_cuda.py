@@ -5,11 +5,11 @@ then for the squares. Here each thread raises its scale as it goes, which loses 
 An array of up to one block's share takes a single launch.
 """
 
-from gpucnn import kernel
 from gpucnn.launch import ceil_div
 from gpucnn.nvrtc import cuda_function
 from gpucnn.op import Spec
 from gpucnn.ops import update
+from gpucnn.registry import kernel
 
 THREADS = 256
 SHARE = 16 * THREADS  # elements of a block: 4 groups of 4 for each thread, so that 4 loads are in flight

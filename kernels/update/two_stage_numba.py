@@ -9,12 +9,12 @@ import math
 import numba
 import numpy as np
 
-from gpucnn import kernel
 from gpucnn.launch import blocks_1d
 from gpucnn.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.op import Spec
 from gpucnn.ops import update
 from gpucnn.ops.update import LEAST_SCALE, MOST_SCALE
+from gpucnn.registry import kernel
 
 THREADS = 256
 MOST_BLOCKS = 256
