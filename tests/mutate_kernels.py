@@ -76,8 +76,8 @@ _ONE_TURN = "there are at most as many sums as threads, so the loop has one turn
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("bias/rows_cuda.cu", "bias_rows", "if (first > size) return;"): _NONE_LEFT,
     ("rescaling/elementwise_cuda.cu", "rescale_elementwise", "if (first > size) return;"): _NONE_LEFT,
-    ("reshaping/elementwise_cuda.cu", "pad_elementwise", "if (axis < MOST - axes) ;"): _NO_SUCH_AXIS,
-    ("reshaping/elementwise_cuda.cu", "transpose_elementwise", "if (axis < MOST - axes) ;"): _NO_SUCH_AXIS,
+    ("reshaping/elementwise_cuda.cu", "pad_elementwise", "if (axis < MOST_AXES - axes) ;"): _NO_SUCH_AXIS,
+    ("reshaping/elementwise_cuda.cu", "transpose_elementwise", "if (axis < MOST_AXES - axes) ;"): _NO_SUCH_AXIS,
     (
         "include/column_sums.cuh",
         "column_sums",
@@ -165,7 +165,7 @@ SURVIVORS: dict[tuple[str, str, str], str] = {
     ): _OF_INFINITY,
     ("constraint/two_pass_numba.py", "scale_slices", "if rest >= 0:"): _OF_INFINITY,
     (
-        "include/im2col.cuh",
+        "shared/im2col_cuda.cu",
         "y_of_columns",
         "__align__(16) __shared__ float a_slabs[1 * SLAB_A], b_slabs[2 * SLAB_B]; "
         "// one half is read while the other fills",
@@ -622,7 +622,7 @@ class _Bench:
         importlib.invalidate_caches()
         module = importlib.import_module(f"{name}.{user.removesuffix('.py').replace('/', '.')}")
         own = [k for op in registry.declared().values() for k in registry.kernels(op).values()]
-        return {k.op.name: k for k in own if k.launch.__module__ == module.__name__}
+        return {k.op.name: k for k in own if k.file == Path(str(module.__file__))}
 
     def trials(self, user: str, kernels: dict[str, Any], reach: set[str]) -> list[Trial]:
         """The trials that launch one of these functions (all if there are none): the smallest case of each op first;

@@ -233,7 +233,7 @@ struct Cells {
     __device__ bool aligned() const { return C % 4 == 0 && (size_t)dx % 16 == 0; }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 conv2d_implicit_gemm(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight, unsigned N,
                      int H, int W, int C, int P, int Q, int K, int R, int S, int channels, int filters, int stride_h,
                      int stride_w, int top, int left, int dilation_h, int dilation_w, unsigned length)
@@ -256,7 +256,7 @@ conv2d_implicit_gemm(float* __restrict__ y, const float* __restrict__ x, const f
     write(rows, sums, task.m, task.n, pixels, filters, false);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 conv2d_grad_input_implicit_gemm(float* __restrict__ dx, const float* __restrict__ dy, const float* __restrict__ weight,
                                 unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int channels,
                                 int filters, int stride_h, int stride_w, int top, int left, int dilation_h,
@@ -293,7 +293,7 @@ conv2d_grad_input_implicit_gemm(float* __restrict__ dx, const float* __restrict_
     write(result, sums, task.m, task.n, cells, channels, false);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 conv2d_grad_weight_implicit_gemm(float* __restrict__ dweight, const float* __restrict__ dy, const float* __restrict__ x,
                                  unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int channels,
                                  int filters, int stride_h, int stride_w, int top, int left, int dilation_h,

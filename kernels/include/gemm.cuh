@@ -20,7 +20,7 @@
 //   fetch(quads)        the thread's values of the next slab, in groups of four; zeros beyond the end of K
 // `Matrix` reads a matrix in memory. A convolution brings a source that finds its values in images.
 //
-// Of the compiler's command line: TILE_M TILE_N TILE_K THREADS THREAD_N LANES_M, and RESIDENT, the number of
+// Of the compiler's command line: TILE_M TILE_N TILE_K THREADS THREAD_N LANES_M, and RESIDENT_BLOCKS, the number of
 // blocks for which the registers of a multiprocessor shall do.
 
 constexpr int THREAD_M = 8;

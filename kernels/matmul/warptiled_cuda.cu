@@ -5,7 +5,7 @@
 #include "gemm.cuh"
 #include "split.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 matmul_warptiled(float* __restrict__ y, const float* __restrict__ a, const float* __restrict__ b, unsigned M,
                  unsigned N, unsigned K, unsigned length, bool transpose_a, bool transpose_b)
 {

@@ -91,7 +91,7 @@ extern "C" __global__ void col2im(float* __restrict__ dx, const float* __restric
         dx[i] = sum.x;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 y_of_columns(float* __restrict__ y, const float* __restrict__ columns, const float* __restrict__ weight,
              unsigned pixels, unsigned taps, unsigned filters, unsigned K, unsigned length)
 {
@@ -101,7 +101,7 @@ y_of_columns(float* __restrict__ y, const float* __restrict__ columns, const flo
                           weight + group * filters, pixels, filters, taps, K, taps, K, length, false, a_slabs, b_slabs);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 dcolumns_of_dy(float* __restrict__ dcolumns, const float* __restrict__ dy, const float* __restrict__ weight,
                unsigned pixels, unsigned taps, unsigned filters, unsigned K)
 {
@@ -112,7 +112,7 @@ dcolumns_of_dy(float* __restrict__ dcolumns, const float* __restrict__ dy, const
 }
 
 // With `add`, dweight already holds the sum over the images before these.
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 dweight_of_columns(float* __restrict__ dweight, const float* __restrict__ columns, const float* __restrict__ dy,
                    unsigned pixels, unsigned taps, unsigned filters, unsigned K, unsigned length, bool add)
 {
