@@ -115,8 +115,8 @@ __device__ __forceinline__ void direct_forward(float* __restrict__ y, const floa
 
 // weight (taps, C / groups, K) → exchanged (taps, K / groups, C): for a gradient of x, in which neighbouring threads
 // own neighbouring channels, what they load together must lie together. A thread: one weight.
-extern "C" __global__ void exchange_filters(float* __restrict__ exchanged, const float* __restrict__ weight,
-                                            int taps, int C, int K, int groups)
+extern "C" __global__ void exchange_filters(float* __restrict__ exchanged, const float* __restrict__ weight, int taps,
+                                            int C, int K, int groups)
 {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     unsigned group_C = C / groups, group_K = K / groups;

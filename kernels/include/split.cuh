@@ -12,13 +12,11 @@ extern "C" __global__ void sum_parts(float* __restrict__ y, const float* __restr
     __shared__ float sums[SUM_THREADS][32];
     unsigned i = blockIdx.x * 32 + threadIdx.x;
     float sum = 0.f;
-    if (i < size)   // all threads must meet the barrier
-        for (unsigned part = threadIdx.y; part < count; part += blockDim.y)
-            sum += parts[part * size + i];
+    if (i < size)  // all threads must meet the barrier
+        for (unsigned part = threadIdx.y; part < count; part += blockDim.y) sum += parts[part * size + i];
     sums[threadIdx.y][threadIdx.x] = sum;
-    __syncthreads();   // the sums of all threads of a value
+    __syncthreads();  // the sums of all threads of a value
     if (threadIdx.y > 0 || i >= size) return;
-    for (unsigned s = 1; s < blockDim.y; ++s)
-        sum += sums[s][threadIdx.x];
+    for (unsigned s = 1; s < blockDim.y; ++s) sum += sums[s][threadIdx.x];
     y[i] = sum;
 }

@@ -14,11 +14,11 @@
 
 constexpr int MOST_AXES = 8;
 
-extern "C" __global__ void pad_elementwise(
-    float* __restrict__ y, const float* __restrict__ x, unsigned size, int axes,
-    unsigned x0, unsigned x1, unsigned x2, unsigned x3, unsigned x4, unsigned x5, unsigned x6, unsigned x7,
-    unsigned y0, unsigned y1, unsigned y2, unsigned y3, unsigned y4, unsigned y5, unsigned y6, unsigned y7,
-    int before0, int before1, int before2, int before3, int before4, int before5, int before6, int before7)
+extern "C" __global__ void pad_elementwise(float* __restrict__ y, const float* __restrict__ x, unsigned size, int axes,
+                                           unsigned x0, unsigned x1, unsigned x2, unsigned x3, unsigned x4, unsigned x5,
+                                           unsigned x6, unsigned x7, unsigned y0, unsigned y1, unsigned y2, unsigned y3,
+                                           unsigned y4, unsigned y5, unsigned y6, unsigned y7, int before0, int before1,
+                                           int before2, int before3, int before4, int before5, int before6, int before7)
 {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
@@ -42,11 +42,11 @@ extern "C" __global__ void pad_elementwise(
     reinterpret_cast<VALUE*>(y)[i] = inside ? reinterpret_cast<const VALUE*>(x)[at] : zero;
 }
 
-extern "C" __global__ void transpose_elementwise(
-    float* __restrict__ y, const float* __restrict__ x, unsigned size, int axes,
-    unsigned y0, unsigned y1, unsigned y2, unsigned y3, unsigned y4, unsigned y5, unsigned y6, unsigned y7,
-    unsigned step0, unsigned step1, unsigned step2, unsigned step3,
-    unsigned step4, unsigned step5, unsigned step6, unsigned step7)
+extern "C" __global__ void transpose_elementwise(float* __restrict__ y, const float* __restrict__ x, unsigned size,
+                                                 int axes, unsigned y0, unsigned y1, unsigned y2, unsigned y3,
+                                                 unsigned y4, unsigned y5, unsigned y6, unsigned y7, unsigned step0,
+                                                 unsigned step1, unsigned step2, unsigned step3, unsigned step4,
+                                                 unsigned step5, unsigned step6, unsigned step7)
 {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;

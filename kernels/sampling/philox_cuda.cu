@@ -17,7 +17,7 @@ __device__ __forceinline__ void store(One* y, unsigned first, unsigned count, Fo
         *(Four*)(y + first) = values;
         return;
     }
-    y[first] = values.x;   // the last one, two or three values
+    y[first] = values.x;  // the last one, two or three values
     if (first + 1 < count) y[first + 1] = values.y;
     if (first + 2 < count) y[first + 2] = values.z;
 }

@@ -86,7 +86,7 @@ class Plan(NamedTuple):
         return 32, min(self.parts, SUM_THREADS)
 
     def macros_with_more_registers(self) -> dict[str, int]:
-        """The macros for a kernel whose address arithmetic takes registers too: of large tiles, one block is resident."""
+        """The macros for a kernel whose addresses take registers too: one resident block for a large tile."""
         return (self.tile._replace(RESIDENT_BLOCKS=1) if self.tile == LARGE else self.tile)._asdict()
 
     def workspace(self, size: int) -> tuple[Spec, ...]:
