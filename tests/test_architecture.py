@@ -1,8 +1,10 @@
 """The arrows of import and the house rules, read from the syntax trees."""
 
 import ast
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,16 @@ def test_nothing_unpickles_or_evaluates():
 def test_the_arrow_test_sees_an_arrow(tmp_path, monkeypatch):
     planted = ROOT / "gpucnn" / "ops" / "conv2d.py"
     assert "op" in imported(planted)
+
+
+def test_a_comment_above_each_include_names_what_the_file_uses_of_the_header():
+    headers = {path.name: path.read_text() for path in (ROOT / "kernels" / "include").glob("*.cuh")}
+    for file in sorted([*(ROOT / "kernels").rglob("*.cu"), *(ROOT / "kernels").rglob("*.cuh")]):
+        lines = file.read_text().splitlines()
+        for above, line in pairwise(lines):
+            if match := re.match(r'\s*#\s*include "(.+)"', line):
+                assert above.startswith("// defines: "), f"{file}: {line}"
+                code = re.sub(r"//[^\n]*", "", headers[match[1]])
+                for name in above.removeprefix("// defines: ").split(", "):
+                    definition = rf"(?:struct|enum|class)\b[^;{{]*\b{name}\b|\b{name}\s*[(=,}}]"
+                    assert re.search(definition, code), f"{file}: {match[1]} does not define {name}"

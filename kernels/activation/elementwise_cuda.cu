@@ -4,6 +4,7 @@
 // the last thread may have fewer than four values. All threads take the same case of a switch: it costs a few
 // instructions in a kernel that waits for memory, and saves a compilation per function. The launcher defines RELU, ….
 
+// defines: clamp, decay, sigmoid, softplus, normal_cdf, normal_density
 #include "stable.cuh"
 
 constexpr float SELU_SCALE = 1.05070099f, SELU_ALPHA = 1.67326324f;

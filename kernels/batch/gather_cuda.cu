@@ -4,6 +4,7 @@
 // sample(row) = order[(batch · batch_size + row) mod n], computed once for each row and block, shared by its threads.
 // Traffic: 5 bytes for a pixel (1 read, 4 written), as whole vectors where an image has a multiple of 4 values.
 
+// defines: shuffled
 #include "permutation.cuh"
 
 __device__ __forceinline__ unsigned sample(unsigned row, unsigned n, const long long* epoch, const long long* batch,

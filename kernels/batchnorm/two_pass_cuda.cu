@@ -6,8 +6,11 @@
 // the next, every block first adds up those of its channels, always in the same order, and goes on to its rows.
 // Grid: groups of channels × slices.
 
+// defines: Pack, load, store, filled
 #include "pack.cuh"
+// defines: stream
 #include "stream.cuh"
+// defines: Sum, add, add_product, rounded, add_columns
 #include "sum.cuh"
 
 // What a thread works on: channels c … c + PACK - 1 in rows first + threadIdx.y, first + threadIdx.y + blockDim.y, …

@@ -9,6 +9,7 @@
 // The grid is one-dimensional and covers the threads above, those of dweight once for each slice of the sum.
 // The device code stands in include/direct.cuh: it knows three axes, of which images lack the first.
 
+// defines: Axis, single, direct_forward, direct_grad_input, direct_grad_weight, exchange_filters, join_slices
 #include "direct.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, 6)

@@ -14,7 +14,9 @@
 // within one pixel if the channels of a group are a multiple of 4: then it is one load of 128 bits. Addresses wrap
 // modulo 2³², so that a cell in the padding may have a "negative" one; it is never used.
 
+// defines: THREAD_M, SLAB_A, SLAB_B, Slab, QUADS, EITHER, Matrix, multiply, Rows, write, Task
 #include "gemm.cuh"
+// defines: sum_parts
 #include "split.cuh"
 
 // Windows on images: window (p, q) meets with its tap (r, s) the cell (first_h + p · stride_h + r · dilation_h, …).
@@ -64,7 +66,7 @@ __device__ inline bool can_load_quads(const float* values, unsigned pitch, unsig
 }
 
 // Rows are windows (n, p, q), k counts taps (r, s, c): for y and for dx. QUADS: four channels are one load.
-template <bool QUADS> struct Patches {
+template <bool QUADS> struct PatchSource {
     using Share = Slab<TILE_M, true>;
     const float* images;  // from the first channel of the group
     const Windows& windows;
@@ -72,8 +74,8 @@ template <bool QUADS> struct Patches {
     int h[Share::COUNT], w[Share::COUNT];
     unsigned at[Share::COUNT];
 
-    __device__ Patches(const float* images, const Windows& windows, unsigned count, unsigned first_row,
-                       unsigned first_k)
+    __device__ PatchSource(const float* images, const Windows& windows, unsigned count, unsigned first_row,
+                           unsigned first_k)
         : images(images), windows(windows), tap(first_k + Share::k(), windows.S, windows.channels),
           step(TILE_K, windows.S, windows.channels)
     {
@@ -243,10 +245,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     float sums[THREAD_M][THREAD_N];
     x += group * channels;
     if (can_load_quads(x, C, channels)) {
-        Patches<true> patches(x, windows, pixels, task.m, task.k);
+        PatchSource<true> patches(x, windows, pixels, task.m, task.k);
         multiply(sums, patches, filter, task.slabs, a_slabs, b_slabs);
     } else {
-        Patches<false> patches(x, windows, pixels, task.m, task.k);
+        PatchSource<false> patches(x, windows, pixels, task.m, task.k);
         multiply(sums, patches, filter, task.slabs, a_slabs, b_slabs);
     }
     Rows rows{y + blockIdx.y * (pixels * K) + group * filters, (unsigned)K};
@@ -289,11 +291,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     weight += rows.first * of_a_row + columns.first * of_a_column + group * filters;
     float sums[THREAD_M][THREAD_N];
     if (can_load_quads(dy, K, filters) && can_load_quads(weight, K, filters)) {
-        Patches<true> patches(dy, windows, cells, task.m, task.k);
+        PatchSource<true> patches(dy, windows, cells, task.m, task.k);
         TurnedWeight<true> turned(weight, channels, K, filters, taps_r, taps_s, row_step, column_step, task.n, task.k);
         multiply(sums, patches, turned, task.slabs, a_slabs, b_slabs);
     } else {
-        Patches<false> patches(dy, windows, cells, task.m, task.k);
+        PatchSource<false> patches(dy, windows, cells, task.m, task.k);
         TurnedWeight<false> turned(weight, channels, K, filters, taps_r, taps_s, row_step, column_step, task.n, task.k);
         multiply(sums, patches, turned, task.slabs, a_slabs, b_slabs);
     }

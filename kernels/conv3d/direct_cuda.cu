@@ -10,6 +10,7 @@
 // grid is one-dimensional and covers them, those of dweight once for each slice of the sum. The device code stands in
 // include/direct.cuh, which knows three axes.
 
+// defines: Axis, direct_forward, direct_grad_input, direct_grad_weight, exchange_filters, join_slices
 #include "direct.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, 6)

@@ -5,6 +5,7 @@
 //                    one thread for the words of a counter and POSITIONS positions m, 4 · POSITIONS values
 // Traffic: x and y once, 8 bytes for each value. step lies in device memory: a captured step can be replayed.
 
+// defines: DROPOUT, philox
 #include "philox.cuh"
 
 __device__ __forceinline__ float kept(float x, unsigned word, unsigned threshold, float scale)

@@ -4,8 +4,11 @@
 // channels, and each column of threads divides the positions among its blockDim.y threads, whose results meet in shared
 // memory. Grid: N · groups blocks. blockDim.y is a power of two. The gradient of the mean is one thread per pack of dx.
 
+// defines: Pack, load, store
 #include "pack.cuh"
+// defines: stream
 #include "stream.cuh"
+// defines: Sum, add, rounded, add_columns
 #include "sum.cuh"
 
 // What a thread works on: image n, channels c … c + PACK - 1, if c < C. Threads beyond the last channel must still meet

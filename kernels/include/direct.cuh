@@ -16,6 +16,7 @@
 //
 // Positions before an axis wrap round to huge unsigned numbers, so that one comparison tells what is padding.
 
+// defines: column_sums
 #include "column_sums.cuh"
 
 constexpr int WINDOWS = 4;  // positions of a thread along the last axis, and its rows of dweight

@@ -4,7 +4,9 @@
 // Grid: blocks of (threads of a row, rows) threads, see shared/rows_launch.py. Threads of a row that does not exist go without
 // columns: they are needed in the reductions. EPSILON, to which probabilities are clipped, is defined by the launcher.
 
+// defines: row_of_thread, row_sum, LOWEST, row_max
 #include "rows.cuh"
+// defines: clamp, decay
 #include "stable.cuh"
 
 __device__ float clip_probability(float p) { return clamp(p, EPSILON, 1.f - EPSILON); }

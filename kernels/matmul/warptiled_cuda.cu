@@ -2,7 +2,9 @@
 // Grid: x counts tiles of TILE_M × TILE_N, y the parts of K. With several parts, y is (parts, M, N) and `sum_parts`
 // follows. How a tile is computed is written in gemm.cuh; how the parts are added up, in split.cuh.
 
+// defines: SLAB_A, SLAB_B, product
 #include "gemm.cuh"
+// defines: sum_parts
 #include "split.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)

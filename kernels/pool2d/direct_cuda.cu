@@ -7,6 +7,7 @@
 // sum is fixed.
 // Grid: ⌈results / (PACK · THREADS)⌉ blocks.
 
+// defines: Pack, load, store, filled
 #include "pack.cuh"
 
 struct Place {

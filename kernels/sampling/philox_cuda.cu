@@ -3,6 +3,7 @@
 //   random_uniform  y[i] = (word >> 8) · 2^-24
 // Each value depends on its place alone, so any grid gives the same bits.
 
+// defines: philox, uniform
 #include "philox.cuh"
 
 __device__ __forceinline__ float4 uniform(uint4 word)

@@ -11,7 +11,9 @@
 //
 // Products are those of gemm.cuh: grid x counts tiles, y parts of the sum, z groups.
 
+// defines: SLAB_A, SLAB_B, product
 #include "gemm.cuh"
+// defines: sum_parts
 #include "split.cuh"
 
 // i is counted from the last digit: what it is modulo `extent`, which is then taken off.
