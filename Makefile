@@ -1,7 +1,7 @@
 # make train     a virtual environment, gpucnn in it, and the default model trained on the embedded digits
 # make test      the same for the tests, with coverage (of compiled kernels: the lines that were compiled)
 # make test-all  the tests for every architecture and more orders of threads
-# make lint      ruff and mypy
+# make lint      ruff, mypy and clang-format
 # make bench     the training step of the course models beside PyTorch's (wants PyTorch in the environment)
 # make clean     remove the environment and everything built
 
@@ -37,6 +37,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	git ls-files '*.cu' '*.cuh' '*.cpp' '*.h' | xargs $(BIN)/clang-format --dry-run --Werror
 
 bench: $(VENV)/.installed
 	$(BIN)/python bench/train_step_vs_torch.py

@@ -45,6 +45,8 @@ class Kernel:
     launch: Callable[..., None]
     supports: Callable[..., bool] | None = None
     workspace: Callable[..., tuple[Spec, ...]] | None = None
+    file: Path = Path()
+    """The kernel file, whose name is the last part of the id."""
 
 
 def kernel(
@@ -54,6 +56,7 @@ def kernel(
     *,
     supports: Callable[..., bool] | None = None,
     workspace: Callable[..., tuple[Spec, ...]] | None = None,
+    file: str | Path | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register the decorated function as a kernel of `op`.
 
@@ -63,14 +66,16 @@ def kernel(
 
     supports    takes a `Spec` (or None) for each operand and the parameters; False leaves the call to another kernel.
     workspace   takes the same; returns the `Spec`s of the scratch arrays that the door allocates.
+    file        the kernel file, whose name the id carries; by default the one that holds the function. A function that
+                registers the kernels of several families passes the `__file__` of the family's file.
     """
     if backend not in BACKENDS:
         raise ArgumentError(f"@kernel({op.name}, {algorithm!r}, {backend!r}): backend must be one of {_list(BACKENDS)}")
 
     def decorate(launch: Callable[..., None]) -> Callable[..., None]:
         global _generation
-        stem = Path(launch.__code__.co_filename).stem
-        made = Kernel(op, algorithm, backend, f"{op.family}/{stem}", launch, supports, workspace)
+        path = Path(file or launch.__code__.co_filename)
+        made = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, supports, workspace, path)
         _kernels.setdefault(op.name, {})[f"{algorithm}_{backend}"] = made
         _generation += 1
         return launch

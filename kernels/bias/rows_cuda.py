@@ -13,7 +13,7 @@ from gpucnn.dispatch.op import Spec
 from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.bias import bias, bias_grad
 
-from ..include.column_sums import count_of_slices, join, sum_slices
+from ..shared.column_sums_launch import count_of_slices, join, sum_slices
 
 THREADS = 256
 

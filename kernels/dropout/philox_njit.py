@@ -15,7 +15,7 @@ from gpucnn.dispatch.op import Spec
 from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.dropout import dropout, scale, threshold
 
-from ..include.simd import load, multiply, not_positive, select, splat, store
+from ..shared.simd_njit import load, multiply, not_positive, select, splat, store
 
 _SMALL = 1 << 15
 """Below this many values a second thread costs more than it brings."""

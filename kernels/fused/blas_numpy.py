@@ -7,7 +7,7 @@ import numpy as np
 from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.fused import dense_bias_relu
 
-from ..include.blas import multiply
+from ..shared.blas_numpy import multiply
 
 
 @kernel(dense_bias_relu, "blas", "numpy")

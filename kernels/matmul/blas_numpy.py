@@ -8,7 +8,7 @@ from __future__ import annotations
 from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.matmul import matmul
 
-from ..include.blas import multiply
+from ..shared.blas_numpy import multiply
 
 
 @kernel(matmul, "blas", "numpy")

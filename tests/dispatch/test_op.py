@@ -305,7 +305,11 @@ def test_compiled_code_older_than_the_shared_sources_is_forgotten(tmp_path, monk
 
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setattr(places, "folder_of_kernels", lambda: tmp_path)
-    for name, age in {"include/simd.py": 100, "fam/__pycache__/old.nbi": 200, "fam/__pycache__/new.nbi": 50}.items():
+    for name, age in {
+        "shared/simd_njit.py": 100,
+        "fam/__pycache__/old.nbi": 200,
+        "fam/__pycache__/new.nbi": 50,
+    }.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
