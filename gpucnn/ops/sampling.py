@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .. import random
-from ..dispatch.op import Array, Case, ShapeError, Spec, integers, op
-from ..errors import ArgumentError
+from ..dispatch.case import Array, Case, Spec, integers
+from ..dispatch.op import op
+from ..errors import ArgumentError, ShapeError
 
 _SIZES = {"one": 1, "two": 2, "ragged": 7, "beyond_blocks": 1027, "even": 4096}
 _BENCH_SIZES = {"cifar_1": 512 * 32 * 32 * 32}

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..devices import choose
-from ..dispatch.registry import BACKENDS, Kernel
+from ..dispatch.choice import BACKENDS
+from ..dispatch.op import Kernel
 from ..errors import ArgumentError
 from . import figures, launches, trials
 

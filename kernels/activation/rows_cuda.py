@@ -8,7 +8,7 @@ of up to 256 values never meet one.
 from __future__ import annotations
 
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import log_softmax, log_softmax_grad, softmax, softmax_grad
 
 from ..shared.rows_launch import over_rows

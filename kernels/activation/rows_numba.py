@@ -17,7 +17,7 @@ import numba
 import numpy as np
 
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import log_softmax, log_softmax_grad, softmax, softmax_grad
 
 from ..shared.rows_launch import MOST_THREADS, over_rows

@@ -4,7 +4,7 @@ The host would have to write a number between two replays, which costs it as lon
 """
 
 from gpucnn.devices.numba_cuda import np, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import advance
 
 

@@ -10,7 +10,7 @@ import math
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import gather_images, gather_labels
 
 from ..shared.scaling_launch import halves

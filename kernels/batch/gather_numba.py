@@ -9,7 +9,7 @@ import numba
 
 from gpucnn.devices.launch import ceil_div
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import gather_images, gather_labels
 
 from ..shared.permutation_numba import shuffled

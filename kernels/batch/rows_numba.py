@@ -8,8 +8,8 @@ import numba
 
 from gpucnn.devices.launch import ceil_div
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import count_correct, count_correct_binary
 
 THREADS = 256

@@ -2,7 +2,7 @@
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batchnorm import moving_average
 
 THREADS = 128

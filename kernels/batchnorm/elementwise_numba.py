@@ -2,7 +2,7 @@
 
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batchnorm import moving_average
 
 THREADS = 128

@@ -11,8 +11,8 @@ import math
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad
 
 from ..shared.sum_numba import add, add_product, rounded

@@ -7,8 +7,8 @@ one norm for all of it, still gives work to many blocks. The price is a small ar
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.constraint import max_norm, min_max_norm, unit_norm
 
 from ..shared.weight_slices_launch import slices, supports

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.constraint import EPSILON, max_norm, min_max_norm, unit_norm
 
 from ..shared.weight_slices_launch import slices, supports

@@ -21,8 +21,8 @@ import numpy as np
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
 from ..shared.slices_numba import count_of_slices, join

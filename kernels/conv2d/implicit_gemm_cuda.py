@@ -20,7 +20,7 @@ from math import gcd, prod
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
 from ..shared.gemm_launch import FLOAT32, LARGE, Plan, product_plan

@@ -8,7 +8,7 @@ Over the numba rung: vectors of four values.
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
 THREADS = 256

@@ -11,8 +11,8 @@ from numba import njit
 
 from gpucnn import random
 from gpucnn.devices import threads
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.dropout import dropout, scale, threshold
 
 from ..shared.simd_njit import load, multiply, not_positive, select, splat, store

@@ -7,7 +7,7 @@ for all its positions, so a thread keeps its word for several of them.
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
 from ..shared.philox_numba import DROPOUT, key, philox, word

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import dense_bias_relu
 
 from ..shared.blas_numpy import multiply

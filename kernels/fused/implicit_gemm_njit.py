@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_bias_relu, conv2d_bias_relu_maxpool
 
 from ..shared.implicit_gemm_njit import FLOAT32, RELU, RELU_POOL, product, workspace

@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 
 from gpucnn.devices import threads
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import bias_relu_grad
 
 from ..shared.simd_njit import add, load, not_positive, select, splat, store

@@ -18,8 +18,8 @@ import numpy as np
 from numba import njit
 
 from gpucnn.devices import threads
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_bias_relu_maxpool_grad_input, conv2d_bias_relu_maxpool_grad_weight
 
 from ..shared.implicit_gemm_njit import FLOAT32, SMALL

@@ -8,7 +8,7 @@ busy, and wide loads. The gradient of the maximum looks for the winner once more
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 
 THREADS = 256

@@ -7,7 +7,7 @@ hardware: N · C threads are few where images have many positions and few channe
 
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 
 from ..shared.sum_numba import add, rounded

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops import loss
 
 from ..shared.rows_launch import over_rows

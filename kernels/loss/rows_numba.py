@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops import loss
 
 from ..shared.rows_launch import MOST_THREADS, over_rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ctypes import byref, c_float, c_int, c_void_p
 
 from gpucnn.devices import choose
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.errors import LaunchError
 from gpucnn.ops.matmul import matmul
 

@@ -8,7 +8,7 @@ registers.
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.matmul import matmul
 
 TILE = 32

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from gpucnn.devices.launch import ceil_div
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.matmul import matmul
 
 from ..shared.tiles_numba import TILE, tile_sum

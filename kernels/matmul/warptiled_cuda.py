@@ -9,7 +9,7 @@ of the GPU idle: its sums are cut into parts, which a second kernel adds up in o
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.matmul import matmul
 
 from ..shared.gemm_launch import LARGE, Plan, product_plan

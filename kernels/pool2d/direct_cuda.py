@@ -8,7 +8,7 @@ search for earlier winners.
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
 
 THREADS = 256

@@ -8,7 +8,7 @@ that equals y visits up to R · S cells once more, but only where a cell does eq
 
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
 
 THREADS = 256

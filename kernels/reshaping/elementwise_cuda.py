@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.reshaping import crop, pad, transpose
 
 from ..shared.axes_launch import eight, few_axes, matrices, padded_axes, transposed_axes

@@ -20,7 +20,7 @@ import numpy as np
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.reshaping import crop, pad, transpose
 
 from ..shared.axes_launch import MOST_AXES, eight, few_axes, matrices, padded_axes, transposed_axes

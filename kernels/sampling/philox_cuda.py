@@ -6,7 +6,7 @@ operations and 16 bytes written for each thread: bound by memory.
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.sampling import random_bits, random_uniform
 
 THREADS = 256

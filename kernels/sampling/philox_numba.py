@@ -6,7 +6,7 @@ operations and 16 bytes written for each thread.
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, np, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.sampling import random_bits, random_uniform
 
 from ..shared.philox_numba import key, philox, uniform, word

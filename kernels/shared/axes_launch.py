@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 
 MOST_AXES = 8
 """Axes that a kernel takes."""

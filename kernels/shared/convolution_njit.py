@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.dispatch.op import Op, Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import Op, kernel
 
 from .implicit_gemm_njit import FLOAT32, NONE, product, transposed_product, transposed_workspace, workspace
 from .patches_njit import Patches, patches, transposed_patches

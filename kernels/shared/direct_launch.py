@@ -10,8 +10,8 @@ from itertools import chain
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.op import Op, Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import Op, kernel
 
 from .column_sums_launch import join
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 
 FLOAT32 = np.dtype(np.float32)
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.op import Op, Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import Op, kernel
 from gpucnn.ops.window import positions
 
 from .gemm_launch import FLOAT32, LARGE, Plan, product_plan

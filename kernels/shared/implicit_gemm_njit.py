@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from gpucnn.devices import threads
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 
 from .patches_njit import TILE, Patches
 from .simd_njit import LANES, add, beats, copy, fma, lane, load, not_positive, select, splat, spread, store, store_bytes

@@ -6,7 +6,7 @@ what a GPU could compute in that time. Beside the numba rung this one moves 16 b
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops import update
 from gpucnn.ops.update import DECAY, MOMENTUM, RATE, TAKE
 

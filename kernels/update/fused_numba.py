@@ -8,7 +8,7 @@ import math
 
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops import update
 from gpucnn.ops.update import DECAY, MOMENTUM, RATE, TAKE
 

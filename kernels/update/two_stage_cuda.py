@@ -7,8 +7,8 @@ An array of up to one block's share takes a single launch.
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops import update
 
 THREADS = 256

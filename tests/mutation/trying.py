@@ -93,7 +93,7 @@ class Bench:
 
     def load(self, name: str, user: str, mutant: Mutant | None) -> dict[str, Any]:
         """Import a kernel file from a copy of the sources with the change in it; its kernels by op."""
-        from gpucnn.dispatch import registry
+        from gpucnn.dispatch.op import declared
 
         root = self.folder / name
         needed = {user, user.replace(".py", ".cu"), *(n for n in self.sources.texts if n.startswith(COMMON))}
@@ -113,7 +113,7 @@ class Bench:
             sys.modules[name] = package
         importlib.invalidate_caches()
         module = importlib.import_module(f"{name}.{user.removesuffix('.py').replace('/', '.')}")
-        own = [k for op in registry.declared().values() for k in registry.kernels(op).values()]
+        own = [k for op in declared().values() for k in op.kernels().values()]
         return {k.op.name: k for k in own if k.file == Path(str(module.__file__))}
 
     def trials(self, user: str, kernels: dict[str, Any], reach: set[str]) -> list[Trial]:
