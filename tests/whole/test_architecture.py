@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -54,27 +55,31 @@ def sources(root=ROOT):
     return found
 
 
+@cache
+def imports(module, path):
+    """(line, module or package, name) of each import of gpucnn's in a file, in functions and for types as well."""
+    package = module.split(".")[:-1]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            found += [(node.lineno, origin, alias.name) for alias in node.names]
+    return [entry for entry in found if entry[1].split(".")[0] == "gpucnn"]
+
+
 def arrows(files):
-    """(importing file, imported file) for each import in the syntax trees, in functions and for types as well."""
+    """(importing file, imported file) for each import."""
     found = set()
     for module, path in files.items():
-        package = module.split(".")[:-1]
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                names = [(alias.name, "") for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                base = package[: len(package) - node.level + 1] if node.level else []
-                origin = ".".join([*base, *([node.module] if node.module else [])])
-                names = [(origin, alias.name) for alias in node.names]
-            else:
-                continue
-            for origin, name in names:
-                if origin.split(".")[0] == "gpucnn":
-                    choices = (f"{origin}.{name}", f"{origin}.{name}.__init__", origin, f"{origin}.__init__")
-                    target = next((choice for choice in choices if choice in files), None)
-                    assert target, f"{path}:{node.lineno} imports {origin}.{name}, which is not a file of gpucnn"
-                    if target != module:
-                        found.add((module, target))
+        for line, origin, name in imports(module, path):
+            choices = (f"{origin}.{name}", f"{origin}.{name}.__init__", origin, f"{origin}.__init__")
+            target = next((choice for choice in choices if choice in files), None)
+            assert target, f"{path}:{line} imports {origin}.{name}, which is not a file of gpucnn"
+            if target != module:
+                found.add((module, target))
     return found
 
 
