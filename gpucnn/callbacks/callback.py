@@ -30,7 +30,7 @@ class Callback:
         self.params = params
 
     def follows(self, hook: str) -> bool:
-        """Whether calling this hook would do anything; training leaves out batch hooks that nobody follows."""
+        """Whether calling this hook would do anything; hooks that no callback follows are not called."""
         names = [hook, OLDER_NAMES.get(hook, hook)]
         return any(getattr(getattr(self, n), "__func__", None) is not getattr(Callback, n) for n in names)
 

@@ -35,7 +35,7 @@ class Model:
 
 
 def run(callback, epochs, model=None, before=lambda model, epoch: None, start=0):
-    """`fit` as callbacks see it, with these logs at the ends of epochs; returns the model and what the logs became."""
+    """`fit` as callbacks see it, with these logs at the ends of epochs; returns the model and the logs afterwards."""
     model = model or Model("accuracy")
     hooks = callbacks.CallbackList([callback], model=model, epochs=len(epochs), steps=1)
     seen = []
@@ -50,6 +50,11 @@ def run(callback, epochs, model=None, before=lambda model, epoch: None, start=0)
             break
     hooks.on_train_end(seen[-1])
     return model, seen
+
+
+def follows_batches(hooks):
+    """Whether training has to call the hooks of each batch."""
+    return hooks.follows("on_train_batch_begin") or hooks.follows("on_train_batch_end")
 
 
 def by_name(name, *values):

@@ -56,7 +56,7 @@ def test_learning_rate_scheduler_sets_the_rate_of_each_epoch(capsys):
 
 
 @pytest.mark.parametrize(
-    "schedule", [lambda epoch: 0.5**epoch, lambda *given: 0.5 ** given[0], lambda epoch, lr=1: 0.5**epoch]
+    "schedule", [lambda epoch: 0.5**epoch, lambda *arguments: 0.5 ** arguments[0], lambda epoch, lr=1: 0.5**epoch]
 )
 def test_schedules_of_one_or_more_arguments_are_called_alike(schedule):
     model, _ = run(callbacks.LearningRateScheduler(schedule), [{}, {}])

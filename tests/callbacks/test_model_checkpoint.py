@@ -39,7 +39,7 @@ def test_model_checkpoint_keeps_the_best_alone(capsys):
     ]
 
 
-def test_model_checkpoint_starts_from_the_given_value():
+def test_model_checkpoint_starts_from_its_threshold():
     checkpoint = callbacks.ModelCheckpoint(
         "{epoch}.safetensors", "val_accuracy", save_best_only=True, initial_value_threshold=0.5
     )
