@@ -128,7 +128,7 @@ def test_macos_pages_are_read_from_vm_stat(monkeypatch):
     assert free_memory._macos("vm_stat changed its words") is None
 
 
-def test_a_system_that_cannot_be_asked_is_unknown(monkeypatch):
+def test_a_system_without_an_answer_is_unknown(monkeypatch):
     def fail(*_, **__):
         raise subprocess.CalledProcessError(1, "vm_stat")
 
