@@ -72,14 +72,14 @@ def test_early_stopping_can_be_used_again():
         ("accuracy", "loss", [0.2, 0.1]),
     ],
 )
-def test_auto_mode_asks_the_metric_which_way_is_better(metric, monitor, better):
+def test_auto_mode_takes_the_direction_of_the_metric(metric, monitor, better):
     model, _ = run(callbacks.EarlyStopping(monitor), by_name(monitor, *better), Model(metric))
     assert not model.stop_training
     model, _ = run(callbacks.EarlyStopping(monitor), by_name(monitor, *better[::-1]), Model(metric))
     assert model.stop_training
 
 
-def test_unknown_direction_asks_for_the_mode():
+def test_an_unknown_direction_needs_the_mode():
     def mine(y_true, y_pred):
         return y_pred
 
@@ -90,7 +90,7 @@ def test_unknown_direction_asks_for_the_mode():
         callbacks.EarlyStopping(mode="maximum")
 
 
-def test_missing_monitor_gets_one_warning_that_names_what_is_there():
+def test_missing_monitor_gets_one_warning_that_names_the_logs():
     for callback in (callbacks.EarlyStopping(), callbacks.ReduceLROnPlateau()):
         with pytest.warns(
             UserWarning, match=r"'val_loss', which .* Available are loss, accuracy; val_… needs"

@@ -320,7 +320,7 @@ def test_save_and_weights_take_keras_arguments(tmp_path, rng):
         model.save(tmp_path / "m.safetensors", include_optimizer=False)
 
 
-def test_what_keras_has_at_the_top_and_gpucnn_has_not_says_what_to_use():
+def test_top_level_names_that_only_keras_has_say_what_to_use():
     with pytest.raises(ArgumentError, match=r"Model is not in gpucnn: use Sequential"):
         gpucnn.Model  # noqa: B018
     with pytest.raises(AttributeError, match="nonsense"):

@@ -39,7 +39,7 @@ def small_cnn():
 
 
 def trained(backend, where, rate=RATE, skipped=None):
-    """The weights after 20 steps of a small CNN from one start, and the largest absolute weight on the way."""
+    """The weights of a small CNN after 20 steps from the same start."""
     gpucnn.utils.set_random_seed(7)
     gpucnn.use(backend, device=where)
     model = small_cnn()
@@ -206,7 +206,7 @@ def test_a_layer_chooses_its_algorithm(capfd, monkeypatch):
         layers.Conv2D(2, 3, algorithm="winograd")(np.ones((1, 4, 4, 1)))
 
 
-def test_a_launch_line_tells_id_shapes_grid_block_and_time(capfd, monkeypatch):
+def test_a_launch_line_shows_id_shapes_grid_block_and_time(capfd, monkeypatch):
     monkeypatch.setenv("GPUCNN_DEBUG", "4")
     gpucnn.use("cuda", device="emulator", matmul="naive")
     layers.Dense(2, use_bias=False)(np.ones((3, 5)))
