@@ -15,8 +15,9 @@ from .model_checkpoint import BatchCounter, checked_frequency
 class BackupAndRestore(Callback):
     """Resumes a `fit` that was interrupted when the same program is started again.
 
-    It saves a checkpoint in `backup_dir` after each epoch (or each `save_freq` batches), and restores it at the start
-    of `fit`. At the end the checkpoint is deleted unless `delete_checkpoint` is False.
+    It saves a checkpoint in `backup_dir` after each epoch (or each `save_freq` batches), and
+    restores it at the start of `fit`. At the end the checkpoint is deleted unless
+    `delete_checkpoint` is False.
     """
 
     def __init__(

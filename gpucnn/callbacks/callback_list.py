@@ -16,7 +16,7 @@ class CallbackList(Callback):
 
     callbacks     a list, which may hold lists.
     add_history   add a `History` if there is none.
-    add_progbar   add a `ProgbarLogger` if there is none; by default when `params` has a `verbose` other than 0.
+    add_progbar   add a `ProgbarLogger` if there is none; by default if `verbose` is not 0.
 
     `logs` may be a function that returns them; it is called only if a callback follows the hook.
     """

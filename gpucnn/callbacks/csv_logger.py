@@ -18,8 +18,9 @@ from .callback import Callback
 class CSVLogger(Callback):
     """Writes the logs of each epoch as a line of a CSV file, after the column `epoch`.
 
-    With `append`, the lines of an existing file stay, and missing values are written as NA; without, the file is
-    replaced after the first epoch. A write that fails leaves the old file intact.
+    With `append`, the lines of an existing file stay, and missing values are written as NA;
+    without, the file is replaced after the first epoch. A write that fails leaves the old file
+    intact.
     """
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:

@@ -1,6 +1,7 @@
 """Learning curves as a picture, and `Picture`, the class of all pictures of a run.
 
-Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a screen and do not disturb yours.
+Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a screen and
+do not disturb yours.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from ..errors import ArgumentError
 from ..files import write_atomically
 
 BLUE, ORANGE, RED, GREY = "#0072B2", "#D55E00", "#CC0000", "#555555"
-"""Colours that colour-blind readers can distinguish (Okabe and Ito, "Color universal design", 2008); what is red is
-also said in words."""
+"""Colours that colour-blind readers can distinguish (Okabe and Ito, "Color universal design",
+2008); what is red is also said in words."""
 
 _DPI = 120
 _FONTS = (
@@ -49,7 +50,7 @@ class Epochs(Protocol):
 
 
 class Picture(Figure):
-    """A figure drawn by Agg, with a layout in which nothing overlaps; a notebook shows it as it is."""
+    """A figure drawn by Agg in which nothing overlaps; notebooks show it as it is."""
 
     def __init__(self, width: float, height: float, title: str = "", note: str = "") -> None:
         super().__init__(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")

@@ -15,7 +15,7 @@ class _Curves(dict):
 
 
 class History(Callback):
-    """What `fit` returns: `history` maps each metric to its values by epoch, `epoch` lists the epochs."""
+    """What `fit` returns: `history` has the values of each metric, `epoch` the epochs."""
 
     def __init__(self) -> None:
         self.epoch: list[int] = []
@@ -31,7 +31,7 @@ class History(Callback):
         self._history = _Curves(values)
 
     def plot(self) -> Any:
-        """The learning curves, as a matplotlib Figure: one panel for each metric, with training and validation."""
+        """The learning curves as a matplotlib Figure, one panel for each metric."""
         from .curves import learning_curves
 
         return learning_curves(self)

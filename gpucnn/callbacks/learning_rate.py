@@ -17,7 +17,7 @@ from .monitor import Monitor
 
 
 class ReduceLROnPlateau(Monitor):
-    """Multiplies the learning rate by `factor` once `monitor` has not improved for `patience` epochs.
+    """Multiplies the learning rate by `factor` after `patience` epochs without improvement.
 
     min_delta  a smaller change is not an improvement.
     cooldown   epochs to wait after a reduction before looking again.
@@ -88,7 +88,7 @@ class ReduceLROnPlateau(Monitor):
 
 
 class LearningRateScheduler(Callback):
-    """Sets the learning rate of each epoch to `schedule(epoch, learning_rate)`; adds `learning_rate` to the logs."""
+    """Sets the learning rate of each epoch to `schedule(epoch, learning_rate)`, and logs it."""
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         if not callable(schedule):

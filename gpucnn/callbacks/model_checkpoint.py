@@ -18,9 +18,10 @@ from .monitor import Monitor
 class ModelCheckpoint(Monitor):
     """Saves the model (or its weights) after each epoch, or after each `save_freq` batches.
 
-    filepath        ends in `.safetensors`; `{epoch:02d}`, `{batch}` and logs such as `{val_loss:.2f}` are filled in,
-                    folders are created.
-    save_best_only  save only when `monitor` improves, and only below (above) `initial_value_threshold` if it is set.
+    filepath        ends in `.safetensors`; `{epoch:02d}`, `{batch}` and logs such as
+                    `{val_loss:.2f}` are filled in, folders are created.
+    save_best_only  save only when `monitor` improves on its best value, which starts at
+                    `initial_value_threshold`.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class BatchCounter:
         self._since = 0
 
     def passed(self, batch: int, count: int) -> bool:
-        """Whether `count` batches have passed since this last was True; `batch` is the one just trained."""
+        """Whether `count` batches up to `batch` have passed since this was last True."""
         self._since += batch - self._last if batch > self._last else batch + 1
         self._last = batch
         if self._since < count:

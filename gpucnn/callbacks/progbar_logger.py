@@ -34,7 +34,7 @@ class ProgbarLogger(Callback):
         self.draws = self.verbose in (1, "auto") and progress.is_interactive()
 
     def follows(self, hook: str) -> bool:
-        """Whether the hook does anything: batches count for a bar, or to find the number of steps."""
+        """Whether the hook does anything: batches matter to a bar, or to count the steps."""
         if "batch" in hook and not self.draws and self.params.get("steps") is not None:
             return False
         return self.verbose != 0 and super().follows(hook)

@@ -11,7 +11,7 @@ from .callback import Callback
 
 
 class TerminateOnNaN(Callback):
-    """Stops training after a batch whose loss is NaN or infinite; with `raise_error` it raises `TrainingError`.
+    """Stops training, or with `raise_error` raises, after a batch whose loss is not finite.
 
     Without this callback such a loss raises `TrainingError` too, with the largest gradients.
     """

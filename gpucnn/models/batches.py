@@ -1,4 +1,4 @@
-"""From the x, y and sample_weight of a call to float32 batches; errors name the classic mistakes."""
+"""x, y and sample_weight as float32 batches; errors name the classic mistakes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Arrays:
         self.steps: int | None = -(-len(x) // self.batch_size)
 
     def epoch(self, order: np.ndarray | None, first: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from batch number `first` on; `order` lists the samples, None keeps them."""
+        """The batches of an epoch from number `first` on; the samples in this order, if any."""
         for start in range(first * self.batch_size, len(self.x), self.batch_size):
             stop = min(start + self.batch_size, len(self.x))
             rows = slice(start, stop) if order is None else order[start:stop]
@@ -91,7 +91,7 @@ Batches = Arrays | Stream
 def as_batches(
     x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | None, expected: Shape | None
 ) -> Batches:
-    """Arrays or a stream, checked against the model's input shape (batch axis first; None if unknown)."""
+    """Arrays or a stream, checked against the model's input shape unless it is unknown."""
     if x is None:
         raise ArgumentError("x is missing: give arrays, a generator or an iterable of batches")
     if _is_array(x):
@@ -114,7 +114,7 @@ def as_batches(
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
-    """A NumPy array of numbers; other libraries' CPU arrays come in by DLPack or the array protocol."""
+    """A NumPy array of numbers; other CPU arrays come in by DLPack or the array protocol."""
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
         value = np.from_dlpack(value)
     try:
@@ -138,7 +138,7 @@ def check_lengths(x: np.ndarray, y: np.ndarray | None, weight: np.ndarray | None
 
 
 def check_input(x: np.ndarray, expected: Shape) -> None:
-    """Raise `ShapeError` if x (n, …) does not fit the input shape (None, …), naming the mistake and its cure."""
+    """Raise `ShapeError`, naming mistake and cure, unless x (n, …) fits the input shape."""
     sample, got = expected[1:], x.shape[1:]
     if _fits(got, sample):
         return
@@ -157,7 +157,7 @@ def check_input(x: np.ndarray, expected: Shape) -> None:
 
 
 def warn_if_unscaled(x: np.ndarray) -> bool:
-    """Warn if images look unscaled, since values far above 1 make training collapse. Returns whether it warned."""
+    """Warn if images look unscaled: such training often collapses. Returns whether it warned."""
     sample = x[: min(len(x), 256)]
     if x.ndim < 3 or x.dtype == bool or not sample.size:
         return False
@@ -174,7 +174,7 @@ def warn_if_unscaled(x: np.ndarray) -> bool:
 
 
 def split_off(fraction: float, x: Any, y: Any, weight: Any) -> tuple[tuple, tuple]:
-    """Keras' validation_split: the last `fraction` of the samples, before shuffling, are held out."""
+    """Keras' validation_split: hold out the last `fraction` of the samples, unshuffled."""
     if not 0.0 < fraction < 1.0:
         raise ArgumentError(f"validation_split={fraction} is out of range: use a fraction between 0 and 1")
     if not _is_array(x):
@@ -204,7 +204,7 @@ def class_numbers(y: np.ndarray) -> np.ndarray | None:
 
 
 def class_weights(class_weight: Any, y: np.ndarray) -> np.ndarray:
-    """The weight of each sample by its class: `class_weight` maps class numbers to weights, others weigh 1."""
+    """The weight of each sample by its class; classes not in `class_weight` weigh 1."""
     classes = class_numbers(y)
     if classes is None:
         raise ArgumentError("class_weight needs class numbers or one-hot rows in y")
@@ -247,7 +247,7 @@ def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
 
 
 def _rows(array: np.ndarray, rows: Any) -> np.ndarray:
-    """The chosen rows as a new contiguous array; real numbers become float32, integer labels stay integers."""
+    """The chosen rows as a new contiguous array, float32 except for integer labels."""
     if array.dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
         out = CPU.empty((len(rows), *array.shape[1:]), np.float32)
         return np.take(array, rows, axis=0, out=out, mode="clip")

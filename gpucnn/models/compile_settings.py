@@ -16,7 +16,7 @@ from ..optimizers import Optimizer
 
 
 class CompileSettings:
-    """What `compile` says, as objects; metrics are made later, from the shapes of labels and outputs."""
+    """What `compile` says, as objects; metrics need the shapes of labels and outputs first."""
 
     def __init__(
         self, optimizer: Any, loss: Any, metrics: Any = None, weighted_metrics: Any = None, steps_per_execution: Any = 1
@@ -59,7 +59,7 @@ class CompileSettings:
 
     @classmethod
     def from_json(cls, values: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> CompileSettings:
-        """The settings that `to_json` described; functions are looked up in `custom_objects` by name."""
+        """The settings that `to_json` described; `custom_objects` has functions by name."""
         objects = custom_objects or {}
         return cls(
             deserialize(values["optimizer"], objects),

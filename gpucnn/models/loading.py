@@ -14,11 +14,11 @@ from .sequential import Sequential
 def load_model(
     filepath: Any, custom_objects: dict[str, type] | None = None, compile: bool = True, safe_mode: bool = True
 ) -> Sequential:
-    """The model in a file that `save` or `save_checkpoint` wrote, compiled if it was and `compile` is true.
+    """The model that `save` or `save_checkpoint` wrote, compiled if it was, unless compile=False.
 
-    Your own layers, losses and metrics are looked up in `custom_objects` and among the classes passed to
-    `gpucnn.register`. Files hold no code, so `safe_mode` changes nothing. Raises `FileError` for anything but an intact
-    file of gpucnn.
+    Your own layers, losses and metrics are looked up in `custom_objects` and among the classes
+    passed to `gpucnn.register`. Files hold no code, so `safe_mode` changes nothing. Raises
+    `FileError` for anything but an intact file of gpucnn.
     """
     path = saving.readable(filepath)
     content = saving.read(path)

@@ -35,15 +35,15 @@ class Need:
         return self.parameters + self.gradients + self.slots + self.image * batch_size + self.dataset
 
     def largest_batch(self, free: int) -> int:
-        """The largest batch size that fits into `free` bytes, next to a model that exists already; 0 if none does."""
+        """The largest batch size that fits into `free` bytes next to the built model; 0 if none."""
         return max(0, (free - self.dataset - _SPARE) // max(1, self.image))
 
 
 def need(model: Model, dataset: int = 0) -> Need:
     """What training a built and compiled model needs, plus `dataset` bytes of images still to come.
 
-    Each node of the program keeps its output for the backward pass, together with the output's gradient and up to two
-    arrays of that size in use; the batch itself comes on top.
+    Each node of the program keeps its output for the backward pass, together with the output's
+    gradient and up to two arrays of that size in use; the batch itself comes on top.
     """
     model.optimizer.build(model.parameters)
     outputs = sum(_elements(node.layers[-1].output_shape) for node in program(model.layers, False))
@@ -57,7 +57,7 @@ def need(model: Model, dataset: int = 0) -> Need:
 
 
 def check(model: Model, batch_size: int, dataset: int = 0) -> Need:
-    """What the run needs. Raises `MemoryNeedError`, naming the largest batch that fits, if more than is free."""
+    """The need. Raises `MemoryNeedError`, naming the largest batch that fits, if it is too much."""
     run, free = need(model, dataset), free_memory.available()
     fits = batch_size if free is None else run.largest_batch(free)
     if fits < batch_size:

@@ -13,7 +13,8 @@ from .state import TrainingState
 class Model(Protocol):
     """A stack of layers that may be compiled; `Sequential` is one.
 
-    It lies apart from `Sequential`, so that what `Sequential` uses can take a model without importing it.
+    It lies apart from `Sequential`, so that what `Sequential` uses can take a model without
+    importing it.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """Models, weights and checkpoints in files: safetensors for the numbers, JSON for everything else.
 
-A file holds named tensors (`weights/<path>`, `optimizer/<slot>/<path>`, `history/<metric>`) and, in its metadata, one
-JSON document: format version, architecture, compile settings, training state, and a SHA-256 over all of these and the
-tensors. Nothing in a file is ever executed or imported.
+A file holds named tensors (`weights/<path>`, `optimizer/<slot>/<path>`, `history/<metric>`) and, in
+its metadata, one JSON document: format version, architecture, compile settings, training state, and
+a SHA-256 over all of these and the tensors. Nothing in a file is ever executed or imported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FORMAT_VERSION = 1
 """Files with another number are refused."""
 
 LONGEST_JSON = 1 << 20
-"""Longer headers are refused: parsing JSON takes up to fifty times its length in memory, so this bounds the cost."""
+"""Longer headers are refused: parsing JSON takes up to fifty times its length."""
 
 MOST_LAYERS = 4096
 
@@ -45,9 +45,10 @@ _OTHER_KINDS = {
 
 
 def save_model(model: Model, filepath: Any, overwrite: bool = True, *, include_optimizer: bool = True) -> None:
-    """Write architecture, weights, compile settings and, as Keras does, the optimizer's state to a `.safetensors` file.
+    """Write architecture, weights, compile settings and optimizer state to a `.safetensors` file.
 
-    Raises `ArgumentError` for another suffix or a model that is not built, `FileError` if the file cannot be written.
+    Raises `ArgumentError` for another suffix or a model that is not built, `FileError` if the file
+    cannot be written.
     """
     path = _writable(filepath, overwrite)
     tensors = arrays_of(model, include_optimizer and model.compiled)
@@ -61,9 +62,10 @@ def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
 
 
 def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> None:
-    """Read the weights of any file of gpucnn into a built model, by name; none is changed unless all fit.
+    """Read weights by name into a built model; none is changed unless all fit.
 
-    With `skip_mismatch`, weights that the file lacks or has in another shape keep their values; a warning names them.
+    With `skip_mismatch`, weights that the file lacks or has in another shape keep their values; a
+    warning names them.
     """
     path = readable(filepath)
     arrays, tensors = arrays_of(model), read(path).below(WEIGHTS)
@@ -110,12 +112,12 @@ def load_checkpoint(path: Any, model: Model) -> None:
 
 
 def verify(path: Any) -> None:
-    """Read a whole file and compare its SHA-256. Raises `FileError` if the file is missing, cut or altered."""
+    """Check a file's SHA-256. Raises `FileError` if the file is missing, cut or altered."""
     read(Path(path))
 
 
 def weights_sha256(model: Model) -> str:
-    """SHA-256 over names, types, shapes and bytes of all weights in order: the same on every machine."""
+    """SHA-256 of all weights (name, type, shape, bytes), the same on every machine."""
     sha256 = hashlib.sha256()
     _hash_tensors(sha256, ((name.removeprefix(WEIGHTS), array) for name, array in arrays_of(model).items()))
     return sha256.hexdigest()
@@ -131,7 +133,7 @@ def _describe(model: Model) -> dict[str, Any]:
 
 
 def _seeds_of(model: Model) -> dict[str, int]:
-    """The seeds of the layers that draw random numbers; those without `seed=` took one from the global seed."""
+    """The seeds of the layers that draw random numbers, by the layers' names."""
     seeds = {layer.name: getattr(layer, "seed", None) for layer in model.layers}
     return {name: seed for name, seed in seeds.items() if isinstance(seed, int)}
 
@@ -145,7 +147,7 @@ def set_seeds(model: Model, seeds: dict[str, int]) -> None:
 
 
 def arrays_of(model: Model, with_optimizer: bool = False) -> dict[str, np.ndarray]:
-    """The model's arrays by their names in a file: the arrays themselves on the CPU, copies from another device."""
+    """The model's arrays by their names in a file; copies unless they are on the CPU."""
     if not model.built:
         raise ArgumentError("the model has no weights yet: give it an Input, or fit it first")
     slots = {}
@@ -165,7 +167,7 @@ def _fits(array: np.ndarray, tensor: np.ndarray | None) -> bool:
 
 
 def restore(path: Path, tensors: dict[str, np.ndarray], arrays: dict[str, np.ndarray], model: Model) -> None:
-    """Copy a file's tensors into the model, after checking that `arrays` have the same names, shapes and types."""
+    """Copy a file's tensors into the model if they fit `arrays`, the model's, exactly."""
     for name, array in arrays.items():
         if name not in tensors:
             raise FileError(f"{path} has no {name}, which the model needs: it was saved by another model")
@@ -202,7 +204,7 @@ def _encode(document: dict[str, Any], tensors: dict[str, np.ndarray]) -> bytes:
 
 
 def content_sha256(document: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
-    """The SHA-256 that a file stores, over its document (the key `sha256` left out) and its tensors."""
+    """The SHA-256 that a file stores, of its document without `sha256` and its tensors."""
     hashed = {key: value for key, value in document.items() if key != "sha256"}
     sha256 = hashlib.sha256(_json(hashed, sort_keys=True).encode())
     _hash_tensors(sha256, sorted(tensors.items()))
@@ -269,7 +271,7 @@ def _writable(filepath: Any, overwrite: bool) -> Path:
 
 
 def read(path: Path) -> Content:
-    """The verified content of a file. Raises `FileError` for anything but an intact file of gpucnn."""
+    """The verified content. Raises `FileError` for anything but an intact file of gpucnn."""
     import safetensors.numpy
 
     data, header = _bytes_of(path)
@@ -319,7 +321,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse(text: str | bytes) -> dict[str, Any]:
-    """A JSON object. A repeated name raises `ValueError`, and so does NaN, which is not valid JSON."""
+    """A JSON object. Raises `ValueError` for a repeated name, and for NaN."""
     value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     if not isinstance(value, dict):
         raise ValueError("its metadata is not a JSON object")
@@ -355,7 +357,7 @@ def _intact(path: Path, data: bytes) -> Iterator[None]:
 
 @contextmanager
 def described_by(path: Path) -> Iterator[None]:
-    """The same for what a file describes: here constructors meet values that no program would pass to them."""
+    """The same while objects are made from a file: their constructors may raise anything."""
     try:
         yield
     except Exception as error:

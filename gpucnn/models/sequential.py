@@ -39,9 +39,10 @@ _GONE = {
 class Sequential:
     """Layers in a row, each with one input and one output.
 
-    >>> model = Sequential([Input((28, 28, 1)), Conv2D(32, 3, activation="relu"), Flatten(), Dense(10)])
+    >>> model = Sequential([Input((28, 28, 1)), Conv2D(32, 3), Flatten(), Dense(10)])
 
-    Without an `Input` (or `input_shape=` on the first layer) the model is built at the first `fit` or `predict`.
+    Without an `Input` (or `input_shape=` on the first layer) the model is built at the first `fit`
+    or `predict`.
     """
 
     def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None, **unknown: Any) -> None:
@@ -63,7 +64,7 @@ class Sequential:
     # -- building ------------------------------------------------------------------------------------------------------
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
-        """Append a layer; `Input(shape)` first, or `input_shape=` on the first layer, builds the model as it grows."""
+        """Append a layer; it is built at once if the input shape is known."""
         if isinstance(layer, type) and issubclass(layer, Layer):
             raise ArgumentError(f"add({layer.__name__}) got the class: write {layer.__name__}(...)")
         if isinstance(layer, Sequential):
@@ -193,7 +194,7 @@ class Sequential:
         return [w.numpy() for w in self.weights]
 
     def set_weights(self, weights: list[Any]) -> None:
-        """Copy these arrays into the weights; all shapes are checked before the first is changed."""
+        """Copy these arrays into the weights, after checking all shapes."""
         assign_all("the model", self.weights, weights)
 
     # -- training ------------------------------------------------------------------------------------------------------
@@ -213,8 +214,8 @@ class Sequential:
     ) -> None:
         """Set how to train: the optimizer, the loss and the metrics, as names or objects.
 
-        `run_eagerly`, `jit_compile` and `auto_scale_loss` are accepted and change nothing. With `steps_per_execution=k`
-        the batch hooks of callbacks are called once for k batches.
+        `run_eagerly`, `jit_compile` and `auto_scale_loss` are accepted and change nothing. With
+        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches.
         """
         if unknown:
             reject("compile", unknown, _arguments_of(self.compile))
@@ -227,7 +228,7 @@ class Sequential:
         return None if self._trainer.settings is None else self._trainer.settings.to_json()
 
     def compile_from_config(self, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> None:
-        """Compile as `compile_config` described; your functions are looked up in `custom_objects` by name."""
+        """Compile as `compile_config` described; `custom_objects` has your functions by name."""
         self._trainer.compile(CompileSettings.from_json(config, custom_objects))
 
     @property
@@ -282,10 +283,11 @@ class Sequential:
     ) -> History:
         """Train for `epochs` passes over x and y; returns the `History`.
 
-        x  arrays (n, H, W, C), or a generator or iterable of batches (x, y) or (x, y, sample_weight)
+        x  arrays (n, H, W, C), or an iterable of batches (x, y) or (x, y, sample_weight)
         y  class numbers (n,), one-hot rows (n, classes) or targets of the model's output shape
 
-        Raises `TrainingError` when the loss is not finite, with the batch and the largest gradients by layer.
+        Raises `TrainingError` when the loss is not finite, with the batch and the largest gradients
+        by layer.
         """
         if unknown:
             reject("fit", unknown, _arguments_of(self.fit))
@@ -315,7 +317,7 @@ class Sequential:
         return_dict: bool = False,
         **unknown: Any,
     ) -> Any:
-        """Loss and metrics on x and y: `[loss, metric, …]`, one number without metrics, or a dict."""
+        """Loss and metrics as `[loss, metric, …]`, one number without metrics, or a dict."""
         if unknown:
             reject("evaluate", unknown, _arguments_of(self.evaluate))
         self._trainer.require_compiled("evaluate")
@@ -355,7 +357,7 @@ class Sequential:
         return self.predict(x, batch_size=len(x), verbose=0)
 
     def reset_metrics(self) -> None:
-        """Set the running loss and metrics of `train_on_batch` and `test_on_batch` back to their start."""
+        """Reset the running loss and metrics of `train_on_batch` and `test_on_batch`."""
         self._trainer.reset_metrics()
 
     # -- summary and files ---------------------------------------------------------------------------------------------
@@ -370,11 +372,11 @@ class Sequential:
         layer_range: Any = None,
         show_flops: bool = False,
     ) -> None:
-        """Print the table of layers, output shapes and parameters; `show_flops` adds the work per image."""
+        """Print the table of layers, output shapes and parameters, or pass it to `print_fn`."""
         summarize(self, line_length, positions, print_fn, show_trainable, layer_range, show_flops)
 
     def save(self, filepath: Any, overwrite: bool = True, **unknown: Any) -> None:
-        """Write weights, architecture and compile settings to one `.safetensors` file, whole or not at all."""
+        """Write the model to a `.safetensors` file, whole or not at all."""
         if unknown:
             reject("save", unknown, ["filepath", "overwrite"])
         saving.save_model(self, filepath, overwrite=overwrite)
@@ -388,7 +390,7 @@ class Sequential:
         saving.load_weights(self, filepath, skip_mismatch=skip_mismatch)
 
     def save_checkpoint(self, filepath: Any) -> None:
-        """Write all that training needs to resume bit for bit: model, optimizer state and progress."""
+        """Write all that training needs to resume bit for bit."""
         saving.save_checkpoint(filepath, self)
 
     def load_checkpoint(self, filepath: Any) -> None:

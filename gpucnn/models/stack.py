@@ -7,7 +7,7 @@ from ..layers.layer import Layer, Shape
 
 
 def name_uniquely(layer: Layer, others: list[Layer]) -> None:
-    """Number the layer's name if another layer has it. Raises `ArgumentError` if the user chose the name."""
+    """Number the layer's name if it is taken. Raises `ArgumentError` if the user chose it."""
     taken = {other.name for other in others}
     if layer.given_name is not None and layer.name in taken:
         raise ArgumentError(f"two layers are called {layer.name!r}: give one of them another name")
@@ -18,7 +18,8 @@ def name_uniquely(layer: Layer, others: list[Layer]) -> None:
 
 
 def build(layers: list[Layer], input_shape: tuple[int, ...], first: int = 0) -> None:
-    """Make the weights of the layers from place `first` on, for inputs of `input_shape` (without the batch axis).
+    """Make the weights of the layers from place `first` on, for inputs of `input_shape` (without
+    the batch axis).
 
     Raises `ShapeError` if a layer does not fit, with all sizes on the way to it.
     """

@@ -12,9 +12,11 @@ from .. import random
 
 @dataclass
 class TrainingState:
-    """Where training stands between two batches: with weights and optimizer state, all that a resumed run needs.
+    """Where training stands between two batches: with weights and optimizer state, all that a
+    resumed run needs.
 
-    `metrics` are those of the model; after loading, their states as the file has them, until the next `fit`.
+    `metrics` are those of the model; after loading, their states as the file has them, until the
+    next `fit`.
     """
 
     epoch: int = 0

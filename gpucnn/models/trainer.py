@@ -1,4 +1,4 @@
-"""How a model learns: the loops of fit, evaluate and predict over batches, with the hooks of callbacks."""
+"""The loops of fit, evaluate and predict over batches, with the hooks of callbacks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Trainer:
         self.model.training_state = TrainingState()
 
     def layers_changed(self) -> None:
-        """Drop what depends on the layers: the plan of a step, the metrics and the optimizer's state."""
+        """Drop what depends on the layers: the step, its metrics and the optimizer's state."""
         if self.settings is not None:
             self._step = TrainingStep(self.model, self.settings)
             self.settings.optimizer.built = False
@@ -104,7 +104,7 @@ class Trainer:
         return history
 
     def _start(self, initial_epoch: int, history: History) -> TrainingState:
-        """The training state that `fit` starts from: a checkpoint's if one was loaded, else a new one."""
+        """The state that `fit` starts from: a checkpoint's if one was loaded, else a new one."""
         state, metrics = self.model.training_state, self.metrics
         if state.resume:
             state.resume = False
@@ -198,7 +198,7 @@ class Trainer:
         return np.concatenate(outputs)
 
     def train_on_batch(self, data: Batches) -> dict[str, float]:
-        """One update from the first batch; loss and metrics since the last `reset_metrics`, by name."""
+        """One update; returns loss and metrics since the last `reset_metrics`, by name."""
         batch = next(_limited(data))
         with threads.one_blas_thread():
             self._count(batch, self.step.train(batch))
@@ -230,7 +230,7 @@ class Trainer:
         class_weight: Any = None,
         labelled: bool = True,
     ) -> Batches:
-        """Batches of checked input. Builds the model and makes the metrics to fit them, if necessary."""
+        """Batches of checked input; builds the model and its metrics if necessary."""
         if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
             raise ArgumentError(f"the number of steps is {steps!r}: use an integer of 1 or more")
         model = self.model
@@ -255,7 +255,7 @@ class Trainer:
         return data
 
     def take_validation(self, validation_data: Any, batch_size: int | None, steps: int | None) -> Batches:
-        """Batches of `validation_data`: arrays (x, y) or (x, y, sample_weight), or an iterable of batches."""
+        """Batches of (x, y), (x, y, sample_weight) or an iterable of batches."""
         if isinstance(validation_data, (tuple, list)) and 2 <= len(validation_data) <= 3:
             x, y, weight = (*validation_data, None)[:3]
             return self.take(x, y, weight, batch_size, steps)
@@ -271,7 +271,7 @@ class Trainer:
         losses.check_labels(loss, y, self.model.output_shape)
 
     def _warn_if_logits(self) -> None:
-        """Warn if a crossentropy that expects probabilities follows a layer without softmax or sigmoid."""
+        """Warn if a crossentropy of probabilities follows a layer without activation."""
         last, loss = self.model.layers[-1], self.step.settings.loss
         linear = isinstance(last, Activated) and last.activation.name == "linear"
         if linear and getattr(loss, "from_logits", None) is False:
@@ -284,7 +284,7 @@ class Trainer:
 
 
 def report(logs: dict[str, float], return_dict: bool) -> Any:
-    """Loss and metrics as Keras returns them: `[loss, metric, …]`, one number without metrics, or a dict."""
+    """Logs as Keras returns them: `[loss, metric, …]`, the loss alone, or a dict."""
     if return_dict:
         return logs
     values = list(logs.values())

@@ -1,6 +1,7 @@
 """One step of training on one batch: forward, loss, backward, update.
 
-All state changes happen in the update, so a step whose loss is not finite leaves the model as it was.
+All state changes happen in the update, so a step whose loss is not finite leaves the model as it
+was.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class TrainingStep:
     def train(self, batch: Batch, tolerant: bool = False) -> float:
         """Forward, loss, backward, update; returns the loss, regularisation included.
 
-        A loss that is not finite raises `TrainingError`; if `tolerant` it is returned without an update.
+        A loss that is not finite raises `TrainingError`; if `tolerant` it is returned without an
+        update.
         """
         optimizer = self.settings.optimizer
         step = storage.put(optimizer.batches)
@@ -112,7 +114,7 @@ class TrainingStep:
 
     @contextmanager
     def separate_metrics(self) -> Iterator[None]:
-        """In this block the metrics start from zero; afterwards they are what they were before it."""
+        """In this block the metrics start from zero; after it their old state is back."""
         states = [metric.get_state() for metric in self.metrics or []]
         self.reset_metrics()
         try:
@@ -128,7 +130,7 @@ class TrainingStep:
         return loss
 
     def _prediction(self, x: Any) -> np.ndarray | None:
-        """What the metrics see, on the host: probabilities, even if the loss takes logits. None without metrics."""
+        """What the metrics see, on the host, after the last activation. None without metrics."""
         if not self.metrics:
             return None
         if self._logits_loss is None:
@@ -164,7 +166,7 @@ def output(nodes: list[fusion.Node], x: np.ndarray) -> np.ndarray:
 
 
 def _forward(nodes: list[fusion.Node], x: np.ndarray) -> tuple[Any, float]:
-    """(y, penalties) in inference: the output on the device, and the sum of the activity regularizers' penalties."""
+    """(output on the device, sum of the activity regularizers' penalties), in inference."""
     y, step, penalties = storage.put(x), storage.put(_NO_STEP), 0.0
     for node in nodes:
         y, penalty = node.forward(y, step, False)[::2]  # the backward pass would keep arrays alive
