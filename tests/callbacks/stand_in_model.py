@@ -10,7 +10,7 @@ class Optimizer:
         self.learning_rate = learning_rate
 
 
-class Model:
+class StandIn:
     """What callbacks see of a model."""
 
     def __init__(self, *names):
@@ -36,7 +36,7 @@ class Model:
 
 def run(callback, epochs, model=None, before=lambda model, epoch: None, start=0):
     """`fit` as callbacks see it, with these logs at the ends of epochs; returns the model and the logs afterwards."""
-    model = model or Model("accuracy")
+    model = model or StandIn("accuracy")
     hooks = callbacks.CallbackList([callback], model=model, epochs=len(epochs), steps=1)
     seen = []
     hooks.on_train_begin()

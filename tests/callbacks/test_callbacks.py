@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from stand_in_model import Model, follows_batches, run
+from stand_in_model import StandIn, follows_batches, run
 
 from gpucnn import callbacks
 from gpucnn.errors import ArgumentError, TrainingError
@@ -162,7 +162,7 @@ def test_lambda_callback_takes_any_hook():
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_terminate_on_nan_stops_or_raises(loss, capsys):
-    model = Model()
+    model = StandIn()
     hooks = callbacks.CallbackList([callbacks.TerminateOnNaN()], model=model)
     hooks.on_train_batch_end(0, {"loss": 1.0})
     hooks.on_train_batch_end(1, None)

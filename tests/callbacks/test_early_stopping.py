@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from stand_in_model import Model, by_name, run
+from stand_in_model import StandIn, by_name, run
 
 from gpucnn import callbacks
 from gpucnn.errors import ArgumentError
@@ -73,9 +73,9 @@ def test_early_stopping_can_be_used_again():
     ],
 )
 def test_auto_mode_takes_the_direction_of_the_metric(metric, monitor, better):
-    model, _ = run(callbacks.EarlyStopping(monitor), by_name(monitor, *better), Model(metric))
+    model, _ = run(callbacks.EarlyStopping(monitor), by_name(monitor, *better), StandIn(metric))
     assert not model.stop_training
-    model, _ = run(callbacks.EarlyStopping(monitor), by_name(monitor, *better[::-1]), Model(metric))
+    model, _ = run(callbacks.EarlyStopping(monitor), by_name(monitor, *better[::-1]), StandIn(metric))
     assert model.stop_training
 
 
@@ -84,8 +84,8 @@ def test_an_unknown_direction_needs_the_mode():
         return y_pred
 
     with pytest.raises(ArgumentError, match="'val_mine' should rise or fall: give mode='max' or mode='min'"):
-        run(callbacks.EarlyStopping("val_mine"), by_name("val_mine", 1, 2), Model(mine))
-    run(callbacks.EarlyStopping("val_mine", mode="max"), by_name("val_mine", 1, 2), Model(mine))
+        run(callbacks.EarlyStopping("val_mine"), by_name("val_mine", 1, 2), StandIn(mine))
+    run(callbacks.EarlyStopping("val_mine", mode="max"), by_name("val_mine", 1, 2), StandIn(mine))
     with pytest.raises(ArgumentError, match="mode='maximum'"):
         callbacks.EarlyStopping(mode="maximum")
 

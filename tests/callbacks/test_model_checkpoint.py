@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from stand_in_model import Model, by_name, run
+from stand_in_model import StandIn, by_name, run
 
 import gpucnn
 from gpucnn import callbacks
@@ -59,7 +59,7 @@ def test_model_checkpoint_keeps_every_one_without_a_monitored_value():
 )
 def test_model_checkpoint_counts_batches_across_epochs(every, step, saved):
     """`step` batches are reported at once, as with steps_per_execution."""
-    model = Model()
+    model = StandIn()
     hooks = callbacks.CallbackList(
         [callbacks.ModelCheckpoint("{epoch}-{batch}.safetensors", save_freq=every)], model=model
     )

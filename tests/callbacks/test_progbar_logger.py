@@ -5,13 +5,13 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
-from stand_in_model import Model, follows_batches
+from stand_in_model import StandIn, follows_batches
 
 from gpucnn import callbacks, progress
 
 
 def drive(verbose, epochs=2, steps=2, kind="fit"):
-    hooks = callbacks.CallbackList(model=Model(), verbose=verbose, epochs=epochs, steps=steps)
+    hooks = callbacks.CallbackList(model=StandIn(), verbose=verbose, epochs=epochs, steps=steps)
     if kind == "evaluate":
         hooks.on_test_begin()
         for batch in range(2):
