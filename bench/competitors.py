@@ -139,11 +139,12 @@ def gpucnn_maker(setting: Setting, effort: Effort) -> Maker:
     def make(dropout: bool) -> Loop:
         model = first_model(setting.model, dropout)
         model.compile(gpucnn_optimizer(OPTIMIZERS[setting.model]), zoo.find(setting.model).recipe.loss)
-        model._take(x[0], y[0], None, len(x[0]), None)
+        trainer = model._trainer
+        trainer.take(x[0], y[0], None, len(x[0]), None)
         resident = [
             Batch(image if where == "emulator" else storage.own(image), label, None) for image, label in zip(x, y)
         ]
-        return Loop(lambda: [model._train(batch) for batch in resident], list, {"device": where})
+        return Loop(lambda: [trainer.step.train(batch) for batch in resident], list, {"device": where})
 
     return make
 

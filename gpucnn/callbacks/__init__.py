@@ -6,7 +6,8 @@
 
     model.fit(x, y, callbacks=[Watch()])
 
-`self.model` is the model; setting `self.model.stop_training = True` ends training after the batch or epoch.
+`self.model` is the model; setting `self.model.stop_training = True` ends training after the batch
+or epoch.
 """
 
 from ..retired import absent

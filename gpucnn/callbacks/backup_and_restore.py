@@ -1,4 +1,4 @@
-"""Going on with a `fit` that was interrupted."""
+"""Resuming a `fit` that was interrupted."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 from ..errors import ArgumentError
 from ..files import MODEL_SUFFIX, explained
 from .callback import Callback
-from .save_frequency import BatchCounter, checked_frequency
+from .model_checkpoint import BatchCounter, checked_frequency
 
 
 class BackupAndRestore(Callback):
-    """Lets a `fit` that was interrupted go on where it was, when the same program is started again.
+    """Resumes a `fit` that was interrupted when the same program is started again.
 
-    It saves a checkpoint in `backup_dir` after each epoch (or each `save_freq` batches), and at the start of `fit`
-    restores the one it finds. At the end the checkpoint is deleted unless `delete_checkpoint` is False.
+    It saves a checkpoint in `backup_dir` after each epoch (or each `save_freq` batches), and
+    restores it at the start of `fit`. At the end the checkpoint is deleted unless
+    `delete_checkpoint` is False.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class BackupAndRestore(Callback):
         self._batches = BatchCounter()
 
     def follows(self, hook: str) -> bool:
-        """It follows the batches only if it saves between them."""
+        """Whether the hook does anything: batches count only if `save_freq` is a number."""
         return super().follows(hook) and not (hook == "on_train_batch_end" and self.save_freq == "epoch")
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -54,7 +55,7 @@ class BackupAndRestore(Callback):
             self.model.save_checkpoint(self.path)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Save if it is done by epochs."""
+        """Save if `save_freq` is "epoch"."""
         if self.save_freq == "epoch":
             self.model.save_checkpoint(self.path)
 

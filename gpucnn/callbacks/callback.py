@@ -13,8 +13,8 @@ OLDER_NAMES = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "
 class Callback:
     """Base of all callbacks; override the hooks you need.
 
-    `batch` and `epoch` count from 0. `logs` holds the loss and metrics so far by name, at the end of an epoch those of
-    the validation too, as `val_…`.
+    `batch` and `epoch` count from 0. `logs` holds the loss and metrics so far by name, at the end
+    of an epoch those of the validation too, as `val_…`.
     """
 
     model: Any = None
@@ -30,7 +30,7 @@ class Callback:
         self.params = params
 
     def follows(self, hook: str) -> bool:
-        """Whether calling this hook would do anything; training leaves out batch hooks that nobody follows."""
+        """Whether calling this hook would do anything; training skips hooks without followers."""
         names = [hook, OLDER_NAMES.get(hook, hook)]
         return any(getattr(getattr(self, n), "__func__", None) is not getattr(Callback, n) for n in names)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import ArgumentError
-from .callback import HOOKS, OLDER_NAMES, Callback
+from .callback import Callback
 from .history import History
 from .progbar_logger import ProgbarLogger
 
@@ -16,7 +16,7 @@ class CallbackList(Callback):
 
     callbacks     a list, which may hold lists.
     add_history   add a `History` if there is none.
-    add_progbar   add a `ProgbarLogger` if there is none; by default when `params` has a `verbose` other than 0.
+    add_progbar   add a `ProgbarLogger` if there is none; by default if `verbose` is not 0.
 
     `logs` may be a function that returns them; it is called only if a callback follows the hook.
     """
@@ -56,35 +56,76 @@ class CallbackList(Callback):
         """Whether any callback follows this hook."""
         return any(callback.follows(hook) for callback in self.callbacks)
 
-    @property
-    def overrides_batch_hooks(self) -> bool:
-        """Whether training has to call the hooks of each batch."""
-        return any(self.follows(hook) for hook in OLDER_NAMES)
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_train_begin", logs=logs)
 
-    def _call(self, hook: str, *where: int, logs: Any) -> None:
+    def on_train_end(self, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_train_end", logs=logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_epoch_begin", epoch, logs=logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_epoch_end", epoch, logs=logs)
+
+    def on_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_batch_begin", batch, logs=logs)
+
+    def on_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_batch_end", batch, logs=logs)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_train_batch_begin", batch, logs=logs)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_train_batch_end", batch, logs=logs)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_test_begin", logs=logs)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_test_end", logs=logs)
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_test_batch_begin", batch, logs=logs)
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_test_batch_end", batch, logs=logs)
+
+    def on_predict_begin(self, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_predict_begin", logs=logs)
+
+    def on_predict_end(self, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_predict_end", logs=logs)
+
+    def on_predict_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_predict_batch_begin", batch, logs=logs)
+
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_predict_batch_end", batch, logs=logs)
+
+    def _call(self, hook: str, *number: int, logs: Any) -> None:
         followers = [callback for callback in self.callbacks if callback.follows(hook)]
         if followers and callable(logs):
             logs = logs()
         for callback in followers:
-            getattr(callback, hook)(*where, logs)
-
-
-def _forwarding(hook: str) -> Callable[..., None]:
-    if hook in ("on_train_begin", "on_train_end", "on_test_begin", "on_test_end", "on_predict_begin", "on_predict_end"):
-
-        def whole(self: CallbackList, logs: Any = None) -> None:
-            self._call(hook, logs=logs)
-
-        return whole
-
-    def part(self: CallbackList, number: int, logs: Any = None) -> None:
-        self._call(hook, number, logs=logs)
-
-    return part
-
-
-for _hook in HOOKS:
-    setattr(CallbackList, _hook, _forwarding(_hook))
+            getattr(callback, hook)(*number, logs)
 
 
 def _flat(callbacks: Any) -> Iterable[Callback]:

@@ -18,8 +18,9 @@ from .callback import Callback
 class CSVLogger(Callback):
     """Writes the logs of each epoch as a line of a CSV file, after the column `epoch`.
 
-    With `append`, lines that are in the file stay, and columns that either lacks hold NA; without, the file is replaced
-    once the first epoch is over. Each write leaves the old or the new file whole.
+    With `append`, the lines of an existing file stay, and missing values are written as NA;
+    without, the file is replaced after the first epoch. A write that fails leaves the old file
+    intact.
     """
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
@@ -30,7 +31,7 @@ class CSVLogger(Callback):
         self._rows: list[dict[str, Any]] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Read the lines that stay, and make sure that the file can be written."""
+        """Read the lines that stay, and check that the file can be written."""
         self._columns, self._rows = [], []
         content = b""
         with explained("read", self.filename), suppress(FileNotFoundError):

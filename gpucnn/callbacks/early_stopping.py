@@ -1,4 +1,4 @@
-"""Stopping once training brings no improvement."""
+"""Stopping when training no longer improves the model."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .monitor import Monitor
 class EarlyStopping(Monitor):
     """Stops training once `monitor` has not improved for `patience` epochs.
 
-    min_delta             a smaller change is no improvement.
+    min_delta             a smaller change is not an improvement.
     baseline              epochs count as without improvement until this value is beaten.
-    restore_best_weights  at the end, take the weights of the best epoch.
-    start_from_epoch      look at no epoch before this one.
+    restore_best_weights  at the end, restore the weights of the best epoch.
+    start_from_epoch      ignore the epochs before this one.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class EarlyStopping(Monitor):
         self.best_weights: list[np.ndarray] | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Start anew."""
+        """Forget the last `fit`."""
         super().on_train_begin(logs)
         self._reset()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Look whether the epoch was an improvement."""
+        """Check whether the epoch was an improvement."""
         current = self._current(logs, "training is not stopped early")
         if current is None or epoch < self.start_from_epoch:
             return

@@ -8,14 +8,14 @@ from .callback import Callback
 
 
 class _Curves(dict):
-    """A dict whose KeyError lists the keys that are there."""
+    """A dict whose KeyError lists the available keys."""
 
     def __missing__(self, key: Any) -> Any:
         raise KeyError(f"{key!r} is not in this history, which has {', '.join(map(repr, self)) or 'nothing yet'}")
 
 
 class History(Callback):
-    """What `fit` returns: `history` maps each metric to its values by epoch, `epoch` lists the epochs."""
+    """What `fit` returns: `history` has the values of each metric, `epoch` the epochs."""
 
     def __init__(self) -> None:
         self.epoch: list[int] = []
@@ -31,13 +31,13 @@ class History(Callback):
         self._history = _Curves(values)
 
     def plot(self) -> Any:
-        """The learning curves, as a matplotlib Figure: one panel for each metric, training beside validation."""
+        """The learning curves as a matplotlib Figure, one panel for each metric."""
         from .curves import learning_curves
 
         return learning_curves(self)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Start counting epochs anew."""
+        """Start a new list of epochs."""
         self.epoch = []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -29,7 +29,7 @@ class LambdaCallback(Callback):
         unknown = {name: function for name, function in others.items() if name not in HOOKS}
         if unknown:
             reject("LambdaCallback", unknown, HOOKS)
-        given = {
+        functions = {
             "on_epoch_begin": on_epoch_begin,
             "on_epoch_end": on_epoch_end,
             "on_train_begin": on_train_begin,
@@ -38,7 +38,7 @@ class LambdaCallback(Callback):
             "on_train_batch_end": on_train_batch_end,
             **others,
         }
-        for hook, function in given.items():
+        for hook, function in functions.items():
             if function is not None:
                 if not callable(function):
                     raise ArgumentError(f"LambdaCallback({hook}={function!r}) needs a function")

@@ -17,9 +17,9 @@ from .monitor import Monitor
 
 
 class ReduceLROnPlateau(Monitor):
-    """Multiplies the learning rate by `factor` once `monitor` has not improved for `patience` epochs.
+    """Multiplies the learning rate by `factor` after `patience` epochs without improvement.
 
-    min_delta  a smaller change is no improvement.
+    min_delta  a smaller change is not an improvement.
     cooldown   epochs to wait after a reduction before looking again.
     min_lr     the learning rate never falls below this.
 
@@ -39,8 +39,8 @@ class ReduceLROnPlateau(Monitor):
         **unknown: Any,
     ) -> None:
         if unknown:
-            known = "monitor factor patience verbose mode min_delta cooldown min_lr"
-            reject("ReduceLROnPlateau", unknown, known.split(), {"epsilon": "min_delta"})
+            names = "monitor factor patience verbose mode min_delta cooldown min_lr"
+            reject("ReduceLROnPlateau", unknown, names.split(), {"epsilon": "min_delta"})
         if not 0 <= factor < 1:
             raise ArgumentError(f"ReduceLROnPlateau(factor={factor!r}) must be below 1, such as 0.1")
         super().__init__(monitor, mode, min_delta)
@@ -50,18 +50,18 @@ class ReduceLROnPlateau(Monitor):
         self.wait = self.cooldown_counter = 0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Start anew, and make sure that no schedule decides on the learning rate."""
+        """Forget the last `fit`. Raises `ArgumentError` if a schedule sets the learning rate."""
         super().on_train_begin(logs)
         self.model.optimizer.learning_rate = self.model.optimizer.learning_rate
         self.best = None
         self.wait = self.cooldown_counter = 0
 
     def in_cooldown(self) -> bool:
-        """Whether it still waits after a reduction."""
+        """Whether the callback still waits after a reduction."""
         return self.cooldown_counter > 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Look whether the epoch was an improvement."""
+        """Check whether the epoch was an improvement."""
         logs = {} if logs is None else logs
         current = self._current(logs, "the learning rate stays as it is")
         logs["learning_rate"] = self.model.optimizer.learning_rate
@@ -88,7 +88,7 @@ class ReduceLROnPlateau(Monitor):
 
 
 class LearningRateScheduler(Callback):
-    """Sets the learning rate of each epoch to `schedule(epoch, learning_rate)`; adds `learning_rate` to the logs."""
+    """Sets the learning rate of each epoch to `schedule(epoch, learning_rate)`, and logs it."""
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         if not callable(schedule):

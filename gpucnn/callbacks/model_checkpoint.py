@@ -1,4 +1,4 @@
-"""Saving the model or its weights as training goes on."""
+"""Saving the model or its weights during training."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import string
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import progress
 from ..errors import ArgumentError
 from ..files import MODEL_SUFFIX, explained
 from ..retired import reject
 from .monitor import Monitor
-from .save_frequency import BatchCounter, checked_frequency
 
 
 class ModelCheckpoint(Monitor):
     """Saves the model (or its weights) after each epoch, or after each `save_freq` batches.
 
-    filepath        ends in `.safetensors`; `{epoch:02d}`, `{batch}` and logs such as `{val_loss:.2f}` are filled in,
-                    folders are made.
-    save_best_only  save only when `monitor` improves, and is better than `initial_value_threshold` if that is given.
+    filepath        ends in `.safetensors`; `{epoch:02d}`, `{batch}` and logs such as
+                    `{val_loss:.2f}` are filled in, folders are created.
+    save_best_only  save only when `monitor` improves on its best value, which starts at
+                    `initial_value_threshold`.
     """
 
     def __init__(
@@ -35,8 +37,8 @@ class ModelCheckpoint(Monitor):
         **unknown: Any,
     ) -> None:
         if unknown:
-            known = "filepath monitor verbose save_best_only save_weights_only mode save_freq initial_value_threshold"
-            reject("ModelCheckpoint", unknown, known.split())
+            names = "filepath monitor verbose save_best_only save_weights_only mode save_freq initial_value_threshold"
+            reject("ModelCheckpoint", unknown, names.split())
         super().__init__(monitor, mode)
         self.filepath = _checked_path(str(filepath))
         self.verbose = verbose
@@ -47,7 +49,7 @@ class ModelCheckpoint(Monitor):
         self._batches = BatchCounter()
 
     def follows(self, hook: str) -> bool:
-        """It follows the batches only if it saves between them."""
+        """Whether the hook does anything: batches count only if `save_freq` is a number."""
         return super().follows(hook) and not (hook == "on_train_batch_end" and self.save_freq == "epoch")
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -60,7 +62,7 @@ class ModelCheckpoint(Monitor):
             self._save(self._epoch, {"batch": batch + 1, **(logs or {})}, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Save if it is done by epochs."""
+        """Save if `save_freq` is "epoch"."""
         if self.save_freq == "epoch":
             self._save(epoch, logs or {}, logs)
 
@@ -105,3 +107,28 @@ def _checked_path(filepath: str) -> str:
     except ValueError as error:
         raise ArgumentError(f"ModelCheckpoint(filepath={filepath!r}): {error}; write {{epoch:02d}}") from error
     return filepath
+
+
+def checked_frequency(owner: str, save_freq: Any) -> Any:
+    """`save_freq`, if it is "epoch" or a number of batches."""
+    whole = isinstance(save_freq, (int, np.integer)) and not isinstance(save_freq, bool) and save_freq > 0
+    if save_freq != "epoch" and not whole:
+        raise ArgumentError(f"{owner}(save_freq={save_freq!r}) must be 'epoch' or a number of batches")
+    return save_freq
+
+
+class BatchCounter:
+    """Counts batches across epochs, even if some are not reported one by one."""
+
+    def __init__(self) -> None:
+        self._last = -1
+        self._since = 0
+
+    def passed(self, batch: int, count: int) -> bool:
+        """Whether `count` batches up to `batch` have passed since this was last True."""
+        self._since += batch - self._last if batch > self._last else batch + 1
+        self._last = batch
+        if self._since < count:
+            return False
+        self._since = 0
+        return True

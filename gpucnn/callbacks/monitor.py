@@ -24,7 +24,7 @@ class Monitor(Callback):
         self._warned = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """A warning may be given anew."""
+        """Allow one warning in this `fit`."""
         self._warned = False
 
     def _current(self, logs: Any, consequence: str) -> float | None:
@@ -56,7 +56,7 @@ class Monitor(Callback):
         directions = {m.name: m.direction for m in getattr(self.model, "metrics", [])} | {"loss": "down"}
         if directions.get(name) is None:
             raise ArgumentError(
-                f"{type(self).__name__} cannot tell whether {self.monitor!r} should rise or fall: give mode='max' or "
+                f"{type(self).__name__} does not know whether {self.monitor!r} should rise or fall: give mode='max' or "
                 "mode='min'"
             )
         return directions[name] == "down"

@@ -1,4 +1,4 @@
-"""The progress that `verbose` asks for, as a bar or as lines."""
+"""Progress of `fit`, `evaluate` and `predict`, as a bar or as lines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .callback import Callback
 
 
 class ProgbarLogger(Callback):
-    """The progress that `verbose` asks for.
+    """Shows progress, according to the `verbose` of the call.
 
     0       nothing.
-    1       a bar on a terminal or in a notebook, elsewhere as 2.
+    1       a bar on a terminal or in a notebook, elsewhere the same as 2.
     2       one line for each epoch.
-    "auto"  as 1, but nothing for `predict` where no bar can be drawn.
+    "auto"  the same as 1, but nothing for `predict` where no bar can be drawn.
     """
 
     def __init__(self) -> None:
@@ -34,21 +34,21 @@ class ProgbarLogger(Callback):
         self.draws = self.verbose in (1, "auto") and progress.is_interactive()
 
     def follows(self, hook: str) -> bool:
-        """A bar follows the batches; so does a line that has to count them."""
+        """Whether the hook does anything: batches matter to a bar, or to count the steps."""
         if "batch" in hook and not self.draws and self.params.get("steps") is not None:
             return False
         return self.verbose != 0 and super().follows(hook)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Validation is silent from here on."""
+        """Show no evaluations until training ends."""
         self._in_fit = True
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Evaluations count again."""
+        """Show evaluations again."""
         self._in_fit = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Name the epoch, and start the bar."""
+        """Print the epoch, and start the bar."""
         if self.draws and self._title(epoch):
             progress.say(self._title(epoch))
         self._start()

@@ -11,7 +11,7 @@ from .callback import Callback
 
 
 class TerminateOnNaN(Callback):
-    """Stops training after a batch whose loss is NaN or infinite; with `raise_error` it raises `TrainingError`.
+    """Stops training, or with `raise_error` raises, after a batch whose loss is not finite.
 
     Without this callback such a loss raises `TrainingError` too, with the largest gradients.
     """
@@ -20,7 +20,7 @@ class TerminateOnNaN(Callback):
         self.raise_error = raise_error
 
     def on_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Look at the loss."""
+        """Check the loss."""
         loss = (logs or {}).get("loss")
         if loss is None or math.isfinite(loss):
             return

@@ -1,4 +1,4 @@
-"""Keras' `models`: Sequential, and models from files and from other models."""
+"""Keras' `models`: Sequential, models from files and copies of models."""
 
 from ..retired import absent
 from .loading import clone_model, load_model

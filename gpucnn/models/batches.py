@@ -1,4 +1,4 @@
-"""From what the user gives as x, y and sample_weight to float32 batches, with the classic mistakes named."""
+"""x, y and sample_weight as float32 batches; errors name the classic mistakes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Arrays:
         self.steps: int | None = -(-len(x) // self.batch_size)
 
     def epoch(self, order: np.ndarray | None, first: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch in the given order of the samples, from batch number `first` on."""
+        """The batches of an epoch from number `first` on; the samples in this order, if any."""
         for start in range(first * self.batch_size, len(self.x), self.batch_size):
             stop = min(start + self.batch_size, len(self.x))
             rows = slice(start, stop) if order is None else order[start:stop]
@@ -44,7 +44,7 @@ class Arrays:
 class Stream:
     """A generator or another iterable of batches x, (x, y) or (x, y, sample_weight).
 
-    A generator goes on where it stopped at each epoch; any other iterable starts anew.
+    At each epoch a generator resumes where it stopped; any other iterable starts again.
     """
 
     def __init__(self, source: Iterable[Any], steps: int | None, expected: Shape | None) -> None:
@@ -88,8 +88,10 @@ class Stream:
 Batches = Arrays | Stream
 
 
-def batches(x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | None, expected: Shape | None) -> Batches:
-    """Arrays or a stream, checked against the model's input shape (batch axis first; None while it is unknown)."""
+def as_batches(
+    x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | None, expected: Shape | None
+) -> Batches:
+    """Arrays or a stream, checked against the model's input shape unless it is unknown."""
     if x is None:
         raise ArgumentError("x is missing: give arrays, a generator or an iterable of batches")
     if _is_array(x):
@@ -98,13 +100,13 @@ def batches(x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | No
         check_lengths(array, labels, weights)
         if expected is not None:
             check_input(array, expected)
-        made = Arrays(array, labels, weights, batch_size)
+        arrays = Arrays(array, labels, weights, batch_size)
         if steps is not None:
-            made.steps = min(steps, made.steps or steps)
-        return made
+            arrays.steps = min(steps, arrays.steps or steps)
+        return arrays
     if y is not None or weight is not None:
         raise ArgumentError(
-            "y and sample_weight belong into the batches (x, y, sample_weight) of a generator or iterable"
+            "y and sample_weight belong in the batches (x, y, sample_weight) of a generator or iterable"
         )
     if batch_size is not None:
         raise ArgumentError("batch_size does not apply to a generator or iterable: its batches have their own size")
@@ -112,48 +114,50 @@ def batches(x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | No
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
-    """A NumPy array of numbers; other libraries' CPU arrays come in by DLPack or the array protocol."""
+    """A NumPy array of numbers; other CPU arrays come in by DLPack or the array protocol."""
     if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
         value = np.from_dlpack(value)
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise DataError(f"{name} is no array of one shape: all images must have one size ({error})") from error
+        raise DataError(f"{name} is not an array of one shape: all images must have one size ({error})") from error
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{name} has dtype {array.dtype}: give numbers (images of different sizes are no array)")
+        raise DataError(
+            f"{name} has dtype {array.dtype}: give numbers (images of different sizes do not form an array)"
+        )
     return array
 
 
 def check_lengths(x: np.ndarray, y: np.ndarray | None, weight: np.ndarray | None) -> None:
     """x, y and sample_weight must have one row for each sample, and at least one."""
     if x.ndim == 0 or len(x) == 0:
-        raise DataError(f"x has shape {x.shape}: there is no sample in it")
+        raise DataError(f"x has shape {x.shape}: it holds no sample")
     for name, array in (("y", y), ("sample_weight", weight)):
         if array is not None and (array.ndim == 0 or len(array) != len(x)):
             raise DataError(f"x has {len(x)} samples and {name} has shape {array.shape}: give one row for each sample")
 
 
 def check_input(x: np.ndarray, expected: Shape) -> None:
-    """Raise if x (n, …) does not fit the model's input shape (None, …), naming the classic mistakes and their cure."""
-    wanted, got = expected[1:], x.shape[1:]
-    if _fits(got, wanted):
+    """Raise `ShapeError`, naming mistake and cure, unless x (n, …) fits the input shape."""
+    sample, got = expected[1:], x.shape[1:]
+    if _fits(got, sample):
         return
-    said = f"the model takes x of shape {('n', *wanted)} and got {x.shape}".replace("'n'", "n")
-    if _fits(x.shape, wanted):
-        raise ShapeError(f"{said}: the batch axis is missing; give x[None] for one image")
-    if _fits((*got, 1), wanted):
-        raise ShapeError(f"{said}: the channel axis is missing; give x[..., None]")
-    if _fits((*x.shape, 1), wanted):
-        raise ShapeError(f"{said}: batch and channel axis are missing; give x[None, ..., None] for one image")
-    if len(got) > 1 and _fits((*got[1:], got[0]), wanted):
-        raise ShapeError(f"{said}: the channels come first; gpucnn has them last, give np.moveaxis(x, 1, -1)")
-    if math.prod(got) == math.prod(e or 1 for e in wanted):
-        raise ShapeError(f"{said}: the number of values fits; give x.reshape(-1, {', '.join(map(str, wanted))})")
-    raise ShapeError(f"{said}: resize the images or build the model for input_shape={got}")
+    mismatch = f"the model takes x of shape {('n', *sample)} and got {x.shape}".replace("'n'", "n")
+    if _fits(x.shape, sample):
+        raise ShapeError(f"{mismatch}: the batch axis is missing; give x[None] for one image")
+    if _fits((*got, 1), sample):
+        raise ShapeError(f"{mismatch}: the channel axis is missing; give x[..., None]")
+    if _fits((*x.shape, 1), sample):
+        raise ShapeError(f"{mismatch}: batch and channel axis are missing; give x[None, ..., None] for one image")
+    if len(got) > 1 and _fits((*got[1:], got[0]), sample):
+        raise ShapeError(f"{mismatch}: the channels come first; gpucnn has them last, give np.moveaxis(x, 1, -1)")
+    if math.prod(got) == math.prod(e or 1 for e in sample):
+        raise ShapeError(f"{mismatch}: the number of values fits; give x.reshape(-1, {', '.join(map(str, sample))})")
+    raise ShapeError(f"{mismatch}: resize the images or build the model for input_shape={got}")
 
 
 def warn_if_unscaled(x: np.ndarray) -> bool:
-    """Say once that images look unscaled: values far above 1 make training collapse. Returns whether it warned."""
+    """Warn if images look unscaled: such training often collapses. Returns whether it warned."""
     sample = x[: min(len(x), 256)]
     if x.ndim < 3 or x.dtype == bool or not sample.size:
         return False
@@ -170,11 +174,11 @@ def warn_if_unscaled(x: np.ndarray) -> bool:
 
 
 def split_off(fraction: float, x: Any, y: Any, weight: Any) -> tuple[tuple, tuple]:
-    """Keras' validation_split: the last `fraction` of the samples, before shuffling, are held out."""
+    """Keras' validation_split: hold out the last `fraction` of the samples, unshuffled."""
     if not 0.0 < fraction < 1.0:
         raise ArgumentError(f"validation_split={fraction} is out of range: use a fraction between 0 and 1")
     if not _is_array(x):
-        raise ArgumentError("validation_split needs arrays: give validation_data= beside a generator")
+        raise ArgumentError("validation_split needs arrays: with a generator give validation_data=")
     x = as_array("x", x)
     y, weight = (None if a is None else as_array(n, a) for n, a in (("y", y), ("sample_weight", weight)))
     check_lengths(x, y, weight)
@@ -200,7 +204,7 @@ def class_numbers(y: np.ndarray) -> np.ndarray | None:
 
 
 def class_weights(class_weight: Any, y: np.ndarray) -> np.ndarray:
-    """The weight of each sample by its class: `class_weight` maps class numbers to weights, others weigh 1."""
+    """The weight of each sample by its class; classes not in `class_weight` weigh 1."""
     classes = class_numbers(y)
     if classes is None:
         raise ArgumentError("class_weight needs class numbers or one-hot rows in y")
@@ -238,15 +242,14 @@ def _holds_batches(x: Sequence) -> bool:
     return isinstance(x[0], np.ndarray) and x[0].ndim > 3
 
 
-def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
-    return len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True))
+def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
+    return len(shape) == len(expected) and all(e is None or s == e for s, e in zip(shape, expected, strict=True))
 
 
 def _rows(array: np.ndarray, rows: Any) -> np.ndarray:
-    """The chosen rows as a fresh contiguous array; real numbers become float32, integers of labels stay integers."""
+    """The chosen rows as a new contiguous array, float32 except for integer labels."""
     if array.dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
         out = CPU.empty((len(rows), *array.shape[1:]), np.float32)
         return np.take(array, rows, axis=0, out=out, mode="clip")
     part = array[rows]
-    wanted = np.float32 if array.dtype.kind == "f" or array.ndim > 2 else array.dtype
-    return np.ascontiguousarray(part, wanted)
+    return np.ascontiguousarray(part, np.float32 if array.dtype.kind == "f" or array.ndim > 2 else array.dtype)

@@ -1,8 +1,9 @@
 """From layers to the nodes that run: which neighbours are computed together.
 
-`REWRITES` is the table: each entry looks at the layers from some place on and returns a fused node, or None. A layer is
-fused only where nobody asked for an algorithm of its plain op, and only with the backend `njit`: `numpy` runs the
-bodies of the plain ops one by one, and the backends for GPUs have no kernels of fused ops.
+`REWRITES` is the table: each entry looks at the layers from some place on and returns a fused node,
+or None. A layer is fused only if no algorithm of its plain op was chosen, and only with the backend
+`njit`: `numpy` runs the bodies of the plain ops one by one, and the backends for GPUs lack kernels
+of fused ops.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Node:
         self._regularizer = layers[-1].activity_regularizer
 
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward, float]:
-        """(y, backward, penalty): the penalty is that of the layer's activity regularizer, per image."""
+        """(y, backward, penalty); the penalty is the activity regularizer's, per image."""
         y, backward = self._forward(x, step, training)
         regularizer = self._regularizer
         if regularizer is None:
@@ -74,7 +75,7 @@ def program(layers: list[Layer], logits: bool) -> list[Node]:
 
 @contextmanager
 def off() -> Iterator[None]:
-    """Nothing is fused in the body of the with statement: programs made there run layer by layer."""
+    """Fuse nothing in the body of the with statement: programs planned there run layer by layer."""
     global _enabled
     before, _enabled = _enabled, False
     try:
@@ -90,7 +91,7 @@ def _fused(layers: list[Layer]) -> Node | None:
 
 
 def _ends_in_relu(layer: Layer, op: str) -> bool:
-    """Whether a Conv2D or Dense is relu(op(x, kernel) + bias) and its op's algorithm is anyone's choice."""
+    """Whether the layer is relu(op(x, kernel) + bias) and no algorithm of its op was chosen."""
     plain = layer.algorithm is None and op not in choice.algorithms() and layer.activity_regularizer is None
     return plain and layer.use_bias and layer.activation.name == "relu"  # type: ignore[attr-defined]
 
@@ -100,7 +101,7 @@ def _is_conv_relu(layer: Layer) -> bool:
 
 
 def _conv_relu_pool(layers: list[Layer]) -> Node | None:
-    """Conv2D with ReLU, then the largest of each 2 × 2: only pooled values are kept, and their places."""
+    """Conv2D with ReLU, then the largest of each 2 × 2; the pooled values and places are kept."""
     if len(layers) < 2 or not _is_conv_relu(layers[0]):
         return None
     conv, pool = layers[:2]
@@ -127,7 +128,7 @@ def _conv_relu_pool(layers: list[Layer]) -> Node | None:
 
 
 def _conv_relu(layers: list[Layer]) -> Node | None:
-    """Conv2D with ReLU: the result alone is kept, and tells where it was cut off."""
+    """Conv2D with ReLU: only the result is kept; its zeros show where the gradient is cut off."""
     conv = layers[0]
     if not _is_conv_relu(conv):
         return None

@@ -1,4 +1,4 @@
-"""Models from files and from other models."""
+"""Models from files, and copies of models."""
 
 from __future__ import annotations
 
@@ -7,37 +7,36 @@ from typing import Any
 from ..errors import ArgumentError, FileError
 from ..layers.layer import at_most
 from . import saving
+from .saving import OPTIMIZER, WEIGHTS
 from .sequential import Sequential
 
 
 def load_model(
     filepath: Any, custom_objects: dict[str, type] | None = None, compile: bool = True, safe_mode: bool = True
 ) -> Sequential:
-    """The model that `save_model` or a checkpoint wrote, compiled if it was and `compile` is true.
+    """The model that `save` or `save_checkpoint` wrote, compiled if it was, unless compile=False.
 
-    Layers, losses and metrics of your own are looked up in `custom_objects` and among the classes given to
-    `gpucnn.register`. Files hold no code, so `safe_mode` changes nothing. Raises `FileError` for anything but an intact
-    file of gpucnn.
+    Your own layers, losses and metrics are looked up in `custom_objects` and among the classes
+    passed to `gpucnn.register`. Files hold no code, so `safe_mode` changes nothing. Raises
+    `FileError` for anything but an intact file of gpucnn.
     """
-    path = saving._readable(filepath)
-    content = saving._read(path)
+    path = saving.readable(filepath)
+    content = saving.read(path)
     architecture, settings = content.document.get("architecture"), content.document.get("compile")
     if architecture is None:
         raise FileError(f"{path} holds weights alone: build the model and call model.load_weights(...)")
-    tensors = content.below(saving._WEIGHTS)
-    with at_most(sum(array.size for array in tensors.values())), saving._built_from(path):
+    tensors = content.below(WEIGHTS)
+    with at_most(sum(array.size for array in tensors.values())), saving.described_by(path):
         if len(architecture["layers"]) > saving.MOST_LAYERS:
             raise ArgumentError(f"{len(architecture['layers'])} layers are more than {saving.MOST_LAYERS}")
         model = Sequential.from_config(architecture, custom_objects)
         if not model.built:
             raise ArgumentError("the input shape is missing")
-        saving._set_seeds(model, content.document["seeds"])
+        saving.set_seeds(model, content.document["seeds"])
         if compile and settings is not None:
             model.compile_from_config(settings, custom_objects)
-    with_optimizer = model.compiled and bool(content.below(saving._OPTIMIZER))
-    if with_optimizer:
-        tensors |= content.below(saving._OPTIMIZER)
-    saving._copy(path, tensors, saving._arrays_of(model, with_optimizer), model)
+    slots = content.below(OPTIMIZER) if model.compiled else {}
+    saving.restore(path, tensors | slots, saving.arrays_of(model, with_optimizer=bool(slots)), model)
     return model
 
 

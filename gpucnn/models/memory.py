@@ -1,28 +1,27 @@
-"""How much memory a training run needs, against how much is free."""
+"""How much memory a training run needs, compared with how much is free."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..devices import free_memory
 from ..errors import MemoryNeedError
-
-if TYPE_CHECKING:
-    from .sequential import Sequential
+from .fusion import program
+from .model import Model
 
 _SPARE = 64 << 20
-"""Bytes left for the interpreter, the pictures and what else a run touches."""
+"""Bytes left for the interpreter, the pictures and everything else that a run touches."""
 
 _ARRAYS = 4
+"""Arrays of the size of a node's output that exist at once: output, gradient, and two in use."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a training run needs, by what they are for.
+    """Bytes that a training run needs, by purpose.
 
     image     one image's share of a batch: activations and their gradients
-    dataset   what is still to be loaded or converted of the images
+    dataset   images that are still to be loaded or converted
     """
 
     parameters: int
@@ -36,18 +35,16 @@ class Need:
         return self.parameters + self.gradients + self.slots + self.image * batch_size + self.dataset
 
     def largest_batch(self, free: int) -> int:
-        """The largest batch size that fits into `free` bytes, of which the model has taken its part; 0 if none does."""
+        """The largest batch size that fits into `free` bytes next to the built model; 0 if none."""
         return max(0, (free - self.dataset - _SPARE) // max(1, self.image))
 
 
-def need(model: Sequential, dataset: int = 0) -> Need:
-    """What training a built and compiled model needs, beside `dataset` bytes of images still to come.
+def need(model: Model, dataset: int = 0) -> Need:
+    """What training a built and compiled model needs, plus `dataset` bytes of images still to come.
 
-    What the layers between two arrays in memory make is held for the backward pass, together with its gradient and up
-    to two arrays of its size at work; the batch itself comes on top.
+    Each node of the program keeps its output for the backward pass, together with the output's
+    gradient and up to two arrays of that size in use; the batch itself comes on top.
     """
-    from .fusion import program
-
     model.optimizer.build(model.parameters)
     outputs = sum(_elements(node.layers[-1].output_shape) for node in program(model.layers, False))
     return Need(
@@ -59,21 +56,22 @@ def need(model: Sequential, dataset: int = 0) -> Need:
     )
 
 
-def check(model: Sequential, batch_size: int, dataset: int = 0) -> Need:
-    """What the run needs. Raises `MemoryNeedError`, naming the largest batch that fits, if more than is free."""
-    wanted, free = need(model, dataset), free_memory.available()
-    fits = batch_size if free is None else wanted.largest_batch(free)
+def check(model: Model, batch_size: int, dataset: int = 0) -> Need:
+    """The need. Raises `MemoryNeedError`, naming the largest batch that fits, if it is too much."""
+    run, free = need(model, dataset), free_memory.available()
+    fits = batch_size if free is None else run.largest_batch(free)
     if fits < batch_size:
         advice = "no batch fits: use a smaller model or smaller images"
         if fits:
             advice = f"the largest batch size that fits is {fits}"
+        weights = run.parameters + run.gradients + run.slots
         raise MemoryNeedError(
-            f"a batch of {batch_size} images needs {free_memory.text(wanted.total(batch_size))} "
-            f"(activations {free_memory.text(wanted.image * batch_size)}, weights with gradients and optimizer "
-            f"{free_memory.text(wanted.parameters + wanted.gradients + wanted.slots)}, data set {free_memory.text(dataset)}) "
+            f"a batch of {batch_size} images needs {free_memory.text(run.total(batch_size))} "
+            f"(activations {free_memory.text(run.image * batch_size)}, weights with gradients and optimizer "
+            f"{free_memory.text(weights)}, data set {free_memory.text(dataset)}) "
             f"and {free_memory.text(free)} is free: {advice}"
         )
-    return wanted
+    return run
 
 
 def _elements(shape: tuple[int | None, ...] | None) -> int:

@@ -1,8 +1,8 @@
 """Models, weights and checkpoints in files: safetensors for the numbers, JSON for everything else.
 
-A file holds named tensors (`weights/<path>`, `optimizer/<slot>/<path>`, `history/<metric>`) and, in its metadata, one
-JSON document: format version, architecture, compile settings, training state, and a SHA-256 over all of these and the
-tensors. Nothing that stands in a file is ever executed or imported.
+A file holds named tensors (`weights/<path>`, `optimizer/<slot>/<path>`, `history/<metric>`) and, in
+its metadata, one JSON document: format version, architecture, compile settings, training state, and
+a SHA-256 over all of these and the tensors. Nothing in a file is ever executed or imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -24,19 +24,17 @@ from ..devices import storage
 from ..errors import ArgumentError, FileError
 from ..files import MODEL_SUFFIX, check_regular, explained, write_atomically
 from ..version import __version__
-
-if TYPE_CHECKING:
-    from .sequential import Sequential
+from .model import Model
 
 FORMAT_VERSION = 1
 """Files with another number are refused."""
 
 LONGEST_JSON = 1 << 20
-"""Longer headers are refused: parsing JSON takes up to fifty times its length, so this bounds what a file can cost."""
+"""Longer headers are refused: parsing JSON takes up to fifty times its length."""
 
 MOST_LAYERS = 4096
 
-_WEIGHTS, _OPTIMIZER, _HISTORY = "weights/", "optimizer/", "history/"
+WEIGHTS, OPTIMIZER, _HISTORY = "weights/", "optimizer/", "history/"
 
 _OTHER_KINDS = {
     b"PK\x03\x04": "a zip archive, as .keras, .npz and .pt files are",
@@ -46,107 +44,110 @@ _OTHER_KINDS = {
 }
 
 
-def save_model(model: Sequential, filepath: Any, overwrite: bool = True, *, include_optimizer: bool = True) -> None:
-    """Write architecture, weights, compile settings and, as Keras does, the optimizer's state to a `.safetensors` file.
+def save_model(model: Model, filepath: Any, overwrite: bool = True, *, include_optimizer: bool = True) -> None:
+    """Write architecture, weights, compile settings and optimizer state to a `.safetensors` file.
 
-    Raises `ArgumentError` for another suffix or a model that is not built, `FileError` if the file cannot be written.
+    Raises `ArgumentError` for another suffix or a model that is not built, `FileError` if the file
+    cannot be written.
     """
     path = _writable(filepath, overwrite)
-    tensors = _arrays_of(model, include_optimizer and model.compiled)
+    tensors = arrays_of(model, include_optimizer and model.compiled)
     write_atomically(path, _encode(_describe(model), tensors))
 
 
-def save_weights(model: Sequential, filepath: Any, overwrite: bool = True) -> None:
+def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
     """Write the weights alone to a `.safetensors` file."""
     path = _writable(filepath, overwrite)
-    write_atomically(path, _encode({}, _arrays_of(model)))
+    write_atomically(path, _encode({}, arrays_of(model)))
 
 
-def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool = False) -> None:
-    """Read the weights of any file of gpucnn into a built model, by name; none is changed unless all fit.
+def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> None:
+    """Read weights by name into a built model; none is changed unless all fit.
 
-    With `skip_mismatch`, weights that the file lacks or has in another shape keep their values; a warning names them.
+    With `skip_mismatch`, weights that the file lacks or has in another shape keep their values; a
+    warning names them.
     """
-    path = _readable(filepath)
-    arrays, tensors = _arrays_of(model), _read(path).below(_WEIGHTS)
+    path = readable(filepath)
+    arrays, tensors = arrays_of(model), read(path).below(WEIGHTS)
     if skip_mismatch:
         skipped = [name for name, array in arrays.items() if not _fits(array, tensors.get(name))]
         if skipped:
-            names = ", ".join(name.removeprefix(_WEIGHTS) for name in skipped)
+            names = ", ".join(name.removeprefix(WEIGHTS) for name in skipped)
             warnings.warn(f"{path} does not fit {names}: left unchanged", UserWarning, stacklevel=2)
         arrays = {name: array for name, array in arrays.items() if name not in skipped}
         tensors = {name: tensors[name] for name in arrays}
-    _copy(path, tensors, arrays, model)
+    restore(path, tensors, arrays, model)
 
 
-def save_checkpoint(path: Any, model: Sequential) -> None:
-    """Write all that training needs to go on bit for bit: model, optimizer state, and where it stands."""
+def save_checkpoint(path: Any, model: Model) -> None:
+    """Write all that training needs to resume bit for bit: model, optimizer state and progress."""
     path = _writable(path, overwrite=True)
-    tensors, training = _arrays_of(model, with_optimizer=True), model.training_state.to_json()
+    tensors, training = arrays_of(model, with_optimizer=True), model.training_state.to_json()
     tensors |= {_HISTORY + name: np.array(values, np.float64) for name, values in training["history"].items()}
     training["history"] = list(training["history"])
     write_atomically(path, _encode({**_describe(model), "training": training}, tensors))
 
 
-def load_checkpoint(path: Any, model: Sequential) -> None:
-    """Put a compiled model where the checkpoint was taken; the next `fit` goes on from there."""
-    path = _readable(path)
-    content = _read(path)
+def load_checkpoint(path: Any, model: Model) -> None:
+    """Restore a checkpoint into a compiled model; the next `fit` resumes from there."""
+    path = readable(path)
+    content = read(path)
     training = content.document.get("training")
     if training is None:
         raise FileError(f"{path} is not a checkpoint: read it with load_model")
     if not model.compiled:
         raise ArgumentError("load_checkpoint needs a compiled model: call model.compile(...) first")
-    if content.document.get("architecture") != _as_read(model.get_config()):
+    if content.document.get("architecture") != _as_parsed(model.get_config()):
         raise FileError(f"{path} was saved by a model of another architecture: read it with load_model")
-    with _built_from(path):
+    with described_by(path):
         training["history"] = {name: content.tensors[_HISTORY + name].tolist() for name in training["history"]}
         for name, value in model.training_state.to_json().items():
             if type(training.get(name)) is not type(value):
                 raise ArgumentError(f"{name} of the training state is {training.get(name)!r}")
         state = type(model.training_state).from_json(training)
-    _copy(path, content.below(_WEIGHTS, _OPTIMIZER), _arrays_of(model, with_optimizer=True), model)
-    with _built_from(path):
-        _set_seeds(model, content.document["seeds"])
+    restore(path, content.below(WEIGHTS, OPTIMIZER), arrays_of(model, with_optimizer=True), model)
+    with described_by(path):
+        set_seeds(model, content.document["seeds"])
     model.training_state = state
 
 
 def verify(path: Any) -> None:
-    """Read a whole file and compare its SHA-256. Raises `FileError` if the file is missing, cut or altered."""
-    _read(Path(path))
+    """Check a file's SHA-256. Raises `FileError` if the file is missing, cut or altered."""
+    read(Path(path))
 
 
-def weights_sha256(model: Sequential) -> str:
-    """SHA-256 over names, types, shapes and bytes of all weights in order: the same on every machine."""
+def weights_sha256(model: Model) -> str:
+    """SHA-256 of all weights (name, type, shape, bytes), the same on every machine."""
     sha256 = hashlib.sha256()
-    _hash_tensors(sha256, ((name.removeprefix(_WEIGHTS), array) for name, array in _arrays_of(model).items()))
+    _hash_tensors(sha256, ((name.removeprefix(WEIGHTS), array) for name, array in arrays_of(model).items()))
     return sha256.hexdigest()
 
 
 # -- a model as tensors and a document ---------------------------------------------------------------------------------
 
 
-def _describe(model: Sequential) -> dict[str, Any]:
+def _describe(model: Model) -> dict[str, Any]:
     settings = model.compile_config()
     described = {"architecture": model.get_config(), "seeds": _seeds_of(model)}
     return described if settings is None else {**described, "compile": settings}
 
 
-def _seeds_of(model: Sequential) -> dict[str, int]:
-    """The seeds of the layers that draw random numbers: those that were given none took that of their time."""
+def _seeds_of(model: Model) -> dict[str, int]:
+    """The seeds of the layers that draw random numbers, by the layers' names."""
     seeds = {layer.name: getattr(layer, "seed", None) for layer in model.layers}
     return {name: seed for name, seed in seeds.items() if isinstance(seed, int)}
 
 
-def _set_seeds(model: Sequential, seeds: dict[str, int]) -> None:
+def set_seeds(model: Model, seeds: dict[str, int]) -> None:
+    """Give the layers that draw random numbers the seeds in a file."""
     if seeds.keys() != _seeds_of(model).keys() or not all(type(s) is int and 0 <= s < 2**64 for s in seeds.values()):
         raise ArgumentError(f"the seeds {seeds} are not those of the layers")
     for name, seed in seeds.items():
         model.get_layer(name).seed = seed  # type: ignore[attr-defined]
 
 
-def _arrays_of(model: Sequential, with_optimizer: bool = False) -> dict[str, np.ndarray]:
-    """The model's own arrays, by the names that they have in a file; on another device than the CPU copies of them."""
+def arrays_of(model: Model, with_optimizer: bool = False) -> dict[str, np.ndarray]:
+    """The model's arrays by their names in a file; copies unless they are on the CPU."""
     if not model.built:
         raise ArgumentError("the model has no weights yet: give it an Input, or fit it first")
     slots = {}
@@ -155,33 +156,33 @@ def _arrays_of(model: Sequential, with_optimizer: bool = False) -> dict[str, np.
         slots = model.optimizer.slots(model.parameters)
     arrays: dict[str, np.ndarray] = {}
     for weight in model.weights:
-        if _WEIGHTS + weight.path in arrays:
+        if WEIGHTS + weight.path in arrays:
             raise ArgumentError(f"two weights are called {weight.path!r}: give add_weight(name=...) another name")
-        arrays[_WEIGHTS + weight.path] = storage.get(weight.value)
-    return arrays | {_OPTIMIZER + name: array for name, array in slots.items()}
+        arrays[WEIGHTS + weight.path] = storage.get(weight.value)
+    return arrays | {OPTIMIZER + name: array for name, array in slots.items()}
 
 
-def _fits(array: np.ndarray, found: np.ndarray | None) -> bool:
-    return found is not None and found.shape == array.shape and found.dtype == array.dtype
+def _fits(array: np.ndarray, tensor: np.ndarray | None) -> bool:
+    return tensor is not None and tensor.shape == array.shape and tensor.dtype == array.dtype
 
 
-def _copy(path: Path, tensors: dict[str, np.ndarray], arrays: dict[str, np.ndarray], model: Sequential) -> None:
-    """Put a file's tensors into the model, once names, shapes and types are known to be those of `arrays`, its own."""
+def restore(path: Path, tensors: dict[str, np.ndarray], arrays: dict[str, np.ndarray], model: Model) -> None:
+    """Copy a file's tensors into the model if they fit `arrays`, the model's, exactly."""
     for name, array in arrays.items():
         if name not in tensors:
             raise FileError(f"{path} has no {name}, which the model needs: it was saved by another model")
         if not _fits(array, tensors[name]):
-            found = tensors[name]
+            tensor = tensors[name]
             raise FileError(
-                f"{path}: {name} is {found.dtype} {found.shape} in the file "
+                f"{path}: {name} is {tensor.dtype} {tensor.shape} in the file "
                 f"and {array.dtype} {array.shape} in the model: it was saved by another model"
             )
     for name in sorted(tensors.keys() - arrays.keys()):
-        raise FileError(f"{path} has {_one_line(name)}, which the model has not: it was saved by another model")
+        raise FileError(f"{path} has {_one_line(name)}, which the model lacks: it was saved by another model")
     for weight in model.weights:
-        if _WEIGHTS + weight.path in arrays:
-            weight.assign(tensors[_WEIGHTS + weight.path])
-    slots = {name.removeprefix(_OPTIMIZER): tensors[name] for name in arrays if name.startswith(_OPTIMIZER)}
+        if WEIGHTS + weight.path in arrays:
+            weight.assign(tensors[WEIGHTS + weight.path])
+    slots = {name.removeprefix(OPTIMIZER): tensors[name] for name in arrays if name.startswith(OPTIMIZER)}
     if slots:
         model.optimizer.set_slots(model.parameters, slots)
 
@@ -192,7 +193,7 @@ def _copy(path: Path, tensors: dict[str, np.ndarray], arrays: dict[str, np.ndarr
 def _encode(document: dict[str, Any], tensors: dict[str, np.ndarray]) -> bytes:
     import safetensors.numpy
 
-    document = _as_read({"format_version": FORMAT_VERSION, "gpucnn": __version__, **document})
+    document = _as_parsed({"format_version": FORMAT_VERSION, "gpucnn": __version__, **document})
     document["sha256"] = content_sha256(document, tensors)
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()}
     data = safetensors.numpy.save(contiguous, {"gpucnn": _json(document)})
@@ -203,7 +204,7 @@ def _encode(document: dict[str, Any], tensors: dict[str, np.ndarray]) -> bytes:
 
 
 def content_sha256(document: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
-    """The SHA-256 that a file stores, over its document (the key `sha256` left out) and its tensors."""
+    """The SHA-256 that a file stores, of its document without `sha256` and its tensors."""
     hashed = {key: value for key, value in document.items() if key != "sha256"}
     sha256 = hashlib.sha256(_json(hashed, sort_keys=True).encode())
     _hash_tensors(sha256, sorted(tensors.items()))
@@ -232,7 +233,7 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-def _as_read(value: Any) -> Any:
+def _as_parsed(value: Any) -> Any:
     """What a JSON value looks like after a round trip: tuples are lists, keys are strings."""
     return parse(_json(value))
 
@@ -241,26 +242,27 @@ def _as_read(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class _Content:
+class Content:
     """What an intact file holds."""
 
     document: dict[str, Any]
     tensors: dict[str, np.ndarray]
 
     def below(self, *prefixes: str) -> dict[str, np.ndarray]:
-        """The tensors whose names begin so."""
+        """The tensors whose names begin with one of these prefixes."""
         return {name: array for name, array in self.tensors.items() if name.startswith(prefixes)}
 
 
-def _readable(filepath: Any) -> Path:
+def readable(filepath: Any) -> Path:
+    """The path of a file to read. Raises `ArgumentError` for the suffixes of Keras."""
     path = Path(filepath)
     if path.suffix in (".keras", ".h5", ".hdf5"):
-        raise ArgumentError(f"{path} is a file of Keras: gpucnn reads and writes {MODEL_SUFFIX} files of its own")
+        raise ArgumentError(f"{path} is a file of Keras: gpucnn reads and writes its own {MODEL_SUFFIX} files")
     return path
 
 
 def _writable(filepath: Any, overwrite: bool) -> Path:
-    path = _readable(filepath)
+    path = readable(filepath)
     if path.suffix != MODEL_SUFFIX:
         raise ArgumentError(f"{path} must end in {MODEL_SUFFIX}, such as {path.name or 'model'}{MODEL_SUFFIX}")
     if not overwrite and path.exists():
@@ -268,8 +270,8 @@ def _writable(filepath: Any, overwrite: bool) -> Path:
     return path
 
 
-def _read(path: Path) -> _Content:
-    """The verified content of a file. Raises `FileError` for whatever is not an intact file of gpucnn."""
+def read(path: Path) -> Content:
+    """The verified content. Raises `FileError` for anything but an intact file of gpucnn."""
     import safetensors.numpy
 
     data, header = _bytes_of(path)
@@ -287,7 +289,7 @@ def _read(path: Path) -> _Content:
         tensors = safetensors.numpy.load(data)
         if content_sha256(document, tensors) != document["sha256"]:
             raise ValueError("its content does not match its SHA-256")
-    return _Content(document, tensors)
+    return Content(document, tensors)
 
 
 def _bytes_of(path: Path) -> tuple[bytes, bytes]:
@@ -299,7 +301,7 @@ def _bytes_of(path: Path) -> tuple[bytes, bytes]:
             with _intact(path, start), explained("read", path):
                 length = int.from_bytes(start, "little")
                 if len(start) < 8 or length > os.fstat(file.fileno()).st_size - 8:
-                    raise ValueError("it is cut short or no safetensors file")
+                    raise ValueError("it is cut short or not a safetensors file")
                 if length > LONGEST_JSON:
                     raise ValueError(f"its header of {length} bytes is longer than {LONGEST_JSON}")
                 header = file.read(length)
@@ -319,10 +321,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse(text: str | bytes) -> dict[str, Any]:
-    """A JSON object; a name given twice, and NaN, which is no JSON, are ValueErrors."""
+    """A JSON object. Raises `ValueError` for a repeated name, and for NaN."""
     value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     if not isinstance(value, dict):
-        raise ValueError("its metadata are no JSON object")
+        raise ValueError("its metadata is not a JSON object")
     return value
 
 
@@ -331,17 +333,17 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
         return float(pairs[0][1])
     value = dict(pairs)
     if len(value) < len(pairs):
-        raise ValueError("its metadata give a name twice")
+        raise ValueError("its metadata gives a name twice")
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 @contextmanager
 def _intact(path: Path, data: bytes) -> Iterator[None]:
-    """Whatever goes wrong in the body goes wrong because the file is not what it should be."""
+    """Every error in the body becomes a `FileError`: the file is not what it should be."""
     try:
         yield
     except FileError:
@@ -349,13 +351,13 @@ def _intact(path: Path, data: bytes) -> Iterator[None]:
     except Exception as error:
         for start, kind in _OTHER_KINDS.items():
             if data.startswith(start):
-                raise FileError(f"{path} looks like {kind}: gpucnn reads {MODEL_SUFFIX} files of its own") from error
+                raise FileError(f"{path} looks like {kind}: gpucnn reads its own {MODEL_SUFFIX} files") from error
         raise FileError(f"{path} is damaged: {_why(error)}") from error
 
 
 @contextmanager
-def _built_from(path: Path) -> Iterator[None]:
-    """The same for what a file describes: constructors meet values here that no program would give them."""
+def described_by(path: Path) -> Iterator[None]:
+    """The same while objects are made from a file: their constructors may raise anything."""
     try:
         yield
     except Exception as error:
@@ -367,6 +369,6 @@ def _why(error: Exception) -> str:
 
 
 def _one_line(text: Any) -> str:
-    """What comes from a file, fit to be printed: short, and free of line breaks and control characters."""
+    """Text from a file that is safe to print: short, without line breaks and control characters."""
     shown = "".join(letter if letter.isprintable() else " " for letter in (str(text) or repr(text))[:1000])
     return shown if len(shown) <= 300 else f"{shown[:300]}…"

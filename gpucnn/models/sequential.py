@@ -1,20 +1,28 @@
-"""Sequential: a stack of layers that is built, looked at, saved and, through `Trainer`, trained."""
+"""Sequential: a stack of layers and its weights, with Keras' methods to train, save and show it."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..callbacks import History
 from ..config import deserialize, serialize
 from ..devices import storage
 from ..errors import ArgumentError, ShapeError
 from ..layers.input import InputLayer
-from ..layers.layer import Layer, Shape, Weight, assign_all, check_input_shape
+from ..layers.layer import Layer, Weight, assign_all, check_input_shape
 from ..layers.parameters import Parameters
+from ..metrics import Metric
 from ..retired import reject
-from .trainer import Trainer
+from . import saving, stack
+from .batches import Arrays, split_off
+from .compile_settings import CompileSettings
+from .state import TrainingState
+from .summary import summarize
+from .trainer import Trainer, report
 
 _GONE = {
     "fit_generator": "fit(generator) takes generators",
@@ -28,31 +36,35 @@ _GONE = {
 }
 
 
-class Sequential(Trainer):
+class Sequential:
     """Layers in a row, each with one input and one output.
 
-    >>> model = Sequential([Input((28, 28, 1)), Conv2D(32, 3, activation="relu"), Flatten(), Dense(10)])
+    >>> model = Sequential([Input((28, 28, 1)), Conv2D(32, 3), Flatten(), Dense(10)])
 
-    Without an `Input` (or `input_shape=` on the first layer) the model is built at the first `fit` or `predict`.
+    Without an `Input` (or `input_shape=` on the first layer) the model is built at the first `fit`
+    or `predict`.
     """
 
     def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None, **unknown: Any) -> None:
         if unknown:
             reject("Sequential", unknown, ["layers", "trainable", "name"])
-        super().__init__()
         self.name = name or "sequential"
         self.layers: list[Layer] = []
-        self._given_shape: tuple[int, ...] | None = None
+        self.history: History | None = None
+        self.stop_training = False
+        self.training_state = TrainingState()
+        self._trainer = Trainer(self)
+        self._sample_shape: tuple[int, ...] | None = None
         self._parameters: Parameters | None = None
         for layer in layers or []:
             self.add(layer)
         if not trainable:
             self.trainable = False
 
-    # -- putting it together -------------------------------------------------------------------------------------------
+    # -- building ------------------------------------------------------------------------------------------------------
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
-        """Append a layer; `Input(shape)` first, or `input_shape=` on the first layer, builds the model as it grows."""
+        """Append a layer; it is built at once if the input shape is known."""
         if isinstance(layer, type) and issubclass(layer, Layer):
             raise ArgumentError(f"add({layer.__name__}) got the class: write {layer.__name__}(...)")
         if isinstance(layer, Sequential):
@@ -60,19 +72,19 @@ class Sequential(Trainer):
         if not isinstance(layer, Layer):
             raise ArgumentError(f"add({layer!r}) needs a layer of gpucnn.layers, such as Dense(10)")
         if isinstance(layer, InputLayer):
-            if self.layers or self._given_shape:
+            if self.layers or self._sample_shape:
                 raise ArgumentError(f"{layer.name}: Input must be the first element of the model, and the only one")
-            self._given_shape = layer.shape
+            self._sample_shape = layer.shape
             return
         if any(layer is other for other in self.layers):
             raise ArgumentError(f"{layer.name} is in the model already: make a second {type(layer).__name__}(...)")
-        self._name_uniquely(layer)
-        if not self.layers and self._given_shape is None and layer.given_input_shape is not None:
-            self._given_shape = check_input_shape(layer.name, layer.given_input_shape)
+        stack.name_uniquely(layer, self.layers)
+        if not self.layers and self._sample_shape is None and layer.given_input_shape is not None:
+            self._sample_shape = check_input_shape(layer.name, layer.given_input_shape)
         self.layers.append(layer)
         try:
-            if self._given_shape is not None:
-                self._build_from(len(self.layers) - 1, self._shape_before(len(self.layers) - 1))
+            if self._sample_shape is not None:
+                stack.build(self.layers, self._sample_shape, len(self.layers) - 1)
         except Exception:
             self.layers.pop()
             raise
@@ -92,16 +104,18 @@ class Sequential(Trainer):
             raise ArgumentError("the model has no layers: add some first")
         if input_shape is not None:
             shape = check_input_shape("build", tuple(input_shape)[1:])
-            if self._given_shape is not None and self._given_shape != shape:
-                raise ShapeError(f"the model is built for inputs {self._given_shape} and cannot be rebuilt for {shape}")
-            self._given_shape = shape
-        if self._given_shape is None:
+            if self._sample_shape is not None and self._sample_shape != shape:
+                raise ShapeError(
+                    f"the model is built for inputs {self._sample_shape} and cannot be rebuilt for {shape}"
+                )
+            self._sample_shape = shape
+        if self._sample_shape is None:
             raise ArgumentError("the input shape is unknown: put Input((28, 28, 1)) first, or call build((None, …))")
         try:
-            self._build_from(0, (None, *self._given_shape))
+            stack.build(self.layers, self._sample_shape)
         except ShapeError:
             if not any(layer.built for layer in self.layers):
-                self._given_shape = None
+                self._sample_shape = None
             raise
         self._changed()
 
@@ -113,7 +127,7 @@ class Sequential(Trainer):
     @property
     def input_shape(self) -> Any:
         """(None, …) with the batch axis first; None while it is unknown."""
-        return None if self._given_shape is None else (None, *self._given_shape)
+        return None if self._sample_shape is None else (None, *self._sample_shape)
 
     @property
     def output_shape(self) -> Any:
@@ -180,10 +194,173 @@ class Sequential(Trainer):
         return [w.numpy() for w in self.weights]
 
     def set_weights(self, weights: list[Any]) -> None:
-        """Copy these arrays into the weights; all shapes are checked before the first is changed."""
+        """Copy these arrays into the weights, after checking all shapes."""
         assign_all("the model", self.weights, weights)
 
-    # -- looking at it and keeping it ----------------------------------------------------------------------------------
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+        **unknown: Any,
+    ) -> None:
+        """Set how to train: the optimizer, the loss and the metrics, as names or objects.
+
+        `run_eagerly`, `jit_compile` and `auto_scale_loss` are accepted and change nothing. With
+        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches.
+        """
+        if unknown:
+            reject("compile", unknown, _arguments_of(self.compile))
+        if loss_weights is not None:
+            raise ArgumentError(f"compile(loss_weights={loss_weights!r}): a Sequential has one loss; scale it instead")
+        self._trainer.compile(CompileSettings(optimizer, loss, metrics, weighted_metrics, steps_per_execution))
+
+    def compile_config(self) -> dict[str, Any] | None:
+        """What `compile` said as JSON values, functions by their names; None before."""
+        return None if self._trainer.settings is None else self._trainer.settings.to_json()
+
+    def compile_from_config(self, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> None:
+        """Compile as `compile_config` described; `custom_objects` has your functions by name."""
+        self._trainer.compile(CompileSettings.from_json(config, custom_objects))
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `compile` was called."""
+        return self._trainer.settings is not None
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer; None before `compile`."""
+        return None if self._trainer.settings is None else self._trainer.settings.optimizer
+
+    @property
+    def loss(self) -> Any:
+        """The loss; None before `compile`."""
+        return None if self._trainer.settings is None else self._trainer.settings.loss
+
+    @property
+    def steps_per_execution(self) -> int:
+        """For how many batches the batch hooks of callbacks are called once."""
+        return 1 if self._trainer.settings is None else self._trainer.settings.steps_per_execution
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics of `compile`, once labels were seen."""
+        return self._trainer.metrics
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """`["loss", …]` in the order of `evaluate`'s result."""
+        return ["loss", *(metric.name for metric in self.metrics)]
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+        **unknown: Any,
+    ) -> History:
+        """Train for `epochs` passes over x and y; returns the `History`.
+
+        x  arrays (n, H, W, C), or an iterable of batches (x, y) or (x, y, sample_weight)
+        y  class numbers (n,), one-hot rows (n, classes) or targets of the model's output shape
+
+        Raises `TrainingError` when the loss is not finite, with the batch and the largest gradients
+        by layer.
+        """
+        if unknown:
+            reject("fit", unknown, _arguments_of(self.fit))
+        self._trainer.require_compiled("fit")
+        if not isinstance(epochs, (int, np.integer)) or epochs < 1:
+            raise ArgumentError(f"epochs={epochs!r} is out of range: use an integer of 1 or more")
+        if isinstance(validation_freq, (int, np.integer)) and validation_freq < 1:
+            raise ArgumentError(f"validation_freq={validation_freq} is out of range: use 1 or more")
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = split_off(validation_split, x, y, sample_weight)
+        data = self._trainer.take(x, y, sample_weight, batch_size, steps_per_epoch, class_weight)
+        held_out = None
+        if validation_data is not None:
+            size = validation_batch_size or (batch_size if isinstance(data, Arrays) else None)
+            held_out = self._trainer.take_validation(validation_data, size, validation_steps)
+        return self._trainer.fit(data, held_out, epochs, initial_epoch, shuffle, validation_freq, callbacks, verbose)
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **unknown: Any,
+    ) -> Any:
+        """Loss and metrics as `[loss, metric, …]`, one number without metrics, or a dict."""
+        if unknown:
+            reject("evaluate", unknown, _arguments_of(self.evaluate))
+        self._trainer.require_compiled("evaluate")
+        data = self._trainer.take(x, y, sample_weight, batch_size, steps)
+        return report(self._trainer.evaluate(data, callbacks, verbose), return_dict)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+        **unknown: Any,
+    ) -> np.ndarray:
+        """The model's output for x, as one float32 array (n, …)."""
+        if unknown:
+            reject("predict", unknown, _arguments_of(self.predict))
+        data = self._trainer.take(x, None, None, batch_size, steps, labelled=False)
+        return self._trainer.predict(data, callbacks, verbose)
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """One update from one batch; returns loss and metrics since the last `reset_metrics`."""
+        self._trainer.require_compiled("train_on_batch")
+        data = self._trainer.take(x, y, sample_weight, len(x), None, class_weight)
+        return report(self._trainer.train_on_batch(data), return_dict)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
+        """Loss and metrics since the last `reset_metrics`, one batch more, without an update."""
+        self._trainer.require_compiled("test_on_batch")
+        return report(self._trainer.test_on_batch(self._trainer.take(x, y, sample_weight, len(x), None)), return_dict)
+
+    def predict_on_batch(self, x: Any) -> np.ndarray:
+        """The model's output for one batch."""
+        return self.predict(x, batch_size=len(x), verbose=0)
+
+    def reset_metrics(self) -> None:
+        """Reset the running loss and metrics of `train_on_batch` and `test_on_batch`."""
+        self._trainer.reset_metrics()
+
+    # -- summary and files ---------------------------------------------------------------------------------------------
 
     def summary(
         self,
@@ -195,42 +372,30 @@ class Sequential(Trainer):
         layer_range: Any = None,
         show_flops: bool = False,
     ) -> None:
-        """Print the table of layers, output shapes and parameters; `show_flops` adds the work per image."""
-        from .summary import summarize
-
+        """Print the table of layers, output shapes and parameters, or pass it to `print_fn`."""
         summarize(self, line_length, positions, print_fn, show_trainable, layer_range, show_flops)
 
     def save(self, filepath: Any, overwrite: bool = True, **unknown: Any) -> None:
-        """Write weights, architecture and compile settings to one `.safetensors` file, whole or not at all."""
-        from .saving import save_model
-
+        """Write the model to a `.safetensors` file, whole or not at all."""
         if unknown:
             reject("save", unknown, ["filepath", "overwrite"])
-        save_model(self, filepath, overwrite=overwrite)
+        saving.save_model(self, filepath, overwrite=overwrite)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
         """Write the weights alone."""
-        from .saving import save_weights
-
-        save_weights(self, filepath, overwrite=overwrite)
+        saving.save_weights(self, filepath, overwrite=overwrite)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
         """Read weights that `save` or `save_weights` wrote."""
-        from .saving import load_weights
-
-        load_weights(self, filepath, skip_mismatch=skip_mismatch)
+        saving.load_weights(self, filepath, skip_mismatch=skip_mismatch)
 
     def save_checkpoint(self, filepath: Any) -> None:
-        """Write all that training needs to resume bit for bit: model, optimizer state, and where it stands."""
-        from .saving import save_checkpoint
-
-        save_checkpoint(filepath, self)
+        """Write all that training needs to resume bit for bit."""
+        saving.save_checkpoint(filepath, self)
 
     def load_checkpoint(self, filepath: Any) -> None:
-        """Put the compiled model where a checkpoint was taken; the next `fit` resumes from there."""
-        from .saving import load_checkpoint
-
-        load_checkpoint(filepath, self)
+        """Restore a checkpoint into the compiled model; the next `fit` resumes from there."""
+        saving.load_checkpoint(filepath, self)
 
     def get_config(self) -> dict[str, Any]:
         """The architecture as JSON values."""
@@ -239,7 +404,7 @@ class Sequential(Trainer):
             description = serialize(layer)
             description["config"]["name"] = layer.name
             layers.append(description)
-        shape = None if self._given_shape is None else list(self._given_shape)
+        shape = None if self._sample_shape is None else list(self._sample_shape)
         return {"name": self.name, "input_shape": shape, "layers": layers}
 
     @classmethod
@@ -247,7 +412,7 @@ class Sequential(Trainer):
         """The model that `get_config` described, with new weights."""
         model = cls(name=config["name"])
         if config.get("input_shape") is not None:
-            model._given_shape = check_input_shape("input_shape", config["input_shape"])
+            model._sample_shape = check_input_shape("input_shape", config["input_shape"])
         for description in config["layers"]:
             model.add(deserialize(description, custom_objects))
         return model
@@ -272,47 +437,11 @@ class Sequential(Trainer):
     def __repr__(self) -> str:
         return f"<Sequential name={self.name}, {len(self.layers)} layers>"
 
-    # -- inside --------------------------------------------------------------------------------------------------------
-
-    def _name_uniquely(self, layer: Layer) -> None:
-        taken = {other.name for other in self.layers}
-        if layer.given_name is not None and layer.name in taken:
-            raise ArgumentError(f"two layers are called {layer.name!r}: give one of them another name")
-        base, number = layer.name, 0
-        while layer.name in taken:
-            number += 1
-            layer.name = f"{base}_{number}"
-
-    def _shape_before(self, index: int) -> Shape:
-        assert self._given_shape is not None
-        previous = self.layers[index - 1].output_shape if index else (None, *self._given_shape)
-        assert previous is not None
-        return previous
-
-    def _build_from(self, index: int, shape: Shape) -> None:
-        for i in range(index, len(self.layers)):
-            layer = self.layers[i]
-            layer.stream = i
-            if layer.built and layer.input_shape != shape:
-                raise ShapeError(
-                    f"{layer.name} is built for inputs {layer.input_shape} and cannot take {shape}: make a new layer"
-                )
-            try:
-                layer.ensure_built(shape)
-            except ShapeError as error:
-                raise ShapeError(f"{error} (layer {i + 1}, {layer.name}). {self._ladder(i)}") from error
-            assert layer.output_shape is not None
-            shape = layer.output_shape
-
-    def _ladder(self, index: int) -> str:
-        """The sizes on the way to the layer that does not fit."""
-        steps = [f"input {self._given_shape}"]
-        steps += [f"{layer.name} {layer.output_shape[1:]}" for layer in self.layers[:index] if layer.output_shape]
-        return "Sizes so far: " + " → ".join(steps)
-
     def _changed(self) -> None:
         self._parameters = None
-        self._program = None
-        self._metrics = None
-        if self.optimizer is not None:
-            self.optimizer.built = False
+        self._trainer.layers_changed()
+
+
+def _arguments_of(method: Callable[..., Any]) -> list[str]:
+    """The names of a method's arguments, for the message that refuses another."""
+    return [p.name for p in inspect.signature(method).parameters.values() if p.kind is not p.VAR_KEYWORD]

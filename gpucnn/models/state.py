@@ -12,9 +12,11 @@ from .. import random
 
 @dataclass
 class TrainingState:
-    """Where training stands, between two batches: with weights and optimizer state, all that a resumed run needs.
+    """Where training stands between two batches: with weights and optimizer state, all that a
+    resumed run needs.
 
-    `metrics` are the model's own, or, until the next `fit` takes them over, their states as a file had them.
+    `metrics` are those of the model; after loading, their states as the file has them, until the
+    next `fit`.
     """
 
     epoch: int = 0
@@ -38,14 +40,14 @@ class TrainingState:
         return {name: value for name, value in values.items() if name != "resume" and not name.startswith("_")}
 
     def end_epoch(self, logs: dict[str, float]) -> None:
-        """Count the epoch and keep its logs; what callbacks add to them later is kept by `record`."""
+        """Count the epoch and keep its logs; `record` adds what callbacks put into them later."""
         self.epochs.append(self.epoch)
         self.epoch, self.batch, self.shuffles = self.epoch + 1, 0, self.shuffles + 1
         self._latest, self._recorded = logs, set()
         self.record()
 
     def record(self) -> None:
-        """Take those logs of the last epoch into the history that are not in it yet."""
+        """Add those logs of the last epoch to the history that are not in it yet."""
         for name, value in self._latest.items():
             if name not in self._recorded:
                 self.history.setdefault(name, []).append(float(value))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ArgumentError
 from ..layers.layer import Layer
-
-if TYPE_CHECKING:
-    from .sequential import Sequential
+from .model import Model
 
 
 def summarize(
-    model: Sequential,
+    model: Model,
     line_length: int | None,
     positions: Any,
     print_fn: Callable[[str], Any] | None,
@@ -21,7 +19,7 @@ def summarize(
     layer_range: Any,
     show_flops: bool,
 ) -> None:
-    """Print the model's table, or hand it as one string to `print_fn`."""
+    """Print the model's table, or pass it to `print_fn` as one string."""
     import shutil
 
     from rich.console import Console
@@ -60,12 +58,12 @@ def summarize(
         print_fn(text)
 
 
-def flops_per_image(model: Sequential) -> int:
+def flops_per_image(model: Model) -> int:
     """Floating-point operations of one forward pass for one image."""
     return sum(layer.flops(layer.input_shape) for layer in model.layers if layer.input_shape is not None)
 
 
-def _totals(model: Sequential, show_flops: bool) -> list[str]:
+def _totals(model: Model, show_flops: bool) -> list[str]:
     if not model.built:
         return [" The model is not built: put Input((28, 28, 1)) first, call build((None, 28, 28, 1)), or fit it once"]
     trainable = sum(w.size for w in model.trainable_weights)

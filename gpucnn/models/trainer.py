@@ -1,91 +1,90 @@
-"""How a model learns: fit, evaluate and predict, with Keras' words and rules.
-
-A training step has five phases: gather, forward, loss, backward, update. All state changes happen in the last one, so a
-step that met a loss which is not a number leaves the model as it was.
-"""
+"""The loops of fit, evaluate and predict over batches, with the hooks of callbacks."""
 
 from __future__ import annotations
 
-import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from .. import callbacks as callbacks_
 from .. import losses, random
-from ..devices import storage, threads
-from ..errors import ArgumentError, TrainingError
+from ..callbacks import CallbackList, History, TerminateOnNaN
+from ..devices import threads
+from ..errors import ArgumentError
 from ..layers.activated import Activated
-from ..retired import reject
+from ..metrics import Metric
 from . import fusion
-from .batches import Arrays, Batch, Batches, Stream, batches, class_weights, split_off, warn_if_unscaled
-from .compiled import Compiled, arguments_of
+from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
+from .compile_settings import CompileSettings
+from .model import Model
 from .state import TrainingState
+from .training_step import TrainingStep, output
 
 
-class Trainer(Compiled):
-    """The part of a model that trains."""
+class Trainer:
+    """Trains, evaluates and applies the model that owns it.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.history: callbacks_.History | None = None
-        self.stop_training = False
+    settings   what `compile` said; None before
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.settings: CompileSettings | None = None
+        self._step: TrainingStep | None = None
         self._warned_unscaled = False
+
+    def compile(self, settings: CompileSettings) -> None:
+        """Use these settings from now on, with a new training state."""
+        self.settings = settings
+        self._step = TrainingStep(self.model, settings)
+        self.model.training_state = TrainingState()
+
+    def layers_changed(self) -> None:
+        """Drop what depends on the layers: the step, its metrics and the optimizer's state."""
+        if self.settings is not None:
+            self._step = TrainingStep(self.model, self.settings)
+            self.settings.optimizer.built = False
+
+    def require_compiled(self, method: str) -> None:
+        """Raise `ArgumentError` unless the model is compiled with a loss."""
+        if self.settings is None:
+            raise ArgumentError(f"{method} before compile: call model.compile(optimizer, loss, metrics) first")
+        if self.settings.loss is None:
+            raise ArgumentError(
+                f"{method} needs a loss: call model.compile(..., loss='sparse_categorical_crossentropy')"
+            )
+
+    @property
+    def step(self) -> TrainingStep:
+        """The step of the compiled model."""
+        assert self._step is not None
+        return self._step
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics of `compile`, once labels were seen."""
+        return list(self._step.metrics or []) if self._step is not None else []
 
     # -- fit -----------------------------------------------------------------------------------------------------------
 
     def fit(
         self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        epochs: int = 1,
-        verbose: Any = "auto",
-        callbacks: Any = None,
-        validation_split: float = 0.0,
-        validation_data: Any = None,
-        shuffle: bool = True,
-        class_weight: Any = None,
-        sample_weight: Any = None,
-        initial_epoch: int = 0,
-        steps_per_epoch: int | None = None,
-        validation_steps: int | None = None,
-        validation_batch_size: int | None = None,
-        validation_freq: int = 1,
-        **unknown: Any,
-    ) -> callbacks_.History:
-        """Train for `epochs` passes over x and y; returns the `History`.
-
-        x  arrays (n, H, W, C), or a generator or iterable of batches (x, y) or (x, y, sample_weight)
-        y  class numbers (n,), one-hot rows (n, classes) or targets of the model's output shape
-
-        Raises `TrainingError` when the loss is not finite, with the batch and the largest gradients by layer.
-        """
-        if unknown:
-            reject("fit", unknown, arguments_of(self.fit))
-        self._require_compiled("fit", needs_loss=True)
-        if not isinstance(epochs, (int, np.integer)) or epochs < 1:
-            raise ArgumentError(f"epochs={epochs!r} is out of range: use an integer of 1 or more")
-        if isinstance(validation_freq, (int, np.integer)) and validation_freq < 1:
-            raise ArgumentError(f"validation_freq={validation_freq} is out of range: use 1 or more")
-        if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = split_off(validation_split, x, y, sample_weight)
-        data = self._take(x, y, sample_weight, batch_size, steps_per_epoch)
-        if class_weight is not None:
-            data = self._weigh_classes(data, class_weight)
-        held_out = None
-        if validation_data is not None:
-            size = validation_batch_size or (batch_size if isinstance(data, Arrays) else None)
-            held_out = self._take_validation(validation_data, size, validation_steps)
-
-        history = callbacks_.History()
-        hooks = callbacks_.CallbackList(
-            [callbacks, history], model=self, verbose=verbose, epochs=epochs, steps=data.steps
-        )
-        tolerant = any(isinstance(c, callbacks_.TerminateOnNaN) for c in hooks.callbacks)
-        self.stop_training = False
-        self.history = history
+        data: Batches,
+        held_out: Batches | None,
+        epochs: int,
+        initial_epoch: int,
+        shuffle: bool,
+        validation_freq: Any,
+        callbacks: Any,
+        verbose: Any,
+    ) -> History:
+        """Train until `epochs` epochs are done, with the validation data `held_out`."""
+        model, history = self.model, History()
+        hooks = CallbackList([callbacks, history], model=model, verbose=verbose, epochs=epochs, steps=data.steps)
+        tolerant = any(isinstance(callback, TerminateOnNaN) for callback in hooks.callbacks)
+        model.stop_training = False
+        model.history = history
         with threads.one_blas_thread():
             hooks.on_train_begin()
             state = self._start(initial_epoch, history)
@@ -94,252 +93,87 @@ class Trainer(Compiled):
                 state.epoch = epoch
                 logs = self._run_epoch(data, hooks, shuffle, tolerant)
                 if held_out is not None and _due(validation_freq, epoch):
-                    logs.update({f"val_{k}": v for k, v in self._test(held_out, hooks).items()})
+                    logs.update({f"val_{name}": value for name, value in self._test(held_out, hooks).items()})
                 state.end_epoch(logs)
                 hooks.on_epoch_end(epoch, logs)
                 state.record()
-                if self.stop_training:
+                if model.stop_training:
                     break
-            self.optimizer.finalize(self.parameters)
+            self.step.settings.optimizer.finalize(model.parameters)
             hooks.on_train_end(logs)
         return history
 
-    def _start(self, initial_epoch: int, history: callbacks_.History) -> TrainingState:
-        state = self.training_state
+    def _start(self, initial_epoch: int, history: History) -> TrainingState:
+        """The state that `fit` starts from: a checkpoint's if one was loaded, else a new one."""
+        state, metrics = self.model.training_state, self.metrics
         if state.resume:
             state.resume = False
             history.epoch = list(state.epochs)
             history.history = {name: list(values) for name, values in state.history.items()}
-            if state.metrics and len(state.metrics) != len(self.metrics):
+            if state.metrics and len(state.metrics) != len(metrics):
                 raise ArgumentError(
                     f"the checkpoint has {len(state.metrics)} metrics and the model was compiled with "
-                    f"{len(self.metrics)}: compile it with the same ones"
+                    f"{len(metrics)}: compile it with the same ones"
                 )
-            for metric, saved in zip(self.metrics, state.metrics, strict=False):
+            for metric, saved in zip(metrics, state.metrics, strict=False):
                 metric.set_state({name: np.asarray(value) for name, value in saved.items()})
         else:
             state.epoch, state.batch, state.epochs, state.history = initial_epoch, 0, [], {}
-        state.metrics = self.metrics
+        state.metrics = metrics
         return state
 
-    def _run_epoch(
-        self, data: Batches, hooks: callbacks_.CallbackList, shuffle: bool, tolerant: bool
-    ) -> dict[str, float]:
-        state = self.training_state
+    def _run_epoch(self, data: Batches, hooks: CallbackList, shuffle: bool, tolerant: bool) -> dict[str, float]:
+        model, state = self.model, self.model.training_state
         hooks.on_epoch_begin(state.epoch)
         if state.batch == 0:
-            state.loss_sum = state.loss_count = 0.0
-            for metric in self._metrics or []:
-                metric.reset_state()
+            self.reset_metrics()
         order = None
         if shuffle and isinstance(data, Arrays):
             order = random.permutation(len(data.x), seed=state.seed, epoch=state.shuffles)
-        stop = data.steps
-        source = data.epoch(order, state.batch)
-        for batch in source:
-            if state.batch % self.steps_per_execution == 0:
+        for batch in data.epoch(order, state.batch):
+            together = self.step.settings.steps_per_execution
+            if state.batch % together == 0:
                 hooks.on_train_batch_begin(state.batch)
-            loss = self._train(batch, tolerant)
-            self._count(batch, loss)
+            self._count(batch, self.step.train(batch, tolerant))
             state.batch += 1
-            last = state.batch == stop
-            if last or state.batch % self.steps_per_execution == 0:
+            last = state.batch == data.steps
+            if last or state.batch % together == 0:
                 hooks.on_train_batch_end(state.batch - 1, self._logs)
-            if last or self.stop_training:
+            if last or model.stop_training:
                 break
         if state.batch == 0:
             raise ArgumentError("fit met no batch in this epoch: the generator is exhausted; give steps_per_epoch")
         return self._logs()
 
     def _count(self, batch: Batch, loss: float) -> None:
-        state = self.training_state
+        state = self.model.training_state
         state.loss_sum += loss * len(batch.x)
         state.loss_count += len(batch.x)
 
     def _logs(self) -> dict[str, float]:
-        state = self.training_state
-        logs = {"loss": state.loss_sum / max(state.loss_count, 1.0)}
-        logs.update((m.name, float(m.result())) for m in self._metrics or [])
-        return logs
+        state = self.model.training_state
+        return {"loss": state.loss_sum / max(state.loss_count, 1.0), **self.step.results()}
 
-    # -- one step ------------------------------------------------------------------------------------------------------
+    # -- evaluate, predict and single batches --------------------------------------------------------------------------
 
-    def _train(self, batch: Batch, tolerant: bool = False) -> float:
-        """Forward, loss, backward, update; returns the loss, regularisation included."""
-        step = storage.put(self.optimizer.batches)
-        x, backwards, extra = storage.put(batch.x), [], 0.0
-        program = self._nodes()
-        for node in program:
-            x, backward, penalty = node.forward(x, step, True)
-            backwards.append(backward)
-            extra += penalty
-        loss = self._logits_loss or self.loss
-        values, loss_backward = losses.forward(loss, batch.y, x)
-        total, dvalues = losses.reduce(values, batch.weight, loss.reduction)
-        total = float(total) + extra + self.optimizer.penalty(self.parameters)
-        prediction = self._prediction(x)
-        dy = loss_backward(dvalues)
-        del x
-        first = self._first_trained(program)
-        while backwards:
-            backward = backwards.pop()
-            if len(backwards) < first:
-                break
-            dy = backward(dy, need_dx=len(backwards) > first)
-        if not math.isfinite(total):
-            if not tolerant:
-                raise self._not_finite(total)
-            return total
-        for layer in self.layers:
-            layer.update()
-        self.optimizer.apply(self.parameters)
-        self._measure(batch, prediction)
-        return total
-
-    def _first_trained(self, program: list[fusion.Node]) -> int:
-        """The first node that has a gradient to write; nothing before it needs a backward pass."""
-        for i, node in enumerate(program):
-            if any(layer.trainable_weights for layer in node.layers):
-                return i
-        return len(program)
-
-    def _prediction(self, x: Any) -> np.ndarray | None:
-        """What the metrics see, on the host: probabilities, also when the loss took logits. None without metrics."""
-        if not self._metrics:
-            return None
-        if self._logits_loss is None:
-            return storage.get(x)
-        last = self.layers[-1]
-        assert isinstance(last, Activated)
-        return storage.get(last.activation.forward(x)[0])
-
-    def _measure(self, batch: Batch, prediction: np.ndarray | None) -> None:
-        for metric in self._metrics or []:
-            metric.update_state(batch.y, prediction, batch.weight if metric in self._weighted else None)
-
-    def _not_finite(self, loss: float) -> TrainingError:
-        state = self.training_state
-        largest = sorted(
-            (
-                (float(np.abs(storage.get(s.weight.gradient)).max(initial=0.0)), s.weight.path)
-                for s in self.parameters.segments
-            ),
-            key=lambda pair: (not math.isnan(pair[0]), -pair[0]),
-        )
-        shown = ", ".join(f"{path} {size:.3g}" for size, path in largest[:3])
-        return TrainingError(
-            f"the loss is {loss} at epoch {state.epoch + 1}, batch {state.batch} (counted from 0); the weights are as "
-            f"they were before it. Largest gradients: {shown}. Lower the learning rate, clip gradients (clipnorm=1.0), "
-            "and look for NaN in x and y"
-        )
-
-    # -- evaluate and predict ------------------------------------------------------------------------------------------
-
-    def evaluate(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
-        sample_weight: Any = None,
-        steps: int | None = None,
-        callbacks: Any = None,
-        return_dict: bool = False,
-        **unknown: Any,
-    ) -> Any:
-        """Loss and metrics on x and y: `[loss, metric, …]`, one number without metrics, or a dict."""
-        if unknown:
-            reject("evaluate", unknown, arguments_of(self.evaluate))
-        self._require_compiled("evaluate", needs_loss=True)
-        data = self._take(x, y, sample_weight, batch_size, steps)
-        hooks = callbacks_.CallbackList(callbacks, model=self, verbose=verbose, epochs=1, steps=data.steps)
+    def evaluate(self, data: Batches, callbacks: Any, verbose: Any) -> dict[str, float]:
+        """Loss and metrics over `data`, by name."""
+        hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         with threads.one_blas_thread():
-            logs = self._test(data, hooks)
-        if return_dict:
-            return logs
-        values = list(logs.values())
-        return values if len(values) > 1 else values[0]
+            return self._test(data, hooks)
 
-    def predict(
-        self,
-        x: Any,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
-        steps: int | None = None,
-        callbacks: Any = None,
-        **unknown: Any,
-    ) -> np.ndarray:
-        """The model's output for x, as one float32 array (n, …)."""
-        if unknown:
-            reject("predict", unknown, arguments_of(self.predict))
-        data = self._take(x, None, None, batch_size, steps, labelled=False)
-        hooks = callbacks_.CallbackList(callbacks, model=self, verbose=verbose, epochs=1, steps=data.steps)
-        outputs, nodes = [], fusion.program(self.layers, False)
-        with threads.one_blas_thread():
-            hooks.on_predict_begin()
-            for i, batch in enumerate(_limited(data)):
-                hooks.on_predict_batch_begin(i)
-                outputs.append(_output(nodes, batch.x))
-                hooks.on_predict_batch_end(i, lambda: {})
-            hooks.on_predict_end()
-        if not outputs:
-            raise ArgumentError("predict met no batch: the generator is exhausted")
-        return np.concatenate(outputs)
+    def _test(self, data: Batches, hooks: CallbackList) -> dict[str, float]:
+        """Loss and metrics over `data`; the running sums of training are left alone."""
+        step, total, count = self.step, 0.0, 0.0
 
-    def train_on_batch(
-        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
-    ) -> Any:
-        """One update from one batch; returns loss and metrics since the last `reset_metrics`."""
-        self._require_compiled("train_on_batch", needs_loss=True)
-        data: Batches = self._take(x, y, sample_weight, len(x), None)
-        if class_weight is not None:
-            data = self._weigh_classes(data, class_weight)
-        batch = next(iter(_limited(data)))
-        with threads.one_blas_thread():
-            loss = self._train(batch)
-        return self._report(batch, loss, return_dict)
+        def logs() -> dict[str, float]:
+            return {"loss": total / max(count, 1.0), **step.results()}
 
-    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
-        """Loss and metrics on one batch, without an update."""
-        self._require_compiled("test_on_batch", needs_loss=True)
-        batch = next(iter(_limited(self._take(x, y, sample_weight, len(x), None))))
-        with threads.one_blas_thread():
-            loss = self._test_batch(batch)
-        return self._report(batch, loss, return_dict)
-
-    def predict_on_batch(self, x: Any) -> np.ndarray:
-        """The model's output for one batch."""
-        return self.predict(x, batch_size=len(x), verbose=0)
-
-    def reset_metrics(self) -> None:
-        """Start the running loss and metrics of `train_on_batch` and `test_on_batch` anew."""
-        state = self.training_state
-        state.loss_sum = state.loss_count = 0.0
-        for metric in self._metrics or []:
-            metric.reset_state()
-
-    def _report(self, batch: Batch, loss: float, return_dict: bool) -> Any:
-        self._count(batch, loss)
-        logs = self._logs()
-        if return_dict:
-            return logs
-        return list(logs.values()) if len(logs) > 1 else logs["loss"]
-
-    def _test(self, data: Batches, hooks: callbacks_.CallbackList) -> dict[str, float]:
-        """Loss and metrics over `data`, the training's own running sums left alone."""
         hooks.on_test_begin()
-        total = count = 0.0
-        with self._metrics_kept():
-            for metric in self._metrics or []:
-                metric.reset_state()
-
-            def logs() -> dict[str, float]:
-                return {"loss": total / max(count, 1.0), **{m.name: float(m.result()) for m in self._metrics or []}}
-
+        with step.separate_metrics():
             for i, batch in enumerate(_limited(data)):
                 hooks.on_test_batch_begin(i)
-                loss = self._test_batch(batch)
-                total += loss * len(batch.x)
+                total += step.test(batch) * len(batch.x)
                 count += len(batch.x)
                 hooks.on_test_batch_end(i, logs)
             if not count:
@@ -348,88 +182,121 @@ class Trainer(Compiled):
         hooks.on_test_end(result)
         return result
 
-    def _test_batch(self, batch: Batch) -> float:
-        x, extra = storage.put(batch.x), 0.0
-        step = storage.put(_NO_STEP)
-        for node in self._nodes():
-            x, _, penalty = node.forward(x, step, False)
-            extra += penalty
-        loss = self._logits_loss or self.loss
-        values, _ = losses.forward(loss, batch.y, x)
-        total, _ = losses.reduce(values, batch.weight, loss.reduction)
-        self._measure(batch, self._prediction(x))
-        return float(total) + extra + self.optimizer.penalty(self.parameters)
+    def predict(self, data: Batches, callbacks: Any, verbose: Any) -> np.ndarray:
+        """The model's output for all batches, as one float32 array (n, …)."""
+        hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
+        outputs, nodes = [], fusion.program(self.model.layers, False)
+        with threads.one_blas_thread():
+            hooks.on_predict_begin()
+            for i, batch in enumerate(_limited(data)):
+                hooks.on_predict_batch_begin(i)
+                outputs.append(output(nodes, batch.x))
+                hooks.on_predict_batch_end(i, lambda: {})
+            hooks.on_predict_end()
+        if not outputs:
+            raise ArgumentError("predict met no batch: the generator is exhausted")
+        return np.concatenate(outputs)
+
+    def train_on_batch(self, data: Batches) -> dict[str, float]:
+        """One update; returns loss and metrics since the last `reset_metrics`, by name."""
+        batch = next(_limited(data))
+        with threads.one_blas_thread():
+            self._count(batch, self.step.train(batch))
+        return self._logs()
+
+    def test_on_batch(self, data: Batches) -> dict[str, float]:
+        """The same without an update."""
+        batch = next(_limited(data))
+        with threads.one_blas_thread():
+            self._count(batch, self.step.test(batch))
+        return self._logs()
+
+    def reset_metrics(self) -> None:
+        """Set the running loss and metrics back to their start."""
+        state = self.model.training_state
+        state.loss_sum = state.loss_count = 0.0
+        if self._step is not None:
+            self._step.reset_metrics()
 
     # -- what comes in -------------------------------------------------------------------------------------------------
 
-    def _take(
-        self, x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | None, labelled: bool = True
+    def take(
+        self,
+        x: Any,
+        y: Any,
+        weight: Any,
+        batch_size: int | None,
+        steps: int | None,
+        class_weight: Any = None,
+        labelled: bool = True,
     ) -> Batches:
-        """Batches of checked input, with the model built to fit them."""
+        """Batches of checked input; builds the model and its metrics if necessary."""
         if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
             raise ArgumentError(f"the number of steps is {steps!r}: use an integer of 1 or more")
-        data = batches(x, y, weight, batch_size, steps, self.input_shape)
+        model = self.model
+        data = as_batches(x, y, weight, batch_size, steps, model.input_shape)
         first = data.first() if isinstance(data, Stream) else Batch(data.x[:1], data.y, data.weight)
-        if self.input_shape is None:
-            self.build((None, *first.x.shape[1:]))
-            data = batches(
-                data.source if isinstance(data, Stream) else x, y, weight, batch_size, steps, self.input_shape
-            )
-        parameters = self.parameters
+        if model.input_shape is None:
+            model.build((None, *first.x.shape[1:]))
+            source = data.source if isinstance(data, Stream) else x
+            data = as_batches(source, y, weight, batch_size, steps, model.input_shape)
+        parameters = model.parameters
         if labelled:
-            if first.y is None:
-                raise ArgumentError("y is missing: give the labels of x")
-            losses.check_labels(self.loss, first.y, self.output_shape)
-            self.optimizer.build(parameters)
-            if self._metrics is None:
-                self._resolve_metrics(first.y.shape)
+            self._check_labels(first.y)
+            self.step.settings.optimizer.build(parameters)
+            if self.step.metrics is None:
+                assert first.y is not None
+                self.step.make_metrics(first.y.shape)
                 self._warn_if_logits()
-        if not self._warned_unscaled and type(self.layers[0]).__name__ not in ("Rescaling", "BatchNormalization"):
+        if not self._warned_unscaled and type(model.layers[0]).__name__ not in ("Rescaling", "BatchNormalization"):
             self._warned_unscaled = warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x)
+        if class_weight is not None:
+            _weigh_classes(data, class_weight)
         return data
 
-    def _take_validation(self, validation_data: Any, batch_size: int | None, steps: int | None) -> Batches:
+    def take_validation(self, validation_data: Any, batch_size: int | None, steps: int | None) -> Batches:
+        """Batches of (x, y), (x, y, sample_weight) or an iterable of batches."""
         if isinstance(validation_data, (tuple, list)) and 2 <= len(validation_data) <= 3:
             x, y, weight = (*validation_data, None)[:3]
-            return self._take(x, y, weight, batch_size, steps)
+            return self.take(x, y, weight, batch_size, steps)
         if isinstance(validation_data, (tuple, list, np.ndarray)):
             raise ArgumentError("validation_data must be (x, y), (x, y, sample_weight) or an iterable of batches")
-        return self._take(validation_data, None, None, None, steps)
+        return self.take(validation_data, None, None, None, steps)
 
-    def _weigh_classes(self, data: Batches, class_weight: Any) -> Batches:
-        if not isinstance(data, Arrays):
-            raise ArgumentError("class_weight needs arrays: put sample weights into the batches of a generator")
-        assert data.y is not None
-        weight = class_weights(class_weight, data.y)
-        data.weight = weight if data.weight is None else weight * data.weight
-        return data
+    def _check_labels(self, y: np.ndarray | None) -> None:
+        if y is None:
+            raise ArgumentError("y is missing: give the labels of x")
+        loss = self.step.settings.loss
+        assert loss is not None
+        losses.check_labels(loss, y, self.model.output_shape)
 
-    def _metrics_kept(self) -> _Kept:
-        return _Kept(self)
-
-
-class _Kept:
-    """A with statement after which the running metrics are what they were."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-
-    def __enter__(self) -> None:
-        self.saved = [m.get_state() for m in self.trainer._metrics or []]
-
-    def __exit__(self, *_: object) -> None:
-        for metric, state in zip(self.trainer._metrics or [], self.saved, strict=False):
-            metric.set_state(state)
+    def _warn_if_logits(self) -> None:
+        """Warn if a crossentropy of probabilities follows a layer without activation."""
+        last, loss = self.model.layers[-1], self.step.settings.loss
+        linear = isinstance(last, Activated) and last.activation.name == "linear"
+        if linear and getattr(loss, "from_logits", None) is False:
+            warnings.warn(
+                f"{type(loss).__name__} expects probabilities and {last.name} has no activation: give it "
+                "activation='softmax' (or 'sigmoid'), or the loss from_logits=True",
+                UserWarning,
+                stacklevel=4,
+            )
 
 
-_NO_STEP = np.zeros(1, np.int64)
+def report(logs: dict[str, float], return_dict: bool) -> Any:
+    """Logs as Keras returns them: `[loss, metric, …]`, the loss alone, or a dict."""
+    if return_dict:
+        return logs
+    values = list(logs.values())
+    return values if len(values) > 1 else values[0]
 
 
-def _output(nodes: list[fusion.Node], x: np.ndarray) -> np.ndarray:
-    y, step = storage.put(x), storage.put(_NO_STEP)
-    for node in nodes:
-        y = node.forward(y, step, False)[0]
-    return storage.get(y)
+def _weigh_classes(data: Batches, class_weight: Any) -> None:
+    if not isinstance(data, Arrays):
+        raise ArgumentError("class_weight needs arrays: put sample weights into the batches of a generator")
+    assert data.y is not None
+    weight = class_weights(class_weight, data.y)
+    data.weight = weight if data.weight is None else weight * data.weight
 
 
 def _limited(data: Batches) -> Iterator[Batch]:

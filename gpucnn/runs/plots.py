@@ -7,7 +7,7 @@ touches pyplot or matplotlib's global state, so pictures can be drawn without a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,9 +17,7 @@ from matplotlib.patches import Rectangle
 from ..callbacks.curves import BLUE, ORANGE, RED, Picture, font_for
 from ..errors import ArgumentError, DataError, ShapeError
 from ..models.batches import class_numbers
-
-if TYPE_CHECKING:
-    from ..models.sequential import Sequential
+from ..models.model import Model
 
 _MISTAKES = 20
 _ROWS, _COLUMNS = 5, 10
@@ -130,7 +128,7 @@ def predictions(
     return picture
 
 
-def filters(model: Sequential, title: str = "", note: str = "") -> Picture:
+def filters(model: Model, title: str = "", note: str = "") -> Picture:
     """The filters of the first convolution: as colours on RGB images, else each filter's mean over its channels."""
     layer = next(_convolutions(model), None)
     if layer is None:
@@ -151,7 +149,7 @@ def filters(model: Sequential, title: str = "", note: str = "") -> Picture:
     return picture
 
 
-def feature_maps(model: Sequential, image: np.ndarray, title: str = "", note: str = "") -> Picture:
+def feature_maps(model: Model, image: np.ndarray, title: str = "", note: str = "") -> Picture:
     """What each convolution makes of one image (H, W, C): its first 16 maps, bright where the filter answers."""
     outputs = []
     x = np.asarray(image, np.float32)[None]
@@ -197,7 +195,7 @@ def _show(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, floa
     return axes.imshow(pixels, extent=extent, interpolation="nearest", **{"cmap": "gray", **style})
 
 
-def _convolutions(model: Sequential) -> Iterator[Any]:
+def _convolutions(model: Model) -> Iterator[Any]:
     from ..layers import Conv2D
 
     return (layer for layer in model.layers if isinstance(layer, Conv2D))

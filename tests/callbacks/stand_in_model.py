@@ -10,7 +10,7 @@ class Optimizer:
         self.learning_rate = learning_rate
 
 
-class Model:
+class StandIn:
     """What callbacks see of a model."""
 
     def __init__(self, *names):
@@ -35,8 +35,8 @@ class Model:
 
 
 def run(callback, epochs, model=None, before=lambda model, epoch: None, start=0):
-    """`fit` as callbacks see it, with these logs at the ends of epochs; returns the model and what the logs became."""
-    model = model or Model("accuracy")
+    """`fit` as callbacks see it, with these logs at the ends of epochs; returns the model and the logs afterwards."""
+    model = model or StandIn("accuracy")
     hooks = callbacks.CallbackList([callback], model=model, epochs=len(epochs), steps=1)
     seen = []
     hooks.on_train_begin()
@@ -50,6 +50,11 @@ def run(callback, epochs, model=None, before=lambda model, epoch: None, start=0)
             break
     hooks.on_train_end(seen[-1])
     return model, seen
+
+
+def follows_batches(hooks):
+    """Whether training has to call the hooks of each batch."""
+    return hooks.follows("on_train_batch_begin") or hooks.follows("on_train_batch_end")
 
 
 def by_name(name, *values):

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from stand_in_model import Model, run
+from stand_in_model import StandIn, follows_batches, run
 
 from gpucnn import callbacks
 from gpucnn.errors import ArgumentError, TrainingError
@@ -57,17 +57,17 @@ def test_each_hook_reaches_its_callback(hook):
 
 
 def test_logs_may_come_from_a_function_that_is_called_once_and_only_if_needed():
-    made = []
+    calls = []
 
     def logs():
-        made.append(1)
+        calls.append(1)
         return {"loss": 1.0}
 
     callbacks.CallbackList([callbacks.History()]).on_train_batch_end(0, logs)
-    assert not made
+    assert not calls
     first, second = Recorder(), Recorder()
     callbacks.CallbackList([first, second]).on_train_batch_end(0, logs)
-    assert len(made) == 1
+    assert len(calls) == 1
     assert first.calls == second.calls == [("on_batch_end", 0, {"loss": 1.0})]
 
 
@@ -88,15 +88,15 @@ def test_logs_may_come_from_a_function_that_is_called_once_and_only_if_needed():
     ids=lambda value: type(value).__name__,
 )
 def test_list_knows_whether_batch_hooks_are_needed(callback, expected):
-    assert callbacks.CallbackList([callback], verbose=0).overrides_batch_hooks is expected
+    assert follows_batches(callbacks.CallbackList([callback], verbose=0)) is expected
 
 
 def test_list_adds_history_and_progress_once():
     kinds = lambda hooks: [type(c).__name__ for c in hooks.callbacks]  # noqa: E731
     assert kinds(callbacks.CallbackList(add_history=True, verbose="auto")) == ["History", "ProgbarLogger"]
-    given = [callbacks.ProgbarLogger(), callbacks.History()]
-    assert callbacks.CallbackList(given, add_history=True, add_progbar=True).callbacks == given
-    assert callbacks.CallbackList(callbacks.CallbackList(given)).callbacks == given
+    both = [callbacks.ProgbarLogger(), callbacks.History()]
+    assert callbacks.CallbackList(both, add_history=True, add_progbar=True).callbacks == both
+    assert callbacks.CallbackList(callbacks.CallbackList(both)).callbacks == both
     assert kinds(callbacks.CallbackList(None, verbose=0)) == []
     assert kinds(callbacks.CallbackList(verbose=1, add_progbar=False)) == []
 
@@ -108,7 +108,7 @@ def test_list_adds_history_and_progress_once():
         ("early_stopping", "'early_stopping' is not a callback"),
     ],
 )
-def test_list_refuses_what_is_no_callback(wrong, words):
+def test_list_refuses_anything_but_callbacks(wrong, words):
     with pytest.raises(ArgumentError, match=words):
         callbacks.CallbackList([callbacks.History(), wrong])
 
@@ -134,7 +134,7 @@ def test_history_needs_neither_model_nor_logs():
     assert (history.epoch, history.history) == ([0], {})
 
 
-def test_missing_curve_names_those_that_are_there():
+def test_a_missing_curve_names_the_available_ones():
     history = callbacks.History()
     with pytest.raises(KeyError, match="nothing yet"):
         history.history["loss"]
@@ -162,7 +162,7 @@ def test_lambda_callback_takes_any_hook():
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_terminate_on_nan_stops_or_raises(loss, capsys):
-    model = Model()
+    model = StandIn()
     hooks = callbacks.CallbackList([callbacks.TerminateOnNaN()], model=model)
     hooks.on_train_batch_end(0, {"loss": 1.0})
     hooks.on_train_batch_end(1, None)

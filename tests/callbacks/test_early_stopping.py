@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from stand_in_model import Model, by_name, run
+from stand_in_model import StandIn, by_name, run
 
 from gpucnn import callbacks
 from gpucnn.errors import ArgumentError
@@ -72,25 +72,25 @@ def test_early_stopping_can_be_used_again():
         ("accuracy", "loss", [0.2, 0.1]),
     ],
 )
-def test_auto_mode_asks_the_metric_which_way_is_better(metric, monitor, better):
-    model, _ = run(callbacks.EarlyStopping(monitor), by_name(monitor, *better), Model(metric))
+def test_auto_mode_takes_the_direction_of_the_metric(metric, monitor, better):
+    model, _ = run(callbacks.EarlyStopping(monitor), by_name(monitor, *better), StandIn(metric))
     assert not model.stop_training
-    model, _ = run(callbacks.EarlyStopping(monitor), by_name(monitor, *better[::-1]), Model(metric))
+    model, _ = run(callbacks.EarlyStopping(monitor), by_name(monitor, *better[::-1]), StandIn(metric))
     assert model.stop_training
 
 
-def test_unknown_direction_asks_for_the_mode():
+def test_an_unknown_direction_needs_the_mode():
     def mine(y_true, y_pred):
         return y_pred
 
     with pytest.raises(ArgumentError, match="'val_mine' should rise or fall: give mode='max' or mode='min'"):
-        run(callbacks.EarlyStopping("val_mine"), by_name("val_mine", 1, 2), Model(mine))
-    run(callbacks.EarlyStopping("val_mine", mode="max"), by_name("val_mine", 1, 2), Model(mine))
+        run(callbacks.EarlyStopping("val_mine"), by_name("val_mine", 1, 2), StandIn(mine))
+    run(callbacks.EarlyStopping("val_mine", mode="max"), by_name("val_mine", 1, 2), StandIn(mine))
     with pytest.raises(ArgumentError, match="mode='maximum'"):
         callbacks.EarlyStopping(mode="maximum")
 
 
-def test_missing_monitor_gets_one_warning_that_names_what_is_there():
+def test_missing_monitor_gets_one_warning_that_names_the_logs():
     for callback in (callbacks.EarlyStopping(), callbacks.ReduceLROnPlateau()):
         with pytest.warns(
             UserWarning, match=r"'val_loss', which .* Available are loss, accuracy; val_… needs"

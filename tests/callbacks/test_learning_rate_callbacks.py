@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from stand_in_model import Model, by_name, run
+from stand_in_model import StandIn, by_name, run
 
 from gpucnn import callbacks, optimizers
 from gpucnn.errors import ArgumentError
@@ -25,7 +25,7 @@ def test_reduce_lr_on_plateau_follows_these_rates(settings, values, rates):
     """The rate of a row is that after its epoch; the logs hold the one with which the epoch was trained."""
     after = []
     reduce = callbacks.ReduceLROnPlateau(**settings)
-    model = Model()
+    model = StandIn()
     watch = callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: after.append(model.optimizer.learning_rate))
     _, seen = run(callbacks.CallbackList([reduce, watch]), by_name("val_loss", *values), model)
     np.testing.assert_allclose(after, rates)
@@ -38,7 +38,7 @@ def test_reduce_lr_on_plateau_says_what_it_does(capsys):
 
 
 def test_reduce_lr_on_plateau_refuses_a_schedule_before_training():
-    model = Model()
+    model = StandIn()
     model.optimizer = optimizers.SGD(optimizers.schedules.CosineDecay(0.1, 10))
     with pytest.raises(ArgumentError, match="CosineDecay"):
         run(callbacks.ReduceLROnPlateau(), by_name("val_loss", 1), model)
@@ -48,7 +48,7 @@ def test_learning_rate_scheduler_sets_the_rate_of_each_epoch(capsys):
     rates = []
     scheduler = callbacks.LearningRateScheduler(lambda epoch, lr: lr / 2 if epoch else lr, verbose=1)
     watch = callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: rates.append(model.optimizer.learning_rate))
-    model = Model()
+    model = StandIn()
     _, seen = run(callbacks.CallbackList([scheduler, watch]), [{"loss": 1.0}] * 3, model)
     assert rates == [0.1, 0.05, 0.025]
     assert [logs["learning_rate"] for logs in seen] == rates
@@ -56,7 +56,7 @@ def test_learning_rate_scheduler_sets_the_rate_of_each_epoch(capsys):
 
 
 @pytest.mark.parametrize(
-    "schedule", [lambda epoch: 0.5**epoch, lambda *given: 0.5 ** given[0], lambda epoch, lr=1: 0.5**epoch]
+    "schedule", [lambda epoch: 0.5**epoch, lambda *arguments: 0.5 ** arguments[0], lambda epoch, lr=1: 0.5**epoch]
 )
 def test_schedules_of_one_or_more_arguments_are_called_alike(schedule):
     model, _ = run(callbacks.LearningRateScheduler(schedule), [{}, {}])

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from stand_in_model import Model, by_name, run
+from stand_in_model import StandIn, by_name, run
 
 import gpucnn
 from gpucnn import callbacks
@@ -20,7 +20,7 @@ def test_model_checkpoint_fills_in_epoch_and_logs(tmp_path):
     assert (tmp_path / "runs").is_dir()
 
 
-def test_model_checkpoint_keeps_the_best_alone(capsys):
+def test_model_checkpoint_keeps_only_the_best(capsys):
     checkpoint = callbacks.ModelCheckpoint(
         "{epoch}.weights.safetensors", save_best_only=True, save_weights_only=True, verbose=1
     )
@@ -39,7 +39,7 @@ def test_model_checkpoint_keeps_the_best_alone(capsys):
     ]
 
 
-def test_model_checkpoint_starts_from_the_given_value():
+def test_model_checkpoint_starts_from_its_threshold():
     checkpoint = callbacks.ModelCheckpoint(
         "{epoch}.safetensors", "val_accuracy", save_best_only=True, initial_value_threshold=0.5
     )
@@ -47,7 +47,7 @@ def test_model_checkpoint_starts_from_the_given_value():
     assert [path for _, path, _ in model.saved] == ["2.safetensors"]
 
 
-def test_model_checkpoint_keeps_every_one_when_it_cannot_tell_the_best():
+def test_model_checkpoint_keeps_every_one_without_a_monitored_value():
     with pytest.warns(UserWarning, match="every checkpoint is kept. Available are loss"):
         model, _ = run(callbacks.ModelCheckpoint("{epoch}.safetensors", save_best_only=True), by_name("loss", 1, 2))
     assert len(model.saved) == 2
@@ -59,7 +59,7 @@ def test_model_checkpoint_keeps_every_one_when_it_cannot_tell_the_best():
 )
 def test_model_checkpoint_counts_batches_across_epochs(every, step, saved):
     """`step` batches are reported at once, as with steps_per_execution."""
-    model = Model()
+    model = StandIn()
     hooks = callbacks.CallbackList(
         [callbacks.ModelCheckpoint("{epoch}-{batch}.safetensors", save_freq=every)], model=model
     )
@@ -102,14 +102,14 @@ def test_wrong_arguments_are_refused(make, words):
         make()
 
 
-def test_path_that_asks_for_a_missing_log_names_those_there_are():
+def test_path_with_a_missing_log_names_the_available_ones():
     with pytest.raises(
         ArgumentError, match=r"filepath='\{val_acc\}\.safetensors': there are epoch, loss, val_accuracy"
     ):
         run(callbacks.ModelCheckpoint("{val_acc}.safetensors"), [{"loss": 1.0, "val_accuracy": 0.5}])
 
 
-def test_folder_that_cannot_be_made_is_named(tmp_path):
+def test_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="cannot make the folder"):
         run(callbacks.ModelCheckpoint(tmp_path / "file" / "m.safetensors"), [{"loss": 1.0}])
@@ -119,7 +119,7 @@ class Interruption(RuntimeError):
     pass
 
 
-def test_backup_and_restore_goes_on_where_training_was_interrupted(tmp_path, problem, small_model):
+def test_backup_and_restore_resumes_where_training_was_interrupted(tmp_path, problem, small_model):
     x, y = problem
     end = {}
 

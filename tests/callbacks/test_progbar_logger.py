@@ -5,13 +5,13 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
-from stand_in_model import Model
+from stand_in_model import StandIn, follows_batches
 
 from gpucnn import callbacks, progress
 
 
 def drive(verbose, epochs=2, steps=2, kind="fit"):
-    hooks = callbacks.CallbackList(model=Model(), verbose=verbose, epochs=epochs, steps=steps)
+    hooks = callbacks.CallbackList(model=StandIn(), verbose=verbose, epochs=epochs, steps=steps)
     if kind == "evaluate":
         hooks.on_test_begin()
         for batch in range(2):
@@ -52,9 +52,9 @@ def test_single_epoch_has_no_title(capsys):
 
 
 def test_line_of_an_unknown_number_of_steps_counts_them(capsys):
-    assert drive(2, epochs=1, steps=None).overrides_batch_hooks
+    assert follows_batches(drive(2, epochs=1, steps=None))
     assert capsys.readouterr().err.startswith("2/2 - 0s - ")
-    assert not drive(2).overrides_batch_hooks
+    assert not follows_batches(drive(2))
 
 
 @pytest.mark.parametrize("kind", ["fit", "evaluate", "predict"])
@@ -63,7 +63,7 @@ def test_verbose_0_writes_nothing(kind, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_evaluate_and_predict_write_one_line_when_asked(capsys):
+def test_evaluate_and_predict_write_one_line_if_verbose(capsys):
     drive("auto", kind="evaluate")
     assert capsys.readouterr().err.endswith("- loss: 0.5000\n")
     drive("auto", kind="predict")
@@ -79,7 +79,7 @@ def test_on_a_terminal_there_is_a_bar_for_each_epoch(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(progress, "sys", SimpleNamespace(stdout=sys.stdout, stderr=terminal, modules=sys.modules))
-    assert drive(1).overrides_batch_hooks
+    assert follows_batches(drive(1))
     drive(1, kind="evaluate")
     drive("auto", kind="predict")
     lines = terminal.lines()

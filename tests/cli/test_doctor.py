@@ -201,13 +201,12 @@ def test_the_compiled_kernel_counts_as_python_does(monkeypatch):
 
 @pytest.mark.parametrize("check", ["convolution", "weights file", "training", "compiled kernel"])
 def test_each_check_can_fail(monkeypatch, check):
-    from gpucnn.models import saving
-    from gpucnn.models.trainer import Trainer
+    from gpucnn.models import Sequential, saving
     from gpucnn.ops import conv2d
 
     monkeypatch.setattr(conv2d.conv2d, "reference", lambda x, *_, **__: np.zeros((8, 14, 14, 16)))
     monkeypatch.setattr(saving, "weights_sha256", lambda model: id(model))
-    monkeypatch.setattr(Trainer, "train_on_batch", lambda *_: None)
+    monkeypatch.setattr(Sequential, "train_on_batch", lambda *_: None)
     monkeypatch.setitem(sys.modules, "numba", types.SimpleNamespace(njit=lambda function: lambda n: -1))
     assert not doctor._attempt(check, doctor.CHECKS[check]).ok
 

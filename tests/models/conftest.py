@@ -15,7 +15,7 @@ def trained(problem, small_model):
 
 @pytest.fixture
 def tiny(tmp_path):
-    """The path of a file of the smallest model, for all that has to be tried on each of its bytes."""
+    """The path of a file of the smallest model, for tests that try something on each byte."""
     model = Sequential([Input((2,)), layers.Dense(1)])
     model.compile("sgd", "mse")
     path = tmp_path / "tiny.safetensors"

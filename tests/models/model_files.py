@@ -41,7 +41,7 @@ def assert_equal_to_the_bit(first, second):
 
 
 def written(path, document, tensors):
-    """A file with this content and the right SHA-256, as somebody with bad intentions would write it."""
+    """A file with this content and the right SHA-256, as an attacker would write it."""
     document = {"format_version": saving.FORMAT_VERSION, "gpucnn": "9.9", "seeds": {}, **document}
     document["sha256"] = saving.content_sha256(document, tensors)
     path.write_bytes(safetensors.numpy.save(tensors, {"gpucnn": json.dumps(document)}))
@@ -56,7 +56,7 @@ def raw(path, header, data=b""):
 
 
 def loaded_if_intact(path):
-    """The model in a file, None if it is refused as it should be; any other exception goes on its way."""
+    """The model in a file, None if it is refused as it should be; other exceptions are not caught."""
     try:
         return load_model(path)
     except FileError as error:
@@ -71,5 +71,5 @@ def assert_is_one_line(error, path):
 
 def parts_of(path):
     """The document and the tensors of a file."""
-    content = saving._read(path)
+    content = saving.read(path)
     return content.document, content.tensors

@@ -1,4 +1,4 @@
-"""What comes in as x, y and sample_weight."""
+"""x, y and sample_weight as they are passed, and the batches made of them."""
 
 import numpy as np
 import pytest
@@ -26,26 +26,26 @@ def all_of(data):
 
 def test_arrays_of_other_libraries_come_in_by_dlpack():
     array = np.arange(6, dtype=np.float32).reshape(3, 2)
-    data = batches.batches(FromElsewhere(array), None, None, 2, None, None)
+    data = batches.as_batches(FromElsewhere(array), None, None, 2, None, None)
     np.testing.assert_array_equal(np.concatenate([b.x for b in all_of(data)]), array)
 
 
 def test_lists_of_numbers_are_arrays_and_lists_of_batches_are_batches():
-    assert isinstance(batches.batches([[1.0, 2.0], [3.0, 4.0]], [0, 1], None, None, None, None), batches.Arrays)
+    assert isinstance(batches.as_batches([[1.0, 2.0], [3.0, 4.0]], [0, 1], None, None, None, None), batches.Arrays)
     images = np.zeros((2, 4, 4, 1), np.float32)
-    assert isinstance(batches.batches([images, images], None, None, None, None, None), batches.Stream)
+    assert isinstance(batches.as_batches([images, images], None, None, None, None, None), batches.Stream)
 
 
 def test_batches_are_float32_and_labels_keep_their_integers():
-    data = batches.batches(np.zeros((5, 2)), np.arange(5), np.ones(5), 2, None, None)
-    found = all_of(data)
-    assert [len(b.x) for b in found] == [2, 2, 1]
-    assert {b.x.dtype for b in found} == {np.dtype(np.float32)}
-    assert found[0].y.dtype == np.arange(5).dtype
-    assert found[0].weight.dtype == np.float32
+    data = batches.as_batches(np.zeros((5, 2)), np.arange(5), np.ones(5), 2, None, None)
+    first, *_ = pieces = all_of(data)
+    assert [len(b.x) for b in pieces] == [2, 2, 1]
+    assert {b.x.dtype for b in pieces} == {np.dtype(np.float32)}
+    assert first.y.dtype == np.arange(5).dtype
+    assert first.weight.dtype == np.float32
 
 
-def test_steps_limit_a_stream_and_its_length_is_known_where_it_has_one():
+def test_steps_limit_a_stream_and_default_to_its_length():
     pieces = [np.zeros((2, 3), np.float32)] * 4
     assert batches.Stream(pieces, None, None).steps == 4
     assert len(all_of(batches.Stream(pieces, 3, None))) == 3
@@ -57,9 +57,9 @@ def test_first_of_a_generator_is_put_back():
     assert [b.x.item() for b in all_of(data)] == [0, 1, 2]
 
 
-def test_an_array_without_axes_has_no_sample():
+def test_an_array_without_axes_holds_no_sample():
     with pytest.raises(DataError, match="no sample"):
-        batches.batches(np.float32(3), None, None, None, None, None)
+        batches.as_batches(np.float32(3), None, None, None, None, None)
 
 
 def test_class_numbers_are_seen_in_rows_and_columns_and_nowhere_else():
@@ -74,7 +74,7 @@ def test_class_weight_needs_classes():
         batches.class_weights({0: 1.0}, np.array([0.5, 0.25]))
 
 
-def test_validation_split_of_targets_that_are_no_classes_does_not_warn(recwarn):
+def test_validation_split_of_targets_that_are_not_classes_does_not_warn(recwarn):
     x = np.arange(10.0)
     head, tail = batches.split_off(0.3, x, x / 7, None)
     assert (len(head[0]), len(tail[1]), head[2]) == (7, 3, None)
@@ -92,4 +92,4 @@ def test_only_images_that_look_like_bytes_are_called_unscaled(recwarn):
 
 def test_images_of_different_sizes_are_named():
     with pytest.raises(DataError, match="all images must have one size"):
-        batches.batches([np.zeros((3, 3)), np.zeros((4, 4))], None, None, None, None, None)
+        batches.as_batches([np.zeros((3, 3)), np.zeros((4, 4))], None, None, None, None, None)

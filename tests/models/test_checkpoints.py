@@ -13,7 +13,7 @@ from gpucnn.models.saving import load_checkpoint, save_checkpoint
 
 
 class StopAt(callbacks.Callback):
-    """Saves a checkpoint after so many batches, and breaks off."""
+    """Saves a checkpoint after so many batches, and raises."""
 
     class Off(Exception):
         pass
@@ -69,7 +69,7 @@ def test_a_checkpoint_needs_the_same_compiled_architecture(trained, small_model,
     assert_equal_to_the_bit(before, state_of(other))
 
 
-def test_a_training_state_that_is_none_is_refused(trained, tmp_path):
+def test_an_invalid_training_state_is_refused(trained, tmp_path):
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, trained)
     document, tensors = parts_of(path)
@@ -79,7 +79,7 @@ def test_a_training_state_that_is_none_is_refused(trained, tmp_path):
             load_checkpoint(path, load_model(path))
 
 
-def test_numbers_that_json_has_not_survive(trained, tmp_path):
+def test_numbers_that_json_lacks_survive(trained, tmp_path):
     path = tmp_path / "c.safetensors"
     history = {"loss": [float("nan"), float("inf"), -float("inf"), 5e-324, 0.1]}
     trained.training_state.history = history

@@ -13,7 +13,7 @@ def nodes(*stack, **settings):
     """The layers of each node of a model that ends in softmax and is trained from its logits."""
     model = Sequential([Input((8, 8, 2)), *stack, layers.Flatten(), layers.Dense(3, activation="softmax")])
     model.compile("sgd", "sparse_categorical_crossentropy")
-    return [[type(layer).__name__ for layer in node.layers] for node in model._nodes()][: -2 or None]
+    return [[type(layer).__name__ for layer in node.layers] for node in model._trainer.step.nodes()][: -2 or None]
 
 
 @pytest.mark.parametrize(
@@ -70,18 +70,18 @@ STACKS = {
 @pytest.mark.parametrize("name", STACKS)
 def test_fusion_changes_nothing_but_rounding(name, rng):
     x = rng.standard_normal((6, 9, 8, 2)).astype(np.float32)
-    found = {}
+    results = {}
     for mode in ("fused", "one by one", "numpy"):
         gpucnn.use("numpy" if mode == "numpy" else "auto")
         with fusion.off() if mode == "one by one" else gpucnn.using():
             model = model_of(rng, *STACKS[name])
             y = np.zeros((6, *model.output_shape[1:]), np.float32)
             loss = model.train_on_batch(x, y)
-            fused = any(node.fused for node in model._nodes())
-            found[mode] = loss, model.parameters.gradients.copy(), model.predict(x, verbose=0)
+            fused = any(node.fused for node in model._trainer.step.nodes())
+            results[mode] = loss, model.parameters.gradients.copy(), model.predict(x, verbose=0)
             assert fused == (mode == "fused")
     for mode in ("fused", "one by one"):
-        for got, expected in zip(found[mode], found["numpy"], strict=True):
+        for got, expected in zip(results[mode], results["numpy"], strict=True):
             scale = np.abs(expected).max()
             assert np.abs(got - expected).max() <= 64 * np.finfo(np.float32).eps * scale
 
@@ -94,24 +94,24 @@ def test_a_chosen_algorithm_is_used_and_not_fused_away():
 
 
 def test_a_model_of_the_zoo_keeps_its_first_layers_input_gradient_uncomputed(monkeypatch, rng):
-    asked = []
+    sizes = []
     grad_input = fusion.conv2d_bias_relu_maxpool_grad_input
 
     def counting(dy, *arrays, **params):
-        asked.append(params["size"])
+        sizes.append(params["size"])
         return grad_input(dy, *arrays, **params)
 
     monkeypatch.setattr(fusion, "conv2d_bias_relu_maxpool_grad_input", counting)
     model = zoo.find("slides").build()
     model.compile("sgd", "sparse_categorical_crossentropy")
     model.train_on_batch(rng.random((4, 28, 28, 1)), np.arange(4))
-    assert asked == [(12, 12)]
+    assert sizes == [(12, 12)]
 
 
 def test_a_choice_made_after_compile_still_counts():
     model = Sequential([Input((8, 8, 2)), layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)])
     model.compile("sgd", "mse")
-    assert len(model._nodes()) == 1
+    assert len(model._trainer.step.nodes()) == 1
     with gpucnn.using(conv2d="reference"):
-        assert len(model._nodes()) == 2
-    assert len(model._nodes()) == 1
+        assert len(model._trainer.step.nodes()) == 2
+    assert len(model._trainer.step.nodes()) == 1

@@ -1,4 +1,4 @@
-"""What is not an intact file is refused in one line, whatever stands in it, and runs no code."""
+"""A file that is not intact is refused in one line, whatever it contains, and runs no code."""
 
 import ast
 import io
@@ -240,7 +240,7 @@ def test_a_header_that_lies_is_refused(tmp_path, tiny):
         "no JSON": b"\x05" + bytes(7) + b"hello",
         "no object": b"\x02" + bytes(7) + b"[]",
         "deep": raw(path, b"[" * 10**5).read_bytes(),
-        "a type that NumPy has not": raw(path, {"a": {**entry, "dtype": "BF16", "shape": [2]}}, bytes(4)).read_bytes(),
+        "a type that NumPy lacks": raw(path, {"a": {**entry, "dtype": "BF16", "shape": [2]}}, bytes(4)).read_bytes(),
         "a shape that is longer than the data": raw(path, {"a": {**entry, "shape": [10**9]}}, bytes(4)).read_bytes(),
         "a shape that overflows": raw(path, {"a": {**entry, "shape": [2**63, 2**63]}}, bytes(4)).read_bytes(),
         "overlapping tensors": raw(path, {"a": entry, "b": entry}, bytes(4)).read_bytes(),
@@ -265,7 +265,7 @@ def test_a_header_longer_than_allowed_is_not_even_parsed(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["header", "metadata", "document"])
-def test_a_name_given_twice_is_refused(tiny, place):
+def test_a_repeated_name_is_refused(tiny, place):
     data = tiny.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header, rest = data[8 : 8 + length].rstrip(), data[8 + length :]
@@ -275,7 +275,7 @@ def test_a_name_given_twice_is_refused(tiny, place):
         "document": header.replace(b'{\\"format_version\\":1', b'{\\"gpucnn\\":1,\\"format_version\\":1'),
     }[place]
     assert doubled != header
-    with pytest.raises(FileError, match="give a name twice"):
+    with pytest.raises(FileError, match="gives a name twice"):
         load_model(raw(tiny, doubled, rest))
 
 
@@ -339,8 +339,8 @@ FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "jobl
 FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__", "import_module", "getattr", "globals"}
 
 
-@pytest.mark.parametrize("name", ["saving", "runs", "config", "files"])
-def test_nothing_that_reads_files_can_run_or_import_what_stands_in_them(name):
+@pytest.mark.parametrize("name", ["models/saving", "models/loading", "runs/run", "config", "files"])
+def test_code_that_reads_files_can_neither_run_nor_import_their_content(name):
     path = Path(gpucnn.__file__).parent / f"{name}.py"
     for node in ast.walk(ast.parse(path.read_text())):
         place = f"{path}:{getattr(node, 'lineno', 0)}"
@@ -354,7 +354,7 @@ def test_nothing_that_reads_files_can_run_or_import_what_stands_in_them(name):
             called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             if ast.unparse(node.func) == "re.compile":
                 continue
-            if called == "getattr":  # of a name that the program itself gives
+            if called == "getattr":  # of a name that is written in the program
                 assert isinstance(node.args[1], ast.Constant), place
             else:
                 assert called not in FORBIDDEN_NAMES, place

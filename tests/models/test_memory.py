@@ -1,4 +1,4 @@
-"""The memory that a run needs is counted before it starts, against what system, control groups and user allow."""
+"""The memory that a run needs, counted before it starts, and how much is free on each system."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def test_layers_that_are_computed_together_need_less():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory of a process from /proc")
 @pytest.mark.parametrize("backend", ["auto", "numpy"])
-def test_what_is_foreseen_is_at_least_what_is_used_and_not_far_above(backend):
+def test_the_estimate_is_at_least_the_use_and_not_far_above(backend):
     program = f"""
 import re, numpy as np, gpucnn
 from gpucnn.models import memory
@@ -106,7 +106,7 @@ def test_the_strictest_limit_counts(monkeypatch):
     assert free_memory.available() == 0
 
 
-def test_nothing_known_is_none(monkeypatch):
+def test_an_unknown_amount_is_none(monkeypatch):
     for name in ("_system", "_control_group", "_address_space"):
         monkeypatch.setattr(free_memory, name, lambda: None)
     assert free_memory.available() is None
@@ -128,7 +128,7 @@ def test_macos_pages_are_read_from_vm_stat(monkeypatch):
     assert free_memory._macos("vm_stat changed its words") is None
 
 
-def test_a_system_that_cannot_be_asked_is_unknown(monkeypatch):
+def test_a_system_without_an_answer_is_unknown(monkeypatch):
     def fail(*_, **__):
         raise subprocess.CalledProcessError(1, "vm_stat")
 
@@ -138,7 +138,7 @@ def test_a_system_that_cannot_be_asked_is_unknown(monkeypatch):
 
 
 @pytest.mark.parametrize("answer", [1, 0])
-def test_windows_is_asked_through_its_kernel(monkeypatch, answer):
+def test_windows_reports_through_its_kernel(monkeypatch, answer):
     import ctypes
 
     class Kernel:
@@ -181,7 +181,7 @@ def test_the_older_control_groups_are_read_too(tmp_path):
     assert free_memory._control_group(tmp_path, membership) is None
 
 
-def test_without_control_groups_nothing_is_known(tmp_path):
+def test_without_control_groups_there_is_no_limit(tmp_path):
     assert free_memory._control_group(tmp_path, tmp_path / "missing") is None
     (tmp_path / "cgroup").write_text("0::/gone\n")
     assert free_memory._control_group(tmp_path, tmp_path / "cgroup") is None

@@ -1,4 +1,4 @@
-"""Sequential: putting layers together, naming, shapes, weights, summary, errors."""
+"""Sequential: adding layers, names, shapes, weights, summary, errors."""
 
 import numpy as np
 import pytest
@@ -92,12 +92,12 @@ def test_set_weights_checks_all_shapes_before_it_changes_one():
 
 
 def test_same_seed_same_weights_other_seed_other_weights():
-    made = []
+    kernels = []
     for seed in (1, 1, 2):
         gpucnn.utils.set_random_seed(seed)
-        made.append(mnist_convnet().get_weights()[0])
-    np.testing.assert_array_equal(made[0], made[1])
-    assert (made[0] != made[2]).any()
+        kernels.append(mnist_convnet().get_weights()[0])
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert (kernels[0] != kernels[2]).any()
 
 
 def test_two_models_of_one_process_start_differently():
@@ -160,7 +160,7 @@ def test_get_layer_and_pop():
         (Sequential(), "inside a Sequential"),
     ],
 )
-def test_adding_what_is_no_layer_is_refused(thing, words):
+def test_adding_anything_but_a_layer_is_refused(thing, words):
     with pytest.raises(ArgumentError, match=words):
         Sequential().add(thing)
 
@@ -259,7 +259,7 @@ def test_a_layer_that_is_not_built_says_so():
     assert repr(Sequential([dense])) == "<Sequential name=sequential, 1 layers>"
 
 
-def test_a_layers_own_weights_are_checked_too():
+def test_weights_of_a_layer_are_checked_too():
     dense = layers.Dense(3)
     dense.ensure_built((None, 2))
     assert repr(dense.weights[0]) == "<Weight dense/kernel (2, 3)>"
@@ -320,7 +320,7 @@ def test_save_and_weights_take_keras_arguments(tmp_path, rng):
         model.save(tmp_path / "m.safetensors", include_optimizer=False)
 
 
-def test_what_keras_has_at_the_top_and_gpucnn_has_not_says_what_to_use():
+def test_top_level_names_that_only_keras_has_say_what_to_use():
     with pytest.raises(ArgumentError, match=r"Model is not in gpucnn: use Sequential"):
         gpucnn.Model  # noqa: B018
     with pytest.raises(AttributeError, match="nonsense"):

@@ -1,4 +1,4 @@
-"""Models and weights in files: every bit comes back, and files have the names that they may have."""
+"""Models and weights in files: every bit comes back, and file names are checked."""
 
 import hashlib
 import struct
@@ -81,7 +81,7 @@ def test_a_learning_rate_changed_while_training_is_kept(trained, tmp_path):
     assert load_model(tmp_path / "model.safetensors").optimizer.learning_rate == 0.125
 
 
-def test_layers_of_the_user_are_found_by_register_or_custom_objects(tmp_path):
+def test_layers_of_users_are_loaded_by_register_or_custom_objects(tmp_path):
     class Unregistered(Scaled):
         pass
 
@@ -125,7 +125,7 @@ def test_the_hash_of_the_weights_is_the_documented_one():
 
 @pytest.mark.parametrize("changed", ["value", "name", "shape", "order"])
 def test_the_hash_of_the_weights_sees_every_difference(changed):
-    def made(name="a", shape=(2, 3), first=0.0, swapped=False):
+    def weights_hash(name="a", shape=(2, 3), first=0.0, swapped=False):
         sizes = (shape[1], shape[0]) if swapped else shape
         model = Sequential([Input((6,)), layers.Dense(sizes[0], name=name), layers.Dense(sizes[1], name="b")])
         model.set_weights([np.zeros(w.shape) for w in model.weights])
@@ -133,8 +133,8 @@ def test_the_hash_of_the_weights_sees_every_difference(changed):
         return weights_sha256(model)
 
     other = {"value": {"first": -0.0}, "name": {"name": "c"}, "shape": {"shape": (3, 3)}, "order": {"swapped": True}}
-    assert made() == made()
-    assert made() != made(**other[changed])
+    assert weights_hash() == weights_hash()
+    assert weights_hash() != weights_hash(**other[changed])
 
 
 def test_weights_are_read_into_a_model_from_weights_models_and_checkpoints(trained, small_model, tmp_path):
@@ -163,7 +163,7 @@ def test_weights_that_do_not_fit_change_nothing(trained, tmp_path):
     two, one = ([layers.BatchNormalization() for _ in range(count)] for count in (2, 0))
     with pytest.raises(FileError, match="has no weights/batch_normalization_1/gamma"):
         Sequential([Input((8, 8, 1)), layers.Conv2D(4, 3), *two]).load_weights(path)
-    with pytest.raises(FileError, match="has weights/batch_normalization/beta, which the model has not"):
+    with pytest.raises(FileError, match="has weights/batch_normalization/beta, which the model lacks"):
         Sequential([Input((8, 8, 1)), layers.Conv2D(4, 3), *one]).load_weights(path)
 
 
@@ -181,7 +181,7 @@ def test_with_skip_mismatch_what_fits_is_read_and_the_rest_named(trained, small_
     assert weights_sha256(other) == weights_sha256(trained)
 
 
-def test_a_file_of_weights_is_no_model_and_no_checkpoint(trained, tmp_path):
+def test_a_file_of_weights_is_neither_a_model_nor_a_checkpoint(trained, tmp_path):
     path = tmp_path / "w.safetensors"
     trained.save_weights(path)
     with pytest.raises(FileError, match=r"holds weights alone.*load_weights"):
@@ -212,7 +212,7 @@ def test_two_weights_of_one_name_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.weights.h5", "m.hdf5"])
 def test_files_of_keras_are_refused_with_our_suffix(trained, tmp_path, name):
     for call in (trained.save, trained.save_weights, trained.load_weights, load_model):
-        with pytest.raises(ArgumentError, match=r"is a file of Keras: gpucnn reads and writes \.safetensors"):
+        with pytest.raises(ArgumentError, match=r"is a file of Keras: gpucnn reads and writes its own \.safetensors"):
             call(tmp_path / name)
 
 
@@ -223,7 +223,7 @@ def test_other_suffixes_are_refused_with_a_name_that_works(trained, tmp_path):
         save_checkpoint(tmp_path / "m.npz", trained)
 
 
-def test_an_existing_file_is_kept_if_asked(trained, tmp_path):
+def test_an_existing_file_is_kept_without_overwrite(trained, tmp_path):
     path = tmp_path / "m.safetensors"
     trained.save(path)
     before = path.read_bytes()

@@ -36,8 +36,8 @@ def test_threads_do_not_change_the_bits(problem, small_model):
     x, y = problem
     ends = []
     try:
-        for threads in (1, 2, 3):
-            threads.use(threads)
+        for count in (1, 2, 3):
+            threads.use(count)
             gpucnn.utils.set_random_seed(3)
             model = small_model()
             model.fit(x, y, epochs=1, batch_size=32, verbose=0)
@@ -47,7 +47,7 @@ def test_threads_do_not_change_the_bits(problem, small_model):
     assert len(set(ends)) == 1
 
 
-def test_an_epoch_shuffles_anew_and_sees_every_sample_once():
+def test_each_epoch_shuffles_again_and_sees_every_sample_once():
     seen = []
 
     @gpucnn.register
@@ -263,7 +263,7 @@ def test_initial_epoch_counts_on(problem, small_model):
     assert small_model().fit(x, y, epochs=5, initial_epoch=3, verbose=0).epoch == [3, 4]
 
 
-def test_second_fit_goes_on_with_other_shuffles(problem, small_model):
+def test_second_fit_continues_with_other_shuffles(problem, small_model):
     x, y = problem
     gpucnn.utils.set_random_seed(5)
     whole = small_model()
@@ -320,7 +320,7 @@ def test_weighted_metrics_see_the_weights_and_metrics_do_not(problem, small_mode
     assert logs["accuracy"] == pytest.approx(right[y != 0].mean())
 
 
-def test_a_users_own_layer_loss_metric_schedule_and_callback_train(problem):
+def test_layer_loss_metric_schedule_and_callback_of_a_user_train(problem):
     x, y = problem
 
     @gpucnn.register

@@ -79,7 +79,7 @@ def test_wrong_input_shapes_name_the_mistake_and_the_fix(shape, words, small_mod
         (lambda m, x, y: m.fit(x, y, validation_freq=0), "validation_freq=0"),
         (lambda m, x, y: m.fit(x, y, steps_per_epoch=0), "number of steps is 0"),
         (lambda m, x, y: m.fit(x, y, class_weight=[1, 2]), "class_weight"),
-        (lambda m, x, y: m.fit(iter([(x, y)]), y), "belong into the batches"),
+        (lambda m, x, y: m.fit(iter([(x, y)]), y), "belong in the batches"),
         (lambda m, x, y: m.fit(iter([(x, y)]), batch_size=3), "does not apply to a generator"),
         (lambda m, x, y: m.fit(iter([(x, y)]), class_weight={0: 1.0}), "class_weight needs arrays"),
         (lambda m, x, y: m.fit(iter([(x, y)]), validation_split=0.5), "validation_split needs arrays"),
@@ -117,7 +117,7 @@ def test_accepted_and_ignored_compile_arguments(problem, small_model):
     small_model(run_eagerly=True, jit_compile=False, auto_scale_loss=False).fit(*problem, verbose=0)
 
 
-def test_fit_and_evaluate_want_compile_and_a_loss(problem):
+def test_fit_and_evaluate_need_compile_and_a_loss(problem):
     x, y = problem
     model = Sequential([Input((8, 8, 1)), layers.Flatten(), layers.Dense(4)])
     with pytest.raises(ArgumentError, match="fit before compile"):

@@ -39,7 +39,7 @@ def small_cnn():
 
 
 def trained(backend, where, rate=RATE, skipped=None):
-    """The weights after 20 steps of a small CNN from one start, and the largest absolute weight on the way."""
+    """The weights of a small CNN after 20 steps from the same start."""
     gpucnn.utils.set_random_seed(7)
     gpucnn.use(backend, device=where)
     model = small_cnn()
@@ -59,7 +59,7 @@ def bound(weights):
     all, and one of the convolution at most 2 · max w · max x at each of 9 pooled positions. Each sum of products is off
     by (4 + √terms) · eps of that, with terms = batch × positions of the convolution at most, and each of the four sums
     on the way (two forward, two backward) passes such a relative error on. A step moves a weight by rate times that;
-    what was off before grows by (1 + rate · L) a step, L being at most the gradient's own scale.
+    what was off before grows by (1 + rate · L) a step, L being at most the gradient's scale.
     """
     largest_w = max(float(np.abs(w).max()) for w in weights)
     largest_x = 1.0 / (1.0 - 0.25) * (9 * largest_w + largest_w)
@@ -79,13 +79,13 @@ def on_numpy():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_twenty_steps_end_with_the_weights_of_the_definitions(backend, on_numpy):
     weights = trained(backend, "emulator")
-    for got, want in zip(weights, on_numpy, strict=True):
-        assert np.abs(got - want).max() <= bound(on_numpy)
+    for got, expected in zip(weights, on_numpy, strict=True):
+        assert np.abs(got - expected).max() <= bound(on_numpy)
 
 
 def test_the_bound_sees_one_image_that_is_lost(on_numpy):
     weights = trained("numpy", "cpu", skipped=BATCH * STEPS - 1)
-    assert max(np.abs(got - want).max() for got, want in zip(weights, on_numpy, strict=True)) > bound(on_numpy)
+    assert max(np.abs(got - expected).max() for got, expected in zip(weights, on_numpy, strict=True)) > bound(on_numpy)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -113,8 +113,8 @@ def test_every_model_of_the_zoo_takes_a_step(name, backend):
         model.compile(gpucnn.optimizers.SGD(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
         taken[language] = model.train_on_batch(x, y), model.get_weights()
     np.testing.assert_allclose(taken[backend][0], taken["numpy"][0], rtol=1e-5)
-    for got, want in zip(taken[backend][1], taken["numpy"][1], strict=True):
-        assert np.abs(got - want).max() <= 1e-5 * max(1.0, np.abs(want).max())
+    for got, expected in zip(taken[backend][1], taken["numpy"][1], strict=True):
+        assert np.abs(got - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
 
 
 def test_a_model_moves_to_the_device_in_use_and_back():
@@ -168,8 +168,8 @@ def test_python_of_the_user_meets_host_arrays_on_every_device():
         taken[language] = model.train_on_batch(x, y), model.get_weights()
     assert set(seen) == {np.ndarray}
     np.testing.assert_allclose(taken["cuda"][0], taken["numpy"][0], rtol=1e-5)
-    for got, want in zip(taken["cuda"][1], taken["numpy"][1], strict=True):
-        np.testing.assert_allclose(got, want, atol=1e-6)
+    for got, expected in zip(taken["cuda"][1], taken["numpy"][1], strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_activity_regularizers_and_losses_called_by_hand():
@@ -206,14 +206,14 @@ def test_a_layer_chooses_its_algorithm(capfd, monkeypatch):
         layers.Conv2D(2, 3, algorithm="winograd")(np.ones((1, 4, 4, 1)))
 
 
-def test_a_launch_line_tells_id_shapes_grid_block_and_time(capfd, monkeypatch):
+def test_a_launch_line_shows_id_shapes_grid_block_and_time(capfd, monkeypatch):
     monkeypatch.setenv("GPUCNN_DEBUG", "4")
     gpucnn.use("cuda", device="emulator", matmul="naive")
     layers.Dense(2, use_bias=False)(np.ones((3, 5)))
-    told = capfd.readouterr().err
-    assert 'extern "C" __global__ void' in told and "matmul_naive(float*" in told
-    assert "matmul/naive_cuda matmul_naive: float32[3, 2] float32[3, 5] float32[5, 2], grid 1, block 256" in told
-    assert told.rstrip().endswith("ms on emulator")
+    report = capfd.readouterr().err
+    assert 'extern "C" __global__ void' in report and "matmul_naive(float*" in report
+    assert "matmul/naive_cuda matmul_naive: float32[3, 2] float32[3, 5] float32[5, 2], grid 1, block 256" in report
+    assert report.rstrip().endswith("ms on emulator")
 
 
 def test_host_arrays_do_not_meet_kernels_of_a_device():
@@ -249,15 +249,15 @@ def test_the_command_trains_in_the_emulator(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     x, y = rng.uniform(0, 1, (32, 20, 20, 1)), rng.integers(0, 4, 32)
-    np.savez("own.npz", x_train=(x * 255).astype("uint8"), y_train=y, x_test=(x * 255).astype("uint8"), y_test=y)
-    command = "train --data own.npz --model slides --backend cuda --device emulator --epochs 1 --algorithm"
+    np.savez("images.npz", x_train=(x * 255).astype("uint8"), y_train=y, x_test=(x * 255).astype("uint8"), y_test=y)
+    command = "train --data images.npz --model slides --backend cuda --device emulator --epochs 1 --algorithm"
     done = CliRunner().invoke(main, [*command.split(), "conv2d=direct", "--no-pictures", "--json", "--out", "run"])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert (told["device"], told["backend"]) == ("emulator", "cuda")
-    assert told["settings"]["algorithms"] == {"conv2d": "direct"}
+    report = json.loads(done.stdout)
+    assert (report["device"], report["backend"]) == ("emulator", "cuda")
+    assert report["settings"]["algorithms"] == {"conv2d": "direct"}
     again = CliRunner().invoke(main, ["evaluate", "run", "--json"])
-    assert json.loads(again.stdout)["test_loss"] == pytest.approx(told["test_loss"], rel=1e-6)
+    assert json.loads(again.stdout)["test_loss"] == pytest.approx(report["test_loss"], rel=1e-6)
 
 
 def test_an_algorithm_that_is_not_written_as_a_pair_is_named():

@@ -102,7 +102,7 @@ def test_what_callbacks_add_to_the_logs_stands_in_the_history():
         ("{", r"run.json is damaged: "),
         ("[]", r"run.json is damaged: "),
         ("{}", "settings or versions are missing"),
-        ('{"settings":{},"settings":{}}', "give a name twice"),
+        ('{"settings":{},"settings":{}}', "gives a name twice"),
         ("[" * 10**5, "run.json is damaged: "),
         (" " * (saving.LONGEST_JSON + 1), "longer than"),
     ],

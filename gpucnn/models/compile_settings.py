@@ -1,0 +1,89 @@
+"""What `compile` says: the optimizer, the loss and the metrics that a model is trained with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import losses, metrics, optimizers
+from ..config import Configurable, deserialize, serialize
+from ..errors import ArgumentError
+from ..layers.layer import Shape
+from ..losses import Loss
+from ..metrics import Metric
+from ..optimizers import Optimizer
+
+
+class CompileSettings:
+    """What `compile` says, as objects; metrics need the shapes of labels and outputs first."""
+
+    def __init__(
+        self, optimizer: Any, loss: Any, metrics: Any = None, weighted_metrics: Any = None, steps_per_execution: Any = 1
+    ) -> None:
+        if not isinstance(steps_per_execution, (int, np.integer)) or steps_per_execution < 1:
+            raise ArgumentError(f"compile(steps_per_execution={steps_per_execution!r}) must be an integer of 1 or more")
+        for name, value in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
+            if value is not None and not isinstance(value, (list, tuple)):
+                raise ArgumentError(f"compile({name}={value!r}) must be a list, such as ['accuracy']")
+        self.optimizer: Optimizer = optimizers.get(optimizer)
+        self.loss: Loss | None = losses.get(loss)
+        if self.loss is not None and self.loss.reduction in (None, "none"):
+            raise ArgumentError("compile(loss=…) with reduction='none' gives no single number: use 'mean'")
+        self.steps_per_execution = int(steps_per_execution)
+        self._loss = loss
+        self._metrics, self._weighted_metrics = list(metrics or []), list(weighted_metrics or [])
+
+    def make_metrics(self, y_shape: Shape, output_shape: Shape) -> tuple[list[Metric], list[Metric]]:
+        """All metrics, with distinct names, and those among them that use sample weights."""
+        plain = [metrics.get(metric, y_shape, output_shape) for metric in self._metrics]
+        weighted = [metrics.get(metric, y_shape, output_shape) for metric in self._weighted_metrics]
+        taken: set[str] = set()
+        for metric in [*plain, *weighted]:
+            base, number = metric.name, 0
+            while metric.name in taken:
+                number += 1
+                metric.name = f"{base}_{number}"
+            taken.add(metric.name)
+        return [*plain, *weighted], weighted
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values. A function is described by its name."""
+        return {
+            "optimizer": serialize(self.optimizer),
+            "steps_per_execution": self.steps_per_execution,
+            "loss": _described(self._loss),
+            "metrics": [_described(metric) for metric in self._metrics],
+            "weighted_metrics": [_described(metric) for metric in self._weighted_metrics],
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> CompileSettings:
+        """The settings that `to_json` described; `custom_objects` has functions by name."""
+        objects = custom_objects or {}
+        return cls(
+            deserialize(values["optimizer"], objects),
+            _restored(values["loss"], objects),
+            [_restored(metric, objects) for metric in values["metrics"]],
+            [_restored(metric, objects) for metric in values["weighted_metrics"]],
+            values["steps_per_execution"],
+        )
+
+
+def _described(argument: Any) -> Any:
+    if argument is None or isinstance(argument, str):
+        return argument
+    if isinstance(argument, Configurable):
+        return serialize(argument)
+    return {"function": getattr(argument, "__name__", repr(argument))}
+
+
+def _restored(description: Any, objects: dict[str, Any]) -> Any:
+    if isinstance(description, dict) and "function" in description:
+        name = description["function"]
+        if name not in objects:
+            raise ArgumentError(
+                f"the model was compiled with your function {name!r}: give custom_objects={{{name!r}: {name}}}"
+            )
+        return objects[name]
+    return deserialize(description, objects) if isinstance(description, dict) else description

@@ -1,0 +1,182 @@
+"""One step of training on one batch: forward, loss, backward, update.
+
+All state changes happen in the update, so a step whose loss is not finite leaves the model as it
+was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .. import losses
+from ..devices import storage
+from ..dispatch import choice
+from ..errors import TrainingError
+from ..layers.activated import Activated
+from ..losses import Loss
+from ..metrics import Metric
+from . import fusion
+from .batches import Batch
+from .compile_settings import CompileSettings
+from .model import Model
+
+_NO_STEP = np.zeros(1, np.int64)
+
+
+class TrainingStep:
+    """The step of a compiled model, with the metrics that it updates.
+
+    metrics   None until `make_metrics` has seen labels
+    """
+
+    def __init__(self, model: Model, settings: CompileSettings) -> None:
+        self.model, self.settings = model, settings
+        self.metrics: list[Metric] | None = None
+        self._weighted: list[Metric] = []
+        self._nodes: list[fusion.Node] | None = None
+        self._generation = -1
+        self._logits_loss: Loss | None = None
+
+    def make_metrics(self, y_shape: tuple[int, ...]) -> None:
+        """Make the metrics of `compile` for labels of this shape."""
+        self.metrics, self._weighted = self.settings.make_metrics(y_shape, self.model.output_shape)
+
+    def nodes(self) -> list[fusion.Node]:
+        """What a step runs through, planned again whenever another choice of kernels is in use."""
+        if self._nodes is None or self._generation != choice.generation():
+            self._generation = choice.generation()
+            self._logits_loss = None
+            last = self.model.layers[-1]
+            if self.settings.loss is not None and isinstance(last, Activated) and last.activity_regularizer is None:
+                self._logits_loss = losses.from_logits_twin(self.settings.loss, last.activation.name)
+            self._nodes = fusion.program(self.model.layers, self._logits_loss is not None)
+        return self._nodes
+
+    def train(self, batch: Batch, tolerant: bool = False) -> float:
+        """Forward, loss, backward, update; returns the loss, regularisation included.
+
+        A loss that is not finite raises `TrainingError`; if `tolerant` it is returned without an
+        update.
+        """
+        optimizer = self.settings.optimizer
+        step = storage.put(optimizer.batches)
+        x, backwards, penalties = storage.put(batch.x), [], 0.0
+        nodes = self.nodes()
+        for node in nodes:
+            x, backward, penalty = node.forward(x, step, True)
+            backwards.append(backward)
+            penalties += penalty
+        loss = self._loss()
+        values, loss_backward = losses.forward(loss, batch.y, x)
+        reduced, dvalues = losses.reduce(values, batch.weight, loss.reduction)
+        total = float(reduced) + penalties + optimizer.penalty(self.model.parameters)
+        prediction = self._prediction(x)
+        dy = loss_backward(dvalues)
+        del x
+        first = _first_trained(nodes)
+        while backwards:
+            backward = backwards.pop()
+            if len(backwards) < first:
+                break
+            dy = backward(dy, need_dx=len(backwards) > first)
+        if not math.isfinite(total):
+            if not tolerant:
+                raise self._not_finite(total)
+            return total
+        for layer in self.model.layers:
+            layer.update()
+        optimizer.apply(self.model.parameters)
+        self._measure(batch, prediction)
+        return total
+
+    def test(self, batch: Batch) -> float:
+        """The loss without an update; the metrics are updated."""
+        x, penalties = _forward(self.nodes(), batch.x)
+        loss = self._loss()
+        values, _ = losses.forward(loss, batch.y, x)
+        reduced, _ = losses.reduce(values, batch.weight, loss.reduction)
+        self._measure(batch, self._prediction(x))
+        return float(reduced) + penalties + self.settings.optimizer.penalty(self.model.parameters)
+
+    def results(self) -> dict[str, float]:
+        """The value of each metric by name."""
+        return {metric.name: float(metric.result()) for metric in self.metrics or []}
+
+    def reset_metrics(self) -> None:
+        """Set the metrics back to their start."""
+        for metric in self.metrics or []:
+            metric.reset_state()
+
+    @contextmanager
+    def separate_metrics(self) -> Iterator[None]:
+        """In this block the metrics start from zero; after it their old state is back."""
+        states = [metric.get_state() for metric in self.metrics or []]
+        self.reset_metrics()
+        try:
+            yield
+        finally:
+            for metric, state in zip(self.metrics or [], states, strict=False):
+                metric.set_state(state)
+
+    def _loss(self) -> Loss:
+        """The loss of `compile`, or its twin that takes the last layer's logits."""
+        loss = self._logits_loss or self.settings.loss
+        assert loss is not None
+        return loss
+
+    def _prediction(self, x: Any) -> np.ndarray | None:
+        """What the metrics see, on the host, after the last activation. None without metrics."""
+        if not self.metrics:
+            return None
+        if self._logits_loss is None:
+            return storage.get(x)
+        last = self.model.layers[-1]
+        assert isinstance(last, Activated)
+        return storage.get(last.activation.forward(x)[0])
+
+    def _measure(self, batch: Batch, prediction: np.ndarray | None) -> None:
+        for metric in self.metrics or []:
+            metric.update_state(batch.y, prediction, batch.weight if metric in self._weighted else None)
+
+    def _not_finite(self, loss: float) -> TrainingError:
+        state = self.model.training_state
+        largest = sorted(
+            (
+                (float(np.abs(storage.get(s.weight.gradient)).max(initial=0.0)), s.weight.path)
+                for s in self.model.parameters.segments
+            ),
+            key=lambda pair: (not math.isnan(pair[0]), -pair[0]),
+        )
+        shown = ", ".join(f"{path} {size:.3g}" for size, path in largest[:3])
+        return TrainingError(
+            f"the loss is {loss} at epoch {state.epoch + 1}, batch {state.batch} (counted from 0); the weights are as "
+            f"they were before it. Largest gradients: {shown}. Lower the learning rate, clip gradients (clipnorm=1.0), "
+            "and look for NaN in x and y"
+        )
+
+
+def output(nodes: list[fusion.Node], x: np.ndarray) -> np.ndarray:
+    """The output of a model for one batch, on the host."""
+    return storage.get(_forward(nodes, x)[0])
+
+
+def _forward(nodes: list[fusion.Node], x: np.ndarray) -> tuple[Any, float]:
+    """(output on the device, sum of the activity regularizers' penalties), in inference."""
+    y, step, penalties = storage.put(x), storage.put(_NO_STEP), 0.0
+    for node in nodes:
+        y, penalty = node.forward(y, step, False)[::2]  # the backward pass would keep arrays alive
+        penalties += penalty
+    return y, penalties
+
+
+def _first_trained(nodes: list[fusion.Node]) -> int:
+    """The first node that has a gradient to write; nothing before it needs a backward pass."""
+    for i, node in enumerate(nodes):
+        if any(layer.trainable_weights for layer in node.layers):
+            return i
+    return len(nodes)
