@@ -9,7 +9,6 @@ import pytest
 import gpucnn
 from gpucnn import layers
 
-
 UNTIL = float(os.environ.get("GPUCNN_TEST_UNTIL", "inf"))
 """Seconds since 1970: tests that begin later are skipped."""
 
