@@ -11,13 +11,14 @@ import numpy as np
 from .. import config
 from ..config import Configurable
 from ..errors import ArgumentError
+from .arguments import check_above_zero
 
 
 class LearningRateSchedule(Configurable):
-    """Base of all schedules. One of your own defines `__call__(step) -> float`."""
+    """Base of all schedules. A subclass defines `__call__(step) -> float`."""
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate of the batch number `step`, counted from 0. gpucnn's own take arrays of steps as well."""
+        """The learning rate of batch number `step`, counted from 0. gpucnn's schedules also take arrays of steps."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(step) -> float")
 
 
@@ -32,7 +33,7 @@ class ExponentialDecay(LearningRateSchedule):
         staircase: bool = False,
         name: str = "ExponentialDecay",
     ) -> None:
-        _check_above_zero("ExponentialDecay", "decay_steps", decay_steps)
+        check_above_zero("ExponentialDecay", "decay_steps", decay_steps)
         self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
         self.staircase, self.name = staircase, name
 
@@ -53,7 +54,7 @@ class InverseTimeDecay(LearningRateSchedule):
         staircase: bool = False,
         name: str = "InverseTimeDecay",
     ) -> None:
-        _check_above_zero("InverseTimeDecay", "decay_steps", decay_steps)
+        check_above_zero("InverseTimeDecay", "decay_steps", decay_steps)
         self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
         self.staircase, self.name = staircase, name
 
@@ -64,10 +65,10 @@ class InverseTimeDecay(LearningRateSchedule):
 
 
 class PolynomialDecay(LearningRateSchedule):
-    """From initial to end as (1 - step / decay_steps)^power.
+    """From the initial to the end rate as (1 - step / decay_steps)^power.
 
-    After `decay_steps` the rate stays at its end, or, with `cycle`, goes on with the next multiple of `decay_steps` in
-    place of `decay_steps`.
+    After `decay_steps` the rate stays at its end; with `cycle`, the next multiple of `decay_steps` takes the place of
+    `decay_steps`.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class PolynomialDecay(LearningRateSchedule):
         cycle: bool = False,
         name: str = "PolynomialDecay",
     ) -> None:
-        _check_above_zero("PolynomialDecay", "decay_steps", decay_steps)
+        check_above_zero("PolynomialDecay", "decay_steps", decay_steps)
         self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
         self.end_learning_rate, self.power, self.cycle, self.name = end_learning_rate, power, cycle, name
 
@@ -128,7 +129,7 @@ class CosineDecay(LearningRateSchedule):
         warmup_target: float | None = None,
         warmup_steps: int = 0,
     ) -> None:
-        _check_above_zero("CosineDecay", "decay_steps", decay_steps)
+        check_above_zero("CosineDecay", "decay_steps", decay_steps)
         if warmup_target is not None and warmup_steps < 0:
             raise ArgumentError(f"CosineDecay: warmup_steps={warmup_steps} must be 0 or above")
         self.initial_learning_rate, self.decay_steps, self.alpha = initial_learning_rate, decay_steps, alpha
@@ -166,7 +167,7 @@ class CosineDecayRestarts(LearningRateSchedule):
         alpha: float = 0.0,
         name: str = "SGDRDecay",
     ) -> None:
-        _check_above_zero("CosineDecayRestarts", "first_decay_steps", first_decay_steps)
+        check_above_zero("CosineDecayRestarts", "first_decay_steps", first_decay_steps)
         if t_mul < 1:
             raise ArgumentError(f"CosineDecayRestarts: t_mul={t_mul} must be 1 or above, or the restarts pile up")
         self.initial_learning_rate, self.first_decay_steps = initial_learning_rate, first_decay_steps
@@ -196,9 +197,5 @@ def get(identifier: Any) -> Any:
 
 
 def _half_wave(fraction: Any) -> Any:
+    """Half a cosine wave: from 1 at fraction 0 down to 0 at fraction 1."""
     return 0.5 * (1.0 + np.cos(np.pi * fraction))
-
-
-def _check_above_zero(owner: str, name: str, value: float) -> None:
-    if not value > 0:
-        raise ArgumentError(f"{owner}: {name}={value} must be above 0")
