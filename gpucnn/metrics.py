@@ -31,7 +31,7 @@ from .losses import labels
 from .losses import mean_absolute_error as mean_absolute_error
 from .losses import mean_squared_error as mean_squared_error
 from .losses import sparse_categorical_crossentropy as sparse_categorical_crossentropy
-from .retired import absent
+from .retired import absent, absent_error
 
 
 class Metric(Configurable):
@@ -393,7 +393,7 @@ def get(identifier: Any, y_shape: tuple[int, ...] | None = None, pred_shape: tup
         raise ArgumentError("None is not a metric: give a name, an object or a function")
     if isinstance(identifier, str):
         if identifier in _ABSENT:
-            __getattr__(identifier)
+            raise absent_error(__name__, identifier, _ABSENT[identifier])
         if identifier.lower() in ("accuracy", "acc") and y_shape is not None and pred_shape is not None:
             return _accuracy_for(y_shape, pred_shape)(name=identifier)
         metric: Any = config.get(Metric, identifier, _ALIASES)

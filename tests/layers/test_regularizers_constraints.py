@@ -231,7 +231,7 @@ def test_a_description_gives_the_same_constraint():
         (lambda: constraints.MaxNorm(-1.0), "MaxNorm: max_value=-1.0 must be 0 or above"),
         (lambda: constraints.MinMaxNorm(2.0, 1.0), "must hold, not 2.0 and 1.0"),
         (lambda: constraints.MinMaxNorm(rate=1.5), "rate=1.5 must lie in 0 … 1"),
-        (lambda: constraints.MaxNorm(m=2), "it is called max_value today"),
+        (lambda: constraints.MaxNorm(m=2), "it is now called max_value"),
         (lambda: constraints.maxnorm, "it is called max_norm"),
         (lambda: constraints.get("maxnorm"), "did you mean 'max_norm'"),
     ],

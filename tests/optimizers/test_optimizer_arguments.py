@@ -120,7 +120,7 @@ def test_a_description_gives_the_same_optimizer():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: optimizers.Adam(lr=0.1), r"Adam\(\) has no argument lr=0.1: it is called learning_rate today"),
+        (lambda: optimizers.Adam(lr=0.1), r"Adam\(\) has no argument lr=0.1: it is now called learning_rate"),
         (lambda: optimizers.SGD(decay=1e-6), "InverseTimeDecay"),
         (lambda: optimizers.SGD(0.1, momentun=0.9), "did you mean momentum"),
         (lambda: optimizers.SGD(0.1, clip_norm=0.9), "did you mean clipnorm"),
@@ -158,7 +158,7 @@ def test_wrong_arguments_and_old_names_are_refused(make, words):
 
 def test_the_old_name_of_the_learning_rate_is_refused_on_the_object():
     optimizer = optimizers.SGD()
-    with pytest.raises(AttributeError, match="called learning_rate today"):
+    with pytest.raises(AttributeError, match="now called learning_rate"):
         optimizer.lr = 0.1
     assert not hasattr(optimizer, "lr")
 
