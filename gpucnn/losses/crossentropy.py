@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -131,21 +132,20 @@ class CrossentropyByShape(Loss, abstract=True):
 
     def check(self, y_true: np.ndarray, output_shape: Shape) -> None:
         """Choose, and raise if the labels do not fit the choice."""
-        self.chosen = self._choose(y_true, output_shape)
+        self.chosen = _KINDS[labels.kind_of(y_true.shape, output_shape)]()
         self.chosen.check(y_true, output_shape)
 
     def forward(self, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, Backward]:
         """The loss of each sample and its backward pass, by the loss that fits the shapes."""
-        self.chosen = self._choose(y_true, y_pred.shape)
+        self.chosen = _KINDS[labels.kind_of(y_true.shape, y_pred.shape)]()
         return self.chosen.forward(y_true, y_pred)
 
-    @staticmethod
-    def _choose(y_true: np.ndarray, output_shape: Shape) -> Crossentropy:
-        if output_shape[-1] == 1:
-            return BinaryCrossentropy()
-        if y_true.ndim < len(output_shape) or y_true.shape[-1] == 1:
-            return SparseCategoricalCrossentropy()
-        return CategoricalCrossentropy()
+
+_KINDS: dict[str, Callable[[], Crossentropy]] = {
+    "binary": BinaryCrossentropy,
+    "sparse_categorical": SparseCategoricalCrossentropy,
+    "categorical": CategoricalCrossentropy,
+}
 
 
 def categorical_crossentropy(

@@ -77,6 +77,15 @@ def check_targets(name: str, y_true: np.ndarray, output_shape: Shape) -> None:
     _check_finite(name, y_true)
 
 
+def kind_of(y_shape: Shape, output_shape: Shape) -> str:
+    """Which crossentropy and which accuracy these labels need: "binary", "sparse_categorical" or "categorical"."""
+    if output_shape[-1] == 1:
+        return "binary"
+    if len(y_shape) < len(output_shape) or y_shape[-1] == 1:
+        return "sparse_categorical"
+    return "categorical"
+
+
 def fits(shape: tuple[int, ...], pattern: Shape) -> bool:
     """Whether a shape equals a pattern in which None stands for any extent."""
     return len(shape) == len(pattern) and all(p is None or e == p for e, p in zip(shape, pattern, strict=True))
