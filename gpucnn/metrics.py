@@ -294,9 +294,9 @@ class _Share(Metric):
         weights = np.ones(y_pred.shape)
         if sample_weight is not None:
             weights *= np.asarray(sample_weight, np.float64).reshape(len(y_pred), *(1,) * (y_pred.ndim - 1))
-        true, positive = y_true.astype(bool), y_pred > self.threshold
-        self.true_positives += weights[true & positive].sum()
-        self.others += weights[self._others(true, positive)].sum()
+        true, predicted = y_true.astype(bool), y_pred > self.threshold
+        self.true_positives += weights[true & predicted].sum()
+        self.others += weights[self._others(true, predicted)].sum()
 
     def result(self) -> float:
         """The share; 0 if nothing was counted."""
@@ -307,15 +307,15 @@ class _Share(Metric):
 class Precision(_Share):
     """The share of true positives among all predicted positives."""
 
-    def _others(self, true: np.ndarray, positive: np.ndarray) -> np.ndarray:
-        return ~true & positive
+    def _others(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        return ~true & predicted
 
 
 class Recall(_Share):
     """The share of positives that were predicted as such."""
 
-    def _others(self, true: np.ndarray, positive: np.ndarray) -> np.ndarray:
-        return true & ~positive
+    def _others(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        return true & ~predicted
 
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> np.ndarray:
