@@ -182,7 +182,7 @@ def _to_json(value: Any) -> Any:
     if callable(value) and _is_ours(value) and name:
         return name
     raise ArgumentError(
-        f"{value!r} cannot be described in a file: use a name, a number or a class known to @gpucnn.register"
+        f"{value!r} cannot be described in a file: use a name, a number or a class registered with @gpucnn.register"
     )
 
 

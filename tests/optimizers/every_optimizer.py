@@ -31,8 +31,8 @@ def make_parameters(*shapes, dtype=np.float32, frozen=(), **weight):
     layers = []
     for i, shape in enumerate(shapes):
         layer = Layer(name=f"layer_{i}")
-        made = layer.add_weight(shape, initializers.RandomNormal(stddev=1.0, seed=i), name="kernel", **weight)
-        made.path = f"layer_{i}/kernel"
+        kernel = layer.add_weight(shape, initializers.RandomNormal(stddev=1.0, seed=i), name="kernel", **weight)
+        kernel.path = f"layer_{i}/kernel"
         layer.trainable = i not in frozen
         layers.append(layer)
     parameters = Parameters(layers)
@@ -62,7 +62,7 @@ def padding_of(parameters, array):
 
 
 def scalar(optimizer, gradients, start=1.0):
-    """The values that one weight takes, in float64, when it gets these gradients."""
+    """The successive values of one weight, in float64, for these gradients."""
     parameters = make_parameters((1,), dtype=np.float64)
     weight = parameters.segments[0].weight
     weight.value[...] = start
