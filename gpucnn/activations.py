@@ -4,7 +4,7 @@
 array([0., 2.], dtype=float32)
 >>> layers.Dense(10, activation="leaky_relu")
 
-Your own function returns its result together with its gradient, and can be passed to a layer as it is:
+Your own function returns its result together with its gradient; pass it to a layer directly:
 
     def square(x):
         return x * x, lambda dy: 2 * x * dy
@@ -29,9 +29,10 @@ Backward = Callable[[Any], Any]
 
 
 class Activation(Configurable):
-    """Base of activation functions: `forward(x)` returns `(y, backward)`, and `backward(dy)` the gradient of x.
+    """Base of activation functions.
 
-    A user's subclass that is decorated with `@gpucnn.register` is saved with the models that use it.
+    `forward(x)` returns `(y, backward)`, and `backward(dy)` the gradient of x. A user's subclass
+    that is decorated with `@gpucnn.register` is saved with the models that use it.
     """
 
     name = "activation"
@@ -135,7 +136,10 @@ class _UserFunction(Activation):
 
 
 def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
-    """max(x, 0); with arguments min(x, max_value) above the threshold and negative_slope · (x - threshold) up to it."""
+    """max(x, 0); the arguments change either side.
+
+    In full: min(x, max_value) above the threshold, negative_slope · (x - threshold) up to it.
+    """
     return rectifier(negative_slope, max_value, threshold)(x)
 
 
@@ -160,7 +164,10 @@ def selu(x: Any) -> Any:
 
 
 def celu(x: Any, alpha: float = 1.0) -> Any:
-    """x above 0, alpha · (exp(x / alpha) - 1) up to it. Barron, "Continuously Differentiable ELUs", 2017."""
+    """x above 0, alpha · (exp(x / alpha) - 1) up to it.
+
+    Barron, "Continuously Differentiable Exponential Linear Units", 2017.
+    """
     return Elementwise("celu", _nonzero("celu", alpha))(x)
 
 
@@ -270,7 +277,7 @@ _KERAS_ONLY = ("glu", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus"
 
 
 def get(identifier: Any) -> Activation:
-    """The `Activation` behind None (linear), a name, a function of this module or of the user, or an object."""
+    """The `Activation` behind None (linear), a name, a function or an object."""
     if identifier is None:
         return _NAMED["linear"]
     if isinstance(identifier, Activation):
@@ -289,7 +296,7 @@ def get(identifier: Any) -> Activation:
 
 
 def rectifier(negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Activation:
-    """The `Activation` of a ReLU with these arguments: a plain relu or leaky_relu where they allow it."""
+    """The `Activation` of a ReLU with these arguments: plain relu or leaky_relu where possible."""
     if max_value is None and threshold == 0:
         if negative_slope == 0:
             return _NAMED["relu"]

@@ -1,7 +1,7 @@
 """Objects that remember their constructor's arguments, so that a file can describe them in JSON.
 
-A file never decides what is imported: a description is looked up among the classes that gpucnn defines and those that
-the user's code passes to `register`.
+A file never decides what is imported: a description is looked up among the classes that gpucnn
+defines and those that the user's code passes to `register`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _classes: dict[tuple[str, str], type] = {}
 
 
 class Configurable:
-    """Base of layers, losses, metrics, optimizers, schedules, initializers, regularizers and constraints.
+    """Base of layers, losses, metrics, optimizers and all else that a file can describe.
 
-    A direct subclass founds a kind (`Layer`, `Loss`, …); names are unique within a kind. A class defined with
-    `abstract=True` is only a base of others: no file can name it.
+    A direct subclass founds a kind (`Layer`, `Loss`, …); names are unique within a kind. A class
+    defined with `abstract=True` is only a base of others: no file can name it.
     """
 
     kind: str
@@ -80,7 +80,10 @@ def serialize(thing: Configurable) -> dict[str, Any]:
 
 
 def deserialize(description: dict[str, Any], custom_objects: dict[str, type] | None = None) -> Any:
-    """The object behind `serialize`'s description; classes only from gpucnn, `register` and `custom_objects`."""
+    """The object that `serialize` described.
+
+    Its class is one of gpucnn's, a registered one, or one of `custom_objects`.
+    """
     try:
         kind, name, config = description["kind"], description["class_name"], dict(description["config"])
     except (TypeError, KeyError, ValueError) as error:
@@ -94,7 +97,7 @@ def deserialize(description: dict[str, Any], custom_objects: dict[str, type] | N
 
 
 def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -> T | None:
-    """Keras' rule for arguments: None, an object, a class, a name in snake or camel case, or a description."""
+    """Keras' rule for arguments: None, an object, a class, a name in any case, or a description."""
     founder: str = kind.kind  # type: ignore[attr-defined]
     if identifier is None or isinstance(identifier, kind):
         return identifier
@@ -143,7 +146,8 @@ def _bind(cls: type[Configurable], self: Any, args: tuple, kwargs: dict[str, Any
 def _argument_names(cls: type[Configurable]) -> tuple[list[str], bool]:
     """The names of the constructor's arguments, and whether there are no others.
 
-    gpucnn's constructors hand `**keywords` on to the class above; a user's constructor may do anything with them.
+    gpucnn's constructors hand `**keywords` on to the class above; a user's constructor may do
+    anything with them.
     """
     names: dict[str, None] = {}
     for owner in cls.__mro__:

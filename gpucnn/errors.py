@@ -1,8 +1,8 @@
-"""The errors that gpucnn raises. Every message names the offending value and what to do about it."""
+"""gpucnn's errors. Every message names the offending value and what to do about it."""
 
 
 class GpucnnError(Exception):
-    """Base of all errors that gpucnn raises on purpose; the command line prints them on one line."""
+    """Base of all errors that gpucnn raises on purpose; the command prints them on one line."""
 
 
 class ShapeError(GpucnnError, ValueError):
@@ -18,7 +18,7 @@ class KernelError(GpucnnError, RuntimeError):
 
 
 class LaunchError(KernelError):
-    """A kernel broke a rule, or cannot be launched: the message says which rule, or why, and where."""
+    """A kernel broke a rule or cannot be launched: the message says which or why, and where."""
 
 
 class DataError(GpucnnError, ValueError):
@@ -38,7 +38,7 @@ class MemoryNeedError(GpucnnError, MemoryError):
 
 
 class Interrupted(GpucnnError, KeyboardInterrupt):
-    """The user stopped the run; its progress has been saved. The process should end with `exit_status`."""
+    """The user stopped the run and its progress is saved; the process exits with `exit_status`."""
 
     def __init__(self, message: str, exit_status: int = 130) -> None:
         super().__init__(message)

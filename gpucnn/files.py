@@ -39,11 +39,12 @@ _CAUSES = {
 
 
 def write_atomically(path: Any, content: bytes | Callable[[BinaryIO], Any]) -> None:
-    """Replace the file at `path` with `content`, or with what a function writes into the buffer that it receives.
+    """Replace the file at `path` with `content`, or with what a function writes into a buffer.
 
-    The bytes are written to a temporary file in the same folder and synced to the disk before the file takes the name;
-    so a kill or a fault at any moment leaves either the old or the new file, complete. Temporary files of killed
-    processes are removed too. Raises `FileError` with one line that names the path and the cause.
+    The bytes are written to a temporary file in the same folder and synced to the disk before the
+    file takes the name; so a kill or a fault at any moment leaves either the old or the new file,
+    complete. Temporary files of killed processes are removed too. Raises `FileError` with one line
+    that names the path and the cause.
     """
     if callable(content):
         buffer = io.BytesIO()
@@ -58,7 +59,7 @@ def write_atomically(path: Any, content: bytes | Callable[[BinaryIO], Any]) -> N
 
 
 def lock(descriptor: int) -> bool:
-    """Try to lock an open file until it is closed or this process ends; False if another process holds the lock."""
+    """Lock an open file until it is closed or the process ends; False if another process has it."""
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,7 +74,7 @@ def lock(descriptor: int) -> bool:
 
 @contextmanager
 def explained(verb: str, path: Any) -> Iterator[None]:
-    """Turn an OSError into a `FileError` of one line: what failed, on which path, why, and the cure."""
+    """Turn an OSError into a `FileError` of one line: what failed, where, why, and the cure."""
     try:
         yield
     except FileError:
@@ -131,7 +132,7 @@ def _create_temporary(folder: Path) -> tuple[Path, int]:
         path = folder / f".{secrets.token_hex(8)}{_TEMPORARY}"
         descriptor = os.open(path, flags, 0o666)
         ours = True
-        with suppress(OSError):  # where files cannot be locked, no process treats them as leftovers either
+        with suppress(OSError):  # files that cannot be locked are never treated as leftovers
             ours = fcntl is None or (lock(descriptor) and os.fstat(descriptor).st_nlink > 0)
         if ours:
             return path, descriptor
@@ -161,7 +162,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync a folder
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as on some network file systems
             raise
     finally:
         os.close(descriptor)

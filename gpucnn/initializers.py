@@ -1,7 +1,7 @@
 """How the values of a new weight are drawn: Keras' initializers on gpucnn's own random numbers.
 
-An initializer without a seed takes the global seed and a new stream when it is constructed. Called again with the same
-shape, an initializer returns the same values again, as in Keras 3.
+An initializer without a seed takes the global seed and a new stream when it is constructed. Called
+again with the same shape, an initializer returns the same values again, as in Keras 3.
 """
 
 from __future__ import annotations
@@ -175,7 +175,10 @@ class GlorotUniform(VarianceScaling):
 
 
 class GlorotNormal(VarianceScaling):
-    """Truncated normal of variance 2 / (fan_in + fan_out): Glorot and Bengio, AISTATS 2010, equation 12."""
+    """Truncated normal of variance 2 / (fan_in + fan_out).
+
+    Glorot and Bengio, AISTATS 2010, equation 12.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(1.0, "fan_avg", "truncated_normal", seed)
@@ -196,14 +199,20 @@ class HeNormal(VarianceScaling):
 
 
 class LecunUniform(VarianceScaling):
-    """Uniform over ±√(3 / fan_in): LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998, section 4.6."""
+    """Uniform over ±√(3 / fan_in).
+
+    LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998, section 4.6.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(1.0, "fan_in", "uniform", seed)
 
 
 class LecunNormal(VarianceScaling):
-    """Truncated normal of variance 1 / fan_in: LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998, section 4.6."""
+    """Truncated normal of variance 1 / fan_in.
+
+    LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998, section 4.6.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(1.0, "fan_in", "truncated_normal", seed)
@@ -212,8 +221,8 @@ class LecunNormal(VarianceScaling):
 class Orthogonal(_Random):
     """`gain` times a random matrix with orthonormal rows or columns, whichever are fewer.
 
-    All leading axes together are the rows. Source: Saxe, McClelland, Ganguli, ICLR 2014; the signs that make
-    the matrix uniform: Mezzadri, Notices of the AMS 54 (2007), section 5.
+    All leading axes together are the rows. Source: Saxe, McClelland, Ganguli, ICLR 2014; the signs
+    that make the matrix uniform: Mezzadri, Notices of the AMS 54 (2007), section 5.
     """
 
     def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:

@@ -1,6 +1,6 @@
 """Metrics as in Keras 3: running sums over the batches of an epoch, kept in float64.
 
-Your own metric is a function (y_true, y_pred) -> one number for each sample, which is averaged, or a subclass:
+Your own metric is a function (y_true, y_pred) -> one number for each sample, or a subclass:
 
     class LargestError(gpucnn.metrics.Metric):
         def __init__(self, name="largest_error", dtype=None):
@@ -38,7 +38,7 @@ from .retired import absent, absent_error
 class Metric(Configurable):
     """Base of all metrics.
 
-    A subclass makes its sums with `add_variable`, changes them in place in `update_state` and defines `result`.
+    A subclass creates sums with `add_variable`, changes them in `update_state`, defines `result`.
     """
 
     direction: Literal["up", "down"] | None = None
@@ -54,7 +54,7 @@ class Metric(Configurable):
     def add_variable(
         self, shape: tuple[int, ...] = (), initializer: Any = "zeros", dtype: Any = None, name: str | None = None
     ) -> np.ndarray:
-        """A float64 array of the state, to be changed in place; `reset_state` zeroes it, checkpoints keep it."""
+        """A float64 array to change in place; `reset_state` zeroes it, checkpoints keep it."""
         variable = np.array(initializers.get(initializer)(shape), np.float64)
         self._variables[name or f"variable_{len(self._variables)}"] = variable
         return variable
@@ -139,7 +139,7 @@ class _Accuracy(MeanMetricWrapper):
 
 
 class Accuracy(_Accuracy):
-    """How often y_pred equals y_true. The string "accuracy" means whichever accuracy fits the shapes."""
+    """How often y_pred equals y_true. The string "accuracy" means the one that fits the shapes."""
 
     def __init__(self, name: str | None = "accuracy", dtype: Any = None) -> None:
         super().__init__(_equality, name or "accuracy", dtype)
@@ -251,7 +251,7 @@ class _Share(Metric):
     """The weight of true positives divided by that of a set that contains them.
 
     thresholds  an output above this number counts as positive; 0.5 by default
-    top_k       only the k largest outputs of each sample can be positive (and then need no threshold)
+    top_k       only the k largest outputs of each sample can be positive, at any threshold
     class_id    the only column that counts
     """
 
@@ -325,13 +325,13 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> np.ndar
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
-    """1 where the largest of (n, …, K) outputs is at the largest of as many labels, else 0: (n, …) float32."""
+    """1 where the largest output and label (n, …, K) are at one place, else 0: (n, …) float32."""
     y_true, y_pred = _alike("categorical_accuracy", y_true, y_pred)
     return (y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)).astype(np.float32)
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
-    """1 where the largest of (n, …, K) outputs is at the class number (n, …) or (n, …, 1), else 0: (n, …) float32."""
+    """1 where the largest output (n, …, K) is at the class number, else 0: (n, …) float32."""
     y_true, y_pred = _class_numbers("sparse_categorical_accuracy", y_true, y_pred)
     return (y_true == y_pred.argmax(axis=-1)).astype(np.float32)
 
@@ -349,9 +349,9 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> n
 
 
 def get(identifier: Any, y_shape: tuple[int, ...] | None = None, pred_shape: tuple[int, ...] | None = None) -> Any:
-    """The metric behind a name, an object, a class, a description or a function; a name stays the metric's name.
+    """The metric behind a name (which it keeps), an object, a class, a description or a function.
 
-    "accuracy" (or "acc") becomes binary, sparse or categorical by the shapes of y and of the predictions.
+    "accuracy" (or "acc") becomes binary, sparse or categorical by the two shapes.
     """
     if identifier is None:
         raise ArgumentError("None is not a metric: give a name, an object or a function")
@@ -375,7 +375,7 @@ def _equality(y_true: Any, y_pred: Any) -> np.ndarray:
 
 
 def _per_sample(values: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Keras' rule: values are averaged over the axes that weights lack, weighted, then averaged down to (n,)."""
+    """Keras' rule: average over the axes that weights lack, weigh, then average down to (n,)."""
     values = np.asarray(values, np.float64)
     weights = None
     if sample_weight is not None:

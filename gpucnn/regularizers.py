@@ -18,8 +18,9 @@ from .retired import absent
 class Regularizer(Configurable):
     """Base of all regularizers: l1 · Σ|x| + l2 · Σx².
 
-    A user's subclass defines both `__call__(x) -> float` and `gradient(x) -> array`, for arrays on the host: from
-    another device, weights are copied to the host and gradients back. gpucnn's regularizers stay on the device.
+    A user's subclass defines both `__call__(x) -> float` and `gradient(x) -> array`, for arrays on
+    the host: from another device, weights are copied to the host and gradients back. gpucnn's
+    regularizers stay on the device.
     """
 
     l1: float = 0.0
@@ -40,7 +41,7 @@ class Regularizer(Configurable):
         return penalty
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
-        """The penalty's derivative by x, an array like x; the derivative of |x| at 0 is taken as 0."""
+        """The penalty's derivative by x, an array like x; that of |x| at 0 is taken as 0."""
         if not self.l1:
             return x * (2.0 * self.l2)
         return np.sign(x) * self.l1 + x * (2.0 * self.l2)
@@ -69,7 +70,10 @@ class L1L2(Regularizer):
 
 
 def get(identifier: Any) -> Any:
-    """The regularizer behind a name ("l2" means L2(0.01)), an object, a class or a description; None stays None."""
+    """The regularizer behind a name, an object, a class or a description; None stays None.
+
+    "l2" means L2(0.01).
+    """
     return config.get(Regularizer, identifier)
 
 
@@ -81,7 +85,10 @@ def penalty(regularizer: Regularizer, values: Any, share: float = 1.0) -> Any:
 
 
 def add_gradient(regularizer: Regularizer, gradients: Any, values: Any, share: float = 1.0) -> None:
-    """Add `share` of the penalty's derivative by values to gradients, both C-contiguous arrays on the device in use."""
+    """Add `share` of the penalty's derivative by values to gradients.
+
+    Both are C-contiguous arrays on the device in use.
+    """
     flat = gradients.reshape(-1)
     if _is_plain(regularizer):
         update.regularize(flat, values.reshape(-1), l1=share * regularizer.l1, l2=share * regularizer.l2)

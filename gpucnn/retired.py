@@ -1,4 +1,4 @@
-"""Names of old Keras code, and names of Keras 3 that gpucnn lacks: an error says what to write instead."""
+"""Names of old Keras, and of Keras 3 where gpucnn lacks them: errors say what to write instead."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def absent_error(module: str, name: str, reason: str) -> AbsentError:
 
 
 def absent(module: str, reasons: dict[str, str]) -> Callable[[str], NoReturn]:
-    """A `__getattr__` for `module`: names that Keras has, or once had, raise an error that says what to do instead.
+    """A `__getattr__` for `module`: names that only Keras has raise an error with the alternative.
 
-    It is an `AttributeError`, so `hasattr` is False, `getattr` returns its default, and Python turns a failed
-    `from module import name` into its own `ImportError`.
+    It is an `AttributeError`, so `hasattr` is False, `getattr` returns its default, and Python
+    turns a failed `from module import name` into its own `ImportError`.
     """
 
     def __getattr__(name: str) -> NoReturn:  # noqa: N807
@@ -99,8 +99,9 @@ def absent(module: str, reasons: dict[str, str]) -> Callable[[str], NoReturn]:
 class Moved(ModuleType):
     """A submodule of old Keras: `from gpucnn.layers.core import Dense` names the present import.
 
-    It raises `ImportError`, so that code which tries both imports finds the other one; for names that the package
-    lacks, it raises `AttributeError`, because pickle looks names up in all loaded modules.
+    It raises `ImportError`, so that code which tries both imports finds the other one; for names
+    that the package lacks, it raises `AttributeError`, because pickle looks names up in all loaded
+    modules.
     """
 
     def __init__(self, name: str) -> None:

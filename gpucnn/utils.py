@@ -48,7 +48,10 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed gpucnn's generator and, as Keras does, Python's `random` and NumPy's global one (with seed modulo 2³²)."""
+    """Seed gpucnn's generator and, as Keras does, Python's `random` and NumPy's global generator.
+
+    NumPy's takes the seed modulo 2³².
+    """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise ArgumentError(f"set_random_seed({seed!r}) needs an integer")
     random.set_random_seed(int(seed))

@@ -74,7 +74,8 @@ __getattr__ = absent(__name__, _ABSENT)
 def get(identifier: Any) -> Any:
     """The loss behind a name, an object, a class, a description or a function; None stays None.
 
-    "crossentropy" (or "ce") becomes binary, sparse or categorical when `check` or `forward` first sees shapes.
+    "crossentropy" (or "ce") becomes binary, sparse or categorical when `check` or `forward` first
+    sees shapes.
     """
     if isinstance(identifier, str):
         if identifier.lower() in ("crossentropy", "ce"):

@@ -1,4 +1,4 @@
-"""Crossentropies of labels and predictions: of classes, by rows or by numbers, and of yes-or-no outputs."""
+"""Crossentropies of labels and predictions: of classes, by rows or numbers, and of yes-or-no."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Crossentropy(RowLoss, abstract=True):
 
 
 class SmoothedCrossentropy(Crossentropy, abstract=True):
-    """Base of the crossentropies whose labels are probabilities, which `label_smoothing` evens out."""
+    """Base of the crossentropies of labels that are probabilities, with `label_smoothing`."""
 
     _default_name: ClassVar[str]
 
@@ -68,9 +68,10 @@ class SmoothedCrossentropy(Crossentropy, abstract=True):
 
 
 class CategoricalCrossentropy(SmoothedCrossentropy):
-    """Crossentropy of one-hot labels (or class probabilities) and predicted probabilities (n, …, K).
+    """Crossentropy of one-hot labels (or class probabilities) and predictions (n, …, K).
 
-    With `from_logits` the predictions are logits. `label_smoothing` mixes the labels with the uniform distribution.
+    The predictions are probabilities, or logits with `from_logits`. `label_smoothing` mixes the
+    labels with the uniform distribution.
     """
 
     activation = "softmax"
@@ -81,9 +82,10 @@ class CategoricalCrossentropy(SmoothedCrossentropy):
 
 
 class BinaryCrossentropy(SmoothedCrossentropy):
-    """Crossentropy of labels 0 … 1 and predicted probabilities (or logits) of that shape, the mean over the last axis.
+    """Crossentropy of labels 0 … 1 and probabilities (or logits), the mean over the last axis.
 
-    Labels (n,) fit outputs (n, 1). `label_smoothing` draws the labels towards 1/2.
+    Labels have the shape of the outputs; labels (n,) also fit outputs (n, 1). `label_smoothing`
+    draws the labels towards 1/2.
     """
 
     activation = "sigmoid"
@@ -94,7 +96,7 @@ class BinaryCrossentropy(SmoothedCrossentropy):
 
 
 class SparseCategoricalCrossentropy(Crossentropy):
-    """Crossentropy of class numbers (n, …) or (n, …, 1) and predicted probabilities (n, …, K), or logits."""
+    """Crossentropy of class numbers (n, …) or (n, …, 1) and probabilities (or logits) (n, …, K)."""
 
     activation = "softmax"
     _check = staticmethod(partial(labels.check_class_numbers, "sparse_categorical_crossentropy"))
@@ -122,7 +124,7 @@ class SparseCategoricalCrossentropy(Crossentropy):
 
 
 class CrossentropyByShape(Loss, abstract=True):
-    """Keras' "crossentropy": binary, sparse or categorical, once the shapes of y and of the outputs are known."""
+    """Keras' "crossentropy": binary, sparse or categorical by the shapes of y and the outputs."""
 
     on_device = True
 
@@ -172,7 +174,8 @@ def binary_crossentropy(
 def from_logits_twin(loss: Loss, activation_name: str | None) -> Loss | None:
     """The same loss on logits, if it takes probabilities and belongs to that activation; else None.
 
-    softmax belongs to the categorical crossentropies, sigmoid to the binary one. A subclass has no twin.
+    softmax belongs to the categorical crossentropies, sigmoid to the binary one. A subclass has no
+    twin.
     """
     if isinstance(loss, CrossentropyByShape):
         return None if loss.chosen is None else from_logits_twin(loss.chosen, activation_name)

@@ -1,7 +1,8 @@
-"""Checks that labels can belong to the outputs of a model; the error names the mistake and its cure.
+"""Checks that labels can belong to the outputs of a model; errors name the mistake and its cure.
 
-Each check takes the name of the loss (for the message), the labels, and the shape of the outputs with the batch axis
-first: None, or the number of samples. `DataError` means the wrong kind of labels, `ShapeError` the wrong shape.
+Each check takes the name of the loss (for the message), the labels, and the shape of the outputs
+with the batch axis first: None, or the number of samples. `DataError` means the wrong kind of
+labels, `ShapeError` the wrong shape.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def check_targets(name: str, y_true: np.ndarray, output_shape: Shape) -> None:
 
 
 def kind_of(y_shape: Shape, output_shape: Shape) -> str:
-    """Which crossentropy and which accuracy these labels need: "binary", "sparse_categorical" or "categorical"."""
+    """The crossentropy and accuracy for labels: "binary", "sparse_categorical" or "categorical"."""
     if output_shape[-1] == 1:
         return "binary"
     if len(y_shape) < len(output_shape) or y_shape[-1] == 1:

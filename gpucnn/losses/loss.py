@@ -1,8 +1,8 @@
 """What every loss is, as in Keras 3, and how the losses of samples become one number.
 
-Called, a loss gives one number: `MeanSquaredError()(y_true, y_pred)`. Training uses `forward`, which returns the loss
-of each sample together with its backward pass. Your own loss is such a function, or a subclass of `Loss` with such
-a `forward`:
+Called, a loss gives one number: `MeanSquaredError()(y_true, y_pred)`. Training uses `forward`,
+which returns the loss of each sample together with its backward pass. Your own loss is such a
+function, or a subclass of `Loss` with such a `forward`:
 
     def squared(y_true, y_pred):
         error = y_pred - y_true
@@ -34,12 +34,12 @@ class Loss(Configurable):
     """Base of all losses. A subclass defines `forward`.
 
     reduction  "sum_over_batch_size" or "mean": the weighted sum divided by the number of values;
-               "mean_with_sample_weight": divided by the sum of the weights; "sum": the weighted sum;
-               "none" or None: no reduction, an array.
+               "mean_with_sample_weight": divided by the sum of the weights; "sum": the weighted
+               sum; "none" or None: no reduction, an array.
     """
 
     on_device = False
-    """Whether `forward` takes predictions, and `backward` returns their gradient, as arrays on the device in use."""
+    """Whether predictions and their gradient are arrays on the device in use."""
 
     def __init__(
         self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
@@ -59,7 +59,7 @@ class Loss(Configurable):
         y_pred   (n, …, K)
         →        values (n, …), and backward: dvalues (n, …) → dy_pred (n, …, K)
 
-        All are arrays on the host; with `on_device`, y_pred and dy_pred are arrays on the device in use.
+        All are arrays on the host; with `on_device`, y_pred and dy_pred are on the device in use.
         """
         keras = "; without automatic differentiation, Keras' call() is not enough" if hasattr(self, "call") else ""
         raise NotImplementedError(
@@ -67,7 +67,7 @@ class Loss(Configurable):
         )
 
     def check(self, y_true: np.ndarray, output_shape: Shape) -> None:
-        """Raise if these labels cannot belong to outputs of this shape (batch axis first, None or n)."""
+        """Raise if these labels cannot belong to outputs of this shape (batch axis first)."""
 
     def values(self, y_true: Any, y_pred: Any) -> np.ndarray:
         """The loss of each sample, (n, …) float32."""
@@ -84,8 +84,8 @@ class Loss(Configurable):
 class RowLoss(Loss, abstract=True):
     """A loss that one op computes from rows of outputs and rows of labels.
 
-    Labels, values and their weights stay on the host, where they are checked and summed; outputs and their gradient are
-    arrays on the device in use.
+    Labels, values and their weights stay on the host, where they are checked and summed; outputs
+    and their gradient are arrays on the device in use.
     """
 
     on_device = True
@@ -140,15 +140,16 @@ class FunctionLoss(Loss, abstract=True):
 
 
 def check_labels(loss: Loss, y_true: Any, output_shape: Shape) -> None:
-    """Raise `DataError` or `ShapeError` if y_true cannot be the labels of outputs of this shape, batch axis first.
+    """Raise `DataError` or `ShapeError` if y_true cannot be the labels of outputs of this shape.
 
-    The message names the mistake and its cure: class numbers for one-hot rows and the reverse, a label out of range, …
+    The batch axis comes first, None or n. The message names the mistake and its cure: class numbers
+    for one-hot rows and the reverse, a label out of range, …
     """
     loss.check(np.asarray(y_true), tuple(output_shape))
 
 
 def forward(loss: Loss, y_true: Any, y_pred: Any) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
-    """The loss of each sample on the host, and a backward pass from there to the device that holds y_pred.
+    """The loss of each sample on the host, and a backward pass to the device that holds y_pred.
 
     A user's loss computes with NumPy on the host, whichever device is in use.
     """
@@ -164,9 +165,9 @@ def reduce(
     """One number from the losses of the samples, and its gradient by them.
 
     values         (n, …)
-    sample_weight  (n,), (n, 1), or anything that broadcasts to values once axes are added at the end
-    →              a float summed in float64 (with reduction "none": the weighted values), and dvalues, shaped like
-                   values
+    sample_weight  (n,), (n, 1), or anything that broadcasts to values with axes added at the end
+    →              a float summed in float64 (with reduction "none": the weighted values), and
+                   dvalues, shaped like values
     """
     weights = _broadcast(sample_weight, values)
     weighted = values * weights

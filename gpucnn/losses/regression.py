@@ -48,7 +48,7 @@ class MeanAbsoluteError(RowLoss):
 
 
 class Huber(RowLoss):
-    """Half the squared error where the error is at most `delta`, beyond that a line; the mean over the last axis."""
+    """Half the squared error up to `delta`, a straight line beyond; the mean over the last axis."""
 
     _check = staticmethod(partial(labels.check_targets, "huber"))
 

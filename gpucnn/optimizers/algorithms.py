@@ -36,7 +36,7 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam, or AMSGrad. `epsilon` is added to the root of the uncorrected second moment, as in Keras."""
+    """Adam, or AMSGrad. As in Keras, `epsilon` is added to the root of the uncorrected moment."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class AdamW(Adam):
 
 
 class Nadam(Optimizer):
-    """Adam with Nesterov's momentum; the momentum of update t is beta_1 · (1 - 0.96ᵗ / 2), as in Keras."""
+    """Adam with Nesterov's momentum, which is beta_1 · (1 - 0.96ᵗ / 2) at update t, as in Keras."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class RMSprop(Optimizer):
         self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
 
     def initial_slots(self) -> dict[str, float]:
-        """v, the running mean of squares; if centred, the running mean of gradients; with momentum m, the velocity."""
+        """v and mean, the running means of squares and of gradients if centred; m, the velocity."""
         used = {"v": True, "mean": self.centered, "m": self.momentum}
         return {name: 0.0 for name, use in used.items() if use}
 

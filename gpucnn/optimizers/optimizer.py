@@ -44,19 +44,23 @@ class Optimizer(Configurable):
     """Base of all optimizers.
 
     learning_rate       a number, a `LearningRateSchedule` or a function without arguments.
-    weight_decay        before each update, every weight loses this part of itself times the learning rate.
+    weight_decay        before each update, every weight loses this part of itself times the
+                        learning rate.
     clipnorm            the largest norm of one weight array's gradient; or
     clipvalue           the largest absolute value of a gradient's element; or
     global_clipnorm     the largest norm of all gradients together.
-    use_ema             keep a moving average of the weights, with `ema_momentum`. It replaces the weights at the end of
-                        training and, if set, every `ema_overwrite_frequency` updates. It is taken after the
-                        constraints, so that it meets them as well; Keras takes it before.
-    gradient_accumulation_steps     update once in so many batches, with the mean of their gradients.
+    use_ema             keep a moving average of the weights, with `ema_momentum`. It replaces the
+                        weights at the end of training and, if set, every `ema_overwrite_frequency`
+                        updates. It is taken after the constraints, so that it meets them as well;
+                        Keras takes it before.
+    gradient_accumulation_steps
+                        update once in so many batches, with the mean of their gradients.
 
     A subclass defines `change`, and `initial_slots` and `numbers` where the defaults do not fit.
 
-    Weights, gradients and slots are arrays on the device in use and change through ops alone; counters, and the numbers
-    that go into an update, are computed on the host. `state` and `slots` exchange arrays on the host.
+    Weights, gradients and slots are arrays on the device in use and change through ops alone;
+    counters, and the numbers that go into an update, are computed on the host. `state` and `slots`
+    exchange arrays on the host.
     """
 
     def __init__(
@@ -101,17 +105,18 @@ class Optimizer(Configurable):
     # -- what each optimizer defines -----------------------------------------------------------------------------------
 
     def initial_slots(self) -> dict[str, float]:
-        """The names of the arrays that are kept along with the weights, and the initial value of each."""
+        """The arrays that the optimizer keeps for the weights: names and initial values."""
         return {}
 
     def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
-        """What `change` finds in `row[RATE:]` at update t = 1, 2, …, computed in float64. Called once per update."""
+        """The values of `row[RATE:]` at update t = 1, 2, …, in float64. Called once per update."""
         return (learning_rate,)
 
     def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
-        """Update flat values and slots in place. All arrays (n,) but the row, which `ops/update.py` explains.
+        """Update flat values and slots in place.
 
-        The arrays are on the device in use: NumPy's on the CPU, CuPy's on a GPU. Ops work on every device.
+        All arrays are (n,) except the row, which `ops/update.py` explains. They are on the device
+        in use: NumPy's on the CPU, CuPy's on a GPU. Ops work on every device.
         """
         raise NotImplementedError(f"{type(self).__name__} must define change(values, gradients, row, **slots)")
 
@@ -144,10 +149,11 @@ class Optimizer(Configurable):
         self.built = True
 
     def apply(self, parameters: Parameters) -> None:
-        """Take in the gradients of one batch: regularise, accumulate, clip, decay, change, constrain, average.
+        """Take in the gradients of one batch.
 
-        Weights, slots and counters change in place; so do the gradients, which the next backward pass overwrites.
-        Frozen layers stay as they are.
+        In this order: regularise, accumulate, clip, decay, change, constrain, average.
+        Weights, slots and counters change in place; so do the gradients, which the next backward
+        pass overwrites. Frozen layers stay as they are.
         """
         segments = [segment for segment in parameters.segments if segment.trainable]
         spans = parameters.trainable_spans()
@@ -179,9 +185,9 @@ class Optimizer(Configurable):
                 parameters.values[span] = self._slots["average"][span]
 
     def penalty(self, parameters: Parameters) -> float:
-        """The sum of the regularizers' penalties on the present weights, without frozen ones as in Keras.
+        """The sum of the regularizers' penalties on the weights, without frozen ones as in Keras.
 
-        On a device other than the CPU this waits for all earlier work; `penalty_on_device` does not.
+        On a GPU this waits for all earlier work; `penalty_on_device` does not.
         """
         if choose.current() is CPU:
             return sum(float(w.regularizer(w.value)) for w in self._regularized(parameters))
@@ -189,7 +195,7 @@ class Optimizer(Configurable):
         return 0.0 if total is None else float(storage.get(total)[0])
 
     def penalty_on_device(self, parameters: Parameters) -> Any:
-        """The penalty as an array (1,) on the device in use; None if no weight has a regularizer."""
+        """The penalty as an array (1,) on the device in use; None without regularizers."""
         total = None
         for weight in self._regularized(parameters):
             one = regularizers.penalty(weight.regularizer, weight.value)
@@ -199,7 +205,7 @@ class Optimizer(Configurable):
     def exclude_from_weight_decay(
         self, var_list: Iterable[Weight] | None = None, var_names: Iterable[str] | None = None
     ) -> None:
-        """Exclude these weights, or those whose name contains one of these patterns ("bias"), from `weight_decay`."""
+        """Exclude weights, or those with a pattern ("bias") in their names, from `weight_decay`."""
         if self.built:
             raise ArgumentError("exclude_from_weight_decay() after training began: call it before fit")
         self._undecayed = {id(weight) for weight in var_list or ()}
@@ -247,28 +253,28 @@ class Optimizer(Configurable):
 
     @property
     def batches(self) -> np.ndarray:
-        """Number of batches taken in, (1,) int64: the step that a schedule receives. Changes in place."""
+        """Number of batches, (1,) int64: the step that a schedule receives. Changes in place."""
         return self._counters["batches"]
 
     @property
     def iterations(self) -> np.ndarray:
-        """Number of updates, (1,) int64; fewer than `batches` where gradients accumulate, as in Keras."""
+        """Number of updates, (1,) int64; fewer than `batches` where gradients accumulate."""
         return self.batches // (self.gradient_accumulation_steps or 1)
 
     def state(self) -> Slots:
-        """Copies of counters and flat slots: everything except the weights that the next step depends on."""
+        """Copies of counters and flat slots: with the weights, all that the next step needs."""
         return {name: storage.get(array).copy() for name, array in (self._counters | self._slots).items()}
 
     def set_state(self, state: Slots) -> None:
-        """Restore what `state` returned, bit for bit. Nothing is changed if a name or a shape is wrong."""
+        """Restore what `state` returned, bit for bit. A wrong name or shape changes nothing."""
         _copy_into(self._counters | self._slots, state)
 
     def slots(self, parameters: Parameters) -> Slots:
-        """The state for files: counters, and slots by weight such as `m/conv2d/kernel`; on the CPU, views."""
+        """The state for files: counters, and slots by weight (`m/conv2d/kernel`). Views on the CPU."""
         return {name: storage.get(array) for name, array in self._by_weight(parameters).items()}
 
     def set_slots(self, parameters: Parameters, slots: Slots) -> None:
-        """Restore what `slots` returned, bit for bit. Nothing is changed if a name or a shape is wrong."""
+        """Restore what `slots` returned, bit for bit. A wrong name or shape changes nothing."""
         _copy_into(self._by_weight(parameters), slots)
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -292,7 +298,7 @@ class Optimizer(Configurable):
         return [weight for weight in trained if weight.regularizer is not None]
 
     def _accumulated(self, gradients: np.ndarray, spans: list[slice]) -> bool:
-        """Whether this batch completes an update; its gradients are then the mean of all batches since the last."""
+        """Whether this batch completes an update; if so, gradients become the mean of its batches."""
         count = self.gradient_accumulation_steps
         if not count:
             return True

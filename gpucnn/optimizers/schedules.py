@@ -1,4 +1,4 @@
-"""Learning rates that change with the number of batches trained so far, computed in float64 on the host."""
+"""Learning rates that change with the number of trained batches, in float64 on the host."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ class LearningRateSchedule(Configurable):
     """Base of all schedules. A subclass defines `__call__(step) -> float`."""
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate of batch number `step`, counted from 0. gpucnn's schedules also take arrays of steps."""
+        """The learning rate of batch `step`, from 0. gpucnn's schedules also take arrays."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(step) -> float")
 
 
 class ExponentialDecay(LearningRateSchedule):
-    """initial_learning_rate · decay_rate^(step / decay_steps); `staircase` rounds the exponent down."""
+    """initial_learning_rate · decay_rate^(step / decay_steps).
+
+    `staircase` rounds the exponent down.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,10 @@ class ExponentialDecay(LearningRateSchedule):
 
 
 class InverseTimeDecay(LearningRateSchedule):
-    """initial_learning_rate / (1 + decay_rate · step / decay_steps); `staircase` rounds step / decay_steps down."""
+    """initial_learning_rate / (1 + decay_rate · step / decay_steps).
+
+    `staircase` rounds step / decay_steps down.
+    """
 
     def __init__(
         self,
@@ -67,8 +73,8 @@ class InverseTimeDecay(LearningRateSchedule):
 class PolynomialDecay(LearningRateSchedule):
     """From the initial to the end rate as (1 - step / decay_steps)^power.
 
-    After `decay_steps` the rate stays at its end; with `cycle`, the next multiple of `decay_steps` takes the place of
-    `decay_steps`.
+    After `decay_steps` the rate stays at its end; with `cycle`, the next multiple of `decay_steps`
+    takes the place of `decay_steps`.
     """
 
     def __init__(
@@ -96,7 +102,7 @@ class PolynomialDecay(LearningRateSchedule):
 
 
 class PiecewiseConstantDecay(LearningRateSchedule):
-    """values[0] up to and including the step boundaries[0], then values[1] up to and including boundaries[1], …"""
+    """values[0] up to and including step boundaries[0], then values[1] up to boundaries[1], …"""
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant") -> None:
         if len(values) != len(boundaries) + 1:
@@ -115,9 +121,9 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 class CosineDecay(LearningRateSchedule):
     """Half a cosine wave from the initial rate down to `alpha` times it, over `decay_steps`.
 
-    With `warmup_target` the rate first climbs in a straight line from initial_learning_rate to warmup_target over
-    `warmup_steps`, and falls from there. Source: Loshchilov and Hutter, ICLR 2017, section 3; for the warm-up Goyal et
-    al., arXiv:1706.02677, section 2.2.
+    With `warmup_target` the rate first climbs in a straight line from initial_learning_rate to
+    warmup_target over `warmup_steps`, and falls from there. Source: Loshchilov and Hutter, ICLR
+    2017, section 3; for the warm-up Goyal et al., arXiv:1706.02677, section 2.2.
     """
 
     def __init__(
@@ -153,9 +159,10 @@ class CosineDecay(LearningRateSchedule):
 
 
 class CosineDecayRestarts(LearningRateSchedule):
-    """Half cosine waves one after the other, each `t_mul` times as long and `m_mul` times as high as the one before.
+    """Half cosine waves, each `t_mul` times as long and `m_mul` times as high as the one before.
 
-    Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, section 3.
+    Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR
+    2017, section 3.
     """
 
     def __init__(
