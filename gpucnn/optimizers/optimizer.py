@@ -270,7 +270,7 @@ class Optimizer(Configurable):
         _copy_into(self._counters | self._slots, state)
 
     def slots(self, parameters: Parameters) -> Slots:
-        """The state for files: counters, and slots by weight (`m/conv2d/kernel`). Views on the CPU."""
+        """The state for files: counters, and slots by weight (`m/dense/kernel`); views on the CPU."""
         return {name: storage.get(array) for name, array in self._by_weight(parameters).items()}
 
     def set_slots(self, parameters: Parameters, slots: Slots) -> None:
@@ -298,7 +298,7 @@ class Optimizer(Configurable):
         return [weight for weight in trained if weight.regularizer is not None]
 
     def _accumulated(self, gradients: np.ndarray, spans: list[slice]) -> bool:
-        """Whether this batch completes an update; if so, gradients become the mean of its batches."""
+        """Whether this batch completes an update; then gradients become the mean of its batches."""
         count = self.gradient_accumulation_steps
         if not count:
             return True

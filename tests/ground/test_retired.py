@@ -1,4 +1,4 @@
-"""Names that Keras has and gpucnn lacks: absent to code that probes for them, explained to code that uses them."""
+"""Names that Keras has and gpucnn lacks: absent when probed for, explained when used."""
 
 import importlib
 import sys

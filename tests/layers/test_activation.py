@@ -1,4 +1,4 @@
-"""Activation functions: their values, their gradients, their names, and the layers that are nothing else."""
+"""Activation functions: values, gradients, names, and the layers that consist of one."""
 
 import json
 import math
@@ -87,7 +87,7 @@ def test_gradients_agree_with_central_differences(function):
     near, far = ((value(function, *(x + h)) - value(function, *(x - h))) / (2 * h) for h in (step, 2 * step))
     alpha = ALPHAS.get(function, 0.0)
     got = activation_grad(np.full_like(x, 2.0), x, function=function, alpha=alpha)
-    # Truncation is less than what changes at twice the step; rounding of values of size |y| is divided by the step.
+    # Truncation is less than the change at twice the step; rounding of |y| is divided by the step.
     bound = np.abs(far - near) + 16 * EPS * (1 + np.abs(value(function, *x))) / step
     assert (np.abs(got / 2 - near) <= bound).all()
 

@@ -46,7 +46,7 @@ def truncated_cdf(mean, stddev):
 
 
 def largest_distance(values, cdf):
-    """Between the empirical distribution function and cdf: the statistic of Kolmogorov and Smirnov."""
+    """From the empirical distribution function to cdf: Kolmogorov's and Smirnov's statistic."""
     x = np.sort(values.astype(np.float64), axis=None)
     expected = cdf(x)
     steps = np.arange(len(x) + 1) / len(x)
@@ -74,7 +74,8 @@ DISTRIBUTIONS = {
 @pytest.mark.parametrize(("initializer", "cdf"), DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
 def test_values_follow_their_distribution(initializer, cdf):
     values = initializer(SHAPE)
-    # Dvoretzky, Kiefer, Wolfowitz: P(distance > d) <= 2 exp(-2 n d²); 5.7e-7 is the probability beyond five sigma.
+    # Dvoretzky, Kiefer, Wolfowitz: P(distance > d) <= 2 exp(-2 n d²).
+    # 5.7e-7 is the probability beyond five sigma.
     assert largest_distance(values, cdf) <= math.sqrt(math.log(2 / 5.7e-7) / (2 * N))
 
 
@@ -92,7 +93,8 @@ def test_values_follow_their_distribution(initializer, cdf):
 def test_mean_is_zero_and_variance_is_scale_over_fan(name, variance):
     values = initializers.get(name)(SHAPE).astype(np.float64)
     assert abs(values.mean()) <= SIGMAS * math.sqrt(variance / N)
-    # A uniform or truncated normal distribution has a kurtosis below 3: the sample variance varies less than this.
+    # Uniform and truncated normal distributions have a kurtosis below 3:
+    # the sample variance varies less than this.
     assert abs(values.var() - variance) <= SIGMAS * variance * math.sqrt(2 / N)
 
 

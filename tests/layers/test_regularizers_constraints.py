@@ -59,7 +59,7 @@ def test_the_gradient_is_the_derivative_of_the_penalty(x, signs, l1, l2):
     for i, slope in enumerate(regularizer.gradient(x)):
         shift = np.zeros(5)
         shift[i] = h
-        # Central differences of a parabola are exact: what is left is rounding of two penalties below 60 over 2h.
+        # Central differences of a parabola are exact, up to the rounding of two penalties below 60.
         difference = (regularizer(x + shift) - regularizer(x - shift)) / (2 * h)
         assert abs(difference - slope) <= 10 * 60 * np.finfo(np.float64).eps / h
 

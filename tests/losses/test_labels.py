@@ -72,7 +72,7 @@ def test_labels_of_the_right_kind_pass(loss, y, outputs):
 
 
 def test_a_wrong_label_is_found_in_any_batch(rng):
-    """A generator's later batches are never checked beforehand; -1 would silently index the last class."""
+    """A generator's later batches are not checked beforehand; -1 would index the last class."""
     with pytest.raises(DataError, match=r"y\[1\] is -1"):
         SPARSE.forward(np.array([0, -1]), rng.random((2, 3)).astype(np.float32))
 

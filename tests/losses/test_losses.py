@@ -52,7 +52,7 @@ def test_regression_losses_by_hand():
 
 
 def test_probabilities_are_clipped_as_in_keras():
-    """In float32, 1 - 1e-7 is 1 - 2⁻²³; so a certain mistake costs log(2²³), or log(10⁷) at the other end."""
+    """In float32, 1 - 1e-7 is 1 - 2⁻²³: a certain mistake costs log(2²³), or log(10⁷) at 0."""
     assert losses.BinaryCrossentropy()([[0.0]], [[1.0]]) == pytest.approx(math.log(2**23), rel=1e-6)
     assert losses.BinaryCrossentropy()([[1.0]], [[0.0]]) == pytest.approx(math.log(1e7), rel=1e-6)
     assert losses.SparseCategoricalCrossentropy()([0], [[0.0, 1.0]]) == pytest.approx(math.log(1e7), rel=1e-6)

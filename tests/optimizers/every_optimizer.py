@@ -8,7 +8,7 @@ from gpucnn.layers.layer import Layer
 from gpucnn.layers.parameters import Parameters
 
 TINY = 1e-30
-"""An epsilon that does not matter: for sums by hand, and where Keras and PyTorch put it in different places."""
+"""An epsilon that does not matter: for sums by hand, and because Keras and PyTorch place it apart."""
 EPS32, EPS64 = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
 KINDS = {
     "sgd": lambda **tail: optimizers.SGD(0.1, **tail),

@@ -1,4 +1,4 @@
-"""Optimizers, regularizers and constraints on devices whose arrays the host cannot touch: ops must do all the work."""
+"""Optimizers, regularizers and constraints where the host cannot touch arrays: ops do the work."""
 
 import needs
 import numpy as np
@@ -46,7 +46,7 @@ class Bounded(constraints.MaxNorm):
 
 
 def make_parameters():
-    """Filters, a frozen bias after them, a dense weight and more, each with a different condition."""
+    """Filters, a frozen bias, a dense weight and more, each with a different condition."""
     layers = []
     for i, (shape, regularizer, condition) in enumerate(
         [
@@ -118,7 +118,7 @@ def test_a_run_continued_from_its_state_ends_where_it_would_have(backend, throug
         trained(first, parameters)
         weights = storage.get(parameters.values)
         saved = first.state() if through == "state" else first.slots(parameters)
-        saved = {name: array.copy() for name, array in saved.items()}  # of the host, counters among them
+        saved = {name: array.copy() for name, array in saved.items()}  # on the host, with the counters
         expected = trained(first, parameters, first=STEPS)
     with gpucnn.using(backend, device="emulator"):
         resumed = make_parameters()
