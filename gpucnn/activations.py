@@ -1,10 +1,10 @@
-"""Activation functions under Keras' names: call them on arrays, or give them to a layer by name.
+"""Activation functions under Keras' names: call them on arrays, or pass them to a layer by name.
 
 >>> activations.relu([-1.0, 2.0])
 array([0., 2.], dtype=float32)
 >>> layers.Dense(10, activation="leaky_relu")
 
-A function of your own returns its result together with its gradient, and can be given to a layer as it is:
+Your own function returns its result together with its gradient; pass it to a layer directly:
 
     def square(x):
         return x * x, lambda dy: 2 * x * dy
@@ -23,15 +23,16 @@ from .config import Configurable, deserialize
 from .devices import storage
 from .errors import ArgumentError
 from .ops import activation as ops
-from .retired import absent
+from .retired import absent, absent_error
 
 Backward = Callable[[Any], Any]
 
 
 class Activation(Configurable):
-    """Base of activation functions: `forward(x)` returns `(y, backward)`, and `backward(dy)` the gradient of x.
+    """Base of activation functions.
 
-    A subclass of your own, decorated with `@gpucnn.register`, is saved with the models that use it.
+    `forward(x)` returns `(y, backward)`, and `backward(dy)` the gradient of x. A user's subclass
+    that is decorated with `@gpucnn.register` is saved with the models that use it.
     """
 
     name = "activation"
@@ -117,25 +118,28 @@ class LogSoftmax(Activation):
         return y, lambda dy: ops.log_softmax_grad(dy, y)
 
 
-class _Own(Activation):
-    """A function of the user's that returns (y, backward)."""
+class _UserFunction(Activation):
+    """A user's function that returns (y, backward)."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
-        self.name = f"{getattr(function, '__name__', type(function).__name__)} (your own)"
+        self.name = f"{getattr(function, '__name__', type(function).__name__)} (your function)"
 
     def forward(self, x: Any) -> tuple[Any, Backward]:
         result = self.function(x)
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             raise ArgumentError(
-                f"activation {self.name} returned {type(result).__name__}: a function of your own returns (y, backward)"
-                ", backward(dy) being dx; for relu with other arguments there are layers.ReLU and layers.LeakyReLU"
+                f"activation {self.name} returned {type(result).__name__}: return (y, backward), where backward(dy) "
+                "is dx; for relu with other arguments use layers.ReLU or layers.LeakyReLU"
             )
         return result
 
 
 def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
-    """max(x, 0); with arguments min(x, max_value) above the threshold and negative_slope · (x - threshold) up to it."""
+    """max(x, 0); the arguments change either side.
+
+    In full: min(x, max_value) above the threshold, negative_slope · (x - threshold) up to it.
+    """
     return rectifier(negative_slope, max_value, threshold)(x)
 
 
@@ -160,7 +164,10 @@ def selu(x: Any) -> Any:
 
 
 def celu(x: Any, alpha: float = 1.0) -> Any:
-    """x above 0, alpha · (exp(x / alpha) - 1) up to it. Barron, "Continuously Differentiable ELUs", 2017."""
+    """x above 0, alpha · (exp(x / alpha) - 1) up to it.
+
+    Barron, "Continuously Differentiable Exponential Linear Units", 2017.
+    """
     return Elementwise("celu", _nonzero("celu", alpha))(x)
 
 
@@ -266,11 +273,11 @@ _NAMED: dict[str, Activation] = {
     "log_softmax": LogSoftmax(),
 }
 _NAMED |= {"swish": _NAMED["silu"], "hard_swish": _NAMED["hard_silu"]}
-_LACKING = ("glu", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "threshold")
+_KERAS_ONLY = ("glu", "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "threshold")
 
 
 def get(identifier: Any) -> Activation:
-    """The `Activation` behind None (linear), a name, a function of this module or of your own, or an object."""
+    """The `Activation` behind None (linear), a name, a function or an object."""
     if identifier is None:
         return _NAMED["linear"]
     if isinstance(identifier, Activation):
@@ -284,12 +291,12 @@ def get(identifier: Any) -> Activation:
     if getattr(identifier, "__module__", None) == __name__:
         return _by_name(identifier.__name__)
     if callable(identifier):
-        return _Own(identifier)
+        return _UserFunction(identifier)
     raise ArgumentError(f"{identifier!r} is not an activation: give a name such as 'relu', a function or None")
 
 
 def rectifier(negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Activation:
-    """The `Activation` of a ReLU with these arguments: a plain relu or leaky_relu where they allow it."""
+    """The `Activation` of a ReLU with these arguments: plain relu or leaky_relu where possible."""
     if max_value is None and threshold == 0:
         if negative_slope == 0:
             return _NAMED["relu"]
@@ -301,8 +308,8 @@ def rectifier(negative_slope: float = 0.0, max_value: float | None = None, thres
 def _by_name(name: str) -> Activation:
     if name in _NAMED:
         return _NAMED[name]
-    if name in _LACKING:
-        raise ArgumentError(f"Keras has the activation {name!r}; gpucnn has not: use one of {', '.join(_NAMED)}")
+    if name in _ABSENT:
+        raise absent_error(__name__, name, _ABSENT[name])
     close = difflib.get_close_matches(name.lower(), _NAMED, 1, 0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ArgumentError(f"unknown activation {name!r}: {hint}known are {', '.join(_NAMED)}")
@@ -323,4 +330,6 @@ def _array(x: Any) -> np.ndarray:
     return np.asarray(x, dtype, order="C")
 
 
-__getattr__ = absent(__name__, {name: f"use one of {', '.join(_NAMED)}" for name in _LACKING})
+_ABSENT = dict.fromkeys(_KERAS_ONLY, f"use one of {', '.join(_NAMED)}")
+
+__getattr__ = absent(__name__, _ABSENT)

@@ -1,7 +1,7 @@
-"""Objects that remember the arguments they were made with, so that a file can describe them in JSON.
+"""Objects that remember their constructor's arguments, so that a file can describe them in JSON.
 
-A file never decides what is imported: a description is looked up among the classes that gpucnn defines and those that
-the user's own code gave to `register`.
+A file never decides what is imported: a description is looked up among the classes that gpucnn
+defines and those that the user's code passes to `register`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -22,24 +22,29 @@ _classes: dict[tuple[str, str], type] = {}
 
 
 class Configurable:
-    """Base of layers, losses, metrics, optimizers, schedules, initializers, regularizers and constraints.
+    """Base of layers, losses, metrics, optimizers and all else that a file can describe.
 
-    A direct subclass founds a kind (`Layer`, `Loss`, …); names are unique within a kind. A class made with
-    `abstract=True` is only a base of others: no file can name it.
+    A direct subclass founds a kind (`Layer`, `Loss`, …); names are unique within a kind. A class
+    defined with `abstract=True` is only a base of others: no file can name it.
     """
 
     kind: str
     _arguments: dict[str, Any]
+    _hands_keywords_on: ClassVar[bool] = True
+    """Whether `**keywords` of a constructor of gpucnn are arguments of the class above it."""
+
+    def __init__(self) -> None:
+        """Take no arguments, unless a subclass does."""
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if Configurable in cls.__bases__:
             cls.kind = cls.__name__
-        elif cls.__module__.startswith("gpucnn.") and not (abstract or cls.__name__.startswith("_")):
+        elif _is_ours(cls) and not (abstract or cls.__name__.startswith("_")):
             _classes[cls.kind, cls.__name__] = cls
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Keep the arguments; unknown and retired ones are named before anything is made of them."""
+        """Keep the arguments. Unknown and retired ones raise here, before the constructor runs."""
         self = super().__new__(cls)
         self._arguments = _bind(cls, self, args, kwargs)
         return self
@@ -55,14 +60,15 @@ class Configurable:
 
 
 def register(cls: type[T]) -> type[T]:
-    """Class decorator: let saved models that use this class of yours be loaded again.
+    """Class decorator: saved models that use this class can be loaded again.
 
     >>> @gpucnn.register
     ... class Scale(gpucnn.layers.Layer): ...
     """
     if not (isinstance(cls, type) and issubclass(cls, Configurable)):
         raise ArgumentError(f"@register needs a subclass of Layer, Loss, Metric, … and got {cls!r}")
-    if cls.__module__.startswith("gpucnn.") or ((cls.kind, cls.__name__) in _classes and _is_ours(cls)):
+    registered = _classes.get((cls.kind, cls.__name__))
+    if _is_ours(cls) or (registered is not None and _is_ours(registered)):
         raise ArgumentError(f"gpucnn has a {cls.kind} called {cls.__name__}: give yours another name")
     _classes[cls.kind, cls.__name__] = cls
     return cls
@@ -74,7 +80,10 @@ def serialize(thing: Configurable) -> dict[str, Any]:
 
 
 def deserialize(description: dict[str, Any], custom_objects: dict[str, type] | None = None) -> Any:
-    """The object behind `serialize`'s description; classes only from gpucnn, `register` and `custom_objects`."""
+    """The object that `serialize` described.
+
+    Its class is one of gpucnn's, a registered one, or one of `custom_objects`.
+    """
     try:
         kind, name, config = description["kind"], description["class_name"], dict(description["config"])
     except (TypeError, KeyError, ValueError) as error:
@@ -83,14 +92,12 @@ def deserialize(description: dict[str, Any], custom_objects: dict[str, type] | N
         ) from error
     cls = (custom_objects or {}).get(name) or _classes.get((kind, name))
     if not (isinstance(cls, type) and issubclass(cls, Configurable)):
-        raise ArgumentError(
-            f"unknown {kind} {name!r}: if it is your own class, decorate it with @gpucnn.register first"
-        )
+        raise ArgumentError(f"unknown {kind} {name!r}: if it is your class, decorate it with @gpucnn.register first")
     return cls.from_config(config)
 
 
 def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -> T | None:
-    """Keras' rule for arguments: None, an object, a class, a name in snake or camel case, or a description."""
+    """Keras' rule for arguments: None, an object, a class, a name in any case, or a description."""
     founder: str = kind.kind  # type: ignore[attr-defined]
     if identifier is None or isinstance(identifier, kind):
         return identifier
@@ -99,14 +106,14 @@ def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -
     if isinstance(identifier, dict):
         return deserialize({"kind": founder, **identifier})
     if isinstance(identifier, str):
-        known = {snake_case(name): cls for (k, name), cls in _classes.items() if k == founder}
-        known.update(aliases or {})
-        found = known.get(snake_case(identifier)) or known.get(identifier.lower())
-        if found is not None:
-            return found()
-        close = difflib.get_close_matches(snake_case(identifier), known, 1, 0.5)
+        classes = {snake_case(name): cls for (k, name), cls in _classes.items() if k == founder}
+        classes.update(aliases or {})
+        cls = classes.get(snake_case(identifier)) or classes.get(identifier.lower())
+        if cls is not None:
+            return cls()
+        close = difflib.get_close_matches(snake_case(identifier), classes, 1, 0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ArgumentError(f"unknown {founder.lower()} {identifier!r}: {hint}known are {', '.join(sorted(known))}")
+        raise ArgumentError(f"unknown {founder.lower()} {identifier!r}: {hint}known are {', '.join(sorted(classes))}")
     raise ArgumentError(f"{identifier!r} is not a {founder.lower()}: give a name, an object or None")
 
 
@@ -115,15 +122,15 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z][a-z0-9])", "_", name).lower()
 
 
-def _bind(cls: type, self: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
-    parameters = list(signature.parameters.values())[1:]
-    names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-    unknown = {k: v for k, v in kwargs.items() if k not in names}
-    if len(names) < len(parameters):
-        unknown = {k: v for k, v in unknown.items() if k in RENAMED or k in EXPLAINED}
+def _bind(cls: type[Configurable], self: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by name; raises for those that the constructor does not have."""
+    names, complete = _argument_names(cls)
+    unknown = {name: value for name, value in kwargs.items() if name not in names}
+    if not complete:
+        unknown = {name: value for name, value in unknown.items() if name in RENAMED or name in EXPLAINED}
     if unknown:
         reject(cls.__name__, unknown, names)
+    signature = inspect.signature(cls.__init__)
     try:
         bound = signature.bind(self, *args, **kwargs)
     except TypeError as error:
@@ -136,8 +143,28 @@ def _bind(cls: type, self: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str
     return arguments
 
 
-def _is_ours(cls: type[Configurable]) -> bool:
-    return _classes[cls.kind, cls.__name__].__module__.startswith("gpucnn.")
+def _argument_names(cls: type[Configurable]) -> tuple[list[str], bool]:
+    """The names of the constructor's arguments, and whether there are no others.
+
+    gpucnn's constructors hand `**keywords` on to the class above; a user's constructor may do
+    anything with them.
+    """
+    names: dict[str, None] = {}
+    for owner in cls.__mro__:
+        constructor = vars(owner).get("__init__")
+        if constructor is not None:
+            _, *parameters = inspect.signature(constructor).parameters.values()
+            names |= dict.fromkeys(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                return list(names), True
+            if not (_is_ours(owner) and cls._hands_keywords_on):
+                break
+    return list(names), False
+
+
+def _is_ours(thing: Any) -> bool:
+    """Whether gpucnn defines this class or function."""
+    return (getattr(thing, "__module__", None) or "").startswith("gpucnn.")
 
 
 def _to_json(value: Any) -> Any:
@@ -156,10 +183,10 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, type) and issubclass(value, Configurable):
         return snake_case(value.__name__)
     name = getattr(value, "__name__", None)
-    if callable(value) and getattr(value, "__module__", "").startswith("gpucnn.") and name:
+    if callable(value) and _is_ours(value) and name:
         return name
     raise ArgumentError(
-        f"{value!r} cannot be described in a file: use a name, a number or a class known to @gpucnn.register"
+        f"{value!r} cannot be described in a file: use a name, a number or a class registered with @gpucnn.register"
     )
 
 

@@ -1,7 +1,7 @@
-"""Conditions that weights are brought back to after each update.
+"""Conditions that weights meet again after each update.
 
-`axis` names the axes over which a norm is taken: 0 for a dense weight (inputs, units) bounds each unit's incoming
-weights; [0, 1, 2] for a convolution weight (R, S, C, K) bounds each filter.
+`axis` names the axes over which a norm is taken: 0 for a dense weight (inputs, units) bounds each
+unit's incoming weights; [0, 1, 2] for a convolution weight (R, S, C, K) bounds each filter.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .retired import absent
 class Constraint(Configurable):
     """Base of all constraints.
 
-    One of your own defines `__call__(w) -> array`, for arrays of the host: on another device, weights are copied there
-    and back. gpucnn's own ones stay on the device.
+    A user's subclass defines `__call__(w) -> array`, for arrays on the host: from another device,
+    weights are copied to the host and back. gpucnn's constraints stay on the device.
     """
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
@@ -34,9 +34,10 @@ class Constraint(Configurable):
 
 
 class _InPlace:
-    """A constraint that is an op: `change(w, run)` calls `run(op, w, **params)`, which updates w."""
+    """A constraint that is an op: `change(w, run)` calls `run(op, w, **params)` to update w."""
 
     def change(self, w: Any, run: Callable[..., Any]) -> None:
+        """Bring w back to the condition, in place."""
         raise NotImplementedError
 
     def __call__(self, w: np.ndarray) -> np.ndarray:
@@ -79,7 +80,7 @@ class UnitNorm(_InPlace, Constraint):
 
 
 class MinMaxNorm(_InPlace, Constraint):
-    """Norms between `min_value` and `max_value`, approached by the fraction `rate` at each update."""
+    """Norms from `min_value` to `max_value`, approached by the fraction `rate` at each update."""
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ def get(identifier: Any) -> Any:
 
 
 def apply(constraint: Constraint, w: Any) -> None:
-    """Bring w, a C-contiguous array of the device in use, back to the condition, in place."""
+    """Bring w, a C-contiguous array on the device in use, back to the condition, in place."""
     if isinstance(constraint, _InPlace) and type(constraint).__call__ is _InPlace.__call__:
         constraint.change(w, Op.__call__)
     else:

@@ -1,8 +1,8 @@
-"""What gpucnn raises. Every message names the value that was met and what to do about it."""
+"""gpucnn's errors. Every message names the offending value and what to do about it."""
 
 
 class GpucnnError(Exception):
-    """Base of all errors that gpucnn raises on purpose; the command line prints them in one line."""
+    """Base of all errors that gpucnn raises on purpose; the command prints them on one line."""
 
 
 class ShapeError(GpucnnError, ValueError):
@@ -10,19 +10,19 @@ class ShapeError(GpucnnError, ValueError):
 
 
 class ArgumentError(GpucnnError, TypeError, ValueError):
-    """An argument is unknown, retired, unsupported or has a value out of its range."""
+    """An argument is unknown, retired or unsupported, or its value is out of range."""
 
 
 class KernelError(GpucnnError, RuntimeError):
-    """No kernel can serve this call, or a kernel file is not a valid one."""
+    """No kernel can serve this call, or a kernel file is invalid."""
 
 
 class LaunchError(KernelError):
-    """A kernel did what it must not do, or cannot be launched: the message says what, and where."""
+    """A kernel broke a rule or cannot be launched: the message says which or why, and where."""
 
 
 class DataError(GpucnnError, ValueError):
-    """A data set, an image or a label is not what it should be."""
+    """A data set, an image or a label is invalid."""
 
 
 class FileError(GpucnnError, OSError):
@@ -34,11 +34,11 @@ class TrainingError(GpucnnError, FloatingPointError):
 
 
 class MemoryNeedError(GpucnnError, MemoryError):
-    """The work would need more memory than there is."""
+    """The work would need more memory than is available."""
 
 
 class Interrupted(GpucnnError, KeyboardInterrupt):
-    """The user stopped the run; what was trained so far has been saved. The process should end with `exit_status`."""
+    """The user stopped the run and its progress is saved; the process exits with `exit_status`."""
 
     def __init__(self, message: str, exit_status: int = 130) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: a write replaces the old file only once the new one is complete on the disk."""
+"""Atomic writes: the new file replaces the old one only when it is complete on the disk."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .errors import FileError
 
 try:
     import fcntl
-except ImportError:  # Windows, which renames no open file, syncs no folder and locks in another way
+except ImportError:  # Windows cannot rename open files or sync folders, and locks differently
     fcntl = None  # type: ignore[assignment]
 
 MODEL_SUFFIX = ".safetensors"
 """The suffix of every file that holds a model, its weights or a checkpoint."""
 
 _AT_ONCE = 8 << 20
-"""Bytes of one write call."""
+"""Bytes per write call."""
 
 _TEMPORARY = ".gpucnn-tmp"
 
@@ -39,11 +39,12 @@ _CAUSES = {
 
 
 def write_atomically(path: Any, content: bytes | Callable[[BinaryIO], Any]) -> None:
-    """Replace the file at `path` by `content`, or by what a function writes into the buffer that it is given.
+    """Replace the file at `path` with `content`, or with what a function writes into a buffer.
 
-    The bytes go to a temporary file in the same folder, reach the disk, and then take the name; so a kill or a fault at
-    any moment leaves the old or the new file whole. Temporary files of killed processes are removed on the way. Raises
-    `FileError` in one line that names the path and the cause.
+    The bytes are written to a temporary file in the same folder and synced to the disk before the
+    file takes the name; so a kill or a fault at any moment leaves either the old or the new file,
+    complete. Temporary files of killed processes are removed too. Raises `FileError` with one line
+    that names the path and the cause.
     """
     if callable(content):
         buffer = io.BytesIO()
@@ -58,7 +59,7 @@ def write_atomically(path: Any, content: bytes | Callable[[BinaryIO], Any]) -> N
 
 
 def lock(descriptor: int) -> bool:
-    """Try to lock an open file until it is closed or this process ends, however it ends; False if another holds it."""
+    """Lock an open file until it is closed or the process ends; False if another process has it."""
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,7 +74,7 @@ def lock(descriptor: int) -> bool:
 
 @contextmanager
 def explained(verb: str, path: Any) -> Iterator[None]:
-    """Turn an OSError into a `FileError` of one line: what cannot be done to which path, why, and the cure."""
+    """Turn an OSError into a `FileError` of one line: what failed, where, why, and the cure."""
     try:
         yield
     except FileError:
@@ -97,7 +98,7 @@ def check_regular(path: Path) -> None:
 
 
 def _check_target(target: Path) -> None:
-    """A file can be replaced without permission to write to it, and so can a device: spare both."""
+    """Raise for write-protected files and for devices, which `os.replace` would replace as well."""
     with suppress(FileNotFoundError):
         check_regular(target)
         if not os.access(target, os.W_OK):
@@ -105,6 +106,7 @@ def _check_target(target: Path) -> None:
 
 
 def _replace(target: Path, content: memoryview) -> None:
+    """Write the content to a temporary file, sync it, and rename it to the target."""
     temporary, descriptor = _create_temporary(target.parent)
     try:
         try:
@@ -112,7 +114,7 @@ def _replace(target: Path, content: memoryview) -> None:
                 content = content[os.write(descriptor, content[:_AT_ONCE]) :]
             os.fsync(descriptor)
             if fcntl is not None:
-                os.replace(temporary, target)  # before closing it gives the lock away
+                os.replace(temporary, target)  # while it is locked: closing it releases the lock
         finally:
             os.close(descriptor)
         if fcntl is None:
@@ -124,20 +126,21 @@ def _replace(target: Path, content: memoryview) -> None:
 
 
 def _create_temporary(folder: Path) -> tuple[Path, int]:
-    """A new file, locked as long as it is open: one that can be locked by others is a leftover."""
+    """A new file, locked while it is open: a temporary file that can be locked is a leftover."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
         path = folder / f".{secrets.token_hex(8)}{_TEMPORARY}"
         descriptor = os.open(path, flags, 0o666)
         ours = True
-        with suppress(OSError):  # where files cannot be locked, nobody takes them for leftovers either
+        with suppress(OSError):  # files that cannot be locked are never treated as leftovers
             ours = fcntl is None or (lock(descriptor) and os.fstat(descriptor).st_nlink > 0)
         if ours:
             return path, descriptor
-        os.close(descriptor)  # it was taken for a leftover before it was locked
+        os.close(descriptor)  # another process treated it as a leftover before it was locked
 
 
 def _remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of processes that were killed."""
     for path in folder.glob(f".*{_TEMPORARY}"):
         with suppress(OSError):
             if fcntl is None:
@@ -152,14 +155,14 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name last."""
+    """Sync the folder, so that the new name survives a crash."""
     if fcntl is None:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync a folder
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as on some network file systems
             raise
     finally:
         os.close(descriptor)

@@ -1,7 +1,7 @@
 """How the values of a new weight are drawn: Keras' initializers on gpucnn's own random numbers.
 
-An initializer without a seed takes the global one and a stream of its own when it is made. Called again with the same
-shape, an initializer gives the same values again, as in Keras 3.
+An initializer without a seed takes the global seed and a new stream when it is constructed. Called
+again with the same shape, an initializer returns the same values again, as in Keras 3.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .errors import ArgumentError, ShapeError
 from .retired import absent
 
 _SEEDED = 0xFFFFFFFF
-"""The stream of initializers with a seed of their own; `random.next_stream` does not come so far."""
+"""The stream of initializers that have a seed; `random.next_stream` never reaches this number."""
 
 _STDDEV_WITHIN_TWO = 0.87962566103423978
 """Standard deviation of the standard normal distribution cut off at ±2."""
 
 
 class Initializer(Configurable):
-    """Base of all initializers. One of your own defines `__call__(shape, dtype=None)`."""
+    """Base of all initializers. A subclass defines `__call__(shape, dtype=None)`."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
         """An array of `shape`; float32 unless `dtype` says otherwise."""
@@ -60,6 +60,8 @@ class Ones(Initializer):
 
 
 class _Random(Initializer):
+    """Base of the initializers that draw random numbers."""
+
     def __init__(self, seed: int | None = None) -> None:
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer))):
             raise ArgumentError(f"{type(self).__name__}: seed={seed!r} must be an integer or None")
@@ -116,7 +118,7 @@ class RandomNormal(_Random):
 
 
 class TruncatedNormal(_Random):
-    """As `RandomNormal`, without the values further than two `stddev` from the mean."""
+    """As `RandomNormal`, without values further than two `stddev` from the mean."""
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
         super().__init__(seed)
@@ -173,7 +175,10 @@ class GlorotUniform(VarianceScaling):
 
 
 class GlorotNormal(VarianceScaling):
-    """Truncated normal of variance 2 / (fan_in + fan_out): Glorot and Bengio, AISTATS 2010, equation 12."""
+    """Truncated normal of variance 2 / (fan_in + fan_out).
+
+    Glorot and Bengio, AISTATS 2010, equation 12.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(1.0, "fan_avg", "truncated_normal", seed)
@@ -194,14 +199,20 @@ class HeNormal(VarianceScaling):
 
 
 class LecunUniform(VarianceScaling):
-    """Uniform over ±√(3 / fan_in): LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998, section 4.6."""
+    """Uniform over ±√(3 / fan_in).
+
+    LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998, section 4.6.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(1.0, "fan_in", "uniform", seed)
 
 
 class LecunNormal(VarianceScaling):
-    """Truncated normal of variance 1 / fan_in: LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998, section 4.6."""
+    """Truncated normal of variance 1 / fan_in.
+
+    LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998, section 4.6.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(1.0, "fan_in", "truncated_normal", seed)
@@ -210,8 +221,8 @@ class LecunNormal(VarianceScaling):
 class Orthogonal(_Random):
     """`gain` times a random matrix with orthonormal rows or columns, whichever are fewer.
 
-    All axes but the last are taken together as rows. Source: Saxe, McClelland, Ganguli, ICLR 2014; the signs that make
-    the matrix uniform: Mezzadri, Notices of the AMS 54 (2007), section 5.
+    All leading axes together are the rows. Source: Saxe, McClelland, Ganguli, ICLR 2014; the signs
+    that make the matrix uniform: Mezzadri, Notices of the AMS 54 (2007), section 5.
     """
 
     def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
@@ -219,7 +230,7 @@ class Orthogonal(_Random):
         self.gain = gain
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
-        """A new array of `shape`, which needs at least two axes."""
+        """A new array of `shape`, which must have at least two axes."""
         if len(shape) < 2:
             raise ShapeError(f"Orthogonal needs a weight of at least two axes and got the shape {tuple(shape)}")
         rows, columns = math.prod(shape[:-1]), shape[-1]

@@ -1,6 +1,6 @@
 """Metrics as in Keras 3: running sums over the batches of an epoch, kept in float64.
 
-A metric of your own is a function (y_true, y_pred) -> one number for each sample, which is averaged, or a subclass:
+Your own metric is a function (y_true, y_pred) -> one number for each sample, or a subclass:
 
     class LargestError(gpucnn.metrics.Metric):
         def __init__(self, name="largest_error", dtype=None):
@@ -24,6 +24,7 @@ import numpy as np
 from . import config, initializers, losses
 from .config import Configurable, snake_case
 from .errors import ArgumentError, ShapeError
+from .layers.arguments import positive
 from .losses import binary_crossentropy as binary_crossentropy
 from .losses import categorical_crossentropy as categorical_crossentropy
 from .losses import huber as huber
@@ -31,17 +32,17 @@ from .losses import labels
 from .losses import mean_absolute_error as mean_absolute_error
 from .losses import mean_squared_error as mean_squared_error
 from .losses import sparse_categorical_crossentropy as sparse_categorical_crossentropy
-from .retired import absent
+from .retired import absent, absent_error
 
 
 class Metric(Configurable):
     """Base of all metrics.
 
-    One of your own makes its sums with `add_variable`, changes them in place in `update_state` and defines `result`.
+    A subclass creates sums with `add_variable`, changes them in `update_state`, defines `result`.
     """
 
     direction: Literal["up", "down"] | None = None
-    """Which way is better; callbacks with mode="auto" ask for it."""
+    """Which way is better, for callbacks with mode="auto"."""
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         owner = type(self).__name__
@@ -53,13 +54,13 @@ class Metric(Configurable):
     def add_variable(
         self, shape: tuple[int, ...] = (), initializer: Any = "zeros", dtype: Any = None, name: str | None = None
     ) -> np.ndarray:
-        """A float64 array of the state, to be changed in place; `reset_state` zeroes it, checkpoints keep it."""
-        made = np.array(initializers.get(initializer)(shape), np.float64)
-        self._variables[name or f"variable_{len(self._variables)}"] = made
-        return made
+        """A float64 array to change in place; `reset_state` zeroes it, checkpoints keep it."""
+        variable = np.array(initializers.get(initializer)(shape), np.float64)
+        self._variables[name or f"variable_{len(self._variables)}"] = variable
+        return variable
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Count one batch: y_true as given to fit, y_pred (n, …), sample_weight (n,) or None."""
+        """Count one batch: y_true as passed to fit, y_pred (n, …), sample_weight (n,) or None."""
         raise NotImplementedError(f"{type(self).__name__} must define update_state(y_true, y_pred, sample_weight=None)")
 
     def result(self) -> float:
@@ -76,7 +77,7 @@ class Metric(Configurable):
         return {name: variable.copy() for name, variable in self._variables.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over what `get_state` returned."""
+        """Restore what `get_state` returned."""
         for name, variable in self._variables.items():
             if name not in state or np.shape(state[name]) != variable.shape:
                 raise ArgumentError(f"the state of the metric {self.name} needs {name} of shape {variable.shape}")
@@ -93,7 +94,7 @@ class Metric(Configurable):
 
 
 class Mean(Metric):
-    """The weighted mean of the values it is given; 0 before the first."""
+    """The weighted mean of all values; 0 before the first."""
 
     def __init__(self, name: str | None = "mean", dtype: Any = None) -> None:
         super().__init__(dtype, name)
@@ -111,18 +112,10 @@ class Mean(Metric):
         return float(self.total / self.count) if self.count else 0.0
 
 
-class _MeanOfSamples(Mean):
-    """The mean of one number for each sample."""
-
-    _values: Callable[[Any, Any], Any]
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
-        """Count one batch."""
-        super().update_state(self._values(y_true, y_pred), sample_weight)
-
-
-class MeanMetricWrapper(_MeanOfSamples):
+class MeanMetricWrapper(Mean):
     """The mean of what a function (y_true, y_pred, **kwargs) returns for each sample."""
+
+    _hands_keywords_on = False
 
     def __init__(self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
         super().__init__(name or getattr(fn, "name", None) or getattr(fn, "__name__", "metric"), dtype)
@@ -130,101 +123,73 @@ class MeanMetricWrapper(_MeanOfSamples):
         if isinstance(fn, losses.Loss) or fn in losses.FUNCTIONS:
             self.direction = "down"
 
-    def _values(self, y_true: Any, y_pred: Any) -> Any:
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+        """Count one batch."""
         values = self._function(y_true, y_pred, **self._arguments_of_function)
         if isinstance(values, tuple) or np.asarray(values).dtype.kind not in "biuf":
             kind = type(values).__name__
             raise ArgumentError(f"the metric function {self.name} returned a {kind}: return one number for each sample")
-        return values
+        super().update_state(values, sample_weight)
 
 
-class Accuracy(_MeanOfSamples):
-    """How often y_pred equals y_true. The string "accuracy" means the one of the others that fits the shapes."""
+class _Accuracy(MeanMetricWrapper):
+    """The share of samples that a function counts as right."""
 
     direction = "up"
+
+
+class Accuracy(_Accuracy):
+    """How often y_pred equals y_true. The string "accuracy" means the one that fits the shapes."""
 
     def __init__(self, name: str | None = "accuracy", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-
-    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
-        y_true, y_pred = _alike(self.name, y_true, y_pred)
-        return y_true == y_pred
+        super().__init__(_equality, name or "accuracy", dtype)
 
 
-class BinaryAccuracy(_MeanOfSamples):
+class BinaryAccuracy(_Accuracy):
     """How often y_pred > threshold equals y_true."""
 
-    direction = "up"
-
     def __init__(self, name: str | None = "binary_accuracy", dtype: Any = None, threshold: float = 0.5) -> None:
-        super().__init__(name, dtype)
         self.threshold = float(threshold)
-
-    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
-        return binary_accuracy(y_true, y_pred, self.threshold)
+        super().__init__(binary_accuracy, name, dtype, threshold=self.threshold)
 
 
-class CategoricalAccuracy(_MeanOfSamples):
+class CategoricalAccuracy(_Accuracy):
     """How often the largest output is at the largest label of one-hot rows."""
 
-    direction = "up"
-
     def __init__(self, name: str | None = "categorical_accuracy", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-
-    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
-        return categorical_accuracy(y_true, y_pred)
+        super().__init__(categorical_accuracy, name, dtype)
 
 
-class SparseCategoricalAccuracy(_MeanOfSamples):
+class SparseCategoricalAccuracy(_Accuracy):
     """How often the largest output is at the class number."""
 
-    direction = "up"
-
     def __init__(self, name: str | None = "sparse_categorical_accuracy", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-
-    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
-        return sparse_categorical_accuracy(y_true, y_pred)
+        super().__init__(sparse_categorical_accuracy, name, dtype)
 
 
-class TopKCategoricalAccuracy(_MeanOfSamples):
+class TopKCategoricalAccuracy(_Accuracy):
     """How often the class of a one-hot row is among the k largest outputs."""
 
-    direction = "up"
-
     def __init__(self, k: int = 5, name: str | None = "top_k_categorical_accuracy", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-        self.k = _count("k", k)
-
-    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
-        return top_k_categorical_accuracy(y_true, y_pred, self.k)
+        self.k = positive(type(self).__name__, "k", k)
+        super().__init__(top_k_categorical_accuracy, name, dtype, k=self.k)
 
 
-class SparseTopKCategoricalAccuracy(_MeanOfSamples):
+class SparseTopKCategoricalAccuracy(_Accuracy):
     """How often the class number is among the k largest outputs."""
 
-    direction = "up"
-
     def __init__(self, k: int = 5, name: str | None = "sparse_top_k_categorical_accuracy", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-        self.k = _count("k", k)
-
-    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
-        return sparse_top_k_categorical_accuracy(y_true, y_pred, self.k)
+        self.k = positive(type(self).__name__, "k", k)
+        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=self.k)
 
 
-class _MeanLoss(_MeanOfSamples):
+class _MeanLoss(MeanMetricWrapper):
     """The mean of a loss over samples."""
 
     direction = "down"
 
     def __init__(self, loss: losses.Loss, name: str | None, dtype: Any) -> None:
-        super().__init__(name, dtype)
-        self._loss = loss
-
-    def _values(self, y_true: Any, y_pred: Any) -> np.ndarray:
-        return self._loss.values(y_true, y_pred)
+        super().__init__(loss.values, name or loss.name, dtype)
 
 
 class BinaryCrossentropy(_MeanLoss):
@@ -283,11 +248,11 @@ class MeanAbsoluteError(_MeanLoss):
 
 
 class _Share(Metric):
-    """Weights of true positives over those of some set that contains them.
+    """The weight of true positives divided by that of a set that contains them.
 
     thresholds  an output above this number counts as positive; 0.5 by default
-    top_k       only the k largest outputs of each sample can be positive (and then need no threshold)
-    class_id    look at this column alone
+    top_k       only the k largest outputs of each sample can be positive, at any threshold
+    class_id    the only column that counts
     """
 
     direction = "up"
@@ -310,7 +275,7 @@ class _Share(Metric):
             raise ArgumentError(
                 f"{owner}(thresholds={thresholds!r}) must be one number of 0 … 1: use one {owner} for each threshold"
             )
-        self.top_k = None if top_k is None else _count("top_k", top_k)
+        self.top_k = None if top_k is None else positive(type(self).__name__, "top_k", top_k)
         self.class_id = class_id
         self.threshold = (0.5 if top_k is None else -np.inf) if thresholds is None else float(thresholds)
         self.true_positives = self.add_variable(name="true_positives")
@@ -328,30 +293,29 @@ class _Share(Metric):
             y_true, y_pred = y_true[..., self.class_id], y_pred[..., self.class_id]
         weights = np.ones(y_pred.shape)
         if sample_weight is not None:
-            given = np.asarray(sample_weight, np.float64).reshape(len(y_pred), *(1,) * (y_pred.ndim - 1))
-            weights = np.broadcast_to(given, y_pred.shape)
-        true, positive = y_true.astype(bool), y_pred > self.threshold
-        self.true_positives += weights[true & positive].sum()
-        self.others += weights[self._others(true, positive)].sum()
+            weights *= np.asarray(sample_weight, np.float64).reshape(len(y_pred), *(1,) * (y_pred.ndim - 1))
+        true, predicted = y_true.astype(bool), y_pred > self.threshold
+        self.true_positives += weights[true & predicted].sum()
+        self.others += weights[self._others(true, predicted)].sum()
 
     def result(self) -> float:
-        """The share; 0 where there is nothing to count."""
+        """The share; 0 if nothing was counted."""
         both = self.true_positives + self.others
         return float(self.true_positives / both) if both else 0.0
 
 
 class Precision(_Share):
-    """The share of true ones among what was predicted as positive."""
+    """The share of true positives among all predicted positives."""
 
-    def _others(self, true: np.ndarray, positive: np.ndarray) -> np.ndarray:
-        return ~true & positive
+    def _others(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        return ~true & predicted
 
 
 class Recall(_Share):
-    """The share of positives that were found."""
+    """The share of positives that were predicted as such."""
 
-    def _others(self, true: np.ndarray, positive: np.ndarray) -> np.ndarray:
-        return true & ~positive
+    def _others(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        return true & ~predicted
 
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> np.ndarray:
@@ -361,13 +325,13 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> np.ndar
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
-    """1 where the largest of (n, …, K) outputs is at the largest of as many labels, else 0: (n, …) float32."""
+    """1 where the largest output and label (n, …, K) are at one place, else 0: (n, …) float32."""
     y_true, y_pred = _alike("categorical_accuracy", y_true, y_pred)
     return (y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)).astype(np.float32)
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
-    """1 where the largest of (n, …, K) outputs is at the class number (n, …) or (n, …, 1), else 0: (n, …) float32."""
+    """1 where the largest output (n, …, K) is at the class number, else 0: (n, …) float32."""
     y_true, y_pred = _class_numbers("sparse_categorical_accuracy", y_true, y_pred)
     return (y_true == y_pred.argmax(axis=-1)).astype(np.float32)
 
@@ -385,17 +349,17 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> n
 
 
 def get(identifier: Any, y_shape: tuple[int, ...] | None = None, pred_shape: tuple[int, ...] | None = None) -> Any:
-    """The metric behind a name, an object, a class, a description or a function; a name stays the metric's name.
+    """The metric behind a name (which it keeps), an object, a class, a description or a function.
 
-    "accuracy" (or "acc") becomes binary, sparse or categorical by the shapes of y and of the predictions.
+    "accuracy" (or "acc") becomes binary, sparse or categorical by the two shapes.
     """
     if identifier is None:
         raise ArgumentError("None is not a metric: give a name, an object or a function")
     if isinstance(identifier, str):
         if identifier in _ABSENT:
-            __getattr__(identifier)
+            raise absent_error(__name__, identifier, _ABSENT[identifier])
         if identifier.lower() in ("accuracy", "acc") and y_shape is not None and pred_shape is not None:
-            return _accuracy_for(y_shape, pred_shape)(name=identifier)
+            return _ACCURACIES[labels.kind_of(y_shape, pred_shape)](name=identifier)
         metric: Any = config.get(Metric, identifier, _ALIASES)
         metric.name = identifier
         return metric
@@ -404,16 +368,14 @@ def get(identifier: Any, y_shape: tuple[int, ...] | None = None, pred_shape: tup
     return config.get(Metric, identifier)
 
 
-def _accuracy_for(y_shape: tuple[int, ...], pred_shape: tuple[int, ...]) -> Callable[..., Metric]:
-    if pred_shape[-1] == 1:
-        return BinaryAccuracy
-    if len(y_shape) < len(pred_shape) or y_shape[-1] == 1:
-        return SparseCategoricalAccuracy
-    return CategoricalAccuracy
+def _equality(y_true: Any, y_pred: Any) -> np.ndarray:
+    """True where y_pred equals y_true."""
+    y_true, y_pred = _alike("accuracy", y_true, y_pred)
+    return y_true == y_pred
 
 
 def _per_sample(values: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Keras' rule: values are averaged over the axes that weights lack, weighted, then averaged down to (n,)."""
+    """Keras' rule: average over the axes that weights lack, weigh, then average down to (n,)."""
     values = np.asarray(values, np.float64)
     weights = None
     if sample_weight is not None:
@@ -457,11 +419,11 @@ def _in_top_k(classes: np.ndarray, y_pred: np.ndarray, k: int) -> np.ndarray:
     return ((y_pred > score).sum(axis=-1) < k).astype(np.float32) * np.isfinite(score[..., 0])
 
 
-def _count(name: str, value: Any) -> int:
-    if not isinstance(value, (int, np.integer)) or value < 1:
-        raise ArgumentError(f"{name}={value!r} must be an integer of 1 or more")
-    return int(value)
-
+_ACCURACIES: dict[str, Callable[..., Metric]] = {
+    "binary": BinaryAccuracy,
+    "sparse_categorical": SparseCategoricalAccuracy,
+    "categorical": CategoricalAccuracy,
+}
 
 _ALIASES = {
     "mse": MeanSquaredError,
@@ -474,18 +436,14 @@ _ALIASES = {
 
 _KERAS_ONLY = """
     AUC BinaryIoU CategoricalHinge ConcordanceCorrelation CosineSimilarity F1Score FBetaScore FalseNegatives
-    FalsePositives Hinge IoU KLDivergence LogCoshError MeanAbsolutePercentageError MeanIoU MeanSquaredLogarithmicError
-    OneHotIoU OneHotMeanIoU PearsonCorrelation Poisson PrecisionAtRecall R2Score RecallAtPrecision RootMeanSquaredError
-    SensitivityAtSpecificity SpecificityAtSensitivity SquaredHinge Sum TrueNegatives TruePositives auc binary_io_u
-    categorical_hinge concordance_correlation cosine_similarity f1_score fbeta_score false_negatives false_positives
-    hinge io_u kl_divergence log_cosh_error mape MAPE mean_absolute_percentage_error mean_io_u msle MSLE
-    mean_squared_logarithmic_error one_hot_io_u one_hot_mean_io_u pearson_correlation poisson precision_at_recall
-    r2_score recall_at_precision root_mean_squared_error sensitivity_at_specificity specificity_at_sensitivity
-    squared_hinge sum true_negatives true_positives
+    FalsePositives Hinge IoU KLDivergence kl_divergence LogCoshError MAPE MSLE MeanAbsolutePercentageError MeanIoU
+    MeanSquaredLogarithmicError OneHotIoU OneHotMeanIoU PearsonCorrelation Poisson PrecisionAtRecall R2Score
+    RecallAtPrecision RootMeanSquaredError SensitivityAtSpecificity SpecificityAtSensitivity SquaredHinge Sum
+    TrueNegatives TruePositives
 """
 
 _ABSENT = dict.fromkeys(
-    _KERAS_ONLY.split(),
+    [*_KERAS_ONLY.split(), *map(snake_case, _KERAS_ONLY.split())],
     "use an accuracy, a crossentropy, Precision or Recall, or write a function or a subclass of Metric",
 )
 

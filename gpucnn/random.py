@@ -1,8 +1,9 @@
 """One counter-based random generator for everything: Philox4x32-10.
 
-Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, section 3.2. A value depends
-on the seed and on what it is for, never on what was drawn before, so a run can be resumed at any batch and a GPU can
-compute the same bits in any order. Key = seed; counter = (element // 4, step, stream, purpose).
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, section
+3.2. A value depends on the seed and on its purpose, never on what was drawn before, so a run can be
+resumed at any batch and a GPU can compute the same bits in any order. Key = seed; counter =
+(element // 4, step, stream, purpose).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _streams = itertools.count()
 
 
 def set_random_seed(seed: int) -> None:
-    """Start the global stream anew: initializers, dropout layers and shuffles made from here on repeat themselves."""
+    """Restart the global stream: later initializers, dropout layers and shuffles repeat."""
     global _seed, _streams
     if not 0 <= int(seed) < 2**64:
         raise ArgumentError(f"seed={seed} is out of range: use an integer of 0 … 2**64 - 1")
@@ -35,12 +36,12 @@ def set_random_seed(seed: int) -> None:
 
 
 def global_seed() -> int:
-    """The seed last given to `set_random_seed`; 0 before."""
+    """The seed last passed to `set_random_seed`; 0 before."""
     return _seed
 
 
 def next_stream() -> int:
-    """A stream number that no other user of the global seed has: one for each initializer or layer without a seed."""
+    """A new stream number of the global seed, for an initializer or layer without a seed."""
     return next(_streams)
 
 
@@ -65,7 +66,7 @@ def philox(counter: np.ndarray, seed: int) -> np.ndarray:
 
 
 def bits(count: int, *, seed: int, step: int = 0, stream: int = 0, purpose: int = USER) -> np.ndarray:
-    """`count` random uint32: element i is word i % 4 of the block with counter (i // 4, step, stream, purpose)."""
+    """`count` random uint32: element i is word i % 4 of block (i // 4, step, stream, purpose)."""
     blocks = -(-count // 4)
     counter = np.empty((blocks, 4), np.uint32)
     counter[:, 0] = np.arange(blocks, dtype=np.uint32)
@@ -80,7 +81,7 @@ def uniform(count: int, *, seed: int, step: int = 0, stream: int = 0, purpose: i
 
 
 def normal(count: int, *, seed: int, step: int = 0, stream: int = 0, purpose: int = USER) -> np.ndarray:
-    """`count` float32 of the standard normal distribution (Box and Muller 1958), computed in float64."""
+    """`count` standard normal float32 (Box and Muller 1958), computed in float64."""
     pairs = -(-count // 2)
     u = bits(2 * pairs, seed=seed, step=step, stream=stream, purpose=purpose).astype(np.float64)
     radius = np.sqrt(-2.0 * np.log((u[0::2] + 1.0) * 2.0**-32))
@@ -89,11 +90,11 @@ def normal(count: int, *, seed: int, step: int = 0, stream: int = 0, purpose: in
 
 
 def permutation(n: int, *, seed: int, epoch: int = 0, stream: int = 0) -> np.ndarray:
-    """A keyed shuffle of 0 … n-1 that can be computed for each position alone.
+    """A keyed shuffle of 0 … n-1, each position of which can be computed on its own.
 
-    An alternating Feistel network on the smallest 2^b ≥ n with Philox as round function, walked until the value falls
-    below n (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, sections 4 and 5), hence a
-    bijection for every n.
+    An alternating Feistel network on the smallest 2^b ≥ n with Philox as round function, walked
+    until the value falls below n (Black and Rogaway, "Ciphers with arbitrary finite domains",
+    CT-RSA 2002, sections 4 and 5), hence a bijection for every n.
 
     →  (n,) int64
     """
@@ -108,6 +109,7 @@ def permutation(n: int, *, seed: int, epoch: int = 0, stream: int = 0) -> np.nda
 
 
 def _feistel(values: np.ndarray, left: int, right: int, seed: int, epoch: int, stream: int) -> np.ndarray:
+    """Eight rounds of the Feistel network on words of `left` + `right` bits."""
     high, low = values >> np.uint32(right), values & np.uint32((1 << right) - 1)
     for round_ in range(8):
         counter = np.empty((len(values), 4), np.uint32)

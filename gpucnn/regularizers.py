@@ -18,8 +18,9 @@ from .retired import absent
 class Regularizer(Configurable):
     """Base of all regularizers: l1 · Σ|x| + l2 · Σx².
 
-    One of your own defines both `__call__(x) -> float` and `gradient(x) -> array`, for arrays of the host: on another
-    device, weights are copied there and gradients back. gpucnn's own ones stay on the device.
+    A user's subclass defines both `__call__(x) -> float` and `gradient(x) -> array`, for arrays on
+    the host: from another device, weights are copied to the host and gradients back. gpucnn's
+    regularizers stay on the device.
     """
 
     l1: float = 0.0
@@ -40,7 +41,7 @@ class Regularizer(Configurable):
         return penalty
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
-        """The penalty's derivative by x, an array like x; 0 where |x| has its kink."""
+        """The penalty's derivative by x, an array like x; that of |x| at 0 is taken as 0."""
         if not self.l1:
             return x * (2.0 * self.l2)
         return np.sign(x) * self.l1 + x * (2.0 * self.l2)
@@ -69,19 +70,25 @@ class L1L2(Regularizer):
 
 
 def get(identifier: Any) -> Any:
-    """The regularizer behind a name ("l2" means L2(0.01)), an object, a class or a description; None stays None."""
+    """The regularizer behind a name, an object, a class or a description; None stays None.
+
+    "l2" means L2(0.01).
+    """
     return config.get(Regularizer, identifier)
 
 
 def penalty(regularizer: Regularizer, values: Any, share: float = 1.0) -> Any:
-    """`share` of the penalty on an array of the device in use, as an array (1,) there."""
+    """`share` of the penalty on an array on the device in use, as an array (1,) there."""
     if _is_plain(regularizer):
         return update.penalty(values.reshape(-1), l1=share * regularizer.l1, l2=share * regularizer.l2)
     return storage.put(np.array([share * float(regularizer(storage.get(values)))], values.dtype))
 
 
 def add_gradient(regularizer: Regularizer, gradients: Any, values: Any, share: float = 1.0) -> None:
-    """Add `share` of the penalty's derivative by values to gradients, both C-contiguous arrays of the device in use."""
+    """Add `share` of the penalty's derivative by values to gradients.
+
+    Both are C-contiguous arrays on the device in use.
+    """
     flat = gradients.reshape(-1)
     if _is_plain(regularizer):
         update.regularize(flat, values.reshape(-1), l1=share * regularizer.l1, l2=share * regularizer.l2)
@@ -91,7 +98,7 @@ def add_gradient(regularizer: Regularizer, gradients: Any, values: Any, share: f
 
 
 def _is_plain(regularizer: Regularizer) -> bool:
-    """Whether l1 and l2 say all: no class on the way defined a penalty of its own."""
+    """Whether l1 and l2 define the penalty: no subclass redefines it."""
     cls = type(regularizer)
     return cls.__call__ is Regularizer.__call__ and cls.gradient is Regularizer.gradient
 
@@ -111,6 +118,7 @@ __getattr__ = absent(
 
 
 def _factor(owner: str, name: str, value: Any) -> float:
+    """A finite number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < math.inf:
         raise ArgumentError(f"{owner}: {name}={value!r} must be a finite number, 0 or above")
     return float(value)

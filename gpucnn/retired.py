@@ -1,4 +1,4 @@
-"""Words of old Keras code, and of Keras 3 that gpucnn has not: an error that names what to write instead."""
+"""Names of old Keras, and of Keras 3 where gpucnn lacks them: errors say what to write instead."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RENAMED = {
     "batch_input_shape": "input_shape (without the batch axis)",
     "input_dim": "input_shape=(n,)",
 }
-"""Argument names of Keras 1 and 2, and the name they have today."""
+"""Argument names of Keras 1 and 2, and their present names."""
 
 EXPLAINED = {
     "decay": "decay= meant two things: for a rate that falls with the steps use learning_rate="
@@ -52,23 +52,23 @@ EXPLAINED = {
 
 
 def reject(
-    owner: str, unknown: dict[str, Any], known: Iterable[str] = (), renamed: Mapping[str, str] | None = None
+    owner: str, unknown: dict[str, Any], arguments: Iterable[str] = (), renamed: Mapping[str, str] | None = None
 ) -> NoReturn:
     """Raise for arguments that `owner` does not have, with the name to use instead.
 
-    `renamed` adds old names that mean something else in other places.
+    `arguments` are the names that it has; `renamed` adds old names that only `owner` had.
     """
     name, value = next(iter(unknown.items()))
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1, 0.75)
+    arguments = list(arguments)
+    close = difflib.get_close_matches(name, arguments, 1, 0.75)
     if name in EXPLAINED:
         hint = EXPLAINED[name]
     elif name in (renames := {**RENAMED, **(renamed or {})}):
-        hint = f"it is called {renames[name]} today"
+        hint = f"it is now called {renames[name]}"
     elif close:
         hint = f"did you mean {close[0]}?"
     else:
-        hint = f"its arguments are {', '.join(known)}" if known else "leave it out"
+        hint = f"its arguments are {', '.join(arguments)}" if arguments else "leave it out"
     raise ArgumentError(f"{owner}() has no argument {name}={value!r}: {hint}")
 
 
@@ -82,10 +82,10 @@ def absent_error(module: str, name: str, reason: str) -> AbsentError:
 
 
 def absent(module: str, reasons: dict[str, str]) -> Callable[[str], NoReturn]:
-    """A `__getattr__` for `module`: names that Keras has, or once had, raise with what to do instead.
+    """A `__getattr__` for `module`: names that only Keras has raise an error with the alternative.
 
-    The error is an `AttributeError` too, so that `hasattr`, `getattr` with a default and `except ImportError` around
-    `from module import name` work.
+    It is an `AttributeError`, so `hasattr` is False, `getattr` returns its default, and Python
+    turns a failed `from module import name` into its own `ImportError`.
     """
 
     def __getattr__(name: str) -> NoReturn:  # noqa: N807
@@ -97,10 +97,11 @@ def absent(module: str, reasons: dict[str, str]) -> Callable[[str], NoReturn]:
 
 
 class Moved(ModuleType):
-    """A submodule of old Keras: `from gpucnn.layers.core import Dense` answers with today's import.
+    """A submodule of old Keras: `from gpucnn.layers.core import Dense` names the present import.
 
-    It raises `ImportError`, so that code which tries both imports finds the other one; but for names that the package
-    does not know `AttributeError`: pickle asks all modules there are for the names that it meets.
+    It raises `ImportError`, so that code which tries both imports finds the other one; for names
+    that the package lacks, it raises `AttributeError`, because pickle looks names up in all loaded
+    modules.
     """
 
     def __init__(self, name: str) -> None:
@@ -111,5 +112,5 @@ class Moved(ModuleType):
         package = self.__name__.rpartition(".")[0]
         if name != "__all__" and (name.startswith("__") or name not in vars(sys.modules[package])):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        wanted = "…" if name == "__all__" else name
-        raise ImportError(f"there is no {self.__name__} any more: write `from {package} import {wanted}`")
+        imported = "…" if name == "__all__" else name
+        raise ImportError(f"there is no {self.__name__} any more: write `from {package} import {imported}`")

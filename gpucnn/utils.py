@@ -48,22 +48,25 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed gpucnn's generator and, as Keras does, Python's `random` and NumPy's global one (by seed modulo 2³²)."""
+    """Seed gpucnn's generator and, as Keras does, Python's `random` and NumPy's global generator.
+
+    NumPy's takes the seed modulo 2³².
+    """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise ArgumentError(f"set_random_seed({seed!r}) needs an integer")
     random.set_random_seed(int(seed))
     python_random.seed(int(seed))
-    np.random.seed(int(seed) % 2**32)  # noqa: NPY002 - code of the user may draw from it
+    np.random.seed(int(seed) % 2**32)  # noqa: NPY002 - the user's code may draw from it
 
 
 def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
-    """X divided by its norms of this order along `axis`; where a norm is 0, x stays 0."""
+    """Divide x by its norms of this order along `axis`; where a norm is 0, x stays 0."""
     x = np.asarray(x)
     norms = np.linalg.norm(x, order, axis, keepdims=True)
     return x / np.where(norms == 0, 1, norms)
 
 
-_FOLDER = "`gpucnn train --data FOLDER` reads a folder of images, one subfolder a class"
+_FOLDER = "`gpucnn train --data FOLDER` reads a folder of images, with one subfolder for each class"
 _ITERABLE = "fit takes any iterable of batches (x, y)"
 _REGISTER = "decorate your class with @gpucnn.register"
 _PILLOW = "use PIL.Image.open and numpy.asarray"
@@ -74,14 +77,14 @@ __getattr__ = absent(
         "np_utils": "write gpucnn.utils.to_categorical",
         "plot_model": "model.summary() shows the layers",
         "model_to_dot": "model.summary() shows the layers",
-        "get_file": "gpucnn.datasets loads the known data sets; pooch.retrieve downloads other files",
+        "get_file": "gpucnn.datasets loads published data sets; pooch.retrieve downloads other files",
         "Progbar": "fit(verbose=1) shows a bar",
         "Sequence": _ITERABLE,
         "PyDataset": _ITERABLE,
         "split_dataset": "fit takes validation_split=",
         "image_dataset_from_directory": _FOLDER,
-        "text_dataset_from_directory": "gpucnn reads images alone",
-        "audio_dataset_from_directory": "gpucnn reads images alone",
+        "text_dataset_from_directory": "gpucnn reads only images",
+        "audio_dataset_from_directory": "gpucnn reads only images",
         "timeseries_dataset_from_array": _ITERABLE,
         "pad_sequences": "numpy.pad does it",
         "load_img": _PILLOW,
@@ -93,8 +96,8 @@ __getattr__ = absent(
         "custom_object_scope": _REGISTER,
         "CustomObjectScope": _REGISTER,
         "multi_gpu_model": "gpucnn trains on one device",
-        "enable_interactive_logging": "give verbose= to fit",
-        "disable_interactive_logging": "give verbose= to fit",
+        "enable_interactive_logging": "pass verbose= to fit",
+        "disable_interactive_logging": "pass verbose= to fit",
         "HDF5Matrix": "load the arrays with NumPy",
         "clear_session": "there is no global session to clear",
     },

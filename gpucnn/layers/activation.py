@@ -39,10 +39,9 @@ class ReLU(Activation):
 class LeakyReLU(Activation):
     """x above 0, negative_slope · x up to it: 0.3 here and 0.2 in `activations.leaky_relu`, as in Keras."""
 
-    def __init__(self, negative_slope: float = 0.3, **kwargs: Any) -> None:
-        if "alpha" in kwargs:
-            negative_slope = kwargs.pop("alpha")
-            self._arguments["negative_slope"] = self._arguments.pop("alpha")
+    def __init__(self, negative_slope: float = 0.3, *, alpha: float | None = None, **kwargs: Any) -> None:
+        if alpha is not None:
+            negative_slope = self._arguments["negative_slope"] = self._arguments.pop("alpha")
             warnings.warn("LeakyReLU(alpha=...) is called negative_slope= today", DeprecationWarning, stacklevel=2)
         super().__init__(activations.rectifier(negative_slope), **kwargs)
 

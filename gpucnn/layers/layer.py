@@ -19,7 +19,6 @@ A layer of your own needs `build` (if it has weights), `forward`, and `compute_o
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +31,6 @@ from .. import constraints, initializers, random, regularizers
 from ..config import Configurable, snake_case
 from ..devices import storage
 from ..errors import ArgumentError, ShapeError
-from ..retired import reject
 
 Shape = tuple[Any, ...]
 """Extents of an array of one batch: None for the batch axis, then integers."""
@@ -132,12 +130,7 @@ class Layer(Configurable):
         dtype: Any = None,
         name: str | None = None,
         input_shape: tuple[int | None, ...] | None = None,
-        **unknown: Any,
     ) -> None:
-        if unknown:
-            _, *own = inspect.signature(type(self).__init__).parameters.values()
-            known = [p.name for p in own if p.kind is not p.VAR_KEYWORD]
-            reject(type(self).__name__, unknown, dict.fromkeys([*known, "name", "trainable", "dtype", "input_shape"]))
         if dtype not in (None, "float32", np.float32):
             raise ArgumentError(f"{type(self).__name__}(dtype={dtype!r}): layers compute in float32; leave dtype out")
         self.activity_regularizer = regularizers.get(activity_regularizer)

@@ -1,7 +1,8 @@
-"""Can these labels belong to the outputs of a model? If not, an error names the mistake and its cure.
+"""Checks that labels can belong to the outputs of a model; errors name the mistake and its cure.
 
-Each check takes the name of the loss (for the message), the labels, and the shape of the outputs with the batch axis
-first: None, or the number of samples. `DataError` means the wrong kind of labels, `ShapeError` the wrong shape.
+Each check takes the name of the loss (for the message), the labels, and the shape of the outputs
+with the batch axis first: None, or the number of samples. `DataError` means the wrong kind of
+labels, `ShapeError` the wrong shape.
 """
 
 from __future__ import annotations
@@ -77,9 +78,18 @@ def check_targets(name: str, y_true: np.ndarray, output_shape: Shape) -> None:
     _check_finite(name, y_true)
 
 
-def fits(shape: tuple[int, ...], wanted: Shape) -> bool:
-    """Whether a shape equals another one in which None stands for any extent."""
-    return len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True))
+def kind_of(y_shape: Shape, output_shape: Shape) -> str:
+    """The crossentropy and accuracy for labels: "binary", "sparse_categorical" or "categorical"."""
+    if output_shape[-1] == 1:
+        return "binary"
+    if len(y_shape) < len(output_shape) or y_shape[-1] == 1:
+        return "sparse_categorical"
+    return "categorical"
+
+
+def fits(shape: tuple[int, ...], pattern: Shape) -> bool:
+    """Whether a shape equals a pattern in which None stands for any extent."""
+    return len(shape) == len(pattern) and all(p is None or e == p for e, p in zip(shape, pattern, strict=True))
 
 
 def _is_one_per_sample(shape: tuple[int, ...], output_shape: Shape) -> bool:
@@ -112,7 +122,7 @@ def _check_range(name: str, y_true: np.ndarray, low: float, high: float, cure: s
 
 
 def _first(y_true: np.ndarray, wrong: np.ndarray) -> tuple[str, Any]:
-    """Place and value of the first wrong label."""
+    """The place and the value of the first wrong label."""
     place = np.unravel_index(int(wrong.argmax()), wrong.shape)
     return f"y[{', '.join(str(int(i)) for i in place)}]", y_true[place].item()
 

@@ -13,8 +13,8 @@ from .optimizer import Optimizer
 
 __all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Nadam", "Optimizer", "RMSprop", "get", "schedules"]
 
-_KNOWN = "SGD, Adam, AdamW, Nadam, RMSprop, Adagrad and Adadelta"
-_OTHERS = (
+_OPTIMIZERS = "SGD, Adam, AdamW, Nadam, RMSprop, Adagrad and Adadelta"
+_KERAS_ONLY = (
     "Adafactor",
     "Adamax",
     "Ftrl",
@@ -26,14 +26,14 @@ _OTHERS = (
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
 )
-"""Keras' optimizers that gpucnn has not."""
+"""Optimizers of Keras that gpucnn lacks."""
 
 __getattr__ = absent(
     __name__,
-    {name: f"use one of {_KNOWN}" for name in _OTHERS}
+    {name: f"use one of {_OPTIMIZERS}" for name in _KERAS_ONLY}
     | {
-        cls.lower(): f"it is called {cls}"
-        for cls in ("SGD", "Adam", "AdamW", "Nadam", "RMSprop", "Adagrad", "Adadelta")
+        cls.__name__.lower(): f"it is called {cls.__name__}"
+        for cls in (SGD, Adam, AdamW, Nadam, RMSprop, Adagrad, Adadelta)
     }
     | {"legacy": "leave the word legacy out; schedules.InverseTimeDecay does what decay= did"},
 )
@@ -41,6 +41,6 @@ __getattr__ = absent(
 
 def get(identifier: Any) -> Any:
     """The optimizer behind a name, an object, a class or a description; None stays None."""
-    if isinstance(identifier, str) and identifier.lower() in map(str.lower, _OTHERS):
-        raise ArgumentError(f"optimizer {identifier!r} is not in gpucnn: use one of {_KNOWN}")
+    if isinstance(identifier, str) and identifier.lower() in map(str.lower, _KERAS_ONLY):
+        raise ArgumentError(f"optimizer {identifier!r} is not in gpucnn: use one of {_OPTIMIZERS}")
     return config.get(Optimizer, identifier, {"adamw": AdamW})

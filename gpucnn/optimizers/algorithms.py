@@ -9,11 +9,12 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..ops import update
-from .optimizer import Optimizer, Tail, check_epsilon, check_moments, check_range
+from .arguments import check_epsilon, check_moments, check_range
+from .optimizer import Optimizer, Tail
 
 
 class SGD(Optimizer):
-    """Gradient descent, with momentum or Nesterov's momentum if wanted."""
+    """Gradient descent, optionally with momentum or Nesterov's momentum."""
 
     def __init__(
         self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **tail: Unpack[Tail]
@@ -35,7 +36,7 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam, or AMSGrad. `epsilon` is added to the root of the uncorrected second moment, as in Keras."""
+    """Adam, or AMSGrad. As in Keras, `epsilon` is added to the root of the uncorrected moment."""
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Adam(Optimizer):
         return {"m": 0.0, "v": 0.0, "v_max": 0.0} if self.amsgrad else {"m": 0.0, "v": 0.0}
 
     def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
-        """The step size, both bias corrections in it."""
+        """The step size, with both bias corrections."""
         return (learning_rate * math.sqrt(1.0 - self.beta_2**t) / (1.0 - self.beta_1**t),)
 
     def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
@@ -87,12 +88,12 @@ class AdamW(Adam):
         **tail: Any,
     ) -> None:
         if weight_decay is None:
-            raise ArgumentError("AdamW: weight_decay=None must be a number; use Adam for none")
+            raise ArgumentError("AdamW: weight_decay=None must be a number; use Adam for no decay")
         super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **tail)
 
 
 class Nadam(Optimizer):
-    """Adam with Nesterov's momentum; the momentum of update t is beta_1 · (1 - 0.96ᵗ / 2), as in Keras."""
+    """Adam with Nesterov's momentum, which is beta_1 · (1 - 0.96ᵗ / 2) at update t, as in Keras."""
 
     def __init__(
         self,
@@ -141,7 +142,7 @@ class Nadam(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """RMSprop, with momentum and centred if wanted."""
+    """RMSprop, optionally with momentum, and optionally centred."""
 
     def __init__(
         self,
@@ -159,9 +160,9 @@ class RMSprop(Optimizer):
         self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
 
     def initial_slots(self) -> dict[str, float]:
-        """v, the running mean of squares; if wanted the running mean of gradients and m, the velocity."""
-        wanted = {"v": True, "mean": self.centered, "m": self.momentum}
-        return {name: 0.0 for name, use in wanted.items() if use}
+        """v and mean, the running means of squares and of gradients if centred; m, the velocity."""
+        used = {"v": True, "mean": self.centered, "m": self.momentum}
+        return {name: 0.0 for name, use in used.items() if use}
 
     def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
         """One update in place."""
@@ -203,7 +204,7 @@ class Adagrad(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """Adadelta. The paper's own form is learning_rate=1.0."""
+    """Adadelta. learning_rate=1.0 gives the form of the paper."""
 
     def __init__(
         self, learning_rate: Any = 0.001, rho: float = 0.95, epsilon: float = 1e-7, **tail: Unpack[Tail]

@@ -1,11 +1,10 @@
 """How gradients change weights: Keras' optimizers on the flat arrays of `Parameters`.
 
-What is computed stands in `ops/update.py`; when, and with which numbers, here.
+`ops/update.py` defines what is computed; this file, when and with which numbers.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -21,7 +20,7 @@ from ..errors import ArgumentError, ShapeError
 from ..layers.layer import Weight
 from ..layers.parameters import Parameters, Segment
 from ..ops import update
-from ..retired import reject
+from .arguments import check_count, check_range
 from .schedules import LearningRateSchedule
 
 Slots = dict[str, np.ndarray]
@@ -45,19 +44,23 @@ class Optimizer(Configurable):
     """Base of all optimizers.
 
     learning_rate       a number, a `LearningRateSchedule` or a function without arguments.
-    weight_decay        before each update, every weight loses this part of itself times the learning rate.
+    weight_decay        before each update, every weight loses this part of itself times the
+                        learning rate.
     clipnorm            the largest norm of one weight array's gradient; or
     clipvalue           the largest absolute value of a gradient's element; or
     global_clipnorm     the largest norm of all gradients together.
-    use_ema             keep a moving average of the weights, with `ema_momentum`. It replaces the weights at the end of
-                        training and, if given, every `ema_overwrite_frequency` updates. It is taken after the
-                        constraints, so that it meets them as well (in Keras before).
-    gradient_accumulation_steps     update once in so many batches, with the mean of their gradients.
+    use_ema             keep a moving average of the weights, with `ema_momentum`. It replaces the
+                        weights at the end of training and, if set, every `ema_overwrite_frequency`
+                        updates. It is taken after the constraints, so that it meets them as well;
+                        Keras takes it before.
+    gradient_accumulation_steps
+                        update once in so many batches, with the mean of their gradients.
 
-    One of your own defines `change`, and `initial_slots` and `numbers` where the defaults do not fit.
+    A subclass defines `change`, and `initial_slots` and `numbers` where the defaults do not fit.
 
-    Weights, gradients and slots are arrays of the device in use and change through ops alone; counters, and the numbers
-    that go into an update, are made on the host. `state` and `slots` exchange arrays of the host.
+    Weights, gradients and slots are arrays on the device in use and change through ops alone;
+    counters, and the numbers that go into an update, are computed on the host. `state` and `slots`
+    exchange arrays on the host.
     """
 
     def __init__(
@@ -72,17 +75,13 @@ class Optimizer(Configurable):
         ema_overwrite_frequency: int | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str | None = None,
-        **unknown: Any,
     ) -> None:
         owner = type(self).__name__
-        if unknown:
-            own = [p for p in inspect.signature(type(self)).parameters if p not in ("tail", "unknown")]
-            reject(owner, unknown, dict.fromkeys([*own, *Tail.__annotations__]))
-        limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
-        given = {argument: limit for argument, limit in limits.items() if limit is not None}
-        if len(given) > 1:
-            raise ArgumentError(f"{owner}: give only one of {' and '.join(f'{k}={v}' for k, v in given.items())}")
-        for argument, limit in given.items():
+        clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        limits = {argument: limit for argument, limit in clips.items() if limit is not None}
+        if len(limits) > 1:
+            raise ArgumentError(f"{owner}: give only one of {' and '.join(f'{k}={v}' for k, v in limits.items())}")
+        for argument, limit in limits.items():
             if not 0 < limit < math.inf:
                 raise ArgumentError(f"{owner}: {argument}={limit} must be above 0; leave it out to clip nothing")
         check_range(owner, "weight_decay", weight_decay or 0.0, 0.0, math.inf)
@@ -103,20 +102,21 @@ class Optimizer(Configurable):
         self._undecayed_names: re.Pattern[str] | None = None
         self.learning_rate = learning_rate
 
-    # -- what an optimizer of its own kind defines ---------------------------------------------------------------------
+    # -- what each optimizer defines -----------------------------------------------------------------------------------
 
     def initial_slots(self) -> dict[str, float]:
-        """The names of the arrays that are kept beside the weights, and the value from which each starts."""
+        """The arrays that the optimizer keeps for the weights: names and initial values."""
         return {}
 
     def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
-        """What `change` finds in `row[RATE:]` at update t = 1, 2, …, computed in float64. Called once per update."""
+        """The values of `row[RATE:]` at update t = 1, 2, …, in float64. Called once per update."""
         return (learning_rate,)
 
     def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
-        """Update flat values and slots in place. All arrays (n,) but the row, which `ops/update.py` explains.
+        """Update flat values and slots in place.
 
-        They are arrays of the device in use: NumPy's on the CPU, CuPy's on a GPU. With ops it runs on every device.
+        All arrays are (n,) except the row, which `ops/update.py` explains. They are on the device
+        in use: NumPy's on the CPU, CuPy's on a GPU. Ops work on every device.
         """
         raise NotImplementedError(f"{type(self).__name__} must define change(values, gradients, row, **slots)")
 
@@ -125,7 +125,7 @@ class Optimizer(Configurable):
     def build(self, parameters: Parameters) -> None:
         """Make the slots for these parameters, once, and bring them to the device in use.
 
-        Raises if the optimizer already belongs to other weights.
+        Raises if the optimizer already belongs to another model.
         """
         weights = [segment.weight for segment in parameters.segments]
         if self.built:
@@ -149,10 +149,11 @@ class Optimizer(Configurable):
         self.built = True
 
     def apply(self, parameters: Parameters) -> None:
-        """Take in the gradients of one batch: regularise, accumulate, clip, decay, change, constrain, average.
+        """Take in the gradients of one batch.
 
-        Weights, slots and counters change in place; so do the gradients, which the next backward pass writes anew.
-        Frozen layers stay as they are.
+        In this order: regularise, accumulate, clip, decay, change, constrain, average.
+        Weights, slots and counters change in place; so do the gradients, which the next backward
+        pass overwrites. Frozen layers stay as they are.
         """
         segments = [segment for segment in parameters.segments if segment.trainable]
         spans = parameters.trainable_spans()
@@ -184,9 +185,9 @@ class Optimizer(Configurable):
                 parameters.values[span] = self._slots["average"][span]
 
     def penalty(self, parameters: Parameters) -> float:
-        """The sum of the regularizers' penalties on the present weights, frozen ones left out as in Keras.
+        """The sum of the regularizers' penalties on the weights, without frozen ones as in Keras.
 
-        On another device than the CPU this waits for all work before it; `penalty_on_device` does not.
+        On a GPU this waits for all earlier work; `penalty_on_device` does not.
         """
         if choose.current() is CPU:
             return sum(float(w.regularizer(w.value)) for w in self._regularized(parameters))
@@ -194,7 +195,7 @@ class Optimizer(Configurable):
         return 0.0 if total is None else float(storage.get(total)[0])
 
     def penalty_on_device(self, parameters: Parameters) -> Any:
-        """The penalty as an array (1,) of the device in use, None if no weight has a regularizer."""
+        """The penalty as an array (1,) on the device in use; None without regularizers."""
         total = None
         for weight in self._regularized(parameters):
             one = regularizers.penalty(weight.regularizer, weight.value)
@@ -204,7 +205,7 @@ class Optimizer(Configurable):
     def exclude_from_weight_decay(
         self, var_list: Iterable[Weight] | None = None, var_names: Iterable[str] | None = None
     ) -> None:
-        """Leave these weights, or those whose name contains one of these patterns ("bias"), out of `weight_decay`."""
+        """Exclude weights, or those with a pattern ("bias") in their names, from `weight_decay`."""
         if self.built:
             raise ArgumentError("exclude_from_weight_decay() after training began: call it before fit")
         self._undecayed = {id(weight) for weight in var_list or ()}
@@ -214,7 +215,7 @@ class Optimizer(Configurable):
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the next batch. It can be set, unless a schedule is in force."""
+        """The learning rate of the next batch. It can be set, unless a schedule decides on it."""
         if isinstance(self._schedule, LearningRateSchedule):
             return float(self._schedule(int(self.batches[0])))
         return float(self._schedule() if self._schedule else self._counters["learning_rate"][0])
@@ -237,12 +238,12 @@ class Optimizer(Configurable):
         self._counters["learning_rate"] = np.array([value], np.float64)
 
     def _old_name(self, *value: Any) -> NoReturn:
-        raise AttributeError("an optimizer's lr is called learning_rate today")
+        raise AttributeError("an optimizer's lr is now called learning_rate")
 
     lr = property(_old_name, _old_name)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments as JSON values, with the learning rate of now."""
+        """The constructor's arguments as JSON values, with the current learning rate."""
         arguments = super().get_config()
         if self._schedule is None:
             arguments["learning_rate"] = self.learning_rate
@@ -252,37 +253,38 @@ class Optimizer(Configurable):
 
     @property
     def batches(self) -> np.ndarray:
-        """How many batches were taken in, (1,) int64: what a schedule is given. Changes in place."""
+        """Number of batches, (1,) int64: the step that a schedule receives. Changes in place."""
         return self._counters["batches"]
 
     @property
     def iterations(self) -> np.ndarray:
-        """How many updates were made, (1,) int64; fewer than `batches` where gradients accumulate, as in Keras."""
+        """Number of updates, (1,) int64; fewer than `batches` where gradients accumulate."""
         return self.batches // (self.gradient_accumulation_steps or 1)
 
     def state(self) -> Slots:
-        """Copies of counters and flat slots: all that the next step depends on beside the weights."""
+        """Copies of counters and flat slots: with the weights, all that the next step needs."""
         return {name: storage.get(array).copy() for name, array in (self._counters | self._slots).items()}
 
     def set_state(self, state: Slots) -> None:
-        """Take over what `state` returned, to the bit. Nothing is changed if a name or a shape is wrong."""
+        """Restore what `state` returned, bit for bit. A wrong name or shape changes nothing."""
         _copy_into(self._counters | self._slots, state)
 
     def slots(self, parameters: Parameters) -> Slots:
-        """The state for files: counters, and slots by weight such as `m/conv2d/kernel`; on the CPU views, no copies."""
+        """The state for files: counters, and slots by weight (`m/dense/kernel`); views on the CPU."""
         return {name: storage.get(array) for name, array in self._by_weight(parameters).items()}
 
     def set_slots(self, parameters: Parameters, slots: Slots) -> None:
-        """Take over what `slots` returned, to the bit. Nothing is changed if a name or a shape is wrong."""
+        """Restore what `slots` returned, bit for bit. A wrong name or shape changes nothing."""
         _copy_into(self._by_weight(parameters), slots)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _restart(self) -> None:
+        """Set the counters to their start."""
         self.batches[0] = 0
 
     def _by_weight(self, parameters: Parameters) -> dict[str, Any]:
-        """Counters, and views of the slots, on the device that they are on."""
+        """Counters, and views of the slots, each on its device."""
         return self._counters | {
             f"{name}/{segment.weight.path}": slot[segment.span].reshape(segment.weight.shape)
             for name, slot in self._slots.items()
@@ -291,11 +293,12 @@ class Optimizer(Configurable):
 
     @staticmethod
     def _regularized(parameters: Parameters) -> list[Weight]:
+        """The trainable weights that have a regularizer."""
         trained = [segment.weight for segment in parameters.segments if segment.trainable]
         return [weight for weight in trained if weight.regularizer is not None]
 
     def _accumulated(self, gradients: np.ndarray, spans: list[slice]) -> bool:
-        """Whether this batch completes an update; its gradients are then the mean of all batches since the last."""
+        """Whether this batch completes an update; then gradients become the mean of its batches."""
         count = self.gradient_accumulation_steps
         if not count:
             return True
@@ -310,6 +313,7 @@ class Optimizer(Configurable):
     def _update(
         self, parameters: Parameters, segments: list[Segment], spans: list[slice], averaging: tuple[float, float]
     ) -> None:
+        """Clip the gradients, decay the weights and change them."""
         values, gradients, learning_rate = parameters.values, parameters.gradients, self.learning_rate
         self._clip(parameters, spans)
         decay = learning_rate * (self.weight_decay or 0.0)
@@ -324,6 +328,7 @@ class Optimizer(Configurable):
             self.change(values[span], gradients[span], row, **slots)
 
     def _clip(self, parameters: Parameters, spans: list[slice]) -> None:
+        """Bound the gradients in place, by whichever of the three limits is set."""
         gradients = parameters.gradients
         if self.clipvalue is not None:
             for span in spans:
@@ -343,6 +348,7 @@ class Optimizer(Configurable):
                 update.clip_by_norm(gradients[span], parts, limit=self.global_clipnorm)
 
     def _decays(self, weight: Weight) -> bool:
+        """Whether `weight_decay` applies to this weight."""
         named = self._undecayed_names is not None and self._undecayed_names.search(weight.name)
         return not named and id(weight) not in self._undecayed
 
@@ -351,35 +357,13 @@ def _zeros_like(values: np.ndarray) -> np.ndarray:
     return storage.zeros(values.shape, values.dtype)
 
 
-def _copy_into(own: Slots, given: Slots) -> None:
-    for name in sorted(own.keys() ^ given.keys()):
-        has_not = "the optimizer" if name in given else "the given state"
-        raise ArgumentError(f"{has_not} has no {name!r}: the state belongs to an optimizer made with other arguments")
-    for name, array in own.items():
-        if np.shape(given[name]) != array.shape:
-            raise ShapeError(f"{name!r} has shape {array.shape}; the given array has shape {np.shape(given[name])}")
-    for name, array in own.items():
-        storage.write(array, given[name])
-
-
-def check_range(owner: str, name: str, value: Any, low: float, high: float) -> None:
-    if not (low <= value <= high and value < math.inf):
-        bounds = f"lie in {low:g} … {high:g}" if high < math.inf else f"be a finite number, {low:g} or above"
-        raise ArgumentError(f"{owner}: {name}={value} must {bounds}")
-
-
-def check_moments(owner: str, beta_1: float, beta_2: float, epsilon: float) -> None:
-    for name, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
-        if not 0 <= beta < 1:
-            raise ArgumentError(f"{owner}: {name}={beta} must be at least 0 and below 1")
-    check_epsilon(owner, epsilon)
-
-
-def check_epsilon(owner: str, epsilon: float) -> None:
-    if not 0 < np.float32(epsilon) < math.inf:
-        raise ArgumentError(f"{owner}: epsilon={epsilon} must be above 0, or a gradient of 0 gives 0 / 0")
-
-
-def check_count(owner: str, name: str, value: Any, least: int) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least):
-        raise ArgumentError(f"{owner}: {name}={value!r} must be an integer of {least} or more, or None")
+def _copy_into(arrays: Slots, state: Slots) -> None:
+    """Copy a state into these arrays, once all names and shapes are checked."""
+    for name in sorted(arrays.keys() ^ state.keys()):
+        lacking = "the optimizer" if name in state else "the given state"
+        raise ArgumentError(f"{lacking} has no {name!r}: the state belongs to an optimizer made with other arguments")
+    for name, array in arrays.items():
+        if np.shape(state[name]) != array.shape:
+            raise ShapeError(f"{name!r} has shape {array.shape}; the given array has shape {np.shape(state[name])}")
+    for name, array in arrays.items():
+        storage.write(array, state[name])

@@ -1,4 +1,4 @@
-"""Learning rates that change with the number of batches trained so far, computed in float64 on the host."""
+"""Learning rates that change with the number of trained batches, in float64 on the host."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ import numpy as np
 from .. import config
 from ..config import Configurable
 from ..errors import ArgumentError
+from .arguments import check_above_zero
 
 
 class LearningRateSchedule(Configurable):
-    """Base of all schedules. One of your own defines `__call__(step) -> float`."""
+    """Base of all schedules. A subclass defines `__call__(step) -> float`."""
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate of the batch number `step`, counted from 0. gpucnn's own take arrays of steps as well."""
+        """The learning rate of batch `step`, from 0. gpucnn's schedules also take arrays."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(step) -> float")
 
 
 class ExponentialDecay(LearningRateSchedule):
-    """initial_learning_rate · decay_rate^(step / decay_steps); `staircase` rounds the exponent down."""
+    """initial_learning_rate · decay_rate^(step / decay_steps).
+
+    `staircase` rounds the exponent down.
+    """
 
     def __init__(
         self,
@@ -32,7 +36,7 @@ class ExponentialDecay(LearningRateSchedule):
         staircase: bool = False,
         name: str = "ExponentialDecay",
     ) -> None:
-        _check_above_zero("ExponentialDecay", "decay_steps", decay_steps)
+        check_above_zero("ExponentialDecay", "decay_steps", decay_steps)
         self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
         self.staircase, self.name = staircase, name
 
@@ -43,7 +47,10 @@ class ExponentialDecay(LearningRateSchedule):
 
 
 class InverseTimeDecay(LearningRateSchedule):
-    """initial_learning_rate / (1 + decay_rate · step / decay_steps); `staircase` rounds step / decay_steps down."""
+    """initial_learning_rate / (1 + decay_rate · step / decay_steps).
+
+    `staircase` rounds step / decay_steps down.
+    """
 
     def __init__(
         self,
@@ -53,7 +60,7 @@ class InverseTimeDecay(LearningRateSchedule):
         staircase: bool = False,
         name: str = "InverseTimeDecay",
     ) -> None:
-        _check_above_zero("InverseTimeDecay", "decay_steps", decay_steps)
+        check_above_zero("InverseTimeDecay", "decay_steps", decay_steps)
         self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
         self.staircase, self.name = staircase, name
 
@@ -64,10 +71,10 @@ class InverseTimeDecay(LearningRateSchedule):
 
 
 class PolynomialDecay(LearningRateSchedule):
-    """From initial to end as (1 - step / decay_steps)^power.
+    """From the initial to the end rate as (1 - step / decay_steps)^power.
 
-    After `decay_steps` the rate stays at its end, or, with `cycle`, goes on with the next multiple of `decay_steps` in
-    place of `decay_steps`.
+    After `decay_steps` the rate stays at its end; with `cycle`, the next multiple of `decay_steps`
+    takes the place of `decay_steps`.
     """
 
     def __init__(
@@ -79,7 +86,7 @@ class PolynomialDecay(LearningRateSchedule):
         cycle: bool = False,
         name: str = "PolynomialDecay",
     ) -> None:
-        _check_above_zero("PolynomialDecay", "decay_steps", decay_steps)
+        check_above_zero("PolynomialDecay", "decay_steps", decay_steps)
         self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
         self.end_learning_rate, self.power, self.cycle, self.name = end_learning_rate, power, cycle, name
 
@@ -95,7 +102,7 @@ class PolynomialDecay(LearningRateSchedule):
 
 
 class PiecewiseConstantDecay(LearningRateSchedule):
-    """values[0] up to and including the step boundaries[0], then values[1] up to and including boundaries[1], …"""
+    """values[0] up to and including step boundaries[0], then values[1] up to boundaries[1], …"""
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant") -> None:
         if len(values) != len(boundaries) + 1:
@@ -114,9 +121,9 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 class CosineDecay(LearningRateSchedule):
     """Half a cosine wave from the initial rate down to `alpha` times it, over `decay_steps`.
 
-    With `warmup_target` the rate first climbs in a straight line from initial_learning_rate to warmup_target over
-    `warmup_steps`, and falls from there. Source: Loshchilov and Hutter, ICLR 2017, section 3; for the warm-up Goyal et
-    al., arXiv:1706.02677, section 2.2.
+    With `warmup_target` the rate first climbs in a straight line from initial_learning_rate to
+    warmup_target over `warmup_steps`, and falls from there. Source: Loshchilov and Hutter, ICLR
+    2017, section 3; for the warm-up Goyal et al., arXiv:1706.02677, section 2.2.
     """
 
     def __init__(
@@ -128,7 +135,7 @@ class CosineDecay(LearningRateSchedule):
         warmup_target: float | None = None,
         warmup_steps: int = 0,
     ) -> None:
-        _check_above_zero("CosineDecay", "decay_steps", decay_steps)
+        check_above_zero("CosineDecay", "decay_steps", decay_steps)
         if warmup_target is not None and warmup_steps < 0:
             raise ArgumentError(f"CosineDecay: warmup_steps={warmup_steps} must be 0 or above")
         self.initial_learning_rate, self.decay_steps, self.alpha = initial_learning_rate, decay_steps, alpha
@@ -152,9 +159,10 @@ class CosineDecay(LearningRateSchedule):
 
 
 class CosineDecayRestarts(LearningRateSchedule):
-    """Half cosine waves one after the other, each `t_mul` times as long and `m_mul` times as high as the one before.
+    """Half cosine waves, each `t_mul` times as long and `m_mul` times as high as the one before.
 
-    Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, section 3.
+    Source: Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR
+    2017, section 3.
     """
 
     def __init__(
@@ -166,7 +174,7 @@ class CosineDecayRestarts(LearningRateSchedule):
         alpha: float = 0.0,
         name: str = "SGDRDecay",
     ) -> None:
-        _check_above_zero("CosineDecayRestarts", "first_decay_steps", first_decay_steps)
+        check_above_zero("CosineDecayRestarts", "first_decay_steps", first_decay_steps)
         if t_mul < 1:
             raise ArgumentError(f"CosineDecayRestarts: t_mul={t_mul} must be 1 or above, or the restarts pile up")
         self.initial_learning_rate, self.first_decay_steps = initial_learning_rate, first_decay_steps
@@ -196,9 +204,5 @@ def get(identifier: Any) -> Any:
 
 
 def _half_wave(fraction: Any) -> Any:
+    """Half a cosine wave: from 1 at fraction 0 down to 0 at fraction 1."""
     return 0.5 * (1.0 + np.cos(np.pi * fraction))
-
-
-def _check_above_zero(owner: str, name: str, value: float) -> None:
-    if not value > 0:
-        raise ArgumentError(f"{owner}: {name}={value} must be above 0")

@@ -30,12 +30,12 @@ def test_round_trip_through_json_keeps_nested_objects():
 
 
 def test_arrays_and_numpy_numbers_become_json():
-    kept = layers.Dense(np.int64(3), kernel_initializer=initializers.Constant(np.float32(0.5)))
-    assert kept.get_config()["units"] == 3
+    layer = layers.Dense(np.int64(3), kernel_initializer=initializers.Constant(np.float32(0.5)))
+    assert layer.get_config()["units"] == 3
     assert config._to_json({"a": np.arange(2), "b": optimizers.Adam}) == {"a": [0, 1], "b": "adam"}
 
 
-def test_what_has_no_name_cannot_be_described():
+def test_functions_without_a_public_name_cannot_be_described():
     with pytest.raises(ArgumentError, match="cannot be described in a file"):
         layers.Dense(3, activation=lambda x: (x, lambda dy: dy)).get_config()
 
@@ -43,8 +43,8 @@ def test_what_has_no_name_cannot_be_described():
 def test_get_takes_names_classes_objects_descriptions_and_none():
     kind = regularizers.Regularizer
     assert config.get(kind, None) is None
-    given = regularizers.L2(0.5)
-    assert config.get(kind, given) is given
+    regularizer = regularizers.L2(0.5)
+    assert config.get(kind, regularizer) is regularizer
     assert config.get(kind, "L2").l2 == config.get(kind, regularizers.L2).l2 == 0.01
     assert config.get(kind, {"class_name": "L2", "config": {"l2": 0.3}}).l2 == 0.3
     with pytest.raises(ArgumentError, match="unknown regularizer 'l22': did you mean 'l2'"):
@@ -67,7 +67,7 @@ def test_a_file_cannot_name_what_was_not_registered(kind, name):
         config.deserialize({"kind": kind, "class_name": name, "config": {}})
 
 
-def test_register_takes_classes_of_gpucnns_kinds_with_names_of_their_own():
+def test_register_takes_subclasses_of_gpucnns_kinds_with_new_names():
     with pytest.raises(ArgumentError, match="needs a subclass"):
         gpucnn.register(dict)
     with pytest.raises(ArgumentError, match="another name"):
@@ -83,3 +83,35 @@ def test_register_takes_classes_of_gpucnns_kinds_with_names_of_their_own():
     assert isinstance(config.deserialize(config.serialize(Own()), {"Own": Own}), Own)
     gpucnn.register(Own)
     assert isinstance(config.deserialize(config.serialize(Own())), Own)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: layers.Dense(3, trainble=True), r"Dense\(\) has no argument trainble=True: did you mean trainable"),
+        (lambda: layers.MaxPooling2D(algoritm="x"), "did you mean algorithm"),
+        (lambda: optimizers.AdamW(clip_norm=1.0), r"AdamW\(\) has no argument clip_norm=1.0: did you mean clipnorm"),
+        (lambda: initializers.Zeros(value=0), r"Zeros\(\) has no argument value=0: leave it out"),
+        (lambda: initializers.Zeros(0), "Zeros: too many positional arguments"),
+        (lambda: layers.Dense(), "Dense: missing a required argument: 'units'"),
+        (lambda: layers.Dense(3, units=3), "Dense: multiple values for argument 'units'"),
+    ],
+)
+def test_unknown_arguments_are_refused_wherever_the_constructor_would_have_passed_them(make, words):
+    with pytest.raises(ArgumentError, match=words):
+        make()
+
+
+def test_a_users_constructor_may_take_keywords_for_itself():
+    class Scale(layers.Layer):
+        def __init__(self, **keywords):
+            self.factor = keywords.pop("factor")
+            super().__init__(**keywords)
+
+    layer = Scale(factor=3, name="triple")
+    assert (layer.factor, layer.name) == (3, "triple")
+    assert layer.get_config() == {"factor": 3, "name": "triple"}
+    with pytest.raises(TypeError, match="tranable"):
+        Scale(factor=3, tranable=False)
+    with pytest.raises(ArgumentError, match="it is now called learning_rate"):
+        Scale(lr=0.1)

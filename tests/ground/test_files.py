@@ -1,4 +1,4 @@
-"""Atomic writes under faults: whatever fails, and whenever the process is killed, the old or the new file is whole."""
+"""Atomic writes under faults: after any failure or kill, the old or the new file is complete."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and f
 
 
 class Faults:
-    """Let the n-th system call fail with `number`, once or from then on."""
+    """Make the n-th system call fail with `number`, once or from then on."""
 
     def __init__(self, monkeypatch, first, number, forever=False):
         self.first, self.number, self.forever, self.met = first, number, forever, 0
@@ -167,7 +167,7 @@ DRIVER = textwrap.dedent(
 
 @posix
 @pytest.mark.parametrize(("how", "deaths"), [("each call", 2 * 11), ("random moments", 200)])
-def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file_and_nothing_for_ever(tmp_path, how, deaths):
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file_and_no_permanent_leftovers(tmp_path, how, deaths):
     command = [sys.executable, "-c", DRIVER, str(tmp_path / "file"), how]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -209,7 +209,7 @@ def test_a_temporary_file_that_another_writer_still_uses_is_left_alone(tmp_path)
 
 
 @posix
-def test_a_temporary_file_taken_for_a_leftover_before_it_was_locked_is_made_anew(tmp_path, monkeypatch):
+def test_a_temporary_file_removed_as_a_leftover_before_it_was_locked_is_created_again(tmp_path, monkeypatch):
     true_lock, taken = files.lock, []
 
     def late(descriptor):
@@ -245,7 +245,7 @@ def test_file_systems_without_locks_and_without_folder_sync_can_be_written(tmp_p
     assert leftover.exists()
 
 
-def test_without_fcntl_windows_ways_are_taken(tmp_path, monkeypatch):
+def test_without_fcntl_the_functions_of_windows_are_used(tmp_path, monkeypatch):
     held = []
 
     def locking(descriptor, mode, count):
@@ -261,7 +261,7 @@ def test_without_fcntl_windows_ways_are_taken(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *paths: (replace(*paths), closed.append("replaced")))
     write_atomically(tmp_path / "file", NEW)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert closed[-1] == "replaced"  # Windows renames no open file
+    assert closed[-1] == "replaced"  # Windows cannot rename an open file
     assert files.lock(0)
     assert not files.lock(1)
     assert held == [(0, 2, 1)]
@@ -305,7 +305,7 @@ def test_an_interrupted_write_leaves_no_temporary_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_ordinary_writable_file_is_not_replaced(tmp_path, monkeypatch):
+def test_what_is_not_an_ordinary_writable_file_is_not_replaced(tmp_path, monkeypatch):
     folder, pipe, protected = tmp_path / "folder", tmp_path / "pipe", tmp_path / "protected"
     folder.mkdir()
     with pytest.raises(FileError, match=r"cannot write .*folder: it is a folder"):

@@ -1,4 +1,4 @@
-"""The progress line: its fields, its pace, and what happens where there is no terminal."""
+"""The progress line: its fields, its pace, and what it becomes without a terminal."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Activation functions: their values, their gradients, their names, and the layers that are nothing else."""
+"""Activation functions: values, gradients, names, and the layers that consist of one."""
 
 import json
 import math
@@ -87,7 +87,7 @@ def test_gradients_agree_with_central_differences(function):
     near, far = ((value(function, *(x + h)) - value(function, *(x - h))) / (2 * h) for h in (step, 2 * step))
     alpha = ALPHAS.get(function, 0.0)
     got = activation_grad(np.full_like(x, 2.0), x, function=function, alpha=alpha)
-    # Truncation is less than what changes at twice the step; rounding of values of size |y| is divided by the step.
+    # Truncation is less than the change at twice the step; rounding of |y| is divided by the step.
     bound = np.abs(far - near) + 16 * EPS * (1 + np.abs(value(function, *x))) / step
     assert (np.abs(got / 2 - near) <= bound).all()
 
@@ -182,7 +182,7 @@ THEIRS = {
     "relu6": "relu6",
     "leaky_relu": lambda F, x: F.leaky_relu(x, 0.2),
     "gelu_tanh": lambda F, x: F.gelu(x, approximate="tanh"),
-    "hard_sigmoid": lambda F, x: F.relu6(x + 3) / 6,  # its own hardsigmoid has 1/6 in float32 in the gradient
+    "hard_sigmoid": lambda F, x: F.relu6(x + 3) / 6,  # PyTorch's hardsigmoid has 1/6 in float32 in the gradient
     "hard_silu": "hardswish",
     "hard_tanh": "hardtanh",
     "hard_shrink": "hardshrink",
@@ -216,11 +216,11 @@ def test_every_name_of_keras_is_found():
         tanh_shrink"""
     x = np.array([[-1.0, 0.5, 2.0]], np.float32)
     for name in names.split():
-        found, function = activations.get(name), getattr(activations, name)
-        assert activations.get(function) is found
-        assert np.array_equal(found(x), function(x)), name
-        assert found(x).dtype == np.float32
-        assert repr(found) == f"<activation {found.name}>"
+        named, function = activations.get(name), getattr(activations, name)
+        assert activations.get(function) is named
+        assert np.array_equal(named(x), function(x)), name
+        assert named(x).dtype == np.float32
+        assert repr(named) == f"<activation {named.name}>"
     assert activations.get(None) is activations.get("linear")
 
 
@@ -255,9 +255,9 @@ def square(x):
     return x * x, lambda dy: 2 * x * dy
 
 
-def test_a_function_of_ones_own_returns_its_gradient():
-    own = activations.get(square)
-    y, backward = own.forward(np.array([3.0]))
+def test_a_users_function_returns_its_gradient():
+    squared = activations.get(square)
+    y, backward = squared.forward(np.array([3.0]))
     assert (y.item(), backward(np.array([2.0])).item()) == (9, 12)
     assert layers.Activation(square)([[3.0]]).tolist() == [[9]]
     with pytest.raises(ArgumentError, match=r"half.*returned ndarray.*\(y, backward\).*layers\.ReLU"):
@@ -268,14 +268,14 @@ def half(x):
     return x / 2
 
 
-def test_a_function_of_ones_own_is_never_taken_for_softmax():
+def test_a_users_function_is_never_mistaken_for_softmax():
     def softmax(x):
         return x, lambda dy: dy
 
     assert activations.get(softmax).name != "softmax"
 
 
-def test_an_activation_class_of_ones_own_is_saved_by_name():
+def test_a_users_activation_class_is_saved_by_name():
     @config.register
     class Cube(activations.Activation):
         name = "cube"
@@ -296,7 +296,7 @@ def test_an_activation_class_of_ones_own_is_saved_by_name():
     ["relu", activations.tanh, activations.Elementwise("elu", 0.5), activations.ClippedReLU(6, 0.1, 1.0)],
     ids=["name", "function", "elementwise", "clipped"],
 )
-def test_what_a_layer_was_given_comes_back_from_json(identifier):
+def test_the_activation_of_a_layer_comes_back_from_json(identifier):
     layer = layers.Dense(2, activation=identifier)
     again = config.deserialize(json.loads(json.dumps(config.serialize(layer))))
     x = np.linspace(-3, 9, 7)
@@ -310,7 +310,7 @@ def test_what_a_layer_was_given_comes_back_from_json(identifier):
     [
         ("rleu", "'rleu': did you mean 'relu'"),
         ("xyzzy", "unknown activation 'xyzzy': known are"),
-        ("glu", "Keras has the activation 'glu'; gpucnn has not"),
+        ("glu", "activations.glu is not in gpucnn: use one of"),
         (3, "3 is not an activation"),
     ],
 )

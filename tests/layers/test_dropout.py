@@ -185,7 +185,7 @@ def test_the_arguments_are_those_of_keras():
         (lambda: layers.Dropout(0.5, noise_shape=(None, 1, 3)), "noise_shape.*SpatialDropout"),
         (lambda: layers.Dropout(0.5, seed=-1), "seed=-1"),
         (lambda: layers.Dropout(0.5, seed=1.5), r"seed=1\.5"),
-        (lambda: layers.Dropout(p=0.5), "it is called rate today"),
+        (lambda: layers.Dropout(p=0.5), "it is now called rate"),
         (lambda: layers.SpatialDropout2D(0.5, data_format="channels_first"), "channels_first"),
         (lambda: dropout(np.ones(2), at(0), rate=2.0, **KEY), r"rate=2\.0"),
     ],

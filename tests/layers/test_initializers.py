@@ -46,7 +46,7 @@ def truncated_cdf(mean, stddev):
 
 
 def largest_distance(values, cdf):
-    """Between the empirical distribution function and cdf: the statistic of Kolmogorov and Smirnov."""
+    """From the empirical distribution function to cdf: Kolmogorov's and Smirnov's statistic."""
     x = np.sort(values.astype(np.float64), axis=None)
     expected = cdf(x)
     steps = np.arange(len(x) + 1) / len(x)
@@ -74,7 +74,8 @@ DISTRIBUTIONS = {
 @pytest.mark.parametrize(("initializer", "cdf"), DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
 def test_values_follow_their_distribution(initializer, cdf):
     values = initializer(SHAPE)
-    # Dvoretzky, Kiefer, Wolfowitz: P(distance > d) <= 2 exp(-2 n d²); 5.7e-7 is the probability beyond five sigma.
+    # Dvoretzky, Kiefer, Wolfowitz: P(distance > d) <= 2 exp(-2 n d²).
+    # 5.7e-7 is the probability beyond five sigma.
     assert largest_distance(values, cdf) <= math.sqrt(math.log(2 / 5.7e-7) / (2 * N))
 
 
@@ -92,7 +93,8 @@ def test_values_follow_their_distribution(initializer, cdf):
 def test_mean_is_zero_and_variance_is_scale_over_fan(name, variance):
     values = initializers.get(name)(SHAPE).astype(np.float64)
     assert abs(values.mean()) <= SIGMAS * math.sqrt(variance / N)
-    # A uniform or truncated normal distribution has a kurtosis below 3: the sample variance varies less than this.
+    # Uniform and truncated normal distributions have a kurtosis below 3:
+    # the sample variance varies less than this.
     assert abs(values.var() - variance) <= SIGMAS * variance * math.sqrt(2 / N)
 
 
@@ -159,14 +161,14 @@ def test_constants():
 
 
 @pytest.mark.parametrize("cls", [*RANDOM, initializers.Zeros, initializers.Ones, initializers.Constant])
-def test_values_are_float32_unless_asked_otherwise(cls):
+def test_values_are_float32_unless_dtype_says_otherwise(cls):
     assert cls()((3, 4)).dtype == np.float32
     assert cls()([3, 4]).shape == (3, 4)
     assert cls()((3, 4), dtype="float64").dtype == np.float64
 
 
 @pytest.mark.parametrize("cls", RANDOM)
-def test_a_seed_repeats_and_none_draws_anew(cls):
+def test_a_seed_repeats_and_none_draws_other_values(cls):
     shape = (4, 5)
     seeded = cls(seed=7)
     assert np.array_equal(seeded(shape), cls(seed=7)(shape))
@@ -186,11 +188,11 @@ def test_the_global_seed_repeats_a_sequence_of_initializers():
         assert np.array_equal(one, other)
 
 
-def test_a_seed_of_its_own_never_meets_the_global_seed():
+def test_an_initializers_seed_never_meets_the_global_seed():
     random.set_random_seed(7)
     shape = (4, 5)
-    own = initializers.RandomUniform(seed=7)(shape)
-    assert all(not np.array_equal(own, initializers.RandomUniform()(shape)) for _ in range(3))
+    seeded = initializers.RandomUniform(seed=7)(shape)
+    assert all(not np.array_equal(seeded, initializers.RandomUniform()(shape)) for _ in range(3))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "7", True])
@@ -234,8 +236,8 @@ def test_get_knows_keras_names(name, cls):
 
 
 def test_get_passes_objects_and_none_on():
-    made = initializers.Constant(2.0)
-    assert initializers.get(made) is made
+    initializer = initializers.Constant(2.0)
+    assert initializers.get(initializer) is initializer
     assert initializers.get(None) is None
 
 
@@ -247,9 +249,9 @@ def test_lower_case_names_are_the_classes():
 
 @pytest.mark.parametrize("cls", RANDOM)
 def test_a_description_gives_the_same_values(cls):
-    made = cls(seed=11)
-    again = deserialize(serialize(made))
-    assert np.array_equal(made((3, 4)), again((3, 4)))
+    initializer = cls(seed=11)
+    again = deserialize(serialize(initializer))
+    assert np.array_equal(initializer((3, 4)), again((3, 4)))
 
 
 def test_unknown_names_say_what_to_write():

@@ -371,7 +371,7 @@ def test_images_without_a_channel_axis_are_refused(make):
         (lambda: layers.MaxPooling2D(padding="full"), "padding='full'"),
         (lambda: layers.MaxPooling2D(data_format="channels_first"), "channels_first"),
         (lambda: layers.GlobalMaxPooling1D(data_format="channels_first"), "channels_first"),
-        (lambda: layers.MaxPooling2D(border_mode="same"), "called padding today"),
+        (lambda: layers.MaxPooling2D(border_mode="same"), "now called padding"),
         (lambda: layers.MaxPooling2D(poolsize=2), "did you mean pool_size"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Penalties on weights, and the conditions that they are brought back to."""
+"""Penalties on weights, and the conditions that weights meet again after an update."""
 
 import math
 
@@ -59,7 +59,7 @@ def test_the_gradient_is_the_derivative_of_the_penalty(x, signs, l1, l2):
     for i, slope in enumerate(regularizer.gradient(x)):
         shift = np.zeros(5)
         shift[i] = h
-        # Central differences of a parabola are exact: what is left is rounding of two penalties below 60 over 2h.
+        # Central differences of a parabola are exact, up to the rounding of two penalties below 60.
         difference = (regularizer(x + shift) - regularizer(x - shift)) / (2 * h)
         assert abs(difference - slope) <= 10 * 60 * np.finfo(np.float64).eps / h
 
@@ -90,7 +90,7 @@ def test_a_factor_must_be_a_number_of_zero_or_above(value):
         regularizers.L2(value)
 
 
-def test_a_regularizer_of_ones_own_needs_a_gradient():
+def test_a_users_regularizer_needs_a_gradient():
     with pytest.raises(ArgumentError, match="Cubic defines __call__ only: define gradient"):
 
         class Cubic(regularizers.Regularizer):
@@ -98,7 +98,7 @@ def test_a_regularizer_of_ones_own_needs_a_gradient():
                 return float(np.sum(np.abs(x) ** 3))
 
 
-def test_a_regularizer_of_ones_own():
+def test_a_users_regularizer():
     class Cubic(regularizers.Regularizer):
         def __call__(self, x):
             return float(np.sum(np.abs(x) ** 3))
@@ -215,14 +215,14 @@ def test_lower_case_constraints_are_the_classes():
 
 def test_defaults_are_those_of_keras():
     assert (constraints.MaxNorm().max_value, constraints.MaxNorm().axis) == (2, 0)
-    made = constraints.MinMaxNorm()
-    assert (made.min_value, made.max_value, made.rate, made.axis) == (0.0, 1.0, 1.0, 0)
+    constraint = constraints.MinMaxNorm()
+    assert (constraint.min_value, constraint.max_value, constraint.rate, constraint.axis) == (0.0, 1.0, 1.0, 0)
 
 
 def test_a_description_gives_the_same_constraint():
     w = np.random.default_rng(0).normal(size=(3, 3, 2, 4)).astype(np.float32)
-    made = constraints.MaxNorm(0.5, axis=[0, 1, 2])
-    assert np.array_equal(made(w), deserialize(serialize(made))(w))
+    constraint = constraints.MaxNorm(0.5, axis=[0, 1, 2])
+    assert np.array_equal(constraint(w), deserialize(serialize(constraint))(w))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_description_gives_the_same_constraint():
         (lambda: constraints.MaxNorm(-1.0), "MaxNorm: max_value=-1.0 must be 0 or above"),
         (lambda: constraints.MinMaxNorm(2.0, 1.0), "must hold, not 2.0 and 1.0"),
         (lambda: constraints.MinMaxNorm(rate=1.5), "rate=1.5 must lie in 0 … 1"),
-        (lambda: constraints.MaxNorm(m=2), "it is called max_value today"),
+        (lambda: constraints.MaxNorm(m=2), "it is now called max_value"),
         (lambda: constraints.maxnorm, "it is called max_norm"),
         (lambda: constraints.get("maxnorm"), "did you mean 'max_norm'"),
     ],

@@ -72,7 +72,7 @@ def test_labels_of_the_right_kind_pass(loss, y, outputs):
 
 
 def test_a_wrong_label_is_found_in_any_batch(rng):
-    """A generator's later batches are never checked beforehand; -1 would index the last class in silence."""
+    """A generator's later batches are not checked beforehand; -1 would index the last class."""
     with pytest.raises(DataError, match=r"y\[1\] is -1"):
         SPARSE.forward(np.array([0, -1]), rng.random((2, 3)).astype(np.float32))
 
@@ -85,8 +85,8 @@ def test_labels_without_the_last_axis_of_one_fit_single_outputs():
     np.testing.assert_array_equal(backward(np.ones(2, np.float32)), [2, 4])
 
 
-def test_a_single_number_is_no_output():
-    with pytest.raises(ShapeError, match="one axis at least"):
+def test_a_single_number_is_not_an_output():
+    with pytest.raises(ShapeError, match="at least one axis"):
         MSE([1.0], 2.0)
 
 

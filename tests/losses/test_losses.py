@@ -52,7 +52,7 @@ def test_regression_losses_by_hand():
 
 
 def test_probabilities_are_clipped_as_in_keras():
-    """In float32, 1 - 1e-7 is 1 - 2⁻²³; so a certain mistake costs log(2²³), or log(10⁷) at the other end."""
+    """In float32, 1 - 1e-7 is 1 - 2⁻²³: a certain mistake costs log(2²³), or log(10⁷) at 0."""
     assert losses.BinaryCrossentropy()([[0.0]], [[1.0]]) == pytest.approx(math.log(2**23), rel=1e-6)
     assert losses.BinaryCrossentropy()([[1.0]], [[0.0]]) == pytest.approx(math.log(1e7), rel=1e-6)
     assert losses.SparseCategoricalCrossentropy()([0], [[0.0, 1.0]]) == pytest.approx(math.log(1e7), rel=1e-6)
@@ -81,24 +81,24 @@ def test_label_smoothing_mixes_with_the_uniform_distribution():
 def torch_values(name, y_true, y_pred):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     functional = torch.nn.functional
-    wanted = torch.tensor(y_true, dtype=torch.float64 if y_true.ndim == 3 else torch.int64)
+    target = torch.tensor(y_true, dtype=torch.float64 if y_true.ndim == 3 else torch.int64)
     if name == "categorical":
-        return -(wanted * torch.log(y_pred / y_pred.sum(-1, keepdim=True))).sum(-1)
+        return -(target * torch.log(y_pred / y_pred.sum(-1, keepdim=True))).sum(-1)
     if name == "categorical_logits":
-        return -((wanted * 0.9 + 0.1 / 4) * functional.log_softmax(y_pred, -1)).sum(-1)
+        return -((target * 0.9 + 0.1 / 4) * functional.log_softmax(y_pred, -1)).sum(-1)
     if name == "sparse":
-        return functional.nll_loss(torch.log(y_pred).flatten(0, 1), wanted.flatten(), reduction="none").reshape(6, 2)
+        return functional.nll_loss(torch.log(y_pred).flatten(0, 1), target.flatten(), reduction="none").reshape(6, 2)
     if name == "sparse_logits":
-        return functional.cross_entropy(y_pred.flatten(0, 1), wanted.flatten(), reduction="none").reshape(6, 2)
+        return functional.cross_entropy(y_pred.flatten(0, 1), target.flatten(), reduction="none").reshape(6, 2)
     if name == "binary":
-        return functional.binary_cross_entropy(y_pred, wanted * 0.9 + 0.05, reduction="none").mean(-1)
+        return functional.binary_cross_entropy(y_pred, target * 0.9 + 0.05, reduction="none").mean(-1)
     if name == "binary_logits":
-        return functional.binary_cross_entropy_with_logits(y_pred, wanted, reduction="none").mean(-1)
+        return functional.binary_cross_entropy_with_logits(y_pred, target, reduction="none").mean(-1)
     if name == "mse":
-        return functional.mse_loss(y_pred, wanted, reduction="none").mean(-1)
+        return functional.mse_loss(y_pred, target, reduction="none").mean(-1)
     if name == "mae":
-        return functional.l1_loss(y_pred, wanted, reduction="none").mean(-1)
-    return functional.huber_loss(y_pred, wanted, reduction="none", delta=0.7).mean(-1)
+        return functional.l1_loss(y_pred, target, reduction="none").mean(-1)
+    return functional.huber_loss(y_pred, target, reduction="none", delta=0.7).mean(-1)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -113,7 +113,7 @@ def test_values_and_gradients_agree_with_pytorch_in_float64(name, rng):
     expected.backward(torch.tensor(dvalues))
     np.testing.assert_allclose(values, expected.detach().numpy(), rtol=1e-12, atol=1e-14)
     gradient = theirs.grad.numpy()
-    if name == "sparse":  # PyTorch was given probabilities that sum to 1 and did not scale them
+    if name == "sparse":  # PyTorch received probabilities that sum to 1 and did not scale them
         gradient = gradient - (gradient * y_pred).sum(-1, keepdims=True)
     np.testing.assert_allclose(backward(dvalues), gradient, rtol=1e-10, atol=1e-13)
 

@@ -296,7 +296,7 @@ def test_description_of_a_metric_makes_an_equal_one(metric, rng):
     assert measured(again, y, p) == measured(metric, y, p)
 
 
-# -- metrics of one's own ----------------------------------------------------------------------------------------------
+# -- metrics of users --------------------------------------------------------------------------------------------------
 
 
 def test_function_of_the_user_is_averaged(rng):

@@ -72,7 +72,7 @@ def test_wrong_input_shapes_name_the_mistake_and_the_fix(shape, words, small_mod
         (lambda m, x, y: m.fit(x, y, epochs=0), "epochs=0"),
         (lambda m, x, y: m.fit(x, y, batch_size=0), "batch_size=0"),
         (lambda m, x, y: m.fit(x, y, batch_size=2.5), r"batch_size=2\.5"),
-        (lambda m, x, y: m.fit(x, y, nb_epoch=3), "nb_epoch=3: it is called epochs"),
+        (lambda m, x, y: m.fit(x, y, nb_epoch=3), "nb_epoch=3: it is now called epochs"),
         (lambda m, x, y: m.fit(x, y, validation_split=1.5), r"validation_split=1\.5"),
         (lambda m, x, y: m.fit(x, y, validation_split=0.999), "empty part"),
         (lambda m, x, y: m.fit(x, y, validation_data=x), "validation_data must be"),

@@ -8,7 +8,7 @@ from gpucnn.layers.layer import Layer
 from gpucnn.layers.parameters import Parameters
 
 TINY = 1e-30
-"""An epsilon that does not matter: for sums by hand, and where Keras and PyTorch put it in different places."""
+"""An epsilon that does not matter: for sums by hand, and because Keras and PyTorch place it apart."""
 EPS32, EPS64 = float(np.finfo(np.float32).eps), float(np.finfo(np.float64).eps)
 KINDS = {
     "sgd": lambda **tail: optimizers.SGD(0.1, **tail),
@@ -31,8 +31,8 @@ def make_parameters(*shapes, dtype=np.float32, frozen=(), **weight):
     layers = []
     for i, shape in enumerate(shapes):
         layer = Layer(name=f"layer_{i}")
-        made = layer.add_weight(shape, initializers.RandomNormal(stddev=1.0, seed=i), name="kernel", **weight)
-        made.path = f"layer_{i}/kernel"
+        kernel = layer.add_weight(shape, initializers.RandomNormal(stddev=1.0, seed=i), name="kernel", **weight)
+        kernel.path = f"layer_{i}/kernel"
         layer.trainable = i not in frozen
         layers.append(layer)
     parameters = Parameters(layers)
@@ -62,7 +62,7 @@ def padding_of(parameters, array):
 
 
 def scalar(optimizer, gradients, start=1.0):
-    """The values that one weight takes, in float64, when it gets these gradients."""
+    """The successive values of one weight, in float64, for these gradients."""
     parameters = make_parameters((1,), dtype=np.float64)
     weight = parameters.segments[0].weight
     weight.value[...] = start

@@ -77,8 +77,8 @@ def test_the_average_worked_by_hand():
 def test_the_average_overwrites_the_weights_at_its_frequency():
     optimizer = optimizers.SGD(0.1, use_ema=True, ema_momentum=0.75, ema_overwrite_frequency=2)
     # second update: weight 0.6, average 0.75, overwritten; third: 0.55
-    for got, want in zip(scalar(optimizer, [2.0, 2.0, 2.0]), [0.8, 0.75, 0.55], strict=True):
-        assert abs(got - want) <= 1e-15
+    for got, target in zip(scalar(optimizer, [2.0, 2.0, 2.0]), [0.8, 0.75, 0.55], strict=True):
+        assert abs(got - target) <= 1e-15
 
 
 def test_the_average_obeys_the_constraint(rng):

@@ -13,7 +13,10 @@ from gpucnn.errors import ArgumentError
 
 
 def clipped(rng, scale=1.0, shapes=((3, 4), (50,), (1,)), **clip):
-    """The gradients before and after clipping: SGD with rate 1 makes weights of 0 the negatives of its gradients."""
+    """The gradients before and after clipping.
+
+    SGD with rate 1 turns weights of 0 into the negatives of its gradients.
+    """
     parameters = make_parameters(*shapes)
     parameters.values[...] = 0
     optimizer = optimizers.SGD(1.0, **clip)

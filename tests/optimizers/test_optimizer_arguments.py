@@ -41,7 +41,7 @@ def test_a_function_gives_the_learning_rate_of_each_batch():
     assert scalar(optimizers.SGD(lambda: next(rates)), [1.0, 1.0]) == [0.5, 0.25]
 
 
-def test_a_schedule_of_ones_own():
+def test_a_users_schedule():
     class Halving(schedules.LearningRateSchedule):
         def __call__(self, step):
             return 0.5 ** (step + 1)
@@ -55,7 +55,7 @@ def test_a_wrong_learning_rate_is_refused(rate):
         optimizers.SGD(rate)
 
 
-def test_schedules_are_found_where_keras_has_them():
+def test_schedules_lie_where_keras_has_them():
     assert optimizers.schedules.ExponentialDecay is schedules.ExponentialDecay
     from gpucnn.optimizers.schedules import CosineDecay
 
@@ -105,22 +105,22 @@ def test_get_knows_the_names_of_keras(name, cls):
     ],
 )
 def test_defaults_are_those_of_keras(cls, defaults):
-    made = cls()
-    assert {name: getattr(made, name) for name in defaults} == defaults
+    optimizer = cls()
+    assert {name: getattr(optimizer, name) for name in defaults} == defaults
 
 
 def test_a_description_gives_the_same_optimizer():
-    made = optimizers.Adam(schedules.CosineDecay(0.1, 10), beta_1=0.8, clipnorm=1.0, name="mine")
-    again = deserialize(serialize(made))
+    optimizer = optimizers.Adam(schedules.CosineDecay(0.1, 10), beta_1=0.8, clipnorm=1.0, name="mine")
+    again = deserialize(serialize(optimizer))
     assert (again.beta_1, again.clipnorm, again.name) == (0.8, 1.0, "mine")
     assert again.learning_rate == 0.1
-    assert serialize(again) == serialize(made)
+    assert serialize(again) == serialize(optimizer)
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: optimizers.Adam(lr=0.1), r"Adam\(\) has no argument lr=0.1: it is called learning_rate today"),
+        (lambda: optimizers.Adam(lr=0.1), r"Adam\(\) has no argument lr=0.1: it is now called learning_rate"),
         (lambda: optimizers.SGD(decay=1e-6), "InverseTimeDecay"),
         (lambda: optimizers.SGD(0.1, momentun=0.9), "did you mean momentum"),
         (lambda: optimizers.SGD(0.1, clip_norm=0.9), "did you mean clipnorm"),
@@ -158,12 +158,12 @@ def test_wrong_arguments_and_old_names_are_refused(make, words):
 
 def test_the_old_name_of_the_learning_rate_is_refused_on_the_object():
     optimizer = optimizers.SGD()
-    with pytest.raises(AttributeError, match="called learning_rate today"):
+    with pytest.raises(AttributeError, match="now called learning_rate"):
         optimizer.lr = 0.1
     assert not hasattr(optimizer, "lr")
 
 
-def test_an_optimizer_of_ones_own():
+def test_a_users_optimizer():
     class SignDescent(optimizers.Optimizer):
         def change(self, values, gradients, row, **slots):
             values -= row[update.RATE] * np.sign(gradients)

@@ -61,8 +61,8 @@ from gpucnn import optimizers
     ],
 )
 def test_two_steps_worked_by_hand(optimizer, expected):
-    for got, want in zip(scalar(optimizer, [2.0, 1.0]), expected, strict=True):
-        assert abs(got - want) <= 1e-13
+    for got, target in zip(scalar(optimizer, [2.0, 1.0]), expected, strict=True):
+        assert abs(got - target) <= 1e-13
 
 
 def test_epsilon_stands_where_keras_has_it():
@@ -75,8 +75,8 @@ def test_epsilon_stands_where_keras_has_it():
         optimizers.Adagrad(0.1, epsilon=0.5): 1 - 0.2 / math.sqrt(4.1 + 0.5),
         optimizers.Adadelta(0.1, epsilon=0.5): 1 - 0.1 * math.sqrt(0.5) * 2 / math.sqrt(0.05 * 4 + 0.5),
     }
-    for optimizer, want in expected.items():
-        assert abs(scalar(optimizer, [2.0])[0] - want) <= 1e-14
+    for optimizer, target in expected.items():
+        assert abs(scalar(optimizer, [2.0])[0] - target) <= 1e-14
 
 
 def test_rmsprop_gives_the_example_of_keras():
@@ -117,7 +117,7 @@ TORCH = {
 
 @pytest.fixture
 def torch():
-    """PyTorch with float64 as its default, in which its optimizers then keep their own numbers as well."""
+    """PyTorch with float64 as its default, in which its optimizers then keep their state too."""
     module = pytest.importorskip("torch", reason="PyTorch is not installed")
     before = module.get_default_dtype()
     module.set_default_dtype(module.float64)

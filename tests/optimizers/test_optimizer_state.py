@@ -1,4 +1,4 @@
-"""What an update leaves untouched, and the state from which a run continues."""
+"""What an update leaves unchanged, and the state from which a run resumes."""
 
 import numpy as np
 import pytest
@@ -137,7 +137,7 @@ def test_an_optimizer_serves_one_model():
 
 
 @pytest.mark.parametrize("kind", ["adam", "nadam"])
-def test_built_anew_it_starts_anew(kind):
+def test_an_optimizer_built_again_starts_again(kind):
     parameters = make_parameters((3,))
     optimizer = KINDS[kind]()
     optimizer.build(parameters)

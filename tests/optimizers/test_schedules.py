@@ -14,8 +14,8 @@ from gpucnn.optimizers import schedules
 TIGHT = 8 * np.finfo(np.float64).eps
 
 
-def agree(got, want):
-    return abs(got - want) <= TIGHT * max(1.0, abs(want))
+def agree(got, expected):
+    return abs(got - expected) <= TIGHT * max(1.0, abs(expected))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Optimizers, regularizers and constraints on devices whose arrays the host cannot touch: ops must do all of it."""
+"""Optimizers, regularizers and constraints where the host cannot touch arrays: ops do the work."""
 
 import needs
 import numpy as np
@@ -29,7 +29,7 @@ TAILS = {
 
 
 class Cubic(regularizers.Regularizer):
-    """Somebody's own, in NumPy."""
+    """A user's regularizer, in NumPy."""
 
     def __call__(self, x):
         return float(np.sum(np.abs(x) ** 3))
@@ -39,14 +39,14 @@ class Cubic(regularizers.Regularizer):
 
 
 class Bounded(constraints.MaxNorm):
-    """Somebody's own, on top of one of gpucnn's."""
+    """A user's constraint that extends one of gpucnn's."""
 
     def __call__(self, w):
         return np.clip(super().__call__(w), -0.5, 0.5)
 
 
 def make_parameters():
-    """Filters, a frozen bias behind them, a dense weight and more, each with conditions of its own."""
+    """Filters, a frozen bias, a dense weight and more, each with a different condition."""
     layers = []
     for i, (shape, regularizer, condition) in enumerate(
         [
@@ -96,10 +96,10 @@ def test_an_optimizer_agrees_with_numpy(backend, kind, tail):
     with gpucnn.using(backend, device="emulator"):
         got = trained(KINDS[kind](**TAILS[tail]))
     assert got.keys() == expected.keys()
-    for name, want in expected.items():
+    for name, target in expected.items():
         # Five steps of some 20 roundings each, on numbers of a few units; v - mean² cancels at most one digit.
-        bound = STEPS * 20 * 10 * EPS32 * max(1.0, float(np.abs(want).max()))
-        assert np.abs(got[name] - want).max() <= bound, name
+        bound = STEPS * 20 * 10 * EPS32 * max(1.0, float(np.abs(target).max()))
+        assert np.abs(got[name] - target).max() <= bound, name
 
 
 @on_each_backend
@@ -118,7 +118,7 @@ def test_a_run_continued_from_its_state_ends_where_it_would_have(backend, throug
         trained(first, parameters)
         weights = storage.get(parameters.values)
         saved = first.state() if through == "state" else first.slots(parameters)
-        saved = {name: array.copy() for name, array in saved.items()}  # of the host, counters among them
+        saved = {name: array.copy() for name, array in saved.items()}  # on the host, with the counters
         expected = trained(first, parameters, first=STEPS)
     with gpucnn.using(backend, device="emulator"):
         resumed = make_parameters()
@@ -129,8 +129,8 @@ def test_a_run_continued_from_its_state_ends_where_it_would_have(backend, throug
         else:
             second.set_slots(resumed, saved)
         got = trained(second, resumed, first=STEPS)
-    for name, want in expected.items():
-        assert got[name].tobytes() == want.tobytes(), name
+    for name, target in expected.items():
+        assert got[name].tobytes() == target.tobytes(), name
 
 
 def test_slots_move_with_the_weights():
@@ -156,9 +156,9 @@ def test_a_norm_of_any_size_can_be_clipped(backend, fill):
             gradients = storage.put(x)
             update.clip_by_norm(gradients, update.norm_parts(gradients), limit=limit)
             got = storage.get(gradients)
-        want = x * min(1.0, limit / norm if norm else 1.0)
+        target = x * min(1.0, limit / norm if norm else 1.0)
         # Numbers below the normal ones, 2⁻¹²⁶, may be taken as 0.
-        assert np.abs(got - want).max() <= max(8 * EPS32 * np.abs(want).max(), 2.0**-126)
+        assert np.abs(got - target).max() <= max(8 * EPS32 * np.abs(target).max(), 2.0**-126)
 
 
 @on_each_backend
