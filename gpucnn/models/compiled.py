@@ -13,8 +13,7 @@ from .. import losses, metrics, optimizers
 from ..config import Configurable, deserialize, serialize
 from ..dispatch import registry
 from ..errors import ArgumentError
-from ..layers.activated import Activated
-from ..layers.layer import Layer
+from ..layers.layer import Activated, Layer
 from ..layers.parameters import Parameters
 from ..retired import reject
 from . import fusion

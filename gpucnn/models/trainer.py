@@ -16,7 +16,7 @@ from .. import callbacks as callbacks_
 from .. import losses, random
 from ..devices import storage, threads
 from ..errors import ArgumentError, TrainingError
-from ..layers.activated import Activated
+from ..layers.layer import Activated
 from ..retired import reject
 from . import fusion
 from .batches import Arrays, Batch, Batches, Stream, batches, class_weights, split_off, warn_if_unscaled

@@ -10,9 +10,8 @@ from ..dispatch.op import Op
 from ..errors import ArgumentError, ShapeError
 from ..ops.bias import bias, bias_grad
 from ..ops.window import positions, same_padding, span
-from .activated import Activated
 from .arguments import check_data_format, extents, padding_name, positive
-from .layer import Backward, Shape
+from .layer import Activated, Backward, Shape
 
 _AXES = {1: ("steps",), 2: ("rows", "columns"), 3: ("planes", "rows", "columns")}
 
@@ -31,14 +30,14 @@ class Convolution(Activated, abstract=True):
     paddings: ClassVar[tuple[str, ...]] = ("valid", "same")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Explain `Conv2D(32, 3, 3)`, which meant a filter of 3 × 3 in Keras 1 and would mean strides of 3 today."""
-        named = list(inspect.signature(cls.__init__).parameters)[2:4]
-        if cls.rank > 1 and len(args) > 2 and named == ["kernel_size", "strides"]:
+        """Explain `Conv2D(32, 3, 3)`: a filter of 3 × 3 in Keras 1, strides of 3 in Keras 3."""
+        second_and_third = list(inspect.signature(cls.__init__).parameters)[2:4]
+        if cls.rank > 1 and len(args) > 2 and second_and_third == ["kernel_size", "strides"]:
             size, strides = args[1:3]
             if type(size) is int and type(strides) is int and (strides > 2 or strides == size > 1):
                 call, sizes = f"{cls.__name__}({args[0]!r}, ", (size, strides, *args[3:])[: cls.rank]
                 raise ArgumentError(
-                    f"{call}{size}, {strides}) is how Keras 1 gave the sizes of a filter: write {call}{sizes}), "
+                    f"{call}{size}, {strides}) is how Keras 1 wrote the sizes of a filter: write {call}{sizes}), "
                     f"or {call}{size}, strides={strides}) if you mean the distance between windows"
                 )
         return super().__new__(cls, *args, **kwargs)
@@ -87,7 +86,7 @@ class Convolution(Activated, abstract=True):
         self.ndim = self.rank + 2
 
     def build(self, input_shape: Shape) -> None:
-        """Make kernel and bias."""
+        """Create kernel and bias."""
         self.channels = input_shape[-1]
         self.kernel = self.add_weight(
             self._kernel_shape(self.channels),
@@ -157,7 +156,7 @@ class Convolution(Activated, abstract=True):
         return 2 * math.prod(positions_of_filter) * math.prod(self._weight_shape(input_shape[-1]))
 
     def window(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """How the filters slide over x of this shape, as the ops take it: strides, padding, dilation."""
+        """The strides, padding and dilation for x of this shape, as the ops take them."""
         return {"strides": self.strides, "padding": self._padding(shape[1:-1]), "dilation": self.dilation_rate}
 
     def _groups(self, channels: int) -> int:
