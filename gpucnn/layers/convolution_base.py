@@ -11,12 +11,13 @@ from ..errors import ArgumentError, ShapeError
 from ..ops.bias import bias, bias_grad
 from ..ops.window import positions, same_padding, span
 from .arguments import check_data_format, extents, padding_name, positive
-from .layer import Activated, Backward, Shape
+from .kernel_and_bias import KernelAndBias
+from .layer import Backward, Shape
 
 _AXES = {1: ("steps",), 2: ("rows", "columns"), 3: ("planes", "rows", "columns")}
 
 
-class Convolution(Activated, abstract=True):
+class Convolution(KernelAndBias, abstract=True):
     """Slides `filters` filters along `rank` axes: y = activation(conv(x, kernel) + bias).
 
     kernel  (*kernel_size, channels / groups, filters)
@@ -63,7 +64,18 @@ class Convolution(Activated, abstract=True):
         algorithm: str | None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(activation, **kwargs)
+        super().__init__(
+            activation,
+            use_bias,
+            kernel_initializer,
+            bias_initializer,
+            kernel_regularizer,
+            bias_regularizer,
+            kernel_constraint,
+            bias_constraint,
+            algorithm=algorithm,
+            **kwargs,
+        )
         owner = type(self).__name__
         check_data_format(owner, data_format)
         self.filters = positive(owner, "filters", filters)
@@ -78,31 +90,12 @@ class Convolution(Activated, abstract=True):
             raise ArgumentError(
                 f"{owner}(strides={strides}, dilation_rate={dilation_rate}): only one of them may be greater than 1"
             )
-        self.use_bias = use_bias
-        self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
-        self.kernel_regularizer, self.bias_regularizer = kernel_regularizer, bias_regularizer
-        self.kernel_constraint, self.bias_constraint = kernel_constraint, bias_constraint
-        self.algorithm = algorithm
         self.ndim = self.rank + 2
 
     def build(self, input_shape: Shape) -> None:
         """Create kernel and bias."""
         self.channels = input_shape[-1]
-        self.kernel = self.add_weight(
-            self._kernel_shape(self.channels),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
-        if self.use_bias:
-            self.bias = self.add_weight(
-                self._weight_shape(self.channels)[-1:],
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+        self.add_kernel_and_bias(self._kernel_shape(self.channels), self._weight_shape(self.channels)[-1:])
 
     def check_ndim(self, shape: Shape) -> None:
         """Raise, with the likely cause, if an input of this shape has the wrong number of axes."""

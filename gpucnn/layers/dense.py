@@ -8,10 +8,11 @@ from typing import Any
 from ..ops.bias import bias, bias_grad
 from ..ops.matmul import matmul
 from .arguments import positive
-from .layer import Activated, Backward, Shape
+from .kernel_and_bias import KernelAndBias
+from .layer import Backward, Shape
 
 
-class Dense(Activated):
+class Dense(KernelAndBias):
     """Fully connected layer: y = activation(x @ kernel + bias) over the last axis.
 
     (N, …, inputs) → (N, …, units)
@@ -54,31 +55,24 @@ class Dense(Activated):
         algorithm: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(activation, activity_regularizer=activity_regularizer, **kwargs)
+        super().__init__(
+            activation,
+            use_bias,
+            kernel_initializer,
+            bias_initializer,
+            kernel_regularizer,
+            bias_regularizer,
+            kernel_constraint,
+            bias_constraint,
+            activity_regularizer=activity_regularizer,
+            algorithm=algorithm,
+            **kwargs,
+        )
         self.units = positive("Dense", "units", units)
-        self.use_bias = use_bias
-        self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
-        self.kernel_regularizer, self.bias_regularizer = kernel_regularizer, bias_regularizer
-        self.kernel_constraint, self.bias_constraint = kernel_constraint, bias_constraint
-        self.algorithm = algorithm
 
     def build(self, input_shape: Shape) -> None:
         """Create kernel and bias."""
-        self.kernel = self.add_weight(
-            (input_shape[-1], self.units),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
-        if self.use_bias:
-            self.bias = self.add_weight(
-                (self.units,),
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+        self.add_kernel_and_bias((input_shape[-1], self.units), (self.units,))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(batch, …, units)."""
