@@ -19,7 +19,7 @@ class BatchNormalization(Layer):
 
     axis            -1 or the number of the last axis
     momentum        0 … 1: how slowly the moving statistics follow the batches
-    epsilon         added to the variance, 0 or more, so that constant channels divide by no zero
+    epsilon         added to the variance, 0 or more; keeps the division finite
     center, scale   whether there are beta and gamma
     *_initializer   start values of beta, gamma, moving_mean and moving_variance
     *_regularizer   penalties on beta and gamma that are added to the loss, such as "l2"
