@@ -1,8 +1,9 @@
 # make train     a virtual environment, gpucnn in it, and the default model trained on the embedded digits
-# make test      the same for the tests, with coverage (of compiled kernels: the lines that were compiled)
+# make test      the same for the tests
 # make test-all  the tests for every architecture and more orders of threads
-# make lint      ruff and mypy
-# make bench     the training step of the course models beside PyTorch's (wants PyTorch in the environment)
+# make coverage  the tests with coverage (of compiled kernels: the lines that were compiled), at least 95 %
+# make lint      ruff, mypy and clang-format
+# make bench     the training step of the course models compared with PyTorch's (requires PyTorch in the environment)
 # make clean     remove the environment and everything built
 
 PYTHON ?= python3
@@ -11,23 +12,27 @@ BIN := $(VENV)/bin
 # The compilers for GPUs come as wheels; on a machine with a GPU: make test EXTRAS=dev,cuda12
 EXTRAS ?= dev,compile
 WORKERS ?= 2
-# What takes longest goes first, so that no worker waits for the other at the end.
-LONGEST := $(addprefix tests/,whole/test_gpu_all.py kernels/test_traffic.py kernels/test_compilers.py \
+# The longest tests first, so that no worker waits for the other at the end.
+FIRST ?= $(addprefix tests/,whole/test_gpu_all.py kernels/test_traffic.py kernels/test_compilers.py \
   models/test_training_on_devices.py kernels/test_agreement.py)
 COMPILED := $(abspath $(VENV))/compiled
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+COVERAGE = --cov --cov-report= --cov-fail-under=0
 CACHES = NUMBA_CACHE_DIR=$(COMPILED)/numba GPUCNN_CACHE=$(COMPILED)/gpucnn
 
-.PHONY: train test test-all lint bench clean
+.PHONY: train test coverage test-all lint bench clean
 
 train: $(VENV)/.installed
 	$(BIN)/gpucnn train
 
 test: $(VENV)/.installed-dev
 	rm -rf $(COMPILED)
-	$(CACHES) NUMBA_JIT_COVERAGE=1 COVERAGE_CORE=pytrace $(BIN)/python -m pytest -n $(WORKERS) -m jit tests/kernels/test_agreement.py \
-	  --cov --cov-report= --cov-fail-under=0
-	$(CACHES) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not jit' $(LONGEST) tests \
-	  --cov --cov-append --cov-report= --cov-fail-under=0
+	$(CACHES) $(PYTEST) $(FIRST) tests
+
+coverage: $(VENV)/.installed-dev
+	rm -rf $(COMPILED)
+	$(CACHES) NUMBA_JIT_COVERAGE=1 COVERAGE_CORE=pytrace $(PYTEST) -m jit tests/kernels/test_agreement.py $(COVERAGE)
+	$(CACHES) $(PYTEST) -m 'not jit' $(FIRST) tests $(COVERAGE) --cov-append
 	$(BIN)/coverage report
 
 test-all:
@@ -37,6 +42,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	git ls-files '*.cu' '*.cuh' '*.cpp' '*.h' | xargs $(BIN)/clang-format --dry-run --Werror
 
 bench: $(VENV)/.installed
 	$(BIN)/python bench/train_step_vs_torch.py

@@ -25,15 +25,16 @@ from . import (
 from .config import register
 from .devices.cuda import cuda_function
 from .dispatch import check
-from .dispatch.registry import kernel, load, use, using
+from .dispatch.choice import use, using
+from .dispatch.op import kernel, load
 from .layers import Input
 from .models import Sequential
 from .retired import absent
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .numba_cuda import cuda as cuda
-    from .numba_cuda import numba_function as numba_function
+    from .devices.numba_cuda import cuda as cuda
+    from .devices.numba_cuda import numba_function as numba_function
 
 __all__ = [
     "Input",
@@ -75,12 +76,12 @@ _absent = absent(
 )
 
 _LAZY = ("cuda", "numba_function")
-"""Names of `gpucnn.numba_cuda`, imported at first use: `import gpucnn` must not need numba-cuda."""
+"""Names of `gpucnn.devices.numba_cuda`, imported at first use: `import gpucnn` must not need numba-cuda."""
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from . import numba_cuda
+        from .devices import numba_cuda
 
         return getattr(numba_cuda, name)
     return _absent(name)

@@ -61,12 +61,12 @@ def folder_of_kernels() -> Path:
 
 @cache
 def forget_outdated_code() -> None:
-    """Drop what Numba compiled before the shared code in `kernels/include` was last edited.
+    """Drop what Numba compiled before the shared code in `kernels/shared` was last edited.
 
     Numba's cache on disk looks at the file of a function alone, so it would run the old code of the functions inlined.
     """
     folder = folder_of_kernels()
-    edited = max((path.stat().st_mtime for path in (folder / "include").glob("*.py")), default=0.0)
+    edited = max((path.stat().st_mtime for path in (folder / "shared").glob("*.py")), default=0.0)
     elsewhere = os.environ.get("NUMBA_CACHE_DIR")
     for index in Path(elsewhere or folder).rglob("*.nbi"):
         with suppress(OSError):  # another process may be doing the same, or the folder is read-only

@@ -1,10 +1,24 @@
 """What several tests need."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 
 import gpucnn
 from gpucnn import layers
+
+
+UNTIL = float(os.environ.get("GPUCNN_TEST_UNTIL", "inf"))
+"""Seconds since 1970: tests that begin later are skipped."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Skip what begins too late, on machines with a limit on the time for all tests."""
+    if time.time() > UNTIL:
+        pytest.skip("the time for tests on this machine is over (GPUCNN_TEST_UNTIL)")
 
 
 @pytest.fixture(autouse=True)

@@ -76,13 +76,14 @@ def bench(
     flops, bytes, hot, hot_low, hot_high, cold, cold_low, cold_high, host (microseconds), samples, gflops, gbytes,
     roof_share, workspace (bytes), note.
     """
-    from ..dispatch import registry
+    from ..dispatch import choice
+    from ..dispatch.op import load as load_kernels
     from ..profiling import benchmark, records, timing, trials
 
-    loaded = [kernel for file in load for kernel in registry.load(file)]
-    backends = tuple(registry.BACKENDS) if backend is None else (backend,)
-    if backend is not None and backend not in registry.BACKENDS:
-        raise ArgumentError(f"--backend {backend} is unknown: use one of {', '.join(registry.BACKENDS)}")
+    loaded = [kernel for file in load for kernel in load_kernels(file)]
+    backends = tuple(choice.BACKENDS) if backend is None else (backend,)
+    if backend is not None and backend not in choice.BACKENDS:
+        raise ArgumentError(f"--backend {backend} is unknown: use one of {', '.join(choice.BACKENDS)}")
     found = trials.every_kernel(pattern, backends) if pattern or not loaded else _beside(loaded)
     plan = benchmark.Plan(
         [k for k in found if k.algorithm != "cublas"],
@@ -120,9 +121,7 @@ def bench(
 
 def _beside(loaded: list[Any]) -> list[Any]:
     """A user's kernels, and those of gpucnn for the same ops and backends."""
-    from ..dispatch import registry
-
-    known = [k for kernel in loaded for k in registry.kernels(kernel.op, (kernel.backend,)).values()]
+    known = [k for kernel in loaded for k in kernel.op.kernels((kernel.backend,)).values()]
     return list({id(k): k for k in [*loaded, *known]}.values())
 
 

@@ -271,8 +271,7 @@ def _compiled_kernel() -> str:
 
 
 def _convolution() -> str:
-    from ..dispatch import registry
-    from ..dispatch.op import Spec
+    from ..dispatch.case import Spec
     from ..ops.conv2d import conv2d
 
     rng = np.random.default_rng(0)
@@ -281,7 +280,7 @@ def _convolution() -> str:
     params: dict[str, Any] = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
     truth = conv2d.reference(x.astype(np.float64), weight.astype(np.float64), **params)
     _agree(conv2d(x, weight, **params), truth, conv2d.reference(np.abs(x), np.abs(weight), **params), 72)
-    kernel = registry.find(conv2d, (Spec(x.shape, x.dtype), Spec(weight.shape, weight.dtype)), params)
+    kernel = conv2d.find((Spec(x.shape, x.dtype), Spec(weight.shape, weight.dtype)), params)
     return f"{kernel.id if kernel else 'the NumPy reference'} agrees with float64"
 
 
@@ -336,11 +335,10 @@ def _gpu() -> str:
 
 def _kernel_for_gpus(where: str) -> str:
     """Hold one CUDA C++ kernel against its op."""
-    from ..dispatch import registry
     from ..ops.matmul import matmul
     from ..profiling import trials
 
-    kernel = registry.kernels(matmul, ("cuda",))["naive_cuda"]
+    kernel = matmul.kernels(("cuda",))["naive_cuda"]
     case = next(case for case in matmul.cases if case.name == "ragged")
     fault = trials.Trial(kernel, case, where, "fast" if where == "emulator" else "").fault()
     if fault:

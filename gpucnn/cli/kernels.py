@@ -41,11 +41,11 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
     flops_per_global_byte, flops_per_shared_byte, wide_loads (global, shared), fp64, waves (blocks by 132
     multiprocessors).
     """
-    from ..dispatch import registry
+    from ..dispatch.op import load as load_kernels
     from ..profiling import catalogue
 
     for file in load:
-        registry.load(file)
+        load_kernels(file)
     with Screen() as screen:
         asked = _asked(arch)
         rows = catalogue.rows(pattern, asked, lambda done, total: screen.progress("asking the compilers", done, total))
@@ -103,11 +103,11 @@ def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> N
     Keys of --json: id, ops, files (name, text), figures (as of `kernels list`, with the op), traffic (op, case,
     sectors, ideal_sectors, shared_wavefronts, ideal_shared_wavefronts, excess, conflicts).
     """
-    from ..dispatch import registry
+    from ..dispatch.op import load as load_kernels
     from ..profiling import catalogue
 
     for file in load:
-        registry.load(file)
+        load_kernels(file)
     shown = catalogue.sources(ident, _asked(arch))
     if as_json:
         return print_json(shown)
@@ -162,10 +162,10 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
 
     Keys of --json: trials (kernel, op, case, device, mode, seconds, fault), kernels, failed.
     """
-    from ..dispatch import registry
+    from ..dispatch.op import load as load_kernels
     from ..profiling import trials
 
-    loaded = [kernel for file in load for kernel in registry.load(file)]
+    loaded = [kernel for file in load for kernel in load_kernels(file)]
     chosen = loaded if loaded and not pattern else trials.every_kernel(pattern)
     reasons = {b: trials.missing(b, where or trials.home(b)) for b in sorted({k.backend for k in chosen})}
     for backend, reason in reasons.items():

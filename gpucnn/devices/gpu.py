@@ -78,37 +78,17 @@ class Gpu(Device):
         """The address of the current stream: events time the stream on which they were recorded."""
         return cupy.cuda.get_current_stream().ptr
 
-    def cublas_matmul(self, y: Any, a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> None:
-        """y = a @ b by cuBLAS in float32, either operand read as its transpose.
+    def cublas(self) -> tuple[ctypes.CDLL, ctypes.c_void_p]:
+        """(cuBLAS as a ctypes library, CuPy's handle of it), on the current stream.
 
-        CuPy's own call refuses to be captured in a graph, so its library is called directly. cuBLAS counts by columns:
-        it computes the transpose of y, of the operands in turn.
+        CuPy's own calls of cuBLAS refuse to be captured in a graph; those of the library do not.
         """
         handle = cupy.cuda.Device(self.number).cublas_handle
         library = _cublas(handle)
-        pointer = ctypes.c_void_p
-        one, zero = ctypes.c_float(1), ctypes.c_float(0)
-        rows, columns = y.shape
-        inner = a.shape[0] if transpose_a else a.shape[1]
-        status = library.cublasSetStream_v2(pointer(handle), pointer(cupy.cuda.get_current_stream().ptr))
-        status = status or library.cublasSgemm_v2(
-            pointer(handle),
-            ctypes.c_int(transpose_b),
-            ctypes.c_int(transpose_a),
-            ctypes.c_int(columns),
-            ctypes.c_int(rows),
-            ctypes.c_int(inner),
-            ctypes.byref(one),
-            pointer(b.data.ptr),
-            ctypes.c_int(b.shape[1]),
-            pointer(a.data.ptr),
-            ctypes.c_int(a.shape[1]),
-            ctypes.byref(zero),
-            pointer(y.data.ptr),
-            ctypes.c_int(columns),
-        )
+        status = library.cublasSetStream_v2(ctypes.c_void_p(handle), ctypes.c_void_p(self.stream()))
         if status:
             raise LaunchError(f"cuBLAS returned status {status}")
+        return library, ctypes.c_void_p(handle)
 
     def launch_cuda(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
         """Compile at the first launch (CuPy keeps cubins on disk), then launch."""

@@ -12,10 +12,8 @@ import numpy as np
 from ..devices import choose, storage
 from ..devices.device import ALIGNMENT
 from ..errors import KernelError
-from . import registry
-from .op import Case, Spec
-from .op import scratch as scratch_of
-from .registry import Kernel
+from .case import Case, Spec
+from .op import Kernel
 
 GUARD = 16 * ALIGNMENT
 """Bytes of the guard band on each side of an array."""
@@ -149,7 +147,7 @@ class _Trial:
         for guarded, operand in zip(inputs, self.operands, strict=True):
             if guarded is not None and operand is not None:
                 guarded.fill(operand)
-        scratch = [_Guarded(spec, pattern) for spec in scratch_of(self.kernel, self.specs, self.params)]
+        scratch = [_Guarded(spec, pattern) for spec in self.kernel.scratch(self.specs, self.params)]
         changed = [guarded for i in self.op.inplace if (guarded := inputs[i]) is not None]
         fresh = [] if changed else [_Guarded(spec, pattern) for spec in self.outputs]
         arguments = [*fresh, *inputs, *scratch]
@@ -170,7 +168,7 @@ class _Trial:
 
 
 def _supports(kernel: Kernel, case: Case) -> bool:
-    return registry.serves(kernel, case.specs, case.params)
+    return kernel.serves(case.specs, case.params)
 
 
 def _first(where: np.ndarray) -> tuple[int, ...]:

@@ -2,108 +2,66 @@
 
 Calling an op checks the shapes, chooses a kernel, allocates the outputs and launches. Where no faster kernel is
 registered for the call, the NumPy body itself computes it.
+
+A kernel's id is its address: `conv2d/direct_njit` stands in `kernels/conv2d/direct_njit.py`. Files are imported the
+first time that an op of their family is called, and only those whose backend can run on the device in use.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from .. import places
 from ..devices import choose, storage
 from ..devices.cpu import CPU
 from ..devices.device import Device
-from ..errors import ArgumentError, ShapeError
-from . import registry
-
-__all__ = ["Array", "Case", "Draw", "Op", "ShapeError", "Spec", "among", "distinct", "integers", "op", "real"]
-
+from ..errors import ArgumentError, KernelError, ShapeError
+from . import choice
+from .case import Case, Spec
 
 _TOO_LARGE = 1 << 31
 """Kernels count elements in 32 bits."""
 
-
-Array = np.ndarray
-"""An operand or a result of an op's body."""
-
-
-class Spec(NamedTuple):
-    """Shape and dtype of one array."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def like(self, *shape: int) -> Spec:
-        """The same dtype with another shape."""
-        return Spec(shape, self.dtype)
+_NOT_ON_GPU = ("float16", "float64")
+_ops: dict[str, Op] = {}
+_kernels: dict[str, dict[str, Kernel]] = {}
+_imported: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True)
-class Draw:
-    """How to draw one operand of a case: `real`, `integers`, `distinct` or `among`."""
+class Kernel:
+    """One implementation of one op: what `@kernel` registers."""
 
-    shape: tuple[int, ...]
-    kind: str = "real"
-    low: float = -1.0
-    high: float = 1.0
-    dtype: str = "float32"
-    values: tuple[float, ...] = ()
+    op: Op
+    algorithm: str
+    backend: str
+    id: str
+    launch: Callable[..., None]
+    supports: Callable[..., bool] | None = None
+    workspace: Callable[..., tuple[Spec, ...]] | None = None
+    file: Path = Path()
+    """The kernel file, whose name is the last part of the id."""
 
-    def sample(self, rng: np.random.Generator, exact: bool = False) -> np.ndarray:
-        """One array. With `exact`, real values become integers of -2 … 2, so that sums of products are exact."""
-        if self.kind == "integers":
-            return rng.integers(int(self.low), int(self.high), self.shape).astype(self.dtype)
-        if self.kind == "among":
-            return rng.choice(self.values, self.shape).astype(self.dtype)
-        if self.kind == "distinct":
-            size = int(np.prod(self.shape))
-            return (rng.permutation(size).reshape(self.shape) - size // 2).astype(self.dtype)
-        if exact:
-            low, high = max(-2, int(np.floor(self.low))), min(2, int(np.ceil(self.high)))
-            return rng.integers(low, high + 1, self.shape).astype(self.dtype)
-        return rng.uniform(self.low, self.high, self.shape).astype(self.dtype)
+    def serves(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
+        """Whether the kernel takes this call. Kernels for GPUs compute in float32."""
+        if choice.BACKENDS[self.backend] == "gpu" and any(
+            s is not None and s.dtype.name in _NOT_ON_GPU for s in operands
+        ):
+            return False
+        return self.supports is None or self.supports(*operands, **params)
 
-
-def real(*shape: int, low: float = -1.0, high: float = 1.0, dtype: str = "float32") -> Draw:
-    """Uniform values of [low, high)."""
-    return Draw(shape, "real", low, high, dtype)
-
-
-def integers(*shape: int, low: int = 0, high: int, dtype: str = "int32") -> Draw:
-    """Integers of [low, high), such as class numbers."""
-    return Draw(shape, "integers", low, high, dtype)
-
-
-def distinct(*shape: int, dtype: str = "float32") -> Draw:
-    """A shuffle of distinct integers, so that no maximum ties."""
-    return Draw(shape, "distinct", dtype=dtype)
-
-
-def among(*shape: int, values: tuple[float, ...], dtype: str = "float32") -> Draw:
-    """Each element is one of these: for NaN, infinities, zeros with a sign, and the kinks of a function."""
-    return Draw(shape, "among", dtype=dtype, values=values)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A named call of an op: how to draw each operand (None for an absent one), and the parameters.
-
-    `bench=True` marks a large case that is timed and not tested.
-    """
-
-    name: str
-    operands: tuple[Draw | None, ...]
-    params: dict[str, Any] = field(default_factory=dict)
-    bench: bool = False
-
-    @property
-    def specs(self) -> tuple[Spec | None, ...]:
-        """Shape and dtype of each operand."""
-        return tuple(None if d is None else Spec(d.shape, np.dtype(d.dtype)) for d in self.operands)
+    def scratch(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> tuple[Spec, ...]:
+        """The arrays that the kernel needs as workspace for a call."""
+        return _as_tuple(self.workspace(*operands, **params)) if self.workspace else ()
 
 
 class Op:
@@ -160,9 +118,9 @@ class Op:
                    overlaps no operand. For several results a tuple in their order, with None for each that is to be
                    allocated. An op that works in place does not take it.
         """
-        if self._generation != registry.generation():
+        if self._generation != choice.generation():
             self._decisions.clear()
-            self._generation = registry.generation()
+            self._generation = choice.generation()
         shapes = tuple([None if a is None else (a.shape, a.dtype) for a in arrays])
         key = (shapes, tuple(params.items()), algorithm)
         decision = self._decisions.get(key)
@@ -187,6 +145,62 @@ class Op:
                 outs = [storage.empty(*s) if t is None else t for t, s in zip(targets, specs, strict=True)]
             kernel.launch(*outs, *arrays, *scratch, **params)
         return outs[0] if len(outs) == 1 else tuple(outs)
+
+    def kernels(self, backends: Sequence[str] = tuple(choice.BACKENDS)) -> dict[str, Kernel]:
+        """The registered kernels by `algorithm_backend`, after importing the files of the op's family."""
+        for backend in backends:
+            if (self.family, backend) not in _imported:
+                folder = places.folder_of_kernels() / self.family
+                if backend == "njit":
+                    places.forget_outdated_code()
+                for path in sorted(folder.glob(f"*_{backend}.py")):
+                    with _whole_file():
+                        importlib.import_module(f"gpucnn.kernels.{self.family}.{path.stem}")
+                _imported.add((self.family, backend))
+        suffixes = tuple(f"_{backend}" for backend in backends)
+        return {key: kernel for key, kernel in _kernels.get(self.name, {}).items() if key.endswith(suffixes)}
+
+    def find(
+        self, operands: tuple[Spec | None, ...], params: dict[str, Any], algorithm: str | None = None
+    ) -> Kernel | None:
+        """The kernel that serves this call, or None for the NumPy body. The call's `algorithm` is the strongest choice,
+        then `use(...)`, then the first of `prefer` that is registered and supports the call. What is chosen for an op
+        holds for its gradients too, where they have such a kernel: a kernel of the forward pass alone can train."""
+        backends = choice.backends()
+        kernels = self.kernels(backends)
+        algorithms = choice.algorithms()
+        name = algorithm or algorithms.get(self.name)
+        if self.gradient_of is not None:
+            name = name or algorithms.get(self.gradient_of.name)
+            if name and not _has(kernels, name) and _has(self.gradient_of.kernels(backends), name):
+                name = None
+        if name == "reference" and choose.current() is CPU:
+            return None
+        for candidate in [name] if name else self.prefer:
+            for backend in backends:
+                kernel = kernels.get(f"{candidate}_{backend}")
+                if kernel and kernel.serves(operands, params):
+                    return kernel
+        if name or ("numpy" not in backends and "njit" not in backends):
+            raise self._unserved(backends, kernels, operands, params, name)
+        return None
+
+    def _unserved(
+        self,
+        backends: tuple[str, ...],
+        kernels: dict[str, Kernel],
+        operands: tuple[Spec | None, ...],
+        params: dict[str, Any],
+        name: str | None,
+    ) -> KernelError:
+        shapes = ", ".join("None" if s is None else f"{s.shape} {s.dtype}" for s in operands)
+        registered = sorted(key.removesuffix(f"_{b}") for key in kernels for b in backends if key.endswith(f"_{b}"))
+        if choose.current() is CPU:
+            registered.append("reference")
+        return KernelError(
+            f"{self.name}: no {'/'.join(backends)} kernel for this call. Asked for {name or 'auto'}; registered: "
+            f"{', '.join(registered) or 'none'}; shapes {shapes}, {params}"
+        )
 
     def _targets(self, where: Device, out: Any, specs: tuple[Spec, ...]) -> tuple:
         """The arrays of `out`, one for each result, or None where a result is to be allocated."""
@@ -255,8 +269,8 @@ class Op:
             raise ShapeError(f"{self.name}: an array of {max(sizes):,} elements is too large: use less than 2**31")
         if not min(sizes):
             return None, specs, ()
-        kernel = registry.find(self, operands, params, algorithm)
-        workspace = scratch(kernel, operands, params) if kernel else ()
+        kernel = self.find(operands, params, algorithm)
+        workspace = kernel.scratch(operands, params) if kernel else ()
         return kernel, specs, workspace
 
 
@@ -288,10 +302,86 @@ def op(
 
     def decorate(body: Callable) -> Op:
         operation = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace, gradient_of)
-        registry.declare(operation)
+        _ops[operation.name] = operation
+        choice.declare(operation.name)
         return operation
 
     return decorate
+
+
+def kernel(
+    op: Op,
+    algorithm: str,
+    backend: str,
+    *,
+    supports: Callable[..., bool] | None = None,
+    workspace: Callable[..., tuple[Spec, ...]] | None = None,
+    file: str | Path | None = None,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register the decorated function as a kernel of `op`.
+
+    The function is called as `launch(*outputs, *operands, *workspace, **params)` and fills the outputs (for an op that
+    works in place: `launch(*operands, *workspace, **params)`). Arrays are C-contiguous, non-empty, aligned to 256 bytes
+    when the engine allocated them; outputs are uninitialised. An operand that is absent is None.
+
+    supports    takes a `Spec` (or None) for each operand and the parameters; False leaves the call to another kernel.
+    workspace   takes the same; returns the `Spec`s of the scratch arrays that the door allocates.
+    file        the kernel file, whose name the id carries; by default the one that holds the function. A function that
+                registers the kernels of several families passes the `__file__` of the family's file.
+    """
+    if backend not in choice.BACKENDS:
+        raise ArgumentError(
+            f"@kernel({op.name}, {algorithm!r}, {backend!r}): backend must be one of {', '.join(choice.BACKENDS)}"
+        )
+
+    def decorate(launch: Callable[..., None]) -> Callable[..., None]:
+        path = Path(file or launch.__code__.co_filename)
+        entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, supports, workspace, path)
+        _kernels.setdefault(op.name, {})[f"{algorithm}_{backend}"] = entry
+        choice.changed()
+        return launch
+
+    return decorate
+
+
+def declared() -> dict[str, Op]:
+    """All declared ops by name."""
+    return dict(_ops)
+
+
+def load(path: str | Path) -> list[Kernel]:
+    """Import a user's own kernel file; returns the kernels that it registered."""
+    path = Path(path)
+    before = {id(k) for group in _kernels.values() for k in group.values()}
+    spec = importlib.util.spec_from_file_location(f"gpucnn_user_kernels.{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise KernelError(f"{path} is not a Python file with kernels: give the path of a .py file")
+    module = importlib.util.module_from_spec(spec)
+    with _whole_file():
+        spec.loader.exec_module(module)
+    loaded = [k for group in _kernels.values() for k in group.values() if id(k) not in before]
+    if not loaded:
+        raise KernelError(
+            f"{path} registered no kernel: decorate a function with @gpucnn.kernel(op, algorithm, backend)"
+        )
+    return loaded
+
+
+@contextmanager
+def _whole_file() -> Iterator[None]:
+    """Take back what a file has registered if it cannot be read to its end (say for Ctrl-C): it will be read again."""
+    before = {op: dict(kernels) for op, kernels in _kernels.items()}
+    try:
+        yield
+    except BaseException:
+        _kernels.clear()
+        _kernels.update(before)
+        choice.changed()
+        raise
+
+
+def _has(kernels: dict[str, Kernel], algorithm: str) -> bool:
+    return any(kernel.algorithm == algorithm for kernel in kernels.values())
 
 
 def _copied(value: Any, target: Any) -> Any:
@@ -304,11 +394,6 @@ def _copied(value: Any, target: Any) -> Any:
 
 def _spec(array: Any) -> Spec | None:
     return None if array is None else Spec(tuple(array.shape), np.dtype(array.dtype))
-
-
-def scratch(kernel: registry.Kernel, operands: Sequence[Spec | None], params: dict[str, Any]) -> tuple[Spec, ...]:
-    """The arrays that a kernel needs as workspace for a call."""
-    return _as_tuple(kernel.workspace(*operands, **params)) if kernel.workspace else ()
 
 
 def _as_tuple(value: Any) -> tuple:

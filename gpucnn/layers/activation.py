@@ -82,7 +82,7 @@ class LeakyReLU(Activation):
         if "alpha" in kwargs:
             negative_slope = kwargs.pop("alpha")
             self._arguments["negative_slope"] = self._arguments.pop("alpha")
-            warnings.warn("LeakyReLU(alpha=...) is now called negative_slope=", DeprecationWarning, stacklevel=2)
+            warnings.warn("LeakyReLU(alpha=...) is called negative_slope= today", DeprecationWarning, stacklevel=2)
         super().__init__(activations.rectifier(negative_slope), **kwargs)
 
 

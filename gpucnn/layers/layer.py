@@ -156,9 +156,9 @@ class Layer(Configurable):
         **unknown: Any,
     ) -> None:
         if unknown:
-            _, *parameters = inspect.signature(type(self).__init__).parameters.values()
-            names = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-            reject(type(self).__name__, unknown, dict.fromkeys([*names, "name", "trainable", "dtype", "input_shape"]))
+            _, *own = inspect.signature(type(self).__init__).parameters.values()
+            known = [p.name for p in own if p.kind is not p.VAR_KEYWORD]
+            reject(type(self).__name__, unknown, dict.fromkeys([*known, "name", "trainable", "dtype", "input_shape"]))
         if dtype not in (None, "float32", np.float32):
             raise ArgumentError(f"{type(self).__name__}(dtype={dtype!r}): layers compute in float32; leave dtype out")
         self.activity_regularizer = regularizers.get(activity_regularizer)

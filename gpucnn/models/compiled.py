@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import losses, metrics, optimizers
 from ..config import Configurable, deserialize, serialize
-from ..dispatch import registry
+from ..dispatch import choice
 from ..errors import ArgumentError
 from ..layers.layer import Activated, Layer
 from ..layers.parameters import Parameters
@@ -160,8 +160,8 @@ class Compiled(ABC):
             )
 
     def _nodes(self) -> list[fusion.Node]:
-        if self._program is None or self._program_of != registry.generation():
-            self._program_of = registry.generation()
+        if self._program is None or self._program_of != choice.generation():
+            self._program_of = choice.generation()
             self._logits_loss = None
             last = self.layers[-1]
             if self.loss is not None and isinstance(last, Activated) and last.activity_regularizer is None:

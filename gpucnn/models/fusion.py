@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import regularizers
 from ..devices import storage
-from ..dispatch import registry
+from ..dispatch import choice
 from ..layers.conv import Conv2D
 from ..layers.dense import Dense
 from ..layers.layer import Backward, Layer
@@ -84,14 +84,14 @@ def off() -> Iterator[None]:
 
 
 def _fused(layers: list[Layer]) -> Node | None:
-    if not _enabled or registry.backend() != "njit":
+    if not _enabled or choice.backend() != "njit":
         return None
     return next((node for rewrite in REWRITES if (node := rewrite(layers)) is not None), None)
 
 
 def _ends_in_relu(layer: Layer, op: str) -> bool:
     """Whether a Conv2D or Dense is relu(op(x, kernel) + bias) and its op's algorithm is anyone's choice."""
-    plain = layer.algorithm is None and op not in registry.asked() and layer.activity_regularizer is None
+    plain = layer.algorithm is None and op not in choice.algorithms() and layer.activity_regularizer is None
     return plain and layer.use_bias and layer.activation.name == "relu"  # type: ignore[attr-defined]
 
 
@@ -106,7 +106,7 @@ def _conv_relu_pool(layers: list[Layer]) -> Node | None:
     conv, pool = layers[:2]
     if type(pool) is not MaxPooling2D or (pool.pool_size, pool.strides, pool.padding) != ((2, 2), (2, 2), "valid"):
         return None
-    if pool.algorithm is not None or "maxpool2d" in registry.asked():
+    if pool.algorithm is not None or "maxpool2d" in choice.algorithms():
         return None
     assert isinstance(conv, Conv2D)
 

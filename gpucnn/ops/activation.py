@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..dispatch.op import Array, Case, Draw, ShapeError, Spec, among, op, real
-from ..errors import ArgumentError
+from ..dispatch.case import Array, Case, Draw, Spec, among, real
+from ..dispatch.op import op
+from ..errors import ArgumentError, ShapeError
 
 _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805

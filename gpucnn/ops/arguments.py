@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dispatch.op import ShapeError, Spec
-from ..errors import ArgumentError
+from ..dispatch.case import Spec
+from ..errors import ArgumentError, ShapeError
 
 
 def check_counter(op: str, operand: str, spec: Spec) -> None:

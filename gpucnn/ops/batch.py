@@ -12,8 +12,9 @@ import math
 import numpy as np
 
 from .. import random
-from ..dispatch.op import Array, Case, Draw, ShapeError, Spec, among, integers, op, real
-from ..errors import ArgumentError
+from ..dispatch.case import Array, Case, Draw, Spec, among, integers, real
+from ..dispatch.op import op
+from ..errors import ArgumentError, ShapeError
 from .arguments import check_counter, check_seed
 
 _COUNT = np.dtype(np.int32)

@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..dispatch.op import Array, Case, Draw, ShapeError, Spec, op, real
+from ..dispatch.case import Array, Case, Draw, Spec, real
+from ..dispatch.op import op
+from ..errors import ShapeError
 
 _SHAPES = {
     "one_channel": (5, 3, 3, 1),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ..dispatch.op import Array, Case, Draw, ShapeError, Spec, op, real
-from ..errors import ArgumentError
+from ..dispatch.case import Array, Case, Draw, Spec, real
+from ..dispatch.op import op
+from ..errors import ArgumentError, ShapeError
 
 _SHAPES = {
     "one": (1, 1),

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dispatch.op import Array, Case, ShapeError, Spec, op, real
+from ..dispatch.case import Array, Case, Spec, real
+from ..dispatch.op import op
+from ..errors import ShapeError
 
 EPSILON = 1e-7
 """Keras' `backend.epsilon()`: keeps the norm of an all-zero slice from dividing by zero."""

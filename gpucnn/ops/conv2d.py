@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ..dispatch.op import Array, Case, op, real
+from ..dispatch.case import Array, Case, real
+from ..dispatch.op import op
 from .convolution import PREFER, Axes, flops, output, output_of_grad_input, output_of_grad_weight, setting
 from .window import Pads, Pair, cells, positions
 

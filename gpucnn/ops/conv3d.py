@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ..dispatch.op import Array, Case, op, real
+from ..dispatch.case import Array, Case, real
+from ..dispatch.op import op
 from .conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import PREFER, Axes, flops, output, output_of_grad_input, output_of_grad_weight, setting
 from .window import Pads, cells, positions

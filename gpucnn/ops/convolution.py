@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from ..dispatch.op import ShapeError, Spec
-from ..errors import ArgumentError
+from ..dispatch.case import Spec
+from ..errors import ArgumentError, ShapeError
 from .window import Pads, positions, span
 
 PREFER = ("implicit_gemm", "im2col", "direct")

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from .. import random
-from ..dispatch.op import Array, Case, ShapeError, Spec, integers, op, real
-from ..errors import ArgumentError
+from ..dispatch.case import Array, Case, Spec, integers, real
+from ..dispatch.op import op
+from ..errors import ArgumentError, ShapeError
 from .arguments import check_counter
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dispatch.op import Array, Case, ShapeError, Spec, integers, op, real
+from ..dispatch.case import Array, Case, Spec, integers, real
+from ..dispatch.op import op
+from ..errors import ShapeError
 from .conv2d import AXES, SETTINGS, conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import Setting, output
 from .matmul import matmul

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..dispatch.op import Array, Case, Draw, ShapeError, Spec, among, distinct, integers, op, real
+from ..dispatch.case import Array, Case, Draw, Spec, among, distinct, integers, real
+from ..dispatch.op import op
+from ..errors import ShapeError
 
 _SHAPES = {
     "one": (1, 1, 1),

@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..dispatch.op import Array, Case, Draw, ShapeError, Spec, integers, op, real
+from ..dispatch.case import Array, Case, Draw, Spec, integers, real
+from ..dispatch.op import op
+from ..errors import ShapeError
 
 EPSILON = 1e-7
 """Probabilities are clipped to [ε, 1 - ε] before a logarithm: Keras' `backend.epsilon()`."""

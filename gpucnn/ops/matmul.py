@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..dispatch.op import Array, Case, ShapeError, Spec, op, real
-from ..errors import ArgumentError
+from ..dispatch.case import Array, Case, Spec, real
+from ..dispatch.op import op
+from ..errors import ArgumentError, ShapeError
 
 
 def _extents(a: Spec, b: Spec, transpose_a: bool, transpose_b: bool) -> tuple[int, int, int]:

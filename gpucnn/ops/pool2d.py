@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dispatch.op import Array, Case, ShapeError, Spec, among, distinct, integers, op, real
+from ..dispatch.case import Array, Case, Spec, among, distinct, integers, real
+from ..dispatch.op import op
+from ..errors import ShapeError
 from .window import Pair, cells, positions, same_padding
 
 Padding = tuple[Pair, Pair]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ..dispatch.op import Array, Case, Spec, op, real
+from ..dispatch.case import Array, Case, Spec, real
+from ..dispatch.op import op
 
 
 def _outputs(x: Spec, *, scale: float, offset: float) -> Spec:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dispatch.op import Array, Case, ShapeError, Spec, op, real
-from ..errors import ArgumentError
+from ..dispatch.case import Array, Case, Spec, real
+from ..dispatch.op import op
+from ..errors import ArgumentError, ShapeError
 
 Padding = tuple[tuple[int, int], ...]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .. import random
-from ..dispatch.op import Array, Case, Spec, integers, op
+from ..dispatch.case import Array, Case, Spec, integers
+from ..dispatch.op import op
 from ..errors import ArgumentError
 from .arguments import check_counter, check_seed
 

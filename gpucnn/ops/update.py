@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dispatch.op import Array, Case, Draw, Op, ShapeError, Spec, among, op, real
-from ..errors import ArgumentError
+from ..dispatch.case import Array, Case, Draw, Spec, among, real
+from ..dispatch.op import Op, op
+from ..errors import ArgumentError, ShapeError
 
 DECAY, MOMENTUM, TAKE, RATE = range(4)
 """Places in the row."""

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..devices import choose, storage
-from ..dispatch import registry
+from ..dispatch.case import Case, Draw
 from ..dispatch.check import disagreement
-from ..dispatch.op import Case, Draw, Op, scratch
-from ..dispatch.registry import Kernel
+from ..dispatch.op import Kernel, Op
 from ..errors import ArgumentError
 from . import timing, torch_ops, trials
 from .clock import Run
@@ -75,7 +74,7 @@ class Plan:
         for op in ops.values():
             for case in self._cases(op):
                 specs = case.specs
-                serving = [k for k in self.kernels if k.op is op and registry.serves(k, specs, case.params)]
+                serving = [k for k in self.kernels if k.op is op and k.serves(specs, case.params)]
                 if serving:
                     made.append((op, case, serving))
         if not made:
@@ -144,7 +143,7 @@ class Call:
         self.operands = [None if d is None else storage.put(d.sample(rng)) for d in case.operands]
         specs = case.specs
         outputs = [] if kernel.op.inplace else [s for s in kernel.op.specs(*specs, **case.params) if s is not None]
-        workspace = scratch(kernel, specs, case.params)
+        workspace = kernel.scratch(specs, case.params)
         self.workspace = sum(math.prod(s.shape) * s.dtype.itemsize for s in workspace)
         arrays = [*(storage.empty(*s) for s in outputs), *self.operands, *(storage.empty(*s) for s in workspace)]
         self.run = lambda: kernel.launch(*arrays, **case.params)
@@ -169,7 +168,7 @@ def _kernel_row(plan: Plan, op: Op, case: Case, kernel: Kernel) -> Row:
 
 def _rival_row(plan: Plan, op: Op, case: Case, name: str) -> Row | None:
     if name == "cublas":
-        library = registry.kernels(op, ("cuda",)).get("cublas_cuda")
+        library = op.kernels(("cuda",)).get("cublas_cuda")
         return None if library is None else _kernel_row(plan, op, case, library)
     where = plan.where or ("gpu:0" if choose.gpu_state()[0] else "cpu")
     if name == "numpy":

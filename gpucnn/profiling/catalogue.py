@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import ast
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ..devices import choose
-from ..dispatch.registry import BACKENDS, Kernel
+from ..dispatch.choice import BACKENDS
+from ..dispatch.op import Kernel
 from ..errors import ArgumentError
 from . import figures, launches, trials
 
@@ -53,7 +53,7 @@ def sources(ident: str, arch: str | None = None) -> dict[str, Any]:
         close = sorted({k.id for k in trials.every_kernel() if k.id.split("/")[0] == ident.split("/")[0]})
         hint = f"this family has {', '.join(close)}" if close else "`gpucnn kernels list` shows all"
         raise ArgumentError(f"there is no kernel {ident!r}: {hint}")
-    path = _path(found[0])
+    path = found[0].file
     files = [p for p in (path, path.with_suffix(".cu")) if p.is_file()]
     return {
         "id": ident,
@@ -121,9 +121,5 @@ def _row(kernel: Kernel) -> dict[str, Any]:
 
 def _idea(kernel: Kernel) -> str:
     """The first sentence of the kernel file."""
-    text = sys.modules[kernel.launch.__module__].__doc__ or ""
+    text = ast.get_docstring(ast.parse(kernel.file.read_bytes())) or ""
     return " ".join(text.split("\n\n")[0].split())
-
-
-def _path(kernel: Kernel) -> Path:
-    return Path(kernel.launch.__code__.co_filename)

@@ -14,8 +14,8 @@ from typing import Any
 
 from .. import places
 from ..devices.cuda import CudaFunction
-from ..dispatch.op import Case
-from ..dispatch.registry import Kernel
+from ..dispatch.case import Case
+from ..dispatch.op import Kernel
 from ..errors import KernelError
 from ..files import write_atomically
 from . import compilers, launches, records, trials

@@ -14,9 +14,8 @@ from ..devices import choose
 from ..devices.device import Device
 from ..devices.emulator import EmulatedArray
 from ..devices.launch import GpuFunction
-from ..dispatch import registry
-from ..dispatch.op import Case, scratch
-from ..dispatch.registry import Kernel
+from ..dispatch.case import Case
+from ..dispatch.op import Kernel
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def launches(kernel: Kernel, case: Case) -> list[Launch]:
     choose.return_to(recorder)
     try:
         arrays = [
-            None if s is None else recorder.empty(*s) for s in (*outputs, *specs, *scratch(kernel, specs, case.params))
+            None if s is None else recorder.empty(*s) for s in (*outputs, *specs, *kernel.scratch(specs, case.params))
         ]
         kernel.launch(*arrays, **case.params)
     finally:
@@ -83,4 +82,4 @@ def launches(kernel: Kernel, case: Case) -> list[Launch]:
 
 def serves(kernel: Kernel, case: Case) -> bool:
     """Whether the kernel takes this case."""
-    return registry.serves(kernel, case.specs, case.params)
+    return kernel.serves(case.specs, case.params)

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..devices import emulator
-from ..dispatch import registry
-from ..dispatch.op import Case
-from ..dispatch.registry import Kernel
+from ..dispatch import choice
+from ..dispatch.case import Case
+from ..dispatch.op import Kernel
 from ..errors import ArgumentError
 from . import benchmark, launches, trials
 
@@ -57,7 +57,7 @@ def small_case(kernel: Kernel) -> Case | None:
 
 def of_kernel(kernel: Kernel, case: Case) -> Traffic:
     """Count one call. Raises `KernelError` where the emulator or, for CUDA C++, NVRTC is missing."""
-    with registry.using(device="emulator"), emulator.running(mode="check", count=True) as settings:
+    with choice.using(device="emulator"), emulator.running(mode="check", count=True) as settings:
         benchmark.Call(kernel, case).run()
     counts = [statistics for _, statistics in settings.launches]
     return Traffic(

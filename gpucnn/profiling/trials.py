@@ -16,10 +16,10 @@ from typing import Any
 
 from .. import ops
 from ..devices import choose
-from ..dispatch import registry
+from ..dispatch import choice
+from ..dispatch.case import Case
 from ..dispatch.check import cases_for, disagreement
-from ..dispatch.op import Case, Op
-from ..dispatch.registry import Kernel
+from ..dispatch.op import Kernel, Op, declared
 from ..errors import ArgumentError, KernelError
 
 MODES = ("fast", "check")
@@ -52,12 +52,12 @@ def every_op() -> list[Op]:
     """All ops of gpucnn, in the order of their files, and those that a user declared."""
     for module in pkgutil.iter_modules(ops.__path__):
         importlib.import_module(f"gpucnn.ops.{module.name}")
-    return list(registry.declared().values())
+    return list(declared().values())
 
 
-def every_kernel(pattern: str = "", backends: Iterable[str] = tuple(registry.BACKENDS)) -> list[Kernel]:
+def every_kernel(pattern: str = "", backends: Iterable[str] = tuple(choice.BACKENDS)) -> list[Kernel]:
     """The kernels whose id, op or `backend` contains the pattern. Raises if there is none."""
-    found = [k for op in every_op() for k in registry.kernels(op, tuple(backends)).values()]
+    found = [k for op in every_op() for k in op.kernels(tuple(backends)).values()]
     chosen = [k for k in found if pattern in k.id or pattern in (k.op.name, k.backend)]
     if not chosen:
         raise ArgumentError(f"no kernel matches {pattern!r}: `gpucnn kernels list` shows all {len(found)}")
@@ -87,7 +87,7 @@ def trials(
 
 def home(backend: str) -> str:
     """The device on which kernels of a backend are checked here unless another is asked for."""
-    if registry.BACKENDS[backend] == "cpu":
+    if choice.BACKENDS[backend] == "cpu":
         return "cpu"
     return "gpu:0" if choose.gpu_state()[0] else "emulator"
 
@@ -120,7 +120,7 @@ def missing(backend: str, where: str) -> str | None:
 @contextmanager
 def running(where: str, mode: str = "", **settings: Any) -> Iterator[None]:
     """The device in use, and the emulator's mode, for the body of a with statement."""
-    with registry.using("auto", device=where):
+    with choice.using("auto", device=where):
         if where != "emulator":
             yield
             return

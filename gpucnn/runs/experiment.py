@@ -20,7 +20,8 @@ import numpy as np
 from .. import datasets, utils
 from ..datasets import images
 from ..devices import choose, threads
-from ..dispatch import registry
+from ..dispatch import choice
+from ..dispatch.op import load as load_kernels
 from ..errors import ArgumentError, DataError, FileError
 from ..files import MODEL_SUFFIX, explained
 from ..models import memory
@@ -104,8 +105,8 @@ class Settings:
         """Make seed, device, backend and threads the ones in use; returns the settings with the device resolved."""
         utils.set_random_seed(self.seed)
         for file in self.load or []:
-            registry.load(file)
-        registry.use(self.backend, device=self.device, **(self.algorithms or {}))
+            load_kernels(file)
+        choice.use(self.backend, device=self.device, **(self.algorithms or {}))
         threads.use(self.threads)
         return replace(self, device=choose.current().name)
 
@@ -305,7 +306,7 @@ def _fit(run: Run, settings: Settings, model: Sequential, data: Dataset, picture
     say(
         f"{settings.model}: {model.count_params():,} parameters, {type(model.optimizer).__name__}, "
         f"batch {recipe.batch_size}, {recipe.epochs} {epochs}, seed {settings.seed}; "
-        f"{settings.device}, {registry.backend()} kernels, threads: {threads.in_use()}"
+        f"{settings.device}, {choice.backend()} kernels, threads: {threads.in_use()}"
     )
     x_train, x_test = scaled(data.x_train), scaled(data.x_test)
     count = int(len(x_train) * (1.0 - settings.validation_split))
@@ -326,7 +327,7 @@ def _fit(run: Run, settings: Settings, model: Sequential, data: Dataset, picture
     run.finish(
         model,
         {
-            "backend": registry.backend(),
+            "backend": choice.backend(),
             "seconds": seconds,
             "images_per_second": trained / seconds if steps else None,
             "train_accuracy": history.history["accuracy"][-1],

@@ -4,10 +4,11 @@
 // the last thread may have fewer than four values. All threads take the same case of a switch: it costs a few
 // instructions in a kernel that waits for memory, and saves a compilation per function. The launcher defines RELU, ….
 
+// defines: clamp, decay, sigmoid, softplus, normal_cdf, normal_density
 #include "stable.cuh"
 
 constexpr float SELU_SCALE = 1.05070099f, SELU_ALPHA = 1.67326324f;
-constexpr float CUBIC = 0.044715f, SQRT_8_OVER_PI = 1.59576912f;      // of gelu_tanh
+constexpr float CUBIC = 0.044715f, SQRT_8_OVER_PI = 1.59576912f;  // of gelu_tanh
 
 __device__ void load(float (&values)[4], const float* x, unsigned i, unsigned count)
 {
@@ -21,8 +22,11 @@ __device__ void load(float (&values)[4], const float* x, unsigned i, unsigned co
 
 __device__ void store(float* y, const float (&values)[4], unsigned i, unsigned count)
 {
-    if (i + 4 <= count) *(float4*)(y + i) = make_float4(values[0], values[1], values[2], values[3]);
-    else for (unsigned j = 0; j < 4; ++j) if (i + j < count) y[i + j] = values[j];
+    if (i + 4 <= count)
+        *(float4*)(y + i) = make_float4(values[0], values[1], values[2], values[3]);
+    else
+        for (unsigned j = 0; j < 4; ++j)
+            if (i + j < count) y[i + j] = values[j];
 }
 
 // 2u, with (1 + tanh(u)) / 2 = sigmoid(2u)
@@ -30,7 +34,9 @@ __device__ float gelu_tanh_argument(float x) { return SQRT_8_OVER_PI * (x + CUBI
 
 // mish needs t = tanh(log(1 + exp(x))) = (p² - 1) / (p² + 1) with p = 1 + exp(x). Divided by the larger power of
 // exp(x), no term overflows; 1 - t follows without a subtraction.
-struct Mish { float t, one_minus_t; };
+struct Mish {
+    float t, one_minus_t;
+};
 
 __device__ Mish mish(float x)
 {
@@ -43,6 +49,7 @@ __device__ Mish mish(float x)
 // f(x); a comparison that a NaN fails leads to the branch that passes it on
 __device__ float value(int function, float x, float a)
 {
+    // clang-format off: a table
     switch (function) {
         case RELU:         return x <= 0.f ? 0.f : x;
         case RELU6:        return clamp(x, 0.f, 6.f);
@@ -68,11 +75,13 @@ __device__ float value(int function, float x, float a)
         case EXPONENTIAL:  return expf(x);
         default:           return x;
     }
+    // clang-format on
 }
 
 // f'(x); at a kink that of the lower side, as in the op
 __device__ float slope(int function, float x, float a)
 {
+    // clang-format off: a table
     switch (function) {
         case RELU:         return x > 0.f ? 1.f : 0.f;
         case RELU6:        return x > 0.f && x < 6.f ? 1.f : 0.f;
@@ -101,6 +110,7 @@ __device__ float slope(int function, float x, float a)
         case EXPONENTIAL:  return expf(x);
         default:           return 1.f;
     }
+    // clang-format on
 }
 
 extern "C" __global__ void activation_elementwise(float* __restrict__ y, const float* __restrict__ x, unsigned count,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import FUNCTIONS, activation, activation_grad, clipped_relu, clipped_relu_grad
 
 THREADS = 256

@@ -16,7 +16,7 @@ import numpy as np
 
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import FUNCTIONS, activation, activation_grad, clipped_relu, clipped_relu_grad
 
 THREADS = 256

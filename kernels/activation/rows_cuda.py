@@ -8,10 +8,10 @@ of up to 256 values never meet one.
 from __future__ import annotations
 
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import log_softmax, log_softmax_grad, softmax, softmax_grad
 
-from ..include.rows import over_rows
+from ..shared.rows_launch import over_rows
 
 softmax_rows = cuda_function(__file__, "softmax_rows")
 softmax_grad_rows = cuda_function(__file__, "softmax_grad_rows")

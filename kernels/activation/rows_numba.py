@@ -17,11 +17,11 @@ import numba
 import numpy as np
 
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import log_softmax, log_softmax_grad, softmax, softmax_grad
 
-from ..include.rows import MOST_THREADS, over_rows
-from ..include.rows_numba import LOWEST, row_max, row_of_thread, row_sum
+from ..shared.rows_launch import MOST_THREADS, over_rows
+from ..shared.rows_numba import LOWEST, row_max, row_of_thread, row_sum
 
 
 @numba_function

@@ -3,8 +3,8 @@
 The host would have to write a number between two replays, which costs it as long as a small kernel and may not be late.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.numba_cuda import np, numba_function
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import advance
 
 

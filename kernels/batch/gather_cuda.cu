@@ -4,13 +4,14 @@
 // sample(row) = order[(batch · batch_size + row) mod n], computed once for each row and block, shared by its threads.
 // Traffic: 5 bytes for a pixel (1 read, 4 written), as whole vectors where an image has a multiple of 4 values.
 
+// defines: shuffled
 #include "permutation.cuh"
 
 __device__ __forceinline__ unsigned sample(unsigned row, unsigned n, const long long* epoch, const long long* batch,
                                            unsigned batch_size, unsigned long long seed, unsigned stream, bool shuffle)
 {
     unsigned long long position = (unsigned long long)*batch * batch_size + row;
-    if (position >= n) position %= n;   // a slow division, and hardly ever needed
+    if (position >= n) position %= n;  // a slow division, and hardly ever needed
     return shuffle ? shuffled((unsigned)position, n, (unsigned)*epoch, seed, stream) : (unsigned)position;
 }
 
@@ -33,7 +34,7 @@ __device__ __forceinline__ void gather(float* y, const One* images, unsigned* sh
 {
     unsigned row = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
     if (threadIdx.x == 0) *shared_sample = sample(row, n, epoch, batch, batch_size, seed, stream, shuffle);
-    __syncthreads();   // the row's sample is known
+    __syncthreads();  // the row's sample is known
     const One* from = images + *shared_sample * values;
     float* to = y + row * values;
     unsigned first = chunk * CHUNK, last = min(values, first + CHUNK);
@@ -56,8 +57,8 @@ extern "C" __global__ void gather_bytes(float* __restrict__ y, const unsigned ch
                                         float offset)
 {
     __shared__ unsigned shared_sample;
-    gather<uchar4>(y, images, &shared_sample, epoch, batch, n, values, chunks, batch_size, seed, stream, shuffle,
-                   high, low, offset);
+    gather<uchar4>(y, images, &shared_sample, epoch, batch, n, values, chunks, batch_size, seed, stream, shuffle, high,
+                   low, offset);
 }
 
 extern "C" __global__ void gather_floats(float* __restrict__ y, const float* __restrict__ images,
@@ -67,8 +68,8 @@ extern "C" __global__ void gather_floats(float* __restrict__ y, const float* __r
                                          float offset)
 {
     __shared__ unsigned shared_sample;
-    gather<float4>(y, images, &shared_sample, epoch, batch, n, values, chunks, batch_size, seed, stream, shuffle,
-                   scale, 0.f, offset);
+    gather<float4>(y, images, &shared_sample, epoch, batch, n, values, chunks, batch_size, seed, stream, shuffle, scale,
+                   0.f, offset);
 }
 
 // A block picks `rows_of_block` rows: as many threads compute one sample each, then all copy.
@@ -81,7 +82,7 @@ __device__ __forceinline__ void gather_rows(Label* y, const Label* labels, unsig
     unsigned first = blockIdx.x * rows_of_block, count = min(rows_of_block, rows - first);
     if (threadIdx.x < count)
         samples[threadIdx.x] = sample(first + threadIdx.x, n, epoch, batch, batch_size, seed, stream, shuffle);
-    __syncthreads();   // the samples of all rows of the block are known
+    __syncthreads();  // the samples of all rows of the block are known
     for (unsigned i = threadIdx.x; i < count * values; i += THREADS)
         y[first * values + i] = labels[samples[i / values] * values + i % values];
 }

@@ -8,12 +8,12 @@ numba rung: vectors of 4 pixels, and labels copied by all threads of a block.
 
 import math
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import gather_images, gather_labels
 
-from ..include.scaling import halves
+from ..shared.scaling_launch import halves
 
 THREADS = 256
 

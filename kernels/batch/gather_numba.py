@@ -7,14 +7,14 @@ two fused multiply-adds. Blocks take CHUNK values of one image, so that large im
 
 import numba
 
-from gpucnn import kernel
 from gpucnn.devices.launch import ceil_div
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import gather_images, gather_labels
 
-from ..include.permutation_numba import shuffled
-from ..include.philox_numba import key, word
-from ..include.scaling import halves
+from ..shared.permutation_numba import shuffled
+from ..shared.philox_numba import key, word
+from ..shared.scaling_launch import halves
 
 THREADS = 256
 

@@ -8,10 +8,10 @@ __device__ __forceinline__ unsigned long long key(float score, unsigned k)
 {
     const unsigned SIGN = 0x80000000u;
     unsigned bits = __float_as_uint(score);
-    if (bits == SIGN) bits = 0;                              // -0 and 0 are a tie
-    unsigned ordered = bits & SIGN ? ~bits : bits | SIGN;    // grows with the score
+    if (bits == SIGN) bits = 0;                            // -0 and 0 are a tie
+    unsigned ordered = bits & SIGN ? ~bits : bits | SIGN;  // grows with the score
     if (score != score) ordered = 0xFFFFFFFFu;
-    return (unsigned long long)ordered << 32 | ~k;           // of equal scores the first is larger
+    return (unsigned long long)ordered << 32 | ~k;  // of equal scores the first is larger
 }
 
 __device__ __forceinline__ unsigned long long larger(unsigned long long a, unsigned long long b)
@@ -36,7 +36,7 @@ __device__ __forceinline__ void sum_of_block(int* total, int count)
     __shared__ int counts[THREADS / 32];
     for (int distance = 16; distance; distance /= 2) count += __shfl_xor_sync(0xFFFFFFFFu, count, distance);
     if (threadIdx.x % 32 == 0) counts[threadIdx.x / 32] = count;
-    __syncthreads();   // the count of each warp is there
+    __syncthreads();  // the count of each warp is there
     if (threadIdx.x) return;
     int sum = 0;
     for (int warp = 0; warp < THREADS / 32; ++warp) sum += counts[warp];
@@ -50,7 +50,7 @@ __device__ __forceinline__ int correct_rows(const float* scores, const int* labe
     int count = 0;
     for (unsigned first = blockIdx.x * rows; first < N; first += gridDim.x * rows) {
         unsigned n = first + threadIdx.x / lanes;
-        bool present = n < N;   // lanes without a row go along: their warp exchanges values
+        bool present = n < N;  // lanes without a row go along: their warp exchanges values
         unsigned found = largest(scores + n * K, present, K, lane, lanes);
         unsigned label = shares ? largest(shares + n * K, present, K, lane, lanes) : present ? (unsigned)labels[n] : 0;
         count += present && lane == 0 && found == label;

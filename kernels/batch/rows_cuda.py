@@ -10,10 +10,10 @@ import math
 
 import numpy as np
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import count_correct, count_correct_binary
 
 THREADS = 256

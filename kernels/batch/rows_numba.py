@@ -6,10 +6,10 @@ classes. The sum of integers is the same in any order; a second launch sums the 
 
 import numba
 
-from gpucnn import kernel
 from gpucnn.devices.launch import ceil_div
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import count_correct, count_correct_binary
 
 THREADS = 256

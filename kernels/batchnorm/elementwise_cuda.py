@@ -1,8 +1,8 @@
 """Moving averages, one thread per value: 12 bytes and 3 operations each, for as many values as there are channels."""
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batchnorm import moving_average
 
 THREADS = 128

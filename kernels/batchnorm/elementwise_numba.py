@@ -1,8 +1,8 @@
 """Moving averages, one thread per value: 12 bytes and 3 operations each, for as many values as there are channels."""
 
-from gpucnn import kernel
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_function
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batchnorm import moving_average
 
 THREADS = 128

@@ -6,13 +6,20 @@
 // the next, every block first adds up those of its channels, always in the same order, and goes on to its rows.
 // Grid: groups of channels × slices.
 
+// defines: Pack, load, store, filled
 #include "pack.cuh"
+// defines: stream
 #include "stream.cuh"
+// defines: Sum, add, add_product, rounded, add_columns
 #include "sum.cuh"
 
 // What a thread works on: channels c … c + PACK - 1 in rows first + threadIdx.y, first + threadIdx.y + blockDim.y, …
 // below last. Threads beyond the last channel have no rows, and must still meet the barriers.
-struct Part { unsigned c; bool exists; unsigned first, last; };
+struct Part {
+    unsigned c;
+    bool exists;
+    unsigned first, last;
+};
 
 __device__ unsigned rows_per_slice(unsigned rows, unsigned slices) { return (rows - 1) / slices + 1; }
 
@@ -30,7 +37,9 @@ template <class Read, class Visit> __device__ void for_rows(const Part& at, Read
 }
 
 // dy and x at one place
-struct Two { Pack gradient, value; };
+struct Two {
+    Pack gradient, value;
+};
 
 __device__ Pack load_or(const float* p, unsigned c, float value) { return p ? load(p + c) : filled(value); }
 
@@ -43,16 +52,17 @@ __device__ Pack scales(Pack variance, float epsilon)
 
 // Of each slice: the sum of x, and the sum of (x - mean of the slice)². The second pass goes backwards: what was read
 // last is still in a cache.
-extern "C" __global__ void __launch_bounds__(THREADS) batchnorm_statistics(float* __restrict__ sums,
-                                                                            float* __restrict__ squares,
-                                                                            const float* __restrict__ x,
-                                                                            unsigned rows, unsigned C)
+extern "C" __global__ void __launch_bounds__(THREADS)
+    batchnorm_statistics(float* __restrict__ sums, float* __restrict__ squares, const float* __restrict__ x,
+                         unsigned rows, unsigned C)
 {
     Part at = part(rows, C);
     Sum total[PACK] = {}, spread[PACK] = {};
-    for_rows(at, [&](unsigned row) { return load(x + row * C + at.c); }, [&](unsigned, const Pack& value) {
-        for (int j = 0; j < PACK; ++j) add(total[j], value.lane[j]);
-    });
+    for_rows(
+        at, [&](unsigned row) { return load(x + row * C + at.c); },
+        [&](unsigned, const Pack& value) {
+            for (int j = 0; j < PACK; ++j) add(total[j], value.lane[j]);
+        });
     add_columns(total);
     Pack sum, mean;
     for (int j = 0; j < PACK; ++j) {
@@ -60,12 +70,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) batchnorm_statistics(float
         mean.lane[j] = sum.lane[j] / (float)(at.last - at.first);
     }
     unsigned ends = at.first + at.last - 1;
-    for_rows(at, [&](unsigned row) { return load(x + (ends - row) * C + at.c); }, [&](unsigned, const Pack& value) {
-        for (int j = 0; j < PACK; ++j) {
-            float centred = value.lane[j] - mean.lane[j];
-            add_product(spread[j], centred, centred);
-        }
-    });
+    for_rows(
+        at, [&](unsigned row) { return load(x + (ends - row) * C + at.c); },
+        [&](unsigned, const Pack& value) {
+            for (int j = 0; j < PACK; ++j) {
+                float centred = value.lane[j] - mean.lane[j];
+                add_product(spread[j], centred, centred);
+            }
+        });
     add_columns(spread);
     if (!at.exists || threadIdx.y != 0) return;
     Pack square;
@@ -111,17 +123,20 @@ __device__ void normalise(float* y, const float* x, const float* gamma, const fl
 {
     Pack slope = scales(variance, epsilon), factor = load_or(gamma, at.c, 1.f), shift = load_or(beta, at.c, 0.f);
     for (int j = 0; j < PACK; ++j) slope.lane[j] *= factor.lane[j];
-    for_rows(at, [&](unsigned row) { return load(x + row * C + at.c); }, [&](unsigned row, Pack value) {
-        for (int j = 0; j < PACK; ++j)
-            value.lane[j] = (value.lane[j] - mean.lane[j]) * slope.lane[j] + shift.lane[j];
-        store(y + row * C + at.c, value);
-    });
+    for_rows(
+        at, [&](unsigned row) { return load(x + row * C + at.c); },
+        [&](unsigned row, Pack value) {
+            for (int j = 0; j < PACK; ++j)
+                value.lane[j] = (value.lane[j] - mean.lane[j]) * slope.lane[j] + shift.lane[j];
+            store(y + row * C + at.c, value);
+        });
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) batchnorm_normalise(
-    float* __restrict__ y, float* __restrict__ mean, float* __restrict__ variance, const float* __restrict__ x,
-    const float* __restrict__ gamma, const float* __restrict__ beta, const float* __restrict__ sums,
-    const float* __restrict__ squares, unsigned rows, unsigned slices, unsigned C, float epsilon)
+extern "C" __global__ void __launch_bounds__(THREADS)
+    batchnorm_normalise(float* __restrict__ y, float* __restrict__ mean, float* __restrict__ variance,
+                        const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ beta,
+                        const float* __restrict__ sums, const float* __restrict__ squares, unsigned rows,
+                        unsigned slices, unsigned C, float epsilon)
 {
     Part at = part(rows, C);
     Pack centre, spread;
@@ -134,9 +149,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) batchnorm_normalise(
     normalise(y, x, gamma, beta, centre, spread, at, C, epsilon);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) batchnorm_inference(
-    float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ beta,
-    const float* __restrict__ mean, const float* __restrict__ variance, unsigned rows, unsigned C, float epsilon)
+extern "C" __global__ void __launch_bounds__(THREADS)
+    batchnorm_inference(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ gamma,
+                        const float* __restrict__ beta, const float* __restrict__ mean,
+                        const float* __restrict__ variance, unsigned rows, unsigned C, float epsilon)
 {
     Part at = part(rows, C);
     if (!at.exists) return;
@@ -145,12 +161,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) batchnorm_inference(
 
 // Of each slice: the sums of dy and of dy · x, both parts of each, as partial[0 … 3][slice]. Where mean and variance
 // are given numbers, dx needs no sums: unless dx is null, dy · slope is written on the way.
-extern "C" __global__ void __launch_bounds__(THREADS) batchnorm_grad_sums(
-    float* __restrict__ partial, float* __restrict__ dx, const float* __restrict__ dy, const float* __restrict__ x,
-    const float* __restrict__ gamma, const float* __restrict__ variance, unsigned rows, unsigned C, float epsilon)
+extern "C" __global__ void __launch_bounds__(THREADS)
+    batchnorm_grad_sums(float* __restrict__ partial, float* __restrict__ dx, const float* __restrict__ dy,
+                        const float* __restrict__ x, const float* __restrict__ gamma,
+                        const float* __restrict__ variance, unsigned rows, unsigned C, float epsilon)
 {
     Part at = part(rows, C);
-    Sum sums[2 * PACK] = {};                                        // of dy, then of dy · x
+    Sum sums[2 * PACK] = {};  // of dy, then of dy · x
     Pack slope = filled(0.f);
     if (dx && at.exists) {
         Pack factor = load_or(gamma, at.c, 1.f);
@@ -179,11 +196,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) batchnorm_grad_sums(
 // dbeta = Σ dy and dgamma = Σ dy · (x - mean) · scale = (Σ dy · x - mean · Σ dy) · scale, where the difference may
 // be much smaller than its terms: sums in two floats have the digits for that. Unless dx is null, also
 // dx = (dy - dbeta / rows - (x - mean) · scale · dgamma / rows) · gamma · scale.
-extern "C" __global__ void __launch_bounds__(THREADS) batchnorm_grad_join(
-    float* __restrict__ dx, float* __restrict__ dgamma, float* __restrict__ dbeta, const float* __restrict__ dy,
-    const float* __restrict__ x, const float* __restrict__ gamma, const float* __restrict__ mean,
-    const float* __restrict__ variance, const float* __restrict__ partial, unsigned rows, unsigned slices, unsigned C,
-    float epsilon)
+extern "C" __global__ void __launch_bounds__(THREADS)
+    batchnorm_grad_join(float* __restrict__ dx, float* __restrict__ dgamma, float* __restrict__ dbeta,
+                        const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ gamma,
+                        const float* __restrict__ mean, const float* __restrict__ variance,
+                        const float* __restrict__ partial, unsigned rows, unsigned slices, unsigned C, float epsilon)
 {
     Part at = part(rows, C);
     Sum sums[2 * PACK] = {};

@@ -9,10 +9,10 @@ slices are joined where they are needed instead of in a launch of their own.
 
 import math
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad
 
 THREADS = 512

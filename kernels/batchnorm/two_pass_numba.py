@@ -9,13 +9,13 @@ written).
 
 import math
 
-from gpucnn import kernel
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad
 
-from ..include.sum_numba import add, add_product, rounded
+from ..shared.sum_numba import add, add_product, rounded
 
 CHANNELS, LINES = 32, 8
 """Threads of a block that sums: side by side for channels, so that a warp reads neighbours, and in lines for rows."""

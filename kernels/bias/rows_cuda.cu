@@ -5,6 +5,7 @@
 // Backward, the sum is cut into slices (include/column_sums.cuh): one block for each slice and 32 channels, then one
 // for each 32 channels.
 
+// defines: column_sums
 #include "column_sums.cuh"
 
 extern "C" __global__ void bias_rows(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ b,

@@ -9,11 +9,11 @@ import math
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias import bias, bias_grad
 
-from ..include.column_sums import count_of_slices, join, sum_slices
+from ..shared.column_sums_launch import count_of_slices, join, sum_slices
 
 THREADS = 256
 

@@ -20,11 +20,11 @@ import numpy as np
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias import bias, bias_grad
 
-from ..include.column_sums import count_of_slices, tiles
+from ..shared.column_sums_launch import count_of_slices, tiles
 
 THREADS = 256
 

@@ -5,7 +5,9 @@
 // so do neighbouring threads, else they are lanes of one slice.
 const float EPSILON = 1e-7f;
 
-struct Place { unsigned inner, outer_stride, inner_stride; };
+struct Place {
+    unsigned inner, outer_stride, inner_stride;
+};
 
 __device__ __forceinline__ unsigned at(Place place, unsigned i)
 {
@@ -13,7 +15,9 @@ __device__ __forceinline__ unsigned at(Place place, unsigned i)
 }
 
 // Where one thread is: its slice, which may be beyond the last, its lane, and the elements that its block handles.
-struct Share { unsigned in_block, slice, lane, begin, end; };
+struct Share {
+    unsigned in_block, slice, lane, begin, end;
+};
 
 __device__ __forceinline__ Share my_share(unsigned length, unsigned lanes, bool across)
 {
@@ -34,9 +38,10 @@ extern "C" __global__ void sum_squares(float* partial, const float* w, unsigned 
                                        unsigned inner, unsigned outer_stride, unsigned inner_stride, unsigned lanes,
                                        bool across)
 {
-    __shared__ float sums[THREADS];   // by slice of the block, then by lane
+    __shared__ float sums[THREADS];  // by slice of the block, then by lane
     Share my = my_share(length, lanes, across);
-    Place slices = {slice_inner, slice_outer_stride, slice_inner_stride}, elements = {inner, outer_stride, inner_stride};
+    Place slices = {slice_inner, slice_outer_stride, slice_inner_stride},
+          elements = {inner, outer_stride, inner_stride};
     float total = 0.f;
     if (my.slice < count) {
         const float* start = w + at(slices, my.slice);
@@ -48,7 +53,7 @@ extern "C" __global__ void sum_squares(float* partial, const float* w, unsigned 
     float* mine = sums + my.in_block * lanes + my.lane;
     *mine = total;
     for (unsigned half = lanes / 2; half > 0; half /= 2) {
-        __syncthreads();   // all sums of the step before are there
+        __syncthreads();  // all sums of the step before are there
         if (my.lane < half) *mine += mine[half];
     }
     if (my.lane == 0 && my.slice < count) partial[blockIdx.y * count + my.slice] = *mine;
@@ -61,12 +66,13 @@ extern "C" __global__ void scale_slices(float* w, const float* partial, unsigned
 {
     Share my = my_share(length, lanes, across);
     if (my.slice >= count) return;
-    Place slices = {slice_inner, slice_outer_stride, slice_inner_stride}, elements = {inner, outer_stride, inner_stride};
+    Place slices = {slice_inner, slice_outer_stride, slice_inner_stride},
+          elements = {inner, outer_stride, inner_stride};
     float total = 0.f;
     for (unsigned chunk = 0; chunk < gridDim.y; ++chunk) total += partial[chunk * count + my.slice];
     float norm = sqrtf(total), desired = fminf(fmaxf(norm, low), high);
     if (rest > 0.f) desired = rate * desired + rest * norm;
-    float factor = desired / (EPSILON + norm);   // NaN if the norm is, whatever fminf made of it
+    float factor = desired / (EPSILON + norm);  // NaN if the norm is, whatever fminf made of it
     float* start = w + at(slices, my.slice);
     for (unsigned i = my.begin + my.lane; i < my.end; i += lanes) start[at(elements, i)] *= factor;
 }

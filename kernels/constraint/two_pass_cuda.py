@@ -5,13 +5,13 @@ order of memory whichever axes a slice spans, and a long slice is cut into chunk
 one norm for all of it, still gives work to many blocks. The price is a small array of partial sums and a second launch.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.constraint import max_norm, min_max_norm, unit_norm
 
-from ..include.weight_slices import slices, supports
+from ..shared.weight_slices_launch import slices, supports
 
 THREADS = 256
 LANES_ACROSS = 8  # 32 slices side by side: 128 bytes of a row for each warp

@@ -9,11 +9,11 @@ import math
 import numba
 import numpy as np
 
-from gpucnn import kernel
 from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.constraint import EPSILON, max_norm, min_max_norm, unit_norm
 
-from ..include.weight_slices import slices, supports
+from ..shared.weight_slices_launch import slices, supports
 
 THREADS = 128
 

@@ -24,12 +24,12 @@ import numpy as np
 
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
-from ..include.slices_numba import count_of_slices, join
-from ..include.windows_numba import window_at
+from ..shared.slices_numba import count_of_slices, join
+from ..shared.windows_numba import window_at
 
 THREADS = 128
 
@@ -61,7 +61,7 @@ def conv2d_direct(y, x, weight, stride_h, stride_w, top, left, dilation_h, dilat
 
 @numba_function
 def conv2d_grad_input_direct(dx, dy, weight, stride_h, stride_w, top, left, dilation_h, dilation_w):
-    """The thread owns dx[n, h, w, channel]: a gather, see `include/windows_numba.py`."""
+    """The thread owns dx[n, h, w, channel]: a gather, see `shared/windows_numba.py`."""
     i = cuda.grid(1)
     if i >= dx.size:
         return
@@ -86,7 +86,7 @@ def conv2d_grad_input_direct(dx, dy, weight, stride_h, stride_w, top, left, dila
 
 @numba_function
 def conv2d_grad_weight_direct(partial, dy, x, stride_h, stride_w, top, left, dilation_h, dilation_w):
-    """The thread owns dweight[r, s, c, k] of one slice of the sum, see `include/slices_numba.py`."""
+    """The thread owns dweight[r, s, c, k] of one slice of the sum, see `shared/slices_numba.py`."""
     i = cuda.grid(1)
     if i >= partial.size:
         return

@@ -1,40 +1,17 @@
-"""im2col: copy every patch of the images into a matrix, then one matrix product. The second rung after `direct`.
+"""im2col: copy every patch of the images into a matrix, then multiply once. The second rung after `direct`.
 
-The FLOPs are those of `direct`, but done by the tiled product of `matmul/warptiled`, in which 64 to 128 filters and
-pixels share what they fetch. The price is the matrix: R S times as large as x at stride 1, written once and read once
-for each tile of filters: 8 bytes for each 2 K FLOPs, which bounds a layer with few filters K. It is made by slices of
-the batch that fit into the L2 cache. `implicit_gemm` makes the same product without the matrix. The work is in
-`include/im2col.py`.
+The FLOPs are those of `direct`, but done by the tiled product of `matmul/warptiled`, in which 64 to
+128 filters and pixels share what they fetch. The price is the matrix: R S times as large as x at
+stride 1, written once and read once for each tile of filters. That is 8 bytes for each 2 K FLOPs,
+which bounds a layer with few filters K. The matrix is built by slices of the batch that fit into the
+L2 cache. `implicit_gemm` computes the same product without the matrix.
+
+`shared/im2col_launch.py` launches it and `shared/im2col_cuda.cu` holds the kernels, both for all
+families of convolutions.
 """
 
-from gpucnn import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
-from ..include.im2col import (
-    Im2col,
-    supports,
-    supports_grad_weight,
-    workspace,
-    workspace_grad_input,
-    workspace_grad_weight,
-)
+from ..shared.im2col_launch import register
 
-im2col = Im2col(__file__)
-
-
-@kernel(conv2d, "im2col", "cuda", supports=supports, workspace=workspace)
-def launch(y, x, weight, columns, parts=None, **window):
-    """y = columns · weight."""
-    im2col.forward(y, x, weight, columns, parts, **window)
-
-
-@kernel(conv2d_grad_input, "im2col", "cuda", supports=supports, workspace=workspace_grad_input)
-def launch_grad_input(dx, dy, weight, columns, **window):
-    """dx = col2im of dy · weightᵀ."""
-    im2col.grad_input(dx, dy, weight, columns, **window)
-
-
-@kernel(conv2d_grad_weight, "im2col", "cuda", supports=supports_grad_weight, workspace=workspace_grad_weight)
-def launch_grad_weight(dweight, dy, x, columns, parts=None, **window):
-    """dweight = columnsᵀ · dy."""
-    im2col.grad_weight(dweight, dy, x, columns, parts, **window)
+register(__file__, conv2d, conv2d_grad_input, conv2d_grad_weight)

@@ -21,13 +21,13 @@ import numpy as np
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
-from ..include.slices_numba import count_of_slices, join
-from ..include.tiles_numba import TILE, tile_sum
-from ..include.windows_numba import window_at
+from ..shared.slices_numba import count_of_slices, join
+from ..shared.tiles_numba import TILE, tile_sum
+from ..shared.windows_numba import window_at
 
 THREADS = 256
 

@@ -14,7 +14,9 @@
 // within one pixel if the channels of a group are a multiple of 4: then it is one load of 128 bits. Addresses wrap
 // modulo 2³², so that a cell in the padding may have a "negative" one; it is never used.
 
+// defines: THREAD_M, SLAB_A, SLAB_B, Slab, QUADS, EITHER, Matrix, multiply, Rows, write, Task
 #include "gemm.cuh"
+// defines: sum_parts
 #include "split.cuh"
 
 // Windows on images: window (p, q) meets with its tap (r, s) the cell (first_h + p · stride_h + r · dilation_h, …).
@@ -64,16 +66,16 @@ __device__ inline bool can_load_quads(const float* values, unsigned pitch, unsig
 }
 
 // Rows are windows (n, p, q), k counts taps (r, s, c): for y and for dx. QUADS: four channels are one load.
-template <bool QUADS> struct Patches {
+template <bool QUADS> struct PatchSource {
     using Share = Slab<TILE_M, true>;
-    const float* images;   // from the first channel of the group
+    const float* images;  // from the first channel of the group
     const Windows& windows;
     Odometer tap, step;
     int h[Share::COUNT], w[Share::COUNT];
     unsigned at[Share::COUNT];
 
-    __device__ Patches(const float* images, const Windows& windows, unsigned count, unsigned first_row,
-                       unsigned first_k)
+    __device__ PatchSource(const float* images, const Windows& windows, unsigned count, unsigned first_row,
+                           unsigned first_k)
         : images(images), windows(windows), tap(first_k + Share::k(), windows.S, windows.channels),
           step(TILE_K, windows.S, windows.channels)
     {
@@ -104,9 +106,8 @@ template <bool QUADS> struct Patches {
                 unsigned offset = windows.cell(0, dh, dw) + one.low;
 #pragma unroll
                 for (int i = 0; i < Share::COUNT; ++i)
-                    (&quads[i].x)[e] = one.high < windows.R && windows.inside(h[i] + dh, w[i] + dw)
-                                           ? images[at[i] + offset]
-                                           : 0.f;
+                    (&quads[i].x)[e] =
+                        one.high < windows.R && windows.inside(h[i] + dh, w[i] + dw) ? images[at[i] + offset] : 0.f;
                 one.next(windows.S, windows.channels);
             }
         }
@@ -153,9 +154,8 @@ template <bool QUADS> struct Taps {
             else
 #pragma unroll
                 for (int e = 0; e < ROWS; ++e)
-                    (&quads[i].x)[e] = pixel.high < N && windows.inside(h[e] + dh, w[e] + dw)
-                                           ? images[at[e] + offset]
-                                           : 0.f;
+                    (&quads[i].x)[e] =
+                        pixel.high < N && windows.inside(h[e] + dh, w[e] + dw) ? images[at[e] + offset] : 0.f;
             pixel.add(step, windows.P, windows.Q);
         }
     }
@@ -164,7 +164,7 @@ template <bool QUADS> struct Taps {
 // The weight as dx needs it: columns are c, k counts (r, s, k) over those taps that reach the cells of one remainder.
 template <bool QUADS> struct TurnedWeight {
     using Share = Slab<TILE_N, true>;
-    const float* weight;   // from the first filter of the group
+    const float* weight;  // from the first filter of the group
     int taps_r, taps_s, filters;
     unsigned row_step, column_step;
     Odometer tap, step;
@@ -187,8 +187,8 @@ template <bool QUADS> struct TurnedWeight {
             unsigned offset = tap.high * row_step + tap.middle * column_step + tap.low;
 #pragma unroll
             for (int i = 0; i < Share::COUNT; ++i)
-                quads[i] = tap.high < taps_r ? *(const float4*)(weight + (at[i] + offset))
-                                             : make_float4(0.f, 0.f, 0.f, 0.f);
+                quads[i] =
+                    tap.high < taps_r ? *(const float4*)(weight + (at[i] + offset)) : make_float4(0.f, 0.f, 0.f, 0.f);
         } else {
             Odometer one = tap;
 #pragma unroll
@@ -213,8 +213,7 @@ struct Remainder {
     __device__ Remainder(int remainder, int size, int taps_of_filter, int stride, int before, int dilation, int step)
         : cells((size - remainder + stride - 1) / stride), first(0)
     {
-        while (first < step && (remainder + before - first * dilation) % stride != 0)
-            ++first;
+        while (first < step && (remainder + before - first * dilation) % stride != 0) ++first;
         taps = first < step && first < taps_of_filter ? (taps_of_filter - first + step - 1) / step : 0;
         origin = (remainder + before - first * dilation) / stride;
     }
@@ -233,12 +232,12 @@ struct Cells {
     __device__ bool aligned() const { return C % 4 == 0 && (size_t)dx % 16 == 0; }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-conv2d_implicit_gemm(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight, unsigned N,
-                     int H, int W, int C, int P, int Q, int K, int R, int S, int channels, int filters, int stride_h,
-                     int stride_w, int top, int left, int dilation_h, int dilation_w, unsigned length)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+    conv2d_implicit_gemm(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight,
+                         unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int channels, int filters,
+                         int stride_h, int stride_w, int top, int left, int dilation_h, int dilation_w, unsigned length)
 {
-    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];   // one half is read while the other fills
+    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];  // one half is read while the other fills
     Windows windows{H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
     unsigned pixels = N * P * Q, taps = R * S * channels, group = blockIdx.z;
     Task task(blockIdx.x, filters, taps, length);
@@ -246,21 +245,22 @@ conv2d_implicit_gemm(float* __restrict__ y, const float* __restrict__ x, const f
     float sums[THREAD_M][THREAD_N];
     x += group * channels;
     if (can_load_quads(x, C, channels)) {
-        Patches<true> patches(x, windows, pixels, task.m, task.k);
+        PatchSource<true> patches(x, windows, pixels, task.m, task.k);
         multiply(sums, patches, filter, task.slabs, a_slabs, b_slabs);
     } else {
-        Patches<false> patches(x, windows, pixels, task.m, task.k);
+        PatchSource<false> patches(x, windows, pixels, task.m, task.k);
         multiply(sums, patches, filter, task.slabs, a_slabs, b_slabs);
     }
     Rows rows{y + blockIdx.y * (pixels * K) + group * filters, (unsigned)K};
     write(rows, sums, task.m, task.n, pixels, filters, false);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-conv2d_grad_input_implicit_gemm(float* __restrict__ dx, const float* __restrict__ dy, const float* __restrict__ weight,
-                                unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int channels,
-                                int filters, int stride_h, int stride_w, int top, int left, int dilation_h,
-                                int dilation_w, int gcd_h, int gcd_w, int remainders_w, unsigned tiles, unsigned length)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+    conv2d_grad_input_implicit_gemm(float* __restrict__ dx, const float* __restrict__ dy,
+                                    const float* __restrict__ weight, unsigned N, int H, int W, int C, int P, int Q,
+                                    int K, int R, int S, int channels, int filters, int stride_h, int stride_w, int top,
+                                    int left, int dilation_h, int dilation_w, int gcd_h, int gcd_w, int remainders_w,
+                                    unsigned tiles, unsigned length)
 {
     __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];
     int step_h = stride_h / gcd_h, step_w = stride_w / gcd_w;
@@ -268,36 +268,55 @@ conv2d_grad_input_implicit_gemm(float* __restrict__ dx, const float* __restrict_
     Remainder rows(h, H, R, stride_h, top, dilation_h, step_h), columns(w, W, S, stride_w, left, dilation_w, step_w);
     unsigned cells = N * rows.cells * columns.cells, taps = rows.taps * columns.taps * filters, group = blockIdx.z;
     Task task(blockIdx.x % tiles, channels, taps, length);
-    if (task.m >= cells) return;   // `tiles` are those of the remainder with the most cells; the whole block returns
+    if (task.m >= cells) return;  // `tiles` are those of the remainder with the most cells; the whole block returns
 
     int taps_r = columns.taps ? rows.taps : 0, taps_s = max(columns.taps, 1);
-    Windows windows{P, Q, K, filters, rows.cells, columns.cells, taps_r, taps_s, rows.origin, columns.origin, 1, 1,
-                    -dilation_h / gcd_h, -dilation_w / gcd_w};
+    Windows windows{P,
+                    Q,
+                    K,
+                    filters,
+                    rows.cells,
+                    columns.cells,
+                    taps_r,
+                    taps_s,
+                    rows.origin,
+                    columns.origin,
+                    1,
+                    1,
+                    -dilation_h / gcd_h,
+                    -dilation_w / gcd_w};
     unsigned of_a_column = channels * K, of_a_row = S * of_a_column;
     unsigned row_step = step_h * of_a_row, column_step = step_w * of_a_column;
     dy += group * filters;
     weight += rows.first * of_a_row + columns.first * of_a_column + group * filters;
     float sums[THREAD_M][THREAD_N];
     if (can_load_quads(dy, K, filters) && can_load_quads(weight, K, filters)) {
-        Patches<true> patches(dy, windows, cells, task.m, task.k);
+        PatchSource<true> patches(dy, windows, cells, task.m, task.k);
         TurnedWeight<true> turned(weight, channels, K, filters, taps_r, taps_s, row_step, column_step, task.n, task.k);
         multiply(sums, patches, turned, task.slabs, a_slabs, b_slabs);
     } else {
-        Patches<false> patches(dy, windows, cells, task.m, task.k);
+        PatchSource<false> patches(dy, windows, cells, task.m, task.k);
         TurnedWeight<false> turned(weight, channels, K, filters, taps_r, taps_s, row_step, column_step, task.n, task.k);
         multiply(sums, patches, turned, task.slabs, a_slabs, b_slabs);
     }
-    Cells result{dx + blockIdx.y * (N * H * W * C) + group * channels, (unsigned)H, (unsigned)W, (unsigned)C,
-                 (unsigned)rows.cells, (unsigned)columns.cells, (unsigned)h, (unsigned)w, (unsigned)stride_h,
+    Cells result{dx + blockIdx.y * (N * H * W * C) + group * channels,
+                 (unsigned)H,
+                 (unsigned)W,
+                 (unsigned)C,
+                 (unsigned)rows.cells,
+                 (unsigned)columns.cells,
+                 (unsigned)h,
+                 (unsigned)w,
+                 (unsigned)stride_h,
                  (unsigned)stride_w};
     write(result, sums, task.m, task.n, cells, channels, false);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-conv2d_grad_weight_implicit_gemm(float* __restrict__ dweight, const float* __restrict__ dy, const float* __restrict__ x,
-                                 unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int channels,
-                                 int filters, int stride_h, int stride_w, int top, int left, int dilation_h,
-                                 int dilation_w, unsigned length)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+    conv2d_grad_weight_implicit_gemm(float* __restrict__ dweight, const float* __restrict__ dy,
+                                     const float* __restrict__ x, unsigned N, int H, int W, int C, int P, int Q, int K,
+                                     int R, int S, int channels, int filters, int stride_h, int stride_w, int top,
+                                     int left, int dilation_h, int dilation_w, unsigned length)
 {
     __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];
     Windows windows{H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};

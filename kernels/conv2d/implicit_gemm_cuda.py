@@ -2,7 +2,7 @@
 
 A convolution is a product: pixels by taps times taps by filters. `im2col` writes the left matrix to global memory and
 reads it back, 8 R S C bytes for each pixel beside 2 R S C K FLOPs, which for 32 filters is only 8 FLOPs for each byte.
-Here the tiles of that matrix are made in shared memory straight from the images, which the caches hold: global traffic
+Here the tiles of that matrix are built in shared memory straight from the images, which the caches hold: global traffic
 falls to the images, the filters and the result. The FLOPs stay the same, and so does the main loop, that of
 `matmul/warptiled`; only the source of its left operand is another. The gradients are products of the same kind:
 
@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from math import gcd, prod
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
-from ..include.gemm import FLOAT32, LARGE, Plan, plan
+from ..shared.gemm_launch import FLOAT32, LARGE, Plan, product_plan
 
 DEFAULT = LARGE._asdict()
 
@@ -38,7 +38,7 @@ GROUPS = 65535
 
 def planned(x, weight, y, groups) -> Plan:
     """The plan of the forward product: pixels by filters, over the taps of the group."""
-    return plan(prod(y[:-1]), y[-1] // groups, prod(weight[:-1]), groups=groups)
+    return product_plan(prod(y[:-1]), y[-1] // groups, prod(weight[:-1]), groups=groups)
 
 
 def planned_grad_input(dy, weight, size, strides, dilation, groups) -> Plan:
@@ -48,12 +48,12 @@ def planned_grad_input(dy, weight, size, strides, dilation, groups) -> Plan:
     taps_r = ceil_div(weight[0], stride_h // gcd(stride_h, dilation_h))
     taps_s = ceil_div(weight[1], stride_w // gcd(stride_w, dilation_w))
     remainders = min(stride_h, size[0]) * min(stride_w, size[1])
-    return plan(cells, weight[2], taps_r * taps_s * dy[-1] // groups, groups=groups, repeats=remainders)
+    return product_plan(cells, weight[2], taps_r * taps_s * dy[-1] // groups, groups=groups, repeats=remainders)
 
 
 def planned_grad_weight(dy, x, kernel_size, groups) -> Plan:
     """The plan of dweight: taps by filters, over all pixels."""
-    return plan(prod(kernel_size) * x[-1] // groups, dy[-1] // groups, prod(dy[:-1]), groups=groups)
+    return product_plan(prod(kernel_size) * x[-1] // groups, dy[-1] // groups, prod(dy[:-1]), groups=groups)
 
 
 def supports(one, other, *, groups, **_):
@@ -74,14 +74,14 @@ def workspace(x, weight, *, groups, **window):
 
 def workspace_grad_input(dy, weight, *, size, strides, dilation, groups, **_):
     """The parts of dx, if its sums are cut."""
-    made = planned_grad_input(dy.shape, weight.shape, size, strides, dilation, groups)
-    return made.workspace(dy.shape[0] * prod(size) * weight.shape[-2] * groups)
+    plan = planned_grad_input(dy.shape, weight.shape, size, strides, dilation, groups)
+    return plan.workspace(dy.shape[0] * prod(size) * weight.shape[-2] * groups)
 
 
 def workspace_grad_weight(dy, x, *, kernel_size, groups, **_):
     """The parts of dweight, which is nearly always cut."""
-    made = planned_grad_weight(dy.shape, x.shape, kernel_size, groups)
-    return made.workspace(prod(kernel_size) * x.shape[-1] // groups * dy.shape[-1])
+    plan = planned_grad_weight(dy.shape, x.shape, kernel_size, groups)
+    return plan.workspace(prod(kernel_size) * x.shape[-1] // groups * dy.shape[-1])
 
 
 def extents(x, weight, y, strides, padding, dilation, groups):
@@ -93,44 +93,46 @@ def extents(x, weight, y, strides, padding, dilation, groups):
     return N, H, W, C, P, Q, K, R, S, channels, K // groups, *strides, top, left, *dilation
 
 
-def join(result, parts, made):
+def join(result, parts, plan):
     """Add up the parts of a result."""
     if parts is not None:
         grid = ceil_div(result.size, 32)
-        sum_parts.define(**made.roomy())[grid, made.summers()](result, parts, result.size, made.parts)
+        sum_parts.define(**plan.macros_with_more_registers())[grid, plan.sum_block()](
+            result, parts, result.size, plan.parts
+        )
 
 
 @kernel(conv2d, "implicit_gemm", "cuda", supports=supports, workspace=workspace)
 def launch(y, x, weight, parts=None, *, strides, padding, dilation, groups):
     """y = patches of x · weight."""
-    made = planned(x.shape, weight.shape, y.shape, groups)
+    plan = planned(x.shape, weight.shape, y.shape, groups)
     shape = extents(x.shape, weight.shape[:-1], y.shape, strides, padding, dilation, groups)
-    conv2d_implicit_gemm.define(**made.roomy())[made.grid(groups), made.tile.THREADS](
-        y if parts is None else parts, x, weight, *shape, made.length
+    conv2d_implicit_gemm.define(**plan.macros_with_more_registers())[plan.grid(groups), plan.tile.THREADS](
+        y if parts is None else parts, x, weight, *shape, plan.length
     )
-    join(y, parts, made)
+    join(y, parts, plan)
 
 
 @kernel(conv2d_grad_input, "implicit_gemm", "cuda", supports=supports, workspace=workspace_grad_input)
 def launch_grad_input(dx, dy, weight, parts=None, *, size, strides, padding, dilation, groups):
     """dx = patches of dy · weight turned around, for each remainder of the cells by the strides."""
-    made = planned_grad_input(dy.shape, weight.shape, size, strides, dilation, groups)
+    plan = planned_grad_input(dy.shape, weight.shape, size, strides, dilation, groups)
     shape = extents(dx.shape, weight.shape[:-1], dy.shape, strides, padding, dilation, groups)
     remainders_h, remainders_w = (min(s, n) for s, n in zip(strides, size, strict=True))
     divisors = (gcd(s, d) for s, d in zip(strides, dilation, strict=True))
-    tiles = made.tiles // (remainders_h * remainders_w)
-    conv2d_grad_input_implicit_gemm.define(**made.roomy())[made.grid(groups), made.tile.THREADS](
-        dx if parts is None else parts, dy, weight, *shape, *divisors, remainders_w, tiles, made.length
+    tiles = plan.tiles // (remainders_h * remainders_w)
+    conv2d_grad_input_implicit_gemm.define(**plan.macros_with_more_registers())[plan.grid(groups), plan.tile.THREADS](
+        dx if parts is None else parts, dy, weight, *shape, *divisors, remainders_w, tiles, plan.length
     )
-    join(dx, parts, made)
+    join(dx, parts, plan)
 
 
 @kernel(conv2d_grad_weight, "implicit_gemm", "cuda", supports=supports_grad_weight, workspace=workspace_grad_weight)
 def launch_grad_weight(dweight, dy, x, parts=None, *, kernel_size, strides, padding, dilation, groups):
     """dweight = transposed patches of x · dy."""
-    made = planned_grad_weight(dy.shape, x.shape, kernel_size, groups)
+    plan = planned_grad_weight(dy.shape, x.shape, kernel_size, groups)
     shape = extents(x.shape, dweight.shape[:-1], dy.shape, strides, padding, dilation, groups)
-    conv2d_grad_weight_implicit_gemm.define(**made.roomy())[made.grid(groups), made.tile.THREADS](
-        dweight if parts is None else parts, dy, x, *shape, made.length
+    conv2d_grad_weight_implicit_gemm.define(**plan.macros_with_more_registers())[plan.grid(groups), plan.tile.THREADS](
+        dweight if parts is None else parts, dy, x, *shape, plan.length
     )
-    join(dweight, parts, made)
+    join(dweight, parts, plan)

@@ -10,14 +10,13 @@
 // grid is one-dimensional and covers them, those of dweight once for each slice of the sum. The device code stands in
 // include/direct.cuh, which knows three axes.
 
+// defines: Axis, direct_forward, direct_grad_input, direct_grad_weight, exchange_filters, join_slices
 #include "direct.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, 6)
-conv3d_direct(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight,
-              int N, int C, int K, int groups,
-              int D, int T, int O, int stride_d, int dilation_d, int front,
-              int H, int R, int P, int stride_h, int dilation_h, int top,
-              int W, int S, int Q, int stride_w, int dilation_w, int left)
+    conv3d_direct(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight, int N, int C,
+                  int K, int groups, int D, int T, int O, int stride_d, int dilation_d, int front, int H, int R, int P,
+                  int stride_h, int dilation_h, int top, int W, int S, int Q, int stride_w, int dilation_w, int left)
 {
     Axis planes = {D, T, O, stride_d, dilation_d, front};
     Axis rows = {H, R, P, stride_h, dilation_h, top}, columns = {W, S, Q, stride_w, dilation_w, left};
@@ -25,11 +24,10 @@ conv3d_direct(float* __restrict__ y, const float* __restrict__ x, const float* _
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 6)
-conv3d_grad_input_direct(float* __restrict__ dx, const float* __restrict__ dy, const float* __restrict__ exchanged,
-                         int N, int C, int K, int groups,
-                         int D, int T, int O, int stride_d, int dilation_d, int front,
-                         int H, int R, int P, int stride_h, int dilation_h, int top,
-                         int W, int S, int Q, int stride_w, int dilation_w, int left)
+    conv3d_grad_input_direct(float* __restrict__ dx, const float* __restrict__ dy, const float* __restrict__ exchanged,
+                             int N, int C, int K, int groups, int D, int T, int O, int stride_d, int dilation_d,
+                             int front, int H, int R, int P, int stride_h, int dilation_h, int top, int W, int S, int Q,
+                             int stride_w, int dilation_w, int left)
 {
     Axis planes = {D, T, O, stride_d, dilation_d, front};
     Axis rows = {H, R, P, stride_h, dilation_h, top}, columns = {W, S, Q, stride_w, dilation_w, left};
@@ -37,11 +35,10 @@ conv3d_grad_input_direct(float* __restrict__ dx, const float* __restrict__ dy, c
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 6)
-conv3d_grad_weight_direct(float* __restrict__ partial, const float* __restrict__ dy, const float* __restrict__ x,
-                          int slices, int N, int C, int K, int groups,
-                          int D, int T, int O, int stride_d, int dilation_d, int front,
-                          int H, int R, int P, int stride_h, int dilation_h, int top,
-                          int W, int S, int Q, int stride_w, int dilation_w, int left)
+    conv3d_grad_weight_direct(float* __restrict__ partial, const float* __restrict__ dy, const float* __restrict__ x,
+                              int slices, int N, int C, int K, int groups, int D, int T, int O, int stride_d,
+                              int dilation_d, int front, int H, int R, int P, int stride_h, int dilation_h, int top,
+                              int W, int S, int Q, int stride_w, int dilation_w, int left)
 {
     Axis planes = {D, T, O, stride_d, dilation_d, front};
     Axis rows = {H, R, P, stride_h, dilation_h, top}, columns = {W, S, Q, stride_w, dilation_w, left};

@@ -23,12 +23,12 @@ import numpy as np
 
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight
 
-from ..include.slices_numba import count_of_slices, join
-from ..include.windows_numba import window_at
+from ..shared.slices_numba import count_of_slices, join
+from ..shared.windows_numba import window_at
 
 THREADS = 128
 
@@ -66,7 +66,7 @@ def conv3d_direct(y, x, weight, stride_d, stride_h, stride_w, front, top, left, 
 def conv3d_grad_input_direct(
     dx, dy, weight, stride_d, stride_h, stride_w, front, top, left, dilation_d, dilation_h, dilation_w
 ):
-    """The thread owns dx[n, d, h, w, channel]: a gather, see `include/windows_numba.py`."""
+    """The thread owns dx[n, d, h, w, channel]: a gather, see `shared/windows_numba.py`."""
     i = cuda.grid(1)
     if i >= dx.size:
         return
@@ -97,7 +97,7 @@ def conv3d_grad_input_direct(
 def conv3d_grad_weight_direct(
     partial, dy, x, stride_d, stride_h, stride_w, front, top, left, dilation_d, dilation_h, dilation_w
 ):
-    """The thread owns dweight[t, r, s, c, k] of one slice of the sum, see `include/slices_numba.py`."""
+    """The thread owns dweight[t, r, s, c, k] of one slice of the sum, see `shared/slices_numba.py`."""
     i = cuda.grid(1)
     if i >= partial.size:
         return

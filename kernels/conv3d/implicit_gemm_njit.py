@@ -1,38 +1,12 @@
 """Implicit GEMM over volumes: patches times filters in register tiles, with no copy of the patches.
 
-Two tables of offsets say where a patch lies (`include/patches.py`); what is done with it, and what that costs, stands
-in `include/implicit_gemm.py`.
+This is the fastest convolution on the CPU. Two tables of offsets say where a patch lies
+(`shared/patches_njit.py`); `shared/implicit_gemm_njit.py` holds the product and what it costs, and
+`shared/convolution_njit.py` makes the three ops of it.
 """
 
-from __future__ import annotations
-
-from gpucnn.dispatch.registry import kernel
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight
 
-from ..include.convolution import (
-    forward,
-    forward_workspace,
-    grad_input,
-    grad_input_workspace,
-    grad_weight,
-    grad_weight_workspace,
-    supports,
-)
+from ..shared.convolution_njit import register
 
-
-@kernel(conv3d, "implicit_gemm", "njit", supports=supports, workspace=forward_workspace)
-def launch(y, x, weight, panels, scratch, **window):
-    """y = patches of x times weight."""
-    forward(y, x, weight, panels, scratch, **window)
-
-
-@kernel(conv3d_grad_input, "implicit_gemm", "njit", supports=supports, workspace=grad_input_workspace)
-def launch_grad_input(dx, dy, weight, panels, scratch, **window):
-    """dx = patches of dy times the weight turned around."""
-    grad_input(dx, dy, weight, panels, scratch, **window)
-
-
-@kernel(conv3d_grad_weight, "implicit_gemm", "njit", supports=supports, workspace=grad_weight_workspace)
-def launch_grad_weight(dweight, dy, x, sums, images, filled, **window):
-    """dweight = transposed patches of x times dy."""
-    grad_weight(dweight, dy, x, sums, images, filled, **window)
+register(__file__, conv3d, conv3d_grad_input, conv3d_grad_weight)

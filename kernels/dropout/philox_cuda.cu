@@ -5,6 +5,7 @@
 //                    one thread for the words of a counter and POSITIONS positions m, 4 · POSITIONS values
 // Traffic: x and y once, 8 bytes for each value. step lies in device memory: a captured step can be replayed.
 
+// defines: DROPOUT, philox
 #include "philox.cuh"
 
 __device__ __forceinline__ float kept(float x, unsigned word, unsigned threshold, float scale)
@@ -35,7 +36,7 @@ extern "C" __global__ void dropout_philox(float* __restrict__ y, const float* __
         ((float4*)y)[block] = kept(values, words(block, step, stream, seed), threshold, scale);
         return;
     }
-    uint4 word = words(block, step, stream, seed);   // the last one, two or three values
+    uint4 word = words(block, step, stream, seed);  // the last one, two or three values
     y[first] = kept(x[first], word.x, threshold, scale);
     if (first + 1 < size) y[first + 1] = kept(x[first + 1], word.y, threshold, scale);
     if (first + 2 < size) y[first + 2] = kept(x[first + 2], word.z, threshold, scale);

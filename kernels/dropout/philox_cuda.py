@@ -6,9 +6,9 @@ for all its positions, so a thread keeps its words for several of them.
 Over the numba rung: vectors of four values.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
 THREADS = 256

@@ -11,11 +11,11 @@ from numba import njit
 
 from gpucnn import random
 from gpucnn.devices import threads
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.dropout import dropout, scale, threshold
 
-from ..include.simd import load, multiply, not_positive, select, splat, store
+from ..shared.simd_njit import load, multiply, not_positive, select, splat, store
 
 _SMALL = 1 << 15
 """Below this many values a second thread costs more than it brings."""

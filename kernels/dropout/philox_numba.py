@@ -5,12 +5,12 @@ A mask would cost one more write and one more read of memory; the words cost ari
 for all its positions, so a thread keeps its word for several of them.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
-from ..include.philox_numba import DROPOUT, key, philox, word
+from ..shared.philox_numba import DROPOUT, key, philox, word
 
 THREADS = 256
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import dense_bias_relu
 
-from ..include.blas import multiply
+from ..shared.blas_numpy import multiply
 
 
 @kernel(dense_bias_relu, "blas", "numpy")

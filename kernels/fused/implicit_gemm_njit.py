@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_bias_relu, conv2d_bias_relu_maxpool
 
-from ..include.implicit_gemm import FLOAT32, RELU, RELU_POOL, product, workspace
-from ..include.patches import Patches, patches, pooled_patches
+from ..shared.implicit_gemm_njit import FLOAT32, RELU, RELU_POOL, product, workspace
+from ..shared.patches_njit import Patches, patches, pooled_patches
 
 _NO_INDEX = np.empty(1, np.uint8)
 

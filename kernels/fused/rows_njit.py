@@ -9,11 +9,11 @@ import numpy as np
 from numba import njit
 
 from gpucnn.devices import threads
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import bias_relu_grad
 
-from ..include.simd import add, load, not_positive, select, splat, store
+from ..shared.simd_njit import add, load, not_positive, select, splat, store
 
 _SMALL = 1 << 17
 """Below this many values a second thread costs more than it brings."""

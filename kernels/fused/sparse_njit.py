@@ -18,13 +18,13 @@ import numpy as np
 from numba import njit
 
 from gpucnn.devices import threads
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_bias_relu_maxpool_grad_input, conv2d_bias_relu_maxpool_grad_weight
 
-from ..include.implicit_gemm import FLOAT32, SMALL
-from ..include.patches import Patches, pooled_patches
-from ..include.simd import LANES, at, copy, fma, load, put, spread, store
+from ..shared.implicit_gemm_njit import FLOAT32, SMALL
+from ..shared.patches_njit import Patches, pooled_patches
+from ..shared.simd_njit import LANES, at, copy, fma, load, put, spread, store
 
 CHUNKS = 8
 """Chunks of a patch that are in registers at a time."""

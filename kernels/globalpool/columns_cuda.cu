@@ -4,13 +4,19 @@
 // channels, and each column of threads divides the positions among its blockDim.y threads, whose results meet in shared
 // memory. Grid: N · groups blocks. blockDim.y is a power of two. The gradient of the mean is one thread per pack of dx.
 
+// defines: Pack, load, store
 #include "pack.cuh"
+// defines: stream
 #include "stream.cuh"
+// defines: Sum, add, rounded, add_columns
 #include "sum.cuh"
 
 // What a thread works on: image n, channels c … c + PACK - 1, if c < C. Threads beyond the last channel must still meet
 // the barriers.
-struct Column { unsigned n, c; bool exists; };
+struct Column {
+    unsigned n, c;
+    bool exists;
+};
 
 __device__ Column column(unsigned groups, unsigned C)
 {
@@ -28,7 +34,10 @@ template <class Visit> __device__ void for_positions(const float* x, Column at, 
 
 // A value and its position. A NaN beats every number, and the first of equals wins: a definite order, so that it does
 // not matter how the positions are divided among threads.
-struct Best { float value; unsigned m; };
+struct Best {
+    float value;
+    unsigned m;
+};
 
 __device__ bool beats(const Best& a, const Best& b)
 {
@@ -41,7 +50,7 @@ __device__ bool beats(const Best& a, const Best& b)
 __device__ void find_best(Best (&best)[PACK], const float* x, Column at, unsigned M, unsigned C)
 {
     __shared__ Best shared[PACK][THREADS];
-    for (int j = 0; j < PACK; ++j) best[j] = {-__int_as_float(0x7f800000), M};      // minus infinity, behind all others
+    for (int j = 0; j < PACK; ++j) best[j] = {-__int_as_float(0x7f800000), M};  // minus infinity, behind all others
     for_positions(x, at, M, C, [&](unsigned m, const Pack& cell) {
         for (int j = 0; j < PACK; ++j) {
             Best next = {cell.lane[j], m};
@@ -51,14 +60,14 @@ __device__ void find_best(Best (&best)[PACK], const float* x, Column at, unsigne
     unsigned t = threadIdx.y * blockDim.x + threadIdx.x;
     for (int j = 0; j < PACK; ++j) shared[j][t] = best[j];
     for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
-        __syncthreads();                                    // until the upper half has written what it found
+        __syncthreads();  // until the upper half has written what it found
         if (threadIdx.y < half)
             for (int j = 0; j < PACK; ++j) {
                 Best other = shared[j][t + half * blockDim.x];
                 if (beats(other, shared[j][t])) shared[j][t] = other;
             }
     }
-    __syncthreads();                                        // until the winners are written
+    __syncthreads();  // until the winners are written
     for (int j = 0; j < PACK; ++j) best[j] = shared[j][threadIdx.x];
 }
 

@@ -6,9 +6,9 @@ channel in numba.cuda this adds the division of the positions, without which an 
 busy, and wide loads. The gradient of the maximum looks for the winner once more and writes dx in the same kernel.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 
 THREADS = 256

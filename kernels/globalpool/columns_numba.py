@@ -5,12 +5,12 @@ addition or comparison. x is read once; in the gradient of the maximum a second 
 hardware: N · C threads are few where images have many positions and few channels.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 
-from ..include.sum_numba import add, rounded
+from ..shared.sum_numba import add, rounded
 
 THREADS = 128
 

@@ -16,6 +16,7 @@
 //
 // Positions before an axis wrap round to huge unsigned numbers, so that one comparison tells what is padding.
 
+// defines: column_sums
 #include "column_sums.cuh"
 
 constexpr int WINDOWS = 4;  // positions of a thread along the last axis, and its rows of dweight
@@ -115,8 +116,8 @@ __device__ __forceinline__ void direct_forward(float* __restrict__ y, const floa
 
 // weight (taps, C / groups, K) → exchanged (taps, K / groups, C): for a gradient of x, in which neighbouring threads
 // own neighbouring channels, what they load together must lie together. A thread: one weight.
-extern "C" __global__ void exchange_filters(float* __restrict__ exchanged, const float* __restrict__ weight,
-                                            int taps, int C, int K, int groups)
+extern "C" __global__ void exchange_filters(float* __restrict__ exchanged, const float* __restrict__ weight, int taps,
+                                            int C, int K, int groups)
 {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     unsigned group_C = C / groups, group_K = K / groups;

@@ -20,7 +20,7 @@
 //   fetch(quads)        the thread's values of the next slab, in groups of four; zeros beyond the end of K
 // `Matrix` reads a matrix in memory. A convolution brings a source that finds its values in images.
 //
-// Of the compiler's command line: TILE_M TILE_N TILE_K THREADS THREAD_N LANES_M, and RESIDENT, the number of
+// Of the compiler's command line: TILE_M TILE_N TILE_K THREADS THREAD_N LANES_M, and RESIDENT_BLOCKS, the number of
 // blocks for which the registers of a multiprocessor shall do.
 
 constexpr int THREAD_M = 8;
@@ -78,7 +78,7 @@ template <int TILE, bool ALONG_K, Loads LOADS> struct Matrix {
     using Share = Slab<TILE, ALONG_K>;
     const float* at[Share::COUNT];
     size_t step;
-    int k_left;   // from this thread's first k of the slab to the end
+    int k_left;  // from this thread's first k of the slab to the end
     int rows_left;
     bool quads_allowed;
 
@@ -106,8 +106,8 @@ template <int TILE, bool ALONG_K, Loads LOADS> struct Matrix {
         if (quads_allowed) {
 #pragma unroll
             for (int i = 0; i < Share::COUNT; ++i)
-                quads[i] = (ALONG_K ? 0 : i * Share::STEP) < k_left ? *(const float4*)at[i]
-                                                                    : make_float4(0.f, 0.f, 0.f, 0.f);
+                quads[i] =
+                    (ALONG_K ? 0 : i * Share::STEP) < k_left ? *(const float4*)at[i] : make_float4(0.f, 0.f, 0.f, 0.f);
         } else {
 #pragma unroll
             for (int i = 0; i < Share::COUNT; ++i)
@@ -163,8 +163,7 @@ __device__ inline void multiply_slab(float (&sums)[THREAD_M][THREAD_N], const fl
 #pragma unroll
         for (int i = 0; i < THREAD_M; ++i)
 #pragma unroll
-            for (int j = 0; j < THREAD_N; ++j)
-                sums[i][j] = fmaf(a[i], b[j], sums[i][j]);
+            for (int j = 0; j < THREAD_N; ++j) sums[i][j] = fmaf(a[i], b[j], sums[i][j]);
     }
 }
 
@@ -179,13 +178,12 @@ __device__ void multiply(float (&sums)[THREAD_M][THREAD_N], A& a, B& b, int slab
 #pragma unroll
     for (int i = 0; i < THREAD_M; ++i)
 #pragma unroll
-        for (int j = 0; j < THREAD_N; ++j)
-            sums[i][j] = 0.f;
+        for (int j = 0; j < THREAD_N; ++j) sums[i][j] = 0.f;
     a.fetch(next_a);
     b.fetch(next_b);
     ShareA::store(a_slabs, next_a);
     ShareB::store(b_slabs, next_b);
-    __syncthreads();   // the first slab is complete
+    __syncthreads();  // the first slab is complete
     int m = first_m(), n = first_n();
 #pragma unroll 1
     for (int slab = 0; slab < slabs; ++slab) {
@@ -195,7 +193,7 @@ __device__ void multiply(float (&sums)[THREAD_M][THREAD_N], A& a, B& b, int slab
         multiply_slab(sums, a_slabs + current * SLAB_A + m, b_slabs + current * SLAB_B + n);
         ShareA::store(a_slabs + other * SLAB_A, next_a);
         ShareB::store(b_slabs + other * SLAB_B, next_b);
-        __syncthreads();   // the next slab is complete, and nobody reads this one any more
+        __syncthreads();  // the next slab is complete, and nobody reads this one any more
     }
 }
 

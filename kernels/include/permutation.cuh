@@ -4,6 +4,7 @@
 // walks on average (n > 1), 8 blocks of Philox each, in a chain of about 1000 instructions: compute it once for a row,
 // not for a pixel.
 
+// defines: SHUFFLE, philox
 #include "philox.cuh"
 
 const int FEISTEL_ROUNDS = 8;

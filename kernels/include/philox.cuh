@@ -3,7 +3,7 @@
 // gpucnn/random.py: key = seed, counter = (element / 4, step, stream, purpose). Four words cost 20 wide products and
 // about 40 other integer operations, less than the time in which their values come from memory.
 
-enum Purpose : unsigned { DROPOUT, SHUFFLE, INITIALIZE, AUGMENT, USER };   // as in gpucnn/random.py
+enum Purpose : unsigned { DROPOUT, SHUFFLE, INITIALIZE, AUGMENT, USER };  // as in gpucnn/random.py
 
 __device__ __forceinline__ uint4 philox(uint4 counter, unsigned long long seed)
 {

@@ -1,4 +1,4 @@
-// Sums and maxima over the rows of an array (N, K), for blocks of (threads of a row, rows) threads as in rows.py.
+// Sums and maxima over the rows of an array (N, K), for blocks of (threads of a row, rows) threads as in shared/rows_launch.py.
 //
 // The threads of a row are a power of two. Up to 32 of them lie in one warp and exchange registers; more are whole
 // warps, have the block to themselves and meet in shared memory. The order of adding depends on K alone.
@@ -15,9 +15,9 @@ __device__ float over_row(float value, Combine combine)
     if (blockDim.x <= 32) return value;
 
     __shared__ float of_warp[32];
-    __syncthreads();                // until all have read what the reduction before this one left here
+    __syncthreads();  // until all have read what the reduction before this one left here
     if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
-    __syncthreads();                // until every warp has left its value
+    __syncthreads();  // until every warp has left its value
     value = of_warp[0];
     for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) value = combine(value, of_warp[warp]);
     return value;
@@ -28,7 +28,7 @@ __device__ inline float row_sum(float value)
     return over_row(value, [](float a, float b) { return a + b; });
 }
 
-constexpr float LOWEST = -3.402823466e38f;      // what a thread without columns brings to a maximum
+constexpr float LOWEST = -3.402823466e38f;  // what a thread without columns brings to a maximum
 
 __device__ inline float row_max(float value)
 {

@@ -8,10 +8,10 @@ __device__ inline void stream(unsigned begin, unsigned end, unsigned step, Read 
 {
     for (unsigned i = begin; i < end; i += AT_ONCE * step) {
         decltype(read(i)) values[AT_ONCE];
-        #pragma unroll
+#pragma unroll
         for (int k = 0; k < AT_ONCE; ++k)
             if (i + k * step < end) values[k] = read(i + k * step);
-        #pragma unroll
+#pragma unroll
         for (int k = 0; k < AT_ONCE; ++k)
             if (i + k * step < end) visit(i + k * step, values[k]);
     }

@@ -3,11 +3,13 @@
 // Knuth, "The art of computer programming", volume 2, 4.2.2, theorem B; Ogita, Rump, Oishi, "Accurate sum and dot
 // product", SIAM J. Sci. Comput. 26, 2005. THREADS is the largest number of threads of a block.
 
-struct Sum { float total, lost; };
+struct Sum {
+    float total, lost;
+};
 
 __device__ inline void add(Sum& sum, float value)
 {
-    float total = sum.total + value, seen = total - sum.total;      // seen: what of the value has arrived
+    float total = sum.total + value, seen = total - sum.total;  // seen: what of the value has arrived
     sum.lost += (sum.total - (total - seen)) + (value - seen);
     sum.total = total;
 }
@@ -40,13 +42,13 @@ template <int COUNT> __device__ void add_columns(Sum (&sums)[COUNT])
 {
     __shared__ Sum shared[COUNT][THREADS];
     unsigned t = threadIdx.y * blockDim.x + threadIdx.x;
-    __syncthreads();                                        // until all have read the totals of the call before
+    __syncthreads();  // until all have read the totals of the call before
     for (int j = 0; j < COUNT; ++j) shared[j][t] = sums[j];
     for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
-        __syncthreads();                                    // until the upper half has written its sums
+        __syncthreads();  // until the upper half has written its sums
         if (threadIdx.y < half)
             for (int j = 0; j < COUNT; ++j) add(shared[j][t], shared[j][t + half * blockDim.x]);
     }
-    __syncthreads();                                        // until the totals are written
+    __syncthreads();  // until the totals are written
     for (int j = 0; j < COUNT; ++j) sums[j] = shared[j][threadIdx.x];
 }

@@ -1,17 +1,21 @@
 // Losses over rows of K values: the loss of each row and its gradient by y_pred in one kernel, because they share their
 // exponentials.
 //
-// Grid: blocks of (threads of a row, rows) threads, see rows.py. Threads of a row that does not exist go without
+// Grid: blocks of (threads of a row, rows) threads, see shared/rows_launch.py. Threads of a row that does not exist go without
 // columns: they are needed in the reductions. EPSILON, to which probabilities are clipped, is defined by the launcher.
 
+// defines: row_of_thread, row_sum, LOWEST, row_max
 #include "rows.cuh"
+// defines: clamp, decay
 #include "stable.cuh"
 
 __device__ float clip_probability(float p) { return clamp(p, EPSILON, 1.f - EPSILON); }
 
 // -- the mean over a row of a loss of each value ----------------------------------------------------------------------
 
-struct Term { float loss, slope; };
+struct Term {
+    float loss, slope;
+};
 
 template <class Each>
 __device__ void mean_over_rows(float* __restrict__ values, float* __restrict__ gradient,
@@ -48,7 +52,7 @@ extern "C" __global__ void mean_absolute_error_rows(float* __restrict__ values, 
 {
     mean_over_rows(values, gradient, y_pred, y_true, N, K, [](float prediction, float truth) {
         float error = prediction - truth;
-        return Term{fabsf(error), error > 0.f ? 1.f : error < 0.f ? -1.f : error};      // 0 and NaN stay what they are
+        return Term{fabsf(error), error > 0.f ? 1.f : error < 0.f ? -1.f : error};  // 0 and NaN stay what they are
     });
 }
 
@@ -104,7 +108,7 @@ extern "C" __global__ void softmax_cross_entropy_rows(float* __restrict__ values
     dlogits += n * columns;
     logits += n * columns;
     labels += n * columns;
-    float keep = 1.f - label_smoothing, share = label_smoothing / (float)K;     // of a label, for every label
+    float keep = 1.f - label_smoothing, share = label_smoothing / (float)K;  // of a label, for every label
     float largest = LOWEST;
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) largest = fmaxf(largest, logits[k]);
     largest = row_max(largest);
@@ -142,7 +146,7 @@ extern "C" __global__ void sparse_softmax_cross_entropy_rows(float* __restrict__
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += expf(logits[k] - largest);
     total = row_sum(total);
 
-    if (n >= N) return;             // the last reduction is over
+    if (n >= N) return;  // the last reduction is over
     unsigned label = labels[n];
     float scale = 1.f / total;
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x)
@@ -152,15 +156,14 @@ extern "C" __global__ void sparse_softmax_cross_entropy_rows(float* __restrict__
 
 // With q = p / Σ p:  -Σ labels · log(clip(q)), and through q the gradient (dq - Σ dq · q) / Σ p.
 extern "C" __global__ void cross_entropy_rows(float* __restrict__ values, float* __restrict__ dprobabilities,
-                                              const float* __restrict__ probabilities,
-                                              const float* __restrict__ labels, unsigned N, unsigned K,
-                                              float label_smoothing)
+                                              const float* __restrict__ probabilities, const float* __restrict__ labels,
+                                              unsigned N, unsigned K, float label_smoothing)
 {
     unsigned n = row_of_thread(), columns = n < N ? K : 0;
     dprobabilities += n * columns;
     probabilities += n * columns;
     labels += n * columns;
-    float keep = 1.f - label_smoothing, share = label_smoothing / (float)K;     // of a label, for every label
+    float keep = 1.f - label_smoothing, share = label_smoothing / (float)K;  // of a label, for every label
     float total = 0.f;
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += probabilities[k];
     total = row_sum(total);
@@ -172,7 +175,7 @@ extern "C" __global__ void cross_entropy_rows(float* __restrict__ values, float*
         float dq = clipped == q ? -label / clipped : 0.f;
         loss -= label * logf(clipped);
         along += dq * q;
-        dprobabilities[k] = dq;     // kept for this thread's next loop
+        dprobabilities[k] = dq;  // kept for this thread's next loop
     }
     loss = row_sum(loss);
     along = row_sum(along);
@@ -194,7 +197,7 @@ extern "C" __global__ void sparse_cross_entropy_rows(float* __restrict__ values,
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += probabilities[k];
     total = row_sum(total);
 
-    if (n >= N) return;             // the last reduction is over
+    if (n >= N) return;  // the last reduction is over
     unsigned label = labels[n];
     float q = probabilities[label] / total, clipped = clip_probability(q);
     float slope = (clipped == q ? -1.f / clipped : 0.f) / total;
@@ -206,7 +209,7 @@ extern "C" __global__ void sparse_cross_entropy_rows(float* __restrict__ values,
 // -- backward ---------------------------------------------------------------------------------------------------------
 
 extern "C" __global__ void scale_rows(float* __restrict__ y, const float* __restrict__ gradient,
-                                           const float* __restrict__ factors, unsigned N, unsigned K)
+                                      const float* __restrict__ factors, unsigned N, unsigned K)
 {
     unsigned n = row_of_thread();
     if (n >= N) return;

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops import loss
 
-from ..include.rows import over_rows
+from ..shared.rows_launch import over_rows
 
 DEFINES = {"EPSILON": f"{loss.EPSILON}f"}
 

@@ -16,11 +16,11 @@ import numba
 import numpy as np
 
 from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops import loss
 
-from ..include.rows import MOST_THREADS, over_rows
-from ..include.rows_numba import LOWEST, row_max, row_of_thread, row_sum
+from ..shared.rows_launch import MOST_THREADS, over_rows
+from ..shared.rows_numba import LOWEST, row_max, row_of_thread, row_sum
 
 # Numba takes a literal for a float64, and would compute everything that it touches in float64.
 ZERO, HALF, ONE, TWO = (np.float32(number) for number in (0, 0.5, 1, 2))

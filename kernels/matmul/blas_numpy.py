@@ -5,10 +5,10 @@ Each part is one call on one BLAS thread, so that the bits do not depend on how 
 
 from __future__ import annotations
 
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.matmul import matmul
 
-from ..include.blas import multiply
+from ..shared.blas_numpy import multiply
 
 
 @kernel(matmul, "blas", "numpy")

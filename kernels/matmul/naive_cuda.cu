@@ -4,8 +4,8 @@
 // once and one value of a for all.
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-matmul_naive(float* __restrict__ y, const float* __restrict__ a, const float* __restrict__ b,
-             int M, int N, int K, bool transpose_a, bool transpose_b)
+    matmul_naive(float* __restrict__ y, const float* __restrict__ a, const float* __restrict__ b, int M, int N, int K,
+                 bool transpose_a, bool transpose_b)
 {
     unsigned i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= (unsigned)(M * N)) return;

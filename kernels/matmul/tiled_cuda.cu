@@ -3,9 +3,9 @@
 // a row of the one and a column of the other, so that each value fetched from global memory serves TILE threads.
 // Grid: x counts the tiles of y, along N first.
 
-extern "C" __global__ void __launch_bounds__(TILE * TILE)
-matmul_tiled(float* __restrict__ y, const float* __restrict__ a, const float* __restrict__ b, unsigned M, unsigned N,
-             unsigned K, bool transpose_a, bool transpose_b)
+extern "C" __global__ void __launch_bounds__(TILE* TILE)
+    matmul_tiled(float* __restrict__ y, const float* __restrict__ a, const float* __restrict__ b, unsigned M,
+                 unsigned N, unsigned K, bool transpose_a, bool transpose_b)
 {
     // One more column, which nothing is stored in: a transposed tile is written down a column, and with rows of 33
     // floats the 32 threads of a warp meet 32 banks instead of one.
@@ -31,11 +31,10 @@ matmul_tiled(float* __restrict__ y, const float* __restrict__ a, const float* __
             unsigned n = first_n + column, k = first_k + row;
             b_tile[row][column] = n < N && k < K ? b[k * N + n] : 0.f;
         }
-        __syncthreads();   // both tiles are complete
+        __syncthreads();  // both tiles are complete
 #pragma unroll
-        for (int k = 0; k < TILE; ++k)
-            total = fmaf(a_tile[row][k], b_tile[k][column], total);
-        __syncthreads();   // everyone has read them
+        for (int k = 0; k < TILE; ++k) total = fmaf(a_tile[row][k], b_tile[k][column], total);
+        __syncthreads();  // everyone has read them
     }
     unsigned m = first_m + row, n = first_n + column;
     if (m < M && n < N) y[m * N + n] = total;

@@ -6,9 +6,9 @@ or not. Now each FMA needs two reads of shared memory, which is the next bottlen
 registers.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.matmul import matmul
 
 TILE = 32

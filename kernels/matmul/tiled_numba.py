@@ -7,7 +7,7 @@ sectors of 32 bytes, where the naive kernel takes 41,472, and 270,848 if b is tr
 What limits this kernel is shared memory itself, with two reads for each multiply-add; the next rung would keep several
 values of y in the registers of each thread.
 
-The loop over tiles is `tile_sum` in `include/tiles_numba.py`; read it next. Here stands who computes what.
+The loop over tiles is `tile_sum` in `shared/tiles_numba.py`; read it next. Here stands who computes what.
 
 grid: one block of 16 × 16 threads for each tile of y, counted row by row.
 """
@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from gpucnn.devices.launch import ceil_div
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.matmul import matmul
 
-from ..include.tiles_numba import TILE, tile_sum
+from ..shared.tiles_numba import TILE, tile_sum
 
 
 @numba_function

@@ -7,12 +7,12 @@ A narrow result gets narrow tiles. A small result with long sums (the weight gra
 of the GPU idle: its sums are cut into parts, which a second kernel adds up in order.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.matmul import matmul
 
-from ..include.gemm import LARGE, Plan, plan
+from ..shared.gemm_launch import LARGE, Plan, product_plan
 
 matmul_warptiled = cuda_function(__file__, "matmul_warptiled", **LARGE._asdict())
 sum_parts = cuda_function(__file__, "sum_parts", **LARGE._asdict())
@@ -21,7 +21,7 @@ sum_parts = cuda_function(__file__, "sum_parts", **LARGE._asdict())
 def planned(a, b, *, transpose_a, transpose_b) -> Plan:
     """The tile and the parts for a call."""
     K, M = a.shape if transpose_a else a.shape[::-1]
-    return plan(M, b.shape[0 if transpose_b else 1], K)
+    return product_plan(M, b.shape[0 if transpose_b else 1], K)
 
 
 def workspace(a, b, **transposes):
@@ -35,11 +35,11 @@ def launch(y, a, b, parts=None, *, transpose_a, transpose_b):
     """The product; where K is cut, into the parts, which are then added up."""
     M, N = y.shape
     K = a.shape[0 if transpose_a else 1]
-    made = planned(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
-    variant = made.tile._asdict()
+    plan = planned(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+    variant = plan.tile._asdict()
     result = y if parts is None else parts
-    matmul_warptiled.define(**variant)[made.grid(), made.tile.THREADS](
-        result, a, b, M, N, K, made.length, transpose_a, transpose_b
+    matmul_warptiled.define(**variant)[plan.grid(), plan.tile.THREADS](
+        result, a, b, M, N, K, plan.length, transpose_a, transpose_b
     )
     if parts is not None:
-        sum_parts.define(**variant)[ceil_div(y.size, 32), made.summers()](y, parts, y.size, made.parts)
+        sum_parts.define(**variant)[ceil_div(y.size, 32), plan.sum_block()](y, parts, y.size, plan.parts)

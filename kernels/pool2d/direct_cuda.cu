@@ -7,9 +7,12 @@
 // sum is fixed.
 // Grid: ⌈results / (PACK · THREADS)⌉ blocks.
 
+// defines: Pack, load, store, filled
 #include "pack.cuh"
 
-struct Place { int n, row, column, c; };
+struct Place {
+    int n, row, column, c;
+};
 
 // The place of the i-th pack in an array of any number of images with these extents.
 __device__ Place place(unsigned i, unsigned rows, unsigned columns, unsigned C)
@@ -18,7 +21,9 @@ __device__ Place place(unsigned i, unsigned rows, unsigned columns, unsigned C)
     return {(int)n, (int)(line - n * rows), (int)(pixel - line * columns), (int)((i - pixel * packs) * PACK)};
 }
 
-struct Range { int begin, end; };
+struct Range {
+    int begin, end;
+};
 
 // Taps of a window of `taps` cells starting at `origin` (negative in the padding) that lie on an axis of `size` cells.
 __device__ Range taps_inside(int origin, int taps, int size) { return {max(0, -origin), min(taps, size - origin)}; }
@@ -42,14 +47,14 @@ extern "C" __global__ void maxpool2d_direct(float* __restrict__ y, const float* 
     int h = at.row * stride_p - top, w = at.column * stride_q - left;
     Range rows = taps_inside(h, R, H), columns = taps_inside(w, S, W);
     const float* image = x + at.n * H * W * C + at.c;
-    Pack best = filled(-__int_as_float(0x7f800000));                // minus infinity
+    Pack best = filled(-__int_as_float(0x7f800000));  // minus infinity
     for (int r = rows.begin; r < rows.end; ++r) {
-        #pragma unroll 2
+#pragma unroll 2
         for (int s = columns.begin; s < columns.end; ++s) {
             Pack cell = load(image + ((h + r) * W + w + s) * C);
             for (int j = 0; j < PACK; ++j) {
                 float value = cell.lane[j];
-                bool better = value > best.lane[j] || value != value;       // a NaN stays: nothing is larger
+                bool better = value > best.lane[j] || value != value;  // a NaN stays: nothing is larger
                 best.lane[j] = better ? value : best.lane[j];
             }
         }
@@ -110,7 +115,7 @@ extern "C" __global__ void maxpool2d_grad_tiles(float* __restrict__ dx, const fl
     int index = ((at.n * P + at.row) * Q + at.column) * C + at.c, image = at.n * H * W * C + at.c;
     Pack best = window ? load(y + index) : filled(0.f), left_over = window ? load(dy + index) : filled(0.f);
     for (int r = rows.begin; r < rows.end; ++r) {
-        #pragma unroll 2
+#pragma unroll 2
         for (int s = columns.begin; s < columns.end; ++s) {
             int cell = image + ((h + r) * W + w + s) * C;
             Pack gradient = filled(0.f);
@@ -141,7 +146,7 @@ extern "C" __global__ void avgpool2d_direct(float* __restrict__ y, const float* 
     Pack total = filled(0.f);
     for (int r = rows.begin; r < rows.end; ++r) {
         Pack row = filled(0.f);
-        #pragma unroll 2
+#pragma unroll 2
         for (int s = columns.begin; s < columns.end; ++s) {
             Pack cell = load(image + ((h + r) * W + w + s) * C);
             for (int j = 0; j < PACK; ++j) row.lane[j] += cell.lane[j];

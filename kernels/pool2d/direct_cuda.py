@@ -6,9 +6,9 @@ the gradient of windows that do not overlap, one thread per window: dx, dy, x an
 search for earlier winners.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
 
 THREADS = 256

@@ -6,9 +6,9 @@ threads add to the same place, no atomics are needed, and the order of a sum is 
 that equals y visits up to R · S cells once more, but only where a cell does equal y.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
 
 THREADS = 256

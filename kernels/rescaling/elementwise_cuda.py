@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.rescaling import rescale
 
 THREADS = 256

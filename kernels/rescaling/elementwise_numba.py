@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.rescaling import rescale
 
 THREADS = 256

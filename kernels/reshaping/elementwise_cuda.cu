@@ -12,25 +12,25 @@
 //
 // Numbers of axes come in lists of eight, the last axis last, the axes that lack first.
 
-constexpr int MOST = 8;
+constexpr int MOST_AXES = 8;
 
-extern "C" __global__ void pad_elementwise(
-    float* __restrict__ y, const float* __restrict__ x, unsigned size, int axes,
-    unsigned x0, unsigned x1, unsigned x2, unsigned x3, unsigned x4, unsigned x5, unsigned x6, unsigned x7,
-    unsigned y0, unsigned y1, unsigned y2, unsigned y3, unsigned y4, unsigned y5, unsigned y6, unsigned y7,
-    int before0, int before1, int before2, int before3, int before4, int before5, int before6, int before7)
+extern "C" __global__ void pad_elementwise(float* __restrict__ y, const float* __restrict__ x, unsigned size, int axes,
+                                           unsigned x0, unsigned x1, unsigned x2, unsigned x3, unsigned x4, unsigned x5,
+                                           unsigned x6, unsigned x7, unsigned y0, unsigned y1, unsigned y2, unsigned y3,
+                                           unsigned y4, unsigned y5, unsigned y6, unsigned y7, int before0, int before1,
+                                           int before2, int before3, int before4, int before5, int before6, int before7)
 {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
-    const unsigned extent_x[MOST] = {x0, x1, x2, x3, x4, x5, x6, x7};
-    const unsigned extent_y[MOST] = {y0, y1, y2, y3, y4, y5, y6, y7};
-    const int before[MOST] = {before0, before1, before2, before3, before4, before5, before6, before7};
+    const unsigned extent_x[MOST_AXES] = {x0, x1, x2, x3, x4, x5, x6, x7};
+    const unsigned extent_y[MOST_AXES] = {y0, y1, y2, y3, y4, y5, y6, y7};
+    const int before[MOST_AXES] = {before0, before1, before2, before3, before4, before5, before6, before7};
 
     unsigned rest = i, at = 0, step = 1;
     bool inside = true;
 #pragma unroll
-    for (int axis = MOST - 1; axis >= 0; --axis) {
-        if (axis < MOST - axes) break;
+    for (int axis = MOST_AXES - 1; axis >= 0; --axis) {
+        if (axis < MOST_AXES - axes) break;
         unsigned outer = rest / extent_y[axis];
         unsigned cell = rest - outer * extent_y[axis] - before[axis];  // in front of x it wraps round and is huge
         inside = inside && cell < extent_x[axis];
@@ -42,21 +42,21 @@ extern "C" __global__ void pad_elementwise(
     reinterpret_cast<VALUE*>(y)[i] = inside ? reinterpret_cast<const VALUE*>(x)[at] : zero;
 }
 
-extern "C" __global__ void transpose_elementwise(
-    float* __restrict__ y, const float* __restrict__ x, unsigned size, int axes,
-    unsigned y0, unsigned y1, unsigned y2, unsigned y3, unsigned y4, unsigned y5, unsigned y6, unsigned y7,
-    unsigned step0, unsigned step1, unsigned step2, unsigned step3,
-    unsigned step4, unsigned step5, unsigned step6, unsigned step7)
+extern "C" __global__ void transpose_elementwise(float* __restrict__ y, const float* __restrict__ x, unsigned size,
+                                                 int axes, unsigned y0, unsigned y1, unsigned y2, unsigned y3,
+                                                 unsigned y4, unsigned y5, unsigned y6, unsigned y7, unsigned step0,
+                                                 unsigned step1, unsigned step2, unsigned step3, unsigned step4,
+                                                 unsigned step5, unsigned step6, unsigned step7)
 {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
-    const unsigned extent[MOST] = {y0, y1, y2, y3, y4, y5, y6, y7};
-    const unsigned step[MOST] = {step0, step1, step2, step3, step4, step5, step6, step7};
+    const unsigned extent[MOST_AXES] = {y0, y1, y2, y3, y4, y5, y6, y7};
+    const unsigned step[MOST_AXES] = {step0, step1, step2, step3, step4, step5, step6, step7};
 
     unsigned rest = i, at = 0;
 #pragma unroll
-    for (int axis = MOST - 1; axis >= 0; --axis) {
-        if (axis < MOST - axes) break;
+    for (int axis = MOST_AXES - 1; axis >= 0; --axis) {
+        if (axis < MOST_AXES - axes) break;
         unsigned outer = rest / extent[axis];
         at += (rest - outer * extent[axis]) * step[axis];
         rest = outer;

@@ -1,17 +1,18 @@
 """Padding, cropping and transposing value by value: 8 bytes moved for each, in the order of memory where possible.
 
-Axes that stay together are merged first (`include/axes.py`), which leaves a division for each axis that matters, and
-runs of neighbours so long that mostly four values move as one. Matrices, alone or in a batch, are transposed in tiles.
+Axes that stay together are merged first (`shared/axes_launch.py`). That leaves one division for each
+axis that matters, and runs of neighbours so long that four values mostly move as one. Matrices, alone
+or in a batch, are transposed in tiles.
 """
 
 from __future__ import annotations
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.reshaping import crop, pad, transpose
 
-from ..include.axes import eight, few_axes, matrices, padded_axes, transposed_axes
+from ..shared.axes_launch import eight, few_axes, matrices, padded_axes, transposed_axes
 
 THREADS = 256
 

@@ -4,12 +4,13 @@
     transpose:   y[i, j, …] = x[i · step_i + j · step_j + …]
     matrices:    y[b, n, m] = x[b, m, n]
 
-8 bytes are moved for each value and only addresses computed, so the order of the accesses is everything. Neighbouring
-threads write neighbouring values, and in the first two mostly read such. Axes that stay together are merged first
-(`include/axes.py`), for a division per axis costs more than the rest. A transposed matrix would be read with a step of
-N: 32 threads, 32 lines of memory. There a tile is read along n into shared memory and written along m.
+8 bytes are moved for each value and only addresses are computed, so the order of the accesses is
+everything. Neighbouring threads write neighbouring values, and `pad` and `crop` mostly read such
+values too. Axes that stay together are merged first (`shared/axes_launch.py`), because a division per
+axis costs more than the rest. A transposed matrix would be read with a step of N, so that 32 threads
+touch 32 lines of memory: there, a tile is read along n into shared memory and written along m.
 
-Kernels take no lists, so the numbers of up to eight axes come one by one, the axes that lack first.
+Kernels take no lists, so the numbers of up to eight axes are passed one by one, missing axes first.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import numpy as np
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.reshaping import crop, pad, transpose
 
-from ..include.axes import MOST, eight, few_axes, matrices, padded_axes, transposed_axes
+from ..shared.axes_launch import MOST_AXES, eight, few_axes, matrices, padded_axes, transposed_axes
 
 THREADS = 256
 
@@ -52,7 +53,7 @@ def pad_elementwise(
 
     rest, at, step = i, 0, 1
     inside = True
-    for axis in range(MOST - 1, MOST - 1 - axes, -1):
+    for axis in range(MOST_AXES - 1, MOST_AXES - 1 - axes, -1):
         cell = rest % extent_y[axis] - before[axis]
         rest //= extent_y[axis]
         inside = inside and 0 <= cell < extent_x[axis]
@@ -74,7 +75,7 @@ def transpose_elementwise(
     step = (step0, step1, step2, step3, step4, step5, step6, step7)
 
     rest, at = i, 0
-    for axis in range(MOST - 1, MOST - 1 - axes, -1):
+    for axis in range(MOST_AXES - 1, MOST_AXES - 1 - axes, -1):
         at += rest % extent[axis] * step[axis]
         rest //= extent[axis]
     y[i] = x[at]

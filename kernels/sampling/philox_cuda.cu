@@ -3,6 +3,7 @@
 //   random_uniform  y[i] = (word >> 8) · 2^-24
 // Each value depends on its place alone, so any grid gives the same bits.
 
+// defines: philox, uniform
 #include "philox.cuh"
 
 __device__ __forceinline__ float4 uniform(uint4 word)
@@ -17,7 +18,7 @@ __device__ __forceinline__ void store(One* y, unsigned first, unsigned count, Fo
         *(Four*)(y + first) = values;
         return;
     }
-    y[first] = values.x;   // the last one, two or three values
+    y[first] = values.x;  // the last one, two or three values
     if (first + 1 < count) y[first + 1] = values.y;
     if (first + 2 < count) y[first + 2] = values.z;
 }

@@ -4,9 +4,9 @@ Nothing is kept between threads or launches, so every device and every grid give
 operations and 16 bytes written for each thread: bound by memory.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.sampling import random_bits, random_uniform
 
 THREADS = 256

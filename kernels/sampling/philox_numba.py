@@ -4,12 +4,12 @@ Nothing is kept between threads or launches, so every device and every grid give
 operations and 16 bytes written for each thread.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, np, numba_function
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.sampling import random_bits, random_uniform
 
-from ..include.philox_numba import key, philox, uniform, word
+from ..shared.philox_numba import key, philox, uniform, word
 
 THREADS = 256
 

@@ -61,8 +61,8 @@ extern "C" __global__ void sgd(float* values, const float* gradients, const floa
     each<1, 1>(n, {values}, {gradients}, [=](float* now, const float* given) { now[0] -= rate * given[0]; });
 }
 
-extern "C" __global__ void momentum(float* values, const float* gradients, float* m, const float* row, int n, float beta,
-                                    bool nesterov)
+extern "C" __global__ void momentum(float* values, const float* gradients, float* m, const float* row, int n,
+                                    float beta, bool nesterov)
 {
     float rate = row[RATE];
     each<2, 1>(n, {values, m}, {gradients}, [=](float* now, const float* given) {
@@ -147,7 +147,8 @@ extern "C" __global__ void decay(float* values, const float* row, int n)
 extern "C" __global__ void average(float* averages, const float* values, const float* row, int n)
 {
     float keep = row[MOMENTUM], take = row[TAKE];
-    each<1, 1>(n, {averages}, {values}, [=](float* now, const float* given) { now[0] = keep * now[0] + take * given[0]; });
+    each<1, 1>(n, {averages}, {values},
+               [=](float* now, const float* given) { now[0] = keep * now[0] + take * given[0]; });
 }
 
 extern "C" __global__ void accumulate(float* total, const float* gradients, int n)
@@ -166,7 +167,7 @@ extern "C" __global__ void take_mean(float* gradients, float* total, int n, floa
 extern "C" __global__ void clip_by_value(float* gradients, int n, float limit)
 {
     each<1, 1>(n, {gradients}, {}, [=](float* now, const float*) {
-        now[0] = now[0] > limit ? limit : now[0] < -limit ? -limit : now[0];   // a NaN stays one
+        now[0] = now[0] > limit ? limit : now[0] < -limit ? -limit : now[0];  // a NaN stays one
     });
 }
 
@@ -183,7 +184,7 @@ extern "C" __global__ void clip_by_norm(float* gradients, const float* parts, in
 extern "C" __global__ void regularize(float* gradients, const float* values, int n, float l1, float twice_l2)
 {
     each<1, 1>(n, {gradients}, {values}, [=](float* now, const float* given) {
-        float value = given[0], sign = value > 0.f ? 1.f : value < 0.f ? -1.f : value;   // of a NaN a NaN
+        float value = given[0], sign = value > 0.f ? 1.f : value < 0.f ? -1.f : value;  // of a NaN a NaN
         now[0] += l1 * sign + twice_l2 * value;
     });
 }

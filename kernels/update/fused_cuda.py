@@ -4,9 +4,9 @@ What an update costs is its bytes: Adam reads 4 arrays and writes 3, so 28 bytes
 what a GPU could compute in that time. Beside the numba rung this one moves 16 bytes with each instruction.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops import update
 from gpucnn.ops.update import DECAY, MOMENTUM, RATE, TAKE
 

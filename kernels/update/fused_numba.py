@@ -6,9 +6,9 @@ kernel for the whole formula moves each of them once; a kernel for each operatio
 
 import math
 
-from gpucnn import kernel
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops import update
 from gpucnn.ops.update import DECAY, MOMENTUM, RATE, TAKE
 

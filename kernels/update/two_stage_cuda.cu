@@ -4,11 +4,13 @@
 // The order of adding depends on n alone, so a result is the same in every run.
 // Grid: stage 1 up to MOST_BLOCKS blocks, a thread takes every so many-th group of 4 elements; stage 2 one block. An
 // array that one block can do needs no second stage.
-const float LEAST_SCALE = 1.17549435e-38f, MOST_SCALE = 8.50705917e+37f;   // 2⁻¹²⁶, 2¹²⁶
-const float LARGEST = 3.40282347e+38f;                                     // of all finite numbers
+const float LEAST_SCALE = 1.17549435e-38f, MOST_SCALE = 8.50705917e+37f;  // 2⁻¹²⁶, 2¹²⁶
+const float LARGEST = 3.40282347e+38f;                                    // of all finite numbers
 
 // Two numbers that are summed up together.
-struct Pair { float first, second; };
+struct Pair {
+    float first, second;
+};
 
 // One thread's share of x, 4 elements at a time; what is left at the end (or all of x, if it does not start at a multiple
 // of 16 bytes) one by one.
@@ -36,7 +38,7 @@ __device__ __forceinline__ Pair of_block(Pair pair, Merge merge)
         pair = merge(pair, other);
     }
     if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = pair;
-    __syncthreads();   // all warps have stored their pair
+    __syncthreads();  // all warps have stored their pair
     if (threadIdx.x == 0)
         for (int warp = 1; warp < THREADS / 32; ++warp) pair = merge(pair, of_warps[warp]);
     return pair;
@@ -69,7 +71,7 @@ __device__ __forceinline__ Pair merged_norms(Pair a, Pair b)
 
 __device__ __forceinline__ void finish_norm(float* parts, Pair norm)
 {
-    bool finite = norm.first <= LARGEST;   // false for a NaN
+    bool finite = norm.first <= LARGEST;  // false for a NaN
     parts[0] = norm.second == 0.f ? 0.f : norm.first;
     parts[1] = finite ? norm.second : 1.f;
 }
@@ -84,7 +86,7 @@ extern "C" __global__ void norm_of_blocks(float* parts, float* partial, const fl
                        max(__float_as_int(fabsf(c)), __float_as_int(fabsf(d))));
         float largest = __int_as_float(bits);
         if (largest >= 2.f * norm.first || largest != largest) {
-            const int INFINITE = 0x7f800000;   // all bits of the exponent, none of the mantissa
+            const int INFINITE = 0x7f800000;  // all bits of the exponent, none of the mantissa
             float raised = bits < INFINITE ? fminf(__int_as_float(bits & INFINITE), MOST_SCALE) : largest;
             float ratio = norm.first / raised;
             norm.first = raised;

@@ -5,10 +5,10 @@ then for the squares. Here each thread raises its scale as it goes, which loses 
 An array of up to one block's share takes a single launch.
 """
 
-from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops import update
 
 THREADS = 256

@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit
 
 from gpucnn.devices import threads
-from gpucnn.dispatch.op import Spec
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops.update import norm_parts, parts_of, penalty
 
 _SMALLEST = 1 << 14

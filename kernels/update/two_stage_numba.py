@@ -9,10 +9,10 @@ import math
 import numba
 import numpy as np
 
-from gpucnn import kernel
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
 from gpucnn.ops import update
 from gpucnn.ops.update import LEAST_SCALE, MOST_SCALE
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from gpucnn.cli import main
-from gpucnn.dispatch import registry
+from gpucnn.dispatch import op as op_module
 from gpucnn.profiling import figures
 
 pytestmark = pytest.mark.xdist_group("cli-kernels")
@@ -34,7 +34,7 @@ def gpucnn(*arguments):
 @pytest.fixture
 def wrong(tmp_path, monkeypatch):
     """The file of a wrong kernel; what a test loads is forgotten after it."""
-    monkeypatch.setattr(registry, "_kernels", {op: dict(known) for op, known in registry._kernels.items()})
+    monkeypatch.setattr("gpucnn.dispatch.op._kernels", {op: dict(known) for op, known in op_module._kernels.items()})
     path = tmp_path / "wrong_numpy.py"
     path.write_text(WRONG)
     return path
@@ -202,7 +202,7 @@ def test_what_cannot_run_is_left_out_with_the_reason(monkeypatch):
 
 @needs.emulator_here
 def test_a_kernel_that_does_not_compile_is_wrong_and_not_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "_kernels", {op: dict(known) for op, known in registry._kernels.items()})
+    monkeypatch.setattr("gpucnn.dispatch.op._kernels", {op: dict(known) for op, known in op_module._kernels.items()})
     (tmp_path / "typo.cu").write_text('extern "C" __global__ void typo(float* y) { y[0] = nothing; }')
     (tmp_path / "typo.py").write_text(
         "from gpucnn import cuda_function, kernel\nfrom gpucnn.ops.bias import bias\n"

@@ -319,11 +319,12 @@ def test_cublas_is_asked_for_the_product_in_its_own_order(gpu, monkeypatch, rng,
     a, b = rng.random((3, 4), np.float32), rng.random((4, 5), np.float32)
     y = gpu.empty((3, 5))
     stored_a, stored_b = (gpu.put(m.T if turned else m) for m, turned in ((a, transpose_a), (b, transpose_b)))
-    gpu.cublas_matmul(y, stored_a, stored_b, transpose_a, transpose_b)
+    (product,) = trials.every_kernel("matmul/cublas_cuda")
+    product.launch(y, stored_a, stored_b, transpose_a=transpose_a, transpose_b=transpose_b)
     np.testing.assert_allclose(y, a @ b, rtol=1e-5)
     library.cublasSetStream_v2 = lambda handle, stream: 13
     with pytest.raises(LaunchError, match="status 13"):
-        gpu.cublas_matmul(y, stored_a, stored_b, transpose_a, transpose_b)
+        product.launch(y, stored_a, stored_b, transpose_a=transpose_a, transpose_b=transpose_b)
 
 
 def test_events_enclose_a_call_that_is_queued_behind_another(cupy, gpu):
@@ -426,9 +427,10 @@ def test_cublas_computes_and_can_be_captured():
         rng = np.random.default_rng(0)
         a, b = rng.random((3, 4), np.float32), rng.random((5, 4), np.float32)
         y, left, right = storage.zeros((3, 5)), storage.put(a), storage.put(b)
+        (product,) = trials.every_kernel("matmul/cublas_cuda")
 
         def run():
-            choose.current().cublas_matmul(y, left, right, False, True)
+            product.launch(y, left, right, transpose_a=False, transpose_b=True)
 
         clock = timing.clock_of_device()
         clock.warm_up(run)

@@ -6,9 +6,9 @@ import itertools
 import numpy as np
 import pytest
 
+from gpucnn.dispatch.case import Case, Spec, real
 from gpucnn.dispatch.check import cases_for, disagreement
-from gpucnn.dispatch.op import Case, Op, Spec, real
-from gpucnn.dispatch.registry import Kernel
+from gpucnn.dispatch.op import Kernel, Op
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
 

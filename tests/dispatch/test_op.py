@@ -9,9 +9,11 @@ import pytest
 
 from gpucnn import ops, places
 from gpucnn.devices import emulator, storage
-from gpucnn.dispatch import registry
-from gpucnn.dispatch.op import Case, Spec, op, real
-from gpucnn.dispatch.registry import kernel
+from gpucnn.dispatch import choice
+from gpucnn.dispatch import op as op_module
+from gpucnn.dispatch.case import Case, Spec, real
+from gpucnn.dispatch.op import declared, kernel, op
+from gpucnn.dispatch.op import load as load_kernels
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
 from gpucnn.ops.bias import bias_grad
 
@@ -19,8 +21,9 @@ from gpucnn.ops.bias import bias_grad
 @pytest.fixture
 def twice(monkeypatch):
     """An op of its own, forgotten after the test."""
-    monkeypatch.setattr(registry, "_ops", dict(registry._ops))
-    monkeypatch.setattr(registry, "_kernels", dict(registry._kernels))
+    monkeypatch.setattr("gpucnn.dispatch.choice._op_names", dict(choice._op_names))
+    monkeypatch.setattr("gpucnn.dispatch.op._ops", dict(op_module._ops))
+    monkeypatch.setattr("gpucnn.dispatch.op._kernels", dict(op_module._kernels))
 
     @op(outputs=lambda x, *, times: x, cases=[Case("some", (real(3),), {"times": 2})], prefer=("good", "spare"))
     def twice(x, *, times):
@@ -59,22 +62,22 @@ def test_the_calls_own_choice_is_the_strongest_then_that_of_use(twice):
     x = np.ones(3, np.float32)
     register(twice, "good", 5)
     register(twice, "mine", 9)
-    with registry.using(twice="mine"):
-        assert registry.asked() == {"twice": "mine"}
+    with choice.using(twice="mine"):
+        assert choice.algorithms() == {"twice": "mine"}
         assert twice(x, times=2)[0] == 9
         assert twice(x, times=2, algorithm="good")[0] == 5
         assert twice(x, times=2, algorithm="reference")[0] == 2
     assert twice(x, times=2)[0] == 5
-    assert registry.asked() == {}
+    assert choice.algorithms() == {}
 
 
 def test_every_gradient_declares_its_op():
     for module in pkgutil.iter_modules(ops.__path__):
         importlib.import_module(f"{ops.__name__}.{module.name}")
-    gradients = {name: op for name, op in registry.declared().items() if "_grad" in name}
+    gradients = {name: op for name, op in declared().items() if "_grad" in name}
     assert len(gradients) >= 18
     for name, gradient in gradients.items():
-        assert gradient.gradient_of in registry.declared().values(), name
+        assert gradient.gradient_of in declared().values(), name
         assert gradient.gradient_of.gradient_of is None, name
 
 
@@ -89,13 +92,13 @@ def test_an_algorithm_chosen_for_an_op_holds_for_its_gradients(twice):
     register(slope, "good", 5)
     dy = np.ones(3, np.float32)
     assert slope(dy, times=1)[0] == 5
-    with registry.using(twice="mine"):
+    with choice.using(twice="mine"):
         assert slope(dy, times=1)[0] == 3
-    with registry.using(twice="mine", slope="good"):
+    with choice.using(twice="mine", slope="good"):
         assert slope(dy, times=1)[0] == 5
-    with registry.using(twice="forward_alone"):
+    with choice.using(twice="forward_alone"):
         assert slope(dy, times=1)[0] == 5, "a kernel of the forward pass alone keeps the model from training"
-    with registry.using(twice="reference"):
+    with choice.using(twice="reference"):
         assert slope(dy, times=7)[0] == 7
 
 
@@ -105,22 +108,22 @@ def test_an_algorithm_that_is_not_there_is_an_error_and_never_a_fallback(twice):
         KernelError, match=r"twice: no njit/numpy kernel.*Asked for winograd; registered: good, reference"
     ):
         twice(np.ones(3), times=1, algorithm="winograd")
-    with registry.using("numpy"), pytest.raises(KernelError, match="no numpy kernel"):
+    with choice.using("numpy"), pytest.raises(KernelError, match="no numpy kernel"):
         twice(np.ones(3), times=1, algorithm="winograd")
 
 
 def test_a_backend_serves_only_its_own_kernels(twice):
     register(twice, "good", 5)
-    with registry.using("njit"):
-        assert registry.backend() == "njit"
+    with choice.using("njit"):
+        assert choice.backend() == "njit"
         assert twice(np.ones(3), times=3)[0] == 3, "a numpy kernel served the backend njit"
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: registry.use("fortran"), "backend='fortran' is unknown: use one of auto"),
-        (lambda: registry.use(conv9d="direct"), "no op 'conv9d'"),
+        (lambda: choice.use("fortran"), "backend='fortran' is unknown: use one of auto"),
+        (lambda: choice.use(conv9d="direct"), "no op 'conv9d'"),
         (lambda: kernel(None, "x", "cobol"), "backend must be one of"),
     ],
 )
@@ -134,7 +137,7 @@ def test_unknown_names_are_refused(call, words, twice, monkeypatch):
 @pytest.mark.parametrize("backend", ["numba", "cuda"])
 def test_a_backend_of_the_gpu_says_what_is_missing(backend):
     with pytest.raises(KernelError, match="device='gpu' needs an NVIDIA GPU"):
-        registry.use(backend)
+        choice.use(backend)
 
 
 def test_operands_come_contiguous_and_outputs_aligned(twice):
@@ -171,8 +174,9 @@ def test_the_result_of_the_body_is_copied_into_out(size, twice):
 
 @pytest.mark.parametrize("with_kernel", [True, False])
 def test_of_several_results_some_are_written_into_out(with_kernel, monkeypatch):
-    monkeypatch.setattr(registry, "_ops", dict(registry._ops))
-    monkeypatch.setattr(registry, "_kernels", dict(registry._kernels))
+    monkeypatch.setattr("gpucnn.dispatch.choice._op_names", dict(choice._op_names))
+    monkeypatch.setattr("gpucnn.dispatch.op._ops", dict(op_module._ops))
+    monkeypatch.setattr("gpucnn.dispatch.op._kernels", dict(op_module._kernels))
 
     @op(outputs=lambda x: (x, x.like(1)), prefer=("good",))
     def halves_and_sum(x):
@@ -221,7 +225,7 @@ def test_an_in_place_op_refuses_out():
 @pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 def test_on_a_device_out_is_an_array_of_it():
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    with registry.using("numba", device="emulator"):
+    with choice.using("numba", device="emulator"):
         out = storage.empty((3,))
         assert bias_grad(storage.put(x), out=out) is out
         assert storage.get(out).tolist() == [3, 5, 7]
@@ -252,19 +256,19 @@ def test_arrays_beyond_32_bit_indices_are_refused(twice):
 
 def test_load_wants_a_file_with_kernels(tmp_path):
     with pytest.raises(KernelError, match="is not a Python file"):
-        registry.load(tmp_path / "missing.py")
+        load_kernels(tmp_path / "missing.py")
     (tmp_path / "nothing.py").write_text("x = 1\n")
     with pytest.raises(KernelError, match="registered no kernel"):
-        registry.load(tmp_path / "nothing.py")
+        load_kernels(tmp_path / "nothing.py")
 
 
 def test_a_loaded_kernel_has_the_rights_of_a_built_in_one(tmp_path, twice):
     (tmp_path / "mine_numpy.py").write_text(
-        "from gpucnn import kernel\nfrom gpucnn.dispatch import registry\n"
-        "@kernel(registry.declared()['twice'], 'good', 'numpy')\n"
+        "from gpucnn import kernel\nfrom gpucnn.dispatch.op import declared\n"
+        "@kernel(declared()['twice'], 'good', 'numpy')\n"
         "def launch(y, x, *, times):\n    y[...] = 11\n"
     )
-    (made,) = registry.load(tmp_path / "mine_numpy.py")
+    (made,) = load_kernels(tmp_path / "mine_numpy.py")
     assert (made.algorithm, made.backend) == ("good", "numpy")
     assert twice(np.ones(2, np.float32), times=1)[0] == 11
 
@@ -272,9 +276,9 @@ def test_a_loaded_kernel_has_the_rights_of_a_built_in_one(tmp_path, twice):
 INTERRUPTED = """
 from pathlib import Path
 from gpucnn import kernel
-from gpucnn.dispatch import registry
+from gpucnn.dispatch.op import declared
 
-@kernel(registry.declared()["twice"], "good", "numpy")
+@kernel(declared()["twice"], "good", "numpy")
 def launch(y, x, *, times):
     fill(y)
 
@@ -294,9 +298,9 @@ def test_a_kernel_file_that_was_interrupted_is_read_again(tmp_path, monkeypatch,
     folder.mkdir()
     (folder / "good_numpy.py").write_text(INTERRUPTED)
     with pytest.raises(KeyboardInterrupt):
-        registry.kernels(twice)
+        twice.kernels()
     (folder / "go_on").touch()
-    assert list(registry.kernels(twice, ("numpy",))) == ["good_numpy"]
+    assert list(twice.kernels(("numpy",))) == ["good_numpy"]
     assert twice(np.ones(2, np.float32), times=1)[0] == 11
 
 
@@ -305,7 +309,11 @@ def test_compiled_code_older_than_the_shared_sources_is_forgotten(tmp_path, monk
 
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setattr(places, "folder_of_kernels", lambda: tmp_path)
-    for name, age in {"include/simd.py": 100, "fam/__pycache__/old.nbi": 200, "fam/__pycache__/new.nbi": 50}.items():
+    for name, age in {
+        "shared/simd_njit.py": 100,
+        "fam/__pycache__/old.nbi": 200,
+        "fam/__pycache__/new.nbi": 50,
+    }.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

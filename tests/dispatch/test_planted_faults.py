@@ -14,9 +14,10 @@ import pytest
 
 import gpucnn
 from gpucnn.devices import emulator
-from gpucnn.dispatch import registry
+from gpucnn.dispatch import choice
+from gpucnn.dispatch import op as op_module
+from gpucnn.dispatch.case import Case, Draw, real
 from gpucnn.dispatch.check import disagreement
-from gpucnn.dispatch.op import Case, Draw, real
 
 pytestmark = needs.emulator_here
 
@@ -165,7 +166,7 @@ extern "C" __global__ void planted(float* y, const float* a, const float* b, int
 SPLIT_LAUNCH = """
 from gpucnn import kernel
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 from gpucnn.ops.matmul import matmul
 
 SPLITS = 3
@@ -373,8 +374,10 @@ def said(folder, files, case, mode):
 @pytest.fixture(autouse=True)
 def _on_the_emulator(monkeypatch):
     """Kernels loaded here are forgotten afterwards."""
-    monkeypatch.setattr(registry, "_kernels", {name: dict(kernels) for name, kernels in registry._kernels.items()})
-    with registry.using(device="emulator"):
+    monkeypatch.setattr(
+        "gpucnn.dispatch.op._kernels", {name: dict(kernels) for name, kernels in op_module._kernels.items()}
+    )
+    with choice.using(device="emulator"):
         yield
 
 

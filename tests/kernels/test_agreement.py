@@ -10,14 +10,13 @@ import pytest
 
 from gpucnn import places
 from gpucnn.devices import choose
-from gpucnn.dispatch import registry
+from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.check import cases_for
-from gpucnn.dispatch.op import Spec
 from gpucnn.profiling import trials
 
 OPS = [op for op in trials.every_op() if op.__module__.startswith("gpucnn.")]
-FOR_CPU = [kernel for op in OPS for kernel in registry.kernels(op, ("numpy", "njit")).values()]
-FOR_GPUS = [kernel for op in OPS for kernel in registry.kernels(op, ("cuda", "numba")).values()]
+FOR_CPU = [kernel for op in OPS for kernel in op.kernels(("numpy", "njit")).values()]
+FOR_GPUS = [kernel for op in OPS for kernel in op.kernels(("cuda", "numba")).values()]
 CASES = [(op, case) for op in OPS for case in op.cases if not case.bench]
 LIBRARY = {"cublas"}
 """Kernels that are rows for comparison: another library's code, which runs on a GPU alone."""

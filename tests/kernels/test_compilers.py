@@ -7,7 +7,6 @@ from functools import cache
 import pytest
 
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.dispatch import registry
 from gpucnn.profiling import compilers, figures, launches, trials
 
 ALL = bool(os.environ.get("GPUCNN_TEST_ALL"))
@@ -134,7 +133,7 @@ def test_each_rung_of_convolution_moves_fewer_bytes(op, multiply_adds):
 
 def test_figures_are_kept_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("GPUCNN_CACHE", str(tmp_path))
-    kernel = registry.kernels(trials.every_kernel("matmul/naive_cuda")[0].op)["naive_cuda"]
+    kernel = trials.every_kernel("matmul/naive_cuda")[0].op.kernels()["naive_cuda"]
     case = figures.hot_case(kernel)
     assert case.bench
     first = figures.of_kernel(kernel, case, "sm_90")

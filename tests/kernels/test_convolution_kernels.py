@@ -6,9 +6,9 @@ import math
 import needs
 import pytest
 
-from gpucnn.dispatch import registry
+from gpucnn.dispatch import choice
+from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.check import cases_for, disagreement
-from gpucnn.dispatch.op import Spec
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.conv3d import conv3d_grad_weight
 
@@ -18,7 +18,7 @@ IMAGES = (conv2d, conv2d_grad_input, conv2d_grad_weight)
 
 
 def numba_kernel(op, algorithm):
-    return registry.kernels(op, ("numba",))[f"{algorithm}_numba"]
+    return op.kernels(("numba",))[f"{algorithm}_numba"]
 
 
 def workspace(kernel, case):
@@ -30,7 +30,7 @@ def workspace(kernel, case):
 def test_im2col_agrees_when_the_batch_is_worked_off_in_pieces(op, monkeypatch):
     kernel = numba_kernel(op, "im2col")
     monkeypatch.setattr(importlib.import_module("gpucnn.kernels.conv2d.im2col_numba"), "COLUMNS", 500)
-    with registry.using("numba", device="emulator"):
+    with choice.using("numba", device="emulator"):
         for case in cases_for(kernel):
             if case.name == "ragged":
                 assert workspace(kernel, case)[0].shape[0] < case.operands[0].shape[0]
@@ -48,15 +48,15 @@ def test_columns_stay_within_their_bound_unless_one_image_needs_more(op):
 
 @pytest.mark.parametrize("op", [conv2d_grad_weight, conv3d_grad_weight], ids=lambda op: op.name)
 def test_partial_sums_are_enough_for_a_large_gpu_and_no_larger(op):
-    slices = importlib.import_module("gpucnn.kernels.include.slices_numba")
-    for algorithm in registry.kernels(op, ("numba",)).values():
+    slices = importlib.import_module("gpucnn.kernels.shared.slices_numba")
+    for algorithm in op.kernels(("numba",)).values():
         for case in cases_for(algorithm, bench=True):
             partial, (dweight,) = workspace(algorithm, case)[-1], op.specs(*case.specs, **case.params)
             values = math.prod(dweight.shape)
             assert math.prod(partial.shape) % values == 0
-            assert math.prod(partial.shape) <= max(slices.RESIDENT, values), case.name
-            assert partial.shape[0] <= slices.MOST
-            assert values >= slices.RESIDENT or math.prod(partial.shape) >= 1 << 14, case.name
+            assert math.prod(partial.shape) <= max(slices.RESIDENT_THREADS, values), case.name
+            assert partial.shape[0] <= slices.MOST_SLICES
+            assert values >= slices.RESIDENT_THREADS or math.prod(partial.shape) >= 1 << 14, case.name
 
 
 def test_im2col_leaves_groups_to_other_kernels():
@@ -67,8 +67,8 @@ def test_im2col_leaves_groups_to_other_kernels():
 
 def test_weight_gradient_agrees_when_slices_end_within_an_image(monkeypatch):
     kernel = numba_kernel(conv2d_grad_weight, "direct")
-    monkeypatch.setattr(importlib.import_module("gpucnn.kernels.include.slices_numba"), "MOST", 2)
-    with registry.using("numba", device="emulator"):
+    monkeypatch.setattr(importlib.import_module("gpucnn.kernels.shared.slices_numba"), "MOST_SLICES", 2)
+    with choice.using("numba", device="emulator"):
         for case in cases_for(kernel):
             if case.name in ("ragged", "many_images"):
                 assert workspace(kernel, case)[0].shape[0] == 2

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpucnn import activations, config, layers
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.activation import (
     ALPHAS,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
 from gpucnn.layers.dense import Dense
 from gpucnn.ops.bias import bias, bias_grad

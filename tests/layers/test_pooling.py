@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpucnn import config, layers
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad

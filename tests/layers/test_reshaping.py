@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpucnn import config, layers
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.rescaling import rescale
 from gpucnn.ops.reshaping import crop, pad, transpose

@@ -9,7 +9,7 @@ from loss_values import LOSSES, example, one_hot
 
 from gpucnn import losses
 from gpucnn.devices import storage
-from gpucnn.dispatch import registry
+from gpucnn.dispatch import choice
 from gpucnn.errors import ShapeError
 
 P = [[0.05, 0.95, 0.0], [0.1, 0.8, 0.1]]
@@ -146,7 +146,7 @@ def test_forward_takes_outputs_of_a_device_and_labels_of_the_host(name, rng):
     y_pred, dvalues = y_pred.astype(np.float32), rng.normal(size=(6, 2)).astype(np.float32)
     expected, backward = loss.forward(y_true, y_pred)
     gradient = backward(dvalues)
-    with registry.using(device="emulator"):
+    with choice.using(device="emulator"):
         values, backward = loss.forward(y_true, storage.put(y_pred))
         dy = backward(dvalues)
         assert isinstance(values, np.ndarray)
@@ -161,7 +161,7 @@ def test_a_function_of_the_users_own_computes_on_the_host_for_any_device():
         error = y_pred - y_true
         return (error**2).mean(axis=-1), lambda dvalues: dvalues[:, None] * 2 * error / error.shape[-1]
 
-    with registry.using(device="emulator"):
+    with choice.using(device="emulator"):
         values, backward = losses.forward(
             losses.get(squared), np.zeros((2, 1)), storage.put(np.array([[1], [3]], np.float32))
         )

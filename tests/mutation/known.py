@@ -10,8 +10,8 @@ _ONE_TURN = "there are at most as many sums as threads, so the loop has one turn
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("bias/rows_cuda.cu", "bias_rows", "if (first > size) return;"): _NONE_LEFT,
     ("rescaling/elementwise_cuda.cu", "rescale_elementwise", "if (first > size) return;"): _NONE_LEFT,
-    ("reshaping/elementwise_cuda.cu", "pad_elementwise", "if (axis < MOST - axes) ;"): _NO_SUCH_AXIS,
-    ("reshaping/elementwise_cuda.cu", "transpose_elementwise", "if (axis < MOST - axes) ;"): _NO_SUCH_AXIS,
+    ("reshaping/elementwise_cuda.cu", "pad_elementwise", "if (axis < MOST_AXES - axes) ;"): _NO_SUCH_AXIS,
+    ("reshaping/elementwise_cuda.cu", "transpose_elementwise", "if (axis < MOST_AXES - axes) ;"): _NO_SUCH_AXIS,
     (
         "include/column_sums.cuh",
         "column_sums",
@@ -36,7 +36,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "for (unsigned i = begin; i <= end; i += AT_ONCE * step) {",
     ): "one turn more, in which nothing lies before the end",
     (
-        "include/rows_numba.py",
+        "shared/rows_numba.py",
         "row_max",
         "pass # until all have read what the reduction before this one left here",
     ): "row_max comes first in each kernel that calls it",
@@ -97,7 +97,7 @@ SURVIVORS: dict[tuple[str, str, str], str] = {
     ): _OF_INFINITY,
     ("constraint/two_pass_numba.py", "scale_slices", "if rest >= 0:"): _OF_INFINITY,
     (
-        "include/im2col.cuh",
+        "shared/im2col_cuda.cu",
         "y_of_columns",
         "__align__(16) __shared__ float a_slabs[1 * SLAB_A], b_slabs[2 * SLAB_B]; "
         "// one half is read while the other fills",

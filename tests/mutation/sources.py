@@ -15,6 +15,9 @@ from .numba_code import device_functions
 
 KERNELS = ROOT / "kernels"
 
+COMMON = ("include/", "shared/")
+"""Folders of what several families include."""
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -41,33 +44,27 @@ class Sources:
             if name in done or name not in self.texts:
                 continue
             done.add(name)
+            text = self.texts[name]
             if name.endswith(".py"):
-                waiting += [
-                    f"include/{m}.py"
-                    for m in re.findall(r"^from \.+(?:include\.)?(\w+) import", self.texts[name], re.M)
-                ]
+                waiting.append(name.replace("_cuda.py", "_cuda.cu"))
+                waiting += [f"shared/{m}.py" for m in re.findall(r"^from \.+(?:shared\.)?(\w+) import", text, re.M)]
+                waiting += [f"shared/{m}" for m in re.findall(r'"(\w+_cuda\.cu)"', text)]
             else:
-                waiting += [
-                    f"include/{m}" for m in re.findall(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', self.texts[name], re.M)
-                ]
+                waiting += [f"include/{m}" for m in re.findall(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', text, re.M)]
         return done
 
     def users(self, file: str) -> list[str]:
         """The kernel files (.py) that a change of the file may break, those with the least text first."""
-        if not file.startswith("include/"):
+        if not file.startswith(COMMON):
             return [file.replace(".cu", ".py")]
-        own = [n for n in self.texts if n.endswith(("_cuda.cu", "_numba.py")) and not n.startswith("include/")]
+        own = [n for n in self.texts if n.endswith(("_cuda.py", "_numba.py")) and not n.startswith(COMMON)]
         users = [n for n in own if file in self.included(n)]
-        return [
-            n.replace(".cu", ".py")
-            for n in sorted(users, key=lambda n: sum(len(self.texts[i]) for i in self.included(n)))
-        ]
+        return sorted(users, key=lambda n: sum(len(self.texts[i]) for i in self.included(n)))
 
     def entries(self, user: str, function: str) -> set[str]:
         """The functions of a kernel file, and of what it includes, that call `function` in the end; itself too."""
-        main = user if user.endswith("_numba.py") else user.replace(".py", ".cu")
         words: dict[str, set[str]] = {}
-        for file in self.included(main):
+        for file in self.included(user):
             text = self.texts[file]
             if file.endswith(".py"):
                 for f in device_functions(ast.parse(text)):

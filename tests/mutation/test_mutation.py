@@ -7,6 +7,7 @@ import pytest
 
 from gpucnn.devices import emulator
 from mutation.judging import run
+from mutation.known import EQUIVALENT, SURVIVORS
 from mutation.mutants import mutants
 from mutation.operators import KINDS
 from mutation.sources import Sources
@@ -106,12 +107,19 @@ def test_every_python_mutant_is_python():
 def test_a_header_is_tried_with_the_kernels_that_include_it():
     sources = Sources.read()
     assert {"matmul/warptiled_cuda.py", "conv2d/im2col_cuda.py"} <= set(sources.users("include/gemm.cuh"))
-    assert "matmul/tiled_numba.py" in sources.users("include/tiles_numba.py")
+    assert "matmul/tiled_numba.py" in sources.users("shared/tiles_numba.py")
     assert sources.users("bias/rows_cuda.cu") == ["bias/rows_cuda.py"]
     assert {"multiply_slab", "multiply", "matmul_warptiled"} <= sources.entries(
         "matmul/warptiled_cuda.py", "multiply_slab"
     )
     assert "maxpool2d_direct" not in sources.entries("pool2d/direct_numba.py", "avgpool2d_direct")
+
+
+def test_the_tables_name_mutants_that_exist():
+    texts = Sources.read().texts
+    for file in {file for file, _, _ in EQUIVALENT | SURVIVORS}:
+        changes = {(m.file, m.function, m.changed) for m in mutants(file, texts[file])}
+        assert changes >= {key for key in EQUIVALENT | SURVIVORS if key[0] == file}
 
 
 CPP_LOOP = """

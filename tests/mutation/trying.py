@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .mutants import Mutant
-from .sources import Sources
+from .sources import COMMON, Sources
 
 SEED_OF_THREADS = 3
 """The order of threads in fast mode, as in tests/kernels/test_agreement.py."""
@@ -93,17 +93,18 @@ class Bench:
 
     def load(self, name: str, user: str, mutant: Mutant | None) -> dict[str, Any]:
         """Import a kernel file from a copy of the sources with the change in it; its kernels by op."""
-        from gpucnn.dispatch import registry
+        from gpucnn.dispatch.op import declared
 
         root = self.folder / name
-        needed = {user, user.replace(".py", ".cu"), *(n for n in self.sources.texts if n.startswith("include/"))}
+        needed = {user, user.replace(".py", ".cu"), *(n for n in self.sources.texts if n.startswith(COMMON))}
         for file in needed & self.sources.texts.keys():
             text = self.sources.texts[file]
             if mutant is not None and file == mutant.file:
                 text = text[: mutant.begin] + mutant.after + text[mutant.end :]
-            # A header beside the .cu goes before the one in include/.
-            beside = (root / user).parent / Path(file).name if file.endswith(".cuh") else root / file
-            for place in {root / file, beside}:
+            places = {root / file}
+            if file.endswith(".cuh"):  # a header next to the .cu takes precedence over the one in include/
+                places |= {(root / source).parent / Path(file).name for source in (user, "shared/source")}
+            for place in places:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_text(text)
         if name not in sys.modules:
@@ -112,8 +113,8 @@ class Bench:
             sys.modules[name] = package
         importlib.invalidate_caches()
         module = importlib.import_module(f"{name}.{user.removesuffix('.py').replace('/', '.')}")
-        own = [k for op in registry.declared().values() for k in registry.kernels(op).values()]
-        return {k.op.name: k for k in own if k.launch.__module__ == module.__name__}
+        own = [k for op in declared().values() for k in op.kernels().values()]
+        return {k.op.name: k for k in own if k.file == Path(str(module.__file__))}
 
     def trials(self, user: str, kernels: dict[str, Any], reach: set[str]) -> list[Trial]:
         """The trials that launch one of these functions (all if there are none): the smallest case of each op first;

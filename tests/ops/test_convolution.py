@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import gpucnn
 from gpucnn.devices import threads
-from gpucnn.dispatch import registry
+from gpucnn.dispatch import choice
+from gpucnn.dispatch.case import Case, Spec, integers, real
 from gpucnn.dispatch.check import disagreement
-from gpucnn.dispatch.op import Case, Spec, integers, real
 from gpucnn.errors import ShapeError
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.fused import (
@@ -32,7 +32,7 @@ BACKENDS = ["numpy", "auto"]
 
 @pytest.fixture(params=BACKENDS)
 def _backend(request):
-    with registry.using(request.param):
+    with choice.using(request.param):
         yield
 
 
@@ -203,7 +203,7 @@ LAYERS = {
 
 
 def _fault(op, *draws, **params):
-    kernels = registry.kernels(op, ("numpy", "njit"))
+    kernels = op.kernels(("numpy", "njit"))
     assert kernels
     return [fault for kernel in kernels.values() if (fault := disagreement(kernel, Case("drawn", draws, params)))]
 

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from gpucnn.dispatch import registry
+from gpucnn.dispatch.op import declared
 from gpucnn.errors import ShapeError
 from gpucnn.ops import loss as ops
 
-OPS = [op for op in vars(ops).values() if op in registry.declared().values() and op is not ops.scale_rows]
+OPS = [op for op in vars(ops).values() if op in declared().values() and op is not ops.scale_rows]
 CASES = [(op, case) for op in OPS for case in op.cases if not case.bench]
 EPS32 = float(np.finfo(np.float32).eps)
 

@@ -58,7 +58,7 @@ def philox_of_ones(backend, folder):
     from gpucnn.devices.numba_cuda import numba_function
 
     places.folder_of_kernels()  # makes gpucnn.kernels importable
-    philox = importlib.import_module("gpucnn.kernels.include.philox_numba").philox
+    philox = importlib.import_module("gpucnn.kernels.shared.philox_numba").philox
 
     @numba_function
     def ones(y, word, seed):

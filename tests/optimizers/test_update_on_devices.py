@@ -8,8 +8,8 @@ from every_optimizer import EPS32, KINDS, every_kind
 import gpucnn
 from gpucnn import constraints, initializers, optimizers, regularizers
 from gpucnn.devices import choose, emulator, storage
+from gpucnn.dispatch.case import Case, real
 from gpucnn.dispatch.check import disagreement
-from gpucnn.dispatch.op import Case, real
 from gpucnn.layers.layer import Layer
 from gpucnn.layers.parameters import Parameters
 from gpucnn.ops import constraint, update
@@ -197,9 +197,8 @@ def test_not_a_number_stays_one(backend):
 
 
 def kernels_of(op, backend):
-    from gpucnn.dispatch import registry
 
-    return [k for k in registry.kernels(op, (backend,)).values() if k.backend == backend]
+    return [k for k in op.kernels((backend,)).values() if k.backend == backend]
 
 
 @on_each_backend

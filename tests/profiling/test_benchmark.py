@@ -10,9 +10,8 @@ import gpucnn
 from gpucnn.devices import choose
 from gpucnn.devices.cpu import CPU
 from gpucnn.devices.device import Peak
-from gpucnn.dispatch import registry
-from gpucnn.dispatch.op import Case
-from gpucnn.dispatch.registry import Kernel
+from gpucnn.dispatch.case import Case
+from gpucnn.dispatch.op import Kernel
 from gpucnn.errors import ArgumentError, FileError
 from gpucnn.ops.batchnorm import batchnorm
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_weight
@@ -44,7 +43,7 @@ def row(**changes):
 
 
 def test_a_row_tells_time_spread_and_work():
-    (measured,) = benchmark.rows(plan([registry.kernels(matmul)["blas_numpy"]]))
+    (measured,) = benchmark.rows(plan([matmul.kernels()["blas_numpy"]]))
     assert 0 < measured.hot_low <= measured.hot <= measured.hot_high
     assert measured.cold > 0
     assert measured.flops == 2 * 13 * 37 * 11
@@ -61,7 +60,7 @@ def test_a_wrong_kernel_gets_no_time():
 
 def test_a_time_beyond_the_roof_is_refused(monkeypatch):
     monkeypatch.setattr(CPU, "peak", lambda: Peak(1.0, 1.0, 0), raising=False)
-    (measured,) = benchmark.rows(plan([registry.kernels(matmul)["blas_numpy"]]))
+    (measured,) = benchmark.rows(plan([matmul.kernels()["blas_numpy"]]))
     assert measured.hot is None
     assert measured.note.startswith("refused:")
 
@@ -75,13 +74,13 @@ def test_the_roof_is_arithmetic_or_memory_whichever_binds(monkeypatch):
 
 def test_kernels_for_gpus_are_not_timed_in_the_emulator(monkeypatch):
     monkeypatch.setattr(choose, "gpu_state", lambda: (0, "none"))
-    (measured,) = benchmark.rows(plan([registry.kernels(matmul)["naive_cuda"]]))
+    (measured,) = benchmark.rows(plan([matmul.kernels()["naive_cuda"]]))
     assert measured.hot is None
     assert "no GPU here" in measured.note
 
 
 def test_check_only_times_nothing():
-    (measured,) = benchmark.rows(plan([registry.kernels(matmul)["blas_numpy"]], check_only=True))
+    (measured,) = benchmark.rows(plan([matmul.kernels()["blas_numpy"]], check_only=True))
     assert (measured.hot, measured.note) == (None, "agrees with its definition")
 
 
@@ -230,7 +229,7 @@ def test_workspace_and_in_place_ops_are_timed_too():
     from gpucnn.ops.update import sgd
 
     with gpucnn.using("auto"):
-        measured = list(benchmark.rows(plan(list(registry.kernels(sgd, ("njit",)).values()))))
+        measured = list(benchmark.rows(plan(list(sgd.kernels(("njit",)).values()))))
     assert measured[0].hot
 
 

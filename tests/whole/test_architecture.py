@@ -1,63 +1,167 @@
 """The arrows of import and the house rules, read from the syntax trees."""
 
 import ast
+import re
 import subprocess
 import sys
-from pathlib import Path
+from functools import cache
+from itertools import pairwise
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 ENGINE = sorted((ROOT / "gpucnn").rglob("*.py"))
 KERNELS = sorted((ROOT / "kernels").rglob("*.py"))
 
-FORBIDDEN = {
-    "ops": {"layers", "model", "training", "cli", "kernels", "optimizers", "losses", "callbacks"},
-    "layers": {"model", "training", "cli", "kernels", "optimizers", "losses", "callbacks", "registry"},
-    "op.py": {"ops", "layers", "model", "cli", "kernels"},
-    "registry.py": {"ops", "layers", "model", "cli"},
-    "device.py": {"ops", "layers", "model", "cli", "registry", "op", "kernels"},
-    "model.py": {"cli", "kernels", "plots", "doctor"},
-    "compiled.py": {"cli", "kernels", "plots", "doctor", "model", "training"},
-    "training.py": {"cli", "kernels", "plots", "doctor", "model"},
-    "check.py": {"layers", "model", "cli", "kernels"},
-}
+ROOMS = (
+    ("__main__",),
+    ("cli",),
+    ("runs",),
+    ("datasets",),
+    ("models",),
+    ("callbacks",),
+    ("optimizers",),
+    ("metrics",),
+    ("losses",),
+    ("layers",),
+    ("activations", "constraints", "initializers", "regularizers", "utils"),
+    ("profiling",),
+    ("kernels",),
+    ("ops",),
+    ("dispatch",),
+    ("devices",),
+    ("places", "progress"),
+    ("files", "config", "random"),
+    ("retired",),
+    ("errors", "version"),
+)
+"""From the roof down. A file imports from its own folder and from lower rooms; rooms of one row do not see each other."""
+
+FLOOR = {room: number for number, row in enumerate(ROOMS) for room in row}
+LINES = 450
+"""The budget of a file."""
+
+LONGER: dict[str, str] = {}
+"""Files above the budget, and why."""
 
 
-def imported(path: Path) -> set[str]:
-    """The modules of gpucnn that a file imports, by their first name below `gpucnn`."""
-    depth = len(path.relative_to(ROOT).parts) - 1
-    names: set[str] = set()
+def sources(root=ROOT):
+    """Every Python file of gpucnn and kernels, by its name in the package."""
+    found = {}
+    for folder, package in ((root / "gpucnn", ("gpucnn",)), (root / "kernels", ("gpucnn", "kernels"))):
+        for path in sorted(folder.rglob("*.py")):
+            parts = (*package, *path.relative_to(folder).with_suffix("").parts)
+            found[".".join(parts)] = path
+    return found
+
+
+@cache
+def imports(module, path):
+    """(line, module or package, name) of each import of gpucnn's in a file, in functions and for types as well."""
+    package = module.split(".")[:-1]
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("gpucnn.")}
+            found += [(node.lineno, alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            module = (node.module or "").split(".")
-            if node.level == depth and depth:
-                names |= {module[0]} if module != [""] else {a.name for a in node.names}
-            elif node.level == 0 and module[0] == "gpucnn":
-                names |= {module[1]} if len(module) > 1 else {a.name for a in node.names}
-    return names
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            found += [(node.lineno, origin, alias.name) for alias in node.names]
+    return [entry for entry in found if entry[1].split(".")[0] == "gpucnn"]
 
 
-@pytest.mark.parametrize("place", FORBIDDEN)
-def test_imports_point_downwards(place):
-    path = ROOT / "gpucnn" / place
-    files = [path] if path.suffix else sorted(path.rglob("*.py"))
-    assert files
-    for file in files:
-        assert not imported(file) & FORBIDDEN[place], f"{file.name} imports {imported(file) & FORBIDDEN[place]}"
+def arrows(files):
+    """(importing file, imported file) for each import."""
+    found = set()
+    for module, path in files.items():
+        for line, origin, name in imports(module, path):
+            choices = (f"{origin}.{name}", f"{origin}.{name}.__init__", origin, f"{origin}.__init__")
+            target = next((choice for choice in choices if choice in files), None)
+            assert target, f"{path}:{line} imports {origin}.{name}, which is not a file of gpucnn"
+            if target != module:
+                found.add((module, target))
+    return found
 
 
-def test_nothing_in_the_engine_names_a_kernel():
-    for file in ENGINE:
-        assert "kernels" not in imported(file), f"{file} imports a kernel by name"
+def room(module):
+    """The folder or file directly in gpucnn to which a module belongs."""
+    return module.split(".")[1]
 
 
-def test_kernels_import_no_other_kernel_and_no_layer():
-    for file in KERNELS:
-        wrong = imported(file) & {"kernels", "layers", "model", "training", "cli"}
-        assert not wrong, f"{file} imports {wrong}"
+def wrong_arrows(files):
+    """Imports that go up, or sideways between rooms of one row."""
+    return sorted(
+        f"{importing} imports {imported}"
+        for importing, imported in arrows(files)
+        if importing != "gpucnn.__init__"
+        and room(importing) != room(imported)
+        and FLOOR[room(importing)] >= FLOOR.get(room(imported), -1)
+    )
+
+
+def circle(files):
+    """Files that import each other in a circle; empty if there are none."""
+    imports = {module: set() for module in files}
+    for importing, imported in arrows(files):
+        imports[importing].add(imported)
+    while True:
+        leaves = [module for module, targets in imports.items() if not targets]
+        if not leaves:
+            return sorted(imports)
+        for module in leaves:
+            del imports[module]
+        for targets in imports.values():
+            targets.difference_update(leaves)
+
+
+def test_every_file_and_folder_of_the_package_is_a_room():
+    assert {room(module) for module in sources()} - {"__init__"} == set(FLOOR)
+
+
+def test_imports_go_down_only():
+    assert wrong_arrows(sources()) == []
+
+
+def test_no_files_import_each_other_in_a_circle():
+    assert circle(sources()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "arrow"),
+    [
+        ("ops/conv2d.py", "from ..layers.dense import Dense", "gpucnn.ops.conv2d imports gpucnn.layers.dense"),
+        ("devices/cpu.py", "from .. import dispatch", "gpucnn.devices.cpu imports gpucnn.dispatch.__init__"),
+        ("losses/loss.py", "import gpucnn.metrics", "gpucnn.losses.loss imports gpucnn.metrics"),
+        ("layers/dense.py", "def f():\n    from ..kernels.shared import gemm_launch", "kernels"),
+        ("activations.py", "from .constraints import NonNeg", "gpucnn.activations imports gpucnn.constraints"),
+    ],
+)
+def test_a_planted_import_that_goes_up_is_seen(tmp_path, module, line, arrow):
+    files = sources()
+    name = "gpucnn." + module.removesuffix(".py").replace("/", ".")
+    planted = tmp_path / "planted.py"
+    planted.write_text(f"{files[name].read_text()}\n\n{line}\n")
+    files[name] = planted
+    assert any(arrow in found for found in wrong_arrows(files))
+
+
+def test_a_planted_circle_is_seen(tmp_path):
+    files = sources()
+    planted = tmp_path / "planted.py"
+    planted.write_text(f"{files['gpucnn.errors'].read_text()}\n\nfrom . import retired\n")
+    files["gpucnn.errors"] = planted
+    assert {"gpucnn.errors", "gpucnn.retired"} <= set(circle(files))
+
+
+def test_the_folder_list_fits_on_one_screen():
+    entries = [path for path in (ROOT / "gpucnn").iterdir() if path.name != "__pycache__"]
+    assert sum(path.is_dir() for path in entries) <= 14
+    assert sum(path.suffix == ".py" for path in entries) <= 16
+
+
+def test_no_file_is_longer_than_its_budget():
+    lines = {module: len(path.read_text().splitlines()) for module, path in sources().items()}
+    assert {module for module, count in lines.items() if count > LINES} == set(LONGER)
 
 
 def test_importing_gpucnn_loads_no_heavy_library():
@@ -69,7 +173,7 @@ def test_importing_gpucnn_loads_no_heavy_library():
 
 def test_cupy_is_imported_where_arrays_of_a_gpu_are_made_alone():
     for file in ENGINE + KERNELS:
-        if file.name not in ("device.py", "gpu.py") and "cupy" in file.read_text():
+        if file.name not in ("choose.py", "gpu.py", "gpu_clock.py") and "cupy" in file.read_text():
             for node in ast.walk(ast.parse(file.read_text())):
                 names = [a.name for a in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
                 module = getattr(node, "module", None) or ""
@@ -100,6 +204,14 @@ def test_nothing_unpickles_or_evaluates():
                     assert keyword.arg != "allow_pickle" or allowed, f"{file}:{node.lineno} allows pickle"
 
 
-def test_the_arrow_test_sees_an_arrow(tmp_path, monkeypatch):
-    planted = ROOT / "gpucnn" / "ops" / "conv2d.py"
-    assert "op" in imported(planted)
+def test_a_comment_above_each_include_names_what_the_file_uses_of_the_header():
+    headers = {path.name: path.read_text() for path in (ROOT / "kernels" / "include").glob("*.cuh")}
+    for file in sorted([*(ROOT / "kernels").rglob("*.cu"), *(ROOT / "kernels").rglob("*.cuh")]):
+        lines = file.read_text().splitlines()
+        for above, line in pairwise(lines):
+            if match := re.match(r'\s*#\s*include "(.+)"', line):
+                assert above.startswith("// defines: "), f"{file}: {line}"
+                code = re.sub(r"//[^\n]*", "", headers[match[1]])
+                for name in above.removeprefix("// defines: ").split(", "):
+                    definition = rf"(?:struct|enum|class)\b[^;{{]*\b{name}\b|\b{name}\s*[(=,}}]"
+                    assert re.search(definition, code), f"{file}: {match[1]} does not define {name}"

@@ -7,5 +7,5 @@ import gpucnn
 
 @pytest.fixture
 def on_the_emulator():
-    with gpucnn.dispatch.registry.using(device="emulator"):
+    with gpucnn.dispatch.choice.using(device="emulator"):
         yield

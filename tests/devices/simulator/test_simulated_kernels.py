@@ -12,7 +12,8 @@ import pytest
 
 from gpucnn.devices import choose, storage
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch import registry
+from gpucnn.dispatch import choice
+from gpucnn.dispatch.op import declared
 from gpucnn.errors import KernelError
 
 TRIALS = [
@@ -31,7 +32,7 @@ TRIALS = [
 
 @pytest.fixture(autouse=True)
 def _simulator():
-    with registry.using("numba", device="simulator"):
+    with choice.using("numba", device="simulator"):
         yield
 
 
@@ -39,7 +40,7 @@ def _simulator():
 def test_kernel_agrees_with_reference(op, algorithm, case):
     for family in ("matmul", "conv2d", "conv3d", "pool2d"):
         importlib.import_module(f"gpucnn.ops.{family}")
-    called = registry.declared()[op]
+    called = declared()[op]
     (chosen,) = [c for c in called.cases if c.name == case]
     rng = np.random.default_rng(0)
     operands = [draw.sample(rng, exact=True) for draw in chosen.operands]

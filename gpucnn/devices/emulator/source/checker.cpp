@@ -44,14 +44,16 @@ static Region* hints[256];  // by site: a line of code goes on touching the arra
 
 static Cell* fresh_cells(size_t count) { return (Cell*)calloc(count, sizeof(Cell)); }
 
-static void add_region(uintptr_t begin, size_t bytes, unsigned granule, bool shared, unsigned char* known) {
+static void add_region(uintptr_t begin, size_t bytes, unsigned granule, bool shared, unsigned char* known)
+{
     if (!bytes) return;
     for (const Region& r : regions)  // the same array twice, or a part of one
         if (begin >= r.begin && begin + bytes <= r.begin + r.bytes) return;
     regions.push_back({begin, bytes, granule, shared, known, nullptr});
 }
 
-void checker_begin() {
+void checker_begin()
+{
     const GpuLaunch& launch = *machine.launch;
     std::vector<const GpuBuffer*> largest_first;
     for (int i = 0; i < launch.buffer_count; ++i) largest_first.push_back(&launch.buffers[i]);
@@ -65,12 +67,14 @@ void checker_begin() {
     std::fill(std::begin(hints), std::end(hints), nullptr);
 }
 
-void checker_end() {
+void checker_end()
+{
     for (Region& r : regions) free(r.cells);
     regions.clear();
 }
 
-static Region* find(uintptr_t address, uint32_t site) {
+static Region* find(uintptr_t address, uint32_t site)
+{
     Region*& hint = hints[site & 255];
     if (hint && hint->holds(address)) return hint;
     for (Region& r : regions)
@@ -79,7 +83,8 @@ static Region* find(uintptr_t address, uint32_t site) {
 }
 
 // Cells of `granule` bytes, because someone accesses that few.
-static void refine(Region& region, unsigned granule) {
+static void refine(Region& region, unsigned granule)
+{
     Cell* coarse = region.cells;
     unsigned factor = region.granule / granule;
     region.granule = granule;
@@ -91,7 +96,8 @@ static void refine(Region& region, unsigned granule) {
 // ---------------------------------------------------------------- who touched a cell
 
 // Is the running thread's access in conflict with the last one of the same epoch?
-static inline bool conflicts(const Access& last, bool atomic) {
+static inline bool conflicts(const Access& last, bool atomic)
+{
     const Now& now = machine.now;
     if (last.epoch != now.epoch) return false;
     if (last.warps || last.thread / 32 != now.thread / 32) return !atomic || last.plain_block;
@@ -99,7 +105,8 @@ static inline bool conflicts(const Access& last, bool atomic) {
     return (last.lanes || last.thread != now.thread) && (!atomic || last.plain_warp);
 }
 
-static inline void record(Access& last, uint32_t site, bool atomic) {
+static inline void record(Access& last, uint32_t site, bool atomic)
+{
     const Now now = machine.now;
     if (last.epoch != now.epoch) {
         last.lanes = last.warps = last.plain_warp = last.plain_block = false;
@@ -119,13 +126,15 @@ static inline void record(Access& last, uint32_t site, bool atomic) {
 }
 
 // The first access of this block to the cell: what other blocks did becomes `elsewhere`.
-static inline void enter(Cell& cell) {
+static inline void enter(Cell& cell)
+{
     if (std::max(cell.read.epoch, cell.write.epoch) >= machine.block_epoch) return;
     cell.elsewhere |= cell.here;
     cell.here = 0;
 }
 
-static GpuFault fault_of(int kind, uintptr_t address, unsigned size, bool write, uint32_t site) {
+static GpuFault fault_of(int kind, uintptr_t address, unsigned size, bool write, uint32_t site)
+{
     GpuFault fault{};
     fault.kind = kind;
     fault.address = address;
@@ -135,7 +144,9 @@ static GpuFault fault_of(int kind, uintptr_t address, unsigned size, bool write,
     return fault;
 }
 
-[[noreturn]] static void race(uintptr_t address, unsigned size, bool write, uint32_t site, const Access& last, bool last_write) {
+[[noreturn]] static void race(uintptr_t address, unsigned size, bool write, uint32_t site, const Access& last,
+                              bool last_write)
+{
     GpuFault fault = fault_of(GPU_RACE, address, size, write, site);
     fault.other_write = last_write;
     fault.other_site = last.site;
@@ -146,7 +157,8 @@ static GpuFault fault_of(int kind, uintptr_t address, unsigned size, bool write,
     fail(fault);
 }
 
-static inline bool all_known(const unsigned char* known, unsigned size) {
+static inline bool all_known(const unsigned char* known, unsigned size)
+{
     for (unsigned i = 0; i < size; ++i)
         if (!known[i]) return false;
     return true;
@@ -154,12 +166,14 @@ static inline bool all_known(const unsigned char* known, unsigned size) {
 
 static inline bool in_flight(const Cell& cell) { return cell.in_flight && cell.write.epoch >= machine.block_epoch; }
 
-static inline void read_cell(Region& r, Cell& cell, uintptr_t at, unsigned size, uint32_t site, bool atomic) {
+static inline void read_cell(Region& r, Cell& cell, uintptr_t at, unsigned size, uint32_t site, bool atomic)
+{
     if (in_flight(cell)) fail(fault_of(GPU_IN_FLIGHT, at, size, false, site));
     if (r.shared) {
         if (cell.write.epoch < machine.block_epoch) fail(fault_of(GPU_UNINITIALISED, at, size, false, site));
     } else {
-        if (r.known && !all_known(r.known + (at - r.begin), size)) fail(fault_of(GPU_UNINITIALISED, at, size, false, site));
+        if (r.known && !all_known(r.known + (at - r.begin), size))
+            fail(fault_of(GPU_UNINITIALISED, at, size, false, site));
         enter(cell);
         if (cell.elsewhere & (atomic ? PLAIN_WRITE : WRITE)) race(at, size, false, site, cell.write, true);
         cell.here |= atomic ? READ : READ | PLAIN_READ;
@@ -168,7 +182,8 @@ static inline void read_cell(Region& r, Cell& cell, uintptr_t at, unsigned size,
     record(cell.read, site, atomic);
 }
 
-static inline void write_cell(Region& r, Cell& cell, uintptr_t at, unsigned size, uint32_t site, bool atomic) {
+static inline void write_cell(Region& r, Cell& cell, uintptr_t at, unsigned size, uint32_t site, bool atomic)
+{
     if (in_flight(cell)) fail(fault_of(GPU_IN_FLIGHT, at, size, true, site));
     if (!r.shared) {
         enter(cell);
@@ -186,7 +201,8 @@ static inline void write_cell(Region& r, Cell& cell, uintptr_t at, unsigned size
 // ---------------------------------------------------------------- accesses
 
 // The array that is accessed; null for memory that is the thread's own, or constant and read.
-static Region* region_of(uintptr_t address, unsigned size, bool write, uint32_t site) {
+static Region* region_of(uintptr_t address, unsigned size, bool write, uint32_t site)
+{
     Region* region = find(address, site);
     if (!region) {
         const GpuLaunch& launch = *machine.launch;
@@ -203,7 +219,8 @@ static Region* region_of(uintptr_t address, unsigned size, bool write, uint32_t 
 }
 
 template <class Visit>
-static inline void each_cell(Region& region, uintptr_t address, unsigned size, Visit visit) {
+static inline void each_cell(Region& region, uintptr_t address, unsigned size, Visit visit)
+{
     unsigned granule = region.granule;
     if (size == 4 && granule == 4) {  // the usual case, without a division
         visit(region.cells[(address - region.begin) / 4], address, 4);
@@ -213,7 +230,8 @@ static inline void each_cell(Region& region, uintptr_t address, unsigned size, V
         visit(region.cells[(at - region.begin) / granule], at, std::min(granule, size));
 }
 
-static inline void access(const void* pointer, unsigned size, bool write, const void* where) {
+static inline void access(const void* pointer, unsigned size, bool write, const void* where)
+{
     if (!machine.launch || !machine.launch->check) return;
     uintptr_t address = (uintptr_t)pointer;
     uint32_t site = site_offset(where);
@@ -221,21 +239,20 @@ static inline void access(const void* pointer, unsigned size, bool write, const 
     if (!region) return;
     if (write) {
         ++machine.stores;
-        each_cell(*region, address, size, [=](Cell& cell, uintptr_t at, unsigned n) {
-            write_cell(*region, cell, at, n, site, false);
-        });
+        each_cell(*region, address, size,
+                  [=](Cell& cell, uintptr_t at, unsigned n) { write_cell(*region, cell, at, n, site, false); });
     } else {
         ++machine.loads;
-        each_cell(*region, address, size, [=](Cell& cell, uintptr_t at, unsigned n) {
-            read_cell(*region, cell, at, n, site, false);
-        });
+        each_cell(*region, address, size,
+                  [=](Cell& cell, uintptr_t at, unsigned n) { read_cell(*region, cell, at, n, site, false); });
     }
     if (machine.launch->count) count_access(address - region->begin, size, region->shared, site);
 }
 
 void gpu_access(const void* address, unsigned size, int write, const void* site) { access(address, size, write, site); }
 
-void gpu_atomic(const void* pointer, unsigned size, const void* where) {
+void gpu_atomic(const void* pointer, unsigned size, const void* where)
+{
     if (!machine.launch->check) return;
     uintptr_t address = (uintptr_t)pointer;
     uint32_t site = site_offset(where);
@@ -249,7 +266,8 @@ void gpu_atomic(const void* pointer, unsigned size, const void* where) {
     });
 }
 
-static void note_copy(const void* to, unsigned size, const void* where, bool in_flight) {
+static void note_copy(const void* to, unsigned size, const void* where, bool in_flight)
+{
     if (!machine.launch->check) return;
     uint32_t site = site_offset(where);
     Region* region = region_of((uintptr_t)to, size, true, site);
@@ -270,14 +288,14 @@ void note_arrived(const void* to, unsigned size, const void* site) { note_copy(t
 // violation. The sanitizers' own libraries are not linked: these functions take their place.
 
 #define HERE __builtin_return_address(0)
-#define ACCESS_OF(SIZE)                                                                                  \
-    extern "C" {                                                                                         \
-    void __tsan_read##SIZE(void* p) { access(p, SIZE, false, HERE); }                                    \
-    void __tsan_write##SIZE(void* p) { access(p, SIZE, true, HERE); }                                    \
-    void __tsan_unaligned_read##SIZE(void* p) { access(p, SIZE, false, HERE); }                          \
-    void __tsan_unaligned_write##SIZE(void* p) { access(p, SIZE, true, HERE); }                          \
-    void __tsan_volatile_read##SIZE(void* p) { access(p, SIZE, false, HERE); }                           \
-    void __tsan_volatile_write##SIZE(void* p) { access(p, SIZE, true, HERE); }                           \
+#define ACCESS_OF(SIZE)                                                         \
+    extern "C" {                                                                \
+    void __tsan_read##SIZE(void* p) { access(p, SIZE, false, HERE); }           \
+    void __tsan_write##SIZE(void* p) { access(p, SIZE, true, HERE); }           \
+    void __tsan_unaligned_read##SIZE(void* p) { access(p, SIZE, false, HERE); } \
+    void __tsan_unaligned_write##SIZE(void* p) { access(p, SIZE, true, HERE); } \
+    void __tsan_volatile_read##SIZE(void* p) { access(p, SIZE, false, HERE); }  \
+    void __tsan_volatile_write##SIZE(void* p) { access(p, SIZE, true, HERE); }  \
     }
 ACCESS_OF(1)
 ACCESS_OF(2)
@@ -299,18 +317,22 @@ extern "C" {
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
-void __tsan_read_range(void* p, unsigned long n) {
+void __tsan_read_range(void* p, unsigned long n)
+{
     for (unsigned long i = 0; i < n; i += 4) access((char*)p + i, 4, false, HERE);
 }
-void __tsan_write_range(void* p, unsigned long n) {
+void __tsan_write_range(void* p, unsigned long n)
+{
     for (unsigned long i = 0; i < n; i += 4) access((char*)p + i, 4, true, HERE);
 }
-void __ubsan_handle_out_of_bounds(SourceLocation*, uintptr_t index) {
+void __ubsan_handle_out_of_bounds(SourceLocation*, uintptr_t index)
+{
     GpuFault fault = fault_of(GPU_INDEX, 0, 0, false, site_offset(HERE));
     fault.number = (long long)index;
     fail(fault);
 }
-void __ubsan_handle_type_mismatch_v1(TypeMismatch* mismatch, uintptr_t address) {
+void __ubsan_handle_type_mismatch_v1(TypeMismatch* mismatch, uintptr_t address)
+{
     int kind = address ? GPU_MISALIGNED : GPU_OUTSIDE;
     bool write = mismatch->kind == 1;
     fail(fault_of(kind, address, 1u << mismatch->log_alignment, write, site_offset(HERE)));

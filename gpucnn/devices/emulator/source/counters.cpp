@@ -15,18 +15,20 @@ struct Request {
 
 // Lanes are run one after the other: the nth time that each of them comes to a place since the last barrier is one
 // execution by the warp.
-static std::unordered_map<uint64_t, unsigned> visits;     // by place and thread
-static std::unordered_map<uint64_t, Request> requests;    // by place, warp and visit
+static std::unordered_map<uint64_t, unsigned> visits;   // by place and thread
+static std::unordered_map<uint64_t, Request> requests;  // by place, warp and visit
 static std::map<uintptr_t, GpuTraffic> by_site;
 static std::vector<GpuTraffic> lines;
 
-void counters_begin() {
+void counters_begin()
+{
     visits.clear();
     requests.clear();
     by_site.clear();
 }
 
-void count_access(uintptr_t address, unsigned size, bool shared, uintptr_t site) {
+void count_access(uintptr_t address, unsigned size, bool shared, uintptr_t site)
+{
     unsigned thread = machine.now.thread, visit = visits[site << 10 | thread]++;
     Request& request = requests[site << 31 | (uint64_t)(thread / 32) << 26 | (visit & 0x3ffffff)];
     request.size = size;
@@ -35,12 +37,14 @@ void count_access(uintptr_t address, unsigned size, bool shared, uintptr_t site)
     request.address[thread % 32] = address;
 }
 
-static unsigned distinct(std::vector<uintptr_t>& values) {
+static unsigned distinct(std::vector<uintptr_t>& values)
+{
     std::sort(values.begin(), values.end());
     return std::unique(values.begin(), values.end()) - values.begin();
 }
 
-static void add_global(GpuTraffic& traffic, const Request& request) {
+static void add_global(GpuTraffic& traffic, const Request& request)
+{
     std::vector<uintptr_t> sectors, bytes;
     for (unsigned lane = 0; lane < 32; ++lane) {
         if (!(request.lanes >> lane & 1)) continue;
@@ -54,7 +58,8 @@ static void add_global(GpuTraffic& traffic, const Request& request) {
 }
 
 // Accesses of 8 bytes are served half a warp at a time, of 16 bytes a quarter. Lanes that read one word share it.
-static void add_shared(GpuTraffic& traffic, const Request& request) {
+static void add_shared(GpuTraffic& traffic, const Request& request)
+{
     unsigned together = request.size == 16 ? 8 : request.size == 8 ? 16 : 32;
     for (unsigned first = 0; first < 32; first += together) {
         std::vector<uintptr_t> words;
@@ -71,18 +76,23 @@ static void add_shared(GpuTraffic& traffic, const Request& request) {
     }
 }
 
-void counters_flush() {
+void counters_flush()
+{
     for (const auto& [key, request] : requests) {
         GpuTraffic& traffic = by_site[key >> 31];
         ++traffic.requests;
-        if (request.shared) add_shared(traffic, request);
-        else add_global(traffic, request);
+        if (request.shared)
+            add_shared(traffic, request);
+        else
+            add_global(traffic, request);
     }
     visits.clear();
     requests.clear();
 }
 
-void counters_sum(unsigned long long* sectors, unsigned long long* ideal, unsigned long long* waves, unsigned long long* ideal_waves) {
+void counters_sum(unsigned long long* sectors, unsigned long long* ideal, unsigned long long* waves,
+                  unsigned long long* ideal_waves)
+{
     lines.clear();
     for (auto& [site, traffic] : by_site) {
         traffic.site = site;
@@ -94,7 +104,8 @@ void counters_sum(unsigned long long* sectors, unsigned long long* ideal, unsign
     }
 }
 
-GPU_PUBLIC size_t gpu_traffic(const GpuTraffic** out) {
+GPU_PUBLIC size_t gpu_traffic(const GpuTraffic** out)
+{
     *out = lines.data();
     return lines.size();
 }

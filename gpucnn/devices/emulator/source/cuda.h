@@ -33,15 +33,15 @@ struct dim3 {
     constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-#define GPU_VECTORS(T, NAME, ALIGN2, ALIGN4)                                   \
-    struct NAME##1 { T x; };                                                   \
-    struct alignas(ALIGN2) NAME##2 { T x, y; };                                \
-    struct alignas(ALIGN4) NAME##4 { T x, y, z, w; };                          \
-    GPU_INLINE NAME##1 make_##NAME##1(T x) { return {x}; }                     \
-    GPU_INLINE NAME##2 make_##NAME##2(T x, T y) { return {x, y}; }             \
+#define GPU_VECTORS(T, NAME, ALIGN2, ALIGN4)                       \
+    struct NAME##1 { T x; };                                       \
+    struct alignas(ALIGN2) NAME##2 { T x, y; };                    \
+    struct alignas(ALIGN4) NAME##4 { T x, y, z, w; };              \
+    GPU_INLINE NAME##1 make_##NAME##1(T x) { return {x}; }         \
+    GPU_INLINE NAME##2 make_##NAME##2(T x, T y) { return {x, y}; } \
     GPU_INLINE NAME##4 make_##NAME##4(T x, T y, T z, T w) { return {x, y, z, w}; }
-#define GPU_VECTOR3(T, NAME)                                                   \
-    struct NAME##3 { T x, y, z; };                                             \
+#define GPU_VECTOR3(T, NAME)       \
+    struct NAME##3 { T x, y, z; }; \
     GPU_INLINE NAME##3 make_##NAME##3(T x, T y, T z) { return {x, y, z}; }
 GPU_VECTORS(signed char, char, 2, 4)
 GPU_VECTORS(unsigned char, uchar, 2, 4)
@@ -82,37 +82,45 @@ struct GpuShuffle {
 };
 // Each lane gets the value of its source; from a lane that is not there it gets a NaN, as nothing is defined then.
 template <class T>
-GPU_UNCHECKED void gpu_do_shuffle(void** lanes, unsigned group) {
+GPU_UNCHECKED void gpu_do_shuffle(void** lanes, unsigned group)
+{
     for (int lane = 0; lane < 32; ++lane) {
         if (!(group >> lane & 1)) continue;
         auto* mine = (GpuShuffle<T>*)lanes[lane];
         bool there = mine->source >= 0 && mine->source < 32 && group >> mine->source & 1;
-        if (there) mine->result = ((GpuShuffle<T>*)lanes[mine->source])->value;
-        else __builtin_memset(&mine->result, 0xff, sizeof(T));
+        if (there)
+            mine->result = ((GpuShuffle<T>*)lanes[mine->source])->value;
+        else
+            __builtin_memset(&mine->result, 0xff, sizeof(T));
     }
 }
 template <class T>
-GPU_INLINE T gpu_shuffle(unsigned mask, T value, int source) {
+GPU_INLINE T gpu_shuffle(unsigned mask, T value, int source)
+{
     GpuShuffle<T> mine{value, value, source};
     gpu_warp(mask, nullptr, &mine, gpu_do_shuffle<T>);
     return mine.result;
 }
 template <class T>
-GPU_INLINE T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
+GPU_INLINE T __shfl_sync(unsigned mask, T value, int source, int width = 32)
+{
     return gpu_shuffle(mask, value, (gpu_lane & ~(width - 1)) | (source & (width - 1)));
 }
 template <class T>
-GPU_INLINE T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32) {
+GPU_INLINE T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32)
+{
     int source = gpu_lane ^ bits;
     return gpu_shuffle(mask, value, source > (gpu_lane | (width - 1)) ? gpu_lane : source);
 }
 template <class T>
-GPU_INLINE T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+GPU_INLINE T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32)
+{
     int in_segment = gpu_lane & (width - 1);
     return gpu_shuffle(mask, value, in_segment + (int)delta < width ? gpu_lane + (int)delta : gpu_lane);
 }
 template <class T>
-GPU_INLINE T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+GPU_INLINE T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32)
+{
     int in_segment = gpu_lane & (width - 1);
     return gpu_shuffle(mask, value, in_segment >= (int)delta ? gpu_lane - (int)delta : gpu_lane);
 }
@@ -124,7 +132,8 @@ struct GpuVote {
 };
 enum GpuReduction { GPU_BALLOT, GPU_ADD, GPU_MIN, GPU_MAX, GPU_SMIN, GPU_SMAX, GPU_AND, GPU_OR, GPU_XOR, GPU_MATCH };
 template <GpuReduction OP>
-GPU_UNCHECKED void gpu_do_vote(void** lanes, unsigned group) {
+GPU_UNCHECKED void gpu_do_vote(void** lanes, unsigned group)
+{
     for (int lane = 0; lane < 32; ++lane) {
         if (!(group >> lane & 1)) continue;
         auto* mine = (GpuVote*)lanes[lane];
@@ -149,12 +158,16 @@ GPU_UNCHECKED void gpu_do_vote(void** lanes, unsigned group) {
     }
 }
 template <GpuReduction OP>
-GPU_INLINE GpuVote gpu_vote(unsigned mask, unsigned long long word) {
+GPU_INLINE GpuVote gpu_vote(unsigned mask, unsigned long long word)
+{
     GpuVote mine{word, 0, 0};
     gpu_warp(mask, nullptr, &mine, gpu_do_vote<OP>);
     return mine;
 }
-GPU_INLINE unsigned __ballot_sync(unsigned mask, int predicate) { return gpu_vote<GPU_BALLOT>(mask, predicate != 0).result; }
+GPU_INLINE unsigned __ballot_sync(unsigned mask, int predicate)
+{
+    return gpu_vote<GPU_BALLOT>(mask, predicate != 0).result;
+}
 GPU_INLINE int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 GPU_INLINE int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
 GPU_INLINE unsigned __reduce_add_sync(unsigned mask, unsigned v) { return gpu_vote<GPU_ADD>(mask, v).result; }
@@ -167,13 +180,15 @@ GPU_INLINE unsigned __reduce_and_sync(unsigned mask, unsigned v) { return gpu_vo
 GPU_INLINE unsigned __reduce_or_sync(unsigned mask, unsigned v) { return gpu_vote<GPU_OR>(mask, v).result; }
 GPU_INLINE unsigned __reduce_xor_sync(unsigned mask, unsigned v) { return gpu_vote<GPU_XOR>(mask, v).result; }
 template <class T>
-GPU_INLINE unsigned __match_any_sync(unsigned mask, T value) {
+GPU_INLINE unsigned __match_any_sync(unsigned mask, T value)
+{
     unsigned long long word = 0;
     __builtin_memcpy(&word, &value, sizeof value);
     return gpu_vote<GPU_MATCH>(mask, word).result;
 }
 template <class T>
-GPU_INLINE unsigned __match_all_sync(unsigned mask, T value, int* all) {
+GPU_INLINE unsigned __match_all_sync(unsigned mask, T value, int* all)
+{
     unsigned long long word = 0;
     __builtin_memcpy(&word, &value, sizeof value);
     GpuVote vote = gpu_vote<GPU_MATCH>(mask, word);
@@ -198,14 +213,16 @@ using GpuValue = typename GpuPlain<T>::type;  // takes no part in deducing T
 #define GPU_ATOMIC_FUNCTION GPU_INLINE
 #define GPU_NOTE_ATOMIC(p) (void)0
 #endif
-#define GPU_ATOMIC(NAME, EXPRESSION)                                           \
-    template <class T>                                                         \
-    GPU_ATOMIC_FUNCTION T NAME(T* p, GpuValue<T> v) {                          \
-        GPU_NOTE_ATOMIC(p);                                                    \
-        T old = *p;                                                            \
-        *p = EXPRESSION;                                                       \
-        return old;                                                            \
+#define GPU_ATOMIC(NAME, EXPRESSION)                \
+    template <class T>                              \
+    GPU_ATOMIC_FUNCTION T NAME(T* p, GpuValue<T> v) \
+    {                                               \
+        GPU_NOTE_ATOMIC(p);                         \
+        T old = *p;                                 \
+        *p = EXPRESSION;                            \
+        return old;                                 \
     }
+// clang-format off: the arguments are expressions
 GPU_ATOMIC(atomicAdd, old + v)
 GPU_ATOMIC(atomicSub, old - v)
 GPU_ATOMIC(atomicExch, v)
@@ -216,23 +233,27 @@ GPU_ATOMIC(atomicOr, old | v)
 GPU_ATOMIC(atomicXor, old ^ v)
 GPU_ATOMIC(atomicInc, old >= v ? 0 : old + 1)
 GPU_ATOMIC(atomicDec, old == 0 || old > v ? v : old - 1)
+// clang-format on
 template <class T>
-GPU_ATOMIC_FUNCTION T atomicCAS(T* p, GpuValue<T> expected, GpuValue<T> v) {
+GPU_ATOMIC_FUNCTION T atomicCAS(T* p, GpuValue<T> expected, GpuValue<T> v)
+{
     GPU_NOTE_ATOMIC(p);
     T old = *p;
     if (old == expected) *p = v;
     return old;
 }
 
-#define GPU_LOAD(NAME)                                                         \
-    template <class T>                                                         \
-    GPU_INLINE T NAME(const T* p) {                                            \
-        return *p;                                                             \
+#define GPU_LOAD(NAME)            \
+    template <class T>            \
+    GPU_INLINE T NAME(const T* p) \
+    {                             \
+        return *p;                \
     }
-#define GPU_STORE(NAME)                                                        \
-    template <class T>                                                         \
-    GPU_INLINE void NAME(T* p, GpuValue<T> v) {                                \
-        *p = v;                                                                \
+#define GPU_STORE(NAME)                       \
+    template <class T>                        \
+    GPU_INLINE void NAME(T* p, GpuValue<T> v) \
+    {                                         \
+        *p = v;                               \
     }
 GPU_LOAD(__ldg)
 GPU_LOAD(__ldca)
@@ -254,13 +275,13 @@ GPU_INLINE void __nanosleep(unsigned) {}
 
 // ---------------------------------------------------------------- mathematics
 
-#define GPU_MATH1(NAME)                                                        \
-    extern "C" float NAME##f(float) noexcept;                                  \
-    extern "C" double NAME(double) noexcept;                                   \
+#define GPU_MATH1(NAME)                       \
+    extern "C" float NAME##f(float) noexcept; \
+    extern "C" double NAME(double) noexcept;  \
     GPU_INLINE float NAME(float x) { return NAME##f(x); }
-#define GPU_MATH2(NAME)                                                        \
-    extern "C" float NAME##f(float, float) noexcept;                           \
-    extern "C" double NAME(double, double) noexcept;                           \
+#define GPU_MATH2(NAME)                              \
+    extern "C" float NAME##f(float, float) noexcept; \
+    extern "C" double NAME(double, double) noexcept; \
     GPU_INLINE float NAME(float x, float y) { return NAME##f(x, y); }
 GPU_MATH1(sqrt)
 GPU_MATH1(cbrt)
@@ -354,7 +375,8 @@ GPU_INLINE void __sincosf(float x, float* s, float* c) { sincosf(x, s, c); }
 GPU_INLINE float __fdividef(float x, float y) { return x / y; }
 
 // One rounding each: the compiler must not contract a product and a sum into one operation.
-GPU_INLINE float gpu_rounded(float x) {
+GPU_INLINE float gpu_rounded(float x)
+{
 #if defined(__x86_64__)
     asm("" : "+x"(x));
 #else
@@ -372,8 +394,8 @@ GPU_INLINE float __frsqrt_rn(float x) { return (float)(1.0 / sqrt((double)x)); }
 GPU_INLINE float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
 
 // min and max of floats give the number where the other one is a NaN.
-#define GPU_MINMAX(A, B, R)                                                    \
-    GPU_INLINE R min(A a, B b) { return (R)b < (R)a ? (R)b : (R)a; }           \
+#define GPU_MINMAX(A, B, R)                                          \
+    GPU_INLINE R min(A a, B b) { return (R)b < (R)a ? (R)b : (R)a; } \
     GPU_INLINE R max(A a, B b) { return (R)a < (R)b ? (R)b : (R)a; }
 GPU_MINMAX(int, int, int)
 GPU_MINMAX(unsigned, unsigned, unsigned)
@@ -402,17 +424,20 @@ GPU_INLINE int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 GPU_INLINE int __clzll(long long x) { return x ? __builtin_clzll(x) : 64; }
 GPU_INLINE int __ffs(int x) { return __builtin_ffs(x); }
 GPU_INLINE int __ffsll(long long x) { return __builtin_ffsll(x); }
-GPU_INLINE unsigned __brev(unsigned x) {
+GPU_INLINE unsigned __brev(unsigned x)
+{
     unsigned reversed = 0;
     for (int i = 0; i < 32; ++i) reversed |= (x >> i & 1) << (31 - i);
     return reversed;
 }
-GPU_INLINE unsigned long long __brevll(unsigned long long x) {
+GPU_INLINE unsigned long long __brevll(unsigned long long x)
+{
     return (unsigned long long)__brev((unsigned)x) << 32 | __brev((unsigned)(x >> 32));
 }
 GPU_INLINE unsigned __umulhi(unsigned x, unsigned y) { return (unsigned)((unsigned long long)x * y >> 32); }
 GPU_INLINE int __mulhi(int x, int y) { return (int)((long long)x * y >> 32); }
-GPU_INLINE unsigned long long __umul64hi(unsigned long long x, unsigned long long y) {
+GPU_INLINE unsigned long long __umul64hi(unsigned long long x, unsigned long long y)
+{
     return (unsigned long long)((unsigned __int128)x * y >> 64);
 }
 GPU_INLINE long long __mul64hi(long long x, long long y) { return (long long)((__int128)x * y >> 64); }
@@ -421,23 +446,28 @@ GPU_INLINE unsigned __umul24(unsigned x, unsigned y) { return (x & 0xffffff) * (
 GPU_INLINE unsigned __sad(int x, int y, unsigned z) { return z + (unsigned)(x < y ? y - x : x - y); }
 GPU_INLINE unsigned __usad(unsigned x, unsigned y, unsigned z) { return z + (x < y ? y - x : x - y); }
 GPU_INLINE int __hadd(int x, int y) { return (int)(((long long)x + y) >> 1); }
-GPU_INLINE unsigned __funnelshift_l(unsigned low, unsigned high, unsigned n) {
+GPU_INLINE unsigned __funnelshift_l(unsigned low, unsigned high, unsigned n)
+{
     return (unsigned)(((unsigned long long)high << 32 | low) << (n & 31) >> 32);
 }
-GPU_INLINE unsigned __funnelshift_r(unsigned low, unsigned high, unsigned n) {
+GPU_INLINE unsigned __funnelshift_r(unsigned low, unsigned high, unsigned n)
+{
     return (unsigned)(((unsigned long long)high << 32 | low) >> (n & 31));
 }
-GPU_INLINE unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+GPU_INLINE unsigned __byte_perm(unsigned x, unsigned y, unsigned selector)
+{
     unsigned long long bytes = (unsigned long long)y << 32 | x;
     unsigned result = 0;
     for (int i = 0; i < 4; ++i) result |= (unsigned)(bytes >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
     return result;
 }
-GPU_INLINE int __dp4a(int x, int y, int sum) {
+GPU_INLINE int __dp4a(int x, int y, int sum)
+{
     for (int i = 0; i < 4; ++i) sum += (signed char)(x >> 8 * i) * (signed char)(y >> 8 * i);
     return sum;
 }
-GPU_INLINE unsigned __dp4a(unsigned x, unsigned y, unsigned sum) {
+GPU_INLINE unsigned __dp4a(unsigned x, unsigned y, unsigned sum)
+{
     for (int i = 0; i < 4; ++i) sum += (x >> 8 * i & 255) * (y >> 8 * i & 255);
     return sum;
 }
@@ -450,11 +480,15 @@ GPU_INLINE double __longlong_as_double(long long x) { return __builtin_bit_cast(
 
 // Float to integer: out of range is the nearest integer and NaN is zero on a GPU.
 template <class I>
-GPU_INLINE I gpu_to_integer(double x, I low, I high) {
+GPU_INLINE I gpu_to_integer(double x, I low, I high)
+{
     return x != x ? 0 : x <= (double)low ? low : x >= (double)high ? high : (I)x;
 }
-#define GPU_CONVERT(MODE, ROUND)                                                                                    \
-    GPU_INLINE int __float2int_##MODE(float x) { return gpu_to_integer<int>(ROUND((double)x), -__INT_MAX__ - 1, __INT_MAX__); }  \
+#define GPU_CONVERT(MODE, ROUND)                                                     \
+    GPU_INLINE int __float2int_##MODE(float x)                                       \
+    {                                                                                \
+        return gpu_to_integer<int>(ROUND((double)x), -__INT_MAX__ - 1, __INT_MAX__); \
+    }                                                                                \
     GPU_INLINE unsigned __float2uint_##MODE(float x) { return gpu_to_integer<unsigned>(ROUND((double)x), 0, ~0u); }
 GPU_CONVERT(rn, rint)
 GPU_CONVERT(rz, trunc)
@@ -475,21 +509,24 @@ struct GpuInvoke {
     GPU_UNCHECKED GpuInvoke(void (*kernel)(A...), A... arguments) { kernel(arguments...); }
 };
 template <class... A>
-GPU_UNCHECKED void gpu_thread(void* p) {
+GPU_UNCHECKED void gpu_thread(void* p)
+{
     auto* call = (GpuCall<A...>*)p;
     void** next = call->arguments;
     GpuInvoke<A...>{call->kernel, *(A*)*next++...};  // braces: from left to right
 }
 template <class... A>
-GPU_UNCHECKED int gpu_launch(void (*kernel)(A...), GpuLaunch* launch, void** arguments) {
+GPU_UNCHECKED int gpu_launch(void (*kernel)(A...), GpuLaunch* launch, void** arguments)
+{
     GpuCall<A...> call{kernel, arguments};
     return gpu_run(launch, gpu_thread<A...>, &call);
 }
 
 extern "C" GPU_HIDDEN const char __ehdr_start[], _end[];
-#define GPU_EXPORT(NUMBER, ...)                                                              \
-    extern "C" GPU_PUBLIC int gpu_launch_##NUMBER(GpuLaunch* launch, void** arguments) {     \
-        launch->image_begin = __ehdr_start;                                                  \
-        launch->image_end = _end;                                                            \
-        return gpu_launch(__VA_ARGS__, launch, arguments);                                   \
+#define GPU_EXPORT(NUMBER, ...)                                                        \
+    extern "C" GPU_PUBLIC int gpu_launch_##NUMBER(GpuLaunch* launch, void** arguments) \
+    {                                                                                  \
+        launch->image_begin = __ehdr_start;                                            \
+        launch->image_end = _end;                                                      \
+        return gpu_launch(__VA_ARGS__, launch, arguments);                             \
     }

@@ -5,7 +5,8 @@ struct __nv_bfloat16 {
     unsigned short bits;
 
     __nv_bfloat16() = default;
-    GPU_INLINE __nv_bfloat16(float x) {
+    GPU_INLINE __nv_bfloat16(float x)
+    {
         unsigned word = __float_as_uint(x);
         bits = x != x ? 0x7fff : (unsigned short)((word + 0x7fff + (word >> 16 & 1)) >> 16);
     }

@@ -13,14 +13,14 @@ struct Now {
 };
 
 struct Machine {
-    GpuLaunch* launch;          // null while nothing runs
-    unsigned threads;           // in a block
+    GpuLaunch* launch;  // null while nothing runs
+    unsigned threads;   // in a block
     Now now;
-    uint32_t block_epoch;       // the epoch with which the running block began
-    std::vector<uint3> blocks;  // the blocks begun so far …
+    uint32_t block_epoch;         // the epoch with which the running block began
+    std::vector<uint3> blocks;    // the blocks begun so far …
     std::vector<uint32_t> began;  // … and the epoch of each
     unsigned long long switches, loads, stores, barriers;
-    uintptr_t stack_begin;      // of the running thread
+    uintptr_t stack_begin;  // of the running thread
 };
 extern GPU_HIDDEN Machine machine;
 
@@ -42,4 +42,5 @@ void note_arrived(const void* to, unsigned size, const void* site);
 void counters_begin();
 void counters_flush();  // at every barrier: lanes that met there start anew
 void count_access(uintptr_t address, unsigned size, bool shared, uintptr_t site);
-void counters_sum(unsigned long long* sectors, unsigned long long* ideal, unsigned long long* waves, unsigned long long* ideal_waves);
+void counters_sum(unsigned long long* sectors, unsigned long long* ideal, unsigned long long* waves,
+                  unsigned long long* ideal_waves);

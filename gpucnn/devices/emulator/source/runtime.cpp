@@ -46,7 +46,8 @@ gpu_switch:
     jmp *%rdx
 )");
 
-static void* fresh_stack(char* top, void (*entry)()) {
+static void* fresh_stack(char* top, void (*entry)())
+{
     void** slot = (void**)top;
     *--slot = nullptr;  // the return address of `entry`, which never returns; keeps the stack aligned as calls do
     *--slot = (void*)entry;
@@ -88,7 +89,8 @@ gpu_switch:
     ret
 )");
 
-static void* fresh_stack(char* top, void (*entry)()) {
+static void* fresh_stack(char* top, void (*entry)())
+{
     void** frame = (void**)(top - 160);
     memset(frame, 0, 160);
     frame[11] = (void*)entry;  // x30, the link register
@@ -145,25 +147,29 @@ static int predicates_true;
 static Thread& self() { return threads[machine.now.thread]; }
 static Warp& own_warp() { return warps[machine.now.thread / 32]; }
 
-uint3 thread_index(unsigned thread) {
+uint3 thread_index(unsigned thread)
+{
     unsigned x = blockDim.x, y = blockDim.y;
     return {thread % x, thread / x % y, thread / (x * y)};
 }
 
-static void copy3(unsigned* to, uint3 from) {
+static void copy3(unsigned* to, uint3 from)
+{
     to[0] = from.x;
     to[1] = from.y;
     to[2] = from.z;
 }
 
-static void wait_as(State state, const void* site) {
+static void wait_as(State state, const void* site)
+{
     Thread& thread = self();
     thread.state = state;
     thread.site = site;
     gpu_switch(&thread.context, scheduler_context);
 }
 
-void fail(GpuFault fault) {
+void fail(GpuFault fault)
+{
     copy3(fault.block, blockIdx);
     copy3(fault.thread, threadIdx);
     if (!machine.launch->fault.kind) machine.launch->fault = fault;
@@ -171,7 +177,8 @@ void fail(GpuFault fault) {
     __builtin_unreachable();
 }
 
-void gpu_stop(int kind, const void* site, const char* text) {
+void gpu_stop(int kind, const void* site, const char* text)
+{
     GpuFault fault{};
     fault.kind = kind;
     fault.site = site_offset(site ? site : __builtin_return_address(0));
@@ -179,12 +186,14 @@ void gpu_stop(int kind, const void* site, const char* text) {
     fail(fault);
 }
 
-void gpu_exit() {
+void gpu_exit()
+{
     wait_as(RETURNED, nullptr);
     __builtin_unreachable();
 }
 
-static void thread_main() {
+static void thread_main()
+{
     kernel_body(kernel_argument);
     gpu_exit();
 }
@@ -197,13 +206,15 @@ char* gpu_shared() { return shared_memory; }
 
 void gpu_barrier(const void* site) { wait_as(AT_BARRIER, site ? site : __builtin_return_address(0)); }
 
-int gpu_barrier_count(const void* site, int predicate) {
+int gpu_barrier_count(const void* site, int predicate)
+{
     self().predicate = predicate;
     wait_as(AT_BARRIER, site ? site : __builtin_return_address(0));
     return predicates_true;
 }
 
-static void release_barrier() {
+static void release_barrier()
+{
     ++machine.now.epoch;
     ++machine.barriers;
     if (machine.launch->count) counters_flush();
@@ -218,7 +229,8 @@ static void release_barrier() {
 static void order_memory(void**, unsigned) { ++own_warp().epoch; }
 
 // If all lanes of the meeting that still exist have come: do the work and let them go on.
-static bool held(Warp& warp, unsigned first_thread, size_t number) {
+static bool held(Warp& warp, unsigned first_thread, size_t number)
+{
     Meeting meeting = warp.meetings[number];
     if ((meeting.mask & warp.present) != meeting.arrived) return false;
     warp.meetings.erase(warp.meetings.begin() + number);
@@ -228,7 +240,8 @@ static bool held(Warp& warp, unsigned first_thread, size_t number) {
     return true;
 }
 
-static void meet(unsigned mask, const void* site, void* mine, GpuWarpWork work) {
+static void meet(unsigned mask, const void* site, void* mine, GpuWarpWork work)
+{
     Warp& warp = own_warp();
     unsigned me = 1u << gpu_lane;
     GpuFault fault{};
@@ -259,11 +272,13 @@ static void meet(unsigned mask, const void* site, void* mine, GpuWarpWork work) 
     machine.now.warp_epoch = warp.epoch;
 }
 
-void gpu_warp(unsigned mask, const void* site, void* mine, GpuWarpWork work) {
+void gpu_warp(unsigned mask, const void* site, void* mine, GpuWarpWork work)
+{
     meet(mask, site ? site : __builtin_return_address(0), mine, work);
 }
 
-void gpu_warp_sync(unsigned mask, const void* site) {
+void gpu_warp_sync(unsigned mask, const void* site)
+{
     meet(mask, site ? site : __builtin_return_address(0), nullptr, order_memory);
 }
 
@@ -271,7 +286,8 @@ unsigned gpu_warp_present() { return own_warp().present; }
 
 // ---------------------------------------------------------------- cp.async
 
-void gpu_copy_async(void* to, const void* from, unsigned size, unsigned from_size, const void* site) {
+void gpu_copy_async(void* to, const void* from, unsigned size, unsigned from_size, const void* site)
+{
     Copy copy{{}, to, size, self().groups, site};
     unsigned piece = from_size == size ? size : 1;  // a part of the source: the rest is zero
     for (unsigned i = 0; i < from_size; i += piece) gpu_access((const char*)from + i, piece, false, site);
@@ -283,9 +299,12 @@ void gpu_copy_async(void* to, const void* from, unsigned size, unsigned from_siz
 
 void gpu_copy_commit() { ++self().groups; }
 
-void gpu_copy_wait(unsigned groups_left) {
+void gpu_copy_wait(unsigned groups_left)
+{
     Thread& thread = self();
-    auto waits = [&](const Copy& copy) { return groups_left != GPU_WAIT_ALL && copy.group + groups_left >= thread.groups; };
+    auto waits = [&](const Copy& copy) {
+        return groups_left != GPU_WAIT_ALL && copy.group + groups_left >= thread.groups;
+    };
     for (const Copy& copy : thread.copies) {
         if (waits(copy)) continue;
         note_arrived(copy.to, copy.size, copy.site);
@@ -297,7 +316,8 @@ void gpu_copy_wait(unsigned groups_left) {
 // ---------------------------------------------------------------- what the processor refuses
 
 // A kernel that touches memory which does not exist would take Python down with it: report it instead.
-static void on_signal(int number, siginfo_t* info, void* context) {
+static void on_signal(int number, siginfo_t* info, void* context)
+{
     if (!machine.launch) {
         signal(number, SIG_DFL);  // not ours: happens again, with its usual end
         return;
@@ -310,7 +330,9 @@ static void on_signal(int number, siginfo_t* info, void* context) {
     fault.site = site_offset((const char*)registers->pc + 1);
 #endif
     fault.address = (uintptr_t)info->si_addr;
-    fault.kind = number == SIGFPE ? GPU_DIVISION : machine.stack_begin - fault.address <= 4096 ? GPU_STACK : GPU_SEGMENTATION;
+    fault.kind = number == SIGFPE                              ? GPU_DIVISION
+                 : machine.stack_begin - fault.address <= 4096 ? GPU_STACK
+                                                               : GPU_SEGMENTATION;
     fail(fault);
 }
 
@@ -320,7 +342,8 @@ class Signals {
     static constexpr int numbers[3] = {SIGSEGV, SIGBUS, SIGFPE};
 
 public:
-    Signals() {
+    Signals()
+    {
         alignas(16) static char memory[32 * 1024];
         stack_t stack{};
         stack.ss_sp = memory;
@@ -331,7 +354,8 @@ public:
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;  // the handler leaves by a context switch
         for (int i = 0; i < 3; ++i) sigaction(numbers[i], &action, &before[i]);
     }
-    ~Signals() {
+    ~Signals()
+    {
         for (int i = 0; i < 3; ++i) sigaction(numbers[i], &before[i], nullptr);
         sigaltstack(&stack_before, nullptr);
     }
@@ -342,7 +366,8 @@ class FlushDenormals {
     unsigned long long before = 0;
 
 public:
-    explicit FlushDenormals(bool flush) {
+    explicit FlushDenormals(bool flush)
+    {
 #if defined(__x86_64__)
         before = _mm_getcsr();
         if (flush) _mm_setcsr(before | 0x8040);
@@ -351,7 +376,8 @@ public:
         if (flush) asm volatile("msr fpcr, %0" ::"r"(before | 1ull << 24));
 #endif
     }
-    ~FlushDenormals() {
+    ~FlushDenormals()
+    {
 #if defined(__x86_64__)
         _mm_setcsr(before);
 #else
@@ -362,7 +388,8 @@ public:
 
 // ---------------------------------------------------------------- the scheduler
 
-static bool reserve(unsigned count) {
+static bool reserve(unsigned count)
+{
     while (threads.size() < count) {
         int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
         char* memory = (char*)mmap(nullptr, 4096 + STACK_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0);
@@ -381,7 +408,8 @@ static bool reserve(unsigned count) {
     return shared_memory != nullptr;
 }
 
-static void begin_block(unsigned number) {
+static void begin_block(unsigned number)
+{
     unsigned x = gridDim.x, y = gridDim.y;
     blockIdx = {number % x, number / x % y, number / x / y};
     machine.block_epoch = ++machine.now.epoch;
@@ -389,7 +417,8 @@ static void begin_block(unsigned number) {
     machine.began.push_back(machine.now.epoch);
     const GpuLaunch& launch = *machine.launch;
     for (int i = 0; i < launch.buffer_count; ++i)  // shared memory starts as NaN: nobody shall rely on zeros
-        if (launch.buffers[i].kind == GPU_SHARED) memset((void*)launch.buffers[i].address, 0xff, launch.buffers[i].bytes);
+        if (launch.buffers[i].kind == GPU_SHARED)
+            memset((void*)launch.buffers[i].address, 0xff, launch.buffers[i].bytes);
     memset(shared_memory, 0xff, launch.shared_bytes);
     for (unsigned w = 0; w < warps.size(); ++w) {
         unsigned lanes = std::min(32u, machine.threads - 32 * w);
@@ -407,7 +436,8 @@ static void begin_block(unsigned number) {
     }
 }
 
-static void resume(unsigned t) {
+static void resume(unsigned t)
+{
     Thread& thread = threads[t];
     machine.now.thread = t;
     machine.now.warp_epoch = warps[t / 32].epoch;
@@ -418,14 +448,16 @@ static void resume(unsigned t) {
     gpu_switch(&scheduler_context, thread.context);
 }
 
-static void leave_warp(unsigned t) {
+static void leave_warp(unsigned t)
+{
     Warp& warp = warps[t / 32];
     warp.present &= ~(1u << t % 32);
     for (size_t i = 0; i < warp.meetings.size();) i = held(warp, t / 32 * 32, i) ? 0 : i + 1;
 }
 
 // Nobody can go on: either all wait at one barrier, or something is wrong.
-static bool all_at_one_barrier() {
+static bool all_at_one_barrier()
+{
     GpuFault fault{};
     const Thread *at_barrier = nullptr, *elsewhere = nullptr, *in_warp = nullptr, *returned = nullptr;
     for (unsigned t = 0; t < machine.threads; ++t) {
@@ -461,16 +493,19 @@ class Random {
 
 public:
     explicit Random(unsigned long long seed) : state(seed * 0x9e3779b97f4a7c15 + 1) {}
-    unsigned below(unsigned limit) {
+    unsigned below(unsigned limit)
+    {
         state = state * 6364136223846793005 + 1442695040888963407;
         return (state >> 32) * limit >> 32;
     }
-    void shuffle(std::vector<unsigned>& order) {
+    void shuffle(std::vector<unsigned>& order)
+    {
         for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[below(i)]);
     }
 };
 
-static bool run_block(std::vector<unsigned>& order, Random& random) {
+static bool run_block(std::vector<unsigned>& order, Random& random)
+{
     for (unsigned alive = machine.threads; alive;) {
         if (machine.launch->seed > 1) random.shuffle(order);
         bool moved = false;
@@ -491,7 +526,8 @@ static bool run_block(std::vector<unsigned>& order, Random& random) {
     return true;
 }
 
-static void run_grid(unsigned long long blocks) {
+static void run_grid(unsigned long long blocks)
+{
     GpuLaunch& launch = *machine.launch;
     Random random(launch.seed);
     std::vector<unsigned> block_order(blocks), thread_order(machine.threads);
@@ -506,7 +542,8 @@ static void run_grid(unsigned long long blocks) {
     }
 }
 
-GPU_PUBLIC int gpu_run(GpuLaunch* launch, void (*body)(void*), void* argument) {
+GPU_PUBLIC int gpu_run(GpuLaunch* launch, void (*body)(void*), void* argument)
+{
     machine.launch = launch;
     kernel_body = body;
     kernel_argument = argument;

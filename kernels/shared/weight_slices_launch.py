@@ -12,7 +12,7 @@ import math
 from itertools import groupby
 from typing import NamedTuple
 
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 
 Place = tuple[int, int, int]
 """inner, outer_stride, inner_stride"""

@@ -1,21 +1,26 @@
-"""How to launch the kernels `conv…/direct_cuda` over one, two and three axes. Their device code: `direct.cuh`."""
+"""The launches of `conv2d/direct_cuda` and `conv3d/direct_cuda`, whose device code is `include/direct.cuh`.
+
+One plan serves convolutions over any number of axes: each axis adds six numbers to a launch.
+"""
 
 from __future__ import annotations
 
 import math
 from itertools import chain
 
+from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import Op, kernel
 
-from .column_sums import join
+from .column_sums_launch import join
 
 THREADS = 128
 
 WINDOWS = 4
 """Positions of a thread along the last axis, and its rows of dweight, as in `direct.cuh`."""
 
-RESIDENT = 1 << 17
+RESIDENT_THREADS = 1 << 17
 """Threads that keep a large GPU busy: half of what the 132 multiprocessors of an H100 hold at a time."""
 
 MOST_SLICES = 1024
@@ -23,6 +28,28 @@ MOST_SLICES = 1024
 
 SHORTEST_SLICE = 16
 """Positions below which a thread would spend more on finding its place than on summing."""
+
+
+def register(file: str, conv: Op, conv_grad_input: Op, conv_grad_weight: Op) -> None:
+    """Register the kernels of one family: `file` is its kernel file, next to a .cu with a kernel for each op."""
+    names = (
+        *(f"{op.name}_direct" for op in (conv, conv_grad_input, conv_grad_weight)),
+        "exchange_filters",
+        "join_slices",
+    )
+    of_y, of_dx, of_dweight, exchange, join_slices = (cuda_function(file, name, THREADS=THREADS) for name in names)
+
+    @kernel(conv, "direct", "cuda", file=file)
+    def launch(y, x, weight, **window):
+        forward(of_y, y, x, weight, **window)
+
+    @kernel(conv_grad_input, "direct", "cuda", file=file, workspace=exchanged_filters)
+    def launch_grad_input(dx, dy, weight, exchanged, *, size, **window):
+        grad_input(of_dx, exchange, dx, dy, weight, exchanged, **window)
+
+    @kernel(conv_grad_weight, "direct", "cuda", file=file, workspace=partial_sums)
+    def launch_grad_weight(dweight, dy, x, partial, *, kernel_size, **window):
+        grad_weight(of_dweight, join_slices, dweight, dy, x, partial, **window)
 
 
 def forward(function, y, x, weight, *, groups, **window):
@@ -58,7 +85,7 @@ def partial_sums(dy: Spec, x: Spec, *, kernel_size, groups, **_) -> Spec:
     """(slices, …, C / groups, K): dweight, summed over a slice of the positions of dy."""
     rows, K = math.prod(kernel_size) * (x.shape[-1] // groups), dy.shape[-1]
     threads = ceil_div(rows, WINDOWS) * (K // _values(K // groups))
-    slices = min(MOST_SLICES, ceil_div(RESIDENT, threads), ceil_div(math.prod(dy.shape[:-1]), SHORTEST_SLICE))
+    slices = min(MOST_SLICES, ceil_div(RESIDENT_THREADS, threads), ceil_div(math.prod(dy.shape[:-1]), SHORTEST_SLICE))
     return x.like(slices, *kernel_size, x.shape[-1] // groups, K)
 
 

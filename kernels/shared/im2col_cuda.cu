@@ -11,7 +11,9 @@
 //
 // Products are those of gemm.cuh: grid x counts tiles, y parts of the sum, z groups.
 
+// defines: SLAB_A, SLAB_B, product
 #include "gemm.cuh"
+// defines: sum_parts
 #include "split.cuh"
 
 // i is counted from the last digit: what it is modulo `extent`, which is then taken off.
@@ -91,19 +93,19 @@ extern "C" __global__ void col2im(float* __restrict__ dx, const float* __restric
         dx[i] = sum.x;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-y_of_columns(float* __restrict__ y, const float* __restrict__ columns, const float* __restrict__ weight,
-             unsigned pixels, unsigned taps, unsigned filters, unsigned K, unsigned length)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+    y_of_columns(float* __restrict__ y, const float* __restrict__ columns, const float* __restrict__ weight,
+                 unsigned pixels, unsigned taps, unsigned filters, unsigned K, unsigned length)
 {
-    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];   // one half is read while the other fills
+    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];  // one half is read while the other fills
     unsigned group = blockIdx.z;
     product<false, false>(y + blockIdx.y * (pixels * K) + group * filters, columns + group * (pixels * taps),
                           weight + group * filters, pixels, filters, taps, K, taps, K, length, false, a_slabs, b_slabs);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-dcolumns_of_dy(float* __restrict__ dcolumns, const float* __restrict__ dy, const float* __restrict__ weight,
-               unsigned pixels, unsigned taps, unsigned filters, unsigned K)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+    dcolumns_of_dy(float* __restrict__ dcolumns, const float* __restrict__ dy, const float* __restrict__ weight,
+                   unsigned pixels, unsigned taps, unsigned filters, unsigned K)
 {
     __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];
     unsigned group = blockIdx.z;
@@ -112,9 +114,9 @@ dcolumns_of_dy(float* __restrict__ dcolumns, const float* __restrict__ dy, const
 }
 
 // With `add`, dweight already holds the sum over the images before these.
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)
-dweight_of_columns(float* __restrict__ dweight, const float* __restrict__ columns, const float* __restrict__ dy,
-                   unsigned pixels, unsigned taps, unsigned filters, unsigned K, unsigned length, bool add)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+    dweight_of_columns(float* __restrict__ dweight, const float* __restrict__ columns, const float* __restrict__ dy,
+                       unsigned pixels, unsigned taps, unsigned filters, unsigned K, unsigned length, bool add)
 {
     __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];
     unsigned group = blockIdx.z;

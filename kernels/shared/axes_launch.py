@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 
-MOST = 8
+MOST_AXES = 8
 """Axes that a kernel takes."""
 
 
 def few_axes(x: Spec, **_: Any) -> bool:
     """Whether the kernels have numbers for all axes."""
-    return len(x.shape) <= MOST
+    return len(x.shape) <= MOST_AXES
 
 
 def eight(numbers: Sequence[int], absent: int) -> list[int]:
     """The numbers of the axes, those of the axes that lack before them."""
-    return [absent] * (MOST - len(numbers)) + list(numbers)
+    return [absent] * (MOST_AXES - len(numbers)) + list(numbers)
 
 
 def padded_axes(shape: Sequence[int], padding: Sequence[tuple[int, int]]) -> tuple[list[int], list[int], list[int]]:

@@ -1,9 +1,11 @@
 """Sums and maxima over the rows of an array (N, K) by a tree in shared memory, without warp intrinsics.
 
-For blocks of (threads of a row, rows) threads as in `rows`; the threads of a row are a power of two. In each step the
-lower half of them takes in what the upper half holds. The order of adding depends on K alone.
+For blocks of (threads of a row, rows) threads as in `rows_launch`; the threads of a row are a power
+of two. In each step the lower half of them adds what the upper half holds. The order of adding
+depends on K alone.
 
-EVERY thread of the block must call these, also one whose row is beyond the last; each gets the result of its row.
+EVERY thread of the block must call these, also one whose row is beyond the last; each gets the
+result of its row.
 `shared` has a float for each thread of the block.
 """
 

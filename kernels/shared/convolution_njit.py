@@ -1,7 +1,10 @@
 """Convolutions over any number of axes as products with patches, for the kernels `conv…/implicit_gemm_njit`.
 
-Forward: patches of x times weight. Gradient of x: patches of dy times the weight turned around. Gradient of the weight:
-transposed patches of x times dy. Each function stands beside the workspace that it needs.
+    y        = patches of x · weight
+    dx       = patches of dy · weight with its taps reversed
+    dweight  = transposed patches of x · dy
+
+Each function follows the workspace that it needs.
 """
 
 from __future__ import annotations
@@ -10,12 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import Op, kernel
 
-from .implicit_gemm import FLOAT32, NONE, product, transposed_product, transposed_workspace, workspace
-from .patches import Patches, patches, transposed_patches
+from .implicit_gemm_njit import FLOAT32, NONE, product, transposed_product, transposed_workspace, workspace
+from .patches_njit import Patches, patches, transposed_patches
 
 _NO_INDEX = np.empty(1, np.uint8)
+
+
+def register(file: str, conv: Op, conv_grad_input: Op, conv_grad_weight: Op) -> None:
+    """Register the kernels of one family, whose kernel file is `file`."""
+    options: dict[str, Any] = {"supports": supports, "file": file}
+    kernel(conv, "implicit_gemm", "njit", workspace=forward_workspace, **options)(forward)
+    kernel(conv_grad_input, "implicit_gemm", "njit", workspace=grad_input_workspace, **options)(grad_input)
+    kernel(conv_grad_weight, "implicit_gemm", "njit", workspace=grad_weight_workspace, **options)(grad_weight)
 
 
 def supports(one: Spec, other: Spec, *, groups: int, **_: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpucnn.devices.launch import ceil_div
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -21,7 +21,7 @@ FULL = 132 * 256
 SHORTEST = 64
 """Parts of a sum that are shorter than this cost more to write and to add up than they save."""
 
-SUMMERS = 32
+SUM_THREADS = 32
 """Threads that at most add up the parts of one value; as in `split.cuh`."""
 
 
@@ -34,7 +34,7 @@ class Tile(NamedTuple):
     THREADS: int
     THREAD_N: int
     LANES_M: int
-    RESIDENT: int
+    RESIDENT_BLOCKS: int
 
     @property
     def flops_per_global_byte(self) -> float:
@@ -81,26 +81,26 @@ class Plan(NamedTuple):
         """Tiles, parts of K, groups."""
         return self.tiles, self.parts, groups
 
-    def summers(self) -> tuple[int, int]:
+    def sum_block(self) -> tuple[int, int]:
         """The block of `sum_parts`: 32 values by as many threads as there are parts to share."""
-        return 32, min(self.parts, SUMMERS)
+        return 32, min(self.parts, SUM_THREADS)
 
-    def roomy(self) -> dict[str, int]:
-        """The macros for a kernel that computes addresses too, and so needs registers: RESIDENT 1 for a large tile."""
-        return (self.tile._replace(RESIDENT=1) if self.tile == LARGE else self.tile)._asdict()
+    def macros_with_more_registers(self) -> dict[str, int]:
+        """The macros for a kernel whose addresses take registers too: one resident block for a large tile."""
+        return (self.tile._replace(RESIDENT_BLOCKS=1) if self.tile == LARGE else self.tile)._asdict()
 
     def workspace(self, size: int) -> tuple[Spec, ...]:
         """The parts of a result of `size` values, if there are several."""
         return (Spec((self.parts, size), FLOAT32),) if self.parts > 1 else ()
 
 
-def plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -> Plan:
+def product_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -> Plan:
     """The plan for y (M, N) = a (M, K) · b (K, N), once for each group; tiles come in `repeats` sets.
 
     K is cut into parts while the tiles alone leave the GPU partly idle, and while the parts stay long enough.
     """
-    chosen = tile(M, N, K)
-    tiles = ceil_div(M, chosen.TILE_M) * ceil_div(N, chosen.TILE_N) * repeats
-    wanted = min(FULL // (tiles * groups * chosen.THREADS), K // SHORTEST)
-    length = ceil_div(ceil_div(K, max(wanted, 1)), chosen.TILE_K) * chosen.TILE_K
-    return Plan(chosen, tiles, max(ceil_div(K, length), 1), length)
+    shape = tile(M, N, K)
+    tiles = ceil_div(M, shape.TILE_M) * ceil_div(N, shape.TILE_N) * repeats
+    parts = min(FULL // (tiles * groups * shape.THREADS), K // SHORTEST)
+    length = ceil_div(ceil_div(K, max(parts, 1)), shape.TILE_K) * shape.TILE_K
+    return Plan(shape, tiles, max(ceil_div(K, length), 1), length)

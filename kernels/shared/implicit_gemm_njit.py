@@ -18,10 +18,10 @@ import numpy as np
 from numba import njit
 
 from gpucnn.devices import threads
-from gpucnn.dispatch.op import Spec
+from gpucnn.dispatch.case import Spec
 
-from .patches import TILE, Patches
-from .simd import LANES, add, beats, copy, fma, lane, load, not_positive, select, splat, spread, store, store_bytes
+from .patches_njit import TILE, Patches
+from .simd_njit import LANES, add, beats, copy, fma, lane, load, not_positive, select, splat, spread, store, store_bytes
 
 FLOAT32 = np.dtype(np.float32)
 

@@ -15,16 +15,16 @@ from gpucnn.devices.numba_cuda import cuda, numba_function
 
 THREADS = 128
 
-RESIDENT = 1 << 17
+RESIDENT_THREADS = 1 << 17
 """Threads that keep a large GPU busy: half of what the 132 multiprocessors of an H100 hold at a time."""
 
-MOST = 256
+MOST_SLICES = 256
 """Slices beyond which adding them up would cost more than they save."""
 
 
 def count_of_slices(threads: int, terms: int) -> int:
     """Into how many slices to cut sums of so many terms, where one slice takes so many threads."""
-    return max(1, min(RESIDENT // threads, terms, MOST))
+    return max(1, min(RESIDENT_THREADS // threads, terms, MOST_SLICES))
 
 
 @numba_function

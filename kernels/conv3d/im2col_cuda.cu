@@ -1,4 +1,0 @@
-// im2col over volumes: columns (N O P Q, T R S C) = every patch of x, then y = columns · weight (T R S C, K), a product
-// by tiles. The kernels, their grids and the two gradients are the same for any number of axes: im2col.cuh.
-
-#include "im2col.cuh"
