@@ -96,13 +96,13 @@ _INSTEAD = {
     "Conv1D(filters, kernel_size, groups=channels) filters each channel alone": (
         "DepthwiseConv1D SeparableConv1D SeparableConvolution1D"
     ),
-    "it is Conv2D(..., dilation_rate=rate) today": "AtrousConvolution1D AtrousConvolution2D AtrousConv1D AtrousConv2D",
+    "write Conv2D(..., dilation_rate=rate)": "AtrousConvolution1D AtrousConvolution2D AtrousConv1D AtrousConv2D",
     "no layer enlarges images; gpucnn is for classification and regression": (
         "Conv1DTranspose Conv2DTranspose Conv3DTranspose Convolution1DTranspose Convolution2DTranspose "
         "Convolution3DTranspose Deconvolution2D Deconvolution3D UpSampling1D UpSampling2D UpSampling3D RepeatVector"
     ),
     "use a convolution, which shares its weights over all positions": "LocallyConnected1D LocallyConnected2D",
-    "Conv1D, pooling and Dense read sequences": (
+    "use Conv1D, pooling and Dense for sequences": (
         "LSTM LSTMCell GRU GRUCell RNN SimpleRNN SimpleRNNCell StackedRNNCells ConvLSTM1D ConvLSTM2D ConvLSTM3D "
         "CuDNNLSTM CuDNNGRU Bidirectional TimeDistributed Masking Attention AdditiveAttention MultiHeadAttention "
         "GroupQueryAttention"
@@ -111,7 +111,7 @@ _INSTEAD = {
         "Embedding ReversibleEmbedding TextVectorization StringLookup IntegerLookup CategoryEncoding Discretization "
         "Hashing HashedCrossing MelSpectrogram STFTSpectrogram"
     ),
-    "BatchNormalization normalises": (
+    "use BatchNormalization": (
         "LayerNormalization GroupNormalization RMSNormalization UnitNormalization SpectralNormalization"
     ),
     "use Rescaling, or subtract the mean and divide by the deviation before fit": "Normalization",
@@ -120,10 +120,10 @@ _INSTEAD = {
         "Add Subtract Multiply Average Maximum Minimum Concatenate Dot add subtract multiply average maximum minimum "
         "concatenate dot Merge merge Highway"
     ),
-    "LeakyReLU(negative_slope=...) and ELU are there": "PReLU ParametricSoftplus SReLU",
-    "it is ReLU(threshold=...) today": "ThresholdedReLU",
-    "Activation('linear') passes its input on": "Identity",
-    "Dropout and SpatialDropout are there": "GaussianDropout GaussianNoise AlphaDropout",
+    "use LeakyReLU(negative_slope=...) or ELU": "PReLU ParametricSoftplus SReLU",
+    "write ReLU(threshold=...)": "ThresholdedReLU",
+    "Activation('linear') returns its input": "Identity",
+    "use Dropout or a SpatialDropout layer": "GaussianDropout GaussianNoise AlphaDropout",
     "give any layer activity_regularizer=": "ActivityRegularization",
     "use GlobalAveragePooling or GlobalMaxPooling": (
         "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D AdaptiveMaxPooling1D "
@@ -139,13 +139,13 @@ _INSTEAD = {
         "RandomColorDegeneration  RandAugment AugMix AutoContrast ContrastLimitedAdaptiveHistogramEqualization "
         "Equalization Solarization CutMix MixUp"
     ),
-    "gpucnn runs layers of its own and of yours, no other library's": "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper",
-    "it is DepthwiseConv2D": "DepthwiseConvolution2D",
-    "it is Dense": "EinsumDense MaxoutDense TimeDistributedDense",
+    "gpucnn runs its layers and yours, not those of other libraries": "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper",
+    "write DepthwiseConv2D": "DepthwiseConvolution2D",
+    "write Dense": "EinsumDense MaxoutDense TimeDistributedDense",
     "set ndim or min_ndim on your Layer": "InputSpec",
     "layer.get_config() and Layer.from_config(config) do this": "serialize deserialize",
 }
-"""What to do in the place of layers that Keras has, or once had, and gpucnn has not."""
+"""What to use instead of layers that Keras has, or once had, and gpucnn lacks."""
 
 __getattr__ = absent(__name__, {name: instead for instead, names in _INSTEAD.items() for name in names.split()})
 

@@ -1,4 +1,4 @@
-"""Activation functions as layers of their own."""
+"""Layers that apply an activation function."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ from typing import Any
 
 from .. import activations
 from ..errors import ArgumentError
-from .activated import Activated
-from .layer import Backward, Shape
+from .layer import Activated, Backward, Shape
 
 
 class Activation(Activated):
-    """y = activation(x): a name, a function of `gpucnn.activations`, or one of your own that returns (y, backward)."""
+    """Apply an activation function: y = activation(x), with the shape of x.
+
+    activation  a name such as "relu", a function of `gpucnn.activations`, or any function of x
+                that returns (y, backward), where backward(dy) is the gradient of x
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` for an unknown activation.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.array([[-1, 0, 2]])
+    >>> layers.Activation("relu")(x).tolist()
+    [[0.0, 0.0, 2.0]]
+    >>> layers.Activation(lambda x: (x * x, lambda dy: 2 * x * dy))(x).tolist()
+    [[1.0, 0.0, 4.0]]
+    """
 
     def __init__(self, activation: Any, **kwargs: Any) -> None:
         super().__init__(activation, **kwargs)
@@ -28,7 +41,22 @@ class Activation(Activated):
 
 
 class ReLU(Activation):
-    """min(x, max_value) above the threshold, negative_slope · (x - threshold) up to it."""
+    """Rectified linear unit: min(x, max_value) above the threshold, a slope up to it.
+
+    max_value       largest output; None for no limit
+    negative_slope  slope up to the threshold: y = negative_slope · (x - threshold)
+    threshold       x up to which the slope applies
+
+    The output has the shape of x. Also takes the arguments of `Layer`.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.array([[-1, 1, 3, 9]])
+    >>> layers.ReLU()(x).tolist()
+    [[0.0, 1.0, 3.0, 9.0]]
+    >>> layers.ReLU(max_value=6, negative_slope=0.5, threshold=1)(x).tolist()
+    [[-1.0, 0.0, 3.0, 6.0]]
+    """
 
     def __init__(
         self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any
@@ -37,7 +65,18 @@ class ReLU(Activation):
 
 
 class LeakyReLU(Activation):
-    """x above 0, negative_slope · x up to it: 0.3 here and 0.2 in `activations.leaky_relu`, as in Keras."""
+    """Leaky rectified linear unit: x above 0, negative_slope · x up to 0.
+
+    negative_slope  0.3 by default; `activations.leaky_relu` has 0.2, both as in Keras
+
+    The output has the shape of x. Also takes the arguments of `Layer`. The old name of the
+    argument, `alpha`, is accepted with a `DeprecationWarning`.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layers.LeakyReLU(0.5)(np.array([[-2, 3]])).tolist()
+    [[-1.0, 3.0]]
+    """
 
     def __init__(self, negative_slope: float = 0.3, *, alpha: float | None = None, **kwargs: Any) -> None:
         if alpha is not None:
@@ -47,14 +86,36 @@ class LeakyReLU(Activation):
 
 
 class ELU(Activation):
-    """x above 0, alpha · (exp(x) - 1) up to it."""
+    """Exponential linear unit: x above 0, alpha · (exp(x) - 1) up to 0.
+
+    alpha  the output for large negative x is -alpha
+
+    The output has the shape of x. Also takes the arguments of `Layer`.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layers.ELU(alpha=2)(np.array([[-100, 0, 3]])).tolist()
+    [[-2.0, 0.0, 3.0]]
+    """
 
     def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
         super().__init__(activations.Elementwise("elu", alpha), **kwargs)
 
 
 class Softmax(Activation):
-    """exp(x) / Σ exp(x) over the last axis; gpucnn has no other `axis`."""
+    """Turn scores into probabilities: exp(x) / Σ exp(x) over the last axis.
+
+    axis  -1 or the number of the last axis
+
+    The output has the shape of x and sums to 1 along its last axis. Also takes the arguments of
+    `Layer`. Raises `ArgumentError` for any other axis when the model is built: put `Permute` before
+    and after the layer.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layers.Softmax()(np.array([[3, 3], [0, 1000]])).tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
+    """
 
     def __init__(self, axis: int = -1, **kwargs: Any) -> None:
         super().__init__("softmax", **kwargs)
@@ -65,6 +126,6 @@ class Softmax(Activation):
         if self.axis not in (-1, len(input_shape) - 1):
             raise ArgumentError(
                 f"{self.name}: Softmax(axis={self.axis!r}) of inputs {input_shape}: gpucnn sums over the last "
-                "axis only; put Permute before and behind it"
+                "axis only; put Permute before and after it"
             )
         return input_shape

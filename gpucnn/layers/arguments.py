@@ -18,20 +18,20 @@ def positive(owner: str, name: str, value: Any) -> int:
 
 def extents(owner: str, name: str, value: Any, rank: int) -> tuple[int, ...]:
     """One positive integer per spatial axis, from a tuple or from one integer for all axes."""
-    given = tuple(value) if isinstance(value, (tuple, list)) else (value,) * rank
-    whole = all(isinstance(e, (int, np.integer)) and not isinstance(e, bool) and e > 0 for e in given)
-    if len(given) != rank or not whole:
+    sizes = tuple(value) if isinstance(value, (tuple, list)) else (value,) * rank
+    whole = all(isinstance(e, (int, np.integer)) and not isinstance(e, bool) and e > 0 for e in sizes)
+    if len(sizes) != rank or not whole:
         each = "a positive integer" if rank == 1 else f"a positive integer or a tuple of {rank} of them"
         raise ArgumentError(f"{owner}({name}={value!r}): give {each}")
-    return tuple(int(e) for e in given)
+    return tuple(int(e) for e in sizes)
 
 
-def padding_name(owner: str, value: Any, known: tuple[str, ...] = ("valid", "same")) -> str:
-    """`"valid"` or `"same"` (or what else is `known`), in any case of letters."""
-    if isinstance(value, str) and value.lower() in known:
+def padding_name(owner: str, value: Any, names: tuple[str, ...] = ("valid", "same")) -> str:
+    """One of `names`, in lower case; letters of either case are accepted."""
+    if isinstance(value, str) and value.lower() in names:
         return value.lower()
     hint = " (for a number of cells put a ZeroPadding layer in front)" if isinstance(value, (int, tuple, list)) else ""
-    raise ArgumentError(f"{owner}(padding={value!r}): use {' or '.join(map(repr, known))}{hint}")
+    raise ArgumentError(f"{owner}(padding={value!r}): use {' or '.join(map(repr, names))}{hint}")
 
 
 def check_data_format(owner: str, value: Any) -> None:

@@ -11,11 +11,32 @@ from .layer import Backward, Layer, Shape, Weight
 
 
 class BatchNormalization(Layer):
-    """y = gamma · (x - mean) / √(variance + epsilon) + beta, for each channel (last axis).
+    """Normalise each channel: y = gamma · (x - mean) / √(variance + epsilon) + beta.
 
-    In training mean and variance are those of the batch, and the moving statistics take them in when the step is done:
-    moving · momentum + batch · (1 - momentum). In inference, and when `trainable` is False, they are the moving ones.
-    Weights: gamma, beta, moving_mean and moving_variance, each (channels,).
+    (N, …, C) → (N, …, C). In training, mean and variance are those of the batch, and after the step
+    each moving statistic becomes moving · momentum + batch · (1 - momentum). In inference, and when
+    `trainable` is False, the moving statistics are used instead.
+
+    axis            -1 or the number of the last axis
+    momentum        0 … 1: how slowly the moving statistics follow the batches
+    epsilon         added to the variance, 0 or more; keeps the division finite
+    center, scale   whether there are beta and gamma
+    *_initializer   start values of beta, gamma, moving_mean and moving_variance
+    *_regularizer   penalties on beta and gamma that are added to the loss, such as "l2"
+    *_constraint    bounds for beta and gamma after each update, such as "non_neg"
+    renorm*, synchronized  not in gpucnn: leave them at their defaults
+
+    Weights: gamma, beta, moving_mean, moving_variance, each (C,). Also takes the arguments of
+    `Layer`. Raises `ArgumentError` for arguments out of range and, when the model is built, for
+    another axis.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layer = layers.BatchNormalization(epsilon=0)
+    >>> layer(np.array([[1, 10], [3, 50]]), training=True).tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    >>> [weight.name for weight in layer.weights]
+    ['gamma', 'beta', 'moving_mean', 'moving_variance']
     """
 
     min_ndim = 2
@@ -65,7 +86,7 @@ class BatchNormalization(Layer):
         self._statistics: tuple[Any, Any] | None = None
 
     def build(self, input_shape: Shape) -> None:
-        """Make gamma, beta and the moving statistics."""
+        """Create gamma, beta and the moving statistics."""
         shape = input_shape[-1:]
         if self.scale:
             self.gamma = self.add_weight(
@@ -98,7 +119,7 @@ class BatchNormalization(Layer):
         return input_shape
 
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
-        """(y, backward); in training the statistics of the batch are kept for `update`."""
+        """(y, backward); in training, the statistics of the batch are kept for `update`."""
         gamma = None if self.gamma is None else self.gamma.value
         beta = None if self.beta is None else self.beta.value
         epsilon = self.epsilon
@@ -119,7 +140,7 @@ class BatchNormalization(Layer):
         return y, backward
 
     def update(self) -> None:
-        """Let the moving statistics take in those of the last batch."""
+        """Update the moving statistics with those of the last batch."""
         if self._statistics is not None:
             for moving, batch in zip((self.moving_mean, self.moving_variance), self._statistics, strict=True):
                 moving_average(moving.value, batch, momentum=self.momentum)

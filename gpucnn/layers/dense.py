@@ -7,15 +7,34 @@ from typing import Any
 
 from ..ops.bias import bias, bias_grad
 from ..ops.matmul import matmul
-from .activated import Activated
 from .arguments import positive
+from .kernel_and_bias import KernelAndBias
 from .layer import Backward, Shape
 
 
-class Dense(Activated):
-    """y = activation(x @ kernel + bias) over the last axis: (batch, …, inputs) → (batch, …, units).
+class Dense(KernelAndBias):
+    """Fully connected layer: y = activation(x @ kernel + bias) over the last axis.
 
-    As in Keras 3. `algorithm` chooses the kernels by name. Weights: kernel (inputs, units) and bias (units,).
+    (N, …, inputs) → (N, …, units)
+
+    units          number of outputs
+    activation     a name such as "relu", a function, or None for none
+    use_bias       whether a bias is added
+    *_initializer  start values of kernel and bias
+    *_regularizer  penalties on kernel, bias and output that are added to the loss, such as "l2"
+    *_constraint   bounds for kernel and bias after each update, such as "max_norm"
+    algorithm      name of the algorithm of the op `matmul`; None for an automatic choice
+
+    Weights: kernel (inputs, units) and bias (units,). Also takes the arguments of `Layer`. Raises
+    `ArgumentError` for arguments out of range, `ShapeError` for inputs with fewer than two axes.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layer = layers.Dense(2, kernel_initializer="ones")
+    >>> layer(np.array([[1, 2, 3]])).tolist()
+    [[6.0, 6.0]]
+    >>> [weight.shape for weight in layer.get_weights()]
+    [(3, 2), (2,)]
     """
 
     min_ndim = 2
@@ -36,31 +55,24 @@ class Dense(Activated):
         algorithm: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(activation, activity_regularizer=activity_regularizer, **kwargs)
+        super().__init__(
+            activation,
+            use_bias,
+            kernel_initializer,
+            bias_initializer,
+            kernel_regularizer,
+            bias_regularizer,
+            kernel_constraint,
+            bias_constraint,
+            activity_regularizer=activity_regularizer,
+            algorithm=algorithm,
+            **kwargs,
+        )
         self.units = positive("Dense", "units", units)
-        self.use_bias = use_bias
-        self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
-        self.kernel_regularizer, self.bias_regularizer = kernel_regularizer, bias_regularizer
-        self.kernel_constraint, self.bias_constraint = kernel_constraint, bias_constraint
-        self.algorithm = algorithm
 
     def build(self, input_shape: Shape) -> None:
-        """Make kernel and bias."""
-        self.kernel = self.add_weight(
-            (input_shape[-1], self.units),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
-        if self.use_bias:
-            self.bias = self.add_weight(
-                (self.units,),
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+        """Create kernel and bias."""
+        self.add_kernel_and_bias((input_shape[-1], self.units), (self.units,))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(batch, …, units)."""

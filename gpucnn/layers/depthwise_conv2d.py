@@ -1,4 +1,4 @@
-"""Convolution of each channel by filters of its own."""
+"""Convolution of each channel by separate filters."""
 
 from __future__ import annotations
 
@@ -6,14 +6,36 @@ from typing import Any
 
 from ..ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from .arguments import positive
-from .convolution import Convolution
+from .convolution_base import Convolution
 
 
 class DepthwiseConv2D(Convolution):
-    """Slide `depth_multiplier` filters over each channel alone: C channels become C · depth_multiplier.
+    """Slide filters over each channel separately: (N, H, W, C) → (N, P, Q, C · depth_multiplier).
 
-    As in Keras 3: (batch, rows, columns, C) → (batch, new rows, new columns, C · depth_multiplier). It is a convolution
-    in C groups. Weights: kernel (rows, columns, C, depth_multiplier) and bias (C · depth_multiplier,).
+    kernel_size       rows and columns of a filter: one number for both, or a pair
+    strides           rows and columns from one position of a filter to the next
+    padding           "valid" or "same", as in `Conv2D`
+    depth_multiplier  number of filters for each channel
+    data_format       None or "channels_last"
+    dilation_rate     rows and columns from one tap of a filter to the next
+    activation        a name such as "relu", a function, or None for none
+    use_bias          whether a bias is added
+    *_initializer     start values of kernel and bias
+    *_regularizer     penalties on kernel, bias and output that are added to the loss, such as "l2"
+    *_constraint      bounds for kernel and bias after each update, such as "max_norm"
+    algorithm         name of the algorithm of the op `conv2d`; None for an automatic choice
+
+    It is a convolution in C groups. Weights: kernel (rows, columns, C, depth_multiplier) and bias
+    (C · depth_multiplier,). Also takes the arguments of `Layer`. Raises `ArgumentError` for
+    arguments out of range, `ShapeError` for inputs without four axes or smaller than a filter.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layer = layers.DepthwiseConv2D(3, depth_multiplier=2)
+    >>> layer(np.zeros((1, 5, 5, 3))).shape
+    (1, 3, 3, 6)
+    >>> [weight.shape for weight in layer.get_weights()]
+    [(3, 3, 3, 2), (6,)]
     """
 
     rank = 2

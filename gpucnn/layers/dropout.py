@@ -16,10 +16,24 @@ from .layer import Backward, Layer, Shape
 
 
 class Dropout(Layer):
-    """Sets a share `rate` of the values to 0 and multiplies the others by 1 / (1 - rate), anew in each step.
+    """Set random values to 0 in training and multiply the others by 1 / (1 - rate).
 
-    Which go depends on the seed (`seed`, else that of `set_random_seed` when the layer was made), on the layer's place
-    in the model, on the step and on the value's place in the batch.
+    rate         share of the values that is dropped, 0 … 1
+    noise_shape  not in gpucnn: use a SpatialDropout layer to drop whole channels
+    seed         0 … 2⁶⁴ - 1; None for the seed of `set_random_seed` when the layer is created
+
+    The output has the shape of x; in inference it is x itself. Which values are dropped depends on
+    the seed, the layer's place in the model, the step and the value's place in the batch: it
+    differs in each step and is the same on every device. Also takes the arguments of `Layer`.
+    Raises `ArgumentError` for a rate or a seed out of range.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layer, x = layers.Dropout(0.5), np.ones((1, 100))
+    >>> np.unique(layer(x, training=True)).tolist()
+    [0.0, 2.0]
+    >>> np.unique(layer(x)).tolist()
+    [1.0]
     """
 
     op: ClassVar[Op] = dropout
@@ -55,7 +69,7 @@ class Dropout(Layer):
         return math.prod(input_shape[1:])
 
     def _op_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """As what the op sees the values."""
+        """The shape under which the op reads the values."""
         return shape
 
 
@@ -67,7 +81,20 @@ class _SpatialDropout(Dropout, abstract=True):
 
 
 class SpatialDropout1D(_SpatialDropout):
-    """Drops whole channels of sequences (batch, steps, channels), in training only."""
+    """Drop whole channels of sequences in training: (N, W, C) → (N, W, C).
+
+    rate  share of the channels that is dropped, 0 … 1; the others are multiplied by 1 / (1 - rate)
+    seed  0 … 2⁶⁴ - 1; None for the seed of `set_random_seed` when the layer is created
+
+    All steps of a channel are dropped or kept together. Also takes the arguments of `Layer`. Raises
+    `ArgumentError` for a rate or a seed out of range, `ShapeError` for inputs without three axes.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> y = layers.SpatialDropout1D(0.5)(np.ones((1, 3, 100)), training=True)
+    >>> sorted(set(y.sum(axis=1).ravel().tolist()))
+    [0.0, 6.0]
+    """
 
     ndim = 3
 
@@ -78,7 +105,23 @@ class SpatialDropout1D(_SpatialDropout):
 
 
 class SpatialDropout2D(_SpatialDropout):
-    """Drops whole channels of images (batch, rows, columns, channels), in training only."""
+    """Drop whole channels of images in training: (N, H, W, C) → (N, H, W, C).
+
+    rate         share of the channels that is dropped, 0 … 1; the others are multiplied by
+                 1 / (1 - rate)
+    data_format  None or "channels_last"
+    seed         0 … 2⁶⁴ - 1; None for the seed of `set_random_seed` when the layer is created
+
+    All pixels of a channel are dropped or kept together. Also takes the arguments of `Layer`.
+    Raises `ArgumentError` for a rate or a seed out of range, `ShapeError` for inputs without four
+    axes.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> y = layers.SpatialDropout2D(0.5)(np.ones((1, 2, 2, 100)), training=True)
+    >>> sorted(set(y.sum(axis=(1, 2)).ravel().tolist()))
+    [0.0, 8.0]
+    """
 
     ndim = 4
 
@@ -96,6 +139,15 @@ class SpatialDropout2D(_SpatialDropout):
 
 
 class SpatialDropout3D(SpatialDropout2D):
-    """Drops whole channels of volumes (batch, planes, rows, columns, channels), in training only."""
+    """Drop whole channels of volumes in training: (N, D, H, W, C) → (N, D, H, W, C).
+
+    Takes the arguments of `SpatialDropout2D` and raises its errors; inputs have five axes.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> y = layers.SpatialDropout3D(0.5)(np.ones((1, 2, 2, 2, 100)), training=True)
+    >>> sorted(set(y.sum(axis=(1, 2, 3)).ravel().tolist()))
+    [0.0, 16.0]
+    """
 
     ndim = 5

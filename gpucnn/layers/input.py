@@ -1,4 +1,4 @@
-"""The shape of a model's inputs, as its first element."""
+"""The shape of a model's inputs, as the first element of the model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,21 @@ from .layer import Backward, Layer, check_input_shape
 
 
 class InputLayer(Layer):
-    """What a model is given: `shape` without the batch axis, or `batch_shape` with it. Made by `Input`.
+    """The shape of a model's inputs, as its first element. Usually written `Input(shape)`.
 
-    `batch_size` is kept and changes nothing: batches of any size run. All inputs are converted to float32.
+    shape         extents of one input without the batch axis, such as (28, 28, 1)
+    batch_shape   instead of shape: extents with the batch axis first, which may be None
+    batch_size    kept, and without effect: batches of any size run
+    dtype         None or "float32"; inputs of all types are converted to float32
+    name          the layer's name
+    sparse, ragged, optional, input_tensor  not in gpucnn: leave them out
+
+    Raises `ArgumentError` if there is no shape, or if an extent is not a positive integer.
+
+    >>> from gpucnn import Input, Sequential, layers
+    >>> model = Sequential([Input((28, 28, 1)), layers.Conv2D(8, 3), layers.Flatten()])
+    >>> model.output_shape
+    (None, 5408)
     """
 
     def __init__(

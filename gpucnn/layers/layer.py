@@ -1,6 +1,7 @@
-"""What every layer is: weights, a shape rule, and a forward pass that returns its backward pass.
+"""The base of all layers: weights, a shape rule, and a forward pass that returns its backward pass.
 
-A layer of your own needs `build` (if it has weights), `forward`, and `compute_output_shape` (if the shape changes):
+A custom layer defines `forward`, `build` (if it has weights) and `compute_output_shape` (if the
+shape changes):
 
     @gpucnn.register
     class Scale(gpucnn.layers.Layer):
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import constraints, initializers, random, regularizers
+from .. import activations, constraints, initializers, random, regularizers
 from ..config import Configurable, snake_case
 from ..devices import storage
 from ..errors import ArgumentError, ShapeError
@@ -41,7 +42,7 @@ _allowance: ContextVar[int | None] = ContextVar("_allowance", default=None)
 
 @contextmanager
 def at_most(elements: int) -> Iterator[None]:
-    """Refuse, before it is allocated, the weight that takes all weights made in this block above `elements`."""
+    """Limit the weights created in this block to `elements` elements; no more are allocated."""
     token = _allowance.set(elements)
     try:
         yield
@@ -52,8 +53,9 @@ def at_most(elements: int) -> Iterator[None]:
 class Weight:
     """One array that a layer owns, with its gradient.
 
-    `value` and `gradient` are float32 arrays of `shape`, on the host at first; when the model is built they become
-    views into its two flat arrays (`home`) on the device in use, so keep the Weight and not its `value`.
+    `value` and `gradient` are float32 arrays of `shape`, on the host at first. When the model is
+    built they become views into its two flat arrays (`home`) on the device in use: keep the Weight,
+    not its `value`.
     """
 
     def __init__(
@@ -110,17 +112,36 @@ class Weight:
 
 
 class Layer(Configurable):
-    """Base of all layers.
+    """Base of all layers. Subclass it to write a custom layer.
 
-    `forward(x, step, training)` returns `(y, backward)`; `backward(dy, need_dx=True)` writes (never adds) gradients
-    of the layer's weights into `weight.gradient` and returns the gradient of x, or None if nobody needs it. It keeps
-    no state between the two but what the closure holds. `step` is an int64 array of one element: the number of updates
-    so far.
+    name                  used in summaries and files; by default the class name in snake case
+    trainable             whether training changes the weights
+    activity_regularizer  penalty on the output that is added to the loss, such as "l2"
+    input_shape           shape of one input, without the batch axis; for the first layer of a model
+    dtype                 None or "float32"
+
+    A subclass defines `forward(x, step, training)`, which returns `(y, backward)`. x and y are
+    float32 arrays whose first axis is the batch; step is an int64 array of one element, the number
+    of updates so far. `backward(dy, need_dx=True)` writes (never adds) the gradients of the weights
+    into `weight.gradient` and returns the gradient of x, or None if `need_dx` is False. Everything
+    it needs lies in its closure. Decorate the class with `@gpucnn.register` so that saved models
+    that use it can be loaded.
+
+    Every layer can be called on an array, to see what it does. Raises `ArgumentError` for arguments
+    that the layer does not have, and `ShapeError` for inputs that do not fit.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> class Double(layers.Layer):
+    ...     def forward(self, x, step, training):
+    ...         return 2 * x, lambda dy, need_dx=True: 2 * dy
+    >>> Double()(np.array([[1, 2, 3]])).tolist()
+    [[2.0, 4.0, 6.0]]
     """
 
     min_ndim: int | None = None
     ndim: int | None = None
-    """The number of axes of the input, batch included, where the layer has a fixed one (or a least one)."""
+    """The number of axes of the input, or the least number, batch included; None for any."""
 
     def __init__(
         self,
@@ -146,10 +167,10 @@ class Layer(Configurable):
         self.stream = random.next_stream()
 
     def build(self, input_shape: Shape) -> None:
-        """Make the weights for inputs of this shape (batch axis None first)."""
+        """Create the weights for inputs of this shape (batch axis None first)."""
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of y for x of this shape, both with the batch axis None first. Raises `ShapeError`."""
+        """The shape of y for x of this shape, batch axis None first. Raises `ShapeError`."""
         return input_shape
 
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
@@ -157,7 +178,7 @@ class Layer(Configurable):
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, step, training) -> (y, backward)")
 
     def update(self) -> None:
-        """Take over state that forward computed (moving statistics), once the step is known to be good."""
+        """Store state that forward computed, such as moving statistics, if the loss is finite."""
 
     def flops(self, input_shape: Shape) -> int:
         """Floating-point operations of the forward pass for one image."""
@@ -188,7 +209,7 @@ class Layer(Configurable):
         return weight
 
     def ensure_built(self, input_shape: Shape) -> None:
-        """Check the number of axes, make the weights and fix the shapes, once."""
+        """Check the number of axes, create the weights and fix the shapes, once."""
         if self.built:
             return
         self.check_ndim(input_shape)
@@ -208,7 +229,7 @@ class Layer(Configurable):
             raise ShapeError(f"{self.name} ({type(self).__name__}) needs {need} axes, batch included, and got {shape}")
 
     def __call__(self, x: Any, training: bool = False) -> Any:
-        """Build if necessary and return y alone, for a look at what a layer does."""
+        """Build the layer if necessary and return y alone, to see what the layer does."""
         x = np.ascontiguousarray(x, np.float32)
         self.ensure_built((None, *x.shape[1:]))
         for weight in self.weights:
@@ -237,11 +258,37 @@ class Layer(Configurable):
         return [w.numpy() for w in self.weights]
 
     def set_weights(self, weights: list[Any]) -> None:
-        """Copy these arrays into the weights; all shapes are checked before the first is changed."""
+        """Copy arrays into the weights; all shapes are checked before the first is changed."""
         assign_all(self.name, self.weights, weights)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}>"
+
+
+class Activated(Layer, abstract=True):
+    """Base of layers with an `activation`: `linear` computes what the activation is applied to.
+
+    The two halves can be called apart: a loss that is computed from the logits needs `linear`
+    alone.
+    """
+
+    def __init__(self, activation: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation = activations.get(activation)
+
+    def linear(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        """(z, backward) for a batch x, where the layer's result is activation(z)."""
+        raise NotImplementedError(f"{type(self).__name__} must define linear(x, step, training) -> (z, backward)")
+
+    def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        """(activation(linear(x)), backward)."""
+        z, linear_backward = self.linear(x, step, training)
+        y, activation_backward = self.activation.forward(z)
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            return linear_backward(activation_backward(dy), need_dx=need_dx)
+
+        return y, backward
 
 
 def assign_all(owner: str, weights: list[Weight], values: list[Any]) -> None:
@@ -256,7 +303,7 @@ def assign_all(owner: str, weights: list[Weight], values: list[Any]) -> None:
 
 
 def check_input_shape(owner: str, shape: Any) -> tuple[int, ...]:
-    """A shape without the batch axis, all extents known and positive."""
+    """A shape without the batch axis, whose extents are all positive integers."""
     if isinstance(shape, int):
         raise ArgumentError(f"{owner}: the input shape is a tuple such as ({shape},), not {shape}")
     extents = tuple(shape)

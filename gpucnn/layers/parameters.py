@@ -1,7 +1,8 @@
 """All weights of a model in one flat array, their gradients in another, cut into segments.
 
-Each weight starts at a multiple of 256 bytes; the padding between is zero and is never saved. An optimizer step is one
-pass over flat memory; what differs from weight to weight stands in its segment.
+Each weight starts at a multiple of 256 bytes; the padding between is zero and is never saved. An
+optimizer step is one pass over flat memory; what differs from weight to weight stands in its
+segment.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Segment:
 
 
 class Parameters:
-    """The flat arrays of a built model on the device in use. `values` and `gradients` are float32 of one length."""
+    """The flat float32 arrays `values` and `gradients` of a built model, on the device in use."""
 
     def __init__(self, layers: Iterable[Layer]) -> None:
         self.segments: list[Segment] = []
@@ -74,7 +75,7 @@ class Parameters:
 
     @property
     def holds_all(self) -> bool:
-        """Whether the weights still lie here, and no other model that shares a layer has taken them over."""
+        """Whether all weights still lie here, and no model that shares a layer has moved them."""
         return all(segment.weight.home is self for segment in self.segments)
 
     @property

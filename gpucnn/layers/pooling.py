@@ -36,11 +36,7 @@ def _global_mean(x: Any) -> Pool:
 
 
 class Pooling(Layer, abstract=True):
-    """Slides a window along `rank` axes: (batch, …, channels) → (batch, fewer …, channels).
-
-    As in Keras 3: `strides` are those of the windows unless given, `padding` is "valid" or "same". `algorithm` chooses
-    the kernels by name.
-    """
+    """Slides a window along `rank` axes: (batch, …, channels) → (batch, fewer …, channels)."""
 
     rank: ClassVar[int]
     pool: ClassVar[Any]
@@ -99,10 +95,11 @@ class Pooling(Layer, abstract=True):
         return math.prod(self.compute_output_shape(input_shape)[1:]) * math.prod(self.pool_size)
 
     def _passes(self, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], dict[str, Any]]]:
-        """The poolings of images that make up the layer: as what to view the array, and the window.
+        """The shape and the window of each pooling of images that the layer consists of.
 
-        A sequence is an image of one row. A volume is pooled over rows and columns first, as images, and then over
-        depth, as an image whose columns are all its pixels: the window is separable, and ties go to the same cell.
+        A sequence is an image of one row. A volume is pooled over rows and columns first, as
+        images, and then over depth, as an image whose columns are all its pixels: the window is
+        separable, and ties go to the same cell.
         """
         n, *sizes, c = shape
         axes = list(zip(self.pool_size, self.strides, self._padding(tuple(sizes)), strict=True))
@@ -148,47 +145,157 @@ class _AveragePooling(Pooling, abstract=True):
 
 
 class MaxPooling1D(_MaxPooling):
-    """The largest value of each window of steps: (batch, steps, C) → (batch, …, C)."""
+    """Take the largest value of each window of steps: (N, W, C) → (N, Q, C).
+
+    pool_size    steps of a window; 2 by default
+    strides      steps from one window to the next; None for pool_size
+    padding      "valid": windows lie inside, Q = (W - pool_size) // strides + 1;
+                 "same": Q = ⌈W / strides⌉, the padding never wins
+    data_format  None or "channels_last"
+    algorithm    name of the algorithm of the op `maxpool2d`; None for an automatic choice
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` for arguments out of range,
+    `ShapeError` for inputs without three axes or smaller than a window.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(6).reshape(1, 6, 1)
+    >>> layers.MaxPooling1D(2)(x).ravel().tolist()
+    [1.0, 3.0, 5.0]
+    >>> layers.MaxPooling1D(4, padding="same")(x).ravel().tolist()
+    [2.0, 5.0]
+    """
 
     rank = 1
 
 
 class MaxPooling2D(_MaxPooling):
-    """The largest value of each window of pixels: (batch, rows, columns, C) → (batch, …, C)."""
+    """Take the largest value of each window of pixels: (N, H, W, C) → (N, P, Q, C).
+
+    pool_size    rows and columns of a window: one number for both, or a pair; 2 by default
+    strides      rows and columns from one window to the next; None for pool_size
+    padding      "valid": windows lie inside, P = (H - size) // stride + 1, and Q likewise;
+                 "same": P = ⌈H / stride⌉, the padding never wins
+    data_format  None or "channels_last"
+    algorithm    name of the algorithm of the op `maxpool2d`; None for an automatic choice
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` for arguments out of range,
+    `ShapeError` for inputs without four axes or smaller than a window.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(16).reshape(1, 4, 4, 1)
+    >>> layers.MaxPooling2D(2)(x)[0, :, :, 0].tolist()
+    [[5.0, 7.0], [13.0, 15.0]]
+    >>> layers.MaxPooling2D((3, 2), strides=1)(x).shape
+    (1, 2, 3, 1)
+    """
 
     rank = 2
 
 
 class MaxPooling3D(_MaxPooling):
-    """The largest value of each window of voxels: (batch, planes, rows, columns, C) → (batch, …, C)."""
+    """Take the largest value of each window of voxels: (N, D, H, W, C) → (N, O, P, Q, C).
+
+    pool_size    planes, rows and columns of a window: one number for all, or three; 2 by default
+    strides      planes, rows and columns from one window to the next; None for pool_size
+    padding      "valid": windows lie inside, O = (D - size) // stride + 1, and P, Q likewise;
+                 "same": O = ⌈D / stride⌉, the padding never wins
+    data_format  None or "channels_last"
+    algorithm    name of the algorithm of the op `maxpool2d`; None for an automatic choice
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` for arguments out of range,
+    `ShapeError` for inputs without five axes or smaller than a window.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(8).reshape(1, 2, 2, 2, 1)
+    >>> layers.MaxPooling3D(2)(x).ravel().tolist()
+    [7.0]
+    """
 
     rank = 3
 
 
 class AveragePooling1D(_AveragePooling):
-    """The mean of each window of steps, padding not counted: (batch, steps, C) → (batch, …, C)."""
+    """Take the mean of each window of steps: (N, W, C) → (N, Q, C).
+
+    pool_size    steps of a window
+    strides      steps from one window to the next; None for pool_size
+    padding      "valid": windows lie inside, Q = (W - pool_size) // strides + 1;
+                 "same": Q = ⌈W / strides⌉, the padding is not counted
+    data_format  None or "channels_last"
+    algorithm    name of the algorithm of the op `avgpool2d`; None for an automatic choice
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` for arguments out of range,
+    `ShapeError` for inputs without three axes or smaller than a window.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(6).reshape(1, 6, 1)
+    >>> layers.AveragePooling1D(2)(x).ravel().tolist()
+    [0.5, 2.5, 4.5]
+    >>> layers.AveragePooling1D(4, padding="same")(x).ravel().tolist()
+    [1.0, 4.0]
+    """
 
     rank = 1
 
 
 class AveragePooling2D(_AveragePooling):
-    """The mean of each window of pixels, padding not counted: (batch, rows, columns, C) → (batch, …, C)."""
+    """Take the mean of each window of pixels: (N, H, W, C) → (N, P, Q, C).
+
+    pool_size    rows and columns of a window: one number for both, or a pair
+    strides      rows and columns from one window to the next; None for pool_size
+    padding      "valid": windows lie inside, P = (H - size) // stride + 1, and Q likewise;
+                 "same": P = ⌈H / stride⌉, the padding is not counted
+    data_format  None or "channels_last"
+    algorithm    name of the algorithm of the op `avgpool2d`; None for an automatic choice
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` for arguments out of range,
+    `ShapeError` for inputs without four axes or smaller than a window.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(16).reshape(1, 4, 4, 1)
+    >>> layers.AveragePooling2D(2)(x)[0, :, :, 0].tolist()
+    [[2.5, 4.5], [10.5, 12.5]]
+    >>> layers.AveragePooling2D((3, 2), strides=1)(x).shape
+    (1, 2, 3, 1)
+    """
 
     rank = 2
 
 
 class AveragePooling3D(_AveragePooling):
-    """The mean of each window of voxels, padding not counted: (batch, planes, rows, columns, C) → (batch, …, C)."""
+    """Take the mean of each window of voxels: (N, D, H, W, C) → (N, O, P, Q, C).
+
+    pool_size    planes, rows and columns of a window: one number for all, or three
+    strides      planes, rows and columns from one window to the next; None for pool_size
+    padding      "valid": windows lie inside, O = (D - size) // stride + 1, and P, Q likewise;
+                 "same": O = ⌈D / stride⌉, the padding is not counted
+    data_format  None or "channels_last"
+    algorithm    name of the algorithm of the op `avgpool2d`; None for an automatic choice
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` for arguments out of range,
+    `ShapeError` for inputs without five axes or smaller than a window.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(8).reshape(1, 2, 2, 2, 1)
+    >>> layers.AveragePooling3D(2)(x).ravel().tolist()
+    [3.5]
+    """
 
     rank = 3
 
 
 class GlobalPooling(Layer, abstract=True):
-    """One value per channel: (batch, …, channels) → (batch, channels), or (batch, 1 …, channels) with `keepdims`."""
+    """One value per channel: (batch, …, channels) → (batch, channels)."""
 
     rank: ClassVar[int]
     pool: ClassVar[Any]
-    """A function of x (batch, positions, channels) that returns (y, gradient), gradient(dy) being dx."""
+    """A function of x (batch, positions, channels) that returns (y, gradient), as in `Pooling`."""
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -226,36 +333,112 @@ class _GlobalAveragePooling(GlobalPooling, abstract=True):
 
 
 class GlobalMaxPooling1D(_GlobalMaxPooling):
-    """The largest value of each channel over all steps: (batch, steps, C) → (batch, C)."""
+    """Take the largest value of each channel over all steps: (N, W, C) → (N, C).
+
+    data_format  None or "channels_last"
+    keepdims     whether the result keeps its axes: (N, 1, C)
+
+    Also takes the arguments of `Layer`. Raises `ShapeError` for inputs without three axes.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(6).reshape(1, 3, 2)
+    >>> layers.GlobalMaxPooling1D()(x).tolist()
+    [[4.0, 5.0]]
+    """
 
     rank = 1
 
 
 class GlobalMaxPooling2D(_GlobalMaxPooling):
-    """The largest value of each channel over all pixels: (batch, rows, columns, C) → (batch, C)."""
+    """Take the largest value of each channel over all pixels: (N, H, W, C) → (N, C).
+
+    data_format  None or "channels_last"
+    keepdims     whether the result keeps its axes: (N, 1, 1, C)
+
+    Also takes the arguments of `Layer`. Raises `ShapeError` for inputs without four axes.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(8).reshape(1, 2, 2, 2)
+    >>> layers.GlobalMaxPooling2D()(x).tolist()
+    [[6.0, 7.0]]
+    >>> layers.GlobalMaxPooling2D(keepdims=True)(x).shape
+    (1, 1, 1, 2)
+    """
 
     rank = 2
 
 
 class GlobalMaxPooling3D(_GlobalMaxPooling):
-    """The largest value of each channel over all voxels: (batch, planes, rows, columns, C) → (batch, C)."""
+    """Take the largest value of each channel over all voxels: (N, D, H, W, C) → (N, C).
+
+    data_format  None or "channels_last"
+    keepdims     whether the result keeps its axes: (N, 1, 1, 1, C)
+
+    Also takes the arguments of `Layer`. Raises `ShapeError` for inputs without five axes.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(16).reshape(1, 2, 2, 2, 2)
+    >>> layers.GlobalMaxPooling3D()(x).tolist()
+    [[14.0, 15.0]]
+    """
 
     rank = 3
 
 
 class GlobalAveragePooling1D(_GlobalAveragePooling):
-    """The mean of each channel over all steps: (batch, steps, C) → (batch, C)."""
+    """Take the mean of each channel over all steps: (N, W, C) → (N, C).
+
+    data_format  None or "channels_last"
+    keepdims     whether the result keeps its axes: (N, 1, C)
+
+    Also takes the arguments of `Layer`. Raises `ShapeError` for inputs without three axes.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(6).reshape(1, 3, 2)
+    >>> layers.GlobalAveragePooling1D()(x).tolist()
+    [[2.0, 3.0]]
+    """
 
     rank = 1
 
 
 class GlobalAveragePooling2D(_GlobalAveragePooling):
-    """The mean of each channel over all pixels: (batch, rows, columns, C) → (batch, C)."""
+    """Take the mean of each channel over all pixels: (N, H, W, C) → (N, C).
+
+    data_format  None or "channels_last"
+    keepdims     whether the result keeps its axes: (N, 1, 1, C)
+
+    Also takes the arguments of `Layer`. Raises `ShapeError` for inputs without four axes.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(8).reshape(1, 2, 2, 2)
+    >>> layers.GlobalAveragePooling2D()(x).tolist()
+    [[3.0, 4.0]]
+    >>> layers.GlobalAveragePooling2D(keepdims=True)(x).shape
+    (1, 1, 1, 2)
+    """
 
     rank = 2
 
 
 class GlobalAveragePooling3D(_GlobalAveragePooling):
-    """The mean of each channel over all voxels: (batch, planes, rows, columns, C) → (batch, C)."""
+    """Take the mean of each channel over all voxels: (N, D, H, W, C) → (N, C).
+
+    data_format  None or "channels_last"
+    keepdims     whether the result keeps its axes: (N, 1, 1, 1, C)
+
+    Also takes the arguments of `Layer`. Raises `ShapeError` for inputs without five axes.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.arange(16).reshape(1, 2, 2, 2, 2)
+    >>> layers.GlobalAveragePooling3D()(x).tolist()
+    [[7.0, 8.0]]
+    """
 
     rank = 3

@@ -1,4 +1,4 @@
-"""Pixels brought to another range."""
+"""Scaling of pixels to another range."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ from .layer import Backward, Layer, Shape
 
 
 class Rescaling(Layer):
-    """y = x · scale + offset: `Rescaling(1 / 255)` brings bytes to 0 … 1, `Rescaling(1 / 127.5, -1)` to -1 … 1."""
+    """Scale and shift every value: y = x · scale + offset, with the shape of x.
+
+    scale   factor; 1 / 255 brings pixels of 0 … 255 to 0 … 1
+    offset  summand; with scale 1 / 127.5 and offset -1 pixels come to -1 … 1
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` if scale or offset is not one
+    number.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layers.Rescaling(0.5, offset=-1)(np.array([[0, 2, 4]])).tolist()
+    [[-1.0, 0.0, 1.0]]
+    """
 
     def __init__(self, scale: float, offset: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)

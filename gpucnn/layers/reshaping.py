@@ -1,4 +1,4 @@
-"""Layers that change the shape alone: Flatten, Reshape, Permute and the zero paddings."""
+"""Layers that move or pad values and compute nothing: Flatten, Reshape, Permute, ZeroPadding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .layer import Backward, Layer, Shape
 
 
 class _Viewed(Layer, abstract=True):
-    """The same values in the same order, under another shape."""
+    """The same values in the same order, read under another shape."""
 
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         """(y, backward), both without a copy."""
@@ -24,46 +24,78 @@ class _Viewed(Layer, abstract=True):
 
 
 class Flatten(_Viewed):
-    """(batch, …) → (batch, product of the others)."""
+    """Make each input one row of values: (N, …) → (N, product of the other extents).
+
+    data_format  None or "channels_last"
+
+    Values keep their order: rows, columns, channels, the last axis fastest. Also takes the
+    arguments of `Layer`.
+
+    >>> from gpucnn import Input, Sequential, layers
+    >>> Sequential([Input((28, 28, 1)), layers.Flatten()]).output_shape
+    (None, 784)
+    """
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_data_format("Flatten", data_format)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """(batch, product of the others)."""
+        """(batch, product of the other extents)."""
         return (input_shape[0], math.prod(input_shape[1:]))
 
 
 class Reshape(_Viewed):
-    """(batch, …) → (batch, *target_shape); one extent of `target_shape` may be -1."""
+    """Read the values of each input under another shape: (N, …) → (N, *target_shape).
+
+    target_shape  extents without the batch axis; one of them may be -1, which means what is left
+
+    Values keep their order, the last axis fastest. Also takes the arguments of `Layer`. Raises
+    `ArgumentError` for extents that are not positive, `ShapeError` if the number of values differs.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layers.Reshape((2, -1))(np.array([[1, 2, 3, 4]])).tolist()
+    [[[1.0, 2.0], [3.0, 4.0]]]
+    """
 
     def __init__(self, target_shape: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        given = tuple(target_shape) if isinstance(target_shape, (tuple, list)) else (target_shape,)
-        if not all(isinstance(e, (int, np.integer)) and (e > 0 or e == -1) for e in given) or given.count(-1) > 1:
+        extents = tuple(target_shape) if isinstance(target_shape, (tuple, list)) else (target_shape,)
+        if not all(isinstance(e, (int, np.integer)) and (e > 0 or e == -1) for e in extents) or extents.count(-1) > 1:
             raise ArgumentError(
                 f"Reshape(target_shape={target_shape!r}): give extents without the batch axis, at most one of them -1"
             )
-        self.target_shape = tuple(map(int, given))
+        self.target_shape = tuple(map(int, extents))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """(batch, *target_shape), the -1 worked out."""
-        size, known = math.prod(input_shape[1:]), math.prod(e for e in self.target_shape if e != -1)
-        if size % known or (-1 not in self.target_shape and size != known):
+        """(batch, *target_shape), with the extent that replaces -1."""
+        size, fixed = math.prod(input_shape[1:]), math.prod(e for e in self.target_shape if e != -1)
+        if size % fixed or (-1 not in self.target_shape and size != fixed):
             raise ShapeError(
                 f"{self.name}: {size} values of input {input_shape} do not fit into target_shape {self.target_shape}"
             )
-        return (input_shape[0], *(size // known if e == -1 else e for e in self.target_shape))
+        return (input_shape[0], *(size // fixed if e == -1 else e for e in self.target_shape))
 
 
 class Permute(Layer):
-    """The axes in another order: `Permute((2, 1))` swaps the first two after the batch axis, counted from 1."""
+    """Put the axes of each input into another order: y.shape[i] = x.shape[dims[i - 1]].
+
+    dims  each axis after the batch axis once, counted from 1: (2, 1) turns (N, A, B) into (N, B, A)
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` if dims does not name each axis
+    once, `ShapeError` for inputs with another number of axes.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layers.Permute((2, 1))(np.array([[[1, 2, 3], [4, 5, 6]]])).tolist()
+    [[[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]]]
+    """
 
     def __init__(self, dims: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(dims, (tuple, list)) or sorted(dims) != list(range(1, len(dims) + 1)):
-            raise ArgumentError(f"Permute(dims={dims!r}): name each axis behind the batch axis once, counted from 1")
+            raise ArgumentError(f"Permute(dims={dims!r}): name each axis after the batch axis once, counted from 1")
         self.dims = tuple(map(int, dims))
         self.ndim = len(self.dims) + 1
 
@@ -100,7 +132,7 @@ class ZeroPadding(Layer, abstract=True):
         return pad(x, padding=padding), lambda dy, need_dx=True: crop(dy, padding=padding) if need_dx else None
 
     def _pairs(self, padding: Any) -> tuple[tuple[int, int], ...]:
-        """(before, after) for each axis, from one number for all, or one number or pair for each."""
+        """(before, after) for each axis, from one number for all, or a number or pair for each."""
         each = padding if self.rank > 1 and isinstance(padding, (tuple, list)) else (padding,) * self.rank
         pairs = tuple(tuple(axis) if isinstance(axis, (tuple, list)) else (axis, axis) for axis in each)
         counts = [n for pair in pairs for n in pair]
@@ -112,7 +144,18 @@ class ZeroPadding(Layer, abstract=True):
 
 
 class ZeroPadding1D(ZeroPadding):
-    """Zeros before and after sequences (batch, steps, channels); `padding` is a number or a pair."""
+    """Add zeros before and after sequences: (N, W, C) → (N, before + W + after, C).
+
+    padding      steps on each side, or (before, after)
+    data_format  None or "channels_last"
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` for negative numbers.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layers.ZeroPadding1D((2, 1))(np.array([[[3], [4]]])).ravel().tolist()
+    [0.0, 0.0, 3.0, 4.0, 0.0]
+    """
 
     rank = 1
 
@@ -121,7 +164,21 @@ class ZeroPadding1D(ZeroPadding):
 
 
 class ZeroPadding2D(ZeroPadding):
-    """Zeros around images (batch, rows, columns, channels): n, (rows, columns), or ((top, bottom), (left, right))."""
+    """Add zeros around images: (N, H, W, C) → (N, top + H + bottom, left + W + right, C).
+
+    padding      pixels on every side, (rows, columns), or ((top, bottom), (left, right))
+    data_format  None or "channels_last"
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` for negative numbers.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> x = np.ones((1, 1, 2, 1))
+    >>> layers.ZeroPadding2D(1)(x)[0, :, :, 0].tolist()
+    [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    >>> layers.ZeroPadding2D(((0, 1), (2, 0)))(x).shape
+    (1, 2, 4, 1)
+    """
 
     rank = 2
 
@@ -130,7 +187,18 @@ class ZeroPadding2D(ZeroPadding):
 
 
 class ZeroPadding3D(ZeroPadding):
-    """Zeros around volumes (batch, planes, rows, columns, channels): n, or a number or a pair for each axis."""
+    """Add zeros around volumes: (N, D, H, W, C) → (N, D + …, H + …, W + …, C).
+
+    padding      cells on every side, or for planes, rows and columns each a number or a pair
+    data_format  None or "channels_last"
+
+    Also takes the arguments of `Layer`. Raises `ArgumentError` for negative numbers.
+
+    >>> import numpy as np
+    >>> from gpucnn import layers
+    >>> layers.ZeroPadding3D((1, 0, (0, 2)))(np.ones((1, 2, 3, 4, 1))).shape
+    (1, 4, 3, 6, 1)
+    """
 
     rank = 3
 

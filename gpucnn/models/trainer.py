@@ -12,7 +12,7 @@ from .. import losses, random
 from ..callbacks import CallbackList, History, TerminateOnNaN
 from ..devices import threads
 from ..errors import ArgumentError
-from ..layers.activated import Activated
+from ..layers.layer import Activated
 from ..metrics import Metric
 from . import fusion
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled

@@ -17,7 +17,7 @@ from .. import losses
 from ..devices import storage
 from ..dispatch import choice
 from ..errors import TrainingError
-from ..layers.activated import Activated
+from ..layers.layer import Activated
 from ..losses import Loss
 from ..metrics import Metric
 from . import fusion

@@ -1,1 +1,1 @@
-"""What gpucnn computes, one file per family of ops: shape rule, NumPy body and cases of each op."""
+"""What gpucnn computes: shape rule, NumPy body and cases of each op, a file for each family."""

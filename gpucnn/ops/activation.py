@@ -13,7 +13,7 @@ from ..errors import ArgumentError, ShapeError
 
 _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805
-"""Klambauer, Unterthiner, Mayr, Hochreiter, "Self-Normalizing Neural Networks", NIPS 2017, equation 14."""
+"""Klambauer et al., "Self-Normalizing Neural Networks", NIPS 2017, equation 14."""
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -58,8 +58,8 @@ _ERF_FAR = (
 def _erf(x: np.ndarray) -> np.ndarray:
     """The error function to the rounding of the dtype.
 
-    Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), tables of the first two
-    intervals; the second serves up to 6, where erf is 1 in float64.
+    Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), tables
+    of the first two intervals; the second serves up to 6, where erf is 1 in float64.
     """
     size = np.abs(x)
     near = np.minimum(size, 0.46875)
@@ -146,19 +146,20 @@ FUNCTIONS = {
     "mish": (lambda x, a: x * np.tanh(_softplus(x)), lambda dy, x, a: dy * _mish_slope(x)),
     "exponential": (lambda x, a: np.exp(x), lambda dy, x, a: dy * np.exp(x)),
 }
-"""For each elementwise function y = f(x, a) and dx = gradient(dy, x, a); a is its one parameter, where it has one.
+"""For each elementwise function, y = f(x, a) and dx = gradient(dy, x, a), with a parameter a.
 
-All stay finite and silent at ±10⁴ but `exponential`, which is infinite there. At a kink the slope is that of the lower
-side for relu, leaky_relu and elu, as in Keras; every function passes NaN on.
+All functions stay finite and raise no warning at ±10⁴, except `exponential`, which overflows to
+infinity. At a kink the slope is that of the lower side for relu, leaky_relu and elu, as in Keras.
+Every function returns NaN for NaN.
 """
 
 ALPHAS = {"leaky_relu": 0.2, "elu": 1.0, "celu": 1.0, "hard_shrink": 0.5, "soft_shrink": 0.5}
-"""Keras' value of the parameter of each function that has one."""
+"""The default of each function's parameter in Keras, for the functions that have one."""
 
 
 _KINKS = among(3, 5, 7, values=(-6.0, -3.0, -1.0, -0.0, 0.0, 1.0, 3.0, 6.0))
 _FAR = among(3, 5, 7, values=(-1e4, -100.0, -20.0, 20.0, 60.0, 1e4, math.nan))
-"""Where slopes jump, and where a function must neither overflow nor lose a NaN."""
+"""Values at which slopes jump, and values that must neither overflow nor hide a NaN."""
 
 
 def _cases(*operands: Draw) -> list[Case]:
@@ -189,24 +190,24 @@ def _same(name: str, *arrays: tuple[str, Spec]) -> Spec:
     for word, spec in arrays[1:]:
         if spec != first:
             raise ShapeError(
-                f"{name}: {arrays[0][0]} and {word} must be alike and are {first.shape} {first.dtype} and "
+                f"{name}: {arrays[0][0]} and {word} must be alike but are {first.shape} {first.dtype} and "
                 f"{spec.shape} {spec.dtype}"
             )
     return first
 
 
-def _known(function: str) -> None:
+def _check_function(function: str) -> None:
     if function not in FUNCTIONS:
         raise ArgumentError(f"activation: function={function!r} is unknown: use one of {', '.join(FUNCTIONS)}")
 
 
 def _outputs(x: Spec, *, function: str, alpha: float) -> Spec:
-    _known(function)
+    _check_function(function)
     return x
 
 
 def _grad_outputs(dy: Spec, x: Spec, *, function: str, alpha: float) -> Spec:
-    _known(function)
+    _check_function(function)
     return _same("activation_grad", ("dy", dy), ("x", x))
 
 
@@ -218,12 +219,12 @@ def _grad_outputs(dy: Spec, x: Spec, *, function: str, alpha: float) -> Spec:
     ulps=8,
 )
 def activation(x: Array, *, function: str, alpha: float) -> Array:
-    """One of `FUNCTIONS` of each element.
+    """Apply one of `FUNCTIONS` to each element.
 
     x         any shape
-    function  its name
-    alpha     its parameter; 0.0 where it has none
-    →         like x
+    function  name of the function
+    alpha     parameter of the function; 0.0 if it has none
+    →         same shape as x
     """
     with np.errstate(over="ignore"):
         return FUNCTIONS[function][0](x, alpha)
@@ -240,8 +241,10 @@ def activation(x: Array, *, function: str, alpha: float) -> Array:
 def activation_grad(dy: Array, x: Array, *, function: str, alpha: float) -> Array:
     """The gradient of `activation`: dy times the slope at x.
 
-    dy, x  one shape
-    →      like x
+    dy, x     any shape, the same for both
+    function  name of the function
+    alpha     parameter of the function; 0.0 if it has none
+    →         same shape as x
     """
     with np.errstate(over="ignore"):
         return FUNCTIONS[function][1](dy, x, alpha)
@@ -275,11 +278,13 @@ def _clipped_grad_outputs(dy: Spec, x: Spec, **_: float) -> Spec:
     flops=lambda x, **_: math.prod(x.shape),
 )
 def clipped_relu(x: Array, *, max_value: float, negative_slope: float, threshold: float) -> Array:
-    """min(x, max_value) above the threshold, negative_slope · (x - threshold) up to it: Keras' ReLU with arguments.
+    """Keras' ReLU: min(x, max_value) above threshold, negative_slope · (x - threshold) up to it.
 
-    x          any shape
-    max_value  a number, or infinity for none
-    →          like x
+    x               any shape
+    max_value       largest output, or infinity for no limit
+    negative_slope  slope up to the threshold
+    threshold       x up to which the slope applies
+    →               same shape as x
     """
     return np.where(x > threshold, np.minimum(x, max_value), negative_slope * (x - threshold))
 
@@ -296,10 +301,10 @@ def clipped_relu(x: Array, *, max_value: float, negative_slope: float, threshold
     flops=lambda dy, x, **_: math.prod(x.shape),
 )
 def clipped_relu_grad(dy: Array, x: Array, *, max_value: float, negative_slope: float, threshold: float) -> Array:
-    """The gradient of `clipped_relu`: dy · 1, 0 or negative_slope.
+    """The gradient of `clipped_relu`: dy times 1, 0 or negative_slope.
 
-    dy, x  one shape
-    →      like x
+    dy, x  any shape, the same for both
+    →      same shape as x
     """
     return np.where(x > threshold, dy * (x < max_value), negative_slope * dy)
 
@@ -338,7 +343,7 @@ def _log_probabilities(*shape: int) -> tuple[Draw, ...]:
 def _row_outputs(name: str) -> Callable[[Spec], Spec]:
     def outputs(x: Spec) -> Spec:
         if not x.shape:
-            raise ShapeError(f"{name}: x needs a last axis of classes and has no axes")
+            raise ShapeError(f"{name}: x needs a last axis of classes but has no axes")
         return x
 
     return outputs
@@ -350,7 +355,9 @@ def _row_flops(*arrays: Spec) -> int:
 
 @op(outputs=_row_outputs("softmax"), cases=_row_cases(_logits), prefer=("rows",), flops=_row_flops)
 def softmax(x: Array) -> Array:
-    """exp(x) / Σ exp(x) over the last axis, shifted by the largest x so that nothing overflows.
+    """exp(x) / Σ exp(x) over the last axis.
+
+    The largest x is subtracted first, so that nothing overflows.
 
     x  (…, K)
     →  (…, K)
@@ -367,7 +374,7 @@ def softmax(x: Array) -> Array:
     flops=_row_flops,
 )
 def softmax_grad(dy: Array, y: Array) -> Array:
-    """The gradient of `softmax`, from its result: y · (dy - Σ dy · y).
+    """The gradient of `softmax`, computed from its result y: y · (dy - Σ dy · y).
 
     dy, y  (…, K)
     →      (…, K)
@@ -377,7 +384,9 @@ def softmax_grad(dy: Array, y: Array) -> Array:
 
 @op(outputs=_row_outputs("log_softmax"), cases=_row_cases(_logits), prefer=("rows",), flops=_row_flops)
 def log_softmax(x: Array) -> Array:
-    """x - log Σ exp(x) over the last axis, shifted by the largest x so that nothing overflows.
+    """x - log Σ exp(x) over the last axis.
+
+    The largest x is subtracted first, so that nothing overflows.
 
     x  (…, K)
     →  (…, K)
@@ -395,7 +404,7 @@ def log_softmax(x: Array) -> Array:
     ulps=16,
 )
 def log_softmax_grad(dy: Array, y: Array) -> Array:
-    """The gradient of `log_softmax`, from its result: dy - exp(y) · Σ dy.
+    """The gradient of `log_softmax`, computed from its result y: dy - exp(y) · Σ dy.
 
     dy, y  (…, K)
     →      (…, K)

@@ -1,8 +1,8 @@
-"""What a training step needs to pick its batch on the device: the batch's images and labels, the counter, the metric.
+"""Batches on the device: gathering images and labels, counting steps and correct predictions.
 
-The number of the batch and of the epoch are operands, so that a captured step can be replayed; `advance` counts them
-on the device. The samples of an epoch stand in the order of `random.permutation`, which a kernel computes for each
-position alone.
+The numbers of the batch and of the epoch are operands, so that a captured step can be replayed;
+`advance` counts them on the device. The samples of an epoch are in the order of
+`random.permutation`, which a kernel can compute for each position separately.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from .. import random
 from ..dispatch.case import Array, Case, Draw, Spec, among, integers, real
 from ..dispatch.op import op
 from ..errors import ArgumentError, ShapeError
+from .arguments import check_counter, check_seed
 
 _COUNT = np.dtype(np.int32)
 _NUMBER = integers(1, high=7, dtype="int64")
@@ -26,14 +27,12 @@ def _check_batch(
     name: str, samples: Spec, epoch: Spec, batch: Spec, rows: int, batch_size: int, seed: int, shuffle: bool
 ) -> None:
     if not samples.shape or not samples.shape[0]:
-        raise ShapeError(f"{name}: there must be one sample or more, along the first axis: {samples.shape}")
-    for word, spec in (("epoch", epoch), ("batch", batch)):
-        if spec.shape != (1,) or spec.dtype != np.int64:
-            raise ShapeError(f"{name}: {word} is an int64 array of one element, not {spec.shape} {spec.dtype}")
+        raise ShapeError(f"{name}: there must be one sample or more along the first axis: {samples.shape}")
+    check_counter(name, "epoch", epoch)
+    check_counter(name, "batch", batch)
     if not 0 <= rows <= batch_size or not batch_size:
         raise ArgumentError(f"{name}: rows={rows} of batch_size={batch_size} is out of range: use 0 … batch_size")
-    if not 0 <= seed < 2**64:
-        raise ArgumentError(f"{name}: seed={seed} is out of range: use an integer of 0 … 2**64 - 1")
+    check_seed(name, seed)
 
 
 def _samples(
@@ -118,18 +117,24 @@ def gather_images(
     scale: float,
     offset: float,
 ) -> Array:
-    """Row i is images[order[(batch · batch_size + i) mod n]] · scale + offset.
+    """Gather a batch of images, scaled and shifted.
 
-    The order is `random.permutation(n, seed, epoch, stream)`, or 0 … n - 1 without `shuffle`. Beyond the last sample
-    the epoch starts again, so the last batch may be called at full size, or with as many rows as are left. Bytes are
-    scaled as if exactly and rounded once: scale = 1 / 255 and offset = 0 give float32(k / 255) to the bit, which a
-    product with the float32 of 1 / 255 does for only half of the bytes.
+    Row i is images[order[(batch · batch_size + i) mod n]] · scale + offset. The order is
+    `random.permutation(n, seed, epoch, stream)`, or 0 … n - 1 without `shuffle`. After the last
+    sample the order starts again, so the last batch may have full size, or as many rows as are
+    left. Bytes are scaled as if exactly and rounded once: scale = 1 / 255 and offset = 0 give
+    float32(k / 255) to the bit, which a product with the float32 of 1 / 255 does for only half of
+    the bytes.
 
-    images      (n, …) uint8 or float32
-    epoch       (1,) int64
-    batch       (1,) int64, 0 or more: number of the batch in the epoch
-    batch_size  rows of all batches but the last
-    →           (rows, …) float32
+    images         (n, …) uint8 or float32
+    epoch          (1,) int64: number of the epoch
+    batch          (1,) int64, 0 or more: number of the batch in the epoch
+    rows           rows of this batch
+    batch_size     rows of all batches except the last
+    seed, stream   numbers that choose the order
+    shuffle        whether the samples are shuffled
+    scale, offset  factor and summand for each value
+    →              (rows, …) float32
     """
     chosen = images[_samples(len(images), epoch, batch, rows, batch_size, seed, stream, shuffle)]
     if images.dtype == np.uint8:
@@ -173,22 +178,25 @@ def _labels_outputs(
 def gather_labels(
     labels: Array, epoch: Array, batch: Array, *, rows: int, batch_size: int, seed: int, stream: int, shuffle: bool
 ) -> Array:
-    """Row i is labels[order[(batch · batch_size + i) mod n]]: what belongs to row i of `gather_images`.
+    """Gather the labels of a batch: row i is labels[order[(batch · batch_size + i) mod n]].
 
-    labels      (n, …) int32 or float32: class numbers, rows of outputs, sample weights
-    epoch       (1,) int64
-    batch       (1,) int64, 0 or more: number of the batch in the epoch
-    batch_size  rows of all batches but the last
-    →           (rows, …) like labels
+    With the same parameters, row i belongs to row i of `gather_images`.
+
+    labels        (n, …) int32 or float32: class numbers, rows of outputs, or sample weights
+    epoch         (1,) int64: number of the epoch
+    batch         (1,) int64, 0 or more: number of the batch in the epoch
+    rows          rows of this batch
+    batch_size    rows of all batches except the last
+    seed, stream  numbers that choose the order
+    shuffle       whether the samples are shuffled
+    →             (rows, …), same dtype as labels
     """
     return labels[_samples(len(labels), epoch, batch, rows, batch_size, seed, stream, shuffle)]
 
 
 def _advance_outputs(counters: Spec, *, steps: int) -> Spec:
     if counters.shape not in ((2,), (3,)) or counters.dtype != np.int64:
-        raise ShapeError(
-            f"advance: counters are 2 or 3 int64 numbers and were given as {counters.shape} {counters.dtype}"
-        )
+        raise ShapeError(f"advance: counters must be 2 or 3 int64 numbers and are {counters.shape} {counters.dtype}")
     if steps < 1:
         raise ArgumentError(f"advance: steps={steps} is out of range: use 1 or more")
     return counters
@@ -208,9 +216,11 @@ def _advance_outputs(counters: Spec, *, steps: int) -> Spec:
     inplace=(0,),
 )
 def advance(counters: Array, *, steps: int) -> Array:
-    """Count one batch: (batch, epoch) becomes (batch + 1, epoch), after `steps` batches (0, epoch + 1).
+    """Count one batch: (batch, epoch) becomes (batch + 1, epoch), or (0, epoch + 1) after the last.
 
-    counters  (2,) int64, changed in place: batch and epoch; a third one counts all calls
+    counters  (2,) or (3,) int64, changed in place: batch, epoch and, if present, all calls
+    steps     batches of an epoch
+    →         counters
     """
     counters[0] += 1
     if counters[0] >= steps:
@@ -227,7 +237,7 @@ def _count_outputs(scores: Spec, labels: Spec) -> Spec:
         return Spec((1,), _COUNT)
     if labels.shape != scores.shape[:1] or labels.dtype.kind not in "iu":
         raise ShapeError(
-            f"count_correct: labels must be integers (N,) or shares like scores {scores.shape} and are "
+            f"count_correct: labels must be integers (N,) or shares of the shape of scores {scores.shape} and are "
             f"{labels.shape} {labels.dtype}"
         )
     return Spec((1,), _COUNT)
@@ -249,7 +259,7 @@ _STRANGE = (-math.inf, -1.0, -0.0, 0.0, math.inf, math.nan)
 
 
 def _ties(n: int, k: int) -> Draw:
-    """Few different scores, so that the largest is often there twice."""
+    """Scores of three values only, so that the largest often occurs twice."""
     return Draw((n, k), "integers", 0, 3, "float32")
 
 
@@ -272,9 +282,11 @@ def _ties(n: int, k: int) -> Draw:
     flops=lambda scores, labels: math.prod(scores.shape),
 )
 def count_correct(scores: Array, labels: Array) -> Array:
-    """How many rows have their largest score at their label; of several largest the first counts, and a NaN is largest.
+    """Count the rows whose largest score is at their label.
 
-    scores  (N, K)
+    Of equal scores the first counts, and NaN is the largest.
+
+    scores  (N, K): a score for each of K classes
     labels  (N,) int32 class numbers, or (N, K) float32 shares, of which the largest is the label
     →       (1,) int32
     """
@@ -307,11 +319,11 @@ def _binary_outputs(scores: Spec, labels: Spec, *, threshold: float) -> Spec:
     flops=lambda scores, labels, **_: math.prod(scores.shape),
 )
 def count_correct_binary(scores: Array, labels: Array, *, threshold: float) -> Array:
-    """How many values have score > threshold where the label is 1, and not where it is 0.
+    """Count the values for which score > threshold is true if the label is 1 and false if it is 0.
 
     scores     any shape
-    labels     the same shape, or without its last axis if that is 1; int32 or float32 numbers, 0 or 1
-    threshold  compared as a float32
+    labels     same shape, or without the last axis if that is 1; int32 or float32 numbers, 0 or 1
+    threshold  rounded to float32 before the comparison
     →          (1,) int32
     """
     above = scores.reshape(-1) > np.float32(threshold)

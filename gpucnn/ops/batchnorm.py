@@ -1,8 +1,9 @@
-"""Normalisation of each channel to mean 0 and variance 1, in training and in inference, with their gradients.
+"""Normalisation of each channel to mean 0 and variance 1, in training and in inference.
 
-Ioffe, Szegedy, "Batch normalization", ICML 2015, algorithms 1 and 2. The variance is that of the batch itself (divided
-by the count, not by count - 1). Sums go over the positions of each image first and over the images then: the order is
-fixed, and the rounding grows with √positions + √images.
+Ioffe, Szegedy, "Batch normalization", ICML 2015, algorithms 1 and 2. The variance is that of the
+batch itself (divided by the count, not by count - 1). Sums run over the positions of each image
+first, then over the images: the order is fixed, and the rounding error grows with √positions +
+√images.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _BENCH_SHAPES = {"mlearning_1": (128, 28, 28, 32), "mlearning_3": (128, 14, 14, 
 
 
 def _cases(operands: Callable[..., tuple[Draw | None, ...]]) -> list[Case]:
-    """Cases of an op whose operands are made of draws for x, gamma, beta (or mean) and variance."""
+    """Cases of an op; `operands` orders the draws for x, gamma, beta (or mean) and variance."""
     return [
         Case(name, operands(real(*shape), *_channels(shape[-1])), {"epsilon": 1e-3}, bench=shapes is _BENCH_SHAPES)
         for shapes in (_SHAPES, _BENCH_SHAPES)
@@ -43,7 +44,7 @@ _FAR_FROM_ZERO = Case(
     (real(2, 33, 35, 3), real(2, 33, 35, 3, low=1000, high=1001), real(3), _FAR, real(3, low=0.1)),
     {"epsilon": 1e-3},
 )
-"""Σ dy · x and mean · Σ dy are a thousand times their difference."""
+"""A case in which Σ dy · x and mean · Σ dy are a thousand times larger than their difference."""
 
 
 def _channels(c: int) -> tuple[Draw, Draw, Draw]:
@@ -96,12 +97,13 @@ def _work(per_element: int) -> Callable[..., int]:
     ulps=16,
 )
 def batchnorm(x: Array, gamma: Array | None, beta: Array | None, *, epsilon: float) -> tuple[Array, Array, Array]:
-    """Each channel shifted and scaled to mean beta and standard deviation gamma over the batch.
+    """Shift and scale each channel to mean beta and standard deviation gamma over the batch.
 
-    x      (N, …, C)
-    gamma  (C,), or None for 1
-    beta   (C,), or None for 0
-    →      y (N, …, C), mean (C,) and variance (C,) of the batch
+    x        (N, …, C)
+    gamma    (C,), or None for 1
+    beta     (C,), or None for 0
+    epsilon  added to the variance before the square root
+    →        y (N, …, C), mean (C,) and variance (C,) of the batch
     """
     mean = _sums(x) / _count(x)
     centred = x - mean
@@ -120,11 +122,12 @@ def batchnorm(x: Array, gamma: Array | None, beta: Array | None, *, epsilon: flo
 def batchnorm_grad(
     dy: Array, x: Array, gamma: Array | None, mean: Array, variance: Array, *, epsilon: float
 ) -> tuple[Array, Array, Array]:
-    """The gradient of `batchnorm`, from the mean and variance that it returned.
+    """The gradient of `batchnorm`, computed from the mean and variance that it returned.
 
     dy, x           (N, …, C)
     gamma           (C,), or None for 1
     mean, variance  (C,)
+    epsilon         as in `batchnorm`
     →               dx (N, …, C), dgamma (C,), dbeta (C,)
     """
     normal = (x - mean) * _slope(None, variance, epsilon)
@@ -143,11 +146,12 @@ def batchnorm_grad(
 def batchnorm_inference(
     x: Array, gamma: Array | None, beta: Array | None, mean: Array, variance: Array, *, epsilon: float
 ) -> Array:
-    """As `batchnorm`, with given statistics instead of those of the batch.
+    """The same as `batchnorm`, with the mean and variance passed in instead of those of the batch.
 
     x               (N, …, C)
     gamma, beta     (C,), or None for 1 and 0
     mean, variance  (C,)
+    epsilon         added to the variance before the square root
     →               (N, …, C)
     """
     return _shifted((x - mean) * _slope(gamma, variance, epsilon), beta)
@@ -169,6 +173,7 @@ def batchnorm_inference_grad(
     dy, x           (N, …, C)
     gamma           (C,), or None for 1
     mean, variance  (C,)
+    epsilon         as in `batchnorm_inference`
     →               dx (N, …, C), dgamma (C,), dbeta (C,)
     """
     normal = (x - mean) * _slope(None, variance, epsilon)
@@ -183,10 +188,12 @@ def batchnorm_inference_grad(
     inplace=(0,),
 )
 def moving_average(moving: Array, batch: Array, *, momentum: float) -> Array:
-    """moving · momentum + batch · (1 - momentum), written into `moving`.
+    """Update moving statistics in place: moving · momentum + batch · (1 - momentum).
 
-    moving, batch  one shape
-    →              moving
+    moving    any shape, changed in place
+    batch     same shape as moving
+    momentum  0 … 1
+    →         moving
     """
     moving[...] = moving * momentum + batch * (1 - momentum)
     return moving

@@ -1,4 +1,4 @@
-"""One number per channel added to the last axis, and its gradient."""
+"""Addition of one number per channel, the last axis, and its gradient."""
 
 from __future__ import annotations
 

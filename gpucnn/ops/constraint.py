@@ -1,8 +1,8 @@
-"""Weights brought back to norms within bounds, in place, after an update.
+"""Scaling of weights to norms within bounds, in place, after an update.
 
-A slice is what one norm is taken over: the elements of w that differ in their indices on `axes` alone. For a dense
-weight (inputs, units) and axes (0,) it is what goes into one unit, for a convolution weight (R, S, C, K) and axes
-(0, 1, 2) one filter.
+Each norm is taken over a slice: the elements of w that differ only in their indices on `axes`. For
+a dense weight (inputs, units) and axes (0,) a slice holds the weights into one unit; for a
+convolution weight (R, S, C, K) and axes (0, 1, 2) it is one filter.
 """
 
 from __future__ import annotations
@@ -51,15 +51,21 @@ def _cases(**params: float) -> list[Case]:
 
 def _outputs(w: Spec, *, axes: tuple[int, ...], **params: Any) -> Spec:
     if not axes or sorted(set(axes)) != list(axes) or not 0 <= axes[0] <= axes[-1] < len(w.shape):
-        raise ShapeError(f"axes {axes} are no axes of a weight of shape {w.shape}: they must rise from 0 or above")
+        raise ShapeError(
+            f"axes {axes} do not fit a weight of shape {w.shape}: give rising numbers, 0 … {len(w.shape) - 1}"
+        )
     return w
 
 
 @op(outputs=_outputs, cases=_cases(max_value=0.75), prefer=("two_pass",), ulps=8, inplace=(0,))
 def max_norm(w: Array, *, max_value: float, axes: tuple[int, ...]) -> Array:
-    """Each slice scaled to a norm of at most max_value: Srivastava et al., JMLR 15 (2014), section 5.1.
+    """Scale each slice to a norm of at most max_value.
 
-    w  any shape
+    Srivastava et al., JMLR 15 (2014), section 5.1.
+
+    w     any shape, changed in place
+    axes  axes over which a norm is taken, in rising order
+    →     w
     """
     norms = _norms(w, axes)
     w *= np.minimum(norms, max_value) / (EPSILON + norms)
@@ -68,9 +74,11 @@ def max_norm(w: Array, *, max_value: float, axes: tuple[int, ...]) -> Array:
 
 @op(outputs=_outputs, cases=_cases(), prefer=("two_pass",), ulps=8, inplace=(0,))
 def unit_norm(w: Array, *, axes: tuple[int, ...]) -> Array:
-    """Each slice scaled to a norm of 1.
+    """Scale each slice to a norm of 1.
 
-    w  any shape
+    w     any shape, changed in place
+    axes  axes over which a norm is taken, in rising order
+    →     w
     """
     w /= EPSILON + _norms(w, axes)
     return w
@@ -84,9 +92,11 @@ def unit_norm(w: Array, *, axes: tuple[int, ...]) -> Array:
     inplace=(0,),
 )
 def min_max_norm(w: Array, *, min_value: float, max_value: float, rate: float, axes: tuple[int, ...]) -> Array:
-    """The norm of each slice brought nearer to min_value … max_value, by the fraction `rate` of the way.
+    """Move the norm of each slice towards min_value … max_value, by the fraction `rate` of the way.
 
-    w  any shape
+    w     any shape, changed in place
+    axes  axes over which a norm is taken, in rising order
+    →     w
     """
     norms = _norms(w, axes)
     w *= (rate * np.clip(norms, min_value, max_value) + (1 - rate) * norms) / (EPSILON + norms)

@@ -41,6 +41,8 @@ SETTINGS = [
         "multiples_of_4_strided", x=(2, 8, 9, 4), weight=(3, 2, 4, 8), strides=(2, 3), padding=_SAME3, dilation=(1, 2)
     ),
     setting("multiples_of_4_grouped", x=(2, 5, 6, 8), weight=(3, 3, 4, 16), groups=2),
+    setting("one_row", x=(3, 1, 11, 2), weight=(1, 3, 2, 5)),
+    setting("causal", x=(2, 1, 9, 3), weight=(1, 3, 3, 4), padding=((0, 0), (4, 0)), dilation=(1, 2)),
     setting("slides_1", x=(128, 28, 28, 1), weight=(5, 5, 1, 10), bench=True),
     setting("slides_2", x=(128, 12, 12, 10), weight=(5, 5, 10, 20), bench=True),
     setting("mlearning_1", x=(128, 28, 28, 1), weight=(5, 5, 1, 32), padding=_SAME5, bench=True),
@@ -71,6 +73,7 @@ def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: P
     strides   (rows, columns) from one window to the next
     padding   ((top, bottom), (left, right)) zeros around each image
     dilation  (rows, columns) from one tap of a filter to the next
+    groups    number of groups of channels, and of filters
     →         (N, P, Q, K)
     """
     x, weight = _by_group(_padded(x, padding), groups), _by_group(weight, groups)
@@ -82,7 +85,7 @@ def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: P
     for r, s in np.ndindex(taps_r, taps_s):
         rows, columns = cells(r, p, strides[0], dilation[0]), cells(s, q, strides[1], dilation[1])
         y += x[:, :, rows, columns] @ weight[:, None, None, r, s]
-    return _joined(y)
+    return _ungrouped(y)
 
 
 @op(
@@ -96,12 +99,14 @@ def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: P
 def conv2d_grad_input(
     dy: Array, weight: Array, *, size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:
-    """The gradient of `conv2d` with respect to x: every window hands its dy back to the cells it met.
+    """The gradient of `conv2d` with respect to x: each window adds dy · weight to its cells.
 
     dy      (N, P, Q, K)
     weight  (R, S, C / groups, K)
     size    (H, W) of x
     →       (N, H, W, C)
+
+    The other parameters are those of `conv2d`.
     """
     dy, weight = _by_group(dy, groups), _by_group(weight, groups)
     _, n, p, q, _ = dy.shape
@@ -111,7 +116,7 @@ def conv2d_grad_input(
     for r, s in np.ndindex(taps_r, taps_s):
         rows, columns = cells(r, p, strides[0], dilation[0]), cells(s, q, strides[1], dilation[1])
         dx[:, :, rows, columns] += dy @ weight[:, None, None, r, s].mT
-    return _joined(dx[:, :, top : top + size[0], left : left + size[1]])
+    return _ungrouped(dx[:, :, top : top + size[0], left : left + size[1]])
 
 
 @op(
@@ -127,12 +132,14 @@ def conv2d_grad_input(
 def conv2d_grad_weight(
     dy: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:
-    """The gradient of `conv2d` with respect to weight: each tap sums dy · x over all windows of all images.
+    """The gradient of `conv2d` with respect to weight: for each tap, Σ dy · x over all windows.
 
     dy           (N, P, Q, K)
     x            (N, H, W, C)
     kernel_size  (R, S) of weight
     →            (R, S, C / groups, K)
+
+    The other parameters are those of `conv2d`.
     """
     dy, x = _by_group(dy, groups), _by_group(_padded(x, padding), groups)
     _, _, p, q, k = dy.shape
@@ -141,7 +148,7 @@ def conv2d_grad_weight(
     for r, s in np.ndindex(kernel_size):
         rows, columns = cells(r, p, strides[0], dilation[0]), cells(s, q, strides[1], dilation[1])
         dweight[:, r, s] = x[:, :, rows, columns].reshape(groups, -1, c).mT @ dy.reshape(groups, -1, k)
-    return _joined(dweight)
+    return _ungrouped(dweight)
 
 
 def _padded(x: np.ndarray, padding: tuple[tuple[int, int], ...]) -> np.ndarray:
@@ -153,7 +160,7 @@ def _by_group(array: np.ndarray, groups: int) -> np.ndarray:
     return np.moveaxis(array.reshape(*array.shape[:-1], groups, -1), -2, 0)
 
 
-def _joined(array: np.ndarray) -> np.ndarray:
+def _ungrouped(array: np.ndarray) -> np.ndarray:
     """(groups, …, c) → (…, groups · c)."""
     array = np.moveaxis(array, 0, -2)
     return np.ascontiguousarray(array).reshape(*array.shape[:-2], -1)

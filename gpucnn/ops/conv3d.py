@@ -1,4 +1,4 @@
-"""Convolution over three axes and its two gradients: a sum of 2-D convolutions over the depth of the filter."""
+"""Convolution over three axes, as a sum of 2-D convolutions, and its two gradients."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def conv3d(x: Array, weight: Array, *, strides: Triple, padding: Pads, dilation:
     strides   (planes, rows, columns) from one window to the next
     padding   ((front, back), (top, bottom), (left, right)) zeros around each volume
     dilation  (planes, rows, columns) from one tap of a filter to the next
+    groups    number of groups of channels, and of filters
     →         (N, O, P, Q, K)
     """
     n, x = x.shape[0], _padded_depth(x, padding)
@@ -74,6 +75,8 @@ def conv3d_grad_input(
     weight  (T, R, S, C / groups, K)
     size    (D, H, W) of x
     →       (N, D, H, W, C)
+
+    The other parameters are those of `conv3d`.
     """
     n, o = dy.shape[:2]
     front, back = padding[0]
@@ -104,6 +107,8 @@ def conv3d_grad_weight(
     x            (N, D, H, W, C)
     kernel_size  (T, R, S) of weight
     →            (T, R, S, C / groups, K)
+
+    The other parameters are those of `conv3d`.
     """
     o, x = dy.shape[1], _padded_depth(x, padding)
     window = {"strides": strides[1:], "padding": padding[1:], "dilation": dilation[1:], "groups": groups}

@@ -1,4 +1,4 @@
-"""What convolutions over two and three axes have in common: shape rules, counts of work, and cases."""
+"""Shape rules, counts of work and cases of convolutions over two and three axes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFER = ("implicit_gemm", "im2col", "direct")
 
 
 class Axes(NamedTuple):
-    """The name of a convolution op, and what messages call the axes of its arrays, such as `("N", "H", "W", "C")`."""
+    """The names of a convolution op and of its arrays' axes, for messages."""
 
     op: str
     x: tuple[str, ...]
@@ -23,7 +23,7 @@ class Axes(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """The shapes of x, weight and y and the window, from which the cases of the three ops are made."""
+    """Shapes of x, weight and y, and the window: a case of each of the three ops."""
 
     name: str
     x: tuple[int, ...]
@@ -44,7 +44,7 @@ def setting(
     groups: int = 1,
     bench: bool = False,
 ) -> Setting:
-    """A setting for x (N, …, C) and weight (…, C / groups, K). Strides and dilation default to 1, padding to 0."""
+    """The setting of x (N, …, C) and weight (…, C / groups, K); by default without padding."""
     size, kernel_size = x[1:-1], weight[:-2]
     ones = (1,) * len(size)
     strides, dilation, padding = strides or ones, dilation or ones, padding or ((0, 0),) * len(size)
@@ -56,7 +56,7 @@ def setting(
 def output_of_grad_input(
     axes: Axes, dy: Spec, weight: Spec, *, size: tuple[int, ...], groups: int, **window: Any
 ) -> Spec:
-    """The `Spec` of dx, from dy and the weight, or `ShapeError`."""
+    """The `Spec` of dx, from those of dy and weight. Raises `ShapeError` if they do not fit."""
     name = f"{axes.op}_grad_input"
     _check_axes(name, dy=(dy, axes.y), weight=(weight, axes.weight))
     x = dy.like(dy.shape[0], *size, weight.shape[-2] * groups)
@@ -67,7 +67,7 @@ def output_of_grad_input(
 def output_of_grad_weight(
     axes: Axes, dy: Spec, x: Spec, *, kernel_size: tuple[int, ...], groups: int, **window: Any
 ) -> Spec:
-    """The `Spec` of dweight, from dy and x, or `ShapeError`."""
+    """The `Spec` of dweight, from those of dy and x. Raises `ShapeError` if they do not fit."""
     name = f"{axes.op}_grad_weight"
     _check_axes(name, dy=(dy, axes.y), x=(x, axes.x))
     weight = x.like(*kernel_size, x.shape[-1] // groups, dy.shape[-1])
@@ -85,9 +85,9 @@ def output(
     dilation: tuple[int, ...],
     groups: int,
 ) -> Spec:
-    """The `Spec` of a convolution's result, or `ShapeError`."""
+    """The `Spec` of y, from those of x and weight. Raises `ShapeError` if they do not fit."""
     _check_axes(axes.op, x=(x, axes.x), weight=(weight, axes.weight))
-    shapes = f"x {_joined(axes.x)} = {x.shape}, weight {_joined(axes.weight)} = {weight.shape}"
+    shapes = f"x {_listed(axes.x)} = {x.shape}, weight {_listed(axes.weight)} = {weight.shape}"
     if x.dtype != weight.dtype:
         raise ArgumentError(f"{axes.op}: x is {x.dtype} but weight is {weight.dtype}: convert one to the other's dtype")
     channels, filters = weight.shape[-2:]
@@ -112,13 +112,13 @@ def output(
 def _check_axes(name: str, **operands: tuple[Spec, tuple[str, ...]]) -> None:
     for operand, (spec, axes) in operands.items():
         if len(spec.shape) != len(axes):
-            raise ShapeError(f"{name}: {operand} needs {len(axes)} axes {_joined(axes)} and has shape {spec.shape}")
+            raise ShapeError(f"{name}: {operand} needs {len(axes)} axes {_listed(axes)} and has shape {spec.shape}")
 
 
 def _check_dy(name: str, axes: Axes, dy: Spec, y: Spec) -> None:
     if dy != y:
         raise ShapeError(
-            f"{name}: dy {_joined(axes.y)} = {dy.shape} {dy.dtype} but {axes.op} returns {y.shape} {y.dtype}"
+            f"{name}: dy {_listed(axes.y)} = {dy.shape} {dy.dtype} but {axes.op} returns {y.shape} {y.dtype}"
         )
 
 
@@ -127,5 +127,5 @@ def flops(y: Spec, weight: tuple[int, ...]) -> int:
     return 2 * math.prod(y.shape) * math.prod(weight[:-1])
 
 
-def _joined(names: tuple[str, ...]) -> str:
+def _listed(names: tuple[str, ...]) -> str:
     return f"({', '.join(names)})"

@@ -1,7 +1,7 @@
 """Dropout of single elements and of whole channels. Each op is its own gradient: apply it to dy.
 
-Which elements go is a function of seed, stream, step and position alone, so no mask is kept for the backward pass, and
-every device drops the same.
+Which elements are dropped depends only on seed, stream, step and position, so no mask is kept for
+the backward pass, and every device drops the same elements.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from .. import random
 from ..dispatch.case import Array, Case, Spec, integers, real
 from ..dispatch.op import op
 from ..errors import ArgumentError, ShapeError
+from .arguments import check_counter
 
 
 def threshold(rate: float) -> int:
-    """A uint32 random word below this number drops its element: rate · 2³², and 2³² - 1 at most."""
+    """Random uint32 words below this number drop their elements: rate · 2³², at most 2³² - 1."""
     return min(round(rate * 2**32), 2**32 - 1)
 
 
 def scale(rate: float) -> float:
-    """What is kept is multiplied by 1 / (1 - rate), so that the mean stays; at rate 1 nothing is kept."""
+    """The factor of the elements that are kept: 1 / (1 - rate) keeps the mean; 0 at rate 1."""
     return 1.0 / (1.0 - rate) if rate < 1 else 0.0
 
 
@@ -51,8 +52,7 @@ def _at_the_threshold(*shape: int) -> Case:
 
 
 def _check(name: str, step: Spec, rate: float) -> None:
-    if step.shape != (1,) or step.dtype != np.int64:
-        raise ShapeError(f"{name}: step is an int64 array of one element and was given as {step.shape} {step.dtype}")
+    check_counter(name, "step", step)
     if not 0 <= rate <= 1:
         raise ArgumentError(f"{name}: rate={rate!r} is out of range: use a number of 0 … 1")
 
@@ -76,16 +76,18 @@ def _spatial_outputs(x: Spec, step: Spec, *, rate: float, seed: int, stream: int
     flops=lambda x, step, **_: math.prod(x.shape),
 )
 def dropout(x: Array, step: Array, *, rate: float, seed: int, stream: int) -> Array:
-    """x / (1 - rate), with a share `rate` of the elements set to 0. Its own gradient, with dy in the place of x.
+    """Set a share `rate` of the elements to 0 and divide the others by 1 - rate.
 
-    Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov, JMLR 15 (2014), section 10. Element i of the flat array is
-    dropped if random word i (`random.bits`, purpose DROPOUT) lies below `threshold(rate)`.
+    Its gradient is itself, applied to dy. Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov,
+    JMLR 15 (2014), section 10. Element i of the flat array is dropped if random word i
+    (`random.bits`, purpose DROPOUT) lies below `threshold(rate)`.
 
     x       any shape
-    step    (1,) int64: each step drops others
+    step    (1,) int64: each step drops other elements
+    rate    0 … 1
     seed    0 … 2⁶⁴ - 1
-    stream  the layer's number
-    →       like x
+    stream  number of the layer
+    →       same shape as x
     """
     return np.where(_kept(x.size, step, rate, seed, stream).reshape(x.shape), x * scale(rate), 0)
 
@@ -97,15 +99,17 @@ def dropout(x: Array, step: Array, *, rate: float, seed: int, stream: int) -> Ar
     flops=lambda x, step, **_: math.prod(x.shape),
 )
 def spatial_dropout(x: Array, step: Array, *, rate: float, seed: int, stream: int) -> Array:
-    """Dropout of whole channels: all positions of a channel of an image go together. Its own gradient, as `dropout`.
+    """Drop whole channels: all positions of a channel of an image together.
 
-    Tompson, Goroshin, Jain, LeCun, Bregler, "Efficient object localization using convolutional networks", CVPR 2015,
-    section 3.2. Channel c of image n is dropped if random word n · C + c lies below `threshold(rate)`.
+    Its gradient is itself, applied to dy. Tompson, Goroshin, Jain, LeCun, Bregler, "Efficient
+    object localization using convolutional networks", CVPR 2015, section 3.2. Channel c of image n
+    is dropped if random word n · C + c lies below `threshold(rate)`.
 
     x       (N, M, C), M positions
-    step    (1,) int64: each step drops others
+    step    (1,) int64: each step drops other channels
+    rate    0 … 1
     seed    0 … 2⁶⁴ - 1
-    stream  the layer's number
+    stream  number of the layer
     →       (N, M, C)
     """
     n, _, c = x.shape

@@ -1,7 +1,7 @@
-"""Layers that are computed together: a convolution or a product with bias, ReLU and pooling, and their gradients.
+"""Several layers in one op: a convolution or matrix product with bias, ReLU and pooling; gradients.
 
-What a fused op saves is memory traffic: no intermediate result is written, and what the backward pass needs of it is
-one byte for each pooling window.
+A fused op saves memory traffic: it writes no intermediate result, and keeps one byte for each
+pooling window for the backward pass.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .matmul import matmul
 from .window import Pads, Pair
 
 DEAD = 4
-"""The index of a pooling window whose ReLU gives 0: no cell of it has a gradient."""
+"""The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
 _PREFER = ("implicit_gemm", "direct")
 _PLAIN = [s for s in SETTINGS if s.window["groups"] == 1]
@@ -67,7 +67,7 @@ def _conv_relu_outputs(x: Spec, weight: Spec, b: Spec, **window: Any) -> Spec:
     terms=lambda x, weight, b, **_: math.prod(weight.shape[:3]) + 1,
 )
 def conv2d_bias_relu(x: Array, weight: Array, b: Array, *, strides: Pair, padding: Pads, dilation: Pair) -> Array:
-    """max(conv2d(x, weight) + b, 0). Its gradient: `bias_relu_grad`, then the gradients of conv2d.
+    """max(conv2d(x, weight) + b, 0). Its gradients: `bias_relu_grad`, then those of `conv2d`.
 
     x       (N, H, W, C)
     weight  (R, S, C, K)
@@ -128,14 +128,16 @@ def _pool_operands(setting: Setting) -> tuple[Any, Any]:
 def conv2d_bias_relu_maxpool(
     x: Array, weight: Array, b: Array, *, strides: Pair, padding: Pads, dilation: Pair
 ) -> tuple[Array, Array]:
-    """The largest of each 2×2 window, 2 apart, of max(conv2d(x, weight) + b, 0), and which of the four it was.
+    """The maximum of each 2×2 window of max(conv2d(x, weight) + b, 0), and the index of its cell.
 
-    A last odd row or column of the convolution belongs to no window. NaN wins.
+    Windows do not overlap; an odd last row or column of the convolution belongs to none. NaN counts
+    as the maximum.
 
     x       (N, H, W, C)
     weight  (R, S, C, K)
     b       (K,)
-    →       y (N, P // 2, Q // 2, K); index, uint8 like y: the first largest in row-major order, 4 where y is 0
+    →       y (N, P // 2, Q // 2, K), and index, uint8 of the same shape: the first cell, 0 … 3 in
+            row-major order, that holds the maximum, or 4 where y is 0
     """
     z = conv2d.reference(x, weight, strides=strides, padding=padding, dilation=dilation, groups=1) + b
     n, p, q, k = _pooled(z.shape)
@@ -161,10 +163,11 @@ def conv2d_bias_relu_maxpool_grad_weight(
 ) -> tuple[Array, Array]:
     """The gradients of `conv2d_bias_relu_maxpool` with respect to weight and b.
 
-    Only one cell in four has a gradient; where it is 0, x contributes nothing even if it is not finite.
+    At most one cell in four has a gradient; where it is 0, x contributes nothing, even if it is not
+    finite.
 
     dy           (N, P // 2, Q // 2, K)
-    index        uint8 like dy, as the forward pass returned it
+    index        same shape as dy, uint8: returned by the forward pass
     x            (N, H, W, C)
     kernel_size  (R, S) of weight
     →            dweight (R, S, C, K), db (K,)
@@ -190,7 +193,7 @@ def conv2d_bias_relu_maxpool_grad_input(
     """The gradient of `conv2d_bias_relu_maxpool` with respect to x.
 
     dy      (N, P // 2, Q // 2, K)
-    index   uint8 like dy, as the forward pass returned it
+    index   same shape as dy, uint8: returned by the forward pass
     weight  (R, S, C, K)
     size    (H, W) of x
     →       (N, H, W, C)
@@ -230,7 +233,7 @@ _DENSE_BENCH = {
     terms=lambda x, weight, b: x.shape[1] + 1,
 )
 def dense_bias_relu(x: Array, weight: Array, b: Array) -> Array:
-    """max(x @ weight + b, 0). Its gradient: `bias_relu_grad`, then the two products of a dense layer.
+    """max(x @ weight + b, 0). Its gradients: `bias_relu_grad`, then two matrix products.
 
     x       (N, inputs)
     weight  (inputs, units)
@@ -269,13 +272,13 @@ def bias_relu_grad(dy: Array, y: Array) -> tuple[Array, Array]:
     """The gradients of y = max(z + b, 0) with respect to z and b.
 
     dy, y  (…, K)
-    →      dz (…, K): dy where y is not 0; db (K,)
+    →      dz (…, K): dy where y is not 0, 0 elsewhere; db (K,): the sum of dz over all positions
     """
     dz = np.where(y <= 0, 0, dy)
     return dz, dz.reshape(-1, dz.shape[-1]).sum(axis=0)
 
 
-# -- in the bodies -----------------------------------------------------------------------------------------------------
+# -- helpers of the bodies ---------------------------------------------------------------------------------------------
 
 
 def _relu(z: np.ndarray) -> np.ndarray:

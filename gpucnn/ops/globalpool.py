@@ -65,7 +65,7 @@ def _avg_grad_outputs(dy: Spec, *, count: int) -> Spec:
     flops=lambda x: math.prod(x.shape),
 )
 def globalavgpool(x: Array) -> Array:
-    """The mean of each channel over all M positions of an image.
+    """The mean of each channel over all M positions of each image.
 
     x  (N, M, C)
     →  (N, C)
@@ -98,7 +98,7 @@ def globalavgpool_grad(dy: Array, *, count: int) -> Array:
     ulps=0,
 )
 def globalmaxpool(x: Array) -> Array:
-    """The largest value of each channel over all M positions of an image; NaN if there is one.
+    """The largest value of each channel over all M positions of each image; NaN if there is one.
 
     x  (N, M, C)
     →  (N, C)

@@ -1,8 +1,9 @@
 """Losses and their gradients, computed together because they share their exponentials.
 
-Rows are samples (or pixels of samples), the K columns classes or outputs. Each op returns the loss of every row and its
-gradient by the first operand. The ops on logits stay exact where a softmax or a sigmoid saturates; the others clip
-probabilities to [ε, 1 - ε] as Keras does. `scale_rows` takes the gradient of a reduced loss on to the outputs.
+Rows are samples (or pixels of samples), the K columns classes or outputs. Each op returns the loss
+of every row and its gradient with respect to the first operand. The ops on logits stay exact where
+a softmax or a sigmoid saturates; the others clip probabilities to [ε, 1 - ε] as Keras does.
+`scale_rows` applies the chain rule for the reduction of the rows.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _sparse_rows(name: str) -> Callable[[Spec, Spec], tuple[Spec, Spec]]:
 
 
 def _cases(labels: Callable[[int, int], Draw], low: float, high: float, **params: float) -> list[Case]:
-    """Rows of every size with predictions of [low, high); `labels(n, k)` draws the second operand."""
+    """Cases with predictions in [low, high); `labels(n, k)` draws the second operand."""
 
     def case(name: str, n: int, k: int, bench: bool = False) -> Case:
         return Case(name, (real(n, k, low=low, high=high), labels(n, k)), dict(params), bench)
@@ -89,11 +90,12 @@ def _extreme(labels: Callable[[int, int], Draw], **params: float) -> list[Case]:
     ulps=16,
 )
 def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
-    """-Σ labels · log softmax(logits) over each row; labels become labels · (1 - s) + s / K.
+    """-Σ labels · log softmax(logits) over each row.
 
-    logits  (N, K)
-    labels  (N, K) probabilities
-    →       (N,) and (N, K) dlogits
+    logits           (N, K)
+    labels           (N, K) probabilities
+    label_smoothing  s: labels become labels · (1 - s) + s / K
+    →                loss of each row (N,), dlogits (N, K)
     """
     labels = _smooth(labels, label_smoothing, logits.shape[1])
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -113,8 +115,8 @@ def sparse_softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, A
     """-log softmax(logits) at the label of each row.
 
     logits  (N, K)
-    labels  (N,) integers of [0, K)
-    →       (N,) and (N, K) dlogits
+    labels  (N,) integers in [0, K)
+    →       loss of each row (N,), dlogits (N, K)
     """
     rows = np.arange(len(logits))
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -138,11 +140,12 @@ def sparse_softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, A
 def sigmoid_binary_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
     """The mean over each row of -labels · log σ(logits) - (1 - labels) · log(1 - σ(logits)).
 
-    Computed as max(z, 0) - z · labels + log(1 + exp(-|z|)); labels become labels · (1 - s) + s / 2.
+    Computed as max(z, 0) - z · labels + log(1 + exp(-|z|)) for the logits z.
 
-    logits  (N, K)
-    labels  (N, K) of [0, 1]
-    →       (N,) and (N, K) dlogits
+    logits           (N, K)
+    labels           (N, K) in [0, 1]
+    label_smoothing  s: labels become labels · (1 - s) + s / 2
+    →                loss of each row (N,), dlogits (N, K)
     """
     labels = _smooth(labels, label_smoothing, 2)
     decayed = np.exp(-np.abs(logits))
@@ -161,11 +164,12 @@ def sigmoid_binary_cross_entropy(logits: Array, labels: Array, *, label_smoothin
     ulps=16,
 )
 def cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
-    """-Σ labels · log(clip(probabilities / Σ probabilities)) over each row; labels become labels · (1 - s) + s / K.
+    """-Σ labels · log(clip(probabilities / Σ probabilities)) over each row.
 
-    probabilities  (N, K), scaled to sum to 1
-    labels         (N, K) probabilities
-    →              (N,) and (N, K) dprobabilities
+    probabilities    (N, K); each row is divided by its sum
+    labels           (N, K) probabilities
+    label_smoothing  s: labels become labels · (1 - s) + s / K
+    →                loss of each row (N,), dprobabilities (N, K)
     """
     labels = _smooth(labels, label_smoothing, probabilities.shape[1])
     total = probabilities.sum(axis=1, keepdims=True)
@@ -180,9 +184,9 @@ def cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float
 def sparse_cross_entropy(probabilities: Array, labels: Array) -> tuple[Array, Array]:
     """-log(clip(probabilities / Σ probabilities)) at the label of each row.
 
-    probabilities  (N, K), scaled to sum to 1
-    labels         (N,) integers of [0, K)
-    →              (N,) and (N, K) dprobabilities
+    probabilities  (N, K); each row is divided by its sum
+    labels         (N,) integers in [0, K)
+    →              loss of each row (N,), dprobabilities (N, K)
     """
     rows = np.arange(len(probabilities))
     total = probabilities.sum(axis=1)
@@ -204,11 +208,14 @@ def sparse_cross_entropy(probabilities: Array, labels: Array) -> tuple[Array, Ar
     ulps=16,
 )
 def binary_cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
-    """The mean over each row of -labels · log p - (1 - labels) · log(1 - p), p being the clipped probabilities.
+    """The mean over each row of -labels · log p - (1 - labels) · log(1 - p).
 
-    probabilities  (N, K) of [0, 1]
-    labels         (N, K) of [0, 1], which become labels · (1 - s) + s / 2
-    →              (N,) and (N, K) dprobabilities
+    p are the clipped probabilities.
+
+    probabilities    (N, K) in [0, 1]
+    labels           (N, K) in [0, 1]
+    label_smoothing  s: labels become labels · (1 - s) + s / 2
+    →                loss of each row (N,), dprobabilities (N, K)
     """
     labels = _smooth(labels, label_smoothing, 2)
     clipped = np.clip(probabilities, EPSILON, 1 - EPSILON)
@@ -222,7 +229,7 @@ def mean_squared_error(y_pred: Array, y_true: Array) -> tuple[Array, Array]:
     """The mean over each row of (y_pred - y_true)².
 
     y_pred, y_true  (N, K)
-    →               (N,) and (N, K) dy_pred
+    →               loss of each row (N,), dy_pred (N, K)
     """
     error = y_pred - y_true
     return (error * error).mean(axis=1), error * (2 / error.shape[1])
@@ -233,7 +240,7 @@ def mean_absolute_error(y_pred: Array, y_true: Array) -> tuple[Array, Array]:
     """The mean over each row of |y_pred - y_true|; its gradient is 0 where they are equal.
 
     y_pred, y_true  (N, K)
-    →               (N,) and (N, K) dy_pred
+    →               loss of each row (N,), dy_pred (N, K)
     """
     error = y_pred - y_true
     return np.abs(error).mean(axis=1), np.sign(error) / error.shape[1]
@@ -241,12 +248,13 @@ def mean_absolute_error(y_pred: Array, y_true: Array) -> tuple[Array, Array]:
 
 @op(outputs=_dense_rows("huber"), cases=_cases(real, -2.0, 2.0, delta=1.0), prefer=("rows",))
 def huber(y_pred: Array, y_true: Array, *, delta: float) -> tuple[Array, Array]:
-    """The mean over each row of e² / 2 where |e| ≤ delta, else delta · |e| - delta² / 2, for e = y_pred - y_true.
+    """The mean over each row of e² / 2 where |e| ≤ delta, else delta · |e| - delta² / 2.
 
-    Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35 (1964), section 5.
+    e is y_pred - y_true. Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35
+    (1964), section 5.
 
     y_pred, y_true  (N, K)
-    →               (N,) and (N, K) dy_pred
+    →               loss of each row (N,), dy_pred (N, K)
     """
     error = y_pred - y_true
     size = np.abs(error)
@@ -265,11 +273,11 @@ def _scaled_rows(gradient: Spec, factors: Spec) -> Spec:
 
 @op(outputs=_scaled_rows, cases=_cases(lambda n, _: real(n), -1.0, 1.0), prefer=("rows",))
 def scale_rows(gradient: Array, factors: Array) -> Array:
-    """Each row times its factor: the gradient of a loss's rows by y_pred, given that of the reduced loss by the rows.
+    """Multiply each row by its factor: the chain rule from the losses of rows to the reduced loss.
 
-    gradient  (N, K)
-    factors   (N,)
-    →         (N, K)
+    gradient  (N, K): gradient of the loss of each row
+    factors   (N,): gradient of the reduced loss with respect to the loss of each row
+    →         (N, K): gradient of the reduced loss
     """
     return gradient * factors[:, None]
 

@@ -1,4 +1,4 @@
-"""Product of two matrices, either of them read as its transpose."""
+"""The product of two matrices, each read as it is or as its transpose."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _terms(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> int:
 
 
 def _cases(name: str, m: int, k: int, n: int, bench: bool = False) -> list[Case]:
-    """The three products of a dense layer: y = x @ weight, dx = dy @ weight.T, dweight = x.T @ dy."""
+    """The products of a dense layer: y = x @ weight, dx = dy @ weight.T, dweight = x.T @ dy."""
     return [
         Case(name, (real(m, k), real(k, n)), {"transpose_a": False, "transpose_b": False}, bench),
         Case(f"{name}_grad_input", (real(m, n), real(k, n)), {"transpose_a": False, "transpose_b": True}, bench),
@@ -66,10 +66,10 @@ CASES = [
 
 @op(outputs=_outputs, cases=CASES, prefer=("blas", "warptiled", "tiled", "naive"), flops=_flops, terms=_terms)
 def matmul(a: Array, b: Array, *, transpose_a: bool, transpose_b: bool) -> Array:
-    """a @ b of two matrices.
+    """The matrix product a @ b.
 
-    a  (M, K), or (K, M) with transpose_a
-    b  (K, N), or (N, K) with transpose_b
+    a  (M, K), or (K, M) if transpose_a
+    b  (K, N), or (N, K) if transpose_b
     →  (M, N)
     """
     return (a.T if transpose_a else a) @ (b.T if transpose_b else b)

@@ -1,7 +1,7 @@
 """Maximum and mean over windows of images, and their gradients.
 
-Layers pool sequences as images of one row, and volumes first over rows and columns, then over depth: pooling windows
-are separable, and ties go to the same cell.
+Layers pool sequences as images of one row, and volumes first over rows and columns, then over
+depth: pooling windows are separable, and of equal values the same cell wins.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _STRANGE = (-math.inf, -math.inf, -math.inf, -1.0, 1.0, math.inf, math.nan)
 
 
 def _cases(operands: Callable[..., tuple], **more: Callable[..., Any]) -> list[Case]:
-    """A case for each setting: its operands, and more parameters, from the shapes of x and y."""
+    """A case for each setting, with operands and parameters computed from the shapes of x and y."""
     cases = []
     for settings in (SETTINGS, _BENCH_SETTINGS):
         for name, (shape, window) in settings.items():
@@ -68,15 +68,18 @@ def _cases(operands: Callable[..., tuple], **more: Callable[..., Any]) -> list[C
 def _output(name: str, x: Spec, pool: Pair, strides: Pair, padding: Padding) -> Spec:
     if len(x.shape) != 4:
         raise ShapeError(f"{name}: x needs 4 axes (N, H, W, C) and has shape {x.shape}")
-    given = f"x (N, H, W, C) = {x.shape}, pool (R, S) = {tuple(pool)}"
+    shapes = f"x (N, H, W, C) = {x.shape}, pool (R, S) = {tuple(pool)}"
     extents = []
     for axis, (size, window, stride, around) in enumerate(zip(x.shape[1:3], pool, strides, padding, strict=True)):
         if max(around) >= window:
-            raise ShapeError(f"{name}: with padding {around} a window of {window} cells may meet nothing else: {given}")
+            raise ShapeError(
+                f"{name}: with padding {around} a window of {window} cells may cover nothing else: {shapes}"
+            )
         extents.append(positions(size, window, stride, padding=around))
         if not extents[-1]:
             raise ShapeError(
-                f"{name}: a window of {window} cells does not fit into {'HW'[axis]} = {size}, padding {around}: {given}"
+                f"{name}: a window of {window} cells does not fit into {'HW'[axis]} = {size}, "
+                f"padding {around}: {shapes}"
             )
     return x.like(x.shape[0], *extents, x.shape[3])
 
@@ -126,12 +129,12 @@ def _avg_grad_outputs(dy: Spec, *, size: Pair, pool: Pair, strides: Pair, paddin
     ulps=0,
 )
 def maxpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array:
-    """The largest value of each window; cells of the padding never win, and a window that holds NaN gives NaN.
+    """The largest value of each window. The padding never wins; a window that holds NaN gives NaN.
 
     x        (N, H, W, C)
     pool     (R, S) rows and columns of a window
     strides  (rows, columns) from one window to the next
-    padding  ((top, bottom), (left, right)) cells around each image, fewer than the window has
+    padding  ((top, bottom), (left, right)) cells around each image, fewer than those of a window
     →        (N, P, Q, C)
     """
     padded = _padded(x, padding, -np.inf)
@@ -150,19 +153,21 @@ def maxpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array
     flops=lambda dy, x, y, pool, **_: 2 * _work(dy, pool),
 )
 def maxpool2d_grad(dy: Array, x: Array, y: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array:
-    """The gradient of `maxpool2d`: each window hands its dy to the first cell, in row-major order, that equals y.
+    """The gradient of `maxpool2d`: each window adds dy to its first cell that equals y.
 
     dy, y  (N, P, Q, C)
     x      (N, H, W, C)
     →      (N, H, W, C)
+
+    The parameters are those of `maxpool2d`.
     """
     padded = _padded(x, padding, np.nan)
     dx = np.zeros_like(padded)
-    waiting = np.ones(y.shape, bool)
+    undecided = np.ones(y.shape, bool)
     for tap in _taps(padded, pool, strides):
-        wins = waiting & (padded[tap] == y)
+        wins = undecided & (padded[tap] == y)
         dx[tap] += dy * wins
-        waiting ^= wins
+        undecided ^= wins
     return _cropped(dx, x.shape, padding)
 
 
@@ -173,12 +178,12 @@ def maxpool2d_grad(dy: Array, x: Array, y: Array, *, pool: Pair, strides: Pair, 
     flops=lambda x, pool, **window: _work(_avg_outputs(x, pool=pool, **window), pool),
 )
 def avgpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array:
-    """The mean of each window over its cells inside the image: padding is not counted.
+    """The mean of each window over its cells inside the image: the padding is not counted.
 
     x        (N, H, W, C)
     pool     (R, S) rows and columns of a window
     strides  (rows, columns) from one window to the next
-    padding  ((top, bottom), (left, right)) cells around each image, fewer than the window has
+    padding  ((top, bottom), (left, right)) cells around each image, fewer than those of a window
     →        (N, P, Q, C)
     """
     padded = _padded(x, padding, 0)
@@ -194,11 +199,13 @@ def avgpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array
     flops=lambda dy, pool, **_: _work(dy, pool),
 )
 def avgpool2d_grad(dy: Array, *, size: Pair, pool: Pair, strides: Pair, padding: Padding) -> Array:
-    """The gradient of `avgpool2d`: each window hands equal shares of its dy to its cells inside the image.
+    """The gradient of `avgpool2d`: each window adds equal shares of dy to its cells in the image.
 
     dy    (N, P, Q, C)
     size  (H, W) of x
     →     (N, H, W, C)
+
+    The other parameters are those of `avgpool2d`.
     """
     share = dy / _counts(size, pool, strides, padding, dy.dtype)
     dx = np.zeros((dy.shape[0], *(n + sum(p) for n, p in zip(size, padding, strict=True)), dy.shape[3]), dy.dtype)
@@ -208,7 +215,7 @@ def avgpool2d_grad(dy: Array, *, size: Pair, pool: Pair, strides: Pair, padding:
 
 
 def _taps(padded: np.ndarray, pool: Pair, strides: Pair) -> list[tuple[slice, ...]]:
-    """For each cell of a window, in row-major order, the cells of the padded images that it meets."""
+    """For each cell of a window, row by row, the cells of the padded images that it covers."""
     p, q = (positions(n, k, s) for n, k, s in zip(padded.shape[1:3], pool, strides, strict=True))
     return [
         (slice(None), cells(r, p, strides[0]), cells(s, q, strides[1])) for r in range(pool[0]) for s in range(pool[1])

@@ -1,4 +1,4 @@
-"""One factor and one summand for all values of an array."""
+"""Scaling of all values of an array by one factor and one summand."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def _outputs(x: Spec, *, scale: float, offset: float) -> Spec:
     flops=lambda x, **_: 2 * math.prod(x.shape),
 )
 def rescale(x: Array, *, scale: float, offset: float) -> Array:
-    """x · scale + offset. Its gradient is itself, with offset 0.
+    """x · scale + offset. Its gradient is itself, applied to dy with offset 0.
 
     x  any shape
-    →  like x
+    →  same shape as x
     """
     return x * scale + offset

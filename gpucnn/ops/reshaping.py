@@ -1,4 +1,4 @@
-"""Arrays with zeros around them, cut out of others, and with their axes in another order."""
+"""Padding of arrays with zeros, cropping, and reordering of axes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _grown(shape: tuple[int, ...], padding: Padding) -> tuple[int, ...]:
 
 def _check(name: str, x: Spec, padding: Padding) -> None:
     if not x.shape:
-        raise ShapeError(f"{name}: x has no axes: give an array of one at least")
+        raise ShapeError(f"{name}: x has no axes: give an array of at least one")
     if len(padding) != len(x.shape):
         raise ShapeError(f"{name}: x = {x.shape} has {len(x.shape)} axes but padding={padding} has {len(padding)}")
     if min(map(min, padding), default=0) < 0:
@@ -69,7 +69,7 @@ def _no_work(*_: Spec, **__: Any) -> int:
 
 @op(outputs=_pad_outputs, cases=_cases(cropped=False), prefer=("elementwise",), flops=_no_work, ulps=0)
 def pad(x: Array, *, padding: Padding) -> Array:
-    """Zeros around x. Its gradient is `crop`.
+    """Add zeros around x. Its gradient is `crop`.
 
     x        any shape
     padding  ((before, after), …), a pair for each axis
@@ -80,7 +80,7 @@ def pad(x: Array, *, padding: Padding) -> Array:
 
 @op(outputs=_crop_outputs, cases=_cases(cropped=True), prefer=("elementwise",), flops=_no_work, ulps=0)
 def crop(x: Array, *, padding: Padding) -> Array:
-    """What `pad` put zeros around. Its gradient is `pad`.
+    """Remove the cells that `pad` added. Its gradient is `pad`.
 
     x        any shape
     padding  ((before, after), …), a pair for each axis
@@ -107,10 +107,10 @@ def crop(x: Array, *, padding: Padding) -> Array:
     ulps=0,
 )
 def transpose(x: Array, *, axes: tuple[int, ...]) -> Array:
-    """x with its axes in another order. Its gradient is `transpose` with the inverse order.
+    """Put the axes of x into another order. Its gradient is `transpose` with the inverse order.
 
     x     any shape
-    axes  the axis of x that becomes axis 0, 1, …
-    →     x.shape in that order
+    axes  numbers of the axes of x that become axis 0, 1, …
+    →     the extents of x in that order
     """
     return np.ascontiguousarray(x.transpose(axes))

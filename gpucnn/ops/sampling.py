@@ -1,4 +1,4 @@
-"""Random numbers on the device: the words and uniforms of `gpucnn.random`, which is also what computes them here."""
+"""Random words and uniform numbers on the device, the same as those of `gpucnn.random`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 from .. import random
 from ..dispatch.case import Array, Case, Spec, integers
 from ..dispatch.op import op
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError
+from .arguments import check_counter, check_seed
 
 _SIZES = {"one": 1, "two": 2, "ragged": 7, "beyond_blocks": 1027, "even": 4096}
 _BENCH_SIZES = {"cifar_1": 512 * 32 * 32 * 32}
@@ -29,12 +30,10 @@ def _cases() -> list[Case]:
 
 
 def _check(name: str, step: Spec, count: int, seed: int) -> None:
-    if step.shape != (1,) or step.dtype != np.int64:
-        raise ShapeError(f"{name}: step is an int64 array of one element and was given as {step.shape} {step.dtype}")
+    check_counter(name, "step", step)
     if count < 0:
         raise ArgumentError(f"{name}: count={count} is out of range: use 0 or more")
-    if not 0 <= seed < 2**64:
-        raise ArgumentError(f"{name}: seed={seed} is out of range: use an integer of 0 … 2**64 - 1")
+    check_seed(name, seed)
 
 
 def _bits_outputs(step: Spec, *, count: int, seed: int, stream: int, purpose: int) -> Spec:
@@ -49,10 +48,12 @@ def _uniform_outputs(step: Spec, *, count: int, seed: int, stream: int, purpose:
 
 @op(outputs=_bits_outputs, cases=_cases(), prefer=("philox",))
 def random_bits(step: Array, *, count: int, seed: int, stream: int, purpose: int) -> Array:
-    """`random.bits`: element i is word i % 4 of Philox with the counter (i // 4, step, stream, purpose).
+    """`random.bits`: for each i, word i % 4 of Philox with counter (i // 4, step, stream, purpose).
 
-    step     (1,) int64: each step gives others
+    step     (1,) int64: each step gives other words
+    count    number of words
     seed     0 … 2⁶⁴ - 1
+    stream   number of the stream, such as a layer's
     purpose  what the words are for, such as `random.USER`
     →        (count,) uint32
     """
@@ -61,10 +62,14 @@ def random_bits(step: Array, *, count: int, seed: int, stream: int, purpose: int
 
 @op(outputs=_uniform_outputs, cases=_cases(), prefer=("philox",), ulps=0)
 def random_uniform(step: Array, *, count: int, seed: int, stream: int, purpose: int) -> Array:
-    """`random.uniform`: (u >> 8) · 2⁻²⁴ of [0, 1) for each word u of `random_bits`, the same bits on every device.
+    """`random.uniform`: (u >> 8) · 2⁻²⁴ in [0, 1) for each word u of `random_bits`.
 
-    step     (1,) int64: each step gives others
+    The numbers are the same to the bit on every device.
+
+    step     (1,) int64: each step gives other numbers
+    count    number of numbers
     seed     0 … 2⁶⁴ - 1
+    stream   number of the stream, such as a layer's
     purpose  what the numbers are for, such as `random.USER`
     →        (count,) float32
     """

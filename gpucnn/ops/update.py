@@ -1,12 +1,13 @@
-"""What changes a weight: one pass over flat arrays of all weights, gradients and slots, in place.
+"""Updates of weights: each op makes one pass, in place, over the flat arrays of a model.
 
-Numbers that differ from step to step come in one array, the row:
+Numbers that differ from step to step are passed in one array, the row:
 
     row[DECAY]      learning rate · weight decay
     row[MOMENTUM]   momentum of the average of the weights, row[TAKE] = 1 - row[MOMENTUM]
-    row[RATE]       learning rate, with the bias corrections of Adam in it; Nadam continues to the right
+    row[RATE]       learning rate, times the bias corrections of Adam; Nadam also uses the next two
 
-A zero gradient on a zero weight with zero slots leaves all of them zero, so the padding between weights stays zero.
+A zero gradient on a zero weight with zero slots leaves all of them zero, so the padding between
+weights stays zero.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ DECAY, MOMENTUM, TAKE, RATE = range(4)
 """Places in the row."""
 
 BLOCK = 1 << 15
-"""Elements handled at a time: 128 KiB of each array, so that a block and its temporaries stay in cache."""
+"""Elements handled at a time: 128 KiB of each array; a block and its temporaries stay in cache."""
 
 LEAST_SCALE, MOST_SCALE = 2.0**-126, 2.0**126
-"""Bounds of a norm's scale: it and 1 / scale are normal numbers of float32, also where those below are taken as 0."""
+"""Bounds of a norm's scale: within them, it and 1 / scale are normal numbers of float32."""
 
 _WHOLE = ("row", "parts")
-"""Operands that a formula takes as a whole; all others are cut into blocks."""
+"""Operands that a formula reads whole; all others are cut into blocks."""
 
 _SIZES = {"one": 1, "segment": 64, "ragged": 1003, "blocks": 2 * BLOCK + 5}
 _BENCH_SIZES = {"slides": 38_464, "mlearning": 484_736, "cifar": 3_702_208}
@@ -42,7 +43,7 @@ Operands = tuple[Draw | None, ...]
 
 
 def _in_place(*changed: str, cases: list[Case]) -> Callable[[Callable[..., None]], Op]:
-    """Make an op of a formula on flat arrays that writes into the operands `changed` and returns those present."""
+    """Turn a formula on flat arrays into an op that writes into the operands `changed`."""
 
     def decorate(formula: Callable[..., None]) -> Op:
         names = [p.name for p in inspect.signature(formula).parameters.values() if p.kind is not p.KEYWORD_ONLY]
@@ -68,7 +69,7 @@ def _in_place(*changed: str, cases: list[Case]) -> Callable[[Callable[..., None]
 
 
 def _sized(operands: Callable[[int], Operands], ending: str = "", **params: Any) -> list[Case]:
-    """A case for each length n of the flat arrays, from the operands for n elements."""
+    """A case for each length n of the flat arrays; `operands(n)` draws the operands."""
     return [
         Case(f"{name}{ending}", operands(n), params, bench=sizes is _BENCH_SIZES)
         for sizes in (_SIZES, _BENCH_SIZES)
@@ -77,12 +78,12 @@ def _sized(operands: Callable[[int], Operands], ending: str = "", **params: Any)
 
 
 def _zeros_and_signs(*operands: Draw, **params: Any) -> Case:
-    """Where signs decide, where an epsilon is not a small part of a sum, and where a norm is below the limit."""
+    """A case in which signs decide, an epsilon counts in a sum, and a norm is below its limit."""
     return Case("zeros_and_signs", operands, params)
 
 
 def _squares(n: int) -> Draw:
-    """Means of squares."""
+    """Draw means of squares."""
     return real(n, low=1.0, high=2.0)
 
 
@@ -159,7 +160,8 @@ def adam(
 ) -> None:
     """Adam: Kingma and Ba, ICLR 2015, algorithm 1 as rewritten before section 2.1. All arrays (n,).
 
-    row[RATE] is rate · √(1 - β₂ᵗ) / (1 - β₁ᵗ). With v_max AMSGrad: Reddi, Kale, Kumar, ICLR 2018, algorithm 2.
+    row[RATE] is rate · √(1 - β₂ᵗ) / (1 - β₁ᵗ). With v_max AMSGrad: Reddi, Kale, Kumar, ICLR 2018,
+    algorithm 2.
     """
     m += (1 - beta_1) * (gradients - m)
     v += (1 - beta_2) * (gradients * gradients - v)
@@ -182,8 +184,8 @@ def nadam(
 ) -> None:
     """Adam with Nesterov's momentum: Dozat, ICLR workshop 2016, algorithm 2. All arrays (n,).
 
-    row[RATE:] is the factor of m, the factor of the gradient (learning rate and momentum schedule in both), and
-    1 / (1 - β₂ᵗ).
+    row[RATE:] is the factor of m, the factor of the gradient (learning rate and momentum schedule
+    in both), and 1 / (1 - β₂ᵗ).
     """
     of_m, of_gradients, correction = row[RATE : RATE + 3]
     m += (1 - beta_1) * (gradients - m)
@@ -219,8 +221,8 @@ def rmsprop(
 ) -> None:
     """RMSprop: Hinton, "Neural networks for machine learning", 2012, lecture 6e. All arrays (n,).
 
-    With mean, the running mean of the gradients, it divides by their standard deviation (Graves, arXiv:1308.0850,
-    equations 38 to 41); with m the change has momentum.
+    With mean, the running mean of the gradients, it divides by their standard deviation (Graves,
+    arXiv:1308.0850, equations 38 to 41); with m the change has momentum.
     """
     v *= rho
     v += (1 - rho) * (gradients * gradients)
@@ -246,7 +248,7 @@ def rmsprop(
     ],
 )
 def adagrad(values: Array, gradients: Array, v: Array, row: Array, *, epsilon: float) -> None:
-    """Adagrad, v being the sum of squares so far: Duchi, Hazan, Singer, JMLR 12 (2011), figure 1. All arrays (n,)."""
+    """Adagrad: Duchi, Hazan, Singer, JMLR 12 (2011), figure 1. v sums squares. All arrays (n,)."""
     v += gradients * gradients
     values -= row[RATE] * gradients / np.sqrt(v + epsilon)
 
@@ -263,7 +265,10 @@ def adagrad(values: Array, gradients: Array, v: Array, row: Array, *, epsilon: f
 def adadelta(
     values: Array, gradients: Array, v: Array, delta: Array, row: Array, *, rho: float, epsilon: float
 ) -> None:
-    """Adadelta, delta being the mean of squared changes: Zeiler, arXiv:1212.5701, algorithm 1. All arrays (n,)."""
+    """Adadelta: Zeiler, arXiv:1212.5701, algorithm 1. All arrays (n,).
+
+    v is the running mean of the squared gradients, delta that of the squared changes.
+    """
     v *= rho
     v += (1 - rho) * (gradients * gradients)
     change = np.sqrt(delta + epsilon) * gradients / np.sqrt(v + epsilon)
@@ -283,14 +288,14 @@ def decay(values: Array, row: Array) -> None:
     cases=[*_sized(lambda n: (real(n), real(n), _ROW)), _zeros_and_signs(real(67), _SIGNS, _ROW)],
 )
 def average(averages: Array, values: Array, row: Array) -> None:
-    """The moving average of the weights takes in their present values. All arrays (n,)."""
+    """Update the moving average of the weights with their current values. All arrays (n,)."""
     averages *= row[MOMENTUM]
     averages += row[TAKE] * values
 
 
 @_in_place("total", cases=[*_sized(lambda n: (real(n), real(n))), _zeros_and_signs(real(67), _SIGNS)])
 def accumulate(total: Array, gradients: Array) -> None:
-    """total + gradients. All arrays (n,)."""
+    """Add gradients to total. All arrays (n,)."""
     total += gradients
 
 
@@ -303,7 +308,7 @@ def accumulate(total: Array, gradients: Array) -> None:
     ],
 )
 def take_mean(gradients: Array, total: Array, *, count: int) -> None:
-    """gradients becomes the mean of itself and of count - 1 gradients in total; total becomes 0. All arrays (n,)."""
+    """gradients becomes (gradients + total) / count, and total becomes 0. All arrays (n,)."""
     gradients += total
     gradients /= count
     total[...] = 0
@@ -311,7 +316,7 @@ def take_mean(gradients: Array, total: Array, *, count: int) -> None:
 
 @_in_place("gradients", cases=[*_sized(lambda n: (real(n),), limit=0.5), _zeros_and_signs(_SIGNS, limit=0.5)])
 def clip_by_value(gradients: Array, *, limit: float) -> None:
-    """Every element brought into -limit … limit. All arrays (n,)."""
+    """Clip every element to -limit … limit. All arrays (n,)."""
     np.clip(gradients, -limit, limit, out=gradients)
 
 
@@ -323,7 +328,11 @@ def clip_by_value(gradients: Array, *, limit: float) -> None:
     ],
 )
 def clip_by_norm(gradients: Array, parts: Array, *, limit: float) -> None:
-    """gradients · limit / max(norm, limit), where norm = scale · √total of `norm_parts`. Gradients (n,), parts (2,)."""
+    """gradients · limit / max(norm, limit), where norm = scale · √total.
+
+    gradients  (n,), changed in place
+    parts      (2,): scale and total, as `norm_parts` returns them
+    """
     scale, total = parts.astype(np.float64)
     gradients *= (limit / np.maximum(scale * np.sqrt(total), limit)).astype(gradients.dtype)
 
@@ -336,7 +345,10 @@ def clip_by_norm(gradients: Array, parts: Array, *, limit: float) -> None:
     ],
 )
 def regularize(gradients: Array, values: Array, *, l1: float, l2: float) -> None:
-    """gradients + the derivative of l1 · Σ|values| + l2 · Σ values², 0 where |values| has its kink. All arrays (n,)."""
+    """Add the derivative of l1 · Σ|values| + l2 · Σ values² to the gradients. All arrays (n,).
+
+    The derivative of |0| is 0.
+    """
     if l1:
         gradients += l1 * np.sign(values) + 2.0 * l2 * values
     else:
@@ -345,7 +357,7 @@ def regularize(gradients: Array, values: Array, *, l1: float, l2: float) -> None
 
 @_in_place("values", cases=[*_sized(lambda n: (real(n),)), _zeros_and_signs(_SIGNS)])
 def non_neg(values: Array) -> None:
-    """values with 0 in place of the negative ones: the constraint. All arrays (n,)."""
+    """The constraint "non_neg": negative values become 0. All arrays (n,)."""
     np.maximum(values, 0, out=values)
 
 
@@ -354,7 +366,7 @@ def _flat_to(count: int) -> Callable[..., Spec]:
 
     def outputs(x: Spec, **params: Any) -> Spec:
         if len(x.shape) != 1:
-            raise ShapeError(f"the array that is summed up must be flat and has shape {x.shape}")
+            raise ShapeError(f"the array that is summed must be flat and has shape {x.shape}")
         return x.like(count)
 
     return outputs
@@ -362,9 +374,11 @@ def _flat_to(count: int) -> Callable[..., Spec]:
 
 @op(outputs=_flat_to(2), cases=_sized(lambda n: (real(n),)), prefer=("two_stage",), terms=lambda x: x.shape[0])
 def norm_parts(x: Array) -> Array:
-    """The Euclidean norm as two numbers, scale · √total, so that no gradient is too large or too small to be clipped.
+    """The Euclidean norm as two numbers, scale · √total.
 
-    scale  the largest power of two up to max |x|, within 2⁻¹²⁶ … 2¹²⁶; 0 if x is 0 throughout
+    No gradient is too large or too small for them to be computed.
+
+    scale  the largest power of two up to max |x|, within 2⁻¹²⁶ … 2¹²⁶; 0 if all of x is 0
     total  the sum of (x / scale)²; 1 if x has a NaN or an infinity, which is then the scale
 
     x  (n,)

@@ -1,4 +1,4 @@
-"""Windows that slide along an axis: which cells they meet, how often they fit, and what padding "same" adds."""
+"""Windows that slide along an axis: the cells they cover, how many fit, and padding "same"."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def span(window: int, dilation: int) -> int:
 
 
 def positions(size: int, window: int, stride: int, dilation: int = 1, padding: tuple[int, int] = (0, 0)) -> int:
-    """How many windows fit along an axis of `size` cells; 0 if none does."""
+    """The number of windows that fit along an axis of `size` cells."""
     return max((size + sum(padding) - span(window, dilation)) // stride + 1, 0)
 
 
 def same_padding(size: int, window: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """Cells to add before and after the axis so that ceil(size / stride) windows fit; an odd one goes to the end."""
+    """Cells before and after an axis that let ⌈size / stride⌉ windows fit; the odd one is last."""
     total = max((-(-size // stride) - 1) * stride + span(window, dilation) - size, 0)
     return total // 2, total - total // 2
 
 
 def cells(tap: int, count: int, stride: int, dilation: int = 1) -> slice:
-    """The cells of a padded axis that one tap of the window meets, in order, at `count` positions."""
+    """The cells of a padded axis that one tap of a window covers at `count` positions, in order."""
     first = tap * dilation
     return slice(first, first + (count - 1) * stride + 1, stride)

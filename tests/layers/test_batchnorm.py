@@ -25,8 +25,8 @@ def test_a_channel_of_1_2_3_4_has_mean_2_5_and_variance_1_25():
     assert variance.tolist() == [1.25, 0]
     assert np.abs(y[:, 0] - (10 + 2 * np.array([-1, -1 / 3, 1 / 3, 1]))).max() <= 16 * EPS
     assert y[:, 1].tolist() == [20] * 4
-    given = batchnorm_inference(x, None, None, np.array([1.0, -4.0]), np.array([3.0, 0.0]), epsilon=1.0)
-    assert given.tolist() == [[0, -1], [0.5, -1], [1, -1], [1.5, -1]]
+    inferred = batchnorm_inference(x, None, None, np.array([1.0, -4.0]), np.array([3.0, 0.0]), epsilon=1.0)
+    assert inferred.tolist() == [[0, -1], [0.5, -1], [1, -1], [1.5, -1]]
 
 
 def test_the_result_has_mean_beta_and_deviation_gamma(rng):
@@ -84,9 +84,9 @@ def test_a_constant_channel_stays_finite_and_the_dtype_stays(dtype):
     gamma = np.ones(2, dtype)
     y, mean, variance = batchnorm(x, gamma, gamma, epsilon=1e-3)
     gradients = batchnorm_grad(x, x, gamma, mean, variance, epsilon=1e-3)
-    given = batchnorm_inference(x, gamma, None, mean, variance, epsilon=1e-3)
+    inferred = batchnorm_inference(x, gamma, None, mean, variance, epsilon=1e-3)
     more = batchnorm_inference_grad(x, x, None, mean, variance, epsilon=1e-3)
-    for array in (y, mean, variance, *gradients, given, *more):
+    for array in (y, mean, variance, *gradients, inferred, *more):
         assert array.dtype == dtype
         assert np.isfinite(array).all()
     assert (y == 1).all()

@@ -7,9 +7,10 @@ import pytest
 
 from gpucnn.config import deserialize, serialize
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
-from gpucnn.layers.activated import Activated
-from gpucnn.layers.conv import Conv1D, Conv2D, Conv3D, Convolution1D, Convolution2D, Convolution3D
+from gpucnn.layers import Convolution1D, Convolution2D, Convolution3D
+from gpucnn.layers.conv import Conv1D, Conv2D, Conv3D
 from gpucnn.layers.depthwise_conv2d import DepthwiseConv2D
+from gpucnn.layers.layer import Activated
 
 STEP = np.zeros(1, np.int64)
 
@@ -248,7 +249,7 @@ def test_wrong_arguments_are_refused_by_name(make, words):
 
 
 @pytest.mark.parametrize("data_format", [None, "channels_last"])
-def test_channels_last_may_be_said(data_format):
+def test_channels_last_may_be_named(data_format):
     assert Conv2D(8, 3, data_format=data_format).kernel_size == (3, 3)
 
 

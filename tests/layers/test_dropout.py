@@ -30,8 +30,8 @@ def test_the_words_of_philox_decide():
     assert np.array_equal(y, np.where(words.reshape(5, 2) < 0.75 * 2**32, 0, 4 * x))
 
 
-def test_what_goes_for_seed_7_is_known():
-    """Known bits, so that no change goes unseen: every device and every version must drop the same."""
+def test_seed_7_drops_the_recorded_elements():
+    """Recorded bits, so that no change goes unseen: all devices and versions must drop the same."""
     assert "".join("01"[int(kept)] for kept in ~dropped(32)) == "10010110010010000111110000100011"
 
 

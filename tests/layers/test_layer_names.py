@@ -1,4 +1,4 @@
-"""The names under `gpucnn.layers`: Keras' own, their aliases, and answers for those that are not there."""
+"""The names under `gpucnn.layers`: those of Keras, their aliases, and errors for missing ones."""
 
 import importlib
 import inspect
@@ -65,7 +65,7 @@ def test_layers_are_named_as_in_keras(cls, arguments, name):
         ("ThresholdedReLU", r"ReLU\(threshold"),
     ],
 )
-def test_layers_that_keras_has_and_gpucnn_has_not_name_another_way(name, words):
+def test_layers_that_gpucnn_lacks_name_another_way(name, words):
     with pytest.raises(ArgumentError, match=rf"layers\.{name} is not in gpucnn: .*{words}"):
         getattr(layers, name)
     with pytest.raises(ArgumentError, match=words):
@@ -83,28 +83,28 @@ def test_no_name_has_two_answers_and_none_hides_a_layer():
     assert not set(names) & set(vars(layers))
 
 
-def test_other_names_are_unknown_as_in_any_module():
+def test_other_names_raise_as_in_any_module():
     assert not hasattr(layers, "Conv2d")
     with pytest.raises(AttributeError, match="Conv2d"):
         _ = layers.Conv2d
 
 
-def test_submodules_of_old_keras_answer_with_the_import_of_today():
+def test_submodules_of_old_keras_name_the_new_import():
     with pytest.raises(ImportError, match=r"write `from gpucnn\.layers import Conv2D`"):
         from gpucnn.layers.convolutional import Conv2D  # noqa: F401
     with pytest.raises(ImportError, match=r"from gpucnn\.layers import Dense"):
         from gpucnn.layers.core import Dense  # noqa: F401
     normalization = importlib.import_module("gpucnn.layers.normalization")
     with pytest.raises(ImportError, match=r"from gpucnn\.layers import …"):
-        _ = normalization.__all__  # what `from … import *` asks for
+        _ = normalization.__all__  # read by `from … import *`
     assert not hasattr(sys.modules["gpucnn.layers.core"], "__wrapped__")
     from gpucnn.layers.pooling import MaxPooling2D
 
     assert MaxPooling2D is layers.MaxPooling2D
 
 
-def test_modules_of_old_keras_do_not_disturb_who_looks_through_all_modules():
-    """As pickle does for an object that does not tell its module, and torch.compile for its graphs."""
+def test_modules_of_old_keras_do_not_disturb_searches_through_all_modules():
+    """pickle searches them for an object without a module, and torch.compile for its graphs."""
     assert not any(hasattr(module, "no_such_name") for name, module in sys.modules.items() if name.startswith("gpucnn"))
     with pytest.raises(ImportError, match=r"write `from gpucnn\.layers import Dense`"):
         _ = importlib.import_module("gpucnn.layers.core").Dense

@@ -13,9 +13,12 @@ from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight
 
 OPS = {
+    1: (conv2d, conv2d_grad_input, conv2d_grad_weight),
     2: (conv2d, conv2d_grad_input, conv2d_grad_weight),
     3: (conv3d, conv3d_grad_input, conv3d_grad_weight),
 }
+"""Ops by the number of axes along which filters slide; 1: images of one row, as in `Conv1D`."""
+
 PLAIN = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
 
 
@@ -94,7 +97,7 @@ def test_a_sequence_and_a_volume_by_hand():
 
 @st.composite
 def problems(draw, rank):
-    """x, weight, dy of small integers and the window of a convolution over `rank` axes."""
+    """x, weight, dy of small integers and the window of a convolution along `rank` axes."""
     axes = range(rank)
     size_of_tap = st.integers(1, 4 if rank < 3 else 2)
     kernel_size = tuple(draw(size_of_tap) for _ in axes)
@@ -105,6 +108,9 @@ def problems(draw, rank):
     size = tuple(f + draw(st.integers(0, 4)) for f in fitting)
     groups, c, k, n = (draw(st.integers(1, 3)) for _ in range(4))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if rank == 1:
+        size, kernel_size, strides, dilation = (1, *size), (1, *kernel_size), (1, *strides), (1, *dilation)
+        padding = ((0, 0), *padding)
     window = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
     x = random.integers(-9, 10, (n, *size, groups * c))
     weight = random.integers(-9, 10, (*kernel_size, c, groups * k))
@@ -112,7 +118,7 @@ def problems(draw, rank):
     return x, weight, dy, window
 
 
-@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("rank", [1, 2, 3])
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_gradients_are_the_adjoints_exactly(rank, data):
@@ -123,7 +129,7 @@ def test_gradients_are_the_adjoints_exactly(rank, data):
     assert np.vdot(grad_weight(dy, x, kernel_size=weight.shape[:-2], **window), weight) == product
 
 
-@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("rank", [1, 2, 3])
 @settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_integer_values_are_exact_in_float32(rank, data):
@@ -161,7 +167,7 @@ def test_every_value_is_the_sum_of_its_definition(data):
         assert y[n, p, q, k] == total
 
 
-@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("rank", [1, 2, 3])
 @settings(deadline=None, max_examples=25)
 @given(data=st.data())
 def test_all_three_ops_agree_with_pytorch_in_float64(rank, data):
@@ -171,7 +177,7 @@ def test_all_three_ops_agree_with_pytorch_in_float64(rank, data):
     x, weight, dy = (a.astype(np.float64) for a in (x, weight, dy))
     their_x = torch.tensor(np.ascontiguousarray(np.moveaxis(x, -1, 1)), requires_grad=True)
     their_weight = torch.tensor(np.ascontiguousarray(np.moveaxis(weight, (-1, -2), (0, 1))), requires_grad=True)
-    their_y = getattr(torch.nn.functional, f"conv{rank}d")(
+    their_y = getattr(torch.nn.functional, f"conv{x.ndim - 2}d")(
         torch.nn.functional.pad(their_x, [*itertools.chain(*reversed(window["padding"]))]),
         their_weight,
         stride=window["strides"],
@@ -186,17 +192,18 @@ def test_all_three_ops_agree_with_pytorch_in_float64(rank, data):
     assert np.array_equal(np.moveaxis(dweight, (-1, -2), (0, 1)), their_weight.grad)
 
 
-@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("rank", [1, 2, 3])
 def test_gradients_agree_with_central_differences(rank):
     conv, grad_input, grad_weight = OPS[rank]
     rng = np.random.default_rng(rank)
+    rows = (1,) if rank == 1 else ()
     window = {
-        "strides": (2,) * rank,
-        "padding": ((1, 0),) * rank,
-        "dilation": (1,) * rank,
+        "strides": (*rows, *(2,) * rank),
+        "padding": (*((0, 0) for _ in rows), *((1, 0),) * rank),
+        "dilation": (*rows, *(1,) * rank),
         "groups": 2,
     }
-    x, weight = rng.normal(size=(2, *(4,) * rank, 4)), rng.normal(size=(*(2,) * rank, 2, 2))
+    x, weight = rng.normal(size=(2, *rows, *(4,) * rank, 4)), rng.normal(size=(*rows, *(2,) * rank, 2, 2))
     dy = rng.normal(size=conv(x, weight, **window).shape)
 
     step = 1e-3
@@ -247,10 +254,10 @@ def test_a_wrong_number_of_channels_is_named_with_both_shapes():
 
 
 def test_channels_that_do_not_fit_the_groups_are_named():
-    said = refusal(conv2d, (1, 5, 5, 5), (3, 3, 2, 4), **{**PLAIN, "groups": 2})
-    assert said.startswith("conv2d: x has 5 channels but weight expects 4 (2 groups of 2): ")
-    said = refusal(conv2d, (1, 5, 5, 4), (3, 3, 2, 3), **{**PLAIN, "groups": 2})
-    assert said.startswith("conv2d: 3 filters cannot be split into 2 groups: ")
+    message = refusal(conv2d, (1, 5, 5, 5), (3, 3, 2, 4), **{**PLAIN, "groups": 2})
+    assert message.startswith("conv2d: x has 5 channels but weight expects 4 (2 groups of 2): ")
+    message = refusal(conv2d, (1, 5, 5, 4), (3, 3, 2, 3), **{**PLAIN, "groups": 2})
+    assert message.startswith("conv2d: 3 filters cannot be split into 2 groups: ")
 
 
 def test_a_missing_axis_is_named():
@@ -259,20 +266,22 @@ def test_a_missing_axis_is_named():
     )
     assert "weight needs 4 axes (R, S, C, K)" in refusal(conv2d, (1, 28, 28, 1), (3, 3), **PLAIN)
     assert "dy needs 4 axes (N, P, Q, K)" in refusal(conv2d_grad_input, (2,), (3, 3, 1, 1), size=(5, 5), **PLAIN)
-    said = refusal(conv2d_grad_weight, (1, 3, 3, 1), (5, 5, 1), kernel_size=(3, 3), **PLAIN)
-    assert "conv2d_grad_weight: x needs 4 axes" in said
+    message = refusal(conv2d_grad_weight, (1, 3, 3, 1), (5, 5, 1), kernel_size=(3, 3), **PLAIN)
+    assert "conv2d_grad_weight: x needs 4 axes" in message
 
 
 def test_a_filter_that_does_not_fit_is_named_with_its_axis():
-    said = refusal(conv2d, (1, 9, 4, 1), (3, 3, 1, 1), **{**PLAIN, "dilation": (1, 2)})
-    assert "a filter that reaches over 5 cells does not fit into W = 4 with padding (0, 0)" in said
+    message = refusal(conv2d, (1, 9, 4, 1), (3, 3, 1, 1), **{**PLAIN, "dilation": (1, 2)})
+    assert "a filter that reaches over 5 cells does not fit into W = 4 with padding (0, 0)" in message
 
 
 def test_a_dy_of_the_wrong_shape_is_refused_with_the_right_one():
-    said = refusal(conv2d_grad_input, (2, 5, 5, 4), (3, 3, 1, 4), size=(6, 6), **PLAIN)
-    assert said == ("conv2d_grad_input: dy (N, P, Q, K) = (2, 5, 5, 4) float32 but conv2d returns (2, 4, 4, 4) float32")
-    said = refusal(conv2d_grad_weight, (3, 4, 4, 4), (2, 6, 6, 1), kernel_size=(3, 3), **PLAIN)
-    assert "but conv2d returns (2, 4, 4, 4) float32" in said
+    message = refusal(conv2d_grad_input, (2, 5, 5, 4), (3, 3, 1, 4), size=(6, 6), **PLAIN)
+    assert message == (
+        "conv2d_grad_input: dy (N, P, Q, K) = (2, 5, 5, 4) float32 but conv2d returns (2, 4, 4, 4) float32"
+    )
+    message = refusal(conv2d_grad_weight, (3, 4, 4, 4), (2, 6, 6, 1), kernel_size=(3, 3), **PLAIN)
+    assert "but conv2d returns (2, 4, 4, 4) float32" in message
 
 
 def test_mixed_dtypes_are_refused():
@@ -280,7 +289,7 @@ def test_mixed_dtypes_are_refused():
         conv2d(np.zeros((1, 5, 5, 1), np.uint8), np.zeros((3, 3, 1, 1), np.float32), **PLAIN)
 
 
-@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("rank", [1, 2, 3])
 @settings(deadline=None, max_examples=20)
 @given(data=st.data())
 def test_counts_of_work_and_terms(rank, data):

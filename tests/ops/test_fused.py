@@ -44,7 +44,7 @@ def operands(rng, channels=3, filters=5):
 
 
 def joined(x, weight, b, window):
-    """z, relu and pooling, op by op, with the gradients for a given dy."""
+    """z, relu and pooling, op by op, with the gradients for a dy."""
     z = conv2d.reference(x, weight, groups=1, **window) + b
     y = np.maximum(z, 0)
     pooled = maxpool2d.reference(y, **POOL)
@@ -179,13 +179,15 @@ def test_kernels_agree_with_pytorch_in_float64(rng):
     y, index = conv2d_bias_relu_maxpool(x, weight, b, **SAME)
     got_weight, got_b = conv2d_bias_relu_maxpool_grad_weight(dy, index, x, kernel_size=(3, 3), **SAME)
     got_x = conv2d_bias_relu_maxpool_grad_input(dy, index, weight, size=(9, 8), **SAME)
-    for got, want in (
+    for actual, reference in (
         (y, expected.detach().permute(0, 2, 3, 1)),
         (got_weight, dweight.permute(2, 3, 1, 0)),
         (got_b, db),
         (got_x, dx.permute(0, 2, 3, 1)),
     ):
-        assert np.abs(got - want.numpy()).max() <= 64 * np.finfo(np.float32).eps * np.abs(want.numpy()).max()
+        assert (
+            np.abs(actual - reference.numpy()).max() <= 64 * np.finfo(np.float32).eps * np.abs(reference.numpy()).max()
+        )
 
 
 LAYERS = {
@@ -201,9 +203,9 @@ LAYERS = {
 
 
 def _fault(op, *draws, **params):
-    found = op.kernels(("numpy", "njit"))
-    assert found
-    return [fault for kernel in found.values() if (fault := disagreement(kernel, Case("drawn", draws, params)))]
+    kernels = op.kernels(("numpy", "njit"))
+    assert kernels
+    return [fault for kernel in kernels.values() if (fault := disagreement(kernel, Case("drawn", draws, params)))]
 
 
 @settings(deadline=None, max_examples=60)

@@ -43,7 +43,7 @@ def test_known_answers(backend):
 
 
 def philox_of_ones(backend, folder):
-    """Counter and key all ones, which no op asks for."""
+    """Counter and key all ones, which no op uses."""
     if backend == "numpy":
         return random.philox(np.full((1, 4), ONES, np.uint32), 2**64 - 1)[0]
     y = storage.empty((4,), np.uint32)

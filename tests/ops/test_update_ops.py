@@ -17,8 +17,8 @@ CASES = [pytest.param(o, c, id=f"{o.name}-{c.name}") for o in OPS for c in o.cas
 def test_the_body_in_float32_is_as_exact_as_kernels_must_be(op, case, rng):
     drawn = [draw and draw.sample(rng) for draw in case.operands]
     single, double = ([a if a is None else a.astype(t) for a in drawn] for t in (np.float32, np.float64))
-    got, want = op(*single, **case.params), op.reference(*double, **case.params)
-    for one, other in zip(*(r if isinstance(r, tuple) else (r,) for r in (got, want)), strict=True):
+    actual, expected = op(*single, **case.params), op.reference(*double, **case.params)
+    for one, other in zip(*(r if isinstance(r, tuple) else (r,) for r in (actual, expected)), strict=True):
         bound = op.ulps * EPS32 * np.maximum(1.0, np.abs(other))
         if op.terms:
             bound = (4 + math.sqrt(op.terms(*drawn, **case.params))) * EPS32 * other  # sums of positive terms

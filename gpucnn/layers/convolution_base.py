@@ -10,14 +10,14 @@ from ..dispatch.op import Op
 from ..errors import ArgumentError, ShapeError
 from ..ops.bias import bias, bias_grad
 from ..ops.window import positions, same_padding, span
-from .activated import Activated
 from .arguments import check_data_format, extents, padding_name, positive
+from .kernel_and_bias import KernelAndBias
 from .layer import Backward, Shape
 
 _AXES = {1: ("steps",), 2: ("rows", "columns"), 3: ("planes", "rows", "columns")}
 
 
-class Convolution(Activated, abstract=True):
+class Convolution(KernelAndBias, abstract=True):
     """Slides `filters` filters along `rank` axes: y = activation(conv(x, kernel) + bias).
 
     kernel  (*kernel_size, channels / groups, filters)
@@ -31,14 +31,14 @@ class Convolution(Activated, abstract=True):
     paddings: ClassVar[tuple[str, ...]] = ("valid", "same")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Explain `Conv2D(32, 3, 3)`, which meant a filter of 3 × 3 in Keras 1 and would mean strides of 3 today."""
-        named = list(inspect.signature(cls.__init__).parameters)[2:4]
-        if cls.rank > 1 and len(args) > 2 and named == ["kernel_size", "strides"]:
+        """Explain `Conv2D(32, 3, 3)`: a filter of 3 × 3 in Keras 1, strides of 3 in Keras 3."""
+        second_and_third = list(inspect.signature(cls.__init__).parameters)[2:4]
+        if cls.rank > 1 and len(args) > 2 and second_and_third == ["kernel_size", "strides"]:
             size, strides = args[1:3]
             if type(size) is int and type(strides) is int and (strides > 2 or strides == size > 1):
                 call, sizes = f"{cls.__name__}({args[0]!r}, ", (size, strides, *args[3:])[: cls.rank]
                 raise ArgumentError(
-                    f"{call}{size}, {strides}) is how Keras 1 gave the sizes of a filter: write {call}{sizes}), "
+                    f"{call}{size}, {strides}) is how Keras 1 wrote the sizes of a filter: write {call}{sizes}), "
                     f"or {call}{size}, strides={strides}) if you mean the distance between windows"
                 )
         return super().__new__(cls, *args, **kwargs)
@@ -64,7 +64,18 @@ class Convolution(Activated, abstract=True):
         algorithm: str | None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(activation, **kwargs)
+        super().__init__(
+            activation,
+            use_bias,
+            kernel_initializer,
+            bias_initializer,
+            kernel_regularizer,
+            bias_regularizer,
+            kernel_constraint,
+            bias_constraint,
+            algorithm=algorithm,
+            **kwargs,
+        )
         owner = type(self).__name__
         check_data_format(owner, data_format)
         self.filters = positive(owner, "filters", filters)
@@ -79,31 +90,12 @@ class Convolution(Activated, abstract=True):
             raise ArgumentError(
                 f"{owner}(strides={strides}, dilation_rate={dilation_rate}): only one of them may be greater than 1"
             )
-        self.use_bias = use_bias
-        self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
-        self.kernel_regularizer, self.bias_regularizer = kernel_regularizer, bias_regularizer
-        self.kernel_constraint, self.bias_constraint = kernel_constraint, bias_constraint
-        self.algorithm = algorithm
         self.ndim = self.rank + 2
 
     def build(self, input_shape: Shape) -> None:
-        """Make kernel and bias."""
+        """Create kernel and bias."""
         self.channels = input_shape[-1]
-        self.kernel = self.add_weight(
-            self._kernel_shape(self.channels),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
-        if self.use_bias:
-            self.bias = self.add_weight(
-                self._weight_shape(self.channels)[-1:],
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+        self.add_kernel_and_bias(self._kernel_shape(self.channels), self._weight_shape(self.channels)[-1:])
 
     def check_ndim(self, shape: Shape) -> None:
         """Raise, with the likely cause, if an input of this shape has the wrong number of axes."""
@@ -157,7 +149,7 @@ class Convolution(Activated, abstract=True):
         return 2 * math.prod(positions_of_filter) * math.prod(self._weight_shape(input_shape[-1]))
 
     def window(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """How the filters slide over x of this shape, as the ops take it: strides, padding, dilation."""
+        """The strides, padding and dilation for x of this shape, as the ops take them."""
         return {"strides": self.strides, "padding": self._padding(shape[1:-1]), "dilation": self.dilation_rate}
 
     def _groups(self, channels: int) -> int:
