@@ -21,7 +21,7 @@ COMMON = ("include/", "shared/")
 
 @dataclass(frozen=True)
 class Sources:
-    """The texts of all files of `kernels/` at one moment, so that nobody's edits come between."""
+    """The texts of all files of `kernels/` at one moment, so that later edits do not interfere."""
 
     texts: dict[str, str]
 
