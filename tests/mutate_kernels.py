@@ -1,13 +1,14 @@
 """Does the check of GPU kernels find faults? Kernels are broken on purpose, one small change each.
 
-    python tests/mutate_kernels.py                                        # a sample of every kernel file for GPUs
-    python tests/mutate_kernels.py --pattern pool2d/ --per-file 40        # more of one family
+    python tests/mutate_kernels.py                                    # a sample of every file
+    python tests/mutate_kernels.py --pattern pool2d/ --per-file 40    # more of one family
 
-A mutant is a copy of `kernels/` with one change: an operator, a comparison, a constant, a barrier or a guard taken
-away, operands or axes exchanged. It runs in the emulator in a separate process, on the cases of its ops that reach
-the change: in check mode up to 1 MFLOP, then in fast mode up to 50 MFLOP, as in the tests, until something is
-reported. The original must pass the trial that catches a mutant. If nothing is reported, both are compiled
-for a GPU: a mutant with the same machine code as the original has no fault.
+A mutant is a copy of `kernels/` with one change: an operator, a comparison, a constant, a barrier
+or a guard taken away, operands or axes exchanged. It runs in the emulator in a separate process, on
+the cases of its ops that reach the change: in check mode up to 1 MFLOP, then in fast mode up to 50
+MFLOP, as in the tests, until something is reported. The original must pass the trial that catches a
+mutant. If nothing is reported, both are compiled for a GPU: a mutant with the same machine code as
+the original has no fault.
 """
 
 from __future__ import annotations

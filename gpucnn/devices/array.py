@@ -9,9 +9,10 @@ import numpy as np
 
 
 class DeviceArray(Protocol):
-    """An array of a device: NumPy's on the CPU, CuPy's on a GPU, an `EmulatedArray` in the emulator.
+    """An array of NumPy on the CPU, of CuPy on a GPU, an `EmulatedArray` in the emulator.
 
-    Kernels compute on it. The host copies its values with `storage.get`, `storage.put` and `storage.write`.
+    Kernels compute on it. The host copies its values with `storage.get`, `storage.put` and
+    `storage.write`.
     """
 
     @property

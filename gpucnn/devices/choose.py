@@ -18,8 +18,9 @@ def current() -> Device:
 
 
 def use(name: str) -> Device:
-    """Make a device the one in use: `cpu`, `gpu`, `gpu:N`, `emulator` or `simulator`. Existing arrays stay where they
-    are. Users call `gpucnn.use(device=...)`, which chooses backends as well."""
+    """Make a device the one in use: `cpu`, `gpu`, `gpu:N`, `emulator` or `simulator`. Existing
+    arrays stay where they are. Users call `gpucnn.use(device=...)`, which chooses backends as
+    well."""
     global _current
     _current = _by_name(select(name))
     _current.activate()
@@ -34,8 +35,8 @@ def return_to(device: Device) -> None:
 
 
 def select(name: str = "auto") -> str:
-    """The name of the device that a run will use: `auto` is `cpu`, and `gpu` is `gpu:0`. Raises if the device cannot be
-    used here."""
+    """The name of the device that a run will use: `auto` is `cpu`, and `gpu` is `gpu:0`. Raises if
+    the device cannot be used here."""
     if name in ("auto", "cpu"):
         return "cpu"
     if re.fullmatch(r"gpu(:\d+)?", name):
@@ -55,7 +56,7 @@ def select(name: str = "auto") -> str:
 
 
 def gpu_state() -> tuple[int, str]:
-    """How many NVIDIA GPUs CuPy can reach, and their names, or one sentence on why there are none."""
+    """How many NVIDIA GPUs CuPy can reach, and their names, or why there are none."""
     try:
         import cupy
     except Exception as error:
@@ -70,7 +71,7 @@ def gpu_state() -> tuple[int, str]:
 
 
 def require_gpu(request: str, number: int = 0) -> None:
-    """Raise `KernelError` if that GPU cannot be used: gpucnn never falls back to the CPU silently."""
+    """Raise `KernelError` if that GPU cannot be used, instead of silently taking the CPU."""
     count, reason = gpu_state()
     if not count:
         raise KernelError(

@@ -18,8 +18,8 @@ _idle = 0
 class _Block:
     """A buffer on loan: when the last array on it dies, it returns to the pool.
 
-    Fresh memory costs a page fault per 4 KiB, about as long as computing on it, and a training step allocates the same
-    sizes again and again.
+    Fresh memory costs a page fault per 4 KiB, about as long as computing on it, and a training step
+    allocates the same sizes again and again.
     """
 
     __slots__ = ("__array_interface__", "buffer", "nbytes")

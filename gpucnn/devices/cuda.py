@@ -1,7 +1,7 @@
 """Kernels of .cu files: includes and defines, argument types, and the launch.
 
-conv2d_direct = cuda_function(__file__, "conv2d_direct", THREADS=256)      # direct_cuda.cu next to direct_cuda.py
-conv2d_direct[grid, block](y, x, weight, n, h)                             # compiled at the first launch
+conv2d_direct = cuda_function(__file__, "conv2d_direct", THREADS=256)   # of direct_cuda.cu
+conv2d_direct[grid, block](y, x, weight, n, h)                          # compiled at first
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class CudaFunction(GpuFunction):
         return f"<CUDA C++ kernel {self.name} of {self.path.name}>"
 
     def define(self, **defines: Any) -> CudaFunction:
-        """The same kernel with more (or other) defines: tile sizes, or extents that the compiler is to know."""
+        """The same kernel with more (or other) defines, such as tile sizes or fixed extents."""
         key = tuple(sorted(defines.items()))
         if key not in self._variants:
             self._variants[key] = CudaFunction(self.path, self.name, self.defines | defines)
@@ -65,7 +65,8 @@ class CudaFunction(GpuFunction):
         return entries(self.path)[self.name]
 
     def convert(self, arguments: tuple) -> list[Any]:
-        """The arguments as the kernel takes them: Python numbers are converted to the C++ type, arrays are checked."""
+        """The arguments as the kernel takes them: Python numbers are converted to the C++ type,
+        arrays are checked."""
         parameters = self.parameters()
         if len(arguments) != len(parameters):
             raise ArgumentError(f"{self.name} takes {len(parameters)} arguments and was given {len(arguments)}")
@@ -88,7 +89,7 @@ def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:
 
 @cache
 def expanded(path: Path) -> str:
-    """The text of a .cu file with gpucnn's headers in it: caches of compiled code look at the text alone."""
+    """The text of a .cu file, headers included: caches of compiled code compare the text."""
     return _expanded(path, set())
 
 

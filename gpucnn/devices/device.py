@@ -16,7 +16,8 @@ ALIGNMENT = 256
 
 
 class Peak(NamedTuple):
-    """The limits of the hardware: FP32 operations and bytes of memory per second, and bytes of the last-level cache."""
+    """The limits of the hardware: FP32 operations and bytes of memory per second, and bytes of the
+    last-level cache."""
 
     flops: float
     bytes_per_second: float
@@ -26,8 +27,8 @@ class Peak(NamedTuple):
 class Device(ABC):
     """The CPU, a GPU, or the CPU in place of a GPU (emulator, simulator).
 
-    Each device has its own class of arrays, which its `empty` and `put` return; `DeviceArray` is what they share.
-    Methods that do nothing here are hooks, which some devices override.
+    Each device has its own class of arrays, which its `empty` and `put` return; `DeviceArray` is
+    what they share. Methods that do nothing here are hooks, which some devices override.
     """
 
     name: str
@@ -54,7 +55,8 @@ class Device(ABC):
         """An array of this device itself if it is C-contiguous, else a C-contiguous copy."""
 
     def mark_uninitialised(self, array: Any) -> None:  # noqa: B027
-        """Declare that no element of an array has been written; a device that keeps track reports reads of them."""
+        """Declare that no element of an array has been written; a device that keeps track reports
+        reads of them."""
 
     def peak(self) -> Peak | None:
         """The limits of the hardware; None if it does not report them."""
@@ -68,7 +70,7 @@ class Device(ABC):
         """Wait until all launches so far have finished."""
 
     def stream(self) -> int:
-        """The address of the stream on which kernels run, for other libraries; 0 is the default stream."""
+        """The address of the stream on which kernels run; 0 is the default stream."""
         return 0
 
     def launch_cuda(

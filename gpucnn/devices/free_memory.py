@@ -12,7 +12,8 @@ _V1, _V2 = ("limit_in_bytes", "usage_in_bytes", "total_inactive_file"), ("max", 
 
 
 def available() -> int | None:
-    """Bytes that this process can still allocate without swapping, under every limit set on it; None if unknown."""
+    """Bytes that this process can still allocate without swapping, under every limit set on it;
+    None if unknown."""
     limits = [value for value in (_system(), _control_group(), _address_space()) if value is not None]
     return max(0, min(limits)) if limits else None
 
@@ -69,7 +70,7 @@ def _windows() -> int | None:
 
 
 def _control_group(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
-    """What the strictest control group above this process leaves (containers, systemd slices, batch systems)."""
+    """What the strictest control group of this process leaves (containers, batch systems)."""
     try:
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:

@@ -1,7 +1,7 @@
 """An NVIDIA GPU through CuPy: its memory, and the launch of kernels of both languages.
 
-GPUCNN_NO_POOL=1 allocates each array separately. CuPy's pool hands out parts of large blocks, where compute-sanitizer
-does not notice an access out of bounds that hits a neighbour.
+GPUCNN_NO_POOL=1 allocates each array separately. CuPy's pool hands out parts of large blocks, where
+compute-sanitizer does not notice an access out of bounds that hits a neighbour.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Gpu(Device):
         return cupy.ascontiguousarray(array)
 
     def peak(self) -> Peak | None:
-        """Computed from the clock rates that the driver reports: two operations for each FP32 lane and two transfers in
-        each clock. None where it reports none."""
+        """Computed from the clock rates that the driver reports: two operations for each FP32 lane
+        and two transfers in each clock. None where it reports none."""
         attributes = cupy.cuda.Device(self.number).attributes
         clock, memory_clock = attributes.get("ClockRate"), attributes.get("MemoryClockRate")
         if not clock or not memory_clock:

@@ -1,7 +1,7 @@
 """Launching a kernel of either language, and how many blocks a launch needs.
 
-GPUCNN_DEBUG=2 prints a line for each launch on standard error; 4 also prints each kernel's source before its first
-launch.
+GPUCNN_DEBUG=2 prints a line for each launch on standard error; 4 also prints each kernel's source
+before its first launch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from . import choose
 
 
 class GpuFunction(ABC):
-    """One kernel, launched as `function[grid, block](*arguments)` or `function[grid, block, shared_bytes](*arguments)`.
+    """One kernel, launched as `function[grid, block](*arguments)` or `function[grid, block,
+    shared_bytes](*arguments)`.
 
     grid, block   a number, or up to three (x first)
     shared_bytes  dynamic shared memory of a block
@@ -59,7 +60,8 @@ class GpuFunction(ABC):
 
     @abstractmethod
     def convert(self, arguments: tuple) -> list[Any]:
-        """The arguments as the kernel takes them: Python numbers become the kernel's types. Raises `ArgumentError`."""
+        """The arguments as the kernel takes them: Python numbers become the kernel's types. Raises
+        `ArgumentError`."""
 
     @abstractmethod
     def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:

@@ -1,4 +1,5 @@
-"""What a device needs of a kernel to launch it: `CudaFunction` and `NumbaFunction`, as a device sees them.
+"""What a device needs of a kernel to launch it: `CudaFunction` and `NumbaFunction`, as a device
+sees them.
 
 Those two classes launch on the device in use, so the devices cannot import them.
 """
@@ -27,7 +28,8 @@ class CudaLaunchable(Protocol):
 
 
 class NumbaLaunchable(Protocol):
-    """A numba.cuda kernel: its Python function, and the PTX that Numba compiles for arguments of given types."""
+    """A numba.cuda kernel: its Python function, and the PTX that Numba compiles for arguments of
+    given types."""
 
     path: Path
     name: str

@@ -1,8 +1,9 @@
-"""numba.cuda kernels: compiled to PTX here and launched on the device in use. Nothing else imports numba.cuda.
+"""numba.cuda kernels, compiled to PTX. Nothing else in gpucnn imports numba.cuda.
 
 @numba_function
 def conv2d_direct(y, x, weight, ...): ...
-conv2d_direct[grid, block](y, x, weight, ...)
+
+conv2d_direct[grid, block](y, x, weight, ...)     # on the device in use
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class NumbaFunction(GpuFunction):
         return inspect.getsource(self.body)
 
     def convert(self, arguments: tuple) -> list[Any]:
-        """Python ints become int32, floats float32 and bools bool; NumPy scalars and arrays are left as they are."""
+        """Python ints become int32, floats float32 and bools bool; NumPy scalars and arrays are
+        left as they are."""
         return [_converted(self.name, a) for a in arguments]
 
     def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
@@ -78,8 +80,8 @@ class NumbaFunction(GpuFunction):
         return self._ptx[key]
 
     def entry_arguments(self, arguments: list[Any]) -> list[Any]:
-        """The arguments as Numba's entry points take them: an array becomes meminfo, parent, item count,
-        item size, data, shape and strides in bytes."""
+        """The arguments as Numba's entry points take them: an array becomes meminfo, parent, item
+        count, item size, data, shape and strides in bytes."""
         out: list[Any] = []
         for a in arguments:
             if isinstance(a, np.generic):
@@ -135,7 +137,7 @@ def unavailable() -> str | None:
 
 
 def numba_function(body: Callable[..., None] | None = None, *, fastmath: bool = False) -> Any:
-    """Make a function written for numba.cuda a kernel. Ints are passed as int32 and floats as float32."""
+    """Make a function written for numba.cuda a kernel, with ints as int32, floats as float32."""
     if body is None:
         return lambda inner: NumbaFunction(inner, fastmath)
     return NumbaFunction(body, fastmath)
@@ -169,8 +171,9 @@ def _converted(kernel: str, value: Any) -> Any:
 
 
 def _ingredients(body: Callable) -> set[str] | None:
-    """All that the compiled code depends on: the files of a function and of the functions that it calls, and the values
-    that these take from their modules or enclosing functions. None if one of the values has no usable text."""
+    """All that the compiled code depends on: the files of a function and of the functions that it
+    calls, and the values that these take from their modules or enclosing functions. None if one of
+    the values has no usable text."""
     texts: set[str] = set()
     waiting, seen = [body], set()
     while waiting:
@@ -217,7 +220,8 @@ def _versions() -> str:
 
 @contextmanager
 def _without_device(cc: tuple[int, int]) -> Iterator[None]:
-    """Compile without a GPU: Numba compiles functions that kernels call for the device that it finds, if any."""
+    """Compile without a GPU: Numba compiles functions that kernels call for the device that it
+    finds, if any."""
     dispatcher = cuda.dispatcher
     before = dispatcher.get_current_device
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)

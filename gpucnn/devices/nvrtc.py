@@ -11,8 +11,8 @@ from ..errors import KernelError
 
 @dataclass(frozen=True)
 class NvrtcOutput:
-    """The PTX of a text, its machine code for one architecture (a cubin; empty for compute_NN), and the log, which for
-    machine code reports registers, spills and shared memory."""
+    """The PTX of a text, its machine code for one architecture (a cubin; empty for compute_NN), and
+    the log, which for machine code reports registers, spills and shared memory."""
 
     ptx: str
     cubin: bytes
@@ -22,7 +22,7 @@ class NvrtcOutput:
 def compile_cuda(text: str, file: str, defines: Mapping[str, Any], *, arch: str) -> NvrtcOutput:
     """Compile CUDA C++ with the options that CuPy uses, but without a GPU.
 
-    arch    as for nvcc: sm_90 yields machine code; compute_90 yields only PTX, with the lines of the source in it
+    arch    as for nvcc: sm_90 yields machine code; compute_90 only PTX, with the source's lines in it
     """
     try:
         from cuda.bindings import nvrtc

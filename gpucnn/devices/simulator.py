@@ -1,7 +1,7 @@
-"""Numba's own simulator as a device: kernels as plain Python, one interpreter thread per CUDA thread.
+"""Numba's simulator as a device: kernels as Python, an interpreter thread per CUDA thread.
 
-It must be chosen when the process starts (NUMBA_ENABLE_CUDASIM=1) and is thousands of times slower than the emulator,
-but Python's debugger works inside a kernel.
+It must be chosen when the process starts (NUMBA_ENABLE_CUDASIM=1) and is thousands of times slower
+than the emulator, but Python's debugger works inside a kernel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from .launchable import NumbaLaunchable
 
 
 def simulated() -> bool:
-    """Whether Numba's simulator takes the place of numba.cuda in this process (NUMBA_ENABLE_CUDASIM=1)."""
+    """Whether Numba's simulator takes the place of numba.cuda in this process
+    (NUMBA_ENABLE_CUDASIM=1)."""
     import numba
 
     return bool(numba.config.ENABLE_CUDASIM)  # type: ignore[attr-defined]

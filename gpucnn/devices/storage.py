@@ -11,7 +11,7 @@ from .array import DeviceArray
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
-    """An uninitialised C-contiguous array of the device in use that starts at a multiple of 256 bytes."""
+    """An uninitialised C-contiguous array of the device in use, aligned to 256 bytes."""
     return choose.current().empty(shape, dtype)
 
 

@@ -2,7 +2,7 @@
 
 catalogue          all kernels, as rows for `gpucnn kernels list` and `show`
 trials             correctness: kernels on cases on devices
-benchmark          speed: kernels and rivals (`torch_ops`) on the same case, with `timing` and its clocks
+benchmark          speed: kernels and rivals (`torch_ops`), measured by `timing` and its clocks
 records            benchmark results as files, and their comparison
 launches           dry runs: what a kernel would launch
 compilers          what the compilers report about a launch

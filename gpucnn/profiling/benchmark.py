@@ -1,6 +1,7 @@
-"""Speed of kernels on the same case: each is checked first, then timed, and yields a row for a record.
+"""Speed: the kernels of a case are checked, then timed, and yield rows of a record.
 
-A kernel that disagrees with its op is not timed, and a time beyond the limits of the device is refused.
+A kernel that disagrees with its op is not timed, and a time beyond the limits of the device is
+refused.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ RIVALS = ("numpy", "torch", "cublas")
 """What `--vs` can compare the kernels with."""
 
 _WITHOUT_IMAGES = ("weight", "b", "gamma", "beta", "mean", "variance", "row", "step")
-"""Operands whose first axis is not that of the images, unless the op accepts the shapes in no other way."""
+"""Operands whose first axis is not that of the images, if the op accepts the shapes so."""
 
 _HOT_LIMIT = 1.05
 """A hot time may be this much better than the roof, to allow for the rounding of clocks."""
@@ -94,7 +95,7 @@ class Plan:
 
 
 def resized(op: Op, case: Case, batch: int) -> Case:
-    """The case with another number of images. Raises `ArgumentError` if the op has no axis of images."""
+    """The case with another number of images. Raises `ArgumentError` if it has no such axis."""
     count = next(d for d in case.operands if d is not None).shape[:1]
 
     def resize(d: Draw | None, name: str, spared: tuple[str, ...]) -> Draw | None:
@@ -124,7 +125,7 @@ def rows(plan: Plan) -> Iterator[Row]:
 
 
 def profile(plan: Plan) -> list[str]:
-    """Launch each kernel of the plan once on each case, under a profiler; returns a line for each launch."""
+    """Launch each kernel once on each case, for a profiler; returns a line for each."""
     lines = []
     for _, case, kernels in plan.tasks():
         for kernel in kernels:
@@ -198,7 +199,7 @@ def _rival_row(plan: Plan, op: Op, case: Case, name: str) -> Row | None:
 
 
 def _timed(row: Row, call: Run, effort: timing.Effort) -> Row:
-    """The row with its times; a call that cannot be measured yields a note and does not end the benchmark."""
+    """The row with its times, or with a note if the call cannot be measured."""
     try:
         return _filled(row, timing.measure(call, effort))
     except Exception as error:
@@ -206,8 +207,8 @@ def _timed(row: Row, call: Run, effort: timing.Effort) -> Row:
 
 
 def _rival_fault(op: Op, case: Case, operands: Sequence[Any], results: tuple[np.ndarray, ...]) -> str | None:
-    """What is wrong with the results of another library: differences beyond 2·10⁻³ of the largest value, more than
-    rounding explains, even that of TF32."""
+    """What is wrong with the results of another library: differences beyond 2·10⁻³ of the largest
+    value, more than rounding explains, even that of TF32."""
     expected = op.reference(*operands, **case.params)
     for got, right in zip(results, expected if isinstance(expected, tuple) else (expected,), strict=False):
         if got.shape != right.shape or not np.abs(got - right).max() <= 2e-3 * np.abs(right).max():
@@ -244,9 +245,9 @@ def _filled(row: Row, measured: timing.Measurement) -> Row:
 
 
 def roof_share(flops: float, touched: int, seconds: float) -> float | None:
-    """The share of the device's peak that a time implies: of FP32 arithmetic or memory, whichever binds (Williams,
-    Waterman, Patterson, "Roofline", CACM 52 (2009)). For operands that fit into the last-level cache, arithmetic alone
-    counts. None if the peak is unknown."""
+    """The share of the device's peak that a time implies: of FP32 arithmetic or memory, whichever
+    binds (Williams, Waterman, Patterson, "Roofline", CACM 52 (2009)). For operands that fit into
+    the last-level cache, arithmetic alone counts. None if the peak is unknown."""
     peak = choose.current().peak()
     if peak is None:
         return None

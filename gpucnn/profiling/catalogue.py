@@ -1,4 +1,4 @@
-"""The list of kernels: one row for each kernel and op, where it runs here, and the text of its files."""
+"""The list of kernels: a row for each kernel and op, and the text of its files."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _NEEDS = {
 def rows(
     pattern: str = "", arch: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> list[dict[str, Any]]:
-    """A row for each kernel that the pattern selects (see `trials.every_kernel`); with `arch`, such as sm_90, also the
-    figures of those for GPUs on their largest case."""
+    """A row for each kernel that the pattern selects (see `trials.every_kernel`); with `arch`, such
+    as sm_90, also the figures of those for GPUs on their largest case."""
     kernels = trials.every_kernel(pattern)
     rows = []
     for done, kernel in enumerate(kernels):
@@ -42,8 +42,8 @@ def _figures(kernel: Kernel, arch: str) -> list[dict[str, Any]]:
 
 
 def sources(ident: str, arch: str | None = None) -> dict[str, Any]:
-    """The files of the kernel `ident` and the ops that it serves; with `arch`, also its figures on all large
-    cases and its memory traffic in the emulator.
+    """The files of the kernel `ident` and the ops that it serves; with `arch`, also its figures on
+    all large cases and its memory traffic in the emulator.
 
     Raises `ArgumentError` for an unknown id.
     """

@@ -19,7 +19,7 @@ class Clock:
         self._filler = np.zeros(self._OVERWRITTEN, np.uint8)
 
     def warm_up(self, run: Run) -> float:
-        """Call until everything is compiled and caches are filled; returns roughly the seconds of one call."""
+        """Call until all is compiled and caches are filled; returns roughly the seconds of a call."""
         run()
         return min(self._seconds(run) for _ in range(3))
 

@@ -1,7 +1,8 @@
-"""What the compilers report about one launch, without a GPU: registers, spills, shared memory, machine instructions.
+"""What the compilers report about one launch, without a GPU: registers, spills, shared memory,
+machine instructions.
 
-CUDA C++ is compiled by NVRTC, numba.cuda by libNVVM and nvJitLink; all are wheels, and none needs a driver. The
-instructions come from nvdisasm, if it is installed.
+CUDA C++ is compiled by NVRTC, numba.cuda by libNVVM and nvJitLink; all are wheels, and none needs a
+driver. The instructions come from nvdisasm, if it is installed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """What the blocks on one multiprocessor share (CUDA C++ Programming Guide, table of compute capabilities)."""
+    """What the blocks on one multiprocessor share (CUDA C++ Programming Guide, table of compute
+    capabilities)."""
 
     registers: int
     shared_bytes: int
@@ -54,7 +56,7 @@ _RESERVED_SHARED = 1 << 10
 
 @dataclass(frozen=True)
 class Resources:
-    """What one kernel uses on one architecture: `shared_bytes` for each block, the rest for each thread."""
+    """What one kernel uses: `shared_bytes` for each block, the rest for each thread."""
 
     registers: int
     shared_bytes: int
@@ -65,7 +67,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Instructions:
-    """The machine instructions of one kernel: names with their modifiers, and those of the main loop.
+    """The machine instructions of one kernel with their modifiers, and those of the main loop.
 
     The main loop is the innermost loop with the most multiply-adds.
     """
@@ -88,7 +90,7 @@ class Instructions:
         return sum(name.startswith(load) and ".128" in name for name in self.all)
 
     def flops_per_byte(self, load: str) -> float | None:
-        """Floating-point operations of the main loop for each byte that a thread loads there; None without loads."""
+        """Floating-point operations for each byte loaded in the main loop; None without loads."""
         loaded = sum(_width(name) for name in self.loop if name.split(".")[0] in (load, f"{load}STS"))
         return 2 * _multiply_adds(self.loop) / loaded if loaded else None
 
@@ -119,7 +121,7 @@ def _of_numba(function: NumbaLaunchable, signature: tuple, arch: str) -> tuple[b
 
 
 def cubin(launch: Launch, arch: str) -> tuple[bytes, str, str]:
-    """(cubin, log of the assembler, name of the entry) of a launch's function. Raises `KernelError`."""
+    """(cubin, log of the assembler, name of the entry) of a launch. Raises `KernelError`."""
     if isinstance(launch.function, CudaFunction):
         output = _of_cuda(launch.function, arch)
         return output.cubin, output.log, launch.function.name
@@ -150,7 +152,7 @@ def resources(launch: Launch, arch: str) -> Resources:
 
 
 def _shared_of_numba(launch: Launch, arch: str) -> int:
-    """Bytes of the shared arrays in the PTX of a numba.cuda kernel: the assembler's log leaves them out."""
+    """Bytes of the shared arrays in the PTX of Numba, which the assembler's log leaves out."""
     if isinstance(launch.function, CudaFunction):
         return 0
     arrays = re.findall(r"\.shared\s+\.align\s+\d+\s+\.b8\s+\S+\[(\d+)\]", ptx(launch, arch))
@@ -170,7 +172,8 @@ def _compute_capability(arch: str) -> tuple[int, int]:
 
 
 def occupancy(launch: Launch, used: Resources, arch: str) -> float:
-    """The share of a multiprocessor's threads that can be resident, limited by registers, shared memory and blocks."""
+    """The share of a multiprocessor's threads that can be resident, limited by registers, shared
+    memory and blocks."""
     limit = _MULTIPROCESSORS[arch]
     warps = -(-launch.threads // 32)
     registers = -(-used.registers * 32 // 256) * 256 * warps
@@ -182,7 +185,7 @@ def occupancy(launch: Launch, used: Resources, arch: str) -> float:
 
 
 def disassembler() -> str | None:
-    """The path of nvdisasm, from the wheel nvidia-cuda-nvdisasm or from PATH; None if it is not installed."""
+    """The path of nvdisasm, from its wheel or from PATH; None if it is not installed."""
     for folder in map(Path, sys.path):
         for tool in folder.glob("nvidia/*/bin/nvdisasm"):
             return str(tool)
@@ -212,7 +215,8 @@ def _disassembled(code: bytes) -> dict[str, Instructions]:
 
 
 def _parsed(text: str) -> Instructions:
-    """The instructions in the text of one kernel; a loop reaches from a label to a later branch back to it."""
+    """The instructions in the text of one kernel; a loop reaches from a label to a later branch
+    back to it."""
     names: list[str] = []
     labels: dict[str, int] = {}
     loops: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""The clock that measures one call on a GPU: CUDA events around graphs of several copies of the call."""
+"""The clock that measures one call on a GPU: CUDA events around graphs of the call."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from .clock import Clock, Run
 class GpuClock(Clock):
     """Measures with events on a separate stream.
 
-    If the GPU waits while the host launches a call, events around the call measure the host. So calls are captured in
-    graphs, and work is queued before the first event, which keeps the GPU busy until everything is queued.
+    If the GPU waits while the host launches a call, events around the call measure the host. So
+    calls are captured in graphs, and work is queued before the first event, which keeps the GPU
+    busy until everything is queued.
     """
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from ..dispatch.registry import Kernel
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch: `arguments` are arrays without contents and NumPy scalars, as the function takes them."""
+    """One launch: `arguments` are arrays without contents, and NumPy scalars."""
 
     function: CudaLaunchable | NumbaLaunchable
     grid: tuple[int, ...]

@@ -1,4 +1,5 @@
-"""Benchmark records: measured rows as a JSON file, with what is needed to judge them, and the comparison of two."""
+"""Benchmark records: measured rows as a JSON file, with what is needed to judge them, and the
+comparison of two."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ SLACK = 0.02
 
 @dataclass(frozen=True)
 class Row:
-    """The measurement of one kernel on one case. Times are in microseconds; `note` says why there are none."""
+    """One kernel on one case. Times are in microseconds; `note` says why there are none."""
 
     op: str
     case: str
@@ -123,7 +124,7 @@ def load(path: str | Path) -> list[Row]:
 
 @dataclass(frozen=True)
 class Change:
-    """A row and that of an older record: `verdict` is SAME, FASTER, SLOWER or UNSURE, `ratio` old by new."""
+    """A row and that of an older record: the verdict (see `compare`), and the ratio of old to new time."""
 
     old: Row
     new: Row
@@ -158,7 +159,8 @@ def compare(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout, with a + if there are changes; outside of a checkout, GPUCNN_COMMIT or None."""
+    """The commit of the checkout, with a + if there are changes; outside of a checkout,
+    GPUCNN_COMMIT or None."""
     here = Path(__file__).resolve().parent
     try:
         done = subprocess.run(

@@ -1,7 +1,8 @@
 """Figures of a kernel on a real shape, from its machine code and without running it.
 
-The steps of a ladder differ by them: naive → tiled → warptiled loads fewer bytes for each operation, first from global,
-then from shared memory, and spends a larger share of its instructions on arithmetic.
+The steps of a ladder differ by them: naive → tiled → warptiled loads fewer bytes for each
+operation, first from global, then from shared memory, and spends a larger share of its instructions
+on arithmetic.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Figures:
     shared_bytes                 of a block, static and dynamic
     occupancy                    the share of a multiprocessor's threads that can be resident
     ffma_share                   of the instructions of the main loop; None without nvdisasm
-    flops_per_global_byte        of the main loop, for each byte that a thread loads there; None without loads
+    flops_per_global_byte        of the main loop, by bytes that a thread loads; None without loads
     flops_per_shared_byte        the same for shared memory
     wide_loads                   the numbers of 128-bit loads, global and shared
     fp64                         instructions in double precision
@@ -59,14 +60,15 @@ class Figures:
 
 
 def largest_case(kernel: Kernel) -> Case | None:
-    """The case by which a kernel is judged: among the large ones that it serves, the one with the most work."""
+    """The case by which a kernel is judged: of the large ones it serves, the one with most work."""
     served = [case for case in kernel.op.cases if launches.serves(kernel, case)]
     large = [case for case in served if case.bench] or served
     return max(large, key=lambda case: trials.work(kernel.op, case), default=None)
 
 
 def of_kernel(kernel: Kernel, case: Case, arch: str) -> list[Figures]:
-    """The figures of each function that the kernel launches on this case. Raises `KernelError` without a compiler."""
+    """The figures of each function that the kernel launches on this case. Raises `KernelError`
+    without a compiler."""
     return [of_launch(launch, case.name, arch) for launch in launches.launches(kernel, case)]
 
 

@@ -1,8 +1,9 @@
-"""How long a call takes on the device in use: many samples of a clock, hot and cold, with their spread.
+"""How long a call takes on the device in use: hot and cold, with the spread of samples.
 
-Hot calls repeat on the same arrays, which stay in the caches. A cold call comes after all caches have been
-overwritten, and finds its operands in memory. On a GPU both are measured by events on the stream, hot ones over a graph
-of many copies, so that launches by the host do not count; the time on the host is reported separately.
+Hot calls repeat on the same arrays, which stay in the caches. A cold call comes after all caches
+have been overwritten, and finds its operands in memory. On a GPU both are measured by events on the
+stream, hot ones over a graph of many copies, so that launches by the host do not count; the time on
+the host is reported separately.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The result of `measure`; `host` is the time until a call outside of a graph returns to the host."""
+    """The result of `measure`; `host` is the time until a call outside of a graph returns."""
 
     hot: Timing
     cold: Timing

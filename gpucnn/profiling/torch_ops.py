@@ -1,7 +1,8 @@
 """The same ops in PyTorch, if it is installed, for comparison in benchmarks.
 
-PyTorch gets views of gpucnn's arrays (NHWC, HWIO), which are its channels_last format: nothing is copied or reordered
-while the clock runs. On a GPU the calls run on the stream that the clock measures.
+PyTorch gets views of gpucnn's arrays (NHWC, HWIO), which are its channels_last format: nothing is
+copied or reordered while the clock runs. On a GPU the calls run on the stream that the clock
+measures.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Call = Callable[[], Any]
 
 
 def torch_call(op: Op, operands: Sequence[Any], params: dict[str, Any], precision: str) -> Call | None:
-    """PyTorch's version of a call, on the CPU or on the GPU in use; None if it has none. Raises ImportError."""
+    """PyTorch's version of a call on the device in use; None if it has none. Raises ImportError."""
     import torch
 
     maker = _TORCH.get(op.name)
@@ -61,7 +62,8 @@ def torch_version() -> str | None:
 
 
 def _window(strides: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any] | None:
-    """The arguments of a convolution; None for padding that differs before and behind, which PyTorch lacks."""
+    """The arguments of a convolution; None for padding that differs before and behind, which
+    PyTorch lacks."""
     if any(before != after for before, after in padding):
         return None
     return {"stride": strides, "padding": [p for p, _ in padding], "dilation": dilation, "groups": groups}

@@ -1,8 +1,10 @@
-"""A kernel's memory traffic, counted in the emulator: sectors of global memory, and passes through shared memory.
+"""A kernel's memory traffic, counted in the emulator: sectors of global memory, and passes through
+shared memory.
 
-A warp's load is served in sectors of 32 bytes, the fewest when neighbouring lanes read neighbouring words. Shared
-memory has 32 banks: lanes that read different words of one bank wait for each other. What is counted is the PTX that
-the compiler for GPUs produces, on a real shape with one image if possible.
+A warp's load is served in sectors of 32 bytes, the fewest when neighbouring lanes read neighbouring
+words. Shared memory has 32 banks: lanes that read different words of one bank wait for each other.
+What is counted is the PTX that the compiler for GPUs produces, on a real shape with one image if
+possible.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ AFFORDABLE = 5e6
 
 @dataclass(frozen=True)
 class Traffic:
-    """The traffic of all launches of a kernel on one case, and the least that the same bytes need."""
+    """The traffic of all launches of a kernel on one case, and the least possible."""
 
     case: str
     sectors: int
@@ -38,12 +40,12 @@ class Traffic:
 
     @property
     def conflicts(self) -> float:
-        """Passes through shared memory divided by the least number; 1 is free of bank conflicts, 0 without passes."""
+        """Passes through shared memory divided by the least number; 1 is free of conflicts."""
         return self.shared_wavefronts / max(self.ideal_shared_wavefronts, 1)
 
 
 def small_case(kernel: Kernel) -> Case | None:
-    """The case that is counted: the largest affordable real shape, with one image, else the largest small case."""
+    """The case to count: the largest affordable real shape with one image, else a small case."""
     real = []
     for case in kernel.op.cases:
         with suppress(ArgumentError):
@@ -56,7 +58,7 @@ def small_case(kernel: Kernel) -> Case | None:
 
 
 def of_kernel(kernel: Kernel, case: Case) -> Traffic:
-    """Count one call. Raises `KernelError` where the emulator or, for CUDA C++, NVRTC is missing."""
+    """Count one call. Raises `KernelError` without the emulator or, for CUDA C++, NVRTC."""
     with registry.using(device="emulator"), emulator.running(mode="check", count=True) as settings:
         benchmark.Call(kernel, case).run()
     counts = [statistics for _, statistics in settings.launches]

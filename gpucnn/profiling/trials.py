@@ -1,7 +1,7 @@
 """Trials of correctness: which kernels are checked on which cases, and on which device.
 
-Tests and `gpucnn kernels check` run them. The emulator takes time for each operation, so each of its modes runs only
-the cases that it can afford: `fast` up to 50 MFLOP, `check` up to 1 MFLOP.
+Tests and `gpucnn kernels check` run them. The emulator takes time for each operation, so each of
+its modes runs only the cases that it can afford: `fast` up to 50 MFLOP, `check` up to 1 MFLOP.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AFFORDABLE = {"fast": 50e6, "check": 1e6}
 
 @dataclass(frozen=True)
 class Trial:
-    """One kernel on one case on one device; `mode` is that of the emulator, and empty on other devices."""
+    """One kernel on one case on one device; `mode` is empty except in the emulator."""
 
     kernel: Kernel
     case: Case
@@ -43,7 +43,8 @@ class Trial:
         return f"{self.kernel.id}-{self.kernel.op.name}-{self.case.name}-{where}"
 
     def fault(self, **settings: Any) -> str | None:
-        """One sentence on what is wrong, or None. `settings` are further ones of the emulator, such as `seed`."""
+        """One sentence on what is wrong, or None. `settings` are further ones of the emulator, such
+        as `seed`."""
         with running(self.device, self.mode, **settings):
             return disagreement(self.kernel, self.case)
 
@@ -56,7 +57,7 @@ def every_op() -> list[Op]:
 
 
 def every_kernel(pattern: str = "", backends: Iterable[str] = tuple(registry.BACKENDS)) -> list[Kernel]:
-    """The kernels whose id contains the pattern, or whose op or backend equals it. Raises if there are none."""
+    """Kernels whose id contains the pattern, or whose op or backend it is. Raises if none."""
     kernels = [k for op in every_op() for k in registry.kernels(op, tuple(backends)).values()]
     chosen = [k for k in kernels if pattern in k.id or pattern in (k.op.name, k.backend)]
     if not chosen:
@@ -67,8 +68,9 @@ def every_kernel(pattern: str = "", backends: Iterable[str] = tuple(registry.BAC
 def trials(
     kernels: Iterable[Kernel], device: str | None = None, mode: str | None = None, largest: float = math.inf
 ) -> list[Trial]:
-    """The trials of these kernels on a device, or by default where each can run here: kernels for the CPU on the CPU,
-    kernels for GPUs on the first GPU or else in the emulator, in `mode` ("fast" by default).
+    """The trials of these kernels on a device, or by default where each can run here: kernels for
+    the CPU on the CPU, kernels for GPUs on the first GPU or else in the emulator, in `mode` ("fast"
+    by default).
 
     largest    skip cases with more floating-point operations
     """
@@ -131,7 +133,7 @@ def running(where: str, mode: str = "", **settings: Any) -> Iterator[None]:
 
 
 def work(op: Op, case: Case) -> float:
-    """Floating-point operations of a case; for an op that has no count of them, the number of elements touched."""
+    """Floating-point operations of a case; the number of elements if the op has no count."""
     specs = case.specs
     if op.flops is not None:
         return float(op.flops(*specs, **case.params))

@@ -1,6 +1,8 @@
-"""The GPU device: how gpucnn calls CuPy, checked with a stand-in; and on a GPU itself where there is one.
+"""The GPU device: how gpucnn calls CuPy, checked with a stand-in; and on a GPU itself where there
+is one.
 
-The stand-in is as strict as CuPy where that matters: a kernel takes CuPy arrays and NumPy scalars, a module bytes.
+The stand-in is as strict as CuPy where that matters: a kernel takes CuPy arrays and NumPy scalars,
+a module bytes.
 """
 
 import ctypes

@@ -1,4 +1,5 @@
-"""Threads: slices that depend on the batch alone, all work done exactly once, errors that come through, equal bits."""
+"""Threads: slices that depend on the batch alone, all work done exactly once, errors that come
+through, equal bits."""
 
 import threading
 

@@ -1,6 +1,8 @@
-"""Every kernel must agree with its op on every case that it supports: on the CPU, in the emulator, and on a GPU.
+"""Every kernel must agree with its op on every case that it supports: on the CPU, in the emulator,
+and on a GPU.
 
-In `check` mode the emulator also finds races, accesses out of bounds, uninitialised reads and diverging barriers.
+In `check` mode the emulator also finds races, accesses out of bounds, uninitialised reads and
+diverging barriers.
 """
 
 import os

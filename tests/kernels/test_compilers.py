@@ -1,5 +1,6 @@
-"""What the compilers report about every kernel: it compiles, spills nothing and computes nothing in double precision,
-and each step of a ladder is better than the one before in the figure that it claims."""
+"""What the compilers report about every kernel: it compiles, spills nothing and computes nothing in
+double precision, and each step of a ladder is better than the one before in the figure that it
+claims."""
 
 import os
 import re
@@ -16,8 +17,9 @@ ARCHITECTURES = compilers.ARCHITECTURES if ALL else ("sm_80", "sm_90")
 KERNELS = [k for k in trials.every_kernel("", ("cuda", "numba")) if k.algorithm != "cublas"]
 FILES = sorted({k.id for k in KERNELS})
 SPILLS = {("conv2d_grad_weight_direct", "sm_120"): 8, ("batchnorm_grad_join", "sm_120"): 16}
-"""By function and architecture, how many bytes may be stored and loaded for want of registers: one register and two of
-the number that their launch bounds leave, where other architectures need none."""
+"""By function and architecture, how many bytes may be stored and loaded for want of registers: one
+register and two of the number that their launch bounds leave, where other architectures need
+none."""
 
 
 def same_worker(ident):
@@ -47,7 +49,8 @@ def variants(ident):
 
 
 def double_precision(launch, arch):
-    """The instructions with a double in the PTX of a launch's function, and of the others in its file."""
+    """The instructions with a double in the PTX of a launch's function, and of the others in its
+    file."""
     text = compilers.ptx(launch, arch)
     return sorted(set(re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.]*\.f64[\w.]*)", text, re.MULTILINE)))
 
@@ -83,7 +86,8 @@ def test_double_precision_is_seen(tmp_path, factor, seen):
 
 
 LARGE = 50e6
-"""Floating-point operations from which on a kernel must have work for (nearly) each of the 132 multiprocessors."""
+"""Floating-point operations from which on a kernel must have work for (nearly) each of the 132
+multiprocessors."""
 
 
 def main_function(figures):
@@ -92,8 +96,8 @@ def main_function(figures):
 
 
 def hot_shapes(op, *idents):
-    """Each shape of the course models that all of these kernels take: its name, how many blocks the last of them must
-    have at least for each multiprocessor, and their figures."""
+    """Each shape of the course models that all of these kernels take: its name, how many blocks the
+    last of them must have at least for each multiprocessor, and their figures."""
     rungs = [next(k for k in KERNELS if k.id == ident and k.op.name == op) for ident in idents]
     cases = [c for c in rungs[0].op.cases if c.bench and all(launches.serves(k, c) for k in rungs)]
     assert len(cases) >= 12

@@ -1,4 +1,4 @@
-"""The hot kernels waste no memory traffic: coalescing and bank conflicts, counted in the emulator."""
+"""The hot kernels waste no memory traffic: coalescing and bank conflicts."""
 
 import pytest
 
@@ -25,7 +25,8 @@ HOT = {
     "update/fused_cuda": (1.0, 1.0),
     "update/two_stage_cuda": (1.001, 1.0),
 }
-"""By kernel file, how many times the least number of sectors, and of passes through shared memory, is allowed."""
+"""By kernel file, how many times the least number of sectors, and of passes through shared memory,
+is allowed."""
 
 
 def kernels(ident):

@@ -1,4 +1,5 @@
-"""Places to change in CUDA C++: regular expressions on the bodies of functions, with comments blanked out."""
+"""Places to change in CUDA C++: regular expressions on the bodies of functions, with comments
+blanked out."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def blanked(text: str) -> str:
 
 
 def chunks(text: str) -> Iterator[tuple[str, int, int]]:
-    """(name, begin, end of its braces) of each function and struct of a C++ text that was blanked."""
+    """(name, begin, end of its braces) of each function and struct of a blanked text."""
     depth = begin = start = 0
     for i, c in enumerate(text):
         if c == "{":

@@ -49,7 +49,7 @@ class Worker:
         )
 
     def ask(self, *question: Any) -> tuple[str, str, str, NamedTrial | None]:
-        """(state, how, report, trial) for a question; a trial that takes too long is ended with its process."""
+        """(state, how, report, trial) for a question; a trial that takes too long is killed."""
         if self.process is None or self.questions >= self.MOST:
             self.close()
             context = multiprocessing.get_context("spawn")

@@ -14,7 +14,7 @@ from .operators import KINDS
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one file: `text[begin:end]` becomes `after`. `Worker.judged` fills in the last four fields."""
+    """One change: `text[begin:end]` becomes `after`. `Worker.judged` fills in the verdict."""
 
     file: str
     function: str

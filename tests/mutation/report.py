@@ -22,7 +22,8 @@ def counts(results: Iterable[Mutant], key: Callable[[Mutant], str]) -> dict[str,
 
 
 def share(states: Counter) -> float:
-    """The share of valid mutants that are caught; equivalent ones and those that do not compile are not valid."""
+    """The share of valid mutants that are caught; equivalent ones and those that do not compile are
+    not valid."""
     valid = states["caught"] + states["survived"]
     return states["caught"] / valid if valid else float("nan")
 
@@ -71,7 +72,8 @@ def markdown(results: list[Mutant], heading: str) -> str:
 
 
 def write(record: Path, results: list[Mutant], **run_: Any) -> None:
-    """Write all results as JSON, and next to it as Markdown the tables and the mutants that were not caught."""
+    """Write all results as JSON, and next to it as Markdown the tables and the mutants that were
+    not caught."""
     states = Counter(m.state for m in results)
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     options = f"--per-file {run_['per_file']} --seed {run_['seed']}"

@@ -1,4 +1,4 @@
-"""The mutator makes each kind of change, and a broken kernel is caught while a correct one is not."""
+"""The mutator makes each kind of change; a broken kernel is caught, a correct one is not."""
 
 import os
 from dataclasses import replace

@@ -22,7 +22,8 @@ SEED_OF_THREADS = 3
 
 @dataclass(frozen=True)
 class NamedTrial:
-    """A kernel on a case in a mode of the emulator, all by name, so that it can be sent to another process."""
+    """A kernel on a case in a mode of the emulator, all by name, so that it can be sent to another
+    process."""
 
     user: str
     op: str
@@ -91,7 +92,7 @@ class Bench:
         return ("caught", _kind_of(fault), fault) if fault else ("passed", "", "")
 
     def load(self, name: str, user: str, mutant: Mutant | None) -> dict[str, Any]:
-        """Import a kernel file from a copy of the sources with the change in it; its kernels by op."""
+        """Import a kernel file from a changed copy of the sources; returns its kernels by op."""
         from gpucnn.dispatch import registry
 
         root = self.folder / name
@@ -116,8 +117,9 @@ class Bench:
         return {k.op.name: k for k in own if k.file == Path(str(module.__file__))}
 
     def trials(self, user: str, kernels: dict[str, Any], reach: set[str]) -> list[NamedTrial]:
-        """The trials that launch one of these functions (all trials if none is given): the smallest case of
-        each op first, but in fast mode the large cases first, as the others have passed in check mode."""
+        """The trials that launch one of these functions (all trials if none is given): the smallest
+        case of each op first, but in fast mode the large cases first, as the others have passed in
+        check mode."""
         from gpucnn.dispatch.check import cases_for
         from gpucnn.profiling import launches, trials
 
@@ -144,7 +146,8 @@ class Bench:
             return disagreement(kernel, case)
 
     def same_code(self, user: str, kernels: dict[str, Any], reach: set[str]) -> bool:
-        """Whether mutant and original compile to the same machine code for a GPU, in all variants in use."""
+        """Whether mutant and original compile to the same machine code for a GPU, in all variants
+        in use."""
         from gpucnn.dispatch.check import cases_for
         from gpucnn.profiling import launches
 
@@ -170,7 +173,8 @@ def _variant(function: Any, arguments: list) -> str:
 
 
 def _machine_code(function: Any, arguments: list) -> bytes:
-    """A cubin of CUDA C++; of a numba kernel its PTX without line numbers, and names without that of the module."""
+    """A cubin of CUDA C++; of a numba kernel its PTX without line numbers, and names without that
+    of the module."""
     from gpucnn.devices.nvrtc import compile_cuda
 
     if hasattr(function, "defines"):

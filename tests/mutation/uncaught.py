@@ -1,4 +1,4 @@
-"""Mutants that are not caught: those that no check can find, and faults that are missed, with the reasons."""
+"""Mutants that are not caught, with reasons: equivalent ones, and faults that are missed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""GPU kernels on the CPU: CUDA C++ and numba.cuda kernels run unchanged, every thread a fiber, with a checker.
+"""GPU kernels on the CPU: CUDA C++ and numba.cuda kernels run unchanged, every thread a fiber, with
+a checker.
 
     import gpucnn
     from gpucnn.devices import emulator

@@ -10,9 +10,11 @@ from ...errors import ArgumentError
 
 
 class EmulatedArray:
-    """An array of the emulator: a `DeviceArray` that the host can read and write through `get` and `set` alone.
+    """An array of the emulator: a `DeviceArray` that the host can read and write through `get` and
+    `set` alone.
 
-    `written` has one byte for each byte of memory that says whether it was ever written; None if that is not tracked.
+    `written` has one byte for each byte of memory that says whether it was ever written; None if
+    that is not tracked.
     """
 
     __slots__ = ("host", "written")

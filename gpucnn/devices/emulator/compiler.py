@@ -30,7 +30,7 @@ class Library:
         self._locations: dict[int, str] = {}
 
     def symbols(self) -> list[tuple[int, int, str, str]]:
-        """(offset, size, kind, name) of each symbol that the library defines, as `nm` lists them."""
+        """(offset, size, kind, name) of each symbol of the library, as `nm` lists them."""
         listing = self.path.with_suffix(".symbols").read_text()
         rows = [line.split() for line in listing.splitlines()]
         return [(int(row[0], 16), int(row[1], 16), row[2], row[3]) for row in rows if len(row) == 4]
@@ -41,7 +41,7 @@ class Library:
         return address - next(offset for offset, _, _, symbol in self.symbols() if symbol == name)
 
     def location(self, base: int, offset: int) -> str:
-        """The place `file:line` of a site, which is either a text `@gpu:file:line` or an address of code."""
+        """`file:line` of a site, which is either a text `@gpu:file:line` or an address of code."""
         if offset not in self._locations:
             text = ctypes.string_at(base + offset, 5) if 0 < offset < self.path.stat().st_size else b""
             if text == b"@gpu:":
@@ -114,7 +114,8 @@ def runtime() -> ctypes.CDLL:
 
 @cache
 def _environment() -> str:
-    """What a library depends on in addition to its text: the emulator's sources, the compiler and the processor."""
+    """What a library depends on in addition to its text: the emulator's sources, the compiler and
+    the processor."""
     files = sorted(p for p in SOURCE.iterdir() if p.is_file())
     version = subprocess.run([compiler() or "g++", "--version"], capture_output=True, text=True).stdout
     cpu = Path("/proc/cpuinfo")

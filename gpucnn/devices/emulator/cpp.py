@@ -15,13 +15,13 @@ _DYNAMIC = re.compile(
 _ENTRY = re.compile(
     r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*(?:\([^)]*\)[^)]*)*\)\s*)?(\w+)\s*\('
 )
-# In check mode g++ calls the checker at every load and store, and where an index or an alignment is wrong.
+# In check mode, g++ calls the checker at each load, store, wrong index and wrong alignment.
 _CHECKED = (
     "-fsanitize=thread,bounds-strict,alignment",
     "--param=tsan-instrument-func-entry-exit=0",
     "-DGPU_CHECK",
 )
-# Debugging information for lines only, in the DWARF version whose file names every addr2line understands.
+# Only lines of debugging information, in the DWARF version that every addr2line understands.
 _LINES = ("-g1", "-gdwarf-4")
 _FLAGS = {"fast": ("-O2", *_LINES), "check": ("-O1", *_LINES, *_CHECKED)}
 

@@ -1,4 +1,4 @@
-"""The emulator as a device: host memory that only kernels and copies access, and launches of both languages."""
+"""The emulator as a device: its arrays, and launches of kernels in both languages."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Emulator(Device):
         shared_bytes: int,
         arguments: list[Any],
     ) -> None:
-        """Compile CUDA C++ with the host's compiler. Files with inline PTX go through NVRTC and its PTX, and so does
-        counting: the compiler for GPUs decides how wide a load is."""
+        """Compile CUDA C++ with the host's compiler. Files with inline PTX go through NVRTC and its
+        PTX, and so does counting: the compiler for GPUs decides how wide a load is."""
         by_nvrtc = settings().count or _holds_ptx(function.source())
         defines = tuple(sorted(function.defines.items()))
         module = _cuda_module(function.source(), function.path.name, defines, settings().mode, by_nvrtc)

@@ -58,7 +58,7 @@ class Fault(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Memory:
-    """An array that the kernel may access. `shape` is None for a __shared__ array, whose shape is unknown."""
+    """An array that the kernel may access; the `shape` of a __shared__ array is unknown."""
 
     name: str
     address: int

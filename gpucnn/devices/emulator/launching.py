@@ -1,4 +1,4 @@
-"""One launch: grid, block, arguments and settings in C structures, and the fault or statistics that it returns."""
+"""One launch: grid, block and arguments as C structures, and its fault or statistics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .compiler import runtime
 
 MAX_STATIC_SHARED = 48 << 10
 MAX_SHARED = 227 << 10
-"""Bytes of shared memory that a block of an H100 may have; more than 48 KiB only as dynamic shared memory."""
+"""Bytes of shared memory for a block of an H100; above 48 KiB only if dynamic."""
 
 _MAX_GRID = (2**31 - 1, 65535, 65535)
 _MAX_BLOCK = (1024, 1024, 64)
@@ -27,7 +27,7 @@ _MAX_THREADS = 1024
 
 @dataclass(frozen=True)
 class LineTraffic:
-    """The memory traffic of one source line of a kernel; `requests` counts instructions of a warp."""
+    """The memory traffic of one source line; `requests` counts instructions of a warp."""
 
     requests: int = 0
     sectors: int = 0
@@ -38,9 +38,10 @@ class LineTraffic:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one launch did, summed over all threads. Sectors are 32 bytes of global memory; a wavefront is one pass of a
-    warp through the banks of shared memory; the ideal is the least number that the same bytes need. `lines` has the
-    traffic of each source line. Loads and stores are counted in check mode, the rest only with `count=True`."""
+    """What one launch did, summed over all threads. Sectors are 32 bytes of global memory; a
+    wavefront is one pass of a warp through the banks of shared memory; the ideal is the least
+    number that the same bytes need. `lines` has the traffic of each source line. Loads and stores
+    are counted in check mode, the rest only with `count=True`."""
 
     switches: int = 0
     loads: int = 0
@@ -79,8 +80,8 @@ def settings() -> EmulatorSettings:
 
 @contextmanager
 def running(**changes: Any) -> Iterator[EmulatorSettings]:
-    """Other settings (`mode`, `seed`, `count`) for the body of a with statement; the `launches` of the settings that it
-    yields collect (kernel, Statistics)."""
+    """Other settings (`mode`, `seed`, `count`) for the body of a with statement; the `launches` of
+    the settings that it yields collect (kernel, Statistics)."""
     global _settings
     before = _settings
     unknown = set(changes) - {"mode", "seed", "count"}
@@ -176,8 +177,8 @@ def launch(
 
     arguments       emulated arrays, NumPy arrays and NumPy scalars in the kernel's order
     names           names in the source of the arrays among them, in their order
-    shared_bytes    bytes of dynamic shared memory; `static_bytes` are those that the kernel declares
-    dynamic_offset  where dynamic shared memory starts, if static arrays lie in the same block of memory
+    shared_bytes    of dynamic shared memory; `static_bytes` are those that the kernel declares
+    dynamic_offset  where dynamic shared memory starts, if static arrays lie in the same block
     flush           whether denormal numbers are zero
     location        (address of the library, offset in it) → file:line
     """
@@ -188,9 +189,10 @@ def launch(
     pointers = (ctypes.c_void_p * max(len(arguments), 1))()
     for i, argument in enumerate(arguments):
         if isinstance(argument, (EmulatedArray, np.ndarray)):
-            host, written = argument, None
             if isinstance(argument, EmulatedArray):
                 host, written = argument.host, argument.written
+            else:
+                host, written = argument, None
             address = host.ctypes.data
             value = np.array(address, np.uint64)
             if check:

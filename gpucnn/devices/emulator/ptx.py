@@ -1,7 +1,9 @@
-"""PTX on the CPU: the output of NVRTC (CUDA C++) and libNVVM (numba.cuda), translated to C++ statement by statement.
+"""PTX on the CPU: the output of NVRTC (CUDA C++) and libNVVM (numba.cuda), translated to C++
+statement by statement.
 
-A register becomes a variable of raw bits, a label a label, an instruction a line in the vocabulary of `source/ptx.h`.
-Shared memory is one block of memory, `S`: static arrays first, then dynamic shared memory.
+A register becomes a variable of raw bits, a label a label, an instruction a line in the vocabulary
+of `source/ptx.h`. Shared memory is one block of memory, `S`: static arrays first, then dynamic
+shared memory.
 """
 
 from __future__ import annotations
@@ -183,7 +185,7 @@ class PtxFunction:
         return "\n".join([head, prologue, *(f"    {r}" for r in registers), *code, "}"])
 
     def _statements(self) -> Iterator[str]:
-        """Labels (`name:`), braces of scopes, directives and instructions; records the line of each .loc."""
+        """Labels (`name:`), braces, directives and instructions; records the line of each .loc."""
         body, at = self.body, 0
         while True:
             at = re.compile(r"\s*").match(body, at).end()  # type: ignore[union-attr]
@@ -266,7 +268,8 @@ class PtxFunction:
         return self.tables[table]
 
     def assign(self, register: str, kind: str, expression: str) -> str:
-        """The statement that gives a register a value of a PTX type; a wider register is extended by its sign."""
+        """The statement that gives a register a value of a PTX type; a wider register is extended
+        by its sign."""
         width, own = self.widths.get(register, WIDTHS[kind]), WIDTHS[kind]
         target = self._register(register)
         if kind == "pred":
@@ -366,7 +369,8 @@ class PtxModule:
         shared_bytes: int = 0,
         title: str | None = None,
     ) -> Statistics:
-        """Run the kernel `name` (in the source: `title`); `names` are those of the arrays among its arguments."""
+        """Run the kernel `name` (in the source: `title`); `names` are those of the arrays among its
+        arguments."""
         return launch(
             getattr(self._library.functions, f"gpu_launch_{self._text.entries.index(name)}"),
             title or name,

@@ -25,7 +25,8 @@ _translates = entering(TABLE)
 
 
 def _operands(scope: Scope, ins: Instruction, kind: str, first: int = 1, count: int | None = None) -> list[str]:
-    """The source operands as values, flushed to zero if the instruction says so and the processor does not do it."""
+    """The source operands as values, flushed to zero if the instruction says so and the processor
+    does not do it."""
     chosen = ins.operands[first:] if count is None else ins.operands[first : first + count]
     values = [scope.value(o, kind) for o in chosen]
     software = ins.has("ftz") and kind == "f32" and not scope.flushes_itself

@@ -1,7 +1,7 @@
 """One PTX instruction with its types and operands, and what its translation to C++ needs.
 
-The translations stand in `ptx_arithmetic`, `ptx_memory`, `ptx_control` and `ptx_warps`, one function for each
-instruction (or a few alike); they write C++ in the vocabulary of `source/ptx.h`.
+The translations stand in `ptx_arithmetic`, `ptx_memory`, `ptx_control` and `ptx_warps`, one
+function for each instruction (or a few alike); they write C++ in the vocabulary of `source/ptx.h`.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ Translation = Callable[[Scope, Instruction], str]
 
 
 def entering(table: dict[str, Translation]) -> Callable[..., Callable[[Translation], Translation]]:
-    """A decorator factory: `@translates("add", "sub")` enters a function into `table` under these names."""
+    """`@translates("add", "sub")` then enters a function into `table` under these names."""
 
     def translates(*instructions: str) -> Callable[[Translation], Translation]:
         def enter(function: Translation) -> Translation:

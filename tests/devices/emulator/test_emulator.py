@@ -1,4 +1,4 @@
-"""The emulator: CUDA C++ computes what it should in every order, and faults are reported with their place."""
+"""The emulator: CUDA C++ is right in every order of threads, and faults have a place."""
 
 # ruff: noqa: E501 - tables with a case in each line
 

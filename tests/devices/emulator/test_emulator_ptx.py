@@ -1,4 +1,4 @@
-"""PTX instructions in the emulator, one by one, from texts written here: no NVIDIA software is needed."""
+"""PTX instructions in the emulator, one by one, without NVIDIA's software."""
 
 # ruff: noqa: E501 - tables with a case in each line
 

@@ -1,4 +1,4 @@
-"""Kernels with inline PTX in the emulator, compiled by NVRTC: matrix instructions and asynchronous copies."""
+"""Inline PTX in the emulator, compiled by NVRTC: matrix instructions, asynchronous copies."""
 
 # ruff: noqa: E501 - tables with a case in each line
 
@@ -75,7 +75,8 @@ def matrices(tmp_path_factory):
 
 
 def fragments(a, b, per):
-    """Registers of each lane for A (16, K) and B (K, 8), as the PTX manual draws them; `per` elements in a register."""
+    """Registers of each lane for A (16, K) and B (K, 8), as the PTX manual draws them; `per`
+    elements in a register."""
     lanes_a, lanes_b = [], []
     for lane in range(32):
         group, first = lane // 4, lane % 4 * per

@@ -1,7 +1,7 @@
-"""numba kernels as plain Python in Numba's simulator, where a learner can stop them with a debugger.
+"""numba kernels as Python in Numba's simulator, where a debugger can stop them.
 
-One interpreter thread stands for each CUDA thread, so the cases are tiny; whether a kernel is right is the business of
-tests/kernels/test_agreement.py. Kernels with warp operations cannot run here.
+One interpreter thread stands for each CUDA thread, so the cases are tiny; whether a kernel is right
+is the business of tests/kernels/test_agreement.py. Kernels with warp operations cannot run here.
 """
 
 import importlib
