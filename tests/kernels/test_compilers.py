@@ -17,7 +17,7 @@ ARCHITECTURES = compilers.ARCHITECTURES if ALL else ("sm_80", "sm_90")
 KERNELS = [k for k in trials.every_kernel("", ("cuda", "numba")) if k.algorithm != "cublas"]
 FILES = sorted({k.id for k in KERNELS})
 SPILLS = {("conv2d_grad_weight_direct", "sm_120"): 8, ("batchnorm_grad_join", "sm_120"): 16}
-"""By function and architecture, how many bytes may be stored and loaded for want of registers: one
+"""By function and architecture, how many bytes may be stored and loaded for lack of registers: one
 register and two of the number that their launch bounds leave, where other architectures need
 none."""
 

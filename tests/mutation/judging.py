@@ -31,10 +31,10 @@ class Worker:
     def judged(self, number: int, mutant: Mutant) -> Mutant:
         """The mutant with its verdict."""
         start = time.perf_counter()
-        state, how, report, trial = self.ask("judge", number, mutant)
+        state, how, report, trial = self.answer("judge", number, mutant)
         if state == "caught" and trial is not None:
             if trial not in self.passed:
-                self.passed[trial] = self.ask("original", trial)[0] == "passed"
+                self.passed[trial] = self.answer("original", trial)[0] == "passed"
             if not self.passed[trial]:
                 state, how = "invalid", "the original fails too"
         where = f"{trial}: " if state == "caught" and how in ("timeout", "crash") else ""
@@ -48,7 +48,7 @@ class Worker:
             mutant, state=state, how=how, report=(where + report)[:400], seconds=round(time.perf_counter() - start, 2)
         )
 
-    def ask(self, *question: Any) -> tuple[str, str, str, NamedTrial | None]:
+    def answer(self, *question: Any) -> tuple[str, str, str, NamedTrial | None]:
         """(state, how, report, trial) for a question; a trial that takes too long is killed."""
         if self.process is None or self.questions >= self.MOST:
             self.close()

@@ -108,9 +108,9 @@ def test_matrix_instructions_against_numpy(matrices, rng, mode, kind):
         exact = cut[0] @ cut[1]
         left, right = (a, b) if kind == 0 else (to_bf16(a), to_bf16(b))
     d = storage.empty((16, 8))
-    given = (storage.put(x) for x in fragments(left, right, 1 if kind == 0 else 2))
+    operands = (storage.put(x) for x in fragments(left, right, 1 if kind == 0 else 2))
     with emulator.running(mode=mode):
-        matrices("product", kind)[1, 32](d, *given)
+        matrices("product", kind)[1, 32](d, *operands)
     np.testing.assert_allclose(d.get(), exact, rtol=1e-6, atol=1e-6)
 
 

@@ -45,8 +45,8 @@ def test_kernel_agrees_with_reference(op, algorithm, case):
     operands = [draw.sample(rng, exact=True) for draw in chosen.operands]
     results = called(*map(storage.put, operands), algorithm=algorithm, **chosen.params)
     expected = called.reference(*operands, **chosen.params)
-    for got, want in zip(_as_tuple(results), _as_tuple(expected), strict=True):
-        np.testing.assert_array_equal(storage.get(got), want)
+    for got, right in zip(_as_tuple(results), _as_tuple(expected), strict=True):
+        np.testing.assert_array_equal(storage.get(got), right)
 
 
 def _as_tuple(value):
