@@ -1,13 +1,14 @@
-"""Does the check of GPU kernels bite? Kernels are broken on purpose, one small change each, and must be reported.
+"""Does the check of GPU kernels find faults? Kernels are broken on purpose, one small change each.
 
-    python tests/mutate_kernels.py                                        # a sample of every kernel file for GPUs
-    python tests/mutate_kernels.py --pattern pool2d/ --per-file 40        # more of one family
+    python tests/mutate_kernels.py                                    # a sample of every file
+    python tests/mutate_kernels.py --pattern pool2d/ --per-file 40    # more of one family
 
-A mutant is a copy of `kernels/` with one change: an operator, a comparison, a constant, a barrier or a guard taken
-away, operands or axes exchanged. It runs in the emulator in a separate process, on the cases of its ops that reach
-the change: in check mode up to 1 MFLOP, then in fast mode up to 50 MFLOP, as in the tests, until something is
-reported. What a mutant is caught by, the original must pass. Where nothing is reported, both are compiled
-for a GPU: equal machine code has no fault that a check could find.
+A mutant is a copy of `kernels/` with one change: an operator, a comparison, a constant, a barrier
+or a guard taken away, operands or axes exchanged. It runs in the emulator in a separate process, on
+the cases of its ops that reach the change: in check mode up to 1 MFLOP, then in fast mode up to 50
+MFLOP, as in the tests, until something is reported. The original must pass the trial that catches a
+mutant. If nothing is reported, both are compiled for a GPU: a mutant with the same machine code as
+the original has no fault.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from rich.table import Table
 @click.option(
     "--limit", default=30.0, show_default=True, help="Seconds for one trial; a mutant that takes longer is caught."
 )
-@click.option("--json", "record", type=click.Path(path_type=Path), help="Write all results here, and a .md beside it.")
+@click.option("--json", "record", type=click.Path(path_type=Path), help="Write all results here, and a .md next to it.")
 def main(
     per_file: int, seed: int, pattern: str, kind: str | None, jobs: int, limit: float, record: Path | None
 ) -> None:
@@ -44,8 +45,8 @@ def main(
     chosen: list[Mutant] = []
     for file in sources.mutable():
         if pattern in file:
-            found = [m for m in mutants(file, sources.texts[file]) if kind in (None, m.kind)]
-            chosen += sample(found, per_file, seed)
+            candidates = [m for m in mutants(file, sources.texts[file]) if kind in (None, m.kind)]
+            chosen += sample(candidates, per_file, seed)
     if not chosen:
         raise click.ClickException(f"no kernel file for GPUs matches {pattern!r}")
     console, start = Console(), time.perf_counter()

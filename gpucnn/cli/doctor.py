@@ -347,9 +347,9 @@ def _kernel_for_gpus(where: str) -> str:
 
 
 def _compilers() -> str:
-    from ..profiling import figures
+    from ..profiling import static_analysis
 
-    return figures.unavailable() or "NVRTC compiles CUDA C++ without a GPU"
+    return static_analysis.unavailable() or "NVRTC compiles CUDA C++ without a GPU"
 
 
 def _tiny_model() -> Any:

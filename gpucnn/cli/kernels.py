@@ -60,13 +60,13 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
 
 def _asked(arch: str) -> str | None:
     """The architecture, or None where nobody asks or no compiler can answer, which is told."""
-    from ..profiling import compilers, figures
+    from ..profiling import compilers, static_analysis
 
     if arch == "none":
         return None
     if arch not in compilers.ARCHITECTURES:
         raise ArgumentError(f"--arch {arch} is unknown: use one of {', '.join(compilers.ARCHITECTURES)}, or none")
-    reason = figures.unavailable()
+    reason = static_analysis.unavailable()
     if reason is not None:
         click.echo(f"no registers are told: {reason}", err=True)
         return None
@@ -167,7 +167,7 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
 
     loaded = [kernel for file in load for kernel in load_kernels(file)]
     chosen = loaded if loaded and not pattern else trials.every_kernel(pattern)
-    reasons = {b: trials.missing(b, where or trials.home(b)) for b in sorted({k.backend for k in chosen})}
+    reasons = {b: trials.missing(b, where or trials.default_device(b)) for b in sorted({k.backend for k in chosen})}
     for backend, reason in reasons.items():
         if reason:
             click.echo(f"{backend} kernels are not checked: {reason}", err=True)

@@ -18,8 +18,9 @@ def current() -> Device:
 
 
 def use(name: str) -> Device:
-    """Make a device the one in use: `cpu`, `gpu`, `gpu:N`, `emulator` or `simulator`. Arrays made before stay where
-    they are; callers go through `gpucnn.use(device=...)`, which chooses backends as well."""
+    """Make a device the one in use: `cpu`, `gpu`, `gpu:N`, `emulator` or `simulator`. Existing
+    arrays stay where they are. Users call `gpucnn.use(device=...)`, which chooses backends as
+    well."""
     global _current
     _current = _by_name(select(name))
     _current.activate()
@@ -34,8 +35,8 @@ def return_to(device: Device) -> None:
 
 
 def select(name: str = "auto") -> str:
-    """Resolve `auto`, `cpu`, `gpu`, `gpu:N`, `emulator` or `simulator` to the device that a run will use; `gpu` is
-    `gpu:0`. Raises if it cannot be used here."""
+    """The name of the device that a run will use: `auto` is `cpu`, and `gpu` is `gpu:0`. Raises if
+    the device cannot be used here."""
     if name in ("auto", "cpu"):
         return "cpu"
     if re.fullmatch(r"gpu(:\d+)?", name):
@@ -55,7 +56,7 @@ def select(name: str = "auto") -> str:
 
 
 def gpu_state() -> tuple[int, str]:
-    """How many NVIDIA GPUs CuPy can reach, and one sentence on why there are none (or which they are)."""
+    """How many NVIDIA GPUs CuPy can reach, and their names, or why there are none."""
     try:
         import cupy
     except Exception as error:
@@ -70,7 +71,7 @@ def gpu_state() -> tuple[int, str]:
 
 
 def require_gpu(request: str, number: int = 0) -> None:
-    """Raise in one sentence why nothing can run on that GPU: gpucnn never falls back to the CPU in silence."""
+    """Raise `KernelError` if that GPU cannot be used, instead of silently taking the CPU."""
     count, reason = gpu_state()
     if not count:
         raise KernelError(
@@ -98,7 +99,7 @@ def _by_name(name: str) -> Device:
 
 @cache
 def _gpu(number: int) -> Device:
-    """One object for each GPU: it keeps the kernels that were compiled."""
+    """One object for each GPU, which keeps its compiled kernels."""
     from .gpu import Gpu
 
     return Gpu(number)

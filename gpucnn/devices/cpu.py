@@ -16,10 +16,10 @@ _idle = 0
 
 
 class _Block:
-    """A buffer on loan: when the last array on it dies, it goes back to the pool.
+    """A buffer on loan: when the last array on it dies, it returns to the pool.
 
-    Fresh memory costs a page fault per 4 KiB, about as long as computing on it; a training step takes the same sizes
-    again and again.
+    Fresh memory costs a page fault per 4 KiB, about as long as computing on it, and a training step
+    allocates the same sizes again and again.
     """
 
     __slots__ = ("__array_interface__", "buffer", "nbytes")
@@ -65,12 +65,12 @@ class Cpu(Device):
         """The array itself."""
         return array
 
-    def owns(self, array: Any) -> bool:
+    def owns(self, array: object) -> bool:
         """Whether this is a NumPy array."""
         return isinstance(array, np.ndarray)
 
     def contiguous(self, array: np.ndarray) -> np.ndarray:
-        """The array itself if it is C-contiguous, else a copy that is."""
+        """The array itself if it is C-contiguous, else a C-contiguous copy."""
         return np.ascontiguousarray(array)
 
     def free_memory(self) -> int | None:

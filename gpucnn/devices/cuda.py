@@ -1,7 +1,7 @@
-"""From a .cu file to something to launch: includes and defines, compilation, argument types.
+"""Kernels of .cu files: includes and defines, argument types, and the launch.
 
-conv2d_direct = cuda_function(__file__, "conv2d_direct", THREADS=256)      # direct_cuda.cu beside direct_cuda.py
-conv2d_direct[grid, block](y, x, weight, n, h)                             # compiled at the first launch
+conv2d_direct = cuda_function(__file__, "conv2d_direct", THREADS=256)   # of direct_cuda.cu
+conv2d_direct[grid, block](y, x, weight, n, h)                          # compiled at first
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class CudaFunction(GpuFunction):
         return f"<CUDA C++ kernel {self.name} of {self.path.name}>"
 
     def define(self, **defines: Any) -> CudaFunction:
-        """The same kernel with more (or other) defines: tile sizes, or extents that the compiler shall know."""
+        """The same kernel with more (or other) defines, such as tile sizes or fixed extents."""
         key = tuple(sorted(defines.items()))
         if key not in self._variants:
             self._variants[key] = CudaFunction(self.path, self.name, self.defines | defines)
@@ -65,7 +65,8 @@ class CudaFunction(GpuFunction):
         return entries(self.path)[self.name]
 
     def convert(self, arguments: tuple) -> list[Any]:
-        """The arguments as the kernel takes them: Python numbers become the C++ type, arrays are checked."""
+        """The arguments as the kernel takes them: Python numbers are converted to the C++ type,
+        arrays are checked."""
         parameters = self.parameters()
         if len(arguments) != len(parameters):
             raise ArgumentError(f"{self.name} takes {len(parameters)} arguments and was given {len(arguments)}")
@@ -77,7 +78,7 @@ class CudaFunction(GpuFunction):
 
 
 def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:
-    """The kernel `name` of the .cu file beside (or at) `file`, with macros such as THREADS=256."""
+    """The kernel `name` of the .cu file next to (or at) `file`, with macros such as THREADS=256."""
     path = Path(file).with_suffix(".cu")
     if not path.is_file():
         raise KernelError(f"cuda_function({name!r}): there is no file {path}")
@@ -88,7 +89,7 @@ def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:
 
 @cache
 def expanded(path: Path) -> str:
-    """The text of a .cu file with its own headers in it: caches of compiled code look at the text alone."""
+    """The text of a .cu file, headers included: caches of compiled code compare the text."""
     return _expanded(path, set())
 
 
@@ -104,7 +105,7 @@ def _expanded(path: Path, seen: set[str]) -> str:
             header = next((p for p in (path.parent / match[1], _headers() / match[1]) if p.is_file()), None)
             if header is None:
                 raise KernelError(
-                    f"{path.name}:{number} includes {match[1]}, which is neither beside it nor in include/"
+                    f"{path.name}:{number} includes {match[1]}, which is neither next to it nor in include/"
                 )
             lines.append(f'#line 1 "{header.name}"\n{_expanded(header, seen)}')
         lines.append(f'#line {number + 1} "{path.name}"')
@@ -129,7 +130,7 @@ def _parameter(kernel: str, text: str) -> tuple[str, np.dtype, bool]:
     name, kind = words[-1], " ".join(w for w in words[:-1] if w != "*")
     if kind not in _TYPES:
         raise KernelError(
-            f"{kernel}: parameter {text.strip()!r} has a type that gpucnn does not pass: {', '.join(_TYPES)}"
+            f"{kernel}: parameter {text.strip()!r} has a type that gpucnn cannot pass; it passes {', '.join(_TYPES)}"
         )
     return name, np.dtype(_TYPES[kind]), "*" in words
 
@@ -140,13 +141,13 @@ def _converted(kernel: str, parameter: tuple[str, np.dtype, bool], value: Any) -
         if value is None:
             return np.uint64(0)
         if getattr(value, "dtype", None) != dtype or not hasattr(value, "shape") or isinstance(value, np.generic):
-            found = getattr(value, "dtype", type(value).__name__)
-            raise ArgumentError(f"{kernel}: {name} must be an array of {dtype} and is {found}")
+            actual = getattr(value, "dtype", type(value).__name__)
+            raise ArgumentError(f"{kernel}: {name} must be an array of {dtype} and is {actual}")
         return value
     if not isinstance(value, (int, float, np.generic)):
         raise ArgumentError(f"{kernel}: {name} must be a number and is {type(value).__name__}")
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if value != int(value) or not limits.min <= int(value) <= limits.max:
-            raise ArgumentError(f"{kernel}: {name}={value} is no {dtype}")
+            raise ArgumentError(f"{kernel}: {name}={value} is not a valid {dtype}")
     return dtype.type(value)

@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import KernelError
+from .array import DeviceArray
+from .launchable import CudaLaunchable, NumbaLaunchable
 
 ALIGNMENT = 256
 """Bytes: every array that a device allocates starts at a multiple of this."""
 
 
 class Peak(NamedTuple):
-    """FP32 operations and bytes of memory per second; bytes of the last cache."""
+    """The limits of the hardware: FP32 operations and bytes of memory per second, and bytes of the
+    last-level cache."""
 
     flops: float
     bytes_per_second: float
@@ -22,57 +25,72 @@ class Peak(NamedTuple):
 
 
 class Device(ABC):
-    """The CPU, a GPU, or the CPU in the place of a GPU (emulator, simulator).
+    """The CPU, a GPU, or the CPU in place of a GPU (emulator, simulator).
 
-    Arrays of a device are what its `empty` returns: NumPy's on the CPU, CuPy's on a GPU, `EmulatedArray`s in the
-    emulator. The host reaches their values through `storage.put` and `storage.get` alone.
+    Each device has its own class of arrays, which its `empty` and `put` return; `DeviceArray` is
+    what they share. Methods that do nothing here are hooks, which some devices override.
     """
 
     name: str
     backends: tuple[str, ...]
     """The backends whose kernels run here, in the order in which "auto" tries them."""
 
-    def activate(self) -> None:
+    def activate(self) -> None:  # noqa: B027
         """Called when the device becomes the one in use."""
 
     @abstractmethod
-    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> DeviceArray:
         """An uninitialised C-contiguous array that starts at a multiple of 256 bytes."""
 
     @abstractmethod
-    def put(self, array: np.ndarray) -> Any:
-        """A host array, copied to the device (on the CPU itself)."""
+    def put(self, array: np.ndarray) -> DeviceArray:
+        """A host array copied to the device; on the CPU, the array itself."""
 
     @abstractmethod
-    def owns(self, array: Any) -> bool:
-        """Whether this is an array of the device."""
+    def owns(self, array: object) -> bool:
+        """Whether this is an array of this device."""
 
     @abstractmethod
-    def contiguous(self, array: Any) -> Any:
-        """The array itself if it is C-contiguous, else a copy that is."""
+    def contiguous(self, array: Any) -> DeviceArray:
+        """An array of this device itself if it is C-contiguous, else a C-contiguous copy."""
 
-    def forget(self, array: Any) -> None:
-        """Declare an array's contents undefined; a device that keeps track reports who reads them."""
+    def mark_uninitialised(self, array: Any) -> None:  # noqa: B027
+        """Declare that no element of an array has been written; a device that keeps track reports
+        reads of them."""
 
     def peak(self) -> Peak | None:
-        """What the hardware can do at most, as far as it reports; None if it does not."""
+        """The limits of the hardware; None if it does not report them."""
         return None
 
     def free_memory(self) -> int | None:
         """Bytes that can still be allocated; None if unknown."""
         return None
 
-    def synchronize(self) -> None:
-        """Wait until everything launched so far is done."""
+    def synchronize(self) -> None:  # noqa: B027
+        """Wait until all launches so far have finished."""
 
     def stream(self) -> int:
-        """The address of the stream on which kernels run, for other libraries; 0 is the default one."""
+        """The address of the stream on which kernels run; 0 is the default stream."""
         return 0
 
-    def launch_cuda(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
-        """Run a `CudaFunction`; the arguments are converted."""
+    def launch_cuda(
+        self,
+        function: CudaLaunchable,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int,
+        arguments: list[Any],
+    ) -> None:
+        """Run a CUDA C++ kernel; the arguments are already converted."""
         raise KernelError(f"{function} was launched on the device {self.name}, which runs {', '.join(self.backends)}")
 
-    def launch_numba(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
-        """Run a `NumbaFunction`; the arguments are converted."""
+    def launch_numba(
+        self,
+        function: NumbaLaunchable,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int,
+        arguments: list[Any],
+    ) -> None:
+        """Run a numba.cuda kernel; the arguments are already converted."""
         raise KernelError(f"{function} was launched on the device {self.name}, which runs {', '.join(self.backends)}")

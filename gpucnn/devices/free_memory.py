@@ -12,13 +12,14 @@ _V1, _V2 = ("limit_in_bytes", "usage_in_bytes", "total_inactive_file"), ("max", 
 
 
 def available() -> int | None:
-    """Bytes that this process can still allocate without swapping, under every limit set on it; None if unknown."""
-    found = [value for value in (_system(), _control_group(), _address_space()) if value is not None]
-    return max(0, min(found)) if found else None
+    """Bytes that this process can still allocate without swapping, under every limit set on it;
+    None if unknown."""
+    limits = [value for value in (_system(), _control_group(), _address_space()) if value is not None]
+    return max(0, min(limits)) if limits else None
 
 
 def text(count: int | None) -> str:
-    """A number of bytes for people: `1.5 GB`; None is `unknown`."""
+    """A number of bytes in readable form, such as `1.5 GB`; None is `unknown`."""
     if count is None:
         return "unknown"
     value, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
@@ -39,8 +40,8 @@ def _system() -> int | None:
 
 
 def _linux(meminfo: str) -> int | None:
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
+    match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
 
 
 def _macos(vm_stat: str) -> int | None:
@@ -53,7 +54,7 @@ def _windows() -> int | None:
     import ctypes
 
     class MemoryStatus(ctypes.Structure):
-        """MEMORYSTATUSEX of the Windows API, whose last five numbers are not of interest here."""
+        """MEMORYSTATUSEX of the Windows API; its last five numbers are not used."""
 
         _fields_ = (
             ("length", ctypes.c_uint32),
@@ -69,12 +70,12 @@ def _windows() -> int | None:
 
 
 def _control_group(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
-    """What the strictest control group above this process leaves (containers, systemd slices, batch systems)."""
+    """What the strictest control group of this process leaves (containers, batch systems)."""
     try:
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
         return None
-    found = []
+    remaining = []
     for _, controllers, path in (line for line in lines if len(line) == 3):
         if "memory" in controllers.split(","):
             base, names = root / "memory", _V1
@@ -84,10 +85,10 @@ def _control_group(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path(
             continue
         folder = base / path.strip("/")
         for group in (folder, *folder.parents):
-            found.append(_group_leaves(group, names))
+            remaining.append(_group_leaves(group, names))
             if group == base:
                 break
-    return min((value for value in found if value is not None), default=None)
+    return min((value for value in remaining if value is not None), default=None)
 
 
 def _group_leaves(group: Path, names: tuple[str, str, str]) -> int | None:

@@ -1,7 +1,7 @@
 """An NVIDIA GPU through CuPy: its memory, and the launch of kernels of both languages.
 
-GPUCNN_NO_POOL=1 allocates each array by itself: CuPy's pool hands out parts of large blocks, whose neighbours an access
-out of bounds reaches without compute-sanitizer seeing it.
+GPUCNN_NO_POOL=1 allocates each array separately. CuPy's pool hands out parts of large blocks, where
+compute-sanitizer does not notice an access out of bounds that hits a neighbour.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import cupy
 import numpy as np
 
 from ..errors import LaunchError
+from .array import DeviceArray
 from .device import Device, Peak
+from .launchable import CudaLaunchable, NumbaLaunchable
 
 _FP32_LANES = {60: 64, 70: 64, 72: 64, 75: 64, 80: 64}
 """FP32 units of a multiprocessor by compute capability; 128 in all others."""
 
-_SHARED_UNASKED = 48 << 10
-"""Dynamic shared memory that a block gets without asking for more."""
+_DEFAULT_SHARED = 48 << 10
+"""Bytes of dynamic shared memory that a block may use unless the limit is raised."""
 
 
 class Gpu(Device):
@@ -42,36 +44,35 @@ class Gpu(Device):
         """Make this GPU the one that CuPy works on."""
         cupy.cuda.Device(self.number).use()
 
-    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> DeviceArray:
         """An uninitialised CuPy array; CuPy's pool hands out multiples of 512 bytes."""
         return cupy.empty(shape, dtype)
 
-    def put(self, array: np.ndarray) -> Any:
+    def put(self, array: np.ndarray) -> DeviceArray:
         """A copy on the GPU."""
         return cupy.asarray(array, order="C")
 
-    def owns(self, array: Any) -> bool:
+    def owns(self, array: object) -> bool:
         """Whether this is a CuPy array."""
         return isinstance(array, cupy.ndarray)
 
-    def contiguous(self, array: Any) -> Any:
-        """The array itself if it is C-contiguous, else a copy that is."""
+    def contiguous(self, array: Any) -> DeviceArray:
+        """The array itself if it is C-contiguous, else a C-contiguous copy."""
         return cupy.ascontiguousarray(array)
 
     def peak(self) -> Peak | None:
-        """From the clock rates that the driver tells: two operations for each FP32 lane, two transfers a clock. None
-        where it tells none."""
-        told = cupy.cuda.Device(self.number).attributes
-        clock, memory_clock = told.get("ClockRate"), told.get("MemoryClockRate")
+        """Computed from the clock rates that the driver reports: two operations for each FP32 lane
+        and two transfers in each clock. None where it reports none."""
+        attributes = cupy.cuda.Device(self.number).attributes
+        clock, memory_clock = attributes.get("ClockRate"), attributes.get("MemoryClockRate")
         if not clock or not memory_clock:
             return None
-        lanes = told["MultiProcessorCount"] * _FP32_LANES.get(self.cc, 128)
-        return Peak(
-            2e3 * lanes * clock, 2e3 * memory_clock * told["GlobalMemoryBusWidth"] / 8, told.get("L2CacheSize", 0)
-        )
+        lanes = attributes["MultiProcessorCount"] * _FP32_LANES.get(self.cc, 128)
+        bytes_per_second = 2e3 * memory_clock * attributes["GlobalMemoryBusWidth"] / 8
+        return Peak(2e3 * lanes * clock, bytes_per_second, attributes.get("L2CacheSize", 0))
 
     def synchronize(self) -> None:
-        """Wait for the current stream."""
+        """Wait until all work on the current stream has finished."""
         cupy.cuda.get_current_stream().synchronize()
 
     def stream(self) -> int:
@@ -79,9 +80,9 @@ class Gpu(Device):
         return cupy.cuda.get_current_stream().ptr
 
     def cublas(self) -> tuple[ctypes.CDLL, ctypes.c_void_p]:
-        """(cuBLAS as a ctypes library, CuPy's handle of it), on the current stream.
+        """(cuBLAS as a ctypes library, CuPy's handle for it), on the current stream.
 
-        CuPy's own calls of cuBLAS refuse to be captured in a graph; those of the library do not.
+        CuPy's own calls to cuBLAS cannot be captured in a graph; direct calls to the library can.
         """
         handle = cupy.cuda.Device(self.number).cublas_handle
         library = _cublas(handle)
@@ -90,7 +91,14 @@ class Gpu(Device):
             raise LaunchError(f"cuBLAS returned status {status}")
         return library, ctypes.c_void_p(handle)
 
-    def launch_cuda(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
+    def launch_cuda(
+        self,
+        function: CudaLaunchable,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int,
+        arguments: list[Any],
+    ) -> None:
         """Compile at the first launch (CuPy keeps cubins on disk), then launch."""
         key = (function.path, function.name, tuple(sorted(function.defines.items())))
         kernel = self._functions.get(key)
@@ -98,17 +106,24 @@ class Gpu(Device):
             options = ("-std=c++17", "-lineinfo", *(f"-D{name}={value}" for name, value in function.defines.items()))
             module = cupy.RawModule(code=function.source(), options=options)
             try:
-                # .kernel: what a RawKernel looks up anew at each of its own launches
+                # .kernel: what a RawKernel looks up again at each of its launches
                 kernel = module.get_function(function.name).kernel
             except cupy.cuda.compiler.CompileException as error:
                 raise LaunchError(f"NVRTC refuses {function!r}: {error}") from None
             self._functions[key] = kernel
         self._launch(key, kernel, grid, block, shared_bytes, arguments)
 
-    def launch_numba(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
-        """PTX of Numba, a cubin of it, and a launch like that of any other kernel.
+    def launch_numba(
+        self,
+        function: NumbaLaunchable,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int,
+        arguments: list[Any],
+    ) -> None:
+        """Numba compiles the kernel to PTX; the rest is as for CUDA C++.
 
-        Numba's own launch costs more than most kernels here, and cannot be captured in a graph.
+        Numba's own launch takes longer than most kernels here, and cannot be captured in a graph.
         """
         signature = function.signature(arguments)
         key = (function, signature)
@@ -129,7 +144,7 @@ class Gpu(Device):
     def _launch(self, key: tuple, kernel: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
         driver = cupy.cuda.driver
         try:
-            if shared_bytes > self._shared.get(key, _SHARED_UNASKED):
+            if shared_bytes > self._shared.get(key, _DEFAULT_SHARED):
                 attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 driver.funcSetAttribute(kernel.ptr, attribute, shared_bytes)
                 self._shared[key] = shared_bytes
@@ -140,7 +155,7 @@ class Gpu(Device):
 
 @cache
 def _cublas(handle: int) -> ctypes.CDLL:
-    """The library behind CuPy's handle, which is loaded already."""
+    """The library behind CuPy's handle, which is already loaded."""
     from cupy_backends.cuda.libs import cublas
 
     return ctypes.CDLL(f"libcublas.so.{cublas.getVersion(handle) // 10000}")

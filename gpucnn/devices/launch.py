@@ -1,6 +1,7 @@
-"""A kernel of either language as something to launch, and how many blocks a launch needs.
+"""Launching a kernel of either language, and how many blocks a launch needs.
 
-GPUCNN_DEBUG=2 prints a line for each launch on standard error; 4 prints each kernel's source before its first one.
+GPUCNN_DEBUG=2 prints a line for each launch on standard error; 4 also prints each kernel's source
+before its first launch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from . import choose
 
 
 class GpuFunction(ABC):
-    """One kernel, launched as `function[grid, block](*arguments)` or `function[grid, block, shared_bytes](*arguments)`.
+    """One kernel, launched as `function[grid, block](*arguments)` or `function[grid, block,
+    shared_bytes](*arguments)`.
 
     grid, block   a number, or up to three (x first)
     shared_bytes  dynamic shared memory of a block
@@ -49,7 +51,7 @@ class GpuFunction(ABC):
 
     @property
     def id(self) -> str:
-        """The kernel file's address, such as `conv2d/direct_cuda`."""
+        """The id of the kernel file, such as `conv2d/direct_cuda`."""
         return f"{self.path.parent.name}/{self.path.stem}"
 
     @abstractmethod
@@ -58,7 +60,8 @@ class GpuFunction(ABC):
 
     @abstractmethod
     def convert(self, arguments: tuple) -> list[Any]:
-        """The arguments as the kernel takes them: Python numbers become the kernel's types. Raises `ArgumentError`."""
+        """The arguments as the kernel takes them: Python numbers become the kernel's types. Raises
+        `ArgumentError`."""
 
     @abstractmethod
     def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
@@ -74,7 +77,7 @@ class GpuFunction(ABC):
 
 
 def debug_level() -> int:
-    """The number in GPUCNN_DEBUG; 0 without one."""
+    """The number in GPUCNN_DEBUG; 0 if it is not set."""
     level = os.environ.get("GPUCNN_DEBUG", "0")
     return int(level) if level.isdigit() else 0
 
@@ -87,11 +90,6 @@ def ceil_div(count: int, size: int) -> int:
 def blocks_1d(count: int, threads: int) -> tuple[int]:
     """A grid with one thread for each of `count` elements."""
     return (ceil_div(count, threads),)
-
-
-def blocks_2d(columns: int, rows: int, tile: tuple[int, int]) -> tuple[int, int]:
-    """A grid that covers columns × rows (x, y) with tiles of (columns, rows)."""
-    return ceil_div(columns, tile[0]), ceil_div(rows, tile[1])
 
 
 def _extents(value: Any) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
-"""The one door to numba.cuda: kernels are compiled to PTX here and launched on whatever device is in use.
+"""numba.cuda kernels, compiled to PTX. Nothing else in gpucnn imports numba.cuda.
 
 @numba_function
 def conv2d_direct(y, x, weight, ...): ...
-conv2d_direct[grid, block](y, x, weight, ...)
+
+conv2d_direct[grid, block](y, x, weight, ...)     # on the device in use
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .simulator import simulated
 
 try:
     from numba import cuda
-except Exception as error:  # half of the ways in which this fails are no ImportError
+except Exception as error:  # many of the ways in which this fails raise no ImportError
     raise KernelError(
         f"numba.cuda cannot be imported ({type(error).__name__}: {error}): pip install 'gpucnn[compile]', "
         "or with a GPU 'gpucnn[cuda12]' or 'gpucnn[cuda13]'"
@@ -37,8 +38,8 @@ except Exception as error:  # half of the ways in which this fails are no Import
 __all__ = ["NumbaFunction", "cuda", "numba_device", "numba_function", "unavailable"]
 
 NEWEST = (8, 0)
-"""The compute capability of the PTX that newer GPUs get as well: no kernel needs what came later, one text does for all
-of them, and it is the text that the emulator runs."""
+"""The newest compute capability for which PTX is compiled. Newer GPUs get the same text, which the
+emulator runs as well: no kernel needs later features."""
 
 
 class NumbaFunction(GpuFunction):
@@ -58,7 +59,8 @@ class NumbaFunction(GpuFunction):
         return inspect.getsource(self.body)
 
     def convert(self, arguments: tuple) -> list[Any]:
-        """Python ints become int32, floats float32 and bools bool; NumPy scalars and arrays stay what they are."""
+        """Python ints become int32, floats float32 and bools bool; NumPy scalars and arrays are
+        left as they are."""
         return [_converted(self.name, a) for a in arguments]
 
     def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
@@ -70,16 +72,16 @@ class NumbaFunction(GpuFunction):
         return tuple(map(_type_of, arguments))
 
     def ptx(self, signature: tuple, cc: tuple[int, int]) -> tuple[str, str]:
-        """(PTX, name of the entry) for these types, for GPUs of this compute capability and newer ones."""
+        """(PTX, name of the entry) for these types and GPUs of this compute capability or newer."""
         key = (signature, min(cc, NEWEST))
         if key not in self._ptx:
-            text = self._kept(*key)
+            text = self._cached(*key)
             self._ptx[key] = text, text.partition(".entry")[2].split("(")[0].strip()
         return self._ptx[key]
 
     def entry_arguments(self, arguments: list[Any]) -> list[Any]:
-        """The arguments as Numba's entry points take them: an array is meminfo, parent, item count, item size, data, shape
-        and strides in bytes."""
+        """The arguments as Numba's entry points take them: an array becomes meminfo, parent, item
+        count, item size, data, shape and strides in bytes."""
         out: list[Any] = []
         for a in arguments:
             if isinstance(a, np.generic):
@@ -102,8 +104,8 @@ class NumbaFunction(GpuFunction):
             reason = None if self.body is _nothing else unavailable()
             raise KernelError(f"{self.id} {self.name} cannot be compiled: {reason or _in_one_line(error)}") from error
 
-    def _kept(self, signature: tuple, cc: tuple[int, int]) -> str:
-        """The PTX, from disk if it was compiled before: that takes up to seconds."""
+    def _cached(self, signature: tuple, cc: tuple[int, int]) -> str:
+        """The PTX, from disk if it has been compiled before: compiling takes up to seconds."""
         ingredients = _ingredients(self.body)
         if ingredients is None:
             return self._compiled(signature, cc)
@@ -115,7 +117,7 @@ class NumbaFunction(GpuFunction):
 
 
 def _in_one_line(error: Exception) -> str:
-    """Numba's messages have many lines, and colours where there is a terminal."""
+    """Numba's messages have many lines, and colours on a terminal."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:600]
 
 
@@ -125,7 +127,7 @@ def _nothing() -> None:
 
 @lru_cache
 def unavailable() -> str | None:
-    """Why numba.cuda compiles nothing here, in one sentence; None if it does."""
+    """Why numba.cuda cannot compile here, in one sentence; None if it can."""
     try:
         NumbaFunction(_nothing, False)._compiled((), (8, 0))
     except KernelError as error:
@@ -135,14 +137,14 @@ def unavailable() -> str | None:
 
 
 def numba_function(body: Callable[..., None] | None = None, *, fastmath: bool = False) -> Any:
-    """Make a kernel of a function written for numba.cuda. Ints are passed as int32 and floats as float32."""
+    """Make a function written for numba.cuda a kernel, with ints as int32, floats as float32."""
     if body is None:
         return lambda inner: NumbaFunction(inner, fastmath)
     return NumbaFunction(body, fastmath)
 
 
 def numba_device(body: Callable) -> Any:
-    """A function that kernels call, inlined by the compiler."""
+    """Make a function one that kernels call; the compiler inlines it."""
     return cuda.jit(device=True)(body)
 
 
@@ -159,7 +161,9 @@ def _converted(kernel: str, value: Any) -> Any:
         return np.bool_(value)
     if isinstance(value, int):
         if not -(2**31) <= value < 2**31:
-            raise ArgumentError(f"{kernel}: {value} is no int32: pass np.int64, np.uint32 or np.uint64 by name")
+            raise ArgumentError(
+                f"{kernel}: {value} does not fit into int32: pass np.int64, np.uint32 or np.uint64 by name"
+            )
         return np.int32(value)
     if isinstance(value, float):
         return np.float32(value)
@@ -167,9 +171,10 @@ def _converted(kernel: str, value: Any) -> Any:
 
 
 def _ingredients(body: Callable) -> set[str] | None:
-    """What decides what is compiled: the files of a function and of those that it calls, and the values that they name,
-    of their modules or of the functions around them. None if one of them cannot be told by its text."""
-    found: set[str] = set()
+    """All that the compiled code depends on: the files of a function and of the functions that it
+    calls, and the values that these take from their modules or enclosing functions. None if one of
+    the values has no usable text."""
+    texts: set[str] = set()
     waiting, seen = [body], set()
     while waiting:
         function = waiting.pop()
@@ -177,21 +182,21 @@ def _ingredients(body: Callable) -> set[str] | None:
             continue
         seen.add(function)
         place = _place(function)
-        found.add(f"{place}\n{Path(function.__code__.co_filename).read_text()}")
+        texts.add(f"{place}\n{Path(function.__code__.co_filename).read_text()}")
         for name, value in _named(function):
             called = getattr(value, "py_func", None)
             if callable(called):
                 waiting.append(called)
-                found.add(f"{place}: {name} = {_place(called)}")
+                texts.add(f"{place}: {name} = {_place(called)}")
             elif isinstance(value, (int, float, str, tuple, np.generic, np.dtype, numba.types.Type)):
-                found.add(f"{place}: {name} = {value!r}")
+                texts.add(f"{place}: {name} = {value!r}")
             elif not isinstance(value, (ModuleType, type, BuiltinFunctionType, np.ufunc)) and value is not cuda:
                 return None
-    return found
+    return texts
 
 
 def _named(function: Callable) -> list[tuple[str, Any]]:
-    """The variables that a function takes from its module and from the functions around it."""
+    """The variables that a function takes from its module and its enclosing functions."""
     variables = inspect.getclosurevars(function)
     return [*variables.globals.items(), *variables.nonlocals.items()]
 
@@ -204,18 +209,19 @@ def _place(function: Callable) -> str:
 def _versions() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = [numba.__version__]
+    versions = [numba.__version__]
     for package in ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
         try:
-            found.append(version(package))
+            versions.append(version(package))
         except PackageNotFoundError:
-            found.append("none")
-    return " ".join(found)
+            versions.append("none")
+    return " ".join(versions)
 
 
 @contextmanager
 def _without_device(cc: tuple[int, int]) -> Iterator[None]:
-    """Functions called by kernels are compiled for the device that Numba finds; there may be none."""
+    """Compile without a GPU: Numba compiles functions that kernels call for the device that it
+    finds, if any."""
     dispatcher = cuda.dispatcher
     before = dispatcher.get_current_device
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)

@@ -10,25 +10,25 @@ from ..errors import KernelError
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """What NVRTC made of a text: its PTX, the machine code for one architecture (a cubin; empty if none was asked for),
-    and the log (of machine code: registers, spills and shared memory)."""
+class NvrtcOutput:
+    """The PTX of a text, its machine code for one architecture (a cubin; empty for compute_NN), and
+    the log, which for machine code reports registers, spills and shared memory."""
 
     ptx: str
     cubin: bytes
     log: str
 
 
-def compiled(text: str, file: str, defines: Mapping[str, Any], *, arch: str) -> Compiled:
-    """Compile CUDA C++ with NVRTC as CuPy does for a GPU, but without one.
+def compile_cuda(text: str, file: str, defines: Mapping[str, Any], *, arch: str) -> NvrtcOutput:
+    """Compile CUDA C++ with the options that CuPy uses, but without a GPU.
 
-    arch    as for nvcc: sm_90 makes machine code; compute_90 only PTX, with the source's lines in it
+    arch    as for nvcc: sm_90 yields machine code; compute_90 only PTX, with the source's lines in it
     """
     try:
         from cuda.bindings import nvrtc
         from cuda.pathfinder import find_nvidia_header_directory
     except ImportError as error:
-        raise KernelError(f"{file} is compiled by NVRTC, which is not here ({error}): install gpucnn[cuda13]") from None
+        raise KernelError(f"{file} needs NVRTC, which is not installed ({error}): install gpucnn[cuda13]") from None
     headers = [folder for folder in map(find_nvidia_header_directory, ("cudart", "cccl")) if folder]
     options = [
         "-std=c++17",
@@ -41,7 +41,7 @@ def compiled(text: str, file: str, defines: Mapping[str, Any], *, arch: str) -> 
     ]
 
     def result(answer: tuple) -> Any:
-        """The value of a call of NVRTC."""
+        """The value that a call to NVRTC returns."""
         if int(answer[0]):
             raise KernelError(f"NVRTC fails on {file}: {answer[0]}")
         return answer[1] if len(answer) > 1 else None
@@ -51,7 +51,7 @@ def compiled(text: str, file: str, defines: Mapping[str, Any], *, arch: str) -> 
     except RuntimeError as error:
         if isinstance(error, KernelError):
             raise
-        raise KernelError(f"{file} is compiled by NVRTC, which cannot be loaded: {error}") from None
+        raise KernelError(f"{file} needs NVRTC, which cannot be loaded: {error}") from None
     status = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
     log = b" " * result(nvrtc.nvrtcGetProgramLogSize(program))
     result(nvrtc.nvrtcGetProgramLog(program, log))
@@ -64,4 +64,4 @@ def compiled(text: str, file: str, defines: Mapping[str, Any], *, arch: str) -> 
     if cubin:
         result(nvrtc.nvrtcGetCUBIN(program, cubin))
     nvrtc.nvrtcDestroyProgram(program)
-    return Compiled(ptx.rstrip(b"\0").decode(), cubin, message)
+    return NvrtcOutput(ptx.rstrip(b"\0").decode(), cubin, message)

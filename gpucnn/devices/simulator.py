@@ -1,7 +1,7 @@
-"""Numba's own simulator as a device: kernels as plain Python, one interpreter thread per CUDA thread.
+"""Numba's simulator as a device: kernels as Python, an interpreter thread per CUDA thread.
 
-It must be chosen when the process starts (NUMBA_ENABLE_CUDASIM=1) and is some thousand times slower than the emulator;
-what it gives is Python's debugger inside a kernel.
+It must be chosen when the process starts (NUMBA_ENABLE_CUDASIM=1) and is thousands of times slower
+than the emulator, but Python's debugger works inside a kernel.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import numpy as np
 
 from ..errors import KernelError
 from .cpu import Cpu
+from .launchable import NumbaLaunchable
 
 
 def simulated() -> bool:
-    """Whether Numba's simulator takes the place of numba.cuda in this process (NUMBA_ENABLE_CUDASIM=1)."""
+    """Whether Numba's simulator takes the place of numba.cuda in this process
+    (NUMBA_ENABLE_CUDASIM=1)."""
     import numba
 
     return bool(numba.config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 
 
 class Simulator(Cpu):
-    """Arrays are NumPy's."""
+    """The host, with numba.cuda kernels in Numba's simulator. Arrays are NumPy's."""
 
     name = "simulator"
     backends = ("numba",)
@@ -35,6 +37,13 @@ class Simulator(Cpu):
         """A copy."""
         return np.array(array, order="C")
 
-    def launch_numba(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
-        """Run the kernel's Python."""
+    def launch_numba(
+        self,
+        function: NumbaLaunchable,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int,
+        arguments: list[Any],
+    ) -> None:
+        """Run the kernel as Python."""
         function.simulated[grid, block, 0, shared_bytes](*arguments)

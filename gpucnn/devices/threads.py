@@ -1,8 +1,8 @@
 """Threads for the CPU kernels: one task per fixed slice of the batch, one BLAS thread in each.
 
-Slices depend on the batch alone, never on the number of threads, and partial sums are added in the order of the slices:
-the same bits come out on any number of threads. Which thread computes which slice is left open: each takes the next
-one, so that a core that is also busy elsewhere holds up no other.
+Slices depend on the batch alone, not on the number of threads, and partial sums are added in the
+order of the slices: results have the same bits on any number of threads. Each thread takes the next
+free slice, so that a core that is also busy elsewhere does not hold up the others.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def use(count: int | None = None) -> None:
 
 
 def one_blas_thread() -> AbstractContextManager:
-    """A context in which each BLAS call runs on the thread that makes it. Entered around training and inference."""
+    """A context for training and inference in which BLAS calls run on their calling thread."""
     global _blas
     if _blas is None:
         from threadpoolctl import ThreadpoolController
@@ -70,7 +70,8 @@ def slices(n: int, smallest: int = 1) -> list[slice]:
 def run(task: Callable[[int], None], count: int, parallel: bool = True) -> None:
     """Call `task(0)` … `task(count - 1)`, spread over the threads; returns when all are done.
 
-    With `parallel=False`, for work of less than about 0.1 ms, all are called here: waking a thread costs as much.
+    With `parallel=False`, all run on the calling thread: for work of less than about 0.1 ms, which
+    is what waking a thread costs.
     """
     if not parallel or count == 1 or in_use() == 1 or _pool is None:
         for i in range(count):

@@ -58,7 +58,7 @@ class _Guarded:
         memory[...] = self.poison
         self.before, self.behind = memory[:GUARD], memory[GUARD + nbytes :]
         self.array = memory[GUARD : GUARD + nbytes].view(spec.dtype).reshape(spec.shape)
-        choose.current().forget(self.array)
+        choose.current().mark_uninitialised(self.array)
 
     def fill(self, values: np.ndarray) -> None:
         """Give the array its values."""

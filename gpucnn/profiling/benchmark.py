@@ -1,6 +1,7 @@
-"""Kernels side by side on the same case: checked first, then timed, then told with device and versions.
+"""Speed: the kernels of a case are checked, then timed, and yield rows of a record.
 
-A kernel that disagrees with its op gets no number; nor does one whose time would mean more than the device can do.
+A kernel that disagrees with its op is not timed, and a time beyond the limits of the device is
+refused.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ from .records import Row
 AXES = ("batch",)
 """What `--axis` can vary."""
 PRECISIONS = ("float32",)
-"""What kernels compute in. PyTorch's rows also know tf32."""
+"""What kernels compute in."""
 RIVALS = ("numpy", "torch", "cublas")
-"""What `--vs` can put beside the kernels."""
+"""What `--vs` can compare the kernels with."""
 
 _WITHOUT_IMAGES = ("weight", "b", "gamma", "beta", "mean", "variance", "row", "step")
-"""Operands whose first axis is not that of the images, unless the call fits in no other way."""
+"""Operands whose first axis is not that of the images, if the op accepts the shapes so."""
 
 _HOT_LIMIT = 1.05
-"""A hot time may be this much better than the roof, for the rounding of clocks."""
+"""A hot time may be this much better than the roof, to allow for the rounding of clocks."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to measure.
 
-    axes     by name (`batch`), the values that take the place of a case's own
-    vs       of `RIVALS`, what is put beside the kernels
+    axes     by name (`batch`), values that replace those of a case
+    vs       which of `RIVALS` to compare the kernels with
     """
 
     kernels: list[Kernel]
@@ -54,36 +55,36 @@ class Plan:
     effort: timing.Effort = field(default_factory=timing.Effort)
 
     def __post_init__(self) -> None:
-        for name, known, given in (
+        for name, allowed, values in (
             ("axis", AXES, self.axes),
             ("precision", PRECISIONS, [self.precision]),
             ("vs", RIVALS, self.vs),
         ):
-            odd = [value for value in given if value not in known]
+            odd = [value for value in values if value not in allowed]
             if odd:
-                raise ArgumentError(f"--{name} {odd[0]}: use one of {', '.join(known)}")
+                raise ArgumentError(f"--{name} {odd[0]}: use one of {', '.join(allowed)}")
         if "torch" in self.vs and torch_ops.torch_version() is None:
             raise ArgumentError("--vs torch: PyTorch is not installed: pip install torch, or leave it out")
 
     def tasks(self) -> list[tuple[Op, Case, list[Kernel]]]:
-        """Each op and case with the kernels that take it."""
+        """Each op and case with the kernels that serve it."""
         ops: dict[str, Op] = {}
         for kernel in self.kernels:
             ops.setdefault(kernel.op.name, kernel.op)
-        made = []
+        tasks = []
         for op in ops.values():
             for case in self._cases(op):
                 specs = case.specs
                 serving = [k for k in self.kernels if k.op is op and k.serves(specs, case.params)]
                 if serving:
-                    made.append((op, case, serving))
-        if not made:
-            known = sorted({c.name for op in ops.values() for c in op.cases if c.bench or self.cases})
-            close = difflib.get_close_matches(self.cases[0], known, 5) if self.cases else []
+                    tasks.append((op, case, serving))
+        if not tasks:
+            names = sorted({c.name for op in ops.values() for c in op.cases if c.bench or self.cases})
+            close = difflib.get_close_matches(self.cases[0], names, 5) if self.cases else []
             hint = f"did you mean {', '.join(close)}?" if close else "`gpucnn bench OP --list` shows the large cases"
-            asked = f"the case {', '.join(self.cases)}" if self.cases else "any large case: give --case"
-            raise ArgumentError(f"none of these {len(self.kernels)} kernels takes {asked}; {hint}")
-        return made
+            missing = f"the case {', '.join(self.cases)}" if self.cases else "any large case: give --case"
+            raise ArgumentError(f"none of these {len(self.kernels)} kernels takes {missing}; {hint}")
+        return tasks
 
     def _cases(self, op: Op) -> Iterator[Case]:
         for case in op.cases:
@@ -93,26 +94,26 @@ class Plan:
 
 
 def resized(op: Op, case: Case, batch: int) -> Case:
-    """The case with another number of images. Raises `ArgumentError` if the op has no such axis."""
+    """The case with another number of images. Raises `ArgumentError` if it has no such axis."""
     count = next(d for d in case.operands if d is not None).shape[:1]
 
-    def grown(d: Draw | None, name: str, spared: tuple[str, ...]) -> Draw | None:
+    def resize(d: Draw | None, name: str, spared: tuple[str, ...]) -> Draw | None:
         return replace(d, shape=(batch, *d.shape[1:])) if d and d.shape[:1] == count and name not in spared else d
 
     for spared in (_WITHOUT_IMAGES, ()):
         names = op.operand_names
-        operands = tuple(grown(d, name, spared) for d, name in zip(case.operands, names, strict=False))
-        made = Case(f"{case.name}@{batch}", operands, case.params, case.bench)
+        operands = tuple(resize(d, name, spared) for d, name in zip(case.operands, names, strict=False))
+        changed = Case(f"{case.name}@{batch}", operands, case.params, case.bench)
         try:
-            op.specs(*made.specs, **made.params)
+            op.specs(*changed.specs, **changed.params)
         except (ValueError, IndexError):
             continue
-        return made
+        return changed
     raise ArgumentError(f"{op.name}: case {case.name} has no axis of images that --axis batch could vary")
 
 
 def rows(plan: Plan) -> Iterator[Row]:
-    """Measure, and give each row as soon as it is known."""
+    """Measure, and yield each row as soon as it is complete."""
     for op, case, kernels in plan.tasks():
         for kernel in kernels:
             yield _kernel_row(plan, op, case, kernel)
@@ -123,20 +124,20 @@ def rows(plan: Plan) -> Iterator[Row]:
 
 
 def profile(plan: Plan) -> list[str]:
-    """Launch each kernel of the plan once on each case, for a profiler around the process; returns what was run."""
-    done = []
+    """Launch each kernel once on each case, for a profiler; returns a line for each."""
+    lines = []
     for _, case, kernels in plan.tasks():
         for kernel in kernels:
-            where = plan.where or trials.home(kernel.backend)
+            where = plan.where or trials.default_device(kernel.backend)
             with trials.running(where):
                 Call(kernel, case).run()
                 choose.current().synchronize()
-            done.append(f"{kernel.id} {case.name} on {where}")
-    return done
+            lines.append(f"{kernel.id} {case.name} on {where}")
+    return lines
 
 
 class Call:
-    """A kernel with its operands, outputs and workspace allocated, ready to be launched again and again."""
+    """A kernel with operands, outputs and workspace allocated, ready for repeated launches."""
 
     def __init__(self, kernel: Kernel, case: Case) -> None:
         rng = np.random.default_rng(0)
@@ -150,7 +151,7 @@ class Call:
 
 
 def _kernel_row(plan: Plan, op: Op, case: Case, kernel: Kernel) -> Row:
-    where = plan.where or trials.home(kernel.backend)
+    where = plan.where or trials.default_device(kernel.backend)
     row = _bare(op, case, kernel.id, kernel.backend, plan.precision, where)
     if not trials.runs_on(kernel.backend, where):
         return replace(row, note=f"{kernel.backend} kernels do not run on {where}")
@@ -197,7 +198,7 @@ def _rival_row(plan: Plan, op: Op, case: Case, name: str) -> Row | None:
 
 
 def _timed(row: Row, call: Run, effort: timing.Effort) -> Row:
-    """The row with its times; a call that cannot be measured is a note, and ends nothing."""
+    """The row with its times, or with a note if the call cannot be measured."""
     try:
         return _filled(row, timing.measure(call, effort))
     except Exception as error:
@@ -205,11 +206,11 @@ def _timed(row: Row, call: Run, effort: timing.Effort) -> Row:
 
 
 def _rival_fault(op: Op, case: Case, operands: Sequence[Any], results: tuple[np.ndarray, ...]) -> str | None:
-    """Whether another library computes something else: a relative difference of 10⁻³ of the largest value is no
-    rounding, TF32 included."""
+    """What is wrong with the results of another library: differences beyond 2·10⁻³ of the largest
+    value, more than rounding explains, even that of TF32."""
     expected = op.reference(*operands, **case.params)
-    for got, want in zip(results, expected if isinstance(expected, tuple) else (expected,), strict=False):
-        if got.shape != want.shape or not np.abs(got - want).max() <= 2e-3 * np.abs(want).max():
+    for got, right in zip(results, expected if isinstance(expected, tuple) else (expected,), strict=False):
+        if got.shape != right.shape or not np.abs(got - right).max() <= 2e-3 * np.abs(right).max():
             return f"results differ from {op.name}'s definition"
     return None
 
@@ -221,7 +222,7 @@ def _bare(op: Op, case: Case, kernel: str, backend: str, precision: str, where: 
     return Row(op.name, case.name, kernel, backend, precision, where, trials.work(op, case), touched)
 
 
-def _filled(row: Row, measured: timing.Measured) -> Row:
+def _filled(row: Row, measured: timing.Measurement) -> Row:
     hot, cold = measured.hot, measured.cold
     share = roof_share(row.flops, row.bytes, hot.median)
     if share is not None and share > _HOT_LIMIT:
@@ -243,9 +244,9 @@ def _filled(row: Row, measured: timing.Measured) -> Row:
 
 
 def roof_share(flops: float, touched: int, seconds: float) -> float | None:
-    """The part of the device's peak that a time means: FP32 arithmetic or memory, whichever binds (Williams, Waterman,
-    Patterson, "Roofline", CACM 52 (2009)). Operands that fit into the last cache are held to arithmetic alone. None
-    where the peak is not known."""
+    """The share of the device's peak that a time implies: of FP32 arithmetic or memory, whichever
+    binds (Williams, Waterman, Patterson, "Roofline", CACM 52 (2009)). For operands that fit into
+    the last-level cache, arithmetic alone counts. None if the peak is unknown."""
     peak = choose.current().peak()
     if peak is None:
         return None

@@ -1,4 +1,4 @@
-"""What kernels there are: one row for each kernel and op, where it runs here, and the text of its files."""
+"""The list of kernels: a row for each kernel and op, and the text of its files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..devices import choose
 from ..dispatch.choice import BACKENDS
 from ..dispatch.op import Kernel
 from ..errors import ArgumentError
-from . import figures, launches, trials
+from . import launches, static_analysis, trials
 
 _LANGUAGES = {"numpy": "NumPy", "njit": "Numba", "numba": "numba.cuda", "cuda": "CUDA C++"}
 _NEEDS = {
@@ -25,72 +25,73 @@ _NEEDS = {
 def rows(
     pattern: str = "", arch: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> list[dict[str, Any]]:
-    """A row for each kernel whose id, op or backend contains the pattern; with `arch`, such as sm_90, what a compiler
-    tells about those for GPUs on their largest case."""
+    """A row for each kernel that the pattern selects (see `trials.every_kernel`); with `arch`, such
+    as sm_90, also the figures of those for GPUs on their largest case."""
     kernels = trials.every_kernel(pattern)
-    made = []
+    rows = []
     for done, kernel in enumerate(kernels):
         if arch:
             progress(done, len(kernels))
-        made.append(_row(kernel) | {"figures": _figures(kernel, arch) if arch else []})
-    return made
+        rows.append(_row(kernel) | {"figures": _figures(kernel, arch) if arch else []})
+    return rows
 
 
 def _figures(kernel: Kernel, arch: str) -> list[dict[str, Any]]:
-    """What each function of a kernel for GPUs takes on its largest case."""
-    case = figures.hot_case(kernel) if BACKENDS[kernel.backend] == "gpu" else None
-    return [] if case is None else [figures.row(f) for f in figures.of_kernel(kernel, case, arch)]
+    """The figures of each function of a kernel for GPUs on its largest case."""
+    case = static_analysis.largest_case(kernel) if BACKENDS[kernel.backend] == "gpu" else None
+    return [] if case is None else [static_analysis.row(f) for f in static_analysis.of_kernel(kernel, case, arch)]
 
 
 def sources(ident: str, arch: str | None = None) -> dict[str, Any]:
-    """The files of the kernel `ident` and the ops that it serves; with `arch`, its figures on all large cases
-    and its memory traffic in the emulator.
+    """The files of the kernel `ident` and the ops that it serves; with `arch`, also its figures on
+    all large cases and its memory traffic in the emulator.
 
     Raises `ArgumentError` for an unknown id.
     """
-    found = [kernel for kernel in trials.every_kernel() if kernel.id == ident]
-    if not found:
+    kernels = [kernel for kernel in trials.every_kernel() if kernel.id == ident]
+    if not kernels:
         close = sorted({k.id for k in trials.every_kernel() if k.id.split("/")[0] == ident.split("/")[0]})
         hint = f"this family has {', '.join(close)}" if close else "`gpucnn kernels list` shows all"
         raise ArgumentError(f"there is no kernel {ident!r}: {hint}")
-    path = found[0].file
+    path = kernels[0].file
     files = [p for p in (path, path.with_suffix(".cu")) if p.is_file()]
     return {
         "id": ident,
-        "ops": [kernel.op.name for kernel in found],
+        "ops": [kernel.op.name for kernel in kernels],
         "files": [{"name": p.name, "text": p.read_text()} for p in files],
-        "figures": _all_figures(found, arch) if arch else [],
-        "traffic": _all_traffic(found) if arch else [],
+        "figures": _all_figures(kernels, arch) if arch else [],
+        "traffic": _all_traffic(kernels) if arch else [],
     }
 
 
 def _all_figures(kernels: list[Kernel], arch: str) -> list[dict[str, Any]]:
-    made = []
+    rows = []
     for kernel in kernels:
         if BACKENDS[kernel.backend] == "gpu":
             for case in kernel.op.cases:
                 if case.bench and launches.serves(kernel, case):
-                    told = [figures.row(f) for f in figures.of_kernel(kernel, case, arch)]
-                    made += [{"op": kernel.op.name, **row} for row in told]
-    return made
+                    functions = [static_analysis.row(f) for f in static_analysis.of_kernel(kernel, case, arch)]
+                    rows += [{"op": kernel.op.name, **row} for row in functions]
+    return rows
 
 
 def _all_traffic(kernels: list[Kernel]) -> list[dict[str, Any]]:
-    """What the emulator counts, where it runs."""
+    """The traffic of each kernel for GPUs; nothing where the emulator cannot run."""
     from ..devices import emulator
     from . import traffic
 
-    made = []
+    rows = []
     for kernel in kernels if emulator.unavailable() is None else []:
         case = traffic.small_case(kernel) if BACKENDS[kernel.backend] == "gpu" else None
         if case is not None:
-            told = traffic.of_kernel(kernel, case)
-            made.append({"op": kernel.op.name, **asdict(told), "excess": told.excess, "conflicts": told.conflicts})
-    return made
+            counts = traffic.of_kernel(kernel, case)
+            ratios = {"excess": counts.excess, "conflicts": counts.conflicts}
+            rows.append({"op": kernel.op.name, **asdict(counts), **ratios})
+    return rows
 
 
 def place(backend: str) -> tuple[str | None, str | None]:
-    """(where kernels of a backend run here or None, why they do not run on a GPU or None)."""
+    """(where kernels of a backend run here, or None; why they do not run on a GPU, or None)."""
     if BACKENDS[backend] == "cpu":
         return "cpu", None
     count, reason = choose.gpu_state()

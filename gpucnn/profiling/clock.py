@@ -1,4 +1,4 @@
-"""A clock for calls on the CPU; `gpu_clock` has the one for a GPU."""
+"""The clock that measures one call on the CPU; `gpu_clock` has the one for a GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Run = Callable[[], object]
 
 
 class Clock:
-    """Measures on the CPU; `gpu_clock.GpuClock` on a GPU."""
+    """Measures calls on the CPU."""
 
     _OVERWRITTEN = 64 << 20
 
@@ -19,12 +19,12 @@ class Clock:
         self._filler = np.zeros(self._OVERWRITTEN, np.uint8)
 
     def warm_up(self, run: Run) -> float:
-        """Call until everything is compiled and caches are filled; returns roughly the seconds of one call."""
+        """Call until all is compiled and caches are filled; returns roughly the seconds of a call."""
         run()
         return min(self._seconds(run) for _ in range(3))
 
     def prepare(self, run: Run, repeat: int) -> Run:
-        """What calls `run` that many times."""
+        """A function that calls `run` this many times."""
 
         def repeated() -> None:
             for _ in range(repeat):
@@ -33,16 +33,16 @@ class Clock:
         return repeated
 
     def hot(self, run: Run) -> float:
-        """Seconds of a call on what the caches hold of the one before."""
+        """Seconds of a call that finds its data in the caches, from the call before."""
         return self._seconds(run)
 
     def cold(self, run: Run) -> float:
-        """Seconds of a call after more than the caches hold was written."""
+        """Seconds of a call after more than the caches hold has been written."""
         self._filler += 1
         return self._seconds(run)
 
     def host(self, run: Run) -> float:
-        """Seconds until a call returned."""
+        """Seconds until a call returns."""
         return self._seconds(run)
 
     def _seconds(self, run: Run) -> float:

@@ -1,7 +1,8 @@
-"""What compilers tell about a kernel without a GPU: registers, spills, shared memory, and its machine instructions.
+"""What the compilers report about one launch, without a GPU: registers, spills, shared memory,
+machine instructions.
 
-CUDA C++ goes through NVRTC, numba.cuda through libNVVM and nvJitLink; all are wheels, and none needs a driver. The
-instructions are those of nvdisasm, where that is installed.
+CUDA C++ is compiled by NVRTC, numba.cuda by libNVVM and nvJitLink; all are wheels, and none needs a
+driver. The instructions come from nvdisasm, if it is installed.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..devices.cuda import CudaFunction
-from ..devices.nvrtc import Compiled, compiled
+from ..devices.launchable import CudaLaunchable, NumbaLaunchable
+from ..devices.nvrtc import NvrtcOutput, compile_cuda
 from ..errors import KernelError
 from .launches import Launch
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
-"""What gpucnn compiles for: Turing to Blackwell."""
+"""The architectures that gpucnn compiles for: Turing to Blackwell."""
 
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """What the blocks on one multiprocessor share (CUDA C++ Programming Guide, table of compute capabilities)."""
+    """What the blocks on one multiprocessor share (CUDA C++ Programming Guide, table of compute
+    capabilities)."""
 
     registers: int
     shared_bytes: int
@@ -48,12 +51,12 @@ _MULTIPROCESSORS = {
 }
 
 _RESERVED_SHARED = 1 << 10
-"""Bytes of shared memory that the driver keeps for itself in each block, since sm_80."""
+"""Bytes of shared memory that the driver reserves in each block, since sm_80."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one kernel takes on one architecture; bytes and counts of one thread, but `shared_bytes` of a block."""
+    """What one kernel uses: `shared_bytes` for each block, the rest for each thread."""
 
     registers: int
     shared_bytes: int
@@ -64,7 +67,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Instructions:
-    """The machine instructions of one kernel: names with their modifiers, and those of the main loop.
+    """The machine instructions of one kernel with their modifiers, and those of the main loop.
 
     The main loop is the innermost loop with the most multiply-adds.
     """
@@ -74,7 +77,7 @@ class Instructions:
 
     @property
     def ffma_share(self) -> float:
-        """The part of FFMA among the instructions of the main loop."""
+        """The share of FFMA among the instructions of the main loop."""
         return _multiply_adds(self.loop) / len(self.loop) if self.loop else 0.0
 
     @property
@@ -83,31 +86,31 @@ class Instructions:
         return sorted({name for name in self.all if re.match(r"D(ADD|MUL|FMA|SETP|MNMX)|MUFU\.\w*64|.*\.F64", name)})
 
     def wide(self, load: str) -> int:
-        """How many loads of 128 bits there are of a kind: LDG (global) or LDS (shared)."""
+        """The number of 128-bit loads of a kind: LDG (global) or LDS (shared)."""
         return sum(name.startswith(load) and ".128" in name for name in self.all)
 
     def flops_per_byte(self, load: str) -> float | None:
-        """Floating-point operations of the main loop for each byte that a thread loads there; None without loads."""
+        """Floating-point operations for each byte loaded in the main loop; None without loads."""
         loaded = sum(_width(name) for name in self.loop if name.split(".")[0] in (load, f"{load}STS"))
         return 2 * _multiply_adds(self.loop) / loaded if loaded else None
 
     def counts(self) -> Counter[str]:
-        """How often each instruction stands in the kernel, modifiers left out."""
+        """How often each instruction occurs in the kernel, without modifiers."""
         return Counter(name.split(".")[0] for name in self.all)
 
 
-def _of_cuda(function: CudaFunction, arch: str) -> Compiled:
+def _of_cuda(function: CudaLaunchable, arch: str) -> NvrtcOutput:
     """All kernels of a .cu file."""
     return _of_text(function.source(), function.path.name, tuple(sorted(function.defines.items())), arch)
 
 
 @cache
-def _of_text(text: str, file: str, defines: tuple[tuple[str, Any], ...], arch: str) -> Compiled:
-    return compiled(text, file, dict(defines), arch=arch)
+def _of_text(text: str, file: str, defines: tuple[tuple[str, Any], ...], arch: str) -> NvrtcOutput:
+    return compile_cuda(text, file, dict(defines), arch=arch)
 
 
 @cache
-def _of_numba(function: Any, signature: tuple, arch: str) -> tuple[bytes, str, str]:
+def _of_numba(function: NumbaLaunchable, signature: tuple, arch: str) -> tuple[bytes, str, str]:
     """(cubin, log of the assembler, name of the entry) of one kernel."""
     from cuda.core import Linker, LinkerOptions, ObjectCode
 
@@ -118,11 +121,11 @@ def _of_numba(function: Any, signature: tuple, arch: str) -> tuple[bytes, str, s
 
 
 def cubin(launch: Launch, arch: str) -> tuple[bytes, str, str]:
-    """(cubin, log of the assembler, name of the entry) of a launch's function. Raises `KernelError`."""
-    function: Any = launch.function
-    if isinstance(function, CudaFunction):
-        made = _of_cuda(function, arch)
-        return made.cubin, made.log, function.name
+    """(cubin, log of the assembler, name of the entry) of a launch. Raises `KernelError`."""
+    if isinstance(launch.function, CudaFunction):
+        output = _of_cuda(launch.function, arch)
+        return output.cubin, output.log, launch.function.name
+    function = cast("NumbaLaunchable", launch.function)
     return _of_numba(function, function.signature(list(launch.arguments)), arch)
 
 
@@ -133,11 +136,11 @@ def resources(launch: Launch, arch: str) -> Resources:
         rf"Function properties for '?{re.escape(entry)}'?\s.*?(?=Compiling entry|Function properties|$)", log, re.S
     )
     if part is None:
-        raise KernelError(f"the assembler's log for {arch} says nothing about {entry}: {log.strip()[:300]}")
+        raise KernelError(f"the assembler's log for {arch} does not mention {entry}: {log.strip()[:300]}")
 
     def number(pattern: str) -> int:
-        found = re.search(pattern, part[0])
-        return int(found[1]) if found else 0
+        match = re.search(pattern, part[0])
+        return int(match[1]) if match else 0
 
     return Resources(
         number(r"Used (\d+) registers"),
@@ -149,7 +152,7 @@ def resources(launch: Launch, arch: str) -> Resources:
 
 
 def _shared_of_numba(launch: Launch, arch: str) -> int:
-    """Bytes of the shared arrays in the PTX of a numba.cuda kernel: the assembler's log leaves them out."""
+    """Bytes of the shared arrays in the PTX of Numba, which the assembler's log leaves out."""
     if isinstance(launch.function, CudaFunction):
         return 0
     arrays = re.findall(r"\.shared\s+\.align\s+\d+\s+\.b8\s+\S+\[(\d+)\]", ptx(launch, arch))
@@ -158,43 +161,39 @@ def _shared_of_numba(launch: Launch, arch: str) -> int:
 
 def ptx(launch: Launch, arch: str) -> str:
     """The PTX from which the machine code of a launch's function is made."""
-    function: Any = launch.function
-    if isinstance(function, CudaFunction):
-        return _of_cuda(function, arch).ptx
+    if isinstance(launch.function, CudaFunction):
+        return _of_cuda(launch.function, arch).ptx
+    function = cast("NumbaLaunchable", launch.function)
     return function.ptx(function.signature(list(launch.arguments)), _compute_capability(arch))[0]
-
-
-def double_precision(launch: Launch, arch: str) -> list[str]:
-    """The instructions with a double in the PTX of a launch's function, and of those of its file."""
-    return sorted(set(re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.]*\.f64[\w.]*)", ptx(launch, arch), re.MULTILINE)))
 
 
 def _compute_capability(arch: str) -> tuple[int, int]:
     return divmod(int(arch.removeprefix("sm_")), 10)
 
 
-def occupancy(launch: Launch, taken: Resources, arch: str) -> float:
-    """The part of a multiprocessor's threads that can be resident: registers, shared memory and blocks limit them."""
+def occupancy(launch: Launch, used: Resources, arch: str) -> float:
+    """The share of a multiprocessor's threads that can be resident, limited by registers, shared
+    memory and blocks."""
     limit = _MULTIPROCESSORS[arch]
     warps = -(-launch.threads // 32)
-    registers = -(-taken.registers * 32 // 256) * 256 * warps
-    shared = taken.shared_bytes + launch.shared_bytes + (_RESERVED_SHARED if arch != "sm_75" else 0)
+    registers = -(-used.registers * 32 // 256) * 256 * warps
+    shared = used.shared_bytes + launch.shared_bytes + (_RESERVED_SHARED if arch != "sm_75" else 0)
     blocks = min(limit.blocks, limit.threads // (32 * warps), limit.registers // max(registers, 1))
-    if taken.shared_bytes + launch.shared_bytes:
+    if used.shared_bytes + launch.shared_bytes:
         blocks = min(blocks, limit.shared_bytes // shared)
     return blocks * 32 * warps / limit.threads
 
 
 def disassembler() -> str | None:
-    """The path of nvdisasm: of the wheel nvidia-cuda-nvdisasm, or on PATH; None where there is none."""
+    """The path of nvdisasm, from its wheel or from PATH; None if it is not installed."""
     for folder in map(Path, sys.path):
-        for found in folder.glob("nvidia/*/bin/nvdisasm"):
-            return str(found)
+        for tool in folder.glob("nvidia/*/bin/nvdisasm"):
+            return str(tool)
     return shutil.which("nvdisasm")
 
 
 def instructions(launch: Launch, arch: str) -> Instructions:
-    """The machine instructions of a launch's function. Raises `KernelError` where there is no nvdisasm."""
+    """The machine instructions of a launch's function. Raises `KernelError` without nvdisasm."""
     code, _, entry = cubin(launch, arch)
     return _disassembled(code)[entry]
 
@@ -204,7 +203,7 @@ def _disassembled(code: bytes) -> dict[str, Instructions]:
     """The instructions of each kernel of a cubin."""
     tool = disassembler()
     if tool is None:
-        raise KernelError("nvdisasm is not here: pip install nvidia-cuda-nvdisasm")
+        raise KernelError("nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code)
         file.flush()
@@ -216,16 +215,17 @@ def _disassembled(code: bytes) -> dict[str, Instructions]:
 
 
 def _parsed(text: str) -> Instructions:
-    """The instructions in the text of one kernel; a loop reaches from a label to a later branch back to it."""
+    """The instructions in the text of one kernel; a loop reaches from a label to a later branch
+    back to it."""
     names: list[str] = []
     labels: dict[str, int] = {}
     loops: list[list[str]] = []
     for line in text.splitlines():
         if label := re.match(r"\s*(\.L_\w+):", line):
             labels[label[1]] = len(names)
-        elif found := re.match(r"\s*/\*\w+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*);", line):
-            names.append(found[1])
-            target = re.search(r"\.L_\w+", found[2]) if found[1].startswith("BRA") else None
+        elif match := re.match(r"\s*/\*\w+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*);", line):
+            names.append(match[1])
+            target = re.search(r"\.L_\w+", match[2]) if match[1].startswith("BRA") else None
             if target and target[0] in labels:
                 loops.append(names[labels[target[0]] :])
     most = max(map(_multiply_adds, loops), default=0)
@@ -234,12 +234,12 @@ def _parsed(text: str) -> Instructions:
 
 
 def _multiply_adds(names: Sequence[str]) -> int:
-    """FFMA, with or without flushing of denormals."""
+    """The number of FFMA, with or without flushing of denormals."""
     return sum(name.split(".")[0] == "FFMA" for name in names)
 
 
 def _width(name: str) -> int:
-    """Bytes that one load brings."""
+    """Bytes of one load."""
     for modifier, width in ((".128", 16), (".64", 8), (".U16", 2), (".S16", 2), (".U8", 1), (".S8", 1)):
         if modifier in name:
             return width

@@ -1,4 +1,4 @@
-"""A clock for calls on a GPU: CUDA events on a stream, around graphs of several copies."""
+"""The clock that measures one call on a GPU: CUDA events around graphs of the call."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from .clock import Clock, Run
 
 
 class GpuClock(Clock):
-    """Measures by events on a stream of its own.
+    """Measures with events on a separate stream.
 
-    Events around a call also measure how long the host took to launch it if the GPU waits meanwhile. So calls are
-    captured in graphs, and work is queued before the first event: the GPU is busy until all else is queued, too.
+    If the GPU waits while the host launches a call, events around the call measure the host. So
+    calls are captured in graphs, and work is queued before the first event, which keeps the GPU
+    busy until everything is queued.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class GpuClock(Clock):
         return min(self.hot(several) for _ in range(3)) / 16
 
     def prepare(self, run: Run, repeat: int) -> Run:
-        """A graph of that many copies, launched at once."""
+        """A graph of this many copies, launched as one."""
         with self._stream:
             self._stream.begin_capture()
             try:
@@ -53,13 +54,13 @@ class GpuClock(Clock):
             return self._timed(run)
 
     def cold(self, run: Run) -> float:
-        """Seconds of a call right after more than the L2 cache holds was written."""
+        """Seconds of a call right after more than the L2 cache holds has been written."""
         with self._stream:
             self._filler += 1
             return self._timed(run)
 
     def host(self, run: Run) -> float:
-        """Seconds until a call returned."""
+        """Seconds until a call returns to the host."""
         with self._stream:
             begin = time.perf_counter()
             run()

@@ -1,6 +1,7 @@
-"""What a kernel would launch: its functions with grid, block and types, without running or even touching memory.
+"""Dry runs: which functions a kernel would launch on a case, with grid, block and argument types.
 
-Compilers, and whoever wants to know how many blocks a kernel has on a real shape, need no more than that.
+Nothing runs and no memory is touched. That is all that a compiler, or a count of blocks on a real
+shape, needs.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from ..devices import choose
-from ..devices.device import Device
 from ..devices.emulator import EmulatedArray
-from ..devices.launch import GpuFunction
+from ..devices.emulator.device import Emulator
+from ..devices.launchable import CudaLaunchable, NumbaLaunchable
 from ..dispatch.case import Case
 from ..dispatch.op import Kernel
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch: `arguments` are arrays without contents and NumPy scalars, as the function takes them."""
+    """One launch: `arguments` are arrays without contents, and NumPy scalars."""
 
-    function: GpuFunction
+    function: CudaLaunchable | NumbaLaunchable
     grid: tuple[int, ...]
     block: tuple[int, ...]
     shared_bytes: int
@@ -39,33 +40,44 @@ class Launch:
         return int(np.prod(self.grid))
 
 
-class Recorder(Device):
-    """A device that notes launches and does nothing."""
+class LaunchRecorder(Emulator):
+    """An emulator that records launches instead of running them."""
 
     name = "recorder"
-    backends = ("cuda", "numba")
 
     def __init__(self) -> None:
         self.launches: list[Launch] = []
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> EmulatedArray:
-        """An array whose memory nobody touches: the operating system gives none until then."""
+        """An array whose memory is never touched, so the operating system provides none."""
         return EmulatedArray(np.empty(shape, dtype))
 
-    def owns(self, array: Any) -> bool:
-        """Whether this is such an array."""
-        return isinstance(array, EmulatedArray)
-
-    def launch_cuda(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
-        """Note it."""
+    def launch_cuda(
+        self,
+        function: CudaLaunchable,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int,
+        arguments: list[Any],
+    ) -> None:
+        """Record the launch."""
         self.launches.append(Launch(function, grid, block, shared_bytes, tuple(arguments)))
 
-    launch_numba = launch_cuda
+    def launch_numba(
+        self,
+        function: NumbaLaunchable,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int,
+        arguments: list[Any],
+    ) -> None:
+        """Record the launch."""
+        self.launches.append(Launch(function, grid, block, shared_bytes, tuple(arguments)))
 
 
 def launches(kernel: Kernel, case: Case) -> list[Launch]:
-    """What the kernel launches on this case, in order."""
-    recorder = Recorder()
+    """The launches of the kernel on this case, in order."""
+    recorder = LaunchRecorder()
     specs = case.specs
     outputs = [] if kernel.op.inplace else [s for s in kernel.op.specs(*specs, **case.params) if s is not None]
     before = choose.current()

@@ -1,4 +1,5 @@
-"""Records of benchmarks: rows with all that a reader needs to judge them, as JSON, and two records side by side."""
+"""Benchmark records: measured rows as a JSON file, with what is needed to judge them, and the
+comparison of two."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,12 @@ from ..files import explained, write_atomically
 from ..version import __version__
 
 SLACK = 0.02
-"""Relative difference of two medians that counts as none."""
+"""Medians whose relative difference is less than this count as equal."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One kernel on one case. Times in microseconds; `note` says why there are none."""
+    """One kernel on one case. Times are in microseconds; `note` says why there are none."""
 
     op: str
     case: str
@@ -50,12 +52,12 @@ class Row:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What makes two rows of two records comparable."""
+        """Rows of two records with equal keys can be compared."""
         return (self.op, self.case, self.kernel, self.precision, self.device.partition(":")[0])
 
 
 def record(measured: Sequence[Row]) -> dict[str, Any]:
-    """The rows with all that a reader needs to judge them, as JSON values."""
+    """The rows with all that is needed to judge them, as JSON values."""
     return {
         "device": device_names(measured),
         "versions": versions(),
@@ -65,22 +67,28 @@ def record(measured: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+_PACKAGES = ("numpy", "numba", "numba-cuda", "cuda-core", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax")
+
+
 def versions() -> dict[str, str | None]:
-    """What computed: Python, gpucnn, and the libraries behind."""
+    """The versions of Python, gpucnn, the libraries that it may use, and NVIDIA's driver."""
+    packages = {package: version_of(package) for package in _PACKAGES}
+    return {"python": platform.python_version(), "gpucnn": __version__, **packages, "driver": driver()}
+
+
+@cache
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None if it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found: dict[str, str | None] = {"python": platform.python_version(), "gpucnn": __version__}
-    for package in ("numpy", "numba", "numba-cuda", "cuda-core", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    found["driver"] = driver()
-    return found
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def driver() -> str | None:
-    """The version of NVIDIA's driver; None where there is none."""
+    """The version of NVIDIA's driver; None without one."""
     try:
         text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
@@ -90,7 +98,7 @@ def driver() -> str | None:
 
 
 def device_names(measured: Sequence[Row]) -> dict[str, str]:
-    """The hardware behind each device of the rows."""
+    """The name of the hardware of each device in the rows."""
     names = {}
     for where in sorted({row.device for row in measured}):
         names[where] = (
@@ -100,23 +108,23 @@ def device_names(measured: Sequence[Row]) -> dict[str, str]:
 
 
 def save(path: str | Path, measured: Sequence[Row]) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record, completely or not at all."""
     write_atomically(path, (json.dumps(record(measured), indent=1) + "\n").encode())
 
 
 def load(path: str | Path) -> list[Row]:
-    """The rows of a record. Raises `FileError` in one line if it is none."""
+    """The rows of a record. Raises `FileError` if the file is not one."""
     with explained("read", path):
         text = Path(path).read_text(encoding="utf-8")
     try:
         return [Row(**row) for row in json.loads(text)["rows"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise FileError(f"{path} is no record of gpucnn bench: {error}") from error
+        raise FileError(f"{path} is not a record of gpucnn bench: {error}") from error
 
 
 @dataclass(frozen=True)
 class Change:
-    """A row beside the one of an older record: `verdict` is SAME, FASTER, SLOWER or UNSURE; `ratio` old by new."""
+    """A row and that of an older record: the verdict (see `compare`), and the ratio of old to new time."""
 
     old: Row
     new: Row
@@ -125,13 +133,13 @@ class Change:
 
 
 def compare(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
-    """The rows that both records have a time for.
+    """The rows for which both records have a time.
 
-    SAME if the medians differ by less than 2 %; FASTER or SLOWER if the spreads (10th to 90th percentile) do not meet
-    either; else UNSURE.
+    SAME if the medians differ by less than 2 %; else FASTER or SLOWER if the spreads (10th to 90th
+    percentile) do not overlap; else UNSURE.
     """
     before = {row.key: row for row in old if row.hot}
-    made = []
+    changes = []
     for row in new:
         was = before.get(row.key)
         if was is None or not row.hot:
@@ -146,17 +154,18 @@ def compare(old: Sequence[Row], new: Sequence[Row]) -> list[Change]:
             verdict = "SLOWER"
         else:
             verdict = "UNSURE"
-        made.append(Change(was, row, ratio, verdict))
-    return made
+        changes.append(Change(was, row, ratio, verdict))
+    return changes
 
 
 def commit() -> str | None:
-    """The commit of the checkout, with a + if there are changes; outside of one what GPUCNN_COMMIT says, or None."""
+    """The commit of the checkout, with a + if there are changes; outside of a checkout,
+    GPUCNN_COMMIT or None."""
     here = Path(__file__).resolve().parent
     try:
-        found = subprocess.run(
+        done = subprocess.run(
             ["git", "-C", str(here), "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("GPUCNN_COMMIT")
-    return found.stdout.strip()
+    return done.stdout.strip()

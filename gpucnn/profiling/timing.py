@@ -1,9 +1,9 @@
-"""How long does this take on this device: hot and cold, with its spread, after it has been warmed up.
+"""How long a call takes on the device in use: hot and cold, with the spread of samples.
 
-Hot is the same call on the same arrays again and again: what stays in a cache is there. Cold is one call after all
-caches were overwritten: what a call costs that meets its operands in memory. On a GPU both are measured by events on
-the stream, hot ones over a graph of many copies, so that the host's launches do not count; the host's time is told
-beside it.
+Hot calls repeat on the same arrays, which stay in the caches. A cold call comes after all caches
+have been overwritten, and finds its operands in memory. On a GPU both are measured by events on the
+stream, hot ones over a graph of many copies, so that launches by the host do not count; the time on
+the host is reported separately.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ..devices.cpu import CPU
 from .clock import Clock, Run
 
 _LEAST = 100e-6
-"""Seconds that one hot sample should take at least: repetitions are added until it does."""
+"""Seconds: a call is repeated until one hot sample takes at least this long."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: at least `min_samples` and `min_time` seconds, and beyond that until the relative distance
-    of the 10th and 90th percentile is below `max_noise`, or `timeout` seconds are over."""
+    """How long to measure: at least `min_samples` and `min_time` seconds, then until the noise (see
+    `Timing`) is at most `max_noise` or `timeout` seconds have passed."""
 
     min_samples: int = 10
     min_time: float = 0.2
@@ -35,7 +35,7 @@ class Effort:
 
 
 _FEW = Effort(min_samples=5, min_time=0.0, max_noise=float("inf"), timeout=1.0)
-"""For the time on the host, which is told beside the others."""
+"""The effort for the time on the host."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,20 @@ class Timing:
 
     @property
     def noise(self) -> float:
-        """The distance of the percentiles, relative to the median."""
+        """The distance between the percentiles, relative to the median."""
         return (self.high - self.low) / self.median
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What `measure` found; `host` is the time until a call that was not captured returns to the host."""
+class Measurement:
+    """The result of `measure`; `host` is the time until a call outside of a graph returns."""
 
     hot: Timing
     cold: Timing
     host: float
 
 
-def measure(run: Run, effort: Effort | None = None) -> Measured:
+def measure(run: Run, effort: Effort | None = None) -> Measurement:
     """Time `run`, a call without arguments that works on the device in use."""
     effort = effort or Effort()
     clock = clock_of_device()
@@ -76,7 +76,7 @@ def measure(run: Run, effort: Effort | None = None) -> Measured:
     repeat = max(1, min(1000, round(_LEAST / max(once, 1e-9))))
     many, one = clock.prepare(run, repeat), clock.prepare(run, 1)
     clock.hot(many)
-    return Measured(
+    return Measurement(
         _collect(lambda: clock.hot(many) / repeat, effort),
         _collect(lambda: clock.cold(one), effort),
         _collect(lambda: clock.host(run), _FEW).median,

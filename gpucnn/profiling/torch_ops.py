@@ -1,7 +1,8 @@
-"""The same ops in PyTorch, where it is installed: the other side of a benchmark's table.
+"""The same ops in PyTorch, if it is installed, for comparison in benchmarks.
 
-Arrays go in as gpucnn has them (NHWC, HWIO) and are views for PyTorch, whose images are then in its channels_last
-format: nothing is copied or reordered while the clock runs. On a GPU they work on the stream that the clock measures.
+PyTorch gets views of gpucnn's arrays (NHWC, HWIO), which are its channels_last format: nothing is
+copied or reordered while the clock runs. On a GPU the calls run on the stream that the clock
+measures.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import numpy as np
 
 from ..devices import choose
 from ..dispatch.op import Op
+from .records import version_of
 
 Call = Callable[[], Any]
-"""Computes and returns the result as an array (or a tuple of them) of gpucnn's layout, on the device in use."""
+"""Computes the result on the device in use and returns one or several arrays in gpucnn's layout."""
 
 
 def torch_call(op: Op, operands: Sequence[Any], params: dict[str, Any], precision: str) -> Call | None:
-    """PyTorch's version of a call, on its CPU or on the GPU in use; None if there is none. Raises ImportError."""
+    """PyTorch's version of a call on the device in use; None if it has none. Raises ImportError."""
     import torch
 
     maker = _TORCH.get(op.name)
@@ -49,60 +51,56 @@ def torch_call(op: Op, operands: Sequence[Any], params: dict[str, Any], precisio
 
 
 def as_numpy(result: Any) -> tuple[np.ndarray, ...]:
-    """What a call returned, as host arrays."""
+    """The result of a call as host arrays."""
     results = result if isinstance(result, (tuple, list)) else (result,)
     return tuple(tensor.detach().cpu().numpy() for tensor in results)
 
 
 def torch_version() -> str | None:
-    """The version of PyTorch; None where it is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("torch")
-    except PackageNotFoundError:
-        return None
+    """The version of PyTorch; None if it is not installed."""
+    return version_of("torch")
 
 
 def _window(strides: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any] | None:
-    """The arguments of a convolution; None for padding that differs before and behind, which PyTorch has not."""
+    """The arguments of a convolution; None for padding that differs before and behind, which
+    PyTorch lacks."""
     if any(before != after for before, after in padding):
         return None
     return {"stride": strides, "padding": [p for p, _ in padding], "dilation": dilation, "groups": groups}
 
 
 def _conv2d(torch: Any, x: Any, weight: Any, **window: Any) -> Call | None:
-    given = _window(**window)
-    if given is None:
+    arguments = _window(**window)
+    if arguments is None:
         return None
     x, weight = x.permute(0, 3, 1, 2), weight.permute(3, 2, 0, 1)
-    return lambda: torch.nn.functional.conv2d(x, weight, **given).permute(0, 2, 3, 1)
+    return lambda: torch.nn.functional.conv2d(x, weight, **arguments).permute(0, 2, 3, 1)
 
 
-def _backward(torch: Any, dy: Any, x: Any, weight: Any, given: dict[str, Any], place: int) -> Any:
+def _backward(torch: Any, dy: Any, x: Any, weight: Any, window: dict[str, Any], place: int) -> Any:
     mask = [i == place for i in range(3)]
-    settings = (given["stride"], given["padding"], given["dilation"], False, [0, 0], given["groups"])
+    settings = (window["stride"], window["padding"], window["dilation"], False, [0, 0], window["groups"])
     return torch.ops.aten.convolution_backward(dy, x, weight, None, *settings, mask)[place]
 
 
 def _conv2d_grad_input(torch: Any, dy: Any, weight: Any, *, size: Any, **window: Any) -> Call | None:
-    given = _window(**window)
-    if given is None:
+    arguments = _window(**window)
+    if arguments is None:
         return None
     dy, weight = dy.permute(0, 3, 1, 2), weight.permute(3, 2, 0, 1)
-    shape = (dy.shape[0], *size, weight.shape[1] * given["groups"])
+    shape = (dy.shape[0], *size, weight.shape[1] * arguments["groups"])
     x = torch.empty(shape, dtype=dy.dtype, device=dy.device).permute(0, 3, 1, 2)
-    return lambda: _backward(torch, dy, x, weight, given, 0).permute(0, 2, 3, 1)
+    return lambda: _backward(torch, dy, x, weight, arguments, 0).permute(0, 2, 3, 1)
 
 
 def _conv2d_grad_weight(torch: Any, dy: Any, x: Any, *, kernel_size: Any, **window: Any) -> Call | None:
-    given = _window(**window)
-    if given is None:
+    arguments = _window(**window)
+    if arguments is None:
         return None
     dy, x = dy.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2)
-    shape = (dy.shape[1], x.shape[1] // given["groups"], *kernel_size)
+    shape = (dy.shape[1], x.shape[1] // arguments["groups"], *kernel_size)
     weight = torch.empty(shape, dtype=dy.dtype, device=dy.device)
-    return lambda: _backward(torch, dy, x, weight, given, 1).permute(2, 3, 1, 0)
+    return lambda: _backward(torch, dy, x, weight, arguments, 1).permute(2, 3, 1, 0)
 
 
 def _matmul(torch: Any, a: Any, b: Any, *, transpose_a: bool, transpose_b: bool) -> Call:
@@ -122,8 +120,8 @@ def _pool(function: str, **fixed: Any) -> Callable[..., Call | None]:
 
 
 def _activation(torch: Any, x: Any, *, function: str, alpha: float) -> Call | None:
-    known = {"relu": torch.relu, "tanh": torch.tanh, "gelu": torch.nn.functional.gelu, "sigmoid": torch.sigmoid}
-    return None if function not in known else lambda: known[function](x)
+    functions = {"relu": torch.relu, "tanh": torch.tanh, "gelu": torch.nn.functional.gelu, "sigmoid": torch.sigmoid}
+    return None if function not in functions else lambda: functions[function](x)
 
 
 def _softmax(torch: Any, x: Any) -> Call:
@@ -151,4 +149,4 @@ _TORCH: dict[str, Callable[..., Call | None]] = {
     "bias": _bias,
     "bias_grad": _bias_grad,
 }
-"""By op: what makes a call of PyTorch from its tensors and parameters."""
+"""By op, the function that builds a call of PyTorch from tensors and parameters."""

@@ -1,8 +1,10 @@
-"""What a kernel asks of memory, counted in the emulator: sectors of global memory, and passes through shared memory.
+"""A kernel's memory traffic, counted in the emulator: sectors of global memory, and passes through
+shared memory.
 
-A warp's load is served in sectors of 32 bytes: neighbours that read neighbours need the fewest. Shared memory has 32
-banks: lanes that want different words of one bank wait for each other. The counts are those of the PTX that the GPU's
-compiler makes, on the kernel's real shape with as few images as it allows.
+A warp's load is served in sectors of 32 bytes, the fewest when neighbouring lanes read neighbouring
+words. Shared memory has 32 banks: lanes that read different words of one bank wait for each other.
+What is counted is the PTX that the compiler for GPUs produces, on a real shape with one image if
+possible.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ AFFORDABLE = 5e6
 
 @dataclass(frozen=True)
 class Traffic:
-    """Of all launches of a kernel on one case: what was served, and what the same bytes need at least."""
+    """The traffic of all launches of a kernel on one case, and the least possible."""
 
     case: str
     sectors: int
@@ -33,30 +35,30 @@ class Traffic:
 
     @property
     def excess(self) -> float:
-        """Sectors by the least number; 1 is perfect coalescing."""
+        """Sectors divided by the least number; 1 is perfect coalescing."""
         return self.sectors / max(self.ideal_sectors, 1)
 
     @property
     def conflicts(self) -> float:
-        """Passes through shared memory by the least number; 1 is free of bank conflicts. 0 without shared memory."""
+        """Passes through shared memory divided by the least number; 1 is free of conflicts."""
         return self.shared_wavefronts / max(self.ideal_shared_wavefronts, 1)
 
 
 def small_case(kernel: Kernel) -> Case | None:
-    """The case that is counted: the largest real shape that can be afforded, with one image, else the largest case."""
+    """The case to count: the largest affordable real shape with one image, else a small case."""
     real = []
     for case in kernel.op.cases:
         with suppress(ArgumentError):
             real += [benchmark.resized(kernel.op, case, 1)] if case.bench else []
     for candidates in (real, kernel.op.cases):
-        taken = [c for c in candidates if launches.serves(kernel, c) and trials.work(kernel.op, c) <= AFFORDABLE]
-        if taken:
-            return max(taken, key=lambda case: trials.work(kernel.op, case))
+        served = [c for c in candidates if launches.serves(kernel, c) and trials.work(kernel.op, c) <= AFFORDABLE]
+        if served:
+            return max(served, key=lambda case: trials.work(kernel.op, case))
     return None
 
 
 def of_kernel(kernel: Kernel, case: Case) -> Traffic:
-    """Count one call. Raises `KernelError` where the emulator or, for CUDA C++, NVRTC is missing."""
+    """Count one call. Raises `KernelError` without the emulator or, for CUDA C++, NVRTC."""
     with choice.using(device="emulator"), emulator.running(mode="check", count=True) as settings:
         benchmark.Call(kernel, case).run()
     counts = [statistics for _, statistics in settings.launches]

@@ -1,7 +1,7 @@
-"""Which kernels are checked on which cases, and where: what tests, `gpucnn check` and authors of kernels run.
+"""Trials of correctness: which kernels are checked on which cases, and on which device.
 
-A trial on the emulator costs time by the operation, so each mode takes the cases that it can afford: `fast` those of up
-to 50 MFLOP, `check` those of up to 1 MFLOP.
+Tests and `gpucnn kernels check` run them. The emulator takes time for each operation, so each of
+its modes runs only the cases that it can afford: `fast` up to 50 MFLOP, `check` up to 1 MFLOP.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AFFORDABLE = {"fast": 50e6, "check": 1e6}
 
 @dataclass(frozen=True)
 class Trial:
-    """One kernel on one case on one device; `mode` is that of the emulator and empty elsewhere."""
+    """One kernel on one case on one device; `mode` is empty except in the emulator."""
 
     kernel: Kernel
     case: Case
@@ -42,51 +42,53 @@ class Trial:
         where = f"{self.device}-{self.mode}" if self.mode else self.device
         return f"{self.kernel.id}-{self.kernel.op.name}-{self.case.name}-{where}"
 
-    def fault(self) -> str | None:
-        """One sentence on what is wrong, or None."""
-        with running(self.device, self.mode):
+    def fault(self, **settings: Any) -> str | None:
+        """One sentence on what is wrong, or None. `settings` are further ones of the emulator, such
+        as `seed`."""
+        with running(self.device, self.mode, **settings):
             return disagreement(self.kernel, self.case)
 
 
 def every_op() -> list[Op]:
-    """All ops of gpucnn, in the order of their files, and those that a user declared."""
+    """All ops of gpucnn in the order of their files, then those that a user declared."""
     for module in pkgutil.iter_modules(ops.__path__):
         importlib.import_module(f"gpucnn.ops.{module.name}")
     return list(declared().values())
 
 
 def every_kernel(pattern: str = "", backends: Iterable[str] = tuple(choice.BACKENDS)) -> list[Kernel]:
-    """The kernels whose id, op or `backend` contains the pattern. Raises if there is none."""
-    found = [k for op in every_op() for k in op.kernels(tuple(backends)).values()]
-    chosen = [k for k in found if pattern in k.id or pattern in (k.op.name, k.backend)]
+    """Kernels whose id contains the pattern, or whose op or backend it is. Raises if none."""
+    kernels = [k for op in every_op() for k in op.kernels(tuple(backends)).values()]
+    chosen = [k for k in kernels if pattern in k.id or pattern in (k.op.name, k.backend)]
     if not chosen:
-        raise ArgumentError(f"no kernel matches {pattern!r}: `gpucnn kernels list` shows all {len(found)}")
+        raise ArgumentError(f"no kernel matches {pattern!r}: `gpucnn kernels list` shows all {len(kernels)}")
     return chosen
 
 
 def trials(
-    kernels: Iterable[Kernel], asked: str | None = None, mode: str | None = None, largest: float = math.inf
+    kernels: Iterable[Kernel], device: str | None = None, mode: str | None = None, largest: float = math.inf
 ) -> list[Trial]:
-    """The trials of these kernels on the device that is asked for, else where each can run here: kernels for the CPU on
-    the CPU, kernels for GPUs on the first GPU, or in the emulator in `mode` (fast unless given).
+    """The trials of these kernels on a device, or by default where each can run here: kernels for
+    the CPU on the CPU, kernels for GPUs on the first GPU or else in the emulator, in `mode` ("fast"
+    by default).
 
-    largest    leave out cases of more floating-point operations
+    largest    skip cases with more floating-point operations
     """
     if mode is not None and mode not in MODES:
         raise ArgumentError(f"mode={mode!r} is unknown: use one of {', '.join(MODES)}")
-    made = []
+    planned = []
     for kernel in kernels:
-        where = asked or home(kernel.backend)
+        where = device or default_device(kernel.backend)
         if not runs_on(kernel.backend, where):
             continue
         used = (mode or "fast") if where == "emulator" else ""
         limit = min(largest, AFFORDABLE.get(used, math.inf))
-        made += [Trial(kernel, c, where, used) for c in cases_for(kernel) if work(kernel.op, c) <= limit]
-    return made
+        planned += [Trial(kernel, c, where, used) for c in cases_for(kernel) if work(kernel.op, c) <= limit]
+    return planned
 
 
-def home(backend: str) -> str:
-    """The device on which kernels of a backend are checked here unless another is asked for."""
+def default_device(backend: str) -> str:
+    """The device on which kernels of a backend are checked here by default."""
     if choice.BACKENDS[backend] == "cpu":
         return "cpu"
     return "gpu:0" if choose.gpu_state()[0] else "emulator"
@@ -131,7 +133,7 @@ def running(where: str, mode: str = "", **settings: Any) -> Iterator[None]:
 
 
 def work(op: Op, case: Case) -> float:
-    """Floating-point operations of a case; without a count, the number of elements that it touches."""
+    """Floating-point operations of a case; the number of elements if the op has no count."""
     specs = case.specs
     if op.flops is not None:
         return float(op.flops(*specs, **case.params))

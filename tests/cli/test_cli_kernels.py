@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from gpucnn.cli import main
 from gpucnn.dispatch import op as op_module
-from gpucnn.profiling import figures
+from gpucnn.profiling import static_analysis
 
 pytestmark = pytest.mark.xdist_group("cli-kernels")
 
@@ -53,7 +53,7 @@ def test_list_tells_where_each_kernel_runs():
     }
 
 
-@pytest.mark.skipif(figures.unavailable() is not None, reason=str(figures.unavailable()))
+@pytest.mark.skipif(static_analysis.unavailable() is not None, reason=str(static_analysis.unavailable()))
 def test_list_tells_what_the_compiler_says():
     done = gpucnn("kernels", "list", "matmul/naive_cuda", "--json")
     (row,) = json.loads(done.stdout)["kernels"]
@@ -66,7 +66,7 @@ def test_list_tells_what_the_compiler_says():
 
 
 def test_without_compilers_the_list_says_why(monkeypatch):
-    monkeypatch.setattr(figures, "unavailable", lambda: "NVRTC is not here")
+    monkeypatch.setattr(static_analysis, "unavailable", lambda: "NVRTC is not here")
     done = gpucnn("kernels", "list", "matmul/naive_cuda")
     assert done.exit_code == 0
     assert "no registers are told: NVRTC is not here" in done.stderr

@@ -1,6 +1,8 @@
-"""The GPU device: what gpucnn asks of CuPy, checked against a stand-in; and on a GPU itself where there is one.
+"""The GPU device: how gpucnn calls CuPy, checked with a stand-in; and on a GPU itself where there
+is one.
 
-The stand-in is as strict as CuPy where that matters: a kernel takes CuPy arrays and NumPy scalars, a module bytes.
+The stand-in is as strict as CuPy where that matters: a kernel takes CuPy arrays and NumPy scalars,
+a module bytes.
 """
 
 import ctypes
@@ -12,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from gpucnn.devices import choose, device, storage
+from gpucnn.devices import choose, storage
 from gpucnn.devices.cpu import CPU
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.emulator import LaunchError
@@ -38,11 +40,11 @@ class CUDADriverError(RuntimeError):
 
 
 class StandIn(ModuleType):
-    """A module that has what gpucnn uses of CuPy, and writes down what it is asked for."""
+    """A module with what gpucnn uses of CuPy, which records the calls."""
 
     def __init__(self):
         super().__init__("cupy")
-        told = self.told = []
+        calls = self.calls = []
         self.attributes = dict(H100)
         self.failing = None
         stand_in = self
@@ -69,12 +71,12 @@ class StandIn(ModuleType):
                 assert all(isinstance(a, Array) or type(a) in PASSED_BY_VALUE for a in args), args
                 if stand_in.failing == "launch":
                     raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
-                told.append(("launch", self.name, grid, block, args, shared_mem))
+                calls.append(("launch", self.name, grid, block, args, shared_mem))
 
         class RawModule:
             def __init__(self, *, code, options):
                 assert isinstance(code, str) and all(isinstance(option, str) for option in options)
-                told.append(("compile", code, options))
+                calls.append(("compile", code, options))
 
             def get_function(self, name):
                 if stand_in.failing == "compile":
@@ -84,7 +86,7 @@ class StandIn(ModuleType):
         class Module:
             def load(self, binary):
                 assert type(binary) is bytes
-                told.append(("load", binary))
+                calls.append(("load", binary))
 
             def get_function(self, name):
                 return Function(name)
@@ -101,10 +103,10 @@ class StandIn(ModuleType):
                 return stand_in.attributes
 
             def use(self):
-                told.append(("use", self.id))
+                calls.append(("use", self.id))
 
             def synchronize(self):
-                told.append("synchronize device")
+                calls.append("synchronize device")
 
         class Stream:
             ptr = 9
@@ -119,22 +121,22 @@ class StandIn(ModuleType):
                 pass
 
             def synchronize(self):
-                told.append("synchronize")
+                calls.append("synchronize")
 
             def begin_capture(self):
-                told.append("begin capture")
+                calls.append("begin capture")
 
             def end_capture(self):
-                told.append("end capture")
-                return SimpleNamespace(launch=lambda stream: told.append("graph"))
+                calls.append("end capture")
+                return SimpleNamespace(launch=lambda stream: calls.append("graph"))
 
         class Event:
             def record(self, stream):
                 assert isinstance(stream, Stream)
-                told.append("event")
+                calls.append("event")
 
             def synchronize(self):
-                told.append("wait")
+                calls.append("wait")
 
         self.ndarray, self.empty, self.RawModule, self.uint8 = Array, empty, RawModule, np.uint8
         self.zeros = lambda size, dtype: np.zeros(min(size, 10), dtype).view(Array)
@@ -148,16 +150,16 @@ class StandIn(ModuleType):
             driver=SimpleNamespace(
                 CUDADriverError=CUDADriverError,
                 CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
-                funcSetAttribute=lambda *call: told.append(("attribute", *call)),
+                funcSetAttribute=lambda *call: calls.append(("attribute", *call)),
             ),
             function=SimpleNamespace(Module=Module),
-            get_current_stream=lambda: SimpleNamespace(ptr=9, synchronize=lambda: told.append("synchronize")),
+            get_current_stream=lambda: SimpleNamespace(ptr=9, synchronize=lambda: calls.append("synchronize")),
             get_elapsed_time=lambda start, stop: 2.5,
             runtime=SimpleNamespace(
                 getDeviceCount=lambda: 2,
                 getDeviceProperties=lambda i: {"name": b"A Test GPU", "l2CacheSize": 50 << 20},
             ),
-            set_allocator=lambda allocator: told.append(("allocator", allocator)),
+            set_allocator=lambda allocator: calls.append(("allocator", allocator)),
         )
 
 
@@ -166,18 +168,18 @@ def cupy(monkeypatch):
     stand_in = StandIn()
     monkeypatch.setitem(sys.modules, "cupy", stand_in)
     monkeypatch.delitem(sys.modules, "gpucnn.devices.gpu", raising=False)
-    device._gpu.cache_clear()
+    choose._gpu.cache_clear()
     before = choose.current()
     yield stand_in
     choose.return_to(before)
-    device._gpu.cache_clear()
+    choose._gpu.cache_clear()
 
 
 @pytest.fixture
 def gpu(cupy):
-    made = choose.use("gpu")
-    cupy.told.clear()
-    return made
+    device = choose.use("gpu")
+    cupy.calls.clear()
+    return device
 
 
 def arrays_for(op, case):
@@ -198,7 +200,7 @@ def launched(cupy, kernel_id, op):
 
 def test_a_kernel_in_cuda_is_compiled_once_and_given_arrays_and_scalars_of_its_own_types(cupy, gpu):
     y, a, b = launched(cupy, "matmul/naive_cuda", "matmul")
-    (compiling, code, options), first, second = cupy.told
+    (compiling, code, options), first, second = cupy.calls
     assert compiling == "compile"
     assert 'extern "C" __global__' in code
     assert '#include "' not in code
@@ -209,8 +211,8 @@ def test_a_kernel_in_cuda_is_compiled_once_and_given_arrays_and_scalars_of_its_o
     assert arguments[:3] == (y, a, b) or all(x is z for x, z in zip(arguments, (y, a, b), strict=False))
     function = next(f for f in trials.every_kernel("matmul/naive_cuda") if f.op.name == "matmul").launch.__globals__
     (cuda,) = [f for f in function.values() if type(f).__name__ == "CudaFunction"]
-    wanted = [dtype for _, dtype, pointer in cuda.parameters() if not pointer]
-    assert [a.dtype for a in arguments if isinstance(a, np.generic)] == wanted
+    expected = [dtype for _, dtype, pointer in cuda.parameters() if not pointer]
+    assert [a.dtype for a in arguments if isinstance(a, np.generic)] == expected
     assert shared == 0
 
 
@@ -231,7 +233,7 @@ def test_the_arguments_of_a_numba_kernel_are_as_its_ptx_declares_them(cupy, gpu,
     core = SimpleNamespace(Program=Program, ProgramOptions=lambda arch: arch)
     monkeypatch.setitem(sys.modules, "cuda.core", core)
     launched(cupy, kernel_id, op)
-    load, first, second = cupy.told
+    load, first, second = cupy.calls
     assert load == ("load", b"\x7fELF")
     name, arguments = first[1], first[4]
     assert len(seen) == 1
@@ -241,7 +243,7 @@ def test_the_arguments_of_a_numba_kernel_are_as_its_ptx_declares_them(cupy, gpu,
     assert [8 if isinstance(a, np.ndarray) else a.itemsize for a in arguments] == sizes
 
 
-def test_shared_memory_beyond_48_kib_is_asked_for_once(cupy, gpu):
+def test_the_limit_of_shared_memory_is_raised_once(cupy, gpu):
     function = cuda_function(
         next(iter(trials.every_kernel("matmul/naive_cuda"))).launch.__code__.co_filename, "matmul_naive"
     )
@@ -249,8 +251,8 @@ def test_shared_memory_beyond_48_kib_is_asked_for_once(cupy, gpu):
     numbers = [y if pointer else dtype.type(1) for _, dtype, pointer in function.parameters()]
     for shared in (1024, 60_000, 60_000, 50_000, 70_000):
         function[1, 32, shared](*numbers)
-    asked = [call for call in cupy.told if call[0] == "attribute"]
-    assert asked == [("attribute", 77, 8, 60_000), ("attribute", 77, 8, 70_000)]
+    raised = [call for call in cupy.calls if call[0] == "attribute"]
+    assert raised == [("attribute", 77, 8, 60_000), ("attribute", 77, 8, 70_000)]
 
 
 @pytest.mark.parametrize(("failing", "words"), [("compile", "identifier is undefined"), ("launch", "INVALID_VALUE")])
@@ -273,19 +275,19 @@ def test_each_gpu_is_one_object_and_the_one_in_use_is_cupys(cupy, monkeypatch):
     first = choose.use("gpu:0")
     second = choose.use("gpu:1")
     assert choose.use("gpu") is first
-    cupy.told.clear()
+    cupy.calls.clear()
     choose.return_to(second)
-    assert cupy.told == [("use", 1)]
+    assert cupy.calls == [("use", 1)]
 
 
 def test_the_pool_is_left_out_where_the_environment_says_so(cupy, monkeypatch):
     choose.use("gpu")
-    assert ("allocator", None) not in cupy.told
-    device._gpu.cache_clear()
+    assert ("allocator", None) not in cupy.calls
+    choose._gpu.cache_clear()
     choose.return_to(CPU)
     monkeypatch.setenv("GPUCNN_NO_POOL", "1")
     choose.use("gpu")
-    assert ("allocator", None) in cupy.told
+    assert ("allocator", None) in cupy.calls
 
 
 def test_arrays_are_cupys(cupy, gpu):
@@ -295,13 +297,13 @@ def test_arrays_are_cupys(cupy, gpu):
     assert type(storage.get(array)) is np.ndarray
     assert gpu.owns(gpu.contiguous(array[:, 1:]))
     gpu.synchronize()
-    assert cupy.told == ["synchronize"]
+    assert cupy.calls == ["synchronize"]
     assert gpu.stream() == 9
 
 
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
-def test_cublas_is_asked_for_the_product_in_its_own_order(gpu, monkeypatch, rng, transpose_a, transpose_b):
+def test_cublas_computes_the_product_by_columns(gpu, monkeypatch, rng, transpose_a, transpose_b):
     def at(pointer, rows, columns):
         """A matrix as cuBLAS reads it: by columns."""
         data = (ctypes.c_float * (rows * columns)).from_address(pointer.value)
@@ -329,26 +331,26 @@ def test_cublas_is_asked_for_the_product_in_its_own_order(gpu, monkeypatch, rng,
 
 def test_events_enclose_a_call_that_is_queued_behind_another(cupy, gpu):
     clock = timing.clock_of_device()
-    cupy.told.clear()
-    assert clock.hot(lambda: cupy.told.append("run")) == pytest.approx(2.5e-3)
-    assert cupy.told == ["run", "event", "run", "event", "wait"]
-    cupy.told.clear()
-    clock.cold(lambda: cupy.told.append("run"))
-    assert cupy.told == ["event", "run", "event", "wait"]
-    cupy.told.clear()
-    assert clock.host(lambda: cupy.told.append("run")) < 0.1
-    assert cupy.told == ["run", "synchronize"]
+    cupy.calls.clear()
+    assert clock.hot(lambda: cupy.calls.append("run")) == pytest.approx(2.5e-3)
+    assert cupy.calls == ["run", "event", "run", "event", "wait"]
+    cupy.calls.clear()
+    clock.cold(lambda: cupy.calls.append("run"))
+    assert cupy.calls == ["event", "run", "event", "wait"]
+    cupy.calls.clear()
+    assert clock.host(lambda: cupy.calls.append("run")) < 0.1
+    assert cupy.calls == ["run", "synchronize"]
 
 
 def test_short_calls_are_timed_in_graphs_and_a_failed_capture_is_ended(cupy, gpu):
     clock = timing.clock_of_device()
-    cupy.told.clear()
-    clock.prepare(lambda: cupy.told.append("run"), 2)()
-    assert cupy.told == ["begin capture", "run", "run", "end capture", "graph"]
-    cupy.told.clear()
+    cupy.calls.clear()
+    clock.prepare(lambda: cupy.calls.append("run"), 2)()
+    assert cupy.calls == ["begin capture", "run", "run", "end capture", "graph"]
+    cupy.calls.clear()
     with pytest.raises(ZeroDivisionError):
         clock.prepare(lambda: 1 / 0, 2)
-    assert cupy.told == ["begin capture", "end capture"]
+    assert cupy.calls == ["begin capture", "end capture"]
     cupy.cuda.get_elapsed_time = lambda start, stop: 0.1
     measured = timing.measure(lambda: None, timing.Effort(2, 0.0, 1e9, 1.0))
     assert measured.cold.median == pytest.approx(1e-4)

@@ -1,4 +1,5 @@
-"""Threads: slices that depend on the batch alone, all work done exactly once, errors that come through, equal bits."""
+"""Threads: slices that depend on the batch alone, all work done exactly once, errors that come
+through, equal bits."""
 
 import threading
 
@@ -31,11 +32,11 @@ def test_slices_cover_a_batch_once_and_differ_by_one_at_most(n, smallest):
 
 
 def test_slices_do_not_depend_on_the_number_of_threads():
-    found = []
+    results = []
     for number in (1, 2, 5):
         threads.use(number)
-        found.append(threads.slices(100))
-    assert found[0] == found[1] == found[2]
+        results.append(threads.slices(100))
+    assert results[0] == results[1] == results[2]
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -101,7 +102,7 @@ def test_blas_has_one_thread_inside_and_its_own_number_outside():
 
     def blas():
         """NumPy's own; what other libraries bring along later is none of gpucnn's business."""
-        return [found["num_threads"] for found in threadpool_info() if "numpy" in found["filepath"]]
+        return [pool["num_threads"] for pool in threadpool_info() if "numpy" in pool["filepath"]]
 
     before = blas()
     with threads.one_blas_thread():
@@ -146,18 +147,18 @@ def _sums(rng):
 )
 def test_sums_over_the_batch_have_the_same_bits_on_any_number_of_threads(name, rng):
     compute = _sums(rng)[name]
-    found = []
+    results = []
     for number in (1, 2, 3, 8):
         threads.use(number)
-        found.append(compute().tobytes())
-    assert len(set(found)) == 1
+        results.append(compute().tobytes())
+    assert len(set(results)) == 1
 
 
 def test_a_product_has_the_same_bits_on_any_number_of_threads(rng):
     compute = _sums(rng)["matmul"]
-    found = []
+    results = []
     with threads.one_blas_thread():
         for number in (1, 2, 3):
             threads.use(number)
-            found.append(compute().tobytes())
-    assert len(set(found)) == 1
+            results.append(compute().tobytes())
+    assert len(set(results)) == 1

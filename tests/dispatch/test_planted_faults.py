@@ -48,7 +48,7 @@ POOL = Case("nan", (WithNan((2, 6, 6, 3)),), {"pool": (2, 2), "strides": (2, 2),
 
 LAUNCH_MATMUL = """
 from gpucnn import kernel
-from gpucnn.devices.launch import blocks_2d
+from gpucnn.devices.launch import ceil_div
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.ops.matmul import matmul
 
@@ -58,7 +58,7 @@ planted = cuda_function(__file__, "planted")
 @kernel(matmul, "planted", "cuda", supports=lambda a, b, transpose_a, transpose_b: not (transpose_a or transpose_b))
 def launch(y, a, b, *, transpose_a, transpose_b):
     (M, K), N = a.shape, b.shape[1]
-    planted[blocks_2d(N, M, (16, 16)), (16, 16)](y, a, b, M, N, K)
+    planted[(ceil_div(N, 16), ceil_div(M, 16)), (16, 16)](y, a, b, M, N, K)
 """
 
 TILED = """
@@ -272,7 +272,7 @@ extern "C" __global__ void planted(float* y, const float* x, int H, int W, int C
 NUMBA = """
 import numba
 from gpucnn import kernel
-from gpucnn.devices.launch import blocks_2d
+from gpucnn.devices.launch import ceil_div
 from gpucnn.devices.numba_cuda import cuda, np, numba_function
 from gpucnn.ops.matmul import matmul
 
@@ -305,7 +305,7 @@ def planted(y, a, b, M, N, K):
 @kernel(matmul, "planted", "numba")
 def launch(y, a, b, *, transpose_a, transpose_b):
     (M, K), N = a.shape, b.shape[1]
-    planted[blocks_2d(N, M, (TILE, TILE)), (TILE, TILE)](y, a, b, M, N, K)
+    planted[(ceil_div(N, TILE), ceil_div(M, TILE)), (TILE, TILE)](y, a, b, M, N, K)
 """
 
 MARK = re.compile(r"/\*([\w ,.-]+):(.*?)=>(.*?)\*/", re.DOTALL)

@@ -1,36 +1,39 @@
-"""What the compilers make of every kernel: it compiles, spills nothing, computes nothing in double precision, and each
-rung of a ladder is better than the one below in the figure that it claims."""
+"""What the compilers report about every kernel: it compiles, spills nothing and computes nothing in
+double precision, and each step of a ladder is better than the one before in the figure that it
+claims."""
 
 import os
+import re
 from functools import cache
 
 import pytest
 
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.profiling import compilers, figures, launches, trials
+from gpucnn.profiling import compilers, launches, static_analysis, trials
 
 ALL = bool(os.environ.get("GPUCNN_TEST_ALL"))
 ARCHITECTURES = compilers.ARCHITECTURES if ALL else ("sm_80", "sm_90")
 KERNELS = [k for k in trials.every_kernel("", ("cuda", "numba")) if k.algorithm != "cublas"]
 FILES = sorted({k.id for k in KERNELS})
 SPILLS = {("conv2d_grad_weight_direct", "sm_120"): 8, ("batchnorm_grad_join", "sm_120"): 16}
-"""By function and architecture, how many bytes may be stored and loaded for want of registers: one register and two of
-the number that their launch bounds leave, where other architectures need none."""
+"""By function and architecture, how many bytes may be stored and loaded for lack of registers: one
+register and two of the number that their launch bounds leave, where other architectures need
+none."""
 
 
 def same_worker(ident):
-    """Each worker would compile the file anew."""
+    """Each worker would compile the file again."""
     return pytest.mark.xdist_group(ident)
 
 
-pytestmark = pytest.mark.skipif(figures.unavailable() is not None, reason=str(figures.unavailable()))
+pytestmark = pytest.mark.skipif(static_analysis.unavailable() is not None, reason=str(static_analysis.unavailable()))
 needs_disassembler = pytest.mark.skipif(compilers.disassembler() is None, reason="no nvdisasm here")
 
 
 @cache
 def variants(ident):
     """One launch of each compiled function of a kernel file, over all cases of its ops."""
-    found = {}
+    launch_of = {}
     for kernel in KERNELS:
         if kernel.id == ident:
             for case in kernel.op.cases:
@@ -40,8 +43,15 @@ def variants(ident):
                         kind = getattr(function, "defines", None) or function.convert(launch.arguments)
                         types = tuple((str(a.dtype), getattr(a, "ndim", 0)) for a in launch.arguments)
                         key = (function.name, str(kind) if isinstance(kind, dict) else "", types)
-                        found.setdefault(key, launch)
-    return list(found.values())
+                        launch_of.setdefault(key, launch)
+    return list(launch_of.values())
+
+
+def double_precision(launch, arch):
+    """The instructions with a double in the PTX of a launch's function, and of the others in its
+    file."""
+    text = compilers.ptx(launch, arch)
+    return sorted(set(re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.]*\.f64[\w.]*)", text, re.MULTILINE)))
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -50,14 +60,14 @@ def test_kernel_file_compiles_without_spills_and_double_precision(ident, arch):
     launches = variants(ident)
     assert launches
     for launch in launches:
-        taken = compilers.resources(launch, arch)
+        used = compilers.resources(launch, arch)
         name = launch.function.name
-        assert 0 < taken.registers <= 255
-        assert taken.spill_stores + taken.spill_loads <= SPILLS.get((name, arch), 0), f"{name} spills on {arch}"
-        assert taken.registers * -(-launch.threads // 32) * 32 <= 65536, f"a block of {name} has too many registers"
-        assert taken.shared_bytes <= 48 << 10
-        assert compilers.occupancy(launch, taken, arch) > 0, f"{name} cannot run on {arch}"
-        assert not compilers.double_precision(launch, arch), f"{name} computes in double precision"
+        assert 0 < used.registers <= 255
+        assert used.spill_stores + used.spill_loads <= SPILLS.get((name, arch), 0), f"{name} spills on {arch}"
+        assert used.registers * -(-launch.threads // 32) * 32 <= 65536, f"a block of {name} has too many registers"
+        assert used.shared_bytes <= 48 << 10
+        assert compilers.occupancy(launch, used, arch) > 0, f"{name} cannot run on {arch}"
+        assert not double_precision(launch, arch), f"{name} computes in double precision"
         if ALL and compilers.disassembler() is not None:
             assert not compilers.instructions(launch, arch).fp64, f"{name} computes in double precision"
 
@@ -66,30 +76,36 @@ def test_kernel_file_compiles_without_spills_and_double_precision(ident, arch):
 def test_double_precision_is_seen(tmp_path, factor, seen):
     text = f'extern "C" __global__ void scaled(float* y) {{ y[threadIdx.x] *= {factor}; }}'
     (tmp_path / "scaled.cu").write_text(text)
-    y = launches.Recorder().empty((32,))
+    y = launches.LaunchRecorder().empty((32,))
     launch = launches.Launch(cuda_function(tmp_path / "scaled.cu", "scaled"), (1,), (32,), 0, (y,))
-    found = compilers.double_precision(launch, "sm_90")
-    assert any(name.startswith("mul") for name in found) == seen
+    doubles = double_precision(launch, "sm_90")
+    assert any(name.startswith("mul") for name in doubles) == seen
     if compilers.disassembler() is not None:
         assert bool(compilers.instructions(launch, "sm_90").fp64) == seen
 
 
 LARGE = 50e6
-"""Floating-point operations from which on a kernel must have work for (nearly) each of the 132 multiprocessors."""
+"""Floating-point operations from which on a kernel must have work for (nearly) each of the 132
+multiprocessors."""
+
+
+def main_function(figures):
+    """The function in which a kernel spends its arithmetic."""
+    return max(figures, key=lambda f: f.ffma_share or 0.0)
 
 
 def hot_shapes(op, *idents):
-    """Each shape of the course models that all of these kernels take: its name, how many blocks the last of them must
-    have at least for each multiprocessor, and their figures."""
+    """Each shape of the course models that all of these kernels take: its name, how many blocks the
+    last of them must have at least for each multiprocessor, and their figures."""
     rungs = [next(k for k in KERNELS if k.id == ident and k.op.name == op) for ident in idents]
     cases = [c for c in rungs[0].op.cases if c.bench and all(launches.serves(k, c) for k in rungs)]
     assert len(cases) >= 12
     for arch in ("sm_80", "sm_90"):
         for case in cases:
             least = 0.9 if trials.work(rungs[0].op, case) >= LARGE else 0.0
-            told = [figures.main_of(figures.of_kernel(k, case, arch)) for k in rungs]
-            assert not any(f.fp64 for f in told), case.name
-            yield f"{case.name} on {arch}", least, *told
+            figures = [main_function(static_analysis.of_kernel(k, case, arch)) for k in rungs]
+            assert not any(f.fp64 for f in figures), case.name
+            yield f"{case.name} on {arch}", least, *figures
 
 
 @needs_disassembler
@@ -134,8 +150,8 @@ def test_each_rung_of_convolution_moves_fewer_bytes(op, multiply_adds):
 def test_figures_are_kept_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("GPUCNN_CACHE", str(tmp_path))
     kernel = trials.every_kernel("matmul/naive_cuda")[0].op.kernels()["naive_cuda"]
-    case = figures.hot_case(kernel)
+    case = static_analysis.largest_case(kernel)
     assert case.bench
-    first = figures.of_kernel(kernel, case, "sm_90")
-    monkeypatch.setattr(figures, "_measured", lambda *_: pytest.fail("compiled twice"))
-    assert figures.of_kernel(kernel, case, "sm_90") == first
+    first = static_analysis.of_kernel(kernel, case, "sm_90")
+    monkeypatch.setattr(static_analysis, "_measured", lambda *_: pytest.fail("compiled twice"))
+    assert static_analysis.of_kernel(kernel, case, "sm_90") == first

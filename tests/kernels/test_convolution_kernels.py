@@ -1,4 +1,4 @@
-"""What the cases of the convolution ops leave open: large batches in pieces, and long sums in slices."""
+"""What the cases of the convolutions do not cover: batches in pieces, sums in slices."""
 
 import importlib
 import math

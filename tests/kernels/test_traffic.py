@@ -1,13 +1,13 @@
-"""The hot kernels ask memory for no more than they need: coalescing and bank conflicts, counted in the emulator."""
+"""The hot kernels waste no memory traffic: coalescing and bank conflicts."""
 
 import pytest
 
 from gpucnn.devices import emulator
-from gpucnn.profiling import figures, traffic, trials
+from gpucnn.profiling import static_analysis, traffic, trials
 
 pytestmark = pytest.mark.skipif(
-    emulator.unavailable() is not None or figures.unavailable() is not None,
-    reason=f"{emulator.unavailable() or figures.unavailable()}",
+    emulator.unavailable() is not None or static_analysis.unavailable() is not None,
+    reason=f"{emulator.unavailable() or static_analysis.unavailable()}",
 )
 
 HOT = {
@@ -25,7 +25,8 @@ HOT = {
     "update/fused_cuda": (1.0, 1.0),
     "update/two_stage_cuda": (1.001, 1.0),
 }
-"""By kernel file, the largest sectors and passes through shared memory, by the least that the same bytes need."""
+"""By kernel file, how many times the least number of sectors, and of passes through shared memory,
+is allowed."""
 
 
 def kernels(ident):
@@ -36,19 +37,19 @@ def kernels(ident):
 def test_a_hot_kernel_wastes_no_traffic(ident):
     sectors, passes = HOT[ident]
     for kernel in kernels(ident):
-        told = traffic.of_kernel(kernel, traffic.small_case(kernel))
-        assert told.ideal_sectors > 0
-        assert told.excess <= sectors + 1e-9, kernel.op.name
-        assert told.conflicts <= passes + 1e-9, kernel.op.name
+        counts = traffic.of_kernel(kernel, traffic.small_case(kernel))
+        assert counts.ideal_sectors > 0
+        assert counts.excess <= sectors + 1e-9, kernel.op.name
+        assert counts.conflicts <= passes + 1e-9, kernel.op.name
 
 
 def test_each_rung_of_matmul_reads_less():
-    asked = []
+    sectors = []
     for rung in ("naive", "tiled", "warptiled"):
         (kernel,) = kernels(f"matmul/{rung}_cuda")
         case = next(c for c in kernel.op.cases if c.name == "tiles")
-        asked.append(traffic.of_kernel(kernel, case).sectors)
-    assert asked[0] > 10 * asked[1] > 10 * asked[2] * 1.5
+        sectors.append(traffic.of_kernel(kernel, case).sectors)
+    assert sectors[0] > 10 * sectors[1] > 10 * sectors[2] * 1.5
 
 
 def test_the_counter_sees_columns_read_across():

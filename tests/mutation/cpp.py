@@ -1,4 +1,5 @@
-"""Places to change in CUDA C++: regular expressions on the bodies of functions, with comments blanked out."""
+"""Places to change in CUDA C++: regular expressions on the bodies of functions, with comments
+blanked out."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ _DECLARES = re.compile(r"\s*(?:,|(?!return\b|else\b|do\b)[\w:<>]+[\s&*]+\w)")
 
 
 def blanked(text: str) -> str:
-    """The text with blanks for what is no code; positions stay."""
+    """The text with blanks in place of all that is not code; positions stay the same."""
     return _NOT_CODE.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
 
 
 def chunks(text: str) -> Iterator[tuple[str, int, int]]:
-    """(name, begin, end of its braces) of each function and struct of a C++ text that was blanked."""
+    """(name, begin, end of its braces) of each function and struct of a blanked text."""
     depth = begin = start = 0
     for i, c in enumerate(text):
         if c == "{":
@@ -46,47 +47,47 @@ def sites_in_cpp(text: str) -> Iterator[Site]:
 
 
 def _in_body(code: str, text: str, begin: int, end: int) -> Iterator[tuple[str, int, int, str]]:
-    def found(pattern: str) -> Iterator[re.Match]:
+    def matches(pattern: str) -> Iterator[re.Match]:
         return re.compile(pattern).finditer(code, begin, end)
 
-    for m in found(r"(?<= )(?:<<|>>|[-+*/%&|^])(?= )"):
+    for m in matches(r"(?<= )(?:<<|>>|[-+*/%&|^])(?= )"):
         yield "arithmetic", *m.span(), (ARITHMETIC | BITS)[m[0]]
-    for m in found(r"(?<= )([-+*/])=(?= )"):
+    for m in matches(r"(?<= )([-+*/])=(?= )"):
         yield "arithmetic", *m.span(), ARITHMETIC[m[1]] + "="
         yield "assignment", *m.span(), "="
-    for m in found(r"(?<= )=(?= )"):
+    for m in matches(r"(?<= )=(?= )"):
         start = max(code.rfind(c, begin, m.start()) for c in ";{}")
         if not _DECLARES.match(re.sub(r"\bfor\s*\(", "", code[start + 1 : m.start()])):
             yield "assignment", *m.span(), "+="
-    for m in found(r"(?<= )(?:[<>=!]=|[<>])(?= )"):
+    for m in matches(r"(?<= )(?:[<>=!]=|[<>])(?= )"):
         yield "comparison", *m.span(), COMPARISONS[m[0]]
-    for m in found(r"&&|\|\|"):
+    for m in matches(r"&&|\|\|"):
         yield "logic", *m.span(), LOGIC[m[0]]
-    for m in found(r"(?<![\w)\]])!(?=[\w(])"):
+    for m in matches(r"(?<![\w)\]])!(?=[\w(])"):
         yield "logic", *m.span(), ""
-    for m in found(r"(?<![\w.])\d+(?=u?(?![\w.]))"):
+    for m in matches(r"(?<![\w.])\d+(?=u?(?![\w.]))"):
         for other in other_numbers(int(m[0])):
             yield "constant", *m.span(), other
-    for m in found(r"(?<![\w.])(\d+\.\d*(?:e-?\d+)?)f"):
+    for m in matches(r"(?<![\w.])(\d+\.\d*(?:e-?\d+)?)f"):
         for other in other_numbers(float(m[1])):
             yield "constant", *m.span(), other + ("f" if "." in other or "e" in other else ".f")
-    for m in found(r"\b__sync(?:threads|warp)\s*\([^;]*\)(?=\s*;)"):
+    for m in matches(r"\b__sync(?:threads|warp)\s*\([^;]*\)(?=\s*;)"):
         yield "barrier", *m.span(), ""
-    for m in found(r"\b(?:return|continue|break)(?=\s*;)"):
+    for m in matches(r"\b(?:return|continue|break)(?=\s*;)"):
         yield "guard", *m.span(), ""
-    for m in found(r"\bif\s*(?:constexpr\s*)?(?=\()"):
+    for m in matches(r"\bif\s*(?:constexpr\s*)?(?=\()"):
         last = _closing(code, m.end())
         yield "guard", m.end(), last, f"(!{text[m.end() : last]})"
-    for m in found(r"\bfmaf(?=\()"):
+    for m in matches(r"\bfmaf(?=\()"):
         last = _closing(code, m.end())
         a, b, c = _arguments(code, text, m.end(), last)
         yield "fma", m.start(), last, f"(({a}) * ({b}))"
         yield "fma", m.start(), last, f"fmaf({c}, {b}, {a})"
-    for m in found(rf"(?<=\b(?:{'|'.join(w for w in INDEX if len(w) == 8)})\.)[xyz]|(?<=\bthreadIdx\.)[xyz]"):
+    for m in matches(rf"(?<=\b(?:{'|'.join(w for w in INDEX if len(w) == 8)})\.)[xyz]|(?<=\bthreadIdx\.)[xyz]"):
         yield "index", *m.span(), AXES[m[0]]
-    for m in found(r"\b(?:f?min|f?max|fminf|fmaxf)(?=\()"):
+    for m in matches(r"\b(?:f?min|f?max|fminf|fmaxf)(?=\()"):
         yield "min/max", *m.span(), EXTREMES[m[0]]
-    for m in found(r"\? ([^?:;]+) : "):
+    for m in matches(r"\? ([^?:;]+) : "):
         last = _end_of_expression(code, m.end())
         first, second = m[1], code[m.end() : last]
         if first.count("(") == first.count(")") and "?" not in second:
@@ -94,7 +95,7 @@ def _in_body(code: str, text: str, begin: int, end: int) -> Iterator[tuple[str, 
 
 
 def _closing(code: str, begin: int) -> int:
-    """The place behind the bracket that closes the one at `begin`."""
+    """The position after the bracket that closes the one at `begin`."""
     depth = 0
     for i in range(begin, len(code)):
         depth += (code[i] in "([{") - (code[i] in ")]}")
@@ -104,7 +105,7 @@ def _closing(code: str, begin: int) -> int:
 
 
 def _end_of_expression(code: str, begin: int) -> int:
-    """The place of the semicolon, comma or closing bracket that ends what begins here."""
+    """The position of the semicolon, comma or closing bracket that ends the expression."""
     depth = 0
     for i in range(begin, len(code)):
         if not depth and code[i] in ";,)]}":

@@ -1,4 +1,4 @@
-"""The parent of the processes that run mutants: what became of each mutant."""
+"""The parent of the processes that run mutants: the verdict on each mutant."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .known import EQUIVALENT, SURVIVORS
 from .mutants import Mutant
 from .sources import Sources
-from .trying import Trial, serve
+from .trying import NamedTrial, serve
+from .uncaught import EQUIVALENT, SURVIVORS
 
 
 class Worker:
-    """A process with a bench; it is replaced when it hangs, dies or has done much."""
+    """A process with a bench; it is replaced when it hangs or dies, and after `MOST` questions."""
 
     MOST = 60
 
     def __init__(self, folder: Path, sources: Sources, limit: float) -> None:
         self.folder, self.sources, self.limit = folder, sources, limit
         self.process: Any = None
-        self.passed: dict[Trial, bool] = {}
+        self.passed: dict[NamedTrial, bool] = {}
 
     def judged(self, number: int, mutant: Mutant) -> Mutant:
-        """The mutant with what became of it."""
+        """The mutant with its verdict."""
         start = time.perf_counter()
-        state, how, report, trial = self.ask("judge", number, mutant)
+        state, how, report, trial = self.answer("judge", number, mutant)
         if state == "caught" and trial is not None:
             if trial not in self.passed:
-                self.passed[trial] = self.ask("original", trial)[0] == "passed"
+                self.passed[trial] = self.answer("original", trial)[0] == "passed"
             if not self.passed[trial]:
                 state, how = "invalid", "the original fails too"
         where = f"{trial}: " if state == "caught" and how in ("timeout", "crash") else ""
@@ -48,9 +48,9 @@ class Worker:
             mutant, state=state, how=how, report=(where + report)[:400], seconds=round(time.perf_counter() - start, 2)
         )
 
-    def ask(self, *question: Any) -> tuple[str, str, str, Trial | None]:
-        """(state, how, report, the trial it was in); a trial that takes too long is ended with its process."""
-        if self.process is None or self.asked >= self.MOST:
+    def answer(self, *question: Any) -> tuple[str, str, str, NamedTrial | None]:
+        """(state, how, report, trial) for a question; a trial that takes too long is killed."""
+        if self.process is None or self.questions >= self.MOST:
             self.close()
             context = multiprocessing.get_context("spawn")
             self.connection, theirs = context.Pipe()
@@ -59,8 +59,8 @@ class Worker:
             self.process = context.Process(target=serve, args=arguments, daemon=True)
             self.process.start()
             theirs.close()
-            self.asked = 0
-        self.asked += 1
+            self.questions = 0
+        self.questions += 1
         self.connection.send(question)
         trial = question[1] if question[0] == "original" else None
         limit = 120.0
@@ -90,7 +90,7 @@ class Worker:
 def run(
     chosen: list[Mutant], sources: Sources, *, jobs: int = 1, limit: float = 30.0, done: Callable = lambda m: None
 ) -> list[Mutant]:
-    """Judge mutants, `jobs` at a time; `done` is told of each."""
+    """Judge mutants, `jobs` at a time; `done` is called with each."""
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         workers = [Worker(Path(folder), sources, limit) for _ in range(jobs)]
 

@@ -1,4 +1,4 @@
-"""Mutants: all of a source file, and a sample of them in which rare kinds are seen."""
+"""Mutants: all of a source file, and a sample of them in which rare kinds occur."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .operators import KINDS
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one file: `text[begin:end]` becomes `after`. What became of it is filled in by `judged`."""
+    """One change: `text[begin:end]` becomes `after`. `Worker.judged` fills in the verdict."""
 
     file: str
     function: str
@@ -33,14 +33,14 @@ class Mutant:
 
     @property
     def language(self) -> str:
-        """Which language the file is written in."""
+        """The language of the file: "numba" or "cuda"."""
         return "numba" if self.file.endswith(".py") else "cuda"
 
 
 def mutants(file: str, text: str) -> list[Mutant]:
     """All mutants of a source file, in the order of their places."""
     find = sites_in_python if file.endswith(".py") else sites_in_cpp
-    made = []
+    all_mutants = []
     for function, kind, begin, end, after in sorted(set(find(text)), key=lambda site: site[2:]):
         first = text.rfind("\n", 0, begin) + 1
         last = text.find("\n", end)
@@ -48,16 +48,16 @@ def mutants(file: str, text: str) -> list[Mutant]:
         code = " ".join(text[first:last].split())
         changed = " ".join((text[first:begin] + after + text[end:last]).split())
         line = text.count("\n", 0, begin) + 1
-        made.append(Mutant(file, function, line, kind, begin, end, text[begin:end], after, code, changed))
-    return made
+        all_mutants.append(Mutant(file, function, line, kind, begin, end, text[begin:end], after, code, changed))
+    return all_mutants
 
 
-def sample(found: list[Mutant], count: int, seed: int) -> list[Mutant]:
-    """`count` mutants of a file, the kinds in turn, so that rare kinds are seen."""
-    if not found:
+def sample(all_mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
+    """`count` mutants of a file, the kinds in turn, so that rare kinds occur."""
+    if not all_mutants:
         return []
-    order = random.Random(seed ^ zlib.crc32(found[0].file.encode()))
-    kinds = [[m for m in found if m.kind == kind] for kind in KINDS]
+    order = random.Random(seed ^ zlib.crc32(all_mutants[0].file.encode()))
+    kinds = [[m for m in all_mutants if m.kind == kind] for kind in KINDS]
     for group in kinds:
         order.shuffle(group)
     order.shuffle(kinds)

@@ -47,7 +47,7 @@ def sites_in_python(text: str) -> Iterator[Site]:
         return place(node.lineno, node.col_offset), place(node.end_lineno, node.end_col_offset)
 
     def between(left: ast.AST, right: ast.AST, word: str) -> tuple[int, int]:
-        """Where the operator stands between its operands; brackets and comments may stand there too."""
+        """Where the operator stands between its operands, among brackets and comments."""
         begin, end = span(left)[1], span(right)[0]
         code = re.sub(r"#[^\n]*", lambda m: " " * len(m[0]), text[begin:end])
         at = begin + code.index(word)

@@ -1,4 +1,4 @@
-"""The record of a run: tables, JSON and Markdown."""
+"""The results of a run as tables, JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from .mutants import Mutant
 
 def counts(results: Iterable[Mutant], key: Callable[[Mutant], str]) -> dict[str, Counter]:
     """How many mutants are in each state, by a key."""
-    made: dict[str, Counter] = {}
+    states: dict[str, Counter] = {}
     for m in results:
-        made.setdefault(key(m), Counter())[m.state] += 1
-    return dict(sorted(made.items()))
+        states.setdefault(key(m), Counter())[m.state] += 1
+    return dict(sorted(states.items()))
 
 
 def share(states: Counter) -> float:
-    """The share of valid mutants that are caught; equivalent ones and those that do not compile are not valid."""
+    """The share of valid mutants that are caught; equivalent ones and those that do not compile are
+    not valid."""
     valid = states["caught"] + states["survived"]
     return states["caught"] / valid if valid else float("nan")
 
 
 def tables(results: list[Mutant]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """(title, columns, rows) of what is shown and written."""
+    """(title, columns, rows) of each table that is shown and written."""
     states = ("caught", "survived", "equivalent", "invalid")
     for title, key in (
         ("language", lambda m: m.language),
@@ -50,7 +51,7 @@ def tables(results: list[Mutant]) -> Iterator[tuple[str, list[str], list[list[st
 
 
 def markdown(results: list[Mutant], heading: str) -> str:
-    """The record for people."""
+    """The results as Markdown."""
 
     def row(cells: Iterable[str]) -> str:
         return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
@@ -59,19 +60,20 @@ def markdown(results: list[Mutant], heading: str) -> str:
     for _, columns, rows in tables(results):
         out += [row(columns), row(["---"] * len(columns)), *map(row, rows), ""]
     for state, title in (("survived", "Survivors"), ("equivalent", "Equivalent mutants")):
-        found = [m for m in results if m.state == state]
-        out += [f"## {title}: {len(found)}", ""]
-        if found:
+        rest = [m for m in results if m.state == state]
+        out += [f"## {title}: {len(rest)}", ""]
+        if rest:
             out += [row(["place", "kind", "code", "changed to", "why"]), row(["---"] * 5)]
             out += [
-                row([f"{m.file}:{m.line}", m.kind, f"`{m.code}`", f"`{m.changed}`", m.report or m.how]) for m in found
+                row([f"{m.file}:{m.line}", m.kind, f"`{m.code}`", f"`{m.changed}`", m.report or m.how]) for m in rest
             ]
             out.append("")
     return "\n".join(out).rstrip() + "\n"
 
 
 def write(record: Path, results: list[Mutant], **run_: Any) -> None:
-    """The record of a run: all results as JSON, and the tables and what was not caught as Markdown beside it."""
+    """Write all results as JSON, and next to it as Markdown the tables and the mutants that were
+    not caught."""
     states = Counter(m.state for m in results)
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     options = f"--per-file {run_['per_file']} --seed {run_['seed']}"

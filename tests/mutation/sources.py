@@ -21,7 +21,7 @@ COMMON = ("include/", "shared/")
 
 @dataclass(frozen=True)
 class Sources:
-    """The texts of all files of `kernels/` at one moment, so that nobody's edits come between."""
+    """The texts of all files of `kernels/` at one moment, so that later edits do not interfere."""
 
     texts: dict[str, str]
 
@@ -54,7 +54,7 @@ class Sources:
         return done
 
     def users(self, file: str) -> list[str]:
-        """The kernel files (.py) that a change of the file may break, those with the least text first."""
+        """The kernel files (.py) that a change of the file may break, the smallest first."""
         if not file.startswith(COMMON):
             return [file.replace(".cu", ".py")]
         own = [n for n in self.texts if n.endswith(("_cuda.py", "_numba.py")) and not n.startswith(COMMON)]
@@ -62,7 +62,8 @@ class Sources:
         return sorted(users, key=lambda n: sum(len(self.texts[i]) for i in self.included(n)))
 
     def entries(self, user: str, function: str) -> set[str]:
-        """The functions of a kernel file, and of what it includes, that call `function` in the end; itself too."""
+        """The functions of a kernel file, and of what it includes, that call `function` in the end;
+        itself too."""
         words: dict[str, set[str]] = {}
         for file in self.included(user):
             text = self.texts[file]

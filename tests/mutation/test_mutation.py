@@ -1,4 +1,4 @@
-"""The mutator makes each kind of change, a broken kernel is caught, and an unbroken one is not."""
+"""The mutator makes each kind of change; a broken kernel is caught, a correct one is not."""
 
 import os
 from dataclasses import replace
@@ -7,10 +7,10 @@ import pytest
 
 from gpucnn.devices import emulator
 from mutation.judging import run
-from mutation.known import EQUIVALENT, SURVIVORS
 from mutation.mutants import mutants
 from mutation.operators import KINDS
 from mutation.sources import Sources
+from mutation.uncaught import EQUIVALENT, SURVIVORS
 
 takes_long = pytest.mark.skipif(not os.environ.get("GPUCNN_TEST_ALL"), reason="takes a minute: GPUCNN_TEST_ALL=1")
 in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
@@ -67,11 +67,11 @@ def launch(y, x):
 
 @pytest.mark.parametrize(("file", "text"), [("toy/toy_cuda.cu", CPP), ("toy/toy_numba.py", PYTHON)])
 def test_there_are_mutants_of_each_kind_in_functions_alone(file, text):
-    made = mutants(file, text)
-    assert {m.kind for m in made} == set(KINDS)
-    assert {m.function for m in made} == {"ramp", "toy"}
-    assert len({(m.begin, m.end, m.after) for m in made}) == len(made)
-    for m in made:
+    found = mutants(file, text)
+    assert {m.kind for m in found} == set(KINDS)
+    assert {m.function for m in found} == {"ramp", "toy"}
+    assert len({(m.begin, m.end, m.after) for m in found}) == len(found)
+    for m in found:
         assert text[m.begin : m.end] == m.before != m.after
         assert m.code != m.changed
         lines = text.splitlines()[m.line - 1 : m.line + m.before.count("\n")]
@@ -93,10 +93,10 @@ def test_there_are_mutants_of_each_kind_in_functions_alone(file, text):
     ],
 )
 def test_a_change_is_made_in_its_place(file, text, changed):
-    made = [" ".join(m.changed.split()) for m in mutants(file, text)]
+    changes = [" ".join(m.changed.split()) for m in mutants(file, text)]
     if "y[i] +=" in changed and file.endswith(".py"):
         changed = "y[i] += (total # + 2"
-    assert changed in made
+    assert changed in changes
 
 
 def test_every_python_mutant_is_python():

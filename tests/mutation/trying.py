@@ -21,8 +21,9 @@ SEED_OF_THREADS = 3
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A kernel on a case in a mode of the emulator, by names."""
+class NamedTrial:
+    """A kernel on a case in a mode of the emulator, all by name, so that it can be sent to another
+    process."""
 
     user: str
     op: str
@@ -52,47 +53,46 @@ class Bench:
     def __init__(self, folder: Path, sources: Sources) -> None:
         from gpucnn.profiling import trials
 
-        trials.every_kernel("", ("cuda", "numba"))  # else the originals would take the mutants' places later
+        trials.every_kernel("", ("cuda", "numba"))  # else the originals would replace the mutants later
         self.folder, self.sources = folder, sources
         self.originals: dict[str, dict[str, Any]] = {}
 
-    def judge(self, tell: Callable, number: int, mutant: Mutant) -> None:
-        """Tell each trial before it starts, and at last what is reported."""
+    def judge(self, send: Callable, number: int, mutant: Mutant) -> None:
+        """Send each trial before it starts, and finally the verdict."""
         from gpucnn.errors import KernelError
 
         try:
             users = self.sources.users(mutant.file)
             loaded = {user: self.load(f"mutant_{number}", user, mutant) for user in users}
             reach = {user: self.sources.entries(user, mutant.function) for user in users}
-            chosen = [t for user in users for t in self.trials(user, loaded[user], reach[user])]
-            if not chosen:  # a function that is handed on as a value is called under another name
+            trials = [t for user in users for t in self.trials(user, loaded[user], reach[user])]
+            if not trials:  # a function that is passed as a value is called under another name
                 reach = {user: set() for user in users}
-                chosen = [t for user in users for t in self.trials(user, loaded[user], set())]
-            for trial in sorted(chosen, key=lambda t: {"check": 0, "fast": 1}[t.mode]):
-                tell(("trial", trial))
+                trials = [t for user in users for t in self.trials(user, loaded[user], set())]
+            for trial in sorted(trials, key=lambda t: {"check": 0, "fast": 1}[t.mode]):
+                send(("trial", trial))
                 fault = self.run(loaded[trial.user][trial.op], trial)
                 if fault and any(words in fault for words in _NOT_COMPILED):
-                    return tell(("done", "invalid", "does not compile", fault[-600:]))
+                    return send(("done", "invalid", "does not compile", fault[-600:]))
                 if fault:
-                    return tell(("done", "caught", _kind_of(fault), fault))
-            tell(("trial", None))
+                    return send(("done", "caught", _kind_of(fault), fault))
+            send(("trial", None))
             same = all(self.same_code(user, loaded[user], reach[user]) for user in users)
-            return tell(("done", "equivalent" if same else "survived", "same machine code" if same else "", ""))
+            return send(("done", "equivalent" if same else "survived", "same machine code" if same else "", ""))
         except Exception as error:  # a mutant may break anything
-            known = isinstance(error, KernelError) or type(error).__module__.startswith(("numba", "gpucnn"))
-            return tell(
-                ("done", "invalid", "does not compile" if known else "fails", f"{type(error).__name__}: {error}"[-600:])
-            )
+            expected = isinstance(error, KernelError) or type(error).__module__.startswith(("numba", "gpucnn"))
+            how = "does not compile" if expected else "fails"
+            return send(("done", "invalid", how, f"{type(error).__name__}: {error}"[-600:]))
 
-    def original(self, trial: Trial) -> tuple[str, str, str]:
-        """What is said about the unchanged kernel."""
+    def original(self, trial: NamedTrial) -> tuple[str, str, str]:
+        """The verdict on the unchanged kernel."""
         if trial.user not in self.originals:
             self.originals[trial.user] = self.load("original", trial.user, None)
         fault = self.run(self.originals[trial.user][trial.op], trial)
         return ("caught", _kind_of(fault), fault) if fault else ("passed", "", "")
 
     def load(self, name: str, user: str, mutant: Mutant | None) -> dict[str, Any]:
-        """Import a kernel file from a copy of the sources with the change in it; its kernels by op."""
+        """Import a kernel file from a changed copy of the sources; returns its kernels by op."""
         from gpucnn.dispatch.op import declared
 
         root = self.folder / name
@@ -116,9 +116,10 @@ class Bench:
         own = [k for op in declared().values() for k in op.kernels().values()]
         return {k.op.name: k for k in own if k.file == Path(str(module.__file__))}
 
-    def trials(self, user: str, kernels: dict[str, Any], reach: set[str]) -> list[Trial]:
-        """The trials that launch one of these functions (all if there are none): the smallest case of each op first;
-        in fast mode the large ones first, as the others have passed in check mode."""
+    def trials(self, user: str, kernels: dict[str, Any], reach: set[str]) -> list[NamedTrial]:
+        """The trials that launch one of these functions (all trials if none is given): the smallest
+        case of each op first, but in fast mode the large cases first, as the others have passed in
+        check mode."""
         from gpucnn.dispatch.check import cases_for
         from gpucnn.profiling import launches, trials
 
@@ -130,13 +131,13 @@ class Bench:
                 cases = [c for c in cases if any(i.function.name in reach for i in launches.launches(kernel, c))]
             cheap = [trials.work(kernel.op, c) <= trials.AFFORDABLE["check"] for c in cases]
             name = kernel.op.name
-            check.append([Trial(user, name, c.name, "check") for c, ok in zip(cases, cheap, strict=True) if ok])
-            large.append([Trial(user, name, c.name, "fast") for c, ok in zip(cases, cheap, strict=True) if not ok])
-            small.append([Trial(user, name, c.name, "fast") for c, ok in zip(cases, cheap, strict=True) if ok])
+            check.append([NamedTrial(user, name, c.name, "check") for c, ok in zip(cases, cheap, strict=True) if ok])
+            large.append([NamedTrial(user, name, c.name, "fast") for c, ok in zip(cases, cheap, strict=True) if not ok])
+            small.append([NamedTrial(user, name, c.name, "fast") for c, ok in zip(cases, cheap, strict=True) if ok])
         return [t for group in (check, large, small) for row in zip_longest(*group) for t in row if t is not None]
 
-    def run(self, kernel: Any, trial: Trial) -> str | None:
-        """One trial."""
+    def run(self, kernel: Any, trial: NamedTrial) -> str | None:
+        """Run one trial; returns the fault, if there is one."""
         from gpucnn.dispatch.check import disagreement
         from gpucnn.profiling import trials
 
@@ -145,20 +146,21 @@ class Bench:
             return disagreement(kernel, case)
 
     def same_code(self, user: str, kernels: dict[str, Any], reach: set[str]) -> bool:
-        """Whether a compiler for GPUs makes the same of the mutant and of the original, in all variants in use."""
+        """Whether mutant and original compile to the same machine code for a GPU, in all variants
+        in use."""
         from gpucnn.dispatch.check import cases_for
         from gpucnn.profiling import launches
 
         if user not in self.originals:
             self.originals[user] = self.load("original", user, None)
         codes: list[dict] = [{}, {}]
-        for made, own in zip(codes, (kernels, self.originals[user]), strict=True):
-            for kernel in own.values():
+        for code, kernels_of in zip(codes, (kernels, self.originals[user]), strict=True):
+            for kernel in kernels_of.values():
                 for case in cases_for(kernel):
                     for launch in launches.launches(kernel, case):
                         if not reach or launch.function.name in reach:
                             key = _variant(launch.function, list(launch.arguments))
-                            made[key] = made.get(key) or _machine_code(launch.function, list(launch.arguments))
+                            code[key] = code.get(key) or _machine_code(launch.function, list(launch.arguments))
         return codes[0] == codes[1]
 
 
@@ -171,11 +173,12 @@ def _variant(function: Any, arguments: list) -> str:
 
 
 def _machine_code(function: Any, arguments: list) -> bytes:
-    """A cubin of CUDA C++; of a numba kernel its PTX without line numbers, and names without that of the module."""
-    from gpucnn.devices.nvrtc import compiled
+    """A cubin of CUDA C++; of a numba kernel its PTX without line numbers, and names without that
+    of the module."""
+    from gpucnn.devices.nvrtc import compile_cuda
 
     if hasattr(function, "defines"):
-        return compiled(function.source(), "kernel.cu", function.defines, arch="sm_90").cubin
+        return compile_cuda(function.source(), "kernel.cu", function.defines, arch="sm_90").cubin
     text, _ = function.ptx(function.signature(arguments), (8, 0))
     lines = text.partition(".section")[0].splitlines()
     text = "\n".join(line for line in lines if not line.strip().startswith((".loc", ".file", "//")))

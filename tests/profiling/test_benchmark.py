@@ -1,4 +1,4 @@
-"""Benchmarks check before they time, tell what they measured, and compare records honestly."""
+"""Benchmarks check before they time, report what they measured, and compare records honestly."""
 
 import json
 from dataclasses import replace
@@ -42,7 +42,7 @@ def row(**changes):
     return replace(base, **changes)
 
 
-def test_a_row_tells_time_spread_and_work():
+def test_a_row_has_time_spread_and_work():
     (measured,) = benchmark.rows(plan([matmul.kernels()["blas_numpy"]]))
     assert 0 < measured.hot_low <= measured.hot <= measured.hot_high
     assert measured.cold > 0
@@ -86,17 +86,17 @@ def test_check_only_times_nothing():
 
 @pytest.mark.parametrize(("op", "batch"), [(conv2d, 5), (conv2d_grad_weight, 2)])
 def test_the_batch_axis_changes_the_images_alone(op, batch):
-    made = benchmark.resized(op, case(op, "ragged"), batch)
+    resized = benchmark.resized(op, case(op, "ragged"), batch)
     names = ("x", "weight") if op is conv2d else ("dy", "x")
-    for name, before, after in zip(names, case(op, "ragged").operands, made.operands, strict=True):
+    for name, before, after in zip(names, case(op, "ragged").operands, resized.operands, strict=True):
         assert after.shape == (before.shape if name == "weight" else (batch, *before.shape[1:]))
 
 
 def test_the_batch_axis_of_a_product_is_its_rows():
-    made = benchmark.resized(matmul, case(matmul, "tiles"), 8)
-    assert [d.shape for d in made.operands] == [(8, 64), (64, 64)]
-    made = benchmark.resized(matmul, case(matmul, "tiles_grad_weight"), 8)
-    assert [d.shape for d in made.operands] == [(8, 64), (8, 64)]
+    resized = benchmark.resized(matmul, case(matmul, "tiles"), 8)
+    assert [d.shape for d in resized.operands] == [(8, 64), (64, 64)]
+    resized = benchmark.resized(matmul, case(matmul, "tiles_grad_weight"), 8)
+    assert [d.shape for d in resized.operands] == [(8, 64), (8, 64)]
 
 
 @pytest.mark.parametrize(
@@ -199,25 +199,25 @@ def test_rows_without_a_partner_are_not_compared():
 def test_a_record_comes_back_as_it_was(tmp_path):
     records.save(tmp_path / "r.json", [row(device="cpu"), row(device="cpu", hot=None, note="x")])
     assert records.load(tmp_path / "r.json") == [row(device="cpu"), row(device="cpu", hot=None, note="x")]
-    told = json.loads((tmp_path / "r.json").read_text())
-    assert told["versions"]["numpy"] == np.__version__
-    assert set(told) == {"device", "versions", "commit", "date", "rows"}
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert record["versions"]["numpy"] == np.__version__
+    assert set(record) == {"device", "versions", "commit", "date", "rows"}
 
 
-def test_a_file_that_is_no_record_is_named(tmp_path):
+def test_a_file_that_is_not_a_record_is_named(tmp_path):
     (tmp_path / "r.json").write_text('{"rows": [{"op": 1}]}')
-    with pytest.raises(FileError, match="is no record of gpucnn bench"):
+    with pytest.raises(FileError, match="is not a record of gpucnn bench"):
         records.load(tmp_path / "r.json")
 
 
 def test_profiling_launches_each_kernel_once():
     count = []
-    made = Kernel(matmul, "counted", "numpy", "matmul/counted_numpy", lambda *_, **__: count.append(1))
-    assert benchmark.profile(plan([made])) == ["matmul/counted_numpy ragged on cpu"]
+    kernel = Kernel(matmul, "counted", "numpy", "matmul/counted_numpy", lambda *_, **__: count.append(1))
+    assert benchmark.profile(plan([kernel])) == ["matmul/counted_numpy ragged on cpu"]
     assert count == [1]
 
 
-def test_timing_stops_when_it_is_sure_or_out_of_time():
+def test_timing_stops_when_it_is_precise_or_out_of_time():
     effort = timing.Effort(min_samples=5, min_time=0.0, max_noise=1e9)
     assert timing.measure(lambda: None, effort).hot.samples == 5
     effort = timing.Effort(min_samples=5, min_time=0.0, max_noise=0.0, timeout=0.02)
@@ -237,7 +237,7 @@ def test_case_without_kernel_support_is_left_out():
     def supports(*_, **__):
         return False
 
-    made = Kernel(matmul, "none", "numpy", "matmul/none_numpy", lambda *_: None, supports)
+    kernel = Kernel(matmul, "none", "numpy", "matmul/none_numpy", lambda *_: None, supports)
     with pytest.raises(ArgumentError, match="takes the case ragged"):
-        plan([made]).tasks()
+        plan([kernel]).tasks()
     assert isinstance(case(matmul, "ragged"), Case)

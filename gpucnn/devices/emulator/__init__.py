@@ -1,13 +1,16 @@
-"""GPU kernels on the CPU: CUDA C++ and numba.cuda kernels run unchanged, every thread a fiber, with a checker.
+"""GPU kernels on the CPU: CUDA C++ and numba.cuda kernels run unchanged, every thread a fiber, with
+a checker.
 
     import gpucnn
-gpucnn.use("cuda", device="emulator")              # arrays in host memory, kernels compiled by the C++ compiler
-with emulator.running(mode="check", seed=7): ...   # races, bounds, alignment, uninitialised reads, barriers
-with emulator.running(mode="check", count=True) as run: ...
-run.launches                                       # (kernel, Statistics): sectors, wavefronts, by source line
+    from gpucnn.devices import emulator
 
-`fast` runs the threads of a block in an order given by a seed. `check` instruments each access as well and names file
-and line of what it finds, whatever the order.
+    gpucnn.use("cuda", device="emulator")              # kernels compiled by the C++ compiler
+    with emulator.running(mode="check", seed=7): ...   # races, bounds, alignment, barriers, …
+    with emulator.running(mode="check", count=True) as run: ...
+    run.launches                                       # (kernel, Statistics) of each launch
+
+`fast` runs the threads of a block in an order given by a seed. `check` also instruments each
+access, and names file and line of each fault, whatever the order.
 """
 
 from ...errors import LaunchError

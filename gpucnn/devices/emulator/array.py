@@ -1,4 +1,4 @@
-"""Memory of the emulated device: NumPy memory that the host cannot touch by accident, as on a GPU."""
+"""Arrays of the emulator: NumPy memory that the host cannot access by accident, as on a GPU."""
 
 from __future__ import annotations
 
@@ -10,25 +10,54 @@ from ...errors import ArgumentError
 
 
 class EmulatedArray:
-    """An array of the emulator. It offers what gpucnn uses of a CuPy array, and refuses the host's silent access.
+    """An array of the emulator: a `DeviceArray` that the host can read and write through `get` and
+    `set` alone.
 
-    `known` has one byte for each byte of memory that says whether it was ever written; None if nobody keeps track.
+    `written` has one byte for each byte of memory that says whether it was ever written; None if
+    that is not tracked.
     """
 
-    __slots__ = ("host", "known")
+    __slots__ = ("host", "written")
     __array_ufunc__ = None
 
-    def __init__(self, host: np.ndarray, known: np.ndarray | None = None) -> None:
+    def __init__(self, host: np.ndarray, written: np.ndarray | None = None) -> None:
         self.host = host
-        self.known = known
+        self.written = written
 
-    shape = property(lambda self: self.host.shape)
-    dtype = property(lambda self: self.host.dtype)
-    ndim = property(lambda self: self.host.ndim)
-    size = property(lambda self: self.host.size)
-    nbytes = property(lambda self: self.host.nbytes)
-    itemsize = property(lambda self: self.host.itemsize)
-    flags = property(lambda self: self.host.flags)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The extent of each axis."""
+        return self.host.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the elements."""
+        return self.host.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.host.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.host.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.host.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.host.itemsize
+
+    @property
+    def flags(self) -> Any:
+        """Among others `c_contiguous`."""
+        return self.host.flags
 
     def __len__(self) -> int:
         return len(self.host)
@@ -37,7 +66,7 @@ class EmulatedArray:
         return f"<array of the emulator, {self.shape} {self.dtype}>"
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
-        raise ArgumentError(f"an array of the emulator, {self.shape} {self.dtype}, is no host array: use .get()")
+        raise ArgumentError(f"an array of the emulator, {self.shape} {self.dtype}, is not a host array: use .get()")
 
     def __bool__(self) -> bool:
         self.__array__()
@@ -58,20 +87,20 @@ class EmulatedArray:
         host = self.host.reshape(*shape)
         if not np.may_share_memory(host, self.host):
             raise ArgumentError(f"reshape of an array of the emulator that is not contiguous, {self.shape}: copy it")
-        known = None if self.known is None else self.known.reshape(*host.shape, self.itemsize)
-        return EmulatedArray(host, known)
+        written = None if self.written is None else self.written.reshape(*host.shape, self.itemsize)
+        return EmulatedArray(host, written)
 
     def view(self, dtype: Any) -> EmulatedArray:
         """The same bytes as another dtype; for flat contiguous arrays."""
         host = self.host.view(dtype)
-        known = None if self.known is None else self.known.reshape(*host.shape, host.itemsize)
-        return EmulatedArray(host, known)
+        written = None if self.written is None else self.written.reshape(*host.shape, host.itemsize)
+        return EmulatedArray(host, written)
 
     def __getitem__(self, index: Any) -> EmulatedArray:
         host = self.host[index]
         if not isinstance(host, np.ndarray):
-            raise ArgumentError("a single element of an array of the emulator is no number on the host: use .get()")
-        return EmulatedArray(host, None if self.known is None else self.known[index])
+            raise ArgumentError("a single element of an array of the emulator is not a number on the host: use .get()")
+        return EmulatedArray(host, None if self.written is None else self.written[index])
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(value, EmulatedArray):
@@ -80,6 +109,6 @@ class EmulatedArray:
             self.host[index] = value
         else:
             raise ArgumentError(f"an array of the emulator takes device arrays and numbers, not {type(value).__name__}")
-        if self.known is not None:
-            written = 1 if not isinstance(value, EmulatedArray) or value.known is None else value.known
-            self.known[index] = written
+        if self.written is not None:
+            untracked = not isinstance(value, EmulatedArray) or value.written is None
+            self.written[index] = 1 if untracked else value.written

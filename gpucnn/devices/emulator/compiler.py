@@ -1,4 +1,4 @@
-"""The host's C++ compiler: from text to a loaded library, built once and kept on disk."""
+"""The host's C++ compiler: builds libraries from texts, keeps them on disk and loads them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RUNTIME = ("runtime.cpp", "checker.cpp", "counters.cpp")
 
 
 class Library:
-    """A compiled kernel text: its functions, and what its symbols and line table say."""
+    """A compiled kernel text: its functions, symbols and source lines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,18 +30,18 @@ class Library:
         self._locations: dict[int, str] = {}
 
     def symbols(self) -> list[tuple[int, int, str, str]]:
-        """(offset, size, kind, name) of what the library defines, as `nm` lists it."""
+        """(offset, size, kind, name) of each symbol of the library, as `nm` lists them."""
         listing = self.path.with_suffix(".symbols").read_text()
         rows = [line.split() for line in listing.splitlines()]
         return [(int(row[0], 16), int(row[1], 16), row[2], row[3]) for row in rows if len(row) == 4]
 
     def base(self, name: str) -> int:
-        """Where the library lies in memory, by the address of one of its functions."""
+        """The address at which the library is loaded, from that of one of its functions."""
         address = ctypes.cast(getattr(self.functions, name), ctypes.c_void_p).value or 0
         return address - next(offset for offset, _, _, symbol in self.symbols() if symbol == name)
 
     def location(self, base: int, offset: int) -> str:
-        """The place `file:line` of a site: the text `@gpu:file:line` lies there, or it is an address of code."""
+        """`file:line` of a site, which is either a text `@gpu:file:line` or an address of code."""
         if offset not in self._locations:
             text = ctypes.string_at(base + offset, 5) if 0 < offset < self.path.stat().st_size else b""
             if text == b"@gpu:":
@@ -52,15 +52,15 @@ class Library:
 
     def _line_of_code(self, offset: int) -> str:
         command = ["addr2line", "-i", "-e", str(self.path), hex(max(offset, 0))]
-        found = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-        places = [line.split(" (")[0] for line in found]
+        frames = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+        places = [line.split(" (")[0] for line in frames]
         own = [p.rpartition("/")[2] for p in places if not p.startswith((str(SOURCE), "?"))]
         return own[0] if own else ""
 
 
 @cache
 def compiler() -> str | None:
-    """The path of g++, or of what CXX names."""
+    """The path of g++, or of the compiler that CXX names; None if it is not installed."""
     return shutil.which(os.environ.get("CXX", "g++"))
 
 
@@ -73,25 +73,26 @@ def unavailable() -> str | None:
     return None
 
 
-def kept() -> Path:
+def _folder() -> Path:
     """The folder of built libraries."""
     return places.cache_folder("emulator")
 
 
 def library(texts: dict[str, str], main: str, flags: tuple[str, ...]) -> Library:
-    """The library made of the files `texts` (name → content) by compiling `main`."""
+    """The library that results from compiling `main`, one of the files `texts` (name → content)."""
     reason = unavailable()
     if reason:
         raise KernelError(f"the emulator cannot run: {reason}")
     runtime()
-    target = kept() / f"{_key(repr(sorted(texts.items())), main, repr(flags), _environment())}.so"
+    target = _folder() / f"{_key(repr(sorted(texts.items())), main, repr(flags), _environment())}.so"
     if not target.exists():
-        with tempfile.TemporaryDirectory(dir=kept()) as scratch:
+        with tempfile.TemporaryDirectory(dir=_folder()) as scratch:
             for name, text in texts.items():
                 (Path(scratch) / name).write_text(text)
-            compiled, built = f"{scratch}/kernel.o", f"{scratch}/kernel.so"
-            _compile([*flags, "-fvisibility=hidden", "-w", "-c", f"{scratch}/{main}", "-o", compiled])
-            _compile(["-shared", compiled, "-lm", "-o", built])  # without the flags: no sanitizer's library
+            object_file, built = f"{scratch}/kernel.o", f"{scratch}/kernel.so"
+            _compile([*flags, "-fvisibility=hidden", "-w", "-c", f"{scratch}/{main}", "-o", object_file])
+            # Without `flags`, which would link the sanitizer's library.
+            _compile(["-shared", object_file, "-lm", "-o", built])
             listing = subprocess.run(["nm", "-S", "--defined-only", built], capture_output=True, text=True, check=True)
             (Path(scratch) / "kernel.symbols").write_text(listing.stdout)
             os.replace(f"{scratch}/kernel.symbols", target.with_suffix(".symbols"))
@@ -101,10 +102,10 @@ def library(texts: dict[str, str], main: str, flags: tuple[str, ...]) -> Library
 
 @cache
 def runtime() -> ctypes.CDLL:
-    """The library with the threads, the checker and the counters, which all kernels of the process share."""
-    target = kept() / f"runtime-{_key(_environment())}.so"
+    """The library of threads, checker and counters that all kernels of the process share."""
+    target = _folder() / f"runtime-{_key(_environment())}.so"
     if not target.exists():
-        with tempfile.TemporaryDirectory(dir=kept()) as scratch:
+        with tempfile.TemporaryDirectory(dir=_folder()) as scratch:
             sources = [str(SOURCE / name) for name in _RUNTIME]
             _compile(["-O2", "-shared", *sources, "-o", f"{scratch}/runtime.so"])
             os.replace(f"{scratch}/runtime.so", target)
@@ -113,7 +114,8 @@ def runtime() -> ctypes.CDLL:
 
 @cache
 def _environment() -> str:
-    """What libraries depend on beside their text: the emulator's sources, the compiler and the processor."""
+    """What a library depends on in addition to its text: the emulator's sources, the compiler and
+    the processor."""
     files = sorted(p for p in SOURCE.iterdir() if p.is_file())
     version = subprocess.run([compiler() or "g++", "--version"], capture_output=True, text=True).stdout
     cpu = Path("/proc/cpuinfo")

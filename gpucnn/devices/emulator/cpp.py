@@ -15,13 +15,13 @@ _DYNAMIC = re.compile(
 _ENTRY = re.compile(
     r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*(?:\([^)]*\)[^)]*)*\)\s*)?(\w+)\s*\('
 )
-# In check mode g++ calls the checker at every load and store, and where an index or an alignment is wrong.
+# In check mode, g++ calls the checker at each load, store, wrong index and wrong alignment.
 _CHECKED = (
     "-fsanitize=thread,bounds-strict,alignment",
     "--param=tsan-instrument-func-entry-exit=0",
     "-DGPU_CHECK",
 )
-# Of debugging information only the lines, in the version whose names of included files all addr2line understand.
+# Only lines of debugging information, in the DWARF version that every addr2line understands.
 _LINES = ("-g1", "-gdwarf-4")
 _FLAGS = {"fast": ("-O2", *_LINES), "check": ("-O1", *_LINES, *_CHECKED)}
 
@@ -75,7 +75,7 @@ class CppModule:
         """The __shared__ arrays: statics of functions, whose mangled names begin with _ZZ."""
         base = self._library.base("gpu_launch_0")
         return [
-            (symbol, SharedArray(_source_name(symbol), base + offset, size, relative=False))
+            (symbol, SharedArray(source_name(symbol), base + offset, size, relative=False))
             for offset, size, kind, symbol in self._library.symbols()
             if kind in "bBdDuvV" and symbol.startswith("_ZZ")
         ]
@@ -90,7 +90,7 @@ def _macro(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _source_name(symbol: str) -> str:
-    """`x_tile` of `_ZZ11conv2d_tileE6x_tile`."""
+def source_name(symbol: str) -> str:
+    """The name in the source of a mangled symbol: `x_tile` of `_ZZ11conv2d_tileE6x_tile`."""
     name = re.sub(r"(_\d+)?$", "", re.sub(r".*E(?=\d)", "", symbol))
     return re.sub(r"^\d+", "", name)

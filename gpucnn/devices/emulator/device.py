@@ -1,4 +1,4 @@
-"""The emulator as a device: host memory that only kernels and copies touch, and launches of both languages."""
+"""The emulator as a device: its arrays, and launches of kernels in both languages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..cpu import CPU
 from ..device import Device
+from ..launchable import CudaLaunchable, NumbaLaunchable
 from .array import EmulatedArray
 from .cpp import CppModule
 from .launching import settings
@@ -25,16 +26,16 @@ _SHARED_ARRAY = re.compile(r"(\w+)\s*=\s*cuda\.shared\.array\(\s*(?!0\b|\(\s*0\s
 
 
 class Emulator(Device):
-    """Kernels of GPUs on the CPU, one launch after the other."""
+    """Runs kernels for GPUs on the CPU, one launch after the other."""
 
     name = "emulator"
     backends = ("cuda", "numba")
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> EmulatedArray:
-        """An uninitialised array; in check mode it is known to be so."""
+        """An uninitialised array; check mode reports reads of what no kernel has written."""
         array = EmulatedArray(CPU.empty(shape, dtype))
         if settings().mode == "check":
-            self.forget(array)
+            self.mark_uninitialised(array)
         return array
 
     def put(self, array: np.ndarray) -> EmulatedArray:
@@ -43,29 +44,43 @@ class Emulator(Device):
         host[...] = array
         return EmulatedArray(host)
 
-    def owns(self, array: Any) -> bool:
+    def owns(self, array: object) -> bool:
         """Whether this is an array of the emulator."""
         return isinstance(array, EmulatedArray)
 
     def contiguous(self, array: EmulatedArray) -> EmulatedArray:
-        """The array itself if it is C-contiguous, else a copy that is."""
+        """The array itself if it is C-contiguous, else a C-contiguous copy."""
         return array if array.flags.c_contiguous else self.put(array.host)
 
-    def forget(self, array: EmulatedArray) -> None:
-        """From here on, reading what no kernel has written is reported in check mode."""
-        array.known = np.zeros((*array.shape, array.itemsize), np.uint8)
+    def mark_uninitialised(self, array: EmulatedArray) -> None:
+        """From here on, check mode reports reads of elements that no kernel has written."""
+        array.written = np.zeros((*array.shape, array.itemsize), np.uint8)
 
-    def launch_cuda(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
-        """CUDA C++ through the host's compiler; through NVRTC and its PTX if the file holds inline PTX, and for
-        statistics: how wide a load is, is the GPU's compiler's choice."""
+    def launch_cuda(
+        self,
+        function: CudaLaunchable,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int,
+        arguments: list[Any],
+    ) -> None:
+        """Compile CUDA C++ with the host's compiler. Files with inline PTX go through NVRTC and its
+        PTX, and so does counting: the compiler for GPUs decides how wide a load is."""
         by_nvrtc = settings().count or _holds_ptx(function.source())
         defines = tuple(sorted(function.defines.items()))
         module = _cuda_module(function.source(), function.path.name, defines, settings().mode, by_nvrtc)
         names = [p[0] for p, a in zip(function.parameters(), arguments, strict=True) if _is_array(a)]
         module.launch(function.name, grid, block, arguments, names, shared_bytes)
 
-    def launch_numba(self, function: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
-        """The PTX that Numba makes of the kernel."""
+    def launch_numba(
+        self,
+        function: NumbaLaunchable,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        shared_bytes: int,
+        arguments: list[Any],
+    ) -> None:
+        """Run the PTX that Numba compiles."""
         ptx, entry = function.ptx(function.signature(arguments), CC)
         module = _ptx_module(ptx, settings().mode, _shared_names(function))
         parameters = inspect.signature(function.body).parameters
@@ -83,8 +98,8 @@ def _holds_ptx(text: str) -> bool:
 
 
 @cache
-def _shared_names(function: Any) -> tuple[str, ...]:
-    """What a numba.cuda kernel calls its static shared arrays, in their order."""
+def _shared_names(function: NumbaLaunchable) -> tuple[str, ...]:
+    """The names of a numba.cuda kernel's static shared arrays, in order."""
     return tuple(_SHARED_ARRAY.findall(function.source()))
 
 
@@ -94,9 +109,9 @@ def _cuda_module(
 ) -> CppModule | PtxModule:
     if not by_nvrtc:
         return CppModule(text, file, dict(defines), mode)
-    from ..nvrtc import compiled
+    from ..nvrtc import compile_cuda
 
-    return _ptx_module(compiled(text, file, dict(defines), arch=f"compute_{CC[0]}{CC[1]}").ptx, mode)
+    return _ptx_module(compile_cuda(text, file, dict(defines), arch=f"compute_{CC[0]}{CC[1]}").ptx, mode)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What a kernel did wrong, as one sentence for its author."""
+"""What a kernel did wrong, in one sentence for its author."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from enum import IntEnum
 import numpy as np
 
 _NEAR = 1 << 30
-"""An address farther away than this from every array has nothing to do with one."""
+"""Bytes: an address farther than this from every array is unrelated to all of them."""
 
 
-class Kind(IntEnum):
+class FaultKind(IntEnum):
     """GpuFaultKind of runtime.h."""
 
     FINE = 0
@@ -58,7 +58,7 @@ class Fault(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Memory:
-    """An array that the kernel may touch. The shape of a __shared__ array is not known: it is None."""
+    """An array that the kernel may access; the `shape` of a __shared__ array is unknown."""
 
     name: str
     address: int
@@ -71,7 +71,7 @@ class Memory:
         return max(self.address - address, address - (self.address + self.nbytes) + 1, 0)
 
     def element(self, address: int, size: int) -> str:
-        """What the source would call what lies there: `y[0, 3]`."""
+        """The element at an address as the source would write it: `y[0, 3]`."""
         if self.shape is None:
             width = min(size, 4) or 1
             return f"{self.name}, {width}-byte element {(address - self.address) // width}"
@@ -91,10 +91,10 @@ def shared_memory(name: str, address: int, nbytes: int) -> Memory:
 
 
 def sentence(fault: Fault, memory: Sequence[Memory], location: Callable[[int], str]) -> str:
-    """What is wrong, who did it and where; `location` turns a site into file:line."""
+    """Which thread did what, and where; `location` turns a site into file:line."""
     here, there = location(fault.site), location(fault.other_site)
     who = f"block {tuple(fault.block)}, thread {tuple(fault.thread)}"
-    what = _WORDS[Kind(fault.kind)](fault, memory, f" at {there}" if there else "")
+    what = _WORDS[FaultKind(fault.kind)](fault, memory, f" at {there}" if there else "")
     return f"{who} {what}" + (f" ({here})" if here else "")
 
 
@@ -223,21 +223,21 @@ def _division(_: Fault, __: Sequence[Memory], ___: str) -> str:
     return "divides an integer by zero"
 
 
-_WORDS: dict[Kind, Callable[[Fault, Sequence[Memory], str], str]] = {
-    Kind.OUTSIDE: _outside,
-    Kind.MISALIGNED: _misaligned,
-    Kind.UNINITIALISED: _uninitialised,
-    Kind.IN_FLIGHT: _in_flight,
-    Kind.RACE: _race,
-    Kind.INDEX: _index,
-    Kind.BARRIER_MISSED: _missed,
-    Kind.BARRIER_ELSEWHERE: _elsewhere,
-    Kind.BARRIER_AND_WARP: _barrier_and_warp,
-    Kind.MASK_WITHOUT_SELF: _without_self,
-    Kind.MASKS_DIFFER: _masks,
-    Kind.ASSERTION: _assertion,
-    Kind.TRAP: _trap,
-    Kind.SEGMENTATION: _segmentation,
-    Kind.STACK: _stack,
-    Kind.DIVISION: _division,
+_WORDS: dict[FaultKind, Callable[[Fault, Sequence[Memory], str], str]] = {
+    FaultKind.OUTSIDE: _outside,
+    FaultKind.MISALIGNED: _misaligned,
+    FaultKind.UNINITIALISED: _uninitialised,
+    FaultKind.IN_FLIGHT: _in_flight,
+    FaultKind.RACE: _race,
+    FaultKind.INDEX: _index,
+    FaultKind.BARRIER_MISSED: _missed,
+    FaultKind.BARRIER_ELSEWHERE: _elsewhere,
+    FaultKind.BARRIER_AND_WARP: _barrier_and_warp,
+    FaultKind.MASK_WITHOUT_SELF: _without_self,
+    FaultKind.MASKS_DIFFER: _masks,
+    FaultKind.ASSERTION: _assertion,
+    FaultKind.TRAP: _trap,
+    FaultKind.SEGMENTATION: _segmentation,
+    FaultKind.STACK: _stack,
+    FaultKind.DIVISION: _division,
 }

@@ -1,4 +1,4 @@
-"""One launch: grid, block, arguments and settings in C structures, and what came of it."""
+"""One launch: grid, block and arguments as C structures, and its fault or statistics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .compiler import runtime
 
 MAX_STATIC_SHARED = 48 << 10
 MAX_SHARED = 227 << 10
-"""Bytes of shared memory that a block of an H100 may have; more than 48 KiB only as dynamic shared memory."""
+"""Bytes of shared memory for a block of an H100; above 48 KiB only if dynamic."""
 
 _MAX_GRID = (2**31 - 1, 65535, 65535)
 _MAX_BLOCK = (1024, 1024, 64)
@@ -26,8 +26,8 @@ _MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """What one line of a kernel asked of memory; `requests` counts instructions of a warp."""
+class LineTraffic:
+    """The memory traffic of one source line; `requests` counts instructions of a warp."""
 
     requests: int = 0
     sectors: int = 0
@@ -38,9 +38,10 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one launch did, summed over all threads. Sectors are 32 bytes of global memory; a wavefront is one pass of a
-    warp through the banks of shared memory. The ideal is what the same bytes need at least. `lines` has the traffic of
-    each source line. Loads and stores are seen in check mode, the rest with `count=True`."""
+    """What one launch did, summed over all threads. Sectors are 32 bytes of global memory; a
+    wavefront is one pass of a warp through the banks of shared memory; the ideal is the least
+    number that the same bytes need. `lines` has the traffic of each source line. Loads and stores
+    are counted in check mode, the rest only with `count=True`."""
 
     switches: int = 0
     loads: int = 0
@@ -50,13 +51,17 @@ class Statistics:
     ideal_sectors: int = 0
     shared_wavefronts: int = 0
     ideal_shared_wavefronts: int = 0
-    lines: dict[str, Traffic] = field(default_factory=dict)
+    lines: dict[str, LineTraffic] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How kernels run: `mode` fast or check; `seed` 0 forward, 1 backward, else random orders; `count` statistics,
-    which needs check mode."""
+class EmulatorSettings:
+    """How kernels run.
+
+    mode    "fast" or "check"
+    seed    the order of the threads: 0 forward, 1 backward, else random
+    count   whether to collect statistics, which needs check mode
+    """
 
     mode: str = "fast"
     seed: int = 0
@@ -64,30 +69,30 @@ class Settings:
     launches: list[tuple[str, Statistics]] = field(default_factory=list)
 
 
-_settings = Settings()
+_settings = EmulatorSettings()
 _one_at_a_time = threading.Lock()
 
 
-def settings() -> Settings:
+def settings() -> EmulatorSettings:
     """The settings in force."""
     return _settings
 
 
 @contextmanager
-def running(**changes: Any) -> Iterator[Settings]:
-    """Other settings (`mode`, `seed`, `count`) for the body of a with statement; `launches` of what it gives collects
-    (kernel, Statistics)."""
+def running(**changes: Any) -> Iterator[EmulatorSettings]:
+    """Other settings (`mode`, `seed`, `count`) for the body of a with statement; the `launches` of
+    the settings that it yields collect (kernel, Statistics)."""
     global _settings
     before = _settings
     unknown = set(changes) - {"mode", "seed", "count"}
     if unknown:
         raise ArgumentError(f"the emulator has no setting {', '.join(sorted(unknown))}: it has mode, seed and count")
-    made = replace(before, launches=[], **changes)
-    if made.mode not in ("fast", "check"):
-        raise ArgumentError(f"mode={made.mode!r} is unknown: use fast or check")
-    if made.count and made.mode != "check":
-        raise ArgumentError("count=True needs mode='check': fast kernels do not tell what they access")
-    _settings = made
+    new = replace(before, launches=[], **changes)
+    if new.mode not in ("fast", "check"):
+        raise ArgumentError(f"mode={new.mode!r} is unknown: use fast or check")
+    if new.count and new.mode != "check":
+        raise ArgumentError("count=True needs mode='check': fast kernels do not report their accesses")
+    _settings = new
     try:
         yield _settings
     finally:
@@ -107,7 +112,7 @@ class Buffer(ctypes.Structure):
 
 
 GLOBAL, SHARED, SHARED_OFFSET = range(3)
-"""Kinds of a Buffer: the last one's address counts from the start of shared memory."""
+"""Kinds of a Buffer; the address of a SHARED_OFFSET counts from the start of shared memory."""
 
 
 class _Launch(ctypes.Structure):
@@ -140,7 +145,7 @@ class _Line(ctypes.Structure):
 
 @dataclass(frozen=True)
 class SharedArray:
-    """A __shared__ array: where it is (an offset if `relative`), and what the source calls it."""
+    """A __shared__ array: its address (an offset if `relative`), and its name in the source."""
 
     name: str
     address: int
@@ -148,7 +153,7 @@ class SharedArray:
     relative: bool
 
     def buffer(self) -> Buffer:
-        """For the runtime."""
+        """The structure for the runtime."""
         return Buffer(self.address, self.nbytes, SHARED_OFFSET if self.relative else SHARED, 4, None)
 
 
@@ -171,9 +176,9 @@ def launch(
     """Run one kernel.
 
     arguments       emulated arrays, NumPy arrays and NumPy scalars in the kernel's order
-    names           what the source calls the arrays among them, in their order
-    shared_bytes    dynamic shared memory; `static_bytes` is what the kernel declares itself
-    dynamic_offset  where dynamic shared memory starts, if static arrays lie in the same block of memory
+    names           names in the source of the arrays among them, in their order
+    shared_bytes    of dynamic shared memory; `static_bytes` are those that the kernel declares
+    dynamic_offset  where dynamic shared memory starts, if static arrays lie in the same block
     flush           whether denormal numbers are zero
     location        (address of the library, offset in it) → file:line
     """
@@ -184,11 +189,14 @@ def launch(
     pointers = (ctypes.c_void_p * max(len(arguments), 1))()
     for i, argument in enumerate(arguments):
         if isinstance(argument, (EmulatedArray, np.ndarray)):
-            host, known = (argument.host, argument.known) if isinstance(argument, EmulatedArray) else (argument, None)
+            if isinstance(argument, EmulatedArray):
+                host, written = argument.host, argument.written
+            else:
+                host, written = argument, None
             address = host.ctypes.data
             value = np.array(address, np.uint64)
             if check:
-                track = None if known is None else known.ctypes.data
+                track = None if written is None else written.ctypes.data
                 buffers.append(Buffer(address, host.nbytes, GLOBAL, min(host.itemsize, 4), track))
             arrays.append((address, host))
         else:
@@ -210,7 +218,7 @@ def launch(
     )
     with _one_at_a_time:
         if function(ctypes.byref(config), pointers):
-            raise LaunchError(f"{name}: there is no memory for the stacks of {block[0] * block[1] * block[2]} threads")
+            raise LaunchError(f"{name}: not enough memory for the stacks of {block[0] * block[1] * block[2]} threads")
         lines = _lines(config.image_begin, location) if _settings.count else {}
     if config.fault.kind:
         memory = [faults.global_memory(n, address, host) for n, (address, host) in zip(names, arrays, strict=False)]
@@ -224,20 +232,20 @@ def launch(
     return statistics
 
 
-def _lines(base: int, location: Callable[[int, int], str]) -> dict[str, Traffic]:
+def _lines(base: int, location: Callable[[int, int], str]) -> dict[str, LineTraffic]:
     """The traffic of each source line; several instructions of one line are summed."""
     begin = ctypes.POINTER(_Line)()
-    tell = runtime().gpu_traffic
-    tell.restype = ctypes.c_size_t
+    fetch = runtime().gpu_traffic
+    fetch.restype = ctypes.c_size_t
     sums: dict[str, np.ndarray] = {}
-    for i in range(tell(ctypes.byref(begin))):
+    for i in range(fetch(ctypes.byref(begin))):
         place = location(base, begin[i].site)
         sums[place] = sums.get(place, 0) + np.array(begin[i].counts, np.int64)
-    return {place: Traffic(*map(int, counts)) for place, counts in sorted(sums.items())}
+    return {place: LineTraffic(*map(int, counts)) for place, counts in sorted(sums.items())}
 
 
 def _within_limits(name: str, grid: tuple[int, ...], block: tuple[int, ...], static: int, dynamic: int) -> None:
-    """Refuse what a GPU refuses."""
+    """Raise `LaunchError` for what a GPU would refuse."""
     if min(grid) < 1 or any(g > limit for g, limit in zip(grid, _MAX_GRID, strict=True)):
         raise LaunchError(f"{name}: a grid of {grid} blocks is impossible: x may be 1 … 2³¹ - 1, y and z 1 … 65535")
     threads = block[0] * block[1] * block[2]

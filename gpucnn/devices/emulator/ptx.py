@@ -1,7 +1,9 @@
-"""PTX on the CPU: what NVRTC makes of CUDA C++ and libNVVM of numba.cuda, translated to C++ statement by statement.
+"""PTX on the CPU: the output of NVRTC (CUDA C++) and libNVVM (numba.cuda), translated to C++
+statement by statement.
 
-A register becomes a variable of raw bits, a label a label, an instruction a line in the vocabulary of `source/ptx.h`.
-Shared memory is one block of memory, `S`: static arrays first, dynamic shared memory behind them.
+A register becomes a variable of raw bits, a label a label, an instruction a line in the vocabulary
+of `source/ptx.h`. Shared memory is one block of memory, `S`: static arrays first, then dynamic
+shared memory.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ from functools import cache, cached_property
 from typing import Any
 
 from ...errors import KernelError
+from . import ptx_arithmetic, ptx_control, ptx_memory, ptx_warps
 from .compiler import library
-from .cpp import _source_name
-from .instructions import WIDTHS, Instruction, Unsupported, cpp_type, translate
+from .cpp import source_name
 from .launching import SharedArray, Statistics, launch
+from .ptx_instruction import WIDTHS, Instruction, Translation, Unsupported, cpp_type
+
+_TRANSLATIONS: dict[str, Translation] = ptx_arithmetic.TABLE | ptx_memory.TABLE | ptx_control.TABLE | ptx_warps.TABLE
 
 _FLAGS = {"fast": ("-O1", "-ffp-contract=off"), "check": ("-O1", "-ffp-contract=off", "-DGPU_CHECK")}
 
@@ -53,7 +58,7 @@ _SPECIAL = {
 
 
 @dataclass(frozen=True)
-class Static:
+class StaticArray:
     """A static __shared__ array."""
 
     name: str
@@ -61,8 +66,8 @@ class Static:
     nbytes: int
 
 
-class Text:
-    """A PTX text, taken apart: constants, shared arrays, functions."""
+class PtxText:
+    """A PTX text in its parts: constants, shared arrays, functions."""
 
     def __init__(self, ptx: str) -> None:
         text = re.sub(r"/\*.*?\*/", " ", ptx.replace("\0", ""), flags=re.DOTALL)
@@ -80,8 +85,8 @@ class Text:
         self.static_bytes_of = {entry: self._static_bytes_of(entry) for entry in self.entries}
         """The static shared memory of each kernel and of the functions that it may call."""
 
-    def _shared(self) -> tuple[dict[str, Static], str | None, int]:
-        statics: dict[str, Static] = {}
+    def _shared(self) -> tuple[dict[str, StaticArray], str | None, int]:
+        statics: dict[str, StaticArray] = {}
         dynamic, end = None, 0
         for align, kind, name, extents in _SHARED.findall(self.text):
             if extents.endswith("[]"):
@@ -92,17 +97,17 @@ class Text:
                 size *= int(extent)
             step = int(align or WIDTHS[kind] // 8)
             end = -(-end // step) * step
-            statics[name] = Static(name, end, size)
+            statics[name] = StaticArray(name, end, size)
             end += size
         return statics, dynamic, -(-end // 16) * 16
 
-    def _functions(self) -> Iterator[Function]:
+    def _functions(self) -> Iterator[PtxFunction]:
         for match in _FUNCTION.finditer(self.text):
             kind, results, name, parameters, _, end = match.groups()
             if end == ";":
                 continue
             body = self.text[match.end() : self._closing_brace(match.end())]
-            yield Function(self, name, kind == "entry", _names(results), _names(parameters), body)
+            yield PtxFunction(self, name, kind == "entry", _names(results), _names(parameters), body)
 
     def _closing_brace(self, start: int) -> int:
         """Where the block ends that is open at `start`."""
@@ -124,8 +129,8 @@ class Text:
         for name, match in self.constants.items():
             kind, _, count, values = match.groups()
             words = (values or "0").strip().strip("{}").split(",")
-            given = ", ".join(_number(word.strip(), kind) or word for word in words)
-            lines.append(f"alignas(16) static {cpp_type(kind)} G_{_plain(name)}[{count or 1}] = {{{given}}};")
+            numbers = ", ".join(_number(word.strip(), kind) or word for word in words)
+            lines.append(f"alignas(16) static {cpp_type(kind)} G_{_plain(name)}[{count or 1}] = {{{numbers}}};")
         for function in self.functions:
             lines.append(f"static void F_{_plain(function.name)}(void** R, void** A);")
         lines += [function.cpp() for function in self.functions]
@@ -135,19 +140,19 @@ class Text:
 
 
 def _names(parameters: str | None) -> list[str]:
-    found = (re.search(r"([\w$]+)(?:\[\d+\])?\s*$", p) for p in (parameters or "").split(",") if p.strip())
-    return [m[1] for m in found if m]
+    matches = (re.search(r"([\w$]+)(?:\[\d+\])?\s*$", p) for p in (parameters or "").split(",") if p.strip())
+    return [m[1] for m in matches if m]
 
 
 def _plain(name: str) -> str:
     return re.sub(r"\W", "_", name.lstrip("%"))
 
 
-class Function:
-    """One function of a PTX text; what `instructions.Names` asks for."""
+class PtxFunction:
+    """One function of a PTX text: the `Scope` of its instructions."""
 
     def __init__(
-        self, text: Text, name: str, entry: bool, results: list[str], parameters: list[str], body: str
+        self, text: PtxText, name: str, entry: bool, results: list[str], parameters: list[str], body: str
     ) -> None:
         self.text, self.name, self.entry, self.body = text, name, entry, body
         self.flushes_itself = text.flushes_itself
@@ -171,16 +176,16 @@ class Function:
             elif statement.endswith(":"):
                 code.append(f"{self.label(statement[:-1])}:;")
             elif statement.startswith("."):
-                declared = self._declaration(statement, initialised=not depth)
-                (code if depth else registers).extend(declared)
+                variables = self._declaration(statement, initialised=not depth)
+                (code if depth else registers).extend(variables)
             else:
                 code.append("    " + self._instruction(statement))
         head = f"static void F_{_plain(self.name)}(void** R, void** A) {{"
-        given = "    char* const S = gpu_shared(); u64 carry = 0; (void)S; (void)carry; (void)A; (void)R;"
-        return "\n".join([head, given, *(f"    {r}" for r in registers), *code, "}"])
+        prologue = "    char* const S = gpu_shared(); u64 carry = 0; (void)S; (void)carry; (void)A; (void)R;"
+        return "\n".join([head, prologue, *(f"    {r}" for r in registers), *code, "}"])
 
     def _statements(self) -> Iterator[str]:
-        """Labels (`name:`), braces of scopes, directives and instructions; keeps track of .loc on the way."""
+        """Labels (`name:`), braces, directives and instructions; records the line of each .loc."""
         body, at = self.body, 0
         while True:
             at = re.compile(r"\s*").match(body, at).end()  # type: ignore[union-attr]
@@ -242,7 +247,9 @@ class Function:
             f'"@gpu:{self._place()}"',
         )
         try:
-            return f"{guard}{{ {translate(self, instruction)} }}"
+            if name not in _TRANSLATIONS:
+                raise Unsupported
+            return f"{guard}{{ {_TRANSLATIONS[name](self, instruction)} }}"
         except (Unsupported, ValueError, IndexError):
             raise KernelError(
                 f"{self.name}: the emulator does not know the PTX instruction `{' '.join(statement.split())}` "
@@ -261,7 +268,8 @@ class Function:
         return self.tables[table]
 
     def assign(self, register: str, kind: str, expression: str) -> str:
-        """The statement that gives a register a value of a PTX type; a wider register is extended by its sign."""
+        """The statement that gives a register a value of a PTX type; a wider register is extended
+        by its sign."""
         width, own = self.widths.get(register, WIDTHS[kind]), WIDTHS[kind]
         target = self._register(register)
         if kind == "pred":
@@ -316,13 +324,13 @@ class Function:
         """A call of a device function."""
         if name not in self.text.defined:
             raise Unsupported
-        given = ", ".join(f"L_{_plain(a)}" for a in arguments) or "nullptr"
-        taken = ", ".join(f"L_{_plain(r)}" for r in results) or "nullptr"
-        return f"void* a[] = {{{given}}}; void* r[] = {{{taken}}}; F_{_plain(name)}(r, a);"
+        inputs = ", ".join(f"L_{_plain(a)}" for a in arguments) or "nullptr"
+        outputs = ", ".join(f"L_{_plain(r)}" for r in results) or "nullptr"
+        return f"void* a[] = {{{inputs}}}; void* r[] = {{{outputs}}}; F_{_plain(name)}(r, a);"
 
 
 def _number(operand: str, kind: str) -> str | None:
-    """A literal, of which floats are written as their bits: 0f3F800000."""
+    """A literal as a C++ value; floats are written as their bits: 0f3F800000."""
     if re.fullmatch(r"0[fF][0-9a-fA-F]{8}", operand):
         return f"from<f32>(0x{operand[2:]}u)" if kind == "f32" else f"({cpp_type(kind)})0x{operand[2:]}u"
     if re.fullmatch(r"0[dD][0-9a-fA-F]{16}", operand):
@@ -337,9 +345,9 @@ def _number(operand: str, kind: str) -> str | None:
 
 
 @cache
-def _translated(ptx: str) -> tuple[Text, str]:
-    """A text taken apart, and its C++, which is the same for each mode."""
-    text = Text(ptx)
+def _translated(ptx: str) -> tuple[PtxText, str]:
+    """A text in its parts, and its C++, which is the same for each mode."""
+    text = PtxText(ptx)
     return text, text.cpp()
 
 
@@ -361,7 +369,8 @@ class PtxModule:
         shared_bytes: int = 0,
         title: str | None = None,
     ) -> Statistics:
-        """Run the kernel `name` (in the source: `title`); `names` are those of the arrays among its arguments."""
+        """Run the kernel `name` (in the source: `title`); `names` are those of the arrays among its
+        arguments."""
         return launch(
             getattr(self._library.functions, f"gpu_launch_{self._text.entries.index(name)}"),
             title or name,
@@ -381,7 +390,7 @@ class PtxModule:
     @cached_property
     def _shared(self) -> list[SharedArray]:
         statics = list(self._text.statics.values())
-        names = [_source_name(s.name) for s in statics]
+        names = [source_name(s.name) for s in statics]
         if len(self._shared_names) == len(statics):
             names = self._shared_names
         return [SharedArray(n, s.offset, s.nbytes, relative=True) for n, s in zip(names, statics, strict=True)]

@@ -1,4 +1,4 @@
-"""The emulator: CUDA C++ computes what it should in every order, and faults are reported with their place."""
+"""The emulator: CUDA C++ is right in every order of threads, and faults have a place."""
 
 # ruff: noqa: E501 - tables with a case in each line
 
@@ -309,7 +309,7 @@ def test_a_missing_barrier_shows_in_fast_mode(kernels, rng):
         ("asserted", (2,), "fails the assertion n > 3", "assert(n"),
     ],
 )  # fmt: skip
-def test_deadlocks_and_assertions_are_told_in_both_modes(kernels, mode, name, arguments, message, line):
+def test_deadlocks_and_assertions_are_reported_in_both_modes(kernels, mode, name, arguments, message, line):
     with emulator.running(mode=mode), pytest.raises(LaunchError, match=message) as caught:
         kernels(name)[1, 32](storage.zeros((32,)), *arguments)
     if line:
@@ -354,7 +354,7 @@ def test_what_was_written_is_remembered_from_launch_to_launch(kernels):
         kernels("copied")[1, 8](y, x)
         assert (y.get() == 1).all()
         kernels("copied")[1, 3](storage.empty((3,)), y[2:5])
-        choose.current().forget(x)
+        choose.current().mark_uninitialised(x)
         with pytest.raises(LaunchError, match="uninitialised"):
             kernels("copied")[1, 8](y, x)
         with pytest.raises(LaunchError, match=r"reads __shared__ s, 4-byte element 63, which is uninitialised"):
@@ -429,7 +429,7 @@ def _seconds(work):
     return time.perf_counter() - start
 
 
-def test_a_text_that_does_not_compile_is_told(tmp_path):
+def test_a_text_that_does_not_compile_is_reported(tmp_path):
     (tmp_path / "wrong.cu").write_text('extern "C" __global__ void wrong(float* y)\n{\n    y[0] = nothing;\n}\n')
     with pytest.raises(KernelError, match=r"(?s)refuses the kernel.*wrong\.cu:3.*nothing"):
         cuda_function(tmp_path / "wrong.cu", "wrong")[1, 1](storage.empty((1,)))

@@ -1,4 +1,4 @@
-"""PTX instructions in the emulator, one by one, from texts written here: no NVIDIA software is needed."""
+"""PTX instructions in the emulator, one by one, without NVIDIA's software."""
 
 # ruff: noqa: E501 - tables with a case in each line
 
@@ -214,13 +214,13 @@ def test_an_instruction_computes_what_the_manual_says(module, instruction):
     module.launch(f"case{list(CASES).index(instruction)}", (1,), (8,), [out, a, b, N], ["out", "a", "b", "n"])
     taken = getattr(getattr(expected, "__code__", None), "co_argcount", 2) or 3  # ufuncs take two, bit_loop three
     with np.errstate(all="ignore"):
-        want = np.asarray(expected(*(a, b, N)[:taken]))
-    if want.dtype.kind == "f":
+        right = np.asarray(expected(*(a, b, N)[:taken]))
+    if right.dtype.kind == "f":
         got = out.view(np.float32)
-        np.testing.assert_allclose(got, want.astype(np.float32), rtol=2e-7, atol=0)
-        assert (np.signbit(got) == np.signbit(want))[~np.isnan(want)].all()
+        np.testing.assert_allclose(got, right.astype(np.float32), rtol=2e-7, atol=0)
+        assert (np.signbit(got) == np.signbit(right))[~np.isnan(right)].all()
     else:
-        np.testing.assert_array_equal(out, want.astype(np.int64).astype(np.uint32))
+        np.testing.assert_array_equal(out, right.astype(np.int64).astype(np.uint32))
 
 
 VECTORS = """

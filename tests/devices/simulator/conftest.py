@@ -1,4 +1,4 @@
-"""The tests in this folder run where Numba's simulator was chosen when the process started, and nowhere else."""
+"""These tests run only if Numba's simulator was chosen when the process started."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""numba kernels as plain Python in Numba's simulator, where a learner can stop them with a debugger.
+"""numba kernels as Python in Numba's simulator, where a debugger can stop them.
 
-One interpreter thread stands for each CUDA thread, so the cases are tiny; whether a kernel is right is the business of
-tests/kernels/test_agreement.py. Kernels with warp operations cannot run here.
+One interpreter thread stands for each CUDA thread, so the cases are tiny; whether a kernel is right
+is the business of tests/kernels/test_agreement.py. Kernels with warp operations cannot run here.
 """
 
 import importlib
@@ -46,8 +46,8 @@ def test_kernel_agrees_with_reference(op, algorithm, case):
     operands = [draw.sample(rng, exact=True) for draw in chosen.operands]
     results = called(*map(storage.put, operands), algorithm=algorithm, **chosen.params)
     expected = called.reference(*operands, **chosen.params)
-    for got, want in zip(_as_tuple(results), _as_tuple(expected), strict=True):
-        np.testing.assert_array_equal(storage.get(got), want)
+    for got, right in zip(_as_tuple(results), _as_tuple(expected), strict=True):
+        np.testing.assert_array_equal(storage.get(got), right)
 
 
 def _as_tuple(value):

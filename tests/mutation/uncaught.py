@@ -1,12 +1,12 @@
-"""Mutants that no check can find, and faults that are known to pass, with the reasons."""
+"""Mutants that are not caught, with reasons: equivalent ones, and faults that are missed."""
 
 from __future__ import annotations
 
-_NONE_LEFT = "for a thread at the end itself the loop over the last values has no turn"
-_NO_SUCH_AXIS = "saves divisions: the axes that lack have extent 1"
+_NONE_LEFT = "for a thread at the end itself the loop over the last values does not run"
+_NO_SUCH_AXIS = "saves divisions: the missing axes have extent 1"
 _SAME_IN_ALL_LANES = "all lanes of a warp hold the warp's count, and these threads lie in one warp each"
-_LARGER = "shared memory that nobody uses"
-_ONE_TURN = "there are at most as many sums as threads, so the loop has one turn"
+_LARGER = "shared memory that is not used"
+_ONE_TURN = "there are at most as many sums as threads, so the loop runs once"
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("bias/rows_cuda.cu", "bias_rows", "if (first > size) return;"): _NONE_LEFT,
     ("rescaling/elementwise_cuda.cu", "rescale_elementwise", "if (first > size) return;"): _NONE_LEFT,
@@ -16,7 +16,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "include/column_sums.cuh",
         "column_sums",
         "for (; row < end; row += lanes) total[1] += __ldg(matrix + row * columns + column);",
-    ): "another of the four sums that are added up at last",
+    ): "another of the four sums that are added up in the end",
     ("include/stable.cuh", "sigmoid", "return (x > 0.f ? 1.f : d) / (1.f + d);"): "at 0 both are 1",
     (
         "include/stable.cuh",
@@ -34,13 +34,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "include/stream.cuh",
         "stream",
         "for (unsigned i = begin; i <= end; i += AT_ONCE * step) {",
-    ): "one turn more, in which nothing lies before the end",
+    ): "one more iteration, in which nothing lies before the end",
     (
         "shared/rows_numba.py",
         "row_max",
         "pass # until all have read what the reduction before this one left here",
     ): "row_max comes first in each kernel that calls it",
-    ("update/two_stage_cuda.cu", "norm_of_blocks", ";"): "saves a write into the workspace that nobody reads",
+    ("update/two_stage_cuda.cu", "norm_of_blocks", ";"): "saves a write into the workspace that is never read",
     ("update/two_stage_numba.py", "total_of_all", "total = partial[block]"): _ONE_TURN,
     ("update/two_stage_numba.py", "penalty_of_all", "total = partial[block]"): _ONE_TURN,
     (
@@ -57,7 +57,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "batch/rows_cuda.cu",
         "correct_rows",
         "for (unsigned first = blockIdx.x * rows; first <= N; first += gridDim.x * rows) {",
-    ): "one turn more, in which no row is present",
+    ): "one more iteration, in which no row is present",
     ("batch/gather_numba.py", "gather_bytes", "shared_sample = cuda.shared.array(2, numba.int64)"): _LARGER,
     ("batch/gather_numba.py", "gather_floats", "shared_sample = cuda.shared.array(2, numba.int64)"): _LARGER,
     (
@@ -74,7 +74,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "matmul/tiled_cuda.cu",
         "matmul_tiled",
         "for (unsigned first_k = 0; first_k <= K; first_k += TILE) {",
-    ): "one tile more, of zeros",
+    ): "one more tile, of zeros",
     (
         "conv2d/implicit_gemm_cuda.cu",
         "conv2d_grad_input_implicit_gemm",
@@ -86,9 +86,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "unsigned chunk = length / gridDim.y + (length % gridDim.y >= 0);",
     ): "chunks of one element more cover a slice as well",
 }
-"""(file, function, changed line) → why there is nothing that a check could find."""
+"""(file, function, changed line) → why no check can find the change."""
 _OF_INFINITY = "differs where the norm of a slice is infinite, and a case for that would make NumPy warn"
-_BEHIND_THE_LAST = "what lies behind a kernel's last shared array belongs to another kernel: the emulator lets it pass"
+_BEHIND_THE_LAST = (
+    "what lies behind a kernel's last shared array belongs to another kernel: the emulator does not report it"
+)
 SURVIVORS: dict[tuple[str, str, str], str] = {
     (
         "constraint/two_pass_cuda.cu",
@@ -108,4 +110,4 @@ SURVIVORS: dict[tuple[str, str, str], str] = {
         "for (int k = 0; k <= AT_ONCE; ++k)",
     ): "g++ lets the address of the element behind the last of a local array of structs pass",
 }
-"""The same for faults that are faults and are known to pass: why they do."""
+"""The same for faults that are missed: why they are."""

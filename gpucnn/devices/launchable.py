@@ -1,0 +1,50 @@
+"""What a device needs of a kernel to launch it: `CudaFunction` and `NumbaFunction`, as a device
+sees them.
+
+Those two classes launch on the device in use, so the devices cannot import them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class CudaLaunchable(Protocol):
+    """A CUDA C++ kernel: the entry `name` of the file `path`, compiled with these defines."""
+
+    path: Path
+    name: str
+    defines: dict[str, Any]
+
+    def source(self) -> str:
+        """The text that is compiled, includes expanded."""
+
+    def parameters(self) -> list[tuple[str, np.dtype, bool]]:
+        """(name, dtype, whether it is a pointer) of each parameter."""
+
+
+class NumbaLaunchable(Protocol):
+    """A numba.cuda kernel: its Python function, and the PTX that Numba compiles for arguments of
+    given types."""
+
+    path: Path
+    name: str
+    body: Callable[..., None]
+    simulated: Any
+    """The kernel in Numba's simulator; None outside of it."""
+
+    def source(self) -> str:
+        """The kernel's Python."""
+
+    def signature(self, arguments: list[Any]) -> tuple:
+        """Numba's types of these arguments."""
+
+    def ptx(self, signature: tuple, cc: tuple[int, int]) -> tuple[str, str]:
+        """(PTX, name of the entry) for these types and this compute capability."""
+
+    def entry_arguments(self, arguments: list[Any]) -> list[Any]:
+        """The arguments as the entry takes them."""
