@@ -51,7 +51,7 @@ class Cpu(Device):
     """The host. Arrays are NumPy's."""
 
     name = "cpu"
-    backends = ("njit", "numpy")
+    backends: tuple[str, ...] = ("njit", "numpy")
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
         """An uninitialised C-contiguous array that starts at a multiple of 256 bytes."""
