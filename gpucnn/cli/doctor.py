@@ -149,7 +149,7 @@ def _machine(cupy: bool) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}, {sys.maxsize.bit_length() + 1} bit",
         "cpu": _cpu(),
         "cores": str(threads.available()),
-        "free memory": free_memory.text(free_memory.available()),
+        "free memory": free_memory.readable(free_memory.available()),
         "blas": _blas(),
         "gpu": _tidy(gpu) if count else f"none ({_tidy(gpu)})",
         "driver": _cuda(driver) if driver else "no NVIDIA driver found",

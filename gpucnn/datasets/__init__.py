@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 from ..errors import ArgumentError, DataError
-from . import cifar10, digits, fashion_mnist, folder, mnist, npz_file
+from . import cifar10, digits, fashion_mnist, folder, mnist, npz_set
 from .dataset import Dataset
 from .download import fetch as _fetch
 from .published import load as _load
@@ -70,7 +70,7 @@ def load(
     if path.is_dir():
         dataset = folder.load(path, shape, progress)
     elif path.suffix.lower() == ".npz":
-        dataset = npz_file.load(path)
+        dataset = npz_set.load(path)
     else:
         raise DataError(
             f"data={os.fspath(data)!r} is neither a folder nor an .npz file: give a folder with a subfolder of images "

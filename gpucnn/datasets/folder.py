@@ -81,8 +81,8 @@ def read(
     """x uint8 (N, H, W, C) and y int64 (N,), shuffled by a fixed order so that any part holds all classes."""
     free, size = free_memory.available(), len(files) * int(np.prod(shape))
     if free is not None and size > free:
-        need = f"{len(files)} images of {shape} need {free_memory.text(size)}"
-        raise DataError(f"{need} and {free_memory.text(free)} is free: use smaller ones")
+        need = f"{len(files)} images of {shape} need {free_memory.readable(size)}"
+        raise DataError(f"{need} and {free_memory.readable(free)} is free: use smaller ones")
     x = np.empty((len(files), *shape), np.uint8)
     y = np.empty(len(files), np.int64)
     for i, source in enumerate(permutation(len(files), seed=0)):

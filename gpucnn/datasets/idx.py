@@ -85,7 +85,7 @@ def _read(file: gzip.GzipFile | IO[bytes], path: Path, axes: int) -> np.ndarray:
     size, free = math.prod(shape), free_memory.available()
     promise = f"{path}: the header promises {shape}"
     if free is not None and size > free:
-        raise DataError(f"{promise}, {free_memory.text(size)}, and {free_memory.text(free)} of memory is free")
+        raise DataError(f"{promise}, {free_memory.readable(size)}, and {free_memory.readable(free)} of memory is free")
     data = file.read(size)
     if len(data) < size or file.read(1):
         raise DataError(

@@ -65,7 +65,7 @@ def read_array(path: Path) -> np.ndarray:
 def _fits(size: int, what: str) -> None:
     free = free_memory.available()
     if free is not None and size > free:
-        raise DataError(f"{what} unpacks to {free_memory.text(size)} and {free_memory.text(free)} is free: use a smaller file")
+        raise DataError(f"{what} unpacks to {free_memory.readable(size)} and {free_memory.readable(free)} is free: use a smaller file")
 
 
 def _array(stream: IO[bytes], size: int, what: str) -> np.ndarray:

@@ -17,7 +17,7 @@ def available() -> int | None:
     return max(0, min(found)) if found else None
 
 
-def text(count: int | None) -> str:
+def readable(count: int | None) -> str:
     """A number of bytes for people: `1.5 GB`; None is `unknown`."""
     if count is None:
         return "unknown"

@@ -22,6 +22,7 @@ import numpy as np
 from .. import places
 from ..errors import ArgumentError, KernelError
 from ..files import write_atomically
+from ..version import installed_version
 from . import choose
 from .launch import GpuFunction
 from .simulator import simulated
@@ -202,15 +203,8 @@ def _place(function: Callable) -> str:
 
 @lru_cache
 def _versions() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = [numba.__version__]
-    for package in ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
-        try:
-            found.append(version(package))
-        except PackageNotFoundError:
-            found.append("none")
-    return " ".join(found)
+    packages = ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12")
+    return " ".join([numba.__version__, *(installed_version(package) or "none" for package in packages)])
 
 
 @contextmanager

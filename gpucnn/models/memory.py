@@ -68,10 +68,10 @@ def check(model: Sequential, batch_size: int, dataset: int = 0) -> Need:
         if fits:
             advice = f"the largest batch size that fits is {fits}"
         raise MemoryNeedError(
-            f"a batch of {batch_size} images needs {free_memory.text(wanted.total(batch_size))} "
-            f"(activations {free_memory.text(wanted.image * batch_size)}, weights with gradients and optimizer "
-            f"{free_memory.text(wanted.parameters + wanted.gradients + wanted.slots)}, data set {free_memory.text(dataset)}) "
-            f"and {free_memory.text(free)} is free: {advice}"
+            f"a batch of {batch_size} images needs {free_memory.readable(wanted.total(batch_size))} "
+            f"(activations {free_memory.readable(wanted.image * batch_size)}, weights with gradients and optimizer "
+            f"{free_memory.readable(wanted.parameters + wanted.gradients + wanted.slots)}, data set {free_memory.readable(dataset)}) "
+            f"and {free_memory.readable(free)} is free: {advice}"
         )
     return wanted
 

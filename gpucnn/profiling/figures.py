@@ -18,6 +18,7 @@ from ..dispatch.op import Case
 from ..dispatch.registry import Kernel
 from ..errors import KernelError
 from ..files import write_atomically
+from ..version import installed_version
 from . import compilers, launches, records, trials
 
 MULTIPROCESSORS = 132
@@ -128,14 +129,7 @@ def _key(launch: launches.Launch, arch: str) -> str:
 
 @lru_cache
 def _toolkit() -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    for package in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"):
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return None
+    return installed_version("nvidia-cuda-nvrtc") or installed_version("nvidia-cuda-nvrtc-cu12")
 
 
 def unavailable() -> str | None:

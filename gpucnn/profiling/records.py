@@ -16,7 +16,7 @@ from typing import Any
 from ..devices import choose
 from ..errors import FileError
 from ..files import explained, write_atomically
-from ..version import __version__
+from ..version import __version__, installed_version
 
 SLACK = 0.02
 """Relative difference of two medians that counts as none."""
@@ -67,16 +67,13 @@ def record(measured: Sequence[Row]) -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """What computed: Python, gpucnn, and the libraries behind."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found: dict[str, str | None] = {"python": platform.python_version(), "gpucnn": __version__}
-    for package in ("numpy", "numba", "numba-cuda", "cuda-core", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    found["driver"] = driver()
-    return found
+    packages = ("numpy", "numba", "numba-cuda", "cuda-core", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax")
+    return {
+        "python": platform.python_version(),
+        "gpucnn": __version__,
+        **{package: installed_version(package) for package in packages},
+        "driver": driver(),
+    }
 
 
 def driver() -> str | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..devices import choose
 from ..dispatch.op import Op
+from ..version import installed_version
 
 Call = Callable[[], Any]
 """Computes and returns the result as an array (or a tuple of them) of gpucnn's layout, on the device in use."""
@@ -56,12 +57,7 @@ def as_numpy(result: Any) -> tuple[np.ndarray, ...]:
 
 def torch_version() -> str | None:
     """The version of PyTorch; None where it is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("torch")
-    except PackageNotFoundError:
-        return None
+    return installed_version("torch")
 
 
 def _window(strides: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any] | None:
