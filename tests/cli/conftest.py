@@ -7,7 +7,7 @@ from command import gpucnn
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
-    """A folder and a cache without anything in them, no network, and none of the user's variables."""
+    """An empty folder and an empty cache, no network, and none of the user's variables."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("GPUCNN_OFFLINE", "1")

@@ -39,10 +39,10 @@ def test_train_prints_its_run_json_and_nothing_else(own):
         assert json.load(file) == record
 
 
-def test_without_a_data_set_the_digits_are_taken_and_named_as_such():
+def test_without_a_data_set_the_digits_are_used_and_named_as_such():
     result = gpucnn("train", *FAST, "--target-acc", "0.01")
     assert result.exit_code == 0
-    assert "no data set is given: taking the embedded digits" in result.stderr
+    assert "no data set given: using the embedded digits" in result.stderr
     assert NOTE in result.stdout.splitlines()[0]
     (folder,) = os.listdir("runs")
     evaluated = gpucnn("evaluate", f"runs/{folder}")
@@ -85,7 +85,7 @@ def test_options_reach_the_run(own):
     assert "val_loss" in result.stderr
 
 
-def test_a_run_is_resumed_with_its_own_settings(run, own, tmp_path):
+def test_a_run_is_resumed_with_its_settings(run, own, tmp_path):
     first = gpucnn("train", "--data", own, *FAST, "--out", "first")
     assert first.exit_code == 0
     result = gpucnn("train", "--resume", "first", "--epochs", 2, "--no-pictures", "--json")
@@ -118,7 +118,7 @@ def test_a_run_is_resumed_with_its_own_settings(run, own, tmp_path):
         (("--sed", "1"), 2, r"No such option.*--sed.*--seed.*\(see gpucnn train --help\)"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_words_without_a_traceback(arguments, status, message):
+def test_what_cannot_be_done_is_explained_without_a_traceback(arguments, status, message):
     result = gpucnn("train", *arguments)
     assert result.exit_code == status
     assert result.stdout == ""
@@ -127,11 +127,11 @@ def test_what_cannot_be_done_is_told_in_words_without_a_traceback(arguments, sta
     assert not os.path.exists("runs")
 
 
-def test_a_folder_that_holds_a_run_already_is_not_overwritten(run, own):
+def test_a_folder_that_already_holds_a_run_is_not_overwritten(run, own):
     before = (run / "run.json").read_text()
     result = gpucnn("train", "--data", own, *FAST, "--out", run)
     assert result.exit_code == 1
-    assert "holds a run already" in result.stderr
+    assert "already holds a run" in result.stderr
     assert (run / "run.json").read_text() == before
 
 
@@ -171,14 +171,14 @@ LONGER = ("--model", "slides", "--epochs", 8, "--batch-size", 8, "--no-pictures"
 
 @pytest.fixture(scope="module")
 def unbroken(own, tmp_path_factory):
-    """The weights' hash of a run that nobody stopped."""
+    """The weights' hash of a run that was not stopped."""
     result = gpucnn("train", "--data", own, *LONGER, "--json", "--out", tmp_path_factory.mktemp("runs") / "unbroken")
     return json.loads(result.stdout)["weights_sha256"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_stopped_process_is_resumed_to_the_bit(own, tmp_path, unbroken, number, status):
+def test_a_stopped_process_is_resumed_bit_for_bit(own, tmp_path, unbroken, number, status):
     process = shell("train", "--data", own, *LONGER, "--save-every", 1, "--out", "broken")
     wait_for_checkpoint(tmp_path / "broken", process)
     process.send_signal(number)
@@ -186,7 +186,7 @@ def test_a_stopped_process_is_resumed_to_the_bit(own, tmp_path, unbroken, number
     assert process.returncode == status, err
     assert out == ""
     if number != signal.SIGKILL:
-        assert err.splitlines()[-1] == f"gpucnn: stopped by {number.name}; go on with: gpucnn train --resume broken"
+        assert err.splitlines()[-1] == f"gpucnn: stopped by {number.name}; resume with: gpucnn train --resume broken"
         assert run.Run.open("broken").record["status"] == "interrupted"
     resumed = gpucnn("train", "--resume", "broken", "--no-pictures", "--json")
     assert json.loads(resumed.stdout)["weights_sha256"] == unbroken
