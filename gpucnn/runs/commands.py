@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .. import datasets, utils
-from ..datasets import images
+from ..datasets import Dataset, ProgressHook, images
 from ..devices import choose, threads
 from ..dispatch import registry
 from ..errors import ArgumentError, DataError, FileError
@@ -26,13 +26,10 @@ from ..files import MODEL_SUFFIX, explained
 from ..models import memory
 from ..models.loading import load_model
 from ..models.saving import weights_sha256
+from ..models.sequential import Sequential
 from ..models.summary import flops_per_image
 from . import zoo
 from .run import Checkpoints, Run, stop_on_signals
-
-if TYPE_CHECKING:
-    from ..datasets import Dataset, ProgressHook
-    from ..models.sequential import Sequential
 
 Say = Callable[[str], None]
 """Takes one line on the progress of the work."""

@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -32,10 +32,8 @@ from ..callbacks import Callback
 from ..errors import FileError, Interrupted
 from ..files import explained, lock, write_atomically
 from ..models import loading, saving
+from ..models.sequential import Sequential
 from ..version import __version__, installed_version
-
-if TYPE_CHECKING:
-    from ..models.sequential import Sequential
 
 RESULTS = (
     *("dataset", "model", "device", "backend", "precision", "seed", "epochs", "seconds", "images_per_second"),
