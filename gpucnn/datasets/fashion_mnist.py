@@ -48,7 +48,8 @@ SOURCE = declare(
 def load_data(*, data_dir: Folder = None) -> tuple[Pair, Pair]:
     """`(x_train, y_train), (x_test, y_test)` as in Keras: uint8 (60000, 28, 28), (60000,), (10000, 28, 28), (10000,).
 
-    The files are looked for in `data_dir` or else GPUCNN_DATA, in the user cache, in the folders of Keras and of
-    torchvision, and downloaded if they are in none. Raises `DataError` if nothing works, or a file is damaged.
+    The files are searched in `data_dir` (default: GPUCNN_DATA), in the user cache and where Keras and
+    torchvision keep them, and downloaded if they are not found. Raises `DataError` if neither works
+    or a file is damaged.
     """
     return keras_pairs(load(SOURCE, data_dir))
