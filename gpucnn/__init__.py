@@ -32,8 +32,8 @@ from .retired import absent
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .numba_cuda import cuda as cuda
-    from .numba_cuda import numba_function as numba_function
+    from .devices.numba_cuda import cuda as cuda
+    from .devices.numba_cuda import numba_function as numba_function
 
 __all__ = [
     "Input",
@@ -64,7 +64,7 @@ __all__ = [
 _absent = absent(
     __name__,
     {
-        "Model": "use Sequential and stack the layers in a row",
+        "Model": "use Sequential, a stack of layers",
         "applications": "gpucnn.runs.zoo has the models that can be trained by name",
         "backend": "use gpucnn.use(...) for backends and gpucnn.utils.set_random_seed for seeds",
         "preprocessing": "scale arrays yourself or with layers.Rescaling; `gpucnn train --data FOLDER` reads images",
@@ -75,12 +75,12 @@ _absent = absent(
 )
 
 _LAZY = ("cuda", "numba_function")
-"""Names of `gpucnn.numba_cuda`, imported at first use: `import gpucnn` must not need numba-cuda."""
+"""Names of `gpucnn.devices.numba_cuda`, imported at first use: `import gpucnn` must not require numba-cuda."""
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from . import numba_cuda
+        from .devices import numba_cuda
 
         return getattr(numba_cuda, name)
     return _absent(name)

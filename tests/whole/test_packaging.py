@@ -1,4 +1,4 @@
-"""The wheel holds what the checkout holds, and works without it."""
+"""The wheel holds all files of the checkout, and works without it."""
 
 import subprocess
 import sys
