@@ -1,18 +1,18 @@
-"""The training step of the course models on one GPU: gpucnn compared with PyTorch and JAX, each at its best.
+"""The training step of the course models on one GPU: gpucnn compared with PyTorch and JAX.
 
     python bench/competitors.py --out bench/results/h100/competitors --model slides
     python bench/competitors.py --out /tmp/dry --model slides --dry-run
 
-Each combination (model, contender, precision) runs in a new process and leaves one JSON file, written
-atomically as soon as it is complete. Combinations that have a file are skipped, so that a stopped run can be
-resumed. A step is forward, loss, backward and update, on batches that are already on the device for all
-contenders; several batches take turns. Before anything is timed, the losses of the first steps, from equal
-weights and with dropout off, must agree with those of gpucnn on the CPU. Compilation, capture and the first
-steps are recorded separately as `prepare_seconds`.
+Each combination (model, contender, precision) runs in a new process and leaves one JSON file,
+written atomically as soon as it is complete. Combinations that have a file are skipped, so that a
+stopped run can be resumed. A step is forward, loss, backward and update, on batches that are
+already on the device for all contenders; several batches take turns. Before anything is timed, the
+losses of the first steps, from equal weights and with dropout off, must agree with those of gpucnn
+on the CPU. Compilation, capture and the first steps are recorded separately as `prepare_seconds`.
 
-gpucnn's step ends with the loss as a Python number, so the host waits in each step; the losses of the others
-stay on the device until the last of the batches. gpucnn computes in float32. The others run both in float32
-and with TF32, which rounds operands to 10 bits.
+gpucnn's step ends with the loss as a Python number, so the host waits in each step; the losses of
+the others stay on the device until the last of the batches. gpucnn computes in float32. The others
+run both in float32 and with TF32, which rounds operands to 10 bits.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def combinations(models: Sequence[str], contenders: Sequence[str], dry: bool) ->
 
 
 def in_a_process(combination: Combination, budget: Budget, out: Path, prepare: float, ends: float) -> bool:
-    """Run a combination in a new process. If it dies or takes too long, write a record that says so.
+    """Run a combination in a new process; if it dies or takes too long, record that.
 
     Returns False if the deadline came first, which leaves no record.
     """

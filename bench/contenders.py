@@ -1,7 +1,7 @@
 """What `competitors.py` compares: the training step of gpucnn, PyTorch and JAX, each at its best.
 
-Each maker takes a combination of model, contender and precision, and returns a function that builds a loop of
-steps from the initial weights.
+Each maker takes a combination of model, contender and precision, and returns a function that builds
+a loop of steps from the initial weights.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ def jax_maker(combination: Combination, budget: Budget) -> Maker:
 
 
 def jax_loss(model: gpucnn.Sequential) -> Callable[..., Any]:
-    """The mean crossentropy as a function of the weights by layer, images, labels and a random key."""
+    """The mean crossentropy as a function of weights by layer, images, labels and a random key."""
     import jax
     import jax.numpy as jnp
 

@@ -1,11 +1,11 @@
-"""How the recipe of `gpucnn train` on the embedded digits was chosen: cross-validation on the training images alone.
+"""How the recipe of `gpucnn train` for the embedded digits was chosen: by cross-validation.
 
     python bench/digits_recipe.py
 
-trains the default model with each candidate on four fifths of the 1,437 training images and measures it on
-the last fifth, for each of the five folds and two seeds. It prints the mean accuracy, its standard error over
-the ten runs, and the time of one run. The 360 test images are not used. The table on which the choice was
-based is in bench/results/cpu-amd-epyc/digits_recipe.md.
+trains the default model with each candidate on four fifths of the 1,437 training images and
+measures it on the last fifth, for each of the five folds and two seeds. It prints the mean
+accuracy, its standard error over the ten runs, and the time of one run. The 360 test images are not
+used. The table on which the choice was based is in bench/results/cpu-amd-epyc/digits_recipe.md.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CANDIDATES = [
 
 
 def fold_of_each(y: np.ndarray) -> np.ndarray:
-    """The fold of each image: the images of a class are dealt out in turn, so that every fold has its share."""
+    """The fold of each image; every fold gets an equal share of each class."""
     folds = np.empty(len(y), int)
     for label in np.unique(y):
         members = np.flatnonzero(y == label)

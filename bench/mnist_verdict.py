@@ -1,10 +1,10 @@
-"""Whether training on a GPU is repeatable and as good as on the CPU; reads OUT/runs, writes OUT/mnist.json.
+"""Whether training on a GPU is repeatable and as good as on the CPU: OUT/runs → OUT/mnist.json.
 
 python bench/mnist_verdict.py OUT cuda numba
 
-Two runs of a backend with one seed must give equal weights. The accuracy must lie within the spread of the
-seeds on the CPU. Three seeds show little of this spread, so it is extended on both sides by the same spread
-plus a quarter of a percent.
+Two runs of a backend with one seed must give equal weights. The accuracy must lie within the spread
+of the seeds on the CPU. Three seeds show little of this spread, so it is extended on both sides by
+the same spread plus a quarter of a percent.
 """
 
 import json

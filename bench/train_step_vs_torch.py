@@ -2,13 +2,15 @@
 
     python bench/train_step_vs_torch.py --model slides --pairs 9
 
-A step is forward, loss, backward and update, from a batch in memory to the loss as a Python number. Both use
-the same number of threads, the same initial weights and the same optimizer. PyTorch runs eagerly, once with
-its default memory format and once with channels_last; the faster of the two counts. Before anything is timed,
-both take a step from equal weights, with dropout off, and must agree on the loss before and after it.
+A step is forward, loss, backward and update, from a batch in memory to the loss as a Python number.
+Both use the same number of threads, the same initial weights and the same optimizer. PyTorch runs
+eagerly, once with its default memory format and once with channels_last; the faster of the two
+counts. Before anything is timed, both take a step from equal weights, with dropout off, and must
+agree on the loss before and after it.
 
-Nothing else may run at the same time: the threads of PyTorch wait for each other at every operation, so that
-one busy core makes its steps up to ten times longer and the ratio meaningless. The initial load is printed.
+Nothing else may run at the same time: the threads of PyTorch wait for each other at every
+operation, so that one busy core makes its steps up to ten times longer and the ratio meaningless.
+The initial load is printed.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from gpucnn.runs import zoo
 OPTIMIZERS = {"slides": "sgd", "keras-intro": "adam", "torres": "sgd", "cifar": "adam", "mlearning": "adam"}
 """The course models, each with its optimizer in this comparison."""
 TOLERANCE = 1e-3
-"""Largest relative difference of the losses after one step; another order of float32 sums changes far less."""
+"""Largest relative difference of the losses; reordering float32 sums changes far less."""
 
 Step = Callable[[], float]
 
@@ -82,7 +84,7 @@ def torch_step(net, optimizer, x, y) -> Step:
 
 
 def as_torch(model: gpucnn.Sequential):
-    """A PyTorch module with the layers and the weights of a built gpucnn model, without the softmax."""
+    """A PyTorch module with the layers and weights of a built gpucnn model, but no softmax."""
     import torch
     from torch import nn
 
@@ -174,7 +176,7 @@ def compare(name: str, pairs: int) -> Comparison:
 
 
 def agree(step: Step, model: gpucnn.Sequential, other: Step, net) -> float:
-    """The largest relative difference of the losses of two steps from equal weights, without dropout.
+    """The largest relative difference of the losses of two steps, without dropout.
 
     Raises if it is above TOLERANCE.
     """

@@ -75,7 +75,7 @@ _absent = absent(
 )
 
 _LAZY = ("cuda", "numba_function")
-"""Names of `gpucnn.devices.numba_cuda`, imported at first use: `import gpucnn` must not require numba-cuda."""
+"""Imported at first use, because `import gpucnn` must not require numba-cuda."""
 
 
 def __getattr__(name: str) -> Any:

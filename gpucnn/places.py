@@ -1,4 +1,4 @@
-"""Folders: the cache of compiled code (GPUCNN_CACHE, or the user's cache folder), and `kernels/`."""
+"""Folders: the cache of compiled code (GPUCNN_CACHE, or the user's cache), and `kernels/`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cache_key(*parts: object) -> str:
 
 
 def folder_of_kernels() -> Path:
-    """The folder `kernels/`, in the installed package or next to it in a checkout, imported as `gpucnn.kernels`."""
+    """The folder `kernels/`, in the package or next to it, imported as `gpucnn.kernels`."""
     if "gpucnn.kernels" not in sys.modules:
         here = Path(__file__).resolve().parent
         folders = (here / "kernels", here.parent / "kernels")
@@ -62,7 +62,8 @@ def folder_of_kernels() -> Path:
 def forget_outdated_code() -> None:
     """Delete what Numba compiled before the shared code in `kernels/include` was last edited.
 
-    Numba's cache checks only the file of the function, so it would run old code of functions inlined into it.
+    Numba's cache checks only the file of the function, so it would run old code of functions
+    inlined into it.
     """
     folder = folder_of_kernels()
     edited = max((path.stat().st_mtime for path in (folder / "include").glob("*.py")), default=0.0)

@@ -1,4 +1,4 @@
-"""Progress of training: Keras' bar on a terminal or in a notebook, one plain line at the end elsewhere.
+"""Progress of training: Keras' bar on a terminal or in a notebook, elsewhere one line at the end.
 
     235/469 ━━━━━━━━━━━━━━━━━━━━ 1s 5ms/step - loss: 0.3567 - accuracy: 0.8912
     Epoch 1/5 - 469/469 - 3s - 6ms/step - loss: 0.2104 - accuracy: 0.9361
@@ -56,7 +56,7 @@ class Progress:
             self._draw(time, self._per_step(now), values)
 
     def finish(self, values: Mapping[str, Any], title: str = "") -> None:
-        """Report that all steps are done: draw the full bar, or write one line that begins with `title`."""
+        """Report the end: draw the full bar, or write one line that begins with `title`."""
         global _on_screen
         now = perf_counter()
         self.current = self.target or self.current
@@ -115,7 +115,7 @@ class Progress:
 
 
 def is_interactive() -> bool:
-    """Whether a bar can be drawn: in a notebook, or on a terminal that can return to the start of a line."""
+    """Whether a bar can be drawn: in a notebook, or on a terminal that can redraw a line."""
     if _in_notebook():
         return True
     return sys.stderr is not None and sys.stderr.isatty() and not _console().is_dumb_terminal

@@ -1,7 +1,7 @@
 """Learning curves as a picture, and the class of all pictures of a run.
 
-Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a screen and do not
-disturb a user's figures.
+Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a screen and
+do not disturb a user's figures.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ..errors import ArgumentError
 from ..files import write_atomically
 
 BLUE, ORANGE, RED, GREY = "#0072B2", "#D55E00", "#CC0000", "#555555"
-"""Colours that colour-blind readers can distinguish (Okabe and Ito, "Color universal design", 2008). What is
-red is also said in words."""
+"""Colours that colour-blind readers can distinguish (Okabe and Ito, "Color universal design",
+2008). What is red is also said in words."""
 
 _DPI = 120
 _FONTS = (

@@ -68,13 +68,13 @@ def bench(
 ) -> int:
     """Check kernels, then time and compare them: those of OP, or those whose id contains it.
 
-    Times are medians with the 10th and 90th percentile. Hot: the same arrays in every call. Cold: caches overwritten
-    before each call. A kernel that disagrees with its definition is not timed. Kernels for GPUs are timed on a GPU
-    only.
+    Times are medians with the 10th and 90th percentile. Hot: the same arrays in every call. Cold:
+    caches overwritten before each call. A kernel that disagrees with its definition is not timed.
+    Kernels for GPUs are timed on a GPU only.
 
-    Keys of --json: device, versions, commit, date, rows; of each row: op, case, kernel, backend, precision, device,
-    flops, bytes, hot, hot_low, hot_high, cold, cold_low, cold_high, host (microseconds), samples, gflops, gbytes,
-    roof_share, workspace (bytes), note.
+    Keys of --json: device, versions, commit, date, rows; of each row: op, case, kernel, backend,
+    precision, device, flops, bytes, hot, hot_low, hot_high, cold, cold_low, cold_high, host
+    (microseconds), samples, gflops, gbytes, roof_share, workspace (bytes), note.
     """
     from ..dispatch import registry
     from ..profiling import benchmark, records, timing, trials
@@ -204,7 +204,7 @@ def _write_csv(path: str, measured: Sequence[Any]) -> None:
 
 
 def _any_slower(old: Sequence[Any] | None, measured: Sequence[Any]) -> bool:
-    """Print the comparison with an older record, if there is one; return whether anything is slower."""
+    """Print the comparison with an older record; return whether anything is slower."""
     from ..profiling import records
 
     if old is None:

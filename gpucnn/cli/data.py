@@ -22,8 +22,8 @@ def data() -> None:
 def data_list(data_dir: str | None, as_json: bool) -> None:
     """List the data sets, and where each was found.
 
-    Keys of --json: datasets; of each data set: name, about, path (null if it was not found), form, published (whether
-    the files are the published ones).
+    Keys of --json: datasets; of each data set: name, about, path (null if it was not found), form,
+    published (whether the files are the published ones).
     """
     entries: list[dict[str, Any]] = []
     for name in datasets.names():
@@ -58,7 +58,7 @@ def data_path(name: str | None, data_dir: str | None) -> None:
 @data.command("fetch")
 @options(click.argument("names", metavar="NAME...", nargs=-1, required=True), DATA_DIR)
 def data_fetch(names: Sequence[str], data_dir: str | None) -> None:
-    """Download data sets into --data-dir or your cache, check their hashes, and print where they are."""
+    """Download data sets into --data-dir or your cache, verify them, and print where they are."""
     with Screen() as screen:
         for name in names:
             click.echo(datasets.fetch(name, data_dir, screen.progress).path)
@@ -67,7 +67,7 @@ def data_fetch(names: Sequence[str], data_dir: str | None) -> None:
 @data.command("verify")
 @options(click.argument("name"), DATA_DIR)
 def data_verify(name: str, data_dir: str | None) -> int:
-    """Compare the files of NAME with the published hashes; the exit status is 1 unless all are equal."""
+    """Compare the files of NAME with the published hashes; exit with status 1 if any differs."""
     checks = datasets.verify(name, data_dir)
     rows = [(c.file, "ok" if c.ok else "DIFFERS" if c.path else "MISSING", c.actual or "", c.note) for c in checks]
     print_table(("file", "", "sha256", ""), rows, wrapped=2)

@@ -1,7 +1,8 @@
-"""The command doctor: what this machine offers gpucnn, what is broken, and the one command that fixes it.
+"""The command doctor: what this machine offers, what is broken, and how to fix it.
 
-Nothing here raises: what cannot be determined is `unknown`, and what fails is reported with the first
-line of its error. A report can be posted as it is: the home folder is `~` and the user's name `<user>`.
+Nothing here raises: what cannot be determined is `unknown`, and what fails is reported with the
+first line of its error. A report can be posted as it is: the home folder is `~` and the user's name
+`<user>`.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Problem:
-    """A known problem. An error keeps gpucnn from working well; a warning costs a feature or some time."""
+    """A known problem: an error keeps gpucnn from working well, a warning costs a feature."""
 
     severity: str
     what: str
@@ -177,7 +178,7 @@ def _blas() -> str:
 
 
 def driver_version() -> int | None:
-    """The newest CUDA version that the NVIDIA driver supports, 1000 · major + 10 · minor; None without a driver."""
+    """The newest CUDA that the driver supports, 1000 · major + 10 · minor; None if absent."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     version = ctypes.c_int(0)
     try:
@@ -200,7 +201,7 @@ def _caches(packages: dict[str, str | None]) -> list[Cache]:
 
 
 def _numba_folder() -> Path:
-    """Numba keeps machine code next to the kernel files, or in the user's cache if that folder is not writable."""
+    """Where Numba keeps machine code: next to the kernel files, else in the user's cache."""
     if os.environ.get("NUMBA_CACHE_DIR"):
         return Path(os.environ["NUMBA_CACHE_DIR"])
     next_to_kernels = places.folder_of_kernels() / "__pycache__"
@@ -215,7 +216,7 @@ def _numba_folder() -> Path:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether a file can be created in the folder; of a missing folder, whether the folder can be created."""
+    """Whether a file can be created in the folder, or a missing folder can be created."""
     nearest = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     try:
         with tempfile.TemporaryFile(dir=nearest):
@@ -364,8 +365,8 @@ def doctor(as_json: bool) -> int:
 
     The exit status is 1 if something is broken.
 
-    Keys of --json: verdict, ok, machine, packages, environment, caches (name, path, writable), checks (name, ok,
-    seconds, detail), problems (severity, what, command), command.
+    Keys of --json: verdict, ok, machine, packages, environment, caches (name, path, writable),
+    checks (name, ok, seconds, detail), problems (severity, what, command), command.
     """
     report = examine()
     if as_json:

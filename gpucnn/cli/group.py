@@ -1,4 +1,4 @@
-"""The group of all commands: how a command ends, the options that several share, and the command version.
+"""The group of all commands: how a command ends, options that several share, and version.
 
 Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed,
 2 wrong arguments, 130 stopped by Ctrl-C.
@@ -21,7 +21,7 @@ from ..version import __version__
 
 
 class Commands(click.Group):
-    """A group that reports an error as one line and an exit status; GPUCNN_DEBUG=1 shows the traceback instead."""
+    """A group that reports an error in one line; with GPUCNN_DEBUG=1 by its traceback."""
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the command named by the arguments (by default those of the process), and exit."""
@@ -34,7 +34,7 @@ class Commands(click.Group):
             sys.exit(self._run(*args, **{**extra, "standalone_mode": False}))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call the command. If it is stopped, print how to resume and return the status of the signal."""
+        """Call the command; if it is stopped, print how to resume and return that status."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:

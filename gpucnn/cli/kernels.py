@@ -30,16 +30,17 @@ ARCH = click.option(
 @kernels.command("list")
 @options(click.argument("pattern", required=False, default=""), ARCH, LOAD, AS_JSON)
 def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) -> None:
-    """List the kernels whose id, op or backend contains PATTERN, with the compiler's figures for those of GPUs.
+    """List the kernels whose id, op or backend contains PATTERN, with the compiler's figures.
 
-    Registers and spilled bytes are per thread, shared bytes per block. The figures are those of the largest case, and
-    of the function with the largest share of multiply-adds (FFMA) in its main loop.
+    Registers and spilled bytes are per thread, shared bytes per block. The figures are those of the
+    largest case, and of the function with the largest share of multiply-adds (FFMA) in its main
+    loop.
 
-    Keys of --json: kernels; of each kernel: id, op, algorithm, backend, language, needs, runs (gpu, emulator, cpu or
-    null), why_not (why not on a GPU, or null), idea, figures; of these, one for each function: case,
-    function, arch, blocks, threads, registers, shared_bytes, spill_bytes, occupancy, ffma_share,
-    flops_per_global_byte, flops_per_shared_byte, wide_loads (global, shared), fp64, waves (blocks by 132
-    multiprocessors).
+    Keys of --json: kernels; of each kernel: id, op, algorithm, backend, language, needs, runs (gpu,
+    emulator, cpu or null), why_not (why not on a GPU, or null), idea, figures; of these, one for
+    each function: case, function, arch, blocks, threads, registers, shared_bytes, spill_bytes,
+    occupancy, ffma_share, flops_per_global_byte, flops_per_shared_byte, wide_loads (global,
+    shared), fp64, waves (blocks by 132 multiprocessors).
     """
     from ..dispatch import registry
     from ..profiling import catalogue
@@ -61,7 +62,7 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
 
 
 def _architecture(arch: str) -> str | None:
-    """The architecture to compile for; None for "none", and where no compiler works, which is reported."""
+    """The architecture to compile for; None for "none" and, with a report, without a compiler."""
     from ..profiling import compilers, figures
 
     if arch == "none":
@@ -97,13 +98,15 @@ def _short(figures: list[dict[str, Any]]) -> tuple[str, ...]:
 @kernels.command("show")
 @options(click.argument("ident", metavar="ID"), ARCH, LOAD, AS_JSON)
 def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> None:
-    """Print the source of the kernel file ID, such as conv2d/direct_cuda, and its figures on real shapes.
+    """Print the source of the kernel file ID, such as conv2d/direct_cuda, and its figures.
 
-    Traffic is counted in the emulator: 32-byte sectors of global memory and passes through shared memory, compared with
-    the minimum for the same bytes. 1.00× means perfect coalescing and no bank conflict.
+    Traffic is counted in the emulator: 32-byte sectors of global memory and passes through shared
+    memory, compared with the minimum for the same bytes. 1.00× means perfect coalescing and no bank
+    conflict.
 
-    Keys of --json: id, ops, files (name, text), figures (as of `kernels list`, with the op), traffic (op, case,
-    sectors, ideal_sectors, shared_wavefronts, ideal_shared_wavefronts, excess, conflicts).
+    Keys of --json: id, ops, files (name, text), figures (as of `kernels list`, with the op),
+    traffic (op, case, sectors, ideal_sectors, shared_wavefronts, ideal_shared_wavefronts, excess,
+    conflicts).
     """
     from ..dispatch import registry
     from ..profiling import catalogue
@@ -160,10 +163,11 @@ def _times(traffic: dict[str, Any]) -> str:
     AS_JSON,
 )
 def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None, largest: float, as_json: bool) -> int:
-    """Compare kernels with the NumPy definition of their op on every case; the exit status is 1 if one disagrees.
+    """Compare kernels with the NumPy definition of their op; exit with status 1 if any disagrees.
 
-    PATTERN is part of a kernel's id, op or backend; with --load alone, the kernels of FILE are checked. In the
-    emulator, --mode check also finds races, out-of-bounds and uninitialised accesses, and divergent barriers.
+    PATTERN is part of a kernel's id, op or backend; with --load alone, the kernels of FILE are
+    checked. In the emulator, --mode check also finds races, out-of-bounds and uninitialised
+    accesses, and divergent barriers.
 
     Keys of --json: trials (kernel, op, case, device, mode, seconds, fault), kernels, failed.
     """

@@ -1,4 +1,4 @@
-"""The commands summary and models: the layers of one model, and the models that can be trained by name."""
+"""The commands summary and models: the layers of a model, and the models that have names."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .screen import print_json, print_table
 def summary(model: str, input_shape: str | None, classes: int | None, as_json: bool) -> None:
     """Show the layers of MODEL: a name from `gpucnn models`, a run folder or a .safetensors file.
 
-    Keys of --json: model, input_shape, parameters, trainable_parameters, flops_per_image, layers; of each layer: name,
-    type, output_shape, parameters, flops_per_image.
+    Keys of --json: model, input_shape, parameters, trainable_parameters, flops_per_image, layers;
+    of each layer: name, type, output_shape, parameters, flops_per_image.
     """
     built = commands.find_model(model, input_shape, classes)
     if as_json:
@@ -33,8 +33,9 @@ def summary(model: str, input_shape: str | None, classes: int | None, as_json: b
 def models(as_json: bool) -> None:
     """List the models that can be trained by name, and how each is trained.
 
-    Keys of --json: models; of each model: name, source, input_shape, classes, parameters, flops_per_image, recipe; of
-    the recipe: optimizer, batch_size, epochs, learning_rate, decay, options, loss.
+    Keys of --json: models; of each model: name, source, input_shape, classes, parameters,
+    flops_per_image, recipe; of the recipe: optimizer, batch_size, epochs, learning_rate, decay,
+    options, loss.
     """
     entries = [zoo.find(name).describe() for name in zoo.names()]
     if as_json:

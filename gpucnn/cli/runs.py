@@ -79,11 +79,12 @@ def train(
 ) -> int:
     """Train a model, then evaluate it once on the test images.
 
-    DATASET is a name from `gpucnn data list`. Without it, and without --data, the embedded digits are used.
+    DATASET is a name from `gpucnn data list`; the default is the embedded digits.
 
-    Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, seed, epochs, seconds (of
-    training since the start or the last --resume), images_per_second, train_accuracy (in the last epoch),
-    test_accuracy, test_loss, parameters, weights_sha256, status, note, settings, versions.
+    Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, seed,
+    epochs, seconds (of training since the start or the last --resume), images_per_second,
+    train_accuracy (in the last epoch), test_accuracy, test_loss, parameters, weights_sha256,
+    status, note, settings, versions.
     """
     values = {name: value for name, value in arguments.items() if value not in (None, ())}
     if "algorithms" in values:
@@ -159,8 +160,8 @@ def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | No
 def predict(run: str, images: Sequence[str], invert: bool, centre: bool, as_json: bool) -> None:
     """Predict the class of each image file (PNG, JPEG or .npy) with the model of RUN.
 
-    Keys of --json: run, dataset, model, note, predictions; of each prediction: image, class, probability, probabilities
-    (by class).
+    Keys of --json: run, dataset, model, note, predictions; of each prediction: image, class,
+    probability, probabilities (by class).
     """
     answer = commands.predict(run, images, invert=invert, centre=centre)
     if as_json:
@@ -179,7 +180,7 @@ def predict(run: str, images: Sequence[str], invert: bool, centre: bool, as_json
 @main.command()
 @options(RUN, DATA_DIR)
 def plot(run: str, data_dir: str | None) -> None:
-    """Draw the pictures of a run again: learning curves, confusion matrix, predictions, filters, feature maps."""
+    """Draw the pictures of a run again: curves, confusion matrix, predictions, filters, maps."""
     with Screen() as screen:
         for path in commands.draw(run, data_dir, progress=screen.progress):
             click.echo(path)

@@ -33,7 +33,7 @@ class Screen:
         click.echo(line, err=True)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """On a terminal draw a bar for `what`, else print one line when it begins; a total of 0 is unknown."""
+        """Draw a bar on a terminal, else print `what` once; a total of 0 means unknown."""
         if what not in self._tasks:
             self._tasks[what] = self._begin(what)
         if self._bars is not None:
@@ -47,7 +47,7 @@ class Screen:
         if not console.is_terminal:
             return click.echo(what, err=True)
         if self._bars is None:
-            # On one terminal, results appear above the bars; redirected results must stay on standard output.
+            # On a terminal, results appear above the bars; redirected results must not.
             self._bars = Progress(console=console, transient=self._transient, redirect_stdout=sys.stdout.isatty())
             self._bars.start()
         return self._bars.add_task(what)
@@ -70,7 +70,7 @@ def print_pairs(*pairs: tuple[str, Any]) -> None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], wrapped: int = 0) -> None:
-    """Print columns under a header; where the terminal is too narrow, wrap the cells of the last `wrapped` columns."""
+    """Print columns under a header; on a narrow terminal, the last `wrapped` ones wrap."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""What `gpucnn doctor` tries: each check returns a remark, or raises an error that says what is wrong."""
+"""What `gpucnn doctor` tries: each check returns a remark, or raises if something is wrong."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _convolution() -> str:
 
 
 def _agree(result: np.ndarray, truth: np.ndarray, magnitude: np.ndarray, terms: int) -> None:
-    """Raise unless a float32 sum of `terms` products is as close to the truth as rounding allows."""
+    """Raise unless a float32 sum of `terms` products is as accurate as rounding allows."""
     bound = (4 + terms**0.5) * np.finfo(np.float32).eps * magnitude
     if not np.all(np.abs(result - truth) <= bound):
         raise ArithmeticError(f"the error is {np.abs(result - truth).max():.3g}, the limit {bound.max():.3g}")

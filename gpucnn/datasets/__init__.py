@@ -1,6 +1,6 @@
-"""Data sets: `digits` (embedded), `mnist`, `fashion_mnist`, `cifar10` (found or downloaded), and a user's images.
+"""Data sets: `digits` (embedded), `mnist`, `fashion_mnist`, `cifar10`, and a user's images.
 
-Each data set is a module with `load_data()` as in Keras. The functions here take the name of one, with - or _.
+Each is a module with `load_data()` as in Keras. The functions here take its name, with - or _.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ def load(
 
     data      a folder of images or an .npz file
     data_dir  the folder of data sets; overrides GPUCNN_DATA
-    shape     (H, W, C) to which a user's image files are converted; by default all must have the same size
+    shape     (H, W, C) of a user's images after conversion; by default all must have the same size
     progress  called with (what, done, total) while files are downloaded or decoded
 
-    Raises `DataError`, and `ArgumentError` for an unknown name. Each `UserWarning` is also in `Dataset.warnings`.
+    Raises `DataError`, and `ArgumentError` for an unknown name. Each `UserWarning` is also in
+    `Dataset.warnings`.
     """
     if data is None:
         return _load(_source(name or "digits"), data_dir, progress)
@@ -83,22 +84,22 @@ def load(
 
 
 def locate(name: str, data_dir: Folder = None) -> Found | None:
-    """Where a data set would be read from, in which form, and the hashes of its files; None if it is nowhere."""
+    """Where a data set would be read from, its form and its files' hashes; None if nowhere."""
     return search(_source(name), data_dir)[0]
 
 
 def fetch(name: str, data_dir: Folder = None, progress: ProgressHook | None = None) -> Found:
     """Download the missing published files into `data_dir`/name, or into the user cache.
 
-    Raises `DataError` if no mirror serves the files with the pinned hashes, or GPUCNN_OFFLINE is set; `FileError` if
-    they cannot be written.
+    Raises `DataError` if no mirror serves the files with the pinned hashes, or GPUCNN_OFFLINE is
+    set; `FileError` if they cannot be written.
     """
     source = _source(name)
     return source.embedded() if source.embedded else _fetch(source, data_dir, progress)
 
 
 def verify(name: str, data_dir: Folder = None) -> list[Check]:
-    """Each file of a data set, where it would be read from, with its published and its actual SHA-256.
+    """Each file of a data set, with its published and its actual SHA-256.
 
     If the data set is nowhere, the published files are returned without `path` and `actual`.
     """

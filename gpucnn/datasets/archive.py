@@ -29,8 +29,8 @@ class Member(NamedTuple):
 def members(path: Path, takes: Callable[[str], bool], largest: int) -> Iterator[Member]:
     """The regular files whose names `takes` accepts, in the order of the archive.
 
-    Raises `DataError` for a truncated or damaged archive, for names that point out of it, and for members
-    that unpack to more than `largest` bytes.
+    Raises `DataError` for a truncated or damaged archive, for names that point out of it, and for
+    members that unpack to more than `largest` bytes.
     """
     with explained("read", path):
         try:

@@ -1,8 +1,9 @@
 """CIFAR-10: 50,000 + 10,000 RGB images of ten things, 32×32 (Krizhevsky 2009).
 
-Read from the published binary files (https://www.cs.toronto.edu/~kriz/cifar.html: one byte of label, then
-1,024 bytes each of red, green and blue, row by row), or from PNG or JPEG copies in {train,test}/<class>/.
-The published Python files are pickles, which can run any code, and are not read.
+Read from the published binary files (https://www.cs.toronto.edu/~kriz/cifar.html: one byte of
+label, then 1,024 bytes each of red, green and blue, row by row), or from PNG or JPEG copies in
+{train,test}/<class>/. The published Python files are pickles, which can run any code, and are not
+read.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ _LARGEST_IMAGE_FILE = 1 << 20
 
 
 def load_data(*, data_dir: Folder = None) -> tuple[Pair, Pair]:
-    """`(x_train, y_train), (x_test, y_test)` as in Keras: uint8 (50000, 32, 32, 3), (50000, 1), and 10000 of each.
+    """`(x_train, y_train), (x_test, y_test)` as in Keras: uint8 (50000, 32, 32, 3), (50000, 1), and
+    10000 of each.
 
-    The files are searched in `data_dir` (default: GPUCNN_DATA), in the user cache and where Keras and
-    torchvision keep them, and downloaded if they are not found. Raises `DataError` if neither works or a
-    file is damaged.
+    Looks for the files in `data_dir` (default: GPUCNN_DATA), in the user cache and where Keras and
+    torchvision keep them, and downloads them if they are not found. Raises `DataError` if neither
+    works or a file is damaged.
     """
     dataset = load(SOURCE, data_dir)
     y_train, y_test = (y.astype(np.uint8)[:, None] for y in (dataset.y_train, dataset.y_test))
@@ -147,7 +149,7 @@ def _read_images(found: Found, progress: ProgressHook | None) -> Dataset:
 
 
 def _decode(found: Found, progress: ProgressHook | None) -> decoded.Halves:
-    """All images, each half in a fixed random order; the published halves are in random order too."""
+    """All images, each half in a fixed random order, like the published halves."""
     rows: dict[str, list[tuple[int, str, np.ndarray]]] = {"train": [], "test": []}
     for done, (name, file) in enumerate(_image_files(found), 1):
         split, label, pixels = _decoded(name, file, found.path)
@@ -190,7 +192,7 @@ def _in_folders(place: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _fingerprint(place: Path) -> str:
-    """A hash that changes when a file below is added, removed or written; far faster than reading all files."""
+    """A hash that changes when a file is added, removed or written, without reading the files."""
     digest = hashlib.sha256()
     for name, file in _in_folders(place):
         stat = file.stat()

@@ -14,9 +14,10 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images with their class numbers. Raises `DataError` if they do not fit together.
+    """Training and test images with class numbers. Raises `DataError` if they do not match.
 
-    x_train, x_test  (N, H, W, C), uint8 of 0 … 255 or float32; other floats become float32, a missing C is added
+    x_train, x_test  (N, H, W, C), uint8 of 0 … 255 or float32; other floats become float32, and a
+                     missing C is added
     y_train, y_test  (N,) int64 of 0 … K-1
     classes          the K names
     note             a remark to print with every figure from these data, or None
@@ -52,7 +53,7 @@ class Dataset:
 
 
 def keras_pairs(dataset: Dataset) -> tuple[Pair, Pair]:
-    """`(x_train, y_train), (x_test, y_test)` as Keras returns them for grey images: (N, H, W) and (N,), all uint8."""
+    """The four arrays as Keras returns them for grey images: (N, H, W) and (N,), all uint8."""
     return (
         (dataset.x_train[..., 0], dataset.y_train.astype(np.uint8)),
         (dataset.x_test[..., 0], dataset.y_test.astype(np.uint8)),

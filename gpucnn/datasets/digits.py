@@ -1,9 +1,9 @@
-"""The embedded data set: 1,797 real handwritten digits, the test part of the UCI set of Alpaydin and Kaynak (1998).
+"""The embedded data set: 1,797 handwritten digits from UCI (Alpaydin and Kaynak 1998, test part).
 
-Scans of the digits of 13 people, reduced to 8×8 counts of 0 … 16, as scikit-learn ships them; NOTICE has
-licence and citation. `data/digits.npz` holds `images` (1797, 8, 8) and `labels` (1797,), both uint8, in the
-order of scikit-learn, and the indices `test` of the 360 test images and `train` of the 1,437 others, both
-uint16. It was made by
+Scans of the digits of 13 people, reduced to 8×8 counts of 0 … 16, as scikit-learn ships them;
+NOTICE has licence and citation. `data/digits.npz` holds `images` (1797, 8, 8) and `labels` (1797,),
+both uint8, in the order of scikit-learn, and the indices `test` of the 360 test images and `train`
+of the 1,437 others, both uint16. It was made by
 
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -12,7 +12,8 @@ uint16. It was made by
     np.savez_compressed("digits.npz", images=x.reshape(-1, 8, 8).astype("u1"), labels=y.astype("u1"),
                         train=train.astype("u2"), test=test.astype("u2"))
 
-The split is random and stratified because the file is ordered by writer: so both halves hold all 13 writers.
+The split is random and stratified because the file is ordered by writer: so both halves hold all 13
+writers.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ _FILE = "digits.npz"
 
 
 def load_data(size: int = 28) -> tuple[Pair, Pair]:
-    """`(x_train, y_train), (x_test, y_test)`: 1,437 and 360 images, uint8 of 0 … 255, and their digits, uint8.
+    """`(x_train, y_train), (x_test, y_test)`: 1,437 and 360 images of 0 … 255, and digits, uint8.
 
-    size=28   (N, 28, 28): each pixel becomes 3×3 pixels, and a border of 2 is added, so that models for
-              MNIST fit; this adds no detail
+    size=28   (N, 28, 28): each pixel becomes 3×3 pixels, and a border of 2 is added, so that models
+              for MNIST fit; this adds no detail
     size=8    (N, 8, 8): the original size
 
-    The stratified split is fixed. One test image is 0.28 points of accuracy; figures are not comparable with MNIST.
+    The stratified split is fixed. One test image is 0.28 points of accuracy; figures are not
+    comparable with MNIST.
     """
     return keras_pairs(_read(_embedded(), size=size))
 

@@ -1,4 +1,4 @@
-"""Downloading the published files of a data set: https mirrors, pinned SHA-256, nothing kept that differs."""
+"""Downloading published files: https mirrors, pinned SHA-256, nothing kept that differs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def fetch(
 ) -> Found:
     """Download the missing published files into `data_dir`/name, or into the user cache.
 
-    Each file is written under a temporary name, verified, then renamed. Raises `DataError` that names every
-    source tried, those in `seen` included, and the files, hashes and folder for a download by hand;
-    `FileError` if the folder cannot be written.
+    Each file is written under a temporary name, verified, then renamed. Raises `DataError` that
+    names every source tried, those in `seen` included, and the files, hashes and folder for a
+    download by hand; `FileError` if the folder cannot be written.
     """
     folder = (Path(data_dir) if data_dir else user_cache()) / source.name
     failures: list[str] = []

@@ -1,4 +1,4 @@
-"""Images in folders, one subfolder per class: a user's images, or a copy of a published data set."""
+"""Images in folders, one subfolder per class: a user's, or a copy of a published data set."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class Labelled(NamedTuple):
 
 
 def load(folder: Path, shape: tuple[int, int, int] | None = None, progress: ProgressHook | None = None) -> Dataset:
-    """Load a user's images from train/ and test/ with a subfolder per class, or from these subfolders alone.
+    """Load a user's images from subfolders per class, with or without train/ and test/ above them.
 
-    Without train/ and test/, a fixed random fifth of each class becomes the test set. Without `shape`
-    (H, W, C), all images must have the same size, and are RGB if any of them is. Raises `DataError`.
+    Without train/ and test/, a fixed random fifth of each class becomes the test set. Without
+    `shape` (H, W, C), all images must have the same size, and are RGB if any of them is. Raises
+    `DataError`.
     """
     halves = [folder / "train", folder / "test"]
     present = [half for half in halves if half.is_dir()]
@@ -67,7 +68,7 @@ def class_names(folder: Path) -> list[str]:
 
 
 def labelled(folder: Path, classes: Sequence[str]) -> Iterator[Labelled]:
-    """The image files of each class in the order of their names. Raises `DataError` for a class without images."""
+    """The image files of each class, sorted by name. Raises `DataError` for a class without any."""
     for label, name in enumerate(classes):
         files = sorted(file for file in (folder / name).iterdir() if _is_image(file))
         if not files:
@@ -78,7 +79,7 @@ def labelled(folder: Path, classes: Sequence[str]) -> Iterator[Labelled]:
 def read(
     files: Sequence[Labelled], shape: tuple[int, int, int], doing: str = "reading", progress: ProgressHook | None = None
 ) -> Pair:
-    """x uint8 (N, H, W, C) and y int64 (N,), in a fixed random order, so that any part holds all classes."""
+    """x uint8 (N, H, W, C) and y int64 (N,), in a fixed random order that mixes the classes."""
     free, size = free_memory.available(), len(files) * int(np.prod(shape))
     if free is not None and size > free:
         need = f"{len(files)} images of {shape} need {free_memory.readable(size)}"

@@ -1,7 +1,8 @@
 """The IDX format of MNIST and similar data sets: a big-endian header, then unsigned bytes.
 
-Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", section "File formats". A header
-is two zero bytes, the type (0x08: unsigned byte), the number of axes, and the extent of each axis as uint32.
+Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", section "File formats". A
+header is two zero bytes, the type (0x08: unsigned byte), the number of axes, and the extent of each
+axis as uint32.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 def read(path: Path, axes: int) -> np.ndarray:
     """A uint8 array of `axes` axes from an IDX file, plain or as .gz.
 
-    Raises `DataError` for a truncated or damaged file and for a header that does not match the file.
+    Raises `DataError` for a truncated or damaged file and for a header that does not match the
+    file.
     """
     with explained("read", path):
         try:

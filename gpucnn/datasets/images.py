@@ -1,4 +1,4 @@
-"""One image file as the array that a model expects: grey or RGB, resized, a photographed digit centred."""
+"""One image file as the array that a model expects: grey or RGB, resized, optionally centred."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def read(
 ) -> np.ndarray:
     """One image file as an array of `shape` (H, W, C), C = 1 for grey or 3 for RGB.
 
-    PNG and JPEG, and .npy files of uint8, give uint8 values of 0 … 255; transparent parts count as white,
-    and the image is stretched to H × W. A .npy file of floats keeps its values as float32 and must already
-    have the shape, of which the channel axis may be missing. `invert` turns dark on light into light on
-    dark, `centre` applies `centred`. Raises `DataError` for anything else, `FileError` if the file cannot
-    be read.
+    PNG and JPEG, and .npy files of uint8, give uint8 values of 0 … 255; transparent parts count as
+    white, and the image is stretched to H × W. A .npy file of floats keeps its values as float32
+    and must already have the shape, of which the channel axis may be missing. `invert` turns dark
+    on light into light on dark, `centre` applies `centred`. Raises `DataError` for anything else,
+    `FileError` if the file cannot be read.
     """
     path = Path(path)
     if path.suffix.lower() != ".npy":
@@ -63,7 +63,8 @@ def read(
 def decode(file: Path | IO[bytes], name: str, channels: int | None = None) -> np.ndarray:
     """A PNG or JPEG as uint8 (H, W, C), turned upright according to its EXIF data.
 
-    `channels` is 1 for grey, 3 for RGB, or None for those of the file. `name` names the image in a `DataError`.
+    `channels` is 1 for grey, 3 for RGB, or None for those of the file. `name` names the image in a
+    `DataError`.
     """
     from PIL import ImageOps
 
@@ -97,7 +98,7 @@ def _opened(file: Path | IO[bytes], name: str) -> Iterator[Image]:
 
 
 def size(path: Path) -> tuple[int, int, int]:
-    """Height, width and channels (1 or 3) that `decode` would give, from the file's header alone."""
+    """Height, width and channels (1 or 3) as from `decode`, read from the file's header alone."""
     with _opened(path, str(path)) as image:
         turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
         extents = image.size if turned else image.size[::-1]
@@ -105,7 +106,7 @@ def size(path: Path) -> tuple[int, int, int]:
 
 
 def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 (H, W, C) stretched to (height, width, C); where it shrinks, pixels are averaged by area."""
+    """uint8 (H, W, C) resized to (height, width, C); shrinking averages pixels by area."""
     from PIL import Image
 
     if pixels.shape[:2] == (height, width):
@@ -117,9 +118,9 @@ def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 def centred(grey: np.ndarray, height: int, width: int, name: str = "the image") -> np.ndarray:
     """A light digit on a dark background, centred in (height, width) as the digits of MNIST are.
 
-    The background becomes 0. The rest is scaled, with its proportions kept, to fit 20/28 of the field, its
-    brightest pixel becomes 255, and its centre of mass moves to the centre (LeCun, Cortes, Burges, "The
-    MNIST database of handwritten digits").
+    The background becomes 0. The rest is scaled, with its proportions kept, to fit 20/28 of the
+    field, its brightest pixel becomes 255, and its centre of mass moves to the centre (LeCun,
+    Cortes, Burges, "The MNIST database of handwritten digits").
 
     grey  (H, W) uint8
     →     (height, width) uint8
@@ -179,7 +180,7 @@ def _is_grey(image: Image) -> bool:
 
 
 def _without_background(grey: np.ndarray, name: str) -> np.ndarray:
-    """Set the background to 0; the soft edge of the ink is kept, specks in the background are not."""
+    """Set the background and its specks to 0, but keep the soft edge of the ink."""
     threshold = _otsu(grey)
     ink = grey > threshold
     if not ink.any() or np.ptp(grey) < 16:
@@ -205,7 +206,7 @@ def _grown(mask: np.ndarray, edge: int) -> np.ndarray:
 
 
 def _otsu(grey: np.ndarray) -> int:
-    """The threshold that splits the values into two classes with the largest variance between them (Otsu 1979)."""
+    """The threshold with the largest variance between the values below and above (Otsu 1979)."""
     share = np.bincount(grey.ravel(), minlength=256) / grey.size
     below = np.cumsum(share)
     mean = np.cumsum(share * np.arange(256))

@@ -1,4 +1,4 @@
-"""Reading .npy and .npz files of unknown origin: no pickles, and no more memory than the file contains."""
+"""Reading .npy and .npz files of unknown origin: no pickles, and bounded memory."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 def read(path: Path, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """The named arrays of an .npz file; other arrays are not read.
 
-    Raises `DataError` for a damaged file, a missing array, Python objects, and sizes that do not match the
-    header or exceed the free memory; `FileError` if the file cannot be opened.
+    Raises `DataError` for a damaged file, a missing array, Python objects, and sizes that do not
+    match the header or exceed the free memory; `FileError` if the file cannot be opened.
     """
     required = list(required)
     try:

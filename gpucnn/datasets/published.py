@@ -14,10 +14,11 @@ from .source import Folder, Found, ProgressHook, Source, search
 def load(
     source: Source, data_dir: Folder = None, progress: ProgressHook | None = None, found: Found | None = None
 ) -> Dataset:
-    """Load the data set from `found`, or from where `search` finds it, or from a download into the user cache.
+    """Load the data set from `found`, else from where `search` finds it, else from a download.
 
-    Local files that differ from the published ones are read with one `UserWarning`. A folder that the user
-    named raises `DataError` if it holds the data set incompletely or in a form that cannot be read.
+    Local files that differ from the published ones are read with one `UserWarning`. A folder that
+    the user named raises `DataError` if it holds the data set incompletely or in a form that cannot
+    be read.
     """
     if found is None:
         found, seen = search(source, data_dir)

@@ -1,4 +1,4 @@
-"""Where the files of a data set may be, which of them exist, and whether they are the published ones."""
+"""Where the files of a data set may be, which exist, and whether they are the published ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Folder = str | os.PathLike[str] | None
 
 @dataclass(frozen=True)
 class Check:
-    """One file and its published SHA-256: `expected` is None if none is published, `path` if the file is missing."""
+    """A file and its SHA-256: `expected` is None if none is published, `path` if it is missing."""
 
     file: str
     path: Path | None
@@ -69,7 +69,7 @@ class Source:
     hashes    SHA-256 of every form in which the data set is published, by file name
     read      takes a `Found` and returns the `Dataset`
     folders   its possible folders below a folder of data sets
-    find      takes a folder and returns (form, files), a sentence why its content cannot be used, or None
+    find      takes a folder and returns (form, files), why its content cannot be used, or None
     embedded  finds the data set in the package; nothing else is searched then
     """
 
@@ -98,7 +98,7 @@ def user_cache() -> Path:
 
 
 def roots(data_dir: Folder = None) -> Iterator[tuple[str, Path, bool]]:
-    """The folders of data sets to search, in order: what it is, where it is, whether the user chose it."""
+    """The folders to search, in order: name, path, and whether the user chose it."""
     label, value = ("data_dir", data_dir) if data_dir else ("GPUCNN_DATA", os.environ.get("GPUCNN_DATA"))
     if value:
         folder = Path(os.path.expanduser(value))

@@ -1,1 +1,1 @@
-"""A training run in its folder: how it is trained, what it keeps, and the models that have names."""
+"""Training runs in their folders, their pictures, and the models that have names."""

@@ -1,7 +1,7 @@
-"""What the commands do, as functions: train, resume, evaluate, predict, draw, and find a model by name.
+"""What the commands do, as functions: train, resume, evaluate, predict, draw, find a model.
 
-A run is described by `RunSettings`, which are kept in its `run.json`; so the folder alone is enough to
-resume, evaluate, use or draw the run.
+A run is described by `RunSettings`, which are kept in its `run.json`; so the folder alone is enough
+to resume, evaluate, use or draw the run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class RunSettings:
-    """All that determines the result of a run, as JSON values. None takes the value of the model's recipe.
+    """All that determines the result of a run, as JSON values; None takes the recipe's value.
 
     dataset      a name from `gpucnn.datasets`; with `data`, the name of those images
     data         the path of the user's images
@@ -75,7 +75,7 @@ class RunSettings:
 
     @classmethod
     def of(cls, run: Run) -> RunSettings:
-        """The settings with which a run was started. Raises `FileError` if this version does not know them."""
+        """The settings of a run. Raises `FileError` if this version does not know them."""
         unknown = sorted(set(run.settings) - {field.name for field in fields(cls)})
         if unknown or not run.settings.get("classes"):
             fault = ", ".join(unknown) or "no classes"
@@ -98,7 +98,7 @@ class RunSettings:
         return replace(self, data_dir=data_dir or self.data_dir)
 
     def apply(self) -> RunSettings:
-        """Put seed, kernels, device and threads into use; returns the settings with the name of the device in use."""
+        """Put seed, kernels, device and threads into use; returns settings with the actual device."""
         utils.set_random_seed(self.seed)
         for file in self.load or []:
             registry.load(file)
@@ -115,7 +115,7 @@ def train(
     say: Say = lambda line: None,
     progress: ProgressHook | None = None,
 ) -> Run:
-    """Train a model of the zoo from scratch, evaluate it once on the test images, and draw the pictures.
+    """Train a model of the zoo, evaluate it once on the test images, and draw the pictures.
 
     folder    the run folder; None creates one below `runs/`
     progress  called while the data set is downloaded or decoded, as in `datasets.load`
@@ -178,7 +178,7 @@ def evaluate(
     *,
     progress: ProgressHook | None = None,
 ) -> dict[str, Any]:
-    """Loss and accuracy of a run's model on the test images of its data set, or of another one if given."""
+    """Loss and accuracy of a run's model on the test images of its data set or of another one."""
     run = Run.open(folder)
     settings = RunSettings.of(run)
     settings.apply()
@@ -203,7 +203,7 @@ def evaluate(
 def predict(
     folder: str | Path, paths: Sequence[str | Path], *, invert: bool = False, centre: bool = False
 ) -> dict[str, Any]:
-    """The class of each image file, and the probability of each class, according to the run's model."""
+    """The class of each image file and the probability of each class, by the run's model."""
     run = Run.open(folder)
     settings = RunSettings.of(run)
     settings.apply()
@@ -237,7 +237,7 @@ def draw(folder: str | Path, data_dir: str | None = None, *, progress: ProgressH
 
 
 def find_model(name: str, input_shape: str | None = None, classes: int | None = None) -> Sequential:
-    """The model of a run folder or a file, or a new one of the zoo for images of `input_shape` (such as "32x32x3")."""
+    """The model of a run folder or file, or a new one of the zoo for `input_shape` ("32x32x3")."""
     path = Path(name)
     if path.is_dir() or path.suffix == MODEL_SUFFIX:
         if input_shape or classes:

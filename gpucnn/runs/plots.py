@@ -1,8 +1,8 @@
 """Pictures of a run: confusion matrix, predictions, filters and feature maps.
 
-Each function returns a `Picture`, a matplotlib figure that a notebook shows and that `save` writes to a
-file. Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a screen and
-do not disturb a user's figures.
+Each function returns a `Picture`, a matplotlib figure that a notebook shows and that `save` writes
+to a file. Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a
+screen and do not disturb a user's figures.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def count_confusions(y_true: Any, y_pred: Any, classes: int | None = None) -> np
 def confusion_matrix(
     y_true: Any, y_pred: Any, classes: Sequence[str] | None = None, title: str = "", note: str = ""
 ) -> Picture:
-    """Rows are true classes, columns predictions; blue shows the share of right ones, orange the mistakes."""
+    """Rows are true classes, columns predictions; blue is the share that is right, orange wrong."""
     counts = count_confusions(y_true, y_pred, None if classes is None else len(classes))
     names, family = _labels(classes, len(counts))
     size = float(np.clip(0.5 * len(counts) + 1.5, 4.0, 11.0))
@@ -84,7 +84,7 @@ def predictions(
     title: str = "",
     note: str = "",
 ) -> Picture:
-    """A sheet of images with their predictions: mistakes first, the most confident ones in front, framed in red.
+    """A sheet of images and predictions: mistakes first, by confidence, framed in red.
 
     x               (n, H, W, C), uint8 or of [0, 1]
     y_true          (n,) class numbers or (n, classes) one-hot rows
@@ -131,7 +131,7 @@ def predictions(
 
 
 def filters(model: Sequential, title: str = "", note: str = "") -> Picture:
-    """The filters of the first convolution: in colour for RGB images, otherwise each filter's mean over channels."""
+    """The filters of the first convolution, in colour for RGB, else averaged over channels."""
     layer = next(_convolutions(model), None)
     if layer is None:
         raise ArgumentError("the model has no two-dimensional convolution whose filters could be drawn")
@@ -152,7 +152,7 @@ def filters(model: Sequential, title: str = "", note: str = "") -> Picture:
 
 
 def feature_maps(model: Sequential, image: np.ndarray, title: str = "", note: str = "") -> Picture:
-    """The output of each convolution for one image (H, W, C): its first 16 maps, bright where the filter responds."""
+    """The first 16 output maps of each convolution for one image (H, W, C)."""
     outputs = []
     x = np.asarray(image, np.float32)[None]
     convolutions = {id(layer) for layer in _convolutions(model)}
@@ -179,7 +179,7 @@ def feature_maps(model: Sequential, image: np.ndarray, title: str = "", note: st
 
 
 def _board(axes: Axes, rows: int, columns: int, pitch: float = 1.0) -> Axes:
-    """An empty area of rows × columns squares of side 1, the first at the top left; `pitch` from row to row."""
+    """An empty board of unit squares, the first at the top left, with `pitch` from row to row."""
     axes.set_axis_off()
     axes.set(xlim=(0, columns), ylim=((rows - 1) * pitch + 1, 1 - pitch), aspect="equal")
     return axes
@@ -192,7 +192,7 @@ def _square(place: int, columns: int, pitch: float = 1.0) -> tuple[float, float,
 
 
 def _show(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, float] | None = None, **style: Any) -> Any:
-    """Draw an image (H, W, C): three channels in colour, otherwise the first one in the given `style`."""
+    """Draw an image (H, W, C): three channels in colour, else the first one in `style`."""
     pixels = image[..., 0] if image.shape[2] != 3 else image if image.dtype == np.uint8 else np.clip(image, 0, 1)
     return axes.imshow(pixels, extent=extent, interpolation="nearest", **{"cmap": "gray", **style})
 

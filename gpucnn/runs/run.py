@@ -56,9 +56,9 @@ class Run:
 
     @classmethod
     def create(cls, folder: str | Path | None, settings: dict[str, Any]) -> Run:
-        """Create a run in `folder`, or in the next free `runs/<date>-<dataset>-<model>` if it is None.
+        """Create a run in `folder`, by default the next free `runs/<date>-<dataset>-<model>`.
 
-        settings  all that is needed to repeat the run, as JSON values, including `dataset` and `model`
+        settings  all that is needed to repeat the run, as JSON values; with `dataset` and `model`
         """
         record = {key: settings.get(key) for key in RESULTS}
         record |= {"status": "running", "note": settings.get("note"), "settings": settings, "versions": versions()}
@@ -73,7 +73,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
-        """Open the run in `folder`. Raises `FileError` if there is none or its `run.json` is damaged."""
+        """Open the run in `folder`. Raises `FileError` if there is none or it is damaged."""
         path = Path(folder)
         if not (path / "run.json").is_file():
             raise FileError(f"{path} is not a run folder: there is no run.json in it")
@@ -89,7 +89,7 @@ class Run:
 
     @property
     def model_file(self) -> Path:
-        """The trained model, or the newest checkpoint of an unfinished run. Raises `FileError` if there is neither."""
+        """The trained model, else the newest checkpoint. Raises `FileError` if there is neither."""
         trained = self.folder / "model.safetensors"
         if self.record.get("status") == "finished" and trained.exists():
             return trained
@@ -102,7 +102,8 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training in this folder. The lock ends with the process, however it ends."""
+        """Keep other processes from training in this folder. The lock ends with the process,
+        however it ends."""
         path = self.folder / ".lock"
         with explained("write", path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -142,7 +143,7 @@ class Run:
         return [paths[key] for key in sorted(paths)]
 
     def latest_checkpoint(self) -> Path | None:
-        """The newest intact checkpoint, None if there is none yet; a warning names each damaged newer one."""
+        """The newest intact checkpoint, or None; a warning names each damaged newer one."""
         paths = self.checkpoints()
         for path in reversed(paths):
             try:
@@ -156,7 +157,7 @@ class Run:
         return None
 
     def resume(self, custom_objects: dict[str, type] | None = None) -> Sequential | None:
-        """The model in the state of the latest checkpoint, ready for `fit`; None if there is no checkpoint yet.
+        """The model in the state of the latest checkpoint, ready for `fit`; None without one.
 
         Warns if the run was started with other versions, because the last bits may depend on them.
         """
@@ -207,7 +208,7 @@ class Run:
 
 
 class Checkpoints(Callback):
-    """Keeps a run folder up to date: a checkpoint each epoch and every `save_every` batches, and the history.
+    """Saves the history, and a checkpoint each epoch and every `save_every` batches.
 
     After a signal (see `stop_on_signals`), it saves once the current batch is trained and raises
     `Interrupted`; during validation, once the epoch ends.
@@ -245,7 +246,7 @@ class Stop:
     received: signal.Signals | None = None
 
     def interrupted(self, folder: str | Path) -> Interrupted:
-        """The error to raise, with the exit status that shells expect: 130 for Ctrl-C, 143 for SIGTERM."""
+        """The error to raise, with the usual exit status: 130 for Ctrl-C, 143 for SIGTERM."""
         assert self.received is not None
         advice = f"resume with: gpucnn train --resume {folder}"
         return Interrupted(f"stopped by {self.received.name}; {advice}", exit_status=128 + self.received)
@@ -253,7 +254,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Make Ctrl-C and SIGTERM request a stop after the current batch; a second signal ends the process.
+    """Make Ctrl-C and SIGTERM stop after the current batch; a second signal ends the process.
 
     Raises `Interrupted` on leaving if the signal came too late for a batch or an epoch to react.
     """

@@ -50,8 +50,8 @@ class Recipe:
     ) -> Recipe:
         """A copy of the recipe in which the arguments that are not None replace its values.
 
-        Another optimizer starts from its defaults, because rate, decay and options of the recipe belong to the old
-        one. A learning rate alone replaces the initial rate and keeps the decay.
+        Another optimizer starts from its defaults, because rate, decay and options of the recipe
+        belong to the old one. A learning rate alone replaces the initial rate and keeps the decay.
         """
         base = self
         if optimizer is not None and optimizer.lower() != self.optimizer:
@@ -100,7 +100,7 @@ class Entry:
     classes: int = 10
 
     def build(self, input_shape: tuple[int, ...] | None = None, classes: int | None = None) -> Sequential:
-        """The model with initial weights. Raises `ShapeError` if the images are too small for its layers."""
+        """The model with initial weights. Raises `ShapeError` if the images are too small."""
         shape = Input(shape=tuple(input_shape or self.input_shape))
         return Sequential([shape, *self.layers(classes or self.classes)], name=self.name.replace("-", "_"))
 
@@ -118,12 +118,12 @@ class Entry:
         }
 
     def recipe_for(self, dataset: str) -> Recipe:
-        """The recipe for this data set: that of the text, unless there is a special one for the data set."""
+        """The recipe for this data set: a special one if there is one, else that of the text."""
         return _SPECIAL_RECIPES.get((self.name, dataset), self.recipe)
 
 
 def find(name: str) -> Entry:
-    """The entry of this name; `-` and `_` are equal. Raises `ArgumentError` with the nearest name."""
+    """The entry of this name, with - or _. Raises `ArgumentError` with the nearest name."""
     entries = {_plain(entry.name): entry for entry in _ENTRIES}
     if _plain(name) in entries:
         return entries[_plain(name)]
@@ -207,7 +207,8 @@ _ENTRIES = (
 _SPECIAL_RECIPES: dict[tuple[str, str], Recipe] = {
     ("mnist_convnet", "digits"): Recipe("adam", 64, 30, 0.003, options={"use_ema": True, "ema_momentum": 0.99}),
 }
-"""Recipes for (model, data set) where that of the text does not fit, such as for the few embedded digits.
+"""Recipes for (model, data set) where that of the text does not fit.
 
-The recipe for the digits was chosen by cross-validation on the training images: bench/digits_recipe.py.
+The recipe for the digits was chosen by cross-validation on the training images:
+bench/digits_recipe.py.
 """

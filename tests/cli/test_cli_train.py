@@ -1,4 +1,4 @@
-"""What a shell sees of training: output, files, exit status, and a run that is stopped and resumed."""
+"""What a shell sees of training: output, files, exit status, stopping and resuming."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`gpucnn doctor` finds known problems, names the command that fixes each, and reveals nothing private."""
+"""`gpucnn doctor` finds known problems, says how to fix them, and reveals nothing private."""
 
 import ctypes
 import json

@@ -67,7 +67,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def mirror(tmp_path, rng, monkeypatch):
-    """A small MNIST that is published by two mirrors on this machine, the first of which is empty."""
+    """A small MNIST with two mirrors on this machine, the first of which is empty."""
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -1,4 +1,4 @@
-"""One image file becomes the array that a model expects, or an error that says what is wrong with it."""
+"""One image file becomes the array that a model expects, or an error says what is wrong."""
 
 import contextlib
 import io

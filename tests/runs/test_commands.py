@@ -1,4 +1,4 @@
-"""A run can be resumed bit for bit, evaluated to the last digit, used and drawn again from its folder alone."""
+"""A run can be resumed, evaluated, used and drawn again from its folder alone."""
 
 import json
 
@@ -17,7 +17,7 @@ PICTURES = {"learning_curves.png", "confusion_matrix.png", "predictions.png", "f
 
 
 def blocks(count, seed):
-    """Images of 28×28 with a bright block at the left, in the middle or at the right, and where it is."""
+    """Images of 28×28 with a bright block on the left, in the middle or on the right, and which."""
     rng = np.random.default_rng(seed)
     y = np.arange(count) % 3
     x = rng.integers(0, 60, (count, 28, 28)).astype(np.uint8)
@@ -62,7 +62,7 @@ class StopAt(Callback):
 
 
 def kill_after(monkeypatch, batches):
-    """Let the next training die after a number of batches, past the checkpoint that is due there."""
+    """Let the next training die after a number of batches, once any due checkpoint is saved."""
     real = Checkpoints.on_train_batch_end
     stop = StopAt(batches)
 

@@ -1,4 +1,4 @@
-"""Pictures say what the numbers say, and are drawn without a screen, warnings or traces in matplotlib's state."""
+"""Pictures agree with the numbers, and leave no warnings or traces in matplotlib's state."""
 
 import io
 import subprocess

@@ -112,7 +112,7 @@ CHILD = textwrap.dedent(
 
 
 class Child:
-    """A process that trains in a folder, one line for each batch; killed when the with statement ends."""
+    """A process that trains in a folder, one line for each batch; killed on leaving `with`."""
 
     def __init__(self, how, folder, pause=0.0):
         command = [sys.executable, "-c", CHILD, how, str(folder), str(pause)]
@@ -214,7 +214,7 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(monkeypatch):
 
 @pytest.fixture
 def interruptible():
-    """SIGINT raises KeyboardInterrupt, also where the tests run in the background and it was ignored."""
+    """SIGINT raises KeyboardInterrupt, even if the tests run in the background and ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
