@@ -2,7 +2,7 @@
 # make test      the same for the tests, with coverage (of compiled kernels: the lines that were compiled)
 # make test-all  the tests for every architecture and more orders of threads
 # make lint      ruff and mypy
-# make bench     the training step of the course models beside PyTorch's (wants PyTorch in the environment)
+# make bench     the training step of the course models compared with PyTorch's (requires PyTorch in the environment)
 # make clean     remove the environment and everything built
 
 PYTHON ?= python3

@@ -35,7 +35,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def own(tmp_path):
+def user_npz(tmp_path):
     """An .npz file of a user's images."""
     path = tmp_path / "blocks.npz"
     (x_train, y_train), (x_test, y_test) = blocks(60, 0), blocks(30, 1)
@@ -45,8 +45,8 @@ def own(tmp_path):
 
 
 @pytest.fixture
-def settings(own):
-    return RunSettings(data=str(own), model="slides", optimizer="adam", batch_size=16, epochs=3, seed=4)
+def settings(user_npz):
+    return RunSettings(data=str(user_npz), model="slides", optimizer="adam", batch_size=16, epochs=3, seed=4)
 
 
 class StopAt(Callback):
@@ -207,12 +207,12 @@ def test_a_run_stopped_after_its_last_epoch_is_only_evaluated(settings, monkeypa
     assert resumed.record["images_per_second"] is None
 
 
-def test_images_that_changed_since_are_refused(settings, own):
+def test_images_that_changed_since_are_refused(settings, user_npz):
     run = commands.train(settings, pictures=False)
-    with np.load(own) as arrays:
+    with np.load(user_npz) as arrays:
         changed = dict(arrays)
     changed["x_test"][0, 0, 0] ^= 1
-    np.savez(own, **changed)
+    np.savez(user_npz, **changed)
     for again in (lambda: commands.resume(run.folder, 9), lambda: commands.evaluate(run.folder)):
         with pytest.raises(DataError, match="is not what the run was trained on"):
             again()
