@@ -1,11 +1,11 @@
-"""How the recipe of `gpucnn train` on the embedded digits was chosen: cross-validation on the training images alone.
+"""How the recipe of `gpucnn train` for the embedded digits was chosen: by cross-validation.
 
     python bench/digits_recipe.py
 
-trains the default model with each candidate on four fifths of the 1,437 training images and measures it on the last
-fifth, for each of the five folds and two seeds, and prints the mean accuracy, its standard error over the ten runs, and
-the time of one run. The 360 test images take no part. The table of the run that decided stands in
-bench/results/cpu-amd-epyc/digits_recipe.md.
+trains the default model with each candidate on four fifths of the 1,437 training images and
+measures it on the last fifth, for each of the five folds and two seeds. It prints the mean
+accuracy, its standard error over the ten runs, and the time of one run. The 360 test images are not
+used. The table on which the choice was based is in bench/results/cpu-amd-epyc/digits_recipe.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gpucnn.runs.zoo import Recipe
 
 FOLDS = 5
 AVERAGED = {"use_ema": True, "ema_momentum": 0.99}
-"""The weights at the end are a moving average over the last hundred or so updates."""
+"""The final weights are a moving average over roughly the last hundred updates."""
 
 CANDIDATES = [
     Recipe("adam", 128, 12),
@@ -49,7 +49,7 @@ CANDIDATES = [
 
 
 def fold_of_each(y: np.ndarray) -> np.ndarray:
-    """The fold of each image: classes are dealt out in turn, so that every fold has its share of each."""
+    """The fold of each image; every fold gets an equal share of each class."""
     folds = np.empty(len(y), int)
     for label in np.unique(y):
         members = np.flatnonzero(y == label)
@@ -68,7 +68,7 @@ def accuracy(recipe: Recipe, x: np.ndarray, y: np.ndarray, held_out: np.ndarray,
 
 @click.command()
 @click.option("--seeds", default=2, show_default=True, help="Seeds per fold.")
-@click.option("--only", type=int, multiple=True, help="Numbers of the candidates to try; all by default.")
+@click.option("--only", type=int, multiple=True, help="Numbers of the candidates to try.  [default: all]")
 def main(seeds: int, only: tuple[int, ...]) -> None:
     """Print the table of candidates."""
     (x, y), _ = digits.load_data()
@@ -76,15 +76,14 @@ def main(seeds: int, only: tuple[int, ...]) -> None:
     folds = fold_of_each(y)
     table = Table("recipe", "accuracy %", "standard error", "worst", "seconds a run", title="digits, cross-validation")
     for number in only or range(len(CANDIDATES)):
-        recipe, found, begin = CANDIDATES[number], [], time.perf_counter()
+        recipe, accuracies, begin = CANDIDATES[number], [], time.perf_counter()
         runs = list(product(range(FOLDS), range(seeds)))
         for fold, seed in track(runs, f"{recipe}", console=Console(stderr=True)):
-            found.append(100 * accuracy(recipe, x, y, folds == fold, seed))
+            accuracies.append(100 * accuracy(recipe, x, y, folds == fold, seed))
         seconds = (time.perf_counter() - begin) / len(runs)
-        error = statistics.stdev(found) / len(found) ** 0.5
-        table.add_row(
-            str(recipe), f"{statistics.mean(found):.2f}", f"{error:.2f}", f"{min(found):.2f}", f"{seconds:.1f}"
-        )
+        error = statistics.stdev(accuracies) / len(accuracies) ** 0.5
+        mean, worst = statistics.mean(accuracies), min(accuracies)
+        table.add_row(str(recipe), f"{mean:.2f}", f"{error:.2f}", f"{worst:.2f}", f"{seconds:.1f}")
     Console(width=100).print(table)
 
 

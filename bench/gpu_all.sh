@@ -1,36 +1,36 @@
 #!/usr/bin/env bash
-# Everything that needs an NVIDIA GPU, in the order of its worth, with a record after each task.
+# Everything that needs an NVIDIA GPU, most valuable first, with a record after each task.
 #
-#   bench/gpu_all.sh                                     all steps; run again after a stop to go on
+#   bench/gpu_all.sh                                     all steps; run it again after a stop to resume
 #   DRY_RUN=1 bench/gpu_all.sh                           the same on the CPU and in the emulator, in a minute or two
-#   STEPS="1 2" DEADLINE_S=540 bench/gpu_all.sh          two steps, and a clean stop before nine minutes are over
+#   STEPS="1 2" DEADLINE_S=540 bench/gpu_all.sh          two steps, and a clean stop before nine minutes have passed
 #
 # Steps:
 #   1  tests marked gpu; compute-sanitizer memcheck over `gpucnn check`
-#   2  the training step beside PyTorch and JAX: slides and mlearning
+#   2  the training step compared with PyTorch and JAX: slides and mlearning
 #   3  MNIST with each backend, twice with one seed: equal weights, and an accuracy within the spread of the CPU's seeds
 #   4  compute-sanitizer racecheck, initcheck and synccheck
-#   5  each family of kernels beside cuBLAS and PyTorch; the other models; the list of kernels
+#   5  each family of kernels compared with cuBLAS and PyTorch; the other models; the list of kernels
 #
 # Variables:
 #   OUT          folder of the records                 [bench/results/<device>; of a dry run in the temporary folder]
 #   STEPS        which steps                           [1 2 3 4 5]
 #   DRY_RUN      1: nothing needs a GPU, tiny data
-#   DEADLINE_S   stop cleanly before so many seconds   [none]
-#   TASK_S       longest time of one task; a task that takes longer is recorded as failed   [540]
+#   DEADLINE_S   stop cleanly within this many seconds [none]
+#   TASK_S       time limit of one task; a task that takes longer is recorded as failed   [540]
 #   AGAIN        1: also repeat tasks that failed before
 #   PATTERN      only kernels whose id contains one of these words   [all; dry: matmul/naive]
 #   MODELS       the models of step 2                  [slides mlearning; dry: slides]
 #   EPOCHS       of step 3                             [3]
-#   WHEELS       a folder of wheels to put in front of what is installed, such as numpy-2.4…whl
-#   JOBS         processes of pytest                   [4 where pytest-xdist is installed]
-#   GPUCNN_DATA  where mnist/ lies
+#   WHEELS       a folder of wheels that take precedence over installed packages, such as numpy-2.4…whl
+#   JOBS         processes of pytest                   [4 if pytest-xdist is installed]
+#   GPUCNN_DATA  the folder that holds mnist/
 #   PYTHON       the interpreter                       [python3]
-#   GPUCNN_COMMIT  the commit, where this folder is a copy without .git
+#   GPUCNN_COMMIT  the commit, if this folder is a copy without .git
 #
-# A record is a JSON object: task, status (ok, failed, absent: it cannot run here, and `why` tells the reason), why,
-# command, seconds, exit, tail (of its output; the whole is in <task>.log), commit, date, gpu, versions. summary.json
-# lists all of them. Exit status: 0 all is done, 1 a task failed (they are listed), 75 stopped at the deadline.
+# A record is a JSON object: task, status (ok, failed, or absent: it cannot run here for the reason in `why`), why,
+# command, seconds, exit, tail (the end of its output; all of it is in <task>.log), commit, date, gpu, versions.
+# summary.json lists all records. Exit status: 0 all done, 1 a task failed (listed), 75 stopped at the deadline.
 set -uo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -70,9 +70,10 @@ FAMILIES=${PATTERN:-$(cd kernels && for f in */; do [ "$f" != include/ ] && ls "
 mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd) || exit 2
 "$PYTHON" - >"$WORK/facts.json" <<'PY' || exit 2
 import json
-from gpucnn import device, records
+from gpucnn.devices import choose
+from gpucnn.profiling import records
 
-count, names = device.gpu_state()
+count, names = choose.gpu_state()
 print(json.dumps({"commit": records.commit(), "gpu": names if count else None, "versions": records.versions()}))
 PY
 
@@ -80,7 +81,7 @@ left() { # seconds until the deadline
   echo $((${DEADLINE_S:-1000000} - (SECONDS - BEGIN)))
 }
 
-wanted() { # whether a task has to run; stops the script at the deadline
+is_due() { # whether a task has to run; stops the script at the deadline
   if [ -f "$OUT/$1.json" ]; then
     [ "${AGAIN:-0}" = 1 ] && grep -q '"status": "failed"' "$OUT/$1.json" || return 1
   fi
@@ -89,7 +90,7 @@ wanted() { # whether a task has to run; stops the script at the deadline
 
 stop() {
   summary
-  echo "gpu_all: stopped at the deadline; the same command goes on from here" >&2
+  echo "gpu_all: stopped at the deadline; run the same command again to resume" >&2
   exit 75
 }
 
@@ -101,7 +102,7 @@ from pathlib import Path
 
 out, facts, task, status, why, seconds, code, *command = sys.argv[1:]
 log, path = Path(out, f"{task}.log"), Path(out, f"{task}.json")
-told = {
+fields = {
     "task": task,
     "status": status,
     "why": why or None,
@@ -113,7 +114,7 @@ told = {
     **json.loads(Path(facts).read_text()),
 }
 part = path.with_suffix(".part")
-part.write_text(json.dumps(told, indent=1) + "\n")
+part.write_text(json.dumps(fields, indent=1) + "\n")
 os.replace(part, path)
 PY
 }
@@ -121,14 +122,14 @@ PY
 task() { # TASK COMMAND...: run it unless it is recorded, and record how it ended
   local name=$1 start=$SECONDS limit status=ok why='' code
   shift
-  wanted "$name" || return 0
+  is_due "$name" || return 0
   limit=$(left)
   [ "$limit" -gt "$TASK_S" ] && limit=$TASK_S
   echo "gpu_all: $name" >&2
   timeout --kill-after=10 "$limit" "$@" >"$OUT/$name.log" 2>&1
   code=$?
   [ $code = 137 ] && code=124
-  # One that had nearly all the time of this call to itself will not end in the next call either.
+  # A task that had nearly all the time of this call will not finish in the next call either.
   if [ $code = 75 ] || { [ $code = 124 ] && [ "$limit" -lt "$TASK_S" ] && [ "$limit" -lt $((${DEADLINE_S:-0} * 4 / 5)) ]; }; then
     stop
   fi
@@ -144,8 +145,8 @@ task() { # TASK COMMAND...: run it unless it is recorded, and record how it ende
   [ $status = ok ]
 }
 
-absent() { # TASK WHY: what cannot run here
-  wanted "$1" || return 0
+absent() { # TASK WHY: record a task that cannot run here
+  is_due "$1" || return 0
   echo "gpu_all: $1: $2" >&2
   record "$1" absent "$2" 0 0
 }
@@ -156,8 +157,8 @@ import json, os, sys
 from pathlib import Path
 
 out = Path(sys.argv[1])
-told = [json.loads(path.read_text()) for path in sorted(out.glob("*.json")) if path.name != "summary.json"]
-rows = [{key: r[key] for key in ("task", "status", "why", "seconds", "commit", "date")} for r in told if "task" in r]
+records = [json.loads(path.read_text()) for path in sorted(out.glob("*.json")) if path.name != "summary.json"]
+rows = [{key: r[key] for key in ("task", "status", "why", "seconds", "commit", "date")} for r in records if "task" in r]
 part = out / "summary.part"
 part.write_text(json.dumps({"tasks": rows}, indent=1) + "\n")
 os.replace(part, out / "summary.json")
@@ -170,12 +171,12 @@ PY
 
 name_of() { echo "${1%/}" | tr '/' '-'; }
 
-# -- step 1 and 4: right? ---------------------------------------------------------------------------------------------
+# -- steps 1 and 4: correctness ---------------------------------------------------------------------------------------
 
 tests() {
   local options=(-W default -p no:cacheprovider -m gpu)
   if "$PYTHON" -c 'import xdist' 2>/dev/null; then options+=(-n "${JOBS:-$([ "$DRY" = 1 ] && echo 0 || echo 4)}"); fi
-  if [ "$DRY" = 1 ]; then # there they are all skipped
+  if [ "$DRY" = 1 ]; then # without a GPU they are all skipped
     task 1-tests "$PYTHON" -m pytest "${options[@]}" tests/devices/test_gpu_device.py
     return
   fi
@@ -198,7 +199,7 @@ sanitize() { # STEP TOOL: compute-sanitizer over the check of each family; in a 
     return
   }
   for family in $FAMILIES; do
-    # No pool: each array is an allocation, whose end the tool knows.
+    # Without a pool, each array is an allocation whose end the tool knows.
     task "$step-$tool-$(name_of "$family")" env GPUCNN_NO_POOL=1 compute-sanitizer --tool "$tool" --error-exitcode 9 \
       --report-api-errors no "$PYTHON" -m gpucnn check "$family" --device gpu --largest 50
   done
@@ -216,8 +217,8 @@ compete() { # STEP MODEL...
   local step=$1 model
   shift
   for model in "$@"; do
-    wanted "$step-competitors-$model" || continue
-    # It records each setting by itself, so a stop at the task's limit loses nothing: it is no failure.
+    is_due "$step-competitors-$model" || continue
+    # It records each combination separately, so a stop at the limit of the task loses nothing and is not a failure.
     local TASK_S=1000000 options=(--out "$OUT/competitors" --model "$model" --deadline $(($(left) - 5)))
     [ "$DRY" = 1 ] && options+=(--dry-run)
     [ "${AGAIN:-0}" = 1 ] && options+=(--again)
@@ -230,7 +231,7 @@ compete() { # STEP MODEL...
 train() { # TASK OPTION...
   local name=$1
   shift
-  wanted "$name" || return 0
+  is_due "$name" || return 0
   rm -rf "${OUT:?}/runs/$name"
   task "$name" "$PYTHON" -m gpucnn train "${DATA[@]}" --no-pictures --out "$OUT/runs/$name" "$@"
 }
@@ -248,7 +249,7 @@ x, y = rng.integers(0, 256, (6, 28, 28, 1), np.uint8), np.arange(6) % 2
 np.savez(sys.argv[1], x_train=x[:4], y_train=y[:4], x_test=x[4:], y_test=y[4:])
 PY
     DATA=(--data "$WORK/tiny.npz" --model slides --epochs 1 --batch-size 4)
-    backends=(cuda) seeds=(0) # compiling numba's kernels takes a while; step 2 has them
+    backends=(cuda) seeds=(0) # numba's kernels take long to compile, and step 2 runs them
   elif ! "$PYTHON" -m gpucnn data path mnist >/dev/null 2>&1; then
     absent 3-mnist "MNIST is not here: set GPUCNN_DATA to the folder that has mnist/"
     return
@@ -294,7 +295,7 @@ for step in $STEPS; do
       ;;
     2) compete 2 $MODELS ;;
     3) mnist ;;
-    4) # the emulator's checker looks for all of it at once
+    4) # the emulator's checker finds all kinds of faults in one pass
       for tool in racecheck $([ "$DRY" = 1 ] || echo initcheck synccheck); do sanitize 4 $tool; done
       ;;
     5) rest ;;

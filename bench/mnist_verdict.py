@@ -1,9 +1,10 @@
-"""Whether trainings on a GPU are repeatable and as good as on the CPU; reads OUT/runs, writes OUT/mnist.json.
+"""Whether training on a GPU is repeatable and as good as on the CPU: OUT/runs → OUT/mnist.json.
 
 python bench/mnist_verdict.py OUT cuda numba
 
-Two trainings of a backend with one seed must end in equal weights. The accuracy must lie within the spread of the
-seeds on the CPU: three seeds show little of it, so as much again counts on both sides, and a quarter of a percent.
+Two runs of a backend with one seed must give equal weights. The accuracy must lie within the spread
+of the seeds on the CPU. Three seeds show little of this spread, so it is extended on both sides by
+the same spread plus a quarter of a percent.
 """
 
 import json
@@ -16,35 +17,35 @@ KEYS = ("device", "backend", "seed", "epochs", "seconds", "images_per_second", "
 
 
 def faults(runs: dict[str, dict], backends: list[str], compared: bool) -> list[str]:
-    found = []
+    messages = []
     cpu = [run["test_accuracy"] for name, run in runs.items() if name.startswith("cpu")]
     for backend in backends:
         one, two = runs.get(f"{backend}-1"), runs.get(f"{backend}-2")
         if one is None or two is None:
-            found.append(f"{backend}: a training did not end")
+            messages.append(f"{backend}: a run did not finish")
             continue
         if one["weights_sha256"] != two["weights_sha256"]:
-            found.append(f"{backend}: two trainings with one seed end in different weights")
+            messages.append(f"{backend}: two runs with one seed gave different weights")
         if not compared:
             continue
         if not cpu:
-            found.append(f"{backend}: no training on the CPU to compare with")
+            messages.append(f"{backend}: there is no run on the CPU to compare with")
             continue
         slack = max(cpu) - min(cpu) + 0.0025
         if not min(cpu) - slack <= one["test_accuracy"] <= max(cpu) + slack:
-            found.append(f"{backend}: the accuracy {one['test_accuracy']} is far from those on the CPU, {cpu}")
-    return found
+            messages.append(f"{backend}: the accuracy {one['test_accuracy']} is far from those on the CPU, {cpu}")
+    return messages
 
 
 def main(out: Path, backends: list[str]) -> int:
-    told = {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("runs/*/run.json"))}
-    ended = {name.removeprefix("3-mnist-"): run for name, run in told.items() if run.get("status") == "finished"}
-    runs = {name: {key: run[key] for key in KEYS} for name, run in ended.items()}
-    found = faults(runs, backends, all(run["dataset"] == "mnist" for run in told.values()))
-    text = json.dumps({"runs": runs, "faults": found}, indent=1) + "\n"
+    started = {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("runs/*/run.json"))}
+    finished = {name.removeprefix("3-mnist-"): run for name, run in started.items() if run.get("status") == "finished"}
+    runs = {name: {key: run[key] for key in KEYS} for name, run in finished.items()}
+    messages = faults(runs, backends, all(run["dataset"] == "mnist" for run in started.values()))
+    text = json.dumps({"runs": runs, "faults": messages}, indent=1) + "\n"
     write_atomically(out / "mnist.json", text.encode())
-    print(text, *found, sep="\n")
-    return bool(found)
+    print(text, *messages, sep="\n")
+    return bool(messages)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""A training step of gpucnn beside one of PyTorch, on the CPU, in one process, in turns.
+"""A training step of gpucnn compared with one of PyTorch, on the CPU, in one process, in turns.
 
     python bench/train_step_vs_torch.py --model slides --pairs 9
 
-A step is forward, loss, backward and update, from a batch in memory to the loss as a Python number. Both use the same
-number of threads, the same weights at the start and the same optimizer; PyTorch runs eagerly, once with its default
-memory format and once with channels_last, and the better of the two counts. Before the clock starts, both take a step
-from equal weights, with dropout off, and must agree on the loss before and after it.
+A step is forward, loss, backward and update, from a batch in memory to the loss as a Python number.
+Both use the same number of threads, the same initial weights and the same optimizer. PyTorch runs
+eagerly, once with its default memory format and once with channels_last; the faster of the two
+counts. Before anything is timed, both take a step from equal weights, with dropout off, and must
+agree on the loss before and after it.
 
-Nothing else may run meanwhile: the threads of PyTorch wait for each other at every operation, so that one busy core
-makes its steps up to ten times longer and the ratio meaningless. The load at the start is printed.
+Nothing else may run at the same time: the threads of PyTorch wait for each other at every
+operation, so that one busy core makes its steps up to ten times longer and the ratio meaningless.
+The initial load is printed.
 """
 
 from __future__ import annotations
@@ -30,18 +32,18 @@ from gpucnn.devices import threads
 from gpucnn.runs import zoo
 
 OPTIMIZERS = {"slides": "sgd", "keras-intro": "adam", "torres": "sgd", "cifar": "adam", "mlearning": "adam"}
-"""The course models and the optimizer of each in this comparison."""
+"""The course models, each with its optimizer in this comparison."""
 TOLERANCE = 1e-3
-"""Largest relative difference of the losses after one step; float32 sums in another order differ by far less."""
+"""Largest relative difference of the losses; reordering float32 sums changes far less."""
 
 Step = Callable[[], float]
 
 
 @dataclass
-class Row:
+class Comparison:
     """One line of the table; times in milliseconds, medians over the pairs.
 
-    `ratio_of_fastest` compares the fastest step of each: what is left when other programs disturbed neither.
+    `ratio_of_fastest` compares the fastest step of each, which other programs disturb least.
     """
 
     model: str
@@ -68,7 +70,7 @@ def gpucnn_step(model: gpucnn.Sequential, x: np.ndarray, y: np.ndarray) -> Step:
 
 
 def torch_step(net, optimizer, x, y) -> Step:
-    """The same for a PyTorch module that returns logits."""
+    """One update of a PyTorch module that returns logits; returns the loss."""
     from torch.nn.functional import cross_entropy
 
     def step() -> float:
@@ -82,7 +84,7 @@ def torch_step(net, optimizer, x, y) -> Step:
 
 
 def as_torch(model: gpucnn.Sequential):
-    """A PyTorch module with the layers and the weights of a built gpucnn model, softmax left out."""
+    """A PyTorch module with the layers and weights of a built gpucnn model, but no softmax."""
     import torch
     from torch import nn
 
@@ -115,12 +117,12 @@ def as_torch(model: gpucnn.Sequential):
 
 
 def gpucnn_optimizer(name: str):
-    """With the same numbers as `torch_optimizer`."""
+    """The optimizer, with the same parameters as `torch_optimizer`."""
     return gpucnn.optimizers.Adam(1e-3, epsilon=1e-8) if name == "adam" else gpucnn.optimizers.SGD(0.01)
 
 
 def torch_optimizer(name: str, parameters):
-    """PyTorch's fastest form of it."""
+    """PyTorch's fastest version of the optimizer."""
     import torch
 
     if name == "adam":
@@ -128,8 +130,8 @@ def torch_optimizer(name: str, parameters):
     return torch.optim.SGD(parameters, 0.01)
 
 
-def compare(name: str, pairs: int) -> Row:
-    """Check that both compute the same, then time them in turns."""
+def compare(name: str, pairs: int) -> Comparison:
+    """Check that both give the same losses, then time them in turns."""
     import torch
 
     entry = zoo.find(name)
@@ -158,7 +160,7 @@ def compare(name: str, pairs: int) -> Row:
     measured = {key: np.array(values[2:]) * 1e3 for key, values in times.items()}
     best = min(steps, key=lambda key: float(np.median(measured[key])))
     ratios = measured[best] / measured["gpucnn"]
-    return Row(
+    return Comparison(
         name,
         size,
         OPTIMIZERS[name],
@@ -174,7 +176,10 @@ def compare(name: str, pairs: int) -> Row:
 
 
 def agree(step: Step, model: gpucnn.Sequential, other: Step, net) -> float:
-    """The largest relative difference of the losses of two steps from equal weights, dropout off; raises if large."""
+    """The largest relative difference of the losses of two steps, without dropout.
+
+    Raises if it is above TOLERANCE.
+    """
     from torch import nn
 
     dropouts = [layer for layer in model.layers if isinstance(layer, layers.Dropout)]
@@ -203,7 +208,7 @@ def _seconds(run: Step) -> float:
 
 
 def machine() -> dict[str, str | int | float]:
-    """Where the figures come from."""
+    """The machine and the versions that produce the figures."""
     import torch
 
     processor = platform.processor()
@@ -227,18 +232,20 @@ def machine() -> dict[str, str | int | float]:
 
 @click.command(help=__doc__)
 @click.option(
-    "--model", "models", multiple=True, type=click.Choice(list(OPTIMIZERS)), help="Only this model; may be repeated."
+    "--model", "models", multiple=True, type=click.Choice(list(OPTIMIZERS)), help="Only this model; repeatable."
 )
 @click.option("--pairs", default=9, show_default=True, type=click.IntRange(5), help="Steps of each, taken in turns.")
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="Threads of each.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def main(models: tuple[str, ...], pairs: int, threads: int, as_json: bool) -> None:
+@click.option(
+    "--threads", "thread_count", default=2, show_default=True, type=click.IntRange(1), help="Threads of each."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def main(models: tuple[str, ...], pairs: int, thread_count: int, as_json: bool) -> None:
     try:
         import torch
     except ImportError:
         raise click.ClickException("PyTorch is not installed: pip install torch (the CPU build is enough)") from None
-    torch.set_num_threads(threads)
-    threads.use(threads)
+    torch.set_num_threads(thread_count)
+    threads.use(thread_count)
     about = machine()
     if not as_json:
         click.echo(", ".join(f"{key} {value}" for key, value in about.items()))

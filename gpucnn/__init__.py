@@ -65,7 +65,7 @@ __all__ = [
 _absent = absent(
     __name__,
     {
-        "Model": "use Sequential and stack the layers in a row",
+        "Model": "use Sequential, a stack of layers",
         "applications": "gpucnn.runs.zoo has the models that can be trained by name",
         "backend": "use gpucnn.use(...) for backends and gpucnn.utils.set_random_seed for seeds",
         "preprocessing": "scale arrays yourself or with layers.Rescaling; `gpucnn train --data FOLDER` reads images",
@@ -76,7 +76,7 @@ _absent = absent(
 )
 
 _LAZY = ("cuda", "numba_function")
-"""Names of `gpucnn.devices.numba_cuda`, imported at first use: `import gpucnn` must not need numba-cuda."""
+"""Imported at first use, because `import gpucnn` must not require numba-cuda."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,9 @@
-"""How far the work is: Keras' bar on a terminal or in a notebook, one plain line at the end elsewhere.
+"""Progress of training: Keras' bar on a terminal or in a notebook, elsewhere one line at the end.
 
     235/469 ━━━━━━━━━━━━━━━━━━━━ 1s 5ms/step - loss: 0.3567 - accuracy: 0.8912
     Epoch 1/5 - 469/469 - 3s - 6ms/step - loss: 0.2104 - accuracy: 0.9361
 
-Both go to standard error, so that standard output holds results alone.
+Both go to standard error, so that standard output holds only results.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WIDTH = 20
 """Cells of the bar."""
 
 INTERVAL = 0.05
-"""The bar is drawn anew at most this often, in seconds."""
+"""The shortest time between two drawings of the bar, in seconds."""
 
 _NOTEBOOK_COLUMNS = 120
 
@@ -28,9 +28,9 @@ _on_screen: Progress | None = None
 
 
 class Progress:
-    """One run through `target` steps (None if that is unknown).
+    """The progress of `target` steps (None if unknown).
 
-    With `draws`, `update` keeps a bar on the screen; without, only `finish` writes.
+    With `draws`, `update` keeps a bar on the screen; otherwise only `finish` writes.
     """
 
     def __init__(self, target: int | None, draws: bool) -> None:
@@ -44,7 +44,7 @@ class Progress:
         self._console: Any = None
 
     def update(self, current: int, values: Mapping[str, Any]) -> None:
-        """`current` steps are done, and these are the metrics so far."""
+        """Report that `current` steps are done, with the metrics so far."""
         now = perf_counter()
         self.current = current
         if current == 1:
@@ -56,7 +56,7 @@ class Progress:
             self._draw(time, self._per_step(now), values)
 
     def finish(self, values: Mapping[str, Any], title: str = "") -> None:
-        """All steps are done: draw the whole bar, or write the one line, which begins with `title`."""
+        """Report the end: draw the full bar, or write one line that begins with `title`."""
         global _on_screen
         now = perf_counter()
         self.current = self.target or self.current
@@ -69,12 +69,12 @@ class Progress:
         _write(" - ".join(filter(None, [title, count, time, self._per_step(now), *_described(values)])) + "\n")
 
     def clear(self) -> None:
-        """Take the bar off the screen until the next `update`."""
+        """Remove the bar from the screen until the next `update`."""
         self._console.file.write("\r" + " " * self._cells + "\r")
         self._cells, self._drawn = 0, -math.inf
 
     def _seconds_per_step(self, now: float) -> float:
-        """The mean over the steps so far, without the first one, which compiles."""
+        """The mean over the steps so far, except the first one, which includes compilation."""
         if self._first_done is not None and self.current > 1:
             return (now - self._first_done) / (self.current - 1)
         return (now - self._began) / max(self.current, 1)
@@ -115,14 +115,14 @@ class Progress:
 
 
 def is_interactive() -> bool:
-    """Whether a bar can be drawn: on a terminal that can go back to the start of a line, and in a notebook."""
+    """Whether a bar can be drawn: in a notebook, or on a terminal that can redraw a line."""
     if _in_notebook():
         return True
     return sys.stderr is not None and sys.stderr.isatty() and not _console().is_dumb_terminal
 
 
 def say(text: str) -> None:
-    """Write a line of its own, above the bar if there is one on the screen."""
+    """Write a line, above the bar if there is one on the screen."""
     if _on_screen is not None:
         _on_screen.clear()
     _write(f"{text}\n")

@@ -1,7 +1,7 @@
-"""Learning curves as a picture, and `Picture`, the class of all pictures of a run.
+"""Learning curves as a picture, and the class of all pictures of a run.
 
 Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a screen and
-do not disturb yours.
+do not disturb a user's figures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..files import write_atomically
 
 BLUE, ORANGE, RED, GREY = "#0072B2", "#D55E00", "#CC0000", "#555555"
 """Colours that colour-blind readers can distinguish (Okabe and Ito, "Color universal design",
-2008); what is red is also said in words."""
+2008). What is red is also said in words."""
 
 _DPI = 120
 _FONTS = (
@@ -50,7 +50,7 @@ class Epochs(Protocol):
 
 
 class Picture(Figure):
-    """A figure drawn by Agg in which nothing overlaps; notebooks show it as it is."""
+    """A figure drawn by Agg, laid out so that nothing overlaps; a notebook shows it directly."""
 
     def __init__(self, width: float, height: float, title: str = "", note: str = "") -> None:
         super().__init__(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
@@ -69,7 +69,7 @@ class Picture(Figure):
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> Path:
-        """Write a PNG file, whole or not at all. Raises `FileError` with path and cause."""
+        """Write a PNG file atomically. Raises `FileError` with path and cause."""
         path = Path(path)
         write_atomically(path, self.png())
         return path
@@ -78,7 +78,7 @@ class Picture(Figure):
 
 
 def learning_curves(history: Epochs | Mapping[str, Sequence[float]], title: str = "", note: str = "") -> Picture:
-    """Loss and metrics by epoch, one panel each, with training and validation.
+    """Loss and metrics by epoch, one panel each, training and validation together.
 
     history   what `fit` returned, or a dictionary of lists such as `{"loss": […], "val_loss": […]}`
     """

@@ -1,6 +1,6 @@
-"""The command `gpucnn`: arguments in, calls of `experiment`, `datasets`, `zoo` and `doctor`, their answers out."""
+"""The command `gpucnn`: from arguments to calls, and from their results to text or JSON."""
 
-from . import bench, kernels, looking, running
+from . import bench, data, doctor, kernels, models, runs
 from .group import main
 
-__all__ = ["bench", "kernels", "looking", "main", "running"]
+__all__ = ["bench", "data", "doctor", "kernels", "main", "models", "runs"]

@@ -1,4 +1,4 @@
-"""The command bench: kernels side by side, checked and timed."""
+"""The command bench: kernels checked, then timed and compared."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import click
 
 from ..errors import ArgumentError
 from .group import LOAD, main, options
-from .screen import Bar, print_json, print_table
+from .screen import Screen, print_json, print_table
 
 
 @main.command()
 @options(
     click.argument("pattern", metavar="[OP]", required=False, default=""),
     click.option(
-        "--case", "cases", metavar="NAME", multiple=True, help="Only this case; repeatable.  [default: all large ones]"
+        "--case", "cases", metavar="NAME", multiple=True, help="Only this case; repeatable.  [default: all large cases]"
     ),
     click.option(
         "-a", "--axis", "axes", metavar="NAME=A,B", multiple=True, help="Other extents, such as batch=32,128."
     ),
     click.option("--backend", metavar="NAME", help="Only kernels in this language: numpy, njit, cuda or numba."),
-    click.option("--precision", metavar="NAME", default="float32", help="What is computed in.  [default: float32]"),
+    click.option("--precision", metavar="NAME", default="float32", help="Precision to compute in.  [default: float32]"),
     LOAD,
-    click.option("--vs", metavar="A,B", default="", help="Put beside: numpy (the definition), torch, cublas."),
+    click.option("--vs", metavar="A,B", default="", help="Compare with numpy (the definition), torch or cublas."),
     click.option(
-        "-d", "--device", "where", metavar="NAME", help="cpu or gpu[:N].  [default: what each kernel runs on]"
+        "-d", "--device", "where", metavar="NAME", help="cpu or gpu[:N].  [default: the device of each kernel]"
     ),
-    click.option("--json", "json_file", metavar="FILE", help="Write a record; - for standard output."),
-    click.option("--csv", "csv_file", metavar="FILE", help="Write the rows as CSV; - for standard output."),
+    click.option("--json", "json_file", metavar="FILE", help="Write a record; - is standard output."),
+    click.option("--csv", "csv_file", metavar="FILE", help="Write the rows as CSV; - is standard output."),
     click.option("--md", "--markdown", "as_markdown", is_flag=True, help="Print the table as Markdown."),
-    click.option("--compare", metavar="FILE", help="A record to compare with; exit with 1 if a row is SLOWER."),
-    click.option("--check-only", is_flag=True, help="Check the kernels on the cases and time nothing."),
-    click.option("--profile", is_flag=True, help="Launch each kernel once, for a profiler around the process."),
-    click.option("-l", "--list", "listed", is_flag=True, help="List ops, cases and kernels, and measure nothing."),
+    click.option("--compare", metavar="FILE", help="Compare with this record; exit with status 1 if a row is SLOWER."),
+    click.option("--check-only", is_flag=True, help="Check the kernels on the cases, without timing."),
+    click.option("--profile", is_flag=True, help="Launch each kernel once, to be run under a profiler."),
+    click.option("-l", "--list", "listed", is_flag=True, help="List ops, cases and kernels, without measuring."),
     click.option("--min-samples", metavar="N", type=click.IntRange(min=2), default=10, show_default=True),
     click.option("--min-time", metavar="S", type=click.FloatRange(min=0), default=0.2, show_default=True),
     click.option("--max-noise", metavar="X", type=click.FloatRange(min=0), default=0.05, show_default=True),
@@ -66,15 +66,15 @@ def bench(
     timeout: float,
     quiet: bool,
 ) -> int:
-    """Check kernels, then time them side by side: those of an OP, or whose id contains it.
+    """Check kernels, then time and compare them: those of OP, or those whose id contains it.
 
-    Times are medians with the 10th and 90th percentile. Hot: the same arrays again and again. Cold: caches overwritten
-    before each call. A kernel that disagrees with its definition gets no time. Kernels for GPUs are timed on a GPU
-    alone.
+    Times are medians with the 10th and 90th percentile. Hot: the same arrays in every call. Cold:
+    caches overwritten before each call. A kernel that disagrees with its definition is not timed.
+    Kernels for GPUs are timed on a GPU only.
 
-    Keys of --json: device, versions, commit, date, rows; of each row: op, case, kernel, backend, precision, device,
-    flops, bytes, hot, hot_low, hot_high, cold, cold_low, cold_high, host (microseconds), samples, gflops, gbytes,
-    roof_share, workspace (bytes), note.
+    Keys of --json: device, versions, commit, date, rows; of each row: op, case, kernel, backend,
+    precision, device, flops, bytes, hot, hot_low, hot_high, cold, cold_low, cold_high, host
+    (microseconds), samples, gflops, gbytes, roof_share, workspace (bytes), note.
     """
     from ..dispatch import choice
     from ..dispatch.op import load as load_kernels
@@ -84,9 +84,9 @@ def bench(
     backends = tuple(choice.BACKENDS) if backend is None else (backend,)
     if backend is not None and backend not in choice.BACKENDS:
         raise ArgumentError(f"--backend {backend} is unknown: use one of {', '.join(choice.BACKENDS)}")
-    found = trials.every_kernel(pattern, backends) if pattern or not loaded else _beside(loaded)
+    kernels = trials.every_kernel(pattern, backends) if pattern or not loaded else _with_rivals(loaded)
     plan = benchmark.Plan(
-        [k for k in found if k.algorithm != "cublas"],
+        [k for k in kernels if k.algorithm != "cublas"],
         tuple(cases),
         dict(map(_axis, axes)),
         precision,
@@ -103,10 +103,12 @@ def bench(
         return 0
     old = None if compare is None else records.load(compare)
     measured = []
-    with Bar("measuring", sum(len(kernels) + len(plan.vs) for _, _, kernels in plan.tasks())) as bar:
+    total = sum(len(task_kernels) + len(plan.vs) for _, _, task_kernels in plan.tasks())
+    with Screen(transient=True) as screen:
+        screen.progress("measuring", 0, total)
         for row in benchmark.rows(plan):
             measured.append(row)
-            bar.step()
+            screen.progress("measuring", len(measured), total)
     if not quiet:
         _print(measured, as_markdown)
     if json_file == "-":
@@ -116,13 +118,14 @@ def bench(
     if csv_file is not None:
         _write_csv(csv_file, measured)
     wrong = any((row.note or "").startswith(("WRONG", "refused", "failed")) for row in measured)
-    return 1 if _compared(old, measured) or wrong else 0
+    return 1 if _any_slower(old, measured) or wrong else 0
 
 
-def _beside(loaded: list[Any]) -> list[Any]:
-    """A user's kernels, and those of gpucnn for the same ops and backends."""
-    known = [k for kernel in loaded for k in kernel.op.kernels((kernel.backend,)).values()]
-    return list({id(k): k for k in [*loaded, *known]}.values())
+def _with_rivals(loaded: list[Any]) -> list[Any]:
+    """A user's kernels, then gpucnn's kernels for the same ops and backends."""
+
+    rivals = [k for kernel in loaded for k in kernel.op.kernels((kernel.backend,)).values()]
+    return list({id(k): k for k in [*loaded, *rivals]}.values())
 
 
 def _axis(text: str) -> tuple[str, list[int]]:
@@ -200,15 +203,15 @@ def _write_csv(path: str, measured: Sequence[Any]) -> None:
         write_atomically(Path(path), text.getvalue().encode())
 
 
-def _compared(old: Sequence[Any] | None, measured: Sequence[Any]) -> bool:
-    """Print the comparison with an older record; whether anything is slower."""
+def _any_slower(old: Sequence[Any] | None, measured: Sequence[Any]) -> bool:
+    """Print the comparison with an older record; return whether anything is slower."""
     from ..profiling import records
 
     if old is None:
         return False
     changes = records.compare(old, measured)
     if not changes:
-        raise ArgumentError("--compare: the record has no row in common with this run: give one of the same cases")
+        raise ArgumentError("--compare: the record has no row in common with this run: give a record of the same cases")
     rows = [
         (c.verdict, c.new.op, c.new.case, c.new.kernel, f"{c.old.hot:,.1f}", f"{c.new.hot:,.1f}", f"{c.ratio:.2f}×")
         for c in changes

@@ -1,7 +1,8 @@
-"""What this machine offers gpucnn, what is broken, and the one command that mends it.
+"""The command doctor: what this machine offers, what is broken, and how to fix it.
 
-Nothing here raises: what cannot be found out is `unknown`, and what fails is reported with the first line of its error.
-Paths are shortened so that a report can be posted: the home folder is `~` and the user's name `<user>`.
+Nothing here raises: what cannot be determined is `unknown`, and what fails is reported with the
+first line of its error. A report can be posted as it is: the home folder is `~` and the user's name
+`<user>`.
 """
 
 from __future__ import annotations
@@ -16,23 +17,25 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import click
 
 from .. import datasets, places
 from ..devices import choose, free_memory, threads
-from ..version import __version__
+from ..version import __version__, installed_version
+from .group import AS_JSON, main
+from .screen import print_json
+from .selftest import CHECKS
 
 BASE = (
     "numpy", "numba", "llvmlite", "click", "rich", "safetensors", "pooch", "matplotlib", "pillow", "threadpoolctl",
 )  # fmt: skip
-"""Packages that gpucnn cannot do without."""
+"""Packages that gpucnn requires."""
 
 CUPY = ("cupy-cuda11x", "cupy-cuda12x", "cupy-cuda13x", "cupy")
-"""The wheels that all install a package called `cupy`."""
+"""The wheels that install a package called `cupy`: at most one of them may be installed."""
 
 OPTIONAL = (*CUPY, "numba-cuda", "cuda-toolkit", "torch")
 
@@ -43,7 +46,7 @@ VARIABLES = r"(GPUCNN|NUMBA|CUPY|CUDA)_\w+|(OMP|OPENBLAS|MKL)_NUM_THREADS|MPLCON
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder where something is kept between runs."""
+    """A folder that keeps something from run to run."""
 
     name: str
     path: str
@@ -51,8 +54,8 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Check:
-    """One thing that was tried, and how long it took."""
+class CheckResult:
+    """How one check of `selftest` ended, and how long it took."""
 
     name: str
     ok: bool
@@ -62,7 +65,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something known to go wrong. An error keeps gpucnn from working well; a warning only takes something away."""
+    """A known problem: an error keeps gpucnn from working well, a warning costs a feature."""
 
     severity: str
     what: str
@@ -71,13 +74,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """All that `gpucnn doctor` tells."""
+    """All that `gpucnn doctor` reports."""
 
     machine: dict[str, str]
     packages: dict[str, str | None]
     environment: dict[str, str]
     caches: list[Cache]
-    checks: list[Check]
+    checks: list[CheckResult]
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -98,7 +101,7 @@ class Report:
 
     @property
     def command(self) -> str:
-        """What to paste into the shell next."""
+        """The command to run next."""
         if self.problems:
             return self.problems[0].command
         return "gpucnn train" if self.ok else "python -m pip install --upgrade --force-reinstall gpucnn"
@@ -123,9 +126,9 @@ class Report:
 
 
 def examine() -> Report:
-    """Look at the machine, try what gpucnn needs, and compare with what is known to go wrong."""
-    packages = {"gpucnn": __version__} | {name: _version(name) for name in BASE}
-    packages |= {name: version for name in OPTIONAL if (version := _version(name))}
+    """Inspect the machine, run the checks, and look for known problems."""
+    packages = {"gpucnn": __version__} | {name: installed_version(name) for name in BASE}
+    packages |= {name: version for name in OPTIONAL if (version := installed_version(name))}
     environment = {name: _tidy(value) for name, value in sorted(os.environ.items()) if re.fullmatch(VARIABLES, name)}
     caches = _caches(packages)
     return Report(
@@ -138,7 +141,7 @@ def examine() -> Report:
     )
 
 
-# -- what is there ---------------------------------------------------------------------------------------------------
+# -- the machine -------------------------------------------------------------------------------------------------------
 
 
 def _machine(cupy: bool) -> dict[str, str]:
@@ -149,7 +152,7 @@ def _machine(cupy: bool) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}, {sys.maxsize.bit_length() + 1} bit",
         "cpu": _cpu(),
         "cores": str(threads.available()),
-        "free memory": free_memory.text(free_memory.available()),
+        "free memory": free_memory.readable(free_memory.available()),
         "blas": _blas(),
         "gpu": _tidy(gpu) if count else f"none ({_tidy(gpu)})",
         "driver": _cuda(driver) if driver else "no NVIDIA driver found",
@@ -158,24 +161,24 @@ def _machine(cupy: bool) -> dict[str, str]:
 
 def _cpu() -> str:
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model_name = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine() or "unknown"
+        model_name = None
+    return model_name[1] if model_name else platform.processor() or platform.machine() or "unknown"
 
 
 def _blas() -> str:
     try:
         from threadpoolctl import threadpool_info
 
-        found = [f"{b['internal_api']} {b['version']}" for b in threadpool_info() if b["user_api"] == "blas"]
+        libraries = [f"{b['internal_api']} {b['version']}" for b in threadpool_info() if b["user_api"] == "blas"]
     except Exception as error:
         return _first_line(error)
-    return ", ".join(dict.fromkeys(found)) or "unknown"
+    return ", ".join(dict.fromkeys(libraries)) or "unknown"
 
 
 def driver_version() -> int | None:
-    """The newest CUDA that the NVIDIA driver serves, as 1000 · major + 10 · minor; None without a driver."""
+    """The newest CUDA that the driver supports, 1000 · major + 10 · minor; None if absent."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     version = ctypes.c_int(0)
     try:
@@ -185,46 +188,35 @@ def driver_version() -> int | None:
     return None if failed else version.value or None
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _caches(packages: dict[str, str | None]) -> list[Cache]:
-    found = [_cache("data sets", datasets.user_cache()), _cache("compiled kernels", _numba_folder())]
-    found.append(_cache("kernels for GPUs", places.cache_location()))
-    found.append(_cache("fonts", Path(os.environ.get("MPLCONFIGDIR") or Path.home() / ".cache/matplotlib")))
+    folders = {
+        "data sets": datasets.user_cache(),
+        "compiled kernels": _numba_folder(),
+        "kernels for GPUs": places.cache_location(),
+        "fonts": Path(os.environ.get("MPLCONFIGDIR") or Path.home() / ".cache/matplotlib"),
+    }
     if any(packages.get(name) for name in CUPY):
-        folder = os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy/kernel_cache"
-        found.append(_cache("CUDA kernels", Path(folder)))
-    return found
+        folders["CUDA kernels"] = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy/kernel_cache")
+    return [Cache(name, _tidy(str(folder)), _writable(folder)) for name, folder in folders.items()]
 
 
 def _numba_folder() -> Path:
-    """Numba keeps machine code beside the kernel files, or for each user where that folder cannot be written."""
+    """Where Numba keeps machine code: next to the kernel files, else in the user's cache."""
     if os.environ.get("NUMBA_CACHE_DIR"):
         return Path(os.environ["NUMBA_CACHE_DIR"])
-    from ..places import folder_of_kernels
-
-    beside = folder_of_kernels() / "__pycache__"
-    if _writable(beside):
-        return beside
+    next_to_kernels = places.folder_of_kernels() / "__pycache__"
+    if _writable(next_to_kernels):
+        return next_to_kernels
     try:
         from numba.misc.appdirs import AppDirs
     except ImportError:
-        return beside
+        return next_to_kernels
 
     return Path(AppDirs(appname="numba", appauthor=False).user_cache_dir)
 
 
-def _cache(name: str, folder: Path) -> Cache:
-    return Cache(name, _tidy(str(folder)), _writable(folder))
-
-
 def _writable(folder: Path) -> bool:
-    """Whether a file can be made in the folder, or the folder itself where it is missing."""
+    """Whether a file can be created in the folder, or a missing folder can be created."""
     nearest = next((place for place in (folder, *folder.parents) if place.exists()), folder)
     try:
         with tempfile.TemporaryFile(dir=nearest):
@@ -233,168 +225,38 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-# -- what works ------------------------------------------------------------------------------------------------------
-
-
-def _attempt(name: str, check: Callable[[], str]) -> Check:
+def _attempt(name: str, check: Callable[[], str]) -> CheckResult:
     start = time.perf_counter()
     try:
         ok, detail = True, check()
     except Exception as error:
         ok, detail = False, _first_line(error)
-    return Check(name, ok, round(time.perf_counter() - start, 3), detail)
+    return CheckResult(name, ok, round(time.perf_counter() - start, 3), detail)
 
 
-def _matrix_product() -> str:
-    rng = np.random.default_rng(0)
-    a, b = (rng.uniform(-1, 1, (512, 512)).astype(np.float32) for _ in range(2))
-    _agree(a @ b, a.astype(np.float64) @ b, np.abs(a) @ np.abs(b), 512)
-    start = time.perf_counter()
-    a @ b
-    seconds = time.perf_counter() - start
-    return f"{2 * 512**3 / seconds / 1e9:.0f} GFLOP/s"
-
-
-def _compiled_kernel() -> str:
-    import numba
-
-    @numba.njit
-    def triangle(n: int) -> int:
-        total = 0
-        for i in range(n + 1):
-            total += i
-        return total
-
-    if triangle(1000) != 500500:
-        raise ArithmeticError(f"0 + 1 + … + 1000 came out as {triangle(1000)}")
-    return "compiled and run by Numba"
-
-
-def _convolution() -> str:
-    from ..dispatch.case import Spec
-    from ..ops.conv2d import conv2d
-
-    rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (8, 14, 14, 8)).astype(np.float32)
-    weight = rng.uniform(-1, 1, (3, 3, 8, 16)).astype(np.float32)
-    params: dict[str, Any] = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
-    truth = conv2d.reference(x.astype(np.float64), weight.astype(np.float64), **params)
-    _agree(conv2d(x, weight, **params), truth, conv2d.reference(np.abs(x), np.abs(weight), **params), 72)
-    kernel = conv2d.find((Spec(x.shape, x.dtype), Spec(weight.shape, weight.dtype)), params)
-    return f"{kernel.id if kernel else 'the NumPy reference'} agrees with float64"
-
-
-def _agree(result: np.ndarray, truth: np.ndarray, magnitude: np.ndarray, terms: int) -> None:
-    """Raise unless a float32 sum of `terms` products is as near to the truth as rounding allows."""
-    bound = (4 + terms**0.5) * np.finfo(np.float32).eps * magnitude
-    if not np.all(np.abs(result - truth) <= bound):
-        raise ArithmeticError(f"the error is {np.abs(result - truth).max():.3g}, allowed is {bound.max():.3g}")
-
-
-def _weights_file() -> str:
-    from ..models.saving import weights_sha256
-
-    model, other = _tiny_model(), _tiny_model()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tiny.weights.safetensors"
-        model.save_weights(path)
-        other.load_weights(path)
-    if weights_sha256(model) != weights_sha256(other):
-        raise ArithmeticError("the weights that were read are not those that were written")
-    return "written, read, equal to the bit"
-
-
-def _training() -> str:
-    model = _tiny_model()
-    model.compile("adam", "sparse_categorical_crossentropy")
-    y = np.arange(32) % 2
-    x = np.zeros((32, 8, 8, 1), np.float32)
-    x[y == 1, 2:6, 2:6] = 1
-    losses = [float(model.test_on_batch(x, y))]
-    for _ in range(30):
-        model.reset_metrics()
-        model.train_on_batch(x, y)
-    model.reset_metrics()
-    losses.append(float(model.test_on_batch(x, y)))
-    if not losses[1] < losses[0]:
-        raise ArithmeticError(f"30 steps took the loss from {losses[0]:.3g} to {losses[1]:.3g}")
-    return f"30 steps took the loss from {losses[0]:.2f} to {losses[1]:.2f}"
-
-
-def _emulator() -> str:
-    from ..devices import emulator
-
-    reason = emulator.unavailable()
-    return f"not here: {reason}" if reason else _kernel_for_gpus("emulator")
-
-
-def _gpu() -> str:
-    count, reason = choose.gpu_state()
-    return _kernel_for_gpus("gpu:0") if count else f"none: {reason}"
-
-
-def _kernel_for_gpus(where: str) -> str:
-    """Hold one CUDA C++ kernel against its op."""
-    from ..ops.matmul import matmul
-    from ..profiling import trials
-
-    kernel = matmul.kernels(("cuda",))["naive_cuda"]
-    case = next(case for case in matmul.cases if case.name == "ragged")
-    fault = trials.Trial(kernel, case, where, "fast" if where == "emulator" else "").fault()
-    if fault:
-        raise ArithmeticError(fault)
-    return f"{kernel.id} agrees with its definition"
-
-
-def _compilers() -> str:
-    from ..profiling import static_analysis
-
-    return static_analysis.unavailable() or "NVRTC compiles CUDA C++ without a GPU"
-
-
-def _tiny_model() -> Any:
-    from ..layers import Conv2D, Dense, Flatten, Input
-    from ..models.sequential import Sequential
-
-    return Sequential([Input((8, 8, 1)), Conv2D(4, 3, activation="relu"), Flatten(), Dense(2, activation="softmax")])
-
-
-CHECKS: dict[str, Callable[[], str]] = {
-    "matrix product": _matrix_product,
-    "compiled kernel": _compiled_kernel,
-    "convolution": _convolution,
-    "weights file": _weights_file,
-    "training": _training,
-    "emulator": _emulator,
-    "compilers": _compilers,
-    "GPU kernel": _gpu,
-}
-"""What is tried, by name: each returns a remark or raises."""
-
-
-# -- what is known to go wrong -----------------------------------------------------------------------------------------
+# -- known problems ----------------------------------------------------------------------------------------------------
 
 
 def _problems(packages: dict[str, str | None], caches: list[Cache]) -> list[Problem]:
-    found = [_missing(packages), _two_cupys(packages), _numpy_too_new(packages), _numba_switches()]
+    problems = [_missing(packages), _two_cupys(packages), _numpy_too_new(packages), _numba_switches()]
     wheel = next((name for name in CUPY if packages.get(name)), None)
     if wheel:
-        found += [_driver(wheel), _headers(wheel)]
-    for kept in caches:
-        if not kept.writable:
-            what = f"the folder for {kept.name}, {kept.path}, cannot be written"
-            found.append(Problem("warning", what, f"{_CHOOSE[kept.name]}=/a/folder/of/yours gpucnn doctor"))
-    return [problem for problem in found if problem]
+        problems += [_driver(wheel), _headers(wheel)]
+    for cache in caches:
+        if not cache.writable:
+            what = f"the folder for {cache.name}, {cache.path}, cannot be written"
+            problems.append(Problem("warning", what, f"{_CACHE_VARIABLES[cache.name]}=/another/folder gpucnn doctor"))
+    return [problem for problem in problems if problem]
 
 
-_CHOOSE = {
+_CACHE_VARIABLES = {
     "data sets": "XDG_CACHE_HOME",
     "compiled kernels": "NUMBA_CACHE_DIR",
     "kernels for GPUs": "GPUCNN_CACHE",
     "fonts": "MPLCONFIGDIR",
     "CUDA kernels": "CUPY_CACHE_DIR",
 }
-"""The variable that moves each cache."""
+"""The environment variable that moves each cache."""
 
 
 def _missing(packages: dict[str, str | None]) -> Problem | None:
@@ -424,7 +286,7 @@ def _numpy_too_new(packages: dict[str, str | None]) -> Problem | None:
         return None
     return Problem(
         "error",
-        f"numba-cuda {packages['numba-cuda']} compiles nothing with NumPy {packages['numpy']}",
+        f"numba-cuda {packages['numba-cuda']} does not work with NumPy {packages['numpy']}",
         'python -m pip install "numpy<2.5"',
     )
 
@@ -443,31 +305,31 @@ def _numba_switches() -> Problem | None:
 def _driver(wheel: str) -> Problem | None:
     driver, needed = driver_version(), int(re.sub(r"\D", "", wheel) or 12)
     if driver is None:
-        what = f"{wheel} is installed and no NVIDIA driver is found: gpucnn computes on the CPU"
+        what = f"{wheel} is installed but no NVIDIA driver is found: gpucnn computes on the CPU"
         return Problem("warning", what, "nvidia-smi")
     if driver >= 1000 * needed:
         return None
     return Problem(
         "error",
-        f"the NVIDIA driver is {_cuda(driver)} and {wheel} needs CUDA {needed}: update it, or take what fits it",
+        f"the NVIDIA driver is {_cuda(driver)} and {wheel} needs CUDA {needed}: update it or install what fits it",
         f'python -m pip uninstall -y {wheel} && python -m pip install "gpucnn[{_extra()}]"',
     )
 
 
 def _headers(wheel: str) -> Problem | None:
-    """CuPy compiles against the CUDA runtime's headers, which its own wheel does not bring."""
-    if any(_version(name) for name in ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")):
+    """CuPy compiles against the headers of the CUDA runtime, which its wheel does not contain."""
+    if any(installed_version(name) for name in ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")):
         return None
     roots = [os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), TOOLKIT]
     if any(root and (Path(root) / "include/cuda_runtime.h").is_file() for root in roots):
         return None
     extra = "cuda13" if "13" in wheel else "cuda12"
     return Problem(
-        "error", f"{wheel} is installed without the headers of CUDA", f'python -m pip install "gpucnn[{extra}]"'
+        "error", f"{wheel} is installed without the CUDA headers", f'python -m pip install "gpucnn[{extra}]"'
     )
 
 
-# -- words -----------------------------------------------------------------------------------------------------------
+# -- text --------------------------------------------------------------------------------------------------------------
 
 
 def _numbers(version: str | None) -> tuple[int, ...]:
@@ -491,3 +353,24 @@ def _tidy(text: str) -> str:
     except (OSError, KeyError, ImportError):
         return text
     return re.sub(rf"(?<=[/\\]){user}(?=[/\\]|$)", "<user>", text)
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@AS_JSON
+def doctor(as_json: bool) -> int:
+    """Report what this machine offers and what is broken, with the one command that fixes it.
+
+    The exit status is 1 if something is broken.
+
+    Keys of --json: verdict, ok, machine, packages, environment, caches (name, path, writable),
+    checks (name, ok, seconds, detail), problems (severity, what, command), command.
+    """
+    report = examine()
+    if as_json:
+        print_json(report.to_json())
+    else:
+        click.echo(str(report))
+    return 0 if report.ok else 1

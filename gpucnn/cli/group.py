@@ -1,7 +1,7 @@
-"""The group of all commands: how they end, and the options that several of them have.
+"""The group of all commands: how a command ends, options that several share, and version.
 
-Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 wrong arguments, 130
-stopped by Ctrl-C.
+Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed,
+2 wrong arguments, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ..version import __version__
 
 
 class Commands(click.Group):
-    """A group whose errors are one line on standard error and an exit status; GPUCNN_DEBUG=1 shows where they arose."""
+    """A group that reports an error in one line; with GPUCNN_DEBUG=1 by its traceback."""
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
-        """Run the command that the arguments (of the shell, unless given) name, and exit."""
+        """Run the command named by the arguments (by default those of the process), and exit."""
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -34,7 +34,7 @@ class Commands(click.Group):
             sys.exit(self._run(*args, **{**extra, "standalone_mode": False}))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call the command; one that was stopped tells how to go on, and ends with the status of its signal."""
+        """Call the command; if it is stopped, print how to resume and return that status."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -68,13 +68,19 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="gpucnn", message="%(prog)s %(version)s")
 def main() -> None:
-    """Train convolutional neural networks, look at them, use them.
+    """Train, inspect and use convolutional neural networks.
 
     \b
     gpucnn train                      the embedded digits, within a minute
     gpucnn train mnist --epochs 3     MNIST, downloaded once
     gpucnn predict RUN photo.png --invert --centre
     """
+
+
+@main.command()
+def version() -> None:
+    """Print the version of gpucnn."""
+    click.echo(f"gpucnn {__version__}")
 
 
 def options(*decorators: Callable) -> Callable[[Callable], Callable]:
@@ -89,8 +95,8 @@ def options(*decorators: Callable) -> Callable[[Callable], Callable]:
 
 
 AT_LEAST_ONE = click.IntRange(min=1)
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
-DATA = click.option("--data", metavar="PATH", help="Your own images: .npz, or a folder with a subfolder per class.")
-DATA_DIR = click.option("--data-dir", metavar="FOLDER", help="Where data sets lie; it wins over GPUCNN_DATA.")
-LOAD = click.option("--load", metavar="FILE", multiple=True, help="A file with kernels of your own (.py); repeatable.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+DATA = click.option("--data", metavar="PATH", help="Your images: .npz, or a folder with a subfolder per class.")
+DATA_DIR = click.option("--data-dir", metavar="FOLDER", help="Folder of data sets; overrides GPUCNN_DATA.")
+LOAD = click.option("--load", metavar="FILE", multiple=True, help="A .py file with your kernels; repeatable.")
 RUN = click.argument("run")

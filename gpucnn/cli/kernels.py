@@ -1,4 +1,4 @@
-"""The commands for who writes kernels: kernels list, kernels show, check."""
+"""The commands for kernel authors: kernels list, kernels show and check."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import click
 
 from ..errors import ArgumentError
 from .group import AS_JSON, LOAD, main, options
-from .screen import Bar, Screen, print_json, print_table
+from .screen import Screen, print_json, print_table
 
 
 @main.group()
 def kernels() -> None:
-    """All kernels: what they compute, in which language, and where they run here."""
+    """List the kernels and show their sources."""
 
 
 ARCH = click.option(
@@ -23,23 +23,24 @@ ARCH = click.option(
     metavar="SM",
     default="sm_90",
     show_default=True,
-    help="The architecture that compilers are asked about; none for not asking.",
+    help="Architecture to compile for when reporting figures, or none.",
 )
 
 
 @kernels.command("list")
 @options(click.argument("pattern", required=False, default=""), ARCH, LOAD, AS_JSON)
 def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) -> None:
-    """The kernels whose id, op or backend contains PATTERN, and what a compiler tells about those for GPUs.
+    """List the kernels whose id, op or backend contains PATTERN, with the compiler's figures.
 
-    Registers and spilled bytes are those of a thread; shared bytes those of a block. The figures are those of the
-    largest case and of the function with the largest share of multiply-adds (FFMA) in its main loop.
+    Registers and spilled bytes are per thread, shared bytes per block. The figures are those of the
+    largest case, and of the function with the largest share of multiply-adds (FFMA) in its main
+    loop.
 
-    Keys of --json: kernels; of each kernel: id, op, algorithm, backend, language, needs, runs (gpu, emulator, cpu or
-    null), why_not (of the GPU, null where there is one), idea, figures; of these, one for each function: case,
-    function, arch, blocks, threads, registers, shared_bytes, spill_bytes, occupancy, ffma_share,
-    flops_per_global_byte, flops_per_shared_byte, wide_loads (global, shared), fp64, waves (blocks by 132
-    multiprocessors).
+    Keys of --json: kernels; of each kernel: id, op, algorithm, backend, language, needs, runs (gpu,
+    emulator, cpu or null), why_not (why not on a GPU, or null), idea, figures; of these, one for
+    each function: case, function, arch, blocks, threads, registers, shared_bytes, spill_bytes,
+    occupancy, ffma_share, flops_per_global_byte, flops_per_shared_byte, wide_loads (global,
+    shared), fp64, waves (blocks by 132 multiprocessors).
     """
     from ..dispatch.op import load as load_kernels
     from ..profiling import catalogue
@@ -47,8 +48,10 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
     for file in load:
         load_kernels(file)
     with Screen() as screen:
-        asked = _asked(arch)
-        rows = catalogue.rows(pattern, asked, lambda done, total: screen.progress("asking the compilers", done, total))
+        architecture = _architecture(arch)
+        rows = catalogue.rows(
+            pattern, architecture, lambda done, total: screen.progress("compiling for the figures", done, total)
+        )
     if as_json:
         return print_json({"kernels": rows})
     cells = [(r["id"], r["op"], r["language"], r["runs"] or "nothing", *_short(r["figures"])) for r in rows]
@@ -58,8 +61,8 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
     return None
 
 
-def _asked(arch: str) -> str | None:
-    """The architecture, or None where nobody asks or no compiler can answer, which is told."""
+def _architecture(arch: str) -> str | None:
+    """The architecture to compile for; None for "none" and, with a report, without a compiler."""
     from ..profiling import compilers, static_analysis
 
     if arch == "none":
@@ -68,7 +71,7 @@ def _asked(arch: str) -> str | None:
         raise ArgumentError(f"--arch {arch} is unknown: use one of {', '.join(compilers.ARCHITECTURES)}, or none")
     reason = static_analysis.unavailable()
     if reason is not None:
-        click.echo(f"no registers are told: {reason}", err=True)
+        click.echo(f"no compiler figures: {reason}", err=True)
         return None
     return arch
 
@@ -76,11 +79,11 @@ def _asked(arch: str) -> str | None:
 SHORT = ("regs", "shared B", "spills B", "occ", "FFMA", "FLOP/B", "FLOP/sB", "blocks")
 
 
-def _short(told: list[dict[str, Any]]) -> tuple[str, ...]:
-    """The main function's figures, a cell for each column of SHORT."""
-    if not told:
+def _short(figures: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The figures of the main function, one cell for each column of SHORT."""
+    if not figures:
         return ("",) * len(SHORT)
-    f = max(told, key=lambda row: row["ffma_share"] or 0.0)
+    f = max(figures, key=lambda row: row["ffma_share"] or 0.0)
     return (
         str(f["registers"]),
         str(f["shared_bytes"]),
@@ -95,41 +98,43 @@ def _short(told: list[dict[str, Any]]) -> tuple[str, ...]:
 @kernels.command("show")
 @options(click.argument("ident", metavar="ID"), ARCH, LOAD, AS_JSON)
 def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> None:
-    """The source of the kernel file ID, such as conv2d/direct_cuda, its idea on top, and its figures on real shapes.
+    """Print the source of the kernel file ID, such as conv2d/direct_cuda, and its figures.
 
-    The traffic is counted in the emulator: 32-byte sectors of global memory and passes through shared memory, beside
-    the least that the same bytes need. 1.00× is perfect coalescing, and no bank conflict.
+    Traffic is counted in the emulator: 32-byte sectors of global memory and passes through shared
+    memory, compared with the minimum for the same bytes. 1.00× means perfect coalescing and no bank
+    conflict.
 
-    Keys of --json: id, ops, files (name, text), figures (as of `kernels list`, with the op), traffic (op, case,
-    sectors, ideal_sectors, shared_wavefronts, ideal_shared_wavefronts, excess, conflicts).
+    Keys of --json: id, ops, files (name, text), figures (as of `kernels list`, with the op),
+    traffic (op, case, sectors, ideal_sectors, shared_wavefronts, ideal_shared_wavefronts, excess,
+    conflicts).
     """
     from ..dispatch.op import load as load_kernels
     from ..profiling import catalogue
 
     for file in load:
         load_kernels(file)
-    shown = catalogue.sources(ident, _asked(arch))
+    sources = catalogue.sources(ident, _architecture(arch))
     if as_json:
-        return print_json(shown)
+        return print_json(sources)
     from rich.console import Console
     from rich.syntax import Syntax
 
     console = Console(highlight=False)
-    for file in shown["files"]:
+    for file in sources["files"]:
         console.rule(file["name"])
         if console.is_terminal:
             console.print(Syntax(file["text"], "python" if file["name"].endswith(".py") else "cuda"))
         else:
             click.echo(file["text"])
-    rows = [(f["op"], f["case"], f["function"], str(f["threads"]), *_short([f])) for f in shown["figures"]]
+    rows = [(f["op"], f["case"], f["function"], str(f["threads"]), *_short([f])) for f in sources["figures"]]
     if rows:
         print_table(("op", "case", "function", "threads", *SHORT), rows)
-    counted = [
+    traffic = [
         (t["op"], t["case"], f"{t['sectors']:,}", f"{t['excess']:.2f}×", f"{t['shared_wavefronts']:,}", _times(t))
-        for t in shown["traffic"]
+        for t in sources["traffic"]
     ]
-    if counted:
-        print_table(("op", "case", "sectors", "of ideal", "shared passes", "of ideal"), counted)
+    if traffic:
+        print_table(("op", "case", "sectors", "of ideal", "shared passes", "of ideal"), traffic)
     return None
 
 
@@ -142,23 +147,27 @@ def _times(traffic: dict[str, Any]) -> str:
     click.argument("pattern", required=False, default=""),
     LOAD,
     click.option(
-        "--device", "where", metavar="NAME", help="gpu[:N], emulator, simulator or cpu.  [default: what is here]"
+        "--device",
+        "where",
+        metavar="NAME",
+        help="gpu[:N], emulator, simulator or cpu.  [default: what this machine has]",
     ),
-    click.option("--mode", type=click.Choice(["fast", "check"]), help="Of the emulator.  [default: fast]"),
+    click.option("--mode", type=click.Choice(["fast", "check"]), help="Mode of the emulator.  [default: fast]"),
     click.option(
         "--largest",
         metavar="MFLOP",
         type=float,
         default=float("inf"),
-        help="Leave out larger cases: tools around are slow.",
+        help="Skip larger cases, for slow tools such as compute-sanitizer.",
     ),
     AS_JSON,
 )
 def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None, largest: float, as_json: bool) -> int:
-    """Compare kernels with the NumPy definition of their op, on every case; exit with 1 if one disagrees.
+    """Compare kernels with the NumPy definition of their op; exit with status 1 if any disagrees.
 
-    PATTERN is a part of a kernel's id, an op or a backend; with --load alone, the kernels of FILE are checked. In the
-    emulator, --mode check also finds races, accesses out of bounds and uninitialised, and diverging barriers.
+    PATTERN is part of a kernel's id, op or backend; with --load alone, the kernels of FILE are
+    checked. In the emulator, --mode check also finds races, out-of-bounds and uninitialised
+    accesses, and divergent barriers.
 
     Keys of --json: trials (kernel, op, case, device, mode, seconds, fault), kernels, failed.
     """
@@ -174,11 +183,12 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
     chosen = [kernel for kernel in chosen if not reasons[kernel.backend]]
     planned = trials.trials(chosen, where, mode, largest * 1e6)
     if not planned:
-        why = f"none of these {len(chosen)} kernels has such a case on {where}: leave --device out"
-        raise click.ClickException(why if chosen else "nothing can be checked here")
+        why = f"none of these {len(chosen)} kernels has such a case on {where}: leave out --device"
+        raise click.ClickException(why if chosen else "nothing can be checked on this machine")
     rows: list[dict[str, Any]] = []
-    with Bar("checking", len(planned)) as bar:
-        for trial in planned:
+    with Screen(transient=True) as screen:
+        for number, trial in enumerate(planned):
+            screen.progress("checking", number, len(planned))
             start = time.perf_counter()
             fault = trial.fault()
             row = {
@@ -194,8 +204,7 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
             if not as_json:
                 verdict = click.style("ok", fg="green") if fault is None else click.style(f"WRONG  {fault}", fg="red")
                 place = f"{row['device']} {row['mode'] or ''}".strip()
-                bar.print(f"{row['kernel']:<34} {row['op']:<34} {row['case']:<22} {place:<15} {verdict}")
-            bar.step()
+                click.echo(f"{row['kernel']:<34} {row['op']:<34} {row['case']:<22} {place:<15} {verdict}")
     failed = sum(row["fault"] is not None for row in rows)
     if as_json:
         print_json({"trials": rows, "kernels": len({(r["kernel"], r["op"]) for r in rows}), "failed": failed})

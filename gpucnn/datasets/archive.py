@@ -1,4 +1,4 @@
-"""The members of a tar or zip archive, read into memory one by one; nothing is ever unpacked to disk."""
+"""The members of a tar or zip archive, read into memory one by one; nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ class Member(NamedTuple):
     data: bytes
 
 
-def members(path: Path, wanted: Callable[[str], bool], largest: int) -> Iterator[Member]:
-    """The regular files whose names are wanted, in the order of the archive.
+def members(path: Path, takes: Callable[[str], bool], largest: int) -> Iterator[Member]:
+    """The regular files whose names `takes` accepts, in the order of the archive.
 
-    Raises `DataError` for a cut or damaged archive, for names that point out of it, and for members that unpack to more
-    than `largest` bytes.
+    Raises `DataError` for a truncated or damaged archive, for names that point out of it, and for
+    members that unpack to more than `largest` bytes.
     """
     with explained("read", path):
         try:
-            yield from (_zipped if path.suffix.lower() == ".zip" else _tarred)(path, wanted, largest)
+            yield from (_zipped if path.suffix.lower() == ".zip" else _tarred)(path, takes, largest)
         except _DAMAGE as error:
-            raise DataError(f"{path} is cut or damaged ({error}): delete it and fetch it again") from error
+            raise DataError(f"{path} is truncated or damaged ({error}): delete it and download it again") from error
 
 
-def _tarred(path: Path, wanted: Callable[[str], bool], largest: int) -> Iterator[Member]:
+def _tarred(path: Path, takes: Callable[[str], bool], largest: int) -> Iterator[Member]:
     with tarfile.open(path) as archive:
         for info in archive:
-            if _inside(info.name, path) and info.isreg() and wanted(info.name):
+            if _inside(info.name, path) and info.isreg() and takes(info.name):
                 _fits(info.name, info.size, largest, path)
                 file = archive.extractfile(info)
-                assert file is not None  # as it is for every regular file
+                assert file is not None  # it is a regular file
                 yield Member(info.name, file.read())
 
 
-def _zipped(path: Path, wanted: Callable[[str], bool], largest: int) -> Iterator[Member]:
+def _zipped(path: Path, takes: Callable[[str], bool], largest: int) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if _inside(info.filename, path) and not info.is_dir() and wanted(info.filename):
+            if _inside(info.filename, path) and not info.is_dir() and takes(info.filename):
                 _fits(info.filename, info.file_size, largest, path)
                 yield Member(info.filename, archive.read(info))
 
@@ -65,4 +65,4 @@ def _inside(name: str, path: Path) -> bool:
 
 def _fits(name: str, size: int, largest: int, path: Path) -> None:
     if not 0 <= size <= largest:
-        raise DataError(f"{path}: {name} unpacks to {size} bytes, more than the {largest} that such a file can have")
+        raise DataError(f"{path}: {name} unpacks to {size} bytes, more than the {largest} that the file can have")

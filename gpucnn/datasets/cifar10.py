@@ -1,8 +1,9 @@
 """CIFAR-10: 50,000 + 10,000 RGB images of ten things, 32×32 (Krizhevsky 2009).
 
-Read from the published binary files (https://www.cs.toronto.edu/~kriz/cifar.html: one byte of label, then 1,024 bytes
-each of red, green and blue, row by row), or from PNG or JPEG copies in {train,test}/<class>/. The published Python
-files are pickles, which can run any code, and are not read.
+Read from the published binary files (https://www.cs.toronto.edu/~kriz/cifar.html: one byte of
+label, then 1,024 bytes each of red, green and blue, row by row), or from PNG or JPEG copies in
+{train,test}/<class>/. The published Python files are pickles, which can run any code, and are not
+read.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..random import permutation
 from . import archive, decoded, folder, images
 from .dataset import Dataset, Pair
 from .published import load
-from .source import Folder, Found, Progress, Source, declare
+from .source import Folder, Found, ProgressHook, Source, declare
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -40,10 +41,12 @@ _LARGEST_IMAGE_FILE = 1 << 20
 
 
 def load_data(*, data_dir: Folder = None) -> tuple[Pair, Pair]:
-    """`(x_train, y_train), (x_test, y_test)` as in Keras: uint8 (50000, 32, 32, 3), (50000, 1), and 10000 of each.
+    """`(x_train, y_train), (x_test, y_test)` as in Keras: uint8 (50000, 32, 32, 3), (50000, 1), and
+    10000 of each.
 
-    The files are looked for in `data_dir` or else GPUCNN_DATA, in the user cache and in the places of Keras and
-    torchvision, and downloaded if they are in none. Raises `DataError` if nothing works, or a file is damaged.
+    Looks for the files in `data_dir` (default: GPUCNN_DATA), in the user cache and where Keras and
+    torchvision keep them, and downloads them if they are not found. Raises `DataError` if neither
+    works or a file is damaged.
     """
     dataset = load(SOURCE, data_dir)
     y_train, y_test = (y.astype(np.uint8)[:, None] for y in (dataset.y_train, dataset.y_test))
@@ -74,7 +77,7 @@ def _find(place: Path) -> tuple[str, tuple[Path, ...]] | str | None:
     return None
 
 
-def _read(found: Found, progress: Progress | None = None) -> Dataset:
+def _read(found: Found, progress: ProgressHook | None = None) -> Dataset:
     if found.form.endswith("images"):
         return _read_images(found, progress)
     batches = _archived(found.files[0]) if len(found.files) == 1 else {f.name: _file(f) for f in found.files}
@@ -117,13 +120,15 @@ def _archived(path: Path) -> dict[str, bytes]:
         batches[member.name.rpartition("/")[2]] = member.data
     missing = [name for name in _BATCHES if name not in batches]
     if missing:
-        raise DataError(f"{path} holds no {', '.join(missing)}: delete it and fetch it again")
+        raise DataError(f"{path} holds no {', '.join(missing)}: delete it and download it again")
     return batches
 
 
 def _rows(batch: bytes, what: str) -> np.ndarray:
     if not batch or len(batch) % _ROW or len(batch) > _LARGEST_BATCH:
-        raise DataError(f"{what} is not up to 10,000 images of {_ROW} bytes ({len(batch)} bytes read): fetch it again")
+        raise DataError(
+            f"{what} is not up to 10,000 images of {_ROW} bytes ({len(batch)} bytes read): download it again"
+        )
     return np.frombuffer(batch, np.uint8).reshape(-1, _ROW)
 
 
@@ -132,7 +137,7 @@ def _pair(rows: np.ndarray) -> Pair:
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), rows[:, 0].astype(np.int64)
 
 
-def _read_images(found: Found, progress: Progress | None) -> Dataset:
+def _read_images(found: Found, progress: ProgressHook | None) -> Dataset:
     key = found.checks[0].actual if found.files else _fingerprint(found.path)
     (x_train, y_train, x_test, y_test), warnings = decoded.once(f"cifar10-{key}", lambda: _decode(found, progress))
     if (len(x_train), len(x_test)) != (50_000, 10_000):
@@ -143,8 +148,8 @@ def _read_images(found: Found, progress: Progress | None) -> Dataset:
     return Dataset(found.name, x_train, y_train, x_test, y_test, list(CLASSES), note, warnings, found.path)
 
 
-def _decode(found: Found, progress: Progress | None) -> decoded.Halves:
-    """All images, each half in a fixed random order, as the published halves are in random order."""
+def _decode(found: Found, progress: ProgressHook | None) -> decoded.Halves:
+    """All images, each half in a fixed random order, like the published halves."""
     rows: dict[str, list[tuple[int, str, np.ndarray]]] = {"train": [], "test": []}
     for done, (name, file) in enumerate(_image_files(found), 1):
         split, label, pixels = _decoded(name, file, found.path)
@@ -187,7 +192,7 @@ def _in_folders(place: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _fingerprint(place: Path) -> str:
-    """Changes when a file below is added, removed or written; far cheaper than reading them all."""
+    """A hash that changes when a file is added, removed or written, without reading the files."""
     digest = hashlib.sha256()
     for name, file in _in_folders(place):
         stat = file.stat()

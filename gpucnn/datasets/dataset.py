@@ -1,4 +1,4 @@
-"""A data set in memory, checked once, whatever it was read from."""
+"""A data set in memory, checked when it is created."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images with their class numbers. Raises `DataError` if they do not fit together.
+    """Training and test images with class numbers. Raises `DataError` if they do not match.
 
-    x_train, x_test  (N, H, W, C), uint8 of 0 … 255 or float32; other floats become float32, a missing C is added
+    x_train, x_test  (N, H, W, C), uint8 of 0 … 255 or float32; other floats become float32, and a
+                     missing C is added
     y_train, y_test  (N,) int64 of 0 … K-1
     classes          the K names
-    note             what every figure from this data must carry, or None
-    warnings         what was said while reading
-    path             the file or folder it was read from
+    note             a remark to print with every figure from these data, or None
+    warnings         the warnings issued while reading
+    path             the file or folder that was read
     """
 
     name: str
@@ -47,12 +48,12 @@ class Dataset:
         if self.x_train.shape[1:] != self.x_test.shape[1:]:
             raise DataError(
                 f"{self.name}: the training images are {self.x_train.shape[1:]} and the test images "
-                f"{self.x_test.shape[1:]} (H, W, C){where}: make them the same"
+                f"{self.x_test.shape[1:]} (H, W, C){where}: make them equal"
             )
 
 
 def keras_pairs(dataset: Dataset) -> tuple[Pair, Pair]:
-    """`(x_train, y_train), (x_test, y_test)` as Keras returns them for grey images: (N, H, W) and (N,), all uint8."""
+    """The four arrays as Keras returns them for grey images: (N, H, W) and (N,), all uint8."""
     return (
         (dataset.x_train[..., 0], dataset.y_train.astype(np.uint8)),
         (dataset.x_test[..., 0], dataset.y_test.astype(np.uint8)),
@@ -63,7 +64,7 @@ def _images(x: np.ndarray, what: str) -> np.ndarray:
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim != 4 or 0 in x.shape:
-        raise DataError(f"{what} has shape {x.shape}: images are (N, H, W) or (N, H, W, C), none of them 0")
+        raise DataError(f"{what} has shape {x.shape}: images are (N, H, W) or (N, H, W, C), with no axis of 0")
     if x.dtype == np.uint8:
         return x
     if x.dtype.kind != "f":
@@ -79,7 +80,7 @@ def _labels(y: np.ndarray, what: str, classes: int) -> np.ndarray:
         y = y[:, 0]
     if y.ndim != 1:
         raise DataError(
-            f"{what} has shape {y.shape}: class numbers (N,) are needed; from one-hot rows, np.argmax(y, axis=1)"
+            f"{what} has shape {y.shape}: class numbers (N,) are required; from one-hot rows, use np.argmax(y, axis=1)"
         )
     if y.dtype.kind not in "iu":
         raise DataError(f"{what} is {y.dtype}: class numbers are integers; convert with astype('int64')")

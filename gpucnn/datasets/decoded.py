@@ -1,4 +1,4 @@
-"""Decoded images kept in the user's cache, so that tens of thousands of image files are decoded once."""
+"""A cache of decoded images, so that tens of thousands of image files are decoded only once."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _NAMES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def once(key: str, decode: Callable[[], Halves]) -> tuple[Halves, list[str]]:
-    """x_train, y_train, x_test, y_test as `decode` returns them, kept under `key`; and why they could not be kept.
+    """The result of `decode`, cached under `key`, and a warning if it could not be cached.
 
-    A cache that cannot be read or written costs time, never the data.
+    A cache that cannot be read or written costs time only.
     """
     path = user_cache() / "decoded" / f"{key}.npz"
     if path.is_file():
         try:
             return _halves(npz.read(path, _NAMES)), []
         except GpucnnError:
-            pass  # damaged: decoded and written anew below
+            pass  # damaged: decoded and written again below
     halves = decode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **dict(zip(_NAMES, halves))))
     except OSError as error:
-        return halves, [f"the decoded images are not kept, so the next start decodes them again: {error}"]
+        return halves, [f"the decoded images cannot be cached and will be decoded again next time: {error}"]
     return halves, []
 
 

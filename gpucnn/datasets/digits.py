@@ -1,8 +1,9 @@
-"""The embedded data set: 1,797 real handwritten digits, the test part of the UCI set of Alpaydin and Kaynak (1998).
+"""The embedded data set: 1,797 handwritten digits from UCI (Alpaydin and Kaynak 1998, test part).
 
-Scans of 13 people's digits, reduced to 8×8 counts of 0 … 16, as scikit-learn ships them; licence and citation are in
-NOTICE. `data/digits.npz` holds `images` (1797, 8, 8) and `labels` (1797,), both uint8, in the order of scikit-learn,
-and `test`, uint16, the places of the 360 test images, and `train`, of the 1,437 others. It was made by
+Scans of the digits of 13 people, reduced to 8×8 counts of 0 … 16, as scikit-learn ships them;
+NOTICE has licence and citation. `data/digits.npz` holds `images` (1797, 8, 8) and `labels` (1797,),
+both uint8, in the order of scikit-learn, and the indices `test` of the 360 test images and `train`
+of the 1,437 others, both uint16. It was made by
 
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -11,7 +12,8 @@ and `test`, uint16, the places of the 360 test images, and `train`, of the 1,437
     np.savez_compressed("digits.npz", images=x.reshape(-1, 8, 8).astype("u1"), labels=y.astype("u1"),
                         train=train.astype("u2"), test=test.astype("u2"))
 
-A stratified random split, because in the order of the file the writers change; so both halves hold the same 13 hands.
+The split is random and stratified because the file is ordered by writer: so both halves hold all 13
+writers.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 from ..errors import ArgumentError, DataError
 from . import npz
 from .dataset import Dataset, Pair, keras_pairs
-from .source import Found, Progress, Source, declare, inspect
+from .source import Found, ProgressHook, Source, declare, inspect
 
 NOTE = "digits: not comparable with MNIST"
 
@@ -32,13 +34,14 @@ _FILE = "digits.npz"
 
 
 def load_data(size: int = 28) -> tuple[Pair, Pair]:
-    """`(x_train, y_train), (x_test, y_test)`: 1,437 and 360 images, uint8 of 0 … 255, and their digits, uint8.
+    """`(x_train, y_train), (x_test, y_test)`: 1,437 and 360 images of 0 … 255, and digits, uint8.
 
-    size=28   (N, 28, 28): each pixel becomes 3×3 pixels and a border of 2 is added, so that models for MNIST fit; no
-              detail is gained
-    size=8    (N, 8, 8): as they are
+    size=28   (N, 28, 28): each pixel becomes 3×3 pixels, and a border of 2 is added, so that models
+              for MNIST fit; this adds no detail
+    size=8    (N, 8, 8): the original size
 
-    Always the same stratified split. One test image is 0.28 points of accuracy; figures are not comparable with MNIST.
+    The stratified split is fixed. One test image is 0.28 points of accuracy; figures are not
+    comparable with MNIST.
     """
     return keras_pairs(_read(_embedded(), size=size))
 
@@ -47,9 +50,9 @@ def _embedded() -> Found:
     return inspect(SOURCE, "package", _FOLDER, "embedded", (_FOLDER / _FILE,))
 
 
-def _read(found: Found, progress: Progress | None = None, size: int = 28) -> Dataset:
+def _read(found: Found, progress: ProgressHook | None = None, size: int = 28) -> Dataset:
     if size not in (8, 28):
-        raise ArgumentError(f"size={size!r} is unknown: the digits come as 28 (for models of MNIST) or 8 (as they are)")
+        raise ArgumentError(f"size={size!r} is not supported: use 28 (for models of MNIST) or 8 (the original size)")
     if not found.published:
         raise DataError(f"{found.files[0]} is damaged: install gpucnn again")
     arrays = npz.read(found.files[0], ("images", "labels", "train", "test"))

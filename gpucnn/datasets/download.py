@@ -1,4 +1,4 @@
-"""Bringing the published files of a data set: https mirrors, pinned SHA-256, nothing kept that does not match."""
+"""Downloading published files: https mirrors, pinned SHA-256, nothing kept that differs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..files import explained
-from .source import Folder, Found, Progress, Seen, Source, inspect, offline, sha256, user_cache
+from .source import Folder, Found, ProgressHook, Seen, Source, inspect, offline, sha256, user_cache
 
 _LOCAL = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO}
-"""What goes wrong with the disk, whichever mirror is asked."""
+"""Errors of the local disk: trying another mirror does not help."""
 
 
 def fetch(
-    source: Source, data_dir: Folder = None, progress: Progress | None = None, seen: Sequence[Seen] = ()
+    source: Source, data_dir: Folder = None, progress: ProgressHook | None = None, seen: Sequence[Seen] = ()
 ) -> Found:
-    """The published files in `data_dir`/name, or in the user cache: those not there yet are downloaded.
+    """Download the missing published files into `data_dir`/name, or into the user cache.
 
-    Each file is written under another name, checked, then renamed. Raises `DataError` naming every source tried (those
-    in `seen` as well) with the files, hashes and folder for doing it by hand; `FileError` if the folder is no good.
+    Each file is written under a temporary name, verified, then renamed. Raises `DataError` that
+    names every source tried, those in `seen` included, and the files, hashes and folder for a
+    download by hand; `FileError` if the folder cannot be written.
     """
     folder = (Path(data_dir) if data_dir else user_cache()) / source.name
     failures: list[str] = []
@@ -45,7 +46,7 @@ def fetch(
                 mirrors.append(mirrors.pop(mirrors.index(mirror)))
         else:
             with suppress(OSError):
-                folder.rmdir()  # unless something lies in it
+                folder.rmdir()  # fails, as it should, if the folder is not empty
             raise DataError(_nowhere(source, seen, failures, folder))
     files = tuple(folder / name for name in source.files)
     return inspect(source, "data_dir" if data_dir else "user cache", folder, "download", files)
@@ -62,24 +63,24 @@ def _make(folder: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def _retrieve(url: str, folder: Path, name: str, known_hash: str, progress: Progress | None) -> None:
+def _retrieve(url: str, folder: Path, name: str, sha256_hash: str, progress: ProgressHook | None) -> None:
     import pooch
 
-    bar = _Bar(name, progress) if progress else False
+    bar = _PoochProgress(name, progress) if progress else False
     try:
         with _quiet(pooch.get_logger()):
             downloader = pooch.HTTPDownloader(progressbar=bar)
-            pooch.retrieve(url, f"sha256:{known_hash}", fname=name, path=folder, downloader=downloader)
+            pooch.retrieve(url, f"sha256:{sha256_hash}", fname=name, path=folder, downloader=downloader)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in _LOCAL:
             raise
         raise _Unserved(f"{url}: {_brief(error)}") from error
 
 
-class _Bar:
-    """What pooch wants of a progress bar, handed on to a function."""
+class _PoochProgress:
+    """Takes pooch's calls to a progress bar and passes them to a function."""
 
-    def __init__(self, name: str, progress: Progress) -> None:
+    def __init__(self, name: str, progress: ProgressHook) -> None:
         self.name, self.progress = name, progress
         self.total = self.done = 0
 
@@ -91,7 +92,7 @@ class _Bar:
         self.done = 0
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Required by pooch; there is nothing to close."""
 
 
 @contextmanager
@@ -105,22 +106,22 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 def _brief(error: Exception) -> str:
-    """One line; of a failed connection the innermost reason."""
+    """The error in one line; for a failed connection its innermost reason."""
     reason = getattr(error.args[0], "reason", None) if error.args else None
     text = " ".join(str(reason or error).split())
     return text if len(text) <= 200 else f"{text[:200]} …"
 
 
 def _nowhere(source: Source, seen: Sequence[Seen], failures: Sequence[str], folder: Path) -> str:
-    looked = [f"  {place.place} {place.root}: {place.problem or 'nothing there'}" for place in seen]
-    tried = [f"  {failure}" for failure in failures]
-    wanted = [f"  {name}  sha256 {source.hashes[name]}" for name in source.files]
+    places = [f"  {place.place} {place.root}: {place.problem or 'nothing there'}" for place in seen]
+    downloads = [f"  {failure}" for failure in failures]
+    files = [f"  {name}  sha256 {source.hashes[name]}" for name in source.files]
     return "\n".join(
         [
             f"{source.name} was not found:",
-            *looked,
-            *tried,
+            *places,
+            *downloads,
             f"Put these files into {folder}, or into {source.name}/ below --data-dir or GPUCNN_DATA:",
-            *wanted,
+            *files,
         ]
     )

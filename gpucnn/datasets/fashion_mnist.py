@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 60,000 + 10,000 grey images of clothes, 28×28 (Xiao, Rasul, Vollgraf, arXiv:1708.07747)."""
+"""Fashion-MNIST: 60,000 + 10,000 grey images of clothes, 28×28 (Xiao et al., arXiv:1708.07747)."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ SOURCE = declare(
 
 
 def load_data(*, data_dir: Folder = None) -> tuple[Pair, Pair]:
-    """`(x_train, y_train), (x_test, y_test)` as in Keras: uint8 (60000, 28, 28), (60000,), (10000, 28, 28), (10000,).
+    """`(x_train, y_train), (x_test, y_test)` as in Keras, uint8: 60,000 and 10,000 of (N, 28, 28).
 
-    The files are looked for in `data_dir` or else GPUCNN_DATA, in the user cache, in the folders of Keras and of
-    torchvision, and downloaded if they are in none. Raises `DataError` if nothing works, or a file is damaged.
+    Looks for the files in `data_dir` (default: GPUCNN_DATA), in the user cache and where Keras and
+    torchvision keep them, and downloads them if they are not found. Raises `DataError` if neither
+    works or a file is damaged.
     """
     return keras_pairs(load(SOURCE, data_dir))

@@ -1,4 +1,4 @@
-"""Images in folders, one subfolder per class: a user's own, or a copy of a published set."""
+"""Images in folders, one subfolder per class: a user's, or a copy of a published data set."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..files import explained
 from ..random import permutation
 from . import images
 from .dataset import Dataset, Pair
-from .source import Progress
+from .source import ProgressHook
 
 TEST_SHARE = 5
-"""Of a folder without train/ and test/, one image in so many becomes a test image."""
+"""In a folder without train/ and test/, one image in TEST_SHARE becomes a test image."""
 
 
 class Labelled(NamedTuple):
@@ -28,11 +28,12 @@ class Labelled(NamedTuple):
     label: int
 
 
-def load(folder: Path, shape: tuple[int, int, int] | None = None, progress: Progress | None = None) -> Dataset:
-    """A user's images: train/ and test/ with a subfolder per class each, or the subfolders themselves, then split.
+def load(folder: Path, shape: tuple[int, int, int] | None = None, progress: ProgressHook | None = None) -> Dataset:
+    """Load a user's images from subfolders per class, with or without train/ and test/ above them.
 
-    The split is the same each time: a fifth of each class, chosen by a fixed shuffle, for testing. Without `shape`
-    (H, W, C) all images must be of one size; they are RGB if any of them is. Raises `DataError`.
+    Without train/ and test/, a fixed random fifth of each class becomes the test set. Without
+    `shape` (H, W, C), all images must have the same size, and are RGB if any of them is. Raises
+    `DataError`.
     """
     halves = [folder / "train", folder / "test"]
     present = [half for half in halves if half.is_dir()]
@@ -44,9 +45,9 @@ def load(folder: Path, shape: tuple[int, int, int] | None = None, progress: Prog
     classes = class_names(present[0] if present else folder)
     if present:
         if class_names(halves[1]) != classes:
-            odd = sorted(set(classes) ^ set(class_names(halves[1])))
+            unmatched = sorted(set(classes) ^ set(class_names(halves[1])))
             raise DataError(
-                f"{folder}: {', '.join(odd)} is in one of train/ and test/ only: both need the same classes"
+                f"{folder}: {', '.join(unmatched)} is in only one of train/ and test/: both need the same classes"
             )
         train, test = (list(labelled(half, classes)) for half in halves)
     else:
@@ -58,31 +59,31 @@ def load(folder: Path, shape: tuple[int, int, int] | None = None, progress: Prog
 
 
 def class_names(folder: Path) -> list[str]:
-    """The subfolders' names in order: by number if all are numbers, else by alphabet."""
+    """The names of the subfolders in order: numbers by value, before other names by alphabet."""
     with explained("read", folder):
         names = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
     if not names:
-        raise DataError(f"{folder} has no subfolders: put the PNG or JPEG images of each class into one of its own")
+        raise DataError(f"{folder} has no subfolders: put the PNG or JPEG images of each class into a separate one")
     return sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
 
 
 def labelled(folder: Path, classes: Sequence[str]) -> Iterator[Labelled]:
-    """The image files of each class in the order of their names. Raises `DataError` for a class without any."""
+    """The image files of each class, sorted by name. Raises `DataError` for a class without any."""
     for label, name in enumerate(classes):
         files = sorted(file for file in (folder / name).iterdir() if _is_image(file))
         if not files:
-            raise DataError(f"{folder / name} holds no PNG or JPEG images: each class needs some")
+            raise DataError(f"{folder / name} holds no PNG or JPEG images: each class needs at least one")
         yield from (Labelled(file, label) for file in files)
 
 
 def read(
-    files: Sequence[Labelled], shape: tuple[int, int, int], doing: str = "reading", progress: Progress | None = None
+    files: Sequence[Labelled], shape: tuple[int, int, int], doing: str = "reading", progress: ProgressHook | None = None
 ) -> Pair:
-    """x uint8 (N, H, W, C) and y int64 (N,), shuffled by a fixed order so that any part holds all classes."""
+    """x uint8 (N, H, W, C) and y int64 (N,), in a fixed random order that mixes the classes."""
     free, size = free_memory.available(), len(files) * int(np.prod(shape))
     if free is not None and size > free:
-        need = f"{len(files)} images of {shape} need {free_memory.text(size)}"
-        raise DataError(f"{need} and {free_memory.text(free)} is free: use smaller ones")
+        need = f"{len(files)} images of {shape} need {free_memory.readable(size)}"
+        raise DataError(f"{need}, but {free_memory.readable(free)} is free: use smaller images")
     x = np.empty((len(files), *shape), np.uint8)
     y = np.empty(len(files), np.int64)
     for i, source in enumerate(permutation(len(files), seed=0)):
@@ -95,13 +96,13 @@ def read(
 def _split(files: Sequence[Labelled], classes: Sequence[str], folder: Path) -> tuple[list[Labelled], list[Labelled]]:
     train, test = [], []
     for label, name in enumerate(classes):
-        own = [file for file in files if file.label == label]
-        if len(own) < 2:
-            raise DataError(f"{folder / name} holds one image: a class that is to be split needs two or more")
-        order = permutation(len(own), seed=0, stream=label)
-        count = max(1, len(own) // TEST_SHARE)
-        test += [own[i] for i in order[:count]]
-        train += [own[i] for i in order[count:]]
+        members = [file for file in files if file.label == label]
+        if len(members) < 2:
+            raise DataError(f"{folder / name} holds one image: a class needs at least two to be split")
+        order = permutation(len(members), seed=0, stream=label)
+        count = max(1, len(members) // TEST_SHARE)
+        test += [members[i] for i in order[:count]]
+        train += [members[i] for i in order[count:]]
     return train, test
 
 
@@ -109,13 +110,13 @@ def _common_shape(files: Sequence[Labelled]) -> tuple[int, int, int]:
     first = images.size(files[0].path)
     channels = first[2]
     for file in files:
-        found = images.size(file.path)
-        if found[:2] != first[:2]:
+        height, width, image_channels = images.size(file.path)
+        if (height, width) != first[:2]:
             raise DataError(
                 f"the images differ in size: {files[0].path} is {first[0]}×{first[1]} and {file.path} is "
-                f"{found[0]}×{found[1]} (H×W): bring them to one size"
+                f"{height}×{width} (H×W): convert them to one size"
             )
-        channels = max(channels, found[2])
+        channels = max(channels, image_channels)
     return (*first[:2], channels)
 
 
@@ -128,4 +129,4 @@ def _left_out(folder: Path) -> list[str]:
     others = sorted(file for file in files if not _is_image(file))
     if not others:
         return []
-    return [f"{folder}: {len(others)} files are no PNG or JPEG and were left out, such as {others[0]}"]
+    return [f"{folder}: {len(others)} files are not PNG or JPEG images and were left out, such as {others[0]}"]

@@ -1,7 +1,8 @@
-"""The IDX format of MNIST and of the sets made in its likeness: big-endian header, then unsigned bytes.
+"""The IDX format of MNIST and similar data sets: a big-endian header, then unsigned bytes.
 
-Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", section "File formats". A header is two zero
-bytes, the type (0x08: unsigned byte), the number of axes, and the extent of each axis as uint32.
+Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", section "File formats". A
+header is two zero bytes, the type (0x08: unsigned byte), the number of axes, and the extent of each
+axis as uint32.
 """
 
 from __future__ import annotations
@@ -21,19 +22,20 @@ from ..errors import DataError
 from ..files import explained
 from . import npz
 from .dataset import Dataset
-from .source import Found, Progress, known
+from .source import Found, ProgressHook, declared
 
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-"""The four files of a set, each as it is or as .gz."""
+"""The four files of a data set, each plain or as .gz."""
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-"""The arrays of an .npz of the whole set."""
+"""The arrays of an .npz file of the whole data set."""
 
 
 def read(path: Path, axes: int) -> np.ndarray:
-    """A uint8 array of `axes` axes from an IDX file, as it is or as .gz.
+    """A uint8 array of `axes` axes from an IDX file, plain or as .gz.
 
-    Raises `DataError` for a cut or damaged file and for a header that does not tell the truth.
+    Raises `DataError` for a truncated or damaged file and for a header that does not match the
+    file.
     """
     with explained("read", path):
         try:
@@ -41,7 +43,7 @@ def read(path: Path, axes: int) -> np.ndarray:
                 packed = path.suffix == ".gz"
                 return _read(gzip.GzipFile(fileobj=raw) if packed else raw, path, axes)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{path} is cut or damaged ({error}): delete it and fetch it again") from error
+            raise DataError(f"{path} is truncated or damaged ({error}): delete it and download it again") from error
 
 
 def find(folder: Path) -> tuple[str, tuple[Path, ...]] | str | None:
@@ -58,8 +60,8 @@ def find_npz(folder: Path, name: str) -> tuple[str, tuple[Path, ...]] | None:
     return (".npz file", (folder / name,)) if os.path.isfile(folder / name) else None
 
 
-def read_set(found: Found, progress: Progress | None = None) -> Dataset:
-    """The set from its four IDX files or its .npz file, images of 28×28."""
+def read_set(found: Found, progress: ProgressHook | None = None) -> Dataset:
+    """Read a data set of 28×28 images from its four IDX files or its .npz file."""
     if len(found.files) == 1:
         x_train, y_train, x_test, y_test = npz.read(found.files[0], ARRAYS).values()
     else:
@@ -67,7 +69,8 @@ def read_set(found: Found, progress: Progress | None = None) -> Dataset:
     for name, x in (("training", x_train), ("test", x_test)):
         if x.shape[1:] != (28, 28) or x.dtype != np.uint8:
             raise DataError(f"{found.path}: the {name} images are {x.shape} of {x.dtype}, not (N, 28, 28) of uint8")
-    return Dataset(found.name, x_train, y_train, x_test, y_test, list(known()[found.name].classes), path=found.path)
+    classes = next(source.classes for source in declared() if source.name == found.name)
+    return Dataset(found.name, x_train, y_train, x_test, y_test, list(classes), path=found.path)
 
 
 def _read(file: gzip.GzipFile | IO[bytes], path: Path, axes: int) -> np.ndarray:
@@ -80,15 +83,15 @@ def _read(file: gzip.GzipFile | IO[bytes], path: Path, axes: int) -> np.ndarray:
         raise DataError(f"{path} has {header[3]} axes where {axes} are expected: images have 3 and labels 1")
     extents = file.read(4 * axes)
     if len(extents) < 4 * axes:
-        raise DataError(f"{path} ends within its header: delete it and fetch it again")
+        raise DataError(f"{path} ends within its header: delete it and download it again")
     shape = struct.unpack(f">{axes}I", extents)
     size, free = math.prod(shape), free_memory.available()
     promise = f"{path}: the header promises {shape}"
     if free is not None and size > free:
-        raise DataError(f"{promise}, {free_memory.text(size)}, and {free_memory.text(free)} of memory is free")
+        raise DataError(f"{promise}, {free_memory.readable(size)}, but {free_memory.readable(free)} of memory is free")
     data = file.read(size)
     if len(data) < size or file.read(1):
         raise DataError(
-            f"{promise} and the file holds {'less' if len(data) < size else 'more'}: delete it and fetch it again"
+            f"{promise} and the file holds {'less' if len(data) < size else 'more'}: delete it and download it again"
         )
     return np.frombuffer(data, np.uint8).reshape(shape).copy()

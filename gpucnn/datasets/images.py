@@ -1,4 +1,4 @@
-"""One image file as the array that a model expects: grey or RGB, of its size, a photographed digit as in MNIST."""
+"""One image file as the array that a model expects: grey or RGB, resized, optionally centred."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Names of image files end so, in any case."""
+"""The suffixes of image files, in upper or lower case."""
 
 _ORIENTATION = 0x0112
-"""The EXIF tag that says how the camera was held; 5 … 8 are on its side."""
+"""The EXIF tag for the orientation of the camera; with 5 … 8 it was held on its side."""
 
 
 def read(
@@ -28,10 +28,11 @@ def read(
 ) -> np.ndarray:
     """One image file as an array of `shape` (H, W, C), C = 1 for grey or 3 for RGB.
 
-    PNG and JPEG, and .npy files of uint8, give uint8 values of 0 … 255; transparent parts count as white and the image
-    is stretched to H × W. A .npy file of floats keeps its values as float32 and must have the shape already (the
-    channel axis may be left out). `invert` turns dark on light into light on dark, `centre` does what `centred` says.
-    Raises `DataError` for anything that is not one such image, `FileError` if the file cannot be read.
+    PNG and JPEG, and .npy files of uint8, give uint8 values of 0 … 255; transparent parts count as
+    white, and the image is stretched to H × W. A .npy file of floats keeps its values as float32
+    and must already have the shape, of which the channel axis may be missing. `invert` turns dark
+    on light into light on dark, `centre` applies `centred`. Raises `DataError` for anything else,
+    `FileError` if the file cannot be read.
     """
     path = Path(path)
     if path.suffix.lower() != ".npy":
@@ -42,11 +43,11 @@ def read(
     if array.ndim == 4 and len(array) == 1:
         array = array[0]
     if array.ndim != 3:
-        raise DataError(f"{path} has shape {array.shape}: one image (H, W) or (H, W, C) is needed, here {shape}")
+        raise DataError(f"{path} has shape {array.shape}: one image (H, W) or (H, W, C) is required, here {shape}")
     if array.dtype == np.uint8:
         return _shaped(array, shape, invert, centre, str(path))
     if array.dtype.kind != "f":
-        raise DataError(f"{path} holds {array.dtype}: save uint8 of 0 … 255, or float32 as the model was trained on")
+        raise DataError(f"{path} holds {array.dtype}: save uint8 of 0 … 255, or float32 as in the training data")
     if array.shape != shape or centre:
         raise DataError(
             f"{path} holds {array.dtype} of shape {array.shape}: only uint8 is resized and centred to {shape}; "
@@ -60,14 +61,17 @@ def read(
 
 
 def decode(file: Path | IO[bytes], name: str, channels: int | None = None) -> np.ndarray:
-    """A PNG or JPEG as uint8 (H, W, C), turned upright as its EXIF data say.
+    """A PNG or JPEG as uint8 (H, W, C), turned upright according to its EXIF data.
 
-    `channels` is 1 for grey, 3 for RGB, or None for what the file has. Raises `DataError`, calling the image `name`.
+    `channels` is 1 for grey, 3 for RGB, or None for those of the file. `name` names the image in a
+    `DataError`.
     """
     from PIL import ImageOps
 
     if channels not in (None, 1, 3):
-        raise DataError(f"{name}: an image is made grey (1 channel) or RGB (3 channels), not {channels} channels")
+        raise DataError(
+            f"{name}: an image can be converted to grey (1 channel) or RGB (3 channels), not to {channels} channels"
+        )
     with _opened(file, name) as opened:
         image = _plain(ImageOps.exif_transpose(opened))
         grey = image.mode == "L" if channels is None else channels == 1
@@ -77,7 +81,7 @@ def decode(file: Path | IO[bytes], name: str, channels: int | None = None) -> np
 
 @contextmanager
 def _opened(file: Path | IO[bytes], name: str) -> Iterator[Image]:
-    """The open image; whatever goes wrong with it in the body becomes a gpucnn error."""
+    """The open image; any error raised while it is used becomes a gpucnn error."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -94,7 +98,7 @@ def _opened(file: Path | IO[bytes], name: str) -> Iterator[Image]:
 
 
 def size(path: Path) -> tuple[int, int, int]:
-    """Height, width and channels (1 or 3) that `decode` would give, from the file's header alone."""
+    """Height, width and channels (1 or 3) as from `decode`, read from the file's header alone."""
     with _opened(path, str(path)) as image:
         turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
         extents = image.size if turned else image.size[::-1]
@@ -102,7 +106,7 @@ def size(path: Path) -> tuple[int, int, int]:
 
 
 def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 (H, W, C) stretched to (height, width, C); where it shrinks, every pixel counts by its area."""
+    """uint8 (H, W, C) resized to (height, width, C); shrinking averages pixels by area."""
     from PIL import Image
 
     if pixels.shape[:2] == (height, width):
@@ -112,16 +116,16 @@ def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def centred(grey: np.ndarray, height: int, width: int, name: str = "the image") -> np.ndarray:
-    """A light digit on a dark ground brought to the middle of (height, width), as the digits of MNIST are.
+    """A light digit on a dark background, centred in (height, width) as the digits of MNIST are.
 
-    The ground is made 0, what is left is scaled to fit 20/28 of the field with its proportions kept, its brightest
-    pixel to 255, and its centre of mass is moved to the centre (LeCun, Cortes, Burges, "The MNIST database of
-    handwritten digits").
+    The background becomes 0. The rest is scaled, with its proportions kept, to fit 20/28 of the
+    field, its brightest pixel becomes 255, and its centre of mass moves to the centre (LeCun,
+    Cortes, Burges, "The MNIST database of handwritten digits").
 
     grey  (H, W) uint8
     →     (height, width) uint8
     """
-    ink = _without_ground(grey, name)
+    ink = _without_background(grey, name)
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = min(height, width) * 20 / 28 / max(ink.shape)
@@ -159,15 +163,15 @@ def _grey(pixels: np.ndarray) -> np.ndarray:
 
 
 def _plain(image: Image) -> Image:
-    """Without 16-bit values, palette and transparency: mode L for grey, else RGB."""
+    """The image without 16-bit values, palette and transparency: mode L for grey, otherwise RGB."""
     from PIL import Image
 
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     grey = _is_grey(image)
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        seen = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return image.convert("L" if grey else "RGB")
 
 
@@ -175,24 +179,26 @@ def _is_grey(image: Image) -> bool:
     return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
 
 
-def _without_ground(grey: np.ndarray, name: str) -> np.ndarray:
-    """The ground becomes 0; the soft edge of the ink is kept, specks in the ground are not."""
+def _without_background(grey: np.ndarray, name: str) -> np.ndarray:
+    """Set the background and its specks to 0, but keep the soft edge of the ink."""
     threshold = _otsu(grey)
     ink = grey > threshold
     if not ink.any() or np.ptp(grey) < 16:
-        raise DataError(f"{name} is of one flat tone: there is nothing to centre")
+        raise DataError(f"{name} has one flat tone: there is nothing to centre")
     if ink.mean() > 0.5:
-        raise DataError(f"{name} shows dark on light, and a light digit on a dark ground is needed: ask for invert")
-    ground = grey[~ink].astype(np.float64)
-    level = np.median(ground)
-    noise = 3 * 1.4826 * np.median(np.abs(ground - level))  # three standard deviations, for normal noise
+        raise DataError(
+            f"{name} shows dark on light, and a light digit on a dark background is required: use invert (--invert)"
+        )
+    background = grey[~ink].astype(np.float64)
+    level = np.median(background)
+    noise = 3 * 1.4826 * np.median(np.abs(background - level))  # three standard deviations, for normal noise
     floor = min(level + noise, float(threshold))
     above = np.rint(np.maximum(grey - floor, 0)).astype(np.uint8)
     return above * _grown(ink, 1 + max(grey.shape) // 56)
 
 
 def _grown(mask: np.ndarray, edge: int) -> np.ndarray:
-    """True wherever the mask is, and up to `edge` pixels around."""
+    """True wherever the mask is, and up to `edge` pixels around it."""
     for _ in range(2):
         sums = np.cumsum(np.pad(mask, ((edge + 1, edge), (0, 0))), axis=0, dtype=np.int32)
         mask = (sums[2 * edge + 1 :] > sums[: -2 * edge - 1]).T
@@ -200,7 +206,7 @@ def _grown(mask: np.ndarray, edge: int) -> np.ndarray:
 
 
 def _otsu(grey: np.ndarray) -> int:
-    """The threshold that parts the values into two classes of largest variance between (Otsu 1979)."""
+    """The threshold with the largest variance between the values below and above (Otsu 1979)."""
     share = np.bincount(grey.ravel(), minlength=256) / grey.size
     below = np.cumsum(share)
     mean = np.cumsum(share * np.arange(256))

@@ -48,11 +48,12 @@ SOURCE = declare(
 
 
 def load_data(path: str | os.PathLike[str] = _NPZ, *, data_dir: Folder = None) -> tuple[Pair, Pair]:
-    """`(x_train, y_train), (x_test, y_test)` as in Keras: uint8 (60000, 28, 28), (60000,), (10000, 28, 28), (10000,).
+    """`(x_train, y_train), (x_test, y_test)` as in Keras, uint8: 60,000 and 10,000 of (N, 28, 28).
 
-    The files are looked for in `data_dir` or else GPUCNN_DATA, in the user cache, in the folders of Keras and of
-    torchvision, and downloaded if they are in none. A `path` other than Keras' default is an .npz file to read instead.
-    Raises `DataError` if nothing works, or a file is damaged.
+    Looks for the files in `data_dir` (default: GPUCNN_DATA), in the user cache and where Keras and
+    torchvision keep them, and downloads them if they are not found. A `path` other than Keras'
+    default is an .npz file to read instead. Raises `DataError` if neither works or a file is
+    damaged.
     """
     if os.fspath(path) == _NPZ:
         return keras_pairs(load(SOURCE, data_dir))

@@ -1,4 +1,4 @@
-"""Reading .npy and .npz files of unknown origin: no pickle, and no more memory than the file really fills."""
+"""Reading .npy and .npz files of unknown origin: no pickles, and bounded memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def read(path: Path, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """The named arrays of an .npz file; names that are not asked for are not read.
+    """The named arrays of an .npz file; other arrays are not read.
 
-    Raises `DataError` for a damaged file, a missing array, Python objects and sizes that do not fit the header or the
-    free memory; `FileError` if the file cannot be opened.
+    Raises `DataError` for a damaged file, a missing array, Python objects, and sizes that do not
+    match the header or exceed the free memory; `FileError` if the file cannot be opened.
     """
     required = list(required)
     try:
@@ -32,13 +32,13 @@ def read(path: Path, required: Iterable[str], optional: Iterable[str] = ()) -> d
             missing = [name for name in required if name not in members]
             if missing:
                 raise DataError(
-                    f"{path} has no array {missing[0]!r}: needed are {', '.join(required)}, "
-                    f"found are {', '.join(members) or 'none'}"
+                    f"{path} has no array {missing[0]!r}: it needs {', '.join(required)}, "
+                    f"and has {', '.join(members) or 'none'}"
                 )
-            wanted = [members[name] for name in (*required, *optional) if name in members]
-            _fits(sum(info.file_size for info in wanted), str(path))
+            chosen = [members[name] for name in (*required, *optional) if name in members]
+            _fits(sum(info.file_size for info in chosen), str(path))
             arrays = {}
-            for info in wanted:
+            for info in chosen:
                 with archive.open(info) as stream:
                     name = info.filename.removesuffix(".npy")
                     arrays[name] = _array(stream, info.file_size, f"{name} in {path}")
@@ -46,7 +46,7 @@ def read(path: Path, required: Iterable[str], optional: Iterable[str] = ()) -> d
     except GpucnnError:
         raise
     except Exception as error:
-        raise DataError(f"{path} is not a whole .npz file ({error}): write it again with np.savez") from error
+        raise DataError(f"{path} is not an intact .npz file ({error}): write it again with np.savez") from error
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -59,15 +59,14 @@ def read_array(path: Path) -> np.ndarray:
     except GpucnnError:
         raise
     except Exception as error:
-        raise DataError(f"{path} is not a whole .npy file ({error}): write it again with np.save") from error
+        raise DataError(f"{path} is not an intact .npy file ({error}): write it again with np.save") from error
 
 
 def _fits(size: int, what: str) -> None:
     free = free_memory.available()
     if free is not None and size > free:
-        raise DataError(
-            f"{what} unpacks to {free_memory.text(size)} and {free_memory.text(free)} is free: use a smaller file"
-        )
+        need, left = free_memory.readable(size), free_memory.readable(free)
+        raise DataError(f"{what} unpacks to {need} but {left} is free: use a smaller file")
 
 
 def _array(stream: IO[bytes], size: int, what: str) -> np.ndarray:

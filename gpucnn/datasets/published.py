@@ -1,4 +1,4 @@
-"""A published data set from wherever it is: look, else download; read; say what is not as published."""
+"""Loading a published data set: search, otherwise download; read; warn about files that differ."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from dataclasses import replace
 from ..errors import DataError
 from .dataset import Dataset
 from .download import fetch
-from .source import Folder, Found, Progress, Source, search
+from .source import Folder, Found, ProgressHook, Source, search
 
 
 def load(
-    source: Source, data_dir: Folder = None, progress: Progress | None = None, found: Found | None = None
+    source: Source, data_dir: Folder = None, progress: ProgressHook | None = None, found: Found | None = None
 ) -> Dataset:
-    """The data set from `found`, or from where `search` finds it, or from a download into the user cache.
+    """Load the data set from `found`, else from where `search` finds it, else from a download.
 
-    Local files that are not the published ones are read with one `UserWarning`; a folder that the user named and that
-    holds the set incompletely or in a form that is not read raises `DataError`.
+    Local files that differ from the published ones are read with one `UserWarning`. A folder that
+    the user named raises `DataError` if it holds the data set incompletely or in a form that cannot
+    be read.
     """
     if found is None:
         found, seen = search(source, data_dir)
         for place in seen:
-            if place.given and place.problem and found is None:
+            if place.chosen and place.problem and found is None:
                 raise DataError(f"{source.name}: {place.problem}")
         found = found or fetch(source, None, progress, seen)
     dataset = source.read(found, progress)

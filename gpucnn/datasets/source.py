@@ -1,4 +1,4 @@
-"""Where the files of a data set may lie, which of them are there, and whether they are the published ones."""
+"""Where the files of a data set may be, which exist, and whether they are the published ones."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..errors import DataError
 from ..files import explained
 from .dataset import Dataset
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done and how much there is (0 if unknown)."""
+ProgressHook = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and the total (0 if unknown)."""
 
 Folder = str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
 class Check:
-    """One file against its published SHA-256: `expected` is None if none is published, `path` if it is missing."""
+    """A file and its SHA-256: `expected` is None if none is published, `path` if it is missing."""
 
     file: str
     path: Path | None
@@ -30,13 +30,13 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether this is the published file, to the byte."""
+        """Whether this is exactly the published file."""
         return self.actual is not None and self.actual == self.expected
 
 
 @dataclass(frozen=True)
 class Found:
-    """A data set as it lies on disk: `files` in the order in which the reader wants them, `form` in words."""
+    """A data set on disk: `files` in the order in which they are read, `form` in words."""
 
     name: str
     place: str
@@ -53,24 +53,24 @@ class Found:
 
 @dataclass(frozen=True)
 class Seen:
-    """A place that was looked in without success; `problem` says why what lies there is of no use."""
+    """A place that was searched without success; `problem` says why its content cannot be used."""
 
     place: str
     root: Path
     problem: str | None
-    given: bool
+    chosen: bool
 
 
 @dataclass(frozen=True)
 class Source:
-    """A known data set.
+    """The definition of a data set.
 
-    files     what is published, and what a download brings from any of the https folders in `mirrors`
-    hashes    SHA-256 of every form in which the set is published, by file name
+    files     the published files; each can be downloaded from any of the https folders in `mirrors`
+    hashes    SHA-256 of every form in which the data set is published, by file name
     read      takes a `Found` and returns the `Dataset`
-    folders   where it lies below a folder of data sets
-    find      takes a folder and returns (form, files), or a sentence on why what lies there is of no use, or None
-    embedded  finds the set in the package itself: nothing else is searched then
+    folders   its possible folders below a folder of data sets
+    find      takes a folder and returns (form, files), why its content cannot be used, or None
+    embedded  finds the data set in the package; nothing else is searched then
     """
 
     name: str
@@ -78,7 +78,7 @@ class Source:
     classes: tuple[str, ...]
     files: tuple[str, ...]
     hashes: Mapping[str, str]
-    read: Callable[[Found, Progress | None], Dataset]
+    read: Callable[[Found, ProgressHook | None], Dataset]
     mirrors: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     find: Callable[[Path], tuple[str, tuple[Path, ...]] | str | None] = lambda folder: None
@@ -86,19 +86,19 @@ class Source:
 
 
 def offline() -> bool:
-    """Whether GPUCNN_OFFLINE forbids to open a socket."""
+    """Whether GPUCNN_OFFLINE forbids all downloads."""
     return os.environ.get("GPUCNN_OFFLINE", "") not in ("", "0")
 
 
 def user_cache() -> Path:
-    """The folder that downloads and decoded images go to."""
+    """The folder for downloads and decoded images."""
     import pooch
 
     return pooch.os_cache("gpucnn") / "datasets"
 
 
 def roots(data_dir: Folder = None) -> Iterator[tuple[str, Path, bool]]:
-    """The folders of data sets to look in, best first: what it is, where it is, whether the user named it."""
+    """The folders to search, in order: name, path, and whether the user chose it."""
     label, value = ("data_dir", data_dir) if data_dir else ("GPUCNN_DATA", os.environ.get("GPUCNN_DATA"))
     if value:
         folder = Path(os.path.expanduser(value))
@@ -114,27 +114,27 @@ def roots(data_dir: Folder = None) -> Iterator[tuple[str, Path, bool]]:
 
 
 def search(source: Source, data_dir: Folder = None) -> tuple[Found | None, list[Seen]]:
-    """The first place that holds the set, or None; and the places looked in before it."""
+    """The first place that holds the data set, or None, and the places searched before it."""
     if source.embedded:
         return source.embedded(), []
     seen: list[Seen] = []
-    for place, root, given in roots(data_dir):
+    for place, root, chosen in roots(data_dir):
         problem = None
         for folder in dict.fromkeys(root / name for name in source.folders):
-            hit = source.find(folder)
-            if isinstance(hit, tuple):
-                found = inspect(source, place, folder, *hit)
+            result = source.find(folder)
+            if isinstance(result, tuple):
+                found = inspect(source, place, folder, *result)
                 other = _other_set(source, found)
                 if other is None:
                     return found, seen
-                hit = f"{folder} holds the files of {other}"
-            problem = problem or hit
-        seen.append(Seen(place, root, problem, given))
+                result = f"{folder} holds the files of {other}"
+            problem = problem or result
+        seen.append(Seen(place, root, problem, chosen))
     return None, seen
 
 
 def inspect(source: Source, place: str, path: Path, form: str, files: tuple[Path, ...]) -> Found:
-    """A `Found` with the files' hashes taken."""
+    """A `Found` with the hashes of the files."""
     unknown = f"{form}: not one of the published files"
     checks = [Check(path.name, path, None, None, unknown)] if not files else []
     for file in files:
@@ -153,14 +153,14 @@ _declared: dict[str, Source] = {}
 
 
 def declare(source: Source) -> Source:
-    """Make a source known by its name."""
+    """Register a data set under its name."""
     _declared[source.name] = source
     return source
 
 
-def known() -> dict[str, Source]:
-    """All declared sources by name."""
-    return dict(_declared)
+def declared() -> list[Source]:
+    """All registered data sets."""
+    return list(_declared.values())
 
 
 def _other_set(source: Source, found: Found) -> str | None:

@@ -18,8 +18,8 @@ def available() -> int | None:
     return max(0, min(limits)) if limits else None
 
 
-def text(count: int | None) -> str:
-    """A number of bytes in readable form, such as `1.5 GB`; None is `unknown`."""
+def readable(count: int | None) -> str:
+    """A number of bytes for people: `1.5 GB`; None is `unknown`."""
     if count is None:
         return "unknown"
     value, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]

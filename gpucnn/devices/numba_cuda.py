@@ -23,6 +23,7 @@ import numpy as np
 from .. import places
 from ..errors import ArgumentError, KernelError
 from ..files import write_atomically
+from ..version import installed_version
 from . import choose
 from .launch import GpuFunction
 from .simulator import simulated
@@ -207,15 +208,8 @@ def _place(function: Callable) -> str:
 
 @lru_cache
 def _versions() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = [numba.__version__]
-    for package in ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12"):
-        try:
-            versions.append(version(package))
-        except PackageNotFoundError:
-            versions.append("none")
-    return " ".join(versions)
+    packages = ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12")
+    return " ".join([numba.__version__, *(installed_version(package) or "none" for package in packages)])
 
 
 @contextmanager

@@ -66,10 +66,10 @@ def check(model: Model, batch_size: int, dataset: int = 0) -> Need:
             advice = f"the largest batch size that fits is {fits}"
         weights = run.parameters + run.gradients + run.slots
         raise MemoryNeedError(
-            f"a batch of {batch_size} images needs {free_memory.text(run.total(batch_size))} "
-            f"(activations {free_memory.text(run.image * batch_size)}, weights with gradients and optimizer "
-            f"{free_memory.text(weights)}, data set {free_memory.text(dataset)}) "
-            f"and {free_memory.text(free)} is free: {advice}"
+            f"a batch of {batch_size} images needs {free_memory.readable(run.total(batch_size))} "
+            f"(activations {free_memory.readable(run.image * batch_size)}, weights with gradients and optimizer "
+            f"{free_memory.readable(weights)}, data set {free_memory.readable(dataset)}) "
+            f"and {free_memory.readable(free)} is free: {advice}"
         )
     return run
 

@@ -11,14 +11,13 @@ import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..devices import choose
 from ..errors import FileError
 from ..files import explained, write_atomically
-from ..version import __version__
+from ..version import __version__, installed_version
 
 SLACK = 0.02
 """Medians whose relative difference is less than this count as equal."""
@@ -72,19 +71,8 @@ _PACKAGES = ("numpy", "numba", "numba-cuda", "cuda-core", "cupy-cuda12x", "cupy-
 
 def versions() -> dict[str, str | None]:
     """The versions of Python, gpucnn, the libraries that it may use, and NVIDIA's driver."""
-    packages = {package: version_of(package) for package in _PACKAGES}
+    packages = {package: installed_version(package) for package in _PACKAGES}
     return {"python": platform.python_version(), "gpucnn": __version__, **packages, "driver": driver()}
-
-
-@cache
-def version_of(package: str) -> str | None:
-    """The version of an installed package; None if it is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def driver() -> str | None:

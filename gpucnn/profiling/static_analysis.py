@@ -18,6 +18,7 @@ from ..dispatch.case import Case
 from ..dispatch.op import Kernel
 from ..errors import KernelError
 from ..files import write_atomically
+from ..version import installed_version
 from . import compilers, launches, records, trials
 
 MULTIPROCESSORS = 132
@@ -124,7 +125,7 @@ def _key(launch: launches.Launch, arch: str) -> str:
 
 def _toolkit() -> str | None:
     """The version of NVRTC."""
-    return records.version_of("nvidia-cuda-nvrtc") or records.version_of("nvidia-cuda-nvrtc-cu12")
+    return installed_version("nvidia-cuda-nvrtc") or installed_version("nvidia-cuda-nvrtc-cu12")
 
 
 def unavailable() -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..devices import choose
 from ..dispatch.op import Op
-from .records import version_of
+from ..version import installed_version
 
 Call = Callable[[], Any]
 """Computes the result on the device in use and returns one or several arrays in gpucnn's layout."""
@@ -57,8 +57,8 @@ def as_numpy(result: Any) -> tuple[np.ndarray, ...]:
 
 
 def torch_version() -> str | None:
-    """The version of PyTorch; None if it is not installed."""
-    return version_of("torch")
+    """The version of PyTorch; None where it is not installed."""
+    return installed_version("torch")
 
 
 def _window(strides: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any] | None:

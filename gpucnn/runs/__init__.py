@@ -1,1 +1,1 @@
-"""A training run by its folder."""
+"""Training runs in their folders, their pictures, and the models that have names."""

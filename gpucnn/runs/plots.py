@@ -1,7 +1,8 @@
-"""Pictures of a run: learning curves, confusion matrix, predictions, filters and feature maps.
+"""Pictures of a run: confusion matrix, predictions, filters and feature maps.
 
-Each function returns a `Picture`, a matplotlib figure that a notebook shows and that `save` writes to a file. Nothing
-touches pyplot or matplotlib's global state, so pictures can be drawn without a screen and beside a user's own.
+Each function returns a `Picture`, a matplotlib figure that a notebook shows and that `save` writes
+to a file. Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a
+screen and do not disturb a user's figures.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from matplotlib.patches import Rectangle
 
 from ..callbacks.curves import BLUE, ORANGE, RED, Picture, font_for
 from ..errors import ArgumentError, DataError, ShapeError
+from ..layers import Conv2D
 from ..models.batches import class_numbers
 from ..models.model import Model
 
@@ -26,7 +28,7 @@ _ORANGES = LinearSegmentedColormap.from_list("wrong", ["#FDF1E8", ORANGE])
 
 
 def count_confusions(y_true: Any, y_pred: Any, classes: int | None = None) -> np.ndarray:
-    """How often each class (row) was taken for each class (column): (classes, classes) int64.
+    """How often each class (row) was predicted as each class (column): (classes, classes) int64.
 
     y_true, y_pred   (n,) class numbers, or (n, classes) one-hot rows or probabilities
     """
@@ -36,19 +38,19 @@ def count_confusions(y_true: Any, y_pred: Any, classes: int | None = None) -> np
     highest = int(max(true.max(), predicted.max()))
     count = highest + 1 if classes is None else classes
     if highest >= count:
-        raise DataError(f"class {highest} is met, and there are {count} classes, 0 to {count - 1}")
+        raise DataError(f"class {highest} occurs, but there are {count} classes, 0 to {count - 1}")
     return np.bincount(true * count + predicted, minlength=count * count).reshape(count, count)
 
 
 def confusion_matrix(
     y_true: Any, y_pred: Any, classes: Sequence[str] | None = None, title: str = "", note: str = ""
 ) -> Picture:
-    """Rows are true classes, columns predictions; blue is the share that is right, orange the mistakes."""
+    """Rows are true classes, columns predictions; blue is the share that is right, orange wrong."""
     counts = count_confusions(y_true, y_pred, None if classes is None else len(classes))
     names, family = _labels(classes, len(counts))
     size = float(np.clip(0.5 * len(counts) + 1.5, 4.0, 11.0))
-    said = f"{np.trace(counts):,} of {counts.sum():,} right"
-    picture = Picture(size + 0.6, size + 0.4, f"{title}: {said}" if title else said, note)
+    summary = f"{np.trace(counts):,} of {counts.sum():,} right"
+    picture = Picture(size + 0.6, size + 0.4, f"{title}: {summary}" if title else summary, note)
     axes = picture.subplots()
     diagonal = np.eye(len(counts), dtype=bool)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -82,7 +84,7 @@ def predictions(
     title: str = "",
     note: str = "",
 ) -> Picture:
-    """A sheet of images with their predictions: the mistakes first, the surest at the front, framed in red.
+    """A sheet of images and predictions: mistakes first, by confidence, framed in red.
 
     x               (n, H, W, C), uint8 or of [0, 1]
     y_true          (n,) class numbers or (n, classes) one-hot rows
@@ -99,10 +101,10 @@ def predictions(
     others = np.flatnonzero(predicted == true)[: _ROWS * _COLUMNS - len(worst)]
     names = [name if len(name) <= 12 else f"{name[:11]}…" for name in names]
     long = max(map(len, names)) > 3
-    said = f"{len(wrong):,} of {len(x):,} wrong"
+    summary = f"{len(wrong):,} of {len(x):,} wrong"
     if len(wrong):
-        said += f" ({'framed' if len(wrong) == len(worst) else f'the {len(worst)} surest framed'}: true → predicted)"
-    picture = Picture(11, 8.1 if long else 7.2, f"{title}: {said}" if title else said, note)
+        summary += f" ({'framed' if len(wrong) == len(worst) else f'the {len(worst)} surest framed'}: true → predicted)"
+    picture = Picture(11, 8.1 if long else 7.2, f"{title}: {summary}" if title else summary, note)
     axes = _board(picture.subplots(), _ROWS, _COLUMNS, pitch := 1.36 if long else 1.2)
     for place, index in enumerate([*worst, *others]):
         is_wrong = predicted[index] != true[index]
@@ -129,7 +131,7 @@ def predictions(
 
 
 def filters(model: Model, title: str = "", note: str = "") -> Picture:
-    """The filters of the first convolution: as colours on RGB images, else each filter's mean over its channels."""
+    """The filters of the first convolution, in colour for RGB, else averaged over channels."""
     layer = next(_convolutions(model), None)
     if layer is None:
         raise ArgumentError("the model has no two-dimensional convolution whose filters could be drawn")
@@ -150,7 +152,7 @@ def filters(model: Model, title: str = "", note: str = "") -> Picture:
 
 
 def feature_maps(model: Model, image: np.ndarray, title: str = "", note: str = "") -> Picture:
-    """What each convolution makes of one image (H, W, C): its first 16 maps, bright where the filter answers."""
+    """The first 16 output maps of each convolution for one image (H, W, C)."""
     outputs = []
     x = np.asarray(image, np.float32)[None]
     convolutions = {id(layer) for layer in _convolutions(model)}
@@ -177,7 +179,7 @@ def feature_maps(model: Model, image: np.ndarray, title: str = "", note: str = "
 
 
 def _board(axes: Axes, rows: int, columns: int, pitch: float = 1.0) -> Axes:
-    """An empty area of rows × columns squares of side 1, the first at the top left; `pitch` from row to row."""
+    """An empty board of unit squares, the first at the top left, with `pitch` from row to row."""
     axes.set_axis_off()
     axes.set(xlim=(0, columns), ylim=((rows - 1) * pitch + 1, 1 - pitch), aspect="equal")
     return axes
@@ -190,14 +192,12 @@ def _square(place: int, columns: int, pitch: float = 1.0) -> tuple[float, float,
 
 
 def _show(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, float] | None = None, **style: Any) -> Any:
-    """Draw an image (H, W, C): three channels as colours, else the first one as `style` says."""
+    """Draw an image (H, W, C): three channels in colour, else the first one in `style`."""
     pixels = image[..., 0] if image.shape[2] != 3 else image if image.dtype == np.uint8 else np.clip(image, 0, 1)
     return axes.imshow(pixels, extent=extent, interpolation="nearest", **{"cmap": "gray", **style})
 
 
-def _convolutions(model: Model) -> Iterator[Any]:
-    from ..layers import Conv2D
-
+def _convolutions(model: Model) -> Iterator[Conv2D]:
     return (layer for layer in model.layers if isinstance(layer, Conv2D))
 
 

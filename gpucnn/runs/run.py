@@ -1,9 +1,9 @@
-"""The folder of a training run: settings, checkpoints, history and results, so that a run can be looked at and resumed.
+"""The folder of a training run: settings, checkpoints, history and results.
 
 runs/2026-08-21-mnist-slides/
-    run.json             settings, versions and, in the end, the results
+    run.json             settings, versions and, at the end, the results
     history.csv          one line for each epoch
-    checkpoints/         the last two, each enough to go on bit for bit
+    checkpoints/         the last two, each sufficient to resume bit for bit
     model.safetensors    the trained model
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import importlib.metadata
 import io
 import itertools
 import json
@@ -25,7 +24,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -33,35 +32,33 @@ from ..callbacks import Callback
 from ..errors import FileError, Interrupted
 from ..files import explained, lock, write_atomically
 from ..models import loading, saving
-from ..version import __version__
-
-if TYPE_CHECKING:
-    from ..models.sequential import Sequential
+from ..models.sequential import Sequential
+from ..version import __version__, installed_version
 
 RESULTS = (
     *("dataset", "model", "device", "backend", "precision", "seed", "epochs", "seconds", "images_per_second"),
     *("train_accuracy", "test_accuracy", "test_loss", "parameters", "weights_sha256"),
 )
-"""The keys of `run.json` that say how a run went; null until it is known."""
+"""The keys of `run.json` that hold the outcome of a run; null until it is known."""
 
 KEPT = 2
-"""Checkpoints in a run folder: should the newest be damaged later, there is one before it."""
+"""Checkpoints in a run folder: if the newest is damaged later, the one before it is used."""
 
 _CHECKPOINT = re.compile(r"epoch-(\d+)-batch-(\d+)\.safetensors")
 
 
 class Run:
-    """One run folder. `record` is what stands in its `run.json`."""
+    """One run folder. `record` is the content of its `run.json`."""
 
     def __init__(self, folder: Path, record: dict[str, Any]) -> None:
         self.folder = folder
         self.record = record
 
     @classmethod
-    def create(cls, folder: Any, settings: dict[str, Any]) -> Run:
-        """A new run in `folder`, or in the next free `runs/<date>-<dataset>-<model>` if that is None.
+    def create(cls, folder: str | Path | None, settings: dict[str, Any]) -> Run:
+        """Create a run in `folder`, by default the next free `runs/<date>-<dataset>-<model>`.
 
-        settings  whatever the run needs to be repeated, as JSON values; `dataset` and `model` must be among them.
+        settings  all that is needed to repeat the run, as JSON values; with `dataset` and `model`
         """
         record = {key: settings.get(key) for key in RESULTS}
         record |= {"status": "running", "note": settings.get("note"), "settings": settings, "versions": versions()}
@@ -70,13 +67,13 @@ class Run:
             path.mkdir(parents=True, exist_ok=True)
         run = cls(path, record)
         if (path / "run.json").exists():
-            raise FileError(f"{path} holds a run already: go on with it by --resume {path}, or choose another folder")
+            raise FileError(f"{path} already holds a run: resume it with --resume {path}, or choose another folder")
         run._write_record()
         return run
 
     @classmethod
-    def open(cls, folder: Any) -> Run:
-        """The run that lies in `folder`. Raises `FileError` if there is none or its `run.json` is damaged."""
+    def open(cls, folder: str | Path) -> Run:
+        """Open the run in `folder`. Raises `FileError` if there is none or it is damaged."""
         path = Path(folder)
         if not (path / "run.json").is_file():
             raise FileError(f"{path} is not a run folder: there is no run.json in it")
@@ -87,12 +84,12 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the run was started with."""
+        """The settings with which the run was started."""
         return self.record["settings"]
 
     @property
     def model_file(self) -> Path:
-        """The trained model; of an unfinished run the newest checkpoint. Raises `FileError` if there is neither."""
+        """The trained model, else the newest checkpoint. Raises `FileError` if there is neither."""
         trained = self.folder / "model.safetensors"
         if self.record.get("status") == "finished" and trained.exists():
             return trained
@@ -105,7 +102,8 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training in this folder; the lock ends with the process, however it ends."""
+        """Keep other processes from training in this folder. The lock ends with the process,
+        however it ends."""
         path = self.folder / ".lock"
         with explained("write", path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -113,16 +111,17 @@ class Run:
             try:
                 alone = lock(descriptor)
             except OSError as error:
-                warnings.warn(f"{path} cannot be locked ({error.strerror}): start no second run in it", stacklevel=3)
+                message = f"{path} cannot be locked ({error.strerror}): do not start a second run in its folder"
+                warnings.warn(message, stacklevel=3)
                 alone = True
             if not alone:
-                raise FileError(f"{self.folder} is in use: another process trains in it; wait for it or stop it")
+                raise FileError(f"{self.folder} is in use: another process is training in it; wait for it or stop it")
             yield
         finally:
             os.close(descriptor)
 
     def save_checkpoint(self, model: Sequential) -> Path:
-        """Write a checkpoint of where `model` stands; then let all but the newest two go."""
+        """Write a checkpoint of the state of `model`, then delete all but the newest two."""
         folder = self.folder / "checkpoints"
         with explained("make", folder):
             folder.mkdir(exist_ok=True)
@@ -135,16 +134,16 @@ class Run:
         return path
 
     def checkpoints(self) -> list[Path]:
-        """All checkpoints, the oldest first, unread."""
-        found = {}
+        """The paths of all checkpoints, the oldest first; their content is not verified."""
+        paths = {}
         for path in self.folder.glob("checkpoints/*"):
             match = _CHECKPOINT.fullmatch(path.name)
             if match:
-                found[int(match[1]), int(match[2])] = path
-        return [found[key] for key in sorted(found)]
+                paths[int(match[1]), int(match[2])] = path
+        return [paths[key] for key in sorted(paths)]
 
     def latest_checkpoint(self) -> Path | None:
-        """The newest checkpoint that is whole, None if there is none yet; a warning names damaged newer ones."""
+        """The newest intact checkpoint, or None; a warning names each damaged newer one."""
         paths = self.checkpoints()
         for path in reversed(paths):
             try:
@@ -154,18 +153,18 @@ class Run:
                 continue
             return path
         if paths:
-            raise FileError(f"{self.folder}: none of its {len(paths)} checkpoints is whole; train in a new folder")
+            raise FileError(f"{self.folder}: all {len(paths)} checkpoints are damaged; train in a new folder")
         return None
 
     def resume(self, custom_objects: dict[str, type] | None = None) -> Sequential | None:
-        """The model as the latest checkpoint has it, to be given to `fit`; None if there is no checkpoint yet.
+        """The model in the state of the latest checkpoint, ready for `fit`; None without one.
 
-        Warns if the run was begun with other versions, since the last bits may depend on them.
+        Warns if the run was started with other versions, because the last bits may depend on them.
         """
         then, now = self.record["versions"], versions()
         changed = [f"{name} {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]]
         if changed:
-            warnings.warn(f"the last bits may differ from an unbroken run: {'; '.join(changed)}", stacklevel=2)
+            warnings.warn(f"the last bits may differ from an uninterrupted run: {'; '.join(changed)}", stacklevel=2)
         path = self.latest_checkpoint()
         if path is None:
             return None
@@ -174,7 +173,7 @@ class Run:
         return model
 
     def write_history(self, model: Sequential) -> None:
-        """Write `history.csv` anew: a line for each epoch so far, every digit of each number."""
+        """Write `history.csv`: a line for each epoch so far, with every digit of each number."""
         state = model.training_state
         state.record()
         text = io.StringIO()
@@ -185,7 +184,7 @@ class Run:
         write_atomically(self.folder / "history.csv", text.getvalue().encode())
 
     def finish(self, model: Sequential, results: dict[str, Any]) -> dict[str, Any]:
-        """Write `model.safetensors`, then `run.json` with the results; returns what stands in it."""
+        """Write `model.safetensors`, then `run.json` with the results; returns its content."""
         saving.save_model(model, self.folder / "model.safetensors", include_optimizer=False)
         self.record |= results
         self.record |= {
@@ -197,7 +196,7 @@ class Run:
         return self.record
 
     def continue_with(self, settings: dict[str, Any]) -> None:
-        """Take changed settings over (more epochs) and mark the run as running again."""
+        """Apply changed settings (such as more epochs) and mark the run as running again."""
         self.record["settings"] = {**self.settings, **settings}
         self.record |= {key: self.settings.get(key) for key in RESULTS} | {"status": "running"}
         self._write_record()
@@ -209,10 +208,10 @@ class Run:
 
 
 class Checkpoints(Callback):
-    """Keeps a run folder up to date: a checkpoint each epoch and every `save_every` batches, and the history.
+    """Saves the history, and a checkpoint each epoch and every `save_every` batches.
 
-    When a signal asked to stop (see `stop_on_signals`), saves after the batch that is being trained and raises
-    `Interrupted`; during validation, after the epoch.
+    After a signal (see `stop_on_signals`), it saves once the current batch is trained and raises
+    `Interrupted`; during validation, once the epoch ends.
     """
 
     def __init__(self, run: Run, save_every: int | None = None, stop: Stop | None = None) -> None:
@@ -222,42 +221,42 @@ class Checkpoints(Callback):
         self.stop = stop or Stop()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Save if it is time to."""
+        """Save if a checkpoint is due or a signal has arrived."""
         due = self.save_every is not None and (batch + 1) % self.save_every == 0
-        if due or self.stop.asked:
+        if due or self.stop.received:
             self.run.save_checkpoint(self.model)
-        self._stop_if_asked()
+        self._stop_if_signalled()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Save, and add a line to the history."""
+        """Save a checkpoint and the history."""
         self.run.write_history(self.model)
         self.run.save_checkpoint(self.model)
-        self._stop_if_asked()
+        self._stop_if_signalled()
 
-    def _stop_if_asked(self) -> None:
-        if self.stop.asked:
+    def _stop_if_signalled(self) -> None:
+        if self.stop.received:
             self.run.record["status"] = "interrupted"
             self.run._write_record()
             raise self.stop.interrupted(self.run.folder)
 
 
 class Stop:
-    """Whether a signal asked this process to stop, and which."""
+    """The signal that requests this process to stop; None until one arrives."""
 
-    asked: signal.Signals | None = None
+    received: signal.Signals | None = None
 
-    def interrupted(self, folder: Any) -> Interrupted:
-        """The error that says so, with the exit status that shells expect: 130 for Ctrl-C, 143 for SIGTERM."""
-        assert self.asked is not None
-        advice = f"go on with: gpucnn train --resume {folder}"
-        return Interrupted(f"stopped by {self.asked.name}; {advice}", exit_status=128 + self.asked)
+    def interrupted(self, folder: str | Path) -> Interrupted:
+        """The error to raise, with the usual exit status: 130 for Ctrl-C, 143 for SIGTERM."""
+        assert self.received is not None
+        advice = f"resume with: gpucnn train --resume {folder}"
+        return Interrupted(f"stopped by {self.received.name}; {advice}", exit_status=128 + self.received)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Let Ctrl-C and SIGTERM ask for a stop at the next batch instead of ending the process; a second one ends it.
+    """Make Ctrl-C and SIGTERM stop after the current batch; a second signal ends the process.
 
-    Raises `Interrupted` in the end if the signal came too late for a batch or an epoch to heed it.
+    Raises `Interrupted` on leaving if the signal came too late for a batch or an epoch to react.
     """
     stop = Stop()
     before: dict[signal.Signals, Any] = {}
@@ -266,34 +265,34 @@ def stop_on_signals() -> Iterator[Stop]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def ask(number: int, frame: Any) -> None:
-        stop.asked = signal.Signals(number)
+    def request(number: int, frame: Any) -> None:
+        stop.received = signal.Signals(number)
         restore()
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, ask)
+            before[number] = signal.signal(number, request)
     try:
         yield stop
     finally:
         restore()
-    if stop.asked:
+    if stop.received:
         raise stop.interrupted("RUN")
 
 
-def versions() -> dict[str, str]:
-    """What, beside the settings, decides the last bits of a result."""
+def versions() -> dict[str, str | None]:
+    """What the last bits of a result depend on, apart from the settings."""
     return {
         "gpucnn": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "numba": importlib.metadata.version("numba"),
+        "numba": installed_version("numba"),
         "platform": platform.platform(),
     }
 
 
 def _free_folder(settings: dict[str, Any]) -> Path:
-    """A fresh `runs/<date>-<dataset>-<model>`, made so that no other process gets the same."""
+    """Create a new `runs/<date>-<dataset>-<model>`, one that no other process can get."""
     words = (datetime.date.today().isoformat(), settings["dataset"], settings["model"])
     name = "-".join(re.sub(r"[^\w.]+", "-", str(word)).strip("-.") for word in words)
     Path("runs").mkdir(exist_ok=True)
@@ -309,7 +308,7 @@ def _free_folder(settings: dict[str, Any]) -> Path:
 
 
 def _plain(value: Any) -> Any:
-    """JSON values; what is no finite number becomes null."""
+    """Convert to JSON values; numbers that are not finite become null."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

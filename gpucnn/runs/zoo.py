@@ -1,6 +1,6 @@
 """Models that can be trained by name, each with the recipe of the text it comes from.
 
->>> from gpucnn import zoo
+>>> from gpucnn.runs import zoo
 >>> model = zoo.find("slides").build()
 >>> model.count_params()
 38390
@@ -12,22 +12,23 @@ import dataclasses
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .. import optimizers
 from ..errors import ArgumentError
-
-if TYPE_CHECKING:
-    from ..models.sequential import Sequential
-    from ..optimizers import Optimizer
+from ..layers import Conv2D, Dense, Dropout, Flatten, Input, Layer, MaxPooling2D
+from ..models.sequential import Sequential
+from ..models.summary import flops_per_image
+from ..optimizers import Optimizer, schedules
 
 DEFAULT = "mnist_convnet"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained unless the user says otherwise.
+    """How a model is trained by default.
 
-    learning_rate   None means the optimizer's own default
+    learning_rate   None is the default of the optimizer
     decay           the rate falls as learning_rate / (1 + decay · step)
     options         further arguments of the optimizer
     """
@@ -47,10 +48,10 @@ class Recipe:
         batch_size: int | None = None,
         epochs: int | None = None,
     ) -> Recipe:
-        """The same recipe with what is not None replaced.
+        """A copy of the recipe in which the arguments that are not None replace its values.
 
-        Another optimizer starts from its own defaults; the recipe's rate, decay and options belong to the old one. A
-        learning rate alone replaces the first rate and leaves the decay.
+        Another optimizer starts from its defaults, because rate, decay and options of the recipe
+        belong to the old one. A learning rate alone replaces the initial rate and keeps the decay.
         """
         base = self
         if optimizer is not None and optimizer.lower() != self.optimizer:
@@ -63,18 +64,15 @@ class Recipe:
         )
 
     def make_optimizer(self) -> Optimizer:
-        """A new optimizer. Raises `ArgumentError` for a name or a rate that there is not."""
-        from .. import optimizers
-        from ..optimizers import schedules
-
-        made = optimizers.get(self.optimizer)
+        """A new optimizer. Raises `ArgumentError` for an unknown name or an invalid rate."""
+        default = optimizers.get(self.optimizer)
         arguments = dict(self.options)
         if self.learning_rate is not None:
             arguments["learning_rate"] = self.learning_rate
         if self.decay:
-            rate = arguments.get("learning_rate", made.learning_rate)
+            rate = arguments.get("learning_rate", default.learning_rate)
             arguments["learning_rate"] = schedules.InverseTimeDecay(rate, 1, self.decay)
-        return type(made)(**arguments)
+        return type(default)(**arguments)
 
     def __str__(self) -> str:
         parts = [self.optimizer]
@@ -88,27 +86,26 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of the zoo: the layers, where they come from and how they are trained."""
+    """One model of the zoo.
+
+    layers   takes the number of classes and returns new layers
+    source   the text that the model comes from
+    """
 
     name: str
-    layers: Callable[[int], list[Any]]
+    layers: Callable[[int], list[Layer]]
     recipe: Recipe
     source: str
     input_shape: tuple[int, int, int] = (28, 28, 1)
     classes: int = 10
 
     def build(self, input_shape: tuple[int, ...] | None = None, classes: int | None = None) -> Sequential:
-        """The model with fresh weights. Raises `ShapeError` when the images are too small for its layers."""
-        from ..layers import Input
-        from ..models.sequential import Sequential
-
+        """The model with initial weights. Raises `ShapeError` if the images are too small."""
         shape = Input(shape=tuple(input_shape or self.input_shape))
         return Sequential([shape, *self.layers(classes or self.classes)], name=self.name.replace("-", "_"))
 
     def describe(self) -> dict[str, Any]:
-        """The entry as JSON values."""
-        from ..models.summary import flops_per_image
-
+        """Describe the entry as JSON values."""
         model = self.build()
         return {
             "name": self.name,
@@ -121,20 +118,18 @@ class Entry:
         }
 
     def recipe_for(self, dataset: str) -> Recipe:
-        """The recipe on this data set: that of the text, unless one was chosen for the data set."""
-        return _CHOSEN.get((self.name, dataset), self.recipe)
+        """The recipe for this data set: a special one if there is one, else that of the text."""
+        return _SPECIAL_RECIPES.get((self.name, dataset), self.recipe)
 
 
 def find(name: str) -> Entry:
-    """The entry of this name; `-` and `_` are one. Raises `ArgumentError` with the nearest name."""
-    wanted = _plain(name)
-    for entry in _ENTRIES:
-        if _plain(entry.name) == wanted:
-            return entry
-    known = {_plain(entry.name): entry.name for entry in _ENTRIES}
-    close = difflib.get_close_matches(wanted, known, 1, 0.5)
-    hint = f"did you mean {known[close[0]]!r}? " if close else ""
-    raise ArgumentError(f"there is no model {name!r}: {hint}known are {', '.join(known.values())}")
+    """The entry of this name, with - or _. Raises `ArgumentError` with the nearest name."""
+    entries = {_plain(entry.name): entry for entry in _ENTRIES}
+    if _plain(name) in entries:
+        return entries[_plain(name)]
+    close = difflib.get_close_matches(_plain(name), entries, 1, 0.5)
+    hint = f"did you mean {entries[close[0]].name!r}? " if close else ""
+    raise ArgumentError(f"there is no model {name!r}: {hint}the models are {', '.join(names())}")
 
 
 def names() -> list[str]:
@@ -146,136 +141,74 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def _mnist_convnet(classes: int) -> list[Any]:
-    from ..layers import Conv2D, Dense, Dropout, Flatten, MaxPooling2D
-
-    return [
-        Conv2D(32, (3, 3), activation="relu"),
-        MaxPooling2D((2, 2)),
-        Conv2D(64, (3, 3), activation="relu"),
-        MaxPooling2D((2, 2)),
-        Flatten(),
-        Dropout(0.5),
-        Dense(classes, activation="softmax"),
-    ]
+def _conv(filters: int, size: int, padding: str = "valid") -> Conv2D:
+    return Conv2D(filters, (size, size), padding=padding, activation="relu")
 
 
-def _slides(classes: int) -> list[Any]:
-    from ..layers import Conv2D, Dense, Flatten, MaxPooling2D
-
-    return [
-        Conv2D(10, (5, 5), activation="relu"),
-        MaxPooling2D((2, 2)),
-        Conv2D(20, (5, 5), activation="relu"),
-        MaxPooling2D((2, 2)),
-        Flatten(),
-        Dense(100, activation="relu"),
-        Dense(classes, activation="softmax"),
-    ]
+def _pool() -> MaxPooling2D:
+    return MaxPooling2D((2, 2))
 
 
-def _mlearning(classes: int) -> list[Any]:
-    from ..layers import Conv2D, Dense, Flatten, MaxPooling2D
-
-    return [
-        Conv2D(32, (5, 5), padding="same", activation="relu"),
-        Conv2D(32, (5, 5), padding="same", activation="relu"),
-        MaxPooling2D((2, 2)),
-        Conv2D(64, (3, 3), padding="same", activation="relu"),
-        Conv2D(64, (3, 3), padding="same", activation="relu"),
-        MaxPooling2D((2, 2)),
-        Flatten(),
-        Dense(128, activation="relu"),
-        Dense(classes, activation="softmax"),
-    ]
+def _dense(units: int) -> Dense:
+    return Dense(units, activation="relu")
 
 
-def _keras_intro(classes: int) -> list[Any]:
-    from ..layers import Conv2D, Dense, Flatten, MaxPooling2D
-
-    return [
-        Conv2D(32, (3, 3), activation="relu"),
-        MaxPooling2D((2, 2)),
-        Conv2D(64, (3, 3), activation="relu"),
-        MaxPooling2D((2, 2)),
-        Flatten(),
-        Dense(64, activation="relu"),
-        Dense(classes, activation="softmax"),
-    ]
-
-
-def _torres(classes: int) -> list[Any]:
-    from ..layers import Conv2D, Dense, Flatten, MaxPooling2D
-
-    return [
-        Conv2D(32, (5, 5), activation="relu"),
-        MaxPooling2D((2, 2)),
-        Conv2D(64, (5, 5), activation="relu"),
-        MaxPooling2D((2, 2)),
-        Flatten(),
-        Dense(classes, activation="softmax"),
-    ]
-
-
-def _cifar(classes: int) -> list[Any]:
-    from ..layers import Conv2D, Dense, Dropout, Flatten, MaxPooling2D
-
-    return [
-        Conv2D(32, (3, 3), padding="same", activation="relu"),
-        Dropout(0.2),
-        Conv2D(32, (3, 3), activation="relu"),
-        MaxPooling2D((2, 2)),
-        Flatten(),
-        Dense(512, activation="relu"),
-        Dropout(0.3),
-        Dense(classes, activation="softmax"),
-    ]
+def _softmax(classes: int) -> Dense:
+    return Dense(classes, activation="softmax")
 
 
 _ENTRIES = (
     Entry(
         DEFAULT,
-        _mnist_convnet,
+        lambda classes: [_conv(32, 3), _pool(), _conv(64, 3), _pool(), Flatten(), Dropout(0.5), _softmax(classes)],
         Recipe("adam", batch_size=128, epochs=15),
         'Keras, code example "Simple MNIST convnet"',
     ),
     Entry(
         "slides",
-        _slides,
+        lambda classes: [_conv(10, 5), _pool(), _conv(20, 5), _pool(), Flatten(), _dense(100), _softmax(classes)],
         Recipe("rmsprop", batch_size=128, epochs=50, learning_rate=1e-4),
         "S. Wang, lecture slides on convolutional neural networks",
     ),
     Entry(
         "mlearning",
-        _mlearning,
+        lambda classes: [
+            *(_conv(32, 5, "same"), _conv(32, 5, "same"), _pool()),
+            *(_conv(64, 3, "same"), _conv(64, 3, "same"), _pool()),
+            *(Flatten(), _dense(128), _softmax(classes)),
+        ],
         Recipe("sgd", batch_size=128, epochs=50),
         '"Convolutional Neural Networks", MLearning.ai; it names no optimizer: plain SGD is gpucnn\'s choice',
     ),
     Entry(
         "keras-intro",
-        _keras_intro,
+        lambda classes: [_conv(32, 3), _pool(), _conv(64, 3), _pool(), Flatten(), _dense(64), _softmax(classes)],
         Recipe("adam", batch_size=32, epochs=10),
         '"Convolutional neural networks in Keras", an introduction',
     ),
     Entry(
         "torres",
-        _torres,
+        lambda classes: [_conv(32, 5), _pool(), _conv(64, 5), _pool(), Flatten(), _softmax(classes)],
         Recipe("sgd", batch_size=100, epochs=5),
         'J. Torres, "Convolutional Neural Networks for Beginners using Keras & TensorFlow 2"',
     ),
     Entry(
         "cifar",
-        _cifar,
+        lambda classes: [
+            *(_conv(32, 3, "same"), Dropout(0.2), _conv(32, 3), _pool()),
+            *(Flatten(), _dense(512), Dropout(0.3), _softmax(classes)),
+        ],
         Recipe("sgd", batch_size=512, epochs=25, decay=4e-4, options={"momentum": 0.5}),
         'Towards AI, "Convolutional Neural Networks (CNNs) Tutorial with Python"',
         input_shape=(32, 32, 3),
     ),
 )
 
-_CHOSEN: dict[tuple[str, str], Recipe] = {
+_SPECIAL_RECIPES: dict[tuple[str, str], Recipe] = {
     ("mnist_convnet", "digits"): Recipe("adam", 64, 30, 0.003, options={"use_ema": True, "ema_momentum": 0.99}),
 }
-"""Recipes for (model, data set) where the text's own does not fit, such as the few images of the embedded digits.
+"""Recipes for (model, data set) where that of the text does not fit.
 
-That of the digits was chosen by cross-validation on the training images: bench/digits_recipe.py.
+The recipe for the digits was chosen by cross-validation on the training images:
+bench/digits_recipe.py.
 """

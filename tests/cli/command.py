@@ -1,4 +1,4 @@
-"""The command, in this process and in one of its own."""
+"""The command, in this process and in a new one."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def gpucnn(*arguments):
 
 
 def shell(*arguments, **extra):
-    """The command in a process of its own."""
+    """The command in a new process."""
     command = [sys.executable, "-m", "gpucnn", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **extra)
 

@@ -15,12 +15,12 @@ from gpucnn import __version__, datasets
 from gpucnn.cli import doctor
 from gpucnn.cli.screen import Screen
 from gpucnn.errors import FileError, Interrupted
-from gpucnn.runs import experiment
+from gpucnn.runs import commands
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-def test_evaluate_repeats_the_figures_of_the_run_to_the_digit(run):
+def test_evaluate_repeats_the_figures_of_the_run_to_the_last_digit(run):
     record = json.loads((run / "run.json").read_text())
     answer = json.loads(gpucnn("evaluate", run, "--json").stdout)
     assert set(answer) == {
@@ -44,25 +44,26 @@ def test_predict_names_the_class_and_how_sure_it_is(run):
     Image.fromarray(255 - image).save("inverted.jpg", quality=100)
     answer = json.loads(gpucnn("predict", run, "full.png", "--json").stdout)
     assert set(answer) == {"run", "dataset", "model", "note", "predictions"}
-    (seen,) = answer["predictions"]
-    assert set(seen) == {"image", "class", "probability", "probabilities"}
-    assert sum(seen["probabilities"].values()) == pytest.approx(1, abs=1e-6)
-    assert seen["probability"] == max(seen["probabilities"].values()) == seen["probabilities"][seen["class"]]
+    (prediction,) = answer["predictions"]
+    assert set(prediction) == {"image", "class", "probability", "probabilities"}
+    probabilities = prediction["probabilities"]
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-6)
+    assert prediction["probability"] == max(probabilities.values()) == probabilities[prediction["class"]]
     table = gpucnn("predict", run, "inverted.jpg", "full.png", "--invert").stdout.splitlines()
     assert table[0].split() == ["image", "class", "probability", "then"]
-    assert table[1].split()[:2] == ["inverted.jpg", seen["class"]]
+    assert table[1].split()[:2] == ["inverted.jpg", prediction["class"]]
 
 
 def test_predict_needs_an_image_that_is_one(run):
     assert gpucnn("predict", run).exit_code == 2
     with open("text.png", "w") as file:
-        file.write("no image")
+        file.write("not an image")
     result = gpucnn("predict", run, "text.png")
     assert result.exit_code == 1
     assert "text.png is not a PNG or JPEG image" in result.stderr
 
 
-def test_a_photographed_digit_is_cut_out_and_centred_when_asked(run):
+def test_a_photographed_digit_is_cut_out_and_centred_with_centre(run):
     photo = np.full((90, 120), 230, np.uint8)
     photo[10:50, 70:80] = 30
     Image.fromarray(photo).save("photo.png")
@@ -139,10 +140,10 @@ def test_data_path_prints_a_folder_or_says_how_to_get_it(tmp_path):
     assert os.path.isdir(gpucnn("data", "path", "digits").stdout.strip())
     missing = gpucnn("data", "path", "mnist")
     assert missing.exit_code == 1
-    assert missing.stderr == "gpucnn: error: mnist is not on this machine: get it by gpucnn data fetch mnist\n"
+    assert missing.stderr == "gpucnn: error: mnist is not on this machine: get it with gpucnn data fetch mnist\n"
 
 
-def test_data_fetch_without_a_network_tells_what_to_put_where():
+def test_data_fetch_without_a_network_says_what_to_put_where():
     result = gpucnn("data", "fetch", "mnist")
     assert result.exit_code == 1
     assert "train-images-idx3-ubyte.gz" in result.stderr
@@ -164,12 +165,12 @@ def test_doctor_reports_and_exits_by_its_verdict(monkeypatch):
     assert healthy.exit_code == 0, healthy.stdout
     assert healthy.stdout.startswith("ready: ")
     monkeypatch.setattr(doctor, "CHECKS", {"broken": lambda: 1 / 0})
-    ill = gpucnn("doctor", "--json")
-    assert ill.exit_code == 1
-    assert json.loads(ill.stdout)["ok"] is False
+    broken = gpucnn("doctor", "--json")
+    assert broken.exit_code == 1
+    assert json.loads(broken.stdout)["ok"] is False
 
 
-def test_version_is_told_in_two_ways():
+def test_version_can_be_printed_in_two_ways():
     assert gpucnn("version").stdout == gpucnn("--version").stdout == f"gpucnn {__version__}\n"
 
 
@@ -249,20 +250,20 @@ def test_each_kind_of_failure_has_its_line_and_its_status(monkeypatch, error, st
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(experiment, "train", fail)
+    monkeypatch.setattr(commands, "train", fail)
     result = gpucnn("train", "digits")
     assert result.exit_code == status
     assert result.stderr == f"{line}\n"
 
 
-def test_a_traceback_is_shown_when_asked_for(monkeypatch):
+def test_a_traceback_is_shown_on_request(monkeypatch):
     monkeypatch.setenv("GPUCNN_DEBUG", "1")
     result = gpucnn("evaluate", "nowhere")
     assert isinstance(result.exception, FileError)
 
 
 def test_a_bug_is_not_dressed_up_as_an_error_of_the_user(monkeypatch):
-    monkeypatch.setattr(experiment, "evaluate", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(commands, "evaluate", lambda *_, **__: 1 / 0)
     assert isinstance(gpucnn("evaluate", "x").exception, ZeroDivisionError)
 
 

@@ -34,13 +34,15 @@ def gpucnn(*arguments):
 @pytest.fixture
 def wrong(tmp_path, monkeypatch):
     """The file of a wrong kernel; what a test loads is forgotten after it."""
-    monkeypatch.setattr("gpucnn.dispatch.op._kernels", {op: dict(known) for op, known in op_module._kernels.items()})
+    monkeypatch.setattr(
+        "gpucnn.dispatch.op._kernels", {op: dict(kernels) for op, kernels in op_module._kernels.items()}
+    )
     path = tmp_path / "wrong_numpy.py"
     path.write_text(WRONG)
     return path
 
 
-def test_list_tells_where_each_kernel_runs():
+def test_list_says_where_each_kernel_runs():
     done = gpucnn("kernels", "list", "matmul", "--arch", "none", "--json")
     rows = {row["id"]: row for row in json.loads(done.stdout)["kernels"]}
     assert {"matmul/blas_numpy", "matmul/naive_numba", "matmul/naive_cuda", "matmul/cublas_cuda"} <= set(rows)
@@ -54,13 +56,13 @@ def test_list_tells_where_each_kernel_runs():
 
 
 @pytest.mark.skipif(static_analysis.unavailable() is not None, reason=str(static_analysis.unavailable()))
-def test_list_tells_what_the_compiler_says():
+def test_list_reports_what_the_compiler_says():
     done = gpucnn("kernels", "list", "matmul/naive_cuda", "--json")
     (row,) = json.loads(done.stdout)["kernels"]
-    (told,) = row["figures"]
-    assert told["arch"] == "sm_90" and told["function"] == "matmul_naive"
-    assert 0 < told["registers"] < 256 and told["spill_bytes"] == 0
-    assert told["blocks"] * told["threads"] >= 512 * 512
+    (row,) = row["figures"]
+    assert row["arch"] == "sm_90" and row["function"] == "matmul_naive"
+    assert 0 < row["registers"] < 256 and row["spill_bytes"] == 0
+    assert row["blocks"] * row["threads"] >= 512 * 512
     done = gpucnn("kernels", "list", "matmul/naive_cuda", "--arch", "sm_80")
     assert "matmul/naive_cuda" in done.stdout and "regs" in done.stdout
 
@@ -69,15 +71,15 @@ def test_without_compilers_the_list_says_why(monkeypatch):
     monkeypatch.setattr(static_analysis, "unavailable", lambda: "NVRTC is not here")
     done = gpucnn("kernels", "list", "matmul/naive_cuda")
     assert done.exit_code == 0
-    assert "no registers are told: NVRTC is not here" in done.stderr
+    assert "no compiler figures: NVRTC is not here" in done.stderr
 
 
 def test_show_prints_the_source_with_its_idea_on_top():
     done = gpucnn("kernels", "show", "matmul/naive_cuda", "--arch", "none")
     assert done.stdout.index("Naive matmul") < done.stdout.index("@kernel") < done.stdout.index("__global__")
-    told = json.loads(gpucnn("kernels", "show", "matmul/naive_cuda", "--arch", "none", "--json").stdout)
-    assert [file["name"] for file in told["files"]] == ["naive_cuda.py", "naive_cuda.cu"]
-    assert told["ops"] == ["matmul"]
+    sources = json.loads(gpucnn("kernels", "show", "matmul/naive_cuda", "--arch", "none", "--json").stdout)
+    assert [file["name"] for file in sources["files"]] == ["naive_cuda.py", "naive_cuda.cu"]
+    assert sources["ops"] == ["matmul"]
 
 
 @pytest.mark.parametrize(
@@ -121,10 +123,10 @@ def test_check_prints_a_line_for_each_case_and_a_count():
 def test_check_ends_with_1_for_a_wrong_kernel(wrong):
     done = gpucnn("check", "--load", wrong, "--json")
     assert done.exit_code == 1
-    told = json.loads(done.stdout)
-    assert told["failed"] == len(told["trials"]) and told["kernels"] == 1
-    assert "output 0[0, 0] is" in told["trials"][0]["fault"]
-    assert set(told["trials"][0]) == {"kernel", "op", "case", "device", "mode", "seconds", "fault"}
+    result = json.loads(done.stdout)
+    assert result["failed"] == len(result["trials"]) and result["kernels"] == 1
+    assert "output 0[0, 0] is" in result["trials"][0]["fault"]
+    assert set(result["trials"][0]) == {"kernel", "op", "case", "device", "mode", "seconds", "fault"}
     assert "WRONG" in gpucnn("check", "--load", wrong).stdout
 
 
@@ -152,12 +154,12 @@ def test_bench_speaks_json_csv_and_markdown():
     base = ("bench", "matmul", "--backend", "numpy", "--case", "ragged", *QUICK)
     rows = json.loads(gpucnn(*base, "-q", "--json", "-").stdout)["rows"]
     assert rows[0]["op"] == "matmul" and rows[0]["hot"] > 0
-    (told,) = csv.DictReader(io.StringIO(gpucnn(*base, "-q", "--csv", "-").stdout))
-    assert told["kernel"] == "matmul/blas_numpy"
+    (row,) = csv.DictReader(io.StringIO(gpucnn(*base, "-q", "--csv", "-").stdout))
+    assert row["kernel"] == "matmul/blas_numpy"
     assert gpucnn(*base, "--md").stdout.splitlines()[1].startswith("| --- |")
 
 
-def test_bench_sweeps_the_batch_and_puts_the_definition_beside():
+def test_bench_sweeps_the_batch_and_compares_with_the_definition():
     done = gpucnn(
         "bench", "conv2d", "--backend", "njit", "--case", "ragged", "-a", "batch=1,2", "--vs", "numpy", *QUICK
     )
@@ -170,7 +172,7 @@ def test_bench_refuses_a_wrong_kernel(wrong):
     done = gpucnn("bench", "--load", wrong, "--case", "ragged", *QUICK)
     assert done.exit_code == 1
     assert "WRONG, so not timed" in done.stdout
-    assert "matmul/blas_numpy" in done.stdout, "gpucnn's own kernels stand beside a user's"
+    assert "matmul/blas_numpy" in done.stdout, "gpucnn's kernels stand next to a user's"
 
 
 def test_bench_lists_checks_and_profiles():
@@ -197,12 +199,14 @@ def test_what_cannot_run_is_left_out_with_the_reason(monkeypatch):
     assert "cuda kernels are not checked: no compiler" in done.stderr
     assert {row["kernel"] for row in json.loads(done.stdout)["trials"]} == {"matmul/naive_numba"}
     done = gpucnn("check", "matmul/naive_cuda")
-    assert done.exit_code == 1 and "nothing can be checked here" in done.stderr
+    assert done.exit_code == 1 and "nothing can be checked on this machine" in done.stderr
 
 
 @needs.emulator_here
 def test_a_kernel_that_does_not_compile_is_wrong_and_not_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("gpucnn.dispatch.op._kernels", {op: dict(known) for op, known in op_module._kernels.items()})
+    monkeypatch.setattr(
+        "gpucnn.dispatch.op._kernels", {op: dict(kernels) for op, kernels in op_module._kernels.items()}
+    )
     (tmp_path / "typo.cu").write_text('extern "C" __global__ void typo(float* y) { y[0] = nothing; }')
     (tmp_path / "typo.py").write_text(
         "from gpucnn import cuda_function, kernel\nfrom gpucnn.ops.bias import bias\n"

@@ -1,4 +1,4 @@
-"""What a shell sees of training: output, files, exit status, and a run that is stopped and resumed."""
+"""What a shell sees of training: output, files, exit status, stopping and resuming."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from gpucnn.runs import run
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-def test_results_go_to_standard_output_and_progress_to_standard_error(own):
-    result = gpucnn("train", "--data", own, *FAST)
+def test_results_go_to_standard_output_and_progress_to_standard_error(user_npz):
+    result = gpucnn("train", "--data", user_npz, *FAST)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert re.fullmatch(r"test accuracy   \d+\.\d\d %", lines[0])
@@ -30,8 +30,8 @@ def test_results_go_to_standard_output_and_progress_to_standard_error(own):
     assert "loss: " not in result.stdout
 
 
-def test_train_prints_its_run_json_and_nothing_else(own):
-    result = gpucnn("train", "--data", own, *FAST, "--json")
+def test_train_prints_its_run_json_and_nothing_else(user_npz):
+    result = gpucnn("train", "--data", user_npz, *FAST, "--json")
     record = json.loads(result.stdout)
     assert record.keys() >= KEYS
     (folder,) = (path for path in os.listdir("runs"))
@@ -39,10 +39,10 @@ def test_train_prints_its_run_json_and_nothing_else(own):
         assert json.load(file) == record
 
 
-def test_without_a_data_set_the_digits_are_taken_and_named_as_such():
+def test_without_a_data_set_the_digits_are_used_and_named_as_such():
     result = gpucnn("train", *FAST, "--target-acc", "0.01")
     assert result.exit_code == 0
-    assert "no data set is given: taking the embedded digits" in result.stderr
+    assert "no data set given: using the embedded digits" in result.stderr
     assert NOTE in result.stdout.splitlines()[0]
     (folder,) = os.listdir("runs")
     evaluated = gpucnn("evaluate", f"runs/{folder}")
@@ -52,14 +52,14 @@ def test_without_a_data_set_the_digits_are_taken_and_named_as_such():
     assert json.loads(gpucnn("predict", f"runs/{folder}", "black.png", "--json").stdout)["note"] == NOTE
 
 
-def test_a_missed_target_is_one_line_and_exit_status_1(own):
-    result = gpucnn("train", "--data", own, *FAST, "--lr", "1e-9", "--target-acc", "1.0", "--json")
+def test_a_missed_target_is_one_line_and_exit_status_1(user_npz):
+    result = gpucnn("train", "--data", user_npz, *FAST, "--lr", "1e-9", "--target-acc", "1.0", "--json")
     assert result.exit_code == 1
     accuracy = json.loads(result.stdout)["test_accuracy"]
     assert result.stderr.splitlines()[-1] == f"gpucnn: the test accuracy {accuracy:.4f} misses the target 1.0"
 
 
-def test_options_reach_the_run(own):
+def test_options_reach_the_run(user_npz):
     options = (
         "--optimizer",
         "SGD",
@@ -75,7 +75,7 @@ def test_options_reach_the_run(own):
         "cpu",
     )
     result = gpucnn(
-        "train", "--data", own, *FAST, *options, "--save-every", "2", "--validation-split", "0.25", "--json"
+        "train", "--data", user_npz, *FAST, *options, "--save-every", "2", "--validation-split", "0.25", "--json"
     )
     record = json.loads(result.stdout)
     assert (record["seed"], record["backend"], record["device"], record["epochs"]) == (7, "numpy", "cpu", 1)
@@ -85,13 +85,13 @@ def test_options_reach_the_run(own):
     assert "val_loss" in result.stderr
 
 
-def test_a_run_is_resumed_with_its_own_settings(run, own, tmp_path):
-    first = gpucnn("train", "--data", own, *FAST, "--out", "first")
+def test_a_run_is_resumed_with_its_settings(run, user_npz, tmp_path):
+    first = gpucnn("train", "--data", user_npz, *FAST, "--out", "first")
     assert first.exit_code == 0
     result = gpucnn("train", "--resume", "first", "--epochs", 2, "--no-pictures", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["epochs"] == 2
-    for other in (("--seed", 1), ("--out", "x"), ("mnist",), ("--data", own)):
+    for other in (("--seed", 1), ("--out", "x"), ("mnist",), ("--data", user_npz)):
         result = gpucnn("train", "--resume", "first", *other)
         assert result.exit_code == 2
         assert "only --epochs may differ" in result.stderr
@@ -118,7 +118,7 @@ def test_a_run_is_resumed_with_its_own_settings(run, own, tmp_path):
         (("--sed", "1"), 2, r"No such option.*--sed.*--seed.*\(see gpucnn train --help\)"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_words_without_a_traceback(arguments, status, message):
+def test_what_cannot_be_done_is_explained_without_a_traceback(arguments, status, message):
     result = gpucnn("train", *arguments)
     assert result.exit_code == status
     assert result.stdout == ""
@@ -127,24 +127,24 @@ def test_what_cannot_be_done_is_told_in_words_without_a_traceback(arguments, sta
     assert not os.path.exists("runs")
 
 
-def test_a_folder_that_holds_a_run_already_is_not_overwritten(run, own):
+def test_a_folder_that_already_holds_a_run_is_not_overwritten(run, user_npz):
     before = (run / "run.json").read_text()
-    result = gpucnn("train", "--data", own, *FAST, "--out", run)
+    result = gpucnn("train", "--data", user_npz, *FAST, "--out", run)
     assert result.exit_code == 1
-    assert "holds a run already" in result.stderr
+    assert "already holds a run" in result.stderr
     assert (run / "run.json").read_text() == before
 
 
-def test_warnings_are_lines_with_the_name_of_the_command(own):
-    with np.load(own) as arrays:
+def test_warnings_are_lines_with_the_name_of_the_command(user_npz):
+    with np.load(user_npz) as arrays:
         np.savez("sorted.npz", **{**arrays, "y_train": np.sort(arrays["y_train"])})
     result = gpucnn("train", "--data", "sorted.npz", *FAST, "--validation-split", "0.25")
     assert result.exit_code == 0
     assert re.search("^gpucnn: warning: validation_split holds out", result.stderr, re.MULTILINE)
 
 
-def test_a_process_gives_pure_json_and_its_exit_status(own):
-    process = shell("train", "--data", own, *FAST, "--target-acc", "1.0", "--lr", "1e-9", "--json")
+def test_a_process_gives_pure_json_and_its_exit_status(user_npz):
+    process = shell("train", "--data", user_npz, *FAST, "--target-acc", "1.0", "--lr", "1e-9", "--json")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     assert json.loads(out)["model"] == "slides"
@@ -170,23 +170,25 @@ LONGER = ("--model", "slides", "--epochs", 8, "--batch-size", 8, "--no-pictures"
 
 
 @pytest.fixture(scope="module")
-def unbroken(own, tmp_path_factory):
-    """The weights' hash of a run that nobody stopped."""
-    result = gpucnn("train", "--data", own, *LONGER, "--json", "--out", tmp_path_factory.mktemp("runs") / "unbroken")
+def unbroken(user_npz, tmp_path_factory):
+    """The weights' hash of a run that was not stopped."""
+    result = gpucnn(
+        "train", "--data", user_npz, *LONGER, "--json", "--out", tmp_path_factory.mktemp("runs") / "unbroken"
+    )
     return json.loads(result.stdout)["weights_sha256"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_stopped_process_is_resumed_to_the_bit(own, tmp_path, unbroken, number, status):
-    process = shell("train", "--data", own, *LONGER, "--save-every", 1, "--out", "broken")
+def test_a_stopped_process_is_resumed_bit_for_bit(user_npz, tmp_path, unbroken, number, status):
+    process = shell("train", "--data", user_npz, *LONGER, "--save-every", 1, "--out", "broken")
     wait_for_checkpoint(tmp_path / "broken", process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     assert out == ""
     if number != signal.SIGKILL:
-        assert err.splitlines()[-1] == f"gpucnn: stopped by {number.name}; go on with: gpucnn train --resume broken"
+        assert err.splitlines()[-1] == f"gpucnn: stopped by {number.name}; resume with: gpucnn train --resume broken"
         assert run.Run.open("broken").record["status"] == "interrupted"
     resumed = gpucnn("train", "--resume", "broken", "--no-pictures", "--json")
     assert json.loads(resumed.stdout)["weights_sha256"] == unbroken

@@ -1,16 +1,15 @@
-"""The doctor finds what is known to go wrong, says what to paste, and gives nothing of the user away."""
+"""`gpucnn doctor` finds known problems, says how to fix them, and reveals nothing private."""
 
 import ctypes
 import json
 import sys
 import types
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gpucnn.cli import doctor
+from gpucnn.cli import doctor, selftest
 
 BASE = dict.fromkeys(doctor.BASE, "9.0") | {"gpucnn": "0.1.0", "numpy": "2.4.6"}
 HEADERS = {"nvidia-cuda-runtime-cu12": "12.9"}
@@ -18,22 +17,16 @@ HEADERS = {"nvidia-cuda-runtime-cu12": "12.9"}
 
 @pytest.fixture
 def examine(monkeypatch):
-    """Examine a machine with these packages and this NVIDIA driver, without trying anything out."""
+    """Examine a machine with these packages and this NVIDIA driver, without running any check."""
 
     def look(installed=None, driver=None, base=BASE):
         packages = {**base, **(installed or {})}
-
-        def version(name):
-            if name not in packages:
-                raise metadata.PackageNotFoundError(name)
-            return packages[name]
-
-        monkeypatch.setattr(doctor.metadata, "version", version)
+        monkeypatch.setattr(doctor, "installed_version", packages.get)
         monkeypatch.setattr(doctor, "driver_version", lambda: driver)
         return doctor.examine()
 
     monkeypatch.setattr(doctor, "CHECKS", {})
-    monkeypatch.setattr(doctor.device, "gpu_state", lambda: (0, "no NVIDIA driver found"))
+    monkeypatch.setattr(doctor.choose, "gpu_state", lambda: (0, "no NVIDIA driver found"))
     for name in ("NUMBA_DISABLE_JIT", "NUMBA_ENABLE_CUDASIM", "CUDA_PATH", "CUDA_HOME"):
         monkeypatch.delenv(name, raising=False)
     return look
@@ -44,7 +37,7 @@ def only(report):
     return problem
 
 
-def test_a_sound_cpu_machine_is_ready_and_told_to_train(examine):
+def test_a_sound_cpu_machine_is_ready_to_train(examine):
     report = examine()
     assert report.ok
     assert report.problems == []
@@ -53,7 +46,7 @@ def test_a_sound_cpu_machine_is_ready_and_told_to_train(examine):
     assert report.command == "gpucnn train"
 
 
-def test_two_cupy_wheels_are_an_error_with_one_command_that_mends_it(examine):
+def test_two_cupy_wheels_are_an_error_with_one_command_that_fixes_it(examine):
     report = examine({"cupy-cuda12x": "14.1", "cupy-cuda13x": "14.1", **HEADERS}, driver=12080)
     assert not report.ok
     assert only(report).what == "cupy-cuda12x and cupy-cuda13x are both installed: they overwrite each other's files"
@@ -71,7 +64,7 @@ def test_the_newer_driver_gets_the_newer_packages(examine):
 def test_numpy_of_2_5_or_newer_with_numba_cuda_is_an_error(examine, version):
     report = examine({"numba-cuda": "0.30.4", "numpy": version})
     assert not report.ok
-    assert only(report).what == f"numba-cuda 0.30.4 compiles nothing with NumPy {version}"
+    assert only(report).what == f"numba-cuda 0.30.4 does not work with NumPy {version}"
     assert report.command == 'python -m pip install "numpy<2.5"'
 
 
@@ -100,7 +93,7 @@ def test_cupy_without_the_headers_of_cuda_is_an_error(examine, monkeypatch, tmp_
     monkeypatch.setattr(doctor, "TOOLKIT", tmp_path / "nowhere")
     report = examine({"cupy-cuda12x": "14.1"}, driver=12080)
     assert not report.ok
-    assert only(report).what == "cupy-cuda12x is installed without the headers of CUDA"
+    assert only(report).what == "cupy-cuda12x is installed without the CUDA headers"
     assert report.command == 'python -m pip install "gpucnn[cuda12]"'
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "cuda_runtime.h").touch()
@@ -164,7 +157,7 @@ def test_errors_come_before_warnings(examine, monkeypatch):
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-def test_everything_that_is_tried_works_here_and_is_timed():
+def test_every_check_passes_here_and_is_timed():
     report = doctor.examine()
     assert [check.name for check in report.checks] == list(doctor.CHECKS)
     for check in report.checks:
@@ -189,9 +182,9 @@ def test_a_check_that_fails_is_the_verdict(examine, monkeypatch):
 @pytest.mark.parametrize("wrong", [np.nan, 1.001])
 def test_a_wrong_sum_is_seen_and_nan_never_passes(wrong):
     right = np.ones(3)
-    doctor._agree(right.astype(np.float32), right, right, 4)
+    selftest._agree(right.astype(np.float32), right, right, 4)
     with pytest.raises(ArithmeticError, match="the error is"):
-        doctor._agree(np.array([1, wrong, 1], np.float32), right, right, 4)
+        selftest._agree(np.array([1, wrong, 1], np.float32), right, right, 4)
 
 
 def test_the_compiled_kernel_counts_as_python_does(monkeypatch):
@@ -211,16 +204,16 @@ def test_each_check_can_fail(monkeypatch, check):
     assert not doctor._attempt(check, doctor.CHECKS[check]).ok
 
 
-# -- what is there -----------------------------------------------------------------------------------------------------
+# -- the machine ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("status", "answer", "version"), [(0, 12040, 12040), (0, 0, None), (100, 12040, None)])
-def test_the_driver_is_asked_for_the_newest_cuda_it_serves(monkeypatch, status, answer, version):
-    def ask(reference):
+def test_the_driver_reports_the_newest_cuda_it_supports(monkeypatch, status, answer, version):
+    def report(reference):
         reference._obj.value = answer
         return status
 
-    monkeypatch.setattr(doctor.ctypes, "CDLL", lambda name: types.SimpleNamespace(cuDriverGetVersion=ask))
+    monkeypatch.setattr(doctor.ctypes, "CDLL", lambda name: types.SimpleNamespace(cuDriverGetVersion=report))
     assert doctor.driver_version() == version
 
 
@@ -233,13 +226,13 @@ def test_without_a_driver_there_is_no_version(monkeypatch):
 
 
 def test_a_gpu_that_is_seen_is_named(examine, monkeypatch):
-    monkeypatch.setattr(doctor.device, "gpu_state", lambda: (1, "NVIDIA H100"))
+    monkeypatch.setattr(doctor.choose, "gpu_state", lambda: (1, "NVIDIA H100"))
     report = examine({"cupy-cuda12x": "14.1", **HEADERS}, driver=12080)
     assert report.machine["gpu"] == "NVIDIA H100"
     assert report.machine["driver"] == "for CUDA 12.8"
 
 
-def test_what_cannot_be_found_out_is_unknown(monkeypatch):
+def test_what_cannot_be_determined_is_unknown(monkeypatch):
     def fail(*_):
         raise OSError("not here")
 
@@ -279,7 +272,7 @@ def test_the_json_says_what_the_text_says(examine):
     assert set(described["caches"][0]) == {"name", "path", "writable"}
 
 
-def test_neither_home_folder_nor_user_name_is_told(examine, monkeypatch, tmp_path):
+def test_neither_home_folder_nor_user_name_is_reported(examine, monkeypatch, tmp_path):
     home = tmp_path / "home" / "ada"
     home.mkdir(parents=True)
     monkeypatch.setattr(doctor.Path, "home", staticmethod(lambda: home))

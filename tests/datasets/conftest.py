@@ -1,4 +1,4 @@
-"""An empty place for tests of data sets."""
+"""An isolated place for tests of data sets."""
 
 import socket
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def alone(tmp_path, monkeypatch):
-    """An empty home, no variables, and no network."""
+    """An empty home folder, no environment variables, and no network."""
 
     def refuse(*args, **kwargs):
         raise AssertionError("a socket was opened")

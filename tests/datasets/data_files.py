@@ -1,4 +1,4 @@
-"""Data sets written as files, small ones and in the published formats."""
+"""Small data sets, written to files in the published formats."""
 
 import gzip
 import hashlib
@@ -13,7 +13,7 @@ from PIL import Image
 from gpucnn.datasets import idx
 
 REAL = os.environ.get("GPUCNN_DATA")
-real = pytest.mark.skipif(not REAL, reason="GPUCNN_DATA names no folder with the real files")
+real = pytest.mark.skipif(not REAL, reason="GPUCNN_DATA does not name a folder with the real files")
 unpublished = pytest.mark.filterwarnings("ignore:.*not as published")
 
 
@@ -38,10 +38,10 @@ def write_idx(folder, arrays, packed=True):
     return folder
 
 
-def publish(monkeypatch, known, folder):
-    """Take the hashes of the files in a folder for the published ones."""
+def publish(monkeypatch, source, folder):
+    """Make the hashes of the files in a folder the published ones."""
     for file in folder.iterdir():
-        monkeypatch.setitem(known.hashes, file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+        monkeypatch.setitem(source.hashes, file.name, hashlib.sha256(file.read_bytes()).hexdigest())
 
 
 def save_npz(path, **changes):

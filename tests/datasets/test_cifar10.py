@@ -17,7 +17,6 @@ from gpucnn.errors import DataError, FileError
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-# CIFAR-10
 def cifar_batches(rng, rows=3):
     batches = {}
     for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
@@ -102,13 +101,13 @@ def test_cifar10_binary_files_of_wrong_length_and_label_are_named(tmp_path, rng)
 
 
 @unpublished
-def test_cifar10_archive_that_is_cut_incomplete_or_hostile_is_refused(tmp_path, rng):
+def test_cifar10_archive_that_is_truncated_incomplete_or_hostile_is_refused(tmp_path, rng):
     path = tmp_path / "data/cifar-10-binary.tar.gz"
     members = {f"cifar-10-batches-bin/{name}": batch.tobytes() for name, batch in cifar_batches(rng).items()}
     whole = write_tar(path, members).read_bytes()
     for length in [*range(0, 60), *range(60, len(whole), 997)]:
         path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"cut or damaged|holds no"):
+        with pytest.raises(DataError, match=r"truncated or damaged|holds no"):
             datasets.load("cifar10", tmp_path / "data")
     members.pop("cifar-10-batches-bin/data_batch_4.bin")
     write_tar(path, members)
@@ -143,7 +142,7 @@ def test_cifar10_is_read_from_image_files_in_folders_and_archives(tmp_path, rng,
     pictures = cifar_pictures(rng)
     folder = tmp_path / "data/cifar10"
     if form == "folders":
-        write_pictures(folder, {**pictures, "train/cat/readme.txt": b"no image"})
+        write_pictures(folder, {**pictures, "train/cat/readme.txt": b"not an image"})
     elif form.endswith("zip"):
         folder.mkdir(parents=True)
         with zipfile.ZipFile(folder / form, "w") as file:
@@ -190,7 +189,7 @@ def test_images_of_cifar10_are_decoded_once_and_again_when_they_change(tmp_path,
 
 
 @pytest.mark.filterwarnings("ignore:cifar10")
-def test_a_damaged_cache_of_decoded_images_is_written_anew(tmp_path, rng):
+def test_a_damaged_cache_of_decoded_images_is_written_again(tmp_path, rng):
     write_tar(tmp_path / "data/cifar10.tar.gz", cifar_pictures(rng, "jpg"))
     first = datasets.load("cifar10", tmp_path / "data")
     (kept,) = (datasets.user_cache() / "decoded").iterdir()
@@ -205,7 +204,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_and_not_the_data(tmp_pat
     write_tar(tmp_path / "data/cifar10.tar.gz", cifar_pictures(rng))
     datasets.user_cache().parent.mkdir(parents=True)
     datasets.user_cache().write_text("a file in the way")
-    with pytest.warns(UserWarning, match="decoded images are not kept"):
+    with pytest.warns(UserWarning, match="decoded images cannot be cached"):
         assert len(datasets.load("cifar10", tmp_path / "data").x_train) == 20
 
 
@@ -255,7 +254,7 @@ def test_archives_of_other_things_are_not_taken_for_cifar10(tmp_path, name):
     assert datasets.locate("cifar10", tmp_path / "data") is None
 
 
-def test_archive_member_that_is_a_link_is_passed_over(tmp_path):
+def test_archive_member_that_is_a_link_is_skipped(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as file:
         link = tarfile.TarInfo("link.bin")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"

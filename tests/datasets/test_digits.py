@@ -1,4 +1,4 @@
-"""The embedded digits: what they hold, how they are split, and whose they are."""
+"""The embedded digits: what they hold, how they are split, and who made them."""
 
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from gpucnn.errors import ArgumentError, DataError
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-# digits
 def test_digits_have_the_shapes_and_types_of_keras_data():
     (x_train, y_train), (x_test, y_test) = digits.load_data()
     assert (x_train.shape, y_train.shape, x_test.shape, y_test.shape) == (
@@ -68,7 +67,7 @@ def test_digits_of_another_size_are_refused_by_name():
         digits.load_data(size=16)
 
 
-def test_damaged_digits_are_noticed(monkeypatch):
+def test_damaged_digits_are_detected(monkeypatch):
     monkeypatch.setitem(digits.SOURCE.hashes, "digits.npz", "0" * 64)
     with pytest.raises(DataError, match=r"digits\.npz is damaged"):
         digits.load_data()

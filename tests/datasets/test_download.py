@@ -1,4 +1,4 @@
-"""What is fetched over the network, with whose consent, and how files are verified."""
+"""What is downloaded, what forbids it, and how files are verified."""
 
 import errno
 import functools
@@ -22,7 +22,6 @@ from gpucnn.errors import DataError, FileError
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-# nothing found, and downloads
 def test_offline_opens_no_socket_and_says_what_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setenv("GPUCNN_OFFLINE", "1")
     (tmp_path / "data").mkdir()
@@ -54,11 +53,11 @@ def test_error_lists_every_place_and_every_mirror(tmp_path, monkeypatch):
 
 
 def test_mirrors_are_https_and_every_file_has_a_pinned_hash():
-    for known in source.known().values():
-        assert all(mirror.startswith("https://") and mirror.endswith("/") for mirror in known.mirrors)
-        assert all(re.fullmatch("[0-9a-f]{64}", known.hashes[name]) for name in known.files)
-        assert len(set(known.hashes.values())) == len(known.hashes)
-    assert set(source.known()) == set(datasets.names())
+    for declared in source.declared():
+        assert all(mirror.startswith("https://") and mirror.endswith("/") for mirror in declared.mirrors)
+        assert all(re.fullmatch("[0-9a-f]{64}", declared.hashes[name]) for name in declared.files)
+        assert len(set(declared.hashes.values())) == len(declared.hashes)
+    assert {declared.name for declared in source.declared()} == set(datasets.names())
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -68,7 +67,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def mirror(tmp_path, rng, monkeypatch):
-    """A small MNIST that is published by two mirrors on this machine, of which the first has nothing."""
+    """A small MNIST with two mirrors on this machine, the first of which is empty."""
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -90,41 +89,41 @@ def mirror(tmp_path, rng, monkeypatch):
 
 
 def test_a_download_goes_to_the_next_mirror_and_is_read_without_a_warning(mirror):
-    _, known = mirror
+    _, published = mirror
     seen = []
-    dataset = datasets.published.load(known, progress=lambda *step: seen.append(step))
+    dataset = datasets.published.load(published, progress=lambda *step: seen.append(step))
     assert len(dataset.x_train) == 6
     assert dataset.warnings == []
-    assert sorted(file.name for file in (datasets.user_cache() / "mnist").iterdir()) == sorted(known.files)
-    size = (datasets.user_cache() / "mnist" / known.files[0]).stat().st_size
-    assert (known.files[0], size, size) in seen
+    assert sorted(file.name for file in (datasets.user_cache() / "mnist").iterdir()) == sorted(published.files)
+    size = (datasets.user_cache() / "mnist" / published.files[0]).stat().st_size
+    assert (published.files[0], size, size) in seen
 
 
 def test_a_download_with_another_hash_is_not_kept(mirror):
-    folder, known = mirror
+    folder, published = mirror
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(np.zeros(6, np.uint8))))
     with pytest.raises(DataError, match=r"full/train-labels-idx1-ubyte\.gz: .*hash"):
-        download.fetch(known)
+        download.fetch(published)
     assert [file.name for file in (datasets.user_cache() / "mnist").iterdir()] == ["train-images-idx3-ubyte.gz"]
 
 
-def test_fetch_into_a_folder_loads_only_what_is_missing_or_damaged(mirror, tmp_path, monkeypatch):
-    folder, known = mirror
-    found = download.fetch(known, tmp_path / "new")
+def test_fetch_into_a_folder_downloads_only_what_is_missing_or_damaged(mirror, tmp_path, monkeypatch):
+    folder, published = mirror
+    found = download.fetch(published, tmp_path / "new")
     assert found.published
     assert found.path == tmp_path / "new/mnist"
     damaged = tmp_path / "new/mnist/t10k-labels-idx1-ubyte.gz"
     damaged.write_bytes(b"cut")
-    asked = []
+    urls = []
     retrieve = download._retrieve
-    monkeypatch.setattr(download, "_retrieve", lambda url, *rest: (asked.append(url), retrieve(url, *rest)))
-    assert download.fetch(known, tmp_path / "new").published
-    assert {url.rpartition("/")[2] for url in asked} == {damaged.name}
+    monkeypatch.setattr(download, "_retrieve", lambda url, *rest: (urls.append(url), retrieve(url, *rest)))
+    assert download.fetch(published, tmp_path / "new").published
+    assert {url.rpartition("/")[2] for url in urls} == {damaged.name}
     assert damaged.read_bytes() == (folder / damaged.name).read_bytes()
 
 
 def test_a_full_disk_and_a_forbidden_folder_are_file_errors_with_the_path(mirror, tmp_path, monkeypatch):
-    _, known = mirror
+    _, published = mirror
 
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -133,17 +132,16 @@ def test_a_full_disk_and_a_forbidden_folder_are_file_errors_with_the_path(mirror
 
     monkeypatch.setattr(pooch, "retrieve", full)
     with pytest.raises(FileError, match=r"new/mnist/train-images-idx3-ubyte\.gz: the disk is full"):
-        download.fetch(known, tmp_path / "new")
+        download.fetch(published, tmp_path / "new")
     monkeypatch.setattr(os, "access", lambda *args: False)
     with pytest.raises(FileError, match="new/mnist: permission denied"):
-        download.fetch(known, tmp_path / "new")
+        download.fetch(published, tmp_path / "new")
 
 
 def test_fetching_the_embedded_set_finds_it_in_the_package():
     assert datasets.fetch("digits").place == "package"
 
 
-# verify
 def test_verify_compares_each_file_with_its_published_hash(tmp_path, rng, monkeypatch):
     folder = write_idx(tmp_path / "data/mnist", small_set(rng))
     publish(monkeypatch, mnist.SOURCE, folder)

@@ -11,7 +11,6 @@ from gpucnn.errors import DataError
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-# a user's folder of images
 def fill(folder, counts, shape=(6, 5), kind="png"):
     for number, (name, count) in enumerate(counts.items()):
         for i in range(count):
@@ -66,11 +65,11 @@ def test_images_of_different_sizes_need_a_shape(tmp_path):
     assert datasets.load(data=tmp_path / "d", shape=(4, 4, 3)).x_train.shape[1:] == (4, 4, 3)
 
 
-def test_files_that_are_no_images_are_left_out_with_one_warning(tmp_path):
+def test_files_that_are_not_images_are_left_out_with_one_warning(tmp_path):
     fill(tmp_path / "d", {"a": 2, "b": 2})
     for name in ("a/notes.txt", "b/old.bmp", "b/.hidden"):
         (tmp_path / "d" / name).write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"2 files are no PNG or JPEG .*notes\.txt") as caught:
+    with pytest.warns(UserWarning, match=r"2 files are not PNG or JPEG images .*notes\.txt") as caught:
         dataset = datasets.load(data=tmp_path / "d")
     assert dataset.warnings == [str(caught[0].message)]
 
@@ -81,7 +80,7 @@ def test_files_that_are_no_images_are_left_out_with_one_warning(tmp_path):
         ({}, "has no subfolders"),
         ({"train/a": 2}, "has train/ but no test/"),
         ({"test/a": 2}, "has test/ but no train/"),
-        ({"train/a": 2, "train/b": 2, "test/a": 1, "test/c": 1}, "b, c is in one of train/ and test/ only"),
+        ({"train/a": 2, "train/b": 2, "test/a": 1, "test/c": 1}, "b, c is in only one of train/ and test/"),
         ({"a": 2, "b": 0}, "b holds no PNG or JPEG"),
         ({"a": 2, "b": 1}, "b holds one image"),
     ],
@@ -98,7 +97,7 @@ def test_folders_in_another_order_are_named(tmp_path, folders, word):
 def test_images_that_need_more_than_the_free_memory_are_refused(tmp_path, monkeypatch):
     fill(tmp_path / "d", {"a": 2, "b": 2})
     monkeypatch.setattr(free_memory, "available", lambda: 50)
-    with pytest.raises(DataError, match=r"2 images of .* need 60 bytes and 50 bytes is free"):
+    with pytest.raises(DataError, match=r"2 images of .* need 60 bytes, but 50 bytes is free"):
         datasets.load(data=tmp_path / "d")
 
 

@@ -15,7 +15,6 @@ from gpucnn.errors import DataError, FileError
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-# IDX
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_idx_gives_back_the_array_that_was_written(tmp_path, rng, suffix):
     array = rng.integers(0, 256, (3, 4, 5)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""One image file becomes the array that a model expects, or an error that says what is wrong with it."""
+"""One image file becomes the array that a model expects, or an error says what is wrong."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ def save(tmp_path):
 
 
 def stroke(height=28, width=28, top=4, bottom=24, left=12, right=16):
-    """A bright bar on a dark ground."""
+    """A bright bar on a dark background."""
     field = np.zeros((height, width), np.uint8)
     field[top:bottom, left:right] = 255
     return field
@@ -117,7 +117,7 @@ def test_invert_turns_dark_into_light(save):
     assert images.read(save(np.array([[0, 200]], np.uint8)), (1, 2, 1), invert=True).ravel().tolist() == [255, 55]
 
 
-def test_nothing_is_inverted_or_centred_unasked(save):
+def test_nothing_is_inverted_or_centred_by_default(save):
     field = 255 - stroke(left=2, right=6)
     np.testing.assert_array_equal(images.read(save(field), (28, 28, 1))[:, :, 0], field)
 
@@ -204,7 +204,7 @@ def test_npy_of_uint8_is_resized_and_inverted_as_an_image(tmp_path):
     assert (images.read(tmp_path / "x.npy", (4, 4, 3), invert=True) == 5).all()
 
 
-def test_npy_of_uint8_with_as_many_channels_as_wanted_is_taken_whatever_their_number(tmp_path):
+def test_npy_of_uint8_with_the_channels_of_the_shape_is_read_whatever_their_number(tmp_path):
     array = np.arange(32, dtype=np.uint8).reshape(2, 4, 4)
     np.save(tmp_path / "x.npy", array)
     np.testing.assert_array_equal(images.read(tmp_path / "x.npy", (2, 4, 4)), array)
@@ -231,7 +231,7 @@ def test_npy_of_floats_is_inverted_within_0_and_1_only(tmp_path):
         (np.array([[{}]]), "holds Python objects"),
     ],
 )
-def test_npy_that_is_no_such_image_says_what_is_wrong(tmp_path, array, word):
+def test_npy_that_is_not_an_image_says_what_is_wrong(tmp_path, array, word):
     np.save(tmp_path / "x.npy", array, allow_pickle=True)
     with pytest.raises(DataError, match=word):
         images.read(tmp_path / "x.npy", (4, 5, 1))
@@ -240,7 +240,7 @@ def test_npy_that_is_no_such_image_says_what_is_wrong(tmp_path, array, word):
 # damaged and hostile files
 
 
-def test_file_that_is_missing_or_no_image_is_named(tmp_path):
+def test_file_that_is_missing_or_not_an_image_is_named(tmp_path):
     with pytest.raises(FileError, match=r"x\.png cannot be read"):
         images.read(tmp_path / "x.png", (4, 4, 1))
     (tmp_path / "x.png").write_bytes(b"GIF89a" + bytes(30))

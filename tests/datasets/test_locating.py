@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST are found where they may be, and read only when they are what they should be."""
+"""MNIST and Fashion-MNIST are found in every documented place, and read only if they are valid."""
 
 import gzip
 
@@ -13,20 +13,19 @@ from gpucnn.errors import ArgumentError, DataError
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-# where MNIST and Fashion-MNIST are found
 @unpublished
 @pytest.mark.parametrize("packed", [True, False])
 def test_mnist_is_read_as_keras_reads_it(tmp_path, rng, packed):
     arrays = small_set(rng)
     write_idx(tmp_path / "data/mnist", arrays, packed)
     (x_train, y_train), (x_test, y_test) = mnist.load_data(data_dir=tmp_path / "data")
-    for got, expected in zip((x_train, y_train, x_test, y_test), arrays):
-        np.testing.assert_array_equal(got, expected)
-        assert got.dtype == np.uint8
+    for actual, expected in zip((x_train, y_train, x_test, y_test), arrays):
+        np.testing.assert_array_equal(actual, expected)
+        assert actual.dtype == np.uint8
 
 
 @unpublished
-def test_data_dir_wins_over_the_variable_and_the_variable_over_the_caches(tmp_path, rng, monkeypatch):
+def test_data_dir_overrides_the_variable_and_the_variable_the_caches(tmp_path, rng, monkeypatch):
     sizes = {"argument": 3, "variable": 4, "cache": 5}
     write_idx(tmp_path / "argument/mnist", small_set(rng, sizes["argument"]))
     write_idx(tmp_path / "variable/mnist", small_set(rng, sizes["variable"]))
@@ -49,7 +48,7 @@ def test_data_dir_wins_over_the_variable_and_the_variable_over_the_caches(tmp_pa
         ("mnist", "work/MNIST/raw", "torchvision"),
     ],
 )
-def test_folders_of_keras_and_torchvision_are_looked_in(alone, rng, name, folder, place):
+def test_folders_of_keras_and_torchvision_are_searched(alone, rng, name, folder, place):
     write_idx(alone / folder, small_set(rng), packed=False)
     assert datasets.locate(name).place == place
     assert len(datasets.load(name).x_test) == 4
@@ -64,7 +63,7 @@ def test_fashion_mnist_is_found_under_each_of_its_folder_names(tmp_path, rng, fo
 
 
 @unpublished
-def test_the_npz_of_keras_is_found_in_its_folder_and_where_it_is_moved_to(alone, rng, monkeypatch):
+def test_the_npz_of_keras_is_found_in_its_folder_and_where_keras_home_points(alone, rng, monkeypatch):
     arrays = dict(zip(("x_train", "y_train", "x_test", "y_test"), small_set(rng)))
     for folder in ("home/.keras/datasets", "elsewhere/datasets", "mine"):
         (alone / folder).mkdir(parents=True)
@@ -145,5 +144,5 @@ def test_names_are_taken_with_either_dash_and_in_any_case(name):
 def test_unknown_name_suggests_the_nearest():
     with pytest.raises(ArgumentError, match="unknown data set 'mnits': did you mean mnist"):
         datasets.load("mnits")
-    with pytest.raises(ArgumentError, match="known are digits, mnist, fashion_mnist, cifar10"):
+    with pytest.raises(ArgumentError, match="the data sets are digits, mnist, fashion_mnist, cifar10"):
         datasets.load("qqq")

@@ -16,7 +16,6 @@ from gpucnn.errors import ArgumentError, DataError, FileError
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-# a user's .npz file
 def test_npz_of_a_user_becomes_a_data_set(tmp_path, rng):
     path = save_npz(
         tmp_path / "mine.npz", x_train=rng.random((4, 5, 5)), x_test=rng.random((2, 5, 5)), y_test=np.array([[0], [2]])
@@ -37,7 +36,7 @@ def test_npz_may_name_its_classes(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"y_test": None}, "has no array 'y_test': needed are x_train"),
+        ({"y_test": None}, "has no array 'y_test': it needs x_train"),
         ({"x_train": np.zeros((4, 5, 5, 1), np.int32)}, "x_train.* is int32: images are uint8"),
         ({"x_train": np.full((4, 5, 5, 1), np.nan)}, "not finite"),
         ({"x_train": np.zeros((4, 25), np.uint8)}, r"shape \(4, 25\)"),
@@ -48,7 +47,7 @@ def test_npz_may_name_its_classes(tmp_path):
             r"training images are \(5, 5, 1\) and the test images \(6, 5, 1\)",
         ),
         ({"y_train": np.array([0, 1, -2, 1])}, r"\[2\] is -2"),
-        ({"y_train": np.array([0, 1, 10**9, 1])}, "a label is 1000000000 and there are 6 images"),
+        ({"y_train": np.array([0, 1, 10**9, 1])}, "a label is 1000000000, but there are 6 images"),
         ({"y_train": np.array([0.0, 1.0, 2.0, 1.0])}, r"float64: class numbers are integers"),
         ({"y_train": np.eye(4, dtype=np.uint8)}, r"np\.argmax"),
         ({"y_train": np.array(["a", "b", "c", "d"])}, "class numbers are integers"),
@@ -87,7 +86,7 @@ def test_npz_that_unpacks_to_more_than_the_free_memory_is_refused_before_it_is_r
     np.savez_compressed(path, **{name: np.zeros(10**6, np.uint8) for name in idx.ARRAYS})
     monkeypatch.setattr(free_memory, "available", lambda: 3 * 10**6)
     monkeypatch.setattr(np, "frombuffer", None)
-    with pytest.raises(DataError, match=r"bomb\.npz unpacks to 4\.0 MB and 3\.0 MB is free"):
+    with pytest.raises(DataError, match=r"bomb\.npz unpacks to 4\.0 MB but 3\.0 MB is free"):
         datasets.load(data=path)
 
 
@@ -100,14 +99,14 @@ def npy(header):
     ("content", "word"),
     [
         (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000,), }"), "header promises"),
-        (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-1, -9), }") + bytes(9), "not a whole"),
-        (npy("{'descr': '|V0', 'fortran_order': False, 'shape': (7,), }"), "not a whole"),
-        (npy("{'descr': '|u1'}"), "not a whole"),
-        (npy("(" * 5000), "not a whole"),
-        (npy("__import__('os').system('false')"), "not a whole"),
+        (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-1, -9), }") + bytes(9), "not an intact"),
+        (npy("{'descr': '|V0', 'fortran_order': False, 'shape': (7,), }"), "not an intact"),
+        (npy("{'descr': '|u1'}"), "not an intact"),
+        (npy("(" * 5000), "not an intact"),
+        (npy("__import__('os').system('false')"), "not an intact"),
         (b"\x93NUMPY\x03\x00" + bytes(50), r"version \(3, 0\)"),
-        (b"cos\nsystem\n(S'false'\ntR.", "not a whole"),
-        (b"", "not a whole"),
+        (b"cos\nsystem\n(S'false'\ntR.", "not an intact"),
+        (b"", "not an intact"),
     ],
 )
 def test_array_with_a_lying_or_hostile_header_is_refused(tmp_path, content, word):
@@ -141,7 +140,7 @@ def test_npz_reads_columns_first_and_big_endian_arrays(tmp_path, rng):
     np.testing.assert_array_equal(npz.read_array(tmp_path / "a.npy"), array)
 
 
-def test_data_that_is_no_folder_and_no_npz_is_refused_with_what_is_needed(tmp_path):
+def test_data_that_are_neither_folder_nor_npz_are_refused_with_what_is_required(tmp_path):
     (tmp_path / "x.csv").write_text("1,2")
     for path in (tmp_path / "x.csv", tmp_path / "none"):
         with pytest.raises(DataError, match="neither a folder nor an"):

@@ -1,4 +1,4 @@
-"""The real files, where GPUCNN_DATA has them."""
+"""The real files, if GPUCNN_DATA names their folder."""
 
 import gzip
 import hashlib
@@ -14,7 +14,6 @@ from gpucnn.datasets import archive, cifar10, fashion_mnist, idx, mnist
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-# the real files
 @real
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_the_real_files_are_as_published(name):
@@ -29,11 +28,11 @@ def test_the_real_files_are_as_published(name):
 
 @real
 def test_the_unpacked_real_files_have_the_pinned_hashes():
-    for known in (mnist.SOURCE, fashion_mnist.SOURCE):
-        folder = datasets.locate(known.name, REAL).path
+    for published in (mnist.SOURCE, fashion_mnist.SOURCE):
+        folder = datasets.locate(published.name, REAL).path
         for stem in idx.STEMS:
             with gzip.open(folder / f"{stem}.gz") as file:
-                assert hashlib.sha256(file.read()).hexdigest() == known.hashes[stem]
+                assert hashlib.sha256(file.read()).hexdigest() == published.hashes[stem]
 
 
 @real

@@ -215,4 +215,4 @@ def test_a_system_without_such_limits_has_none(monkeypatch):
     ],
 )
 def test_bytes_are_written_for_people(count, words):
-    assert free_memory.text(count) == words
+    assert free_memory.readable(count) == words

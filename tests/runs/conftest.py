@@ -14,9 +14,9 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def train(problem, small_model):
-    """Train a small model in a run, from the beginning or from where it stands."""
+    """Train a small model in a run, from scratch or from its present state."""
 
-    def go(run, model=None, stop=None, save_every=None, more=(), epochs=2):
+    def fit(run, model=None, stop=None, save_every=None, more=(), epochs=2):
         x, y = problem
         if model is None:
             gpucnn.utils.set_random_seed(3)
@@ -25,4 +25,4 @@ def train(problem, small_model):
         model.fit(x, y, batch_size=20, epochs=epochs, verbose=0, validation_data=(x[:30], y[:30]), callbacks=watch)
         return model
 
-    return go
+    return fit

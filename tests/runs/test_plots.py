@@ -1,4 +1,4 @@
-"""Pictures say what the numbers say, and are drawn without a screen, warnings or traces in matplotlib's state."""
+"""Pictures agree with the numbers, and leave no warnings or traces in matplotlib's state."""
 
 import io
 import subprocess
@@ -94,7 +94,7 @@ def test_one_hot_rows_and_probabilities_are_counted_as_their_largest_class():
 def test_labels_that_cannot_be_counted_are_refused():
     with pytest.raises(ShapeError, match="y_true has 2 rows and y_pred 3"):
         plots.count_confusions([0, 1], [0, 1, 1])
-    with pytest.raises(DataError, match="class 5 is met, and there are 3 classes, 0 to 2"):
+    with pytest.raises(DataError, match="class 5 occurs, but there are 3 classes, 0 to 2"):
         plots.count_confusions([0, 5], [0, 1], 3)
     with pytest.raises(DataError, match=r"y_true of shape \(2,\) must be class numbers"):
         plots.count_confusions([0.5, 1.0], [0, 1])

@@ -1,4 +1,4 @@
-"""Run folders: what is in them, and which checkpoint a run continues from."""
+"""Run folders: what is in them, and from which checkpoint a run resumes."""
 
 import csv
 import datetime
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("here")
 
 def test_folders_are_named_by_date_data_set_and_model_and_numbered_when_taken():
     today = datetime.date.today().isoformat()
-    made = [Run.create(None, SETTINGS).folder.as_posix() for _ in range(3)]
-    assert made == [f"runs/{today}-digits-slides{end}" for end in ("", "-2", "-3")]
+    folders = [Run.create(None, SETTINGS).folder.as_posix() for _ in range(3)]
+    assert folders == [f"runs/{today}-digits-slides{end}" for end in ("", "-2", "-3")]
     path = Run.create(None, {**SETTINGS, "dataset": "../my data/x.npz"}).folder
     assert path.as_posix() == f"runs/{today}-my-data-x.npz-slides"
 
@@ -32,9 +32,7 @@ def test_folders_are_named_by_date_data_set_and_model_and_numbered_when_taken():
 def test_a_given_folder_is_used_unless_a_run_is_in_it(here):
     run = Run.create(here / "a" / "b", SETTINGS)
     assert run.folder == here / "a" / "b"
-    with pytest.raises(
-        FileError, match=r"holds a run already: go on with it by --resume .*b, or choose another folder"
-    ):
+    with pytest.raises(FileError, match=r"already holds a run: resume it with --resume .*b, or choose another folder"):
         Run.create(here / "a" / "b", SETTINGS)
     (here / "file").write_text("")
     with pytest.raises(FileError, match=r"cannot make .*file: "):
@@ -65,7 +63,7 @@ def test_the_end_of_a_run_stands_in_its_folder(train):
     assert Run.open("r").model_file == run.folder / "model.safetensors"
     trained = loading.load_model(run.model_file)
     assert saving.weights_sha256(trained) == record["weights_sha256"]
-    assert int(trained.optimizer.batches[0]) == 0  # the weights alone; to go on there are checkpoints
+    assert int(trained.optimizer.batches[0]) == 0  # the weights alone; checkpoints are what a run resumes from
     assert sorted(path.name for path in run.folder.iterdir()) == [
         *("checkpoints", "history.csv", "model.safetensors", "run.json")
     ]
@@ -107,14 +105,14 @@ def test_what_callbacks_add_to_the_logs_stands_in_the_history():
         (" " * (saving.LONGEST_JSON + 1), "longer than"),
     ],
 )
-def test_what_is_no_run_is_refused(here, text, message):
+def test_what_is_not_a_run_is_refused(here, text, message):
     if text is not None:
         (here / "run.json").write_text(text)
     with pytest.raises(FileError, match=message):
         Run.open(here)
 
 
-def test_a_run_that_was_taken_up_again_is_running_with_its_new_settings(train):
+def test_a_run_that_is_continued_is_running_with_its_new_settings(train):
     run = Run.create("r", SETTINGS)
     run.finish(train(run), RESULTS)
     again = Run.open("r")
@@ -151,7 +149,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(train):
     older.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="is damaged"),
-        pytest.raises(FileError, match="none of its 2 checkpoints is whole"),
+        pytest.raises(FileError, match="all 2 checkpoints are damaged"),
     ):
         run.latest_checkpoint()
 
@@ -181,12 +179,12 @@ def test_other_versions_are_named_when_a_run_is_resumed(train):
         run.resume()
 
 
-def failing_at(n, number, call, met):
-    """The system call, but the n-th of all calls noted in `met` fails."""
+def failing_at(n, number, call, calls):
+    """The system call, but the n-th of all calls noted in `calls` fails."""
 
     def perhaps(*args, **kwargs):
-        met.append(call.__name__)
-        if len(met) == n:
+        calls.append(call.__name__)
+        if len(calls) == n:
             raise OSError(number, os.strerror(number))
         return call(*args, **kwargs)
 
@@ -194,7 +192,7 @@ def failing_at(n, number, call, met):
 
 
 def error_of(call, *args):
-    """What a call complains of, None if nothing."""
+    """The error message of a call, None if it has none."""
     try:
         call(*args)
     except FileError as error:
@@ -203,22 +201,22 @@ def error_of(call, *args):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS])
-def test_a_fault_in_any_call_leaves_a_checkpoint_to_go_on_from(train, monkeypatch, number):
+def test_a_fault_in_any_call_leaves_a_checkpoint_to_resume_from(train, monkeypatch, number):
     run = Run.create("r", SETTINGS)
     model = train(run, epochs=1)
     [before] = run.checkpoints()
     model.training_state.batch += 1
     complaints = []
     for n in range(1, 100):
-        met = []
+        calls = []
         with monkeypatch.context() as patched:
             for name in ("mkdir", "open", "write", "fsync", "replace", "unlink"):
-                patched.setattr(os, name, failing_at(n, number, getattr(os, name), met))
+                patched.setattr(os, name, failing_at(n, number, getattr(os, name), calls))
             complaints.append(error_of(run.save_checkpoint, model))
         saving.verify(before)
         assert run.latest_checkpoint() in run.checkpoints()
         assert not temporary_files(run.folder)
-        if len(met) < n:
+        if len(calls) < n:
             break
     assert complaints[0] is complaints[-1] is None  # the folder was there already; no fault
     assert len(complaints) == 8

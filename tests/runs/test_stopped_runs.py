@@ -20,8 +20,8 @@ from gpucnn.runs.run import Run, Stop, stop_on_signals
 pytestmark = pytest.mark.usefixtures("here")
 
 
-class AskToStop(gpucnn.callbacks.Callback):
-    """Asks for a stop at one moment of training."""
+class RequestStop(gpucnn.callbacks.Callback):
+    """Requests a stop at one moment of training, as a signal does."""
 
     def __init__(self, stop, moment):
         super().__init__()
@@ -30,20 +30,20 @@ class AskToStop(gpucnn.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         state = self.model.training_state
         if (state.epoch, batch) == self.moment:
-            self.stop.asked = signal.SIGINT
+            self.stop.received = signal.SIGINT
 
     def on_test_begin(self, logs=None):
         if (self.model.training_state.epoch, "validation") == self.moment:
-            self.stop.asked = signal.SIGTERM
+            self.stop.received = signal.SIGTERM
 
 
 @pytest.mark.parametrize("moment", [*((e, b) for e in (0, 1) for b in range(5)), (0, "validation"), (1, "validation")])
-def test_a_stopped_run_goes_on_bit_for_bit(train, moment):
+def test_a_stopped_run_resumes_bit_for_bit(train, moment):
     unbroken = Run.create("unbroken", SETTINGS)
     expected = train(unbroken)
     run, stop = Run.create("broken", SETTINGS), Stop()
-    with pytest.raises(Interrupted, match=r"go on with: gpucnn train --resume broken$") as caught:
-        train(run, stop=stop, more=[AskToStop(stop, moment)])
+    with pytest.raises(Interrupted, match=r"resume with: gpucnn train --resume broken$") as caught:
+        train(run, stop=stop, more=[RequestStop(stop, moment)])
     assert caught.value.exit_status == (143 if moment[1] == "validation" else 130)
     assert Run.open("broken").record["status"] == "interrupted"
 
@@ -58,7 +58,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(train, moment):
     assert all(array.tobytes() == slots[1][name].tobytes() for name, array in slots[0].items())
 
 
-def test_a_finished_run_goes_on_for_more_epochs_as_if_it_had_not_ended(train):
+def test_a_finished_run_continues_for_more_epochs_as_if_it_had_not_ended(train):
     expected = train(Run.create("long", SETTINGS), epochs=4)
     run = Run.create("short", SETTINGS)
     run.finish(train(run, epochs=2), RESULTS)
@@ -112,7 +112,7 @@ CHILD = textwrap.dedent(
 
 
 class Child:
-    """A process that trains in a folder, one line for each batch; killed when the with statement ends."""
+    """A process that trains in a folder, one line for each batch; killed on leaving `with`."""
 
     def __init__(self, how, folder, pause=0.0):
         command = [sys.executable, "-c", CHILD, how, str(folder), str(pause)]
@@ -143,7 +143,7 @@ def ended(*arguments):
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    """The hash of the weights that an unbroken run of the child ends with."""
+    """The hash of the final weights of an unbroken run of the child."""
     status, line = ended("new", tmp_path_factory.mktemp("unbroken") / "run")
     assert status == 0
     return line
@@ -168,7 +168,7 @@ def test_a_signal_ends_the_run_after_its_batch_with_a_checkpoint(here, unbroken)
             child.process.send_signal(number)
             assert child.end() == (
                 status,
-                f"stopped by {number.name}; go on with: gpucnn train --resume {here / 'run'}",
+                f"stopped by {number.name}; resume with: gpucnn train --resume {here / 'run'}",
             )
         assert Run.open(here / "run").record["status"] == "interrupted"
         assert Run.open(here / "run").resume().training_state.batch == (2 if how == "new" else 4)
@@ -189,8 +189,8 @@ def test_a_second_signal_ends_the_process_at_once(here):
 def test_only_one_process_trains_in_a_folder():
     Run.create("r", SETTINGS)
     with Run.open("r").locked():
-        said = "r is in use: another process trains in it; wait for it or stop it"
-        with pytest.raises(FileError, match=f"^{said}$"), Run.open("r").locked():
+        message = "r is in use: another process is training in it; wait for it or stop it"
+        with pytest.raises(FileError, match=f"^{message}$"), Run.open("r").locked():
             pass
     with Run.open("r").locked():
         pass
@@ -202,7 +202,10 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(monkeypatch):
 
     run = Run.create("r", SETTINGS)
     monkeypatch.setattr("gpucnn.runs.run.lock", no_locks)
-    with pytest.warns(UserWarning, match=r"cannot be locked \(No locks available\): start no second run"), run.locked():
+    with (
+        pytest.warns(UserWarning, match=r"cannot be locked \(No locks available\): do not start a second run"),
+        run.locked(),
+    ):
         pass
     run.folder = run.folder / "gone"
     with pytest.raises(FileError, match="there is no folder"), run.locked():
@@ -211,7 +214,7 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(monkeypatch):
 
 @pytest.fixture
 def interruptible():
-    """SIGINT raises KeyboardInterrupt, also where the tests run in the background and it was ignored."""
+    """SIGINT raises KeyboardInterrupt, even if the tests run in the background and ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -221,18 +224,18 @@ def test_signals_get_their_handlers_back(interruptible):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with stop_on_signals() as stop:
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before
-    assert stop.asked is None
+    assert stop.received is None
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-    with pytest.raises(Interrupted, match=r"^stopped by SIGINT; go on with") as caught:
+    with pytest.raises(Interrupted, match=r"^stopped by SIGINT; resume with") as caught:
         signal_twice()
-    assert caught.value.exit_status == 130  # nothing heeded it, and yet it is not lost
+    assert caught.value.exit_status == 130  # no batch reacted to it, and yet it is not lost
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def signal_twice():
     with stop_on_signals() as stop:
         signal.raise_signal(signal.SIGINT)
-        assert stop.asked is signal.SIGINT
+        assert stop.received is signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
@@ -242,7 +245,7 @@ def test_outside_the_main_thread_signals_are_left_alone():
 
     def work():
         with stop_on_signals() as stop:
-            seen.append(stop.asked)
+            seen.append(stop.received)
 
     thread = threading.Thread(target=work)
     thread.start()

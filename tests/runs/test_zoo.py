@@ -39,9 +39,9 @@ def test_each_model_has_the_parameters_of_its_text(name, parameters):
 )
 def test_each_recipe_is_that_of_its_text(name, optimizer, rate, batch_size, epochs):
     recipe = zoo.find(name).recipe
-    made = recipe.make_optimizer()
-    assert type(made).__name__ == optimizer
-    assert made.learning_rate == pytest.approx(rate)
+    chosen = recipe.make_optimizer()
+    assert type(chosen).__name__ == optimizer
+    assert chosen.learning_rate == pytest.approx(rate)
     assert (recipe.batch_size, recipe.epochs) == (batch_size, epochs)
     assert recipe.loss == "sparse_categorical_crossentropy"
 
@@ -62,10 +62,10 @@ def test_hyphens_underscores_and_case_do_not_matter_in_names():
 
 def test_an_unknown_name_is_answered_with_the_nearest_one():
     with pytest.raises(
-        ArgumentError, match=r"there is no model 'slide': did you mean 'slides'\? known are mnist_convnet, "
+        ArgumentError, match=r"there is no model 'slide': did you mean 'slides'\? the models are mnist_convnet, "
     ):
         zoo.find("slide")
-    with pytest.raises(ArgumentError, match="there is no model 'resnet50': known are"):
+    with pytest.raises(ArgumentError, match="there is no model 'resnet50': the models are"):
         zoo.find("resnet50")
 
 
@@ -80,7 +80,7 @@ def test_images_that_are_too_small_are_refused_with_the_sizes_on_the_way():
         zoo.find("slides").build((8, 8, 1))
 
 
-def test_a_recipe_is_changed_by_what_is_given():
+def test_a_recipe_is_changed_by_the_arguments():
     recipe = zoo.find("cifar").recipe
     assert recipe.altered() == recipe
     slower = recipe.altered(learning_rate=0.001, epochs=3, batch_size=7)
@@ -99,10 +99,10 @@ def test_another_optimizer_leaves_the_rate_and_the_options_of_the_old_one():
         recipe.altered(optimizer="adamm").make_optimizer()
 
 
-def test_a_recipe_may_be_chosen_for_one_data_set(monkeypatch):
+def test_a_data_set_may_have_a_special_recipe(monkeypatch):
     entry = zoo.find("slides")
     chosen = zoo.Recipe("adam", batch_size=16, epochs=2)
-    monkeypatch.setitem(zoo._CHOSEN, ("slides", "digits"), chosen)
+    monkeypatch.setitem(zoo._SPECIAL_RECIPES, ("slides", "digits"), chosen)
     assert entry.recipe_for("digits") is chosen
     assert entry.recipe_for("mnist") is entry.recipe
 

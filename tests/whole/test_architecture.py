@@ -35,7 +35,7 @@ ROOMS = (
     ("retired",),
     ("errors", "version"),
 )
-"""From the roof down. A file imports from its own folder and from lower rooms; rooms of one row do not see each other."""
+"""From the roof down. A file imports from its folder and from lower rooms, not from its row."""
 
 FLOOR = {room: number for number, row in enumerate(ROOMS) for room in row}
 LINES = 450

@@ -1,4 +1,4 @@
-"""The records that a machine with a GPU makes: the whole way, tried without one."""
+"""The script that records everything on a machine with a GPU, tried without one."""
 
 import json
 import os
@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 STAND_IN = """#!/bin/sh
-# Python on a machine with a GPU: tasks are written down, and what only records is done.
+# Stands in for Python on a machine with a GPU: it logs tasks, and runs only what writes records.
 case "$1 $2" in
   "-c "*gpu_state*) echo "NVIDIA Test 100"; exit 0 ;;
   "-c "*) exit 0 ;;
@@ -44,7 +44,7 @@ takes_long = pytest.mark.skipif(not os.environ.get("GPUCNN_TEST_ALL"), reason="t
 
 @pytest.fixture
 def run(tmp_path):
-    """Call the script; its status, what it said, and its records by task."""
+    """Call the script; returns the finished process and the records by task."""
 
     def call(**environment):
         out = tmp_path / "out"
@@ -64,7 +64,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def machine(tmp_path):
-    """The environment of a stand-in for a machine with a GPU, and the lines that its programs write down."""
+    """The environment of a stand-in for a machine with a GPU, and the log of its programs."""
     tools, log = tmp_path / "tools", tmp_path / "log"
     tools.mkdir()
     for name, text in (("python3", STAND_IN), ("compute-sanitizer", SANITIZER)):
@@ -98,7 +98,7 @@ def test_the_whole_dry_run(run):
     assert "3-mnist-verdict" in tasks
 
 
-def test_on_a_gpu_the_steps_come_in_the_order_of_their_worth(run, machine):
+def test_on_a_gpu_the_most_valuable_steps_come_first(run, machine):
     environment, written = machine
     done, tasks = run(**environment, PATTERN="matmul/ pool2d/")
     assert done.returncode == 0, done.stderr
@@ -123,14 +123,14 @@ def test_on_a_gpu_the_steps_come_in_the_order_of_their_worth(run, machine):
     assert places == sorted(places)
     assert [line for line in lines if line.startswith("1 -m gpucnn check")] == [
         f"1 -m gpucnn check {family} --device gpu --largest 50" for _ in range(4) for family in ("matmul/", "pool2d/")
-    ], "under the sanitizer each array is an allocation of its own"
+    ], "under the sanitizer each array is a separate allocation"
     assert sum("--backend numba --seed 0" in line for line in lines) == 2
     assert sum("--device cpu --seed" in line for line in lines) == 3
     assert any("bench matmul/ --backend cuda --device gpu --vs cublas,torch --json" in line for line in lines)
     assert {record["status"] for record in tasks.values()} == {"ok"}
 
 
-def test_a_failing_task_is_recorded_and_listed_and_repeated_when_asked(run, machine):
+def test_a_failing_task_is_recorded_and_listed_and_repeated_on_request(run, machine):
     environment, written = machine
     settings = {**environment, "PATTERN": "matmul/ pool2d/", "STEPS": "1"}
     done, tasks = run(**{**settings, "FAILING": "check matmul/"})
@@ -138,7 +138,7 @@ def test_a_failing_task_is_recorded_and_listed_and_repeated_when_asked(run, mach
     assert "FAILED 1-memcheck-matmul (ended with status 3)" in done.stdout
     assert tasks["1-memcheck-matmul"]["status"] == "failed"
     assert tasks["1-memcheck-matmul"]["tail"] == "it broke\n"
-    assert tasks["1-memcheck-pool2d"]["status"] == "ok", "the others go on"
+    assert tasks["1-memcheck-pool2d"]["status"] == "ok", "the others continue"
     before = len(written())
     assert run(**settings)[0].returncode == 1, "a record of a failure stays"
     assert not any("check matmul/" in line for line in written()[before:])
@@ -147,7 +147,7 @@ def test_a_failing_task_is_recorded_and_listed_and_repeated_when_asked(run, mach
     assert tasks["1-memcheck-matmul"]["status"] == "ok"
 
 
-def test_a_sanitizer_that_refuses_is_a_record_and_no_failure(run, machine):
+def test_a_sanitizer_that_refuses_is_recorded_and_not_a_failure(run, machine):
     environment, _ = machine
     done, tasks = run(**{**environment, "REFUSING": "1", "STEPS": "4"})
     assert done.returncode == 0
@@ -155,7 +155,7 @@ def test_a_sanitizer_that_refuses_is_a_record_and_no_failure(run, machine):
     assert "Device not supported" in tasks["4-racecheck"]["why"]
 
 
-def test_tests_that_were_all_skipped_are_no_success(run, machine):
+def test_tests_that_were_all_skipped_are_not_a_success(run, machine):
     environment, _ = machine
     python = Path(environment["PYTHON"])
     python.write_text(python.read_text().replace("7 passed", "7 skipped"))
@@ -165,7 +165,7 @@ def test_tests_that_were_all_skipped_are_no_success(run, machine):
 
 
 @takes_long
-def test_the_deadline_stops_before_a_task_and_the_next_call_goes_on(run, machine):
+def test_the_deadline_stops_before_a_task_and_the_next_call_resumes(run, machine):
     environment, written = machine
     done, tasks = run(**environment, STEPS="1", PATTERN="matmul/", DEADLINE_S="5")
     assert (done.returncode, tasks) == (75, {})
@@ -176,13 +176,13 @@ def test_the_deadline_stops_before_a_task_and_the_next_call_goes_on(run, machine
     done, tasks = run(**environment, STEPS="1", PATTERN="matmul/", DEADLINE_S="18")
     assert done.returncode == 75
     assert "1-tests-cuda" in tasks
-    assert "1-tests-others" not in tasks, "what the deadline ended has no record"
+    assert "1-tests-others" not in tasks, "a task ended by the deadline has no record"
     python.write_text(text)
     assert run(**environment, STEPS="1", PATTERN="matmul/")[0].returncode == 0
     assert sum("-k _cuda" in line for line in written()) == 1
 
 
-def test_ops_without_large_cases_and_tasks_without_end_are_told(run, machine):
+def test_ops_without_large_cases_and_endless_tasks_are_reported(run, machine):
     environment, _ = machine
     python = Path(environment["PYTHON"])
     answer = """case "$*" in
@@ -220,10 +220,10 @@ def test_competitors_agree_on_the_first_losses_and_leave_a_record_each(tmp_path)
     reference = records.pop("slides-reference-float32")["losses"]
     emulated = records["slides-gpucnn-cuda-float32"]
     assert emulated["status"] == "checked"
-    assert emulated["milliseconds"] is None, "the emulator's time is no time"
+    assert emulated["milliseconds"] is None, "the emulator is not timed"
     assert emulated["losses"] == pytest.approx(reference[:1], rel=1e-4)
     assert records["slides-torch-graph-float32"]["status"] == "absent"
-    assert records["slides-torch-eager-tf32"]["why"] == "TF32 is of GPUs"
+    assert records["slides-torch-eager-tf32"]["why"] == "TF32 needs a GPU"
     for record in records.values():
         assert record["dry_run"]
         assert {"model", "precision", "batch_size", "optimizer", "input", "versions", "commit", "date"} <= set(record)
@@ -235,7 +235,7 @@ def test_competitors_agree_on_the_first_losses_and_leave_a_record_each(tmp_path)
 
 @needs.emulator_here
 @takes_long
-def test_a_contender_with_other_losses_gets_no_time(tmp_path):
+def test_a_contender_with_other_losses_is_not_timed(tmp_path):
     path = tmp_path / "slides-reference-float32.json"
     path.write_text(json.dumps({"dry_run": True, "status": "checked", "losses": [9.0, 9.0]}))
     command = [sys.executable, str(COMPETITORS), "--out", str(tmp_path), "--model", "slides", "--dry-run"]

@@ -1,4 +1,4 @@
-"""Training on a small part of real MNIST, where GPUCNN_DATA has it."""
+"""Training on a small part of real MNIST, if GPUCNN_DATA has it."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from gpucnn.runs import zoo
 
 pytestmark = pytest.mark.skipif(
     not (Path(os.environ.get("GPUCNN_DATA") or "/nowhere") / "mnist").is_dir(),
-    reason="GPUCNN_DATA names no folder with MNIST",
+    reason="GPUCNN_DATA does not name a folder with MNIST",
 )
 
 

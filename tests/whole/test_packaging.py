@@ -1,4 +1,4 @@
-"""The wheel holds what the checkout holds, and works without it."""
+"""The wheel holds all files of the checkout, and works without it."""
 
 import subprocess
 import sys
@@ -42,14 +42,15 @@ def test_wheel_carries_licence_and_notice(wheel):
 def test_unpacked_wheel_trains_outside_the_checkout(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
-        "import gpucnn, gpucnn.places\n"
+        "import gpucnn\n"
+        "from gpucnn import places\n"
         "from gpucnn import layers, datasets\n"
         "(x, y), _ = datasets.digits.load_data(size=8)\n"
         "stack = [gpucnn.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(10)]\n"
         "model = gpucnn.Sequential(stack)\n"
         "model.compile('adam', gpucnn.losses.SparseCategoricalCrossentropy(from_logits=True))\n"
         "model.fit(x[:64, :, :, None] / 255, y[:64], verbose=0)\n"
-        "print(gpucnn.__file__); print(gpucnn.places.folder_of_kernels())"
+        "print(gpucnn.__file__); print(places.folder_of_kernels())"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n{code}"],

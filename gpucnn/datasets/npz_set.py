@@ -1,4 +1,4 @@
-"""A user's own data set in one .npz file."""
+"""A user's data set in one .npz file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def load(path: Path) -> Dataset:
-    """x_train, y_train, x_test, y_test (see `Dataset`) and, if there, `classes`, their names. Raises `DataError`."""
+    """Load x_train, y_train, x_test, y_test (see `Dataset`) and, optionally, the names `classes`.
+
+    Raises `DataError`.
+    """
     arrays = npz.read(path, _ARRAYS, ("classes",))
     names = arrays.get("classes")
     if names is None:
@@ -21,7 +24,7 @@ def load(path: Path) -> Dataset:
         count = sum(y.size for y in labels)
         if highest >= max(count, 2):
             raise DataError(
-                f"{path}: a label is {highest} and there are {count} images: class numbers go from 0 to K - 1"
+                f"{path}: a label is {highest}, but there are {count} images: class numbers go from 0 to K - 1"
             )
         classes = [str(i) for i in range(highest + 1)]
     elif names.ndim == 1 and names.dtype.kind == "U":

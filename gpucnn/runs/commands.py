@@ -1,7 +1,7 @@
-"""What the commands of the shell do, as functions: from a name to a trained run, and from a run to its figures.
+"""What the commands do, as functions: train, resume, evaluate, predict, draw, find a model.
 
-A run is described by `Settings`, which stand in its `run.json`; so it can be resumed, evaluated, used and drawn by its
-folder alone.
+A run is described by `RunSettings`, which are kept in its `run.json`; so the folder alone is enough
+to resume, evaluate, use or draw the run.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .. import datasets, utils
-from ..datasets import images
+from ..datasets import Dataset, ProgressHook, images
 from ..devices import choose, threads
 from ..dispatch import choice
 from ..dispatch.op import load as load_kernels
@@ -27,32 +27,29 @@ from ..files import MODEL_SUFFIX, explained
 from ..models import memory
 from ..models.loading import load_model
 from ..models.saving import weights_sha256
+from ..models.sequential import Sequential
 from ..models.summary import flops_per_image
 from . import zoo
 from .run import Checkpoints, Run, stop_on_signals
 
-if TYPE_CHECKING:
-    from ..datasets import Dataset, Progress
-    from ..models.sequential import Sequential
-
 Say = Callable[[str], None]
-"""Takes a line on what is going on."""
+"""Takes one line on the progress of the work."""
 
 _EVALUATION_BATCH = 256
-"""Part of what a test figure means: its last digits depend on how the images are cut into batches."""
+"""Fixed, because the last digits of a test figure depend on how the images are cut into batches."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """All that decides how a run ends, as JSON values. What is None is taken from the recipe of the model.
+class RunSettings:
+    """All that determines the result of a run, as JSON values; None takes the recipe's value.
 
-    dataset      a name of `gpucnn.datasets`; with `data`, the name that those images have
-    data         the path of the user's own images
-    data_dir     where to look first for the data sets that have names
-    image_shape  "HxWxC" to which the image files of `data` are brought
-    fingerprint  SHA-256 over all images and labels
-    algorithms   by op, the kernels' algorithm; what is not named is chosen as usual
-    load         paths of files with kernels of the user's own
+    dataset      a name from `gpucnn.datasets`; with `data`, the name of those images
+    data         the path of the user's images
+    data_dir     where to look first for published data sets
+    image_shape  "HxWxC", the size to which the image files of `data` are converted
+    fingerprint  SHA-256 of all images and labels
+    algorithms   op → algorithm of its kernels; for other ops it is chosen as usual
+    load         paths of files with the user's kernels
     """
 
     dataset: str | None = None
@@ -78,16 +75,16 @@ class Settings:
     fingerprint: str | None = None
 
     @classmethod
-    def of(cls, run: Run) -> Settings:
-        """The settings that a run was started with. Raises `FileError` if they are not those of this version."""
+    def of(cls, run: Run) -> RunSettings:
+        """The settings of a run. Raises `FileError` if this version does not know them."""
         unknown = sorted(set(run.settings) - {field.name for field in fields(cls)})
         if unknown or not run.settings.get("classes"):
-            odd = ", ".join(unknown) or "no classes"
-            raise FileError(f"{run.folder / 'run.json'} is damaged or of another version: {odd}")
+            fault = ", ".join(unknown) or "no classes"
+            raise FileError(f"{run.folder / 'run.json'} is damaged or of another version: {fault}")
         return cls(**run.settings)
 
-    def load_data(self, progress: Progress | None = None) -> Dataset:
-        """The images. Raises `DataError` if they are not those of the fingerprint."""
+    def load_data(self, progress: ProgressHook | None = None) -> Dataset:
+        """Load the images. Raises `DataError` if they do not match the fingerprint."""
         name = None if self.data and self.fingerprint else self.dataset
         shape = None if self.image_shape is None else extents(self.image_shape)
         if shape and not self.data:
@@ -97,12 +94,12 @@ class Settings:
             raise DataError(f"{data.name} in {data.path} is not what the run was trained on: give the same files")
         return data
 
-    def moved(self, data_dir: str | None) -> Settings:
-        """The settings with another place to look for the data set, where one is given."""
+    def with_data_dir(self, data_dir: str | None) -> RunSettings:
+        """The settings with another folder of data sets, unless `data_dir` is None."""
         return replace(self, data_dir=data_dir or self.data_dir)
 
-    def apply(self) -> Settings:
-        """Make seed, device, backend and threads the ones in use; returns the settings with the device resolved."""
+    def apply(self) -> RunSettings:
+        """Put seed, kernels, device and threads into use; returns settings with the actual device."""
         utils.set_random_seed(self.seed)
         for file in self.load or []:
             load_kernels(file)
@@ -112,16 +109,16 @@ class Settings:
 
 
 def train(
-    settings: Settings,
-    folder: Any = None,
+    settings: RunSettings,
+    folder: str | Path | None = None,
     *,
     pictures: bool = True,
     say: Say = lambda line: None,
-    progress: Progress | None = None,
+    progress: ProgressHook | None = None,
 ) -> Run:
-    """Train a model of the zoo from the beginning, evaluate it once on the test images, draw the pictures.
+    """Train a model of the zoo, evaluate it once on the test images, and draw the pictures.
 
-    folder    the run folder; None makes one below `runs/`
+    folder    the run folder; None creates one below `runs/`
     progress  called while the data set is downloaded or decoded, as in `datasets.load`
     """
     settings = settings.apply()
@@ -148,49 +145,49 @@ def train(
 
 
 def resume(
-    folder: Any,
+    folder: str | Path,
     epochs: int | None = None,
     *,
     pictures: bool = True,
     say: Say = lambda line: None,
-    progress: Progress | None = None,
+    progress: ProgressHook | None = None,
 ) -> Run:
-    """Go on with a run where its last checkpoint stands, with all its settings; `epochs` may be changed.
+    """Resume a run from its last checkpoint with the same settings; only `epochs` may be changed.
 
-    The weights end bit-equal to those of a run that was never stopped.
+    The resulting weights equal those of an uninterrupted run bit for bit.
     """
     run = Run.open(folder)
     with run.locked():
-        settings = Settings.of(run)
+        settings = RunSettings.of(run)
         settings = replace(settings, epochs=epochs or settings.epochs)
         settings.apply()
         data = settings.load_data(progress)
         model = run.resume() or _new_model(settings, data)
-        done, wanted = model.training_state.epoch, _recipe(settings, data).epochs
-        if done > wanted or (done == wanted and run.record.get("status") == "finished"):
-            raise ArgumentError(f"{run.folder} has {done} epochs behind it: give a larger number of epochs to go on")
+        done, epochs = model.training_state.epoch, _recipe(settings, data).epochs
+        if done > epochs or (done == epochs and run.record.get("status") == "finished"):
+            raise ArgumentError(f"{run.folder} has already trained {done} epochs: give a larger number of epochs")
         _check_memory(model, settings, data)
-        run.continue_with({"epochs": wanted})
+        run.continue_with({"epochs": epochs})
         return _fit(run, settings, model, data, pictures, say)
 
 
 def evaluate(
-    folder: Any,
+    folder: str | Path,
     dataset: str | None = None,
     data: str | None = None,
     data_dir: str | None = None,
     *,
-    progress: Progress | None = None,
+    progress: ProgressHook | None = None,
 ) -> dict[str, Any]:
-    """Loss and accuracy of a run's model on the test images, of its own data set unless another is given."""
+    """Loss and accuracy of a run's model on the test images of its data set or of another one."""
     run = Run.open(folder)
-    settings = Settings.of(run)
+    settings = RunSettings.of(run)
     settings.apply()
     model = load_model(run.model_file)
     if dataset or data:
         loaded = datasets.load(dataset, data_dir, data, shape=model.input_shape[1:], progress=progress)
     else:
-        loaded = settings.moved(data_dir).load_data(progress)
+        loaded = settings.with_data_dir(data_dir).load_data(progress)
     loss, accuracy = _test(model, scaled(loaded.x_test), loaded.y_test)
     return {
         "run": str(run.folder),
@@ -204,10 +201,12 @@ def evaluate(
     }
 
 
-def predict(folder: Any, paths: Sequence[Any], *, invert: bool = False, centre: bool = False) -> dict[str, Any]:
-    """The class of each image file and how sure the run's model is of each class."""
+def predict(
+    folder: str | Path, paths: Sequence[str | Path], *, invert: bool = False, centre: bool = False
+) -> dict[str, Any]:
+    """The class of each image file and the probability of each class, by the run's model."""
     run = Run.open(folder)
-    settings = Settings.of(run)
+    settings = RunSettings.of(run)
     settings.apply()
     model = load_model(run.model_file)
     x = np.stack([scaled(images.read(path, model.input_shape[1:], invert=invert, centre=centre)) for path in paths])
@@ -229,17 +228,17 @@ def predict(folder: Any, paths: Sequence[Any], *, invert: bool = False, centre: 
     }
 
 
-def draw(folder: Any, data_dir: str | None = None, *, progress: Progress | None = None) -> list[Path]:
-    """Draw all pictures of a run anew; returns where they are."""
+def draw(folder: str | Path, data_dir: str | None = None, *, progress: ProgressHook | None = None) -> list[Path]:
+    """Draw all pictures of a run again; returns their paths."""
     run = Run.open(folder)
-    settings = Settings.of(run)
+    settings = RunSettings.of(run)
     settings.apply()
-    data = settings.moved(data_dir).load_data(progress)
+    data = settings.with_data_dir(data_dir).load_data(progress)
     return _draw(run, settings, load_model(run.model_file), data, scaled(data.x_test))
 
 
 def find_model(name: str, input_shape: str | None = None, classes: int | None = None) -> Sequential:
-    """A model of the zoo, for images of `input_shape` ("32x32x3") if given, or that of a run folder or a file."""
+    """The model of a run folder or file, or a new one of the zoo for `input_shape` ("32x32x3")."""
     path = Path(name)
     if path.is_dir() or path.suffix == MODEL_SUFFIX:
         if input_shape or classes:
@@ -249,7 +248,7 @@ def find_model(name: str, input_shape: str | None = None, classes: int | None = 
 
 
 def extents(shape: str) -> tuple[int, int, int]:
-    """(H, W, C) of "HxWxC". Raises `ArgumentError` for anything else."""
+    """Parse "HxWxC" into (H, W, C). Raises `ArgumentError` for anything else."""
     if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", shape):
         raise ArgumentError(f"the shape {shape!r} must be height x width x channels, such as 28x28x1")
     height, width, channels = map(int, shape.split("x"))
@@ -257,7 +256,7 @@ def extents(shape: str) -> tuple[int, int, int]:
 
 
 def describe(model: Sequential) -> dict[str, Any]:
-    """A built model as JSON values."""
+    """Describe a built model as JSON values."""
     return {
         "model": model.name,
         "input_shape": list(model.input_shape[1:]),
@@ -278,28 +277,28 @@ def describe(model: Sequential) -> dict[str, Any]:
 
 
 def scaled(x: np.ndarray) -> np.ndarray:
-    """uint8 of 0 … 255 as float32 of 0 … 1; float32 as it is."""
+    """Convert uint8 of 0 … 255 to float32 of 0 … 1; float32 is returned as it is."""
     return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
 
 
-def _recipe(settings: Settings, data: Dataset) -> zoo.Recipe:
+def _recipe(settings: RunSettings, data: Dataset) -> zoo.Recipe:
     recipe = zoo.find(settings.model).recipe_for(data.name)
     return recipe.altered(settings.optimizer, settings.learning_rate, settings.batch_size, settings.epochs)
 
 
-def _new_model(settings: Settings, data: Dataset) -> Sequential:
+def _new_model(settings: RunSettings, data: Dataset) -> Sequential:
     recipe = _recipe(settings, data)
     model = zoo.find(settings.model).build(data.x_train.shape[1:], len(data.classes))
     model.compile(recipe.make_optimizer(), recipe.loss, metrics=["accuracy"])
     return model
 
 
-def _check_memory(model: Sequential, settings: Settings, data: Dataset) -> None:
-    to_come = sum(4 * x.size for x in (data.x_train, data.x_test) if x.dtype == np.uint8)
-    memory.check(model, min(_recipe(settings, data).batch_size, len(data.x_train)), to_come)
+def _check_memory(model: Sequential, settings: RunSettings, data: Dataset) -> None:
+    as_float32 = sum(4 * x.size for x in (data.x_train, data.x_test) if x.dtype == np.uint8)
+    memory.check(model, min(_recipe(settings, data).batch_size, len(data.x_train)), as_float32)
 
 
-def _fit(run: Run, settings: Settings, model: Sequential, data: Dataset, pictures: bool, say: Say) -> Run:
+def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pictures: bool, say: Say) -> Run:
     recipe = _recipe(settings, data)
     say(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test images{noted(data.note)}")
     epochs = "epoch" if recipe.epochs == 1 else "epochs"
@@ -345,7 +344,7 @@ def _test(model: Sequential, x: np.ndarray, y: np.ndarray) -> tuple[float, float
     return logs["loss"], logs["accuracy"]
 
 
-def _draw(run: Run, settings: Settings, model: Sequential, data: Dataset, x_test: np.ndarray) -> list[Path]:
+def _draw(run: Run, settings: RunSettings, model: Sequential, data: Dataset, x_test: np.ndarray) -> list[Path]:
     from ..callbacks import curves
     from . import plots
 
@@ -383,5 +382,5 @@ def _fingerprint(data: Dataset) -> str:
 
 
 def noted(note: str | None) -> str:
-    """The note of a data set as it follows a figure."""
+    """The note of a data set in parentheses, to be printed after a figure."""
     return f" ({note})" if note else ""

@@ -1,0 +1,54 @@
+"""The commands summary and models: the layers of a model, and the models that have names."""
+
+from __future__ import annotations
+
+import click
+
+from ..runs import commands, zoo
+from .group import AS_JSON, AT_LEAST_ONE, main, options
+from .screen import print_json, print_table
+
+
+@main.command()
+@options(
+    click.argument("model"),
+    click.option("--input-shape", metavar="HxWxC", help="Size of the images, such as 32x32x3."),
+    click.option("--classes", metavar="N", type=AT_LEAST_ONE, help="Number of classes."),
+    AS_JSON,
+)
+def summary(model: str, input_shape: str | None, classes: int | None, as_json: bool) -> None:
+    """Show the layers of MODEL: a name from `gpucnn models`, a run folder or a .safetensors file.
+
+    Keys of --json: model, input_shape, parameters, trainable_parameters, flops_per_image, layers;
+    of each layer: name, type, output_shape, parameters, flops_per_image.
+    """
+    built = commands.find_model(model, input_shape, classes)
+    if as_json:
+        return print_json(commands.describe(built))
+    return built.summary(show_flops=True, print_fn=lambda text: click.echo(text, nl=False))
+
+
+@main.command()
+@AS_JSON
+def models(as_json: bool) -> None:
+    """List the models that can be trained by name, and how each is trained.
+
+    Keys of --json: models; of each model: name, source, input_shape, classes, parameters,
+    flops_per_image, recipe; of the recipe: optimizer, batch_size, epochs, learning_rate, decay,
+    options, loss.
+    """
+    entries = [zoo.find(name).describe() for name in zoo.names()]
+    if as_json:
+        return print_json({"models": entries})
+    rows = [
+        (
+            entry["name"],
+            "×".join(map(str, entry["input_shape"])),
+            f"{entry['parameters']:,}",
+            f"{entry['flops_per_image']:,}",
+            str(zoo.find(entry["name"]).recipe),
+            entry["source"],
+        )
+        for entry in entries
+    ]
+    return print_table(("model", "input", "parameters", "FLOPs/image", "recipe", "source"), rows, wrapped=2)

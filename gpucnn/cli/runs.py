@@ -1,0 +1,186 @@
+"""The commands that make a run and use it: train, evaluate, predict and plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ..errors import ArgumentError
+from ..runs import commands
+from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, main, options
+from .screen import Screen, percent, print_json, print_pairs, print_table
+
+
+@main.command()
+@options(
+    click.argument("dataset", required=False),
+    click.option("--model", metavar="NAME", help="A name from `gpucnn models`.  [default: mnist_convnet]"),
+    click.option(
+        "--epochs", metavar="N", type=AT_LEAST_ONE, help="Passes over the training images.  [default: the model's]"
+    ),
+    click.option("--batch-size", metavar="N", type=AT_LEAST_ONE, help="Images per step.  [default: the model's]"),
+    click.option("--optimizer", metavar="NAME", help="sgd, adam, rmsprop, …  [default: the model's]"),
+    click.option(
+        "--lr",
+        "learning_rate",
+        metavar="X",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Initial learning rate.  [default: the model's]",
+    ),
+    click.option(
+        "--validation-split",
+        metavar="X",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Hold out this fraction of the training images.",
+    ),
+    click.option(
+        "--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), help="Equal seeds give equal weights.  [default: 0]"
+    ),
+    click.option("--device", metavar="NAME", help="Where to compute: cpu, gpu[:N] or emulator.  [default: cpu]"),
+    click.option(
+        "--backend",
+        metavar="NAME",
+        help="Kernels to use: njit or numpy on the CPU, cuda or numba on a GPU and in the emulator.  "
+        "[default: the fastest for the device]",
+    ),
+    click.option(
+        "--algorithm",
+        "algorithms",
+        metavar="OP=NAME",
+        multiple=True,
+        help="Algorithm for an op and its gradients, such as conv2d=direct; repeatable.",
+    ),
+    LOAD,
+    click.option(
+        "--threads",
+        metavar="N",
+        type=AT_LEAST_ONE,
+        help="CPU threads; any number gives the same result.  [default: all]",
+    ),
+    click.option("--save-every", metavar="N", type=AT_LEAST_ONE, help="Also save a checkpoint every N batches."),
+    DATA,
+    click.option("--image-shape", metavar="HxWxC", help="With --data: convert image files to this size."),
+    DATA_DIR,
+    click.option("--out", "folder", metavar="FOLDER", help="Run folder.  [default: runs/<date>-<dataset>-<model>]"),
+    click.option("--resume", "resumed", metavar="RUN", help="Resume this run; only --epochs may be changed."),
+    click.option(
+        "--target-acc",
+        metavar="X",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="Exit with status 1 if the test accuracy is lower.",
+    ),
+    click.option("--pictures/--no-pictures", default=True, help="Draw the pictures of the run.  [default: pictures]"),
+    AS_JSON,
+)
+def train(
+    resumed: str | None, folder: str | None, target_acc: float | None, pictures: bool, as_json: bool, **arguments: Any
+) -> int:
+    """Train a model, then evaluate it once on the test images.
+
+    DATASET is a name from `gpucnn data list`; the default is the embedded digits.
+
+    Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, seed,
+    epochs, seconds (of training since the start or the last --resume), images_per_second,
+    train_accuracy (in the last epoch), test_accuracy, test_loss, parameters, weights_sha256,
+    status, note, settings, versions.
+    """
+    values = {name: value for name, value in arguments.items() if value not in (None, ())}
+    if "algorithms" in values:
+        values["algorithms"] = dict(map(_op_and_algorithm, values["algorithms"]))
+    if "load" in values:
+        values["load"] = list(values["load"])
+    with Screen() as screen:
+        if resumed is not None:
+            epochs = values.pop("epochs", None)
+            if values or folder:
+                raise ArgumentError(
+                    "--resume takes all settings from the run and only --epochs may differ: leave out the rest"
+                )
+            run = commands.resume(resumed, epochs, pictures=pictures, say=screen.say, progress=screen.progress)
+        else:
+            if not values.keys() & {"dataset", "data"}:
+                screen.say("no data set given: using the embedded digits")
+            settings = commands.RunSettings(**values)
+            run = commands.train(settings, folder, pictures=pictures, say=screen.say, progress=screen.progress)
+    record = run.record
+    if as_json:
+        print_json(record)
+    else:
+        print_pairs(
+            ("test accuracy", f"{percent(record['test_accuracy'])}{commands.noted(record['note'])}"),
+            ("test loss", f"{record['test_loss']:.4f}"),
+            ("train accuracy", f"{percent(record['train_accuracy'])} in the last epoch"),
+            ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),
+            ("weights", f"sha256 {record['weights_sha256']}"),
+            ("run", f"{run.folder}{' (pictures in pictures/)' if pictures else ''}"),
+            ("next", f"gpucnn predict {run.folder} IMAGE.png --invert --centre"),
+        )
+    if target_acc is not None and not record["test_accuracy"] >= target_acc:
+        click.echo(f"gpucnn: the test accuracy {record['test_accuracy']:.4f} misses the target {target_acc}", err=True)
+        return 1
+    return 0
+
+
+def _op_and_algorithm(text: str) -> tuple[str, str]:
+    op, equals, algorithm = text.partition("=")
+    if not (op and equals and algorithm):
+        raise ArgumentError(f"--algorithm {text!r} must be OP=NAME, such as conv2d=direct")
+    return op, algorithm
+
+
+@main.command()
+@options(RUN, click.argument("dataset", required=False), DATA, DATA_DIR, AS_JSON)
+def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | None, as_json: bool) -> None:
+    """Compute loss and accuracy of a run's model on the test images of its data set, or of DATASET.
+
+    Keys of --json: run, dataset, model, images, test_accuracy, test_loss, note, weights_sha256.
+    """
+    with Screen() as screen:
+        answer = commands.evaluate(run, dataset, data, data_dir, progress=screen.progress)
+    if as_json:
+        return print_json(answer)
+    return print_pairs(
+        ("test accuracy", f"{percent(answer['test_accuracy'])}{commands.noted(answer['note'])}"),
+        ("test loss", f"{answer['test_loss']:.4f}"),
+        ("images", f"{answer['images']:,} of {answer['dataset']}"),
+        ("weights", f"sha256 {answer['weights_sha256']}"),
+    )
+
+
+@main.command()
+@options(
+    RUN,
+    click.argument("images", metavar="IMAGE...", nargs=-1, required=True),
+    click.option("--invert", is_flag=True, help="The image is dark on light; the model expects light on dark."),
+    click.option("--centre", "--center", "centre", is_flag=True, help="Cut out and centre a photographed digit."),
+    AS_JSON,
+)
+def predict(run: str, images: Sequence[str], invert: bool, centre: bool, as_json: bool) -> None:
+    """Predict the class of each image file (PNG, JPEG or .npy) with the model of RUN.
+
+    Keys of --json: run, dataset, model, note, predictions; of each prediction: image, class,
+    probability, probabilities (by class).
+    """
+    answer = commands.predict(run, images, invert=invert, centre=centre)
+    if as_json:
+        return print_json(answer)
+    rows = []
+    for prediction in answer["predictions"]:
+        ranked = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])
+        others = ", ".join(f"{name} {percent(probability)}" for name, probability in ranked[1:3])
+        rows.append((prediction["image"], prediction["class"], percent(prediction["probability"]), others))
+    print_table(("image", "class", "probability", "then"), rows, wrapped=1)
+    if answer["note"]:
+        click.echo(f"trained on {answer['dataset']} ({answer['note']})", err=True)
+    return None
+
+
+@main.command()
+@options(RUN, DATA_DIR)
+def plot(run: str, data_dir: str | None) -> None:
+    """Draw the pictures of a run again: curves, confusion matrix, predictions, filters, maps."""
+    with Screen() as screen:
+        for path in commands.draw(run, data_dir, progress=screen.progress):
+            click.echo(path)
