@@ -19,6 +19,8 @@ from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import FUNCTIONS, activation, activation_grad, clipped_relu, clipped_relu_grad
 
+from ..shared.clamp_numba import clamp
+
 THREADS = 256
 
 NUMBERS = {name: number for number, name in enumerate(FUNCTIONS)}
@@ -52,14 +54,6 @@ ZERO, HALF, ONE, TWO, THREE, SIX = (np.float32(number) for number in (0, 0.5, 1,
 SELU_SCALE, SELU_ALPHA = np.float32(1.0507009873554805), np.float32(1.6732632423543772)
 CUBIC, SQRT_8_OVER_PI = np.float32(0.044715), np.float32(math.sqrt(8 / math.pi))  # of gelu_tanh
 SQRT_HALF, SQRT_HALF_OVER_PI = np.float32(math.sqrt(0.5)), np.float32(math.sqrt(0.5 / math.pi))  # of gelu
-
-
-@numba_device
-def clamp(x, low, high):
-    """x cut to low … high."""
-    if x < low:
-        return low
-    return high if x > high else x  # a NaN fails both comparisons and is passed on
 
 
 @numba_device

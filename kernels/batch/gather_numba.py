@@ -29,16 +29,22 @@ def sample_of(row, n, epoch, batch, batch_size, seed, stream, shuffle):
     return shuffled(position, n, word(epoch[0]), seed, stream) if shuffle else position
 
 
+@numba_device
+def sample_of_block(row, n, epoch, batch, batch_size, seed, stream, shuffle):
+    """The same for a block that copies this row: one thread computes it for all."""
+    shared_sample = cuda.shared.array(1, numba.int64)
+    if cuda.threadIdx.x == 0:
+        shared_sample[0] = sample_of(row, n, epoch, batch, batch_size, seed, stream, shuffle)
+    cuda.syncthreads()  # waits for the sample
+    return shared_sample[0]
+
+
 @numba_function
 def gather_bytes(y, images, epoch, batch, chunks, batch_size, seed, stream, shuffle, high, low, offset):
     """y (rows, values), images (n, values). The factor is high + low, so that the product is rounded once."""
-    shared_sample = cuda.shared.array(1, numba.int64)
     row, chunk = cuda.blockIdx.x // chunks, cuda.blockIdx.x % chunks
     n, values = images.shape
-    if cuda.threadIdx.x == 0:
-        shared_sample[0] = sample_of(row, n, epoch, batch, batch_size, seed, stream, shuffle)
-    cuda.syncthreads()  # the row's sample is known
-    sample = shared_sample[0]
+    sample = sample_of_block(row, n, epoch, batch, batch_size, seed, stream, shuffle)
     for i in range(chunk * CHUNK + cuda.threadIdx.x, min(values, (chunk + 1) * CHUNK), cuda.blockDim.x):
         pixel = np.float32(images[sample, i])
         y[row, i] = cuda.fma(pixel, high, cuda.fma(pixel, low, offset))
@@ -47,13 +53,9 @@ def gather_bytes(y, images, epoch, batch, chunks, batch_size, seed, stream, shuf
 @numba_function
 def gather_floats(y, images, epoch, batch, chunks, batch_size, seed, stream, shuffle, scale, offset):
     """y (rows, values), images (n, values)."""
-    shared_sample = cuda.shared.array(1, numba.int64)
     row, chunk = cuda.blockIdx.x // chunks, cuda.blockIdx.x % chunks
     n, values = images.shape
-    if cuda.threadIdx.x == 0:
-        shared_sample[0] = sample_of(row, n, epoch, batch, batch_size, seed, stream, shuffle)
-    cuda.syncthreads()  # the row's sample is known
-    sample = shared_sample[0]
+    sample = sample_of_block(row, n, epoch, batch, batch_size, seed, stream, shuffle)
     for i in range(chunk * CHUNK + cuda.threadIdx.x, min(values, (chunk + 1) * CHUNK), cuda.blockDim.x):
         y[row, i] = cuda.fma(images[sample, i], scale, offset)
 

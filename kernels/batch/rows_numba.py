@@ -12,6 +12,8 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import count_correct, count_correct_binary
 
+from ..shared.block_numba import add_up
+
 THREADS = 256
 
 BLOCKS = 1024
@@ -31,13 +33,8 @@ def largest(scores, n):
 
 @numba_device
 def sum_of_block(total, counts, t):
-    """Thread 0 writes the sum of counts (THREADS,) in shared memory: each step adds the upper half to the lower."""
-    half = THREADS // 2
-    while half > 0:
-        cuda.syncthreads()  # the counts of the step before are written
-        if t < half:
-            counts[t] += counts[t + half]
-        half //= 2
+    """Thread 0 writes the sum of counts (THREADS,), which lie in shared memory."""
+    add_up(counts)
     if t == 0:
         total[0] = counts[0]
 

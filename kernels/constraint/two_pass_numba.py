@@ -13,6 +13,7 @@ from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.constraint import EPSILON, max_norm, min_max_norm, unit_norm
 
+from ..shared.block_numba import add_up
 from ..shared.weight_slices_launch import slices, supports
 
 THREADS = 128
@@ -36,12 +37,7 @@ def scale_slices(w, length, a, b, c, d, e, f, low, high, rate, rest):
         value = w[start + place(i, d, e, f)]
         total += value * value
     sums[t] = total
-    half = THREADS // 2
-    while half > 0:
-        cuda.syncthreads()  # all sums of the step before are there
-        if t < half:
-            sums[t] += sums[t + half]
-        half //= 2
+    add_up(sums)
     cuda.syncthreads()  # the total is there
     norm = math.sqrt(sums[0])
     desired = min(max(norm, low), high)

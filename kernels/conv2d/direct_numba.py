@@ -18,20 +18,13 @@ Padding is never read: it is zero.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.case import Spec
-from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
-from ..shared.slices_numba import count_of_slices, join
+from ..shared.direct_numba_launch import register
 from ..shared.windows_numba import window_at
-
-THREADS = 128
 
 
 @numba_function
@@ -111,35 +104,11 @@ def conv2d_grad_weight_direct(partial, dy, x, stride_h, stride_w, top, left, dil
     partial[piece, r, s, c, k] = total
 
 
-def _window(strides, padding, dilation):
-    """The parameters in the order in which all three kernels take them."""
-    (top, _), (left, _) = padding
-    return *strides, top, left, *dilation
-
-
-@kernel(conv2d, "direct", "numba")
-def launch(y, x, weight, *, strides, padding, dilation, groups):
-    """y = conv2d(x, weight)."""
-    conv2d_direct[blocks_1d(y.size, THREADS), THREADS](y, x, weight, *_window(strides, padding, dilation))
-
-
-@kernel(conv2d_grad_input, "direct", "numba")
-def launch_grad_input(dx, dy, weight, *, size, strides, padding, dilation, groups):
-    """dx, each value gathered from the windows that met it."""
-    window = _window(strides, padding, dilation)
-    conv2d_grad_input_direct[blocks_1d(dx.size, THREADS), THREADS](dx, dy, weight, *window)
-
-
-def partial_sums(dy: Spec, x: Spec, *, kernel_size, groups, **_) -> Spec:
-    """(slices, R, S, C, K): dweight, summed over a slice of the N · P rows of dy."""
-    N, P, _, K = dy.shape
-    dweight = (*kernel_size, x.shape[3] // groups, K)
-    return x.like(count_of_slices(math.prod(dweight), N * P), *dweight)
-
-
-@kernel(conv2d_grad_weight, "direct", "numba", workspace=partial_sums)
-def launch_grad_weight(dweight, dy, x, partial, *, kernel_size, strides, padding, dilation, groups):
-    """dweight: sums over slices of the batch, then the sum of the slices."""
-    window = _window(strides, padding, dilation)
-    conv2d_grad_weight_direct[blocks_1d(partial.size, THREADS), THREADS](partial, dy, x, *window)
-    join(dweight, partial)
+register(
+    __file__,
+    {
+        conv2d: conv2d_direct,
+        conv2d_grad_input: conv2d_grad_input_direct,
+        conv2d_grad_weight: conv2d_grad_weight_direct,
+    },
+)

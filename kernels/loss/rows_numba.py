@@ -19,20 +19,13 @@ from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops import loss
 
+from ..shared.clamp_numba import clamp
 from ..shared.rows_launch import MOST_THREADS, over_rows
-from ..shared.rows_numba import LOWEST, row_max, row_of_thread, row_sum
+from ..shared.rows_numba import largest_of_row, row_of_thread, row_sum, sum_of_exponentials, sum_of_row
 
 # Numba takes a literal for a float64, and would compute everything that it touches in float64.
 ZERO, HALF, ONE, TWO = (np.float32(number) for number in (0, 0.5, 1, 2))
 EPSILON = np.float32(loss.EPSILON)
-
-
-@numba_device
-def clamp(x, low, high):
-    """x cut to low … high."""
-    if x < low:
-        return low
-    return high if x > high else x  # a NaN fails both comparisons and is passed on
 
 
 # -- the mean over a row of a loss of each value -----------------------------------------------------------------------
@@ -114,10 +107,7 @@ def softmax_cross_entropy_rows(values, dlogits, logits, labels, label_smoothing)
     n = row_of_thread()
     columns = K if n < N else 0
     keep, share = ONE - label_smoothing, label_smoothing / np.float32(K)
-    largest = LOWEST
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        largest = max(largest, logits[n, k])
-    largest = row_max(largest, partials)
+    largest = largest_of_row(logits, n, columns, partials)
 
     total, weight, weighted = ZERO, ZERO, ZERO
     for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
@@ -144,14 +134,8 @@ def sparse_softmax_cross_entropy_rows(values, dlogits, logits, labels):
     N, K = logits.shape
     n = row_of_thread()
     columns = K if n < N else 0
-    largest = LOWEST
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        largest = max(largest, logits[n, k])
-    largest = row_max(largest, partials)
-    total = ZERO
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        total += math.exp(logits[n, k] - largest)
-    total = row_sum(total, partials)
+    largest = largest_of_row(logits, n, columns, partials)
+    total = sum_of_exponentials(logits, n, columns, largest, partials)
 
     if n >= N:
         return  # the last barrier is passed
@@ -169,10 +153,7 @@ def cross_entropy_rows(values, dprobabilities, probabilities, labels, label_smoo
     n = row_of_thread()
     columns = K if n < N else 0
     keep, share = ONE - label_smoothing, label_smoothing / np.float32(K)
-    total = ZERO
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        total += probabilities[n, k]
-    total = row_sum(total, partials)
+    total = sum_of_row(probabilities, n, columns, partials)
 
     value, along = ZERO, ZERO
     for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
@@ -199,10 +180,7 @@ def sparse_cross_entropy_rows(values, dprobabilities, probabilities, labels):
     N, K = probabilities.shape
     n = row_of_thread()
     columns = K if n < N else 0
-    total = ZERO
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        total += probabilities[n, k]
-    total = row_sum(total, partials)
+    total = sum_of_row(probabilities, n, columns, partials)
 
     if n >= N:
         return  # the last barrier is passed

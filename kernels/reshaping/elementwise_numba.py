@@ -20,21 +20,13 @@ import numpy as np
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.op import kernel
-from gpucnn.ops.reshaping import crop, pad, transpose
 
-from ..shared.axes_launch import MOST_AXES, eight, few_axes, matrices, padded_axes, transposed_axes
+from ..shared.axes_launch import MOST_AXES, ROWS, TILE, eight, register
 
 THREADS = 256
 
-TILE, ROWS = 32, 8
-"""Rows and columns of a tile; rows of threads that carry it."""
-
 PITCH = TILE + 1
 """One column more than the tile has, so that a column of it lies in 32 banks of shared memory."""
-
-NARROW = 8
-"""Matrices of fewer rows or columns fill too little of a tile; caches serve them well without one."""
 
 
 @numba_function
@@ -107,25 +99,14 @@ def _shifted(y, x, extents_x, extents_y, before):
     pad_elementwise[blocks_1d(y.size, THREADS), THREADS](y.reshape(-1), x.reshape(-1), len(before), *lists)
 
 
-@kernel(pad, "elementwise", "numba", supports=few_axes)
-def launch_pad(y, x, *, padding):
-    _shifted(y, x, *padded_axes(x.shape, padding))
-
-
-@kernel(crop, "elementwise", "numba", supports=few_axes)
-def launch_crop(y, x, *, padding):
-    extents_y, extents_x, before = padded_axes(y.shape, padding)
-    _shifted(y, x, extents_x, extents_y, [-cells for cells in before])
-
-
-@kernel(transpose, "elementwise", "numba", supports=few_axes)
-def launch_transpose(y, x, *, axes):
-    extents, steps = transposed_axes(x.shape, axes)
-    found = matrices(extents, steps)
-    if found and min(found[1:]) >= NARROW:
-        batch, M, N = found
-        grid = batch * ceil_div(M, TILE) * ceil_div(N, TILE)
-        transpose_matrices[grid, (TILE, ROWS)](y.reshape(batch, N, M), x.reshape(batch, M, N))
-        return
+def _transposed(y, x, extents, steps):
     lists = *eight(extents, 1), *eight(steps, 0)
     transpose_elementwise[blocks_1d(y.size, THREADS), THREADS](y.reshape(-1), x.reshape(-1), len(extents), *lists)
+
+
+def _transposed_in_tiles(y, x, batch, M, N):
+    grid = batch * ceil_div(M, TILE) * ceil_div(N, TILE)
+    transpose_matrices[grid, (TILE, ROWS)](y.reshape(batch, N, M), x.reshape(batch, M, N))
+
+
+register(__file__, "numba", _shifted, _transposed, _transposed_in_tiles)

@@ -5,13 +5,49 @@ An address costs a division per axis. Axes that stay together in memory act as o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
+from gpucnn.ops.reshaping import crop, pad, transpose
 
 MOST_AXES = 8
 """Axes that a kernel takes."""
+
+TILE, ROWS = 32, 8
+"""Rows and columns of a tile of a matrix; rows of threads that carry it."""
+
+NARROW = 8
+"""Matrices of fewer rows or columns fill too little of a tile; caches serve them well without one."""
+
+
+def register(file: str, backend: str, shift: Callable, transpose_values: Callable, transpose_tiles: Callable) -> None:
+    """Register the kernels in `file`.
+
+    shift             launches (y, x, extents of x, extents of y, cells of y before x)
+    transpose_values  launches (y, x, extents of y, steps in x)
+    transpose_tiles   launches (y, x, batch, M, N)
+    """
+    options: dict[str, Any] = {"supports": few_axes, "file": file}
+
+    @kernel(pad, "elementwise", backend, **options)
+    def launch_pad(y: Any, x: Any, *, padding: Any) -> None:
+        shift(y, x, *padded_axes(x.shape, padding))
+
+    @kernel(crop, "elementwise", backend, **options)
+    def launch_crop(y: Any, x: Any, *, padding: Any) -> None:
+        extents_y, extents_x, before = padded_axes(y.shape, padding)
+        shift(y, x, extents_x, extents_y, [-cells for cells in before])
+
+    @kernel(transpose, "elementwise", backend, **options)
+    def launch_transpose(y: Any, x: Any, *, axes: Any) -> None:
+        extents, steps = transposed_axes(x.shape, axes)
+        batch = matrices(extents, steps)
+        if batch and min(batch[1:]) >= NARROW:
+            transpose_tiles(y, x, *batch)
+        else:
+            transpose_values(y, x, extents, steps)
 
 
 def few_axes(x: Spec, **_: Any) -> bool:
