@@ -1,8 +1,9 @@
-"""Softmax over rows by warp shuffles: a few lanes for a short row, a block for a long one, so that none waits idle.
+"""Softmax over rows by warp shuffles: a few lanes for a short row, a block for a long one, so that
+none waits idle.
 
-A value costs 8 bytes of memory traffic (12 in a gradient) and two exponentials; the rereading of a row stays in the
-cache. Over the tree in shared memory, this adds the exchange of registers within a warp, which needs no barrier: rows
-of up to 256 values never meet one.
+A value costs 8 bytes of memory traffic (12 in a gradient) and two exponentials; the rereading of a
+row stays in the cache. Over the tree in shared memory, this adds the exchange of registers within a
+warp, which needs no barrier: rows of up to 256 values never meet one.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""Softmax over rows by trees in shared memory: a few threads for a short row, a block for a long one.
+"""Softmax over rows by trees in shared memory: a few threads for a short row, a block for a long
+one.
 
-y = exp(x - m) / Σ exp(x - m), with m the largest x of the row, so that nothing overflows. A row is read three times,
-for m, for the sum and for the result, but only the first time from beyond the cache: 8 bytes and two exponentials per
-value (12 bytes in a gradient). One thread per row would be simpler and slow: its warp would read 32 places far apart at
-a time, and a batch of 128 rows would give a GPU of thousands of warps work for 4.
+y = exp(x - m) / Σ exp(x - m), with m the largest x of the row, so that nothing overflows. A row is
+read three times, for m, for the sum and for the result, but only the first time from beyond the
+cache: 8 bytes and two exponentials per value (12 bytes in a gradient). One thread per row would be
+simpler and slow: its warp would read 32 places far apart at a time, and a batch of 128 rows would
+give a GPU of thousands of warps work for 4.
 
-grid: blocks of (threads of a row, rows) threads. Threads of a row that does not exist go without columns: the barriers
-need them.
+grid: blocks of (threads of a row, rows) threads. Threads of a row that does not exist go without
+columns: the barriers need them.
 """
 
 from __future__ import annotations

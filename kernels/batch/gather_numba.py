@@ -1,8 +1,10 @@
-"""Pick a batch out of the data set on the device: each row's sample is computed, then consecutive threads copy it.
+"""Pick a batch out of the data set on the device: each row's sample is computed, then consecutive
+threads copy it.
 
-The data set stays where it is, as bytes; no list of indices is made, sorted or copied. One thread of a block walks the
-keyed permutation, a chain of about 1000 instructions, while other blocks copy; a pixel costs 1 byte read, 4 written and
-two fused multiply-adds. Blocks take CHUNK values of one image, so that large images keep the whole GPU busy.
+The data set stays where it is, as bytes; no list of indices is created, sorted or copied. One
+thread of a block walks the keyed permutation, a chain of about 1000 instructions, while other
+blocks copy; a pixel costs 1 byte read, 4 written and two fused multiply-adds. Blocks take CHUNK
+values of one image, so that large images keep the whole GPU busy.
 """
 
 import numba
@@ -41,7 +43,8 @@ def sample_of_block(row, n, epoch, batch, batch_size, seed, stream, shuffle):
 
 @numba_function
 def gather_bytes(y, images, epoch, batch, chunks, batch_size, seed, stream, shuffle, high, low, offset):
-    """y (rows, values), images (n, values). The factor is high + low, so that the product is rounded once."""
+    """y (rows, values), images (n, values). The factor is high + low, so that the product is
+    rounded once."""
     row, chunk = cuda.blockIdx.x // chunks, cuda.blockIdx.x % chunks
     n, values = images.shape
     sample = sample_of_block(row, n, epoch, batch, batch_size, seed, stream, shuffle)

@@ -1,7 +1,9 @@
-"""Count correct rows by one thread for each row, which walks through its scores; each block adds up in shared memory.
+"""Count correct rows by one thread for each row, which walks through its scores; each block adds up
+in shared memory.
 
-A row costs K reads and comparisons; neighbouring threads read K scores apart, which is simple, and slow for many
-classes. The sum of integers is the same in any order; a second launch sums the counts of the blocks, without atomics.
+A row costs K reads and comparisons; neighbouring threads read K scores apart, which is simple, and
+slow for many classes. The sum of integers is the same in any order; a second launch sums the counts
+of the blocks, without atomics.
 """
 
 import numba
@@ -17,12 +19,14 @@ from ..shared.block_numba import add_up
 THREADS = 256
 
 BLOCKS = 1024
-"""As many blocks at most: each goes through its share of the rows, and one block can sum the counts of all."""
+"""As many blocks at most: each goes through its share of the rows, and one block can sum the counts
+of all."""
 
 
 @numba_device
 def largest(scores, n):
-    """The column of the largest score of row n: the first of several, and a NaN is larger than any number."""
+    """The column of the largest score of row n: the first of several, and a NaN is larger than any
+    number."""
     best = 0
     for k in range(1, scores.shape[1]):
         score, highest = scores[n, k], scores[n, best]

@@ -1,7 +1,8 @@
 """Slices scaled to a norm within bounds: one block per slice adds up its squares, then scales it.
 
-The slice is read twice and written once, 12 bytes and 3 FLOPs an element. Where neighbours in memory belong to
-different slices, as in a dense weight, a block picks single elements out of long rows: simple, and slow for that.
+The slice is read twice and written once, 12 bytes and 3 FLOPs an element. Where neighbours in
+memory belong to different slices, as in a dense weight, a block picks single elements out of long
+rows: simple, and slow for that.
 """
 
 import math

@@ -1,4 +1,5 @@
-"""Direct convolution: the definition, one thread per value of the result and no shared memory. The baseline to beat.
+"""Direct convolution: the definition, one thread per value of the result and no shared memory. The
+baseline to beat.
 
     y[n, p, q, k]       = Σ x[n, h, w, c] · weight[r, s, c, k]     over r, s, c       thread: a value of y
     dx[n, h, w, c]      = Σ dy[n, p, q, k] · weight[r, s, c, k]    over r, s, k       thread: a value of dx
@@ -6,14 +7,15 @@
 
     where  h = p · stride + r · dilation - top  and  w = q · stride + s · dilation - left
 
-The three are the same products, added up over different indices. Each costs 2 · N P Q K · R S C FLOPs and asks for two
-floats per multiply-add, 1/4 FLOP per byte; it lives on the caches, where a pixel is found again by R · S windows and a
-weight by all of them. Nothing is copied; strides, dilation and groups are numbers in the formula and no cases of their
-own; and depthwise filters, which reuse little, leave not much to beat.
+The three are the same products, added up over different indices. Each costs 2 · N P Q K · R S C
+FLOPs and loads two floats per multiply-add, 1/4 FLOP per byte; it lives on the caches, where R · S
+windows share a pixel and all of them share a weight. Nothing is copied; strides, dilation and
+groups are numbers in the formula, not separate cases; and depthwise filters, which reuse little,
+leave not much to beat.
 
-Neighbouring threads take neighbouring values of the last axis, the contiguous one. Only for dx do they read the weight
-K floats apart; what a sector brings is used in the next turns of the loop over k, if the L1 cache keeps it that long.
-Padding is never read: it is zero.
+Neighbouring threads take neighbouring values of the last axis, the contiguous one. Only for dx do
+they read the weight K floats apart; what a sector brings is used in the next turns of the loop over
+k, if the L1 cache keeps it that long. Padding is never read: it is zero.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Direct convolution of volumes, with a patch of results per thread in registers. The baseline to beat.
+"""Direct convolution of volumes, with a patch of results per thread in registers. The baseline to
+beat.
 
 This is `conv2d/direct_cuda` with one more axis; read that first. Each op costs
 2 · N O P Q K · T R S C FLOPs.

@@ -1,4 +1,5 @@
-"""Direct convolution of volumes: the definition, one thread per value of the result and no shared memory.
+"""Direct convolution of volumes: the definition, one thread per value of the result and no shared
+memory.
 
     y[n, o, p, q, k]       = Σ x[n, d, h, w, c] · weight[t, r, s, c, k]     over t, r, s, c   thread: a value of y
     dx[n, d, h, w, c]      = Σ dy[n, o, p, q, k] · weight[t, r, s, c, k]    over t, r, s, k   thread: a value of dx
@@ -6,13 +7,14 @@
 
     where  d = o · stride + t · dilation - front,  h = p · stride + r · dilation - top  and  w likewise
 
-This is `conv2d/direct_numba.py` with one more axis; read that first. Each costs 2 · N O P Q K · T R S C FLOPs and asks
-for two floats per multiply-add. A copy of the patches would be T · R · S times as large as x, 27 times for filters of
-3 × 3 × 3, so not needing one counts for more here than over images.
+This is `conv2d/direct_numba.py` with one more axis; read that first. Each costs 2 · N O P Q K · T R
+S C FLOPs and loads two floats per multiply-add. A copy of the patches would be T · R · S times as
+large as x, 27 times for filters of 3 × 3 × 3, so not needing one counts for more here than over
+images.
 
-Neighbouring threads take neighbouring values of the last axis, the contiguous one. Only for dx do they read the weight
-K floats apart; what a sector brings is used in the next turns of the loop over k, if the L1 cache keeps it that long.
-Padding is never read: it is zero.
+Neighbouring threads take neighbouring values of the last axis, the contiguous one. Only for dx do
+they read the weight K floats apart; what a sector brings is used in the next turns of the loop over
+k, if the L1 cache keeps it that long. Padding is never read: it is zero.
 """
 
 from __future__ import annotations
@@ -90,7 +92,8 @@ def conv3d_grad_input_direct(
 def conv3d_grad_weight_direct(
     partial, dy, x, stride_d, stride_h, stride_w, front, top, left, dilation_d, dilation_h, dilation_w
 ):
-    """The thread owns dweight[t, r, s, c, k] of one slice of the sum, see `shared/slices_numba.py`."""
+    """The thread owns dweight[t, r, s, c, k] of one slice of the sum, see
+    `shared/slices_numba.py`."""
     i = cuda.grid(1)
     if i >= partial.size:
         return

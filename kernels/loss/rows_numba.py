@@ -1,11 +1,12 @@
-"""Losses over rows by trees in shared memory: a few threads for a short row, a block for a long one.
+"""Losses over rows by trees in shared memory: a few threads for a short row, a block for a long
+one.
 
-The loss of each row and its gradient by y_pred come from one kernel, because they share their exponentials. A value
-costs 12 bytes of memory traffic (8 with class numbers) and two exponentials or logarithms. Rows are read up to three
-times, but only the first time from beyond the cache.
+The loss of each row and its gradient by y_pred come from one kernel, because they share their
+exponentials. A value costs 12 bytes of memory traffic (8 with class numbers) and two exponentials
+or logarithms. Rows are read up to three times, but only the first time from beyond the cache.
 
-grid: blocks of (threads of a row, rows) threads. Threads of a row that does not exist go without columns: the barriers
-need them.
+grid: blocks of (threads of a row, rows) threads. Threads of a row that does not exist go without
+columns: the barriers need them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def absolute_error(prediction, truth, _):
 
 @numba_device
 def huber(prediction, truth, delta):
-    """e² / 2 up to delta, and beyond it the line that goes on from there."""
+    """e² / 2 up to delta, and beyond it the line that continues from there."""
     error = prediction - truth
     size = abs(error)
     value = HALF * error * error if size <= delta else delta * size - HALF * delta * delta
@@ -67,7 +68,8 @@ def binary_cross_entropy(probability, label, label_smoothing):
 
 @numba_device
 def sigmoid_binary_cross_entropy(z, label, label_smoothing):
-    """max(z, 0) - z · l + log(1 + exp(-|z|)), which neither overflows nor takes the logarithm of 0."""
+    """max(z, 0) - z · l + log(1 + exp(-|z|)), which neither overflows nor takes the logarithm of
+    0."""
     label = label * (ONE - label_smoothing) + label_smoothing * HALF
     decayed = math.exp(-abs(z))
     sigmoid = (ONE if z >= ZERO else decayed) / (ONE + decayed)
@@ -75,7 +77,8 @@ def sigmoid_binary_cross_entropy(z, label, label_smoothing):
 
 
 def mean_over_rows(each):
-    """The kernel for a loss of each value: `each(y_pred, y_true, parameter)` returns it and its slope."""
+    """The kernel for a loss of each value: `each(y_pred, y_true, parameter)` returns it and its
+    slope."""
 
     @numba_function
     def mean_over_rows(values, gradient, y_pred, y_true, parameter):
@@ -100,8 +103,8 @@ def mean_over_rows(each):
 
 @numba_function
 def softmax_cross_entropy_rows(values, dlogits, logits, labels, label_smoothing):
-    """With m the largest logit, t = Σ exp(z - m) and L = Σ labels: log(t) · L - Σ labels · (z - m), and its gradient
-    exp(z - m) · L / t - labels."""
+    """With m the largest logit, t = Σ exp(z - m) and L = Σ labels: log(t) · L - Σ labels · (z - m),
+    and its gradient exp(z - m) · L / t - labels."""
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
     N, K = logits.shape
     n = row_of_thread()
@@ -129,7 +132,8 @@ def softmax_cross_entropy_rows(values, dlogits, logits, labels, label_smoothing)
 
 @numba_function
 def sparse_softmax_cross_entropy_rows(values, dlogits, logits, labels):
-    """The same where one label is 1 and the others 0: log(t) - (z[label] - m), and exp(z - m) / t - (k = label)."""
+    """The same where one label is 1 and the others 0: log(t) - (z[label] - m), and exp(z - m) / t -
+    (k = label)."""
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
     N, K = logits.shape
     n = row_of_thread()
@@ -147,7 +151,8 @@ def sparse_softmax_cross_entropy_rows(values, dlogits, logits, labels):
 
 @numba_function
 def cross_entropy_rows(values, dprobabilities, probabilities, labels, label_smoothing):
-    """With q = p / Σ p: -Σ labels · log(clip(q)), and through q the gradient (dq - Σ dq · q) / Σ p."""
+    """With q = p / Σ p: -Σ labels · log(clip(q)), and through q the gradient (dq - Σ dq · q) / Σ
+    p."""
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
     N, K = probabilities.shape
     n = row_of_thread()

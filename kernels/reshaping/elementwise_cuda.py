@@ -1,8 +1,9 @@
-"""Padding, cropping and transposing value by value: 8 bytes moved for each, in the order of memory where possible.
+"""Padding, cropping and transposing value by value: 8 bytes moved for each, in the order of memory
+where possible.
 
-Axes that stay together are merged first (`shared/axes_launch.py`). That leaves one division for each
-axis that matters, and runs of neighbours so long that four values mostly move as one. Matrices, alone
-or in a batch, are transposed in tiles.
+Axes that stay together are merged first (`shared/axes_launch.py`). That leaves one division for
+each axis that matters, and runs of neighbours so long that four values mostly move as one.
+Matrices, alone or in a batch, are transposed in tiles.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Padding, cropping and transposing value by value: one thread per value of the result looks up where it comes from.
+"""Padding, cropping and transposing value by value: one thread per value of the result looks up
+where it comes from.
 
     pad, crop:   y[i, j, …] = x[i - before_i, j - before_j, …], or 0 outside of x       before < 0: crop
     transpose:   y[i, j, …] = x[i · step_i + j · step_j + …]
@@ -6,9 +7,10 @@
 
 8 bytes are moved for each value and only addresses are computed, so the order of the accesses is
 everything. Neighbouring threads write neighbouring values, and `pad` and `crop` mostly read such
-values too. Axes that stay together are merged first (`shared/axes_launch.py`), because a division per
-axis costs more than the rest. A transposed matrix would be read with a step of N, so that 32 threads
-touch 32 lines of memory: there, a tile is read along n into shared memory and written along m.
+values too. Axes that stay together are merged first (`shared/axes_launch.py`), because a division
+per axis costs more than the rest. A transposed matrix would be read with a step of N, so that 32
+threads touch 32 lines of memory: there, a tile is read along n into shared memory and written along
+m.
 
 Kernels take no lists, so the numbers of up to eight axes are passed one by one, missing axes first.
 """

@@ -1,4 +1,5 @@
-"""The launches of `conv2d/direct_numba` and `conv3d/direct_numba`, whose kernels take numbers for each axis.
+"""The launches of `conv2d/direct_numba` and `conv3d/direct_numba`, whose kernels take numbers for
+each axis.
 
 One plan serves convolutions over any number of axes: a thread for each value of the result.
 """
@@ -18,8 +19,8 @@ THREADS = 128
 
 
 def register(file: str, functions: dict[Op, NumbaFunction]) -> None:
-    """Register the kernels of one family, whose file is `file`: of the convolution, its gradient by the input and its
-    gradient by the weight, in this order."""
+    """Register the kernels of one family, whose file is `file`: of the convolution, its gradient by
+    the input and its gradient by the weight, in this order."""
     (conv, of_y), (conv_grad_input, of_dx), (conv_grad_weight, of_partial) = functions.items()
 
     @kernel(conv, "direct", "numba", file=file)

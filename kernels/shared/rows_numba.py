@@ -1,4 +1,5 @@
-"""Sums and maxima over the rows of an array (N, K) by a tree in shared memory, without warp intrinsics.
+"""Sums and maxima over the rows of an array (N, K) by a tree in shared memory, without warp
+intrinsics.
 
 For blocks of (threads of a row, rows) threads as in `rows_launch`; the threads of a row are a power
 of two. In each step the lower half of them adds what the upper half holds. The order of adding

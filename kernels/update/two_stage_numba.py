@@ -1,7 +1,9 @@
-"""Sums over a flat array in two stages, in one fixed order: each block its share, then one block the blocks' sums.
+"""Sums over a flat array in two stages, in one fixed order: each block its share, then one block
+the blocks' sums.
 
-A sum of all threads needs all threads to meet, and blocks meet only at the end of a launch: hence two launches. A norm
-takes four, two for the largest element and two for the squares, and reads x twice: 8 bytes and 3 FLOPs an element.
+A sum of all threads needs all threads to meet, and blocks meet only at the end of a launch: hence
+two launches. A norm takes four, two for the largest element and two for the squares, and reads x
+twice: 8 bytes and 3 FLOPs an element.
 """
 
 import math
