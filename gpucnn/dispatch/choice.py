@@ -52,8 +52,9 @@ def algorithms() -> dict[str, str]:
 def use(backend: str | None = None, *, device: str | None = None, **algorithms: str) -> None:
     """Choose the backend (`"auto"`, `"numpy"`, `"njit"`, `"cuda"`, `"numba"`), the device on which
     arrays live and kernels run (`"cpu"`, `"gpu"`, `"gpu:N"`, `"emulator"`, `"simulator"`) and, by
-    op name, the algorithm for all later calls. A backend without a device selects one that can run
-    it: `"cuda"` and `"numba"` select the GPU.
+    op name, the algorithm for all later calls. A backend without a device keeps the emulator or
+    simulator if that is in use and runs it; otherwise `"cuda"` and `"numba"` select the GPU, and
+    the others the CPU.
 
     >>> import gpucnn
     >>> gpucnn.use("numpy", conv2d="reference")

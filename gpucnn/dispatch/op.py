@@ -294,17 +294,20 @@ def op(
 ) -> Callable[[Callable], Op]:
     """Turn a NumPy function into an op.
 
-    outputs   shape rule: takes a `Spec` (or None) for each array and the parameters; returns the `Spec` of the result
-              (a tuple of them for several results) or raises `ShapeError`.
+    outputs   shape rule: takes a `Spec` (or None) for each array and the parameters; returns the
+              `Spec` of the result (a tuple for several results) or raises `ShapeError`.
     cases     named calls, the same for tests, benchmarks and a user's own kernel.
     prefer    algorithms in the order in which "auto" tries them.
     flops     work of a call, from the same arguments as `outputs`.
-    terms     for a sum of products: the number of terms behind each output value, from the same arguments. Kernels are
-              then held to (4 + √terms) · eps · Σ|a||b|, and to equality on small integers.
+    terms     for a sum of products: the number of terms behind each output value, from the same
+              arguments. Kernels must then agree within (4 + √terms) · eps · Σ|a||b|, and exactly on
+              small integers.
     ulps      for any other op: a kernel's error may be `ulps` · eps · max(1, |value|).
-    inplace   indices of the operands that are updated in place; such an op returns those that are not None.
+    inplace   indices of the operands that are updated in place; such an op returns those that are
+              not None.
     gradient_of
-              the op whose gradient this is: an algorithm that is chosen for it applies to the gradient too.
+              the op whose gradient this is: an algorithm that is chosen for it applies to the
+              gradient too.
     """
 
     def decorate(body: Callable) -> Op:
@@ -332,10 +335,12 @@ def kernel(
     C-contiguous, non-empty, aligned to 256 bytes when the engine allocated them; outputs are
     uninitialised. An operand that is absent is None.
 
-    supports    takes a `Spec` (or None) for each operand and the parameters; False leaves the call to another kernel.
+    supports    takes a `Spec` (or None) for each operand and the parameters; False leaves the call to
+                another kernel.
     workspace   takes the same; returns the `Spec`s of the scratch arrays that the door allocates.
-    file        the kernel file, whose name the id carries; by default the one that holds the function. A function that
-                registers the kernels of several families passes the `__file__` of the family's file.
+    file        the kernel file, whose name the id carries; by default the one that holds the
+                function. A function that registers the kernels of several families passes the
+                `__file__` of the family's file.
     """
     if backend not in choice.BACKENDS:
         raise ArgumentError(

@@ -1,7 +1,9 @@
 // Pick a batch out of the data set on the device, in the epoch's order, scaled to float32 on the
 // way.
-//   gather_images  y[row, e] = images[sample(row), e] · scale + offset     one block for CHUNK values of one row
-//   gather_labels  y[row, k] = labels[sample(row), k]                      one block for rows of about 1000 values
+//   gather_images  y[row, e] = images[sample(row), e] · scale + offset
+//                  one block for CHUNK values of one row
+//   gather_labels  y[row, k] = labels[sample(row), k]
+//                  one block for rows of about 1000 values
 // sample(row) = order[(batch · batch_size + row) mod n], computed once for each row and block,
 // shared by its threads. Traffic: 5 bytes for a pixel (1 read, 4 written), as whole vectors where
 // an image has a multiple of 4 values.

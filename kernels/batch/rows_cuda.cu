@@ -1,6 +1,7 @@
 // Count the rows whose largest score is at their label: `lanes` neighbouring lanes of a warp for
 // each row.
-//   y = number of n with argmax_k scores[n, k] == labels[n]       the first of several largest, NaN above all
+//   y = number of n with argmax_k scores[n, k] == labels[n]
+//   (the first of several largest, NaN above all)
 // A score and its place become one 64-bit key whose maximum is the answer, whatever the order in
 // which lanes compare. Counts are integers: per thread, then per block, then (more than one block)
 // over the blocks by a second launch. Traffic: scores once, 4 bytes for each comparison.

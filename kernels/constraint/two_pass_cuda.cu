@@ -1,6 +1,7 @@
 // Slices scaled to a norm within bounds: squares are added up in one pass over w, and w is scaled
 // in another.
-//   w = w · desired / (1e-7 + norm),  desired = rate · min(max(norm, low), high) + (1 - rate) · norm
+//   w = w · desired / (1e-7 + norm)
+//   desired = rate · min(max(norm, low), high) + (1 - rate) · norm
 // Grid: (groups of SLICES slices, chunks of their elements); a block has LANES threads for each of
 // its slices. Both passes walk through memory in the order in which it lies: where neighbours
 // belong to different slices (`across`), so do neighbouring threads, else they are lanes of one

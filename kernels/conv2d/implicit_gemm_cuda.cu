@@ -2,9 +2,9 @@
 // images by index arithmetic while a slab travels to shared memory. gemm.cuh multiplies; this file
 // brings the sources of the three products:
 //
-//   y       (N P Q, K)  = patches of x (N P Q, R S C) · weight (R S C, K)                    pixel by tap
-//   dx      (N H W, C)  = patches of dy (N H W, R S K) · weight turned around (R S K, C)     cell by tap
-//   dweight (R S C, K)  = patches of x, transposed (R S C, N P Q) · dy (N P Q, K)            tap by pixel
+//   y       (N P Q, K)  = patches of x (N P Q, R S C) · weight (R S C, K)
+//   dx      (N H W, C)  = patches of dy (N H W, R S K) · weight turned around (R S K, C)
+//   dweight (R S C, K)  = patches of x, transposed (R S C, N P Q) · dy (N P Q, K)
 //
 // Grid: x counts the tiles (for dx: of all remainders), y the parts of the sum, z the groups. With
 // several parts the result is (parts, …), and `sum_parts` follows.

@@ -2,7 +2,8 @@
 //   dropout          y[i] = word(i) < threshold ? 0 : x[i] · scale
 //                    one thread for the four words of a counter
 //   spatial_dropout  y[n, m, c] = word(n · C + c) < threshold ? 0 : x[n, m, c] · scale
-//                    one thread for the words of a counter and POSITIONS positions m, 4 · POSITIONS values
+//                    one thread for the words of a counter and POSITIONS positions m:
+//                    4 · POSITIONS values
 // Traffic: x and y once, 8 bytes for each value. step lies in device memory: a captured step can be
 // replayed.
 

@@ -57,8 +57,9 @@ __device__ __forceinline__ void store(float* to, const float (&values)[VALUES])
 #endif
 }
 
-// total[j][v] += Σ cells[j][i] · weights[i · pitch + v]     over i < count, for the positions j that are inside. The
-// others may point anywhere in the array: a load that is thrown away costs less than one that depends on a condition.
+// total[j][v] += Σ cells[j][i] · weights[i · pitch + v]     over i < count
+// for the positions j that are inside. The others may point anywhere in the array: a load that is
+// thrown away costs less than one that depends on a condition.
 __device__ __forceinline__ void add_products(float (&total)[WINDOWS][VALUES], const float* (&cells)[WINDOWS],
                                              const bool (&inside)[WINDOWS], const float* weights, int count, int pitch)
 {

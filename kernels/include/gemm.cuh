@@ -5,12 +5,14 @@
 // again and again, and the art is to fetch it seldom. Three levels, each of which multiplies the
 // uses of what the level above it has fetched:
 //
-//   block    TILE_M × TILE_N values of y. It walks along K by slabs: TILE_K columns of a and TILE_K rows of b lie in
-//            shared memory. FLOPs for each byte of global memory: TILE_M · TILE_N / (2 (TILE_M + TILE_N)),
-//            32 for 128 × 128.
-//   warp     LANES_M × LANES_N threads, in an order in which the 128-bit loads of a half-warp meet each bank once.
-//   thread   THREAD_M × THREAD_N sums in registers. FLOPs for each byte of shared memory: THREAD_M · THREAD_N /
-//            (2 (THREAD_M + THREAD_N)), 2 for 8 × 8. All operands of an FMA are registers, and that is what is fast.
+//   block    TILE_M × TILE_N values of y. It walks along K by slabs: TILE_K columns of a and TILE_K
+//            rows of b lie in shared memory. FLOPs for each byte of global memory:
+//            TILE_M · TILE_N / (2 (TILE_M + TILE_N)), 32 for 128 × 128.
+//   warp     LANES_M × LANES_N threads, in an order in which the 128-bit loads of a half-warp meet
+//            each bank once.
+//   thread   THREAD_M × THREAD_N sums in registers. FLOPs for each byte of shared memory:
+//            THREAD_M · THREAD_N / (2 (THREAD_M + THREAD_N)), 2 for 8 × 8. All operands of an FMA
+//            are registers, and that is what is fast.
 //
 // Double buffering: while the threads multiply one slab, the next one is on its way from global
 // memory into registers, and then into the other half of shared memory. So the latency of global

@@ -100,7 +100,8 @@ extern "C" __global__ void sigmoid_binary_cross_entropy_rows(float* __restrict__
 // -- cross entropies of K classes
 // -------------------------------------------------------------------------------------
 
-// With m the largest logit, t = Σ exp(z - m) and L = Σ labels:  log(t) · L - Σ labels · (z - m)  and its gradient
+// With m the largest logit, t = Σ exp(z - m) and L = Σ labels:
+// log(t) · L - Σ labels · (z - m)  and its gradient
 // exp(z - m) · L / t - labels.
 extern "C" __global__ void softmax_cross_entropy_rows(float* __restrict__ values, float* __restrict__ dlogits,
                                                       const float* __restrict__ logits,
@@ -210,7 +211,7 @@ extern "C" __global__ void sparse_cross_entropy_rows(float* __restrict__ values,
 }
 
 // -- backward
-// ---------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------
 
 extern "C" __global__ void scale_rows(float* __restrict__ y, const float* __restrict__ gradient,
                                       const float* __restrict__ factors, unsigned N, unsigned K)

@@ -29,7 +29,7 @@ ZERO, HALF, ONE, TWO = (np.float32(number) for number in (0, 0.5, 1, 2))
 EPSILON = np.float32(loss.EPSILON)
 
 
-# -- the mean over a row of a loss of each value -----------------------------------------------------------------------
+# -- the mean over a row of a loss of each value -------------------------------------------------
 
 
 @numba_device
@@ -98,7 +98,7 @@ def mean_over_rows(each):
     return mean_over_rows
 
 
-# -- cross entropies of K classes --------------------------------------------------------------------------------------
+# -- cross entropies of K classes ----------------------------------------------------------------
 
 
 @numba_function
@@ -198,7 +198,7 @@ def sparse_cross_entropy_rows(values, dprobabilities, probabilities, labels):
         values[n] = -math.log(clipped)
 
 
-# -- backward ----------------------------------------------------------------------------------------------------------
+# -- backward ------------------------------------------------------------------------------------
 
 
 @numba_function

@@ -9,8 +9,8 @@ takes 41,472, and 270,848 if b is transposed; here that makes no difference. Wha
 is shared memory itself, with two reads for each multiply-add; the next rung would keep several
 values of y in the registers of each thread.
 
-The loop over tiles is `tile_sum` in `shared/tiles_numba.py`; read it next. Here stands who computes
-what.
+The loop over tiles is `tile_sum` in `shared/tiles_numba.py`; read it next. This file decides
+which thread computes what.
 
 grid: one block of 16 × 16 threads for each tile of y, counted row by row.
 """

@@ -1,7 +1,8 @@
 // Padding, cropping and transposing: one thread per value of the result looks up where it comes
 // from.
 //
-//     pad, crop:   y[i, j, …] = x[i - before_i, j - before_j, …], or 0 outside of x       before < 0: crop
+//     pad, crop:   y[i, j, …] = x[i - before_i, j - before_j, …], or 0 outside of x
+//                  (before < 0: crop)
 //     transpose:   y[i, j, …] = x[i · step_i + j · step_j + …]
 //     matrices:    y[b, n, m] = x[b, m, n]
 //

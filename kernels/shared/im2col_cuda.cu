@@ -2,11 +2,13 @@
 // that are missing have extent 1). Columns lie as (group, pixel, tap, channel of the group): a row
 // is what one group of filters sees through one window, in the order of the weight.
 //
-//   im2col             columns = every patch of x. One thread for one value, or for four neighbouring channels.
+//   im2col             columns = every patch of x. One thread for one value, or for four
+//                      neighbouring channels.
 //   y                  y (pixels, K) = columns (pixels, taps) · weight (taps, K)
 //   dcolumns           dcolumns (pixels, taps) = dy (pixels, K) · weightᵀ
-//   col2im             dx = for each cell the sum of its copies in dcolumns. One thread gathers one value or four, so
-//                      that the order of the sum is fixed and no two threads write to one place.
+//   col2im             dx = for each cell the sum of its copies in dcolumns. One thread gathers one
+//                      value or four, so that the order of the sum is fixed and no two threads
+//                      write to one place.
 //   dweight            dweight (taps, K) = columnsᵀ (taps, pixels) · dy (pixels, K)
 //
 // Products are those of gemm.cuh: grid x counts tiles, y parts of the sum, z groups.
