@@ -268,8 +268,8 @@ def test_a_loaded_kernel_has_the_rights_of_a_built_in_one(tmp_path, twice):
         "@kernel(declared()['twice'], 'good', 'numpy')\n"
         "def launch(y, x, *, times):\n    y[...] = 11\n"
     )
-    (made,) = load_kernels(tmp_path / "mine_numpy.py")
-    assert (made.algorithm, made.backend) == ("good", "numpy")
+    (mine,) = load_kernels(tmp_path / "mine_numpy.py")
+    assert (mine.algorithm, mine.backend) == ("good", "numpy")
     assert twice(np.ones(2, np.float32), times=1)[0] == 11
 
 
