@@ -1,4 +1,5 @@
-"""A call of an op in words: shapes and types of its arrays, and how to draw their values."""
+"""A description of a call of an op: shapes and types of its arrays, and how to draw their
+values."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Draw:
     values: tuple[float, ...] = ()
 
     def sample(self, rng: np.random.Generator, exact: bool = False) -> np.ndarray:
-        """One array. With `exact`, real values become integers of -2 … 2, so that sums of products are exact."""
+        """One array. With `exact`, real values become integers of -2 … 2, so that sums of products
+        are exact."""
         if self.kind == "integers":
             return rng.integers(int(self.low), int(self.high), self.shape).astype(self.dtype)
         if self.kind == "among":
@@ -64,7 +66,8 @@ def distinct(*shape: int, dtype: str = "float32") -> Draw:
 
 
 def among(*shape: int, values: tuple[float, ...], dtype: str = "float32") -> Draw:
-    """Each element is one of these: for NaN, infinities, zeros with a sign, and the kinks of a function."""
+    """Each element is one of these: for NaN, infinities, zeros with a sign, and the kinks of a
+    function."""
     return Draw(shape, "among", dtype=dtype, values=values)
 
 

@@ -1,4 +1,5 @@
-"""Does a kernel agree with the NumPy body of its op? Tests, benchmarks and the authors of kernels ask this function."""
+"""Whether a kernel agrees with the NumPy body of its op, for tests, benchmarks and authors of
+kernels."""
 
 from __future__ import annotations
 
@@ -33,10 +34,11 @@ def cases_for(kernel: Kernel, bench: bool = False) -> list[Case]:
 def disagreement(kernel: Kernel, case: Case) -> str | None:
     """One sentence on what is wrong with the kernel on this case, or None if nothing is.
 
-    Expected values come from the op's body in float64. A sum of products is computed twice: from small integers, where
-    every order of summation gives the same bits, and from real numbers, where the error may be
-    (4 + √terms) · eps · Σ|a||b|. Any other op may be wrong by ulps · eps · max(1, |value|). Integers must be equal.
-    Each time the kernel is launched twice, on poisoned outputs and workspace, between guard bands.
+    Expected values come from the op's body in float64. A sum of products is computed twice: from
+    small integers, where every order of summation gives the same bits, and from real numbers, where
+    the error may be (4 + √terms) · eps · Σ|a||b|. Any other op may be wrong by ulps · eps · max(1,
+    |value|). Integers must be equal. Each time the kernel is launched twice, on poisoned outputs
+    and workspace, between guard bands.
     """
     if not _supports(kernel, case):
         return f"{kernel.id} does not support case {case.name!r} of {kernel.op.name}"
@@ -49,7 +51,8 @@ def disagreement(kernel: Kernel, case: Case) -> str | None:
 
 
 class _Guarded:
-    """An array between two guard bands and filled like them, so that who reads what was never written meets poison."""
+    """An array between two guard bands. All three hold poison, which a kernel meets if it reads
+    what nobody wrote."""
 
     def __init__(self, spec: Spec, pattern: int) -> None:
         self.poison = _NAN if spec.dtype.kind == "f" else pattern
@@ -61,15 +64,15 @@ class _Guarded:
         choose.current().mark_uninitialised(self.array)
 
     def fill(self, values: np.ndarray) -> None:
-        """Give the array its values."""
+        """Copy the values into the array."""
         self.array[...] = storage.put(values)
 
     def values(self) -> np.ndarray:
         """The array's values on the host."""
         return storage.get(self.array)
 
-    def trespass(self) -> str | None:
-        """Where a guard band was written, if it was."""
+    def overrun(self) -> str | None:
+        """Where the kernel wrote into a guard band, or None."""
         for band, edge in (
             (storage.get(self.before)[::-1], "before its start"),
             (storage.get(self.behind), "behind its end"),
@@ -94,24 +97,25 @@ class _Trial:
         self.output_names = changed or [f"output {i}" for i in range(len(self.outputs))]
 
     def fault(self) -> str | None:
-        """What is wrong, if anything is."""
+        """What is wrong, or None."""
         expected = self.body(self.operands)
-        for spec, want in zip(self.outputs, expected, strict=True):
-            if (want.shape, want.dtype.kind) != (spec.shape, spec.dtype.kind):
-                return f"the body returns {want.shape} {want.dtype} but the shape rule says {spec.shape} {spec.dtype}"
+        for spec, correct in zip(self.outputs, expected, strict=True):
+            if (correct.shape, correct.dtype.kind) != (spec.shape, spec.dtype.kind):
+                body = f"{correct.shape} {correct.dtype}"
+                return f"the body returns {body} but the shape rule says {spec.shape} {spec.dtype}"
         first = self.launch(_PATTERNS[0])
         if isinstance(first, str):
             return first
-        for name, got, want, bound in zip(self.output_names, first, expected, self.bounds(expected), strict=True):
+        for name, output, correct, bound in zip(self.output_names, first, expected, self.bounds(expected), strict=True):
             with np.errstate(invalid="ignore"):
-                near = np.abs(got - want.astype(np.float64)) <= bound
-                right = (got == want) | (near & np.isfinite(want))  # nothing is near infinity
-                right |= (got != got) & (want != want)  # a NaN where there must be one
-            if not right.all():
-                index = _first(~right)
-                allowed = np.broadcast_to(bound, got.shape)[index]
-                count = f"{np.count_nonzero(~right)} of {got.size} values are wrong"
-                return f"{name}{list(index)} is {got[index]}, expected {want[index]} ± {allowed:.2g}; {count}"
+                near = np.abs(output - correct.astype(np.float64)) <= bound
+                agrees = (output == correct) | (near & np.isfinite(correct))  # nothing is near infinity
+                agrees |= (output != output) & (correct != correct)  # a NaN where there must be one
+            if not agrees.all():
+                index = _first(~agrees)
+                allowed = np.broadcast_to(bound, output.shape)[index]
+                count = f"{np.count_nonzero(~agrees)} of {output.size} values are wrong"
+                return f"{name}{list(index)} is {output[index]}, expected {correct[index]} ± {allowed:.2g}; {count}"
         second = self.launch(_PATTERNS[1])
         if isinstance(second, str):
             return second
@@ -130,12 +134,12 @@ class _Trial:
         return tuple(np.asarray(r) for r in results if r is not None)
 
     def bounds(self, expected: Sequence[np.ndarray]) -> list[Any]:
-        """How far the values of each output may be from the expected ones."""
+        """The largest allowed difference from the expected values, for each output."""
         eps = [np.finfo(spec.dtype).eps if spec.dtype.kind == "f" else 0.0 for spec in self.outputs]
         if self.exact:
             return [0.0] * len(eps)
         if self.op.terms is None:
-            sizes = [np.where(np.isfinite(want), np.abs(want), 1.0) for want in expected]
+            sizes = [np.where(np.isfinite(values), np.abs(values), 1.0) for values in expected]
             return [self.op.ulps * e * np.maximum(1.0, size) for e, size in zip(eps, sizes, strict=True)]
         factor = 4.0 + math.sqrt(self.op.terms(*self.specs, **self.params))
         sums = self.body([a if a is None else np.abs(a) for a in self.operands])
@@ -158,7 +162,7 @@ class _Trial:
 
         names = [*(self.output_names if fresh else []), *self.names, *(f"workspace {i}" for i in range(len(scratch)))]
         for name, argument in zip(names, arguments, strict=True):
-            where = argument and argument.trespass()
+            where = argument and argument.overrun()
             if where:
                 return f"writes outside of {name}, {where}"
         for name, guarded, operand in zip(self.names, inputs, self.operands, strict=True):

@@ -1,4 +1,4 @@
-"""Which backends, and which algorithm of an op, the user has chosen. Ops are known here by their names alone."""
+"""Which backends, and which algorithm of an op, the user has chosen. Ops are only names here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def changed() -> None:
 
 
 def backends() -> tuple[str, ...]:
-    """The backends that serve calls, the first one first."""
+    """The backends that serve calls, in the order in which they are tried."""
     return _chosen
 
 
@@ -50,9 +50,11 @@ def algorithms() -> dict[str, str]:
 
 
 def use(backend: str | None = None, *, device: str | None = None, **algorithms: str) -> None:
-    """Choose the backend (`"auto"`, `"numpy"`, `"njit"`, `"cuda"`, `"numba"`), the device on which arrays live and
-    kernels run (`"cpu"`, `"gpu"`, `"gpu:N"`, `"emulator"`, `"simulator"`) and, by op name, the algorithm for all later
-    calls. A backend without a device goes where it can run: a kernel for GPUs needs a GPU unless a device is named.
+    """Choose the backend (`"auto"`, `"numpy"`, `"njit"`, `"cuda"`, `"numba"`), the device on which
+    arrays live and kernels run (`"cpu"`, `"gpu"`, `"gpu:N"`, `"emulator"`, `"simulator"`) and, by
+    op name, the algorithm for all later calls. A backend without a device keeps the emulator or
+    simulator if that is in use and runs it; otherwise `"cuda"` and `"numba"` select the GPU, and
+    the others the CPU.
 
     >>> import gpucnn
     >>> gpucnn.use("numpy", conv2d="reference")
@@ -61,7 +63,7 @@ def use(backend: str | None = None, *, device: str | None = None, **algorithms: 
     global _chosen, _generation
     for name in algorithms:
         if name not in _op_names:
-            raise ArgumentError(f"there is no op {name!r}: algorithms can be chosen for {', '.join(_op_names)}")
+            raise ArgumentError(f"{name!r} is not an op: algorithms can be chosen for {', '.join(_op_names)}")
     if backend is not None or device is not None:
         _chosen = _with_device(backend or "auto", device)
         _algorithms.clear()
@@ -86,7 +88,7 @@ def using(backend: str | None = None, *, device: str | None = None, **algorithms
 
 
 def _with_device(backend: str, device: str | None) -> tuple[str, ...]:
-    """Make the device the one in use; returns the backends that serve calls on it."""
+    """Select the device; returns the backends that serve calls on it."""
     if backend != "auto" and backend not in BACKENDS:
         raise ArgumentError(f"backend={backend!r} is unknown: use one of auto, {', '.join(BACKENDS)}")
     if device in (None, "auto"):

@@ -1,10 +1,11 @@
 """An op is one NumPy function: its contract, its CPU implementation and the oracle of every kernel.
 
-Calling an op checks the shapes, chooses a kernel, allocates the outputs and launches. Where no faster kernel is
-registered for the call, the NumPy body itself computes it.
+Calling an op checks the shapes, chooses a kernel, allocates the outputs and launches. Where no
+faster kernel is registered for the call, the NumPy body itself computes it.
 
-A kernel's id is its address: `conv2d/direct_njit` stands in `kernels/conv2d/direct_njit.py`. Files are imported the
-first time that an op of their family is called, and only those whose backend can run on the device in use.
+A kernel's id is its address: `conv2d/direct_njit` is in `kernels/conv2d/direct_njit.py`. Files are
+imported the first time that an op of their family is called, and only those whose backend can run
+on the device in use.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Kernel:
 
 
 class Op:
-    """An operation: call it with arrays and every parameter by name. Made by the decorator `@op`."""
+    """An operation: call it with arrays and every parameter by name. The decorator `@op` creates
+    it."""
 
     def __init__(
         self,
@@ -103,7 +105,8 @@ class Op:
         return f"<op {self.name}>"
 
     def specs(self, *arrays: Any, **params: Any) -> tuple[Spec, ...]:
-        """What the call would return, as `Spec`s, computed from shapes alone. Raises `ShapeError`."""
+        """What the call would return, as `Spec`s, computed from shapes alone. Raises
+        `ShapeError`."""
         return _as_tuple(self.outputs(*map(_spec, arrays), **params))
 
     def reference(self, *arrays: Any, **params: Any) -> Any:
@@ -114,9 +117,10 @@ class Op:
         """Check → choose → allocate → launch.
 
         algorithm  the name of one algorithm, as in `Conv2D(..., algorithm=...)`
-        out        where the result is written: a C-contiguous array with the shape and dtype of the result, which
-                   overlaps no operand. For several results a tuple in their order, with None for each that is to be
-                   allocated. An op that works in place does not take it.
+        out        where the result is written: a C-contiguous array with the shape and dtype of the
+                   result, which overlaps none of the operands. For several results a tuple in their
+                   order, with None for each that is to be allocated. An op that works in place does
+                   not take it.
         """
         if self._generation != choice.generation():
             self._decisions.clear()
@@ -147,7 +151,8 @@ class Op:
         return outs[0] if len(outs) == 1 else tuple(outs)
 
     def kernels(self, backends: Sequence[str] = tuple(choice.BACKENDS)) -> dict[str, Kernel]:
-        """The registered kernels by `algorithm_backend`, after importing the files of the op's family."""
+        """The registered kernels by `algorithm_backend`, after importing the files of the op's
+        family."""
         for backend in backends:
             if (self.family, backend) not in _imported:
                 folder = places.folder_of_kernels() / self.family
@@ -163,9 +168,10 @@ class Op:
     def find(
         self, operands: tuple[Spec | None, ...], params: dict[str, Any], algorithm: str | None = None
     ) -> Kernel | None:
-        """The kernel that serves this call, or None for the NumPy body. The call's `algorithm` is the strongest choice,
-        then `use(...)`, then the first of `prefer` that is registered and supports the call. What is chosen for an op
-        holds for its gradients too, where they have such a kernel: a kernel of the forward pass alone can train."""
+        """The kernel that serves this call, or None for the NumPy body. The call's `algorithm` is
+        the strongest choice, then `use(...)`, then the first of `prefer` that is registered and
+        supports the call. A choice for an op applies to its gradients too if they have a kernel of
+        that name, so a kernel for the forward pass alone can train."""
         backends = choice.backends()
         kernels = self.kernels(backends)
         algorithms = choice.algorithms()
@@ -198,31 +204,31 @@ class Op:
         if choose.current() is CPU:
             registered.append("reference")
         return KernelError(
-            f"{self.name}: no {'/'.join(backends)} kernel for this call. Asked for {name or 'auto'}; registered: "
+            f"{self.name}: no {'/'.join(backends)} kernel for this call. Requested: {name or 'auto'}; registered: "
             f"{', '.join(registered) or 'none'}; shapes {shapes}, {params}"
         )
 
     def _targets(self, where: Device, out: Any, specs: tuple[Spec, ...]) -> tuple:
         """The arrays of `out`, one for each result, or None where a result is to be allocated."""
         if self.inplace:
-            raise ArgumentError(f"{self.name} works in place and returns its operands: leave out= out")
+            raise ArgumentError(f"{self.name} works in place and returns its operands: call it without out=")
         targets = out if isinstance(out, tuple) else (out,)
         if len(targets) != len(specs):
             arrays = f"{len(specs)} array" + "s" * (len(specs) != 1)
             raise ArgumentError(
-                f"{self.name} returns {arrays} and out= has {len(targets)}: use None for one to allocate"
+                f"{self.name} returns {arrays} but out= has {len(targets)}: pass None for each one to allocate"
             )
         for target, spec in zip(targets, specs, strict=True):
             if target is None:
                 continue
             if not where.owns(target):
                 raise ArgumentError(
-                    f"{self.name}: out is a {type(target).__name__} and the device in use is {where.name}: make it "
+                    f"{self.name}: out is a {type(target).__name__} but the device in use is {where.name}: create it "
                     "there with gpucnn.devices.storage.empty"
                 )
             if target.shape != spec.shape or target.dtype != spec.dtype:
                 raise ArgumentError(
-                    f"{self.name}: out is {target.shape} {target.dtype} and the result is {spec.shape} {spec.dtype}"
+                    f"{self.name}: out is {target.shape} {target.dtype} but the result is {spec.shape} {spec.dtype}"
                 )
             if not target.flags.c_contiguous:
                 raise ArgumentError(
@@ -232,12 +238,12 @@ class Op:
         return targets
 
     def _contiguous(self, arrays: tuple) -> tuple:
-        """The operands as kernels take them; one that is updated in place must be so already."""
+        """The operands as C-contiguous arrays; one that is updated in place must be one already."""
         if all(a is None or a.flags.c_contiguous for a in arrays):
             return arrays
         for i in self.inplace:
             if arrays[i] is not None and not arrays[i].flags.c_contiguous:
-                raise ArgumentError(f"{self.name} updates operand {i} in place: give a C-contiguous array, not a view")
+                raise ArgumentError(f"{self.name} updates operand {i} in place: pass a C-contiguous array, not a view")
         contiguous = choose.current().contiguous
         return tuple(None if a is None else contiguous(a) for a in arrays)
 
@@ -245,12 +251,13 @@ class Op:
         for name, array in zip(self.operand_names, arrays, strict=False):
             if array is not None and not where.owns(array):
                 raise ArgumentError(
-                    f"{self.name}: {name} is a {type(array).__name__} and the device in use is {where.name}: copy it "
+                    f"{self.name}: {name} is a {type(array).__name__} but the device in use is {where.name}: copy it "
                     "there with gpucnn.devices.storage.put"
                 )
 
     def _body_on_host(self, where: Device, arrays: tuple, params: dict, targets: tuple | None) -> Any:
-        """The NumPy body: on the CPU the reference, elsewhere for calls without elements, which need no kernel."""
+        """The NumPy body: on the CPU the reference, elsewhere for calls without elements, which
+        need no kernel."""
         if where is CPU:
             result = self.body(*arrays, **params)
         else:
@@ -285,19 +292,22 @@ def op(
     inplace: tuple[int, ...] = (),
     gradient_of: Op | None = None,
 ) -> Callable[[Callable], Op]:
-    """Make an op of a NumPy function.
+    """Turn a NumPy function into an op.
 
-    outputs   shape rule: takes a `Spec` (or None) for each array and the parameters; returns the `Spec` of the result
-              (a tuple of them for several results) or raises `ShapeError`.
+    outputs   shape rule: takes a `Spec` (or None) for each array and the parameters; returns the
+              `Spec` of the result (a tuple for several results) or raises `ShapeError`.
     cases     named calls, the same for tests, benchmarks and a user's own kernel.
     prefer    algorithms in the order in which "auto" tries them.
     flops     work of a call, from the same arguments as `outputs`.
-    terms     for a sum of products: the number of terms behind each output value, from the same arguments. Kernels are
-              then held to (4 + √terms) · eps · Σ|a||b|, and to equality on small integers.
+    terms     for a sum of products: the number of terms behind each output value, from the same
+              arguments. Kernels must then agree within (4 + √terms) · eps · Σ|a||b|, and exactly on
+              small integers.
     ulps      for any other op: a kernel's error may be `ulps` · eps · max(1, |value|).
-    inplace   indices of the operands that are updated in place; such an op returns those that are not None.
+    inplace   indices of the operands that are updated in place; such an op returns those that are
+              not None.
     gradient_of
-              the op whose gradient this is: an algorithm that is chosen for it holds for the gradient too.
+              the op whose gradient this is: an algorithm that is chosen for it applies to the
+              gradient too.
     """
 
     def decorate(body: Callable) -> Op:
@@ -320,14 +330,17 @@ def kernel(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register the decorated function as a kernel of `op`.
 
-    The function is called as `launch(*outputs, *operands, *workspace, **params)` and fills the outputs (for an op that
-    works in place: `launch(*operands, *workspace, **params)`). Arrays are C-contiguous, non-empty, aligned to 256 bytes
-    when the engine allocated them; outputs are uninitialised. An operand that is absent is None.
+    The function is called as `launch(*outputs, *operands, *workspace, **params)` and fills the
+    outputs (for an op that works in place: `launch(*operands, *workspace, **params)`). Arrays are
+    C-contiguous, non-empty, aligned to 256 bytes when the engine allocated them; outputs are
+    uninitialised. An operand that is absent is None.
 
-    supports    takes a `Spec` (or None) for each operand and the parameters; False leaves the call to another kernel.
+    supports    takes a `Spec` (or None) for each operand and the parameters; False leaves the call to
+                another kernel.
     workspace   takes the same; returns the `Spec`s of the scratch arrays that the door allocates.
-    file        the kernel file, whose name the id carries; by default the one that holds the function. A function that
-                registers the kernels of several families passes the `__file__` of the family's file.
+    file        the kernel file, whose name the id carries; by default the one that holds the
+                function. A function that registers the kernels of several families passes the
+                `__file__` of the family's file.
     """
     if backend not in choice.BACKENDS:
         raise ArgumentError(
@@ -355,7 +368,7 @@ def load(path: str | Path) -> list[Kernel]:
     before = {id(k) for group in _kernels.values() for k in group.values()}
     spec = importlib.util.spec_from_file_location(f"gpucnn_user_kernels.{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise KernelError(f"{path} is not a Python file with kernels: give the path of a .py file")
+        raise KernelError(f"{path} is not a Python file with kernels: pass the path of a .py file")
     module = importlib.util.module_from_spec(spec)
     with _whole_file():
         spec.loader.exec_module(module)
@@ -369,7 +382,8 @@ def load(path: str | Path) -> list[Kernel]:
 
 @contextmanager
 def _whole_file() -> Iterator[None]:
-    """Take back what a file has registered if it cannot be read to its end (say for Ctrl-C): it will be read again."""
+    """Undo what a file has registered if its import fails (for example at Ctrl-C): it will be
+    imported again."""
     before = {op: dict(kernels) for op, kernels in _kernels.items()}
     try:
         yield

@@ -1,8 +1,9 @@
 // Elementwise activations: y = f(x) and dx = dy · f'(x), four neighbouring values per thread.
 //
-// Grid: ⌈count / (4 · THREADS)⌉ blocks. A float4 is one load of 16 bytes, so that a warp asks for 512 bytes at once;
-// the last thread may have fewer than four values. All threads take the same case of a switch: it costs a few
-// instructions in a kernel that waits for memory, and saves a compilation per function. The launcher defines RELU, ….
+// Grid: ⌈count / (4 · THREADS)⌉ blocks. A float4 is one load of 16 bytes, so that a warp loads 512
+// bytes at once; the last thread may have fewer than four values. All threads take the same case of
+// a switch: it costs a few instructions in a kernel that waits for memory, and saves a compilation
+// per function. The launcher defines RELU, ….
 
 // defines: clamp, decay, sigmoid, softplus, normal_cdf, normal_density
 #include "stable.cuh"
@@ -32,8 +33,8 @@ __device__ void store(float* y, const float (&values)[4], unsigned i, unsigned c
 // 2u, with (1 + tanh(u)) / 2 = sigmoid(2u)
 __device__ float gelu_tanh_argument(float x) { return SQRT_8_OVER_PI * (x + CUBIC * x * x * x); }
 
-// mish needs t = tanh(log(1 + exp(x))) = (p² - 1) / (p² + 1) with p = 1 + exp(x). Divided by the larger power of
-// exp(x), no term overflows; 1 - t follows without a subtraction.
+// mish needs t = tanh(log(1 + exp(x))) = (p² - 1) / (p² + 1) with p = 1 + exp(x). Divided by the
+// larger power of exp(x), no term overflows; 1 - t follows without a subtraction.
 struct Mish {
     float t, one_minus_t;
 };

@@ -1,7 +1,8 @@
-"""Elementwise activations, four values per thread: memory is read and written once, 16 bytes at a time.
+"""Elementwise activations, four values per thread: memory is read and written once, 16 bytes at a
+time.
 
-A value costs 8 bytes (12 in the gradient) and a few dozen instructions at most, so the memory sets the time. Over one
-thread per value, this adds wider loads.
+A value costs 8 bytes (12 in the gradient) and a few dozen instructions at most, so the memory sets
+the time. Over one thread per value, this adds wider loads.
 """
 
 from __future__ import annotations

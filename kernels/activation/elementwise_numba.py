@@ -1,9 +1,11 @@
-"""Elementwise activations, one thread per value: y = f(x), and dx = dy · f'(x) in the backward pass.
+"""Elementwise activations, one thread per value: y = f(x), and dx = dy · f'(x) in the backward
+pass.
 
-A value costs 8 bytes (12 in the gradient) and a few dozen instructions at most: an H100 does that many while it waits
-for the bytes, so a function takes little more time than a copy. Neighbouring threads read neighbouring values, which is
-all that memory asks for. One kernel holds all functions: every thread takes the same branch, which costs little, and
-there is one kernel to compile instead of one per function.
+A value costs 8 bytes (12 in the gradient) and a few dozen instructions at most: an H100 does that
+many while it waits for the bytes, so a function takes little more time than a copy. Neighbouring
+threads read neighbouring values, which is all that memory requires. One kernel holds all functions:
+every thread takes the same branch, which costs little, and there is one kernel to compile instead
+of one per function.
 
 grid: a thread per value, whatever the shape.
 """
@@ -18,6 +20,8 @@ from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import FUNCTIONS, activation, activation_grad, clipped_relu, clipped_relu_grad
+
+from ..shared.clamp_numba import clamp
 
 THREADS = 256
 
@@ -55,16 +59,8 @@ SQRT_HALF, SQRT_HALF_OVER_PI = np.float32(math.sqrt(0.5)), np.float32(math.sqrt(
 
 
 @numba_device
-def clamp(x, low, high):
-    """x cut to low … high."""
-    if x < low:
-        return low
-    return high if x > high else x  # a NaN fails both comparisons and is passed on
-
-
-@numba_device
 def decay(x):
-    """exp(-|x|), of (0, 1]: where exp(x) would overflow, the functions below are made of this."""
+    """exp(-|x|), of (0, 1]: the functions below use it where exp(x) would overflow."""
     return math.exp(-abs(x))
 
 
@@ -101,7 +97,8 @@ def gelu_tanh_argument(x):
 
 @numba_device
 def mish_tanh(x):
-    """t = tanh(log(1 + exp(x))) = (p² - 1) / (p² + 1) with p = 1 + exp(x), and 1 - t without a subtraction.
+    """t = tanh(log(1 + exp(x))) = (p² - 1) / (p² + 1) with p = 1 + exp(x), and 1 - t without a
+    subtraction.
 
     Divided by the larger power of exp(x), no term overflows.
     """

@@ -1,8 +1,10 @@
-// Softmax and its logarithm over rows of K values: y = exp(x - m) / Σ exp(x - m) with m the largest x of the row.
+// Softmax and its logarithm over rows of K values: y = exp(x - m) / Σ exp(x - m) with m the largest
+// x of the row.
 //
-// Grid: blocks of (threads of a row, rows) threads, see shared/rows_launch.py: eight lanes for a row of 10 classes, a warp for 100, a
-// block for 1000. A row is read three times, for m, for the sum and for the result, but only the first time from beyond
-// the cache. Threads of a row that does not exist go without columns: they are needed in the reductions.
+// Grid: blocks of (threads of a row, rows) threads, see shared/rows_launch.py: eight lanes for a
+// row of 10 classes, a warp for 100, a block for 1000. A row is read three times, for m, for the
+// sum and for the result, but only the first time from beyond the cache. Threads of a row that does
+// not exist go without columns: they are needed in the reductions.
 
 // defines: row_of_thread, row_sum, LOWEST, row_max
 #include "rows.cuh"

@@ -1,12 +1,14 @@
-"""Softmax over rows by trees in shared memory: a few threads for a short row, a block for a long one.
+"""Softmax over rows by trees in shared memory: a few threads for a short row, a block for a long
+one.
 
-y = exp(x - m) / Σ exp(x - m), with m the largest x of the row, so that nothing overflows. A row is read three times,
-for m, for the sum and for the result, but only the first time from beyond the cache: 8 bytes and two exponentials per
-value (12 bytes in a gradient). One thread per row would be simpler and slow: its warp would read 32 places far apart at
-a time, and a batch of 128 rows would give a GPU of thousands of warps work for 4.
+y = exp(x - m) / Σ exp(x - m), with m the largest x of the row, so that nothing overflows. A row is
+read three times, for m, for the sum and for the result, but only the first time from beyond the
+cache: 8 bytes and two exponentials per value (12 bytes in a gradient). One thread per row would be
+simpler and slow: its warp would read 32 places far apart at a time, and a batch of 128 rows would
+give a GPU of thousands of warps work for 4.
 
-grid: blocks of (threads of a row, rows) threads. Threads of a row that does not exist go without columns: the barriers
-need them.
+grid: blocks of (threads of a row, rows) threads. Threads of a row that does not exist go without
+columns: the barriers need them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import log_softmax, log_softmax_grad, softmax, softmax_grad
 
 from ..shared.rows_launch import MOST_THREADS, over_rows
-from ..shared.rows_numba import LOWEST, row_max, row_of_thread, row_sum
+from ..shared.rows_numba import largest_of_row, row_of_thread, row_sum, sum_of_exponentials, sum_of_row
 
 
 @numba_function
@@ -29,14 +31,8 @@ def softmax_rows(y, x):
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
     n = row_of_thread()
     columns = x.shape[1] if n < x.shape[0] else 0
-    largest = LOWEST
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        largest = max(largest, x[n, k])
-    largest = row_max(largest, partials)
-    total = np.float32(0)
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        total += math.exp(x[n, k] - largest)
-    total = row_sum(total, partials)
+    largest = largest_of_row(x, n, columns, partials)
+    total = sum_of_exponentials(x, n, columns, largest, partials)
     for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
         y[n, k] = math.exp(x[n, k] - largest) / total
 
@@ -59,14 +55,9 @@ def log_softmax_rows(y, x):
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
     n = row_of_thread()
     columns = x.shape[1] if n < x.shape[0] else 0
-    largest = LOWEST
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        largest = max(largest, x[n, k])
-    largest = row_max(largest, partials)
-    total = np.float32(0)
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        total += math.exp(x[n, k] - largest)
-    log_total = math.log(row_sum(total, partials))  # never the logarithm of a quotient that may have underflowed
+    largest = largest_of_row(x, n, columns, partials)
+    # The logarithm of the sum, never of a quotient that may have underflowed.
+    log_total = math.log(sum_of_exponentials(x, n, columns, largest, partials))
     for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
         y[n, k] = (x[n, k] - largest) - log_total
 
@@ -76,37 +67,22 @@ def log_softmax_grad_rows(dx, dy, y):
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
     n = row_of_thread()
     columns = y.shape[1] if n < y.shape[0] else 0
-    total = np.float32(0)
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        total += dy[n, k]
-    total = row_sum(total, partials)
+    total = sum_of_row(dy, n, columns, partials)
     for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
         dx[n, k] = dy[n, k] - math.exp(y[n, k]) * total
 
 
-@kernel(softmax, "rows", "numba")
-def launch(y, x):
-    K = x.shape[-1]
-    N = x.size // K
-    softmax_rows[over_rows(N, K)](y.reshape(N, K), x.reshape(N, K))
+def register(op, function):
+    """Register the kernel of an op on arrays that all have the shape (…, K)."""
+
+    @kernel(op, "rows", "numba")
+    def launch(*arrays):
+        K = arrays[0].shape[-1]
+        N = arrays[0].size // K
+        function[over_rows(N, K)](*(array.reshape(N, K) for array in arrays))
 
 
-@kernel(softmax_grad, "rows", "numba")
-def launch_grad(dx, dy, y):
-    K = y.shape[-1]
-    N = y.size // K
-    softmax_grad_rows[over_rows(N, K)](dx.reshape(N, K), dy.reshape(N, K), y.reshape(N, K))
-
-
-@kernel(log_softmax, "rows", "numba")
-def launch_log(y, x):
-    K = x.shape[-1]
-    N = x.size // K
-    log_softmax_rows[over_rows(N, K)](y.reshape(N, K), x.reshape(N, K))
-
-
-@kernel(log_softmax_grad, "rows", "numba")
-def launch_log_grad(dx, dy, y):
-    K = y.shape[-1]
-    N = y.size // K
-    log_softmax_grad_rows[over_rows(N, K)](dx.reshape(N, K), dy.reshape(N, K), y.reshape(N, K))
+register(softmax, softmax_rows)
+register(softmax_grad, softmax_grad_rows)
+register(log_softmax, log_softmax_rows)
+register(log_softmax_grad, log_softmax_grad_rows)

@@ -1,5 +1,7 @@
-// The counters of a training step, kept on the device so that a captured step counts by itself: one thread.
-//   (batch, epoch) becomes (batch + 1, epoch), after `steps` batches (0, epoch + 1); a third counter counts all calls.
+// The counters of a training step, kept on the device so that a captured step counts by itself: one
+// thread.
+//   (batch, epoch) becomes (batch + 1, epoch), after `steps` batches (0, epoch + 1);
+//   a third counter counts all calls.
 
 extern "C" __global__ void advance(long long* counters, bool total, long long steps)
 {

@@ -1,6 +1,8 @@
-"""The counters of a training step, kept on the device so that a captured step counts by itself: one thread, one launch.
+"""The counters of a training step, kept on the device so that a captured step counts by itself: one
+thread, one launch.
 
-The host would have to write a number between two replays, which costs it as long as a small kernel and may not be late.
+The host would have to write a number between two replays, which costs it as long as a small kernel
+and may not be late.
 """
 
 from gpucnn.devices.numba_cuda import np, numba_function

@@ -1,8 +1,12 @@
-// Pick a batch out of the data set on the device, in the epoch's order, scaled to float32 on the way.
-//   gather_images  y[row, e] = images[sample(row), e] · scale + offset     one block for CHUNK values of one row
-//   gather_labels  y[row, k] = labels[sample(row), k]                      one block for rows of about 1000 values
-// sample(row) = order[(batch · batch_size + row) mod n], computed once for each row and block, shared by its threads.
-// Traffic: 5 bytes for a pixel (1 read, 4 written), as whole vectors where an image has a multiple of 4 values.
+// Pick a batch out of the data set on the device, in the epoch's order, scaled to float32 on the
+// way.
+//   gather_images  y[row, e] = images[sample(row), e] · scale + offset
+//                  one block for CHUNK values of one row
+//   gather_labels  y[row, k] = labels[sample(row), k]
+//                  one block for rows of about 1000 values
+// sample(row) = order[(batch · batch_size + row) mod n], computed once for each row and block,
+// shared by its threads. Traffic: 5 bytes for a pixel (1 read, 4 written), as whole vectors where
+// an image has a multiple of 4 values.
 
 // defines: shuffled
 #include "permutation.cuh"
@@ -15,7 +19,8 @@ __device__ __forceinline__ unsigned sample(unsigned row, unsigned n, const long 
     return shuffle ? shuffled((unsigned)position, n, (unsigned)*epoch, seed, stream) : (unsigned)position;
 }
 
-// scale = high + low to about 48 bits, so that the product is rounded once: k / 255 comes out as the division gives it.
+// scale = high + low to about 48 bits, so that the product is rounded once: k / 255 comes out as
+// the division gives it.
 __device__ __forceinline__ float scaled(unsigned char pixel, float high, float low, float offset)
 {
     return fmaf((float)pixel, high, fmaf((float)pixel, low, offset));

@@ -1,9 +1,11 @@
-"""Pick a batch out of the data set on the device: each row's sample is computed, then consecutive threads copy it.
+"""Pick a batch out of the data set on the device: each row's sample is computed, then consecutive
+threads copy it.
 
-The data set stays where it is, as bytes; no list of indices is made, sorted or copied. One thread of a block walks the
-keyed permutation (a chain of about 1000 instructions) while other blocks copy; a pixel costs 1 byte read, 4 written and
-two fused multiply-adds. Blocks take CHUNK values of one image, so that large images keep the whole GPU busy. Over the
-numba rung: vectors of 4 pixels, and labels copied by all threads of a block.
+The data set stays where it is, as bytes; no list of indices is created, sorted or copied. One
+thread of a block walks the keyed permutation (a chain of about 1000 instructions) while other
+blocks copy; a pixel costs 1 byte read, 4 written and two fused multiply-adds. Blocks take CHUNK
+values of one image, so that large images keep the whole GPU busy. Over the numba rung: vectors of 4
+pixels, and labels copied by all threads of a block.
 """
 
 import math

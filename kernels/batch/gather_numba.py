@@ -1,8 +1,10 @@
-"""Pick a batch out of the data set on the device: each row's sample is computed, then consecutive threads copy it.
+"""Pick a batch out of the data set on the device: each row's sample is computed, then consecutive
+threads copy it.
 
-The data set stays where it is, as bytes; no list of indices is made, sorted or copied. One thread of a block walks the
-keyed permutation, a chain of about 1000 instructions, while other blocks copy; a pixel costs 1 byte read, 4 written and
-two fused multiply-adds. Blocks take CHUNK values of one image, so that large images keep the whole GPU busy.
+The data set stays where it is, as bytes; no list of indices is created, sorted or copied. One
+thread of a block walks the keyed permutation, a chain of about 1000 instructions, while other
+blocks copy; a pixel costs 1 byte read, 4 written and two fused multiply-adds. Blocks take CHUNK
+values of one image, so that large images keep the whole GPU busy.
 """
 
 import numba
@@ -29,16 +31,23 @@ def sample_of(row, n, epoch, batch, batch_size, seed, stream, shuffle):
     return shuffled(position, n, word(epoch[0]), seed, stream) if shuffle else position
 
 
-@numba_function
-def gather_bytes(y, images, epoch, batch, chunks, batch_size, seed, stream, shuffle, high, low, offset):
-    """y (rows, values), images (n, values). The factor is high + low, so that the product is rounded once."""
+@numba_device
+def sample_of_block(row, n, epoch, batch, batch_size, seed, stream, shuffle):
+    """The same for a block that copies this row: one thread computes it for all."""
     shared_sample = cuda.shared.array(1, numba.int64)
-    row, chunk = cuda.blockIdx.x // chunks, cuda.blockIdx.x % chunks
-    n, values = images.shape
     if cuda.threadIdx.x == 0:
         shared_sample[0] = sample_of(row, n, epoch, batch, batch_size, seed, stream, shuffle)
-    cuda.syncthreads()  # the row's sample is known
-    sample = shared_sample[0]
+    cuda.syncthreads()  # waits for the sample
+    return shared_sample[0]
+
+
+@numba_function
+def gather_bytes(y, images, epoch, batch, chunks, batch_size, seed, stream, shuffle, high, low, offset):
+    """y (rows, values), images (n, values). The factor is high + low, so that the product is
+    rounded once."""
+    row, chunk = cuda.blockIdx.x // chunks, cuda.blockIdx.x % chunks
+    n, values = images.shape
+    sample = sample_of_block(row, n, epoch, batch, batch_size, seed, stream, shuffle)
     for i in range(chunk * CHUNK + cuda.threadIdx.x, min(values, (chunk + 1) * CHUNK), cuda.blockDim.x):
         pixel = np.float32(images[sample, i])
         y[row, i] = cuda.fma(pixel, high, cuda.fma(pixel, low, offset))
@@ -47,13 +56,9 @@ def gather_bytes(y, images, epoch, batch, chunks, batch_size, seed, stream, shuf
 @numba_function
 def gather_floats(y, images, epoch, batch, chunks, batch_size, seed, stream, shuffle, scale, offset):
     """y (rows, values), images (n, values)."""
-    shared_sample = cuda.shared.array(1, numba.int64)
     row, chunk = cuda.blockIdx.x // chunks, cuda.blockIdx.x % chunks
     n, values = images.shape
-    if cuda.threadIdx.x == 0:
-        shared_sample[0] = sample_of(row, n, epoch, batch, batch_size, seed, stream, shuffle)
-    cuda.syncthreads()  # the row's sample is known
-    sample = shared_sample[0]
+    sample = sample_of_block(row, n, epoch, batch, batch_size, seed, stream, shuffle)
     for i in range(chunk * CHUNK + cuda.threadIdx.x, min(values, (chunk + 1) * CHUNK), cuda.blockDim.x):
         y[row, i] = cuda.fma(images[sample, i], scale, offset)
 

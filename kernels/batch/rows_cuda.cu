@@ -1,8 +1,10 @@
-// Count the rows whose largest score is at their label: `lanes` neighbouring lanes of a warp for each row.
-//   y = number of n with argmax_k scores[n, k] == labels[n]       the first of several largest, NaN above all
-// A score and its place become one 64-bit key whose maximum is the answer, whatever the order in which lanes compare.
-// Counts are integers: per thread, then per block, then (more than one block) over the blocks by a second launch.
-// Traffic: scores once, 4 bytes for each comparison.
+// Count the rows whose largest score is at their label: `lanes` neighbouring lanes of a warp for
+// each row.
+//   y = number of n with argmax_k scores[n, k] == labels[n]
+//   (the first of several largest, NaN above all)
+// A score and its place become one 64-bit key whose maximum is the answer, whatever the order in
+// which lanes compare. Counts are integers: per thread, then per block, then (more than one block)
+// over the blocks by a second launch. Traffic: scores once, 4 bytes for each comparison.
 
 __device__ __forceinline__ unsigned long long key(float score, unsigned k)
 {
@@ -19,7 +21,8 @@ __device__ __forceinline__ unsigned long long larger(unsigned long long a, unsig
     return a > b ? a : b;
 }
 
-// The column of the largest score of a row, in every one of its lanes; all lanes of the warp must call it.
+// The column of the largest score of a row, in every one of its lanes; all lanes of the warp must
+// call it.
 __device__ __forceinline__ unsigned largest(const float* row, bool present, unsigned K, unsigned lane, unsigned lanes)
 {
     unsigned long long best = 0;

@@ -1,9 +1,10 @@
-"""Count correct rows by a group of lanes for each row: 1 lane for 1 score, up to a warp for 32 and more.
+"""Count correct rows by a group of lanes for each row: 1 lane for 1 score, up to a warp for 32 and
+more.
 
-A thread for each row would read scores that lie K apart; lanes that share a row read neighbours and agree on the
-largest by exchanging registers, which is what this adds to the numba rung. The sum of integers is the same in any
-order; it goes from threads to warps to blocks, and over the blocks by a second launch, without atomics. Each score is
-read once: 4 bytes and about 8 integer operations.
+A thread for each row would read scores that lie K apart; lanes that share a row read neighbours and
+agree on the largest by exchanging registers, which is what this adds to the numba rung. The sum of
+integers is the same in any order; it goes from threads to warps to blocks, and over the blocks by a
+second launch, without atomics. Each score is read once: 4 bytes and about 8 integer operations.
 """
 
 import math
@@ -19,7 +20,8 @@ from gpucnn.ops.batch import count_correct, count_correct_binary
 THREADS = 256
 
 BLOCKS = 1024
-"""As many blocks at most: each goes through its share of the rows, and one block can sum the counts of all."""
+"""As many blocks at most: each goes through its share of the rows, and one block can sum the counts
+of all."""
 
 ROWS = {
     "int32": cuda_function(__file__, "count_classes", THREADS=THREADS),

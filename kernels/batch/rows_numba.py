@@ -1,7 +1,9 @@
-"""Count correct rows by one thread for each row, which walks through its scores; each block adds up in shared memory.
+"""Count correct rows by one thread for each row, which walks through its scores; each block adds up
+in shared memory.
 
-A row costs K reads and comparisons; neighbouring threads read K scores apart, which is simple, and slow for many
-classes. The sum of integers is the same in any order; a second launch sums the counts of the blocks, without atomics.
+A row costs K reads and comparisons; neighbouring threads read K scores apart, which is simple, and
+slow for many classes. The sum of integers is the same in any order; a second launch sums the counts
+of the blocks, without atomics.
 """
 
 import numba
@@ -12,15 +14,19 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import count_correct, count_correct_binary
 
+from ..shared.block_numba import add_up
+
 THREADS = 256
 
 BLOCKS = 1024
-"""As many blocks at most: each goes through its share of the rows, and one block can sum the counts of all."""
+"""As many blocks at most: each goes through its share of the rows, and one block can sum the counts
+of all."""
 
 
 @numba_device
 def largest(scores, n):
-    """The column of the largest score of row n: the first of several, and a NaN is larger than any number."""
+    """The column of the largest score of row n: the first of several, and a NaN is larger than any
+    number."""
     best = 0
     for k in range(1, scores.shape[1]):
         score, highest = scores[n, k], scores[n, best]
@@ -31,13 +37,8 @@ def largest(scores, n):
 
 @numba_device
 def sum_of_block(total, counts, t):
-    """Thread 0 writes the sum of counts (THREADS,) in shared memory: each step adds the upper half to the lower."""
-    half = THREADS // 2
-    while half > 0:
-        cuda.syncthreads()  # the counts of the step before are written
-        if t < half:
-            counts[t] += counts[t + half]
-        half //= 2
+    """Thread 0 writes the sum of counts (THREADS,), which lie in shared memory."""
+    add_up(counts)
     if t == 0:
         total[0] = counts[0]
 

@@ -1,4 +1,5 @@
-"""Moving averages, one thread per value: 12 bytes and 3 operations each, for as many values as there are channels."""
+"""Moving averages, one thread per value: 12 bytes and 3 operations each, for as many values as
+there are channels."""
 
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_function

@@ -1,10 +1,11 @@
-// Batch normalisation of x, `rows` rows of C channels, and its gradients: y = (x - mean) · slope + beta with
-// slope = gamma / √(variance + epsilon), mean and variance being those of a channel over all rows.
+// Batch normalisation of x, `rows` rows of C channels, and its gradients: y = (x -
+// mean) · slope + beta with slope = gamma / √(variance + epsilon), mean and variance being those of
+// a channel over all rows.
 //
-// The rows are cut into slices. A block takes one slice of one group of channels: blockDim.x threads side by side have
-// PACK channels each, and blockDim.y threads (a power of two) share the rows. One launch leaves sums for each slice; in
-// the next, every block first adds up those of its channels, always in the same order, and goes on to its rows.
-// Grid: groups of channels × slices.
+// The rows are cut into slices. A block takes one slice of one group of channels: blockDim.x
+// threads side by side have PACK channels each, and blockDim.y threads (a power of two) share the
+// rows. One launch leaves sums for each slice; in the next, every block first adds up those of its
+// channels, always in the same order, and then visits its rows. Grid: groups of channels × slices.
 
 // defines: Pack, load, store, filled
 #include "pack.cuh"
@@ -13,8 +14,9 @@
 // defines: Sum, add, add_product, rounded, add_columns
 #include "sum.cuh"
 
-// What a thread works on: channels c … c + PACK - 1 in rows first + threadIdx.y, first + threadIdx.y + blockDim.y, …
-// below last. Threads beyond the last channel have no rows, and must still meet the barriers.
+// What a thread works on: channels c … c + PACK - 1 in rows first + threadIdx.y,
+// first + threadIdx.y + blockDim.y, … below last. Threads beyond the last channel have no rows, and
+// must still meet the barriers.
 struct Part {
     unsigned c;
     bool exists;
@@ -50,8 +52,8 @@ __device__ Pack scales(Pack variance, float epsilon)
     return variance;
 }
 
-// Of each slice: the sum of x, and the sum of (x - mean of the slice)². The second pass goes backwards: what was read
-// last is still in a cache.
+// Of each slice: the sum of x, and the sum of (x - mean of the slice)². The second pass goes
+// backwards: what was read last is still in a cache.
 extern "C" __global__ void __launch_bounds__(THREADS)
     batchnorm_statistics(float* __restrict__ sums, float* __restrict__ squares, const float* __restrict__ x,
                          unsigned rows, unsigned C)
@@ -86,9 +88,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     store(squares + blockIdx.y * C + at.c, square);
 }
 
-// Mean and variance from those of the slices: the squares around the mean of all are those around the mean of each
-// slice and, for every row, the square of the distance between the two means. Chan, Golub, LeVeque, "Updating
-// formulae and a pairwise algorithm for computing sample variances", 1979.
+// Mean and variance from those of the slices: the squares around the mean of all are those around
+// the mean of each slice and, for every row, the square of the distance between the two means.
+// Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+// variances", 1979.
 __device__ void join_slices(Pack& mean, Pack& variance, const float* sums, const float* squares, Part at, unsigned rows,
                             unsigned slices, unsigned C)
 {
@@ -159,8 +162,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     normalise(y, x, gamma, beta, load(mean + at.c), load(variance + at.c), at, C, epsilon);
 }
 
-// Of each slice: the sums of dy and of dy · x, both parts of each, as partial[0 … 3][slice]. Where mean and variance
-// are given numbers, dx needs no sums: unless dx is null, dy · slope is written on the way.
+// Of each slice: the sums of dy and of dy · x, both parts of each, as partial[0 … 3][slice]. Where
+// mean and variance are constants, dx needs no sums: unless dx is null, dy · slope is written on
+// the way.
 extern "C" __global__ void __launch_bounds__(THREADS)
     batchnorm_grad_sums(float* __restrict__ partial, float* __restrict__ dx, const float* __restrict__ dy,
                         const float* __restrict__ x, const float* __restrict__ gamma,
@@ -193,9 +197,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// dbeta = Σ dy and dgamma = Σ dy · (x - mean) · scale = (Σ dy · x - mean · Σ dy) · scale, where the difference may
-// be much smaller than its terms: sums in two floats have the digits for that. Unless dx is null, also
-// dx = (dy - dbeta / rows - (x - mean) · scale · dgamma / rows) · gamma · scale.
+// dbeta = Σ dy and dgamma = Σ dy · (x - mean) · scale = (Σ dy · x - mean · Σ dy) · scale, where the
+// difference may be much smaller than its terms: sums in two floats have the digits for that.
+// Unless dx is null, also dx = (dy - dbeta / rows - (x -
+// mean) · scale · dgamma / rows) · gamma · scale.
 extern "C" __global__ void __launch_bounds__(THREADS)
     batchnorm_grad_join(float* __restrict__ dx, float* __restrict__ dgamma, float* __restrict__ dbeta,
                         const float* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ gamma,

@@ -1,10 +1,12 @@
-"""Batch normalisation in CUDA C++, two launches: sums of slices of the rows; the slices joined, and the result.
+"""Batch normalisation in CUDA C++, two launches: sums of slices of the rows; the slices joined, and
+the result.
 
-Two passes over each slice, its mean first and the squares around it second, keep all digits of the variance where the
-mean is large. Memory sets the time: x is read twice and y written once, 12 bytes for each value and a few dozen
-operations (the second pass over a slice finds it in the cache); the gradient reads dy and x twice and writes dx, 20
-bytes. Over the kernels in numba.cuda this adds wide loads, four of them under way in each thread, and the sums of the
-slices are joined where they are needed instead of in a launch of their own.
+Two passes over each slice, its mean first and the squares around it second, keep all digits of the
+variance where the mean is large. Memory sets the time: x is read twice and y written once, 12 bytes
+for each value and a few dozen operations (the second pass over a slice finds it in the cache); the
+gradient reads dy and x twice and writes dx, 20 bytes. Over the kernels in numba.cuda this adds wide
+loads, four of them under way in each thread, and the sums of the slices are joined where they are
+needed instead of in another launch.
 """
 
 import math
@@ -21,10 +23,11 @@ CHANNELS = 32
 """Channels of a block, 128 bytes of each row."""
 
 ROWS = 256
-"""Rows that are worth a slice of their own."""
+"""Rows that are worth a slice."""
 
 BLOCKS, SLICES = 256, 128
-"""Blocks that fill a GPU, and the most slices: every block of the second launch reads the sums of all of them."""
+"""Blocks that fill a GPU, and the most slices: every block of the second launch reads the sums of
+all of them."""
 
 batchnorm_statistics = cuda_function(__file__, "batchnorm_statistics", THREADS=THREADS)
 batchnorm_normalise = cuda_function(__file__, "batchnorm_normalise", THREADS=THREADS)
@@ -96,7 +99,8 @@ def _matrix(x):
 
 
 def _layout(C):
-    """Neighbouring channels that a thread takes, threads of a block (over channels, over rows), groups of channels."""
+    """Neighbouring channels that a thread takes, threads of a block (over channels, over rows),
+    groups of channels."""
     pack = 4 if C % 4 == 0 else 1
     columns = min(CHANNELS // pack, 1 << (C // pack - 1).bit_length())
     return pack, (columns, THREADS // columns), ceil_div(C // pack, columns)
@@ -105,5 +109,5 @@ def _layout(C):
 def _slices(rows, C):
     """Into how many slices the rows are cut; none is empty."""
     groups = _layout(C)[2]
-    wanted = min(ceil_div(rows, ROWS), ceil_div(BLOCKS, groups), SLICES)
-    return ceil_div(rows, ceil_div(rows, wanted))
+    slices = min(ceil_div(rows, ROWS), ceil_div(BLOCKS, groups), SLICES)
+    return ceil_div(rows, ceil_div(rows, slices))

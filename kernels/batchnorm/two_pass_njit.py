@@ -1,8 +1,10 @@
-"""Batch normalisation in two passes over x for the statistics and one for the result; its gradient in one and one.
+"""Batch normalisation in two passes over x for the statistics and one for the result; its gradient
+in one and one.
 
-Each slice of the batch has sums of its own, in float64, and they are added in order: the same bits on any number of
-threads, and no rounding to speak of. Traffic: x read three times, y written once; for the gradient dy and x read twice,
-dx written once. The channels of a row are neighbours, so every loop over them is one over vectors.
+Each slice of the batch has its own sums, in float64, and they are added in order: the same bits on
+any number of threads, and no rounding to speak of. Traffic: x read three times, y written once; for
+the gradient dy and x read twice, dx written once. The channels of a row are neighbours, so every
+loop over them is one over vectors.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def _workspace(x: Spec, *_: object, **__: object) -> Spec:
 
 
 def _over_slices(x: np.ndarray, task: Callable[[int, int, int], None]) -> None:
-    """Call task(i, first, last) for the rows of each slice of the batch; a row has one value of each channel."""
+    """Call task(i, first, last) for the rows of each slice of the batch; a row has one value of
+    each channel."""
     rows = x.size // x.shape[-1] // len(x)
     slices = threads.slices(len(x))
 

@@ -1,10 +1,11 @@
-"""Batch normalisation in three launches: sums of slices of the rows, the slices joined, and the result value by value.
+"""Batch normalisation in three launches: sums of slices of the rows, the slices joined, and the
+result value by value.
 
-x is a matrix, a row for each position of each image, a column for each channel. Two passes over a slice, its mean first
-and the squares around it second, keep all digits of the variance where the mean is large. Slices exist so that many
-blocks can work on one channel; they are joined in a fixed order, so the result is the same each time. Memory sets the
-time: a few dozen operations for 12 bytes (x read twice, y written), in the gradient for 20 (dy and x read twice, dx
-written).
+x is a matrix, a row for each position of each image, a column for each channel. Two passes over a
+slice, its mean first and the squares around it second, keep all digits of the variance where the
+mean is large. Slices exist so that many blocks can work on one channel; they are joined in a fixed
+order, so the result is the same each time. Memory sets the time: a few dozen operations for 12
+bytes (x read twice, y written), in the gradient for 20 (dy and x read twice, dx written).
 """
 
 import math
@@ -18,18 +19,20 @@ from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference,
 from ..shared.sum_numba import add, add_product, rounded
 
 CHANNELS, LINES = 32, 8
-"""Threads of a block that sums: side by side for channels, so that a warp reads neighbours, and in lines for rows."""
+"""Threads of a block that sums: side by side for channels, so that a warp reads neighbours, and in
+lines for rows."""
 
 THREADS = 256
 """Threads of a block that takes value by value."""
 
 ROWS, SLICES = 64, 256
-"""Rows that are worth a slice of their own, and the most slices."""
+"""Rows that are worth a slice, and the most slices."""
 
 
 @numba_device
 def add_lines(total, lost):
-    """The sum over the threads of one channel, in a fixed order, for all of them; the whole block must come here."""
+    """The sum over the threads of one channel, in a fixed order, for all of them; the whole block
+    must come here."""
     totals = cuda.shared.array((LINES, CHANNELS), np.float32)
     losses = cuda.shared.array((LINES, CHANNELS), np.float32)
     channel, line = cuda.threadIdx.x, cuda.threadIdx.y
@@ -49,7 +52,8 @@ def scale(variance, epsilon):
 
 @numba_function
 def batchnorm_statistics(sums, squares, x, size):
-    """Of each slice, `size` rows long: the sum, and the sum of squares around the mean of the slice."""
+    """Of each slice, `size` rows long: the sum, and the sum of squares around the mean of the
+    slice."""
     rows, C = x.shape
     c = cuda.blockIdx.x * CHANNELS + cuda.threadIdx.x
     first = cuda.blockIdx.y * size
@@ -71,9 +75,9 @@ def batchnorm_statistics(sums, squares, x, size):
 
 @numba_function
 def batchnorm_join(mean, variance, sums, squares, rows, size):
-    """One thread per channel. The squares around the mean of all are those around the mean of each slice and, for every
-    row, the square of the distance between the two means: Chan, Golub, LeVeque, "Updating formulae and a pairwise
-    algorithm for computing sample variances", 1979."""
+    """One thread per channel. The squares around the mean of all are those around the mean of each
+    slice and, for every row, the square of the distance between the two means: Chan, Golub,
+    LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979."""
     c = cuda.grid(1)
     if c >= mean.size:
         return
@@ -125,8 +129,8 @@ def batchnorm_grad_sums(partial, dy, x, size):
 
 @numba_function
 def batchnorm_grad_join(dgamma, dbeta, partial, mean, variance, epsilon):
-    """dbeta = Σ dy and dgamma = (Σ dy · x - mean · Σ dy) · scale, where the difference may be much smaller than its
-    terms: sums in two floats have the digits for that."""
+    """dbeta = Σ dy and dgamma = (Σ dy · x - mean · Σ dy) · scale, where the difference may be much
+    smaller than its terms: sums in two floats have the digits for that."""
     c = cuda.grid(1)
     if c >= mean.size:
         return

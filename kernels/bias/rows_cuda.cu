@@ -1,9 +1,10 @@
-// Bias over rows: y[i, k] = x[i, k] + b[k], and its gradient db[k] = Σ dy[i, k], with every axis but the last made one.
+// Bias over rows: y[i, k] = x[i, k] + b[k], and its gradient db[k] = Σ dy[i, k], all leading axes
+// flattened.
 //
-// Both move memory and do nothing else: 8 bytes per addition forward, 4 backward. Forward, a thread takes four
-// neighbouring values as 16 bytes, whatever K is, and counts the channel up as it goes along them; the grid covers x.
-// Backward, the sum is cut into slices (include/column_sums.cuh): one block for each slice and 32 channels, then one
-// for each 32 channels.
+// Both move memory and do nothing else: 8 bytes per addition forward, 4 backward. Forward, a thread
+// takes four neighbouring values as 16 bytes, whatever K is, and counts the channel up as it goes
+// along them; the grid covers x. Backward, the sum is cut into slices (include/column_sums.cuh):
+// one block for each slice and 32 channels, then one for each 32 channels.
 
 // defines: column_sums
 #include "column_sums.cuh"

@@ -1,6 +1,8 @@
-"""Bias over rows: values are added four at a time, and summed in slices that fill the GPU whatever the shape.
+"""Bias over rows: values are added four at a time, and summed in slices that fill the GPU whatever
+the shape.
 
-Forward reads and writes each value once (8 bytes per addition), backward reads it once (4 bytes): as fast as memory is.
+Forward reads and writes each value once (8 bytes per addition), backward reads it once (4 bytes):
+as fast as memory is.
 """
 
 from __future__ import annotations

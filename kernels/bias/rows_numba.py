@@ -1,14 +1,16 @@
-"""Bias over rows: one thread per value adds, and blocks sum slices of the rows, then few blocks the slices.
+"""Bias over rows: one thread per value adds, and blocks sum slices of the rows, then few blocks the
+slices.
 
-Forward reads and writes each value once (8 bytes per addition), backward reads it once (4 bytes): nothing to gain from
-shared memory or reuse, all from reading memory in order. Neighbouring threads take neighbouring values.
+Forward reads and writes each value once (8 bytes per addition), backward reads it once (4 bytes):
+nothing to gain from shared memory or reuse, all from reading memory in order. Neighbouring threads
+take neighbouring values.
 
-    y[i, k] = x[i, k] + b[k]          db[k] = Σ dy[i, k]          all axes but the last made one: i
+    y[i, k] = x[i, k] + b[k]          db[k] = Σ dy[i, k]          i: all leading axes flattened
 
-The sum has few results and millions of terms. So it is cut twice: the rows into slices, one block each, and a slice
-into lanes of at most 32 threads side by side, one channel per thread. Blocks and lanes add up in a fixed order: all
-runs round alike, which with float atomics they would not. No chain of additions is long, so the rounding error is
-small.
+The sum has few results and millions of terms. So it is cut twice: the rows into slices, one block
+each, and a slice into lanes of at most 32 threads side by side, one channel per thread. Blocks and
+lanes add up in a fixed order: all runs round alike, which with float atomics they would not. No
+chain of additions is long, so the rounding error is small.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def bias_rows(y, x, b):
 
 @numba_function
 def bias_grad_rows(sums, dy, width):
-    """sums[slice, k] = Σ dy[i, k] over the rows i of the slice; a block: one slice of `width` ≤ 32 channels."""
+    """sums[slice, k] = Σ dy[i, k] over the rows i of the slice; a block: one slice of `width` ≤ 32
+    channels."""
     total = cuda.shared.array(THREADS, numba.float32)  # one for each thread
     rows, K = dy.shape
     slices = sums.shape[0]

@@ -1,8 +1,11 @@
-// Slices scaled to a norm within bounds: squares are added up in one pass over w, and w is scaled in another.
-//   w = w · desired / (1e-7 + norm),  desired = rate · min(max(norm, low), high) + (1 - rate) · norm
-// Grid: (groups of SLICES slices, chunks of their elements); a block has LANES threads for each of its slices.
-// Both passes walk through memory in the order in which it lies: where neighbours belong to different slices (`across`),
-// so do neighbouring threads, else they are lanes of one slice.
+// Slices scaled to a norm within bounds: squares are added up in one pass over w, and w is scaled
+// in another.
+//   w = w · desired / (1e-7 + norm)
+//   desired = rate · min(max(norm, low), high) + (1 - rate) · norm
+// Grid: (groups of SLICES slices, chunks of their elements); a block has LANES threads for each of
+// its slices. Both passes walk through memory in the order in which it lies: where neighbours
+// belong to different slices (`across`), so do neighbouring threads, else they are lanes of one
+// slice.
 const float EPSILON = 1e-7f;
 
 struct Place {
@@ -14,7 +17,8 @@ __device__ __forceinline__ unsigned at(Place place, unsigned i)
     return i / place.inner * place.outer_stride + i % place.inner * place.inner_stride;
 }
 
-// Where one thread is: its slice, which may be beyond the last, its lane, and the elements that its block handles.
+// Where one thread is: its slice, which may be beyond the last, its lane, and the elements that its
+// block handles.
 struct Share {
     unsigned in_block, slice, lane, begin, end;
 };

@@ -1,8 +1,10 @@
-"""Slices scaled to a norm within bounds: one pass adds up squares, chunk by chunk, the other scales.
+"""Slices scaled to a norm within bounds: one pass adds up squares, chunk by chunk, the other
+scales.
 
-Each pass reads w once, 12 bytes and 3 FLOPs an element with the write. Beside the numba rung, threads follow the
-order of memory whichever axes a slice spans, and a long slice is cut into chunks, so that a weight with ten units, or
-one norm for all of it, still gives work to many blocks. The price is a small array of partial sums and a second launch.
+Each pass reads w once, 12 bytes and 3 FLOPs an element with the write. Compared with the numba
+rung, threads follow the order of memory whichever axes a slice spans, and a long slice is cut into
+chunks, so that a weight with ten units, or one norm for all of it, still gives work to many blocks.
+The price is a small array of partial sums and a second launch.
 """
 
 from gpucnn.devices.cuda import cuda_function

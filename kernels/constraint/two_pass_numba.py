@@ -1,7 +1,8 @@
 """Slices scaled to a norm within bounds: one block per slice adds up its squares, then scales it.
 
-The slice is read twice and written once, 12 bytes and 3 FLOPs an element. Where neighbours in memory belong to
-different slices, as in a dense weight, a block picks single elements out of long rows: simple, and slow for that.
+The slice is read twice and written once, 12 bytes and 3 FLOPs an element. Where neighbours in
+memory belong to different slices, as in a dense weight, a block picks single elements out of long
+rows: simple, and slow for that.
 """
 
 import math
@@ -13,6 +14,7 @@ from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.constraint import EPSILON, max_norm, min_max_norm, unit_norm
 
+from ..shared.block_numba import add_up
 from ..shared.weight_slices_launch import slices, supports
 
 THREADS = 128
@@ -36,12 +38,7 @@ def scale_slices(w, length, a, b, c, d, e, f, low, high, rate, rest):
         value = w[start + place(i, d, e, f)]
         total += value * value
     sums[t] = total
-    half = THREADS // 2
-    while half > 0:
-        cuda.syncthreads()  # all sums of the step before are there
-        if t < half:
-            sums[t] += sums[t + half]
-        half //= 2
+    add_up(sums)
     cuda.syncthreads()  # the total is there
     norm = math.sqrt(sums[0])
     desired = min(max(norm, low), high)

@@ -1,13 +1,16 @@
-// Direct convolution of images: the definition, in registers and without shared memory. The baseline to beat.
+// Direct convolution of images: the definition, in registers and without shared memory. The
+// baseline to beat.
 //
-//     y[n, p, q, k]       = Σ x[n, h, w, c] · weight[r, s, c, k]     over r, s, c   thread: 4 windows × VALUES filters
-//     dx[n, h, w, c]      = Σ dy[n, p, q, k] · weight[r, s, c, k]    over r, s, k   thread: 4 cells × VALUES channels
-//     dweight[r, s, c, k] = Σ dy[n, p, q, k] · x[n, h, w, c]         over n, p, q   thread: 4 taps × VALUES filters
+//     y[n, p, q, k]       = Σ x[n, h, w, c] · weight[r, s, c, k]     over r, s, c
+//     dx[n, h, w, c]      = Σ dy[n, p, q, k] · weight[r, s, c, k]    over r, s, k
+//     dweight[r, s, c, k] = Σ dy[n, p, q, k] · x[n, h, w, c]         over n, p, q
 //
 //     where  h = p · stride_h + r · dilation_h - top,  w = q · stride_w + s · dilation_w - left
 //
-// The grid is one-dimensional and covers the threads above, those of dweight once for each slice of the sum.
-// The device code stands in include/direct.cuh: it knows three axes, of which images lack the first.
+// Threads: 4 windows × VALUES filters of y, 4 cells × VALUES channels of dx, 4 taps × VALUES filters
+// of dweight. The grid is one-dimensional and covers them, those of dweight once for each slice of
+// the sum. The device code is in include/direct.cuh: it has three axes, of which images lack the
+// first.
 
 // defines: Axis, single, direct_forward, direct_grad_input, direct_grad_weight, exchange_filters, join_slices
 #include "direct.cuh"

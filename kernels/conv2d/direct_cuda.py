@@ -1,4 +1,5 @@
-"""Direct convolution of images, with a patch of results per thread in registers. The baseline to beat.
+"""Direct convolution of images, with a patch of results per thread in registers. The baseline to
+beat.
 
 Each op costs 2 · N P Q K · R S C FLOPs. One thread per value would load two floats for each
 multiply-add; a patch of 4 × 4 results loads five times for sixteen. The kernel needs no matrix of

@@ -1,4 +1,5 @@
-"""Direct convolution: the definition, one thread per value of the result and no shared memory. The baseline to beat.
+"""Direct convolution: the definition, one thread per value of the result and no shared memory. The
+baseline to beat.
 
     y[n, p, q, k]       = Σ x[n, h, w, c] · weight[r, s, c, k]     over r, s, c       thread: a value of y
     dx[n, h, w, c]      = Σ dy[n, p, q, k] · weight[r, s, c, k]    over r, s, k       thread: a value of dx
@@ -6,32 +7,26 @@
 
     where  h = p · stride + r · dilation - top  and  w = q · stride + s · dilation - left
 
-The three are the same products, added up over different indices. Each costs 2 · N P Q K · R S C FLOPs and asks for two
-floats per multiply-add, 1/4 FLOP per byte; it lives on the caches, where a pixel is found again by R · S windows and a
-weight by all of them. Nothing is copied; strides, dilation and groups are numbers in the formula and no cases of their
-own; and depthwise filters, which reuse little, leave not much to beat.
+The three are the same products, added up over different indices. Each costs 2 · N P Q K · R S C
+FLOPs and loads two floats per multiply-add, 1/4 FLOP per byte; it lives on the caches, where R · S
+windows share a pixel and all of them share a weight. Nothing is copied; strides, dilation and
+groups are numbers in the formula, not separate cases; and depthwise filters, which reuse little,
+leave not much to beat.
 
-Neighbouring threads take neighbouring values of the last axis, the contiguous one. Only for dx do they read the weight
-K floats apart; what a sector brings is used in the next turns of the loop over k, if the L1 cache keeps it that long.
-Padding is never read: it is zero.
+Neighbouring threads take neighbouring values of the last axis, the contiguous one. Only for dx do
+they read the weight K floats apart; what a sector brings is used in the next turns of the loop over
+k, if the L1 cache keeps it that long. Padding is never read: it is zero.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.case import Spec
-from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
-from ..shared.slices_numba import count_of_slices, join
+from ..shared.direct_numba_launch import register
 from ..shared.windows_numba import window_at
-
-THREADS = 128
 
 
 @numba_function
@@ -111,35 +106,11 @@ def conv2d_grad_weight_direct(partial, dy, x, stride_h, stride_w, top, left, dil
     partial[piece, r, s, c, k] = total
 
 
-def _window(strides, padding, dilation):
-    """The parameters in the order in which all three kernels take them."""
-    (top, _), (left, _) = padding
-    return *strides, top, left, *dilation
-
-
-@kernel(conv2d, "direct", "numba")
-def launch(y, x, weight, *, strides, padding, dilation, groups):
-    """y = conv2d(x, weight)."""
-    conv2d_direct[blocks_1d(y.size, THREADS), THREADS](y, x, weight, *_window(strides, padding, dilation))
-
-
-@kernel(conv2d_grad_input, "direct", "numba")
-def launch_grad_input(dx, dy, weight, *, size, strides, padding, dilation, groups):
-    """dx, each value gathered from the windows that met it."""
-    window = _window(strides, padding, dilation)
-    conv2d_grad_input_direct[blocks_1d(dx.size, THREADS), THREADS](dx, dy, weight, *window)
-
-
-def partial_sums(dy: Spec, x: Spec, *, kernel_size, groups, **_) -> Spec:
-    """(slices, R, S, C, K): dweight, summed over a slice of the N · P rows of dy."""
-    N, P, _, K = dy.shape
-    dweight = (*kernel_size, x.shape[3] // groups, K)
-    return x.like(count_of_slices(math.prod(dweight), N * P), *dweight)
-
-
-@kernel(conv2d_grad_weight, "direct", "numba", workspace=partial_sums)
-def launch_grad_weight(dweight, dy, x, partial, *, kernel_size, strides, padding, dilation, groups):
-    """dweight: sums over slices of the batch, then the sum of the slices."""
-    window = _window(strides, padding, dilation)
-    conv2d_grad_weight_direct[blocks_1d(partial.size, THREADS), THREADS](partial, dy, x, *window)
-    join(dweight, partial)
+register(
+    __file__,
+    {
+        conv2d: conv2d_direct,
+        conv2d_grad_input: conv2d_grad_input_direct,
+        conv2d_grad_weight: conv2d_grad_weight_direct,
+    },
+)

@@ -1,16 +1,18 @@
-"""im2col: copy every patch of x into a row of a matrix; then a convolution is a matrix product, and products are fast.
+"""im2col: copy every patch of x into a row of a matrix; then a convolution is a matrix product, and
+products are fast.
 
     y (N P Q, K)            = columns (N P Q, R S C) · weight (R S C, K)    with  columns = im2col(x)
     dcolumns (N P Q, R S C) = dy (N P Q, K) · weightᵀ (K, R S C)            then  dx = col2im(dcolumns)
     dweight (R S C, K)      = columnsᵀ (R S C, N P Q) · dy (N P Q, K)
 
-A patch holds its values in the order (r, s, c), the order of the weight, so neither is ever rearranged. The FLOPs are
-those of the direct kernel, 2 · N P Q K · R S C, but now 16 × 16 values share what they fetch. The price is memory:
-columns are about R · S times as large as x (at stride 1), written once and read K / 16 times. The kernels named
-`implicit_gemm` build the same tiles without that copy.
+A patch holds its values in the order (r, s, c), the order of the weight, so neither is ever
+rearranged. The FLOPs are those of the direct kernel, 2 · N P Q K · R S C, but now 16 × 16 values
+share what they fetch. The price is memory: columns are about R · S times as large as x (at stride
+1), written once and read K / 16 times. The kernels named `implicit_gemm` build the same tiles
+without that copy.
 
-A large batch is worked off a few images at a time, so that the columns stay within COLUMNS. Filters in groups would
-need a product for each group; such calls are left to the direct kernel.
+A large batch is worked off a few images at a time, so that the columns stay within COLUMNS. Filters
+in groups would need a product for each group; such calls are left to the direct kernel.
 """
 
 from __future__ import annotations
@@ -32,13 +34,14 @@ from ..shared.windows_numba import window_at
 THREADS = 256
 
 COLUMNS = 1 << 23
-"""Values of the columns at a time, 32 MiB: they are read soon after they are written, best while in the L2 cache. A
-single image may need more."""
+"""Values of the columns at a time, 32 MiB: they are read soon after they are written, best while in
+the L2 cache. A single image may need more."""
 
 
 @numba_function
 def im2col(columns, x, stride_h, stride_w, top, left, dilation_h, dilation_w):
-    """A thread copies one value. Neighbours differ in c, then s: they read and write neighbouring places."""
+    """A thread copies one value. Neighbours differ in c, then s: they read and write neighbouring
+    places."""
     i = cuda.grid(1)
     if i >= columns.size:
         return
@@ -55,7 +58,8 @@ def im2col(columns, x, stride_h, stride_w, top, left, dilation_h, dilation_w):
 
 @numba_function
 def col2im(dx, columns, stride_h, stride_w, top, left, dilation_h, dilation_w):
-    """The adjoint of im2col: a thread owns one value of dx and gathers it from every patch that holds a copy."""
+    """The adjoint of im2col: a thread owns one value of dx and gathers it from every patch that
+    holds a copy."""
     i = cuda.grid(1)
     if i >= dx.size:
         return
@@ -75,7 +79,8 @@ def col2im(dx, columns, stride_h, stride_w, top, left, dilation_h, dilation_w):
 
 @numba_function
 def product(y, a, b, transpose_a, transpose_b):
-    """y[piece] = a · b, summed over one slice of K: y (slices, M, N). One block for each tile of y."""
+    """y[piece] = a · b, summed over one slice of K: y (slices, M, N). One block for each tile of
+    y."""
     slices, M, N = y.shape
     K = a.shape[0 if transpose_a else 1]
     tiles_in_row, tiles_in_column = (N + TILE - 1) // TILE, (M + TILE - 1) // TILE
@@ -83,7 +88,8 @@ def product(y, a, b, transpose_a, transpose_b):
     n = tile % tiles_in_row * TILE + cuda.threadIdx.x
     m = tile // tiles_in_row % tiles_in_column * TILE + cuda.threadIdx.y
     piece = tile // (tiles_in_row * tiles_in_column)
-    # No early return: threads beyond the edge of y help to fetch, and all threads must meet at the barriers.
+    # No early return: threads beyond the edge of y help to fetch, and all threads must meet at the
+    # barriers.
     total = tile_sum(a, b, m, n, K * piece // slices, K * (piece + 1) // slices, transpose_a, transpose_b)
     if m < M and n < N:
         y[piece, m, n] = total
@@ -102,7 +108,8 @@ def _multiply(y, a, b, transpose_a=False, transpose_b=False):
 
 
 def _few_images(N, columns):
-    """The batch, as many images at a time as the columns have room for: (slice of the batch, columns for it)."""
+    """The batch, as many images at a time as the columns have room for: (slice of the batch,
+    columns for it)."""
     room = columns.shape[0]
     for first in range(0, N, room):
         images = slice(first, min(first + room, N))

@@ -1,26 +1,28 @@
-// Convolution as a matrix product whose left matrix is never stored: its values are found in the images by index
-// arithmetic while a slab travels to shared memory. gemm.cuh multiplies; this file brings the sources of the three
-// products:
+// Convolution as a matrix product whose left matrix is never stored: its values are located in the
+// images by index arithmetic while a slab travels to shared memory. gemm.cuh multiplies; this file
+// brings the sources of the three products:
 //
-//   y       (N P Q, K)  = patches of x (N P Q, R S C) · weight (R S C, K)                    pixel by tap
-//   dx      (N H W, C)  = patches of dy (N H W, R S K) · weight turned around (R S K, C)     cell by tap
-//   dweight (R S C, K)  = patches of x, transposed (R S C, N P Q) · dy (N P Q, K)            tap by pixel
+//   y       (N P Q, K)  = patches of x (N P Q, R S C) · weight (R S C, K)
+//   dx      (N H W, C)  = patches of dy (N H W, R S K) · weight turned around (R S K, C)
+//   dweight (R S C, K)  = patches of x, transposed (R S C, N P Q) · dy (N P Q, K)
 //
-// Grid: x counts the tiles (for dx: of all remainders), y the parts of the sum, z the groups. With several parts the
-// result is (parts, …), and `sum_parts` follows.
+// Grid: x counts the tiles (for dx: of all remainders), y the parts of the sum, z the groups. With
+// several parts the result is (parts, …), and `sum_parts` follows.
 //
-// There is no division in a main loop. A thread works out once where its rows lie in the images, and counts its place
-// along the sum, (r, s, c) or (n, p, q), with digits of mixed radix, as an odometer does. A quad of channels lies
-// within one pixel if the channels of a group are a multiple of 4: then it is one load of 128 bits. Addresses wrap
-// modulo 2³², so that a cell in the padding may have a "negative" one; it is never used.
+// There is no division in a main loop. A thread computes once where its rows lie in the images, and
+// counts its place along the sum, (r, s, c) or (n, p, q), with digits of mixed radix, as an
+// odometer does. A quad of channels lies within one pixel if the channels of a group are a multiple
+// of 4: then it is one load of 128 bits. Addresses wrap modulo 2³², so that a cell in the padding
+// may have a "negative" one; it is never used.
 
 // defines: THREAD_M, SLAB_A, SLAB_B, Slab, QUADS, EITHER, Matrix, multiply, Rows, write, Task
 #include "gemm.cuh"
 // defines: sum_parts
 #include "split.cuh"
 
-// Windows on images: window (p, q) meets with its tap (r, s) the cell (first_h + p · stride_h + r · dilation_h, …).
-// An image has H × W cells of C values, of which a group sees `channels`.
+// Windows on images: window (p, q) meets with its tap (r, s) the cell
+// (first_h + p · stride_h + r · dilation_h, …). An image has H × W cells of C values, of which a
+// group sees `channels`.
 struct Windows {
     int H, W, C, channels;
     int P, Q, R, S;
@@ -65,7 +67,8 @@ __device__ inline bool can_load_quads(const float* values, unsigned pitch, unsig
     return (pitch | width) % 4 == 0 && (size_t)values % 16 == 0;
 }
 
-// Rows are windows (n, p, q), k counts taps (r, s, c): for y and for dx. QUADS: four channels are one load.
+// Rows are windows (n, p, q), k counts taps (r, s, c): for y and for dx. QUADS: four channels are
+// one load.
 template <bool QUADS> struct PatchSource {
     using Share = Slab<TILE_M, true>;
     const float* images;  // from the first channel of the group
@@ -115,8 +118,8 @@ template <bool QUADS> struct PatchSource {
     }
 };
 
-// Rows are taps (r, s, c), k counts windows (n, p, q): for dweight. A row lies at a fixed distance from the first cell
-// of any window. With QUADS only the first of four rows needs to be known.
+// Rows are taps (r, s, c), k counts windows (n, p, q): for dweight. A row lies at a fixed distance
+// from the first cell of any window. With QUADS only the first of four rows is needed.
 template <bool QUADS> struct Taps {
     using Share = Slab<TILE_M, false>;
     const float* images;
@@ -161,7 +164,8 @@ template <bool QUADS> struct Taps {
     }
 };
 
-// The weight as dx needs it: columns are c, k counts (r, s, k) over those taps that reach the cells of one remainder.
+// The weight as dx needs it: columns are c, k counts (r, s, k) over those taps that reach the cells
+// of one remainder.
 template <bool QUADS> struct TurnedWeight {
     using Share = Slab<TILE_N, true>;
     const float* weight;  // from the first filter of the group
@@ -170,7 +174,8 @@ template <bool QUADS> struct TurnedWeight {
     Odometer tap, step;
     unsigned at[Share::COUNT];
 
-    // From one of the taps to the next there are row_step or column_step floats; a channel has `pitch` of them.
+    // From one of the taps to the next there are row_step or column_step floats; a channel has
+    // `pitch` of them.
     __device__ TurnedWeight(const float* weight, unsigned channels, unsigned pitch, int filters, int taps_r, int taps_s,
                             unsigned row_step, unsigned column_step, unsigned first_row, unsigned first_k)
         : weight(weight), taps_r(taps_r), taps_s(taps_s), filters(filters), row_step(row_step),
@@ -204,9 +209,10 @@ template <bool QUADS> struct TurnedWeight {
     }
 };
 
-// Along one axis, the cells h with h % stride == remainder, and the taps that reach them: r with h + before - r ·
-// dilation a multiple of the stride. They are first, first + step, …, the same for all these cells, so that no tap is
-// tried in vain. Cell i of them meets with tap j the window origin + i - j · dilation / gcd.
+// Along one axis, the cells h with h % stride == remainder, and the taps that reach them: r with
+// h + before - r · dilation a multiple of the stride. They are first, first + step, …, the same for
+// all these cells, so that no tap is tried in vain. Cell i of them meets with tap j the window
+// origin + i - j · dilation / gcd.
 struct Remainder {
     int cells, first, taps, origin;
 

@@ -1,17 +1,20 @@
-"""Implicit GEMM: im2col and the product in one, so that the matrix of patches, R · S times the images, never exists.
+"""Implicit GEMM: im2col and the product in one, so that the matrix of patches, R · S times the
+images, never exists.
 
-A convolution is a product: pixels by taps times taps by filters. `im2col` writes the left matrix to global memory and
-reads it back, 8 R S C bytes for each pixel beside 2 R S C K FLOPs, which for 32 filters is only 8 FLOPs for each byte.
-Here the tiles of that matrix are built in shared memory straight from the images, which the caches hold: global traffic
-falls to the images, the filters and the result. The FLOPs stay the same, and so does the main loop, that of
-`matmul/warptiled`; only the source of its left operand is another. The gradients are products of the same kind:
+A convolution is a product: pixels by taps times taps by filters. `im2col` writes the left matrix to
+global memory and reads it back, 8 R S C bytes for each pixel compared with 2 R S C K FLOPs, which
+for 32 filters is only 8 FLOPs for each byte. Here the tiles of that matrix are built in shared
+memory straight from the images, which the caches hold: global traffic falls to the images, the
+filters and the result. The FLOPs stay the same, and so does the main loop, that of
+`matmul/warptiled`; only the source of its left operand is another. The gradients are products of
+the same kind:
 
     dx       pixels of x by (taps, filters), one product for each remainder of the cells by the strides, since the cells
              of one remainder meet the same taps: no multiplication by the zeros between the windows
     dweight  taps by filters, a sum over all pixels of all images, cut into parts that are added up in order
 
-A depthwise convolution (one channel for a group) has no sum over channels to share values in: `direct` serves it
-better.
+A depthwise convolution (one channel for a group) has no sum over channels to share values in:
+`direct` serves it better.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ def planned(x, weight, y, groups) -> Plan:
 
 
 def planned_grad_input(dy, weight, size, strides, dilation, groups) -> Plan:
-    """The plan of dx: cells of the largest remainder by channels, over its taps and the filters of the group."""
+    """The plan of dx: cells of the largest remainder by channels, over its taps and the filters of
+    the group."""
     (stride_h, stride_w), (dilation_h, dilation_w) = strides, dilation
     cells = dy[0] * ceil_div(size[0], stride_h) * ceil_div(size[1], stride_w)
     taps_r = ceil_div(weight[0], stride_h // gcd(stride_h, dilation_h))
@@ -85,7 +89,7 @@ def workspace_grad_weight(dy, x, *, kernel_size, groups, **_):
 
 
 def extents(x, weight, y, strides, padding, dilation, groups):
-    """What the three kernels want to know, in their order."""
+    """The numbers that the three kernels take, in their order."""
     (top, _), (left, _) = padding
     N, H, W, C = x
     R, S, channels = weight

@@ -1,4 +1,5 @@
-// Direct convolution of volumes: the definition, in registers and without shared memory. The baseline to beat.
+// Direct convolution of volumes: the definition, in registers and without shared memory. The
+// baseline to beat.
 //
 //     y[n, o, p, q, k]       = Σ x[n, d, h, w, c] · weight[t, r, s, c, k]     over t, r, s, c
 //     dx[n, d, h, w, c]      = Σ dy[n, o, p, q, k] · weight[t, r, s, c, k]    over t, r, s, k
@@ -6,9 +7,9 @@
 //
 //     where  d = o · stride_d + t · dilation_d - front,  and so on for h and w
 //
-// Threads: 4 windows × VALUES filters of y, 4 cells × VALUES channels of dx, 4 taps × VALUES filters of dweight. The
-// grid is one-dimensional and covers them, those of dweight once for each slice of the sum. The device code stands in
-// include/direct.cuh, which knows three axes.
+// Threads: 4 windows × VALUES filters of y, 4 cells × VALUES channels of dx, 4 taps × VALUES
+// filters of dweight. The grid is one-dimensional and covers them, those of dweight once for each
+// slice of the sum. The device code is in include/direct.cuh, which knows three axes.
 
 // defines: Axis, direct_forward, direct_grad_input, direct_grad_weight, exchange_filters, join_slices
 #include "direct.cuh"

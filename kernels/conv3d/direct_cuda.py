@@ -1,12 +1,8 @@
-"""Direct convolution of volumes, with a patch of results per thread in registers. The baseline to beat.
+"""Direct convolution of volumes, with a patch of results per thread in registers. The baseline to
+beat.
 
-Each op costs 2 · N O P Q K · T R S C FLOPs. One thread per value would load two floats for each
-multiply-add; a patch of 4 × 4 results loads five times for sixteen. The kernel needs no matrix of
-columns and no shared memory, and it takes every stride, dilation and number of groups. Use it where
-matrix products are at their worst: few channels, depthwise filters.
-
-`shared/direct_launch.py` launches it and `include/direct.cuh` holds the device code, both for all
-families of convolutions.
+This is `conv2d/direct_cuda` with one more axis; read that first. Each op costs
+2 · N O P Q K · T R S C FLOPs.
 """
 
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight

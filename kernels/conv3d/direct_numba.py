@@ -1,4 +1,5 @@
-"""Direct convolution of volumes: the definition, one thread per value of the result and no shared memory.
+"""Direct convolution of volumes: the definition, one thread per value of the result and no shared
+memory.
 
     y[n, o, p, q, k]       = Σ x[n, d, h, w, c] · weight[t, r, s, c, k]     over t, r, s, c   thread: a value of y
     dx[n, d, h, w, c]      = Σ dy[n, o, p, q, k] · weight[t, r, s, c, k]    over t, r, s, k   thread: a value of dx
@@ -6,31 +7,25 @@
 
     where  d = o · stride + t · dilation - front,  h = p · stride + r · dilation - top  and  w likewise
 
-This is `conv2d/direct_numba.py` with one more axis; read that first. Each costs 2 · N O P Q K · T R S C FLOPs and asks
-for two floats per multiply-add. A copy of the patches would be T · R · S times as large as x, 27 times for filters of
-3 × 3 × 3, so not needing one counts for more here than over images.
+This is `conv2d/direct_numba.py` with one more axis; read that first. Each costs 2 · N O P Q K · T R
+S C FLOPs and loads two floats per multiply-add. A copy of the patches would be T · R · S times as
+large as x, 27 times for filters of 3 × 3 × 3, so not needing one counts for more here than over
+images.
 
-Neighbouring threads take neighbouring values of the last axis, the contiguous one. Only for dx do they read the weight
-K floats apart; what a sector brings is used in the next turns of the loop over k, if the L1 cache keeps it that long.
-Padding is never read: it is zero.
+Neighbouring threads take neighbouring values of the last axis, the contiguous one. Only for dx do
+they read the weight K floats apart; what a sector brings is used in the next turns of the loop over
+k, if the L1 cache keeps it that long. Padding is never read: it is zero.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.case import Spec
-from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight
 
-from ..shared.slices_numba import count_of_slices, join
+from ..shared.direct_numba_launch import register
 from ..shared.windows_numba import window_at
-
-THREADS = 128
 
 
 @numba_function
@@ -97,7 +92,8 @@ def conv3d_grad_input_direct(
 def conv3d_grad_weight_direct(
     partial, dy, x, stride_d, stride_h, stride_w, front, top, left, dilation_d, dilation_h, dilation_w
 ):
-    """The thread owns dweight[t, r, s, c, k] of one slice of the sum, see `shared/slices_numba.py`."""
+    """The thread owns dweight[t, r, s, c, k] of one slice of the sum, see
+    `shared/slices_numba.py`."""
     i = cuda.grid(1)
     if i >= partial.size:
         return
@@ -123,34 +119,11 @@ def conv3d_grad_weight_direct(
     partial[piece, t, r, s, c, k] = total
 
 
-def _window(strides, padding, dilation):
-    """The parameters in the order in which all three kernels take them."""
-    return *strides, *(before for before, _ in padding), *dilation
-
-
-@kernel(conv3d, "direct", "numba")
-def launch(y, x, weight, *, strides, padding, dilation, groups):
-    """y = conv3d(x, weight)."""
-    conv3d_direct[blocks_1d(y.size, THREADS), THREADS](y, x, weight, *_window(strides, padding, dilation))
-
-
-@kernel(conv3d_grad_input, "direct", "numba")
-def launch_grad_input(dx, dy, weight, *, size, strides, padding, dilation, groups):
-    """dx, each value gathered from the windows that met it."""
-    window = _window(strides, padding, dilation)
-    conv3d_grad_input_direct[blocks_1d(dx.size, THREADS), THREADS](dx, dy, weight, *window)
-
-
-def partial_sums(dy: Spec, x: Spec, *, kernel_size, groups, **_) -> Spec:
-    """(slices, T, R, S, C, K): dweight, summed over a slice of the N · O · P rows of dy."""
-    N, O, P, _, K = dy.shape  # noqa: E741
-    dweight = (*kernel_size, x.shape[4] // groups, K)
-    return x.like(count_of_slices(math.prod(dweight), N * O * P), *dweight)
-
-
-@kernel(conv3d_grad_weight, "direct", "numba", workspace=partial_sums)
-def launch_grad_weight(dweight, dy, x, partial, *, kernel_size, strides, padding, dilation, groups):
-    """dweight: sums over slices of the batch, then the sum of the slices."""
-    window = _window(strides, padding, dilation)
-    conv3d_grad_weight_direct[blocks_1d(partial.size, THREADS), THREADS](partial, dy, x, *window)
-    join(dweight, partial)
+register(
+    __file__,
+    {
+        conv3d: conv3d_direct,
+        conv3d_grad_input: conv3d_grad_input_direct,
+        conv3d_grad_weight: conv3d_grad_weight_direct,
+    },
+)

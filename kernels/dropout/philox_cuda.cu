@@ -1,9 +1,11 @@
-// Dropout without a mask: the random words are made again, by Philox, wherever they are used.
+// Dropout without a mask: Philox computes the random words again wherever they are used.
 //   dropout          y[i] = word(i) < threshold ? 0 : x[i] · scale
 //                    one thread for the four words of a counter
 //   spatial_dropout  y[n, m, c] = word(n · C + c) < threshold ? 0 : x[n, m, c] · scale
-//                    one thread for the words of a counter and POSITIONS positions m, 4 · POSITIONS values
-// Traffic: x and y once, 8 bytes for each value. step lies in device memory: a captured step can be replayed.
+//                    one thread for the words of a counter and POSITIONS positions m:
+//                    4 · POSITIONS values
+// Traffic: x and y once, 8 bytes for each value. step lies in device memory: a captured step can be
+// replayed.
 
 // defines: DROPOUT, philox
 #include "philox.cuh"
@@ -42,9 +44,9 @@ extern "C" __global__ void dropout_philox(float* __restrict__ y, const float* __
     if (first + 2 < size) y[first + 2] = kept(x[first + 2], word.z, threshold, scale);
 }
 
-// x and y are N images of M positions of `quads` vectors. The lanes of an image are its first `chunks` positions, all
-// channels of each; a lane goes on to the positions behind at steps of `chunks`, so that a warp always touches
-// consecutive values.
+// x and y are N images of M positions of `quads` vectors. The lanes of an image are its first
+// `chunks` positions, all channels of each; a lane continues with the positions behind at steps of
+// `chunks`, so that a warp always touches consecutive values.
 extern "C" __global__ void spatial_dropout_quads(float* __restrict__ y, const float* __restrict__ x,
                                                  const long long* __restrict__ step, unsigned N, unsigned M,
                                                  unsigned quads, unsigned chunks, unsigned threshold, float scale,

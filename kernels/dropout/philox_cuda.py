@@ -1,9 +1,10 @@
-"""Dropout without a mask: the random words are made again wherever they are used, ten rounds of Philox for four values.
+"""Dropout without a mask: the random words are computed wherever they are used, ten Philox rounds
+for four.
 
-A mask would cost one more write and one more read of memory; the words cost arithmetic that the GPU has to spare: about
-15 integer operations for each value, in the time of the 8 bytes of x and y. A channel of spatial dropout needs one word
-for all its positions, so a thread keeps its words for several of them.
-Over the numba rung: vectors of four values.
+A mask would cost one more write and one more read of memory; the words cost arithmetic that the GPU
+has to spare: about 15 integer operations for each value, in the time of the 8 bytes of x and y. A
+channel of spatial dropout needs one word for all its positions, so a thread keeps its words for
+several of them. Over the numba rung: vectors of four values.
 """
 
 from gpucnn.devices.cuda import cuda_function

@@ -1,7 +1,9 @@
-"""Dropout with the random words made where they are used: ten rounds of Philox for four values, no mask in memory.
+"""Dropout with the random words computed where they are used: ten rounds of Philox for four values,
+no mask in memory.
 
-The words of 256 counters at a time become factors, 0 or 1 / (1 - rate), in the first-level cache; the compiler puts
-several counters into a vector. Work: about 10 integer operations for each value, traffic: x and y once.
+The words of 256 counters at a time become factors, 0 or 1 / (1 - rate), in the first-level cache;
+the compiler puts several counters into a vector. Work: about 10 integer operations for each value,
+traffic: x and y once.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ def launch(y, x, step, *, rate, seed, stream):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _drop(y, x, key, factor, first, last):
-    """The values of counters first … last - 1. Salmon et al., SC'11, section 3.2, as `gpucnn.random.philox`."""
+    """The values of counters first … last - 1. Salmon et al., SC'11, section 3.2, as
+    `gpucnn.random.philox`."""
     factors = np.empty(1024, np.float32)
     low, half, limit = np.uint64(0xFFFFFFFF), np.uint64(32), key[5]
     zero, nothing = splat(np.float32(0)), np.float32(0)

@@ -1,8 +1,10 @@
-"""Dropout without a mask: the random words are made again wherever they are used, ten rounds of Philox for four values.
+"""Dropout without a mask: the random words are computed wherever they are used, ten Philox rounds
+for four.
 
-A mask would cost one more write and one more read of memory; the words cost arithmetic that the GPU has to spare: about
-15 integer operations for each value, in the time of the 8 bytes of x and y. A channel of spatial dropout needs one word
-for all its positions, so a thread keeps its word for several of them.
+A mask would cost one more write and one more read of memory; the words cost arithmetic that the GPU
+has to spare: about 15 integer operations for each value, in the time of the 8 bytes of x and y. A
+channel of spatial dropout needs one word for all its positions, so a thread keeps its word for
+several of them.
 """
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
@@ -42,8 +44,8 @@ def dropout_philox(y, x, step, threshold, scale, seed, stream):
 
 @numba_function
 def spatial_dropout_philox(y, x, step, chunks, threshold, scale, seed, stream):
-    """Threads stand at the first `chunks` positions of each image and go on at steps of as many, so that neighbours in
-    a warp always touch neighbours in memory."""
+    """Threads stand at the first `chunks` positions of each image and continue at steps of as many,
+    so that neighbours in a warp always touch neighbours in memory."""
     N, M, C = x.shape
     i = cuda.grid(1)
     n = i // (chunks * C)

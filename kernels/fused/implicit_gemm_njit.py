@@ -1,7 +1,8 @@
-"""Implicit GEMM that finishes each tile while it is in registers: bias, ReLU and, for pooling, the largest of four.
+"""Implicit GEMM that finishes each tile while it is in registers: bias, ReLU and, for pooling, the
+largest of four.
 
-The four patches of a tile are one pooling window, so a pooled convolution writes a quarter of the values and one byte
-for each of them. Bias and ReLU come after the maximum: both keep its place.
+The four patches of a tile are one pooling window, so a pooled convolution writes a quarter of the
+values and one byte for each of them. Bias and ReLU come after the maximum: both keep its place.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""The gradient of bias and ReLU in one pass over the rows: mask, write, and add to the sum of the slice.
+"""The gradient of bias and ReLU in one pass over the rows: mask, write, and add to the sum of the
+slice.
 
-Traffic: dy and y read once, dz written once; the sums of all channels stay in the first-level cache.
+Traffic: dy and y read once, dz written once; the sums of all channels stay in the first-level
+cache.
 """
 
 from __future__ import annotations

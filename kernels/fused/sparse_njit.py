@@ -1,12 +1,15 @@
-"""Gradients through a 2×2 max pool: only the cell that won its window, and only if its ReLU is open, has a gradient.
+"""Gradients through a 2×2 max pool: only the cell that won its window, and only if its ReLU is
+open, has a gradient.
 
-A dense backward pass would multiply three zeros in four. Here the cells with a gradient are listed first, then
+A dense backward pass would multiply three zeros in four. Here the cells with a gradient are listed
+first, then
 
     dweight[k] += dy · patch        for each listed cell of filter k, a block of the patch at a time in registers
     dpatch     += dy · weight[k]    for each filter listed at a cell, likewise
 
-Work: 2 · dy.size · taps, a quarter of the dense count, less by what ReLU and dropout have set to zero. A patch is cut
-into chunks of eight neighbouring values; in weights and sums the places beyond the end of a filter row stay 0.
+Work: 2 · dy.size · taps, a quarter of the dense count, less by what ReLU and dropout have set to
+zero. A patch is cut into chunks of eight neighbouring values; in weights and sums the places beyond
+the end of a filter row stay 0.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ _LISTED = 4096
 
 
 class _Chunks(NamedTuple):
-    """Where chunk i of a patch starts in the image, and at which place in the chunks each tap lies."""
+    """Where chunk i of a patch starts in the image, and at which place in the chunks each tap
+    lies."""
 
     starts: np.ndarray
     places: np.ndarray
@@ -83,7 +87,7 @@ def _weight_workspace(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window) 
 
 @kernel(conv2d_bias_relu_maxpool_grad_weight, "sparse", "njit", supports=_supports, workspace=_weight_workspace)
 def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells, amounts, *, kernel_size, **window):
-    """Each slice of the batch has a sum of its own; they are added in order."""
+    """Each slice of the batch has its own sum; they are added in order."""
     table, chunks = _table(x.shape, kernel_size, **window)
     filters = dy.shape[3]
     shape = np.array([table.line, table.count // 4, filters, _group(table)])
@@ -118,7 +122,8 @@ def _input_workspace(dy: Spec, index: Spec, weight: Spec, *, size, **window) -> 
 
 @kernel(conv2d_bias_relu_maxpool_grad_input, "sparse", "njit", supports=_supports, workspace=_input_workspace)
 def launch_grad_input(dx, dy, index, weight, panels, image, lists, amounts, *, size, **window):
-    """The weight is copied once into panels: for each block of chunks, the filters one after the other."""
+    """The weight is copied once into panels: for each block of chunks, the filters one after the
+    other."""
     table, chunks = _table(dx.shape, weight.shape[:2], **window)
     filters = dy.shape[3]
     by_place = np.zeros((len(chunks.starts) * LANES, filters), FLOAT32)
@@ -152,8 +157,8 @@ def _listed(table: Patches, filters: int) -> int:
 def _add_patches(sums, db, dy, index, x, image, rows, pixels, starts, cells, amounts, shape, first, last):
     """Add the images first … last - 1 to sums (blocks, filters, 64) and db (filters,).
 
-    cells and amounts list, for each filter, where its gradients are and what they are; the counts stand at the end of
-    cells.
+    cells and amounts list, for each filter, where its gradients are and what they are; the counts
+    stand at the end of cells.
     """
     line, windows, filters, group = shape[0], shape[1], shape[2], shape[3]
     counts = filters * group
@@ -200,9 +205,10 @@ def _add_patches(sums, db, dy, index, x, image, rows, pixels, starts, cells, amo
 def _add_filters(dx, dy, index, panels, image, rows, pixels, starts, lists, amounts, shape, first, last):
     """The gradients of the images first … last - 1.
 
-    lists and amounts hold, for each cell of the windows at hand, which filters have a gradient there and what it is;
-    the counts stand at the end of lists. Chunks of a block may overlap where one reaches beyond its run; they are
-    loaded together and stored in the order of their starts, so that the one which owns a value is the last to write it.
+    lists and amounts hold, for each cell of the windows at hand, which filters have a gradient
+    there and what it is; the counts stand at the end of lists. Chunks of a block may overlap where
+    one reaches beyond its run; they are loaded together and stored in the order of their starts, so
+    that the one which owns a value is the last to write it.
     """
     line, windows, filters, group = shape[0], shape[1], shape[2], shape[3]
     counts = 4 * group * filters

@@ -1,8 +1,10 @@
-// Global pooling: y[n,c] = mean or maximum over m of x[n,m,c], x (N, M, C) being N images of M positions.
+// Global pooling: y[n,c] = mean or maximum over m of x[n,m,c], x (N, M, C) being N images of M
+// positions.
 //
-// A block takes one image and the blockDim.x packs of channels of one group: the threads of a row read neighbouring
-// channels, and each column of threads divides the positions among its blockDim.y threads, whose results meet in shared
-// memory. Grid: N · groups blocks. blockDim.y is a power of two. The gradient of the mean is one thread per pack of dx.
+// A block takes one image and the blockDim.x packs of channels of one group: the threads of a row
+// read neighbouring channels, and each column of threads divides the positions among its blockDim.y
+// threads, whose results meet in shared memory. Grid: N · groups blocks. blockDim.y is a power of
+// two. The gradient of the mean is one thread per pack of dx.
 
 // defines: Pack, load, store
 #include "pack.cuh"
@@ -11,8 +13,8 @@
 // defines: Sum, add, rounded, add_columns
 #include "sum.cuh"
 
-// What a thread works on: image n, channels c … c + PACK - 1, if c < C. Threads beyond the last channel must still meet
-// the barriers.
+// What a thread works on: image n, channels c … c + PACK - 1, if c < C. Threads beyond the last
+// channel must still meet the barriers.
 struct Column {
     unsigned n, c;
     bool exists;
@@ -32,8 +34,8 @@ template <class Visit> __device__ void for_positions(const float* x, Column at, 
     stream(threadIdx.y, at.exists ? M : 0, blockDim.y, read, visit);
 }
 
-// A value and its position. A NaN beats every number, and the first of equals wins: a definite order, so that it does
-// not matter how the positions are divided among threads.
+// A value and its position. A NaN beats every number, and the first of equals wins: a definite
+// order, so that it does not matter how the positions are divided among threads.
 struct Best {
     float value;
     unsigned m;

@@ -1,9 +1,11 @@
-"""Global pooling in CUDA C++: a block takes 32 channels of one image and divides the positions among its threads.
+"""Global pooling in CUDA C++: a block takes 32 channels of one image and divides the positions
+among its threads.
 
-x is read once, 4 bytes for one addition or comparison, so the memory sets the time: each row of threads reads 128
-neighbouring bytes, and many rows, with four reads under way in each thread, keep the memory busy. Over one thread per
-channel in numba.cuda this adds the division of the positions, without which an image of 32 channels would keep one warp
-busy, and wide loads. The gradient of the maximum looks for the winner once more and writes dx in the same kernel.
+x is read once, 4 bytes for one addition or comparison, so the memory sets the time: each row of
+threads reads 128 neighbouring bytes, and many rows, with four reads under way in each thread, keep
+the memory busy. Over one thread per channel in numba.cuda this adds the division of the positions,
+without which an image of 32 channels would keep one warp busy, and wide loads. The gradient of the
+maximum looks for the winner once more and writes dx in the same kernel.
 """
 
 from gpucnn.devices.cuda import cuda_function

@@ -1,8 +1,9 @@
 """Global pooling: one thread per image and channel walks down its column of positions.
 
-Neighbouring threads have neighbouring channels, so every step of a warp reads one line of memory: 4 bytes for one
-addition or comparison. x is read once; in the gradient of the maximum a second walk writes dx. What this costs is idle
-hardware: N · C threads are few where images have many positions and few channels.
+Neighbouring threads have neighbouring channels, so every step of a warp reads one line of memory: 4
+bytes for one addition or comparison. x is read once; in the gradient of the maximum a second walk
+writes dx. What this costs is idle hardware: N · C threads are few where images have many positions
+and few channels.
 """
 
 from gpucnn.devices.launch import blocks_1d

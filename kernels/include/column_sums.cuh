@@ -1,12 +1,14 @@
-// Column sums: the rows of a matrix (rows, columns) added up in slices, for sums that are long and few.
+// Column sums: the rows of a matrix (rows, columns) added up in slices, for sums that are long and
+// few.
 //
 //     sums[slice, column] = Σ matrix[row, column]     over the rows of one slice
 //
-// A block takes one slice and `width` ≤ 32 neighbouring columns, so that a warp reads whole lines of memory. Its
-// threads form lanes of that width: lane l adds rows l, l + lanes, …, and a matrix of few columns is read as one
-// stream. Each thread keeps four totals, for four loads in flight; then the lanes' totals are added pairwise in shared
-// memory. Nothing in the order depends on timing, and a chain of additions is hundreds of times shorter than the sum.
-// Launched twice it makes a sum of any length: the slices, then their totals as a matrix with one slice.
+// A block takes one slice and `width` ≤ 32 neighbouring columns, so that a warp reads whole lines
+// of memory. Its threads form lanes of that width: lane l adds rows l, l + lanes, …, and a matrix
+// of few columns is read as one stream. Each thread keeps four totals, for four loads in flight;
+// then the lanes' totals are added pairwise in shared memory. Nothing in the order depends on
+// timing, and a chain of additions is hundreds of times shorter than the sum. Launched twice it
+// makes a sum of any length: the slices, then their totals as a matrix with one slice.
 
 __device__ __forceinline__ void column_sums(float* __restrict__ sums, const float* __restrict__ matrix, unsigned rows,
                                             unsigned columns, unsigned width, unsigned rows_per_slice)

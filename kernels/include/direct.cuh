@@ -1,5 +1,6 @@
-// Direct convolution over three axes, and so over fewer: an image is a volume of one plane, a sequence an image of one
-// row. A family passes the constants of such an axis, the functions are inlined, and the loops over it vanish.
+// Direct convolution over three axes, and so over fewer: an image is a volume of one plane, a
+// sequence an image of one row. A family passes the constants of such an axis, the functions are
+// inlined, and the loops over it vanish.
 //
 //     y[n, o, p, q, k]       = Σ x[n, d, h, w, c] · weight[t, r, s, c, k]     over t, r, s, c
 //     dx[n, d, h, w, c]      = Σ dy[n, o, p, q, k] · weight[t, r, s, c, k]    over t, r, s, k
@@ -7,14 +8,16 @@
 //
 //     where  d = o · stride + t · dilation - front,  h and w alike from p, r and q, s
 //
-// What this adds to one thread per value: a thread owns a patch of 4 × VALUES results in registers (4 positions, or
-// rows of dweight; VALUES = 4 neighbouring filters or channels, 1 where their number per group is no multiple of 4). A
-// weight that was loaded serves four positions and a pixel four filters: 16 multiply-adds for 5 loads, instead of 16
-// for 32. Neighbouring threads own neighbouring filters or channels: their weights are one line of memory, and they ask
-// for the same pixel, which is one load for all of them. There is no shared memory: L1 holds what windows have in
-// common.
+// What this adds to one thread per value: a thread owns a patch of 4 × VALUES results in registers
+// (4 positions, or rows of dweight; VALUES = 4 neighbouring filters or channels, 1 where their
+// number per group is not a multiple of 4). A weight that was loaded serves four positions and a
+// pixel four filters: 16 multiply-adds for 5 loads, instead of 16 for 32. Neighbouring threads own
+// neighbouring filters or channels: their weights are one line of memory, and they load the same
+// pixel, which is one load for all of them. There is no shared memory: L1 holds what windows have
+// in common.
 //
-// Positions before an axis wrap round to huge unsigned numbers, so that one comparison tells what is padding.
+// Positions before an axis wrap round to huge unsigned numbers, so that one comparison detects
+// padding.
 
 // defines: column_sums
 #include "column_sums.cuh"
@@ -54,8 +57,9 @@ __device__ __forceinline__ void store(float* to, const float (&values)[VALUES])
 #endif
 }
 
-// total[j][v] += Σ cells[j][i] · weights[i · pitch + v]     over i < count, for the positions j that are inside. The
-// others may point anywhere in the array: a load that is thrown away costs less than one that depends on a condition.
+// total[j][v] += Σ cells[j][i] · weights[i · pitch + v]     over i < count
+// for the positions j that are inside. The others may point anywhere in the array: a load that is
+// thrown away costs less than one that depends on a condition.
 __device__ __forceinline__ void add_products(float (&total)[WINDOWS][VALUES], const float* (&cells)[WINDOWS],
                                              const bool (&inside)[WINDOWS], const float* weights, int count, int pitch)
 {
@@ -72,7 +76,8 @@ __device__ __forceinline__ void add_products(float (&total)[WINDOWS][VALUES], co
     }
 }
 
-// A thread: VALUES filters at WINDOWS neighbouring windows of one row. Grid: all of y, filters first.
+// A thread: VALUES filters at WINDOWS neighbouring windows of one row. Grid: all of y, filters
+// first.
 __device__ __forceinline__ void direct_forward(float* __restrict__ y, const float* __restrict__ x,
                                                const float* __restrict__ weight, const Convolution& conv)
 {
@@ -114,8 +119,9 @@ __device__ __forceinline__ void direct_forward(float* __restrict__ y, const floa
         if (q + j < unsigned(w.windows)) store(y + (row * w.windows + q + j) * K + k, total[j]);
 }
 
-// weight (taps, C / groups, K) → exchanged (taps, K / groups, C): for a gradient of x, in which neighbouring threads
-// own neighbouring channels, what they load together must lie together. A thread: one weight.
+// weight (taps, C / groups, K) → exchanged (taps, K / groups, C): for a gradient of x, in which
+// neighbouring threads own neighbouring channels, what they load together must lie together. A
+// thread: one weight.
 extern "C" __global__ void exchange_filters(float* __restrict__ exchanged, const float* __restrict__ weight, int taps,
                                             int C, int K, int groups)
 {
@@ -133,9 +139,10 @@ __device__ __forceinline__ int window_at(const Axis& axis, int cell, int tap)
     return start >= 0 && start % axis.stride == 0 && start / axis.stride < axis.windows ? start / axis.stride : -1;
 }
 
-// A thread: VALUES channels at WINDOWS cells of one row, gathered, so that nobody else writes them. The cells lie one
-// stride apart: a tap that meets the first meets the others at the following windows, and one that misses it misses
-// all. Grid: all of dx, channels first, then the remainders of the cells by the stride.
+// A thread: VALUES channels at WINDOWS cells of one row, gathered, so that nobody else writes them.
+// The cells lie one stride apart: a tap that meets the first meets the others at the following
+// windows, and one that misses it misses all. Grid: all of dx, channels first, then the remainders
+// of the cells by the stride.
 __device__ __forceinline__ void direct_grad_input(float* __restrict__ dx, const float* __restrict__ dy,
                                                   const float* __restrict__ exchanged, const Convolution& conv)
 {
@@ -181,8 +188,9 @@ __device__ __forceinline__ void direct_grad_input(float* __restrict__ dx, const 
         if (cell < unsigned(w.cells)) store(dx + (row * w.cells + cell) * C + c, total[j]);
 }
 
-// A thread: VALUES filters of WINDOWS rows of dweight, read as a matrix (T · R · S · C, K), summed over one slice of
-// the N · O · P · Q positions. A layer of few weights needs many slices to fill a GPU. Grid: all of the partial sums.
+// A thread: VALUES filters of WINDOWS rows of dweight, read as a matrix (T · R · S · C, K), summed
+// over one slice of the N · O · P · Q positions. A layer of few weights needs many slices to fill a
+// GPU. Grid: all of the partial sums.
 __device__ __forceinline__ void direct_grad_weight(float* __restrict__ partial, const float* __restrict__ dy,
                                                    const float* __restrict__ x, const Convolution& conv, int slices)
 {

@@ -1,27 +1,31 @@
-// A product of matrices by tiles, y (M, N) = a (M, K) · b (K, N): what every product in this folder is made of.
+// A product of matrices by tiles, y (M, N) = a (M, K) · b (K, N): the core of every product in this
+// folder.
 //
-// The product makes M · N · K multiplications of only M · K + K · N values, so each value is used again and again, and
-// the art is to fetch it seldom. Three levels, each of which multiplies the uses of what the level above it has
-// fetched:
+// The product makes M · N · K multiplications of only M · K + K · N values, so each value is used
+// again and again, and the art is to fetch it seldom. Three levels, each of which multiplies the
+// uses of what the level above it has fetched:
 //
-//   block    TILE_M × TILE_N values of y. It walks along K by slabs: TILE_K columns of a and TILE_K rows of b lie in
-//            shared memory. FLOPs for each byte of global memory: TILE_M · TILE_N / (2 (TILE_M + TILE_N)),
-//            32 for 128 × 128.
-//   warp     LANES_M × LANES_N threads, in an order in which the 128-bit loads of a half-warp meet each bank once.
-//   thread   THREAD_M × THREAD_N sums in registers. FLOPs for each byte of shared memory: THREAD_M · THREAD_N /
-//            (2 (THREAD_M + THREAD_N)), 2 for 8 × 8. All operands of an FMA are registers, and that is what is fast.
+//   block    TILE_M × TILE_N values of y. It walks along K by slabs: TILE_K columns of a and TILE_K
+//            rows of b lie in shared memory. FLOPs for each byte of global memory:
+//            TILE_M · TILE_N / (2 (TILE_M + TILE_N)), 32 for 128 × 128.
+//   warp     LANES_M × LANES_N threads, in an order in which the 128-bit loads of a half-warp meet
+//            each bank once.
+//   thread   THREAD_M × THREAD_N sums in registers. FLOPs for each byte of shared memory:
+//            THREAD_M · THREAD_N / (2 (THREAD_M + THREAD_N)), 2 for 8 × 8. All operands of an FMA
+//            are registers, and that is what is fast.
 //
-// Double buffering: while the threads multiply one slab, the next one is on its way from global memory into registers,
-// and then into the other half of shared memory. So the latency of global memory hides behind THREAD_M · THREAD_N ·
-// TILE_K FMAs of each thread, and a slab costs one barrier.
+// Double buffering: while the threads multiply one slab, the next one is on its way from global
+// memory into registers, and then into the other half of shared memory. So the latency of global
+// memory hides behind THREAD_M · THREAD_N · TILE_K FMAs of each thread, and a slab costs one
+// barrier.
 //
 // Where the values come from is the business of a *source*: a type with
 //   Share               which values of a slab this thread carries (Slab, below)
 //   fetch(quads)        the thread's values of the next slab, in groups of four; zeros beyond the end of K
 // `Matrix` reads a matrix in memory. A convolution brings a source that finds its values in images.
 //
-// Of the compiler's command line: TILE_M TILE_N TILE_K THREADS THREAD_N LANES_M, and RESIDENT_BLOCKS, the number of
-// blocks for which the registers of a multiprocessor shall do.
+// Of the compiler's command line: TILE_M TILE_N TILE_K THREADS THREAD_N LANES_M, and
+// RESIDENT_BLOCKS, the number of blocks for which the registers of a multiprocessor must suffice.
 
 constexpr int THREAD_M = 8;
 constexpr int LANES_N = 32 / LANES_M;
@@ -30,16 +34,16 @@ constexpr int WARPS_N = TILE_N / WARP_N;
 static_assert(THREAD_N % 4 == 0 && TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0, "lanes read four neighbours at once");
 static_assert(TILE_M / WARP_M * WARPS_N * 32 == THREADS, "the warps cover the tile");
 
-// In shared memory a slab is [k][row], so that a thread's neighbouring rows (of a; columns of b) are one 128-bit load.
-// Every fourth k begins SHIFT floats later: a warp that brings values along k, and writes them across, then meets 32
-// banks.
+// In shared memory a slab is [k][row], so that a thread's neighbouring rows (of a; columns of b)
+// are one 128-bit load. Every fourth k begins SHIFT floats later: a warp that brings values along
+// k, and writes them across, then meets 32 banks.
 constexpr int SHIFT = 128 / TILE_K;
 constexpr int SLAB_A = TILE_M * TILE_K + 32, SLAB_B = TILE_N * TILE_K + 32;
 
 template <int TILE> __device__ constexpr int place(int k) { return k * TILE + k / 4 * SHIFT; }
 
-// The share of one thread in carrying a slab of TILE rows × TILE_K: COUNT quads of four values that are neighbours in
-// memory, either along k or along the rows, STEP apart in the other direction.
+// The share of one thread in carrying a slab of TILE rows × TILE_K: COUNT quads of four values that
+// are neighbours in memory, either along k or along the rows, STEP apart in the other direction.
 template <int TILE, bool ALONG_K> struct Slab {
     static constexpr int ACROSS = (ALONG_K ? TILE_K : TILE) / 4;
     static constexpr int COUNT = TILE * TILE_K / 4 / THREADS;
@@ -66,14 +70,14 @@ template <int TILE, bool ALONG_K> struct Slab {
     }
 };
 
-// How a matrix is read: value by value, in quads of 128 bits, or in whichever way its rows turn out to allow. The last
-// keeps both ways in the main loop, where the instructions of the other one are in the way: for b, of which a thread
-// carries less.
+// How a matrix is read: value by value, in quads of 128 bits, or in whichever way its rows turn out
+// to allow. The last keeps both ways in the main loop, where the instructions of the other one are
+// in the way: for b, of which a thread carries less.
 enum Loads { VALUES, QUADS, EITHER };
 
-// A source that reads a matrix: rows (of a; columns of b) by k, at row · pitch + k, or the other way round at
-// k · pitch + row. Rows beyond the last repeat it: their results are never written. Where the thread's quads begin is
-// worked out once and moves on from slab to slab.
+// A source that reads a matrix: rows (of a; columns of b) by k, at row · pitch + k, or the other
+// way round at k · pitch + row. Rows beyond the last repeat it: their results are never written.
+// Where the thread's quads begin is worked out once and moves on from slab to slab.
 template <int TILE, bool ALONG_K, Loads LOADS> struct Matrix {
     using Share = Slab<TILE, ALONG_K>;
     const float* at[Share::COUNT];
@@ -124,10 +128,11 @@ template <int TILE, bool ALONG_K, Loads LOADS> struct Matrix {
     }
 };
 
-// Where a thread's sums lie in the tile: in squares of four by four, 4 · LANES_M rows and 4 · LANES_N columns apart.
-// The lowest bit of the lane counts rows, the next ones columns, the rest rows again: of two neighbouring lanes, and of
-// two lanes that are 2 apart, one pair reads the same quad of a and the other the same quad of b. On this condition the
-// hardware serves half a warp's 128-bit loads in one pass instead of two.
+// Where a thread's sums lie in the tile: in squares of four by four, 4 · LANES_M rows and
+// 4 · LANES_N columns apart. The lowest bit of the lane counts rows, the next ones columns, the
+// rest rows again: of two neighbouring lanes, and of two lanes that are 2 apart, one pair reads the
+// same quad of a and the other the same quad of b. On this condition the hardware serves half a
+// warp's 128-bit loads in one pass instead of two.
 __device__ inline int first_m()
 {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -152,7 +157,8 @@ template <int COUNT, int APART> __device__ void load(float (&values)[COUNT], con
     }
 }
 
-// The heart: sums += slab of a · slab of b, THREAD_M · THREAD_N FMAs for THREAD_M + THREAD_N loaded values.
+// The heart: sums += slab of a · slab of b, THREAD_M · THREAD_N FMAs for THREAD_M + THREAD_N loaded
+// values.
 __device__ inline void multiply_slab(float (&sums)[THREAD_M][THREAD_N], const float* a_slab, const float* b_slab)
 {
 #pragma unroll
@@ -167,8 +173,8 @@ __device__ inline void multiply_slab(float (&sums)[THREAD_M][THREAD_N], const fl
     }
 }
 
-// sums = the products of all slabs of two sources. a_slabs and b_slabs are 2 · SLAB_A and 2 · SLAB_B floats of shared
-// memory.
+// sums = the products of all slabs of two sources. a_slabs and b_slabs are 2 · SLAB_A and
+// 2 · SLAB_B floats of shared memory.
 template <class A, class B>
 __device__ void multiply(float (&sums)[THREAD_M][THREAD_N], A& a, B& b, int slabs, float* a_slabs, float* b_slabs)
 {
@@ -197,7 +203,8 @@ __device__ void multiply(float (&sums)[THREAD_M][THREAD_N], A& a, B& b, int slab
     }
 }
 
-// The rows of a result in memory; a source of windows may bring another type, with the same members.
+// The rows of a result in memory; a source of windows may bring another type, with the same
+// members.
 struct Rows {
     float* y;
     unsigned pitch;
@@ -233,8 +240,8 @@ __device__ void write(Result y, const float (&sums)[THREAD_M][THREAD_N], unsigne
     }
 }
 
-// What a block does: blockIdx.x counts the tiles, along N first, so that neighbours in time share rows of a in the L2
-// cache; blockIdx.y counts the parts of K, `length` long, a multiple of TILE_K.
+// What a block does: blockIdx.x counts the tiles, along N first, so that neighbours in time share
+// rows of a in the L2 cache; blockIdx.y counts the parts of K, `length` long, a multiple of TILE_K.
 struct Task {
     unsigned m, n, k, end;
     int slabs;
@@ -262,8 +269,8 @@ __device__ void product(float* y, const float* a, const float* b, unsigned M, un
     write(Rows{y, pitch_y}, sums, task.m, task.n, M, N, add);
 }
 
-// The same, where it is left to the matrices how a is read: `y` is where this block's part of K belongs, row m of it at
-// m · pitch_y.
+// The same, where it is left to the matrices how a is read: `y` is where this block's part of K
+// belongs, row m of it at m · pitch_y.
 template <bool TRANSPOSE_A, bool TRANSPOSE_B>
 __device__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, unsigned K, unsigned pitch_y,
                         unsigned pitch_a, unsigned pitch_b, unsigned length, bool add, float* a_slabs, float* b_slabs)

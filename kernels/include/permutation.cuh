@@ -1,8 +1,8 @@
-// The keyed shuffle of gpucnn.random.permutation, for one position alone: no array of indices, no sorting, no host.
-// An alternating Feistel network on the smallest 2^b >= n, with Philox as its round function, walked until the value
-// falls below n: Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, sections 4 and 5. At most two
-// walks on average (n > 1), 8 blocks of Philox each, in a chain of about 1000 instructions: compute it once for a row,
-// not for a pixel.
+// The keyed shuffle of gpucnn.random.permutation, for one position alone: no array of indices, no
+// sorting, no host. An alternating Feistel network on the smallest 2^b >= n, with Philox as its
+// round function, walked until the value falls below n: Black and Rogaway, "Ciphers with arbitrary
+// finite domains", CT-RSA 2002, sections 4 and 5. At most two walks on average (n > 1), 8 blocks of
+// Philox each, in a chain of about 1000 instructions: compute it once for a row, not for a pixel.
 
 // defines: SHUFFLE, philox
 #include "philox.cuh"

@@ -1,7 +1,8 @@
-// Philox4x32-10: four random words from a counter and a key, without a state that threads would have to share.
-// Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, section 3.2. The same bits as
-// gpucnn/random.py: key = seed, counter = (element / 4, step, stream, purpose). Four words cost 20 wide products and
-// about 40 other integer operations, less than the time in which their values come from memory.
+// Philox4x32-10: four random words from a counter and a key, without a state that threads would
+// have to share. Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11,
+// section 3.2. The same bits as gpucnn/random.py: key = seed, counter = (element / 4, step, stream,
+// purpose). Four words cost 20 wide products and about 40 other integer operations, less than the
+// time in which their values come from memory.
 
 enum Purpose : unsigned { DROPOUT, SHUFFLE, INITIALIZE, AUGMENT, USER };  // as in gpucnn/random.py
 

@@ -1,9 +1,12 @@
-// Sums and maxima over the rows of an array (N, K), for blocks of (threads of a row, rows) threads as in shared/rows_launch.py.
+// Sums and maxima over the rows of an array (N, K), for blocks of (threads of a row, rows) threads
+// as in shared/rows_launch.py.
 //
-// The threads of a row are a power of two. Up to 32 of them lie in one warp and exchange registers; more are whole
-// warps, have the block to themselves and meet in shared memory. The order of adding depends on K alone.
+// The threads of a row are a power of two. Up to 32 of them lie in one warp and exchange registers;
+// more are whole warps, have the block to themselves and meet in shared memory. The order of adding
+// depends on K alone.
 //
-// EVERY thread of the block must call these, also one whose row is beyond the last; each gets the result of its row.
+// EVERY thread of the block must call these, also one whose row is beyond the last; each gets the
+// result of its row.
 
 __device__ inline unsigned row_of_thread() { return blockIdx.x * blockDim.y + threadIdx.y; }
 

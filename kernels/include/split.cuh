@@ -1,7 +1,8 @@
-// Split-K: where a result has few values and each is a long sum, the sum is cut into parts that different blocks
-// compute, and this kernel adds the parts up, always in the same order. (Atomic additions would save the second kernel,
-// and the bits of the result would change from run to run.)
-//   y[i] = Σ parts[p][i]        A block has 32 values (x), each with up to SUM_THREADS threads (y) that share its parts.
+// Split-K: where a result has few values and each is a long sum, the sum is cut into parts that
+// different blocks compute, and this kernel adds the parts up, always in the same order. (Atomic
+// additions would save the second kernel, and the bits of the result would change from run to run.)
+//   y[i] = Σ parts[p][i]
+//   A block has 32 values (x), each with up to SUM_THREADS threads (y) that share its parts.
 // Traffic: every part once, coalesced.
 
 constexpr int SUM_THREADS = 32;

@@ -1,5 +1,6 @@
-// Calls visit(i, read(i)) for i = begin, begin + step, … below end. The reads of four steps are under way together: a
-// thread that waits for one value before it asks for the next leaves the memory idle.
+// Calls visit(i, read(i)) for i = begin, begin + step, … below end. The reads of four steps are
+// under way together: a thread that waits for one value before it loads the next leaves the memory
+// idle.
 
 constexpr int AT_ONCE = 4;
 

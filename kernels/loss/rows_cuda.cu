@@ -1,8 +1,9 @@
-// Losses over rows of K values: the loss of each row and its gradient by y_pred in one kernel, because they share their
-// exponentials.
+// Losses over rows of K values: the loss of each row and its gradient by y_pred in one kernel,
+// because they share their exponentials.
 //
-// Grid: blocks of (threads of a row, rows) threads, see shared/rows_launch.py. Threads of a row that does not exist go without
-// columns: they are needed in the reductions. EPSILON, to which probabilities are clipped, is defined by the launcher.
+// Grid: blocks of (threads of a row, rows) threads, see shared/rows_launch.py. Threads of a row
+// that does not exist go without columns: they are needed in the reductions. EPSILON, to which
+// probabilities are clipped, is defined by the launcher.
 
 // defines: row_of_thread, row_sum, LOWEST, row_max
 #include "rows.cuh"
@@ -11,7 +12,8 @@
 
 __device__ float clip_probability(float p) { return clamp(p, EPSILON, 1.f - EPSILON); }
 
-// -- the mean over a row of a loss of each value ----------------------------------------------------------------------
+// -- the mean over a row of a loss of each value
+// ----------------------------------------------------------------------
 
 struct Term {
     float loss, slope;
@@ -56,7 +58,7 @@ extern "C" __global__ void mean_absolute_error_rows(float* __restrict__ values, 
     });
 }
 
-// e² / 2 up to delta, and beyond it the line that goes on from there
+// e² / 2 up to delta, and beyond it the line that continues from there
 extern "C" __global__ void huber_rows(float* __restrict__ values, float* __restrict__ gradient,
                                       const float* __restrict__ y_pred, const float* __restrict__ y_true, unsigned N,
                                       unsigned K, float delta)
@@ -95,9 +97,11 @@ extern "C" __global__ void sigmoid_binary_cross_entropy_rows(float* __restrict__
     });
 }
 
-// -- cross entropies of K classes -------------------------------------------------------------------------------------
+// -- cross entropies of K classes
+// -------------------------------------------------------------------------------------
 
-// With m the largest logit, t = Σ exp(z - m) and L = Σ labels:  log(t) · L - Σ labels · (z - m)  and its gradient
+// With m the largest logit, t = Σ exp(z - m) and L = Σ labels:
+// log(t) · L - Σ labels · (z - m)  and its gradient
 // exp(z - m) · L / t - labels.
 extern "C" __global__ void softmax_cross_entropy_rows(float* __restrict__ values, float* __restrict__ dlogits,
                                                       const float* __restrict__ logits,
@@ -206,7 +210,8 @@ extern "C" __global__ void sparse_cross_entropy_rows(float* __restrict__ values,
     if (threadIdx.x == 0) values[n] = -logf(clipped);
 }
 
-// -- backward ---------------------------------------------------------------------------------------------------------
+// -- backward
+// -----------------------------------------------------------------------------------------------
 
 extern "C" __global__ void scale_rows(float* __restrict__ y, const float* __restrict__ gradient,
                                       const float* __restrict__ factors, unsigned N, unsigned K)

@@ -1,8 +1,9 @@
-"""Losses over rows by warp shuffles: a few lanes for a short row, a block for a long one, so that none waits idle.
+"""Losses over rows by warp shuffles: a few lanes for a short row, a block for a long one, so that
+none waits idle.
 
-A value costs 12 bytes of memory traffic (8 with class numbers) and two exponentials or logarithms; the rereading of a
-row stays in the cache. Over the tree in shared memory, this adds the exchange of registers within a warp, which needs
-no barrier: rows of up to 256 values never meet one.
+A value costs 12 bytes of memory traffic (8 with class numbers) and two exponentials or logarithms;
+the rereading of a row stays in the cache. Over the tree in shared memory, this adds the exchange of
+registers within a warp, which needs no barrier: rows of up to 256 values never meet one.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Losses over rows by trees in shared memory: a few threads for a short row, a block for a long one.
+"""Losses over rows by trees in shared memory: a few threads for a short row, a block for a long
+one.
 
-The loss of each row and its gradient by y_pred come from one kernel, because they share their exponentials. A value
-costs 12 bytes of memory traffic (8 with class numbers) and two exponentials or logarithms. Rows are read up to three
-times, but only the first time from beyond the cache.
+The loss of each row and its gradient by y_pred come from one kernel, because they share their
+exponentials. A value costs 12 bytes of memory traffic (8 with class numbers) and two exponentials
+or logarithms. Rows are read up to three times, but only the first time from beyond the cache.
 
-grid: blocks of (threads of a row, rows) threads. Threads of a row that does not exist go without columns: the barriers
-need them.
+grid: blocks of (threads of a row, rows) threads. Threads of a row that does not exist go without
+columns: the barriers need them.
 """
 
 from __future__ import annotations
@@ -19,23 +20,16 @@ from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops import loss
 
+from ..shared.clamp_numba import clamp
 from ..shared.rows_launch import MOST_THREADS, over_rows
-from ..shared.rows_numba import LOWEST, row_max, row_of_thread, row_sum
+from ..shared.rows_numba import largest_of_row, row_of_thread, row_sum, sum_of_exponentials, sum_of_row
 
 # Numba takes a literal for a float64, and would compute everything that it touches in float64.
 ZERO, HALF, ONE, TWO = (np.float32(number) for number in (0, 0.5, 1, 2))
 EPSILON = np.float32(loss.EPSILON)
 
 
-@numba_device
-def clamp(x, low, high):
-    """x cut to low … high."""
-    if x < low:
-        return low
-    return high if x > high else x  # a NaN fails both comparisons and is passed on
-
-
-# -- the mean over a row of a loss of each value -----------------------------------------------------------------------
+# -- the mean over a row of a loss of each value -------------------------------------------------
 
 
 @numba_device
@@ -55,7 +49,7 @@ def absolute_error(prediction, truth, _):
 
 @numba_device
 def huber(prediction, truth, delta):
-    """e² / 2 up to delta, and beyond it the line that goes on from there."""
+    """e² / 2 up to delta, and beyond it the line that continues from there."""
     error = prediction - truth
     size = abs(error)
     value = HALF * error * error if size <= delta else delta * size - HALF * delta * delta
@@ -74,7 +68,8 @@ def binary_cross_entropy(probability, label, label_smoothing):
 
 @numba_device
 def sigmoid_binary_cross_entropy(z, label, label_smoothing):
-    """max(z, 0) - z · l + log(1 + exp(-|z|)), which neither overflows nor takes the logarithm of 0."""
+    """max(z, 0) - z · l + log(1 + exp(-|z|)), which neither overflows nor takes the logarithm of
+    0."""
     label = label * (ONE - label_smoothing) + label_smoothing * HALF
     decayed = math.exp(-abs(z))
     sigmoid = (ONE if z >= ZERO else decayed) / (ONE + decayed)
@@ -82,7 +77,8 @@ def sigmoid_binary_cross_entropy(z, label, label_smoothing):
 
 
 def mean_over_rows(each):
-    """The kernel for a loss of each value: `each(y_pred, y_true, parameter)` returns it and its slope."""
+    """The kernel for a loss of each value: `each(y_pred, y_true, parameter)` returns it and its
+    slope."""
 
     @numba_function
     def mean_over_rows(values, gradient, y_pred, y_true, parameter):
@@ -102,22 +98,19 @@ def mean_over_rows(each):
     return mean_over_rows
 
 
-# -- cross entropies of K classes --------------------------------------------------------------------------------------
+# -- cross entropies of K classes ----------------------------------------------------------------
 
 
 @numba_function
 def softmax_cross_entropy_rows(values, dlogits, logits, labels, label_smoothing):
-    """With m the largest logit, t = Σ exp(z - m) and L = Σ labels: log(t) · L - Σ labels · (z - m), and its gradient
-    exp(z - m) · L / t - labels."""
+    """With m the largest logit, t = Σ exp(z - m) and L = Σ labels: log(t) · L - Σ labels · (z - m),
+    and its gradient exp(z - m) · L / t - labels."""
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
     N, K = logits.shape
     n = row_of_thread()
     columns = K if n < N else 0
     keep, share = ONE - label_smoothing, label_smoothing / np.float32(K)
-    largest = LOWEST
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        largest = max(largest, logits[n, k])
-    largest = row_max(largest, partials)
+    largest = largest_of_row(logits, n, columns, partials)
 
     total, weight, weighted = ZERO, ZERO, ZERO
     for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
@@ -139,19 +132,14 @@ def softmax_cross_entropy_rows(values, dlogits, logits, labels, label_smoothing)
 
 @numba_function
 def sparse_softmax_cross_entropy_rows(values, dlogits, logits, labels):
-    """The same where one label is 1 and the others 0: log(t) - (z[label] - m), and exp(z - m) / t - (k = label)."""
+    """The same where one label is 1 and the others 0: log(t) - (z[label] - m), and exp(z - m) / t -
+    (k = label)."""
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
     N, K = logits.shape
     n = row_of_thread()
     columns = K if n < N else 0
-    largest = LOWEST
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        largest = max(largest, logits[n, k])
-    largest = row_max(largest, partials)
-    total = ZERO
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        total += math.exp(logits[n, k] - largest)
-    total = row_sum(total, partials)
+    largest = largest_of_row(logits, n, columns, partials)
+    total = sum_of_exponentials(logits, n, columns, largest, partials)
 
     if n >= N:
         return  # the last barrier is passed
@@ -163,16 +151,14 @@ def sparse_softmax_cross_entropy_rows(values, dlogits, logits, labels):
 
 @numba_function
 def cross_entropy_rows(values, dprobabilities, probabilities, labels, label_smoothing):
-    """With q = p / Σ p: -Σ labels · log(clip(q)), and through q the gradient (dq - Σ dq · q) / Σ p."""
+    """With q = p / Σ p: -Σ labels · log(clip(q)), and through q the gradient (dq - Σ dq · q) / Σ
+    p."""
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
     N, K = probabilities.shape
     n = row_of_thread()
     columns = K if n < N else 0
     keep, share = ONE - label_smoothing, label_smoothing / np.float32(K)
-    total = ZERO
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        total += probabilities[n, k]
-    total = row_sum(total, partials)
+    total = sum_of_row(probabilities, n, columns, partials)
 
     value, along = ZERO, ZERO
     for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
@@ -199,10 +185,7 @@ def sparse_cross_entropy_rows(values, dprobabilities, probabilities, labels):
     N, K = probabilities.shape
     n = row_of_thread()
     columns = K if n < N else 0
-    total = ZERO
-    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
-        total += probabilities[n, k]
-    total = row_sum(total, partials)
+    total = sum_of_row(probabilities, n, columns, partials)
 
     if n >= N:
         return  # the last barrier is passed
@@ -215,7 +198,7 @@ def sparse_cross_entropy_rows(values, dprobabilities, probabilities, labels):
         values[n] = -math.log(clipped)
 
 
-# -- backward ----------------------------------------------------------------------------------------------------------
+# -- backward ------------------------------------------------------------------------------------
 
 
 @numba_function

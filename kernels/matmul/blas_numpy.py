@@ -1,6 +1,8 @@
-"""The library that NumPy brings (OpenBLAS, Accelerate or MKL), on all threads by parts of the result.
+"""The library that NumPy brings (OpenBLAS, Accelerate or MKL), on all threads by parts of the
+result.
 
-Each part is one call on one BLAS thread, so that the bits do not depend on how many threads there are.
+Each part is one call on one BLAS thread, so that the bits do not depend on how many threads there
+are.
 """
 
 from __future__ import annotations

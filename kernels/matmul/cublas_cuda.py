@@ -1,4 +1,5 @@
-"""cuBLAS, NVIDIA's library: the product to compare all others with, since it reaches nearly the peak of the GPU.
+"""cuBLAS, NVIDIA's library: the product to compare all others with, since it reaches nearly the
+peak of the GPU.
 
 It is chosen only by name and needs a GPU. The library is called through ctypes on CuPy's handle and
 current stream, so that the call can be captured in a graph like any other launch.
@@ -21,7 +22,8 @@ def supports(a, b, **_):
 
 @kernel(matmul, "cublas", "cuda", supports=supports)
 def launch(y, a, b, *, transpose_a, transpose_b):
-    """One call in float32. cuBLAS stores matrices by columns, so it computes yᵀ = bᵀ · aᵀ: the operands swap places."""
+    """One call in float32. cuBLAS stores matrices by columns, so it computes yᵀ = bᵀ · aᵀ: the
+    operands swap places."""
     library, handle = choose.current().cublas()
     M, N = y.shape
     K = a.shape[0] if transpose_a else a.shape[1]

@@ -1,7 +1,8 @@
-// Naive matmul: y[m, n] = Σ a[m, k] · b[k, n], everything from global memory. The first rung of the ladder.
+// Naive matmul: y[m, n] = Σ a[m, k] · b[k, n], everything from global memory. The first rung of the
+// ladder.
 //
-// Grid: M · N threads along x, one per output value; neighbours differ in n, so that a warp reads 32 neighbours of b at
-// once and one value of a for all.
+// Grid: M · N threads along x, one per output value; neighbours differ in n, so that a warp reads
+// 32 neighbours of b at once and one value of a for all.
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     matmul_naive(float* __restrict__ y, const float* __restrict__ a, const float* __restrict__ b, int M, int N, int K,

@@ -1,7 +1,9 @@
-"""Naive matmul: one thread per output value, everything from global memory. The first rung of the ladder.
+"""Naive matmul: one thread per output value, everything from global memory. The first rung of the
+ladder.
 
-A thread does 2 K FLOPs and reads 2 K floats: 1/4 FLOP per byte, where an H100 can do 20 FLOPs for each byte that its
-memory delivers. Only the caches save it. The next rung, `tiled_cuda.cu`, shares by intent what is shared here by luck.
+A thread does 2 K FLOPs and reads 2 K floats: 1/4 FLOP per byte, where an H100 can do 20 FLOPs for
+each byte that its memory delivers. Only the caches save it. The next rung, `tiled_cuda.cu`, shares
+by intent what is shared here by luck.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""Naive matmul: one thread per output value, everything from global memory. The first rung of the ladder.
+"""Naive matmul: one thread per output value, everything from global memory. The first rung of the
+ladder.
 
-y[m, n] = Σ a[m, k] · b[k, n]. A thread does 2 K FLOPs and reads 2 K floats, so the product asks for 8 M N K bytes: 1/4
-FLOP per byte, where an H100 can do 20 FLOPs for each byte that its memory delivers. Caches help: the 32 threads of a
-warp mostly share m, so that one value of a serves them all, and their values of b are neighbours. Where b is transposed
-they lie K floats apart, and each read of a warp touches 32 sectors of memory instead of 4. The next rung,
-`tiled_numba.py`, shares by intent what is shared here by luck.
+y[m, n] = Σ a[m, k] · b[k, n]. A thread does 2 K FLOPs and reads 2 K floats, so the product loads 8
+M N K bytes: 1/4 FLOP per byte, where an H100 can do 20 FLOPs for each byte that its memory
+delivers. Caches help: the 32 threads of a warp mostly share m, so that one value of a serves them
+all, and their values of b are neighbours. Where b is transposed they lie K floats apart, and each
+read of a warp touches 32 sectors of memory instead of 4. The next rung, `tiled_numba.py`, shares by
+intent what is shared here by luck.
 
-grid: M · N threads along x. A grid may have 2,147,483,647 blocks along x and only 65,535 along y and z.
+grid: M · N threads along x. A grid may have 2,147,483,647 blocks along x and only 65,535 along y
+and z.
 """
 
 from __future__ import annotations

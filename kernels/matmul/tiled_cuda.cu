@@ -1,22 +1,23 @@
-// Tiled matmul: y (M, N) = a (M, K) · b (K, N), one thread per output value, operands from shared memory.
-// A block of TILE × TILE threads walks along K: it fetches a tile of a and a tile of b together, then each thread reads
-// a row of the one and a column of the other, so that each value fetched from global memory serves TILE threads.
-// Grid: x counts the tiles of y, along N first.
+// Tiled matmul: y (M, N) = a (M, K) · b (K, N), one thread per output value, operands from shared
+// memory. A block of TILE × TILE threads walks along K: it fetches a tile of a and a tile of b
+// together, then each thread reads a row of the one and a column of the other, so that each value
+// fetched from global memory serves TILE threads. Grid: x counts the tiles of y, along N first.
 
 extern "C" __global__ void __launch_bounds__(TILE* TILE)
     matmul_tiled(float* __restrict__ y, const float* __restrict__ a, const float* __restrict__ b, unsigned M,
                  unsigned N, unsigned K, bool transpose_a, bool transpose_b)
 {
-    // One more column, which nothing is stored in: a transposed tile is written down a column, and with rows of 33
-    // floats the 32 threads of a warp meet 32 banks instead of one.
+    // One more column, which nothing is stored in: a transposed tile is written down a column, and
+    // with rows of 33 floats the 32 threads of a warp meet 32 banks instead of one.
     __shared__ float a_tile[TILE][TILE + 1], b_tile[TILE][TILE + 1];
     unsigned tiles = (N + TILE - 1) / TILE;
     unsigned first_m = blockIdx.x / tiles * TILE, first_n = blockIdx.x % tiles * TILE;
     unsigned column = threadIdx.x, row = threadIdx.y;
     float total = 0.f;
     for (unsigned first_k = 0; first_k < K; first_k += TILE) {
-        // Neighbouring threads (of a row) read neighbouring values in memory, whichever way the matrix lies. Outside there are
-        // zeros; all threads must meet the barriers, so nobody returns.
+        // Neighbouring threads (of a row) read neighbouring values in memory, whichever way the
+        // matrix lies. Outside there are zeros; all threads must meet the barriers, so nobody
+        // returns.
         if (transpose_a) {
             unsigned m = first_m + column, k = first_k + row;
             a_tile[column][row] = m < M && k < K ? a[k * M + m] : 0.f;

@@ -1,9 +1,10 @@
-"""Tiled matmul: the threads of a block share what they read, through shared memory. The second rung of the ladder.
+"""Tiled matmul: the threads of a block share what they read, through shared memory. The second rung
+of the ladder.
 
-`naive` reads two values from global memory for each FMA: 1/4 FLOP for each byte. Here a block reads a tile of a and a
-tile of b once for 32 × 32 threads: 8 FLOPs for each byte of global memory, and all its reads are coalesced, transposed
-or not. Now each FMA needs two reads of shared memory, which is the next bottleneck: `warptiled` moves the reuse into
-registers.
+`naive` reads two values from global memory for each FMA: 1/4 FLOP for each byte. Here a block reads
+a tile of a and a tile of b once for 32 × 32 threads: 8 FLOPs for each byte of global memory, and
+all its reads are coalesced, transposed or not. Now each FMA needs two reads of shared memory, which
+is the next bottleneck: `warptiled` moves the reuse into registers.
 """
 
 from gpucnn.devices.cuda import cuda_function

@@ -1,6 +1,7 @@
-// Warp-tiled matmul: y (M, N) = a (M, K) · b (K, N), where almost every instruction of the main loop is an FMA.
-// Grid: x counts tiles of TILE_M × TILE_N, y the parts of K. With several parts, y is (parts, M, N) and `sum_parts`
-// follows. How a tile is computed is written in gemm.cuh; how the parts are added up, in split.cuh.
+// Warp-tiled matmul: y (M, N) = a (M, K) · b (K, N), where almost every instruction of the main
+// loop is an FMA. Grid: x counts tiles of TILE_M × TILE_N, y the parts of K. With several parts, y
+// is (parts, M, N) and `sum_parts` follows. How a tile is computed is written in gemm.cuh; how the
+// parts are added up, in split.cuh.
 
 // defines: SLAB_A, SLAB_B, product
 #include "gemm.cuh"

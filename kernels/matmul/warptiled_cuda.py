@@ -1,10 +1,12 @@
-"""Warp-tiled matmul: each thread keeps 8 × 8 sums in registers, so that the main loop is FMAs and little else.
+"""Warp-tiled matmul: each thread keeps 8 × 8 sums in registers, so that the main loop is FMAs and
+little else.
 
-After `tiled` the bottleneck is shared memory: two loads for each FMA. Here a thread loads 8 values of a and 8 of b and
-makes 64 FMAs of them: 2 FLOPs for each byte of shared memory instead of 1/4, and 32 for each byte of global memory with
-tiles of 128 × 128. Loads are 128 bits wide wherever rows are aligned, and the next slab travels while this one is used.
-A narrow result gets narrow tiles. A small result with long sums (the weight gradient of a dense layer) would leave most
-of the GPU idle: its sums are cut into parts, which a second kernel adds up in order.
+After `tiled` the bottleneck is shared memory: two loads for each FMA. Here a thread loads 8 values
+of a and 8 of b and makes 64 FMAs of them: 2 FLOPs for each byte of shared memory instead of 1/4,
+and 32 for each byte of global memory with tiles of 128 × 128. Loads are 128 bits wide wherever rows
+are aligned, and the next slab travels while this one is used. A narrow result gets narrow tiles. A
+small result with long sums (the weight gradient of a dense layer) would leave most of the GPU idle:
+its sums are cut into parts, which a second kernel adds up in order.
 """
 
 from gpucnn.devices.cuda import cuda_function

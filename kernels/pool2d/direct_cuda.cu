@@ -1,11 +1,11 @@
-// Direct pooling: y[n,p,q,c] = maximum or mean of x[n,h,w,c] over the cells h = p · stride_p - top + r, 0 <= r < R, and
-// w = q · stride_q - left + s, 0 <= s < S, that lie inside the image.
+// Direct pooling: y[n,p,q,c] = maximum or mean of x[n,h,w,c] over the cells h = p · stride_p -
+// top + r, 0 <= r < R, and w = q · stride_q - left + s, 0 <= s < S, that lie inside the image.
 //
-// One thread per result and PACK channels. Neighbouring threads have neighbouring channels, so that a warp reads and
-// writes whole lines; where windows overlap, the cells come from the cache. Gradients are gathered: a thread owns
-// cells of dx and asks the windows that cover them, so nobody adds to what another one writes, and the order of a
-// sum is fixed.
-// Grid: ⌈results / (PACK · THREADS)⌉ blocks.
+// One thread per result and PACK channels. Neighbouring threads have neighbouring channels, so that
+// a warp reads and writes whole lines; where windows overlap, the cells come from the cache.
+// Gradients are gathered: a thread owns cells of dx and visits the windows that cover them, so no
+// two threads add to one value, and the order of a sum is fixed. Grid: ⌈results / (PACK · THREADS)⌉
+// blocks.
 
 // defines: Pack, load, store, filled
 #include "pack.cuh"
@@ -25,7 +25,8 @@ struct Range {
     int begin, end;
 };
 
-// Taps of a window of `taps` cells starting at `origin` (negative in the padding) that lie on an axis of `size` cells.
+// Taps of a window of `taps` cells starting at `origin` (negative in the padding) that lie on an
+// axis of `size` cells.
 __device__ Range taps_inside(int origin, int taps, int size) { return {max(0, -origin), min(taps, size - origin)}; }
 
 // Windows that cover a cell, the cell counted from the start of the padding.
@@ -62,8 +63,8 @@ extern "C" __global__ void maxpool2d_direct(float* __restrict__ y, const float* 
     store(y + i * PACK, best);
 }
 
-// The gradient where windows overlap: each thread owns cells of dx. A window hands them its dy if they equal its y
-// and no earlier cell of the window does.
+// The gradient where windows overlap: each thread owns cells of dx. A window hands them its dy if
+// they equal its y and no earlier cell of the window does.
 extern "C" __global__ void maxpool2d_grad_direct(float* __restrict__ dx, const float* __restrict__ dy,
                                                  const float* __restrict__ x, const float* __restrict__ y,
                                                  unsigned packs, int H, int W, int C, int P, int Q, int R, int S,
@@ -97,9 +98,10 @@ extern "C" __global__ void maxpool2d_grad_direct(float* __restrict__ dx, const f
     store(dx + i * PACK, total);
 }
 
-// The gradient where no windows overlap: the image falls into tiles of stride_p × stride_q cells, a window in the
-// corner of each, and a thread owns a tile. It reads every cell, y and dy once. The last tiles of a row or a column
-// may have no window and end with the image: their cells, and those between windows, get 0.
+// The gradient where no windows overlap: the image falls into tiles of stride_p × stride_q cells, a
+// window in the corner of each, and a thread owns a tile. It reads every cell, y and dy once. The
+// last tiles of a row or a column may have no window and end with the image: their cells, and those
+// between windows, get 0.
 extern "C" __global__ void maxpool2d_grad_tiles(float* __restrict__ dx, const float* __restrict__ dy,
                                                 const float* __restrict__ x, const float* __restrict__ y,
                                                 unsigned packs, int tile_rows, int tile_columns, int H, int W, int C,

@@ -1,9 +1,10 @@
-"""Direct pooling in CUDA C++: a thread takes four neighbouring channels of a result, 16 bytes per load and store.
+"""Direct pooling in CUDA C++: a thread takes four neighbouring channels of a result, 16 bytes per
+load and store.
 
-A cell of a window costs one comparison or addition and 4 bytes, so the memory sets the time: x is read once (windows
-that overlap meet in the cache) and y written once. Over the direct kernel in numba.cuda this adds wide loads and, for
-the gradient of windows that do not overlap, one thread per window: dx, dy, x and y are each touched once, without a
-search for earlier winners.
+A cell of a window costs one comparison or addition and 4 bytes, so the memory sets the time: x is
+read once (windows that overlap meet in the cache) and y written once. Over the direct kernel in
+numba.cuda this adds wide loads and, for the gradient of windows that do not overlap, one thread per
+window: dx, dy, x and y are each touched once, without a search for earlier winners.
 """
 
 from gpucnn.devices.cuda import cuda_function

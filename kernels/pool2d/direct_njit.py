@@ -1,7 +1,9 @@
-"""Max pooling window by window, all channels of a cell at once; the gradient goes to the first cell that equals y.
+"""Max pooling window by window, all channels of a cell at once; the gradient goes to the first cell
+that equals y.
 
-Traffic: x read once, y written once (and for the gradient x, y and dy read and dx written once), while the rows of a
-window stay in the first-level cache. Images are independent, so slices of the batch need no sums.
+Traffic: x read once, y written once (and for the gradient x, y and dy read and dx written once),
+while the rows of a window stay in the first-level cache. Images are independent, so slices of the
+batch need no sums.
 """
 
 from __future__ import annotations

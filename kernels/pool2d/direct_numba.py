@@ -1,9 +1,11 @@
-"""Direct pooling: one thread per result, which visits the cells of its window. The whole idea and nothing else.
+"""Direct pooling: one thread per result, which visits the cells of its window. The whole idea and
+nothing else.
 
-Four bytes are read for each comparison or addition, from the cache where windows overlap, so x is read once from memory
-and y written once. Gradients are gathered: a thread owns one cell of dx and asks the windows that cover it. So no two
-threads add to the same place, no atomics are needed, and the order of a sum is fixed. The search for the first cell
-that equals y visits up to R · S cells once more, but only where a cell does equal y.
+Four bytes are read for each comparison or addition, from the cache where windows overlap, so x is
+read once from memory and y written once. Gradients are gathered: a thread owns one cell of dx and
+visits the windows that cover it. So no two threads add to the same place, no atomics are needed,
+and the order of a sum is fixed. The search for the first cell that equals y visits up to R · S
+cells once more, but only where a cell does equal y.
 """
 
 from gpucnn.devices.launch import blocks_1d
@@ -16,19 +18,22 @@ THREADS = 256
 
 @numba_device
 def place(i, rows, columns, C):
-    """(n, row, column, c) of the i-th value; neighbouring threads have neighbouring channels, hence addresses."""
+    """(n, row, column, c) of the i-th value; neighbouring threads have neighbouring channels, hence
+    addresses."""
     return i // C // columns // rows, i // C // columns % rows, i // C % columns, i % C
 
 
 @numba_device
 def taps_inside(origin, taps, size):
-    """First and last + 1 of the taps of a window that starts at `origin` (negative in the padding) inside the image."""
+    """First and last + 1 of the taps of a window that starts at `origin` (negative in the padding)
+    inside the image."""
     return max(0, -origin), min(taps, size - origin)
 
 
 @numba_device
 def windows_over(cell, taps, stride, count):
-    """First and last + 1 of the windows that cover a cell, the cell counted from the start of the padding."""
+    """First and last + 1 of the windows that cover a cell, the cell counted from the start of the
+    padding."""
     return 0 if cell < taps else (cell - taps) // stride + 1, min(count, cell // stride + 1)
 
 

@@ -1,5 +1,5 @@
-// Rescaling: y[i] = x[i] · scale + offset, the grid one thread for four values, which are 16 bytes. It moves 8 bytes
-// for 2 FLOPs and is as fast as memory is.
+// Rescaling: y[i] = x[i] · scale + offset, the grid one thread for four values, which are 16 bytes.
+// It moves 8 bytes for 2 FLOPs and is as fast as memory is.
 
 extern "C" __global__ void rescale_elementwise(float* __restrict__ y, const float* __restrict__ x, unsigned size,
                                                float scale, float offset)

@@ -1,4 +1,5 @@
-"""Rescaling value by value: each is read and written once, 8 bytes for 2 FLOPs, four values to a thread."""
+"""Rescaling value by value: each is read and written once, 8 bytes for 2 FLOPs, four values to a
+thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Rescaling value by value: each is read and written once, 8 bytes for 2 FLOPs. As fast as memory is: nothing to gain.
+"""Rescaling value by value: each is read and written once, 8 bytes for 2 FLOPs. As fast as memory
+is: nothing to gain.
 
 The shape does not matter: the array is taken as one axis.
 """

@@ -1,14 +1,16 @@
-// Padding, cropping and transposing: one thread per value of the result looks up where it comes from.
+// Padding, cropping and transposing: one thread per value of the result looks up where it comes
+// from.
 //
-//     pad, crop:   y[i, j, …] = x[i - before_i, j - before_j, …], or 0 outside of x       before < 0: crop
+//     pad, crop:   y[i, j, …] = x[i - before_i, j - before_j, …], or 0 outside of x
+//                  (before < 0: crop)
 //     transpose:   y[i, j, …] = x[i · step_i + j · step_j + …]
 //     matrices:    y[b, n, m] = x[b, m, n]
 //
-// They move 8 bytes per value and compute only addresses, so the order of the accesses is everything. Neighbouring
-// threads write neighbouring values, and in the first two mostly read such. VALUE is float4 where all runs are
-// multiples of four values, else float; extents and steps count VALUEs. A transposed matrix would be read with a step
-// of N: there a tile is read along n into shared memory and written along m. The grid is one-dimensional: values of y,
-// or tiles.
+// They move 8 bytes per value and compute only addresses, so the order of the accesses is
+// everything. Neighbouring threads write neighbouring values, and in the first two mostly read
+// such. VALUE is float4 where all runs are multiples of four values, else float; extents and steps
+// count VALUEs. A transposed matrix would be read with a step of N: there a tile is read along n
+// into shared memory and written along m. The grid is one-dimensional: values of y, or tiles.
 //
 // Numbers of axes come in lists of eight, the last axis last, the axes that lack first.
 

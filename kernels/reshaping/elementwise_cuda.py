@@ -1,26 +1,19 @@
-"""Padding, cropping and transposing value by value: 8 bytes moved for each, in the order of memory where possible.
+"""Padding, cropping and transposing value by value: 8 bytes moved for each, in the order of memory
+where possible.
 
-Axes that stay together are merged first (`shared/axes_launch.py`). That leaves one division for each
-axis that matters, and runs of neighbours so long that four values mostly move as one. Matrices, alone
-or in a batch, are transposed in tiles.
+Axes that stay together are merged first (`shared/axes_launch.py`). That leaves one division for
+each axis that matters, and runs of neighbours so long that four values mostly move as one.
+Matrices, alone or in a batch, are transposed in tiles.
 """
 
 from __future__ import annotations
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.op import kernel
-from gpucnn.ops.reshaping import crop, pad, transpose
 
-from ..shared.axes_launch import eight, few_axes, matrices, padded_axes, transposed_axes
+from ..shared.axes_launch import ROWS, TILE, eight, register
 
 THREADS = 256
-
-TILE, ROWS = 32, 8
-"""Rows and columns of a tile; rows of threads that carry it."""
-
-NARROW = 8
-"""Matrices of fewer rows or columns fill too little of a tile; caches serve them well without one."""
 
 CONSTANTS = {"TILE": TILE, "ROWS": ROWS}
 
@@ -39,25 +32,7 @@ def _shifted(y, x, extents_x, extents_y, before):
     function[blocks_1d(count, THREADS), THREADS](y, x, count, len(before), *lists)
 
 
-@kernel(pad, "elementwise", "cuda", supports=few_axes)
-def launch_pad(y, x, *, padding):
-    _shifted(y, x, *padded_axes(x.shape, padding))
-
-
-@kernel(crop, "elementwise", "cuda", supports=few_axes)
-def launch_crop(y, x, *, padding):
-    extents_y, extents_x, before = padded_axes(y.shape, padding)
-    _shifted(y, x, extents_x, extents_y, [-cells for cells in before])
-
-
-@kernel(transpose, "elementwise", "cuda", supports=few_axes)
-def launch_transpose(y, x, *, axes):
-    extents, steps = transposed_axes(x.shape, axes)
-    found = matrices(extents, steps)
-    if found and min(found[1:]) >= NARROW:
-        batch, M, N = found
-        transpose_matrices[batch * ceil_div(M, TILE) * ceil_div(N, TILE), (TILE, ROWS)](y, x, M, N)
-        return
+def _transposed(y, x, extents, steps):
     values = 4 if steps[-1] == 1 and extents[-1] % 4 == 0 else 1
     if values == 4:
         extents[-1] //= 4
@@ -65,3 +40,10 @@ def launch_transpose(y, x, *, axes):
     function = transpose_elementwise.define(VALUE="float4" if values == 4 else "float")
     count = y.size // values
     function[blocks_1d(count, THREADS), THREADS](y, x, count, len(extents), *eight(extents, 1), *eight(steps, 0))
+
+
+def _transposed_in_tiles(y, x, batch, M, N):
+    transpose_matrices[batch * ceil_div(M, TILE) * ceil_div(N, TILE), (TILE, ROWS)](y, x, M, N)
+
+
+register(__file__, "cuda", _shifted, _transposed, _transposed_in_tiles)

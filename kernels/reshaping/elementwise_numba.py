@@ -1,4 +1,5 @@
-"""Padding, cropping and transposing value by value: one thread per value of the result looks up where it comes from.
+"""Padding, cropping and transposing value by value: one thread per value of the result looks up
+where it comes from.
 
     pad, crop:   y[i, j, …] = x[i - before_i, j - before_j, …], or 0 outside of x       before < 0: crop
     transpose:   y[i, j, …] = x[i · step_i + j · step_j + …]
@@ -6,9 +7,10 @@
 
 8 bytes are moved for each value and only addresses are computed, so the order of the accesses is
 everything. Neighbouring threads write neighbouring values, and `pad` and `crop` mostly read such
-values too. Axes that stay together are merged first (`shared/axes_launch.py`), because a division per
-axis costs more than the rest. A transposed matrix would be read with a step of N, so that 32 threads
-touch 32 lines of memory: there, a tile is read along n into shared memory and written along m.
+values too. Axes that stay together are merged first (`shared/axes_launch.py`), because a division
+per axis costs more than the rest. A transposed matrix would be read with a step of N, so that 32
+threads touch 32 lines of memory: there, a tile is read along n into shared memory and written along
+m.
 
 Kernels take no lists, so the numbers of up to eight axes are passed one by one, missing axes first.
 """
@@ -20,21 +22,13 @@ import numpy as np
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.op import kernel
-from gpucnn.ops.reshaping import crop, pad, transpose
 
-from ..shared.axes_launch import MOST_AXES, eight, few_axes, matrices, padded_axes, transposed_axes
+from ..shared.axes_launch import MOST_AXES, ROWS, TILE, eight, register
 
 THREADS = 256
 
-TILE, ROWS = 32, 8
-"""Rows and columns of a tile; rows of threads that carry it."""
-
 PITCH = TILE + 1
 """One column more than the tile has, so that a column of it lies in 32 banks of shared memory."""
-
-NARROW = 8
-"""Matrices of fewer rows or columns fill too little of a tile; caches serve them well without one."""
 
 
 @numba_function
@@ -107,25 +101,14 @@ def _shifted(y, x, extents_x, extents_y, before):
     pad_elementwise[blocks_1d(y.size, THREADS), THREADS](y.reshape(-1), x.reshape(-1), len(before), *lists)
 
 
-@kernel(pad, "elementwise", "numba", supports=few_axes)
-def launch_pad(y, x, *, padding):
-    _shifted(y, x, *padded_axes(x.shape, padding))
-
-
-@kernel(crop, "elementwise", "numba", supports=few_axes)
-def launch_crop(y, x, *, padding):
-    extents_y, extents_x, before = padded_axes(y.shape, padding)
-    _shifted(y, x, extents_x, extents_y, [-cells for cells in before])
-
-
-@kernel(transpose, "elementwise", "numba", supports=few_axes)
-def launch_transpose(y, x, *, axes):
-    extents, steps = transposed_axes(x.shape, axes)
-    found = matrices(extents, steps)
-    if found and min(found[1:]) >= NARROW:
-        batch, M, N = found
-        grid = batch * ceil_div(M, TILE) * ceil_div(N, TILE)
-        transpose_matrices[grid, (TILE, ROWS)](y.reshape(batch, N, M), x.reshape(batch, M, N))
-        return
+def _transposed(y, x, extents, steps):
     lists = *eight(extents, 1), *eight(steps, 0)
     transpose_elementwise[blocks_1d(y.size, THREADS), THREADS](y.reshape(-1), x.reshape(-1), len(extents), *lists)
+
+
+def _transposed_in_tiles(y, x, batch, M, N):
+    grid = batch * ceil_div(M, TILE) * ceil_div(N, TILE)
+    transpose_matrices[grid, (TILE, ROWS)](y.reshape(batch, N, M), x.reshape(batch, M, N))
+
+
+register(__file__, "numba", _shifted, _transposed, _transposed_in_tiles)

@@ -1,4 +1,5 @@
-// Random words and uniforms: one thread for the four words of a Philox counter, written as one vector of 16 bytes.
+// Random words and uniforms: one thread for the four words of a Philox counter, written as one
+// vector of 16 bytes.
 //   random_bits     y[i] = word i % 4 of philox(i / 4, step, stream, purpose)
 //   random_uniform  y[i] = (word >> 8) · 2^-24
 // Each value depends on its place alone, so any grid gives the same bits.

@@ -1,7 +1,8 @@
-"""Random words and uniforms by Philox: one thread for the four words of a counter, written as one vector.
+"""Random words and uniforms by Philox: one thread for the four words of a counter, written as one
+vector.
 
-Nothing is kept between threads or launches, so every device and every grid gives the same bits. About 60 integer
-operations and 16 bytes written for each thread: bound by memory.
+Nothing is kept between threads or launches, so every device and every grid gives the same bits.
+About 60 integer operations and 16 bytes written for each thread: bound by memory.
 """
 
 from gpucnn.devices.cuda import cuda_function

@@ -1,7 +1,7 @@
 """Random words and uniforms by Philox: one thread for the four words of a counter.
 
-Nothing is kept between threads or launches, so every device and every grid gives the same bits. About 60 integer
-operations and 16 bytes written for each thread.
+Nothing is kept between threads or launches, so every device and every grid gives the same bits.
+About 60 integer operations and 16 bytes written for each thread.
 """
 
 from gpucnn.devices.launch import blocks_1d, ceil_div

@@ -1,17 +1,56 @@
-"""Which axes matter when arrays are padded, cropped or transposed, for the kernels `reshaping/elementwise_…`.
+"""Which axes matter when arrays are padded, cropped or transposed, for the kernels
+`reshaping/elementwise_…`.
 
-An address costs a division per axis. Axes that stay together in memory act as one, and axes of extent 1 as none.
+An address costs a division per axis. Axes that stay together in memory act as one, and axes of
+extent 1 as none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
+from gpucnn.ops.reshaping import crop, pad, transpose
 
 MOST_AXES = 8
 """Axes that a kernel takes."""
+
+TILE, ROWS = 32, 8
+"""Rows and columns of a tile of a matrix; rows of threads that carry it."""
+
+NARROW = 8
+"""Matrices of fewer rows or columns fill too little of a tile; caches serve them well without
+one."""
+
+
+def register(file: str, backend: str, shift: Callable, transpose_values: Callable, transpose_tiles: Callable) -> None:
+    """Register the kernels in `file`.
+
+    shift             launches (y, x, extents of x, extents of y, cells of y before x)
+    transpose_values  launches (y, x, extents of y, steps in x)
+    transpose_tiles   launches (y, x, batch, M, N)
+    """
+    options: dict[str, Any] = {"supports": few_axes, "file": file}
+
+    @kernel(pad, "elementwise", backend, **options)
+    def launch_pad(y: Any, x: Any, *, padding: Any) -> None:
+        shift(y, x, *padded_axes(x.shape, padding))
+
+    @kernel(crop, "elementwise", backend, **options)
+    def launch_crop(y: Any, x: Any, *, padding: Any) -> None:
+        extents_y, extents_x, before = padded_axes(y.shape, padding)
+        shift(y, x, extents_x, extents_y, [-cells for cells in before])
+
+    @kernel(transpose, "elementwise", backend, **options)
+    def launch_transpose(y: Any, x: Any, *, axes: Any) -> None:
+        extents, steps = transposed_axes(x.shape, axes)
+        batch = matrices(extents, steps)
+        if batch and min(batch[1:]) >= NARROW:
+            transpose_tiles(y, x, *batch)
+        else:
+            transpose_values(y, x, extents, steps)
 
 
 def few_axes(x: Spec, **_: Any) -> bool:
@@ -25,7 +64,8 @@ def eight(numbers: Sequence[int], absent: int) -> list[int]:
 
 
 def padded_axes(shape: Sequence[int], padding: Sequence[tuple[int, int]]) -> tuple[list[int], list[int], list[int]]:
-    """Extents without and with padding, and the cells before; an axis without padding is joined to the one before."""
+    """Extents without and with padding, and the cells before; an axis without padding is joined to
+    the one before."""
     inside, outside, before = [1], [1], [0]
     for extent, (first, last) in zip(shape, padding, strict=True):
         if first or last:
@@ -42,7 +82,8 @@ def padded_axes(shape: Sequence[int], padding: Sequence[tuple[int, int]]) -> tup
 
 
 def transposed_axes(shape: Sequence[int], axes: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Extents of the result, and how far apart in x neighbours along each are; axes in one order in both are one."""
+    """Extents of the result, and how far apart in x neighbours along each are; axes in one order in
+    both are one."""
     strides = [1] * len(shape)
     for axis in range(len(shape) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * shape[axis + 1]
@@ -62,7 +103,8 @@ def transposed_axes(shape: Sequence[int], axes: Sequence[int]) -> tuple[list[int
 
 
 def matrices(extents: Sequence[int], steps: Sequence[int]) -> tuple[int, int, int] | None:
-    """(batch, M, N) if x is a batch of matrices (M, N) and the result has each of them transposed, else None."""
+    """(batch, M, N) if x is a batch of matrices (M, N) and the result has each of them transposed,
+    else None."""
     if len(extents) not in (2, 3):
         return None
     batch = extents[0] if len(extents) == 3 else 1

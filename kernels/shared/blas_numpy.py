@@ -19,7 +19,8 @@ _SMALL = 1 << 22
 def multiply(
     y: np.ndarray, a: np.ndarray, b: np.ndarray, finish: Callable[[tuple[slice, slice]], None] | None = None
 ) -> None:
-    """y (M, N) = a (M, K) @ b (K, N); `finish` is called with each part of y, by the thread that computed it."""
+    """y (M, N) = a (M, K) @ b (K, N); `finish` is called with each part of y, by the thread that
+    computed it."""
     rows, columns = y.shape
     longer = max(rows, columns)
     parallel = 2 * rows * columns * a.shape[1] > _SMALL

@@ -1,4 +1,5 @@
-"""How to launch kernels made of `column_sums.cuh`: a matrix's rows added up in slices, then the slices."""
+"""How to launch the kernels that use `column_sums.cuh`: a matrix's rows added up in slices, then
+the slices."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ LINE = 32
 """Columns of a block: the floats of a line of memory."""
 
 THREADS = 256
-"""Threads of a block that sums a slice: few, so that many slices are in work on a multiprocessor."""
+"""Threads of a block that sums a slice: few, so that many slices are in work on a
+multiprocessor."""
 
 JOINING = 1024
 """Threads of a block that joins slices: a few blocks must do it, with many loads in flight."""
@@ -17,7 +19,8 @@ BLOCKS = 1024
 """Blocks that keep a large GPU busy: an H100's 132 multiprocessors hold eight each."""
 
 FEWEST, SHORTEST = 32, 64
-"""Slices even of very wide matrices, for short chains of additions; and the rows that make a slice worth while."""
+"""Slices even of very wide matrices, for short chains of additions; and the rows that make a slice
+worth while."""
 
 
 def count_of_slices(rows, columns):

@@ -1,4 +1,5 @@
-"""Convolutions over any number of axes as products with patches, for the kernels `conv…/implicit_gemm_njit`.
+"""Convolutions over any number of axes as products with patches, for the kernels
+`conv…/implicit_gemm_njit`.
 
     y        = patches of x · weight
     dx       = patches of dy · weight with its taps reversed

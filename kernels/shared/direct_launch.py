@@ -1,4 +1,5 @@
-"""The launches of `conv2d/direct_cuda` and `conv3d/direct_cuda`, whose device code is `include/direct.cuh`.
+"""The launches of `conv2d/direct_cuda` and `conv3d/direct_cuda`, whose device code is
+`include/direct.cuh`.
 
 One plan serves convolutions over any number of axes: each axis adds six numbers to a launch.
 """
@@ -21,7 +22,8 @@ WINDOWS = 4
 """Positions of a thread along the last axis, and its rows of dweight, as in `direct.cuh`."""
 
 RESIDENT_THREADS = 1 << 17
-"""Threads that keep a large GPU busy: half of what the 132 multiprocessors of an H100 hold at a time."""
+"""Threads that keep a large GPU busy: half of what the 132 multiprocessors of an H100 hold at a
+time."""
 
 MOST_SLICES = 1024
 """Slices beyond which adding them up would cost more than they save."""
@@ -31,7 +33,8 @@ SHORTEST_SLICE = 16
 
 
 def register(file: str, conv: Op, conv_grad_input: Op, conv_grad_weight: Op) -> None:
-    """Register the kernels of one family: `file` is its kernel file, next to a .cu with a kernel for each op."""
+    """Register the kernels of one family: `file` is its kernel file, next to a .cu with a kernel
+    for each op."""
     names = (
         *(f"{op.name}_direct" for op in (conv, conv_grad_input, conv_grad_weight)),
         "exchange_filters",
@@ -99,11 +102,13 @@ def grad_weight(function, join_slices, dweight, dy, x, partial, *, groups, **win
 
 
 def _values(neighbours):
-    """How many neighbouring filters or channels of one group a thread takes: what one load of 16 bytes brings."""
+    """How many neighbouring filters or channels of one group a thread takes: what one load of 16
+    bytes brings."""
     return 4 if neighbours % 4 == 0 else 1
 
 
 def _extents(x, taps, y, groups, *, strides, padding, dilation):
-    """N, C, K, groups; then of each axis the cells, taps, windows, stride, dilation, and cells of padding before it."""
+    """N, C, K, groups; then of each axis the cells, taps, windows, stride, dilation, and cells of
+    padding before it."""
     axes = zip(x[1:-1], taps, y[1:-1], strides, dilation, (before for before, _ in padding), strict=True)
     return x[0], x[-1], y[-1], groups, *chain.from_iterable(axes)

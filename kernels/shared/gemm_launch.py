@@ -1,7 +1,9 @@
-"""Which tiles a product is computed by, and into how many parts its sums are cut: a static function of the shape.
+"""Which tiles a product is computed by, and into how many parts its sums are cut: a static function
+of the shape.
 
-`gemm.cuh` says what the numbers of a `Tile` mean. A large tile reads each value seldom; a small one wastes less at the
-edges of a narrow result and gives more blocks. Each `Tile` is one compilation, so there are four of them.
+`gemm.cuh` says what the numbers of a `Tile` mean. A large tile reads each value seldom; a small one
+wastes less at the edges of a narrow result and gives more blocks. Each `Tile` is one compilation,
+so there are four of them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from gpucnn.dispatch.case import Spec
 FLOAT32 = np.dtype(np.float32)
 
 FULL = 132 * 256
-"""Threads that fill a large GPU: 132 multiprocessors with 8 warps each, enough where a thread has 32 sums under way."""
+"""Threads that fill a large GPU: 132 multiprocessors with 8 warps each, enough where a thread has
+32 sums under way."""
 
 SHORTEST = 64
 """Parts of a sum that are shorter than this cost more to write and to add up than they save."""
@@ -38,7 +41,8 @@ class Tile(NamedTuple):
 
     @property
     def flops_per_global_byte(self) -> float:
-        """FLOPs for each byte that a block reads from global memory (or the L2 cache) in its main loop."""
+        """FLOPs for each byte that a block reads from global memory (or the L2 cache) in its main
+        loop."""
         return self.TILE_M * self.TILE_N / (2 * (self.TILE_M + self.TILE_N))
 
     @property
@@ -59,7 +63,8 @@ SKINNY = Tile(64, 16, 8, 32, 4, 8, 12)
 
 
 def tile(M: int, N: int, K: int) -> Tile:
-    """The tile for y (M, N) = a (M, K) · b (K, N): narrow for a narrow y, large where 132 large ones have work."""
+    """The tile for y (M, N) = a (M, K) · b (K, N): narrow for a narrow y, large where 132 large
+    ones have work."""
     if N <= 16:
         return SKINNY
     if N <= 32:
@@ -70,7 +75,8 @@ def tile(M: int, N: int, K: int) -> Tile:
 
 
 class Plan(NamedTuple):
-    """How a product is laid out: its tile, how many tiles, and into how many parts of which length K is cut."""
+    """How a product is laid out: its tile, how many tiles, and into how many parts of which length
+    K is cut."""
 
     tile: Tile
     tiles: int
@@ -86,7 +92,8 @@ class Plan(NamedTuple):
         return 32, min(self.parts, SUM_THREADS)
 
     def macros_with_more_registers(self) -> dict[str, int]:
-        """The macros for a kernel whose addresses take registers too: one resident block for a large tile."""
+        """The macros for a kernel whose addresses take registers too: one resident block for a
+        large tile."""
         return (self.tile._replace(RESIDENT_BLOCKS=1) if self.tile == LARGE else self.tile)._asdict()
 
     def workspace(self, size: int) -> tuple[Spec, ...]:
@@ -95,9 +102,11 @@ class Plan(NamedTuple):
 
 
 def product_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -> Plan:
-    """The plan for y (M, N) = a (M, K) · b (K, N), once for each group; tiles come in `repeats` sets.
+    """The plan for y (M, N) = a (M, K) · b (K, N), once for each group; tiles come in `repeats`
+    sets.
 
-    K is cut into parts while the tiles alone leave the GPU partly idle, and while the parts stay long enough.
+    K is cut into parts while the tiles alone leave the GPU partly idle, and while the parts stay
+    long enough.
     """
     shape = tile(M, N, K)
     tiles = ceil_div(M, shape.TILE_M) * ceil_div(N, shape.TILE_N) * repeats

@@ -1,12 +1,14 @@
-// im2col and the products with its columns, for convolutions over one, two and three axes (those that are missing have
-// extent 1). Columns lie as (group, pixel, tap, channel of the group): a row is what one group of filters sees through
-// one window, in the order of the weight.
+// im2col and the products with its columns, for convolutions over one, two and three axes (those
+// that are missing have extent 1). Columns lie as (group, pixel, tap, channel of the group): a row
+// is what one group of filters sees through one window, in the order of the weight.
 //
-//   im2col             columns = every patch of x. One thread for one value, or for four neighbouring channels.
+//   im2col             columns = every patch of x. One thread for one value, or for four
+//                      neighbouring channels.
 //   y                  y (pixels, K) = columns (pixels, taps) · weight (taps, K)
 //   dcolumns           dcolumns (pixels, taps) = dy (pixels, K) · weightᵀ
-//   col2im             dx = for each cell the sum of its copies in dcolumns. One thread gathers one value or four, so
-//                      that the order of the sum is fixed and no two threads write to one place.
+//   col2im             dx = for each cell the sum of its copies in dcolumns. One thread gathers one
+//                      value or four, so that the order of the sum is fixed and no two threads
+//                      write to one place.
 //   dweight            dweight (taps, K) = columnsᵀ (taps, pixels) · dy (pixels, K)
 //
 // Products are those of gemm.cuh: grid x counts tiles, y parts of the sum, z groups.
@@ -47,8 +49,8 @@ extern "C" __global__ void im2col(float* __restrict__ columns, const float* __re
         columns[i] = inside ? x[at] : 0.f;
 }
 
-// The window whose tap meets a cell, `distance` from the first cell of the first window to the cell less that of the
-// tap; -1 if there is none.
+// The window whose tap meets a cell, `distance` from the first cell of the first window to the cell
+// less that of the tap; -1 if there is none.
 __device__ inline int window_at(int distance, int stride, int windows)
 {
     return distance >= 0 && distance % stride == 0 && distance / stride < windows ? distance / stride : -1;

@@ -1,4 +1,5 @@
-"""The launches of `conv2d/im2col_cuda` and `conv3d/im2col_cuda`, whose kernels are `im2col_cuda.cu`.
+"""The launches of `conv2d/im2col_cuda` and `conv3d/im2col_cuda`, whose kernels are
+`im2col_cuda.cu`.
 
     y        = columns · weight                           with  columns = im2col(x)
     dcolumns = dy · weightᵀ                               then  dx = col2im(dcolumns)
@@ -27,8 +28,8 @@ from .gemm_launch import FLOAT32, LARGE, Plan, product_plan
 THREADS = 256
 
 COLUMNS = 1 << 23
-"""Values of the columns at a time, 32 MiB: they are read soon after they are written, best while in the L2 cache. A
-single image may need more."""
+"""Values of the columns at a time, 32 MiB: they are read soon after they are written, best while in
+the L2 cache. A single image may need more."""
 
 TOO_LARGE = 1 << 31
 """Kernels count elements in 32 bits."""
@@ -38,7 +39,8 @@ GROUPS = 65535
 
 
 def supports(one: Spec, other: Spec, *, groups: int, **_: Any) -> bool:
-    """Float32, groups of several channels, and no single image whose columns are too many. For y and dx."""
+    """Float32, groups of several channels, and no single image whose columns are too many. For y
+    and dx."""
     taps = prod(other.shape[:-1])
     image = prod(one.shape[1:-1]) * taps * groups
     return one.dtype == FLOAT32 and groups <= GROUPS and (groups == 1 or other.shape[-2] > 1) and image < TOO_LARGE
@@ -51,7 +53,8 @@ def supports_grad_weight(dy: Spec, x: Spec, *, kernel_size: tuple[int, ...], gro
 
 
 def images_at_a_time(images: int, pixels: int, values: int) -> int:
-    """How many images make a slice: each has `pixels` windows of `values` values, over all groups."""
+    """How many images make a slice: each has `pixels` windows of `values` values, over all
+    groups."""
     return min(images, max(1, COLUMNS // (pixels * values)))
 
 
@@ -123,7 +126,8 @@ def forward(y: Any, x: Any, weight: Any, columns: Any, parts: Any = None, *, gro
 
 
 def grad_input(dx: Any, dy: Any, weight: Any, columns: Any, *, groups: int, **window: Any) -> None:
-    """dx = col2im of dy · weightᵀ; the sums are as short as there are filters, so they are never cut."""
+    """dx = col2im of dy · weightᵀ; the sums are as short as there are filters, so they are never
+    cut."""
     taps, filters = prod(weight.shape[:-1]), dy.shape[-1]
     pixels = prod(dy.shape[1:-1])
     images = images_at_a_time(len(dx), pixels, taps * groups)
@@ -168,7 +172,8 @@ def _gather(
     plan: Plan, name: str, columns: Any, x: Any, y: Any, taps: Any, groups: int,
     *, strides: Any, padding: Any, dilation: Any, size: Any = None,
 ) -> None:  # fmt: skip
-    """im2col: columns from x; col2im: x from columns. One thread for a value or for four channels."""
+    """im2col: columns from x; col2im: x from columns. One thread for a value or for four
+    channels."""
     N, C = x.shape[0], x.shape[-1]
     channels = C // groups
     quads = channels % 4 == 0

@@ -1,15 +1,17 @@
-"""Products with an image's patches, without ever building the patches (im2col): the offsets of `Patches` say where the
-values are.
+"""Products with an image's patches, without ever building the patches (im2col): the offsets of
+`Patches` say where the values are.
 
-`product` multiplies patches by filters. A tile of four patches by sixteen filters stays in eight registers while the
-taps run by: two vectors of weights and four single values of the image feed eight multiply-adds, which keeps the
-multipliers busy from the first-level cache. The weights are copied once per call into panels of sixteen filters, so
-that each step reads the next 64 bytes; the bias is the last row of a panel.
+`product` multiplies patches by filters. A tile of four patches by sixteen filters stays in eight
+registers while the taps run by: two vectors of weights and four single values of the image feed
+eight multiply-adds, which keeps the multipliers busy from the first-level cache. The weights are
+copied once per call into panels of sixteen filters, so that each step reads the next 64 bytes; the
+bias is the last row of a panel.
 
-`transposed_product` multiplies the transposed patches by a gradient for each of them: a tile of four taps by sixteen
-filters stays in registers while the patches run by.
+`transposed_product` multiplies the transposed patches by a gradient for each of them: a tile of
+four taps by sixteen filters stays in registers while the patches run by.
 
-Work: 2 · patches · taps · filters each. Traffic: image and result once; panels (sums) once per block of patches.
+Work: 2 · patches · taps · filters each. Traffic: image and result once; panels (sums) once per
+block of patches.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ SMALL = 1 << 22
 """Below this many floating-point operations a second thread costs more than it brings."""
 
 _BLOCK = 16
-"""Patches that meet a panel before the next panel comes, so that loading a large panel is worth while."""
+"""Patches that meet a panel before the next panel comes, so that loading a large panel is worth
+while."""
 _VALUES = 4096
 """Values of the gradient that stay in the first-level cache while all tiles of taps meet them."""
 
@@ -66,8 +69,9 @@ def product(
 ) -> None:
     """y (N, …, K) = epilogue(patches of images · matrix (taps, K) + bias (K,)).
 
-    With RELU_POOL the patches come in windows of four, y has one value for each window, and index (uint8, like y) says
-    which of the four it was: 0 … 3, or 4 where it is not positive. Otherwise index is any array of bytes.
+    With RELU_POOL the patches come in windows of four, y has one value for each window, and index
+    (uint8, like y) says which of the four it was: 0 … 3, or 4 where it is not positive. Otherwise
+    index is any array of bytes.
     """
     taps, filters = matrix.shape
     rows = len(panels) * (taps + 1)
@@ -103,8 +107,8 @@ def _fill(panels: np.ndarray, matrix: np.ndarray, bias: np.ndarray | None) -> No
 def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape, first, last):
     """The images first … last - 1 of a batch.
 
-    The epilogue is read where it is needed and not before the loops: LLVM compiles a loop once for each value of what
-    it knows to be constant there.
+    The epilogue is read where it is needed and not before the loops: LLVM compiles a loop once for
+    each value of what it knows to be constant there.
     """
     line, padded, count, outputs, filters = shape[0], shape[1], shape[2], shape[3], shape[4]
     length = (taps.shape[0] + 1) * FILTERS
@@ -190,7 +194,8 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape
 
 
 def transposed_workspace(images: int, filters: int, table: Patches) -> tuple[Spec, Spec, Spec]:
-    """For `transposed_product`, for each slice of the batch: the sums, a padded image, and a filled-up gradient."""
+    """For `transposed_product`, for each slice of the batch: the sums, a padded image, and a
+    filled-up gradient."""
     slices, tiles, panels = len(threads.slices(images)), -(-len(table.taps) // TILE), panels_of(filters)
     filled = table.count * panels * FILTERS if filters % FILTERS else 0
     return (
@@ -209,7 +214,8 @@ def transposed_product(
     scratch: np.ndarray,
     filled: np.ndarray,
 ) -> None:
-    """matrix (taps, K) = transposed patches of images · dy (N, …, K); the sums of the slices are added in order."""
+    """matrix (taps, K) = transposed patches of images · dy (N, …, K); the sums of the slices are
+    added in order."""
     taps, filters = matrix.shape
     offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % TILE)])
     shape = np.array([table.line, table.padded, table.count, filters, max(TILE, _VALUES // filters)])

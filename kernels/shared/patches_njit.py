@@ -1,7 +1,9 @@
-"""A convolution as two tables of offsets: pixel i meets tap t of a filter at image[pixels[i] + taps[t]].
+"""A convolution as two tables of offsets: pixel i meets tap t of a filter at
+image[pixels[i] + taps[t]].
 
-Stride, padding, dilation and the number of axes are all in the tables, so that a kernel which walks them needs no copy
-of the patches (im2col) and no case distinction. Images are flat and padded: row h of the original starts at rows[h].
+Stride, padding, dilation and the number of axes are all in the tables, so that a kernel which walks
+them needs no copy of the patches (im2col) and no case distinction. Images are flat and padded: row
+h of the original starts at rows[h].
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ Pads = tuple[tuple[int, int], ...]
 Extents = tuple[int, ...]
 
 TILE = 4
-"""The table of pixels is filled up with its last one, so that a tile of four may reach beyond the end."""
+"""The table of pixels is filled up with its last one, so that a tile of four may reach beyond the
+end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +65,8 @@ def patches(
 def pooled_patches(
     size: Extents, channels: int, kernel_size: Extents, strides: Extents, padding: Pads, dilation: Extents
 ) -> Patches:
-    """The same for a convolution whose result is pooled 2×2: the four patches of a pooling window follow each other."""
+    """The same for a convolution whose result is pooled 2×2: the four patches of a pooling window
+    follow each other."""
     plain = patches(size, channels, kernel_size, strides, padding, dilation)
     p, q = _positions(size, kernel_size, strides, padding, dilation)
     even = plain.pixels[: plain.count].reshape(p, q)[: p // 2 * 2, : q // 2 * 2]
@@ -80,40 +84,44 @@ def transposed_patches(
     padding: Pads,
     dilation: Extents,
 ) -> list[tuple[Patches, tuple[np.ndarray, ...]]]:
-    """What the gradient of an input of extents `size` meets in dy of extents `output`: patches and the taps to use.
+    """What the gradient of an input of extents `size` meets in dy of extents `output`: patches and
+    the taps to use.
 
-    Cells whose distance to the first is a multiple of the stride meet the same taps of the filter. So there is one
-    entry for each remainder, and none of them meets the zeros between the windows of a strided convolution.
+    Cells whose distance to the first is a multiple of the stride meet the same taps of the filter.
+    So there is one entry for each remainder, and none of them meets the zeros between the windows
+    of a strided convolution.
     """
     axes = [_remainders(*axis) for axis in zip(size, output, kernel_size, strides, padding, dilation, strict=True)]
     around = tuple(pads for pads, _ in axes)
     units = _units(output, around, filters)
     places = _units(size, ((0, 0),) * len(size), 1)
-    found = []
+    tables = []
     for choice in itertools.product(*(remainders for _, remainders in axes)):
         cells, shifts, taps = zip(*choice, strict=True)
         first = [(np.arange(len(c)) + pads[0]) * u for c, pads, u in zip(cells, around, units, strict=True)]
         offsets = [s * u for s, u in zip(shifts, units, strict=True)]
         targets = _sums([c * u for c, u in zip(cells, places, strict=True)])
-        made = _patches(
+        table = _patches(
             output, filters, around, units, _sums(first).ravel(), _sums([*offsets, np.arange(filters)]), targets.ravel()
         )
-        found.append((made, taps))
-    return found
+        tables.append((table, taps))
+    return tables
 
 
 def _remainders(
     size: int, output: int, window: int, stride: int, pads: tuple[int, int], dilation: int
 ) -> tuple[tuple[int, int], list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
-    """Along one axis: the padding that dy needs; for each remainder its cells, the shifts into dy, and the taps."""
-    found = []
+    """Along one axis: the padding that dy needs; for each remainder its cells, the shifts into dy,
+    and the taps."""
+    remainders = []
     for remainder in range(min(stride, size)):
         taps = np.array([r for r in range(window) if (remainder + pads[0] - r * dilation) % stride == 0], np.int64)
-        found.append((np.arange(remainder, size, stride), (remainder + pads[0] - taps * dilation) // stride, taps))
-    met = [len(cells) - 1 + shifts for cells, shifts, _ in found]
-    before = -min([0, *(int(s.min()) for _, s, _ in found if s.size)])
-    behind = max([0, *(int(m.max()) - output + 1 for m in met if m.size)])
-    return (before, behind), found
+        cells, shifts = np.arange(remainder, size, stride), (remainder + pads[0] - taps * dilation) // stride
+        remainders.append((cells, shifts, taps))
+    ends = [len(cells) - 1 + shifts for cells, shifts, _ in remainders]
+    before = -min([0, *(int(shifts.min()) for _, shifts, _ in remainders if shifts.size)])
+    behind = max([0, *(int(end.max()) - output + 1 for end in ends if end.size)])
+    return (before, behind), remainders
 
 
 def _patches(

@@ -1,8 +1,10 @@
-"""The keyed shuffle of `gpucnn.random.permutation`, for one position alone: no array of indices, no sorting, no host.
+"""The keyed shuffle of `gpucnn.random.permutation`, for one position alone: no array of indices, no
+sorting, no host.
 
-An alternating Feistel network on the smallest 2^b ≥ n, with Philox as its round function, walked until the value falls
-below n: Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, sections 4 and 5. At most two walks on
-average (n > 1), 8 blocks of Philox each: compute it once for a row, not for a pixel.
+An alternating Feistel network on the smallest 2^b ≥ n, with Philox as its round function, walked
+until the value falls below n: Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA
+2002, sections 4 and 5. At most two walks on average (n > 1), 8 blocks of Philox each: compute it
+once for a row, not for a pixel.
 """
 
 import numpy as np
@@ -16,7 +18,8 @@ FEISTEL_ROUNDS = 8
 
 @numba_device
 def shuffled(position, n, epoch, seed, stream):
-    """The sample at `position` < n in this epoch's order; epoch and stream are words, seed is uint64."""
+    """The sample at `position` < n in this epoch's order; epoch and stream are words, seed is
+    uint64."""
     width = 2
     while (1 << width) < n:
         width += 1

@@ -1,9 +1,10 @@
-"""Philox4x32-10: four random words from a counter and a key, without a state that threads would have to share.
+"""Philox4x32-10: four random words from a counter and a key, without a state that threads would
+have to share.
 
-Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, section 3.2. The same bits as
-`gpucnn.random`: key = seed, counter = (element // 4, step, stream, purpose). Words have 32 bits and are kept as uint64,
-where their products have room; the compiler sees the zeros above and makes 32-bit code of it: 20 products and about 40
-other operations.
+Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, section 3.2. The
+same bits as `gpucnn.random`: key = seed, counter = (element // 4, step, stream, purpose). Words
+have 32 bits and are kept as uint64, where their products have room; the compiler sees the zeros
+above and makes 32-bit code of it: 20 products and about 40 other operations.
 """
 
 import numpy as np

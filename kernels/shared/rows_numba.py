@@ -1,4 +1,5 @@
-"""Sums and maxima over the rows of an array (N, K) by a tree in shared memory, without warp intrinsics.
+"""Sums and maxima over the rows of an array (N, K) by a tree in shared memory, without warp
+intrinsics.
 
 For blocks of (threads of a row, rows) threads as in `rows_launch`; the threads of a row are a power
 of two. In each step the lower half of them adds what the upper half holds. The order of adding
@@ -8,6 +9,8 @@ EVERY thread of the block must call these, also one whose row is beyond the last
 result of its row.
 `shared` has a float for each thread of the block.
 """
+
+import math
 
 import numpy as np
 
@@ -53,3 +56,30 @@ def row_max(value, shared):
         half >>= 1
     cuda.syncthreads()  # until the maximum is there
     return shared[thread - cuda.threadIdx.x]
+
+
+@numba_device
+def largest_of_row(x, n, columns, shared):
+    """The largest x[n, k] with k < columns."""
+    largest = LOWEST
+    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
+        largest = max(largest, x[n, k])
+    return row_max(largest, shared)
+
+
+@numba_device
+def sum_of_row(x, n, columns, shared):
+    """Σ x[n, k] over k < columns."""
+    total = np.float32(0)
+    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
+        total += x[n, k]
+    return row_sum(total, shared)
+
+
+@numba_device
+def sum_of_exponentials(x, n, columns, largest, shared):
+    """Σ exp(x[n, k] - largest) over k < columns."""
+    total = np.float32(0)
+    for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
+        total += math.exp(x[n, k] - largest)
+    return row_sum(total, shared)

@@ -1,4 +1,4 @@
-"""A float64 factor as two float32 numbers, for kernels that shall round a product only once."""
+"""A float64 factor as two float32 numbers, for kernels that must round a product only once."""
 
 import numpy as np
 

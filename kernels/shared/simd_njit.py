@@ -1,8 +1,9 @@
-"""Vectors of eight floats for njit kernels: what a register file needs and Numba's own types do not have.
+"""Vectors of eight floats for njit kernels: what a register file needs and Numba's types lack.
 
-LLVM maps a vector to the registers at hand: one with AVX, two with NEON or SSE. A kernel that names its accumulators
-(`a0 = fma(s, w0, a0)`) therefore keeps them in registers, which loops over arrays never guarantee. Arrays are float32
-(uint8 for `store_bytes`), one-dimensional and contiguous; indices are not checked and must not be negative.
+LLVM maps a vector to the registers at hand: one with AVX, two with NEON or SSE. A kernel that names
+its accumulators (`a0 = fma(s, w0, a0)`) therefore keeps them in registers, which loops over arrays
+never guarantee. Arrays are float32 (uint8 for `store_bytes`), one-dimensional and contiguous;
+indices are not checked and must not be negative.
 
 Numba's cache on disk looks at the file of a kernel alone; code that is older than the files here
 is dropped (`places.forget_outdated_code`).
@@ -114,7 +115,8 @@ def put(typing, array, index, value):
 
 @intrinsic
 def copy(typing, target, to, source, start, count):
-    """target[to : to + count] = source[start : start + count] of two arrays of one dtype that do not overlap."""
+    """target[to : to + count] = source[start : start + count] of two arrays of one dtype that do
+    not overlap."""
 
     def emit(context, builder, signature, args):
         element = context.get_value_type(target.dtype)
@@ -192,7 +194,8 @@ def add(typing, a, b):
 
 @intrinsic
 def beats(typing, a, b):
-    """Where a > b or a is NaN: the lanes in which a maximum moves on to a, so that a NaN wins for good."""
+    """Where a > b or a is NaN: the lanes in which a maximum moves on to a, so that a NaN wins for
+    good."""
 
     def emit(context, builder, signature, args):
         a, b = args

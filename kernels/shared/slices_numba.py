@@ -1,9 +1,11 @@
-"""Long sums in slices: many threads sum a slice each, side by side in a workspace; then one kernel adds the slices.
+"""Long sums in slices: many threads sum a slice each, side by side in a workspace; then one kernel
+adds the slices.
 
-A weight gradient has few values and each is a sum over every pixel of the batch: 250 values of 73,728 terms in a first
-layer of 10 filters of 5×5. A thread per value would leave a GPU empty. With the sum cut into slices there are values ×
-slices threads. Float atomics could join the slices as well, but in another order, and so with other rounding, in every
-run. Here the order is fixed, and the rounding error is smaller than that of one long sum.
+A weight gradient has few values and each is a sum over every pixel of the batch: 250 values of
+73,728 terms in a first layer of 10 filters of 5×5. A thread per value would leave a GPU empty. With
+the sum cut into slices there are values × slices threads. Float atomics could join the slices as
+well, but in another order, and so with other rounding, in every run. Here the order is fixed, and
+the rounding error is smaller than that of one long sum.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from gpucnn.devices.numba_cuda import cuda, numba_function
 THREADS = 128
 
 RESIDENT_THREADS = 1 << 17
-"""Threads that keep a large GPU busy: half of what the 132 multiprocessors of an H100 hold at a time."""
+"""Threads that keep a large GPU busy: half of what the 132 multiprocessors of an H100 hold at a
+time."""
 
 MOST_SLICES = 256
 """Slices beyond which adding them up would cost more than they save."""
@@ -29,7 +32,8 @@ def count_of_slices(threads: int, terms: int) -> int:
 
 @numba_function
 def add_slices(total, partial, begin):
-    """total[i] = Σ over slices of partial[slice, i]; with `begin` false, added to what total holds."""
+    """total[i] = Σ over slices of partial[slice, i]; with `begin` false, added to what total
+    holds."""
     i = cuda.grid(1)
     if i >= total.size:
         return

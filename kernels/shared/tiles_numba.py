@@ -1,9 +1,10 @@
-"""The tiles of a matrix product: a block fetches squares of a and b into shared memory and uses each value TILE times.
+"""The tiles of a matrix product: a block fetches squares of a and b into shared memory and uses
+each value TILE times.
 
       k →                n →
    ┌──┬──┬──┐         ┌──┬──┬──┐       One block owns a square of TILE × TILE values of y. It walks along K:
 m  │▒▒│▒▒│▒▒│      k  │  │▒▒│  │       fetch a square of a and one of b, a value of each per thread; multiply
-↓  ├──┼──┼──┤  a   ↓  ├──┼──┼──┤  b    them out of shared memory; go on to the next two squares. For a value of
+↓  ├──┼──┼──┤  a   ↓  ├──┼──┼──┤  b    them out of shared memory; move to the next two squares. For a value of
    │  │  │  │         │  │▒▒│  │       y, 2 K / TILE floats come from global memory instead of 2 K.
    └──┴──┴──┘         └──┴──┴──┘
 """
@@ -15,18 +16,20 @@ import numpy as np
 from gpucnn.devices.numba_cuda import cuda, numba_device
 
 TILE = 16
-"""Side of a tile. A block has TILE · TILE = 256 threads, and its two tiles take 2 · 16 · 17 · 4 = 2176 bytes."""
+"""Side of a tile. A block has TILE · TILE = 256 threads, and its two tiles take
+2 · 16 · 17 · 4 = 2176 bytes."""
 
 PITCH = TILE + 1
-"""Floats from one row of a tile to the next. The odd one puts the values of a column into different banks, so that a
-tile can also be written by columns, as a transposed matrix is."""
+"""Floats from one row of a tile to the next. The odd one puts the values of a column into different
+banks, so that a tile can also be written by columns, as a transposed matrix is."""
 
 
 @numba_device
 def tile_sum(a, b, m, n, begin, end, transpose_a, transpose_b):
     """Σ a[m, k] · b[k, n] over k of [begin, end), for the thread that owns y[m, n].
 
-    The whole block must call this with the same begin and end, threads beyond the edge of y included: they fetch too.
+    The whole block must call this with the same begin and end, threads beyond the edge of y
+    included: they fetch too.
     """
     a_tile = cuda.shared.array((TILE, PITCH), np.float32)
     b_tile = cuda.shared.array((TILE, PITCH), np.float32)
@@ -35,8 +38,9 @@ def tile_sum(a, b, m, n, begin, end, transpose_a, transpose_b):
 
     total = np.float32(0)
     for k in range(begin, end, TILE):
-        # Neighbouring threads differ in `column`. They read neighbouring places of memory whichever way the matrix
-        # lies: a transposed one is read along its rows too, and turned around while it is written into the tile.
+        # Neighbouring threads differ in `column`. They read neighbouring places of memory whichever
+        # way the matrix lies: a transposed one is read along its rows too, and turned around while
+        # it is written into the tile.
         if transpose_a:
             i, j = m - row + column, k + row
             a_tile[column, row] = a[j, i] if i < M and j < end else np.float32(0)

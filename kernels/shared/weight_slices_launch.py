@@ -1,7 +1,8 @@
 """Where the slices of a weight lie in memory, for the kernels `constraint/…`.
 
-Neighbouring axes that are all reduced, or all kept, act as one. An element's place is then that of its slice plus that
-within the slice, and each of the two is an index over at most two such runs of axes:
+Neighbouring axes that are all reduced, or all kept, act as one. An element's place is then that of
+its slice plus that within the slice, and each of the two is an index over at most two such runs of
+axes:
 
     place(i) = i // inner · outer_stride + i % inner · inner_stride
 """
@@ -26,7 +27,8 @@ class Slices(NamedTuple):
     slice: Place
     element: Place
     across: bool
-    """Whether neighbours in memory belong to different slices, as in a dense weight with a norm for each unit."""
+    """Whether neighbours in memory belong to different slices, as in a dense weight with a norm for
+    each unit."""
 
 
 def supports(w: Spec, *, axes: tuple[int, ...], **_: object) -> bool:
@@ -48,7 +50,8 @@ def slices(shape: tuple[int, ...], axes: tuple[int, ...]) -> Slices:
 
 
 def _runs(shape: tuple[int, ...], axes: tuple[int, ...], reduced: bool) -> list[tuple[int, int]]:
-    """(extent, stride) of each run of neighbouring axes that are reduced (or kept); axes of extent 1 are none."""
+    """(extent, stride) of each run of neighbouring axes that are reduced (or kept); axes of extent
+    1 are none."""
     long = [axis for axis, extent in enumerate(shape) if extent > 1]
     runs = []
     for is_reduced, group in groupby(long, key=lambda axis: axis in axes):

@@ -1,12 +1,14 @@
-// An update in one pass: every array is read once and written once, and between the two lies arithmetic in registers.
+// An update in one pass: every array is read once and written once, and between the two lies
+// arithmetic in registers.
 //   changed[a] = f(changed, read), element by element
-// An update computes some ten operations for every 4 · (arrays read + arrays written) bytes, so bytes are what it costs:
-// 16-byte accesses move them with a quarter of the instructions of 4-byte ones.
-// Grid: one thread for 4 neighbouring elements.
+// An update computes some ten operations for every 4 · (arrays read + arrays written) bytes, so
+// bytes are what it costs: 16-byte accesses move them with a quarter of the instructions of 4-byte
+// ones. Grid: one thread for 4 neighbouring elements.
 
-// All loads stand before all stores, so that a thread has every one of its arrays in flight at once. A null pointer is
-// an array that is absent: it reads as 0 and is not written. Arrays start at multiples of 16 bytes unless somebody cut a
-// slice elsewhere; then, and for the last 1 to 3 elements, loads and stores are of single elements.
+// All loads stand before all stores, so that a thread has every one of its arrays in flight at
+// once. A null pointer is an array that is absent: it reads as 0 and is not written. Arrays start
+// at multiples of 16 bytes unless somebody cut a slice elsewhere; then, and for the last 1 to 3
+// elements, loads and stores are of single elements.
 template <int CHANGED, int READ, class Change>
 __device__ __forceinline__ void each(int n, float* const (&changed)[CHANGED], const float* const (&read)[READ],
                                      Change change)
@@ -171,8 +173,9 @@ extern "C" __global__ void clip_by_value(float* gradients, int n, float limit)
     });
 }
 
-// The norm itself may be above the range of float32, and so may the scale be far above the limit: each gradient is first
-// divided by the scale, a power of two, which is exact. A scale that is NaN or infinite is spread to all gradients.
+// The norm itself may be above the range of float32, and so may the scale be far above the limit:
+// each gradient is first divided by the scale, a power of two, which is exact. A scale that is NaN
+// or infinite is spread to all gradients.
 extern "C" __global__ void clip_by_norm(float* gradients, const float* parts, int n, float limit)
 {
     float scale = parts[0], root = sqrtf(parts[1]);

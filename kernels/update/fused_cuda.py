@@ -1,7 +1,8 @@
 """An update in one pass: one thread for 4 neighbouring elements, 16 bytes of each array at a time.
 
-What an update costs is its bytes: Adam reads 4 arrays and writes 3, so 28 bytes for some 15 FLOPs an element, far below
-what a GPU could compute in that time. Beside the numba rung this one moves 16 bytes with each instruction.
+What an update costs is its bytes: Adam reads 4 arrays and writes 3, so 28 bytes for some 15 FLOPs
+an element, far below what a GPU could compute in that time. Compared with the numba rung, this one
+moves 16 bytes with each instruction.
 """
 
 from gpucnn.devices.cuda import cuda_function

@@ -1,7 +1,8 @@
-"""An update in one pass: each element of weights, gradients and slots is read once and written once.
+"""An update in one pass: each element of weights, gradients and slots is read once and written
+once.
 
-The body of an op makes a pass over the arrays for every operation of its formula, in blocks that stay in cache; here
-the formula is one loop. Traffic for Adam: 4 arrays read, 3 written.
+The body of an op makes a pass over the arrays for every operation of its formula, in blocks that
+stay in cache; here the formula is one loop. Traffic for Adam: 4 arrays read, 3 written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""An update in one pass: one thread per element, each array read once and written once. The formulas, to be read.
+"""An update in one pass: one thread per element, each array read once and written once. The
+formulas, to be read.
 
-What an update costs is its bytes: Adam reads 4 arrays and writes 3, so 28 bytes for some 15 FLOPs an element. One
-kernel for the whole formula moves each of them once; a kernel for each operation would move them a dozen times.
+What an update costs is its bytes: Adam reads 4 arrays and writes 3, so 28 bytes for some 15 FLOPs
+an element. One kernel for the whole formula moves each of them once; a kernel for each operation
+would move them a dozen times.
 """
 
 import math
@@ -124,10 +126,10 @@ def rmsprop(values, gradients, v, mean, m, row, centered, moving, rho, take, mom
 
 @kernel(update.rmsprop, "fused", "numba")
 def launch_rmsprop(values, gradients, v, mean, m, row, *, rho, momentum, epsilon):
-    given = mean is not None, m is not None
+    present = mean is not None, m is not None
     numbers = float(rho), float(1 - rho), float(momentum), float(epsilon)
-    mean, m = (array if has else v for array, has in zip((mean, m), given, strict=True))
-    rmsprop[_blocks(values), THREADS](values, gradients, v, mean, m, row, *given, *numbers)
+    mean, m = (array if there else v for array, there in zip((mean, m), present, strict=True))
+    rmsprop[_blocks(values), THREADS](values, gradients, v, mean, m, row, *present, *numbers)
 
 
 @numba_function
@@ -236,7 +238,8 @@ def launch_clip_by_value(gradients, *, limit):
 
 @numba_function
 def clip_by_norm(gradients, parts, limit):
-    """Divides by the scale first: the norm itself, scale · root, may be too large a number for float32."""
+    """Divides by the scale first: the norm itself, scale · root, may be too large a number for
+    float32."""
     i = cuda.grid(1)
     if i >= gradients.size:
         return

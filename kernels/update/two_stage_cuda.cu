@@ -1,8 +1,9 @@
-// Sums over a flat array in two stages: every block adds up its share, then one block adds up the blocks' sums.
+// Sums over a flat array in two stages: every block adds up its share, then one block adds up the
+// blocks' sums.
 //   norm_parts: scale = largest power of two up to max |x|, total = Σ (x / scale)²
 //   penalty:    l1 · Σ|x| + l2 · Σ x²
-// The order of adding depends on n alone, so a result is the same in every run.
-// Grid: stage 1 up to MOST_BLOCKS blocks, a thread takes every so many-th group of 4 elements; stage 2 one block. An
+// The order of adding depends on n alone, so a result is the same in every run. Grid: stage 1 up to
+// MOST_BLOCKS blocks, a thread takes every so many-th group of 4 elements; stage 2 one block. An
 // array that one block can do needs no second stage.
 const float LEAST_SCALE = 1.17549435e-38f, MOST_SCALE = 8.50705917e+37f;  // 2⁻¹²⁶, 2¹²⁶
 const float LARGEST = 3.40282347e+38f;                                    // of all finite numbers
@@ -12,8 +13,8 @@ struct Pair {
     float first, second;
 };
 
-// One thread's share of x, 4 elements at a time; what is left at the end (or all of x, if it does not start at a multiple
-// of 16 bytes) one by one.
+// One thread's share of x, 4 elements at a time; what is left at the end (or all of x, if it does
+// not start at a multiple of 16 bytes) one by one.
 template <class Take>
 __device__ __forceinline__ void over(const float* x, int n, Take take)
 {
@@ -55,8 +56,9 @@ __device__ __forceinline__ Pair of_blocks(Pair pair, const float* partial, int b
     return pair;
 }
 
-// A norm is (scale, total). Scales are powers of two, so bringing a total from one scale to another rounds nothing: the
-// result is what it would be if the largest scale had been known from the start, and x is read only once.
+// A norm is (scale, total). Scales are powers of two, so bringing a total from one scale to another
+// rounds nothing: the result is what it would be with the largest scale from the start, and x is
+// read only once.
 __device__ __forceinline__ Pair merged_norms(Pair a, Pair b)
 {
     if (b.first > a.first || b.first != b.first) {

@@ -1,8 +1,9 @@
-"""Sums over a flat array in two stages, in one fixed order: each block its share, then one block the blocks' sums.
+"""Sums over a flat array in two stages, in one fixed order: each block its share, then one block
+the blocks' sums.
 
-A norm reads x once, 4 bytes and 4 FLOPs an element; the numba rung reads it twice, first for the largest element and
-then for the squares. Here each thread raises its scale as it goes, which loses nothing, for scales are powers of two.
-An array of up to one block's share takes a single launch.
+A norm reads x once, 4 bytes and 4 FLOPs an element; the numba rung reads it twice, first for the
+largest element and then for the squares. Here each thread raises its scale as it goes, which loses
+nothing, for scales are powers of two. An array of up to one block's share takes a single launch.
 """
 
 from gpucnn.devices.cuda import cuda_function

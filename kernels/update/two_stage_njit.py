@@ -1,8 +1,9 @@
-"""Sums over a flat array in two stages, in one fixed order: each slice its share in float64, then the slices' sums.
+"""Sums over a flat array in two stages, in one fixed order: each slice its share in float64, then
+the slices' sums.
 
-One loop over x for the squares and, for a norm, one for the largest element. In float64 no square of a float32
-overflows, so the scale is only needed for the result. The bits of |x| as an integer rise with |x|, those of a NaN are
-above all others, and integers are compared 8 or 16 at a time.
+One loop over x for the squares and, for a norm, one for the largest element. In float64 no square
+of a float32 overflows, so the scale is only needed for the result. The bits of |x| as an integer
+rise with |x|, those of a NaN are above all others, and integers are compared 8 or 16 at a time.
 """
 
 from __future__ import annotations

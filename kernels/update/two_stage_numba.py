@@ -1,7 +1,9 @@
-"""Sums over a flat array in two stages, in one fixed order: each block its share, then one block the blocks' sums.
+"""Sums over a flat array in two stages, in one fixed order: each block its share, then one block
+the blocks' sums.
 
-A sum of all threads needs all threads to meet, and blocks meet only at the end of a launch: hence two launches. A norm
-takes four, two for the largest element and two for the squares, and reads x twice: 8 bytes and 3 FLOPs an element.
+A sum of all threads needs all threads to meet, and blocks meet only at the end of a launch: hence
+two launches. A norm takes four, two for the largest element and two for the squares, and reads x
+twice: 8 bytes and 3 FLOPs an element.
 """
 
 import math
@@ -16,6 +18,8 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops import update
 from gpucnn.ops.update import LEAST_SCALE, MOST_SCALE
 
+from ..shared.block_numba import add_up
+
 THREADS = 256
 MOST_BLOCKS = 256
 
@@ -26,15 +30,18 @@ LEAST, MOST = np.float32(LEAST_SCALE), np.float32(MOST_SCALE)
 def sum_of_block(value):
     """The sum of the values of a block's threads; thread 0 has it."""
     sums = cuda.shared.array(THREADS, numba.float32)
-    t = cuda.threadIdx.x
-    sums[t] = value
-    half = THREADS // 2
-    while half > 0:
-        cuda.syncthreads()  # all sums of the step before are there
-        if t < half:
-            sums[t] += sums[t + half]
-        half //= 2
-    return sums[t]
+    sums[cuda.threadIdx.x] = value
+    add_up(sums)
+    return sums[cuda.threadIdx.x]
+
+
+@numba_device
+def sum_of_all(partial):
+    """The sum of what the blocks of the launch before have written; thread 0 has it."""
+    total = np.float32(0)
+    for block in range(cuda.threadIdx.x, partial.size, THREADS):
+        total += partial[block]
+    return sum_of_block(total)
 
 
 @numba_device
@@ -103,10 +110,7 @@ def squares_of_blocks(partial, x, parts):
 
 @numba_function
 def total_of_all(parts, partial):
-    total = np.float32(0)
-    for block in range(cuda.threadIdx.x, partial.size, THREADS):
-        total += partial[block]
-    total = sum_of_block(total)
+    total = sum_of_all(partial)
     if cuda.threadIdx.x == 0:
         finite = parts[0] < math.inf
         parts[1] = total if finite else np.float32(1)
@@ -127,10 +131,7 @@ def penalty_of_blocks(partial, values, l1, l2):
 
 @numba_function
 def penalty_of_all(penalty, partial):
-    total = np.float32(0)
-    for block in range(cuda.threadIdx.x, partial.size, THREADS):
-        total += partial[block]
-    total = sum_of_block(total)
+    total = sum_of_all(partial)
     if cuda.threadIdx.x == 0:
         penalty[0] = total
 

@@ -105,7 +105,7 @@ def test_an_algorithm_chosen_for_an_op_holds_for_its_gradients(twice):
 def test_an_algorithm_that_is_not_there_is_an_error_and_never_a_fallback(twice):
     register(twice, "good", 5)
     with pytest.raises(
-        KernelError, match=r"twice: no njit/numpy kernel.*Asked for winograd; registered: good, reference"
+        KernelError, match=r"twice: no njit/numpy kernel.*Requested: winograd; registered: good, reference"
     ):
         twice(np.ones(3), times=1, algorithm="winograd")
     with choice.using("numpy"), pytest.raises(KernelError, match="no numpy kernel"):
@@ -192,7 +192,7 @@ def test_of_several_results_some_are_written_into_out(with_kernel, monkeypatch):
     half, same = halves_and_sum(np.float32([2, 4]), out=(None, total))
     assert same is total
     assert (half.tolist(), total.tolist()) == ([1, 2], [6])
-    with pytest.raises(ArgumentError, match="halves_and_sum returns 2 arrays and out= has 1"):
+    with pytest.raises(ArgumentError, match="halves_and_sum returns 2 arrays but out= has 1"):
         halves_and_sum(np.float32([2, 4]), out=total)
 
 
@@ -200,11 +200,11 @@ def test_of_several_results_some_are_written_into_out(with_kernel, monkeypatch):
 @pytest.mark.parametrize(
     ("out", "words"),
     [
-        (np.zeros((3, 2), np.float32), r"twice: out is \(3, 2\) float32 and the result is \(2, 3\) float32"),
-        (np.zeros((2, 3)), r"twice: out is \(2, 3\) float64 and the result is \(2, 3\) float32"),
+        (np.zeros((3, 2), np.float32), r"twice: out is \(3, 2\) float32 but the result is \(2, 3\) float32"),
+        (np.zeros((2, 3)), r"twice: out is \(2, 3\) float64 but the result is \(2, 3\) float32"),
         (np.zeros((3, 2), np.float32).T, r"out of shape \(2, 3\) is a view with gaps or exchanged axes"),
-        ([[0.0] * 3] * 2, "out is a list and the device in use is cpu"),
-        ((np.zeros((2, 3), np.float32), None), "twice returns 1 array and out= has 2"),
+        ([[0.0] * 3] * 2, "out is a list but the device in use is cpu"),
+        ((np.zeros((2, 3), np.float32), None), "twice returns 1 array but out= has 2"),
     ],
 )
 def test_an_out_that_does_not_fit_is_refused(out, words, with_kernel, twice):
@@ -231,7 +231,7 @@ def test_on_a_device_out_is_an_array_of_it():
         assert storage.get(out).tolist() == [3, 5, 7]
         empty = storage.zeros((3,))
         bias_grad(storage.put(x[:0]), out=empty)
-        with pytest.raises(ArgumentError, match="out is a ndarray and the device in use is emulator"):
+        with pytest.raises(ArgumentError, match="out is a ndarray but the device in use is emulator"):
             bias_grad(storage.put(x), out=np.zeros(3, np.float32))
 
 
@@ -268,8 +268,8 @@ def test_a_loaded_kernel_has_the_rights_of_a_built_in_one(tmp_path, twice):
         "@kernel(declared()['twice'], 'good', 'numpy')\n"
         "def launch(y, x, *, times):\n    y[...] = 11\n"
     )
-    (made,) = load_kernels(tmp_path / "mine_numpy.py")
-    assert (made.algorithm, made.backend) == ("good", "numpy")
+    (mine,) = load_kernels(tmp_path / "mine_numpy.py")
+    assert (mine.algorithm, mine.backend) == ("good", "numpy")
     assert twice(np.ones(2, np.float32), times=1)[0] == 11
 
 

@@ -342,7 +342,7 @@ def test_algorithm_chooses_the_kernels_of_all_three_ops_by_name():
     layer = ones(Conv2D(1, 3, algorithm="reference"), (4, 4, 1))
     assert layer(x).reshape(-1).tolist() == [10] * 4
     layer.algorithm = "magic"
-    with pytest.raises(KernelError, match=r"conv2d: no .* kernel for this call. Asked for magic"):
+    with pytest.raises(KernelError, match=r"conv2d: no .* kernel for this call. Requested: magic"):
         layer(x)
 
 

@@ -402,7 +402,7 @@ def test_arrays_that_do_not_fit_are_refused(call, words):
 
 def test_the_algorithm_reaches_the_op():
     assert layers.MaxPooling2D(algorithm="reference")(FOUR).shape == (1, 2, 2, 1)
-    with pytest.raises(RuntimeError, match=r"no .* kernel for this call\. Asked for magic"):
+    with pytest.raises(RuntimeError, match=r"no .* kernel for this call\. Requested: magic"):
         layers.MaxPooling2D(algorithm="magic")(FOUR)
 
 

@@ -202,7 +202,7 @@ def test_a_layer_chooses_its_algorithm(capfd, monkeypatch):
     gpucnn.use("numba", device="emulator")
     layers.Conv2D(2, 3, algorithm="direct")(np.ones((1, 4, 4, 1)))
     assert "conv2d/direct_numba" in capfd.readouterr().err
-    with pytest.raises(KernelError, match="Asked for winograd; registered: direct"):
+    with pytest.raises(KernelError, match="Requested: winograd; registered: direct"):
         layers.Conv2D(2, 3, algorithm="winograd")(np.ones((1, 4, 4, 1)))
 
 
@@ -220,7 +220,7 @@ def test_host_arrays_do_not_meet_kernels_of_a_device():
     from gpucnn.ops.matmul import matmul
 
     gpucnn.use("cuda", device="emulator")
-    with pytest.raises(ArgumentError, match="matmul: a is a ndarray and the device in use is emulator"):
+    with pytest.raises(ArgumentError, match="matmul: a is a ndarray but the device in use is emulator"):
         matmul(np.ones((2, 2), "float32"), np.ones((2, 2), "float32"), transpose_a=False, transpose_b=False)
 
 

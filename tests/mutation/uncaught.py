@@ -41,8 +41,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "pass # until all have read what the reduction before this one left here",
     ): "row_max comes first in each kernel that calls it",
     ("update/two_stage_cuda.cu", "norm_of_blocks", ";"): "saves a write into the workspace that is never read",
-    ("update/two_stage_numba.py", "total_of_all", "total = partial[block]"): _ONE_TURN,
-    ("update/two_stage_numba.py", "penalty_of_all", "total = partial[block]"): _ONE_TURN,
+    ("update/two_stage_numba.py", "sum_of_all", "total = partial[block]"): _ONE_TURN,
     (
         "batch/rows_cuda.cu",
         "sum_of_block",
@@ -58,8 +57,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "correct_rows",
         "for (unsigned first = blockIdx.x * rows; first <= N; first += gridDim.x * rows) {",
     ): "one more iteration, in which no row is present",
-    ("batch/gather_numba.py", "gather_bytes", "shared_sample = cuda.shared.array(2, numba.int64)"): _LARGER,
-    ("batch/gather_numba.py", "gather_floats", "shared_sample = cuda.shared.array(2, numba.int64)"): _LARGER,
+    ("batch/gather_numba.py", "sample_of_block", "shared_sample = cuda.shared.array(2, numba.int64)"): _LARGER,
     (
         "matmul/tiled_cuda.cu",
         "matmul_tiled",
