@@ -81,7 +81,7 @@ class LeakyReLU(Activation):
     def __init__(self, negative_slope: float = 0.3, *, alpha: float | None = None, **kwargs: Any) -> None:
         if alpha is not None:
             negative_slope = self._arguments["negative_slope"] = self._arguments.pop("alpha")
-            warnings.warn("LeakyReLU(alpha=...) is called negative_slope= today", DeprecationWarning, stacklevel=2)
+            warnings.warn("LeakyReLU(alpha=...) is now called negative_slope=", DeprecationWarning, stacklevel=2)
         super().__init__(activations.rectifier(negative_slope), **kwargs)
 
 

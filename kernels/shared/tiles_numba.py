@@ -53,7 +53,7 @@ def tile_sum(a, b, m, n, begin, end, transpose_a, transpose_b):
         else:
             j = k + row
             b_tile[row, column] = b[j, n] if n < N and j < end else np.float32(0)
-        cuda.syncthreads()  # waits until both tiles are full: each thread goes on to read what others fetched
+        cuda.syncthreads()  # waits until both tiles are full: each thread then reads what others fetched
         for step in range(TILE):
             total += a_tile[row, step] * b_tile[step, column]
         cuda.syncthreads()  # waits until nobody reads the tiles any more: the next turn overwrites them

@@ -1,4 +1,4 @@
-"""Numba's simulator: chosen when a process starts, so its tests run in a process of their own."""
+"""Numba's simulator: chosen when a process starts, so its tests run in a separate process."""
 
 import os
 import re

@@ -20,7 +20,7 @@ from gpucnn.ops.bias import bias_grad
 
 @pytest.fixture
 def twice(monkeypatch):
-    """An op of its own, forgotten after the test."""
+    """An op for one test, forgotten after it."""
     monkeypatch.setattr("gpucnn.dispatch.choice._op_names", dict(choice._op_names))
     monkeypatch.setattr("gpucnn.dispatch.op._ops", dict(op_module._ops))
     monkeypatch.setattr("gpucnn.dispatch.op._kernels", dict(op_module._kernels))

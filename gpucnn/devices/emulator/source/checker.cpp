@@ -40,7 +40,7 @@ struct Region {
 };
 
 static std::vector<Region> regions;
-static Region* hints[256];  // by site: a line of code goes on touching the array it touched
+static Region* hints[256];  // by site: a line of code keeps touching the same array
 
 static Cell* fresh_cells(size_t count) { return (Cell*)calloc(count, sizeof(Cell)); }
 

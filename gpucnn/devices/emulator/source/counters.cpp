@@ -1,6 +1,6 @@
-// counters.cpp: what the memory of a GPU would be asked for. The lanes of a warp that execute the same load or store
-// together make one request: of global memory it moves sectors of 32 bytes, of shared memory it takes wavefronts, one
-// for each time that a bank of 4 bytes must deliver another word.
+// counters.cpp: the accesses that the memory of a GPU would serve. The lanes of a warp that execute the same load or
+// store together make one request: of global memory it moves sectors of 32 bytes, of shared memory it takes wavefronts,
+// one for each time that a bank of 4 bytes must deliver another word.
 #include <algorithm>
 #include <map>
 #include <unordered_map>

@@ -21,7 +21,8 @@
 #define __noinline__ __attribute__((noinline))
 #define __forceinline__ inline __attribute__((always_inline))
 // Blocks run one after the other: a static variable of a function is shared by the threads of one block at a time.
-// cpp.py finds the arrays in the library's symbols and tells the runtime, which forgets their contents in each block.
+// cpp.py finds the arrays in the library's symbols and reports them to the runtime, which forgets their contents in
+// each block.
 #define __shared__ static
 
 #define GPU_INLINE inline __attribute__((always_inline))

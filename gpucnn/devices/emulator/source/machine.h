@@ -40,7 +40,7 @@ void note_arrived(const void* to, unsigned size, const void* site);
 
 // counters.cpp
 void counters_begin();
-void counters_flush();  // at every barrier: lanes that met there start anew
+void counters_flush();  // at every barrier: lanes that met there start again
 void count_access(uintptr_t address, unsigned size, bool shared, uintptr_t site);
 void counters_sum(unsigned long long* sectors, unsigned long long* ideal, unsigned long long* waves,
                   unsigned long long* ideal_waves);

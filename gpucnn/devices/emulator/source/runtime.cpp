@@ -1,4 +1,4 @@
-// runtime.cpp: runs a grid block by block. The threads of a block are fibers on stacks of their own, which give up
+// runtime.cpp: runs a grid block by block. The threads of a block are fibers with a stack each, which give up
 // control only where threads of a GPU wait for each other, and run in an order set by the seed.
 #include <errno.h>
 #include <signal.h>
@@ -416,7 +416,7 @@ static void begin_block(unsigned number)
     machine.blocks.push_back(blockIdx);
     machine.began.push_back(machine.now.epoch);
     const GpuLaunch& launch = *machine.launch;
-    for (int i = 0; i < launch.buffer_count; ++i)  // shared memory starts as NaN: nobody shall rely on zeros
+    for (int i = 0; i < launch.buffer_count; ++i)  // shared memory starts as NaN: nothing may rely on zeros
         if (launch.buffers[i].kind == GPU_SHARED)
             memset((void*)launch.buffers[i].address, 0xff, launch.buffers[i].bytes);
     memset(shared_memory, 0xff, launch.shared_bytes);
