@@ -37,6 +37,9 @@ class NumbaLaunchable(Protocol):
     simulated: Any
     """The kernel in Numba's simulator; None outside of it."""
 
+    def __hash__(self) -> int:
+        """Kernels are keys of caches."""
+
     def source(self) -> str:
         """The kernel's Python."""
 

@@ -37,7 +37,7 @@ class Crossentropy(RowLoss, abstract=True):
         op = self._of_logits if self.from_logits else self._of_probabilities
         return op(rows, targets, **self._parameters())
 
-    def _parameters(self) -> dict[str, float]:
+    def _parameters(self) -> dict[str, Any]:
         """The parameters of the op."""
         return {}
 
@@ -63,7 +63,7 @@ class SmoothedCrossentropy(Crossentropy, abstract=True):
             )
         self.label_smoothing = float(label_smoothing)
 
-    def _parameters(self) -> dict[str, float]:
+    def _parameters(self) -> dict[str, Any]:
         return {"label_smoothing": self.label_smoothing}
 
 

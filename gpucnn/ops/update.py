@@ -132,7 +132,7 @@ def momentum(values: Array, gradients: Array, m: Array, row: Array, *, momentum:
     values += momentum * m - row[RATE] * gradients if nesterov else m
 
 
-_ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+_ADAM: dict[str, Any] = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
 
 
 @_in_place(
@@ -193,7 +193,7 @@ def nadam(
     values -= (of_m * m + of_gradients * gradients) / (np.sqrt(correction * v) + epsilon)
 
 
-_RMSPROP = {"rho": 0.9, "momentum": 0.9, "epsilon": 1e-7}
+_RMSPROP: dict[str, Any] = {"rho": 0.9, "momentum": 0.9, "epsilon": 1e-7}
 
 
 @_in_place(
