@@ -145,7 +145,7 @@ def test_warnings_are_lines_with_the_name_of_the_command(user_npz):
 
 def test_a_process_gives_pure_json_and_its_exit_status(user_npz):
     process = shell("train", "--data", user_npz, *FAST, "--target-acc", "1.0", "--lr", "1e-9", "--json")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=850)
     assert process.returncode == 1, err
     assert json.loads(out)["model"] == "slides"
     assert err.splitlines()[-1].endswith("misses the target 1.0")
@@ -153,7 +153,7 @@ def test_a_process_gives_pure_json_and_its_exit_status(user_npz):
 
 def test_output_can_be_written_where_only_ascii_is_known():
     done = shell("models", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
-    out, err = done.communicate(timeout=60)
+    out, err = done.communicate(timeout=600)
     assert (done.returncode, err) == (0, "")
     assert "28?28?1" in out
 
@@ -184,7 +184,7 @@ def test_a_stopped_process_is_resumed_bit_for_bit(user_npz, tmp_path, unbroken, 
     process = shell("train", "--data", user_npz, *LONGER, "--save-every", 1, "--out", "broken")
     wait_for_checkpoint(tmp_path / "broken", process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == status, err
     assert out == ""
     if number != signal.SIGKILL:

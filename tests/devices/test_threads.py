@@ -51,7 +51,7 @@ def test_every_task_runs_exactly_once(number, count, parallel):
 
 def test_two_threads_work_at_the_same_time():
     threads.use(2)
-    together = threading.Barrier(2, timeout=20)
+    together = threading.Barrier(2, timeout=200)
     threads.run(lambda i: together.wait(), 2)
 
 

@@ -131,7 +131,7 @@ class Child:
 
     def end(self):
         """(exit status, last line)"""
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=600)
         assert not err, err
         return self.process.returncode, out.splitlines()[-1] if out else ""
 

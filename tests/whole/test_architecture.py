@@ -122,6 +122,17 @@ def test_imports_go_down_only():
     assert wrong_arrows(sources()) == []
 
 
+def test_nothing_in_the_engine_names_a_kernel():
+    assert not {arrow for arrow in arrows(sources()) if room(arrow[1]) == "kernels" != room(arrow[0])}
+
+
+def test_kernels_import_no_other_kernel_and_no_layer():
+    below = {room for number, row in enumerate(ROOMS) for room in row if number > FLOOR["kernels"]}
+    for importing, imported in arrows(sources()):
+        if room(importing) == "kernels":
+            assert room(imported) in below or imported.startswith("gpucnn.kernels.shared."), (importing, imported)
+
+
 def test_no_files_import_each_other_in_a_circle():
     assert circle(sources()) == []
 
@@ -132,7 +143,11 @@ def test_no_files_import_each_other_in_a_circle():
         ("ops/conv2d.py", "from ..layers.dense import Dense", "gpucnn.ops.conv2d imports gpucnn.layers.dense"),
         ("devices/cpu.py", "from .. import dispatch", "gpucnn.devices.cpu imports gpucnn.dispatch.__init__"),
         ("losses/loss.py", "import gpucnn.metrics", "gpucnn.losses.loss imports gpucnn.metrics"),
-        ("layers/dense.py", "def f():\n    from ..kernels.shared import gemm_launch", "kernels"),
+        (
+            "kernels/bias/rows_cuda.py",
+            "def f():\n    from gpucnn.layers.dense import Dense",
+            "gpucnn.kernels.bias.rows_cuda imports gpucnn.layers.dense",
+        ),
         ("activations.py", "from .constraints import NonNeg", "gpucnn.activations imports gpucnn.constraints"),
     ],
 )
