@@ -16,6 +16,7 @@ import gpucnn
 from gpucnn import files
 from gpucnn.errors import FileError
 from gpucnn.models import loading, saving
+from gpucnn.runs.run import RESULTS as OUTCOME
 from gpucnn.runs.run import Checkpoints, Run
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -42,7 +43,7 @@ def test_a_given_folder_is_used_unless_a_run_is_in_it(here):
 def test_run_json_has_the_documented_keys_from_the_beginning(train):
     run = Run.create("r", SETTINGS)
     record = json.loads((run.folder / "run.json").read_text())
-    assert list(record)[: len(RESULTS)] == list(RESULTS)
+    assert list(record)[: len(OUTCOME)] == list(OUTCOME)
     assert record["status"] == "running"
     assert (record["dataset"], record["seed"], record["test_accuracy"]) == ("digits", 3, None)
     assert record["settings"] == SETTINGS
