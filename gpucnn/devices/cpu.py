@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from . import free_memory
 from .device import ALIGNMENT, Device
 
 _IDLE_BYTES = 1 << 30
@@ -72,10 +71,6 @@ class Cpu(Device):
     def contiguous(self, array: np.ndarray) -> np.ndarray:
         """The array itself if it is C-contiguous, else a C-contiguous copy."""
         return np.ascontiguousarray(array)
-
-    def free_memory(self) -> int | None:
-        """Bytes that this process can still allocate without swapping."""
-        return free_memory.available()
 
 
 CPU = Cpu()

@@ -62,10 +62,6 @@ class Device(ABC):
         """The limits of the hardware; None if it does not report them."""
         return None
 
-    def free_memory(self) -> int | None:
-        """Bytes that can still be allocated; None if unknown."""
-        return None
-
     def synchronize(self) -> None:  # noqa: B027
         """Wait until all launches so far have finished."""
 
