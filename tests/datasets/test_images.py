@@ -281,7 +281,7 @@ def test_image_that_unpacks_to_an_absurd_size_is_refused():
 
 
 def test_channels_other_than_grey_and_rgb_are_refused(save):
-    with pytest.raises(DataError, match="not 4 channels"):
+    with pytest.raises(DataError, match="not to 4 channels"):
         images.read(save(np.zeros((4, 4), np.uint8)), (4, 4, 4))
 
 

@@ -167,7 +167,8 @@ class StandIn(ModuleType):
 def cupy(monkeypatch):
     stand_in = StandIn()
     monkeypatch.setitem(sys.modules, "cupy", stand_in)
-    monkeypatch.delitem(sys.modules, "gpucnn.devices.gpu", raising=False)
+    for importer in ("gpucnn.devices.gpu", "gpucnn.profiling.gpu_clock"):
+        monkeypatch.delitem(sys.modules, importer, raising=False)
     choose._gpu.cache_clear()
     before = choose.current()
     yield stand_in

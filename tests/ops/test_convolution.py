@@ -57,7 +57,7 @@ def test_filters_are_not_flipped():
 
 
 def test_padding_adds_zeros_on_the_sides_that_it_names():
-    y = filtered([[5]], [[2, 3], [4, 5, 6]], padding=((0, 1), (2, 0)))
+    y = filtered([[5]], [[1, 2, 3], [4, 5, 6]], padding=((0, 1), (2, 0)))
     assert y.tolist() == [[15]]
     assert filtered([[5]], [[1, 2]], padding=((1, 0), (0, 1))).tolist() == [[0], [5]]
 

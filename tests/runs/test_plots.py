@@ -232,7 +232,7 @@ def test_a_picture_that_cannot_be_written_is_an_error_with_its_path(tmp_path):
 
 def test_numbers_stand_for_names_that_no_font_can_draw(monkeypatch):
     pixels(plots.confusion_matrix([0, 1], [0, 1], ["猫", "狗"], "在 MNIST 上"))
-    monkeypatch.setattr(plots, "_FONTS", ("DejaVu Sans",))
+    monkeypatch.setattr(curves, "_FONTS", ("DejaVu Sans",))
     picture = plots.confusion_matrix([0, 1], [0, 1], ["猫", "狗"], "在 MNIST 上")
     assert "? MNIST ?: 2 of 2 right" in texts(picture)
     assert {"0", "1"} <= {label.get_text() for label in picture.axes[0].get_xticklabels()}
@@ -246,9 +246,9 @@ def test_dollar_signs_in_names_are_no_formulas():
 
 
 def test_the_font_that_has_all_characters_is_taken(monkeypatch):
-    monkeypatch.setattr(plots, "_FONTS", ("No Such Font", "DejaVu Serif"))
-    assert plots._family("Löwe") == "DejaVu Serif"
-    assert plots._family("猫") is None
+    monkeypatch.setattr(curves, "_FONTS", ("No Such Font", "DejaVu Serif"))
+    assert curves.font_for("Löwe") == "DejaVu Serif"
+    assert curves.font_for("猫") is None
 
 
 def test_nothing_is_left_behind_in_pyplot_or_matplotlibs_settings():

@@ -171,7 +171,9 @@ def test_commands_of_the_readme_run_one_after_the_other(tmp_path):
     for name, shade in product(("cats", "dogs"), range(0, 250, 25)):
         (tmp_path / "my-images" / name).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 32), (shade, 0, 0)).save(tmp_path / "my-images" / name / f"{shade}.png")
-    Image.new("L", (28, 28), 255).save(tmp_path / "photo.png")
+    photo = np.full((60, 40), 230, np.uint8)
+    photo[15:45, 18:23] = 20  # a dark 1 on light paper
+    Image.fromarray(photo).save(tmp_path / "photo.png")
     ran = []
     for words in commands(TEXT):
         needs_gpu = "--backend" in words
