@@ -9,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cupy
 import numpy as np
 
+from .. import places
 from ..errors import LaunchError
 from .array import DeviceArray
 from .device import Device, Peak
@@ -36,6 +38,7 @@ class Gpu(Device):
         self.activate()
         if os.environ.get("GPUCNN_NO_POOL", "0") not in ("", "0"):
             cupy.cuda.set_allocator(None)
+        _place_cache()
         self.cc = int(cupy.cuda.Device(number).compute_capability)
         self._functions: dict[tuple, Any] = {}
         self._shared: dict[tuple, int] = {}
@@ -151,6 +154,16 @@ class Gpu(Device):
             kernel(grid, block, tuple(arguments), shared_mem=shared_bytes)
         except driver.CUDADriverError as error:
             raise LaunchError(f"the driver refuses grid {grid}, block {block}, {shared_bytes} bytes: {error}") from None
+
+
+def _place_cache() -> None:
+    """CuPy fails where it cannot write its cache of compiled kernels: show it another place."""
+    chosen = Path(os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache")
+    folder = places.cache_folder(chosen.name, "CUPY_CACHE_DIR", chosen.parent)
+    if folder is None:
+        os.environ["CUPY_CACHE_IN_MEMORY"] = "1"
+    else:
+        os.environ["CUPY_CACHE_DIR"] = str(folder)
 
 
 @cache

@@ -85,7 +85,7 @@ class Trainer:
         tolerant = any(isinstance(callback, TerminateOnNaN) for callback in hooks.callbacks)
         model.stop_training = False
         model.history = history
-        with threads.one_blas_thread():
+        with threads.one_blas_thread(), self.model.parameters.in_use():
             hooks.on_train_begin()
             state = self._start(initial_epoch, history)
             logs: dict[str, float] = {}
@@ -159,7 +159,7 @@ class Trainer:
     def evaluate(self, data: Batches, callbacks: Any, verbose: Any) -> dict[str, float]:
         """Loss and metrics over `data`, by name."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
-        with threads.one_blas_thread():
+        with threads.one_blas_thread(), self.model.parameters.in_use():
             return self._test(data, hooks)
 
     def _test(self, data: Batches, hooks: CallbackList) -> dict[str, float]:
@@ -186,7 +186,7 @@ class Trainer:
         """The model's output for all batches, as one float32 array (n, …)."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         outputs, nodes = [], fusion.program(self.model.layers, False)
-        with threads.one_blas_thread():
+        with threads.one_blas_thread(), self.model.parameters.in_use():
             hooks.on_predict_begin()
             for i, batch in enumerate(_limited(data)):
                 hooks.on_predict_batch_begin(i)
@@ -200,14 +200,14 @@ class Trainer:
     def train_on_batch(self, data: Batches) -> dict[str, float]:
         """One update; returns loss and metrics since the last `reset_metrics`, by name."""
         batch = next(_limited(data))
-        with threads.one_blas_thread():
+        with threads.one_blas_thread(), self.model.parameters.in_use():
             self._count(batch, self.step.train(batch))
         return self._logs()
 
     def test_on_batch(self, data: Batches) -> dict[str, float]:
         """The same without an update."""
         batch = next(_limited(data))
-        with threads.one_blas_thread():
+        with threads.one_blas_thread(), self.model.parameters.in_use():
             self._count(batch, self.step.test(batch))
         return self._logs()
 

@@ -39,7 +39,7 @@ class TrainingStep:
         self.metrics: list[Metric] | None = None
         self._weighted: list[Metric] = []
         self._nodes: list[fusion.Node] | None = None
-        self._generation = -1
+        self._planned_for: object = None
         self._logits_loss: Loss | None = None
 
     def make_metrics(self, y_shape: tuple[int, ...]) -> None:
@@ -48,8 +48,8 @@ class TrainingStep:
 
     def nodes(self) -> list[fusion.Node]:
         """What a step runs through, planned again whenever another choice of kernels is in use."""
-        if self._nodes is None or self._generation != choice.generation():
-            self._generation = choice.generation()
+        if self._nodes is None or self._planned_for != choice.decides():
+            self._planned_for = choice.decides()
             self._logits_loss = None
             last = self.model.layers[-1]
             if self.settings.loss is not None and isinstance(last, Activated) and last.activity_regularizer is None:
