@@ -63,6 +63,10 @@ class NumbaFunction(GpuFunction):
         left as they are."""
         return [_converted(self.name, a) for a in arguments]
 
+    def parameter_names(self) -> list[str]:
+        """The names in Python."""
+        return list(inspect.signature(self.body).parameters)
+
     def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
         """Launch on the device in use; compiled for the arguments' types at the first launch."""
         choose.current().launch_numba(self, grid, block, shared_bytes, arguments)

@@ -48,9 +48,9 @@ class Emulator(Device):
         """Whether this is an array of the emulator."""
         return isinstance(array, EmulatedArray)
 
-    def contiguous(self, array: EmulatedArray) -> EmulatedArray:
-        """The array itself if it is C-contiguous, else a C-contiguous copy."""
-        return array if array.flags.c_contiguous else self.put(array.host)
+    def address(self, array: EmulatedArray) -> int:
+        """Where the first element lies."""
+        return array.host.ctypes.data
 
     def mark_uninitialised(self, array: EmulatedArray) -> None:
         """From here on, check mode reports reads of elements that no kernel has written."""
@@ -89,7 +89,7 @@ class Emulator(Device):
 
 
 def _is_array(argument: Any) -> bool:
-    return isinstance(argument, (EmulatedArray, np.ndarray))
+    return isinstance(argument, EmulatedArray)
 
 
 @cache
