@@ -1,5 +1,11 @@
 """gpucnn's errors. Every message names the offending value and what to do about it."""
 
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
 
 class GpucnnError(Exception):
     """Base of all errors that gpucnn raises on purpose; the command prints them on one line."""
@@ -19,6 +25,14 @@ class KernelError(GpucnnError, RuntimeError):
 
 class LaunchError(KernelError):
     """A kernel broke a rule or cannot be launched: the message says which or why, and where."""
+
+
+class CompileError(KernelError):
+    """A kernel cannot be compiled on this machine: the message says why."""
+
+
+class CompilerLog(CompileError):
+    """What a compiler says about the errors in a text, in its own words."""
 
 
 class DataError(GpucnnError, ValueError):
@@ -43,3 +57,15 @@ class Interrupted(GpucnnError, KeyboardInterrupt):
     def __init__(self, message: str, exit_status: int = 130) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'a' or 'b'?` with the names nearest to a wrong one; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), 3)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def in_one_line(error: Exception) -> str:
+    """The message of another library's error, without line breaks and colours."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)) or type(error).__name__
+    return " ".join(text.split())[:600]

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, CompileError
 from .group import AS_JSON, LOAD, main, options
 from .screen import Screen, print_json, print_table
 
@@ -142,6 +142,10 @@ def _times(traffic: dict[str, Any]) -> str:
     return f"{traffic['conflicts']:.2f}×" if traffic["shared_wavefronts"] else ""
 
 
+NOT_COMPILED = 3
+"""The exit status of `check` if nothing is wrong but something cannot be compiled."""
+
+
 @main.command()
 @options(
     click.argument("pattern", required=False, default=""),
@@ -163,13 +167,15 @@ def _times(traffic: dict[str, Any]) -> str:
     AS_JSON,
 )
 def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None, largest: float, as_json: bool) -> int:
-    """Compare kernels with the NumPy definition of their op; exit with status 1 if any disagrees.
+    """Compare kernels with the NumPy definition of their op; exit with status 1 if any disagrees,
+    else with 3 if any cannot be compiled here.
 
     PATTERN is part of a kernel's id, op or backend; with --load alone, the kernels of FILE are
     checked. In the emulator, --mode check also finds races, out-of-bounds and uninitialised
     accesses, and divergent barriers.
 
-    Keys of --json: trials (kernel, op, case, device, mode, seconds, fault), kernels, failed.
+    Keys of --json: trials (kernel, op, case, device, mode, seconds, fault, not_compiled), kernels,
+    failed, not_compiled.
     """
     from ..dispatch.op import load as load_kernels
     from ..profiling import trials
@@ -190,7 +196,11 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
         for number, trial in enumerate(planned):
             screen.progress("checking", number, len(planned))
             start = time.perf_counter()
-            fault = trial.fault()
+            fault = not_compiled = None
+            try:
+                fault = trial.fault()
+            except CompileError as error:
+                not_compiled = str(error)
             row = {
                 "kernel": trial.kernel.id,
                 "op": trial.kernel.op.name,
@@ -199,16 +209,20 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
                 "mode": trial.mode or None,
                 "seconds": round(time.perf_counter() - start, 4),
                 "fault": fault,
+                "not_compiled": not_compiled,
             }
             rows.append(row)
             if not as_json:
                 verdict = click.style("ok", fg="green") if fault is None else click.style(f"WRONG  {fault}", fg="red")
+                if not_compiled is not None:
+                    verdict = click.style(f"NOT COMPILED  {not_compiled}", fg="yellow")
                 place = f"{row['device']} {row['mode'] or ''}".strip()
                 click.echo(f"{row['kernel']:<34} {row['op']:<34} {row['case']:<22} {place:<15} {verdict}")
-    failed = sum(row["fault"] is not None for row in rows)
+    count = len({(row["kernel"], row["op"]) for row in rows})
+    failed, missed = (sum(row[key] is not None for row in rows) for key in ("fault", "not_compiled"))
     if as_json:
-        print_json({"trials": rows, "kernels": len({(r["kernel"], r["op"]) for r in rows}), "failed": failed})
+        print_json({"trials": rows, "kernels": count, "failed": failed, "not_compiled": missed})
     else:
-        count = len({(r["kernel"], r["op"]) for r in rows})
-        click.echo(f"{len(rows)} checks of {count} kernel{'s' * (count != 1)}: {failed} wrong")
-    return 1 if failed else 0
+        rest = f", {missed} could not be compiled" if missed else ""
+        click.echo(f"{len(rows)} checks of {count} kernel{'s' * (count != 1)}: {failed} wrong{rest}")
+    return 1 if failed else NOT_COMPILED if missed else 0

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import CompileError
+
 
 class CudaLaunchable(Protocol):
     """A CUDA C++ kernel: the entry `name` of the file `path`, compiled with these defines."""
@@ -25,6 +27,9 @@ class CudaLaunchable(Protocol):
 
     def parameters(self) -> list[tuple[str, np.dtype, bool]]:
         """(name, dtype, whether it is a pointer) of each parameter."""
+
+    def refused(self, log: str) -> CompileError:
+        """The error for what a compiler prints."""
 
 
 class NumbaLaunchable(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 from ..devices import choose
 from ..dispatch.choice import BACKENDS
 from ..dispatch.op import Kernel
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 from . import launches, static_analysis, trials
 
 _LANGUAGES = {"numpy": "NumPy", "njit": "Numba", "numba": "numba.cuda", "cuda": "CUDA C++"}
@@ -50,15 +50,16 @@ def sources(ident: str, arch: str | None = None) -> dict[str, Any]:
     """
     kernels = [kernel for kernel in trials.every_kernel() if kernel.id == ident]
     if not kernels:
-        close = sorted({k.id for k in trials.every_kernel() if k.id.split("/")[0] == ident.split("/")[0]})
-        hint = f"this family has {', '.join(close)}" if close else "`gpucnn kernels list` shows all"
-        raise ArgumentError(f"there is no kernel {ident!r}: {hint}")
+        ids = sorted({kernel.id for kernel in trials.every_kernel()})
+        family = [other for other in ids if other.split("/")[0] == ident.split("/")[0]]
+        hint = f"this family has {', '.join(family)}" if family else "`gpucnn kernels list` shows all"
+        raise ArgumentError(f"there is no kernel {ident!r}: {did_you_mean(ident, ids) or hint}")
     path = kernels[0].file
     files = [p for p in (path, path.with_suffix(".cu")) if p.is_file()]
     return {
         "id": ident,
         "ops": [kernel.op.name for kernel in kernels],
-        "files": [{"name": p.name, "text": p.read_text()} for p in files],
+        "files": [{"name": p.name, "text": p.read_text(encoding="utf-8")} for p in files],
         "figures": _all_figures(kernels, arch) if arch else [],
         "traffic": _all_traffic(kernels) if arch else [],
     }

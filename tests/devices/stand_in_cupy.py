@@ -31,6 +31,7 @@ class StandIn(ModuleType):
         calls = self.calls = []
         self.attributes = dict(H100)
         self.failing = None
+        self.log = "kern.cu(3): error: identifier is undefined"
         self.current = 0
         stand_in = self
 
@@ -68,7 +69,7 @@ class StandIn(ModuleType):
 
             def get_function(self, name):
                 if stand_in.failing == "compile":
-                    raise CompileException("kern.cu(3): error: identifier is undefined")
+                    raise CompileException(stand_in.log)
                 return SimpleNamespace(kernel=Function(name))
 
         class Module:

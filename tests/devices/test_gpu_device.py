@@ -17,6 +17,7 @@ from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.emulator import LaunchError
 from gpucnn.devices.emulator.device import CC
 from gpucnn.devices.scoped import Scoped
+from gpucnn.errors import KernelError
 from gpucnn.profiling import benchmark, records, timing, trials
 
 
@@ -115,7 +116,7 @@ def test_the_limit_of_shared_memory_is_raised_once(cupy, gpu):
 @pytest.mark.parametrize(("failing", "words"), [("compile", "identifier is undefined"), ("launch", "INVALID_VALUE")])
 def test_a_refused_kernel_is_a_fault_of_that_kernel(cupy, gpu, failing, words):
     cupy.failing = failing
-    with pytest.raises(LaunchError, match=words):
+    with pytest.raises(KernelError, match=words):
         launched(cupy, "matmul/naive_cuda", "matmul")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-from ...errors import KernelError
+from ...errors import CompileError, KernelError
 from . import ptx_arithmetic, ptx_control, ptx_memory, ptx_warps
 from .compiler import library
 from .cpp import source_name
@@ -251,9 +251,9 @@ class PtxFunction:
                 raise Unsupported
             return f"{guard}{{ {_TRANSLATIONS[name](self, instruction)} }}"
         except (Unsupported, ValueError, IndexError):
-            raise KernelError(
-                f"{self.name}: the emulator does not know the PTX instruction `{' '.join(statement.split())}` "
-                f"({self._place()})"
+            raise CompileError(
+                f"{self.name} cannot be compiled here: the emulator does not know the PTX instruction "
+                f"`{' '.join(statement.split())}` ({self._place()})"
             ) from None
 
     def _place(self) -> str:
