@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -49,9 +50,7 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
         load_kernels(file)
     with Screen() as screen:
         architecture = _architecture(arch)
-        rows = catalogue.rows(
-            pattern, architecture, lambda done, total: screen.progress("compiling for the figures", done, total)
-        )
+        rows = catalogue.rows(pattern, architecture, partial(screen.progress, "compiling for the figures"))
     if as_json:
         return print_json({"kernels": rows})
     cells = [(r["id"], r["op"], r["language"], r["runs"] or "nothing", *_short(r["figures"])) for r in rows]
@@ -61,14 +60,20 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
     return None
 
 
+def _require_known(arch: str) -> None:
+    from ..profiling import compilers
+
+    if arch not in (*compilers.ARCHITECTURES, "none"):
+        raise ArgumentError(f"--arch {arch} is unknown: use one of {', '.join(compilers.ARCHITECTURES)}, or none")
+
+
 def _architecture(arch: str) -> str | None:
     """The architecture to compile for; None for "none" and, with a report, without a compiler."""
-    from ..profiling import compilers, static_analysis
+    from ..profiling import static_analysis
 
+    _require_known(arch)
     if arch == "none":
         return None
-    if arch not in compilers.ARCHITECTURES:
-        raise ArgumentError(f"--arch {arch} is unknown: use one of {', '.join(compilers.ARCHITECTURES)}, or none")
     reason = static_analysis.unavailable()
     if reason is not None:
         click.echo(f"no compiler figures: {reason}", err=True)
@@ -98,7 +103,7 @@ def _short(figures: list[dict[str, Any]]) -> tuple[str, ...]:
 @kernels.command("show")
 @options(click.argument("ident", metavar="ID"), ARCH, LOAD, AS_JSON)
 def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> None:
-    """Print the source of the kernel file ID, such as conv2d/direct_cuda, and its figures.
+    """Print the source of the kernel file ID, such as conv2d/direct_cuda, then its figures.
 
     Traffic is counted in the emulator: 32-byte sectors of global memory and passes through shared
     memory, compared with the minimum for the same bytes. 1.00× means perfect coalescing and no bank
@@ -113,29 +118,41 @@ def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> N
 
     for file in load:
         load_kernels(file)
-    sources = catalogue.sources(ident, _architecture(arch))
+    _require_known(arch)
+    sources = catalogue.sources(ident)
+    if not as_json:
+        _print_sources(sources["files"])
+    figures, traffic = [], []
+    with Screen(transient=True) as screen:
+        architecture = _architecture(arch)
+        if architecture is not None:
+            figures = catalogue.figures(ident, architecture, partial(screen.progress, "compiling for the figures"))
+            traffic = catalogue.memory_traffic(ident, partial(screen.progress, "counting the memory traffic"))
     if as_json:
-        return print_json(sources)
+        return print_json({**sources, "figures": figures, "traffic": traffic})
+    rows = [(f["op"], f["case"], f["function"], str(f["threads"]), *_short([f])) for f in figures]
+    if rows:
+        print_table(("op", "case", "function", "threads", *SHORT), rows)
+    counts = [
+        (t["op"], t["case"], f"{t['sectors']:,}", f"{t['excess']:.2f}×", f"{t['shared_wavefronts']:,}", _times(t))
+        for t in traffic
+    ]
+    if counts:
+        print_table(("op", "case", "sectors", "of ideal", "shared passes", "of ideal"), counts)
+    return None
+
+
+def _print_sources(files: Sequence[dict[str, str]]) -> None:
     from rich.console import Console
     from rich.syntax import Syntax
 
     console = Console(highlight=False)
-    for file in sources["files"]:
+    for file in files:
         console.rule(file["name"])
         if console.is_terminal:
             console.print(Syntax(file["text"], "python" if file["name"].endswith(".py") else "cuda"))
         else:
             click.echo(file["text"])
-    rows = [(f["op"], f["case"], f["function"], str(f["threads"]), *_short([f])) for f in sources["figures"]]
-    if rows:
-        print_table(("op", "case", "function", "threads", *SHORT), rows)
-    traffic = [
-        (t["op"], t["case"], f"{t['sectors']:,}", f"{t['excess']:.2f}×", f"{t['shared_wavefronts']:,}", _times(t))
-        for t in sources["traffic"]
-    ]
-    if traffic:
-        print_table(("op", "case", "sectors", "of ideal", "shared passes", "of ideal"), traffic)
-    return None
 
 
 def _times(traffic: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from gpucnn.cli import main
 from gpucnn.dispatch import op as op_module
-from gpucnn.profiling import static_analysis
+from gpucnn.profiling import catalogue, static_analysis
 
 pytestmark = pytest.mark.xdist_group("cli-kernels")
 
@@ -80,6 +80,39 @@ def test_show_prints_the_source_with_its_idea_on_top():
     sources = json.loads(gpucnn("kernels", "show", "matmul/naive_cuda", "--arch", "none", "--json").stdout)
     assert [file["name"] for file in sources["files"]] == ["naive_cuda.py", "naive_cuda.cu"]
     assert sources["ops"] == ["matmul"]
+
+
+def test_show_prints_the_source_at_once_and_what_takes_time_after_it_with_progress(monkeypatch):
+    """Compiling for all large cases takes up to minutes."""
+
+    def figures(ident, arch, progress):
+        progress(0, 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(static_analysis, "unavailable", lambda: None)
+    monkeypatch.setattr(catalogue, "figures", figures)
+    done = gpucnn("kernels", "show", "matmul/naive_cuda")
+    assert done.exit_code == 130
+    assert "Naive matmul" in done.stdout and "__global__" in done.stdout
+    assert "compiling for the figures" in done.stderr
+    done = gpucnn("kernels", "show", "matmul/naive_cuda", "--arch", "sm_12")
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+@pytest.mark.skipif(static_analysis.unavailable() is not None, reason=str(static_analysis.unavailable()))
+@needs.emulator_here
+def test_show_prints_figures_and_traffic_after_the_source():
+    done = gpucnn("kernels", "show", "bias/rows_cuda")
+    assert done.exit_code == 0
+    order = ["rows_cuda.py", "rows_cuda.cu", "op", "regs", "op", "sectors"]
+    places = [done.stdout.index(order[0])]
+    for words in order[1:]:
+        places.append(done.stdout.index(words, places[-1]))
+    assert "counting the memory traffic" in done.stderr
+    document = json.loads(gpucnn("kernels", "show", "bias/rows_cuda", "--json").stdout)
+    assert list(document) == ["id", "ops", "files", "figures", "traffic"]
+    assert {row["op"] for row in document["figures"]} == {"bias", "bias_grad"}
+    assert {row["op"] for row in document["traffic"]} == {"bias", "bias_grad"}
 
 
 @pytest.mark.parametrize(
