@@ -32,6 +32,7 @@ class Gpu(Device):
     """One GPU. Arrays are CuPy's; everything runs on CuPy's current stream."""
 
     backends = ("cuda", "numba")
+    uses_host_memory = False
 
     def __init__(self, number: int) -> None:
         self.name, self.number = f"gpu:{number}", number
@@ -47,13 +48,21 @@ class Gpu(Device):
         """Make this GPU the one that CuPy works on."""
         cupy.cuda.Device(self.number).use()
 
-    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> DeviceArray:
+    def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
         """An uninitialised CuPy array; CuPy's pool hands out multiples of 512 bytes."""
         return cupy.empty(shape, dtype)
 
+    def release(self) -> None:
+        """Give the blocks that CuPy's pool keeps back to the driver."""
+        cupy.get_default_memory_pool().free_all_blocks()
+
+    def free_bytes(self) -> int:
+        """What the driver has left, and what CuPy's pool keeps."""
+        return cupy.cuda.Device(self.number).mem_info[0] + cupy.get_default_memory_pool().free_bytes()
+
     def put(self, array: np.ndarray) -> DeviceArray:
         """A copy on the GPU."""
-        return cupy.asarray(array, order="C")
+        return self.fitted(lambda: cupy.asarray(array, order="C"), array.shape, array.dtype)
 
     def owns(self, array: object) -> bool:
         """Whether this is a CuPy array on this GPU."""

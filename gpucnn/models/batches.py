@@ -44,7 +44,8 @@ class Arrays:
 class Stream:
     """A generator or another iterable of batches x, (x, y) or (x, y, sample_weight).
 
-    At each epoch a generator resumes where it stopped; any other iterable starts again.
+    At each epoch a generator resumes where it stopped; any other iterable starts again. `batch_size`
+    is that of the latest batch.
     """
 
     def __init__(self, source: Iterable[Any], steps: int | None, expected: Shape | None) -> None:
@@ -54,6 +55,7 @@ class Stream:
         if steps is None and isinstance(source, Sized):
             self.steps = len(source)
         self._running: Iterator[Any] | None = None
+        self.batch_size = 0
 
     def epoch(self, order: np.ndarray | None, first: int = 0) -> Iterator[Batch]:
         """The batches of one epoch; `order` does not apply to a stream."""
@@ -68,6 +70,7 @@ class Stream:
             if self.expected is not None:
                 check_input(x, self.expected)
             check_lengths(x, y, weight)
+            self.batch_size = len(x)
             everything = slice(None)
             yield Batch(_rows(x, everything), *(None if a is None else _rows(a, everything) for a in (y, weight)))
 

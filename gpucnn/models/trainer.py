@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..devices import threads
 from ..errors import ArgumentError
 from ..layers.layer import Activated
 from ..metrics import Metric
-from . import fusion
+from . import fusion, memory
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
 from .model import Model
@@ -85,7 +86,7 @@ class Trainer:
         tolerant = any(isinstance(callback, TerminateOnNaN) for callback in hooks.callbacks)
         model.stop_training = False
         model.history = history
-        with threads.one_blas_thread(), self.model.parameters.in_use():
+        with self._computing(data):
             hooks.on_train_begin()
             state = self._start(initial_epoch, history)
             logs: dict[str, float] = {}
@@ -154,13 +155,19 @@ class Trainer:
         state = self.model.training_state
         return {"loss": state.loss_sum / max(state.loss_count, 1.0), **self.step.results()}
 
+    @contextmanager
+    def _computing(self, data: Batches) -> Iterator[None]:
+        """A context in which batches are computed: with one BLAS thread for each thread, weights
+        that stay on the device in use, and errors for batches that do not fit into its memory."""
+        with threads.one_blas_thread(), self.model.parameters.in_use(), memory.explained(self.model, data):
+            yield
+
     # -- evaluate, predict and single batches --------------------------------------------------------------------------
 
     def evaluate(self, data: Batches, callbacks: Any, verbose: Any) -> dict[str, float]:
         """Loss and metrics over `data`, by name."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
-        with threads.one_blas_thread(), self.model.parameters.in_use():
-            return self._test(data, hooks)
+        return self._test(data, hooks)
 
     def _test(self, data: Batches, hooks: CallbackList) -> dict[str, float]:
         """Loss and metrics over `data`; the running sums of training are left alone."""
@@ -170,7 +177,7 @@ class Trainer:
             return {"loss": total / max(count, 1.0), **step.results()}
 
         hooks.on_test_begin()
-        with step.separate_metrics():
+        with self._computing(data), step.separate_metrics():
             for i, batch in enumerate(_limited(data)):
                 hooks.on_test_batch_begin(i)
                 total += step.test(batch) * len(batch.x)
@@ -186,7 +193,7 @@ class Trainer:
         """The model's output for all batches, as one float32 array (n, …)."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         outputs, nodes = [], fusion.program(self.model.layers, False)
-        with threads.one_blas_thread(), self.model.parameters.in_use():
+        with self._computing(data):
             hooks.on_predict_begin()
             for i, batch in enumerate(_limited(data)):
                 hooks.on_predict_batch_begin(i)
@@ -199,15 +206,15 @@ class Trainer:
 
     def train_on_batch(self, data: Batches) -> dict[str, float]:
         """One update; returns loss and metrics since the last `reset_metrics`, by name."""
-        batch = next(_limited(data))
-        with threads.one_blas_thread(), self.model.parameters.in_use():
+        with self._computing(data):
+            batch = next(_limited(data))
             self._count(batch, self.step.train(batch))
         return self._logs()
 
     def test_on_batch(self, data: Batches) -> dict[str, float]:
         """The same without an update."""
-        batch = next(_limited(data))
-        with threads.one_blas_thread(), self.model.parameters.in_use():
+        with self._computing(data):
+            batch = next(_limited(data))
             self._count(batch, self.step.test(batch))
         return self._logs()
 
