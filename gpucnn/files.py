@@ -42,9 +42,9 @@ def write_atomically(path: Any, content: bytes | Callable[[BinaryIO], Any]) -> N
     """Replace the file at `path` with `content`, or with what a function writes into a buffer.
 
     The bytes are written to a temporary file in the same folder and synced to the disk before the
-    file takes the name; so a kill or a fault at any moment leaves either the old or the new file,
-    complete. Temporary files of killed processes are removed too. Raises `FileError` with one line
-    that names the path and the cause.
+    file takes the name, and the mode, of the old one; so a kill or a fault at any moment leaves
+    either the old or the new file, complete. Temporary files of killed processes are removed too.
+    Raises `FileError` with one line that names the path and the cause.
     """
     if callable(content):
         buffer = io.BytesIO()
@@ -56,6 +56,17 @@ def write_atomically(path: Any, content: bytes | Callable[[BinaryIO], Any]) -> N
         _remove_leftovers(target.parent)
         _replace(target, memoryview(content))
         _sync_folder(target.parent)
+
+
+def make_folder(path: str | Path, exist_ok: bool = True) -> None:
+    """Create a folder and those above it, each synced to the disk: the files in it would be lost
+    with their folder."""
+    path = Path(path)
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=exist_ok)
+    for folder in reversed(missing):
+        with suppress(PermissionError):  # a folder that may be written but not read cannot be opened
+            _sync_folder(folder.parent)
 
 
 def lock(descriptor: int) -> bool:
@@ -70,6 +81,12 @@ def lock(descriptor: int) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+def unlock(descriptor: int) -> None:
+    """Give up the lock of an open file, in forked children as well, which have it open too."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 @contextmanager
@@ -110,6 +127,8 @@ def _replace(target: Path, content: memoryview) -> None:
     temporary, descriptor = _create_temporary(target.parent)
     try:
         try:
+            with suppress(FileNotFoundError, PermissionError):  # a new file; a file system without modes
+                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
             while content:
                 content = content[os.write(descriptor, content[:_AT_ONCE]) :]
             os.fsync(descriptor)

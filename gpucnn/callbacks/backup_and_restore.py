@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
-from ..files import MODEL_SUFFIX, explained
+from ..files import MODEL_SUFFIX, explained, make_folder
 from .callback import Callback
 from .model_checkpoint import BatchCounter, checked_frequency
 
@@ -45,7 +45,7 @@ class BackupAndRestore(Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Restore the checkpoint if there is one."""
         with explained("make the folder", self.path.parent):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
         if self.path.exists():
             self.model.load_checkpoint(self.path)
 

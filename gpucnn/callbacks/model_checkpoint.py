@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import progress
 from ..errors import ArgumentError
-from ..files import MODEL_SUFFIX, explained
+from ..files import MODEL_SUFFIX, explained, make_folder
 from ..retired import reject
 from .monitor import Monitor
 
@@ -76,7 +76,7 @@ class ModelCheckpoint(Monitor):
         if self.save_best_only and not self._is_best(epoch, logs):
             return
         with explained("make the folder of", path):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            make_folder(Path(path).parent)
         save = self.model.save_weights if self.save_weights_only else self.model.save
         save(path, overwrite=True)
         if self.verbose:

@@ -23,7 +23,7 @@ from ..devices import choose, threads
 from ..dispatch import choice
 from ..dispatch.op import load as load_kernels
 from ..errors import ArgumentError, DataError, FileError
-from ..files import MODEL_SUFFIX, explained
+from ..files import MODEL_SUFFIX, explained, make_folder
 from ..models import memory
 from ..models.loading import load_model
 from ..models.saving import weights_sha256
@@ -359,7 +359,7 @@ def _draw(run: Run, settings: RunSettings, model: Sequential, data: Dataset, x_t
     }
     folder = run.folder / "pictures"
     with explained("make", folder):
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
     return [picture.save(folder / f"{name}.png") for name, picture in pictures.items()]
 
 

@@ -29,8 +29,9 @@ from typing import Any
 import numpy as np
 
 from ..callbacks import Callback
+from ..devices import forks
 from ..errors import FileError, Interrupted
-from ..files import explained, lock, write_atomically
+from ..files import explained, lock, make_folder, unlock, write_atomically
 from ..models import loading, saving
 from ..models.sequential import Sequential
 from ..version import __version__, installed_version
@@ -64,7 +65,7 @@ class Run:
         record |= {"status": "running", "note": settings.get("note"), "settings": settings, "versions": versions()}
         with explained("make", folder or "runs"):
             path = _free_folder(settings) if folder is None else Path(folder)
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
         run = cls(path, record)
         if (path / "run.json").exists():
             raise FileError(f"{path} already holds a run: resume it with --resume {path}, or choose another folder")
@@ -116,15 +117,20 @@ class Run:
                 alone = True
             if not alone:
                 raise FileError(f"{self.folder} is in use: another process is training in it; wait for it or stop it")
+            _locks.add(descriptor)
             yield
-        finally:
-            os.close(descriptor)
+        except BaseException:
+            with suppress(OSError):
+                _release(descriptor)
+            raise
+        with explained("close", path):
+            _release(descriptor)
 
     def save_checkpoint(self, model: Sequential) -> Path:
         """Write a checkpoint of the state of `model`, then delete all but the newest two."""
         folder = self.folder / "checkpoints"
         with explained("make", folder):
-            folder.mkdir(exist_ok=True)
+            make_folder(folder)
         state = model.training_state
         path = folder / f"epoch-{state.epoch}-batch-{state.batch}.safetensors"
         saving.save_checkpoint(path, model)
@@ -280,6 +286,28 @@ def stop_on_signals() -> Iterator[Stop]:
         raise stop.interrupted("RUN")
 
 
+_locks: set[int] = set()
+"""The files by which this process holds the locks of its runs."""
+
+
+def _release(descriptor: int) -> None:
+    if descriptor in _locks:
+        _locks.remove(descriptor)
+        with suppress(OSError):  # of a file that could not be locked
+            unlock(descriptor)
+    os.close(descriptor)
+
+
+def _forget_locks() -> None:
+    """In a forked child: the locks are its parent's, and would outlive a parent that is killed."""
+    while _locks:
+        with suppress(OSError):
+            os.close(_locks.pop())
+
+
+forks.in_child(_forget_locks)
+
+
 def versions() -> dict[str, str | None]:
     """What the last bits of a result depend on, apart from the settings."""
     return {
@@ -295,12 +323,12 @@ def _free_folder(settings: dict[str, Any]) -> Path:
     """Create a new `runs/<date>-<dataset>-<model>`, one that no other process can get."""
     words = (datetime.date.today().isoformat(), settings["dataset"], settings["model"])
     name = "-".join(re.sub(r"[^\w.]+", "-", str(word)).strip("-.") for word in words)
-    Path("runs").mkdir(exist_ok=True)
+    make_folder("runs")
     number = 1
     while True:
         path = Path("runs", name if number == 1 else f"{name}-{number}")
         try:
-            path.mkdir()
+            make_folder(path, exist_ok=False)
         except FileExistsError:
             number += 1
             continue

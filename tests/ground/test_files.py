@@ -39,6 +39,51 @@ class Faults:
         return perhaps
 
 
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o444 | stat.S_IWUSR])
+def test_a_file_keeps_its_mode_when_it_is_saved_anew(tmp_path, mode):
+    path = tmp_path / "file"
+    path.write_bytes(OLD)
+    path.chmod(mode)
+    write_atomically(path, lambda file: file.write(NEW))
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert path.read_bytes() == NEW
+
+
+@posix
+def test_what_is_private_is_private_before_its_content_is_written(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(OLD)
+    path.chmod(0o600)
+    modes, write = [], os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: modes.append(os.fstat(fd).st_mode & 0o777) or write(fd, data))
+    write_atomically(path, NEW)
+    assert modes == [0o600]
+
+
+@posix
+def test_a_new_file_has_the_mode_that_the_process_gives_its_files(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "file", NEW)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+@posix
+def test_a_new_folder_is_on_the_disk_with_those_above_it(tmp_path, monkeypatch):
+    """Else a crash may leave nothing of a run whose files were all synced."""
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
+    files.make_folder(tmp_path / "a" / "b")
+    assert synced == [str(tmp_path), str(tmp_path / "a")]
+    files.make_folder(tmp_path / "a" / "b")
+    assert len(synced) == 2
+    with pytest.raises(FileExistsError):
+        files.make_folder(tmp_path / "a" / "b", exist_ok=False)
+
+
 def temporary_files(folder):
     return [path for path in Path(folder).iterdir() if path.name.endswith(".gpucnn-tmp")]
 

@@ -1,6 +1,7 @@
 """A run continues bit for bit however it was stopped."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 
 import pytest
 from places import ROOT
+from processes import program
 from run_folder import RESULTS, SETTINGS, posix, temporary_files
 
 import gpucnn
@@ -194,6 +196,78 @@ def test_only_one_process_trains_in_a_folder():
             pass
     with Run.open("r").locked():
         pass
+
+
+def test_a_lock_that_cannot_be_closed_ends_a_run_in_one_line(tmp_path, monkeypatch):
+    """As on a network file system: closing may be the first call that meets a fault."""
+    run = Run.create(tmp_path / "r", SETTINGS)
+    close = os.close
+
+    def failing(descriptor):
+        close(descriptor)
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(FileError, match=r"^cannot close .*\.lock: input/output error; check the disk$"), run.locked():
+        monkeypatch.setattr(os, "close", failing)
+    with pytest.raises(KeyError, match="from the run"), run.locked():
+        raise KeyError("from the run")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_does_not_keep_the_lock_of_its_parent(tmp_path):
+    """Such as a worker of the user's own loader, which may live on."""
+    done = program(f"""
+import os, signal, sys, warnings
+warnings.simplefilter("ignore")
+sys.path.insert(0, "tests/runs")
+from run_folder import SETTINGS
+from gpucnn.runs.run import Run
+
+run = Run.create({str(tmp_path / "r")!r}, SETTINGS)
+go, going = os.pipe()
+with run.locked():
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        os.read(go, 1)
+        os._exit(0)
+with run.locked():
+    pass
+os.write(going, b".")
+assert os.waitpid(child, 0)[1] == 0
+""")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_nor_where_its_parent_is_killed(tmp_path):
+    done = program(f"""
+import os, signal, sys, warnings
+warnings.simplefilter("ignore")
+sys.path.insert(0, "tests/runs")
+from run_folder import SETTINGS
+from gpucnn.runs.run import Run
+
+run = Run.create({str(tmp_path / "r")!r}, SETTINGS)
+ready, tell = os.pipe()
+go, going = os.pipe()
+parent = os.fork()
+if not parent:
+    held = run.locked()
+    held.__enter__()
+    if not os.fork():
+        signal.alarm(60)
+        os.write(tell, b".")
+        os.read(go, 1)
+        os._exit(0)
+    signal.pause()
+os.read(ready, 1)
+os.kill(parent, signal.SIGKILL)
+os.waitpid(parent, 0)
+with run.locked():
+    os.write(going, b".")
+""")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(monkeypatch):
