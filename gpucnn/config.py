@@ -154,7 +154,7 @@ def _argument_names(cls: type[Configurable]) -> tuple[list[str], bool]:
         constructor = vars(owner).get("__init__")
         if constructor is not None:
             _, *parameters = inspect.signature(constructor).parameters.values()
-            names |= dict.fromkeys(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+            names |= dict.fromkeys(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
             if all(p.kind is not p.VAR_KEYWORD for p in parameters):
                 return list(names), True
             if not (_is_ours(owner) and cls._hands_keywords_on):

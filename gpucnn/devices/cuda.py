@@ -18,6 +18,7 @@ from .. import places
 from ..errors import ArgumentError, KernelError
 from . import choose
 from .launch import GpuFunction
+from .launchable import Geometry
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"[^\n]*$', re.MULTILINE)
 _ENTRY = re.compile(
@@ -72,9 +73,9 @@ class CudaFunction(GpuFunction):
             raise ArgumentError(f"{self.name} takes {len(parameters)} arguments and was given {len(arguments)}")
         return [_converted(self.name, p, a) for p, a in zip(parameters, arguments, strict=True)]
 
-    def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
+    def run(self, geometry: Geometry, arguments: list[Any]) -> None:
         """Launch on the device in use; compiled there at the first launch."""
-        choose.current().launch_cuda(self, grid, block, shared_bytes, arguments)
+        choose.current().launch_cuda(self, geometry, arguments)
 
 
 def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import KernelError
 from .array import DeviceArray
-from .launchable import CudaLaunchable, NumbaLaunchable
+from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
 
 ALIGNMENT = 256
 """Bytes: every array that a device allocates starts at a multiple of this."""
@@ -69,24 +69,10 @@ class Device(ABC):
         """The address of the stream on which kernels run; 0 is the default stream."""
         return 0
 
-    def launch_cuda(
-        self,
-        function: CudaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Run a CUDA C++ kernel; the arguments are already converted."""
         raise KernelError(f"{function} was launched on the device {self.name}, which runs {', '.join(self.backends)}")
 
-    def launch_numba(
-        self,
-        function: NumbaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_numba(self, function: NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Run a numba.cuda kernel; the arguments are already converted."""
         raise KernelError(f"{function} was launched on the device {self.name}, which runs {', '.join(self.backends)}")

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import LaunchError
 from .array import DeviceArray
 from .device import Device, Peak
-from .launchable import CudaLaunchable, NumbaLaunchable
+from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
 
 _FP32_LANES = {60: 64, 70: 64, 72: 64, 75: 64, 80: 64}
 """FP32 units of a multiprocessor by compute capability; 128 in all others."""
@@ -91,14 +91,7 @@ class Gpu(Device):
             raise LaunchError(f"cuBLAS returned status {status}")
         return library, ctypes.c_void_p(handle)
 
-    def launch_cuda(
-        self,
-        function: CudaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Compile at the first launch (CuPy keeps cubins on disk), then launch."""
         key = (function.path, function.name, tuple(sorted(function.defines.items())))
         kernel = self._functions.get(key)
@@ -111,16 +104,9 @@ class Gpu(Device):
             except cupy.cuda.compiler.CompileException as error:
                 raise LaunchError(f"NVRTC refuses {function!r}: {error}") from None
             self._functions[key] = kernel
-        self._launch(key, kernel, grid, block, shared_bytes, arguments)
+        self._launch(key, kernel, geometry, arguments)
 
-    def launch_numba(
-        self,
-        function: NumbaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_numba(self, function: NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Numba compiles the kernel to PTX; the rest is as for CUDA C++.
 
         Numba's own launch takes longer than most kernels here, and cannot be captured in a graph.
@@ -139,9 +125,10 @@ class Gpu(Device):
             module = cupy.cuda.function.Module()
             module.load(bytes(binary))
             kernel = self._functions[key] = module.get_function(entry)
-        self._launch(key, kernel, grid, block, shared_bytes, function.entry_arguments(arguments))
+        self._launch(key, kernel, geometry, function.entry_arguments(arguments))
 
-    def _launch(self, key: tuple, kernel: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
+    def _launch(self, key: tuple, kernel: Any, geometry: Geometry, arguments: list[Any]) -> None:
+        grid, block, shared_bytes = geometry
         driver = cupy.cuda.driver
         try:
             if shared_bytes > self._shared.get(key, _DEFAULT_SHARED):

@@ -26,6 +26,7 @@ from ..files import write_atomically
 from ..version import installed_version
 from . import choose
 from .launch import GpuFunction
+from .launchable import Geometry
 from .simulator import simulated
 
 try:
@@ -64,9 +65,9 @@ class NumbaFunction(GpuFunction):
         left as they are."""
         return [_converted(self.name, a) for a in arguments]
 
-    def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
+    def run(self, geometry: Geometry, arguments: list[Any]) -> None:
         """Launch on the device in use; compiled for the arguments' types at the first launch."""
-        choose.current().launch_numba(self, grid, block, shared_bytes, arguments)
+        choose.current().launch_numba(self, geometry, arguments)
 
     def signature(self, arguments: list[Any]) -> tuple:
         """Numba's types of these arguments."""

@@ -208,6 +208,14 @@ class Layer(Configurable):
         self.weights.append(weight)
         return weight
 
+    def add_weight_by_name(self, name: str, shape: tuple[int, ...]) -> Weight:
+        """A new trainable weight with the layer's `<name>_initializer`, `<name>_regularizer` and
+        `<name>_constraint`."""
+        initializer, regularizer, constraint = (
+            getattr(self, f"{name}_{part}") for part in ("initializer", "regularizer", "constraint")
+        )
+        return self.add_weight(shape, initializer, None, True, regularizer, constraint, name)
+
     def ensure_built(self, input_shape: Shape) -> None:
         """Check the number of axes, create the weights and fix the shapes, once."""
         if self.built:

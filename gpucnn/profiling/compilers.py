@@ -177,9 +177,9 @@ def occupancy(launch: Launch, used: Resources, arch: str) -> float:
     limit = _MULTIPROCESSORS[arch]
     warps = -(-launch.threads // 32)
     registers = -(-used.registers * 32 // 256) * 256 * warps
-    shared = used.shared_bytes + launch.shared_bytes + (_RESERVED_SHARED if arch != "sm_75" else 0)
+    shared = used.shared_bytes + launch.geometry.shared_bytes + (_RESERVED_SHARED if arch != "sm_75" else 0)
     blocks = min(limit.blocks, limit.threads // (32 * warps), limit.registers // max(registers, 1))
-    if used.shared_bytes + launch.shared_bytes:
+    if used.shared_bytes + launch.geometry.shared_bytes:
         blocks = min(blocks, limit.shared_bytes // shared)
     return blocks * 32 * warps / limit.threads
 

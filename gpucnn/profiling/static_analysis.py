@@ -96,7 +96,7 @@ def _measured(launch: launches.Launch, arch: str) -> dict:
     used = compilers.resources(launch, arch)
     values: dict = {
         "registers": used.registers,
-        "shared_bytes": used.shared_bytes + launch.shared_bytes,
+        "shared_bytes": used.shared_bytes + launch.geometry.shared_bytes,
         "spill_bytes": used.spill_stores + used.spill_loads,
         "occupancy": compilers.occupancy(launch, used, arch),
     }
@@ -118,7 +118,14 @@ def _key(launch: launches.Launch, arch: str) -> str:
         text, kind = function.source(), sorted(function.defines.items())
     else:
         text, kind = compilers.ptx(launch, arch), []
-    shape = (launch.threads, launch.shared_bytes, function.name, str(kind), arch, compilers.disassembler() is None)
+    shape = (
+        launch.threads,
+        launch.geometry.shared_bytes,
+        function.name,
+        str(kind),
+        arch,
+        compilers.disassembler() is None,
+    )
     rules = Path(compilers.__file__).read_text() + Path(__file__).read_text()
     return places.cache_key(text, shape, rules, records.versions()["numba-cuda"], _toolkit())
 

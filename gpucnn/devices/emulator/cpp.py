@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..launchable import Geometry
 from .compiler import SOURCE, library
 from .launching import SharedArray, Statistics, launch
 
@@ -44,26 +45,16 @@ class CppModule:
         )
         self._shared = self._shared_arrays() if names else []
 
-    def launch(
-        self,
-        name: str,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        arguments: Sequence[Any],
-        names: Sequence[str],
-        shared_bytes: int = 0,
-    ) -> Statistics:
+    def launch(self, name: str, geometry: Geometry, arguments: Sequence[Any], names: Sequence[str]) -> Statistics:
         """Run the kernel `name`; `names` are those of the arrays among its arguments."""
         own = _statics_of(name)
         others = tuple(_statics_of(other) for other in self._numbers if other != name)
         return launch(
             getattr(self._library.functions, f"gpu_launch_{self._numbers[name]}"),
             name,
-            grid,
-            block,
+            geometry,
             arguments,
             names,
-            shared_bytes=shared_bytes,
             static_bytes=sum(array.nbytes for symbol, array in self._shared if symbol.startswith(own)),
             shared=[array for symbol, array in self._shared if not symbol.startswith(others)],
             dynamic_name=self._dynamic_name,

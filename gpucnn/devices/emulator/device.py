@@ -11,7 +11,7 @@ import numpy as np
 
 from ..cpu import CPU
 from ..device import Device
-from ..launchable import CudaLaunchable, NumbaLaunchable
+from ..launchable import CudaLaunchable, Geometry, NumbaLaunchable
 from .array import EmulatedArray
 from .cpp import CppModule
 from .launching import settings
@@ -56,36 +56,22 @@ class Emulator(Device):
         """From here on, check mode reports reads of elements that no kernel has written."""
         array.written = np.zeros((*array.shape, array.itemsize), np.uint8)
 
-    def launch_cuda(
-        self,
-        function: CudaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Compile CUDA C++ with the host's compiler. Files with inline PTX go through NVRTC and its
         PTX, and so does counting: the compiler for GPUs decides how wide a load is."""
         by_nvrtc = settings().count or _holds_ptx(function.source())
         defines = tuple(sorted(function.defines.items()))
         module = _cuda_module(function.source(), function.path.name, defines, settings().mode, by_nvrtc)
         names = [p[0] for p, a in zip(function.parameters(), arguments, strict=True) if _is_array(a)]
-        module.launch(function.name, grid, block, arguments, names, shared_bytes)
+        module.launch(function.name, geometry, arguments, names)
 
-    def launch_numba(
-        self,
-        function: NumbaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_numba(self, function: NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Run the PTX that Numba compiles."""
         ptx, entry = function.ptx(function.signature(arguments), CC)
         module = _ptx_module(ptx, settings().mode, _shared_names(function))
         parameters = inspect.signature(function.body).parameters
         names = [name for name, a in zip(parameters, arguments, strict=True) if _is_array(a)]
-        module.launch(entry, grid, block, function.entry_arguments(arguments), names, shared_bytes, title=function.name)
+        module.launch(entry, geometry, function.entry_arguments(arguments), names, title=function.name)
 
 
 def _is_array(argument: Any) -> bool:

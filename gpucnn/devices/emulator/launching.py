@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, LaunchError
+from ..launchable import Geometry
 from . import faults
 from .array import EmulatedArray
 from .compiler import runtime
@@ -160,12 +161,10 @@ class SharedArray:
 def launch(
     function: Any,
     name: str,
-    grid: tuple[int, ...],
-    block: tuple[int, ...],
+    geometry: Geometry,
     arguments: Sequence[Any],
     names: Sequence[str],
     *,
-    shared_bytes: int,
     static_bytes: int = 0,
     dynamic_offset: int = 0,
     shared: Sequence[SharedArray] = (),
@@ -177,12 +176,12 @@ def launch(
 
     arguments       emulated arrays, NumPy arrays and NumPy scalars in the kernel's order
     names           names in the source of the arrays among them, in their order
-    shared_bytes    of dynamic shared memory; `static_bytes` are those that the kernel declares
+    static_bytes    of shared memory that the kernel declares
     dynamic_offset  where dynamic shared memory starts, if static arrays lie in the same block
     flush           whether denormal numbers are zero
     location        (address of the library, offset in it) → file:line
     """
-    grid, block = _three(grid), _three(block)
+    grid, block, shared_bytes = _three(geometry.grid), _three(geometry.block), geometry.shared_bytes
     _within_limits(name, grid, block, static_bytes, shared_bytes)
     check = _settings.mode == "check"
     hold, buffers, arrays = [], [], []

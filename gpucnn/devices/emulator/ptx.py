@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from ...errors import KernelError
+from ..launchable import Geometry
 from . import ptx_arithmetic, ptx_control, ptx_memory, ptx_warps
 from .compiler import library
 from .cpp import source_name
@@ -362,11 +363,9 @@ class PtxModule:
     def launch(
         self,
         name: str,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
+        geometry: Geometry,
         arguments: Sequence[Any],
         names: Sequence[str],
-        shared_bytes: int = 0,
         title: str | None = None,
     ) -> Statistics:
         """Run the kernel `name` (in the source: `title`); `names` are those of the arrays among its
@@ -374,11 +373,9 @@ class PtxModule:
         return launch(
             getattr(self._library.functions, f"gpu_launch_{self._text.entries.index(name)}"),
             title or name,
-            grid,
-            block,
+            geometry,
             arguments,
             names,
-            shared_bytes=shared_bytes,
             static_bytes=self._text.static_bytes_of[name],
             dynamic_offset=self._text.static_bytes,
             shared=self._shared,
