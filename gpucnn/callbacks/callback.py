@@ -20,6 +20,9 @@ class Callback:
     model: Any = None
     params: Mapping[str, Any] = MappingProxyType({})
     """`verbose`, `epochs` and `steps` (None if unknown) of the call."""
+    takes_late_logs = False
+    """True: `logs` of a batch is a mapping that is computed when a hook first looks into it, which on a
+    GPU waits for the batch. It must not be kept unread. False: it is a dict."""
 
     def set_model(self, model: Any) -> None:
         """Called with the model before the first hook."""

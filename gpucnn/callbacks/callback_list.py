@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from ..errors import ArgumentError
 from .callback import Callback
 from .history import History
 from .progbar_logger import ProgbarLogger
+
+
+class LateLogs(Mapping[str, float]):
+    """Logs that a function computes when a hook looks into them: on a GPU this waits."""
+
+    def __init__(self, function: Callable[[], dict[str, float]]) -> None:
+        self._function = function
+
+    @cached_property
+    def _logs(self) -> dict[str, float]:
+        return self._function()
+
+    def copy(self) -> dict[str, float]:
+        """The logs as a dict."""
+        return dict(self._logs)
+
+    def __getitem__(self, name: str) -> float:
+        return self._logs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._logs)
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def __repr__(self) -> str:
+        return repr(self._logs)
 
 
 class CallbackList(Callback):
@@ -18,7 +46,7 @@ class CallbackList(Callback):
     add_history   add a `History` if there is none.
     add_progbar   add a `ProgbarLogger` if there is none; by default if `verbose` is not 0.
 
-    `logs` may be a function that returns them; it is called only if a callback follows the hook.
+    `logs` may be a function that returns them; it is called once, and only if it is needed.
     """
 
     def __init__(
@@ -121,11 +149,12 @@ class CallbackList(Callback):
         self._call("on_predict_batch_end", batch, logs=logs)
 
     def _call(self, hook: str, *number: int, logs: Any) -> None:
-        followers = [callback for callback in self.callbacks if callback.follows(hook)]
-        if followers and callable(logs):
-            logs = logs()
-        for callback in followers:
-            getattr(callback, hook)(*number, logs)
+        if callable(logs):
+            logs = LateLogs(logs)
+        for callback in self.callbacks:
+            if callback.follows(hook):
+                late = isinstance(logs, LateLogs) and not callback.takes_late_logs
+                getattr(callback, hook)(*number, logs.copy() if late else logs)
 
 
 def _flat(callbacks: Any) -> Iterable[Callback]:

@@ -19,6 +19,8 @@ class ProgbarLogger(Callback):
     "auto"  the same as 1, but nothing for `predict` where no bar can be drawn.
     """
 
+    takes_late_logs = True
+
     def __init__(self) -> None:
         self.verbose: Any = "auto"
         self.draws = False
@@ -55,7 +57,7 @@ class ProgbarLogger(Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Move the bar."""
-        self._progress.update(batch + 1, logs or {})
+        self._progress.update(batch + 1, {} if logs is None else logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Finish the bar, or write the line of the epoch."""
@@ -69,7 +71,7 @@ class ProgbarLogger(Callback):
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         """Move the bar of an evaluation."""
         if not self._in_fit:
-            self._progress.update(batch + 1, logs or {})
+            self._progress.update(batch + 1, {} if logs is None else logs)
 
     def on_test_end(self, logs: Any = None) -> None:
         """Finish the bar of an evaluation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +69,21 @@ class Device(ABC):
     def stream(self) -> int:
         """The address of the stream on which kernels run; 0 is the default stream."""
         return 0
+
+    def free_bytes(self) -> int | None:
+        """Bytes of its memory that are free; None for the memory of the host."""
+        return None
+
+    records = False
+    """Whether `record` works here."""
+
+    def record(self, run: Callable[[], None]) -> Callable[[], None]:
+        """Call `run` once, and return a function that repeats its launches on the same arrays.
+
+        `run` is called a second time for this, without effect. It reads nothing from the device and
+        copies nothing to it.
+        """
+        raise KernelError(f"{self.name} does not record launches")
 
     def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Run a CUDA C++ kernel; the arguments are already converted."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -30,6 +33,7 @@ class Gpu(Device):
     """One GPU. Arrays are CuPy's; everything runs on CuPy's current stream."""
 
     backends = ("cuda", "numba")
+    records = True
 
     def __init__(self, number: int) -> None:
         self.name, self.number = f"gpu:{number}", number
@@ -91,6 +95,31 @@ class Gpu(Device):
             raise LaunchError(f"cuBLAS returned status {status}")
         return library, ctypes.c_void_p(handle)
 
+    def free_bytes(self) -> int:
+        """What the driver can still give, and what CuPy's pool holds unused."""
+        with cupy.cuda.Device(self.number):
+            return int(cupy.cuda.runtime.memGetInfo()[0]) + cupy.get_default_memory_pool().free_bytes()
+
+    def record(self, run: Callable[[], None]) -> Callable[[], None]:
+        """Call `run`, then capture a second call of it as a CUDA graph.
+
+        The arrays that `run` allocates come from a pool that only the graph uses. The first call
+        fills this pool and compiles, because neither may happen in a capture.
+        """
+        pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream(non_blocking=True)
+        self.synchronize()
+        with cupy.cuda.using_allocator(pool.malloc), stream:
+            run()
+            stream.synchronize()
+            stream.begin_capture()
+            try:
+                run()
+            except BaseException:
+                with suppress(Exception):  # it fails too, and would hide the reason
+                    stream.end_capture()
+                raise
+            return _Graph(stream.end_capture(), pool)
+
     def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Compile at the first launch (CuPy keeps cubins on disk), then launch."""
         key = (function.path, function.name, tuple(sorted(function.defines.items())))
@@ -138,6 +167,17 @@ class Gpu(Device):
             kernel(grid, block, tuple(arguments), shared_mem=shared_bytes)
         except driver.CUDADriverError as error:
             raise LaunchError(f"the driver refuses grid {grid}, block {block}, {shared_bytes} bytes: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A CUDA graph, and the pool to which the arrays between its kernels belong."""
+
+    graph: Any
+    pool: cupy.cuda.MemoryPool
+
+    def __call__(self) -> None:
+        self.graph.launch(cupy.cuda.get_current_stream())
 
 
 @cache

@@ -104,7 +104,7 @@ class RowLoss(Loss, abstract=True):
             y_pred = y_pred.reshape(-1, 1)
         self.check(y_true, y_pred.shape)
         rows = y_pred.reshape(-1, y_pred.shape[-1])
-        values, gradient = self._of_rows(rows, storage.put(self._targets(y_true, rows)))
+        values, gradient = self.of_rows(rows, storage.put(self.targets(y_true, rows.shape, rows.dtype)))
 
         def backward(dvalues: np.ndarray) -> Any:
             factors = np.asarray(dvalues, gradient.dtype).reshape(-1)
@@ -112,12 +112,12 @@ class RowLoss(Loss, abstract=True):
 
         return storage.get(values).reshape(y_pred.shape[:-1]), backward
 
-    def _targets(self, y_true: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """The labels as the op takes them: by default, rows like those of the outputs."""
-        return np.ascontiguousarray(y_true.reshape(rows.shape), rows.dtype)
+    def targets(self, y_true: np.ndarray, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+        """The labels as `of_rows` takes them, for rows of outputs (N, K): by default, such rows."""
+        return np.ascontiguousarray(y_true.reshape(shape), dtype)
 
-    def _of_rows(self, rows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The loss of each row (N,) and its gradient by the rows (N, K)."""
+    def of_rows(self, rows: Any, targets: Any) -> tuple[Any, Any]:
+        """The loss of each row (N,) and its gradient by the rows (N, K), all on the device."""
         raise NotImplementedError
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .. import random
+
+_NOT_SAVED = ("resume", "collect")
+
+
+def nothing_to_collect() -> None:
+    """Where every step is counted at once, there is nothing to take in later."""
 
 
 @dataclass
@@ -16,7 +23,7 @@ class TrainingState:
     resumed run needs.
 
     `metrics` are those of the model; after loading, their states as the file has them, until the
-    next `fit`.
+    next `fit`. `collect` takes in batches that are trained but not counted yet.
     """
 
     epoch: int = 0
@@ -29,15 +36,17 @@ class TrainingState:
     epochs: list[int] = field(default_factory=list)
     history: dict[str, list[float]] = field(default_factory=dict)
     resume: bool = False
+    collect: Callable[[], None] = field(default=nothing_to_collect, repr=False)
     _latest: dict[str, float] = field(default_factory=dict, repr=False)
     _recorded: set[str] = field(default_factory=set, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON values; floats keep every bit."""
+        self.collect()
         self.record()
         states = [m if isinstance(m, dict) else m.get_state() for m in self.metrics]
         values = dict(vars(self), metrics=[{k: np.asarray(v).tolist() for k, v in state.items()} for state in states])
-        return {name: value for name, value in values.items() if name != "resume" and not name.startswith("_")}
+        return {name: value for name, value in values.items() if name not in _NOT_SAVED and not name.startswith("_")}
 
     def end_epoch(self, logs: dict[str, float]) -> None:
         """Count the epoch and keep its logs; `record` adds what callbacks put into them later."""

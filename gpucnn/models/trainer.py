@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .. import losses, random
+from .. import losses, progress, random
 from ..callbacks import CallbackList, History, TerminateOnNaN
-from ..devices import threads
+from ..devices import choose, threads
 from ..errors import ArgumentError
 from ..layers.layer import Activated
 from ..metrics import Metric
@@ -18,7 +20,8 @@ from . import fusion
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
 from .model import Model
-from .state import TrainingState
+from .resident import ResidentSteps, obstacle
+from .state import TrainingState, nothing_to_collect
 from .training_step import TrainingStep, output
 
 
@@ -33,6 +36,8 @@ class Trainer:
         self.settings: CompileSettings | None = None
         self._step: TrainingStep | None = None
         self._warned_unscaled = False
+        self._resident: ResidentSteps | None = None
+        self._said: str | None = None
 
     def compile(self, settings: CompileSettings) -> None:
         """Use these settings from now on, with a new training state."""
@@ -63,7 +68,8 @@ class Trainer:
 
     @property
     def metrics(self) -> list[Metric]:
-        """The metrics of `compile`, once labels were seen."""
+        """The metrics of `compile`, once labels were seen, with all batches so far."""
+        self.model.training_state.collect()
         return list(self._step.metrics or []) if self._step is not None else []
 
     # -- fit -----------------------------------------------------------------------------------------------------------
@@ -85,6 +91,7 @@ class Trainer:
         tolerant = any(isinstance(callback, TerminateOnNaN) for callback in hooks.callbacks)
         model.stop_training = False
         model.history = history
+        self._resident, self._said = None, None
         with threads.one_blas_thread():
             hooks.on_train_begin()
             state = self._start(initial_epoch, history)
@@ -99,6 +106,7 @@ class Trainer:
                 state.record()
                 if model.stop_training:
                     break
+            self._resident, state.collect = None, nothing_to_collect
             self.step.settings.optimizer.finalize(model.parameters)
             hooks.on_train_end(logs)
         return history
@@ -127,14 +135,11 @@ class Trainer:
         hooks.on_epoch_begin(state.epoch)
         if state.batch == 0:
             self.reset_metrics()
-        order = None
-        if shuffle and isinstance(data, Arrays):
-            order = random.permutation(len(data.x), seed=state.seed, epoch=state.shuffles)
-        for batch in data.epoch(order, state.batch):
+        for train in self._batches(data, hooks, shuffle, tolerant):
             together = self.step.settings.steps_per_execution
             if state.batch % together == 0:
                 hooks.on_train_batch_begin(state.batch)
-            self._count(batch, self.step.train(batch, tolerant))
+            train()
             state.batch += 1
             last = state.batch == data.steps
             if last or state.batch % together == 0:
@@ -145,6 +150,39 @@ class Trainer:
             raise ArgumentError("fit met no batch in this epoch: the generator is exhausted; give steps_per_epoch")
         return self._logs()
 
+    def _batches(
+        self, data: Batches, hooks: CallbackList, shuffle: bool, tolerant: bool
+    ) -> Iterator[Callable[[], None]]:
+        """A function for each batch of the epoch that trains on it: replayed where that is possible,
+        else step by step."""
+        state = self.model.training_state
+        if self._may_record(data, hooks, tolerant):
+            assert isinstance(data, Arrays)
+            if self._resident is None:
+                self._resident = ResidentSteps(self.model, self.step, data, self._count)
+                state.collect = self._resident.collect
+            watched = hooks.follows("on_train_batch_begin") or hooks.follows("on_train_batch_end")
+            yield from self._resident.epoch(state.batch, state.shuffles, state.seed, shuffle, watched)
+            return
+        order = None
+        if shuffle and isinstance(data, Arrays):
+            order = random.permutation(len(data.x), seed=state.seed, epoch=state.shuffles)
+        for batch in data.epoch(order, state.batch):
+            yield partial(self._train, batch, tolerant)
+
+    def _may_record(self, data: Batches, hooks: CallbackList, tolerant: bool) -> bool:
+        """Whether steps are recorded and replayed; says once in each `fit` why not."""
+        if not choose.current().records or os.environ.get("GPUCNN_GRAPH") == "0":
+            return False
+        reason = obstacle(self.model, self.step.settings, data, tolerant)
+        if reason is not None and hooks.params.get("verbose") and self._said != reason:
+            self._said = reason
+            progress.say(f"each step is launched from Python, which is slower on a GPU: {reason}")
+        return reason is None
+
+    def _train(self, batch: Batch, tolerant: bool) -> None:
+        self._count(batch, self.step.train(batch, tolerant))
+
     def _count(self, batch: Batch, loss: float) -> None:
         state = self.model.training_state
         state.loss_sum += loss * len(batch.x)
@@ -152,6 +190,7 @@ class Trainer:
 
     def _logs(self) -> dict[str, float]:
         state = self.model.training_state
+        state.collect()
         return {"loss": state.loss_sum / max(state.loss_count, 1.0), **self.step.results()}
 
     # -- evaluate, predict and single batches --------------------------------------------------------------------------

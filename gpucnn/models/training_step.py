@@ -17,7 +17,7 @@ from .. import losses
 from ..devices import storage
 from ..dispatch import choice
 from ..errors import TrainingError
-from ..layers.layer import Activated
+from ..layers.layer import Activated, Backward
 from ..losses import Loss
 from ..metrics import Metric
 from . import fusion
@@ -64,26 +64,14 @@ class TrainingStep:
         update.
         """
         optimizer = self.settings.optimizer
-        step = storage.put(optimizer.batches)
-        x, backwards, penalties = storage.put(batch.x), [], 0.0
-        nodes = self.nodes()
-        for node in nodes:
-            x, backward, penalty = node.forward(x, step, True)
-            backwards.append(backward)
-            penalties += penalty
-        loss = self._loss()
+        x, backwards, penalties = self.forward(storage.put(batch.x), storage.put(optimizer.batches))
+        loss = self.loss()
         values, loss_backward = losses.forward(loss, batch.y, x)
         reduced, dvalues = losses.reduce(values, batch.weight, loss.reduction)
         total = float(reduced) + penalties + optimizer.penalty(self.model.parameters)
-        prediction = self._prediction(x)
-        dy = loss_backward(dvalues)
+        prediction = None if not self.metrics else storage.get(self.prediction(x))
         del x
-        first = _first_trained(nodes)
-        while backwards:
-            backward = backwards.pop()
-            if len(backwards) < first:
-                break
-            dy = backward(dy, need_dx=len(backwards) > first)
+        self.backward(backwards, loss_backward(dvalues))
         if not math.isfinite(total):
             if not tolerant:
                 raise self._not_finite(total)
@@ -91,16 +79,36 @@ class TrainingStep:
         for layer in self.model.layers:
             layer.update()
         optimizer.apply(self.model.parameters)
-        self._measure(batch, prediction)
+        self.measure(batch, prediction)
         return total
+
+    def forward(self, x: Any, step: Any) -> tuple[Any, list[Backward], float]:
+        """(output, the backward passes of all nodes, sum of the activity regularizers' penalties) in
+        training, all on the device."""
+        backwards, penalties = [], 0.0
+        for node in self.nodes():
+            x, backward, penalty = node.forward(x, step, True)
+            backwards.append(backward)
+            penalties += penalty
+        return x, backwards, penalties
+
+    def backward(self, backwards: list[Backward], dy: Any) -> None:
+        """Write the gradients of all weights, down to the first node that has any; `backwards` is
+        emptied, which frees arrays early."""
+        first = _first_trained(self.nodes())
+        while backwards:
+            backward = backwards.pop()
+            if len(backwards) < first:
+                break
+            dy = backward(dy, need_dx=len(backwards) > first)
 
     def test(self, batch: Batch) -> float:
         """The loss without an update; the metrics are updated."""
         x, penalties = _forward(self.nodes(), batch.x)
-        loss = self._loss()
+        loss = self.loss()
         values, _ = losses.forward(loss, batch.y, x)
         reduced, _ = losses.reduce(values, batch.weight, loss.reduction)
-        self._measure(batch, self._prediction(x))
+        self.measure(batch, None if not self.metrics else storage.get(self.prediction(x)))
         return float(reduced) + penalties + self.settings.optimizer.penalty(self.model.parameters)
 
     def results(self) -> dict[str, float]:
@@ -123,23 +131,22 @@ class TrainingStep:
             for metric, state in zip(self.metrics or [], states, strict=False):
                 metric.set_state(state)
 
-    def _loss(self) -> Loss:
+    def loss(self) -> Loss:
         """The loss of `compile`, or its twin that takes the last layer's logits."""
         loss = self._logits_loss or self.settings.loss
         assert loss is not None
         return loss
 
-    def _prediction(self, x: Any) -> np.ndarray | None:
-        """What the metrics see, on the host, after the last activation. None without metrics."""
-        if not self.metrics:
-            return None
+    def prediction(self, x: Any) -> Any:
+        """What the metrics see: the output after the last activation, on the device."""
         if self._logits_loss is None:
-            return storage.get(x)
+            return x
         last = self.model.layers[-1]
         assert isinstance(last, Activated)
-        return storage.get(last.activation.forward(x)[0])
+        return last.activation.forward(x)[0]
 
-    def _measure(self, batch: Batch, prediction: np.ndarray | None) -> None:
+    def measure(self, batch: Batch, prediction: np.ndarray | None) -> None:
+        """Update the metrics with a batch and its predictions on the host."""
         for metric in self.metrics or []:
             metric.update_state(batch.y, prediction, batch.weight if metric in self._weighted else None)
 

@@ -155,28 +155,48 @@ class Optimizer(Configurable):
         Weights, slots and counters change in place; so do the gradients, which the next backward
         pass overwrites. Frozen layers stay as they are.
         """
+        complete = self._completes_update()
+        self.change_weights(parameters, storage.put(self.next_row(complete).astype(parameters.values.dtype)), complete)
+        every = self.ema_overwrite_frequency
+        if every and (int(self.iterations[0]) + 1) % every == 0:
+            self.finalize(parameters)
+        self.batches[0] += 1
+
+    def next_row(self, complete: bool = True) -> np.ndarray:
+        """The row of numbers for the next batch, as `ops/update.py` explains it, in float64; its
+        first three alone if the batch does not complete an update."""
+        t = int(self.iterations[0]) + 1
+        momentum = 0.0 if t == 1 else self.ema_momentum
+        if not complete:
+            return np.array([0.0, momentum, 1.0 - momentum])
+        rate = self.learning_rate
+        return np.array([rate * (self.weight_decay or 0.0), momentum, 1.0 - momentum, *self.numbers(rate, t)])
+
+    @property
+    def repeats(self) -> bool:
+        """Whether every batch launches the same kernels, with only the row changed."""
+        steady = not self.gradient_accumulation_steps and not (self.use_ema and self.ema_overwrite_frequency)
+        return steady and (self._schedule is None or isinstance(self._schedule, LearningRateSchedule))
+
+    def change_weights(self, parameters: Parameters, row: Any, complete: bool = True) -> None:
+        """What `apply` does on the device, with its numbers in `row` there."""
         segments = [segment for segment in parameters.segments if segment.trainable]
         spans = parameters.trainable_spans()
-        first = int(self.iterations[0]) == 0
-        momentum = 0.0 if first else self.ema_momentum
-        averaging = (momentum, 1.0 - momentum)
         for segment in segments:
             weight = segment.weight
             if weight.regularizer is not None:
                 regularizers.add_gradient(weight.regularizer, weight.gradient, weight.value)
-        if self._accumulated(parameters.gradients, spans):
-            self._update(parameters, segments, spans, averaging)
+        if self.gradient_accumulation_steps:
+            self._accumulate(parameters.gradients, spans, complete)
+        if complete:
+            self._update(parameters, segments, spans, row)
         for segment in segments:
             weight = segment.weight
             if weight.constraint is not None:
                 constraints.apply(weight.constraint, weight.value)
         if self.use_ema:
-            row = storage.put(np.array([0.0, *averaging], parameters.values.dtype))
             for span in spans:
                 update.average(self._slots["average"][span], parameters.values[span], row)
-            if self.ema_overwrite_frequency and (int(self.iterations[0]) + 1) % self.ema_overwrite_frequency == 0:
-                self.finalize(parameters)
-        self.batches[0] += 1
 
     def finalize(self, parameters: Parameters) -> None:
         """With `use_ema`, replace the weights by their moving averages: the end of training."""
@@ -261,6 +281,16 @@ class Optimizer(Configurable):
         """Number of updates, (1,) int64; fewer than `batches` where gradients accumulate."""
         return self.batches // (self.gradient_accumulation_steps or 1)
 
+    @property
+    def counters(self) -> Slots:
+        """What is counted on the host, by name; the arrays change in place."""
+        return self._counters
+
+    @property
+    def flat_slots(self) -> Slots:
+        """The slots by name, flat arrays on the device that change in place."""
+        return self._slots
+
     def state(self) -> Slots:
         """Copies of counters and flat slots: with the weights, all that the next step needs."""
         return {name: storage.get(array).copy() for name, array in (self._counters | self._slots).items()}
@@ -297,28 +327,22 @@ class Optimizer(Configurable):
         trained = [segment.weight for segment in parameters.segments if segment.trainable]
         return [weight for weight in trained if weight.regularizer is not None]
 
-    def _accumulated(self, gradients: np.ndarray, spans: list[slice]) -> bool:
-        """Whether this batch completes an update; then gradients become the mean of its batches."""
-        count = self.gradient_accumulation_steps
-        if not count:
-            return True
-        complete = (int(self.batches[0]) + 1) % count == 0
+    def _completes_update(self) -> bool:
+        """Whether the next batch is the last of those whose gradients accumulate."""
+        return (int(self.batches[0]) + 1) % (self.gradient_accumulation_steps or 1) == 0
+
+    def _accumulate(self, gradients: np.ndarray, spans: list[slice], complete: bool) -> None:
+        """Add the gradients to the total; at the last batch they become the mean of all batches."""
         for span in spans:
             if complete:
-                update.take_mean(gradients[span], self._slots["total"][span], count=count)
+                update.take_mean(gradients[span], self._slots["total"][span], count=self.gradient_accumulation_steps)
             else:
                 update.accumulate(self._slots["total"][span], gradients[span])
-        return complete
 
-    def _update(
-        self, parameters: Parameters, segments: list[Segment], spans: list[slice], averaging: tuple[float, float]
-    ) -> None:
+    def _update(self, parameters: Parameters, segments: list[Segment], spans: list[slice], row: Any) -> None:
         """Clip the gradients, decay the weights and change them."""
-        values, gradients, learning_rate = parameters.values, parameters.gradients, self.learning_rate
+        values, gradients = parameters.values, parameters.gradients
         self._clip(parameters, spans)
-        decay = learning_rate * (self.weight_decay or 0.0)
-        numbers = self.numbers(learning_rate, int(self.iterations[0]) + 1)
-        row = storage.put(np.array([decay, *averaging, *numbers], values.dtype))
         if self.weight_decay:
             for segment in segments:
                 if self._decays(segment.weight):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from ..cpu import CPU
 from ..device import Device
 from ..launchable import CudaLaunchable, Geometry, NumbaLaunchable
+from . import recording
 from .array import EmulatedArray
 from .cpp import CppModule
 from .launching import settings
@@ -30,6 +32,7 @@ class Emulator(Device):
 
     name = "emulator"
     backends = ("cuda", "numba")
+    records = True
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> EmulatedArray:
         """An uninitialised array; check mode reports reads of what no kernel has written."""
@@ -40,6 +43,7 @@ class Emulator(Device):
 
     def put(self, array: np.ndarray) -> EmulatedArray:
         """A copy on the device."""
+        recording.refuse("an array was copied to the device")
         host = CPU.empty(array.shape, array.dtype)
         host[...] = array
         return EmulatedArray(host)
@@ -50,7 +54,16 @@ class Emulator(Device):
 
     def contiguous(self, array: EmulatedArray) -> EmulatedArray:
         """The array itself if it is C-contiguous, else a C-contiguous copy."""
-        return array if array.flags.c_contiguous else self.put(array.host)
+        if array.flags.c_contiguous:
+            return array
+        copy = self.empty(array.shape, array.dtype)
+        copy[...] = array
+        return copy
+
+    def record(self, run: Callable[[], None]) -> Callable[[], None]:
+        """Call `run`, then keep what a second call would do, as a GPU does in a graph."""
+        run()
+        return recording.record(run)
 
     def mark_uninitialised(self, array: EmulatedArray) -> None:
         """From here on, check mode reports reads of elements that no kernel has written."""
@@ -63,7 +76,7 @@ class Emulator(Device):
         defines = tuple(sorted(function.defines.items()))
         module = _cuda_module(function.source(), function.path.name, defines, settings().mode, by_nvrtc)
         names = [p[0] for p, a in zip(function.parameters(), arguments, strict=True) if _is_array(a)]
-        module.launch(function.name, geometry, arguments, names)
+        recording.perform(lambda: module.launch(function.name, geometry, arguments, names))
 
     def launch_numba(self, function: NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Run the PTX that Numba compiles."""
@@ -71,7 +84,8 @@ class Emulator(Device):
         module = _ptx_module(ptx, settings().mode, _shared_names(function))
         parameters = inspect.signature(function.body).parameters
         names = [name for name, a in zip(parameters, arguments, strict=True) if _is_array(a)]
-        module.launch(entry, geometry, function.entry_arguments(arguments), names, title=function.name)
+        passed = function.entry_arguments(arguments)
+        recording.perform(lambda: module.launch(entry, geometry, passed, names, title=function.name))
 
 
 def _is_array(argument: Any) -> bool:

@@ -1,0 +1,222 @@
+"""Recorded steps train as steps launched one by one do, to the bit, and never wait for the host."""
+
+import json
+
+import numpy as np
+import pytest
+
+import gpucnn
+from gpucnn import callbacks, layers, optimizers
+from gpucnn.devices import choose, emulator, storage
+from gpucnn.errors import TrainingError
+from gpucnn.models import resident
+from gpucnn.optimizers import schedules
+
+pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+
+
+@pytest.fixture(autouse=True)
+def _on_the_emulator():
+    gpucnn.use("cuda", device="emulator")
+
+
+def digits(classes=4, samples=36, dtype=np.float32):
+    rng = np.random.default_rng(7)
+    return rng.integers(0, 256, (samples, 8, 8, 1)).astype(dtype), np.arange(samples) * 7 % 11 % classes
+
+
+def small(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=("accuracy",), **regularizer):
+    gpucnn.utils.set_random_seed(3)
+    model = gpucnn.Sequential(
+        [
+            gpucnn.Input((8, 8, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(4, 3, activation="relu", **regularizer),
+            layers.BatchNormalization(),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dropout(0.25),
+            layers.Dense(4, activation="softmax"),
+        ]
+    )
+    model.compile(optimizer, loss, metrics=list(metrics))
+    return model
+
+
+def both_ways(monkeypatch, make, **fit):
+    """(recorded, one by one): history, weights and optimizer state of the same training."""
+    outcomes = []
+    for graph in ("1", "0"):
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model = make()
+        history = model.fit(**{"epochs": 2, "batch_size": 16, "verbose": 0, **fit}).history
+        outcomes.append((history, model.get_weights(), model.optimizer.state()))
+    return outcomes
+
+
+def assert_equal(recorded, one_by_one):
+    assert recorded[0] == one_by_one[0]
+    for ours, theirs in zip(recorded[1], one_by_one[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for name, values in one_by_one[2].items():
+        np.testing.assert_array_equal(recorded[2][name], values, err_msg=name)
+
+
+OPTIMIZERS = {
+    "adam": lambda: "adam",
+    "nadam": optimizers.Nadam,
+    "nesterov with a schedule": lambda: optimizers.SGD(
+        schedules.ExponentialDecay(0.1, 2, 0.7), momentum=0.9, nesterov=True
+    ),
+    "clipped, decayed and averaged": lambda: optimizers.AdamW(global_clipnorm=0.5, use_ema=True),
+    "amsgrad": lambda: optimizers.Adam(amsgrad=True, clipvalue=0.01),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_optimizers_train_as_they_do_step_by_step(monkeypatch, optimizer):
+    x, y = digits()
+    assert_equal(*both_ways(monkeypatch, lambda: small(optimizer()), x=x, y=y))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64, np.int32])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_images_of_any_dtype_are_gathered_in_the_same_order(monkeypatch, dtype, shuffle):
+    x, y = digits(dtype=dtype)
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, shuffle=shuffle, validation_data=(x[:9], y[:9])))
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [{"class_weight": {0: 3.0, 2: 0.25}}, {"sample_weight": np.linspace(0.1, 2.0, 36)}],
+    ids=["class", "sample"],
+)
+def test_weights_of_classes_and_samples_count(monkeypatch, weights):
+    x, y = digits()
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, **weights))
+
+
+def test_penalties_and_constraints_count(monkeypatch):
+    x, y = digits()
+    settings = {"kernel_regularizer": "l2", "kernel_constraint": "max_norm"}
+    assert_equal(*both_ways(monkeypatch, lambda: small(**settings), x=x, y=y))
+
+
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "mse", gpucnn.losses.Huber(delta=0.3, reduction="sum")])
+def test_losses_of_rows_with_metrics_on_the_host(monkeypatch, loss):
+    x, y = digits()
+    metrics = ("accuracy", "mae", lambda y_true, y_pred: np.abs(y_true - y_pred).max(axis=-1))
+    recorded = both_ways(monkeypatch, lambda: small(loss=loss, metrics=metrics), x=x, y=np.eye(4, dtype=np.float32)[y])
+    assert_equal(*recorded)
+
+
+def test_numba_kernels_are_recorded_too(monkeypatch):
+    gpucnn.use("numba", device="emulator")
+    x, y = digits()
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, epochs=1))
+
+
+class Meddling(callbacks.Callback):
+    """Changes what a step depends on, between two batches and between two epochs."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 1:
+            self.model.optimizer.learning_rate = 0.02
+            self.model.layers[5].rate = 0.5
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            self.model.layers[1].trainable = False
+            self.model.optimizer.beta_1 = 0.5
+            self.model.set_weights([w * 0.9 for w in self.model.get_weights()])
+
+
+def test_changes_between_batches_and_epochs_meet_no_stale_recording(monkeypatch):
+    x, y = digits()
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, epochs=3, callbacks=[Meddling()]))
+
+
+def test_callbacks_see_the_loss_and_metrics_so_far(monkeypatch):
+    x, y = digits()
+    seen = {"1": [], "0": []}
+    for graph, logs_of in seen.items():
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        keep = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs, kept=logs_of: kept.append(dict(logs)))
+        small().fit(x, y, epochs=2, batch_size=16, verbose=0, callbacks=[keep])
+    assert seen["1"] == seen["0"]
+    assert len(seen["1"]) == 6
+
+
+def test_a_checkpoint_inside_an_epoch_counts_all_batches_so_far(monkeypatch, tmp_path):
+    x, y = digits()
+    states = []
+    for graph in ("1", "0"):
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model = small()
+        stop = callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs, model=model: (
+                states.append(model.training_state.to_json()) if batch == 1 else None
+            )
+        )
+        model.fit(x, y, epochs=1, batch_size=16, verbose=0, callbacks=[stop])
+    assert json.dumps(states[0]) == json.dumps(states[1])
+    assert states[0]["loss_count"] == 32
+
+
+def exploding(monkeypatch, graph):
+    """The error, the weights and the state after a training whose third batch has a NaN."""
+    monkeypatch.setenv("GPUCNN_GRAPH", graph)
+    x, y = digits(samples=80)
+    x[40] = np.nan
+    model = small()
+    with pytest.raises(TrainingError) as error:
+        model.fit(x, y, epochs=2, batch_size=16, verbose=0, shuffle=False)
+    return str(error.value), model.get_weights(), model.optimizer.state()
+
+
+def test_a_loss_that_is_not_finite_leaves_the_model_as_before_that_batch(monkeypatch):
+    recorded, one_by_one = exploding(monkeypatch, "1"), exploding(monkeypatch, "0")
+    assert "epoch 1, batch 2" in recorded[0]
+    assert_equal(recorded, one_by_one)
+    assert all(np.isfinite(w).all() for w in recorded[1])
+
+
+def test_no_step_but_the_first_of_its_size_reads_uploads_or_allocates(monkeypatch):
+    device, calls = choose.current(), []
+    for name in ("put", "empty"):
+        method = getattr(device, name)
+        monkeypatch.setattr(device, name, lambda *a, method=method, name=name: (calls.append(name), method(*a))[1])
+    get = storage.get
+    monkeypatch.setattr(storage, "get", lambda array: (calls.append("get"), get(array))[1])
+    x, y = digits(samples=96)
+    per_batch = []
+
+    class Note(callbacks.Callback):
+        takes_late_logs = True
+
+        def on_train_batch_end(self, batch, logs=None):
+            per_batch.append(list(calls))
+            calls.clear()
+
+    small().fit(x, y, epochs=1, batch_size=16, verbose=0, callbacks=[Note()])
+    assert len(per_batch) == 6
+    assert per_batch[0]
+    assert not any(per_batch[1:])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: small(optimizers.SGD(gradient_accumulation_steps=2)), "SGD does not do the same in each step"),
+        (lambda: small(activity_regularizer="l2"), "conv2d has an activity_regularizer"),
+    ],
+)
+def test_what_cannot_be_recorded_is_said_once_and_trains(monkeypatch, capsys, make, words):
+    x, y = digits()
+    assert_equal(*both_ways(monkeypatch, make, x=x, y=y, verbose=2))
+    assert capsys.readouterr().err.count(words) == 1
+
+
+def test_generators_are_not_recorded(monkeypatch):
+    x, y = digits()
+    assert "generator" in resident.obstacle(None, None, (batch for batch in [(x, y)]), tolerant=False)
