@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from differences import slope
+from refusals import refuses
 
 from gpucnn import config, layers
 from gpucnn.errors import ArgumentError, ShapeError
@@ -265,8 +266,8 @@ def test_what_is_not_there_is_refused_by_name(arguments):
         layers.BatchNormalization(**arguments)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
+test_arrays_that_do_not_fit_are_refused = refuses(
+    ShapeError,
     [
         (lambda: batchnorm(np.ones(3), None, None, epsilon=0.1), "at least 2 axes"),
         (lambda: batchnorm(np.ones((2, 3)), np.ones(2), None, epsilon=0.1), r"gamma has shape \(2,\).*\(3,\)"),
@@ -281,6 +282,3 @@ def test_what_is_not_there_is_refused_by_name(arguments):
         (lambda: moving_average(np.ones(2), np.ones(3), momentum=0.5), r"\(2,\).*\(3,\)"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(call, words):
-    with pytest.raises(ShapeError, match=words):
-        call()

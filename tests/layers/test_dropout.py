@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refuses
 
 from gpucnn import config, layers, random
 from gpucnn.errors import ArgumentError, ShapeError
@@ -175,8 +176,8 @@ def test_the_arguments_are_those_of_keras():
     assert (type(again), again.rate, again.seed) == (layers.SpatialDropout3D, 0.2, 9)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
+test_wrong_arguments_are_refused = refuses(
+    ArgumentError,
     [
         (lambda: layers.Dropout(1.5), r"rate=1\.5.*share that is dropped"),
         (lambda: layers.Dropout(-0.1), r"rate=-0\.1"),
@@ -190,19 +191,13 @@ def test_the_arguments_are_those_of_keras():
         (lambda: dropout(np.ones(2), at(0), rate=2.0, **KEY), r"rate=2\.0"),
     ],
 )
-def test_wrong_arguments_are_refused(call, words):
-    with pytest.raises(ArgumentError, match=words):
-        call()
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
+test_arrays_that_do_not_fit_are_refused = refuses(
+    ShapeError,
     [
         (lambda: dropout(np.ones(2), np.zeros(1), rate=0.5, **KEY), "step is an int64 array"),
         (lambda: spatial_dropout(np.ones((2, 2)), at(0), rate=0.5, **KEY), "x needs 3 axes"),
         (lambda: layers.SpatialDropout2D(0.5)(np.ones((2, 3, 4))), "needs 4 axes"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(call, words):
-    with pytest.raises(ShapeError, match=words):
-        call()
