@@ -4,11 +4,12 @@ import importlib
 import pkgutil
 import sys
 
+import needs
 import numpy as np
 import pytest
 
 from gpucnn import ops, places
-from gpucnn.devices import emulator, storage
+from gpucnn.devices import storage
 from gpucnn.dispatch import choice
 from gpucnn.dispatch import op as op_module
 from gpucnn.dispatch.case import Case, Spec, real
@@ -222,7 +223,7 @@ def test_an_in_place_op_refuses_out():
         accumulate(total, total, out=total)
 
 
-@pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+@needs.emulator_here
 def test_on_a_device_out_is_an_array_of_it():
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     with choice.using("numba", device="emulator"):

@@ -5,7 +5,6 @@ A sound kernel holds marks `/*name: sound => faulty*/`; planting the fault `name
 
 # ruff: noqa: E501 - tables with a case in each line
 
-import importlib.util
 import re
 
 import needs
@@ -20,9 +19,6 @@ from gpucnn.dispatch.case import Case, Draw, real
 from gpucnn.dispatch.check import disagreement
 
 pytestmark = needs.emulator_here
-
-numba_only = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
-nvrtc_only = pytest.mark.skipif(importlib.util.find_spec("cuda") is None, reason="cuda-bindings is not installed")
 
 PLAIN = {"transpose_a": False, "transpose_b": False}
 
@@ -339,10 +335,10 @@ CUDA_FAULTS = [
     ((GRADIENT_LAUNCH, GRADIENT_SOURCE), "last image dropped", GRADIENT, "fast", r"integer-valued operands: output 0\[.*values are wrong", None),
     ((GRADIENT_LAUNCH, GRADIENT_SOURCE), "edge pixel dropped", GRADIENT, "fast", r"integer-valued operands: output 0\[.*values are wrong", None),
     ((POOL_LAUNCH, POOL_SOURCE), "NaN dropped", POOL, "fast", r"output 0\[0, 0, 0, 0\] is .*, expected nan", None),
-    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait missing", TILES, "check", FILLING, "fmaf", marks=nvrtc_only),
-    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait missing", TILES, "fast", r"is nan", None, marks=nvrtc_only),
-    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait too weak", TILES, "check", FILLING, "fmaf", marks=nvrtc_only),
-    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait too weak", TILES, "fast", r"is nan", None, marks=nvrtc_only),
+    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait missing", TILES, "check", FILLING, "fmaf", marks=needs.nvrtc_here),
+    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait missing", TILES, "fast", r"is nan", None, marks=needs.nvrtc_here),
+    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait too weak", TILES, "check", FILLING, "fmaf", marks=needs.nvrtc_here),
+    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait too weak", TILES, "fast", r"is nan", None, marks=needs.nvrtc_here),
 ]  # fmt: skip
 
 NUMBA_FAULTS = [
@@ -398,7 +394,7 @@ def test_a_fault_of_a_cuda_kernel_is_found(tmp_path, sources, fault, case, mode,
     assert_told(said(tmp_path / "faulty", faulty, case, mode), message, line, faulty["planted_cuda.cu"])
 
 
-@numba_only
+@needs.numba_cuda_here
 @pytest.mark.parametrize(("fault", "message", "line"), NUMBA_FAULTS)
 def test_a_fault_of_a_numba_kernel_is_found(tmp_path, fault, message, line):
     sound, faulty = ({"planted_numba.py": planted(NUMBA, f)} for f in (None, fault))

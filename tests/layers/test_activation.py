@@ -8,6 +8,7 @@ import pytest
 from differences import slope
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_checks import EPS, STEP
 from refusals import refuses
 
 from gpucnn import activations, config, layers
@@ -26,8 +27,6 @@ from gpucnn.ops.activation import (
     softmax_grad,
 )
 
-EPS = np.finfo(np.float64).eps
-STEP = np.zeros(1, np.int64)
 KINKS = {"relu6": (0, 6), "hard_sigmoid": (-3, 3), "hard_silu": (-3, 3), "hard_tanh": (-1, 1)}
 KINKS |= {"hard_shrink": (-0.5, 0.5), "soft_shrink": (-0.5, 0.5)}
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from differences import slope
+from layer_checks import EPS, STEP
 from refusals import refuses
 
-from gpucnn import config, layers
+from gpucnn import layers
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.batchnorm import (
     batchnorm,
@@ -14,9 +15,6 @@ from gpucnn.ops.batchnorm import (
     batchnorm_inference_grad,
     moving_average,
 )
-
-EPS = np.finfo(np.float64).eps
-STEP = np.zeros(1, np.int64)
 
 
 def test_a_channel_of_1_2_3_4_has_mean_2_5_and_variance_1_25():
@@ -223,23 +221,6 @@ def test_backward_writes_gradients_and_does_not_add(training, rng):
     assert np.abs(gamma - (dy * normal).sum(axis=(0, 1))).max() <= 64 * np.finfo(np.float32).eps
     assert backward(dy, need_dx=False) is None
     assert np.array_equal(layer.gamma.gradient, gamma)
-
-
-def test_initializers_regularizers_and_constraints_reach_their_weights():
-    layer = layers.BatchNormalization(
-        gamma_initializer="zeros",
-        beta_initializer="ones",
-        moving_mean_initializer="ones",
-        moving_variance_initializer="zeros",
-        gamma_regularizer="l2",
-        beta_constraint="non_neg",
-    )
-    layer.ensure_built((None, 2))
-    assert [w.value[0] for w in layer.weights] == [0, 1, 1, 0]
-    assert layer.gamma.regularizer.l2 == 0.01
-    assert layer.beta.constraint is not None
-    again = config.deserialize(config.serialize(layer))
-    assert again.get_config() == layer.get_config()
 
 
 def test_the_last_axis_may_be_given_by_its_number():

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+from layer_checks import STEP, arguments_of, assert_gradients_agree_with_central_differences
 from refusals import refuses
 
 from gpucnn.config import deserialize, serialize
@@ -13,12 +14,10 @@ from gpucnn.layers.conv import Conv1D, Conv2D, Conv3D
 from gpucnn.layers.depthwise_conv2d import DepthwiseConv2D
 from gpucnn.layers.layer import Activated
 
-STEP = np.zeros(1, np.int64)
-
 
 @pytest.mark.parametrize(("layer", "one"), [(Conv1D, 1), (Conv2D, (1, 1)), (Conv3D, (1, 1, 1))])
 def test_convolutions_have_the_signature_of_keras(layer, one):
-    assert list(positional(layer).items()) == [
+    assert list(arguments_of(layer).items()) == [
         ("filters", inspect.Parameter.empty),
         ("kernel_size", inspect.Parameter.empty),
         ("strides", one),
@@ -39,7 +38,7 @@ def test_convolutions_have_the_signature_of_keras(layer, one):
 
 
 def test_depthwise_convolution_has_the_signature_of_keras():
-    assert list(positional(DepthwiseConv2D).items()) == [
+    assert list(arguments_of(DepthwiseConv2D).items()) == [
         ("kernel_size", inspect.Parameter.empty),
         ("strides", (1, 1)),
         ("padding", "valid"),
@@ -56,11 +55,6 @@ def test_depthwise_convolution_has_the_signature_of_keras():
         ("depthwise_constraint", None),
         ("bias_constraint", None),
     ]
-
-
-def positional(layer):
-    parameters = inspect.signature(layer.__init__).parameters.items()
-    return {name: p.default for name, p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and name != "self"}
 
 
 def test_old_aliases_are_the_classes_themselves():
@@ -165,26 +159,7 @@ LAYERS = [
 
 @pytest.mark.parametrize(("make", "shape"), LAYERS)
 def test_gradients_agree_with_central_differences(make, shape):
-    layer, rng, step = make(), np.random.default_rng(0), 1e-5
-    layer.ensure_built((None, *shape[1:]))
-    for weight in layer.weights:
-        weight.value = rng.uniform(-1, 1, weight.shape)
-        weight.gradient = np.full(weight.shape, np.nan)
-    x = rng.uniform(-1, 1, shape)
-    y, backward = layer.forward(x, STEP, True)
-    dy = rng.uniform(-1, 1, y.shape)
-    dx = backward(dy)
-    # |tanh'''| ≤ 2 and all values lie in [-1, 1]: step² / 6 · 2 for each dy, and rounding of the sum over step.
-    bound = (step**2 / 3 + 50 * np.finfo(np.float64).eps / step) * dy.size
-    for array, gradient in [(x, dx), *((w.value, w.gradient) for w in layer.weights)]:
-        assert gradient.shape == array.shape
-        for index in np.ndindex(array.shape):
-            kept, there = array[index], []
-            for sign in (1, -1):
-                array[index] = kept + sign * step
-                there.append(np.vdot(dy, layer.forward(x, STEP, True)[0]))
-            array[index] = kept
-            assert abs((there[0] - there[1]) / (2 * step) - gradient[index]) <= bound
+    assert_gradients_agree_with_central_differences(make(), shape)
 
 
 @pytest.mark.parametrize(("make", "shape"), LAYERS)
@@ -339,25 +314,6 @@ def test_algorithm_chooses_the_kernels_of_all_three_ops_by_name():
     layer.algorithm = "magic"
     with pytest.raises(KernelError, match=r"conv2d: no .* kernel for this call. Requested: magic"):
         layer(x)
-
-
-def test_arguments_reach_the_weights():
-    layer = DepthwiseConv2D(
-        1,
-        depthwise_initializer="ones",
-        depthwise_regularizer="l1",
-        depthwise_constraint="max_norm",
-        bias_initializer="ones",
-        bias_regularizer="l2",
-        bias_constraint="non_neg",
-        activity_regularizer="l1",
-    )
-    layer.ensure_built((None, 2, 2, 1))
-    kernel, bias = layer.weights
-    assert kernel.value.item() == bias.value.item() == 1
-    described = [type(thing).__name__ for w in (kernel, bias) for thing in (w.regularizer, w.constraint)]
-    assert described == ["L1", "MaxNorm", "L2", "NonNeg"]
-    assert type(layer.activity_regularizer).__name__ == "L1"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_checks import STEP, arguments_of, assert_gradients_agree_with_central_differences
 
 from gpucnn.dispatch.case import Spec
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
@@ -107,12 +108,7 @@ def test_bias_grad_needs_an_axis():
 
 
 def test_dense_has_the_signature_of_keras():
-    parameters = {
-        name: p.default
-        for name, p in inspect.signature(Dense.__init__).parameters.items()
-        if p.kind is p.POSITIONAL_OR_KEYWORD and name != "self"
-    }
-    assert parameters == {
+    assert arguments_of(Dense) == {
         "units": inspect.Parameter.empty,
         "activation": None,
         "use_bias": True,
@@ -151,46 +147,20 @@ def test_dense_counts_parameters_as_keras():
     assert layer.count_params() == 20
 
 
-def doubled(layer, shape):
-    """The layer built for x of `shape`, with weights in float64."""
-    layer.ensure_built((None, *shape[1:]))
-    rng = np.random.default_rng(1)
-    for weight in layer.weights:
-        weight.value = rng.normal(size=weight.shape)
-        weight.gradient = np.full(weight.shape, np.nan)
-    return layer
-
-
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 1, 3, 4)])
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_dense_acts_on_the_last_axis_and_its_gradients_agree_with_central_differences(shape, use_bias):
-    layer = doubled(Dense(5, activation="tanh", use_bias=use_bias), shape)
-    rng = np.random.default_rng(0)
-    x, dy = rng.normal(size=shape), rng.normal(size=(*shape[:-1], 5))
-    y, backward = layer.forward(x, np.zeros(1, np.int64), True)
-    dx = backward(dy)
-    assert y.shape == dy.shape
+    layer = Dense(5, activation="tanh", use_bias=use_bias)
+    assert layer(np.zeros(shape)).shape == (*shape[:-1], 5)
     assert layer.compute_output_shape((None, *shape[1:])) == (None, *shape[1:-1], 5)
-    for array, gradient in [(x, dx), *((w.value, w.gradient) for w in layer.weights)]:
-        assert gradient.shape == array.shape
-        for index in np.ndindex(array.shape):
-            assert abs(slope(layer, x, dy, array, index) - gradient[index]) <= 1e-7
-
-
-def slope(layer, x, dy, array, index, step=1e-5):
-    """The central difference of ⟨dy, layer(x)⟩ in one element of an operand: wrong by step² · third derivative."""
-    kept, there = array[index], []
-    for sign in (1, -1):
-        array[index] = kept + sign * step
-        there.append(np.vdot(dy, layer.forward(x, np.zeros(1, np.int64), True)[0]))
-    array[index] = kept
-    return (there[0] - there[1]) / (2 * step)
+    assert_gradients_agree_with_central_differences(layer, shape)
 
 
 def test_dense_leaves_out_the_gradient_of_x_when_nobody_needs_it():
-    layer = doubled(Dense(2), (3, 4))
-    _, backward = layer.forward(np.ones((3, 4)), np.zeros(1, np.int64), True)
-    assert backward(np.ones((3, 2)), need_dx=False) is None
+    layer = Dense(2)
+    layer.ensure_built((None, 4))
+    _, backward = layer.forward(np.ones((3, 4), np.float32), STEP, True)
+    assert backward(np.ones((3, 2), np.float32), need_dx=False) is None
     assert layer.kernel.gradient.tolist() == [[3, 3]] * 4
 
 
@@ -199,7 +169,7 @@ def test_backward_writes_gradients_and_does_not_add():
     x, dy = np.ones((3, 4), np.float32), np.ones((3, 2), np.float32)
     layer.ensure_built((None, 4))
     for _ in range(2):
-        layer.forward(x, np.zeros(1, np.int64), True)[1](dy)
+        layer.forward(x, STEP, True)[1](dy)
     assert layer.kernel.gradient.tolist() == [[3, 3]] * 4
     assert layer.bias.gradient.tolist() == [3, 3]
 
@@ -208,34 +178,11 @@ def test_linear_stops_before_the_activation():
     layer = Dense(3, activation="softmax")
     x = np.ones((2, 4), np.float32)
     layer.ensure_built((None, 4))
-    z, backward = layer.linear(x, np.zeros(1, np.int64), True)
+    z, backward = layer.linear(x, STEP, True)
     assert np.array_equal(z, x @ layer.kernel.value)
     dz = np.ones((2, 3), np.float32)
     assert np.array_equal(backward(dz), dz @ layer.kernel.value.T)
     assert np.array_equal(layer(x), layer.activation(z))
-
-
-def test_dense_passes_its_arguments_to_its_weights():
-    layer = Dense(
-        3,
-        kernel_initializer="ones",
-        bias_initializer="ones",
-        kernel_regularizer="l1",
-        bias_regularizer="l2",
-        kernel_constraint="max_norm",
-        bias_constraint="non_neg",
-        activity_regularizer="l2",
-        name="head",
-        input_shape=(2,),
-    )
-    layer.ensure_built((None, 2))
-    kernel, b = layer.weights
-    assert kernel.path == "head/kernel"
-    assert kernel.value.tolist() == [[1, 1, 1]] * 2
-    assert b.value.tolist() == [1, 1, 1]
-    described = [type(thing).__name__ for w in (kernel, b) for thing in (w.regularizer, w.constraint)]
-    assert described == ["L1", "MaxNorm", "L2", "NonNeg"]
-    assert type(layer.activity_regularizer).__name__ == "L2"
 
 
 @pytest.mark.parametrize("units", [0, -3, 2.5, "ten", True, None])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_checks import EPS, STEP
 from refusals import refuses
 
 from gpucnn import config, layers
@@ -14,25 +15,16 @@ from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
 
-EPS = np.finfo(np.float64).eps
-STEP = np.zeros(1, np.int64)
 HALVES = {"pool": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 0))}
-POOLINGS = {
-    ("max", 1): layers.MaxPooling1D,
-    ("max", 2): layers.MaxPooling2D,
-    ("max", 3): layers.MaxPooling3D,
-    ("avg", 1): layers.AveragePooling1D,
-    ("avg", 2): layers.AveragePooling2D,
-    ("avg", 3): layers.AveragePooling3D,
-}
-GLOBAL = {
-    ("max", 1): layers.GlobalMaxPooling1D,
-    ("max", 2): layers.GlobalMaxPooling2D,
-    ("max", 3): layers.GlobalMaxPooling3D,
-    ("avg", 1): layers.GlobalAveragePooling1D,
-    ("avg", 2): layers.GlobalAveragePooling2D,
-    ("avg", 3): layers.GlobalAveragePooling3D,
-}
+
+
+def layers_called(name):
+    """The layers of one, two and three axes that pool by maximum and by average, by kind and number of axes."""
+    kinds = {"max": "Max", "avg": "Average"}
+    return {(kind, rank): getattr(layers, name.format(kinds[kind], rank)) for kind in kinds for rank in (1, 2, 3)}
+
+
+POOLINGS, GLOBAL = layers_called("{}Pooling{}D"), layers_called("Global{}Pooling{}D")
 
 
 def image(rows):

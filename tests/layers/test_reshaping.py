@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_checks import STEP
 from refusals import refuses
 
 from gpucnn import config, layers
@@ -13,8 +14,6 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.rescaling import rescale
 from gpucnn.ops.reshaping import crop, pad, transpose
-
-STEP = np.zeros(1, np.int64)
 
 
 def counted(*shape):

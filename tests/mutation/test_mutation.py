@@ -1,19 +1,15 @@
 """The mutator makes each kind of change; a broken kernel is caught, a correct one is not."""
 
-import os
 from dataclasses import replace
 
+import needs
 import pytest
 
-from gpucnn.devices import emulator
 from mutation.judging import run
 from mutation.mutants import mutants
 from mutation.operators import KINDS
 from mutation.sources import Sources
 from mutation.uncaught import EQUIVALENT, SURVIVORS
-
-takes_long = pytest.mark.skipif(not os.environ.get("GPUCNN_TEST_ALL"), reason="takes a minute: GPUCNN_TEST_ALL=1")
-in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 
 CPP = """
 // A comment: 1 + 1 < 2
@@ -172,8 +168,8 @@ def judged(file, before, after, **settings):
     return run([mutant], TOYS, **settings)[0]
 
 
-@in_emulator
-@takes_long
+@needs.emulator_here
+@needs.takes_long
 @pytest.mark.parametrize(
     ("file", "before", "after", "state"),
     [
@@ -190,8 +186,8 @@ def test_a_mutant_is_judged(file, before, after, state):
     assert mutant.state in state, mutant
 
 
-@in_emulator
-@takes_long
+@needs.emulator_here
+@needs.takes_long
 def test_a_mutant_that_never_ends_is_caught():
     mutant = judged("toy/toy_cuda.cu", "++k", "k += 0", limit=8.0)
     assert (mutant.state, mutant.how) == ("caught", "timeout"), mutant

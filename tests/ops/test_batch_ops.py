@@ -3,27 +3,13 @@
 import numpy as np
 import pytest
 
-import gpucnn
 from gpucnn import metrics, random
-from gpucnn.devices import emulator, storage
+from gpucnn.devices import storage
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.batch import advance, count_correct, count_correct_binary, gather_images, gather_labels
 
-BACKENDS = [
-    "numpy",
-    *(
-        pytest.param(name, marks=pytest.mark.skipif(bool(emulator.unavailable()), reason=str(emulator.unavailable())))
-        for name in ("cuda", "numba")
-    ),
-]
 KEY = {"seed": 2**63 + 77, "stream": 5, "shuffle": True}
 AS_THEY_ARE = {"scale": 1.0, "offset": 0.0}
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    with gpucnn.using(request.param, device="cpu" if request.param == "numpy" else "emulator"):
-        yield request.param
 
 
 def number(value):

@@ -5,28 +5,14 @@ import importlib
 import numpy as np
 import pytest
 
-import gpucnn
 from gpucnn import places, random
-from gpucnn.devices import emulator, storage
+from gpucnn.devices import storage
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.dropout import dropout, spatial_dropout
 from gpucnn.ops.sampling import random_bits, random_uniform
 
-BACKENDS = [
-    "numpy",
-    *(
-        pytest.param(name, marks=pytest.mark.skipif(bool(emulator.unavailable()), reason=str(emulator.unavailable())))
-        for name in ("cuda", "numba")
-    ),
-]
 ONES = 2**32 - 1
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    with gpucnn.using(request.param, device="cpu" if request.param == "numpy" else "emulator"):
-        yield request.param
 
 
 def at(step):

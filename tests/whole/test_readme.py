@@ -5,16 +5,15 @@ import re
 import subprocess
 import sys
 from itertools import product
-from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 from PIL import Image
+from places import ROOT
 
-from gpucnn.devices import emulator
 from gpucnn.profiling import compilers, static_analysis, trials
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = ("README.md", "kernels/README.md", "CONTRIBUTING.md")
 TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
 TEXT = TEXTS["README.md"]
@@ -62,9 +61,6 @@ def test_own_layer_loss_and_metric_train(tmp_path):
     assert float(done.stdout) >= 0.8
 
 
-in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
-
-
 def gpucnn(*arguments, cwd=None, **settings):
     command = [sys.executable, "-m", "gpucnn", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **settings})
@@ -90,7 +86,7 @@ def few_images(path):
     return path
 
 
-@in_emulator
+@needs.emulator_here
 @pytest.mark.parametrize("file", ["mine_numba.py", "mine.py"])
 def test_own_kernels_pass_the_check_and_stand_beside_ours(tmp_path, file):
     own(tmp_path)
@@ -101,7 +97,7 @@ def test_own_kernels_pass_the_check_and_stand_beside_ours(tmp_path, file):
     assert f"/{file.removesuffix('.py')}, " in done.stdout
 
 
-@in_emulator
+@needs.emulator_here
 def test_an_own_kernel_trains(tmp_path):
     own(tmp_path)
     options = next(line for line in SHELL if "conv2d=mine" in line)[2:]
@@ -112,7 +108,7 @@ def test_an_own_kernel_trains(tmp_path):
     assert "mine_numba convolve: float32" in done.stderr
 
 
-@in_emulator
+@needs.emulator_here
 def test_faults_of_own_kernels_are_named_with_their_line(tmp_path):
     own(tmp_path, lambda text: text.replace("i < size", "i <= size").replace("i >= y.size", "i > y.size"))
     done = gpucnn("check", "--load", tmp_path / "mine.py", "--mode", "check")
@@ -124,7 +120,7 @@ def test_faults_of_own_kernels_are_named_with_their_line(tmp_path):
     assert re.search(r"outside of every array.*\(mine_numba.py:\d+\)", done.stdout)
 
 
-@in_emulator
+@needs.emulator_here
 def test_the_check_in_python_finds_what_the_command_finds(tmp_path):
     checking = next(block for block in PYTHON if "check.disagreement" in block)
     own(tmp_path)
@@ -188,7 +184,7 @@ def test_commands_of_the_readme_run_one_after_the_other(tmp_path):
     assert {"train", "evaluate", "predict", "models"} <= set(ran)
 
 
-@in_emulator
+@needs.emulator_here
 def test_commands_of_the_kernels_readme_run(tmp_path):
     """Those on built-in kernels, each cut down to a part that takes seconds."""
     shorter = {
