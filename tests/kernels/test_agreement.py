@@ -75,7 +75,7 @@ def test_op_has_a_kernel_in_each_language(op):
 
 
 @pytest.mark.parametrize("kernel", FOR_GPUS, ids=[f"{k.id}-{k.op.name}" for k in FOR_GPUS])
-def test_kernel_is_chosen_by_its_name_and_stands_under_its_address(kernel):
+def test_kernel_is_chosen_by_its_name_and_lies_at_its_address(kernel):
     assert (places.folder_of_kernels() / f"{kernel.id}.py").is_file()
     assert kernel.id.endswith(f"_{kernel.backend}")
     assert kernel.algorithm in LIBRARY or kernel.algorithm in kernel.op.prefer

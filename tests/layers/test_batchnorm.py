@@ -1,4 +1,4 @@
-"""Batch normalisation: numbers worked by hand, gradients, PyTorch, and what the layer learns and when."""
+"""Batch normalisation: numbers worked by hand, gradients, PyTorch, and when the layer updates its statistics."""
 
 import numpy as np
 import pytest
@@ -67,8 +67,8 @@ def test_gradients_agree_with_central_differences(shape, with_gamma, rng):
             assert abs(np.vdot(dgamma, channels) - expected) <= bound
 
 
-def test_the_batch_as_a_whole_pulls_at_nothing(rng):
-    """A shift of all inputs, or their spread, changes no result: dx has no part along 1 and along x."""
+def test_gradients_ignore_a_shift_and_a_scale_of_the_batch(rng):
+    """A shift or a scale of all inputs changes no result, so dx is orthogonal to 1 and to x."""
     x, dy = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
     _, mean, variance = batchnorm(x, None, None, epsilon=0.0)
     dx, _, _ = batchnorm_grad(dy, x, None, mean, variance, epsilon=0.0)
@@ -193,7 +193,7 @@ def test_inference_takes_the_moving_statistics():
     assert layer([[5.0], [7.0]]).tolist() == [[1], [3]]
 
 
-def test_a_frozen_layer_runs_in_inference_also_in_training():
+def test_a_frozen_layer_uses_its_statistics_even_in_training():
     layer = layers.BatchNormalization(trainable=False, epsilon=0.0)
     x = np.array([[3.0], [9.0]], np.float32)
     assert layer(x, training=True).tolist() == [[3], [9]]
@@ -242,7 +242,7 @@ def test_the_last_axis_may_be_given_by_its_number():
         {"mode": 0},
     ],
 )
-def test_what_is_not_there_is_refused_by_name(arguments):
+def test_wrong_and_missing_arguments_are_refused_by_name(arguments):
     with pytest.raises(ArgumentError, match=next(iter(arguments)).split("_")[0]):
         layers.BatchNormalization(**arguments)
 

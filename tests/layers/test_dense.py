@@ -20,19 +20,19 @@ EXTENTS = st.integers(1, 12)
 
 @settings(deadline=None, max_examples=60)
 @given(EXTENTS, EXTENTS, EXTENTS, st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
-def test_matmul_is_the_sum_of_products_however_the_operands_lie(m, k, n, transpose_a, transpose_b, seed):
+def test_matmul_is_the_sum_of_products_transposed_or_not(m, k, n, transpose_a, transpose_b, seed):
     rng = np.random.default_rng(seed)
     a, b = rng.integers(-9, 10, (m, k)), rng.integers(-9, 10, (k, n))
-    lying_a = np.ascontiguousarray(a.T) if transpose_a else a
-    lying_b = np.ascontiguousarray(b.T) if transpose_b else b
+    stored_a = np.ascontiguousarray(a.T) if transpose_a else a
+    stored_b = np.ascontiguousarray(b.T) if transpose_b else b
     params = {"transpose_a": transpose_a, "transpose_b": transpose_b}
     expected = [[sum(a[i, j] * b[j, o] for j in range(k)) for o in range(n)] for i in range(m)]
-    assert matmul(lying_a, lying_b, **params).tolist() == expected
-    floats = matmul(lying_a.astype(np.float32), lying_b.astype(np.float32), **params)
+    assert matmul(stored_a, stored_b, **params).tolist() == expected
+    floats = matmul(stored_a.astype(np.float32), stored_b.astype(np.float32), **params)
     assert floats.dtype == np.float32
     assert floats.tolist() == expected
-    specs = Spec(lying_a.shape, FLOAT), Spec(lying_b.shape, FLOAT)
-    assert matmul.specs(lying_a, lying_b, **params)[0].shape == (m, n)
+    specs = Spec(stored_a.shape, FLOAT), Spec(stored_b.shape, FLOAT)
+    assert matmul.specs(stored_a, stored_b, **params)[0].shape == (m, n)
     assert matmul.flops(*specs, **params) == 2 * m * k * n
     assert matmul.terms(*specs, **params) == k
 
@@ -156,7 +156,7 @@ def test_dense_acts_on_the_last_axis_and_its_gradients_agree_with_central_differ
     assert_gradients_agree_with_central_differences(layer, shape)
 
 
-def test_dense_leaves_out_the_gradient_of_x_when_nobody_needs_it():
+def test_dense_leaves_out_the_gradient_of_x_on_request():
     layer = Dense(2)
     layer.ensure_built((None, 4))
     _, backward = layer.forward(np.ones((3, 4), np.float32), STEP, True)
@@ -186,12 +186,12 @@ def test_linear_stops_before_the_activation():
 
 
 @pytest.mark.parametrize("units", [0, -3, 2.5, "ten", True, None])
-def test_dense_refuses_units_that_are_no_positive_integer(units):
+def test_dense_refuses_units_other_than_a_positive_integer(units):
     with pytest.raises(ArgumentError, match="give an integer of at least 1"):
         Dense(units)
 
 
-def test_dense_names_the_arguments_of_today():
+def test_dense_names_the_present_arguments_for_old_ones():
     with pytest.raises(ArgumentError, match="units"):
         Dense(units=3, output_dim=3)
     with pytest.raises(ArgumentError, match="kernel_initializer"):

@@ -210,7 +210,7 @@ def test_a_wrong_seed_is_refused(seed):
         ({"distribution": "cauchy"}, "distribution='cauchy' must be one of"),
     ],
 )
-def test_variance_scaling_refuses(arguments, words):
+def test_variance_scaling_refuses_wrong_arguments(arguments, words):
     with pytest.raises(ArgumentError, match=words):
         initializers.VarianceScaling(**arguments)
 
@@ -228,7 +228,7 @@ def test_a_description_gives_the_same_values(cls):
     assert np.array_equal(initializer((3, 4)), again((3, 4)))
 
 
-def test_unknown_names_say_what_to_write():
+def test_unknown_names_say_what_to_write_instead():
     with pytest.raises(ArgumentError, match="did you mean 'he_normal'"):
         initializers.get("he_norml")
     with pytest.raises(ArgumentError, match=r"initializers\.Identity is not in gpucnn"):

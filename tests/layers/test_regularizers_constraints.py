@@ -1,4 +1,4 @@
-"""Penalties on weights, and the conditions that weights meet again after an update."""
+"""Penalties on weights, and the conditions that each update restores."""
 
 import math
 

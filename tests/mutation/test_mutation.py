@@ -82,7 +82,7 @@ def test_there_are_mutants_of_each_kind_in_functions_alone(file, text):
         ("toy/toy_cuda.cu", CPP, "; // all of it"),
         ("toy/toy_cuda.cu", CPP, "total += tile[2 - i];"),
         ("toy/toy_cuda.cu", CPP, "y[i] += total;"),
-        ("toy/toy_numba.py", PYTHON, "y[i] += (total # + 2 + 1)"),
+        ("toy/toy_numba.py", PYTHON, "y[i] += (total # + 2"),
         ("toy/toy_numba.py", PYTHON, "if not (i >= n and not i == 0):"),
         ("toy/toy_numba.py", PYTHON, "tile[i] += x[i] # 1 + 1"),
         ("toy/toy_numba.py", PYTHON, "return ((a) * (a)) + max(n, 1)"),
@@ -90,8 +90,6 @@ def test_there_are_mutants_of_each_kind_in_functions_alone(file, text):
 )
 def test_a_change_is_made_in_its_place(file, text, changed):
     changes = [" ".join(m.changed.split()) for m in mutants(file, text)]
-    if "y[i] +=" in changed and file.endswith(".py"):
-        changed = "y[i] += (total # + 2"
     assert changed in changes
 
 
