@@ -54,7 +54,7 @@ def test_predict_names_the_class_and_how_sure_it_is(run):
     assert table[1].split()[:2] == ["inverted.jpg", prediction["class"]]
 
 
-def test_predict_needs_an_image_that_is_one(run):
+def test_predict_refuses_files_that_are_not_images(run):
     assert gpucnn("predict", run).exit_code == 2
     with open("text.png", "w") as file:
         file.write("not an image")

@@ -55,7 +55,7 @@ def test_list_says_where_each_kernel_runs():
     }
 
 
-@pytest.mark.skipif(static_analysis.unavailable() is not None, reason=str(static_analysis.unavailable()))
+@needs.compilers_here
 def test_list_reports_what_the_compiler_says():
     done = gpucnn("kernels", "list", "matmul/naive_cuda", "--json")
     (row,) = json.loads(done.stdout)["kernels"]

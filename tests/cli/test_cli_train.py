@@ -6,6 +6,7 @@ import re
 import signal
 import time
 
+import needs
 import numpy as np
 import pytest
 from command import FAST, KEYS, NOTE, gpucnn, shell
@@ -178,7 +179,7 @@ def unbroken(user_npz, tmp_path_factory):
     return json.loads(result.stdout)["weights_sha256"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+@needs.posix_here
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_stopped_process_is_resumed_bit_for_bit(user_npz, tmp_path, unbroken, number, status):
     process = shell("train", "--data", user_npz, *LONGER, "--save-every", 1, "--out", "broken")

@@ -75,7 +75,7 @@ def test_files_that_are_not_images_are_left_out_with_one_warning(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("folders", "word"),
+    ("folders", "words"),
     [
         ({}, "has no subfolders"),
         ({"train/a": 2}, "has train/ but no test/"),
@@ -85,12 +85,12 @@ def test_files_that_are_not_images_are_left_out_with_one_warning(tmp_path):
         ({"a": 2, "b": 1}, "b holds one image"),
     ],
 )
-def test_folders_in_another_order_are_named(tmp_path, folders, word):
+def test_folders_that_are_not_a_data_set_say_why(tmp_path, folders, words):
     (tmp_path / "d").mkdir()
     for name, count in folders.items():
         (tmp_path / "d" / name).mkdir(parents=True)
         fill(tmp_path / "d", {name: count})
-    with pytest.raises(DataError, match=word):
+    with pytest.raises(DataError, match=words):
         datasets.load(data=tmp_path / "d")
 
 

@@ -11,6 +11,7 @@ import re
 import sys
 from types import ModuleType, SimpleNamespace
 
+import needs
 import numpy as np
 import pytest
 
@@ -396,11 +397,9 @@ def test_ptx_of_numba_becomes_a_cubin_without_a_gpu():
 
 # -- on a GPU ----------------------------------------------------------------------------------------------------------
 
-on_gpu = pytest.mark.skipif(not choose.gpu_state()[0], reason=f"no GPU here: {choose.gpu_state()[1]}")
-
 
 @pytest.mark.gpu
-@on_gpu
+@needs.gpu_here
 @pytest.mark.parametrize("language", ["cuda", "numba"])
 def test_a_kernel_of_each_language_computes_is_timed_and_captured(language):
     kernel = next(k for k in trials.every_kernel(f"matmul/naive_{language}") if k.op.name == "matmul")
@@ -424,7 +423,7 @@ def test_a_kernel_of_each_language_computes_is_timed_and_captured(language):
 
 
 @pytest.mark.gpu
-@on_gpu
+@needs.gpu_here
 def test_cublas_computes_and_can_be_captured():
     with trials.running("gpu:0"):
         rng = np.random.default_rng(0)

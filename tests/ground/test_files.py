@@ -9,6 +9,7 @@ import textwrap
 import types
 from pathlib import Path
 
+import needs
 import pytest
 from places import ROOT
 
@@ -18,7 +19,6 @@ from gpucnn.files import write_atomically
 
 OLD, NEW = b"old" * 100, b"new" * 5000
 CALLS = ("open", "write", "fsync", "replace", "unlink")
-posix = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and file locks")
 
 
 class Faults:
@@ -165,7 +165,7 @@ DRIVER = textwrap.dedent(
 )
 
 
-@posix
+@needs.posix_here
 @pytest.mark.parametrize(("how", "deaths"), [("each call", 2 * 11), ("random moments", 200)])
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file_and_no_permanent_leftovers(tmp_path, how, deaths):
     command = [sys.executable, "-c", DRIVER, str(tmp_path / "file"), how]
@@ -174,7 +174,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file_and_no_permanent_le
     assert int(done.stdout) == deaths
 
 
-@posix
+@needs.posix_here
 def test_a_file_that_outgrows_the_limit_of_the_system_leaves_the_old_one(tmp_path):
     code = """
     import resource, sys
@@ -193,7 +193,7 @@ def test_a_file_that_outgrows_the_limit_of_the_system_leaves_the_old_one(tmp_pat
     assert not temporary_files(tmp_path)
 
 
-@posix
+@needs.posix_here
 def test_a_temporary_file_that_another_writer_still_uses_is_left_alone(tmp_path):
     alive, descriptor = files._create_temporary(tmp_path)
     dead = tmp_path / ".0123456789abcdef.gpucnn-tmp"
@@ -208,7 +208,7 @@ def test_a_temporary_file_that_another_writer_still_uses_is_left_alone(tmp_path)
     assert temporary_files(tmp_path) == []
 
 
-@posix
+@needs.posix_here
 def test_a_temporary_file_removed_as_a_leftover_before_it_was_locked_is_created_again(tmp_path, monkeypatch):
     true_lock, taken = files.lock, []
 
@@ -224,7 +224,7 @@ def test_a_temporary_file_removed_as_a_leftover_before_it_was_locked_is_created_
     assert (tmp_path / "file").read_bytes() == NEW
 
 
-@posix
+@needs.posix_here
 def test_file_systems_without_locks_and_without_folder_sync_can_be_written(tmp_path, monkeypatch):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

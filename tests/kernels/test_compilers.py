@@ -6,6 +6,7 @@ import os
 import re
 from functools import cache
 
+import needs
 import pytest
 
 from gpucnn.devices.cuda import cuda_function
@@ -26,7 +27,7 @@ def same_worker(ident):
     return pytest.mark.xdist_group(ident)
 
 
-pytestmark = pytest.mark.skipif(static_analysis.unavailable() is not None, reason=str(static_analysis.unavailable()))
+pytestmark = needs.compilers_here
 needs_disassembler = pytest.mark.skipif(compilers.disassembler() is None, reason="no nvdisasm here")
 
 

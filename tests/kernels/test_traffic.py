@@ -1,14 +1,11 @@
 """The hot kernels waste no memory traffic: coalescing and bank conflicts."""
 
+import needs
 import pytest
 
-from gpucnn.devices import emulator
-from gpucnn.profiling import static_analysis, traffic, trials
+from gpucnn.profiling import traffic, trials
 
-pytestmark = pytest.mark.skipif(
-    emulator.unavailable() is not None or static_analysis.unavailable() is not None,
-    reason=f"{emulator.unavailable() or static_analysis.unavailable()}",
-)
+pytestmark = [needs.emulator_here, needs.compilers_here]
 
 HOT = {
     "matmul/tiled_cuda": (1.0, 1.0),

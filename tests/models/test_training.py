@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from custom_layer import Scale
 
 import gpucnn
 from gpucnn import Input, Sequential, callbacks, layers, losses, metrics, optimizers
@@ -322,18 +323,6 @@ def test_weighted_metrics_see_the_weights_and_metrics_do_not(problem, small_mode
 
 def test_layer_loss_metric_schedule_and_callback_of_a_user_train(problem):
     x, y = problem
-
-    @gpucnn.register
-    class Scale(layers.Layer):
-        def build(self, input_shape):
-            self.gamma = self.add_weight(shape=input_shape[-1:], initializer="ones", name="gamma")
-
-        def forward(self, x, step, training):
-            def backward(dy, need_dx=True):
-                self.gamma.gradient[...] = (dy * x).reshape(-1, x.shape[-1]).sum(axis=0)
-                return dy * self.gamma.value if need_dx else None
-
-            return x * self.gamma.value, backward
 
     def squared(y_true, y_pred):
         error = y_pred - np.eye(4, dtype=np.float32)[y_true]

@@ -127,7 +127,7 @@ def test_fit_and_evaluate_need_compile_and_a_loss(problem):
         model.evaluate(x, y)
 
 
-def test_bad_words_in_messages_are_python_not_numpy(small_model):
+def test_numbers_in_messages_are_written_as_in_python(small_model):
     with pytest.raises(ShapeError) as caught:
         small_model().predict(np.zeros((5, 9, 9, 1)), verbose=0)
     assert "np." not in str(caught.value)

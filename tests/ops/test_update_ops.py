@@ -96,6 +96,6 @@ def test_unequal_arrays_are_refused(arrays, error, words):
         update.sgd(*arrays, np.zeros(6))
 
 
-def test_sums_want_a_flat_array():
+def test_sums_need_a_flat_array():
     with pytest.raises(ShapeError, match="must be flat and has shape"):
         update.norm_parts(np.zeros((2, 2)))

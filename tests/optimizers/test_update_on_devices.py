@@ -180,7 +180,7 @@ def test_a_norm_does_not_lose_a_gradient_that_is_not_finite(backend, bad, at):
 
 
 @on_each_backend
-def test_not_a_number_stays_one(backend):
+def test_nan_stays_nan(backend):
     x = np.array([np.nan, -np.inf, np.inf, -2.0, 3.0], np.float32)
     calls = (
         lambda a: update.clip_by_value(a, limit=1.0),
@@ -197,15 +197,15 @@ def test_not_a_number_stays_one(backend):
 
 
 def kernels_of(op, backend):
-
     return [k for k in op.kernels((backend,)).values() if k.backend == backend]
 
 
 @on_each_backend
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 1023, 1024, 1025, 4096, 4097, 8192])
-def test_any_length_will_do(backend, size):
+def test_kernels_agree_at_any_length(backend, size):
+    operands = (real(size),) * 2 + (real(size, low=0.1, high=1.0),) * 2 + (real(6),)
     cases = {
-        update.adadelta: Case("size", (real(size),) * 2 + (real(size, low=0.1, high=1.0),) * 2 + (real(6),), ADADELTA),
+        update.adadelta: Case("size", operands, {"rho": 0.9, "epsilon": 1e-3}),
         update.norm_parts: Case("size", (real(size),)),
         update.penalty: Case("size", (real(size),), {"l1": 0.5, "l2": 0.0}),
     }
@@ -213,9 +213,6 @@ def test_any_length_will_do(backend, size):
         for op, case in cases.items():
             for kernel in kernels_of(op, backend):
                 assert disagreement(kernel, case) is None
-
-
-ADADELTA = {"rho": 0.9, "epsilon": 1e-3}
 
 
 @on_each_backend
@@ -247,7 +244,7 @@ def test_an_array_may_start_anywhere(backend):
         ((2, 3, 4, 5, 6), (0, 1, 4)),
     ],
 )
-def test_slices_may_lie_anyhow(backend, shape, axes):
+def test_norms_are_taken_over_any_axes(backend, shape, axes):
     case = Case("shape", (real(*shape),), {"min_value": 0.5, "max_value": 0.75, "rate": 0.25, "axes": axes})
     with gpucnn.using(backend, device="emulator"):
         for kernel in kernels_of(constraint.min_max_norm, backend):

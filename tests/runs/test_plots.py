@@ -24,7 +24,7 @@ def pixels(picture):
 
 
 def texts(picture):
-    """Every text that stands in the picture."""
+    """Every text in the picture."""
     return [t.get_text() for t in picture.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text()]
 
 
@@ -110,7 +110,7 @@ def test_the_confusion_matrix_shows_every_count_and_every_name():
     pixels(picture)
 
 
-def test_right_and_wrong_have_colours_of_their_own():
+def test_right_and_wrong_have_different_colours():
     image = pixels(plots.confusion_matrix([0, 0, 1, 1], [0, 1, 1, 1])).astype(int)
     blue = (image[..., 2] > image[..., 0] + 60).mean()
     orange = (image[..., 0] > image[..., 2] + 60).mean()
@@ -239,7 +239,7 @@ def test_numbers_stand_for_names_that_no_font_can_draw(monkeypatch):
     pixels(picture)
 
 
-def test_dollar_signs_in_names_are_no_formulas():
+def test_dollar_signs_in_names_are_not_formulas():
     names = ["$x", "a$\\bad{$"]
     pixels(plots.confusion_matrix([0, 1], [1, 1], names, "on $data$"))
     pixels(plots.predictions(np.zeros((2, 4, 4, 1)), [0, 1], np.eye(2), names))

@@ -8,9 +8,10 @@ import textwrap
 import threading
 import time
 
+import needs
 import pytest
 from places import ROOT
-from run_folder import RESULTS, SETTINGS, posix, temporary_files
+from run_folder import RESULTS, SETTINGS, temporary_files
 
 import gpucnn
 from gpucnn.errors import FileError, Interrupted
@@ -149,7 +150,7 @@ def unbroken(tmp_path_factory):
     return line
 
 
-@posix
+@needs.posix_here
 def test_a_run_killed_at_any_moment_ends_with_the_same_weights(here, unbroken):
     """kill -9 while a batch is trained or its checkpoint written."""
     for how, batches, pause in (("new", 1, 0.0), ("resume", 7, 0.002)):
@@ -160,7 +161,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights(here, unbroken):
     assert temporary_files(here) == []
 
 
-@posix
+@needs.posix_here
 def test_a_signal_ends_the_run_after_its_batch_with_a_checkpoint(here, unbroken):
     for how, number, status in (("new", signal.SIGINT, 130), ("resume", signal.SIGTERM, 143)):
         with Child(how, here / "run", 0.2) as child:
@@ -175,7 +176,7 @@ def test_a_signal_ends_the_run_after_its_batch_with_a_checkpoint(here, unbroken)
     assert ended("resume", here / "run") == (0, unbroken)
 
 
-@posix
+@needs.posix_here
 def test_a_second_signal_ends_the_process_at_once(here):
     with Child("new", here / "run", 60) as child:
         child.await_batches(1)

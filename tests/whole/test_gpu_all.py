@@ -39,9 +39,6 @@ exec "$@"
 """
 
 
-takes_long = pytest.mark.skipif(not os.environ.get("GPUCNN_TEST_ALL"), reason="takes minutes: GPUCNN_TEST_ALL=1")
-
-
 @pytest.fixture
 def run(tmp_path):
     """Call the script; returns the finished process and the records by task."""
@@ -89,7 +86,7 @@ def test_a_dry_run_records_each_task_and_is_not_repeated(run):
     assert "gpu_all: 1-tests" not in again.stderr
 
 
-@takes_long
+@needs.takes_long
 @needs.emulator_here
 def test_the_whole_dry_run(run):
     done, tasks = run(DRY_RUN="1")
@@ -164,7 +161,7 @@ def test_tests_that_were_all_skipped_are_not_a_success(run, machine):
     assert tasks["1-tests-cuda"]["status"] == "failed"
 
 
-@takes_long
+@needs.takes_long
 def test_the_deadline_stops_before_a_task_and_the_next_call_resumes(run, machine):
     environment, written = machine
     done, tasks = run(**environment, STEPS="1", PATTERN="matmul/", DEADLINE_S="5")
@@ -234,7 +231,7 @@ def test_competitors_agree_on_the_first_losses_and_leave_a_record_each(tmp_path)
 
 
 @needs.emulator_here
-@takes_long
+@needs.takes_long
 def test_a_contender_with_other_losses_is_not_timed(tmp_path):
     path = tmp_path / "slides-reference-float32.json"
     path.write_text(json.dumps({"dry_run": True, "status": "checked", "losses": [9.0, 9.0]}))

@@ -5,16 +5,15 @@ import re
 import subprocess
 import sys
 from itertools import product
-from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 from PIL import Image
+from places import ROOT
 
-from gpucnn.devices import emulator
 from gpucnn.profiling import compilers, static_analysis, trials
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = ("README.md", "kernels/README.md", "CONTRIBUTING.md")
 TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
 TEXT = TEXTS["README.md"]
@@ -53,7 +52,7 @@ def test_training_in_python_reaches_what_the_model_can(tmp_path):
     assert accuracy >= 0.8 and loss < 1
 
 
-def test_own_layer_loss_and_metric_train(tmp_path):
+def test_the_custom_layer_loss_and_metric_train(tmp_path):
     code = next(block for block in PYTHON if "class Scale" in block)
     code += "\n(x, y), _ = gpucnn.datasets.digits.load_data(size=8)"
     code += "\nprint(model.fit(x[..., None] / 255, y, epochs=20, verbose=0).history['hits'][-1])"
@@ -62,16 +61,13 @@ def test_own_layer_loss_and_metric_train(tmp_path):
     assert float(done.stdout) >= 0.8
 
 
-in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
-
-
 def gpucnn(*arguments, cwd=None, **settings):
     command = [sys.executable, "-m", "gpucnn", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **settings})
 
 
-def own(folder, damage=lambda text: text):
-    """The kernels of one's own, as files: numba.cuda, and CUDA C++ with its three lines."""
+def write_custom_kernels(folder, damage=lambda text: text):
+    """Write the custom kernels of the documents to files: numba.cuda, and CUDA C++ with its three lines."""
     (source,) = CUDA
     (folder / "mine_numba.py").write_text(damage(next(block for block in PYTHON if "def convolve" in block)))
     (folder / "mine.py").write_text(next(block for block in PYTHON if "cuda_function" in block))
@@ -90,10 +86,10 @@ def few_images(path):
     return path
 
 
-@in_emulator
+@needs.emulator_here
 @pytest.mark.parametrize("file", ["mine_numba.py", "mine.py"])
-def test_own_kernels_pass_the_check_and_stand_beside_ours(tmp_path, file):
-    own(tmp_path)
+def test_custom_kernels_pass_the_check_and_are_listed_with_ours(tmp_path, file):
+    write_custom_kernels(tmp_path)
     done = gpucnn("check", "--load", tmp_path / file, "--mode", "check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "of 1 kernel: 0 wrong" in done.stdout
@@ -101,20 +97,22 @@ def test_own_kernels_pass_the_check_and_stand_beside_ours(tmp_path, file):
     assert f"/{file.removesuffix('.py')}, " in done.stdout
 
 
-@in_emulator
-def test_an_own_kernel_trains(tmp_path):
-    own(tmp_path)
+@needs.emulator_here
+def test_a_custom_kernel_trains(tmp_path):
+    write_custom_kernels(tmp_path)
     options = next(line for line in SHELL if "conv2d=mine" in line)[2:]
     options = [tmp_path / word if word == "mine_numba.py" else word for word in options]
-    more = ["--data", few_images(tmp_path / "own.npz"), "--model", "slides", "--no-pictures", "--out", tmp_path / "run"]
+    more = ["--data", few_images(tmp_path / "few.npz"), "--model", "slides", "--no-pictures", "--out", tmp_path / "run"]
     done = gpucnn("train", *options, *more, GPUCNN_DEBUG="2")
     assert done.returncode == 0, done.stderr
     assert "mine_numba convolve: float32" in done.stderr
 
 
-@in_emulator
-def test_faults_of_own_kernels_are_named_with_their_line(tmp_path):
-    own(tmp_path, lambda text: text.replace("i < size", "i <= size").replace("i >= y.size", "i > y.size"))
+@needs.emulator_here
+def test_faults_of_custom_kernels_are_named_with_their_line(tmp_path):
+    write_custom_kernels(
+        tmp_path, lambda text: text.replace("i < size", "i <= size").replace("i >= y.size", "i > y.size")
+    )
     done = gpucnn("check", "--load", tmp_path / "mine.py", "--mode", "check")
     assert done.returncode == 1
     report = re.search(r"reports: `add: (.*?)\(…\) \(mine.cu:4\)`", " ".join(KERNELS.split()))[1]
@@ -124,12 +122,12 @@ def test_faults_of_own_kernels_are_named_with_their_line(tmp_path):
     assert re.search(r"outside of every array.*\(mine_numba.py:\d+\)", done.stdout)
 
 
-@in_emulator
+@needs.emulator_here
 def test_the_check_in_python_finds_what_the_command_finds(tmp_path):
     checking = next(block for block in PYTHON if "check.disagreement" in block)
-    own(tmp_path)
+    write_custom_kernels(tmp_path)
     assert run(checking, tmp_path).returncode == 0
-    own(tmp_path, lambda text: text.replace("x[i] + b", "x[i] - b"))
+    write_custom_kernels(tmp_path, lambda text: text.replace("x[i] + b", "x[i] - b"))
     assert "AssertionError" in run(checking, tmp_path).stderr
 
 
@@ -167,7 +165,7 @@ def test_commands_of_the_readme_know_their_options(words):
 
 
 def test_commands_of_the_readme_run_one_after_the_other(tmp_path):
-    """On the embedded digits in the place of data sets to download, and on pictures that are made here."""
+    """On the embedded digits instead of data sets to download, and on pictures that the test draws."""
     for name, shade in product(("cats", "dogs"), range(0, 250, 25)):
         (tmp_path / "my-images" / name).mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 32), (shade, 0, 0)).save(tmp_path / "my-images" / name / f"{shade}.png")
@@ -188,7 +186,7 @@ def test_commands_of_the_readme_run_one_after_the_other(tmp_path):
     assert {"train", "evaluate", "predict", "models"} <= set(ran)
 
 
-@in_emulator
+@needs.emulator_here
 def test_commands_of_the_kernels_readme_run(tmp_path):
     """Those on built-in kernels, each cut down to a part that takes seconds."""
     shorter = {
