@@ -20,10 +20,11 @@
 // defines: sum_parts
 #include "split.cuh"
 
-// Windows on images: window (p, q) meets with its tap (r, s) the cell
+// Windows on N images: window (p, q) meets with its tap (r, s) the cell
 // (first_h + p · stride_h + r · dilation_h, …). An image has H × W cells of C values, of which a
 // group sees `channels`.
 struct Windows {
+    unsigned N;
     int H, W, C, channels;
     int P, Q, R, S;
     int first_h, first_w, stride_h, stride_w, dilation_h, dilation_w;
@@ -124,15 +125,13 @@ template <bool QUADS> struct Taps {
     using Share = Slab<TILE_M, false>;
     const float* images;
     const Windows& windows;
-    unsigned N;
     Odometer pixel, step;
     static constexpr int ROWS = QUADS ? 1 : 4;
     int h[ROWS], w[ROWS];
     unsigned at[ROWS];
 
-    __device__ Taps(const float* images, const Windows& windows, unsigned N, unsigned count, unsigned first_row,
-                    unsigned first_k)
-        : images(images), windows(windows), N(N), pixel(first_k + Share::k(), windows.P, windows.Q),
+    __device__ Taps(const float* images, const Windows& windows, unsigned count, unsigned first_row, unsigned first_k)
+        : images(images), windows(windows), pixel(first_k + Share::k(), windows.P, windows.Q),
           step(Share::STEP, windows.P, windows.Q)
     {
 #pragma unroll
@@ -151,14 +150,14 @@ template <bool QUADS> struct Taps {
             int dh = pixel.middle * windows.stride_h, dw = pixel.low * windows.stride_w;
             unsigned offset = windows.cell(pixel.high, dh, dw);
             if (QUADS)
-                quads[i] = pixel.high < N && windows.inside(h[0] + dh, w[0] + dw)
+                quads[i] = pixel.high < windows.N && windows.inside(h[0] + dh, w[0] + dw)
                                ? *(const float4*)(images + (at[0] + offset))
                                : make_float4(0.f, 0.f, 0.f, 0.f);
             else
 #pragma unroll
                 for (int e = 0; e < ROWS; ++e)
                     (&quads[i].x)[e] =
-                        pixel.high < N && windows.inside(h[e] + dh, w[e] + dw) ? images[at[e] + offset] : 0.f;
+                        pixel.high < windows.N && windows.inside(h[e] + dh, w[e] + dw) ? images[at[e] + offset] : 0.f;
             pixel.add(step, windows.P, windows.Q);
         }
     }
@@ -238,27 +237,36 @@ struct Cells {
     __device__ bool aligned() const { return C % 4 == 0 && (size_t)dx % 16 == 0; }
 };
 
+// y and dweight: the block's tile of result (rows, K) = left (rows, terms) · right (terms, K), for
+// its group and part of the sum, where Source locates the values of `left` in the images x.
+template <template <bool> class Source>
+__device__ __forceinline__ void multiply_images(float* result, const float* x, const float* right,
+                                                const Windows& windows, unsigned rows, unsigned terms, unsigned K,
+                                                unsigned filters, unsigned length)
+{
+    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];  // one half is read while the other fills
+    unsigned group = blockIdx.z;
+    Task task(blockIdx.x, filters, terms, length);
+    Matrix<TILE_N, false, EITHER> matrix(right + group * filters, K, filters, task.n, task.k, task.end);
+    float sums[THREAD_M][THREAD_N];
+    x += group * windows.channels;
+    if (can_load_quads(x, windows.C, windows.channels)) {
+        Source<true> left(x, windows, rows, task.m, task.k);
+        multiply(sums, left, matrix, task.slabs, a_slabs, b_slabs);
+    } else {
+        Source<false> left(x, windows, rows, task.m, task.k);
+        multiply(sums, left, matrix, task.slabs, a_slabs, b_slabs);
+    }
+    write(Rows{result + blockIdx.y * (rows * K) + group * filters, K}, sums, task.m, task.n, rows, filters, false);
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     conv2d_implicit_gemm(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight,
                          unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int channels, int filters,
                          int stride_h, int stride_w, int top, int left, int dilation_h, int dilation_w, unsigned length)
 {
-    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];  // one half is read while the other fills
-    Windows windows{H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
-    unsigned pixels = N * P * Q, taps = R * S * channels, group = blockIdx.z;
-    Task task(blockIdx.x, filters, taps, length);
-    Matrix<TILE_N, false, EITHER> filter(weight + group * filters, K, filters, task.n, task.k, task.end);
-    float sums[THREAD_M][THREAD_N];
-    x += group * channels;
-    if (can_load_quads(x, C, channels)) {
-        PatchSource<true> patches(x, windows, pixels, task.m, task.k);
-        multiply(sums, patches, filter, task.slabs, a_slabs, b_slabs);
-    } else {
-        PatchSource<false> patches(x, windows, pixels, task.m, task.k);
-        multiply(sums, patches, filter, task.slabs, a_slabs, b_slabs);
-    }
-    Rows rows{y + blockIdx.y * (pixels * K) + group * filters, (unsigned)K};
-    write(rows, sums, task.m, task.n, pixels, filters, false);
+    Windows windows{N, H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
+    multiply_images<PatchSource>(y, x, weight, windows, N * P * Q, R * S * channels, K, filters, length);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
@@ -277,7 +285,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     if (task.m >= cells) return;  // `tiles` are those of the remainder with the most cells; the whole block returns
 
     int taps_r = columns.taps ? rows.taps : 0, taps_s = max(columns.taps, 1);
-    Windows windows{P,
+    Windows windows{N,
+                    P,
                     Q,
                     K,
                     filters,
@@ -324,20 +333,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
                                      int R, int S, int channels, int filters, int stride_h, int stride_w, int top,
                                      int left, int dilation_h, int dilation_w, unsigned length)
 {
-    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];
-    Windows windows{H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
-    unsigned pixels = N * P * Q, taps = R * S * channels, group = blockIdx.z;
-    Task task(blockIdx.x, filters, pixels, length);
-    Matrix<TILE_N, false, EITHER> gradient(dy + group * filters, K, filters, task.n, task.k, task.end);
-    float sums[THREAD_M][THREAD_N];
-    x += group * channels;
-    if (can_load_quads(x, C, channels)) {
-        Taps<true> values(x, windows, N, taps, task.m, task.k);
-        multiply(sums, values, gradient, task.slabs, a_slabs, b_slabs);
-    } else {
-        Taps<false> values(x, windows, N, taps, task.m, task.k);
-        multiply(sums, values, gradient, task.slabs, a_slabs, b_slabs);
-    }
-    Rows rows{dweight + blockIdx.y * (taps * K) + group * filters, (unsigned)K};
-    write(rows, sums, task.m, task.n, taps, filters, false);
+    Windows windows{N, H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
+    multiply_images<Taps>(dweight, x, dy, windows, R * S * channels, N * P * Q, K, filters, length);
 }

@@ -5,7 +5,7 @@
 // that does not exist go without columns: they are needed in the reductions. EPSILON, to which
 // probabilities are clipped, is defined by the launcher.
 
-// defines: row_of_thread, row_sum, LOWEST, row_max
+// defines: row_of_thread, enter_row, row_sum, largest_of_row, sum_of_row, sum_of_exponentials
 #include "rows.cuh"
 // defines: clamp, decay
 #include "stable.cuh"
@@ -24,10 +24,7 @@ __device__ void mean_over_rows(float* __restrict__ values, float* __restrict__ g
                                const float* __restrict__ y_pred, const float* __restrict__ y_true, unsigned N,
                                unsigned K, Each each)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    gradient += n * columns;
-    y_pred += n * columns;
-    y_true += n * columns;
+    unsigned n = row_of_thread(), columns = enter_row(n, N, K, gradient, y_pred, y_true);
     float total = 0.f, share = 1.f / (float)K;
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) {
         Term term = each(y_pred[k], y_true[k]);
@@ -108,14 +105,9 @@ extern "C" __global__ void softmax_cross_entropy_rows(float* __restrict__ values
                                                       const float* __restrict__ labels, unsigned N, unsigned K,
                                                       float label_smoothing)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    dlogits += n * columns;
-    logits += n * columns;
-    labels += n * columns;
+    unsigned n = row_of_thread(), columns = enter_row(n, N, K, dlogits, logits, labels);
     float keep = 1.f - label_smoothing, share = label_smoothing / (float)K;  // of a label, for every label
-    float largest = LOWEST;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) largest = fmaxf(largest, logits[k]);
-    largest = row_max(largest);
+    float largest = largest_of_row(logits, columns);
 
     float total = 0.f, weight = 0.f, weighted = 0.f;
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) {
@@ -140,15 +132,9 @@ extern "C" __global__ void sparse_softmax_cross_entropy_rows(float* __restrict__
                                                              const float* __restrict__ logits,
                                                              const int* __restrict__ labels, unsigned N, unsigned K)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    dlogits += n * columns;
-    logits += n * columns;
-    float largest = LOWEST;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) largest = fmaxf(largest, logits[k]);
-    largest = row_max(largest);
-    float total = 0.f;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += expf(logits[k] - largest);
-    total = row_sum(total);
+    unsigned n = row_of_thread(), columns = enter_row(n, N, K, dlogits, logits);
+    float largest = largest_of_row(logits, columns);
+    float total = sum_of_exponentials(logits, columns, largest);
 
     if (n >= N) return;  // the last reduction is over
     unsigned label = labels[n];
@@ -163,14 +149,9 @@ extern "C" __global__ void cross_entropy_rows(float* __restrict__ values, float*
                                               const float* __restrict__ probabilities, const float* __restrict__ labels,
                                               unsigned N, unsigned K, float label_smoothing)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    dprobabilities += n * columns;
-    probabilities += n * columns;
-    labels += n * columns;
+    unsigned n = row_of_thread(), columns = enter_row(n, N, K, dprobabilities, probabilities, labels);
     float keep = 1.f - label_smoothing, share = label_smoothing / (float)K;  // of a label, for every label
-    float total = 0.f;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += probabilities[k];
-    total = row_sum(total);
+    float total = sum_of_row(probabilities, columns);
 
     float loss = 0.f, along = 0.f;
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) {
@@ -194,12 +175,8 @@ extern "C" __global__ void sparse_cross_entropy_rows(float* __restrict__ values,
                                                      const float* __restrict__ probabilities,
                                                      const int* __restrict__ labels, unsigned N, unsigned K)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    dprobabilities += n * columns;
-    probabilities += n * columns;
-    float total = 0.f;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += probabilities[k];
-    total = row_sum(total);
+    unsigned n = row_of_thread(), columns = enter_row(n, N, K, dprobabilities, probabilities);
+    float total = sum_of_row(probabilities, columns);
 
     if (n >= N) return;  // the last reduction is over
     unsigned label = labels[n];
