@@ -296,7 +296,9 @@ def _weigh_classes(data: Batches, class_weight: Any) -> None:
         raise ArgumentError("class_weight needs arrays: put sample weights into the batches of a generator")
     assert data.y is not None
     weight = class_weights(class_weight, data.y)
-    data.weight = weight if data.weight is None else weight * data.weight
+    if data.weight is not None:
+        weight = weight.reshape(-1, *(1,) * (data.weight.ndim - 1)) * data.weight
+    data.weight = weight
 
 
 def _limited(data: Batches) -> Iterator[Batch]:
