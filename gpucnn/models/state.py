@@ -28,6 +28,7 @@ class TrainingState:
     metrics: list[Any] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
     history: dict[str, list[float]] = field(default_factory=dict)
+    calls: int = 0
     resume: bool = False
     _latest: dict[str, float] = field(default_factory=dict, repr=False)
     _recorded: set[str] = field(default_factory=set, repr=False)
