@@ -100,6 +100,7 @@ def load_checkpoint(path: Any, model: Model) -> None:
     if content.document.get("architecture") != _as_parsed(model.get_config()):
         raise FileError(f"{path} was saved by a model of another architecture: read it with load_model")
     with described_by(path):
+        training = {"calls": 0, **training}  # which a file may be too old to have
         training["history"] = {name: content.tensors[_HISTORY + name].tolist() for name in training["history"]}
         for name, value in model.training_state.to_json().items():
             if type(training.get(name)) is not type(value):
@@ -128,7 +129,7 @@ def weights_sha256(model: Model) -> str:
 
 def _describe(model: Model) -> dict[str, Any]:
     settings = model.compile_config()
-    described = {"architecture": model.get_config(), "seeds": _seeds_of(model)}
+    described = {"architecture": model.get_config(), "seeds": _seeds_of(model), "draws": model.training_state.draws()}
     return described if settings is None else {**described, "compile": settings}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from ..errors import ArgumentError
 
 
 @dataclass
@@ -16,7 +17,8 @@ class TrainingState:
     resumed run needs.
 
     `metrics` are those of the model; after loading, their states as the file has them, until the
-    next `fit`.
+    next `fit`. `seed` and `shuffles` decide the order of the samples; `calls` counts the calls of
+    the model in training, each of which draws other random numbers.
     """
 
     epoch: int = 0
@@ -30,6 +32,7 @@ class TrainingState:
     history: dict[str, list[float]] = field(default_factory=dict)
     calls: int = 0
     resume: bool = False
+    _shuffled_before: int = 0
     _latest: dict[str, float] = field(default_factory=dict, repr=False)
     _recorded: set[str] = field(default_factory=set, repr=False)
 
@@ -53,6 +56,25 @@ class TrainingState:
             if name not in self._recorded:
                 self.history.setdefault(name, []).append(float(value))
                 self._recorded.add(name)
+
+    def anew(self) -> TrainingState:
+        """The state of a new training: its orders follow those of the file that the model is from."""
+        before = self._shuffled_before
+        return TrainingState(shuffles=before, calls=self.calls, _shuffled_before=before)
+
+    def draws(self) -> dict[str, int]:
+        """What decides the next random numbers. An order that was begun is not drawn again."""
+        return {"seed": self.seed, "shuffles": self.shuffles + (self.batch > 0), "calls": self.calls}
+
+    @classmethod
+    def drawing_on(cls, draws: dict[str, int]) -> TrainingState:
+        """A state that goes on where `draws` of another one was taken."""
+        limits = {"seed": 2**64, "shuffles": 2**63, "calls": 2**63}
+        known = isinstance(draws, dict) and draws.keys() == limits.keys()
+        if not known or not all(type(draws[name]) is int and 0 <= draws[name] < limits[name] for name in limits):
+            raise ArgumentError(f"the counts of random numbers are {draws!r}")
+        seed, shuffles, calls = (draws[name] for name in limits)
+        return cls(seed=seed, shuffles=shuffles, calls=calls, _shuffled_before=shuffles)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingState:

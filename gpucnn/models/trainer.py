@@ -38,7 +38,7 @@ class Trainer:
         """Use these settings from now on, with a new training state."""
         self.settings = settings
         self._step = TrainingStep(self.model, settings)
-        self.model.training_state = TrainingState()
+        self.model.training_state = self.model.training_state.anew()
 
     def layers_changed(self) -> None:
         """Drop what depends on the layers: the step, its metrics and the optimizer's state."""
@@ -118,6 +118,7 @@ class Trainer:
             for metric, saved in zip(metrics, state.metrics, strict=False):
                 metric.set_state({name: np.asarray(value) for name, value in saved.items()})
         else:
+            state.shuffles += state.batch > 0  # an epoch that was cut
             state.epoch, state.batch, state.epochs, state.history = initial_epoch, 0, [], {}
         state.metrics = metrics
         return state
