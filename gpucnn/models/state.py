@@ -16,9 +16,10 @@ class TrainingState:
     """Where training stands between two batches: with weights and optimizer state, all that a
     resumed run needs.
 
-    `metrics` are those of the model; after loading, their states as the file has them, until the
-    next `fit`. `seed` and `shuffles` decide the order of the samples; `calls` counts the calls of
-    the model in training, each of which draws other random numbers.
+    `metrics` are those of the model, `callbacks` the `CallbackList` of its last `fit`; after
+    loading, their states as the file has them, until the next `fit`. `seed` and `shuffles` decide
+    the order of the samples; `calls` counts the calls of the model in training, each of which draws
+    other random numbers.
     """
 
     epoch: int = 0
@@ -31,16 +32,19 @@ class TrainingState:
     epochs: list[int] = field(default_factory=list)
     history: dict[str, list[float]] = field(default_factory=dict)
     calls: int = 0
+    callbacks: Any = field(default_factory=dict)
     resume: bool = False
     _shuffled_before: int = 0
     _latest: dict[str, float] = field(default_factory=dict, repr=False)
     _recorded: set[str] = field(default_factory=set, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The state as JSON values; floats keep every bit."""
+        """The state as JSON values, but for arrays of callbacks; floats keep every bit."""
         self.record()
         states = [m if isinstance(m, dict) else m.get_state() for m in self.metrics]
         values = dict(vars(self), metrics=[{k: np.asarray(v).tolist() for k, v in state.items()} for state in states])
+        if not isinstance(self.callbacks, dict):
+            values["callbacks"] = self.callbacks.get_state()
         return {name: value for name, value in values.items() if name != "resume" and not name.startswith("_")}
 
     def end_epoch(self, logs: dict[str, float]) -> None:

@@ -87,9 +87,11 @@ class Trainer:
         model.history = history
         with threads.one_blas_thread():
             hooks.on_train_begin()
-            state = self._start(initial_epoch, history)
+            resumed = model.training_state.resume
+            state = self._start(initial_epoch, history, hooks)
             logs: dict[str, float] = {}
-            for epoch in range(state.epoch, epochs):
+            stopped = resumed and model.stop_training
+            for epoch in range(epochs if stopped else state.epoch, epochs):
                 state.epoch = epoch
                 logs = self._run_epoch(data, hooks, shuffle, tolerant)
                 if held_out is not None and _due(validation_freq, epoch):
@@ -103,7 +105,7 @@ class Trainer:
             hooks.on_train_end(logs)
         return history
 
-    def _start(self, initial_epoch: int, history: History) -> TrainingState:
+    def _start(self, initial_epoch: int, history: History, hooks: CallbackList) -> TrainingState:
         """The state that `fit` starts from: a checkpoint's if one was loaded, else a new one."""
         state, metrics = self.model.training_state, self.metrics
         if state.resume:
@@ -117,17 +119,20 @@ class Trainer:
                 )
             for metric, saved in zip(metrics, state.metrics, strict=False):
                 metric.set_state({name: np.asarray(value) for name, value in saved.items()})
+            hooks.set_state(state.callbacks)
         else:
             state.shuffles += state.batch > 0  # an epoch that was cut
             state.epoch, state.batch, state.epochs, state.history = initial_epoch, 0, [], {}
-        state.metrics = metrics
+        state.metrics, state.callbacks = metrics, hooks
         return state
 
     def _run_epoch(self, data: Batches, hooks: CallbackList, shuffle: bool, tolerant: bool) -> dict[str, float]:
         model, state = self.model, self.model.training_state
-        hooks.on_epoch_begin(state.epoch)
         if state.batch == 0:
+            hooks.on_epoch_begin(state.epoch)
             self.reset_metrics()
+        else:
+            hooks.on_epoch_resume(state.epoch)
         order = None
         if shuffle and isinstance(data, Arrays):
             order = random.permutation(len(data.x), seed=state.seed, epoch=state.shuffles)

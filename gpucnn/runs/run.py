@@ -214,6 +214,8 @@ class Checkpoints(Callback):
     `Interrupted`; during validation, once the epoch ends.
     """
 
+    saves_training = True
+
     def __init__(self, run: Run, save_every: int | None = None, stop: Stop | None = None) -> None:
         super().__init__()
         self.run = run
