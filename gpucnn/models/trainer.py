@@ -90,6 +90,9 @@ class Trainer:
             resumed = model.training_state.resume
             state = self._start(initial_epoch, history, hooks)
             logs: dict[str, float] = {}
+            if resumed:
+                _skip(data, len(state.epochs), state.batch)
+                _skip(held_out, len(state.history.get("val_loss", [])))
             stopped = resumed and model.stop_training
             for epoch in range(epochs if stopped else state.epoch, epochs):
                 state.epoch = epoch
@@ -312,6 +315,12 @@ def _limited(data: Batches) -> Iterator[Batch]:
         if i == data.steps:
             return
         yield batch
+
+
+def _skip(data: Batches | None, epochs: int, batches: int = 0) -> None:
+    """Pass over what so many epochs, and batches of the next one, took from a generator."""
+    if isinstance(data, Stream):
+        data.skip(epochs * (data.steps or 0) + batches)
 
 
 def _due(frequency: Any, epoch: int) -> bool:
