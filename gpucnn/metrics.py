@@ -60,7 +60,10 @@ class Metric(Configurable):
         return variable
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Count one batch: y_true as passed to fit, y_pred (n, …), sample_weight (n,) or None."""
+        """Count one batch: y_true (n, …), y_pred (n, …, K), sample_weight (n,) or None.
+
+        In training, labels (n,) come as (n, 1) to outputs (n, 1).
+        """
         raise NotImplementedError(f"{type(self).__name__} must define update_state(y_true, y_pred, sample_weight=None)")
 
     def result(self) -> float:
@@ -125,10 +128,16 @@ class MeanMetricWrapper(Mean):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         """Count one batch."""
+        y_true, y_pred = labels.aligned(np.asarray(y_true), np.asarray(y_pred))
         values = self._function(y_true, y_pred, **self._arguments_of_function)
         if isinstance(values, tuple) or np.asarray(values).dtype.kind not in "biuf":
             kind = type(values).__name__
             raise ArgumentError(f"the metric function {self.name} returned a {kind}: return one number for each sample")
+        if np.ndim(values) and y_pred.ndim and len(values) != len(y_pred):
+            raise ShapeError(
+                f"the metric function {self.name} returned values of shape {np.shape(values)} for {len(y_pred)} "
+                "samples: return one number for each sample"
+            )
         super().update_state(values, sample_weight)
 
 
@@ -283,7 +292,7 @@ class _Share(Metric):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count one batch; y_true (0 or 1) has the shape of y_pred."""
-        y_true, y_pred = _alike(self.name, y_true, y_pred)
+        y_true, y_pred = labels.alike(self.name, y_true, y_pred)
         if self.top_k is not None:
             best = np.argsort(-y_pred, axis=-1, kind="stable")[..., : self.top_k]
             among = np.zeros(y_pred.shape, bool)
@@ -320,13 +329,13 @@ class Recall(_Share):
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> np.ndarray:
     """1 where y_pred > threshold equals y_true, else 0: float32 like y_pred."""
-    y_true, y_pred = _alike("binary_accuracy", y_true, y_pred)
+    y_true, y_pred = labels.alike("binary_accuracy", y_true, y_pred)
     return ((y_pred > threshold) == y_true).astype(np.float32)
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
     """1 where the largest output and label (n, …, K) are at one place, else 0: (n, …) float32."""
-    y_true, y_pred = _alike("categorical_accuracy", y_true, y_pred)
+    y_true, y_pred = labels.alike("categorical_accuracy", y_true, y_pred)
     return (y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)).astype(np.float32)
 
 
@@ -338,7 +347,7 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
 
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> np.ndarray:
     """1 where the class of a one-hot row is among the k largest outputs, else 0: (n, …) float32."""
-    y_true, y_pred = _alike("top_k_categorical_accuracy", y_true, y_pred)
+    y_true, y_pred = labels.alike("top_k_categorical_accuracy", y_true, y_pred)
     return _in_top_k(y_true.argmax(axis=-1), y_pred, k)
 
 
@@ -370,7 +379,7 @@ def get(identifier: Any, y_shape: tuple[int, ...] | None = None, pred_shape: tup
 
 def _equality(y_true: Any, y_pred: Any) -> np.ndarray:
     """True where y_pred equals y_true."""
-    y_true, y_pred = _alike("accuracy", y_true, y_pred)
+    y_true, y_pred = labels.alike("accuracy", y_true, y_pred)
     return y_true == y_pred
 
 
@@ -391,19 +400,6 @@ def _per_sample(values: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray
         values = (values * weights).mean(axis=tuple(range(1, values.ndim)))
         weights = weights.mean(axis=tuple(range(1, weights.ndim)))
     return values.mean(axis=tuple(range(1, values.ndim))), weights
-
-
-def _alike(name: str, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays of one shape, a last axis of 1 added to the one that lacks it."""
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
-    if y_pred.shape == (*y_true.shape, 1):
-        y_true = y_true[..., None]
-    elif y_true.shape == (*y_pred.shape, 1):
-        y_pred = y_pred[..., None]
-    if y_true.shape != y_pred.shape:
-        hint = "; utils.to_categorical(y) makes rows of class numbers" if y_true.shape == y_pred.shape[:-1] else ""
-        raise ShapeError(f"{name} needs y_true and y_pred of one shape and got {y_true.shape} and {y_pred.shape}{hint}")
-    return y_true, y_pred
 
 
 def _class_numbers(name: str, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
@@ -49,6 +50,24 @@ EXPLAINED = {
     "loss_scale_factor": "gpucnn trains in float32 and needs no loss scale: leave it out",
 }
 """Argument names that need more than one word."""
+
+
+GONE_METHODS = {
+    "fit_generator": "fit(generator) takes generators",
+    "evaluate_generator": "evaluate(generator) takes generators",
+    "predict_generator": "predict(generator) takes generators",
+    "predict_classes": "predict(x).argmax(-1) gives the class numbers",
+    "predict_proba": "predict(x) gives the probabilities",
+    "export": "gpucnn saves with model.save('model.safetensors')",
+    "to_json": "get_config() gives the architecture",
+    "to_yaml": "get_config() gives the architecture",
+}
+"""Methods of a model in old Keras, and what to use instead."""
+
+
+def arguments_of(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's arguments, for `reject`."""
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
 
 
 def reject(

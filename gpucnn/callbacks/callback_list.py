@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -84,6 +85,32 @@ class CallbackList(Callback):
         """Whether any callback follows this hook."""
         return any(callback.follows(hook) for callback in self.callbacks)
 
+    def get_state(self) -> dict[str, Any]:
+        """The states of the callbacks in their order, by the names of their classes."""
+        states = {name: [_state_of(callback) for callback in group] for name, group in self._by_class().items()}
+        return {name: group for name, group in states.items() if any(group)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Give the states back. A warning names the classes of which there is another number now."""
+        for name, group in self._by_class().items():
+            states = state.get(name, [])
+            if len(states) == len(group):
+                for callback, its_state in zip(group, states, strict=True):
+                    callback.set_state(its_state)
+            elif states:
+                warnings.warn(
+                    f"the checkpoint has the state of {len(states)} {name} and fit was given {len(group)}: "
+                    f"{'it starts' if len(group) == 1 else 'they start'} anew",
+                    UserWarning,
+                    stacklevel=2,
+                )
+
+    def _by_class(self) -> dict[str, list[Callback]]:
+        groups: dict[str, list[Callback]] = {}
+        for callback in self.callbacks:
+            groups.setdefault(type(callback).__name__, []).append(callback)
+        return groups
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Call the hook of all callbacks that follow it."""
         self._call("on_train_begin", logs=logs)
@@ -99,6 +126,10 @@ class CallbackList(Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Call the hook of all callbacks that follow it."""
         self._call("on_epoch_end", epoch, logs=logs)
+
+    def on_epoch_resume(self, epoch: int, logs: Any = None) -> None:
+        """Call the hook of all callbacks that follow it."""
+        self._call("on_epoch_resume", epoch, logs=logs)
 
     def on_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Call the hook of all callbacks that follow it."""
@@ -151,10 +182,19 @@ class CallbackList(Callback):
     def _call(self, hook: str, *number: int, logs: Any) -> None:
         if callable(logs):
             logs = LateLogs(logs)
-        for callback in self.callbacks:
-            if callback.follows(hook):
-                late = isinstance(logs, LateLogs) and not callback.takes_late_logs
-                getattr(callback, hook)(*number, logs.copy() if late else logs)
+        followers = [callback for callback in self.callbacks if callback.follows(hook)]
+        followers.sort(key=lambda callback: callback.saves_training != (hook == "on_train_begin"))
+        for callback in followers:
+            late = isinstance(logs, LateLogs) and not callback.takes_late_logs
+            getattr(callback, hook)(*number, logs.copy() if late else logs)
+
+
+def _state_of(callback: Callback) -> dict[str, Any]:
+    state = callback.get_state()
+    if not isinstance(state, dict):
+        owner = type(callback).__name__
+        raise ArgumentError(f"{owner}.get_state() returned a {type(state).__name__}: return a dict")
+    return state
 
 
 def _flat(callbacks: Any) -> Iterable[Callback]:

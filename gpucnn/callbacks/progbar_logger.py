@@ -55,6 +55,10 @@ class ProgbarLogger(Callback):
             progress.say(self._title(epoch))
         self._start()
 
+    def on_epoch_resume(self, epoch: int, logs: Any = None) -> None:
+        """Print the epoch, and start the bar for the rest of it."""
+        self.on_epoch_begin(epoch, logs)
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Move the bar."""
         self._progress.update(batch + 1, {} if logs is None else logs)

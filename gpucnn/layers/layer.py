@@ -165,6 +165,7 @@ class Layer(Configurable):
         self.output_shape: Shape | None = None
         self.weights: list[Weight] = []
         self.stream = random.next_stream()
+        self._calls = 0
 
     def build(self, input_shape: Shape) -> None:
         """Create the weights for inputs of this shape (batch axis None first)."""
@@ -237,12 +238,17 @@ class Layer(Configurable):
             raise ShapeError(f"{self.name} ({type(self).__name__}) needs {need} axes, batch included, and got {shape}")
 
     def __call__(self, x: Any, training: bool = False) -> Any:
-        """Build the layer if necessary and return y alone, to see what the layer does."""
+        """Build the layer if necessary and return y alone, to see what the layer does.
+
+        Each call in training is a step of its own, and so draws other random numbers.
+        """
         x = np.ascontiguousarray(x, np.float32)
         self.ensure_built((None, *x.shape[1:]))
         for weight in self.weights:
             weight.bring()
-        return storage.get(self.forward(storage.put(x), storage.put(np.zeros(1, np.int64)), training)[0])
+        step = storage.put(np.array([self._calls], np.int64))
+        self._calls += bool(training)
+        return storage.get(self.forward(storage.put(x), step, training)[0])
 
     @property
     def trainable_weights(self) -> list[Weight]:

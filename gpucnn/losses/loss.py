@@ -22,7 +22,7 @@ from ..config import Configurable, snake_case
 from ..devices import storage
 from ..errors import ArgumentError, ShapeError
 from ..ops import loss as ops
-from .labels import Shape
+from .labels import Shape, aligned
 
 Backward = Callable[[np.ndarray], np.ndarray]
 
@@ -55,7 +55,7 @@ class Loss(Configurable):
     def forward(self, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, Backward]:
         """The loss of each sample and its backward pass.
 
-        y_true   (n, …) as passed to fit
+        y_true   (n, …) as passed to fit; (n,) becomes (n, 1) for outputs (n, 1)
         y_pred   (n, …, K)
         →        values (n, …), and backward: dvalues (n, …) → dy_pred (n, …, K)
 
@@ -151,12 +151,25 @@ def check_labels(loss: Loss, y_true: Any, output_shape: Shape) -> None:
 def forward(loss: Loss, y_true: Any, y_pred: Any) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
     """The loss of each sample on the host, and a backward pass to the device that holds y_pred.
 
-    A user's loss computes with NumPy on the host, whichever device is in use.
+    A user's loss computes with NumPy on the host, whichever device is in use. Raises `ShapeError`
+    if what it returns does not fit the outputs.
     """
     if loss.on_device:
-        return loss.forward(y_true, y_pred)
-    values, backward = loss.forward(y_true, storage.get(y_pred))
-    return np.asarray(values), lambda dvalues: storage.put(np.asarray(backward(dvalues), y_pred.dtype))
+        return loss.forward(aligned(y_true, y_pred)[0], y_pred)
+    targets, outputs = aligned(y_true, storage.get(y_pred))
+    values, own_backward = loss.forward(targets, outputs)
+    values = np.asarray(values)
+    shapes = f"y_true has shape {targets.shape} and the outputs {outputs.shape}"
+    if values.ndim and len(values) != len(outputs):
+        raise ShapeError(f"{loss.name} returned values of shape {values.shape} for {len(outputs)} samples: {shapes}")
+
+    def backward(dvalues: np.ndarray) -> Any:
+        gradient = np.asarray(own_backward(dvalues), y_pred.dtype)
+        if gradient.shape != outputs.shape:
+            raise ShapeError(f"{loss.name} returned a gradient of shape {gradient.shape}, not that of y_pred: {shapes}")
+        return storage.put(gradient.reshape(y_pred.shape))
+
+    return values, backward
 
 
 def reduce(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import warnings
@@ -53,13 +54,15 @@ class Stream:
         self.steps = steps
         if steps is None and isinstance(source, Sized):
             self.steps = len(source)
-        self._running: Iterator[Any] | None = None
+        self._begun = inspect.isgenerator(source) and inspect.getgeneratorstate(source) != inspect.GEN_CREATED
 
     def epoch(self, order: np.ndarray | None, first: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch; `order` does not apply to a stream."""
-        if self._running is None or not isinstance(self.source, Iterator):
-            self._running = iter(self.source)
-        for item in itertools.islice(self._running, first, self.steps):
+        """The batches of one epoch from number `first` on; `order` does not apply to a stream."""
+        if not isinstance(self.source, Iterator):
+            items = itertools.islice(self.source, first, self.steps)
+        else:
+            items = itertools.islice(self.source, None if self.steps is None else self.steps - first)
+        for item in items:
             parts = item if isinstance(item, (tuple, list)) else (item,)
             if not 1 <= len(parts) <= 3:
                 raise DataError(f"a batch must be x, (x, y) or (x, y, sample_weight) and has {len(parts)} parts")
@@ -70,6 +73,20 @@ class Stream:
             check_lengths(x, y, weight)
             everything = slice(None)
             yield Batch(_rows(x, everything), *(None if a is None else _rows(a, everything) for a in (y, weight)))
+
+    def skip(self, count: int) -> None:
+        """Pass over the batches that were used before a training is resumed.
+
+        Only a generator or another iterator needs it, unless it has begun: then it is the one that
+        was in use.
+        """
+        if self._begun or not isinstance(self.source, Iterator):
+            return
+        there = sum(1 for _ in itertools.islice(self.source, count))
+        if there < count:
+            raise ArgumentError(
+                f"the generator ended after {there} batches, and {count} were trained before: give the same data again"
+            )
 
     def first(self) -> Batch:
         """The first batch, put back in front of the others."""

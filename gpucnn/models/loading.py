@@ -9,6 +9,7 @@ from ..layers.layer import at_most
 from . import saving
 from .saving import OPTIMIZER, WEIGHTS
 from .sequential import Sequential
+from .state import TrainingState
 
 
 def load_model(
@@ -35,6 +36,8 @@ def load_model(
         saving.set_seeds(model, content.document["seeds"])
         if compile and settings is not None:
             model.compile_from_config(settings, custom_objects)
+        if "draws" in content.document:
+            model.training_state = TrainingState.drawing_on(content.document["draws"])
     slots = content.below(OPTIMIZER) if model.compiled else {}
     saving.restore(path, tensors | slots, saving.arrays_of(model, with_optimizer=bool(slots)), model)
     return model

@@ -1,8 +1,9 @@
 """Models, weights and checkpoints in files: safetensors for the numbers, JSON for everything else.
 
-A file holds named tensors (`weights/<path>`, `optimizer/<slot>/<path>`, `history/<metric>`) and, in
-its metadata, one JSON document: format version, architecture, compile settings, training state, and
-a SHA-256 over all of these and the tensors. Nothing in a file is ever executed or imported.
+A file holds named tensors (`weights/<path>`, `optimizer/<slot>/<path>`, `history/<metric>`,
+`callbacks/<number>`) and, in its metadata, one JSON document: format version, architecture, compile
+settings, training state, and a SHA-256 over all of these and the tensors. Nothing in a file is ever
+executed or imported.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..devices import storage
 from ..errors import ArgumentError, FileError
 from ..files import MODEL_SUFFIX, check_regular, explained, write_atomically
 from ..version import __version__
+from . import callback_states
 from .model import Model
 
 FORMAT_VERSION = 1
@@ -85,6 +87,8 @@ def save_checkpoint(path: Any, model: Model) -> None:
     tensors, training = arrays_of(model, with_optimizer=True), model.training_state.to_json()
     tensors |= {_HISTORY + name: np.array(values, np.float64) for name, values in training["history"].items()}
     training["history"] = list(training["history"])
+    training["callbacks"], arrays = callback_states.apart(training["callbacks"])
+    tensors |= arrays
     write_atomically(path, _encode({**_describe(model), "training": training}, tensors))
 
 
@@ -100,8 +104,10 @@ def load_checkpoint(path: Any, model: Model) -> None:
     if content.document.get("architecture") != _as_parsed(model.get_config()):
         raise FileError(f"{path} was saved by a model of another architecture: read it with load_model")
     with described_by(path):
+        training = {"calls": 0, "callbacks": {}, **training}  # which a file may be too old to have
+        training["callbacks"] = callback_states.together(training["callbacks"], content.below(callback_states.PREFIX))
         training["history"] = {name: content.tensors[_HISTORY + name].tolist() for name in training["history"]}
-        for name, value in model.training_state.to_json().items():
+        for name, value in type(model.training_state)().to_json().items():
             if type(training.get(name)) is not type(value):
                 raise ArgumentError(f"{name} of the training state is {training.get(name)!r}")
         state = type(model.training_state).from_json(training)
@@ -128,7 +134,7 @@ def weights_sha256(model: Model) -> str:
 
 def _describe(model: Model) -> dict[str, Any]:
     settings = model.compile_config()
-    described = {"architecture": model.get_config(), "seeds": _seeds_of(model)}
+    described = {"architecture": model.get_config(), "seeds": _seeds_of(model), "draws": model.training_state.draws()}
     return described if settings is None else {**described, "compile": settings}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,24 +15,13 @@ from ..layers.input import InputLayer
 from ..layers.layer import Layer, Weight, assign_all, check_input_shape
 from ..layers.parameters import Parameters
 from ..metrics import Metric
-from ..retired import reject
+from ..retired import GONE_METHODS, arguments_of, reject
 from . import saving, stack
 from .batches import Arrays, split_off
 from .compile_settings import CompileSettings
 from .state import TrainingState
 from .summary import summarize
 from .trainer import Trainer, report
-
-_GONE = {
-    "fit_generator": "fit(generator) takes generators",
-    "evaluate_generator": "evaluate(generator) takes generators",
-    "predict_generator": "predict(generator) takes generators",
-    "predict_classes": "predict(x).argmax(-1) gives the class numbers",
-    "predict_proba": "predict(x) gives the probabilities",
-    "export": "gpucnn saves with model.save('model.safetensors')",
-    "to_json": "get_config() gives the architecture",
-    "to_yaml": "get_config() gives the architecture",
-}
 
 
 class Sequential:
@@ -218,7 +206,7 @@ class Sequential:
         `steps_per_execution=k` the batch hooks of callbacks are called once for k batches.
         """
         if unknown:
-            reject("compile", unknown, _arguments_of(self.compile))
+            reject("compile", unknown, arguments_of(self.compile))
         if loss_weights is not None:
             raise ArgumentError(f"compile(loss_weights={loss_weights!r}): a Sequential has one loss; scale it instead")
         self._trainer.compile(CompileSettings(optimizer, loss, metrics, weighted_metrics, steps_per_execution))
@@ -290,7 +278,7 @@ class Sequential:
         by layer.
         """
         if unknown:
-            reject("fit", unknown, _arguments_of(self.fit))
+            reject("fit", unknown, arguments_of(self.fit))
         self._trainer.require_compiled("fit")
         if not isinstance(epochs, (int, np.integer)) or epochs < 1:
             raise ArgumentError(f"epochs={epochs!r} is out of range: use an integer of 1 or more")
@@ -319,7 +307,7 @@ class Sequential:
     ) -> Any:
         """Loss and metrics as `[loss, metric, …]`, one number without metrics, or a dict."""
         if unknown:
-            reject("evaluate", unknown, _arguments_of(self.evaluate))
+            reject("evaluate", unknown, arguments_of(self.evaluate))
         self._trainer.require_compiled("evaluate")
         data = self._trainer.take(x, y, sample_weight, batch_size, steps)
         return report(self._trainer.evaluate(data, callbacks, verbose), return_dict)
@@ -335,7 +323,7 @@ class Sequential:
     ) -> np.ndarray:
         """The model's output for x, as one float32 array (n, …)."""
         if unknown:
-            reject("predict", unknown, _arguments_of(self.predict))
+            reject("predict", unknown, arguments_of(self.predict))
         data = self._trainer.take(x, None, None, batch_size, steps, labelled=False)
         return self._trainer.predict(data, callbacks, verbose)
 
@@ -418,20 +406,21 @@ class Sequential:
         return model
 
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
-        """The output for a batch x, in inference unless `training`."""
+        """The output for a batch x; each call in `training` draws other random numbers."""
         x = np.asarray(x, np.float32)
         if self.input_shape is None:
             self.build((None, *x.shape[1:]))
         self.parameters.bring()
-        step = storage.put(np.zeros(1, np.int64))
+        step = storage.put(np.array([self.training_state.calls], np.int64))
+        self.training_state.calls += bool(training)
         y = storage.put(np.ascontiguousarray(x))
         for layer in self.layers:
             y = layer.forward(y, step, training)[0]
         return storage.get(y)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _GONE:
-            raise AttributeError(f"Sequential has no {name}: {_GONE[name]}")
+        if name in GONE_METHODS:
+            raise AttributeError(f"Sequential has no {name}: {GONE_METHODS[name]}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
@@ -440,8 +429,3 @@ class Sequential:
     def _changed(self) -> None:
         self._parameters = None
         self._trainer.layers_changed()
-
-
-def _arguments_of(method: Callable[..., Any]) -> list[str]:
-    """The names of a method's arguments, for the message that refuses another."""
-    return [p.name for p in inspect.signature(method).parameters.values() if p.kind is not p.VAR_KEYWORD]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from ..errors import ArgumentError
 
 _NOT_SAVED = ("resume", "collect")
 
@@ -22,8 +23,10 @@ class TrainingState:
     """Where training stands between two batches: with weights and optimizer state, all that a
     resumed run needs.
 
-    `metrics` are those of the model; after loading, their states as the file has them, until the
-    next `fit`. `collect` takes in batches that are trained but not counted yet.
+    `metrics` are those of the model, `callbacks` the `CallbackList` of its last `fit`; after
+    loading, their states as the file has them, until the next `fit`. `seed` and `shuffles` decide
+    the order of the samples; `calls` counts the calls of the model in training, each of which draws
+    other random numbers. `collect` takes in batches that are trained but not counted yet.
     """
 
     epoch: int = 0
@@ -35,17 +38,22 @@ class TrainingState:
     metrics: list[Any] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
     history: dict[str, list[float]] = field(default_factory=dict)
+    calls: int = 0
+    callbacks: Any = field(default_factory=dict)
     resume: bool = False
     collect: Callable[[], None] = field(default=nothing_to_collect, repr=False)
+    _shuffled_before: int = 0
     _latest: dict[str, float] = field(default_factory=dict, repr=False)
     _recorded: set[str] = field(default_factory=set, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The state as JSON values; floats keep every bit."""
+        """The state as JSON values, but for arrays of callbacks; floats keep every bit."""
         self.collect()
         self.record()
         states = [m if isinstance(m, dict) else m.get_state() for m in self.metrics]
         values = dict(vars(self), metrics=[{k: np.asarray(v).tolist() for k, v in state.items()} for state in states])
+        if not isinstance(self.callbacks, dict):
+            values["callbacks"] = self.callbacks.get_state()
         return {name: value for name, value in values.items() if name not in _NOT_SAVED and not name.startswith("_")}
 
     def end_epoch(self, logs: dict[str, float]) -> None:
@@ -61,6 +69,25 @@ class TrainingState:
             if name not in self._recorded:
                 self.history.setdefault(name, []).append(float(value))
                 self._recorded.add(name)
+
+    def anew(self) -> TrainingState:
+        """The state of a new training: its orders follow those of the file that the model is from."""
+        before = self._shuffled_before
+        return TrainingState(shuffles=before, calls=self.calls, _shuffled_before=before)
+
+    def draws(self) -> dict[str, int]:
+        """What decides the next random numbers. An order that was begun is not drawn again."""
+        return {"seed": self.seed, "shuffles": self.shuffles + (self.batch > 0), "calls": self.calls}
+
+    @classmethod
+    def drawing_on(cls, draws: dict[str, int]) -> TrainingState:
+        """A state that goes on where `draws` of another one was taken."""
+        limits = {"seed": 2**64, "shuffles": 2**63, "calls": 2**63}
+        known = isinstance(draws, dict) and draws.keys() == limits.keys()
+        if not known or not all(type(draws[name]) is int and 0 <= draws[name] < limits[name] for name in limits):
+            raise ArgumentError(f"the counts of random numbers are {draws!r}")
+        seed, shuffles, calls = (draws[name] for name in limits)
+        return cls(seed=seed, shuffles=shuffles, calls=calls, _shuffled_before=shuffles)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingState:

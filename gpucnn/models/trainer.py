@@ -43,7 +43,7 @@ class Trainer:
         """Use these settings from now on, with a new training state."""
         self.settings = settings
         self._step = TrainingStep(self.model, settings)
-        self.model.training_state = TrainingState()
+        self.model.training_state = self.model.training_state.anew()
 
     def layers_changed(self) -> None:
         """Drop what depends on the layers: the step, its metrics and the optimizer's state."""
@@ -94,9 +94,14 @@ class Trainer:
         self._resident, self._said = None, None
         with threads.one_blas_thread():
             hooks.on_train_begin()
-            state = self._start(initial_epoch, history)
+            resumed = model.training_state.resume
+            state = self._start(initial_epoch, history, hooks)
             logs: dict[str, float] = {}
-            for epoch in range(state.epoch, epochs):
+            if resumed:
+                _skip(data, len(state.epochs), state.batch)
+                _skip(held_out, len(state.history.get("val_loss", [])))
+            stopped = resumed and model.stop_training
+            for epoch in range(epochs if stopped else state.epoch, epochs):
                 state.epoch = epoch
                 logs = self._run_epoch(data, hooks, shuffle, tolerant)
                 if held_out is not None and _due(validation_freq, epoch):
@@ -111,7 +116,7 @@ class Trainer:
             hooks.on_train_end(logs)
         return history
 
-    def _start(self, initial_epoch: int, history: History) -> TrainingState:
+    def _start(self, initial_epoch: int, history: History, hooks: CallbackList) -> TrainingState:
         """The state that `fit` starts from: a checkpoint's if one was loaded, else a new one."""
         state, metrics = self.model.training_state, self.metrics
         if state.resume:
@@ -125,16 +130,20 @@ class Trainer:
                 )
             for metric, saved in zip(metrics, state.metrics, strict=False):
                 metric.set_state({name: np.asarray(value) for name, value in saved.items()})
+            hooks.set_state(state.callbacks)
         else:
+            state.shuffles += state.batch > 0  # an epoch that was cut
             state.epoch, state.batch, state.epochs, state.history = initial_epoch, 0, [], {}
-        state.metrics = metrics
+        state.metrics, state.callbacks = metrics, hooks
         return state
 
     def _run_epoch(self, data: Batches, hooks: CallbackList, shuffle: bool, tolerant: bool) -> dict[str, float]:
         model, state = self.model, self.model.training_state
-        hooks.on_epoch_begin(state.epoch)
         if state.batch == 0:
+            hooks.on_epoch_begin(state.epoch)
             self.reset_metrics()
+        else:
+            hooks.on_epoch_resume(state.epoch)
         for train in self._batches(data, hooks, shuffle, tolerant):
             together = self.step.settings.steps_per_execution
             if state.batch % together == 0:
@@ -335,7 +344,9 @@ def _weigh_classes(data: Batches, class_weight: Any) -> None:
         raise ArgumentError("class_weight needs arrays: put sample weights into the batches of a generator")
     assert data.y is not None
     weight = class_weights(class_weight, data.y)
-    data.weight = weight if data.weight is None else weight * data.weight
+    if data.weight is not None:
+        weight = weight.reshape(-1, *(1,) * (data.weight.ndim - 1)) * data.weight
+    data.weight = weight
 
 
 def _limited(data: Batches) -> Iterator[Batch]:
@@ -343,6 +354,12 @@ def _limited(data: Batches) -> Iterator[Batch]:
         if i == data.steps:
             return
         yield batch
+
+
+def _skip(data: Batches | None, epochs: int, batches: int = 0) -> None:
+    """Pass over what so many epochs, and batches of the next one, took from a generator."""
+    if isinstance(data, Stream):
+        data.skip(epochs * (data.steps or 0) + batches)
 
 
 def _due(frequency: Any, epoch: int) -> bool:

@@ -18,7 +18,7 @@ from ..devices import storage
 from ..dispatch import choice
 from ..errors import TrainingError
 from ..layers.layer import Activated, Backward
-from ..losses import Loss
+from ..losses import Loss, labels
 from ..metrics import Metric
 from . import fusion
 from .batches import Batch
@@ -147,8 +147,12 @@ class TrainingStep:
 
     def measure(self, batch: Batch, prediction: np.ndarray | None) -> None:
         """Update the metrics with a batch and its predictions on the host."""
+        if prediction is None:
+            return
+        assert batch.y is not None
+        targets, outputs = labels.aligned(batch.y, prediction)
         for metric in self.metrics or []:
-            metric.update_state(batch.y, prediction, batch.weight if metric in self._weighted else None)
+            metric.update_state(targets, outputs, batch.weight if metric in self._weighted else None)
 
     def _not_finite(self, loss: float) -> TrainingError:
         state = self.model.training_state

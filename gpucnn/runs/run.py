@@ -214,6 +214,7 @@ class Checkpoints(Callback):
     `Interrupted`; during validation, once the epoch ends.
     """
 
+    saves_training = True
     takes_late_logs = True
 
     def __init__(self, run: Run, save_every: int | None = None, stop: Stop | None = None) -> None:

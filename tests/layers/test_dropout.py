@@ -15,6 +15,20 @@ from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 KEY = {"seed": 7, "stream": 3}
 
 
+class DrawsItself(layers.Layer):
+    """A layer of the user's own that draws random numbers by the step."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x, step, training):
+        if not training:
+            return x, lambda dy, need_dx=True: dy
+        kept = np.random.default_rng(int(step[0])).random(x.shape) >= self.rate
+        return x * kept, lambda dy, need_dx=True: dy * kept
+
+
 def at(step):
     return np.array([step], np.int64)
 
@@ -166,6 +180,28 @@ def test_two_layers_of_a_model_drop_differently():
     first.stream, second.stream = 0, 1
     x = np.ones((1, 200), np.float32)
     assert not np.array_equal(first(x, training=True), second(x, training=True))
+
+
+@pytest.mark.parametrize("make", [layers.Dropout, layers.SpatialDropout1D, DrawsItself], ids=lambda c: c.__name__)
+def test_each_call_in_training_drops_others_and_one_seed_gives_the_same_calls(make):
+    x = np.ones((2, 3, 50), np.float32)
+
+    def drawn():
+        random.set_random_seed(4)
+        layer = make(0.5)
+        first = layer(x, training=True)
+        layer(x)
+        return first, layer(x, training=True)
+
+    first, second = drawn()
+    assert not np.array_equal(first, second)
+    assert all(np.array_equal(one, other) for one, other in zip(drawn(), (first, second), strict=True))
+
+
+def test_the_first_call_drops_what_step_0_drops():
+    layer = layers.Dropout(0.5, seed=3)
+    x = np.ones((1, 200), np.float32)
+    assert np.array_equal(layer(x, training=True), layer.forward(x, at(0), True)[0])
 
 
 def test_the_arguments_are_those_of_keras():
