@@ -17,7 +17,7 @@ import gpucnn
 from gpucnn import layers
 from gpucnn.devices import storage
 from gpucnn.models.batches import Batch
-from gpucnn.models.resident import ResidentSteps
+from gpucnn.models.resident_steps import ResidentSteps
 from gpucnn.runs import zoo
 
 SEED = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,15 +12,16 @@ import numpy as np
 
 from .. import losses, progress, random
 from ..callbacks import CallbackList, History, TerminateOnNaN
-from ..devices import choose, threads
+from ..devices import threads
 from ..errors import ArgumentError
 from ..layers.layer import Activated
 from ..metrics import Metric
-from . import fusion
+from . import fusion, resident
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
 from .model import Model
-from .resident import ResidentSteps, obstacle
+from .resident_inference import ResidentOutputs, ResidentTest
+from .resident_steps import ResidentSteps, obstacle
 from .state import TrainingState, nothing_to_collect
 from .training_step import TrainingStep, output
 
@@ -181,7 +182,7 @@ class Trainer:
 
     def _may_record(self, data: Batches, hooks: CallbackList, tolerant: bool) -> bool:
         """Whether steps are recorded and replayed; says once in each `fit` why not."""
-        if not choose.current().records or os.environ.get("GPUCNN_GRAPH") == "0":
+        if not resident.is_used():
             return False
         reason = obstacle(self.model, self.step.settings, data, tolerant)
         if reason is not None and hooks.params.get("verbose") and self._said != reason:
@@ -212,34 +213,62 @@ class Trainer:
 
     def _test(self, data: Batches, hooks: CallbackList) -> dict[str, float]:
         """Loss and metrics over `data`; the running sums of training are left alone."""
-        step, total, count = self.step, 0.0, 0.0
+        step, sums = self.step, np.zeros(2)
+
+        def count(batch: Batch, loss: float) -> None:
+            sums[:] += loss * len(batch.x), len(batch.x)
+
+        replayed = self._resident_test(data, count)
+        turns = (partial(_test_one, step, batch, count) for batch in _limited(data))
 
         def logs() -> dict[str, float]:
-            return {"loss": total / max(count, 1.0), **step.results()}
+            if replayed is not None:
+                replayed.collect()
+            return {"loss": float(sums[0] / max(sums[1], 1.0)), **step.results()}
 
         hooks.on_test_begin()
         with step.separate_metrics():
-            for i, batch in enumerate(_limited(data)):
-                hooks.on_test_batch_begin(i)
-                total += step.test(batch) * len(batch.x)
-                count += len(batch.x)
-                hooks.on_test_batch_end(i, logs)
-            if not count:
+            done = 0
+            for test in turns if replayed is None else itertools.islice(replayed.batches(), data.steps):
+                hooks.on_test_batch_begin(done)
+                test()
+                hooks.on_test_batch_end(done, logs)
+                done += 1
+            if not done:
                 raise ArgumentError("evaluate met no batch: the generator is exhausted; create a new one for each call")
             result = logs()
         hooks.on_test_end(result)
         return result
 
+    def _resident_test(self, data: Batches, count: Callable[[Batch, float], None]) -> ResidentTest | None:
+        """What replays the evaluation on these arrays; None where that is impossible."""
+        step = self.step
+        if not resident.is_used() or resident.obstacle(self.model, data, step.settings.loss) is not None:
+            return None
+        assert isinstance(data, Arrays)
+        penalty = step.settings.optimizer.penalty(self.model.parameters)
+        return ResidentTest(self.model, step, data, lambda batch, loss: count(batch, loss + penalty))
+
     def predict(self, data: Batches, callbacks: Any, verbose: Any) -> np.ndarray:
         """The model's output for all batches, as one float32 array (n, …)."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
-        outputs, nodes = [], fusion.program(self.model.layers, False)
+        outputs: list[np.ndarray] = []
+        nodes, replayed = fusion.program(self.model.layers, False), None
+        turns: Iterator[Callable[[], None]] = (
+            partial(lambda x: outputs.append(output(nodes, x)), batch.x) for batch in _limited(data)
+        )
+        if resident.is_used() and resident.obstacle(self.model, data) is None:
+            assert isinstance(data, Arrays)
+            replayed = ResidentOutputs(self.model, nodes, data)
+            outputs, turns = replayed.outputs, itertools.islice(replayed.batches(), data.steps)
         with threads.one_blas_thread():
             hooks.on_predict_begin()
-            for i, batch in enumerate(_limited(data)):
+            for i, predict in enumerate(turns):
                 hooks.on_predict_batch_begin(i)
-                outputs.append(output(nodes, batch.x))
+                predict()
                 hooks.on_predict_batch_end(i, lambda: {})
+            if replayed is not None:
+                replayed.collect()
             hooks.on_predict_end()
         if not outputs:
             raise ArgumentError("predict met no batch: the generator is exhausted")
@@ -347,6 +376,10 @@ def _weigh_classes(data: Batches, class_weight: Any) -> None:
     if data.weight is not None:
         weight = weight.reshape(-1, *(1,) * (data.weight.ndim - 1)) * data.weight
     data.weight = weight
+
+
+def _test_one(step: TrainingStep, batch: Batch, count: Callable[[Batch, float], None]) -> None:
+    count(batch, step.test(batch))
 
 
 def _limited(data: Batches) -> Iterator[Batch]:

@@ -104,7 +104,7 @@ class TrainingStep:
 
     def test(self, batch: Batch) -> float:
         """The loss without an update; the metrics are updated."""
-        x, penalties = _forward(self.nodes(), batch.x)
+        x, penalties = run_forward(self.nodes(), storage.put(batch.x), storage.put(_NO_STEP))
         loss = self.loss()
         values, _ = losses.forward(loss, batch.y, x)
         reduced, _ = losses.reduce(values, batch.weight, loss.reduction)
@@ -173,16 +173,16 @@ class TrainingStep:
 
 def output(nodes: list[fusion.Node], x: np.ndarray) -> np.ndarray:
     """The output of a model for one batch, on the host."""
-    return storage.get(_forward(nodes, x)[0])
+    return storage.get(run_forward(nodes, storage.put(x), storage.put(_NO_STEP))[0])
 
 
-def _forward(nodes: list[fusion.Node], x: np.ndarray) -> tuple[Any, float]:
-    """(output on the device, sum of the activity regularizers' penalties), in inference."""
-    y, step, penalties = storage.put(x), storage.put(_NO_STEP), 0.0
+def run_forward(nodes: list[fusion.Node], x: Any, step: Any) -> tuple[Any, float]:
+    """(output, sum of the activity regularizers' penalties) in inference, all on the device."""
+    penalties = 0.0
     for node in nodes:
-        y, penalty = node.forward(y, step, False)[::2]  # the backward pass would keep arrays alive
+        x, penalty = node.forward(x, step, False)[::2]  # the backward pass would keep arrays alive
         penalties += penalty
-    return y, penalties
+    return x, penalties
 
 
 def _first_trained(nodes: list[fusion.Node]) -> int:

@@ -10,6 +10,7 @@ import needs
 import pytest
 
 from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launchable import Geometry
 from gpucnn.profiling import compilers, launches, static_analysis, trials
 
 ALL = bool(os.environ.get("GPUCNN_TEST_ALL"))
@@ -78,7 +79,7 @@ def test_double_precision_is_seen(tmp_path, factor, seen):
     text = f'extern "C" __global__ void scaled(float* y) {{ y[threadIdx.x] *= {factor}; }}'
     (tmp_path / "scaled.cu").write_text(text)
     y = launches.LaunchRecorder().empty((32,))
-    launch = launches.Launch(cuda_function(tmp_path / "scaled.cu", "scaled"), (1,), (32,), 0, (y,))
+    launch = launches.Launch(cuda_function(tmp_path / "scaled.cu", "scaled"), Geometry((1,), (32,)), (y,))
     doubles = double_precision(launch, "sm_90")
     assert any(name.startswith("mul") for name in doubles) == seen
     if compilers.disassembler() is not None:

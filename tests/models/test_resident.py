@@ -219,4 +219,40 @@ def test_what_cannot_be_recorded_is_said_once_and_trains(monkeypatch, capsys, ma
 
 def test_generators_are_not_recorded(monkeypatch):
     x, y = digits()
-    assert "generator" in resident.obstacle(None, None, (batch for batch in [(x, y)]), tolerant=False)
+    assert "generator" in resident.obstacle(None, (batch for batch in [(x, y)]))
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 1.5, 36)], ids=["plain", "weighted"])
+def test_evaluation_and_prediction_are_replayed_with_the_same_figures(monkeypatch, weights):
+    x, y = digits()
+    found = []
+    for graph in ("1", "0"):
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model = small(kernel_regularizer="l2")
+        labels = np.eye(4, dtype=np.float32)[y]
+        model.compile("sgd", "categorical_crossentropy", metrics=["accuracy", "mae"], weighted_metrics=["accuracy"])
+        found.append(
+            (model.evaluate(x, labels, 16, 0, weights), model.predict(x, 16, 0), model.predict(x[:3], verbose=0))
+        )
+    assert found[0][0] == found[1][0]
+    for recorded, one_by_one in zip(found[0][1:], found[1][1:], strict=True):
+        np.testing.assert_array_equal(recorded, one_by_one)
+    assert found[0][1].shape == (36, 4) and found[0][2].shape == (3, 4)
+
+
+def test_steps_of_an_evaluation_are_limited_and_seen_by_callbacks():
+    x, y = digits()
+    seen = []
+    note = callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: seen.append((batch, logs["loss"])))
+    model = small()
+    whole = model.evaluate(x[:32], y[:32], batch_size=16, verbose=0, callbacks=[note])
+    assert [batch for batch, _ in seen] == [0, 1] and seen[-1][1] == whole[0]
+    assert model.evaluate(x, y, batch_size=16, steps=2, verbose=0) == whole
+    assert len(model.predict(x, batch_size=16, steps=2, verbose=0)) == 32
+
+
+@pytest.mark.parametrize("kept_bytes", [1, 3000])
+def test_what_batches_leave_is_read_before_its_place_is_full(monkeypatch, kept_bytes):
+    monkeypatch.setattr(resident, "_KEPT_BYTES", kept_bytes)
+    x, y = digits()
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, validation_data=(x, y)))
