@@ -17,6 +17,7 @@ import gpucnn
 from gpucnn import layers
 from gpucnn.devices import storage
 from gpucnn.models.batches import Batch
+from gpucnn.models.resident import TOGETHER
 from gpucnn.models.resident_steps import ResidentSteps
 from gpucnn.runs import zoo
 
@@ -116,7 +117,7 @@ def gpucnn_maker(combination: Combination, budget: Budget) -> Maker:
 
         def run() -> None:
             losses.clear()
-            for train in steps.epoch(0, 0, SEED, shuffle=False, watched=False):
+            for train, _ in steps.epoch(0, steps.steps, 0, SEED, shuffle=False, together=TOGETHER):
                 train()
 
         def collected(_: Any) -> list[float]:

@@ -22,6 +22,8 @@ class Callback:
     model: Any = None
     params: Mapping[str, Any] = MappingProxyType({})
     """`verbose`, `epochs` and `steps` (None if unknown) of the call."""
+    each_batch = True
+    """False: hooks of batches may be called once for several batches, where that is faster."""
     takes_late_logs = False
     """True: `logs` of a batch is a mapping that is computed when a hook first looks into it, which on a
     GPU waits for the batch. It must not be kept unread. False: it is a dict."""

@@ -111,6 +111,10 @@ class CallbackList(Callback):
             groups.setdefault(type(callback).__name__, []).append(callback)
         return groups
 
+    def follows_each(self, hook: str) -> bool:
+        """Whether any callback follows this hook and wants it for each batch."""
+        return any(callback.follows(hook) and callback.each_batch for callback in self.callbacks)
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Call the hook of all callbacks that follow it."""
         self._call("on_train_begin", logs=logs)

@@ -20,6 +20,7 @@ class ProgbarLogger(Callback):
     """
 
     takes_late_logs = True
+    each_batch = False
 
     def __init__(self) -> None:
         self.verbose: Any = "auto"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,12 @@ from ..losses.loss import RowLoss
 from ..ops.batch import gather_images, gather_labels
 from .batches import Arrays, Batch, Batches
 from .model import Model
+
+Turn = tuple[Callable[[], None], int]
+"""What does something with one or more batches, and with how many."""
+
+TOGETHER = 16
+"""The most batches that are replayed as one: the host launches one graph for all of them."""
 
 _KEPT_BYTES = 64 << 20
 """What batches leave behind is read when it takes this much memory of the device."""
@@ -52,14 +58,14 @@ def is_ours(part: object) -> bool:
 
 
 class Place:
-    """A fixed place on the device that each batch overwrites, and what it held after the last ones."""
+    """Fixed places on the device that batches overwrite, and what they held after the last ones."""
 
     def __init__(self, shape: tuple[int, ...], count: int) -> None:
-        self.now, self._kept = storage.zeros(shape), storage.empty((count, *shape))
+        self.now, self._kept = storage.zeros((TOGETHER, *shape)), storage.empty((count, *shape))
 
-    def keep(self, slot: int) -> None:
-        """Copy what is there now."""
-        self._kept[slot] = self.now
+    def keep(self, slot: int, count: int) -> None:
+        """Copy what the first `count` places hold now."""
+        self._kept[slot : slot + count] = self.now[:count]
 
     def read(self, count: int) -> np.ndarray:
         """The first `count` copies, on the host."""
@@ -84,15 +90,16 @@ class Resident:
         self.counters = storage.put(np.zeros(3, np.int64))
         """The number of the batch, of the epoch and of all steps, as `ops.batch.advance` counts."""
         each = 4 * sum(math.prod(shape) for shape in places.values())
-        self._slots = max(1, min(self.steps, _KEPT_BYTES // max(each, 1)))
+        self._slots = max(TOGETHER, min(self.steps, _KEPT_BYTES // max(each, 1)))
         self.places = {name: Place(shape, self._slots) for name, shape in places.items()}
         self.read = self.done = 0
         """The batches before `done` have been replayed, and those before `read` collected."""
-        self._recorded: dict[int, Callable[[], None]] = {}
+        self._recorded: dict[tuple[int, int], Callable[[], None]] = {}
         self._key: Any = None
 
-    def launch(self, rows: int) -> None:
-        """Launch all that is done with a batch of this many rows, on fixed arrays alone."""
+    def launch(self, rows: int, place: int) -> None:
+        """Launch all that is done with a batch of this many rows, on fixed arrays alone; what it leaves
+        behind goes to `places[name].now[place]`."""
         raise NotImplementedError
 
     def collect(self) -> None:
@@ -112,19 +119,32 @@ class Resident:
             self._key = key
             self._recorded.clear()
 
-    def replay(self, number: int) -> None:
-        """Do what is done with batch `number`, which is the next one."""
-        if number - self.read == self._slots:
+    def turns(self, first: int, stop: int, together: int) -> Iterator[tuple[int, int]]:
+        """(number, count) for runs of batches from `first` to `stop` of one size: `together` or one."""
+        while first < stop:
+            full = self.rows_of(first) == self.rows_of(min(first + together, self.steps) - 1)
+            count = together if full and first + together <= stop else 1
+            yield first, count
+            first += count
+
+    def replay(self, number: int, count: int) -> None:
+        """Do what is done with `count` batches, of which `number` is the first and the next one."""
+        if number + count - self.read > self._slots:
             self.collect()
         rows = self.rows_of(number)
-        recorded = self._recorded.get(rows)
+        recorded = self._recorded.get((rows, count))
         if recorded is None:
-            self._recorded[rows] = choose.current().record(lambda: self.launch(rows))
+
+            def launch() -> None:
+                for place in range(count):
+                    self.launch(rows, place)
+
+            self._recorded[rows, count] = choose.current().record(launch)
         else:
             recorded()
-        for place in self.places.values():
-            place.keep(number - self.read)
-        self.done = number + 1
+        for kept in self.places.values():
+            kept.keep(number - self.read, count)
+        self.done = number + count
 
     def batch(self, number: int) -> Batch:
         """The same batch on the host."""

@@ -13,40 +13,42 @@ from ..ops.batch import advance
 from .batches import Arrays, Batch
 from .fusion import Node
 from .model import Model
-from .resident import Resident, Targets
+from .resident import Resident, Targets, Turn
 from .training_step import TrainingStep, run_forward
 
 
 class ResidentTest(Resident):
     """The loss and the metrics of a model on one set of arrays.
 
-    count   receives each batch and its loss, in order, when results are collected
+    count   receives each batch and its loss, in order, when results are collected; set it first
     """
 
-    def __init__(self, model: Model, step: TrainingStep, data: Arrays, count: Callable[[Batch, float], None]) -> None:
+    count: Callable[[Batch, float], None]
+
+    def __init__(self, model: Model, step: TrainingStep, data: Arrays) -> None:
         rows, outputs = data.batch_size, model.output_shape[1:]
         places = {"losses": (rows, *outputs[:-1])}
         if step.metrics:
             places["prediction"] = (rows, *outputs)
         super().__init__(model, data, places)
         step.nodes()
-        self.step, self._count = step, count
+        self.step = step
         self._targets = Targets(step.loss(), data, model.output_shape)
 
-    def batches(self) -> Iterator[Callable[[], None]]:
-        """A function for each batch that computes its loss and its predictions."""
+    def batches(self, stop: int, together: int) -> Iterator[Turn]:
+        """Functions that compute losses and predictions of batches up to `stop`, and of how many each."""
         self.start(0)
         self.renew(self.model.layers)
-        for number in range(self.steps):
-            yield partial(self.replay, number)
+        for number, count in self.turns(0, stop, together):
+            yield partial(self.replay, number, count), count
 
-    def launch(self, rows: int) -> None:
+    def launch(self, rows: int, place: int) -> None:
         """The forward pass and the loss."""
         x, _ = run_forward(self.step.nodes(), self.images(rows), self.counters[2:3])
         values, _ = self._targets.losses(self, x, rows)
-        self.places["losses"].now[:rows] = values.reshape(x.shape[:-1])
+        self.places["losses"].now[place, :rows] = values.reshape(x.shape[:-1])
         if self.step.metrics:
-            self.places["prediction"].now[:rows] = self.step.prediction(x)
+            self.places["prediction"].now[place, :rows] = self.step.prediction(x)
         advance(self.counters, steps=self.steps)
 
     def collect(self) -> None:
@@ -58,7 +60,7 @@ class ResidentTest(Resident):
             batch = self.batch(first + i)
             self.step.measure(batch, left["prediction"][i, : len(batch.x)] if "prediction" in left else None)
             reduced, _ = losses.reduce(left["losses"][i, : len(batch.x)], batch.weight, self._targets.loss.reduction)
-            self._count(batch, float(reduced))
+            self.count(batch, float(reduced))
 
 
 class ResidentOutputs(Resident):
@@ -69,16 +71,16 @@ class ResidentOutputs(Resident):
         self._nodes = nodes
         self.outputs: list[np.ndarray] = []
 
-    def batches(self) -> Iterator[Callable[[], None]]:
-        """A function for each batch that computes its outputs."""
+    def batches(self, stop: int, together: int) -> Iterator[Turn]:
+        """Functions that compute the outputs of batches up to `stop`, and of how many each."""
         self.start(0)
-        for number in range(self.steps):
-            yield partial(self.replay, number)
+        for number, count in self.turns(0, stop, together):
+            yield partial(self.replay, number, count), count
 
-    def launch(self, rows: int) -> None:
+    def launch(self, rows: int, place: int) -> None:
         """The forward pass."""
         y: Any = run_forward(self._nodes, self.images(rows), self.counters[2:3])[0]
-        self.places["outputs"].now[:rows] = y
+        self.places["outputs"].now[place, :rows] = y
         advance(self.counters, steps=self.steps)
 
     def collect(self) -> None:

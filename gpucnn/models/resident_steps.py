@@ -23,7 +23,7 @@ from . import resident
 from .batches import Arrays, Batch, Batches
 from .compile_settings import CompileSettings
 from .model import Model
-from .resident import Resident, Targets
+from .resident import Resident, Targets, Turn
 from .training_step import TrainingStep
 
 
@@ -80,41 +80,40 @@ class ResidentSteps(Resident):
         self._kept: list[tuple[Any, Any]] = []
         self._kept_counters: dict[str, np.ndarray] = {}
 
-    def epoch(self, first: int, epoch: int, seed: int, shuffle: bool, watched: bool) -> Iterator[Callable[[], None]]:
-        """A function for each batch from number `first` on that trains on it.
+    def epoch(self, first: int, stop: int, epoch: int, seed: int, shuffle: bool, together: int) -> Iterator[Turn]:
+        """Functions that train on the batches from number `first` to `stop`, and how many each trains on.
 
-        epoch, seed   choose the order of the samples, if they are shuffled
-        watched       whether callbacks may change the model or the optimizer between two batches
+        epoch, seed  choose the order of the samples, if they are shuffled
+        together     how many batches a function may train on; with 1, callbacks may change the model
+                     and the optimizer between two batches
         """
         self.order = random.permutation(len(self.data.x), seed=seed, epoch=epoch) if shuffle else None
         self.chosen = {"seed": seed, "stream": 0, "shuffle": shuffle}
         self.start(first, epoch, int(self.step.settings.optimizer.batches[0]))
-        self._renew()
         self._plan_from(first)
         self._keep()
-        for number in range(first, self.steps):
-            yield partial(self._train, number, watched and number > first)
+        for number, count in self.turns(first, stop, together):
+            yield partial(self._train, number, count), count
 
-    def _train(self, number: int, changed: bool) -> None:
-        if changed:
-            self._renew()
+    def _train(self, number: int, count: int) -> None:
+        self._renew()
         if self.step.settings.optimizer.learning_rate != self._plan.rates[number - self._plan.first]:
             self._plan_from(number)
-        self.replay(number)
-        self._set_counters(self._plan.after[number - self._plan.first])
+        self.replay(number, count)
+        self._set_counters(self._plan.after[number + count - 1 - self._plan.first])
 
-    def launch(self, rows: int) -> None:
+    def launch(self, rows: int, place: int) -> None:
         """The whole step."""
         step, optimizer, parameters = self.step, self.step.settings.optimizer, self.model.parameters
         alone: dict[str, Any] = {"rows": 1, "batch_size": 1, "seed": 0, "stream": 0, "shuffle": False}
         row = gather_labels(self._rows, self.counters[1:2], self.counters[0:1], **alone).reshape(-1)
         x, backwards, _ = step.forward(self.images(rows), self.counters[2:3])
         values, gradient = self._targets.losses(self, x, rows)
-        self.places["losses"].now[:rows] = values.reshape(x.shape[:-1])
+        self.places["losses"].now[place, :rows] = values.reshape(x.shape[:-1])
         if step.metrics:
-            self.places["prediction"].now[:rows] = step.prediction(x)
+            self.places["prediction"].now[place, :rows] = step.prediction(x)
         if "penalty" in self.places:
-            self.places["penalty"].now[...] = optimizer.penalty_on_device(parameters)
+            self.places["penalty"].now[place] = optimizer.penalty_on_device(parameters)
         factors = self._factors[rows]
         if self.data.weight is not None:
             factors = self.of_batch(factors, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,6 +19,7 @@ from . import fusion, resident
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
 from .model import Model
+from .resident import Turn
 from .resident_inference import ResidentOutputs, ResidentTest
 from .resident_steps import ResidentSteps, obstacle
 from .state import TrainingState, nothing_to_collect
@@ -38,6 +38,7 @@ class Trainer:
         self._step: TrainingStep | None = None
         self._warned_unscaled = False
         self._resident: ResidentSteps | None = None
+        self._tested: ResidentTest | None = None
         self._said: str | None = None
 
     def compile(self, settings: CompileSettings) -> None:
@@ -112,7 +113,7 @@ class Trainer:
                 state.record()
                 if model.stop_training:
                     break
-            self._resident, state.collect = None, nothing_to_collect
+            self._resident, self._tested, state.collect = None, None, nothing_to_collect
             self.step.settings.optimizer.finalize(model.parameters)
             hooks.on_train_end(logs)
         return history
@@ -145,12 +146,12 @@ class Trainer:
             self.reset_metrics()
         else:
             hooks.on_epoch_resume(state.epoch)
-        for train in self._batches(data, hooks, shuffle, tolerant):
+        for train, count in self._batches(data, hooks, shuffle, tolerant):
             together = self.step.settings.steps_per_execution
             if state.batch % together == 0:
                 hooks.on_train_batch_begin(state.batch)
             train()
-            state.batch += 1
+            state.batch += count
             last = state.batch == data.steps
             if last or state.batch % together == 0:
                 hooks.on_train_batch_end(state.batch - 1, self._logs)
@@ -160,25 +161,24 @@ class Trainer:
             raise ArgumentError("fit met no batch in this epoch: the generator is exhausted; give steps_per_epoch")
         return self._logs()
 
-    def _batches(
-        self, data: Batches, hooks: CallbackList, shuffle: bool, tolerant: bool
-    ) -> Iterator[Callable[[], None]]:
-        """A function for each batch of the epoch that trains on it: replayed where that is possible,
-        else step by step."""
+    def _batches(self, data: Batches, hooks: CallbackList, shuffle: bool, tolerant: bool) -> Iterator[Turn]:
+        """Functions that train on the batches of the epoch, and on how many each: replayed where that is
+        possible, else step by step."""
         state = self.model.training_state
         if self._may_record(data, hooks, tolerant):
             assert isinstance(data, Arrays)
             if self._resident is None:
                 self._resident = ResidentSteps(self.model, self.step, data, self._count)
                 state.collect = self._resident.collect
-            watched = hooks.follows("on_train_batch_begin") or hooks.follows("on_train_batch_end")
-            yield from self._resident.epoch(state.batch, state.shuffles, state.seed, shuffle, watched)
+            together = self._together(hooks, "train")
+            stop = data.steps or self._resident.steps
+            yield from self._resident.epoch(state.batch, stop, state.shuffles, state.seed, shuffle, together)
             return
         order = None
         if shuffle and isinstance(data, Arrays):
             order = random.permutation(len(data.x), seed=state.seed, epoch=state.shuffles)
         for batch in data.epoch(order, state.batch):
-            yield partial(self._train, batch, tolerant)
+            yield partial(self._train, batch, tolerant), 1
 
     def _may_record(self, data: Batches, hooks: CallbackList, tolerant: bool) -> bool:
         """Whether steps are recorded and replayed; says once in each `fit` why not."""
@@ -189,6 +189,14 @@ class Trainer:
             self._said = reason
             progress.say(f"each step is launched from Python, which is slower on a GPU: {reason}")
         return reason is None
+
+    def _together(self, hooks: CallbackList, what: str) -> int:
+        """How many batches may be replayed as one: as many as `compile` said, or else one for callbacks
+        that follow each batch, and many without such callbacks."""
+        chosen = self.step.settings.steps_per_execution if what == "train" else 1
+        each = hooks.follows_each(f"on_{what}_batch_begin") or hooks.follows_each(f"on_{what}_batch_end")
+        most = chosen if chosen > 1 or each else resident.TOGETHER
+        return max(count for count in range(1, resident.TOGETHER + 1) if most % count == 0)
 
     def _train(self, batch: Batch, tolerant: bool) -> None:
         self._count(batch, self.step.train(batch, tolerant))
@@ -209,7 +217,9 @@ class Trainer:
         """Loss and metrics over `data`, by name."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         with threads.one_blas_thread():
-            return self._test(data, hooks)
+            logs = self._test(data, hooks)
+        self._tested = None
+        return logs
 
     def _test(self, data: Batches, hooks: CallbackList) -> dict[str, float]:
         """Loss and metrics over `data`; the running sums of training are left alone."""
@@ -219,7 +229,9 @@ class Trainer:
             sums[:] += loss * len(batch.x), len(batch.x)
 
         replayed = self._resident_test(data, count)
-        turns = (partial(_test_one, step, batch, count) for batch in _limited(data))
+        turns: Iterator[Turn] = ((partial(_test_one, step, batch, count), 1) for batch in _limited(data))
+        if replayed is not None:
+            turns = replayed.batches(data.steps or replayed.steps, self._together(hooks, "test"))
 
         def logs() -> dict[str, float]:
             if replayed is not None:
@@ -229,11 +241,11 @@ class Trainer:
         hooks.on_test_begin()
         with step.separate_metrics():
             done = 0
-            for test in turns if replayed is None else itertools.islice(replayed.batches(), data.steps):
+            for test, several in turns:
                 hooks.on_test_batch_begin(done)
                 test()
-                hooks.on_test_batch_end(done, logs)
-                done += 1
+                done += several
+                hooks.on_test_batch_end(done - 1, logs)
             if not done:
                 raise ArgumentError("evaluate met no batch: the generator is exhausted; create a new one for each call")
             result = logs()
@@ -247,26 +259,32 @@ class Trainer:
             return None
         assert isinstance(data, Arrays)
         penalty = step.settings.optimizer.penalty(self.model.parameters)
-        return ResidentTest(self.model, step, data, lambda batch, loss: count(batch, loss + penalty))
+        if self._tested is None or self._tested.data is not data or self._tested.step is not step:
+            self._tested = ResidentTest(self.model, step, data)
+        self._tested.count = lambda batch, loss: count(batch, loss + penalty)
+        return self._tested
 
     def predict(self, data: Batches, callbacks: Any, verbose: Any) -> np.ndarray:
         """The model's output for all batches, as one float32 array (n, …)."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         outputs: list[np.ndarray] = []
         nodes, replayed = fusion.program(self.model.layers, False), None
-        turns: Iterator[Callable[[], None]] = (
-            partial(lambda x: outputs.append(output(nodes, x)), batch.x) for batch in _limited(data)
+        turns: Iterator[Turn] = (
+            (partial(lambda x: outputs.append(output(nodes, x)), batch.x), 1) for batch in _limited(data)
         )
         if resident.is_used() and resident.obstacle(self.model, data) is None:
             assert isinstance(data, Arrays)
             replayed = ResidentOutputs(self.model, nodes, data)
-            outputs, turns = replayed.outputs, itertools.islice(replayed.batches(), data.steps)
+            outputs = replayed.outputs
+            turns = replayed.batches(data.steps or replayed.steps, self._together(hooks, "predict"))
         with threads.one_blas_thread():
             hooks.on_predict_begin()
-            for i, predict in enumerate(turns):
-                hooks.on_predict_batch_begin(i)
+            done = 0
+            for predict, several in turns:
+                hooks.on_predict_batch_begin(done)
                 predict()
-                hooks.on_predict_batch_end(i, lambda: {})
+                done += several
+                hooks.on_predict_batch_end(done - 1, lambda: {})
             if replayed is not None:
                 replayed.collect()
             hooks.on_predict_end()

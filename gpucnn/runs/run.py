@@ -221,6 +221,7 @@ class Checkpoints(Callback):
         super().__init__()
         self.run = run
         self.save_every = save_every
+        self.each_batch = save_every is not None
         self.stop = stop or Stop()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

@@ -79,6 +79,32 @@ def test_optimizers_train_as_they_do_step_by_step(monkeypatch, optimizer):
     assert_equal(*both_ways(monkeypatch, lambda: small(optimizer()), x=x, y=y))
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_many_batches_are_replayed_as_one(monkeypatch, batch_size):
+    x, y = digits(samples=39)
+    replayed = []
+    replay = resident.Resident.replay
+    monkeypatch.setattr(resident.Resident, "replay", lambda self, n, k: (replayed.append(k), replay(self, n, k))[1])
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, batch_size=batch_size, validation_data=(x[:9], y[:9])))
+    assert (resident.TOGETHER in replayed) == (batch_size < 3)
+
+
+def test_steps_per_execution_says_how_many_batches_are_one(monkeypatch):
+    x, y = digits()
+    seen = {"1": [], "0": []}
+    for graph, of_graph in seen.items():
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model = small()
+        model.compile("adam", "sparse_categorical_crossentropy", steps_per_execution=6)
+        keep = callbacks.LambdaCallback(
+            on_train_batch_begin=lambda batch, logs, kept=of_graph: kept.append(batch),
+            on_train_batch_end=lambda batch, logs, kept=of_graph: kept.append((batch, logs["loss"])),
+        )
+        model.fit(x, y, epochs=2, batch_size=2, verbose=0, callbacks=[keep])
+    assert seen["1"] == seen["0"]
+    assert [entry if isinstance(entry, int) else entry[0] for entry in seen["1"]] == [0, 5, 6, 11, 12, 17] * 2
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64, np.int32])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_images_of_any_dtype_are_gathered_in_the_same_order(monkeypatch, dtype, shuffle):
