@@ -37,7 +37,9 @@ SIZE = 4 + 4
 
 @numba_device
 def ramp(a, n):
-    """π: letters of several bytes do not shift the places, 1 + 1."""
+    """Letters of several bytes do not shift the places, 1 + 1."""
+    δ = n + 1
+    n = δ - 1
     return cuda.fma(a, a, np.float32(0.5)) + max(n, 1)
 
 
