@@ -87,6 +87,7 @@ def test_there_are_mutants_of_each_kind_in_functions_alone(file, text):
         ("toy/toy_numba.py", PYTHON, "y[i] += (total # + 2"),
         ("toy/toy_numba.py", PYTHON, "if not (i >= n and not i == 0):"),
         ("toy/toy_numba.py", PYTHON, "tile[i] += x[i] # 1 + 1"),
+        ("toy/toy_numba.py", PYTHON, "δ = n + 2"),
         ("toy/toy_numba.py", PYTHON, "return ((a) * (a)) + max(n, 1)"),
     ],
 )
