@@ -20,14 +20,19 @@ def test_arrays_start_at_multiples_of_256_bytes_whatever_their_size():
     assert not storage.zeros((1000,)).any()
 
 
-def test_memory_is_recycled_once_no_view_of_it_lives():
+def test_memory_is_recycled_once_no_view_of_it_lives(monkeypatch):
+    """The pool is looked at as well: the system's allocator, too, returns an address again."""
+    monkeypatch.setattr(cpu, "_free", {})
     array = storage.empty((123_457,), np.float32)
     address, view = array.ctypes.data, array[5:10]
     del array
     assert storage.empty((123_457,), np.float32).ctypes.data != address, "a view still lived"
+    assert len(cpu._free) == 0
     del view
+    assert [len(waiting) for waiting in cpu._free.values()] == [1]
     kept = [storage.empty((123_457,), np.float32) for _ in range(2)]
     assert address in {a.ctypes.data for a in kept}
+    assert [len(waiting) for waiting in cpu._free.values()] == [0]
 
 
 def test_idle_memory_is_bounded(monkeypatch):
@@ -68,7 +73,7 @@ def runtime(count):
 def test_a_missing_driver_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", runtime(RuntimeError("cudaErrorInsufficientDriver: too old\nmore")))
     assert choose.gpu_state() == (0, "no NVIDIA driver found")
-    monkeypatch.setitem(sys.modules, "cupy", runtime(RuntimeError("out of order")))
+    monkeypatch.setitem(sys.modules, "cupy", runtime(RuntimeError("out of order\nmore")))
     assert choose.gpu_state() == (0, "out of order")
 
 

@@ -37,7 +37,9 @@ SIZE = 4 + 4
 
 @numba_device
 def ramp(a, n):
-    """π: letters of several bytes do not shift the places, 1 + 1."""
+    """Letters of several bytes do not shift the places, 1 + 1."""
+    δ = n + 1
+    n = δ - 1
     return cuda.fma(a, a, np.float32(0.5)) + max(n, 1)
 
 
@@ -85,6 +87,7 @@ def test_there_are_mutants_of_each_kind_in_functions_alone(file, text):
         ("toy/toy_numba.py", PYTHON, "y[i] += (total # + 2"),
         ("toy/toy_numba.py", PYTHON, "if not (i >= n and not i == 0):"),
         ("toy/toy_numba.py", PYTHON, "tile[i] += x[i] # 1 + 1"),
+        ("toy/toy_numba.py", PYTHON, "δ = n + 2"),
         ("toy/toy_numba.py", PYTHON, "return ((a) * (a)) + max(n, 1)"),
     ],
 )
