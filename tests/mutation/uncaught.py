@@ -35,11 +35,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "stream",
         "for (unsigned i = begin; i <= end; i += AT_ONCE * step) {",
     ): "one more iteration, in which nothing lies before the end",
-    (
-        "shared/rows_numba.py",
-        "row_max",
-        "pass # until all have read what the reduction before this one left here",
-    ): "row_max comes first in each kernel that calls it",
     ("update/two_stage_cuda.cu", "norm_of_blocks", ";"): "saves a write into the workspace that is never read",
     ("update/two_stage_numba.py", "sum_of_all", "total = partial[block]"): _ONE_TURN,
     (
