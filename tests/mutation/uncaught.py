@@ -56,16 +56,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
         "matmul/tiled_cuda.cu",
         "matmul_tiled",
-        "__shared__ float a_tile[TILE][TILE + 2], b_tile[TILE][TILE + 1];",
-    ): _LARGER,
-    (
-        "matmul/tiled_cuda.cu",
-        "matmul_tiled",
-        "__shared__ float a_tile[TILE][TILE + 1], b_tile[TILE][TILE + 2];",
-    ): _LARGER,
-    (
-        "matmul/tiled_cuda.cu",
-        "matmul_tiled",
         "for (unsigned first_k = 0; first_k <= K; first_k += TILE) {",
     ): "one more tile, of zeros",
     (
