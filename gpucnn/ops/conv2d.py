@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ..dispatch.case import Array, Case, real
-from ..dispatch.op import op
-from .convolution import PREFER, Axes, flops, output, output_of_grad_input, output_of_grad_weight, setting
+from ..dispatch.case import Array
+from .convolution import Axes, convolution, grad_input_of, grad_weight_of, setting
 from .window import Pads, Pair, cells, positions
 
 AXES = Axes("conv2d", x=("N", "H", "W", "C"), weight=("R", "S", "C", "K"), y=("N", "P", "Q", "K"))
@@ -58,13 +55,7 @@ SETTINGS = [
 ]
 
 
-@op(
-    outputs=lambda x, weight, **window: output(AXES, x, weight, **window),
-    flops=lambda x, weight, **window: flops(output(AXES, x, weight, **window), weight.shape),
-    terms=lambda x, weight, **_: math.prod(weight.shape[:-1]),
-    cases=[Case(s.name, (real(*s.x), real(*s.weight)), s.window, s.bench) for s in SETTINGS],
-    prefer=PREFER,
-)
+@convolution(AXES, SETTINGS)
 def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:
     """Slide K filters over N images (cross-correlation: filters are not flipped).
 
@@ -88,14 +79,7 @@ def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: P
     return _ungrouped(y)
 
 
-@op(
-    gradient_of=conv2d,
-    outputs=lambda dy, weight, **window: output_of_grad_input(AXES, dy, weight, **window),
-    flops=lambda dy, weight, **_: flops(dy, weight.shape),
-    terms=lambda dy, weight, groups, **_: math.prod(weight.shape[:-2]) * weight.shape[-1] // groups,
-    cases=[Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in SETTINGS],
-    prefer=PREFER,
-)
+@grad_input_of(conv2d, AXES, SETTINGS)
 def conv2d_grad_input(
     dy: Array, weight: Array, *, size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:
@@ -119,16 +103,7 @@ def conv2d_grad_input(
     return _ungrouped(dx[:, :, top : top + size[0], left : left + size[1]])
 
 
-@op(
-    gradient_of=conv2d,
-    outputs=lambda dy, x, **window: output_of_grad_weight(AXES, dy, x, **window),
-    flops=lambda dy, x, kernel_size, groups, **_: flops(dy, (*kernel_size, x.shape[-1] // groups, dy.shape[-1])),
-    terms=lambda dy, x, **_: math.prod(dy.shape[:-1]),
-    cases=[
-        Case(s.name, (real(*s.y), real(*s.x)), {"kernel_size": s.weight[:-2], **s.window}, s.bench) for s in SETTINGS
-    ],
-    prefer=PREFER,
-)
+@grad_weight_of(conv2d, AXES, SETTINGS)
 def conv2d_grad_weight(
     dy: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:

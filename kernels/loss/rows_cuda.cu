@@ -7,7 +7,7 @@
 
 // defines: row_of_thread, enter_row, row_sum, largest_of_row, sum_of_row, sum_of_exponentials
 #include "rows.cuh"
-// defines: clamp, decay
+// defines: clamp, decay, sigmoid
 #include "stable.cuh"
 
 __device__ float clip_probability(float p) { return clamp(p, EPSILON, 1.f - EPSILON); }
@@ -33,6 +33,17 @@ __device__ void mean_over_rows(float* __restrict__ values, float* __restrict__ g
     }
     total = row_sum(total);
     if (threadIdx.x == 0 && n < N) values[n] = total / (float)K;
+}
+
+// The same where y_true are labels of two classes, which are smoothed.
+template <class Each>
+__device__ void smoothed_mean(float* __restrict__ values, float* __restrict__ gradient,
+                              const float* __restrict__ y_pred, const float* __restrict__ labels, unsigned N,
+                              unsigned K, float label_smoothing, Each each)
+{
+    mean_over_rows(values, gradient, y_pred, labels, N, K, [=](float prediction, float label) {
+        return each(prediction, label * (1.f - label_smoothing) + label_smoothing * 0.5f);
+    });
 }
 
 extern "C" __global__ void mean_squared_error_rows(float* __restrict__ values, float* __restrict__ gradient,
@@ -73,8 +84,7 @@ extern "C" __global__ void binary_cross_entropy_rows(float* __restrict__ values,
                                                      const float* __restrict__ labels, unsigned N, unsigned K,
                                                      float label_smoothing)
 {
-    mean_over_rows(values, gradient, probabilities, labels, N, K, [=](float probability, float label) {
-        label = label * (1.f - label_smoothing) + label_smoothing * 0.5f;
+    smoothed_mean(values, gradient, probabilities, labels, N, K, label_smoothing, [](float probability, float label) {
         float p = clip_probability(probability);
         float loss = -(label * logf(p) + (1.f - label) * logf(1.f - p));
         return Term{loss, p == probability ? (p - label) / (p * (1.f - p)) : 0.f};
@@ -87,10 +97,8 @@ extern "C" __global__ void sigmoid_binary_cross_entropy_rows(float* __restrict__
                                                              const float* __restrict__ labels, unsigned N, unsigned K,
                                                              float label_smoothing)
 {
-    mean_over_rows(values, gradient, logits, labels, N, K, [=](float z, float label) {
-        label = label * (1.f - label_smoothing) + label_smoothing * 0.5f;
-        float d = decay(z);
-        return Term{fmaxf(z, 0.f) - z * label + log1pf(d), (z >= 0.f ? 1.f : d) / (1.f + d) - label};
+    smoothed_mean(values, gradient, logits, labels, N, K, label_smoothing, [](float z, float label) {
+        return Term{fmaxf(z, 0.f) - z * label + log1pf(decay(z)), sigmoid(z) - label};
     });
 }
 

@@ -120,6 +120,16 @@ def _fill(panels: np.ndarray, matrix: np.ndarray, bias: np.ndarray | None) -> No
 
 
 @njit(inline="always")
+def _place(scratch, images, rows, n, line, padded):
+    """Where image n starts: in `images`, or padded in scratch, into which it is copied."""
+    first = n * rows.shape[0]
+    if padded:
+        for h in range(rows.shape[0]):
+            copy(scratch, rows[h], images, (first + h) * line, line)
+    return 0 if padded else first * line
+
+
+@njit(inline="always")
 def _with_products(tile, source, p0, p1, p2, p3, w0, w1):
     """The 4 × 16 sums of a tile, two vectors for each row, with four values of the source times the
     sixteen of w0 and w1 added: eight multiply-adds in registers."""
@@ -147,16 +157,11 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape
     finished = scratch.shape[0] - TILE * FILTERS
     zero = splat(np.float32(0))
     source = images
-    origin = 0
     if padded:
         source = scratch
         scratch[:finished] = np.float32(0)
     for n in range(first, last):
-        if padded:
-            for h in range(rows.shape[0]):
-                copy(scratch, rows[h], images, (n * rows.shape[0] + h) * line, line)
-        else:
-            origin = n * rows.shape[0] * line
+        origin = _place(scratch, images, rows, n, line, padded)
         for block in range((count + _BLOCK - 1) // _BLOCK):
             begin = block * _BLOCK
             end = min(count, begin + _BLOCK)
@@ -263,13 +268,9 @@ def _transposed_tiles(sums, dy, images, scratch, filled, rows, pixels, taps, sha
     if filled.shape[0]:
         gradient, width = filled, panels * FILTERS
         filled[:] = np.float32(0)
-    origin, start = 0, 0
+    start = 0
     for n in range(first, last):
-        if padded:
-            for h in range(rows.shape[0]):
-                copy(scratch, rows[h], images, (n * rows.shape[0] + h) * line, line)
-        else:
-            origin = n * rows.shape[0] * line
+        origin = _place(scratch, images, rows, n, line, padded)
         if filled.shape[0]:
             for i in range(count):
                 copy(filled, i * width, dy, (n * count + i) * filters, filters)

@@ -35,11 +35,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "stream",
         "for (unsigned i = begin; i <= end; i += AT_ONCE * step) {",
     ): "one more iteration, in which nothing lies before the end",
-    (
-        "shared/rows_numba.py",
-        "row_max",
-        "pass # until all have read what the reduction before this one left here",
-    ): "row_max comes first in each kernel that calls it",
     ("update/two_stage_cuda.cu", "norm_of_blocks", ";"): "saves a write into the workspace that is never read",
     ("update/two_stage_numba.py", "sum_of_all", "total = partial[block]"): _ONE_TURN,
     (
@@ -58,16 +53,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "for (unsigned first = blockIdx.x * rows; first <= N; first += gridDim.x * rows) {",
     ): "one more iteration, in which no row is present",
     ("batch/gather_numba.py", "sample_of_block", "shared_sample = cuda.shared.array(2, numba.int64)"): _LARGER,
-    (
-        "matmul/tiled_cuda.cu",
-        "matmul_tiled",
-        "__shared__ float a_tile[TILE][TILE + 2], b_tile[TILE][TILE + 1];",
-    ): _LARGER,
-    (
-        "matmul/tiled_cuda.cu",
-        "matmul_tiled",
-        "__shared__ float a_tile[TILE][TILE + 1], b_tile[TILE][TILE + 2];",
-    ): _LARGER,
     (
         "matmul/tiled_cuda.cu",
         "matmul_tiled",
