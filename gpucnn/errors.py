@@ -30,7 +30,7 @@ class FileError(GpucnnError, OSError):
 
 
 class TrainingError(GpucnnError, FloatingPointError):
-    """Training met a loss that is not a finite number."""
+    """Training met a loss, a gradient or a weight that is not a finite number."""
 
 
 class MemoryNeedError(GpucnnError, MemoryError):
