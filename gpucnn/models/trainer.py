@@ -11,7 +11,7 @@ import numpy as np
 from .. import losses, random
 from ..callbacks import CallbackList, History, TerminateOnNaN
 from ..devices import threads
-from ..errors import ArgumentError
+from ..errors import ArgumentError, warn
 from ..layers.layer import Activated
 from ..metrics import Metric
 from . import fusion
@@ -98,7 +98,8 @@ class Trainer:
                 state.epoch = epoch
                 logs = self._run_epoch(data, hooks, shuffle, tolerant)
                 if held_out is not None and _due(validation_freq, epoch):
-                    logs.update({f"val_{name}": value for name, value in self._test(held_out, hooks).items()})
+                    tested = self._test(held_out, hooks, within_fit=True)
+                    logs.update({f"val_{name}": value for name, value in tested.items()})
                 state.end_epoch(logs)
                 hooks.on_epoch_end(epoch, logs)
                 state.record()
@@ -139,19 +140,24 @@ class Trainer:
         order = None
         if shuffle and isinstance(data, Arrays):
             order = random.permutation(len(data.x), seed=state.seed, epoch=state.shuffles)
+        together, reported = self.step.settings.steps_per_execution, state.batch
         for batch in data.epoch(order, state.batch):
-            together = self.step.settings.steps_per_execution
-            if state.batch % together == 0:
+            if state.batch == reported:
                 hooks.on_train_batch_begin(state.batch)
             self._count(batch, self.step.train(batch, tolerant))
             state.batch += 1
             last = state.batch == data.steps
             if last or state.batch % together == 0:
+                reported = state.batch
                 hooks.on_train_batch_end(state.batch - 1, self._logs)
             if last or model.stop_training:
                 break
-        if state.batch == 0:
-            raise ArgumentError("fit met no batch in this epoch: the generator is exhausted; give steps_per_epoch")
+        if state.batch > reported:  # the stream ended between two reports
+            hooks.on_train_batch_end(state.batch - 1, self._logs)
+        if isinstance(data, Stream) and not model.stop_training:
+            _check_epoch(data, state.batch, state.epoch)
+        if data.steps is not None:
+            hooks.correct_steps(state.batch)
         return self._logs()
 
     def _count(self, batch: Batch, loss: float) -> None:
@@ -171,7 +177,7 @@ class Trainer:
         with threads.one_blas_thread():
             return self._test(data, hooks)
 
-    def _test(self, data: Batches, hooks: CallbackList) -> dict[str, float]:
+    def _test(self, data: Batches, hooks: CallbackList, within_fit: bool = False) -> dict[str, float]:
         """Loss and metrics over `data`; the running sums of training are left alone."""
         step, total, count = self.step, 0.0, 0.0
 
@@ -180,13 +186,13 @@ class Trainer:
 
         hooks.on_test_begin()
         with step.separate_metrics():
-            for i, batch in enumerate(_limited(data)):
+            for i, batch in enumerate(_limited(data, hooks, within_fit)):
                 hooks.on_test_batch_begin(i)
                 total += step.test(batch) * len(batch.x)
                 count += len(batch.x)
                 hooks.on_test_batch_end(i, logs)
             if not count:
-                raise ArgumentError("evaluate met no batch: the generator is exhausted; create a new one for each call")
+                raise _exhausted(data, within_fit)
             result = logs()
         hooks.on_test_end(result)
         return result
@@ -197,7 +203,7 @@ class Trainer:
         outputs, nodes = [], fusion.program(self.model.layers, False)
         with threads.one_blas_thread():
             hooks.on_predict_begin()
-            for i, batch in enumerate(_limited(data)):
+            for i, batch in enumerate(_limited(data, hooks)):
                 hooks.on_predict_batch_begin(i)
                 outputs.append(output(nodes, batch.x))
                 hooks.on_predict_batch_end(i, lambda: {})
@@ -310,11 +316,43 @@ def _weigh_classes(data: Batches, class_weight: Any) -> None:
     data.weight = weight
 
 
-def _limited(data: Batches) -> Iterator[Batch]:
-    for i, batch in enumerate(data.epoch(None)):
-        if i == data.steps:
+_ENDLESS = "make it endless (`while True:`)"
+
+
+def _limited(data: Batches, hooks: CallbackList | None = None, within_fit: bool = False) -> Iterator[Batch]:
+    """At most `steps` batches. Fewer are named in a warning, and corrected in the hooks of a call."""
+    count = 0
+    for batch in data.epoch(None):
+        if count == data.steps:
             return
+        count += 1
         yield batch
+    if isinstance(data, Stream) and data.steps is not None and 0 < count < data.steps:
+        which = f"the {data.kind} of validation_data" if within_fit else f"the {data.kind}"
+        warn(f"{which} ended after {count} of {data.steps} batches: the result is that of {count}")
+        if hooks is not None and not within_fit:
+            hooks.correct_steps(count)
+
+
+def _check_epoch(data: Stream, count: int, epoch: int) -> None:
+    """Warn if the stream ended early. Raises `ArgumentError` if it gave no batch in this epoch."""
+    if count == 0:
+        advice = f"each epoch takes {data.steps} batches: {_ENDLESS}, or give fewer epochs"
+        if data.steps is None:
+            advice = f"give steps_per_epoch, and {_ENDLESS}"
+        raise ArgumentError(f"fit met no batch in epoch {epoch + 1}: the {data.kind} is exhausted; {advice}")
+    if data.steps is not None and count < data.steps:
+        warn(
+            f"the {data.kind} ended after {count} of {data.steps} batches in epoch {epoch + 1}: {_ENDLESS}, or give a "
+            "smaller steps_per_epoch"
+        )
+
+
+def _exhausted(data: Batches, within_fit: bool) -> ArgumentError:
+    if not within_fit:
+        return ArgumentError("evaluate met no batch: the generator is exhausted; create a new one for each call")
+    needed = "give validation_steps" if data.steps is None else f"each validation takes {data.steps} batches"
+    return ArgumentError(f"the generator of validation_data is exhausted; {needed}: {_ENDLESS}, or give arrays")
 
 
 def _skip(data: Batches | None, epochs: int, batches: int = 0) -> None:
