@@ -1,4 +1,12 @@
-"""gpucnn's errors. Every message names the offending value and what to do about it."""
+"""gpucnn's errors and warnings. Every message names the offending value and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class GpucnnError(Exception):
@@ -30,7 +38,7 @@ class FileError(GpucnnError, OSError):
 
 
 class TrainingError(GpucnnError, FloatingPointError):
-    """Training met a loss that is not a finite number."""
+    """Training met a loss, a gradient or a weight that is not a finite number."""
 
 
 class MemoryNeedError(GpucnnError, MemoryError):
@@ -43,3 +51,11 @@ class Interrupted(GpucnnError, KeyboardInterrupt):
     def __init__(self, message: str, exit_status: int = 130) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the user's that led here, however many calls of gpucnn lie between."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, warn
 from .callback import Callback
 from .history import History
 from .progbar_logger import ProgbarLogger
@@ -50,6 +49,8 @@ class CallbackList(Callback):
     `logs` may be a function that returns them; it is called once, and only if it is needed.
     """
 
+    params: dict[str, Any]
+
     def __init__(
         self,
         callbacks: Any = None,
@@ -69,6 +70,10 @@ class CallbackList(Callback):
             self.set_model(model)
         self.set_params(params)
 
+    def correct_steps(self, steps: int) -> None:
+        """Put how many steps there really were into the parameters, which all callbacks share."""
+        self.params["steps"] = steps
+
     def set_model(self, model: Any) -> None:
         """Give the model to all callbacks."""
         self.model = model
@@ -77,9 +82,9 @@ class CallbackList(Callback):
 
     def set_params(self, params: Mapping[str, Any]) -> None:
         """Give the parameters to all callbacks."""
-        self.params = params
+        self.params = dict(params)
         for callback in self.callbacks:
-            callback.set_params(params)
+            callback.set_params(self.params)
 
     def follows(self, hook: str) -> bool:
         """Whether any callback follows this hook."""
@@ -98,12 +103,8 @@ class CallbackList(Callback):
                 for callback, its_state in zip(group, states, strict=True):
                     callback.set_state(its_state)
             elif states:
-                warnings.warn(
-                    f"the checkpoint has the state of {len(states)} {name} and fit was given {len(group)}: "
-                    f"{'it starts' if len(group) == 1 else 'they start'} anew",
-                    UserWarning,
-                    stacklevel=2,
-                )
+                anew = "it starts anew" if len(group) == 1 else "they start anew"
+                warn(f"the checkpoint has the state of {len(states)} {name} and fit was given {len(group)}: {anew}")
 
     def _by_class(self) -> dict[str, list[Callback]]:
         groups: dict[str, list[Callback]] = {}

@@ -66,7 +66,7 @@ class ProgbarLogger(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Finish the bar, or write the line of the epoch."""
-        self._progress.finish(logs or {}, "" if self.draws else self._title(epoch))
+        self._finish(logs or {}, "" if self.draws else self._title(epoch))
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Start the bar of an evaluation."""
@@ -81,7 +81,7 @@ class ProgbarLogger(Callback):
     def on_test_end(self, logs: Any = None) -> None:
         """Finish the bar of an evaluation."""
         if not self._in_fit:
-            self._progress.finish(logs or {})
+            self._finish(logs or {})
 
     def on_predict_begin(self, logs: Any = None) -> None:
         """Start the bar of a prediction."""
@@ -94,10 +94,14 @@ class ProgbarLogger(Callback):
     def on_predict_end(self, logs: Any = None) -> None:
         """Finish the bar of a prediction."""
         if self.draws or self.verbose != "auto":
-            self._progress.finish({})
+            self._finish({})
 
     def _start(self) -> None:
         self._progress = progress.Progress(self.params.get("steps"), self.draws)
+
+    def _finish(self, logs: Mapping[str, Any], title: str = "") -> None:
+        self._progress.target = self.params.get("steps")  # which a stream that ended early has corrected
+        self._progress.finish(logs, title)
 
     def _title(self, epoch: int) -> str:
         epochs = self.params.get("epochs", 1)

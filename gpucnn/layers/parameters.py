@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ..devices import choose, storage
 from ..devices.device import ALIGNMENT
+from ..ops import update
 from .layer import Layer, Weight
 
 _ELEMENTS = ALIGNMENT // 4
@@ -72,6 +74,21 @@ class Parameters:
             storage.write(weight.value, value)
         for weight in self.others:
             weight.bring()
+
+    def gradient_norm(self) -> Any:
+        """Scale and total of the norm of all trainable gradients, as `norm_parts` returns them.
+
+        They are on the device in use; None if nothing is trainable. Gradients of frozen weights
+        that lie in between become 0.
+        """
+        spans = self.trainable_spans()
+        if not spans:
+            return None
+        whole = slice(spans[0].start, spans[-1].stop)
+        for segment in self.segments:
+            if not segment.trainable and whole.start <= segment.offset < whole.stop:
+                self.gradients[segment.span] = 0  # so that one norm can be taken over all spans
+        return update.norm_parts(self.gradients[whole])
 
     @property
     def holds_all(self) -> bool:

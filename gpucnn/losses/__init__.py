@@ -17,7 +17,7 @@ from .crossentropy import (
     from_logits_twin,
     sparse_categorical_crossentropy,
 )
-from .loss import REDUCTIONS, FunctionLoss, Loss, check_labels, forward, reduce
+from .loss import REDUCTIONS, FunctionLoss, Loss, check_labels, forward, reduce, shares
 from .regression import Huber, MeanAbsoluteError, MeanSquaredError, huber, mean_absolute_error, mean_squared_error
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "mean_absolute_error",
     "mean_squared_error",
     "reduce",
+    "shares",
     "sparse_categorical_crossentropy",
 ]
 

@@ -74,6 +74,11 @@ class Stream:
             everything = slice(None)
             yield Batch(_rows(x, everything), *(None if a is None else _rows(a, everything) for a in (y, weight)))
 
+    @property
+    def kind(self) -> str:
+        """What the source is called in messages."""
+        return "generator" if isinstance(self.source, Iterator) else "iterable"
+
     def skip(self, count: int) -> None:
         """Pass over the batches that were used before a training is resumed.
 

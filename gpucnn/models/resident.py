@@ -43,6 +43,8 @@ def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | Non
     for part in (*model.layers, *([] if loss is None else [loss])):
         if not is_ours(part):
             return f"{type(part).__name__} is not one of gpucnn's own"
+    if loss is not None and not loss.on_device:
+        return f"the loss {loss.name} computes on the host"
     for layer in model.layers:
         if layer.activity_regularizer is not None:
             return f"{layer.name} has an activity_regularizer"

@@ -1,8 +1,8 @@
 """Steps of training that do not wait for the host.
 
-The numbers of each update come from a table on the device. If a loss turns out not to be finite,
-the state at the last look is restored, and the steps since then are run one by one: the error and
-the weights are as if nothing had been recorded.
+The numbers of each update come from a table on the device. If a loss, a weight or a number of the
+optimizer turns out not to be finite, the state at the last look is restored, and the steps since
+then are run one by one: the error and the weights are as if nothing had been recorded.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .. import losses, random
 from ..devices import storage
 from ..ops.batch import advance, gather_labels
 from ..ops.loss import scale_rows
+from ..ops.update import norm_parts
 from . import resident
 from .batches import Arrays, Batch, Batches
 from .compile_settings import CompileSettings
@@ -139,8 +140,8 @@ class ResidentSteps(Resident):
             values = left["losses"][i, : len(batch.x)]
             reduced, _ = losses.reduce(values, batch.weight, self._targets.loss.reduction)
             totals.append(float(reduced) + (float(left["penalty"][i, 0]) if "penalty" in left else 0.0))
-        if not all(map(math.isfinite, totals)):
-            self._run_again(first)
+        if not all(map(math.isfinite, totals)) or not self._is_finite():
+            return self._run_again(first)
         for i, (batch, total) in enumerate(zip(batches, totals, strict=True)):
             self.step.measure(batch, left["prediction"][i, : len(batch.x)] if "prediction" in left else None)
             self._count(batch, total)
@@ -194,8 +195,13 @@ class ResidentSteps(Resident):
             copy[...] = array
         self._kept_counters = {name: array.copy() for name, array in optimizer.counters.items()}
 
+    def _is_finite(self) -> bool:
+        """Whether all that steps change is finite: no gradient before the last step was not."""
+        norms = [norm_parts(array.reshape(-1)) for array, _ in self._kept]
+        return all(math.isfinite(storage.get(parts)[0]) for parts in norms)
+
     def _run_again(self, first: int) -> None:
-        """Run the batches since the last look one by one, up to the one that fails."""
+        """Run the batches since the last look one by one, which raises at the one that fails."""
         for array, copy in self._kept:
             array[...] = copy
         self._set_counters(self._kept_counters)
@@ -204,4 +210,6 @@ class ResidentSteps(Resident):
             self.model.training_state.batch = number
             batch = self.batch(number)
             self._count(batch, self.step.train(batch))
-        raise AssertionError("a loss was not finite in recorded steps, and finite when they were run one by one")
+        self.model.training_state.batch = last
+        self.start(last, *storage.get(self.counters[1:]).tolist())
+        self._keep()

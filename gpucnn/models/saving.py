@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..devices import storage
-from ..errors import ArgumentError, FileError
+from ..errors import ArgumentError, FileError, TrainingError
 from ..files import MODEL_SUFFIX, check_regular, explained, write_atomically
 from ..version import __version__
 from . import callback_states
@@ -82,9 +82,16 @@ def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> No
 
 
 def save_checkpoint(path: Any, model: Model) -> None:
-    """Write all that training needs to resume bit for bit: model, optimizer state and progress."""
+    """Write all that training needs to resume bit for bit: model, optimizer state and progress.
+
+    Raises `TrainingError` if a weight is not finite: the last checkpoint before stays as it is.
+    """
     path = _writable(path, overwrite=True)
     tensors, training = arrays_of(model, with_optimizer=True), model.training_state.to_json()
+    trained = [segment.weight.path for segment in model.parameters.segments]
+    ruined = [name for name in trained if not np.isfinite(tensors[WEIGHTS + name]).all()]
+    if ruined:
+        raise TrainingError(f"{path} is not written: the weights {', '.join(ruined)} are not finite; lower the rate")
     tensors |= {_HISTORY + name: np.array(values, np.float64) for name, values in training["history"].items()}
     training["history"] = list(training["history"])
     training["callbacks"], arrays = callback_states.apart(training["callbacks"])

@@ -15,7 +15,7 @@ from ..devices import threads
 from ..errors import ArgumentError
 from ..layers.layer import Activated
 from ..metrics import Metric
-from . import fusion, resident
+from . import fusion, resident, stream_ends
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
 from .model import Model
@@ -100,14 +100,15 @@ class Trainer:
             state = self._start(initial_epoch, history, hooks)
             logs: dict[str, float] = {}
             if resumed:
-                _skip(data, len(state.epochs), state.batch)
-                _skip(held_out, len(state.history.get("val_loss", [])))
+                stream_ends.skip(data, len(state.epochs), state.batch)
+                stream_ends.skip(held_out, len(state.history.get("val_loss", [])))
             stopped = resumed and model.stop_training
             for epoch in range(epochs if stopped else state.epoch, epochs):
                 state.epoch = epoch
                 logs = self._run_epoch(data, hooks, shuffle, tolerant)
                 if held_out is not None and _due(validation_freq, epoch):
-                    logs.update({f"val_{name}": value for name, value in self._test(held_out, hooks).items()})
+                    tested = self._test(held_out, hooks, within_fit=True)
+                    logs.update({f"val_{name}": value for name, value in tested.items()})
                 state.end_epoch(logs)
                 hooks.on_epoch_end(epoch, logs)
                 state.record()
@@ -146,19 +147,24 @@ class Trainer:
             self.reset_metrics()
         else:
             hooks.on_epoch_resume(state.epoch)
+        together, reported = self.step.settings.steps_per_execution, state.batch
         for train, count in self._batches(data, hooks, shuffle, tolerant):
-            together = self.step.settings.steps_per_execution
-            if state.batch % together == 0:
+            if state.batch == reported:
                 hooks.on_train_batch_begin(state.batch)
             train()
             state.batch += count
             last = state.batch == data.steps
             if last or state.batch % together == 0:
+                reported = state.batch
                 hooks.on_train_batch_end(state.batch - 1, self._logs)
             if last or model.stop_training:
                 break
-        if state.batch == 0:
-            raise ArgumentError("fit met no batch in this epoch: the generator is exhausted; give steps_per_epoch")
+        if state.batch > reported:  # the stream ended between two reports
+            hooks.on_train_batch_end(state.batch - 1, self._logs)
+        if isinstance(data, Stream) and not model.stop_training:
+            stream_ends.check_epoch(data, state.batch, state.epoch)
+        if data.steps is not None:
+            hooks.correct_steps(state.batch)
         return self._logs()
 
     def _batches(self, data: Batches, hooks: CallbackList, shuffle: bool, tolerant: bool) -> Iterator[Turn]:
@@ -221,7 +227,7 @@ class Trainer:
         self._tested = None
         return logs
 
-    def _test(self, data: Batches, hooks: CallbackList) -> dict[str, float]:
+    def _test(self, data: Batches, hooks: CallbackList, within_fit: bool = False) -> dict[str, float]:
         """Loss and metrics over `data`; the running sums of training are left alone."""
         step, sums = self.step, np.zeros(2)
 
@@ -229,7 +235,9 @@ class Trainer:
             sums[:] += loss * len(batch.x), len(batch.x)
 
         replayed = self._resident_test(data, count)
-        turns: Iterator[Turn] = ((partial(_test_one, step, batch, count), 1) for batch in _limited(data))
+        turns: Iterator[Turn] = (
+            (partial(_test_one, step, batch, count), 1) for batch in stream_ends.limited(data, hooks, within_fit)
+        )
         if replayed is not None:
             turns = replayed.batches(data.steps or replayed.steps, self._together(hooks, "test"))
 
@@ -247,7 +255,7 @@ class Trainer:
                 done += several
                 hooks.on_test_batch_end(done - 1, logs)
             if not done:
-                raise ArgumentError("evaluate met no batch: the generator is exhausted; create a new one for each call")
+                raise stream_ends.exhausted(data, within_fit)
             result = logs()
         hooks.on_test_end(result)
         return result
@@ -270,7 +278,8 @@ class Trainer:
         outputs: list[np.ndarray] = []
         nodes, replayed = fusion.program(self.model.layers, False), None
         turns: Iterator[Turn] = (
-            (partial(lambda x: outputs.append(output(nodes, x)), batch.x), 1) for batch in _limited(data)
+            (partial(lambda x: outputs.append(output(nodes, x)), batch.x), 1)
+            for batch in stream_ends.limited(data, hooks)
         )
         if resident.is_used() and resident.obstacle(self.model, data) is None:
             assert isinstance(data, Arrays)
@@ -294,14 +303,14 @@ class Trainer:
 
     def train_on_batch(self, data: Batches) -> dict[str, float]:
         """One update; returns loss and metrics since the last `reset_metrics`, by name."""
-        batch = next(_limited(data))
+        batch = next(stream_ends.limited(data))
         with threads.one_blas_thread():
             self._count(batch, self.step.train(batch))
         return self._logs()
 
     def test_on_batch(self, data: Batches) -> dict[str, float]:
         """The same without an update."""
-        batch = next(_limited(data))
+        batch = next(stream_ends.limited(data))
         with threads.one_blas_thread():
             self._count(batch, self.step.test(batch))
         return self._logs()
@@ -398,19 +407,6 @@ def _weigh_classes(data: Batches, class_weight: Any) -> None:
 
 def _test_one(step: TrainingStep, batch: Batch, count: Callable[[Batch, float], None]) -> None:
     count(batch, step.test(batch))
-
-
-def _limited(data: Batches) -> Iterator[Batch]:
-    for i, batch in enumerate(data.epoch(None)):
-        if i == data.steps:
-            return
-        yield batch
-
-
-def _skip(data: Batches | None, epochs: int, batches: int = 0) -> None:
-    """Pass over what so many epochs, and batches of the next one, took from a generator."""
-    if isinstance(data, Stream):
-        data.skip(epochs * (data.steps or 0) + batches)
 
 
 def _due(frequency: Any, epoch: int) -> bool:

@@ -1,7 +1,7 @@
 """One step of training on one batch: forward, loss, backward, update.
 
-All state changes happen in the update, so a step whose loss is not finite leaves the model as it
-was.
+All state changes happen in the update, so a step whose loss or gradient is not finite leaves the
+model as it was.
 """
 
 from __future__ import annotations
@@ -60,22 +60,23 @@ class TrainingStep:
     def train(self, batch: Batch, tolerant: bool = False) -> float:
         """Forward, loss, backward, update; returns the loss, regularisation included.
 
-        A loss that is not finite raises `TrainingError`; if `tolerant` it is returned without an
-        update.
+        A loss or a gradient that is not finite raises `TrainingError`; if `tolerant`, that loss, or
+        NaN for the gradient, is returned without an update. Nothing is read from the device before
+        all of the backward pass is under way there.
         """
         optimizer = self.settings.optimizer
         x, backwards, penalties = self.forward(storage.put(batch.x), storage.put(optimizer.batches))
         loss = self.loss()
         values, loss_backward = losses.forward(loss, batch.y, x)
-        reduced, dvalues = losses.reduce(values, batch.weight, loss.reduction)
-        total = float(reduced) + penalties + optimizer.penalty(self.model.parameters)
+        self.backward(backwards, loss_backward(losses.shares(values, batch.weight, loss.reduction)))
+        parts = self.model.parameters.gradient_norm()
         prediction = None if not self.metrics else storage.get(self.prediction(x))
-        del x
-        self.backward(backwards, loss_backward(dvalues))
-        if not math.isfinite(total):
+        total = self._total(values, batch, penalties)
+        norm = 0.0 if parts is None else _norm(storage.get(parts))
+        if not math.isfinite(total) or not optimizer.can_take(norm):
             if not tolerant:
-                raise self._not_finite(total)
-            return total
+                raise self._not_finite(total, norm)
+            return math.nan if math.isfinite(total) else total
         for layer in self.model.layers:
             layer.update()
         optimizer.apply(self.model.parameters)
@@ -105,11 +106,9 @@ class TrainingStep:
     def test(self, batch: Batch) -> float:
         """The loss without an update; the metrics are updated."""
         x, penalties = run_forward(self.nodes(), storage.put(batch.x), storage.put(_NO_STEP))
-        loss = self.loss()
-        values, _ = losses.forward(loss, batch.y, x)
-        reduced, _ = losses.reduce(values, batch.weight, loss.reduction)
+        values, _ = losses.forward(self.loss(), batch.y, x)
         self.measure(batch, None if not self.metrics else storage.get(self.prediction(x)))
-        return float(reduced) + penalties + self.settings.optimizer.penalty(self.model.parameters)
+        return self._total(values, batch, penalties)
 
     def results(self) -> dict[str, float]:
         """The value of each metric by name."""
@@ -137,6 +136,11 @@ class TrainingStep:
         assert loss is not None
         return loss
 
+    def _total(self, values: Any, batch: Batch, penalties: float) -> float:
+        """The loss, regularisation included, on the host."""
+        reduced, _ = losses.reduce(storage.get(values), batch.weight, self.loss().reduction)
+        return float(reduced) + penalties + self.settings.optimizer.penalty(self.model.parameters)
+
     def prediction(self, x: Any) -> Any:
         """What the metrics see: the output after the last activation, on the device."""
         if self._logits_loss is None:
@@ -154,7 +158,7 @@ class TrainingStep:
         for metric in self.metrics or []:
             metric.update_state(targets, outputs, batch.weight if metric in self._weighted else None)
 
-    def _not_finite(self, loss: float) -> TrainingError:
+    def _not_finite(self, loss: float, norm: float) -> TrainingError:
         state = self.model.training_state
         largest = sorted(
             (
@@ -164,8 +168,11 @@ class TrainingStep:
             key=lambda pair: (not math.isnan(pair[0]), -pair[0]),
         )
         shown = ", ".join(f"{path} {size:.3g}" for size, path in largest[:3])
+        fault = f"the gradients' norm is {norm:.3g} and the loss {loss}"
+        if not math.isfinite(loss):
+            fault = f"the loss is {loss}"
         return TrainingError(
-            f"the loss is {loss} at epoch {state.epoch + 1}, batch {state.batch} (counted from 0); the weights are as "
+            f"{fault} at epoch {state.epoch + 1}, batch {state.batch} (counted from 0); the weights are as "
             f"they were before it. Largest gradients: {shown}. Lower the learning rate, clip gradients (clipnorm=1.0), "
             "and look for NaN in x and y"
         )
@@ -183,6 +190,12 @@ def run_forward(nodes: list[fusion.Node], x: Any, step: Any) -> tuple[Any, float
         x, penalty = node.forward(x, step, False)[::2]  # the backward pass would keep arrays alive
         penalties += penalty
     return x, penalties
+
+
+def _norm(parts: np.ndarray) -> float:
+    """The norm, of any size, whose scale and total these are."""
+    scale, total = parts.tolist()
+    return scale * math.sqrt(total)
 
 
 def _first_trained(nodes: list[fusion.Node]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, TypedDict
+from typing import Any, ClassVar, NoReturn, TypedDict
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from .arguments import check_count, check_range
 from .schedules import LearningRateSchedule
 
 Slots = dict[str, np.ndarray]
+
+_LARGEST_SQUARED = math.sqrt(float(np.finfo(np.float32).max))
+"""A larger number has no square in float32."""
 
 
 class Tail(TypedDict, total=False):
@@ -101,6 +104,9 @@ class Optimizer(Configurable):
         self._undecayed: set[int] = set()
         self._undecayed_names: re.Pattern[str] | None = None
         self.learning_rate = learning_rate
+
+    squares: ClassVar[bool] = False
+    """Whether `change` squares the gradients."""
 
     # -- what each optimizer defines -----------------------------------------------------------------------------------
 
@@ -197,6 +203,11 @@ class Optimizer(Configurable):
         if self.use_ema:
             for span in spans:
                 update.average(self._slots["average"][span], parameters.values[span], row)
+
+    def can_take(self, norm: float) -> bool:
+        """Whether gradients of this norm leave weights and slots finite."""
+        clips = (self.clipnorm, self.clipvalue, self.global_clipnorm) != (None, None, None)
+        return norm <= (_LARGEST_SQUARED if self.squares and not clips else math.inf) and math.isfinite(norm)
 
     def finalize(self, parameters: Parameters) -> None:
         """With `use_ema`, replace the weights by their moving averages: the end of training."""
@@ -363,11 +374,7 @@ class Optimizer(Configurable):
                     gradient = gradients[segment.span]
                     update.clip_by_norm(gradient, update.norm_parts(gradient), limit=self.clipnorm)
         elif self.global_clipnorm is not None and spans:
-            whole = slice(spans[0].start, spans[-1].stop)
-            for segment in parameters.segments:
-                if not segment.trainable and whole.start <= segment.offset < whole.stop:
-                    gradients[segment.span] = 0  # so that one norm can be taken over all spans
-            parts = update.norm_parts(gradients[whole])
+            parts = parameters.gradient_norm()
             for span in spans:
                 update.clip_by_norm(gradients[span], parts, limit=self.global_clipnorm)
 

@@ -204,13 +204,15 @@ def clip_by_value(gradients, limit):
 @numba_function
 def clip_by_norm(gradients, parts, limit):
     """Divides by the scale first: the norm itself, scale · root, may be too large a number for
-    float32."""
+    float32. With an infinite scale, infinite gradients become the limit and all others 0."""
     i = cuda.grid(1)
     if i >= gradients.size:
         return
     scale = parts[0]
     root = math.sqrt(parts[1])
-    if not scale * root <= limit:
+    if math.isinf(scale):
+        gradients[i] = math.copysign(limit, gradients[i]) if math.isinf(gradients[i]) else 0.0
+    elif not scale * root <= limit:
         gradients[i] = gradients[i] / scale * (limit / root)
 
 
