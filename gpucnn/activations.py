@@ -118,7 +118,7 @@ class LogSoftmax(Activation):
         return y, lambda dy: ops.log_softmax_grad(dy, y)
 
 
-class _UserFunction(Activation):
+class UserFunction(Activation):
     """A user's function that returns (y, backward)."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
@@ -126,6 +126,7 @@ class _UserFunction(Activation):
         self.name = f"{getattr(function, '__name__', type(function).__name__)} (your function)"
 
     def forward(self, x: Any) -> tuple[Any, Backward]:
+        """What the function returns."""
         result = self.function(x)
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             raise ArgumentError(
@@ -291,7 +292,7 @@ def get(identifier: Any) -> Activation:
     if getattr(identifier, "__module__", None) == __name__:
         return _by_name(identifier.__name__)
     if callable(identifier):
-        return _UserFunction(identifier)
+        return UserFunction(identifier)
     raise ArgumentError(f"{identifier!r} is not an activation: give a name such as 'relu', a function or None")
 
 

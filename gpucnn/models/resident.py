@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..activations import UserFunction
 from ..devices import choose, storage
 from ..dispatch import choice
+from ..layers.layer import Activated
 from ..losses import Loss
 from ..losses.loss import RowLoss
 from ..ops.batch import gather_images, gather_labels
@@ -48,6 +50,8 @@ def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | Non
     for layer in model.layers:
         if layer.activity_regularizer is not None:
             return f"{layer.name} has an activity_regularizer"
+        if isinstance(layer, Activated) and isinstance(layer.activation, UserFunction):
+            return f"{layer.name} has the activation {layer.activation.name}"
     need, free = data.x.size * (1 if data.x.dtype == np.uint8 else 4), choose.current().free_bytes()
     if free is not None and need > free // 2:
         return f"x needs {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on {choose.current().name}"

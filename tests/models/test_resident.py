@@ -142,6 +142,23 @@ def test_numba_kernels_are_recorded_too(monkeypatch):
     assert_equal(*both_ways(monkeypatch, small, x=x, y=y, epochs=1))
 
 
+def squared_error(y_true, y_pred):
+    error = y_pred - y_true[:, None]
+    return (error**2).mean(axis=-1), lambda dvalues: dvalues[:, None] * 2 * error / error.shape[-1]
+
+
+def doubled(x):
+    """A user's activation: NumPy on the host, wherever x is."""
+    return storage.put(2 * storage.get(x)), lambda dy: storage.put(2 * storage.get(dy))
+
+
+def own_activation():
+    gpucnn.utils.set_random_seed(3)
+    model = gpucnn.Sequential([gpucnn.Input((8, 8, 1)), layers.Flatten(), layers.Dense(4, activation=doubled)])
+    model.compile("sgd", gpucnn.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
 class Meddling(callbacks.Callback):
     """Changes what a step depends on, between two batches and between two epochs."""
 
@@ -235,11 +252,13 @@ def test_no_step_but_the_first_of_its_size_reads_uploads_or_allocates(monkeypatc
     [
         (lambda: small(optimizers.SGD(gradient_accumulation_steps=2)), "SGD does not do the same in each step"),
         (lambda: small(activity_regularizer="l2"), "conv2d has an activity_regularizer"),
+        (lambda: small(loss=squared_error), "the loss squared_error computes on the host"),
+        (lambda: own_activation(), "dense has the activation doubled (your function)"),
     ],
 )
 def test_what_cannot_be_recorded_is_said_once_and_trains(monkeypatch, capsys, make, words):
     x, y = digits()
-    assert_equal(*both_ways(monkeypatch, make, x=x, y=y, verbose=2))
+    assert_equal(*both_ways(monkeypatch, make, x=x / 255, y=y, verbose=2))
     assert capsys.readouterr().err.count(words) == 1
 
 
