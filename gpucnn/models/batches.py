@@ -39,7 +39,9 @@ class Arrays:
         for start in range(first * self.batch_size, len(self.x), self.batch_size):
             stop = min(start + self.batch_size, len(self.x))
             rows = slice(start, stop) if order is None else order[start:stop]
-            yield Batch(_rows(self.x, rows), *(None if a is None else _rows(a, rows) for a in (self.y, self.weight)))
+            yield Batch(
+                chosen_rows(self.x, rows), *(None if a is None else chosen_rows(a, rows) for a in (self.y, self.weight))
+            )
 
 
 class Stream:
@@ -72,7 +74,9 @@ class Stream:
                 check_input(x, self.expected)
             check_lengths(x, y, weight)
             everything = slice(None)
-            yield Batch(_rows(x, everything), *(None if a is None else _rows(a, everything) for a in (y, weight)))
+            yield Batch(
+                chosen_rows(x, everything), *(None if a is None else chosen_rows(a, everything) for a in (y, weight))
+            )
 
     @property
     def kind(self) -> str:
@@ -268,7 +272,7 @@ def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
     return len(shape) == len(expected) and all(e is None or s == e for s, e in zip(shape, expected, strict=True))
 
 
-def _rows(array: np.ndarray, rows: Any) -> np.ndarray:
+def chosen_rows(array: np.ndarray, rows: Any) -> np.ndarray:
     """The chosen rows as a new contiguous array, float32 except for integer labels."""
     if array.dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
         out = CPU.empty((len(rows), *array.shape[1:]), np.float32)

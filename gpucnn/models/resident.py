@@ -20,7 +20,7 @@ from ..layers.layer import Activated
 from ..losses import Loss
 from ..losses.loss import RowLoss
 from ..ops.batch import gather_images, gather_labels
-from .batches import Arrays, Batch, Batches
+from .batches import Arrays, Batch, Batches, chosen_rows
 from .model import Model
 
 Turn = tuple[Callable[[], None], int]
@@ -90,7 +90,8 @@ class Resident:
     def __init__(self, model: Model, data: Arrays, places: dict[str, tuple[int, ...]]) -> None:
         self.model, self.data = model, data
         self.steps = math.ceil(len(data.x) / data.batch_size)
-        self.order: np.ndarray | None = None
+        self.order: Callable[[], np.ndarray | None] = lambda: None
+        """The order of the samples; computed when it is first needed, while the device is at work."""
         self.chosen: dict[str, Any] = {"seed": 0, "stream": 0, "shuffle": False}
         self._images = storage.put(np.ascontiguousarray(data.x, np.uint8 if data.x.dtype == np.uint8 else np.float32))
         self.counters = storage.put(np.zeros(3, np.int64))
@@ -152,9 +153,14 @@ class Resident:
             kept.keep(number - self.read, count)
         self.done = number + count
 
-    def batch(self, number: int) -> Batch:
-        """The same batch on the host."""
-        return next(self.data.epoch(self.order, number))
+    def labels(self, number: int) -> Batch:
+        """The labels and weights of a batch on the host; its x is a stand-in of the same length."""
+        start = number * self.data.batch_size
+        chosen = slice(start, start + self.rows_of(number))
+        order = self.order()
+        rows: Any = chosen if order is None else order[chosen]
+        y, weight = (None if a is None else chosen_rows(a, rows) for a in (self.data.y, self.data.weight))
+        return Batch(np.broadcast_to(np.float32(0), (self.rows_of(number),)), y, weight)
 
     def rows_of(self, number: int) -> int:
         """How many rows batch `number` has: the last one may be shorter."""

@@ -57,7 +57,7 @@ class ResidentTest(Resident):
         left = {name: place.read(pending) for name, place in self.places.items()} if pending else {}
         self.read = self.done
         for i in range(pending):
-            batch = self.batch(first + i)
+            batch = self.labels(first + i)
             self.step.measure(batch, left["prediction"][i, : len(batch.x)] if "prediction" in left else None)
             reduced, _ = losses.reduce(left["losses"][i, : len(batch.x)], batch.weight, self._targets.loss.reduction)
             self.count(batch, float(reduced))

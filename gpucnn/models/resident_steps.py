@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,8 @@ class ResidentSteps(Resident):
         together     how many batches a function may train on; with 1, callbacks may change the model
                      and the optimizer between two batches
         """
-        self.order = random.permutation(len(self.data.x), seed=seed, epoch=epoch) if shuffle else None
+        samples = len(self.data.x)
+        self.order = cache(lambda: random.permutation(samples, seed=seed, epoch=epoch) if shuffle else None)
         self.chosen = {"seed": seed, "stream": 0, "shuffle": shuffle}
         self.start(first, epoch, int(self.step.settings.optimizer.batches[0]))
         self._plan_from(first)
@@ -133,9 +134,9 @@ class ResidentSteps(Resident):
         first, pending = self.read, self.done - self.read
         if not pending:
             return
+        batches, totals = [self.labels(first + i) for i in range(pending)], []
         left = {name: place.read(pending) for name, place in self.places.items()}
         self.read = self.done
-        batches, totals = [self.batch(first + i) for i in range(pending)], []
         for i, batch in enumerate(batches):
             values = left["losses"][i, : len(batch.x)]
             reduced, _ = losses.reduce(values, batch.weight, self._targets.loss.reduction)
@@ -208,7 +209,7 @@ class ResidentSteps(Resident):
         last, self.read, self.done = self.done, first, first
         for number in range(first, last):
             self.model.training_state.batch = number
-            batch = self.batch(number)
+            batch = next(self.data.epoch(self.order(), number))
             self._count(batch, self.step.train(batch))
         self.model.training_state.batch = last
         self.start(last, *storage.get(self.counters[1:]).tolist())
