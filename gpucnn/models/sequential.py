@@ -53,19 +53,14 @@ class Sequential:
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Append a layer; it is built at once if the input shape is known."""
-        if isinstance(layer, type) and issubclass(layer, Layer):
-            raise ArgumentError(f"add({layer.__name__}) got the class: write {layer.__name__}(...)")
         if isinstance(layer, Sequential):
             raise ArgumentError("a Sequential inside a Sequential is not supported: add its layers one by one")
-        if not isinstance(layer, Layer):
-            raise ArgumentError(f"add({layer!r}) needs a layer of gpucnn.layers, such as Dense(10)")
+        stack.check_new(layer, self.layers)
         if isinstance(layer, InputLayer):
             if self.layers or self._sample_shape:
                 raise ArgumentError(f"{layer.name}: Input must be the first element of the model, and the only one")
             self._sample_shape = layer.shape
             return
-        if any(layer is other for other in self.layers):
-            raise ArgumentError(f"{layer.name} is in the model already: make a second {type(layer).__name__}(...)")
         stack.name_uniquely(layer, self.layers)
         if not self.layers and self._sample_shape is None and layer.given_input_shape is not None:
             self._sample_shape = check_input_shape(layer.name, layer.given_input_shape)
@@ -134,17 +129,7 @@ class Sequential:
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer with this name or at this place."""
-        if (name is None) == (index is None):
-            raise ArgumentError("get_layer needs either name= or index=")
-        if index is not None:
-            if not -len(self.layers) <= index < len(self.layers):
-                raise ArgumentError(f"get_layer(index={index}): the model has {len(self.layers)} layers")
-            return self.layers[index]
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        names = ", ".join(layer.name for layer in self.layers)
-        raise ArgumentError(f"there is no layer {name!r}; the model has {names}")
+        return stack.find(self.layers, name, index)
 
     # -- weights -------------------------------------------------------------------------------------------------------
 
@@ -226,18 +211,30 @@ class Sequential:
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer; None before `compile`."""
+        """The optimizer; None before `compile`. After it, another one can be assigned."""
         return None if self._trainer.settings is None else self._trainer.settings.optimizer
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        self._trainer.compiled_settings("optimizer").optimizer = value
 
     @property
     def loss(self) -> Any:
-        """The loss; None before `compile`."""
+        """The loss; None before `compile`. After it, another one can be assigned."""
         return None if self._trainer.settings is None else self._trainer.settings.loss
+
+    @loss.setter
+    def loss(self, value: Any) -> None:
+        self._trainer.compiled_settings("loss").loss = value
 
     @property
     def steps_per_execution(self) -> int:
         """For how many batches the batch hooks of callbacks are called once."""
         return 1 if self._trainer.settings is None else self._trainer.settings.steps_per_execution
+
+    @steps_per_execution.setter
+    def steps_per_execution(self, value: int) -> None:
+        self._trainer.compiled_settings("steps_per_execution").steps_per_execution = value
 
     @property
     def metrics(self) -> list[Metric]:

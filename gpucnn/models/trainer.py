@@ -55,6 +55,12 @@ class Trainer:
                 f"{method} needs a loss: call model.compile(..., loss='sparse_categorical_crossentropy')"
             )
 
+    def compiled_settings(self, name: str) -> CompileSettings:
+        """The settings, of which `name` is to be changed. Raises `ArgumentError` before `compile`."""
+        if self.settings is None:
+            raise ArgumentError(f"model.{name} = … before compile: call model.compile(optimizer, loss, metrics) first")
+        return self.settings
+
     @property
     def step(self) -> TrainingStep:
         """The step of the compiled model."""
