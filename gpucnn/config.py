@@ -49,6 +49,10 @@ class Configurable:
         self._arguments = _bind(cls, self, args, kwargs)
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the state; the constructor does not run again."""
+        return _blank, (type(self),), self.__getstate__()
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments as JSON values."""
         return {name: _to_json(value) for name, value in self._arguments.items()}
@@ -120,6 +124,11 @@ def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -
 def snake_case(name: str) -> str:
     """GlorotUniform → glorot_uniform, L1L2 → l1_l2, AdamW → adam_w, Conv2D → conv2d."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z][a-z0-9])", "_", name).lower()
+
+
+def _blank(cls: type[T]) -> T:
+    """An object without its state."""
+    return object.__new__(cls)
 
 
 def _bind(cls: type[Configurable], self: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

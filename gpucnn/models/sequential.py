@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -401,6 +401,24 @@ class Sequential:
         for description in config["layers"]:
             model.add(deserialize(description, custom_objects))
         return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copy.deepcopy and pickle take: all, with the optimizer's state, on the host."""
+        trained = self.compiled and self.optimizer.built
+        return {**vars(self), "_parameters": None, "_optimizer_state": self.optimizer.state() if trained else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        optimizer_state = state.pop("_optimizer_state")
+        vars(self).update(state)
+        if optimizer_state is not None:
+            self.optimizer.build(self.parameters)
+            self.optimizer.set_state(optimizer_state)
+
+    def __copy__(self) -> NoReturn:
+        raise ArgumentError(
+            "copy.copy(model) would share layers with the model: use copy.deepcopy(model), or "
+            "models.clone_model(model) for new weights"
+        )
 
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """The output for a batch x; each call in `training` draws other random numbers."""

@@ -209,7 +209,7 @@ def test_a_model_on_a_device_and_its_copy_on_the_host(copied, problem, small_mod
 
 
 def test_a_shallow_copy_of_a_model_is_refused(small_model):
-    with pytest.raises(ArgumentError, match=r"share .*copy\.deepcopy\(model\) .* models\.clone_model\(model\)"):
+    with pytest.raises(ArgumentError, match=r"would share .*copy\.deepcopy\(model\), .*models\.clone_model\(model\)"):
         copy.copy(small_model())
 
 
