@@ -39,7 +39,7 @@ class Arrays:
         for start in range(first * self.batch_size, len(self.x), self.batch_size):
             stop = min(start + self.batch_size, len(self.x))
             rows = slice(start, stop) if order is None else order[start:stop]
-            yield Batch(_rows(self.x, rows), *(None if a is None else _rows(a, rows) for a in (self.y, self.weight)))
+            yield _batch(self.x, self.y, self.weight, rows)
 
 
 class Stream:
@@ -71,8 +71,7 @@ class Stream:
             if self.expected is not None:
                 check_input(x, self.expected)
             check_lengths(x, y, weight)
-            everything = slice(None)
-            yield Batch(_rows(x, everything), *(None if a is None else _rows(a, everything) for a in (y, weight)))
+            yield _batch(x, y, weight, slice(None))
 
     @property
     def kind(self) -> str:
@@ -268,10 +267,20 @@ def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
     return len(shape) == len(expected) and all(e is None or s == e for s, e in zip(shape, expected, strict=True))
 
 
-def _rows(array: np.ndarray, rows: Any) -> np.ndarray:
-    """The chosen rows as a new contiguous array, float32 except for integer labels."""
-    if array.dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
+def _batch(x: np.ndarray, y: np.ndarray | None, weight: np.ndarray | None, rows: Any) -> Batch:
+    """The chosen rows: all as float32 but integers of one or two axes that are labels or weights."""
+
+    def chosen(array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
+        return _rows(array, rows, np.float32 if array.dtype.kind == "f" or array.ndim > 2 else array.dtype)
+
+    return Batch(_rows(x, rows, np.float32), chosen(y), chosen(weight))
+
+
+def _rows(array: np.ndarray, rows: Any, dtype: Any) -> np.ndarray:
+    """The chosen rows as a contiguous array of this type."""
+    if array.dtype == dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
         out = CPU.empty((len(rows), *array.shape[1:]), np.float32)
         return np.take(array, rows, axis=0, out=out, mode="clip")
-    part = array[rows]
-    return np.ascontiguousarray(part, np.float32 if array.dtype.kind == "f" or array.ndim > 2 else array.dtype)
+    return np.ascontiguousarray(array[rows], dtype)
