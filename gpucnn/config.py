@@ -6,7 +6,6 @@ defines and those that the user's code passes to `register`.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from typing import Any, ClassVar, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from .errors import ArgumentError
-from .retired import EXPLAINED, RENAMED, reject
+from .retired import EXPLAINED, RENAMED, nearest, reject
 
 T = TypeVar("T")
 
@@ -115,8 +114,8 @@ def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -
         cls = classes.get(snake_case(identifier)) or classes.get(identifier.lower())
         if cls is not None:
             return cls()
-        close = difflib.get_close_matches(snake_case(identifier), classes, 1, 0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        near = nearest(snake_case(identifier), sorted(classes))
+        hint = f"did you mean {near!r}? " if near else ""
         raise ArgumentError(f"unknown {founder.lower()} {identifier!r}: {hint}known are {', '.join(sorted(classes))}")
     raise ArgumentError(f"{identifier!r} is not a {founder.lower()}: give a name, an object or None")
 

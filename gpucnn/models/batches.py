@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..devices.cpu import CPU
-from ..errors import ArgumentError, DataError, ShapeError
+from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Shape
 
 
@@ -177,19 +176,20 @@ def check_input(x: np.ndarray, expected: Shape) -> None:
     raise ShapeError(f"{mismatch}: resize the images or build the model for input_shape={got}")
 
 
-def warn_if_unscaled(x: np.ndarray) -> bool:
-    """Warn if images look unscaled: such training often collapses. Returns whether it warned."""
+def warn_if_unscaled(x: np.ndarray, kind: str = "") -> bool:
+    """Warn if images look unscaled ("training ", "validation " or all alike): such training often collapses.
+
+    Returns whether it warned.
+    """
     sample = x[: min(len(x), 256)]
     if x.ndim < 3 or x.dtype == bool or not sample.size:
         return False
     highest, lowest = float(sample.max()), float(sample.min())
     if not (2.0 < highest <= 255.0 and lowest >= 0.0):
         return False
-    warnings.warn(
-        f"the images look unscaled (values {lowest:g} to {highest:g}): most models train badly on that; "
-        "divide by 255 first, or put layers.Rescaling(1 / 255) in front",
-        UserWarning,
-        stacklevel=4,
+    warn(
+        f"the {kind}images look unscaled (values {lowest:g} to {highest:g}): most models train badly on that; "
+        "divide by 255 first, or put layers.Rescaling(1 / 255) in front"
     )
     return True
 
@@ -243,11 +243,9 @@ def _warn_if_class_missing(y: np.ndarray, cut: int) -> None:
         return
     missing = sorted(set(np.unique(classes[:cut])) - set(np.unique(classes[cut:])))
     if missing:
-        warnings.warn(
+        warn(
             f"validation_split holds out the last {len(y) - cut} samples, and class {', '.join(map(str, missing))} "
-            "is not among them: shuffle x and y together first, or give validation_data=",
-            UserWarning,
-            stacklevel=5,
+            "is not among them: shuffle x and y together first, or give validation_data="
         )
 
 

@@ -24,6 +24,8 @@ class CompileSettings:
         for name, value in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
             if value is not None and not isinstance(value, (list, tuple)):
                 raise ArgumentError(f"compile({name}={value!r}) must be a list, such as ['accuracy']")
+            for metric in value or ():
+                _check_metric(metric)
         self.steps_per_execution = steps_per_execution
         self.optimizer = optimizer
         self.loss = loss
@@ -97,6 +99,16 @@ class CompileSettings:
             [_restored(metric, objects) for metric in values["weighted_metrics"]],
             values["steps_per_execution"],
         )
+
+
+def _check_metric(metric: Any) -> None:
+    """Raise `ArgumentError` for a name or an object that is no metric, before labels are seen."""
+    if isinstance(metric, type):
+        known = issubclass(metric, Metric)
+    else:
+        known = isinstance(metric, Metric) or callable(metric)
+    if not known:
+        metrics.get(metric)
 
 
 def _described(argument: Any) -> Any:

@@ -283,7 +283,7 @@ class Sequential:
             raise ArgumentError(f"validation_freq={validation_freq} is out of range: use 1 or more")
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split_off(validation_split, x, y, sample_weight)
-        data = self._trainer.take(x, y, sample_weight, batch_size, steps_per_epoch, class_weight)
+        data = self._trainer.take(x, y, sample_weight, batch_size, steps_per_epoch, class_weight, kind="training ")
         held_out = None
         if validation_data is not None:
             size = validation_batch_size or (batch_size if isinstance(data, Arrays) else None)
@@ -329,7 +329,7 @@ class Sequential:
     ) -> Any:
         """One update from one batch; returns loss and metrics since the last `reset_metrics`."""
         self._trainer.require_compiled("train_on_batch")
-        data = self._trainer.take(x, y, sample_weight, len(x), None, class_weight)
+        data = self._trainer.take(x, y, sample_weight, len(x), None, class_weight, kind="training ")
         return report(self._trainer.train_on_batch(data), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
