@@ -59,10 +59,10 @@ def test_other_names_are_unknown_as_in_any_module(module):
     assert not isinstance(caught.value, ArgumentError)
 
 
-LOSSES = """
-    bce binary_crossentropy categorical_crossentropy ce crossentropy huber mae mean_absolute_error
-    mean_squared_error mse sparse_categorical_crossentropy
-""".split()
+LOSSES = (
+    "bce binary_crossentropy categorical_crossentropy ce crossentropy huber mae mean_absolute_error "
+    "mean_squared_error mse sparse_categorical_crossentropy"
+)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ LOSSES = """
     ],
 )
 def test_the_nearest_name_shares_the_most_words_and_then_letters(misspelt, meant):
-    assert retired.nearest(misspelt, LOSSES) == meant
+    assert retired.nearest(misspelt, LOSSES.split()) == meant
 
 
 def test_what_is_misspelt_in_compile_is_answered_with_the_nearest_name():
