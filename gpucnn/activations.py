@@ -12,7 +12,6 @@ Your own function returns its result together with its gradient; pass it to a la
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,7 @@ from .config import Configurable, deserialize
 from .devices import storage
 from .errors import ArgumentError
 from .ops import activation as ops
-from .retired import absent, absent_error
+from .retired import absent, absent_error, nearest
 
 Backward = Callable[[Any], Any]
 
@@ -311,8 +310,8 @@ def _by_name(name: str) -> Activation:
         return _NAMED[name]
     if name in _ABSENT:
         raise absent_error(__name__, name, _ABSENT[name])
-    close = difflib.get_close_matches(name.lower(), _NAMED, 1, 0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    near = nearest(name.lower(), _NAMED)
+    hint = f"did you mean {near!r}? " if near else ""
     raise ArgumentError(f"unknown activation {name!r}: {hint}known are {', '.join(_NAMED)}")
 
 

@@ -6,7 +6,6 @@ defines and those that the user's code passes to `register`.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from typing import Any, ClassVar, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from .errors import ArgumentError
-from .retired import EXPLAINED, RENAMED, reject
+from .retired import EXPLAINED, RENAMED, nearest, reject
 
 T = TypeVar("T")
 
@@ -48,6 +47,10 @@ class Configurable:
         self = super().__new__(cls)
         self._arguments = _bind(cls, self, args, kwargs)
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the state; the constructor does not run again."""
+        return _blank, (type(self),), self.__getstate__()
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments as JSON values."""
@@ -111,8 +114,8 @@ def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -
         cls = classes.get(snake_case(identifier)) or classes.get(identifier.lower())
         if cls is not None:
             return cls()
-        close = difflib.get_close_matches(snake_case(identifier), classes, 1, 0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        near = nearest(snake_case(identifier), sorted(classes))
+        hint = f"did you mean {near!r}? " if near else ""
         raise ArgumentError(f"unknown {founder.lower()} {identifier!r}: {hint}known are {', '.join(sorted(classes))}")
     raise ArgumentError(f"{identifier!r} is not a {founder.lower()}: give a name, an object or None")
 
@@ -120,6 +123,11 @@ def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -
 def snake_case(name: str) -> str:
     """GlorotUniform → glorot_uniform, L1L2 → l1_l2, AdamW → adam_w, Conv2D → conv2d."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z][a-z0-9])", "_", name).lower()
+
+
+def _blank(cls: type[T]) -> T:
+    """An object without its state."""
+    return object.__new__(cls)
 
 
 def _bind(cls: type[Configurable], self: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,21 @@ def arguments_of(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that this one most probably stands for; None if none is near.
+
+    It shares the most words with it, misspelt ones included, and then the most letters.
+    """
+    words = name.replace(" ", "_").split("_")
+    best: tuple[tuple[int, float], str] | None = None
+    for other in known:
+        shared = sum(bool(difflib.get_close_matches(word, other.split("_"), 1, 0.8)) for word in words if word)
+        letters = difflib.SequenceMatcher(None, "".join(words), other.replace("_", "")).ratio()
+        if (shared or letters >= 0.6) and (best is None or (shared, letters) > best[0]):
+            best = (shared, letters), other
+    return best[1] if best else None
+
+
 def reject(
     owner: str, unknown: dict[str, Any], arguments: Iterable[str] = (), renamed: Mapping[str, str] | None = None
 ) -> NoReturn:

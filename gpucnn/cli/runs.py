@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,7 +111,7 @@ def train(
     else:
         print_pairs(
             ("test accuracy", f"{percent(record['test_accuracy'])}{commands.noted(record['note'])}"),
-            ("test loss", f"{record['test_loss']:.4f}"),
+            ("test loss", _four_decimals(record["test_loss"])),
             ("train accuracy", f"{percent(record['train_accuracy'])} in the last epoch"),
             ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),
             ("weights", f"sha256 {record['weights_sha256']}"),
@@ -120,7 +121,19 @@ def train(
     if target_acc is not None and not record["test_accuracy"] >= target_acc:
         click.echo(f"gpucnn: the test accuracy {record['test_accuracy']:.4f} misses the target {target_acc}", err=True)
         return 1
-    return 0
+    return _verdict(record["test_loss"])
+
+
+def _four_decimals(loss: float | None) -> str:
+    return f"{math.nan if loss is None else loss:.4f}"
+
+
+def _verdict(loss: float | None) -> int:
+    """The exit status for this test loss, which is None or NaN if the model has diverged."""
+    if loss is not None and math.isfinite(loss):
+        return 0
+    click.echo("gpucnn: the test loss is nan: training has diverged; lower the learning rate (--lr)", err=True)
+    return 1
 
 
 def _op_and_algorithm(text: str) -> tuple[str, str]:
@@ -132,7 +145,7 @@ def _op_and_algorithm(text: str) -> tuple[str, str]:
 
 @main.command()
 @options(RUN, click.argument("dataset", required=False), DATA, DATA_DIR, AS_JSON)
-def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | None, as_json: bool) -> None:
+def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | None, as_json: bool) -> int:
     """Compute loss and accuracy of a run's model on the test images of its data set, or of DATASET.
 
     Keys of --json: run, dataset, model, images, test_accuracy, test_loss, note, weights_sha256.
@@ -140,13 +153,15 @@ def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | No
     with Screen() as screen:
         answer = commands.evaluate(run, dataset, data, data_dir, progress=screen.progress)
     if as_json:
-        return print_json(answer)
-    return print_pairs(
-        ("test accuracy", f"{percent(answer['test_accuracy'])}{commands.noted(answer['note'])}"),
-        ("test loss", f"{answer['test_loss']:.4f}"),
-        ("images", f"{answer['images']:,} of {answer['dataset']}"),
-        ("weights", f"sha256 {answer['weights_sha256']}"),
-    )
+        print_json(answer)
+    else:
+        print_pairs(
+            ("test accuracy", f"{percent(answer['test_accuracy'])}{commands.noted(answer['note'])}"),
+            ("test loss", _four_decimals(answer["test_loss"])),
+            ("images", f"{answer['images']:,} of {answer['dataset']}"),
+            ("weights", f"sha256 {answer['weights_sha256']}"),
+        )
+    return _verdict(answer["test_loss"])
 
 
 @main.command()

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from ..runs.run import plain
+
 
 class Screen:
     """How far a long command is, on standard error: lines, and on a terminal bars.
@@ -59,8 +61,8 @@ class Screen:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one JSON object."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    """Print one JSON object; numbers that are not finite become null."""
+    click.echo(json.dumps(plain(value), indent=2, allow_nan=False))
 
 
 def print_pairs(*pairs: tuple[str, Any]) -> None:

@@ -79,6 +79,15 @@ class Weight:
         self.value: Any = np.asarray(self.initializer(self.shape), np.float32)
         self.gradient: Any = np.zeros(self.shape if trainable else (0,), np.float32)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy's values lie in host memory of their own, outside any model, without gradients."""
+        return {
+            **vars(self),
+            "home": None,
+            "value": self.numpy(),
+            "gradient": np.zeros(np.shape(self.gradient), np.float32),
+        }
+
     def _take_from_allowance(self) -> None:
         allowance = _allowance.get()
         if allowance is not None:

@@ -54,7 +54,13 @@ FUNCTIONS: dict[Callable, type[Loss]] = {
 }
 """The functions of this package and the class behind each."""
 
-_ALIASES = {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "bce": BinaryCrossentropy}
+_ALIASES = {
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+    "bce": BinaryCrossentropy,
+    "ce": CrossentropyByShape,
+    "crossentropy": CrossentropyByShape,
+}
 
 _KERAS_ONLY = """
     BinaryFocalCrossentropy CategoricalFocalCrossentropy CategoricalGeneralizedCrossEntropy CategoricalHinge Circle
@@ -79,8 +85,6 @@ def get(identifier: Any) -> Any:
     sees shapes.
     """
     if isinstance(identifier, str):
-        if identifier.lower() in ("crossentropy", "ce"):
-            return CrossentropyByShape()
         if identifier in _ABSENT:
             raise absent_error(__name__, identifier, _ABSENT[identifier])
     elif callable(identifier) and not isinstance(identifier, (Loss, type)):

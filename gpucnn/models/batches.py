@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..devices.cpu import CPU
-from ..errors import ArgumentError, DataError, ShapeError
+from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Shape
 
 
@@ -39,9 +38,7 @@ class Arrays:
         for start in range(first * self.batch_size, len(self.x), self.batch_size):
             stop = min(start + self.batch_size, len(self.x))
             rows = slice(start, stop) if order is None else order[start:stop]
-            yield Batch(
-                chosen_rows(self.x, rows), *(None if a is None else chosen_rows(a, rows) for a in (self.y, self.weight))
-            )
+            yield _batch(self.x, self.y, self.weight, rows)
 
 
 class Stream:
@@ -73,10 +70,7 @@ class Stream:
             if self.expected is not None:
                 check_input(x, self.expected)
             check_lengths(x, y, weight)
-            everything = slice(None)
-            yield Batch(
-                chosen_rows(x, everything), *(None if a is None else chosen_rows(a, everything) for a in (y, weight))
-            )
+            yield _batch(x, y, weight, slice(None))
 
     @property
     def kind(self) -> str:
@@ -182,19 +176,20 @@ def check_input(x: np.ndarray, expected: Shape) -> None:
     raise ShapeError(f"{mismatch}: resize the images or build the model for input_shape={got}")
 
 
-def warn_if_unscaled(x: np.ndarray) -> bool:
-    """Warn if images look unscaled: such training often collapses. Returns whether it warned."""
+def warn_if_unscaled(x: np.ndarray, kind: str = "") -> bool:
+    """Warn if images look unscaled ("training ", "validation " or all alike): such training often collapses.
+
+    Returns whether it warned.
+    """
     sample = x[: min(len(x), 256)]
     if x.ndim < 3 or x.dtype == bool or not sample.size:
         return False
     highest, lowest = float(sample.max()), float(sample.min())
     if not (2.0 < highest <= 255.0 and lowest >= 0.0):
         return False
-    warnings.warn(
-        f"the images look unscaled (values {lowest:g} to {highest:g}): most models train badly on that; "
-        "divide by 255 first, or put layers.Rescaling(1 / 255) in front",
-        UserWarning,
-        stacklevel=4,
+    warn(
+        f"the {kind}images look unscaled (values {lowest:g} to {highest:g}): most models train badly on that; "
+        "divide by 255 first, or put layers.Rescaling(1 / 255) in front"
     )
     return True
 
@@ -248,11 +243,9 @@ def _warn_if_class_missing(y: np.ndarray, cut: int) -> None:
         return
     missing = sorted(set(np.unique(classes[:cut])) - set(np.unique(classes[cut:])))
     if missing:
-        warnings.warn(
+        warn(
             f"validation_split holds out the last {len(y) - cut} samples, and class {', '.join(map(str, missing))} "
-            "is not among them: shuffle x and y together first, or give validation_data=",
-            UserWarning,
-            stacklevel=5,
+            "is not among them: shuffle x and y together first, or give validation_data="
         )
 
 
@@ -272,10 +265,20 @@ def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
     return len(shape) == len(expected) and all(e is None or s == e for s, e in zip(shape, expected, strict=True))
 
 
-def chosen_rows(array: np.ndarray, rows: Any) -> np.ndarray:
-    """The chosen rows as a new contiguous array, float32 except for integer labels."""
-    if array.dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
+def chosen_labels(array: np.ndarray | None, rows: Any) -> np.ndarray | None:
+    """The chosen labels or weights: as float32 but integers of one or two axes."""
+    if array is None:
+        return None
+    return _rows(array, rows, np.float32 if array.dtype.kind == "f" or array.ndim > 2 else array.dtype)
+
+
+def _batch(x: np.ndarray, y: np.ndarray | None, weight: np.ndarray | None, rows: Any) -> Batch:
+    return Batch(_rows(x, rows, np.float32), chosen_labels(y, rows), chosen_labels(weight, rows))
+
+
+def _rows(array: np.ndarray, rows: Any, dtype: Any) -> np.ndarray:
+    """The chosen rows as a contiguous array of this type."""
+    if array.dtype == dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
         out = CPU.empty((len(rows), *array.shape[1:]), np.float32)
         return np.take(array, rows, axis=0, out=out, mode="clip")
-    part = array[rows]
-    return np.ascontiguousarray(part, np.float32 if array.dtype.kind == "f" or array.ndim > 2 else array.dtype)
+    return np.ascontiguousarray(array[rows], dtype)

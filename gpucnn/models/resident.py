@@ -20,7 +20,7 @@ from ..layers.layer import Activated
 from ..losses import Loss
 from ..losses.loss import RowLoss
 from ..ops.batch import gather_images, gather_labels
-from .batches import Arrays, Batch, Batches, chosen_rows
+from .batches import Arrays, Batch, Batches, chosen_labels
 from .model import Model
 
 Turn = tuple[Callable[[], None], int]
@@ -159,7 +159,7 @@ class Resident:
         chosen = slice(start, start + self.rows_of(number))
         order = self.order()
         rows: Any = chosen if order is None else order[chosen]
-        y, weight = (None if a is None else chosen_rows(a, rows) for a in (self.data.y, self.data.weight))
+        y, weight = (chosen_labels(array, rows) for array in (self.data.y, self.data.weight))
         return Batch(np.broadcast_to(np.float32(0), (self.rows_of(number),)), y, weight)
 
     def rows_of(self, number: int) -> int:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..devices import storage
-from ..errors import ArgumentError, FileError, TrainingError
+from ..errors import ArgumentError, FileError, TrainingError, warn
 from ..files import MODEL_SUFFIX, check_regular, explained, write_atomically
 from ..version import __version__
 from . import callback_states
@@ -75,7 +74,7 @@ def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> No
         skipped = [name for name, array in arrays.items() if not _fits(array, tensors.get(name))]
         if skipped:
             names = ", ".join(name.removeprefix(WEIGHTS) for name in skipped)
-            warnings.warn(f"{path} does not fit {names}: left unchanged", UserWarning, stacklevel=2)
+            warn(f"{path} does not fit {names}: left unchanged")
         arrays = {name: array for name, array in arrays.items() if name not in skipped}
         tensors = {name: tensors[name] for name in arrays}
     restore(path, tensors, arrays, model)

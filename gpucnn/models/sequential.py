@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -53,19 +53,14 @@ class Sequential:
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Append a layer; it is built at once if the input shape is known."""
-        if isinstance(layer, type) and issubclass(layer, Layer):
-            raise ArgumentError(f"add({layer.__name__}) got the class: write {layer.__name__}(...)")
         if isinstance(layer, Sequential):
             raise ArgumentError("a Sequential inside a Sequential is not supported: add its layers one by one")
-        if not isinstance(layer, Layer):
-            raise ArgumentError(f"add({layer!r}) needs a layer of gpucnn.layers, such as Dense(10)")
+        stack.check_new(layer, self.layers)
         if isinstance(layer, InputLayer):
             if self.layers or self._sample_shape:
                 raise ArgumentError(f"{layer.name}: Input must be the first element of the model, and the only one")
             self._sample_shape = layer.shape
             return
-        if any(layer is other for other in self.layers):
-            raise ArgumentError(f"{layer.name} is in the model already: make a second {type(layer).__name__}(...)")
         stack.name_uniquely(layer, self.layers)
         if not self.layers and self._sample_shape is None and layer.given_input_shape is not None:
             self._sample_shape = check_input_shape(layer.name, layer.given_input_shape)
@@ -134,17 +129,7 @@ class Sequential:
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer with this name or at this place."""
-        if (name is None) == (index is None):
-            raise ArgumentError("get_layer needs either name= or index=")
-        if index is not None:
-            if not -len(self.layers) <= index < len(self.layers):
-                raise ArgumentError(f"get_layer(index={index}): the model has {len(self.layers)} layers")
-            return self.layers[index]
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        names = ", ".join(layer.name for layer in self.layers)
-        raise ArgumentError(f"there is no layer {name!r}; the model has {names}")
+        return stack.find(self.layers, name, index)
 
     # -- weights -------------------------------------------------------------------------------------------------------
 
@@ -226,18 +211,30 @@ class Sequential:
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer; None before `compile`."""
+        """The optimizer; None before `compile`. After it, another one can be assigned."""
         return None if self._trainer.settings is None else self._trainer.settings.optimizer
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        self._trainer.compiled_settings("optimizer").optimizer = value
 
     @property
     def loss(self) -> Any:
-        """The loss; None before `compile`."""
+        """The loss; None before `compile`. After it, another one can be assigned."""
         return None if self._trainer.settings is None else self._trainer.settings.loss
+
+    @loss.setter
+    def loss(self, value: Any) -> None:
+        self._trainer.compiled_settings("loss").loss = value
 
     @property
     def steps_per_execution(self) -> int:
         """For how many batches the batch hooks of callbacks are called once."""
         return 1 if self._trainer.settings is None else self._trainer.settings.steps_per_execution
+
+    @steps_per_execution.setter
+    def steps_per_execution(self, value: int) -> None:
+        self._trainer.compiled_settings("steps_per_execution").steps_per_execution = value
 
     @property
     def metrics(self) -> list[Metric]:
@@ -286,7 +283,7 @@ class Sequential:
             raise ArgumentError(f"validation_freq={validation_freq} is out of range: use 1 or more")
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split_off(validation_split, x, y, sample_weight)
-        data = self._trainer.take(x, y, sample_weight, batch_size, steps_per_epoch, class_weight)
+        data = self._trainer.take(x, y, sample_weight, batch_size, steps_per_epoch, class_weight, kind="training ")
         held_out = None
         if validation_data is not None:
             size = validation_batch_size or (batch_size if isinstance(data, Arrays) else None)
@@ -332,7 +329,7 @@ class Sequential:
     ) -> Any:
         """One update from one batch; returns loss and metrics since the last `reset_metrics`."""
         self._trainer.require_compiled("train_on_batch")
-        data = self._trainer.take(x, y, sample_weight, len(x), None, class_weight)
+        data = self._trainer.take(x, y, sample_weight, len(x), None, class_weight, kind="training ")
         return report(self._trainer.train_on_batch(data), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
@@ -404,6 +401,24 @@ class Sequential:
         for description in config["layers"]:
             model.add(deserialize(description, custom_objects))
         return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copy.deepcopy and pickle take: all, with the optimizer's state, on the host."""
+        trained = self.compiled and self.optimizer.built
+        return {**vars(self), "_parameters": None, "_optimizer_state": self.optimizer.state() if trained else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        optimizer_state = state.pop("_optimizer_state")
+        vars(self).update(state)
+        if optimizer_state is not None:
+            self.optimizer.build(self.parameters)
+            self.optimizer.set_state(optimizer_state)
+
+    def __copy__(self) -> NoReturn:
+        raise ArgumentError(
+            "copy.copy(model) would share layers with the model: use copy.deepcopy(model), or "
+            "models.clone_model(model) for new weights"
+        )
 
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """The output for a batch x; each call in `training` draws other random numbers."""

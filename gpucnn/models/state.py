@@ -46,14 +46,18 @@ class TrainingState:
     _latest: dict[str, float] = field(default_factory=dict, repr=False)
     _recorded: set[str] = field(default_factory=set, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the callbacks themselves: a copy has their states."""
+        self.collect()
+        return {**vars(self), "callbacks": self._callback_states(), "collect": nothing_to_collect}
+
     def to_json(self) -> dict[str, Any]:
         """The state as JSON values, but for arrays of callbacks; floats keep every bit."""
         self.collect()
         self.record()
         states = [m if isinstance(m, dict) else m.get_state() for m in self.metrics]
         values = dict(vars(self), metrics=[{k: np.asarray(v).tolist() for k, v in state.items()} for state in states])
-        if not isinstance(self.callbacks, dict):
-            values["callbacks"] = self.callbacks.get_state()
+        values["callbacks"] = self._callback_states()
         return {name: value for name, value in values.items() if name not in _NOT_SAVED and not name.startswith("_")}
 
     def end_epoch(self, logs: dict[str, float]) -> None:
@@ -69,6 +73,9 @@ class TrainingState:
             if name not in self._recorded:
                 self.history.setdefault(name, []).append(float(value))
                 self._recorded.add(name)
+
+    def _callback_states(self) -> dict[str, Any]:
+        return self.callbacks if isinstance(self.callbacks, dict) else self.callbacks.get_state()
 
     def anew(self) -> TrainingState:
         """The state of a new training: its orders follow those of the file that the model is from."""

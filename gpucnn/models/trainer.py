@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from .. import losses, progress, random
 from ..callbacks import CallbackList, History, TerminateOnNaN
 from ..devices import threads
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Activated
 from ..metrics import Metric
 from . import fusion, resident, stream_ends
@@ -61,6 +60,12 @@ class Trainer:
             raise ArgumentError(
                 f"{method} needs a loss: call model.compile(..., loss='sparse_categorical_crossentropy')"
             )
+
+    def compiled_settings(self, name: str) -> CompileSettings:
+        """The settings, of which `name` is to be changed. Raises `ArgumentError` before `compile`."""
+        if self.settings is None:
+            raise ArgumentError(f"model.{name} = … before compile: call model.compile(optimizer, loss, metrics) first")
+        return self.settings
 
     @property
     def step(self) -> TrainingStep:
@@ -333,8 +338,12 @@ class Trainer:
         steps: int | None,
         class_weight: Any = None,
         labelled: bool = True,
+        kind: str = "",
     ) -> Batches:
-        """Batches of checked input; builds the model and its metrics if necessary."""
+        """Batches of checked input; builds the model and its metrics if necessary.
+
+        kind  what warnings call the data: "training ", "validation " or nothing
+        """
         if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
             raise ArgumentError(f"the number of steps is {steps!r}: use an integer of 1 or more")
         model = self.model
@@ -353,19 +362,24 @@ class Trainer:
                 self.step.make_metrics(first.y.shape)
                 self._warn_if_logits()
         if not self._warned_unscaled and type(model.layers[0]).__name__ not in ("Rescaling", "BatchNormalization"):
-            self._warned_unscaled = warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x)
+            self._warned_unscaled = warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x, kind)
         if class_weight is not None:
             _weigh_classes(data, class_weight)
         return data
 
     def take_validation(self, validation_data: Any, batch_size: int | None, steps: int | None) -> Batches:
         """Batches of (x, y), (x, y, sample_weight) or an iterable of batches."""
+        x, y, weight = validation_data, None, None
         if isinstance(validation_data, (tuple, list)) and 2 <= len(validation_data) <= 3:
             x, y, weight = (*validation_data, None)[:3]
-            return self.take(x, y, weight, batch_size, steps)
-        if isinstance(validation_data, (tuple, list, np.ndarray)):
+        elif isinstance(validation_data, (tuple, list, np.ndarray)):
             raise ArgumentError("validation_data must be (x, y), (x, y, sample_weight) or an iterable of batches")
-        return self.take(validation_data, None, None, None, steps)
+        else:
+            batch_size = None
+        try:
+            return self.take(x, y, weight, batch_size, steps, kind="validation ")
+        except (ArgumentError, DataError, ShapeError) as error:
+            raise type(error)(f"in validation_data: {error}") from error
 
     def _check_labels(self, y: np.ndarray | None) -> None:
         if y is None:
@@ -379,11 +393,9 @@ class Trainer:
         last, loss = self.model.layers[-1], self.step.settings.loss
         linear = isinstance(last, Activated) and last.activation.name == "linear"
         if linear and getattr(loss, "from_logits", None) is False:
-            warnings.warn(
+            warn(
                 f"{type(loss).__name__} expects probabilities and {last.name} has no activation: give it "
-                "activation='softmax' (or 'sigmoid'), or the loss from_logits=True",
-                UserWarning,
-                stacklevel=4,
+                "activation='softmax' (or 'sigmoid'), or the loss from_logits=True"
             )
 
 

@@ -39,17 +39,22 @@ class TrainingStep:
         self.metrics: list[Metric] | None = None
         self._weighted: list[Metric] = []
         self._nodes: list[fusion.Node] | None = None
-        self._generation = -1
+        self._planned_for: tuple[int, Loss | None] | None = None
         self._logits_loss: Loss | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the plan of what a step runs through, which is made of functions."""
+        return {**vars(self), "_nodes": None, "_planned_for": None, "_logits_loss": None}
 
     def make_metrics(self, y_shape: tuple[int, ...]) -> None:
         """Make the metrics of `compile` for labels of this shape."""
         self.metrics, self._weighted = self.settings.make_metrics(y_shape, self.model.output_shape)
 
     def nodes(self) -> list[fusion.Node]:
-        """What a step runs through, planned again whenever another choice of kernels is in use."""
-        if self._nodes is None or self._generation != choice.generation():
-            self._generation = choice.generation()
+        """What a step runs through, planned again for another choice of kernels or another loss."""
+        present = choice.generation(), self.settings.loss
+        if self._nodes is None or self._planned_for != present:
+            self._planned_for = present
             self._logits_loss = None
             last = self.model.layers[-1]
             if self.settings.loss is not None and isinstance(last, Activated) and last.activity_regularizer is None:

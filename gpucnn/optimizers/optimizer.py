@@ -101,7 +101,7 @@ class Optimizer(Configurable):
         self._counters: Slots = {"batches": np.zeros(1, np.int64)}
         self._slots: Slots = {}
         self._weights: list[Weight] = []
-        self._undecayed: set[int] = set()
+        self._undecayed: list[Weight] = []
         self._undecayed_names: re.Pattern[str] | None = None
         self.learning_rate = learning_rate
 
@@ -239,7 +239,7 @@ class Optimizer(Configurable):
         """Exclude weights, or those with a pattern ("bias") in their names, from `weight_decay`."""
         if self.built:
             raise ArgumentError("exclude_from_weight_decay() after training began: call it before fit")
-        self._undecayed = {id(weight) for weight in var_list or ()}
+        self._undecayed = list(var_list or ())
         self._undecayed_names = re.compile("|".join(var_names)) if var_names else None
 
     # -- the learning rate ---------------------------------------------------------------------------------------------
@@ -318,6 +318,11 @@ class Optimizer(Configurable):
         """Restore what `slots` returned, bit for bit. A wrong name or shape changes nothing."""
         _copy_into(self._by_weight(parameters), slots)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy keeps the arguments and the learning rate, and may train another model."""
+        counters = {name: counter.copy() for name, counter in self._counters.items()}
+        return {**vars(self), "built": False, "_counters": counters, "_slots": {}, "_weights": []}
+
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _restart(self) -> None:
@@ -381,7 +386,7 @@ class Optimizer(Configurable):
     def _decays(self, weight: Weight) -> bool:
         """Whether `weight_decay` applies to this weight."""
         named = self._undecayed_names is not None and self._undecayed_names.search(weight.name)
-        return not named and id(weight) not in self._undecayed
+        return not named and not any(weight is other for other in self._undecayed)
 
 
 def _zeros_like(values: np.ndarray) -> np.ndarray:

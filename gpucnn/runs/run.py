@@ -202,7 +202,7 @@ class Run:
         self._write_record()
 
     def _write_record(self) -> None:
-        self.record = _plain(self.record)
+        self.record = plain(self.record)
         text = json.dumps(self.record, indent=2, allow_nan=False) + "\n"
         write_atomically(self.folder / "run.json", text.encode())
 
@@ -311,14 +311,14 @@ def _free_folder(settings: dict[str, Any]) -> Path:
         return path
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Convert to JSON values; numbers that are not finite become null."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

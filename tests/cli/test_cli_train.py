@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import time
@@ -58,6 +59,25 @@ def test_a_missed_target_is_one_line_and_exit_status_1(user_npz):
     assert result.exit_code == 1
     accuracy = json.loads(result.stdout)["test_accuracy"]
     assert result.stderr.splitlines()[-1] == f"gpucnn: the test accuracy {accuracy:.4f} misses the target 1.0"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("rate", ["1e10", "1e36"])
+def test_a_test_loss_that_is_not_a_number_is_printed_as_such_with_exit_status_1(user_npz, as_json, rate):
+    """One batch with a rate far too large: the loss before it is finite, the one after it is not."""
+    diverged = "gpucnn: the test loss is nan: training has diverged; lower the learning rate (--lr)"
+    form = ["--json"] if as_json else []
+    with np.errstate(all="ignore"):
+        trained = gpucnn("train", "--data", user_npz, *FAST, "--optimizer", "adam", "--lr", rate, "--out", "r", *form)
+        evaluated = gpucnn("evaluate", "r", *form)
+    for result in (trained, evaluated):
+        assert result.exit_code == 1
+        assert result.stderr.splitlines()[-1] == diverged
+        if as_json:
+            assert json.loads(result.stdout)["test_loss"] is None
+        else:
+            assert "test loss       nan" in result.stdout.splitlines()
+    assert json.loads(pathlib.Path("r/run.json").read_text())["test_loss"] is None
 
 
 def test_options_reach_the_run(user_npz):

@@ -81,9 +81,7 @@ def test_the_validation_says_so_of_itself(model):
     x, y = np.ones((8, 2)), np.ones(8)
     with (
         pytest.warns(UserWarning, match="the generator of validation_data ended after 3 of 5"),
-        pytest.raises(
-            ArgumentError, match=r"of validation_data is exhausted; each validation takes 5 .*or give arrays"
-        ),
+        pytest.raises(ArgumentError, match=r"validation_data is exhausted; each validation takes 5 .*or give arrays"),
     ):
         model.fit(x, y, epochs=2, validation_data=batches(3), validation_steps=5, verbose=0)
 

@@ -106,6 +106,13 @@ def test_wrong_calls_name_the_argument(call, words, problem, small_model):
         ({"metric": ["accuracy"]}, "did you mean metrics"),
         ({"optimizer": "adamm"}, "did you mean 'adam'"),
         ({"loss": "categorical_crossentropyy"}, "categorical_crossentropy"),
+        ({"metrics": ["acuracy"]}, "unknown metric 'acuracy': did you mean 'accuracy'"),
+        ({"metrics": ["accuracy", "AUC"]}, "metrics.AUC is not in gpucnn"),
+        ({"weighted_metrics": ["recal"]}, "did you mean 'recall'"),
+        ({"metrics": [None]}, "None is not a metric"),
+        ({"metrics": [3]}, "3 is not a metric"),
+        ({"metrics": [dict]}, "is not a metric"),
+        ({"metrics": [{"class_name": "Recal", "config": {}}]}, "unknown Metric 'Recal'"),
     ],
 )
 def test_wrong_compile_arguments_are_refused(settings, words):
