@@ -206,6 +206,26 @@ def test_a_checkpoint_inside_an_epoch_counts_all_batches_so_far(monkeypatch, tmp
     assert states[0]["loss_count"] == 32
 
 
+def test_a_fit_after_an_interrupted_one_counts_only_its_own_batches(monkeypatch):
+    class Interrupt(callbacks.Callback):
+        takes_late_logs = True
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                raise KeyboardInterrupt
+
+    x, y = digits()
+    found = []
+    for graph in ("1", "0"):
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model = small()
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(x, y, batch_size=12, verbose=0, callbacks=[Interrupt()])
+        batches = [(x[:18], y[:18]), (x[18:], y[18:])]
+        found.append((model.fit(batches, verbose=0).history, model.get_weights(), model.optimizer.state()))
+    assert_equal(*found)
+
+
 def exploding(monkeypatch, graph):
     """The error, the weights and the state after a training whose third batch has a NaN."""
     monkeypatch.setenv("GPUCNN_GRAPH", graph)
