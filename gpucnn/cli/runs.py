@@ -39,7 +39,11 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     click.option(
         "--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), help="Equal seeds give equal weights.  [default: 0]"
     ),
-    click.option("--device", metavar="NAME", help="Where to compute: cpu, gpu[:N] or emulator.  [default: cpu]"),
+    click.option(
+        "--device",
+        metavar="NAME",
+        help="Where to compute: cpu, gpu[:N], emulator, or auto: a GPU that passes its check, else the CPU.  [default: auto]",
+    ),
     click.option(
         "--backend",
         metavar="NAME",

@@ -29,7 +29,8 @@ from ..models.loading import load_model
 from ..models.saving import weights_sha256
 from ..models.sequential import Sequential
 from ..models.summary import flops_per_image
-from . import zoo
+from ..progress import say as announce
+from . import self_check, zoo
 from .run import Checkpoints, Run, stop_on_signals
 
 Say = Callable[[str], None]
@@ -103,7 +104,8 @@ class RunSettings:
         utils.set_random_seed(self.seed)
         for file in self.load or []:
             load_kernels(file)
-        choice.use(self.backend, device=self.device, **(self.algorithms or {}))
+        device = self_check.device(self.device, announce) if self.backend == "auto" else self.device
+        choice.use(self.backend, device=device, **(self.algorithms or {}))
         threads.use(self.threads)
         return replace(self, device=choose.current().name)
 
