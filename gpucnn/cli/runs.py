@@ -42,7 +42,8 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     click.option(
         "--device",
         metavar="NAME",
-        help="Where to compute: cpu, gpu[:N], emulator, or auto: a GPU that passes its check, else the CPU.  [default: auto]",
+        help="Where to compute: cpu, gpu[:N], emulator, or auto: a GPU that passes its check, else the CPU.  "
+        "[default: auto]",
     ),
     click.option(
         "--backend",
