@@ -86,10 +86,10 @@ class TrainingStep:
             if len(backwards) < first:
                 break
             dy = backward(dy, need_dx=len(backwards) > first)
-        parts = self.model.parameters.gradient_norm()
+        norms = self.model.parameters.gradient_norms()
         prediction = self._prediction(x)
         total = self._total(values, batch, penalties)
-        norm = 0.0 if parts is None else _norm(storage.get(parts))
+        norm = math.hypot(*(_norm(storage.get(parts)) for parts in norms))
         if not math.isfinite(total) or not optimizer.can_take(norm):
             if not tolerant:
                 raise self._not_finite(total, norm)
