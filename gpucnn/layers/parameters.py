@@ -75,20 +75,12 @@ class Parameters:
         for weight in self.others:
             weight.bring()
 
-    def gradient_norm(self) -> Any:
-        """Scale and total of the norm of all trainable gradients, as `norm_parts` returns them.
+    def gradient_norms(self) -> list[Any]:
+        """The norm of the gradients in each trainable span, as `norm_parts` returns it.
 
-        They are on the device in use; None if nothing is trainable. Gradients of frozen weights
-        that lie in between become 0.
+        In all, one pass over the trainable gradients. The results are on the device in use.
         """
-        spans = self.trainable_spans()
-        if not spans:
-            return None
-        whole = slice(spans[0].start, spans[-1].stop)
-        for segment in self.segments:
-            if not segment.trainable and whole.start <= segment.offset < whole.stop:
-                self.gradients[segment.span] = 0  # so that one norm can be taken over all spans
-        return update.norm_parts(self.gradients[whole])
+        return [update.norm_parts(self.gradients[span]) for span in self.trainable_spans()]
 
     @property
     def holds_all(self) -> bool:

@@ -99,4 +99,6 @@ class TrainingState:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingState:
         """The state that `to_json` described, marked to be resumed by the next `fit`."""
+        if values.keys() != cls().to_json().keys():
+            raise ArgumentError(f"the names in the training state are {', '.join(values)}")
         return cls(**{**values, "resume": True})

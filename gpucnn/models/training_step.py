@@ -74,10 +74,10 @@ class TrainingStep:
         loss = self.loss()
         values, loss_backward = losses.forward(loss, batch.y, x)
         self.backward(backwards, loss_backward(losses.shares(values, batch.weight, loss.reduction)))
-        parts = self.model.parameters.gradient_norm()
+        norms = self.model.parameters.gradient_norms()
         prediction = None if not self.metrics else storage.get(self.prediction(x))
         total = self._total(values, batch, penalties)
-        norm = 0.0 if parts is None else _norm(storage.get(parts))
+        norm = math.hypot(*(_norm(storage.get(parts)) for parts in norms))
         if not math.isfinite(total) or not optimizer.can_take(norm):
             if not tolerant:
                 raise self._not_finite(total, norm)

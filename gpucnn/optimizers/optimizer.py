@@ -379,7 +379,11 @@ class Optimizer(Configurable):
                     gradient = gradients[segment.span]
                     update.clip_by_norm(gradient, update.norm_parts(gradient), limit=self.clipnorm)
         elif self.global_clipnorm is not None and spans:
-            parts = parameters.gradient_norm()
+            whole = slice(spans[0].start, spans[-1].stop)
+            for segment in parameters.segments:
+                if not segment.trainable and whole.start <= segment.offset < whole.stop:
+                    gradients[segment.span] = 0  # so that one norm can be taken over all spans
+            parts = update.norm_parts(gradients[whole])
             for span in spans:
                 update.clip_by_norm(gradients[span], parts, limit=self.global_clipnorm)
 

@@ -75,8 +75,8 @@ def test_an_invalid_training_state_is_refused(trained, tmp_path):
     document, tensors = parts_of(path)
     right = document["training"]
     callbacks_of = [[], 3, {"A": 3}, {"A": [3]}, {"A": {"b": {}}}, {"A": [{"b": {"array": "weights/dense/bias"}}]}]
-    wrong_callbacks = [{**right, "callbacks": value} for value in callbacks_of]
-    for wrong in ({"epoch": 1}, {**right, "more": 1}, {**right, "epoch": "one"}, [], 3, *wrong_callbacks):
+    changed = [{"more": 1}, {"epoch": "one"}, {"_latest": {}}, *({"callbacks": value} for value in callbacks_of)]
+    for wrong in ({"epoch": 1}, [], 3, *({**right, **change} for change in changed)):
         written(path, {**document, "training": wrong}, tensors)
         with pytest.raises(FileError, match="does not describe"):
             load_checkpoint(path, load_model(path))

@@ -134,6 +134,17 @@ def test_gradients_of_frozen_layers_do_not_count():
     model.fit(X, Y, verbose=0)
 
 
+def test_gradients_of_a_frozen_layer_between_others_are_left_alone():
+    model = made(1.0, "sgd")
+    model.layers[1].trainable = False
+    gamma = model.layers[1].weights[0]
+    gamma.gradient[...] = 7.0
+    model.parameters.gradient_norms()
+    assert (gamma.gradient == 7).all()
+    model.layers[0].weights[0].gradient[...] = math.inf
+    assert [np.isinf(parts[0]) for parts in model.parameters.gradient_norms()] == [True, False]
+
+
 def test_no_checkpoint_is_saved_after_it(tmp_path):
     slopes = iter([1.0, math.inf])
 

@@ -180,9 +180,9 @@ def test_nothing_is_read_from_the_device_before_the_backward_pass_is_under_way(m
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.train_on_batch(x, y)
     events = []
-    get, norm = storage.get, Parameters.gradient_norm
+    get, norm = storage.get, Parameters.gradient_norms
     monkeypatch.setattr(storage, "get", lambda array: events.append("read") or get(array))
-    monkeypatch.setattr(Parameters, "gradient_norm", lambda self: events.append("norm") or norm(self))
+    monkeypatch.setattr(Parameters, "gradient_norms", lambda self: events.append("norm") or norm(self))
     model.train_on_batch(x, y)
     assert events[0] == "norm"
     assert "read" in events
