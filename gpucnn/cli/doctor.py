@@ -189,30 +189,14 @@ def driver_version() -> int | None:
 
 
 def _caches(packages: dict[str, str | None]) -> list[Cache]:
-    folders = {
-        "data sets": datasets.user_cache(),
-        "compiled kernels": _numba_folder(),
-        "kernels for GPUs": places.cache_location(),
-        "fonts": Path(os.environ.get("MPLCONFIGDIR") or Path.home() / ".cache/matplotlib"),
-    }
-    if any(packages.get(name) for name in CUPY):
-        folders["CUDA kernels"] = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy/kernel_cache")
-    return [Cache(name, _tidy(str(folder)), _writable(folder)) for name, folder in folders.items()]
-
-
-def _numba_folder() -> Path:
-    """Where Numba keeps machine code: next to the kernel files, else in the user's cache."""
+    folders = {"data sets": datasets.user_cache(), "compiled code": places.cache_location()}
     if os.environ.get("NUMBA_CACHE_DIR"):
-        return Path(os.environ["NUMBA_CACHE_DIR"])
-    next_to_kernels = places.folder_of_kernels() / "__pycache__"
-    if _writable(next_to_kernels):
-        return next_to_kernels
-    try:
-        from numba.misc.appdirs import AppDirs
-    except ImportError:
-        return next_to_kernels
-
-    return Path(AppDirs(appname="numba", appauthor=False).user_cache_dir)
+        folders["compiled kernels"] = Path(os.environ["NUMBA_CACHE_DIR"])
+    folders["fonts"] = Path(os.environ.get("MPLCONFIGDIR") or "~/.cache/matplotlib")
+    if any(packages.get(name) for name in CUPY):
+        folders["CUDA kernels"] = Path(os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache")
+    found = {name: places.user_folder(folder) for name, folder in folders.items()}
+    return [Cache(name, _tidy(str(folder)), _writable(folder)) for name, folder in found.items()]
 
 
 def _writable(folder: Path) -> bool:
@@ -251,8 +235,8 @@ def _problems(packages: dict[str, str | None], caches: list[Cache]) -> list[Prob
 
 _CACHE_VARIABLES = {
     "data sets": "XDG_CACHE_HOME",
+    "compiled code": "GPUCNN_CACHE",
     "compiled kernels": "NUMBA_CACHE_DIR",
-    "kernels for GPUs": "GPUCNN_CACHE",
     "fonts": "MPLCONFIGDIR",
     "CUDA kernels": "CUPY_CACHE_DIR",
 }
@@ -347,7 +331,9 @@ def _first_line(error: Exception) -> str:
 
 def _tidy(text: str) -> str:
     """The text without home folder and user name."""
-    text = text.replace(str(Path.home()), "~")
+    home = os.path.expanduser("~")
+    if home.strip(os.sep):  # a container's user may live in /
+        text = text.replace(home, "~")
     try:
         user = re.escape(getpass.getuser())
     except (OSError, KeyError, ImportError):

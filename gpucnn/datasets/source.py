@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import places
 from ..errors import DataError
 from ..files import explained
 from .dataset import Dataset
@@ -92,9 +93,7 @@ def offline() -> bool:
 
 def user_cache() -> Path:
     """The folder for downloads and decoded images."""
-    import pooch
-
-    return pooch.os_cache("gpucnn") / "datasets"
+    return places.user_cache() / "datasets"
 
 
 def roots(data_dir: Folder = None) -> Iterator[tuple[str, Path, bool]]:

@@ -1,37 +1,82 @@
-"""Which device is in use: one at a time, chosen by name."""
+"""Which device is in use: one at a time in each thread, chosen by name."""
 
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from ..errors import ArgumentError, KernelError
+from . import forks
 from .cpu import CPU
 from .device import Device
+from .scoped import Scoped
 
-_current: Device = CPU
+_device: Scoped[Device] = Scoped("device", CPU)
+_thread = threading.local()
+"""`active` is the device that a thread has activated: CuPy keeps the current GPU for each thread."""
+
+_opened: list[Device] = []
+"""The GPUs that this process has opened."""
+_lost: list[Device] = []
+"""Those that were opened before this process was forked."""
+_forked = False
+
+_AFTER_A_FORK = (
+    "CUDA was in use before this process was forked, and does not survive a fork: start processes with "
+    "multiprocessing.get_context('spawn'), or use the GPU in the children alone"
+)
+
+
+def selected() -> Device:
+    """The device in use in this thread, whether it can be reached or not."""
+    return _device.get()
 
 
 def current() -> Device:
-    """The device in use."""
-    return _current
+    """The device in use in this thread. Raises `KernelError` for a GPU that was opened before this
+    process was forked."""
+    device = _device.get()
+    if device is not CPU:
+        _activate(device)
+    return device
 
 
 def use(name: str) -> Device:
     """Make a device the one in use: `cpu`, `gpu`, `gpu:N`, `emulator` or `simulator`. Existing
     arrays stay where they are. Users call `gpucnn.use(device=...)`, which chooses backends as
     well."""
-    global _current
-    _current = _by_name(select(name))
-    _current.activate()
-    return _current
+    device = _by_name(select(name))
+    _activate(device)
+    _device.set(device)
+    return device
 
 
-def return_to(device: Device) -> None:
-    """Make a device the one in use again."""
-    global _current
-    _current = device
-    _current.activate()
+@contextmanager
+def using(device: Device | None = None) -> Iterator[None]:
+    """Use a device in the body of a with statement, in this thread alone; None for the one in use.
+    Another that is chosen in the body is in use until its end."""
+    with _device.scope():
+        if device is not None:
+            _device.set(device)
+        yield
+
+
+def _activate(device: Device) -> None:
+    if getattr(_thread, "active", None) is not device:
+        if device in _lost:
+            raise KernelError(f"{device.name} cannot be used: {_AFTER_A_FORK}")
+        device.activate()
+        _thread.active = device
+
+
+def require_reachable(array: object) -> None:
+    """Raise `KernelError` for an array on a GPU that was opened before this process was forked."""
+    for device in _lost:
+        if device.owns(array):
+            raise KernelError(f"an array on {device.name} cannot be read: {_AFTER_A_FORK}")
 
 
 def select(name: str = "auto") -> str:
@@ -57,6 +102,8 @@ def select(name: str = "auto") -> str:
 
 def gpu_state() -> tuple[int, str]:
     """How many NVIDIA GPUs CuPy can reach, and their names, or why there are none."""
+    if _lost:
+        return 0, _AFTER_A_FORK
     try:
         import cupy
     except Exception as error:
@@ -66,6 +113,8 @@ def gpu_state() -> tuple[int, str]:
         names = [cupy.cuda.runtime.getDeviceProperties(i)["name"].decode() for i in range(count)]
     except Exception as error:
         reason = str(error).splitlines()[0]
+        if _forked and "InitializationError" in reason:
+            return 0, _AFTER_A_FORK
         return 0, "no NVIDIA driver found" if "InsufficientDriver" in reason else reason
     return count, ", ".join(names)
 
@@ -82,8 +131,8 @@ def require_gpu(request: str, number: int = 0) -> None:
 
 
 def _by_name(name: str) -> Device:
-    if name == _current.name:
-        return _current
+    if name == _device.get().name:
+        return _device.get()
     if name == "cpu":
         return CPU
     if name == "emulator":
@@ -102,4 +151,17 @@ def _gpu(number: int) -> Device:
     """One object for each GPU, which keeps its compiled kernels."""
     from .gpu import Gpu
 
-    return Gpu(number)
+    gpu = Gpu(number)
+    _opened.append(gpu)
+    return gpu
+
+
+def _start_anew() -> None:
+    """In a forked child: CUDA refuses all that its parent has opened."""
+    global _forked, _thread
+    _forked, _thread = True, threading.local()
+    _lost.extend(_opened)
+    _opened.clear()
+
+
+forks.in_child(_start_anew)

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cupy
 import numpy as np
 
+from .. import places
 from ..errors import LaunchError
 from .array import DeviceArray
 from .device import Device, Peak
@@ -40,6 +42,7 @@ class Gpu(Device):
         self.activate()
         if os.environ.get("GPUCNN_NO_POOL", "0") not in ("", "0"):
             cupy.cuda.set_allocator(None)
+        _place_cache()
         self.cc = int(cupy.cuda.Device(number).compute_capability)
         self._functions: dict[tuple, Any] = {}
         self._shared: dict[tuple, int] = {}
@@ -178,6 +181,16 @@ class _Graph:
 
     def __call__(self) -> None:
         self.graph.launch(cupy.cuda.get_current_stream())
+
+
+def _place_cache() -> None:
+    """CuPy fails where it cannot write its cache of compiled kernels: show it another place."""
+    chosen = Path(os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache")
+    folder = places.cache_folder(chosen.name, "CUPY_CACHE_DIR", chosen.parent)
+    if folder is None:
+        os.environ["CUPY_CACHE_IN_MEMORY"] = "1"
+    else:
+        os.environ["CUPY_CACHE_DIR"] = str(folder)
 
 
 @cache

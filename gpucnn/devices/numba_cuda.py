@@ -22,7 +22,6 @@ import numpy as np
 
 from .. import places
 from ..errors import ArgumentError, KernelError
-from ..files import write_atomically
 from ..version import installed_version
 from . import choose
 from .launch import GpuFunction
@@ -112,10 +111,7 @@ class NumbaFunction(GpuFunction):
         if ingredients is None:
             return self._compiled(signature, cc)
         key = places.cache_key(_place(self.body), signature, cc, self.fastmath, _versions(), *sorted(ingredients))
-        path = places.cache_folder("ptx") / f"{key}.ptx"
-        if not path.is_file():
-            write_atomically(path, self._compiled(signature, cc).encode())
-        return path.read_text()
+        return places.cached("ptx", f"{key}.ptx", lambda: self._compiled(signature, cc).encode()).decode()
 
 
 def _in_one_line(error: Exception) -> str:

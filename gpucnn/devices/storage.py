@@ -29,7 +29,10 @@ def put(array: np.ndarray) -> Any:
 
 def get(array: np.ndarray | np.generic | DeviceArray) -> np.ndarray:
     """An array of any device copied to the host; a host array is returned as it is."""
-    return np.asarray(array) if isinstance(array, (np.ndarray, np.generic)) else cast("Any", array).get()
+    if isinstance(array, (np.ndarray, np.generic)):
+        return np.asarray(array)
+    choose.require_reachable(array)
+    return cast("Any", array).get()
 
 
 def write(array: np.ndarray | DeviceArray, values: np.ndarray) -> None:
@@ -37,6 +40,7 @@ def write(array: np.ndarray | DeviceArray, values: np.ndarray) -> None:
     if isinstance(array, np.ndarray):
         array[...] = values
     else:
+        choose.require_reachable(array)
         cast("Any", array).set(np.ascontiguousarray(values, array.dtype))
 
 

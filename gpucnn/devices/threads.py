@@ -9,19 +9,29 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from functools import cache
 from typing import Any
 
 from ..errors import ArgumentError
+from . import forks
 
 SLICES = 8
 """A batch is cut into at most this many slices."""
 
 _threads = 0
 _pool: ThreadPoolExecutor | None = None
-_blas: Any = None
+_changing_pool = threading.RLock()
+
+_changing_limit = threading.RLock()
+_limiting: list[int] = []
+"""The threads that are inside `one_blas_thread`."""
+_original: list[int] = []
+"""How many threads each BLAS library had before the first of them came."""
 
 
 def available() -> int:
@@ -37,20 +47,57 @@ def use(count: int | None = None) -> None:
     global _threads, _pool
     if count is not None and count < 1:
         raise ArgumentError(f"threads={count} is out of range: use 1 or more")
-    _threads = count or available()
-    if _pool is not None:
-        _pool.shutdown()
-    _pool = ThreadPoolExecutor(_threads - 1, "gpucnn") if _threads > 1 else None
+    with _changing_pool:
+        _threads = count or available()
+        before, _pool = _pool, None
+    if before is not None:
+        before.shutdown()
 
 
-def one_blas_thread() -> AbstractContextManager:
-    """A context for training and inference in which BLAS calls run on their calling thread."""
-    global _blas
-    if _blas is None:
-        from threadpoolctl import ThreadpoolController
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """A context for training and inference in which BLAS calls run on their calling thread.
 
-        _blas = ThreadpoolController()
-    return _blas.limit(limits=1, user_api="blas")
+    The limit is the whole process's: the last thread that leaves such a context lifts it.
+    """
+    global _original
+    thread = threading.get_ident()
+    with _changing_limit:
+        before = [library.get_num_threads() for library in _blas()]
+        if not _limiting:
+            _original = before
+        _limiting.append(thread)
+        for library in _blas():
+            _set_threads(library, 1)
+    try:
+        yield
+    finally:
+        with _changing_limit:
+            _limiting.remove(thread)
+            _lift_limit(before)
+
+
+def _lift_limit(before: list[int]) -> None:
+    """Undo the limit where it is the calling thread's alone, and elsewhere if nobody else needs
+    it."""
+    for library, own, original in zip(_blas(), before, _original, strict=True):
+        if library.internal_api == "openblas" and library.threading_layer == "openmp":
+            _set_threads(library, own)
+        elif not _limiting:
+            _set_threads(library, original)
+
+
+def _set_threads(library: Any, count: int) -> None:
+    # Since threadpoolctl 3.8, set_num_threads does nothing in other threads than the first that called it.
+    getattr(library, "_real_set_num_threads", library.set_num_threads)(count)
+
+
+@cache
+def _blas() -> list[Any]:
+    """The BLAS libraries that are loaded."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
 def in_use() -> int:
@@ -73,7 +120,7 @@ def run(task: Callable[[int], None], count: int, parallel: bool = True) -> None:
     With `parallel=False`, all run on the calling thread: for work of less than about 0.1 ms, which
     is what waking a thread costs.
     """
-    if not parallel or count == 1 or in_use() == 1 or _pool is None:
+    if not parallel or count == 1 or in_use() == 1:
         for i in range(count):
             task(i)
         return
@@ -83,9 +130,34 @@ def run(task: Callable[[int], None], count: int, parallel: bool = True) -> None:
         for i in left:
             task(i)
 
-    others = [_pool.submit(share) for _ in range(min(_threads, count) - 1)]
+    others = _submit(share, min(_threads, count) - 1)
     try:
         share()
     finally:
         for other in others:
-            other.result()
+            if not other.cancel():  # one that waits behind the work of other callers has nothing left to do
+                other.result()
+
+
+def _submit(task: Callable[[], None], count: int) -> list[Future]:
+    """Start a task on so many threads of the pool, each with the settings of the calling thread."""
+    global _pool
+    with _changing_pool:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max(_threads - 1, 1), "gpucnn")
+        return [_pool.submit(copy_context().run, task) for _ in range(count)]
+
+
+def _start_anew() -> None:
+    """In a forked child: a lock that is free, a pool that has threads, and no limit on BLAS for
+    threads that it does not have."""
+    global _changing_pool, _pool
+    _changing_pool, _pool = threading.RLock(), None
+    limited = bool(_limiting)
+    _limiting[:] = [thread for thread in _limiting if thread == threading.get_ident()]
+    if limited and not _limiting:
+        _lift_limit(_original)
+
+
+forks.hold(_changing_limit)
+forks.in_child(_start_anew)

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from ..devices import choose
 from ..devices.cpu import CPU
+from ..devices.scoped import Scoped
 from ..errors import ArgumentError
 
 BACKENDS = {"numpy": "cpu", "njit": "cpu", "numba": "gpu", "cuda": "gpu"}
 """Each backend and the kind of device on which its kernels run."""
 
 _op_names: dict[str, None] = {}
-_chosen: tuple[str, ...] = CPU.backends
-_algorithms: dict[str, str] = {}
-_generation = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `use` has chosen: backends in the order in which they are tried, algorithms by op
+    name."""
+
+    backends: tuple[str, ...]
+    algorithms: tuple[tuple[str, str], ...] = ()
+
+
+_choice = Scoped("choice", Choice(CPU.backends))
+_registrations = 0
 
 
 def declare(op_name: str) -> None:
@@ -23,30 +35,35 @@ def declare(op_name: str) -> None:
     _op_names[op_name] = None
 
 
-def generation() -> int:
-    """A number that changes whenever a cached decision might."""
-    return _generation
+def registrations() -> int:
+    """How often the set of registered kernels has changed."""
+    return _registrations
 
 
 def changed() -> None:
-    """Announce that cached decisions may be out of date."""
-    global _generation
-    _generation += 1
+    """Announce that the set of registered kernels has changed."""
+    global _registrations
+    _registrations += 1
+
+
+def decides() -> tuple[int, bool, Choice]:
+    """All that decides which kernel serves a call of given shapes, as a key for caches."""
+    return _registrations, choose.current() is CPU, _choice.get()
 
 
 def backends() -> tuple[str, ...]:
     """The backends that serve calls, in the order in which they are tried."""
-    return _chosen
+    return _choice.get().backends
 
 
 def backend() -> str:
     """The backend in use; for `"auto"` the first of its device, such as `"njit"` on the CPU."""
-    return _chosen[0]
+    return _choice.get().backends[0]
 
 
 def algorithms() -> dict[str, str]:
     """The algorithms chosen by `use`, by op name."""
-    return dict(_algorithms)
+    return dict(_choice.get().algorithms)
 
 
 def use(backend: str | None = None, *, device: str | None = None, **algorithms: str) -> None:
@@ -56,35 +73,28 @@ def use(backend: str | None = None, *, device: str | None = None, **algorithms: 
     simulator if that is in use and runs it; otherwise `"cuda"` and `"numba"` select the GPU, and
     the others the CPU.
 
+    The choice holds in all threads, except inside a `using` block, where it holds until its end and
+    in its thread alone.
+
     >>> import gpucnn
     >>> gpucnn.use("numpy", conv2d="reference")
     >>> gpucnn.use("auto")
     """
-    global _chosen, _generation
     for name in algorithms:
         if name not in _op_names:
             raise ArgumentError(f"{name!r} is not an op: algorithms can be chosen for {', '.join(_op_names)}")
+    before = _choice.get()
     if backend is not None or device is not None:
-        _chosen = _with_device(backend or "auto", device)
-        _algorithms.clear()
-    _algorithms.update(algorithms)
-    _generation += 1
+        before = Choice(_with_device(backend or "auto", device))
+    _choice.set(Choice(before.backends, tuple((dict(before.algorithms) | algorithms).items())))
 
 
 @contextmanager
 def using(backend: str | None = None, *, device: str | None = None, **algorithms: str) -> Iterator[None]:
-    """`use(...)` for the body of a with statement."""
-    global _chosen, _generation
-    before = _chosen, dict(_algorithms), choose.current()
-    try:
+    """`use(...)` for the body of a with statement, in this thread (or asyncio task) alone."""
+    with choose.using(), _choice.scope():
         use(backend, device=device, **algorithms)
         yield
-    finally:
-        _chosen = before[0]
-        _algorithms.clear()
-        _algorithms.update(before[1])
-        choose.return_to(before[2])
-        _generation += 1
 
 
 def _with_device(backend: str, device: str | None) -> tuple[str, ...]:
@@ -92,10 +102,10 @@ def _with_device(backend: str, device: str | None) -> tuple[str, ...]:
     if backend != "auto" and backend not in BACKENDS:
         raise ArgumentError(f"backend={backend!r} is unknown: use one of auto, {', '.join(BACKENDS)}")
     if device in (None, "auto"):
-        current = choose.current()
+        current = choose.selected()
         fits = current.name != "cpu" and backend in current.backends
         device = current.name if fits else BACKENDS.get(backend, "cpu")
-    before = choose.current().name
+    before = choose.selected().name
     target = choose.use(device or "cpu")
     if backend == "auto":
         return target.backends

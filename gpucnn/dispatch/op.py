@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from .. import places
-from ..devices import choose, storage
+from ..devices import choose, forks, storage
 from ..devices.cpu import CPU
 from ..devices.device import Device
 from ..errors import ArgumentError, KernelError, ShapeError
@@ -36,6 +37,9 @@ _NOT_ON_GPU = ("float16", "float64")
 _ops: dict[str, Op] = {}
 _kernels: dict[str, dict[str, Kernel]] = {}
 _imported: set[tuple[str, str]] = set()
+_loading = threading.RLock()
+"""Held while a kernel file is imported: `_whole_file` is for one file at a time."""
+forks.hold(_loading, outermost=True)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class Op:
         self.__module__ = body.__module__
         self.__wrapped__ = body
         self._decisions: dict = {}
-        self._generation = -1
+        self._registrations = -1
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -122,11 +126,11 @@ class Op:
                    order, with None for each that is to be allocated. An op that works in place does
                    not take it.
         """
-        if self._generation != choice.generation():
+        if self._registrations != choice.registrations():
             self._decisions.clear()
-            self._generation = choice.generation()
+            self._registrations = choice.registrations()
         shapes = tuple([None if a is None else (a.shape, a.dtype) for a in arrays])
-        key = (shapes, tuple(params.items()), algorithm)
+        key = (choice.decides(), shapes, tuple(params.items()), algorithm)
         decision = self._decisions.get(key)
         if decision is None:
             decision = self._decisions[key] = self._decide(arrays, params, algorithm)
@@ -153,17 +157,17 @@ class Op:
     def kernels(self, backends: Sequence[str] = tuple(choice.BACKENDS)) -> dict[str, Kernel]:
         """The registered kernels by `algorithm_backend`, after importing the files of the op's
         family."""
-        for backend in backends:
-            if (self.family, backend) not in _imported:
+        suffixes = tuple(f"_{backend}" for backend in backends)
+        with _loading:
+            for backend in backends:
+                if (self.family, backend) in _imported:
+                    continue
                 folder = places.folder_of_kernels() / self.family
-                if backend == "njit":
-                    places.forget_outdated_code()
                 for path in sorted(folder.glob(f"*_{backend}.py")):
                     with _whole_file():
                         importlib.import_module(f"gpucnn.kernels.{self.family}.{path.stem}")
                 _imported.add((self.family, backend))
-        suffixes = tuple(f"_{backend}" for backend in backends)
-        return {key: kernel for key, kernel in _kernels.get(self.name, {}).items() if key.endswith(suffixes)}
+            return {key: kernel for key, kernel in _kernels.get(self.name, {}).items() if key.endswith(suffixes)}
 
     def find(
         self, operands: tuple[Spec | None, ...], params: dict[str, Any], algorithm: str | None = None
@@ -370,7 +374,7 @@ def load(path: str | Path) -> list[Kernel]:
     if spec is None or spec.loader is None or not path.is_file():
         raise KernelError(f"{path} is not a Python file with kernels: pass the path of a .py file")
     module = importlib.util.module_from_spec(spec)
-    with _whole_file():
+    with _loading, _whole_file():
         spec.loader.exec_module(module)
     loaded = [k for group in _kernels.values() for k in group.values() if id(k) not in before]
     if not loaded:

@@ -7,16 +7,23 @@ segment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ..devices import choose, storage
+from ..devices import choose, forks, storage
 from ..devices.device import ALIGNMENT
+from ..errors import ArgumentError
 from ..ops import update
 from .layer import Layer, Weight
 
 _ELEMENTS = ALIGNMENT // 4
+
+settling = threading.RLock()
+"""Held while weights are made or moved."""
+forks.hold(settling, outermost=True)
 
 
 @dataclass
@@ -54,24 +61,51 @@ class Parameters:
                     self.segments.append(Segment(weight, layer, offset, weight.size))
                     offset += -(-weight.size // _ELEMENTS) * _ELEMENTS
         self._size = offset
-        self._settle()
-
-    def bring(self) -> None:
-        """Move everything to the device in use, if it is elsewhere."""
-        if self.device is not choose.current():
+        self._users: list[int | None] = []
+        with settling:
             self._settle()
 
+    def bring(self) -> None:
+        """Move everything to the device in use, if it is elsewhere. Raises `ArgumentError` while
+        another thread computes with it there."""
+        with settling:
+            if self.device is choose.current():
+                return
+            others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+            if others & set(self._users):
+                raise ArgumentError(
+                    f"the model is in use on {self.device.name} by another thread and cannot move to "
+                    f"{choose.current().name}: give this thread a model of its own, with models.clone_model and "
+                    "set_weights"
+                )
+            self._settle()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Bring everything to the device in use and keep it there for the body of a with
+        statement."""
+        thread = threading.current_thread().ident
+        with settling:
+            self.bring()
+            self._users.append(thread)
+        try:
+            yield
+        finally:
+            self._users.remove(thread)
+
     def _settle(self) -> None:
-        """Make the flat arrays on the device in use, from the weights wherever they are."""
+        """Make the flat arrays on the device in use, from the weights wherever they are.
+
+        A weight moves when its copy is complete: other threads may compute with it meanwhile.
+        """
         self.device = choose.current()
         self.values, self.gradients = storage.zeros((self._size,)), storage.zeros((self._size,))
         for segment in self.segments:
             weight = segment.weight
-            weight.home = self
-            value = storage.get(weight.value)
-            weight.value = self.values[segment.span].reshape(weight.shape)
+            value = self.values[segment.span].reshape(weight.shape)
+            storage.write(value, storage.get(weight.value))
+            weight.home, weight.value = self, value
             weight.gradient = self.gradients[segment.span].reshape(weight.shape)
-            storage.write(weight.value, value)
         for weight in self.others:
             weight.bring()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import regularizers
 from ..devices import storage
+from ..devices.scoped import Scoped
 from ..dispatch import choice
 from ..layers.conv import Conv2D
 from ..layers.dense import Dense
@@ -32,7 +33,7 @@ from ..ops.matmul import matmul
 
 Forward = Callable[[Any, Any, bool], tuple[Any, Backward]]
 
-_enabled = True
+_enabled = Scoped("fusion", True)
 
 
 class Node:
@@ -76,16 +77,13 @@ def program(layers: list[Layer], logits: bool) -> list[Node]:
 @contextmanager
 def off() -> Iterator[None]:
     """Fuse nothing in the body of the with statement: programs planned there run layer by layer."""
-    global _enabled
-    before, _enabled = _enabled, False
-    try:
+    with _enabled.scope():
+        _enabled.set(False)
         yield
-    finally:
-        _enabled = before
 
 
 def _fused(layers: list[Layer]) -> Node | None:
-    if not _enabled or choice.backend() != "njit":
+    if not _enabled.get() or choice.backend() != "njit":
         return None
     return next((node for rewrite in REWRITES if (node := rewrite(layers)) is not None), None)
 

@@ -121,7 +121,7 @@ class Resident:
     def renew(self, things: Iterable[object], *others: object) -> None:
         """Forget what was recorded with other settings of these layers and the like."""
         plain = tuple(item for thing in things for item in vars(thing).items() if _is_plain(item[1]))
-        key = choice.generation(), id(self.model.parameters.values), tuple(self.chosen.items()), plain, others
+        key = choice.decides(), id(self.model.parameters.values), tuple(self.chosen.items()), plain, others
         if key != self._key:
             self._key = key
             self._recorded.clear()

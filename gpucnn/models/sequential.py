@@ -13,7 +13,7 @@ from ..devices import storage
 from ..errors import ArgumentError, ShapeError
 from ..layers.input import InputLayer
 from ..layers.layer import Layer, Weight, assign_all, check_input_shape
-from ..layers.parameters import Parameters
+from ..layers.parameters import Parameters, settling
 from ..metrics import Metric
 from ..retired import GONE_METHODS, arguments_of, reject
 from . import saving, stack
@@ -94,13 +94,14 @@ class Sequential:
             self._sample_shape = shape
         if self._sample_shape is None:
             raise ArgumentError("the input shape is unknown: put Input((28, 28, 1)) first, or call build((None, …))")
-        try:
-            stack.build(self.layers, self._sample_shape)
-        except ShapeError:
-            if not any(layer.built for layer in self.layers):
-                self._sample_shape = None
-            raise
-        self._changed()
+        with settling:
+            try:
+                stack.build(self.layers, self._sample_shape)
+            except ShapeError:
+                if not any(layer.built for layer in self.layers):
+                    self._sample_shape = None
+                raise
+            self._changed()
 
     @property
     def built(self) -> bool:
@@ -151,12 +152,13 @@ class Sequential:
     @property
     def parameters(self) -> Parameters:
         """The flat arrays that hold the weights and their gradients."""
-        if self._parameters is None or not self._parameters.holds_all:
-            if not self.built:
-                self.build()
-            self._parameters = Parameters(self.layers)
-        self._parameters.bring()
-        return self._parameters
+        with settling:
+            if self._parameters is None or not self._parameters.holds_all:
+                if not self.built:
+                    self.build()
+                self._parameters = Parameters(self.layers)
+            self._parameters.bring()
+            return self._parameters
 
     def count_params(self) -> int:
         """Number of elements of all weights."""
@@ -425,13 +427,13 @@ class Sequential:
         x = np.asarray(x, np.float32)
         if self.input_shape is None:
             self.build((None, *x.shape[1:]))
-        self.parameters.bring()
-        step = storage.put(np.array([self.training_state.calls], np.int64))
-        self.training_state.calls += bool(training)
-        y = storage.put(np.ascontiguousarray(x))
-        for layer in self.layers:
-            y = layer.forward(y, step, training)[0]
-        return storage.get(y)
+        with self.parameters.in_use():
+            step = storage.put(np.array([self.training_state.calls], np.int64))
+            self.training_state.calls += bool(training)
+            y = storage.put(np.ascontiguousarray(x))
+            for layer in self.layers:
+                y = layer.forward(y, step, training)[0]
+            return storage.get(y)
 
     def __getattr__(self, name: str) -> Any:
         if name in GONE_METHODS:

@@ -99,7 +99,7 @@ class Trainer:
         model.stop_training = False
         model.history = history
         self._resident, self._said = None, None
-        with threads.one_blas_thread():
+        with threads.one_blas_thread(), self.model.parameters.in_use():
             hooks.on_train_begin()
             resumed = model.training_state.resume
             state = self._start(initial_epoch, history, hooks)
@@ -227,7 +227,7 @@ class Trainer:
     def evaluate(self, data: Batches, callbacks: Any, verbose: Any) -> dict[str, float]:
         """Loss and metrics over `data`, by name."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
-        with threads.one_blas_thread():
+        with threads.one_blas_thread(), self.model.parameters.in_use():
             logs = self._test(data, hooks)
         self._tested = None
         return logs
@@ -291,7 +291,7 @@ class Trainer:
             replayed = ResidentOutputs(self.model, nodes, data)
             outputs = replayed.outputs
             turns = replayed.batches(data.steps or replayed.steps, self._together(hooks, "predict"))
-        with threads.one_blas_thread():
+        with threads.one_blas_thread(), self.model.parameters.in_use():
             hooks.on_predict_begin()
             done = 0
             for predict, several in turns:
@@ -309,14 +309,14 @@ class Trainer:
     def train_on_batch(self, data: Batches) -> dict[str, float]:
         """One update; returns loss and metrics since the last `reset_metrics`, by name."""
         batch = next(stream_ends.limited(data))
-        with threads.one_blas_thread():
+        with threads.one_blas_thread(), self.model.parameters.in_use():
             self._count(batch, self.step.train(batch))
         return self._logs()
 
     def test_on_batch(self, data: Batches) -> dict[str, float]:
         """The same without an update."""
         batch = next(stream_ends.limited(data))
-        with threads.one_blas_thread():
+        with threads.one_blas_thread(), self.model.parameters.in_use():
             self._count(batch, self.step.test(batch))
         return self._logs()
 

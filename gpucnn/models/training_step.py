@@ -39,7 +39,7 @@ class TrainingStep:
         self.metrics: list[Metric] | None = None
         self._weighted: list[Metric] = []
         self._nodes: list[fusion.Node] | None = None
-        self._planned_for: tuple[int, Loss | None] | None = None
+        self._planned_for: object = None
         self._logits_loss: Loss | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class TrainingStep:
 
     def nodes(self) -> list[fusion.Node]:
         """What a step runs through, planned again for another choice of kernels or another loss."""
-        present = choice.generation(), self.settings.loss
+        present = choice.decides(), self.settings.loss
         if self._nodes is None or self._planned_for != present:
             self._planned_for = present
             self._logits_loss = None

@@ -64,15 +64,11 @@ def launches(kernel: Kernel, case: Case) -> list[Launch]:
     recorder = LaunchRecorder()
     specs = case.specs
     outputs = [] if kernel.op.inplace else [s for s in kernel.op.specs(*specs, **case.params) if s is not None]
-    before = choose.current()
-    choose.return_to(recorder)
-    try:
+    with choose.using(recorder):
         arrays = [
             None if s is None else recorder.empty(*s) for s in (*outputs, *specs, *kernel.scratch(specs, case.params))
         ]
         kernel.launch(*arrays, **case.params)
-    finally:
-        choose.return_to(before)
     return recorder.launches
 
 

@@ -17,7 +17,6 @@ from ..devices.cuda import CudaFunction
 from ..dispatch.case import Case
 from ..dispatch.op import Kernel
 from ..errors import KernelError
-from ..files import write_atomically
 from ..version import installed_version
 from . import compilers, launches, records, trials
 
@@ -75,12 +74,8 @@ def of_kernel(kernel: Kernel, case: Case, arch: str) -> list[Figures]:
 
 def of_launch(launch: launches.Launch, case: str, arch: str) -> Figures:
     """The figures of one launch, cached on disk, since compiling takes most of a second."""
-    path = places.cache_folder("figures") / f"{_key(launch, arch)}.json"
-    if path.is_file():
-        values = json.loads(path.read_text())
-    else:
-        values = _measured(launch, arch)
-        write_atomically(path, json.dumps(values).encode())
+    text = places.cached("figures", f"{_key(launch, arch)}.json", lambda: json.dumps(_measured(launch, arch)).encode())
+    values = json.loads(text)
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return Figures(
         case=case, function=launch.function.name, arch=arch, blocks=launch.blocks, threads=launch.threads, **fields

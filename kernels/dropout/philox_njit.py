@@ -9,10 +9,10 @@ traffic: x and y once.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from gpucnn import random
 from gpucnn.devices import threads
+from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.dropout import dropout, scale, threshold

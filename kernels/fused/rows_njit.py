@@ -8,9 +8,9 @@ cache.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from gpucnn.devices import threads
+from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import bias_relu_grad

@@ -18,9 +18,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from gpucnn.devices import threads
+from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_bias_relu_maxpool_grad_input, conv2d_bias_relu_maxpool_grad_weight

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
 from gpucnn.devices import threads
+from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.pool2d import maxpool2d, maxpool2d_grad

@@ -17,9 +17,9 @@ block of patches.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from gpucnn.devices import threads
+from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 
 from .patches_njit import TILE, Patches

@@ -4,9 +4,6 @@ LLVM maps a vector to the registers at hand: one with AVX, two with NEON or SSE.
 its accumulators (`a0 = fma(s, w0, a0)`) therefore keeps them in registers, which loops over arrays
 never guarantee. Arrays are float32 (uint8 for `store_bytes`), one-dimensional and contiguous;
 indices are not checked and must not be negative.
-
-Numba's cache on disk looks at the file of a kernel alone; code that is older than the files here
-is dropped (`places.forget_outdated_code`).
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from gpucnn.devices import threads
+from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.update import RATE, adam, momentum, regularize, rmsprop, sgd

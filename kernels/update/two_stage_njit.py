@@ -9,9 +9,9 @@ rise with |x|, those of a NaN are above all others, and integers are compared 8 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from gpucnn.devices import threads
+from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.update import norm_parts, parts_of, penalty

@@ -2,7 +2,9 @@
 
 import ctypes
 import json
+import pwd
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -131,13 +133,20 @@ def test_the_cache_of_cuda_kernels_counts_where_cupy_is(examine, monkeypatch, tm
     assert {cache.name: cache.path for cache in caches}["CUDA kernels"] == str(tmp_path)
 
 
-def test_kernels_are_cached_for_the_user_where_the_package_cannot_be_written(monkeypatch, tmp_path):
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    assert doctor._numba_folder().name == "__pycache__"
-    monkeypatch.setattr(doctor, "_writable", lambda folder: False)
-    assert "numba" in doctor._numba_folder().parts
-    monkeypatch.setitem(sys.modules, "numba.misc.appdirs", None)
-    assert doctor._numba_folder().name == "__pycache__"
+def test_a_user_without_a_home_is_told_where_things_are_kept(examine, monkeypatch, tmp_path):
+    for name in ("HOME", "XDG_CACHE_HOME", "GPUCNN_CACHE", "NUMBA_CACHE_DIR", "MPLCONFIGDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    report = examine()
+    assert report.ok
+    assert {cache.path.partition("/gpucnn-")[0] for cache in report.caches} == {str(tmp_path)}
+
+
+def test_a_home_at_the_root_leaves_paths_readable(examine, monkeypatch):
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.setenv("GPUCNN_CACHE", "/tmp/cache")
+    assert "/tmp/cache" in {cache.path for cache in examine().caches}
 
 
 def test_a_missing_package_is_an_error_with_its_command(examine):

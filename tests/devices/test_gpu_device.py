@@ -1,167 +1,24 @@
 """The GPU device: how gpucnn calls CuPy, checked with a stand-in; and on a GPU itself where there
-is one.
-
-The stand-in is as strict as CuPy where that matters: a kernel takes CuPy arrays and NumPy scalars,
-a module bytes.
-"""
+is one."""
 
 import ctypes
 import importlib
 import re
 import sys
-from types import ModuleType, SimpleNamespace
+import threading
+from types import SimpleNamespace
 
 import needs
 import numpy as np
 import pytest
+from stand_in_cupy import StandIn
 
 from gpucnn.devices import choose, storage
-from gpucnn.devices.cpu import CPU
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.emulator import LaunchError
 from gpucnn.devices.emulator.device import CC
+from gpucnn.devices.scoped import Scoped
 from gpucnn.profiling import benchmark, records, timing, trials
-
-H100 = {
-    "MultiProcessorCount": 132,
-    "ClockRate": 1_980_000,
-    "MemoryClockRate": 2_619_000,
-    "GlobalMemoryBusWidth": 5120,
-    "L2CacheSize": 50 << 20,
-}
-PASSED_BY_VALUE = {np.dtype(code).type for code in "?bhilqBHILQefd"}
-
-
-class CompileException(Exception):
-    pass
-
-
-class CUDADriverError(RuntimeError):
-    pass
-
-
-class StandIn(ModuleType):
-    """A module with what gpucnn uses of CuPy, which records the calls."""
-
-    def __init__(self):
-        super().__init__("cupy")
-        calls = self.calls = []
-        self.attributes = dict(H100)
-        self.failing = None
-        stand_in = self
-
-        class Array(np.ndarray):
-            @property
-            def data(self):
-                return SimpleNamespace(ptr=self.ctypes.data)
-
-            def get(self):
-                return np.array(self)
-
-        def empty(shape, dtype):
-            return np.empty(shape, dtype).view(Array)
-
-        class Function:
-            ptr = 77
-
-            def __init__(self, name):
-                self.name = name
-
-            def __call__(self, grid, block, args, shared_mem=0):
-                assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
-                assert all(isinstance(a, Array) or type(a) in PASSED_BY_VALUE for a in args), args
-                if stand_in.failing == "launch":
-                    raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
-                calls.append(("launch", self.name, grid, block, args, shared_mem))
-
-        class RawModule:
-            def __init__(self, *, code, options):
-                assert isinstance(code, str) and all(isinstance(option, str) for option in options)
-                calls.append(("compile", code, options))
-
-            def get_function(self, name):
-                if stand_in.failing == "compile":
-                    raise CompileException("kern.cu(3): error: identifier is undefined")
-                return SimpleNamespace(kernel=Function(name))
-
-        class Module:
-            def load(self, binary):
-                assert type(binary) is bytes
-                calls.append(("load", binary))
-
-            def get_function(self, name):
-                return Function(name)
-
-        class OneDevice:
-            cublas_handle = 5
-            compute_capability = "90"
-
-            def __init__(self, number=0):
-                self.id = number
-
-            @property
-            def attributes(self):
-                return stand_in.attributes
-
-            def use(self):
-                calls.append(("use", self.id))
-
-            def synchronize(self):
-                calls.append("synchronize device")
-
-        class Stream:
-            ptr = 9
-
-            def __init__(self, non_blocking):
-                assert non_blocking
-
-            def __enter__(self):
-                return self
-
-            def __exit__(self, *_):
-                pass
-
-            def synchronize(self):
-                calls.append("synchronize")
-
-            def begin_capture(self):
-                calls.append("begin capture")
-
-            def end_capture(self):
-                calls.append("end capture")
-                return SimpleNamespace(launch=lambda stream: calls.append("graph"))
-
-        class Event:
-            def record(self, stream):
-                assert isinstance(stream, Stream)
-                calls.append("event")
-
-            def synchronize(self):
-                calls.append("wait")
-
-        self.ndarray, self.empty, self.RawModule, self.uint8 = Array, empty, RawModule, np.uint8
-        self.zeros = lambda size, dtype: np.zeros(min(size, 10), dtype).view(Array)
-        self.asarray = lambda array, order: np.array(array, order=order).view(Array)
-        self.ascontiguousarray = lambda array: np.ascontiguousarray(array).view(Array)
-        self.cuda = SimpleNamespace(
-            Device=OneDevice,
-            Stream=Stream,
-            Event=Event,
-            compiler=SimpleNamespace(CompileException=CompileException),
-            driver=SimpleNamespace(
-                CUDADriverError=CUDADriverError,
-                CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
-                funcSetAttribute=lambda *call: calls.append(("attribute", *call)),
-            ),
-            function=SimpleNamespace(Module=Module),
-            get_current_stream=lambda: SimpleNamespace(ptr=9, synchronize=lambda: calls.append("synchronize")),
-            get_elapsed_time=lambda start, stop: 2.5,
-            runtime=SimpleNamespace(
-                getDeviceCount=lambda: 2,
-                getDeviceProperties=lambda i: {"name": b"A Test GPU", "l2CacheSize": 50 << 20},
-            ),
-            set_allocator=lambda allocator: calls.append(("allocator", allocator)),
-        )
 
 
 @pytest.fixture
@@ -171,9 +28,8 @@ def cupy(monkeypatch):
     for importer in ("gpucnn.devices.gpu", "gpucnn.profiling.gpu_clock"):
         monkeypatch.delitem(sys.modules, importer, raising=False)
     choose._gpu.cache_clear()
-    before = choose.current()
-    yield stand_in
-    choose.return_to(before)
+    with choose.using():
+        yield stand_in
     choose._gpu.cache_clear()
 
 
@@ -278,7 +134,20 @@ def test_each_gpu_is_one_object_and_the_one_in_use_is_cupys(cupy, monkeypatch):
     second = choose.use("gpu:1")
     assert choose.use("gpu") is first
     cupy.calls.clear()
-    choose.return_to(second)
+    with choose.using(second):
+        assert choose.current() is second
+        assert cupy.calls == [("use", 1)]
+    assert choose.current() is first
+    assert cupy.calls == [("use", 1), ("use", 0)]
+
+
+def test_each_thread_makes_the_gpu_in_use_cupys(cupy, monkeypatch):
+    """CuPy keeps the current GPU of each thread: without a call, a thread would allocate on the first one."""
+    monkeypatch.setattr(choose, "_device", Scoped("device", choose.use("gpu:1")))
+    cupy.calls.clear()
+    thread = threading.Thread(target=lambda: [storage.zeros((3,)), storage.zeros((3,))])
+    thread.start()
+    thread.join()
     assert cupy.calls == [("use", 1)]
 
 
@@ -286,7 +155,7 @@ def test_the_pool_is_left_out_where_the_environment_says_so(cupy, monkeypatch):
     choose.use("gpu")
     assert ("allocator", None) not in cupy.calls
     choose._gpu.cache_clear()
-    choose.return_to(CPU)
+    choose.use("cpu")
     monkeypatch.setenv("GPUCNN_NO_POOL", "1")
     choose.use("gpu")
     assert ("allocator", None) in cupy.calls

@@ -301,21 +301,3 @@ def test_a_kernel_file_that_was_interrupted_is_read_again(tmp_path, monkeypatch,
     (folder / "go_on").touch()
     assert list(twice.kernels(("numpy",))) == ["good_numpy"]
     assert twice(np.ones(2, np.float32), times=1)[0] == 11
-
-
-def test_compiled_code_older_than_the_shared_sources_is_forgotten(tmp_path, monkeypatch):
-    import os
-
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.setattr(places, "folder_of_kernels", lambda: tmp_path)
-    for name, age in {
-        "shared/simd_njit.py": 100,
-        "fam/__pycache__/old.nbi": 200,
-        "fam/__pycache__/new.nbi": 50,
-    }.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        os.utime(path, (1e9 - age, 1e9 - age))
-    places.forget_outdated_code.__wrapped__()
-    assert sorted(path.name for path in tmp_path.rglob("*.nbi")) == ["new.nbi"]

@@ -3,37 +3,65 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from ... import places
 from ...errors import KernelError
+from ...files import explained
+from .. import forks
 
 SOURCE = Path(__file__).parent / "source"
+BUILT = "built.so"
 
 _COMMON = ("-std=c++20", "-fPIC", "-march=native", "-fno-strict-aliasing", "-fno-math-errno", f"-I{SOURCE}")
 _RUNTIME = ("runtime.cpp", "checker.cpp", "counters.cpp")
+
+_building = threading.RLock()
+"""Held while a library is built and loaded: two copies of the runtime would each have a state."""
+forks.hold(_building)
+
+
+class LoadedFile(NamedTuple):
+    """A library that is loaded: its functions, and where it lies. `descriptors` are those of a file
+    without a disk."""
+
+    functions: ctypes.CDLL
+    path: Path
+    descriptors: tuple[int, ...] = ()
+
+    def inspected(self, *command: str) -> bytes:
+        """What a tool prints about the file, whose path is its last argument."""
+        done = subprocess.run([*command, str(self.path)], capture_output=True, pass_fds=self.descriptors)
+        return done.stdout
 
 
 class Library:
     """A compiled kernel text: its functions, symbols and source lines."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.functions = ctypes.CDLL(str(path))
+    def __init__(self, key: str, build: Callable[[Path], None]) -> None:
+        self._key = key
+        self._file = _loaded(f"{key}.so", build)
+        self.functions = self._file.functions
         self._locations: dict[int, str] = {}
 
     def symbols(self) -> list[tuple[int, int, str, str]]:
         """(offset, size, kind, name) of each symbol of the library, as `nm` lists them."""
-        listing = self.path.with_suffix(".symbols").read_text()
+        listing = places.cached("emulator", f"{self._key}.symbols", self._listing).decode()
         rows = [line.split() for line in listing.splitlines()]
         return [(int(row[0], 16), int(row[1], 16), row[2], row[3]) for row in rows if len(row) == 4]
+
+    def _listing(self) -> bytes:
+        return self._file.inspected("nm", "-S", "--defined-only")
 
     def base(self, name: str) -> int:
         """The address at which the library is loaded, from that of one of its functions."""
@@ -43,7 +71,7 @@ class Library:
     def location(self, base: int, offset: int) -> str:
         """`file:line` of a site, which is either a text `@gpu:file:line` or an address of code."""
         if offset not in self._locations:
-            text = ctypes.string_at(base + offset, 5) if 0 < offset < self.path.stat().st_size else b""
+            text = ctypes.string_at(base + offset, 5) if 0 < offset < self._file.path.stat().st_size else b""
             if text == b"@gpu:":
                 self._locations[offset] = ctypes.string_at(base + offset + 5).decode().rpartition("/")[2]
             else:
@@ -51,10 +79,9 @@ class Library:
         return self._locations[offset]
 
     def _line_of_code(self, offset: int) -> str:
-        command = ["addr2line", "-i", "-e", str(self.path), hex(max(offset, 0))]
-        frames = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-        places = [line.split(" (")[0] for line in frames]
-        own = [p.rpartition("/")[2] for p in places if not p.startswith((str(SOURCE), "?"))]
+        frames = self._file.inspected("addr2line", "-i", hex(max(offset, 0)), "-e").decode().splitlines()
+        lines = [line.split(" (")[0] for line in frames]
+        own = [line.rpartition("/")[2] for line in lines if not line.startswith((str(SOURCE), "?"))]
         return own[0] if own else ""
 
 
@@ -73,43 +100,67 @@ def unavailable() -> str | None:
     return None
 
 
-def _folder() -> Path:
-    """The folder of built libraries."""
-    return places.cache_folder("emulator")
-
-
 def library(texts: dict[str, str], main: str, flags: tuple[str, ...]) -> Library:
     """The library that results from compiling `main`, one of the files `texts` (name → content)."""
     reason = unavailable()
     if reason:
         raise KernelError(f"the emulator cannot run: {reason}")
     runtime()
-    target = _folder() / f"{_key(repr(sorted(texts.items())), main, repr(flags), _environment())}.so"
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=_folder()) as scratch:
-            for name, text in texts.items():
-                (Path(scratch) / name).write_text(text)
-            object_file, built = f"{scratch}/kernel.o", f"{scratch}/kernel.so"
-            _compile([*flags, "-fvisibility=hidden", "-w", "-c", f"{scratch}/{main}", "-o", object_file])
-            # Without `flags`, which would link the sanitizer's library.
-            _compile(["-shared", object_file, "-lm", "-o", built])
-            listing = subprocess.run(["nm", "-S", "--defined-only", built], capture_output=True, text=True, check=True)
-            (Path(scratch) / "kernel.symbols").write_text(listing.stdout)
-            os.replace(f"{scratch}/kernel.symbols", target.with_suffix(".symbols"))
-            os.replace(built, target)
-    return Library(target)
+
+    def build(scratch: Path) -> None:
+        for name, text in texts.items():
+            (scratch / name).write_text(text)
+        object_file = str(scratch / "kernel.o")
+        _compile([*flags, "-fvisibility=hidden", "-w", "-c", str(scratch / main), "-o", object_file])
+        # Without `flags`, which would link the sanitizer's library.
+        _compile(["-shared", object_file, "-lm", "-o", str(scratch / BUILT)])
+
+    return Library(places.cache_key(repr(sorted(texts.items())), main, repr(flags), _environment()), build)
+
+
+def runtime() -> ctypes.CDLL:
+    """The library of threads, checker and counters that all kernels of the process share."""
+    with _building:
+        return _runtime()
 
 
 @cache
-def runtime() -> ctypes.CDLL:
-    """The library of threads, checker and counters that all kernels of the process share."""
-    target = _folder() / f"runtime-{_key(_environment())}.so"
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=_folder()) as scratch:
-            sources = [str(SOURCE / name) for name in _RUNTIME]
-            _compile(["-O2", "-shared", *sources, "-o", f"{scratch}/runtime.so"])
-            os.replace(f"{scratch}/runtime.so", target)
-    return ctypes.CDLL(str(target), mode=ctypes.RTLD_GLOBAL)
+def _runtime() -> ctypes.CDLL:
+    def build(scratch: Path) -> None:
+        _compile(["-O2", "-shared", *(str(SOURCE / name) for name in _RUNTIME), "-o", str(scratch / BUILT)])
+
+    return _loaded(f"runtime-{_environment()}.so", build, ctypes.RTLD_GLOBAL).functions
+
+
+def _loaded(name: str, build: Callable[[Path], None], mode: int = ctypes.DEFAULT_MODE) -> LoadedFile:
+    """The library `name` of the cache, which is built first if it is missing, damaged or cannot be
+    loaded. `build` writes the file `BUILT` into a folder."""
+    with _building:
+        folder = places.cache_folder("emulator")
+        path = folder / name if folder else None
+        if path and places.intact(path) is not None:
+            with suppress(OSError):  # built for another C library, or in a folder where nothing may be executed
+                return LoadedFile(ctypes.CDLL(str(path), mode=mode), path)
+        with _scratch(folder) as scratch:
+            build(Path(scratch))
+            content = Path(scratch, BUILT).read_bytes()
+        if path and places.keep(path, content):
+            with suppress(OSError):
+                return LoadedFile(ctypes.CDLL(str(path), mode=mode), path)
+        descriptor = os.memfd_create(name)
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        path = Path(f"/proc/self/fd/{descriptor}")
+        return LoadedFile(ctypes.CDLL(str(path), mode=mode), path, (descriptor,))
+
+
+def _scratch(folder: Path | None) -> tempfile.TemporaryDirectory:
+    """A temporary folder, in the system's for such ones or else in `folder`."""
+    with explained("make", "a temporary folder"):
+        try:
+            return tempfile.TemporaryDirectory()
+        except OSError:
+            return tempfile.TemporaryDirectory(dir=folder)
 
 
 @cache
@@ -121,14 +172,7 @@ def _environment() -> str:
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     processor = next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
-    return _key(*(p.read_text() for p in files), version, repr(_COMMON), processor)
-
-
-def _key(*texts: str) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(text.encode() + b"\0")
-    return digest.hexdigest()[:24]
+    return places.cache_key(*(p.read_text() for p in files), version, repr(_COMMON), processor)
 
 
 def _compile(arguments: list[str]) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, LaunchError
+from .. import forks
 from ..launchable import Geometry
+from ..scoped import Scoped
 from . import faults
 from .array import EmulatedArray
 from .compiler import runtime
@@ -70,34 +72,31 @@ class EmulatorSettings:
     launches: list[tuple[str, Statistics]] = field(default_factory=list)
 
 
-_settings = EmulatorSettings()
-_one_at_a_time = threading.Lock()
+_settings = Scoped("emulator", EmulatorSettings())
+_one_at_a_time = threading.RLock()
+forks.hold(_one_at_a_time)
 
 
 def settings() -> EmulatorSettings:
-    """The settings in force."""
-    return _settings
+    """The settings in force in this thread."""
+    return _settings.get()
 
 
 @contextmanager
 def running(**changes: Any) -> Iterator[EmulatorSettings]:
-    """Other settings (`mode`, `seed`, `count`) for the body of a with statement; the `launches` of
-    the settings that it yields collect (kernel, Statistics)."""
-    global _settings
-    before = _settings
+    """Other settings (`mode`, `seed`, `count`) for the body of a with statement, in this thread
+    alone; the `launches` of the settings that it yields collect (kernel, Statistics)."""
     unknown = set(changes) - {"mode", "seed", "count"}
     if unknown:
         raise ArgumentError(f"the emulator has no setting {', '.join(sorted(unknown))}: it has mode, seed and count")
-    new = replace(before, launches=[], **changes)
+    new = replace(settings(), launches=[], **changes)
     if new.mode not in ("fast", "check"):
         raise ArgumentError(f"mode={new.mode!r} is unknown: use fast or check")
     if new.count and new.mode != "check":
         raise ArgumentError("count=True needs mode='check': fast kernels do not report their accesses")
-    _settings = new
-    try:
-        yield _settings
-    finally:
-        _settings = before
+    with _settings.scope():
+        _settings.set(new)
+        yield new
 
 
 class Buffer(ctypes.Structure):
@@ -183,7 +182,8 @@ def launch(
     """
     grid, block, shared_bytes = _three(geometry.grid), _three(geometry.block), geometry.shared_bytes
     _within_limits(name, grid, block, static_bytes, shared_bytes)
-    check = _settings.mode == "check"
+    how = settings()
+    check = how.mode == "check"
     hold, buffers, arrays = [], [], []
     pointers = (ctypes.c_void_p * max(len(arguments), 1))()
     for i, argument in enumerate(arguments):
@@ -208,9 +208,9 @@ def launch(
         block=block,
         shared_bytes=dynamic_offset + shared_bytes,
         dynamic_offset=dynamic_offset,
-        seed=_settings.seed,
+        seed=how.seed,
         check=check,
-        count=_settings.count,
+        count=how.count,
         flush=flush,
         buffer_count=len(buffers),
         buffers=(Buffer * max(len(buffers), 1))(*buffers),
@@ -218,7 +218,7 @@ def launch(
     with _one_at_a_time:
         if function(ctypes.byref(config), pointers):
             raise LaunchError(f"{name}: not enough memory for the stacks of {block[0] * block[1] * block[2]} threads")
-        lines = _lines(config.image_begin, location) if _settings.count else {}
+        lines = _lines(config.image_begin, location) if how.count else {}
     if config.fault.kind:
         memory = [faults.global_memory(n, address, host) for n, (address, host) in zip(names, arrays, strict=False)]
         for s in shared:
@@ -227,7 +227,7 @@ def launch(
         where = lambda site: location(config.image_begin, site) if site else ""  # noqa: E731
         raise LaunchError(f"{name}: {faults.sentence(config.fault, memory, where)}")
     statistics = replace(Statistics(*config.statistics), lines=lines)
-    _settings.launches.append((name, statistics))
+    how.launches.append((name, statistics))
     return statistics
 
 

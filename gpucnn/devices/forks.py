@@ -1,0 +1,60 @@
+"""Forks of this process: what a child must find whole.
+
+A forked child is a copy with one thread. A lock that another thread held at that moment stays
+locked in it, and a pool has no threads: whoever waits for one of them waits for ever.
+"""
+
+from __future__ import annotations
+
+# These two hold their locks over forks as well. Handlers are called in the reverse order of their registration, so
+# gpucnn's locks are taken before those that are taken while one of gpucnn's is held.
+import concurrent.futures.thread  # noqa: F401
+import logging  # noqa: F401
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Lock(Protocol):
+    """A reentrant lock."""
+
+    def acquire(self) -> object:
+        """Wait until no other thread holds the lock, and take it."""
+
+    def release(self) -> object:
+        """Give it back."""
+
+
+_locks: list[Lock] = []
+_taken: list[Lock] = []
+
+
+def hold(lock: Lock, outermost: bool = False) -> None:
+    """From now on, take the lock before each fork, so that no other thread holds it in the child.
+
+    outermost  whether others are taken while it is held
+    """
+    _locks.insert(0 if outermost else len(_locks), lock)
+
+
+def in_child(function: Callable[[], None]) -> None:
+    """Call a function in each forked child, before anything else runs there."""
+    if hasattr(os, "register_at_fork"):  # Windows does not fork
+        os.register_at_fork(after_in_child=function)
+
+
+def _take() -> None:
+    for lock in list(_locks):
+        lock.acquire()
+        _taken.append(lock)
+
+
+def _give_back() -> None:
+    locks = _taken[::-1]
+    _taken.clear()  # while the locks are held: a fork in another thread waits for them
+    for lock in locks:
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_take, after_in_parent=_give_back, after_in_child=_give_back)

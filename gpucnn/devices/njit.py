@@ -1,0 +1,143 @@
+"""Kernels for the CPU, compiled by Numba, and their cache on disk.
+
+@njit(nogil=True, cache=True)
+def kernel(y, x): ...
+
+Numba keeps machine code next to its source, or in a folder below the user's home, and fails where
+neither can be written. Here it goes to the cache of gpucnn, or to NUMBA_CACHE_DIR.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
+from numba.core.compiler_lock import global_compiler_lock
+
+from .. import places
+from ..version import __version__
+from . import forks
+
+forks.hold(global_compiler_lock)
+
+
+def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable], Any]:
+    """`numba.njit` with these options; with `cache`, what it compiles is kept on disk."""
+
+    def decorate(function: Callable) -> Any:
+        dispatcher = numba.njit(**options)(function)
+        if cache and folder() is not None:
+            dispatcher._cache = _Cache(function)
+        return dispatcher
+
+    return decorate
+
+
+def folder() -> Path | None:
+    """The folder of compiled kernels, below NUMBA_CACHE_DIR or in the cache of gpucnn; None if none
+    can be written."""
+    chosen = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    if not chosen:
+        return places.cache_folder("numba")
+    return places.cache_folder("numba", "NUMBA_CACHE_DIR", Path(chosen, "gpucnn"))
+
+
+class _Locator(_CacheLocator):
+    """Where Numba keeps what it compiles of one function, and what makes it out of date."""
+
+    def __init__(self, function: Callable, file: str, root: Path) -> None:
+        self._line = function.__code__.co_firstlineno
+        self._file = Path(file)
+        self._folder = root / self.get_suitable_cache_subpath(file)
+
+    @classmethod
+    def from_function(cls, function: Callable, file: str) -> _Locator | None:
+        """The locator of a function in a file; None if there is no folder."""
+        root = folder()
+        return None if root is None else cls(function, file, root)
+
+    def get_cache_path(self) -> str:
+        """The folder."""
+        return str(self._folder)
+
+    def ensure_cache_path(self) -> None:
+        """Make the folder; what keeps an entry from being written is reported when it is written."""
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    def get_source_stamp(self) -> str:
+        """What the machine code depends on apart from the function's types: its file, and the files
+        of the functions that are inlined into it."""
+        return places.cache_key(self._file.read_text(), _shared_sources(), numba.__version__, __version__)
+
+    def get_disambiguator(self) -> str:
+        """What tells functions of one name apart."""
+        return str(self._line)
+
+
+@cache
+def _shared_sources() -> str:
+    return places.cache_key(*(path.read_text() for path in sorted(places.folder_of_kernels().glob("shared/*.py"))))
+
+
+class _Locating(CompileResultCacheImpl):
+    _locator_classes: list[type[object]] = [_Locator]  # noqa: RUF012  as Numba declares it
+
+
+class _Entries(IndexDataCacheFile):
+    """A file for each function and types, which is written whole and verified when it is read.
+
+    Numba's own index of the files has to be read and written again for each new entry, so that two
+    processes which compile at once can each take the other's machine code for theirs.
+    """
+
+    def __init__(self, folder: str, name: str, stamp: str) -> None:
+        super().__init__(folder, name, stamp)
+        self._name = name
+
+    def load(self, key: Any) -> Any:
+        """The entry; None if it is missing or damaged."""
+        name = self._name_of(key)
+        return None if places.intact(Path(self._data_path(name))) is None else self._load_data(name)
+
+    def save(self, key: Any, data: Any) -> None:
+        """Write the entry."""
+        self._save_data(self._name_of(key), data)
+
+    def flush(self) -> None:
+        """Delete all entries of the function."""
+        for path in Path(self._cache_path).glob(f"{self._name}.*.nbc"):
+            path.unlink(missing_ok=True)
+
+    def _name_of(self, key: Any) -> str:
+        return f"{self._name}.{places.cache_key(self._source_stamp, key)}.nbc"
+
+    @contextmanager
+    def _open_for_write(self, path: str) -> Iterator[BinaryIO]:
+        with io.BytesIO() as content:
+            yield content
+            places.keep(Path(path), content.getvalue())
+
+
+class _Cache(FunctionCache):
+    """Numba's cache of one function, of which an unusable entry counts as missing."""
+
+    _impl_class = _Locating
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(function)
+        locator = self._impl.locator
+        self._cache_file = _Entries(locator.get_cache_path(), self._impl.filename_base, locator.get_source_stamp())
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """The machine code for these types; None if it is missing or cannot be used."""
+        try:
+            return super().load_overload(signature, target)
+        except Exception:  # an intact entry of another installation, of which the stamp says nothing
+            return None

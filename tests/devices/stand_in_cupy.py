@@ -1,0 +1,147 @@
+"""A stand-in for CuPy, as strict as CuPy where that matters: a kernel takes CuPy arrays and NumPy
+scalars, a module bytes."""
+
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+
+H100 = {
+    "MultiProcessorCount": 132,
+    "ClockRate": 1_980_000,
+    "MemoryClockRate": 2_619_000,
+    "GlobalMemoryBusWidth": 5120,
+    "L2CacheSize": 50 << 20,
+}
+PASSED_BY_VALUE = {np.dtype(code).type for code in "?bhilqBHILQefd"}
+
+
+class CompileException(Exception):
+    pass
+
+
+class CUDADriverError(RuntimeError):
+    pass
+
+
+class StandIn(ModuleType):
+    """A module with what gpucnn uses of CuPy, which records the calls."""
+
+    def __init__(self):
+        super().__init__("cupy")
+        calls = self.calls = []
+        self.attributes = dict(H100)
+        self.failing = None
+        stand_in = self
+
+        class Array(np.ndarray):
+            @property
+            def data(self):
+                return SimpleNamespace(ptr=self.ctypes.data)
+
+            def get(self):
+                return np.array(self)
+
+        def empty(shape, dtype):
+            return np.empty(shape, dtype).view(Array)
+
+        class Function:
+            ptr = 77
+
+            def __init__(self, name):
+                self.name = name
+
+            def __call__(self, grid, block, args, shared_mem=0):
+                assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
+                assert all(isinstance(a, Array) or type(a) in PASSED_BY_VALUE for a in args), args
+                if stand_in.failing == "launch":
+                    raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+                calls.append(("launch", self.name, grid, block, args, shared_mem))
+
+        class RawModule:
+            def __init__(self, *, code, options):
+                assert isinstance(code, str) and all(isinstance(option, str) for option in options)
+                calls.append(("compile", code, options))
+
+            def get_function(self, name):
+                if stand_in.failing == "compile":
+                    raise CompileException("kern.cu(3): error: identifier is undefined")
+                return SimpleNamespace(kernel=Function(name))
+
+        class Module:
+            def load(self, binary):
+                assert type(binary) is bytes
+                calls.append(("load", binary))
+
+            def get_function(self, name):
+                return Function(name)
+
+        class OneDevice:
+            cublas_handle = 5
+            compute_capability = "90"
+
+            def __init__(self, number=0):
+                self.id = number
+
+            @property
+            def attributes(self):
+                return stand_in.attributes
+
+            def use(self):
+                calls.append(("use", self.id))
+
+            def synchronize(self):
+                calls.append("synchronize device")
+
+        class Stream:
+            ptr = 9
+
+            def __init__(self, non_blocking):
+                assert non_blocking
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                pass
+
+            def synchronize(self):
+                calls.append("synchronize")
+
+            def begin_capture(self):
+                calls.append("begin capture")
+
+            def end_capture(self):
+                calls.append("end capture")
+                return SimpleNamespace(launch=lambda stream: calls.append("graph"))
+
+        class Event:
+            def record(self, stream):
+                assert isinstance(stream, Stream)
+                calls.append("event")
+
+            def synchronize(self):
+                calls.append("wait")
+
+        self.ndarray, self.empty, self.RawModule, self.uint8 = Array, empty, RawModule, np.uint8
+        self.zeros = lambda size, dtype: np.zeros(min(size, 10), dtype).view(Array)
+        self.asarray = lambda array, order: np.array(array, order=order).view(Array)
+        self.ascontiguousarray = lambda array: np.ascontiguousarray(array).view(Array)
+        self.cuda = SimpleNamespace(
+            Device=OneDevice,
+            Stream=Stream,
+            Event=Event,
+            compiler=SimpleNamespace(CompileException=CompileException),
+            driver=SimpleNamespace(
+                CUDADriverError=CUDADriverError,
+                CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
+                funcSetAttribute=lambda *call: calls.append(("attribute", *call)),
+            ),
+            function=SimpleNamespace(Module=Module),
+            get_current_stream=lambda: SimpleNamespace(ptr=9, synchronize=lambda: calls.append("synchronize")),
+            get_elapsed_time=lambda start, stop: 2.5,
+            runtime=SimpleNamespace(
+                getDeviceCount=lambda: 2,
+                getDeviceProperties=lambda i: {"name": b"A Test GPU", "l2CacheSize": 50 << 20},
+            ),
+            set_allocator=lambda allocator: calls.append(("allocator", allocator)),
+        )

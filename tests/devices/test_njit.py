@@ -1,0 +1,137 @@
+"""Kernels for the CPU on disk: what Numba compiled is found again, heals, and spares others' files."""
+
+import json
+import os
+import shutil
+
+import pytest
+from places import ROOT
+from processes import program
+
+TRAIN = """
+    import json, time
+
+    import numpy as np
+
+    from gpucnn import Input, Sequential, layers
+    from gpucnn.devices.njit import _Cache
+
+    compiled, load = [], _Cache.load_overload
+
+    def loading(self, signature, target):
+        code = load(self, signature, target)
+        if code is None:
+            compiled.append(self._name)
+        return code
+
+    _Cache.load_overload = loading
+    model = Sequential([Input((6, 6, 1)), layers.BatchNormalization(), layers.Flatten(), layers.Dense(2)])
+    model.compile("adam", "mse")
+    model.fit(np.zeros((8, 6, 6, 1), np.float32), np.zeros((8, 2), np.float32), epochs=1, verbose=0)
+    print(json.dumps(len(compiled)))
+"""
+
+
+def train(**environment):
+    """(how many functions were compiled, standard error) of a process that trains."""
+    done = program(TRAIN, **{"NUMBA_CACHE_DIR": None, **environment})
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A cache after one training."""
+    cache = tmp_path_factory.mktemp("filled")
+    count, errors = train(GPUCNN_CACHE=str(cache))
+    assert count > 3
+    assert errors == ""
+    return cache
+
+
+@pytest.fixture
+def cache(filled, tmp_path):
+    return shutil.copytree(filled, tmp_path / "cache")
+
+
+def entries(folder):
+    return sorted(folder.rglob("*.nbc"))
+
+
+def test_compiled_kernels_are_kept_in_the_cache_of_gpucnn_and_found_there(cache):
+    assert entries(cache / "numba")
+    assert train(GPUCNN_CACHE=str(cache)) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: os.truncate(path, 60),
+        lambda path: os.truncate(path, 0),
+        lambda path: path.write_bytes(path.read_bytes()[:200] + b"\xff" + path.read_bytes()[201:]),
+    ],
+    ids=["cut", "empty", "changed"],
+)
+def test_damaged_entries_are_compiled_again(cache, damage):
+    for path in entries(cache):
+        damage(path)
+    count, errors = train(GPUCNN_CACHE=str(cache))
+    assert count == len(entries(cache))
+    assert errors == ""
+    assert train(GPUCNN_CACHE=str(cache)) == (0, "")
+
+
+def test_an_entry_that_cannot_be_understood_is_compiled_again(cache):
+    """It is intact, and of another installation: its classes have gone."""
+    import pickle
+
+    from gpucnn import places
+
+    for path in entries(cache):
+        places.keep(path, pickle.dumps("of another time"))
+    assert train(GPUCNN_CACHE=str(cache))[0] == len(entries(cache))
+
+
+def test_two_processes_that_compile_at_once_leave_a_whole_cache(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        results = [pool.submit(train, GPUCNN_CACHE=str(tmp_path)) for _ in range(2)]
+    assert [result.result()[1] for result in results] == ["", ""]
+    assert train(GPUCNN_CACHE=str(tmp_path)) == (0, "")
+
+
+def test_without_a_folder_that_can_be_written_a_line_says_so_and_training_goes_on(tmp_path):
+    nowhere = {"GPUCNN_CACHE": "/dev/null/below", "HOME": "/dev/null", "TMPDIR": str(tmp_path)}
+    count, errors = train(**nowhere)
+    assert errors.count("UserWarning") == 1
+    assert f"compiled code is kept in {tmp_path}" in errors
+    assert "set GPUCNN_CACHE to a folder that can be written" in errors
+    assert train(**nowhere)[0] == 0 < count
+    (folder,) = tmp_path.iterdir()
+    folder.chmod(0o777)
+    assert "compiled code is not kept from run to run" in train(**nowhere)[1]
+
+
+def test_a_folder_of_numba_that_is_shared_keeps_the_files_of_others(tmp_path):
+    others = tmp_path / "project_0123/module.function-1.py311.nbi"
+    others.parent.mkdir()
+    others.write_bytes(b"of another project, compiled long ago")
+    os.utime(others, (0, 0))
+    train(NUMBA_CACHE_DIR=str(tmp_path), GPUCNN_CACHE=str(tmp_path / "unused"))
+    assert others.read_bytes() == b"of another project, compiled long ago"
+    assert entries(tmp_path / "gpucnn")
+    assert not (tmp_path / "unused").exists()
+
+
+def test_code_of_shared_files_that_were_edited_is_compiled_again(cache, tmp_path):
+    """Numba looks at the file of a kernel alone, and would run the old code of what is inlined into it."""
+    for part in ("gpucnn", "kernels"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    copy = {"PYTHONPATH": str(tmp_path), "cwd": tmp_path, "GPUCNN_CACHE": str(cache)}
+    count, _ = train(**copy)
+    assert count
+    assert train(**copy)[0] == 0
+    with open(tmp_path / "kernels/shared/simd_njit.py", "a") as file:
+        file.write("\n# edited\n")
+    assert train(**copy)[0] == count
