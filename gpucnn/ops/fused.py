@@ -252,7 +252,18 @@ def _bias_relu_grad_outputs(dy: Spec, y: Spec) -> tuple[Spec, Spec]:
     return dy, dy.like(dy.shape[-1])
 
 
-_ROWS = {"one": (1, 1), "dense": (7, 10), "ragged": (3, 7, 5, 9), "one_channel": (4, 6, 6, 1), "many_rows": (1000, 33)}
+_ROWS = {
+    "one": (1, 1),
+    "dense": (7, 10),
+    "ragged": (3, 7, 5, 9),
+    "one_channel": (4, 6, 6, 1),
+    "tiles": (2, 16, 16, 65),
+    "many_rows": (1000, 33),
+    "many_rows_of_one": (9, 8, 16, 1),
+    "many_rows_of_three": (700, 3),
+    "many_images": (3, 14, 15, 10),
+    "many_rows_of_a_line": (600, 32),
+}
 _ROWS_BENCH = {"mlearning_1": (128, 28, 28, 32), "mlearning_3": (128, 14, 14, 64), "cifar_1": (512, 32, 32, 32)}
 
 
