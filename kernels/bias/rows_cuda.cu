@@ -6,7 +6,7 @@
 // along them; the grid covers x. Backward, the sum is cut into slices (include/column_sums.cuh):
 // one block for each slice and 32 channels, then one for each 32 channels.
 
-// defines: column_sums
+// defines: InMemory, column_sums
 #include "column_sums.cuh"
 
 extern "C" __global__ void bias_rows(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ b,
@@ -31,5 +31,5 @@ extern "C" __global__ void bias_rows(float* __restrict__ y, const float* __restr
 extern "C" __global__ void bias_grad_rows(float* __restrict__ sums, const float* __restrict__ dy, unsigned rows,
                                           unsigned columns, unsigned width, unsigned rows_per_slice)
 {
-    column_sums(sums, dy, rows, columns, width, rows_per_slice);
+    column_sums(sums, InMemory{dy}, rows, columns, width, rows_per_slice);
 }

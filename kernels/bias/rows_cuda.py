@@ -7,15 +7,12 @@ as fast as memory is.
 
 from __future__ import annotations
 
-import math
-
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias import bias, bias_grad
 
-from ..shared.column_sums_launch import count_of_slices, join, sum_slices
+from ..shared.column_sums_launch import sum_rows, sums_of_slices
 
 THREADS = 256
 
@@ -28,13 +25,6 @@ def launch(y, x, b):
     bias_rows[blocks_1d(ceil_div(x.size, 4), THREADS), THREADS](y, x, b, x.size, b.size)
 
 
-def sums_of_slices(dy: Spec) -> Spec:
-    """(slices, K)."""
-    *rows, K = dy.shape
-    return dy.like(count_of_slices(math.prod(rows), K), K)
-
-
 @kernel(bias_grad, "rows", "cuda", workspace=sums_of_slices)
-def launch_grad(db, dy, sums):
-    sum_slices(bias_grad_rows, sums, dy.reshape(-1, db.size))
-    join(bias_grad_rows, db, sums)
+def launch_grad(db, dy, sums=None):
+    sum_rows(bias_grad_rows, bias_grad_rows, db, sums, dy.size // db.size, dy)

@@ -1,7 +1,10 @@
 // Column sums: the rows of a matrix (rows, columns) added up in slices, for sums that are long and
 // few.
 //
-//     sums[slice, column] = Σ matrix[row, column]     over the rows of one slice
+//     sums[slice, column] = Σ value(row · columns + column)     over the rows of one slice
+//
+// How a value comes about is the business of `value`: `InMemory` loads it; another type may compute
+// it, and do more on this occasion. It is called once for each place.
 //
 // A block takes one slice and `width` ≤ 32 neighbouring columns, so that a warp reads whole lines
 // of memory. Its threads form lanes of that width: lane l adds rows l, l + lanes, …, and a matrix
@@ -10,8 +13,14 @@
 // timing, and a chain of additions is hundreds of times shorter than the sum. Launched twice it
 // makes a sum of any length: the slices, then their totals as a matrix with one slice.
 
-__device__ __forceinline__ void column_sums(float* __restrict__ sums, const float* __restrict__ matrix, unsigned rows,
-                                            unsigned columns, unsigned width, unsigned rows_per_slice)
+struct InMemory {
+    const float* __restrict__ matrix;
+    __device__ float operator()(unsigned i) const { return __ldg(matrix + i); }
+};
+
+template <class Value>
+__device__ __forceinline__ void column_sums(float* __restrict__ sums, Value value, unsigned rows, unsigned columns,
+                                            unsigned width, unsigned rows_per_slice)
 {
     extern __shared__ float lane_totals[];  // one for each thread
     unsigned tiles = (columns + width - 1) / width;
@@ -25,8 +34,8 @@ __device__ __forceinline__ void column_sums(float* __restrict__ sums, const floa
         unsigned end = min(rows, (slice + 1) * rows_per_slice);
         for (; row + 3 * lanes < end; row += 4 * lanes)
 #pragma unroll
-            for (int j = 0; j < 4; ++j) total[j] += __ldg(matrix + (row + j * lanes) * columns + column);
-        for (; row < end; row += lanes) total[0] += __ldg(matrix + row * columns + column);
+            for (int j = 0; j < 4; ++j) total[j] += value((row + j * lanes) * columns + column);
+        for (; row < end; row += lanes) total[0] += value(row * columns + column);
     }
     lane_totals[threadIdx.x] = (total[0] + total[1]) + (total[2] + total[3]);
 

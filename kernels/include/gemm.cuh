@@ -212,14 +212,24 @@ struct Rows {
     __device__ bool aligned() const { return pitch % 4 == 0 && (size_t)y % 16 == 0; }
 };
 
-// y = sums for the part of the tile at (m, n) that lies inside M × N; with `add`, y += sums.
-template <class Result>
+// What becomes of a sum before it is written: nothing. A fused kernel brings another type, with the
+// same members: `of_columns` is called once, with the thread's first column, and then for the sums
+// of its column j.
+struct AsIs {
+    __device__ AsIs of_columns(unsigned n, unsigned N) const { return *this; }
+    __device__ float operator()(float sum, int j) const { return sum; }
+};
+
+// y = sums, finished, for the part of the tile at (m, n) that lies inside M × N; with `add`,
+// y += sums.
+template <class Result, class Finish = AsIs>
 __device__ void write(Result y, const float (&sums)[THREAD_M][THREAD_N], unsigned m, unsigned n, unsigned M, unsigned N,
-                      bool add)
+                      bool add, Finish finish = {})
 {
     bool vector = N % 4 == 0 && y.aligned();
     m += first_m();
     n += first_n();
+    auto finished = finish.of_columns(n, N);
 #pragma unroll
     for (int i = 0; i < THREAD_M; ++i) {
         unsigned at_m = m + i / 4 * 4 * LANES_M + i % 4;
@@ -230,11 +240,14 @@ __device__ void write(Result y, const float (&sums)[THREAD_M][THREAD_N], unsigne
             unsigned at_n = n + j * LANES_N;
             if (vector && !add) {
                 if (at_n < N)
-                    *(float4*)(row + at_n) = make_float4(sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]);
+                    *(float4*)(row + at_n) =
+                        make_float4(finished(sums[i][j], j), finished(sums[i][j + 1], j + 1),
+                                    finished(sums[i][j + 2], j + 2), finished(sums[i][j + 3], j + 3));
             } else {
 #pragma unroll
                 for (int e = 0; e < 4; ++e)
-                    if (at_n + e < N) row[at_n + e] = add ? row[at_n + e] + sums[i][j + e] : sums[i][j + e];
+                    if (at_n + e < N)
+                        row[at_n + e] = add ? row[at_n + e] + sums[i][j + e] : finished(sums[i][j + e], j + e);
             }
         }
     }
@@ -258,27 +271,30 @@ struct Task {
 };
 
 // One tile of a product of two matrices in memory.
-template <bool TRANSPOSE_A, bool TRANSPOSE_B, Loads LOADS_OF_A>
+template <bool TRANSPOSE_A, bool TRANSPOSE_B, Loads LOADS_OF_A, class Finish>
 __device__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, const Task& task,
-                        unsigned pitch_y, unsigned pitch_a, unsigned pitch_b, bool add, float* a_slabs, float* b_slabs)
+                        unsigned pitch_y, unsigned pitch_a, unsigned pitch_b, bool add, float* a_slabs, float* b_slabs,
+                        Finish finish)
 {
     Matrix<TILE_M, !TRANSPOSE_A, LOADS_OF_A> rows_of_a(a, pitch_a, M, task.m, task.k, task.end);
     Matrix<TILE_N, TRANSPOSE_B, EITHER> columns_of_b(b, pitch_b, N, task.n, task.k, task.end);
     float sums[THREAD_M][THREAD_N];
     multiply(sums, rows_of_a, columns_of_b, task.slabs, a_slabs, b_slabs);
-    write(Rows{y, pitch_y}, sums, task.m, task.n, M, N, add);
+    write(Rows{y, pitch_y}, sums, task.m, task.n, M, N, add, finish);
 }
 
 // The same, where it is left to the matrices how a is read: `y` is where this block's part of K
 // belongs, row m of it at m · pitch_y.
-template <bool TRANSPOSE_A, bool TRANSPOSE_B>
+template <bool TRANSPOSE_A, bool TRANSPOSE_B, class Finish = AsIs>
 __device__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, unsigned K, unsigned pitch_y,
-                        unsigned pitch_a, unsigned pitch_b, unsigned length, bool add, float* a_slabs, float* b_slabs)
+                        unsigned pitch_a, unsigned pitch_b, unsigned length, bool add, float* a_slabs, float* b_slabs,
+                        Finish finish = {})
 {
     Task task(blockIdx.x, N, K, length);
     if (Matrix<TILE_M, !TRANSPOSE_A, QUADS>::allows_quads(a, pitch_a, M, task.end))
-        product<TRANSPOSE_A, TRANSPOSE_B, QUADS>(y, a, b, M, N, task, pitch_y, pitch_a, pitch_b, add, a_slabs, b_slabs);
+        product<TRANSPOSE_A, TRANSPOSE_B, QUADS>(y, a, b, M, N, task, pitch_y, pitch_a, pitch_b, add, a_slabs, b_slabs,
+                                                 finish);
     else
-        product<TRANSPOSE_A, TRANSPOSE_B, VALUES>(y, a, b, M, N, task, pitch_y, pitch_a, pitch_b, add, a_slabs,
-                                                  b_slabs);
+        product<TRANSPOSE_A, TRANSPOSE_B, VALUES>(y, a, b, M, N, task, pitch_y, pitch_a, pitch_b, add, a_slabs, b_slabs,
+                                                  finish);
 }

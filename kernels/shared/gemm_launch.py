@@ -113,3 +113,11 @@ def product_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -
     parts = min(FULL // (tiles * groups * shape.THREADS), K // SHORTEST)
     length = ceil_div(ceil_div(K, max(parts, 1)), shape.TILE_K) * shape.TILE_K
     return Plan(shape, tiles, max(ceil_div(K, length), 1), length)
+
+
+def join(sum_parts, plan: Plan, result, parts, *bias):
+    """Add up the parts of a result, if there are several. `sum_parts` takes the bias too if it
+    finishes the sums."""
+    if parts is not None:
+        extents = result.size, plan.parts, *(b.size for b in bias)
+        sum_parts[ceil_div(result.size, 32), plan.sum_block()](result, parts, *bias, *extents)

@@ -15,7 +15,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
         "include/column_sums.cuh",
         "column_sums",
-        "for (; row < end; row += lanes) total[1] += __ldg(matrix + row * columns + column);",
+        "for (; row < end; row += lanes) total[1] += value(row * columns + column);",
     ): "another of the four sums that are added up in the end",
     ("include/stable.cuh", "sigmoid", "return (x > 0.f ? 1.f : d) / (1.f + d);"): "at 0 both are 1",
     (

@@ -1,0 +1,37 @@
+// The gradient of max(z + b, 0) over rows: dz[i, k] = dy[i, k] where y[i, k] is not 0, else 0, and
+// db[k] = Σ dz[i, k], all leading axes flattened.
+//
+// dz is made and added up in one pass: 12 bytes for each value, where two kernels move 16 and one
+// of them waits for the other. The sum is cut into slices (include/column_sums.cuh): one block for
+// each slice and 32 channels, and bias_relu_grad_join with one for each 32 channels. A thread's
+// loads of four rows are under way before it writes the first of them, since loads through the
+// read-only cache may pass writes.
+
+// defines: InMemory, column_sums
+#include "column_sums.cuh"
+
+struct Masked {
+    float* __restrict__ dz;
+    const float* __restrict__ dy;
+    const float* __restrict__ y;
+
+    __device__ float operator()(unsigned i) const
+    {
+        float value = __ldg(y + i) <= 0.f ? 0.f : __ldg(dy + i);
+        dz[i] = value;
+        return value;
+    }
+};
+
+extern "C" __global__ void bias_relu_grad_rows(float* __restrict__ sums, float* __restrict__ dz,
+                                               const float* __restrict__ dy, const float* __restrict__ y, unsigned rows,
+                                               unsigned columns, unsigned width, unsigned rows_per_slice)
+{
+    column_sums(sums, Masked{dz, dy, y}, rows, columns, width, rows_per_slice);
+}
+
+extern "C" __global__ void bias_relu_grad_join(float* __restrict__ db, const float* __restrict__ sums, unsigned rows,
+                                               unsigned columns, unsigned width, unsigned rows_per_slice)
+{
+    column_sums(db, InMemory{sums}, rows, columns, width, rows_per_slice);
+}
