@@ -300,14 +300,15 @@ __device__ void multiply(float (&sums)[8][8], A a, B b, int slabs, float* a_slab
     }
 }
 
+// Whether all sums are finite, and so far from infinity that no tensor core stopped short of it.
 __device__ inline bool finite(const float (&sums)[8][8])
 {
-    float zero = 0.f;
+    bool all = true;
 #pragma unroll
     for (int i = 0; i < 8; ++i)
 #pragma unroll
-        for (int j = 0; j < 8; ++j) zero = fmaf(sums[i][j], 0.f, zero);
-    return zero == 0.f;
+        for (int j = 0; j < 8; ++j) all = all && fabsf(sums[i][j]) < 0x1p127f;
+    return all;
 }
 
 // The rows of a result in memory; a source of windows may bring another type, with the same
