@@ -36,6 +36,10 @@ class Device(ABC):
     backends: tuple[str, ...]
     """The backends whose kernels run here, in the order in which "auto" tries them."""
 
+    cc: int | None = None
+    """The compute capability, 10 times its major plus its minor number; None where kernels for GPUs
+    do not run."""
+
     def activate(self) -> None:  # noqa: B027
         """Called when the device becomes the one in use."""
 

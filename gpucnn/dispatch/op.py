@@ -53,6 +53,7 @@ class Kernel:
     launch: Callable[..., None]
     supports: Callable[..., bool] | None = None
     workspace: Callable[..., tuple[Spec, ...]] | None = None
+    pays: Callable[..., bool] | None = None
     file: Path = Path()
     """The kernel file, whose name is the last part of the id."""
 
@@ -63,6 +64,10 @@ class Kernel:
         ):
             return False
         return self.supports is None or self.supports(*operands, **params)
+
+    def is_worthwhile(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
+        """Whether "auto" chooses the kernel for a call that it serves."""
+        return self.pays is None or self.pays(*operands, **params)
 
     def scratch(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> tuple[Spec, ...]:
         """The arrays that the kernel needs as workspace for a call."""
@@ -189,7 +194,7 @@ class Op:
         for candidate in [name] if name else self.prefer:
             for backend in backends:
                 kernel = kernels.get(f"{candidate}_{backend}")
-                if kernel and kernel.serves(operands, params):
+                if kernel and kernel.serves(operands, params) and (name or kernel.is_worthwhile(operands, params)):
                     return kernel
         if name or ("numpy" not in backends and "njit" not in backends):
             raise self._unserved(backends, kernels, operands, params, name)
@@ -330,6 +335,7 @@ def kernel(
     *,
     supports: Callable[..., bool] | None = None,
     workspace: Callable[..., tuple[Spec, ...]] | None = None,
+    pays: Callable[..., bool] | None = None,
     file: str | Path | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register the decorated function as a kernel of `op`.
@@ -342,6 +348,8 @@ def kernel(
     supports    takes a `Spec` (or None) for each operand and the parameters; False leaves the call to
                 another kernel.
     workspace   takes the same; returns the `Spec`s of the scratch arrays that the door allocates.
+    pays        takes the same; False where another algorithm is expected to be faster: "auto" then
+                tries the next one, and the kernel serves the call only if it is chosen by name.
     file        the kernel file, whose name the id carries; by default the one that holds the
                 function. A function that registers the kernels of several families passes the
                 `__file__` of the family's file.
@@ -353,7 +361,7 @@ def kernel(
 
     def decorate(launch: Callable[..., None]) -> Callable[..., None]:
         path = Path(file or launch.__code__.co_filename)
-        entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, supports, workspace, path)
+        entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, supports, workspace, pays, path)
         _kernels.setdefault(op.name, {})[f"{algorithm}_{backend}"] = entry
         choice.changed()
         return launch

@@ -8,7 +8,7 @@ so there are four of them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class Plan(NamedTuple):
     """How a product is laid out: its tile, how many tiles, and into how many parts of which length
     K is cut."""
 
-    tile: Tile
+    tile: Any
     tiles: int
     parts: int
     length: int
@@ -108,7 +108,11 @@ def product_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -
     K is cut into parts while the tiles alone leave the GPU partly idle, and while the parts stay
     long enough.
     """
-    shape = tile(M, N, K)
+    return plan_of(tile(M, N, K), M, N, K, groups=groups, repeats=repeats)
+
+
+def plan_of(shape: Any, M: int, N: int, K: int, *, groups: int, repeats: int) -> Plan:
+    """The same with tiles of a given shape."""
     tiles = ceil_div(M, shape.TILE_M) * ceil_div(N, shape.TILE_N) * repeats
     parts = min(FULL // (tiles * groups * shape.THREADS), K // SHORTEST)
     length = ceil_div(ceil_div(K, max(parts, 1)), shape.TILE_K) * shape.TILE_K

@@ -33,6 +33,7 @@ class Emulator(Device):
     name = "emulator"
     backends = ("cuda", "numba")
     records = True
+    cc = 10 * CC[0] + CC[1]
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> EmulatedArray:
         """An uninitialised array; check mode reports reads of what no kernel has written."""

@@ -1,0 +1,53 @@
+"""Which tiles a product on tensor cores is computed by, and which calls can be and are worth it.
+
+`tensor.cuh` says what the numbers of a `TensorTile` mean.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gpucnn.devices import choose
+
+from .gemm_launch import Plan, plan_of
+
+OLDEST = 80
+"""The compute capability from which on tensor cores multiply TF32."""
+
+LEAST_WORK = 100e6
+"""Floating-point operations: a smaller product takes a GPU a few microseconds, which go into
+starting and ending rather than into arithmetic."""
+
+LEAST_COLUMNS = 16
+"""Half of the narrowest tile: below, tensor cores would mostly multiply zeros."""
+
+
+class TensorTile(NamedTuple):
+    """What a block computes; the macros of `tensor.cuh`."""
+
+    TILE_M: int
+    TILE_N: int
+    TILE_K: int
+    THREADS: int
+    STAGES: int
+    RESIDENT_BLOCKS: int
+
+
+WIDE = TensorTile(128, 64, 16, 128, 3, 2)
+NARROW = TensorTile(128, 32, 16, 64, 3, 4)
+
+
+def tensor_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -> Plan:
+    """The plan for y (M, N) = a (M, K) · b (K, N), as `product_plan` makes it for ordinary
+    arithmetic."""
+    return plan_of(NARROW if N <= NARROW.TILE_N else WIDE, M, N, K, groups=groups, repeats=repeats)
+
+
+def has_tensor_cores() -> bool:
+    """Whether the device in use multiplies TF32."""
+    return choose.current().cc is None or choose.current().cc >= OLDEST
+
+
+def worthwhile(M: int, N: int, K: int, *, groups: int = 1) -> bool:
+    """Whether tensor cores are expected to compute a product faster than ordinary arithmetic."""
+    return 2 * M * N * K * groups >= LEAST_WORK and min(M, N) >= LEAST_COLUMNS

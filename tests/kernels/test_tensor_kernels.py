@@ -1,0 +1,64 @@
+"""What the cases do not show of the kernels on tensor cores: long sums, infinities, and when "auto"
+chooses them."""
+
+import importlib
+
+import needs
+import numpy as np
+import pytest
+
+from gpucnn.devices import storage
+from gpucnn.devices.emulator.device import Emulator
+from gpucnn.dispatch import choice
+from gpucnn.dispatch.case import Spec
+from gpucnn.ops.matmul import matmul
+
+pytestmark = needs.emulator_here
+
+FLOAT32 = np.dtype(np.float32)
+KERNEL = matmul.kernels(("cuda",))["tensor_cuda"]
+PLAIN = {"transpose_a": False, "transpose_b": False}
+
+
+def product(a, b, **transposes):
+    with choice.using("cuda", device="emulator"):
+        return matmul(storage.put(a), storage.put(b), algorithm="tensor", **(PLAIN | transposes)).get()
+
+
+@needs.nvrtc_here
+def test_rounding_toward_zero_does_not_add_up_over_a_long_sum(rng, monkeypatch):
+    module = importlib.import_module(KERNEL.launch.__module__)
+    K = 8192
+    a, b = (rng.uniform(0.5, 1.0, shape).astype(np.float32) for shape in ((64, K), (K, 32)))
+    whole = module.tensor_plan(64, 32, K)._replace(parts=1, length=K)
+    monkeypatch.setattr(module, "tensor_plan", lambda *_: whole)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    error = np.abs(product(a, b) - exact) / exact / np.finfo(np.float32).eps
+    assert error.max() <= 4 + np.sqrt(K)
+
+
+@needs.nvrtc_here
+def test_infinities_and_nan_come_out_as_in_float32(rng):
+    a, b = (rng.uniform(0.5, 1.0, shape).astype(np.float32) for shape in ((40, 36), (36, 40)))
+    largest = np.finfo(np.float32).max
+    b[3, 5], b[4, 7] = 0.0, -1.0
+    a[0, 3], a[1, 2], a[2, 3], a[3, 4], a[4, 6] = np.inf, np.nan, largest, -np.inf, 1e30
+    b[6, 9], b[6, 10] = 1e30, -1e30
+    with np.errstate(invalid="ignore", over="ignore"):
+        expected = (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)
+    assert np.isnan(expected).sum() == 1 + 40 and np.isinf(expected).sum() == 39 + 40 + 2
+    np.testing.assert_allclose(product(a, b), expected, rtol=1e-6)
+
+
+def chosen(m, k, n):
+    specs = Spec((m, k), FLOAT32), Spec((k, n), FLOAT32)
+    with choice.using("cuda", device="emulator"):
+        return matmul.find(specs, PLAIN).algorithm
+
+
+def test_large_products_are_for_tensor_cores_if_there_are_any(monkeypatch):
+    assert chosen(512, 7200, 512) == "tensor"
+    assert chosen(512, 7200, 8) == "warptiled", "most of a tile would be empty"
+    assert chosen(128, 100, 32) == "warptiled", "too little work"
+    monkeypatch.setattr(Emulator, "cc", 75)
+    assert chosen(512, 7200, 512) == "warptiled"
