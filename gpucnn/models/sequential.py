@@ -20,6 +20,7 @@ from ..retired import reject
 from . import saving, stack
 from .batches import Arrays, split_off
 from .compile_settings import CompileSettings
+from .signature import Signature
 from .state import TrainingState
 from .summary import summarize
 from .trainer import Trainer, report
@@ -53,6 +54,7 @@ class Sequential:
         self.history: History | None = None
         self.stop_training = False
         self.training_state = TrainingState()
+        self.signature: Signature | None = None
         self._trainer = Trainer(self)
         self._sample_shape: tuple[int, ...] | None = None
         self._parameters: Parameters | None = None
