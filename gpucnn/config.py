@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any, ClassVar, TypeVar
+import types
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from .errors import ArgumentError
+from .errors import ArgumentError, one_line, printable
 from .retired import EXPLAINED, RENAMED, nearest, reject
 
 T = TypeVar("T")
@@ -128,6 +129,49 @@ def snake_case(name: str) -> str:
 def _blank(cls: type[T]) -> T:
     """An object without its state."""
     return object.__new__(cls)
+
+
+def check_name(name: Any) -> None:
+    """Raise `ArgumentError` unless this is a name that can be printed on one line."""
+    if not isinstance(name, str) or not name or len(name) > 300 or printable(name) != name:
+        raise ArgumentError(
+            f"the name {one_line(repr(name))} is empty, too long or has characters that cannot be printed"
+        )
+
+
+def check_names(value: Any) -> None:
+    """The same for everything that is called `name` in a JSON value."""
+    if isinstance(value, dict):
+        if isinstance(value.get("name"), str):
+            check_name(value["name"])
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            check_names(item)
+
+
+def check_fields(cls: type, values: dict[str, Any]) -> None:
+    """Raise `ArgumentError` for the first value that is not a field of the dataclass `cls`, or not
+    of its type: None, bool, int, float, str, and lists and dicts (with names as keys) of these."""
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if name not in hints:
+            raise ArgumentError(f"{one_line(name)} is unknown")
+        if not _has_type(value, hints[name]):
+            hint = hints[name]
+            kind = hint.__name__ if isinstance(hint, type) else hint
+            raise ArgumentError(f"{name} is {one_line(repr(value))} and must be {kind}")
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, types.UnionType):
+        return any(_has_type(value, part) for part in parts)
+    if kind is list:
+        return type(value) is list and all(_has_type(item, parts[0]) for item in value)
+    if kind is dict:
+        return type(value) is dict and all(type(k) is str and _has_type(v, parts[1]) for k, v in value.items())
+    return hint is Any or type(value) is hint or (hint is float and type(value) is int)
 
 
 def _bind(cls: type[Configurable], self: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..config import check_names
 from ..errors import ArgumentError, FileError
 from ..layers.layer import at_most
 from . import saving
@@ -30,10 +31,12 @@ def load_model(
     with at_most(sum(array.size for array in tensors.values())), saving.described_by(path):
         if len(architecture["layers"]) > saving.MOST_LAYERS:
             raise ArgumentError(f"{len(architecture['layers'])} layers are more than {saving.MOST_LAYERS}")
+        check_names([architecture, settings])
         model = Sequential.from_config(architecture, custom_objects)
         if not model.built:
             raise ArgumentError("the input shape is missing")
         saving.set_seeds(model, content.document["seeds"])
+        model.signature = saving.signature_of(content.document, model)
         if compile and settings is not None:
             model.compile_from_config(settings, custom_objects)
         if "draws" in content.document:

@@ -21,11 +21,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..devices import storage
-from ..errors import ArgumentError, FileError, TrainingError, warn
+from ..errors import ArgumentError, FileError, TrainingError, one_line, warn
 from ..files import MODEL_SUFFIX, check_regular, explained, write_atomically
 from ..version import __version__
 from . import callback_states
 from .model import Model
+from .signature import Signature
 
 FORMAT_VERSION = 1
 """Files with another number are refused."""
@@ -113,13 +114,15 @@ def load_checkpoint(path: Any, model: Model) -> None:
         training = {"calls": 0, "callbacks": {}, **training}  # which a file may be too old to have
         training["callbacks"] = callback_states.together(training["callbacks"], content.below(callback_states.PREFIX))
         training["history"] = {name: content.tensors[_HISTORY + name].tolist() for name in training["history"]}
-        for name, value in type(model.training_state)().to_json().items():
-            if type(training.get(name)) is not type(value):
-                raise ArgumentError(f"{name} of the training state is {training.get(name)!r}")
+        for name in model.training_state.to_json():
+            if name not in training:
+                raise KeyError(f"{name} of the training state")
         state = type(model.training_state).from_json(training)
+        signature = signature_of(content.document, model)
     restore(path, content.below(WEIGHTS, OPTIMIZER), arrays_of(model, with_optimizer=True), model)
     with described_by(path):
         set_seeds(model, content.document["seeds"])
+    model.signature = signature or model.signature
     model.training_state = state
 
 
@@ -141,7 +144,19 @@ def weights_sha256(model: Model) -> str:
 def _describe(model: Model) -> dict[str, Any]:
     settings = model.compile_config()
     described = {"architecture": model.get_config(), "seeds": _seeds_of(model), "draws": model.training_state.draws()}
+    if model.signature is not None:
+        model.signature.check_fits(model.input_shape, model.output_shape)
+        described["signature"] = model.signature.to_json()
     return described if settings is None else {**described, "compile": settings}
+
+
+def signature_of(document: dict[str, Any], model: Model) -> Signature | None:
+    """The signature in a file's document, checked against the model; None if there is none."""
+    if document.get("signature") is None:
+        return None
+    signature = Signature.from_json(document["signature"])
+    signature.check_fits(model.input_shape, model.output_shape)
+    return signature
 
 
 def _seeds_of(model: Model) -> dict[str, int]:
@@ -189,8 +204,10 @@ def restore(path: Path, tensors: dict[str, np.ndarray], arrays: dict[str, np.nda
                 f"{path}: {name} is {tensor.dtype} {tensor.shape} in the file "
                 f"and {array.dtype} {array.shape} in the model: it was saved by another model"
             )
+        if array.dtype.kind == "i" and (tensors[name] < 0).any():
+            raise FileError(f"{path} is damaged: {name} is {tensors[name].min()}, below zero")
     for name in sorted(tensors.keys() - arrays.keys()):
-        raise FileError(f"{path} has {_one_line(name)}, which the model lacks: it was saved by another model")
+        raise FileError(f"{path} has {one_line(name)}, which the model lacks: it was saved by another model")
     for weight in model.weights:
         if WEIGHTS + weight.path in arrays:
             weight.assign(tensors[WEIGHTS + weight.path])
@@ -293,9 +310,9 @@ def read(path: Path) -> Content:
         if version is None:
             raise FileError(f"{path} is not a file of gpucnn")
         if version != FORMAT_VERSION:
-            writer = _one_line(document.get("gpucnn"))
+            writer = one_line(document.get("gpucnn"))
             raise FileError(
-                f"{path} has format version {_one_line(version)}, this gpucnn {__version__} reads {FORMAT_VERSION}: "
+                f"{path} has format version {one_line(version)}, this gpucnn {__version__} reads {FORMAT_VERSION}: "
                 f"read it with gpucnn {writer}, which wrote it"
             )
         tensors = safetensors.numpy.load(data)
@@ -377,10 +394,4 @@ def described_by(path: Path) -> Iterator[None]:
 
 
 def _why(error: Exception) -> str:
-    return _one_line(f"{error} is missing" if isinstance(error, KeyError) else error)
-
-
-def _one_line(text: Any) -> str:
-    """Text from a file that is safe to print: short, without line breaks and control characters."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in (str(text) or repr(text))[:1000])
-    return shown if len(shown) <= 300 else f"{shown[:300]}…"
+    return one_line(f"{error} is missing" if isinstance(error, KeyError) else error)

@@ -19,6 +19,7 @@ from ..retired import GONE_METHODS, arguments_of, reject
 from . import saving, stack
 from .batches import Arrays, split_off
 from .compile_settings import CompileSettings
+from .signature import Signature
 from .state import TrainingState
 from .summary import summarize
 from .trainer import Trainer, report
@@ -41,6 +42,7 @@ class Sequential:
         self.history: History | None = None
         self.stop_training = False
         self.training_state = TrainingState()
+        self.signature: Signature | None = None
         self._trainer = Trainer(self)
         self._sample_shape: tuple[int, ...] | None = None
         self._parameters: Parameters | None = None

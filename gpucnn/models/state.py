@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from ..errors import ArgumentError
+from ..config import check_fields, check_name
+from ..errors import ArgumentError, one_line
 
 _NOT_SAVED = ("resume", "collect")
 
@@ -98,7 +99,24 @@ class TrainingState:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingState:
-        """The state that `to_json` described, marked to be resumed by the next `fit`."""
+        """The state that `to_json` described, marked to be resumed by the next `fit`.
+
+        Raises `ArgumentError` for values that are not those of a state.
+        """
         if values.keys() != cls().to_json().keys():
             raise ArgumentError(f"the names in the training state are {', '.join(values)}")
+        check_fields(cls, values)
+        for name, value in values.items():
+            if name in _NOT_SAVED or name.startswith("_"):
+                raise ArgumentError(f"{name} is unknown")
+            numbers = value if isinstance(value, list) else [value]
+            if name != "loss_sum" and any(number < 0 for number in numbers if isinstance(number, (int, float))):
+                raise ArgumentError(f"{name} is {one_line(value)}, below zero")
+        if values["seed"] >= 2**64:
+            raise ArgumentError(f"seed is {values['seed']}, above 2**64 - 1")
+        for state in values["metrics"]:
+            if any(np.asarray(value).dtype.kind not in "biuf" for value in state.values()):
+                raise ArgumentError(f"the state of a metric is {one_line(state)}")
+        for name in values["history"]:
+            check_name(name)
         return cls(**{**values, "resume": True})

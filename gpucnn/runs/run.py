@@ -24,22 +24,48 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from ..callbacks import Callback
-from ..errors import FileError, Interrupted
+from ..config import check_fields
+from ..errors import ArgumentError, FileError, Interrupted, printable
 from ..files import explained, lock, write_atomically
 from ..models import loading, saving
 from ..models.sequential import Sequential
 from ..version import __version__, installed_version
 
-RESULTS = (
-    *("dataset", "model", "device", "backend", "precision", "seed", "epochs", "seconds", "images_per_second"),
-    *("train_accuracy", "test_accuracy", "test_loss", "parameters", "weights_sha256"),
-)
-"""The keys of `run.json` that hold the outcome of a run; null until it is known."""
+
+class Results:
+    """What `run.json` says of the outcome of a run; null until it is known."""
+
+    dataset: str | None
+    model: str | None
+    device: str | None
+    backend: str | None
+    precision: str | None
+    seed: int | None
+    epochs: int | None
+    seconds: float | None
+    images_per_second: float | None
+    train_accuracy: float | None
+    test_accuracy: float | None
+    test_loss: float | None
+    parameters: int | None
+    weights_sha256: str | None
+
+
+class Record(Results):
+    """What `run.json` holds. Files of later versions may hold more."""
+
+    status: str
+    note: str | None
+    settings: dict[str, Any]
+    versions: dict[str, str | None]
+
+
+RESULTS = tuple(Results.__annotations__)
 
 KEPT = 2
 """Checkpoints in a run folder: if the newest is damaged later, the one before it is used."""
@@ -78,9 +104,13 @@ class Run:
         if not (path / "run.json").is_file():
             raise FileError(f"{path} is not a run folder: there is no run.json in it")
         record = saving.read_json(path / "run.json")
-        if not isinstance(record.get("settings"), dict) or not isinstance(record.get("versions"), dict):
-            raise FileError(f"{path / 'run.json'} is damaged: settings or versions are missing")
-        return cls(path, record)
+        try:
+            if not {"settings", "versions"} <= record.keys():
+                raise ArgumentError("settings or versions are missing")
+            check_fields(Record, {key: value for key, value in record.items() if key in get_type_hints(Record)})
+            return cls(path, _without_controls(record))
+        except (ArgumentError, RecursionError) as error:
+            raise FileError(f"{path / 'run.json'} is damaged: {error}") from error
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -309,6 +339,18 @@ def _free_folder(settings: dict[str, Any]) -> Path:
             number += 1
             continue
         return path
+
+
+def _without_controls(value: Any) -> Any:
+    """The same JSON value, with all text but paths safe to print."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_without_controls(item) for item in value]
+    if isinstance(value, dict):
+        paths = {name: path for name, path in value.items() if name in ("data", "data_dir")}
+        return {printable(name): _without_controls(item) for name, item in value.items()} | paths
+    return value
 
 
 def plain(value: Any) -> Any:

@@ -118,9 +118,27 @@ def test_a_run_is_resumed_with_its_settings(run, user_npz, tmp_path):
         assert "only --epochs may differ" in result.stderr
 
 
+def test_a_folder_with_broken_images_is_trained_on_with_a_count_or_not_at_all():
+    for name, value in (("dark", 30), ("light", 200)):
+        os.makedirs(f"photos/{name}")
+        for i in range(6):
+            Image.new("L", (28, 28), value + i).save(f"photos/{name}/{i}.png")
+    with open("photos/dark/x.jpg", "wb") as file:
+        file.write(b"\xff\xd8\xff")
+    result = gpucnn("train", "--data", "photos", *FAST, "--out", "run")
+    assert result.exit_code == 0
+    assert "gpucnn: warning: photos: 1 file was left out: 1 broken: photos/dark/x.jpg is not a PNG" in result.stderr
+    assert "(a fixed random fifth of each class is held out for the test)" in result.stderr
+    result = gpucnn("train", "--data", "photos", *FAST, "--strict", "--out", "strict")
+    assert result.exit_code == 1
+    assert "photos/dark/x.jpg is not a PNG" in result.stderr
+    assert not os.path.exists("strict")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
+        (("--strict",), 2, "strict=True goes with a folder of images"),
         (("mnits",), 2, r"unknown data set 'mnits': did you mean mnist\?"),
         (("--model", "slide"), 2, r"there is no model 'slide': did you mean 'slides'\?"),
         (("--optimizer", "adm"), 2, r"unknown optimizer 'adm': did you mean 'adam"),
@@ -212,4 +230,5 @@ def test_a_stopped_process_is_resumed_bit_for_bit(user_npz, tmp_path, unbroken, 
         assert err.splitlines()[-1] == f"gpucnn: stopped by {number.name}; resume with: gpucnn train --resume broken"
         assert run.Run.open("broken").record["status"] == "interrupted"
     resumed = gpucnn("train", "--resume", "broken", "--no-pictures", "--json")
+    assert resumed.exit_code == 0, resumed.stderr
     assert json.loads(resumed.stdout)["weights_sha256"] == unbroken

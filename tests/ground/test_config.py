@@ -1,5 +1,10 @@
 """Objects that remember their arguments, and the names by which arguments find them."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
 from refusals import refuses
@@ -184,3 +189,41 @@ def test_a_users_constructor_may_take_keywords_for_itself():
         Scale(factor=3, tranable=False)
     with pytest.raises(ArgumentError, match="it is now called learning_rate"):
         Scale(lr=0.1)
+
+
+@dataclass
+class Settings:
+    count: int
+    rate: float | None = None
+    names: list[str] | None = None
+    by_name: dict[str, int] | None = None
+    anything: Any = None
+
+
+RIGHT = {"count": 3, "rate": 0.5, "names": ["a"], "by_name": {"a": 1}, "anything": {1: 2}}
+
+
+@pytest.mark.parametrize("change", [{}, {"rate": 1}, {"rate": None}, {"names": []}, {"anything": "x"}])
+def test_values_of_the_annotated_types_pass(change):
+    config.check_fields(Settings, RIGHT | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"count": "3"}, "count is '3' and must be int"),
+        ({"count": True}, "count is True and must be int"),
+        ({"count": 3.0}, r"count is 3\.0 and must be int"),
+        ({"rate": "x"}, r"rate is 'x' and must be float \| None"),
+        ({"rate": False}, "rate is False"),
+        ({"names": ["a", 3]}, r"names is \['a', 3\] and must be list\[str\] \| None"),
+        ({"names": "ab"}, "names is 'ab'"),
+        ({"by_name": {"a": "b"}}, "by_name is"),
+        ({"by_name": [1]}, "by_name is"),
+        ({"more": 1}, "more is unknown"),
+        ({"count": "x\n\x1b" * 999}, r"count is 'x\\n\\x1b.*… and must be int$"),
+    ],
+)
+def test_values_of_other_types_are_named(change, message):
+    with pytest.raises(ArgumentError, match=message):
+        config.check_fields(Settings, RIGHT | change)

@@ -131,6 +131,16 @@ def test_summary_goes_to_print_fn_and_can_show_more():
         model.summary(positions=[0.3, 0.6, 1.0])
 
 
+def test_summary_prints_names_as_they_are_and_nothing_that_controls_a_terminal(capsys):
+    names = "[bold]a[/]", "b\x1b[2J\nall is well"
+    model = Sequential([Input((3,)), *(layers.Dense(2, name=name) for name in names)], name="[red]m\x1b[31m")
+    model.summary(line_length=120)
+    shown = capsys.readouterr().out
+    assert "[bold]a[/] (Dense)" in shown
+    assert "b [2J all is well (Dense)" in shown
+    assert 'Model: "[red]m [31m"' in shown
+
+
 def test_summary_of_an_unbuilt_model_says_how_to_build_it(capsys):
     Sequential([layers.Dense(3)]).summary()
     text = capsys.readouterr().out
