@@ -24,14 +24,15 @@
 //            which alone takes 4 to 8 cycles).
 //   thread   8 rows × 8 columns of sums.
 //
-// An infinity (or a finite number that rounds to one) splits into infinity and NaN, so it can turn
-// a result into NaN, but never into another finite number. Therefore a tile that is not finite is
-// computed again in float32 arithmetic, and the main loop pays nothing.
+// An infinity (or a finite number that rounds to one) splits into infinity and NaN, so all results
+// that it takes part in are NaN or infinite. Therefore a tile that is not finite is computed again,
+// plainly in float32 arithmetic, and the main loop pays nothing. So are the tiles of arrays that do
+// not start at a multiple of 16 bytes.
 //
 // Where the values come from is the business of a *source*: a type with
 //   Share                which quads of a slab this thread copies (below)
 //   copy(slab)           starts the copies of the thread's values of the next slab; zeros beyond the
-//                        end of K
+//                        end of K. That of b is called first: it may look at the place of a.
 // `MatrixCopies` reads a matrix in memory. A convolution brings a source that finds its values in
 // images.
 //
@@ -48,30 +49,37 @@ constexpr int SLAB_A = TILE_M * TILE_K + 32, SLAB_B = TILE_N * TILE_K + 32;
 // How a slab of TILE rows × TILE_K lies in shared memory, and the share of one thread in filling it:
 // COUNT quads of four values that are neighbours in memory, either along k or along the rows.
 //
-//   ALONG_K   [row][k], where in every second group of four rows the neighbours are swapped
-//   else      [k][row], where every fourth k begins 8 floats later
+//   ALONG_K   [row][k], where in every second group of four rows the neighbours are swapped. Four
+//             lanes fill a row; a thread's quads have the same k.
+//   else      [k][row], where every fourth k begins 8 floats later. Eight lanes fill 32 rows; a
+//             thread's quads have ROWS rows, and of each up to two k.
 //
 // Either way eight neighbouring lanes meet each bank once, when they write 8 quads and when they
 // read their fragments.
 template <int TILE, bool ALONG_K> struct Quads {
-    static constexpr int ACROSS = (ALONG_K ? TILE_K : TILE) / 4;
+    static constexpr int ACROSS = ALONG_K ? TILE_K / 4 : 8;
     static constexpr int COUNT = TILE * TILE_K / 4 / THREADS;
-    static constexpr int STEP = THREADS / ACROSS;
-    static_assert(COUNT * THREADS * 4 == TILE * TILE_K && THREADS % ACROSS == 0, "all threads copy equally much");
-    static_assert(ALONG_K ? STEP % 8 == 0 : STEP % 4 == 0 || 4 % STEP == 0, "a step keeps to the pattern");
+    static constexpr int STEP = THREADS / ACROSS;  // rows from one quad to the next, or k from one of a row to the next
+    static constexpr int ROWS = ALONG_K ? COUNT : TILE / 32;
+    static_assert(COUNT * THREADS * 4 == TILE * TILE_K && COUNT % ROWS == 0, "all threads copy equally much");
+    static_assert(STEP % 8 == 0, "a step keeps to the pattern");
 
     static __device__ int row() { return ALONG_K ? threadIdx.x / ACROSS : threadIdx.x % ACROSS * 4; }
     static __device__ int k() { return ALONG_K ? threadIdx.x % ACROSS * 4 : threadIdx.x / ACROSS; }
+
+    // Quad i lies this much beyond the first.
+    static __device__ constexpr int rows_beyond(int i) { return ALONG_K ? i * STEP : i % ROWS * 32; }
+    static __device__ constexpr int k_beyond(int i) { return ALONG_K ? 0 : i / ROWS * STEP; }
 
     static __device__ int place(int row, int k)
     {
         return ALONG_K ? (row ^ (row / 4 % 2)) * TILE_K + k : k * TILE + k / 4 * 8 + row;
     }
 
-    // Where the thread's quad i lies, seen from its first.
+    // The distance of quad i from the first in the slab.
     static __device__ constexpr int apart(int i)
     {
-        return ALONG_K ? i * STEP * TILE_K : i * STEP * TILE + i * STEP / 4 * 8;
+        return ALONG_K ? rows_beyond(i) * TILE_K : k_beyond(i) * TILE + k_beyond(i) / 4 * 8 + rows_beyond(i);
     }
 
     // Where a thread finds its values of the 32 rows that begin at `row`: four rows by four k.
@@ -99,61 +107,51 @@ template <int TILE, bool ALONG_K> struct Quads {
     };
 };
 
-// Start to copy a quad to shared memory; zeros instead if it is not `inside`. QUADS: in one piece of
-// 128 bits, else value by value, as far as `count` allows.
-__device__ inline void copy_quad(float* to, const float* from, bool inside)
+// Start to copy a quad to shared memory, in one piece if addresses are multiples of 16 bytes; zeros
+// instead if it is not `inside`.
+template <bool ALIGNED> __device__ void copy_quad(float* to, const float* from, bool inside)
 {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"((unsigned)__cvta_generic_to_shared(to)),
-                 "l"(from), "r"(inside ? 16 : 0)
-                 : "memory");
-}
-
-__device__ inline void copy_value(float* to, const float* from, bool inside)
-{
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"((unsigned)__cvta_generic_to_shared(to)),
-                 "l"(from), "r"(inside ? 4 : 0)
-                 : "memory");
+    unsigned shared = (unsigned)__cvta_generic_to_shared(to);
+    if (ALIGNED)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(inside ? 16 : 0)
+                     : "memory");
+    else
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+            asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared + 4 * e), "l"(from + e),
+                         "r"(inside ? 4 : 0)
+                         : "memory");
 }
 
 // A source that reads a matrix: rows (of a; columns of b) by k, at row · pitch + k, or the other way
-// round at k · pitch + row. Rows beyond the last repeat it: their results are never written.
-template <int TILE, bool ALONG_K, bool QUADS> struct MatrixCopies {
+// round at k · pitch + row. Where the values of a quad lie side by side, their extent is a multiple
+// of 4. Rows beyond the last repeat it: their results are never written.
+template <int TILE, bool ALONG_K, bool ALIGNED> struct MatrixCopies {
     using Share = Quads<TILE, ALONG_K>;
     const float* matrix;  // where the slab begins
     unsigned at[Share::COUNT];
     unsigned step;
     int to;
     int k_left;  // from this thread's first k of the slab to the end
-    int rows_left;
 
     __device__ MatrixCopies(const float* matrix, unsigned pitch, unsigned rows, unsigned first_row, unsigned first_k,
                             unsigned end)
-        : matrix(matrix + (ALONG_K ? first_k : (size_t)first_k * pitch)),
-          step(ALONG_K ? TILE_K : TILE_K * pitch), to(Share::place(Share::row(), Share::k())),
-          k_left(end - first_k - Share::k())
+        : matrix(matrix + (ALONG_K ? first_k : (size_t)first_k * pitch)), step(ALONG_K ? TILE_K : TILE_K * pitch),
+          to(Share::place(Share::row(), Share::k())), k_left(end - first_k - Share::k())
     {
-        unsigned row = first_row + Share::row();
-        rows_left = rows - min(row, rows - 1);
 #pragma unroll
-        for (int i = 0; i < Share::COUNT; ++i)
-            at[i] = ALONG_K ? min(row + i * Share::STEP, rows - 1) * pitch + Share::k()
-                            : (Share::k() + i * Share::STEP) * pitch + min(row, rows - (QUADS ? 4 : 1));
+        for (int i = 0; i < Share::COUNT; ++i) {
+            unsigned row = min(first_row + Share::row() + Share::rows_beyond(i), rows - (ALONG_K ? 1 : 4));
+            unsigned k = Share::k() + Share::k_beyond(i);
+            at[i] = ALONG_K ? row * pitch + k : k * pitch + row;
+        }
     }
 
     __device__ void copy(float* slab)
     {
 #pragma unroll
-        for (int i = 0; i < Share::COUNT; ++i) {
-            float* quad = slab + to + Share::apart(i);
-            const float* from = matrix + at[i];
-            if (QUADS) {
-                copy_quad(quad, from, (ALONG_K ? 0 : i * Share::STEP) < k_left);
-            } else {
-#pragma unroll
-                for (int e = 0; e < 4; ++e)
-                    copy_value(quad + e, from + e, ALONG_K ? e < k_left : i * Share::STEP < k_left && e < rows_left);
-            }
-        }
+        for (int i = 0; i < Share::COUNT; ++i)
+            copy_quad<ALIGNED>(slab + to + Share::apart(i), matrix + at[i], Share::k_beyond(i) < k_left);
         matrix += step;
         k_left -= TILE_K;
     }
@@ -261,10 +259,10 @@ __device__ void multiply_slab_plainly(float (&sums)[8][8], const float* a_slab, 
     }
 }
 
-// sums = the products of all slabs of two sources. a_slabs and b_slabs are STAGES · SLAB_A and
+// sums = the products of all slabs of two sources, PLAINLY in float32 arithmetic. a_slabs and b_slabs are STAGES · SLAB_A and
 // STAGES · SLAB_B floats of shared memory, which no thread uses any more.
 template <bool PLAINLY, class A, class B>
-__device__ void multiply(float (&sums)[8][8], A a, B b, int slabs, float* a_slabs, float* b_slabs)
+__device__ void multiply(float (&sums)[8][8], A& a, B& b, int slabs, float* a_slabs, float* b_slabs)
 {
 #pragma unroll
     for (int i = 0; i < 8; ++i)
@@ -273,8 +271,8 @@ __device__ void multiply(float (&sums)[8][8], A a, B b, int slabs, float* a_slab
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; ++stage) {
         if (stage < slabs) {
-            a.copy(a_slabs + stage * SLAB_A);
             b.copy(b_slabs + stage * SLAB_B);
+            a.copy(a_slabs + stage * SLAB_A);
         }
         asm volatile("cp.async.commit_group;");
     }
@@ -286,8 +284,8 @@ __device__ void multiply(float (&sums)[8][8], A a, B b, int slabs, float* a_slab
         asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2) : "memory");
         __syncthreads();  // the current slab is complete, and nobody reads the one before any more
         if (slab + STAGES - 1 < slabs) {
-            a.copy(a_slabs + next * SLAB_A);
             b.copy(b_slabs + next * SLAB_B);
+            a.copy(a_slabs + next * SLAB_A);
         }
         asm volatile("cp.async.commit_group;");
         if (PLAINLY)
@@ -309,6 +307,23 @@ __device__ inline bool finite(const float (&sums)[8][8])
 #pragma unroll
         for (int j = 0; j < 8; ++j) all = all && fabsf(sums[i][j]) < 0x1p127f;
     return all;
+}
+
+// The tile of a product: `on_tensor_cores()` sets the sums if the operands are aligned, and
+// `plainly()` if they are not, or if a sum is not finite.
+template <class Tensor, class Plain>
+__device__ __forceinline__ void compute(const float (&sums)[8][8], bool aligned, Tensor on_tensor_cores, Plain plainly)
+{
+    if (aligned) {
+        on_tensor_cores();
+        if (!__syncthreads_or(!finite(sums))) return;  // else nobody reads the slabs any more
+    }
+    plainly();
+}
+
+__device__ inline bool aligned(const float* one, const float* other)
+{
+    return ((size_t)one | (size_t)other) % 16 == 0;
 }
 
 // The rows of a result in memory; a source of windows may bring another type, with the same

@@ -28,8 +28,8 @@ def extents(a, b, *, transpose_a, transpose_b):
 
 
 def supports(a, b, **_):
-    """Float32, on a device with tensor cores."""
-    return a.dtype == FLOAT32 and has_tensor_cores()
+    """Float32, rows of quads, on a device with tensor cores."""
+    return a.dtype == FLOAT32 and a.shape[1] % 4 == b.shape[1] % 4 == 0 and has_tensor_cores()
 
 
 def pays(a, b, **transposes):

@@ -10,6 +10,7 @@ from gpucnn.devices import storage
 from gpucnn.devices.emulator.device import Emulator
 from gpucnn.dispatch import choice
 from gpucnn.dispatch.case import Spec
+from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.matmul import matmul
 
 pytestmark = needs.emulator_here
@@ -49,10 +50,42 @@ def test_infinities_and_nan_come_out_as_in_float32(rng):
     np.testing.assert_allclose(product(a, b), expected, rtol=1e-6)
 
 
+def unaligned(array):
+    """The array on the device, one float after a multiple of 16 bytes."""
+    memory = storage.empty((array.size + 1,), array.dtype)
+    view = memory[1:].reshape(array.shape)
+    view[...] = storage.put(array)
+    return view
+
+
+@needs.nvrtc_here
+@pytest.mark.parametrize("op", [matmul, conv2d, conv2d_grad_input, conv2d_grad_weight], ids=lambda op: op.name)
+def test_arrays_need_not_be_aligned(op, rng):
+    names = ("quads", "multiples_of_4_strided")
+    for case in (case for case in op.cases if case.name.startswith(names)):
+        operands = [draw.sample(rng) for draw in case.operands]
+        expected = op.reference(*(a.astype(np.float64) for a in operands), **case.params)
+        with choice.using("cuda", device="emulator"):
+            result = op(*map(unaligned, operands), algorithm="tensor", **case.params).get()
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+
+
 def chosen(m, k, n):
     specs = Spec((m, k), FLOAT32), Spec((k, n), FLOAT32)
     with choice.using("cuda", device="emulator"):
         return matmul.find(specs, PLAIN).algorithm
+
+
+@pytest.mark.parametrize("op", [conv2d, conv2d_grad_input, conv2d_grad_weight], ids=lambda op: op.name)
+def test_large_convolutions_are_for_tensor_cores_if_channels_come_in_quads(op):
+    algorithms = {}
+    with choice.using("cuda", device="emulator"):
+        for case in op.cases:
+            if case.bench:
+                algorithms[case.name] = op.find(case.specs, case.params).algorithm
+    tensor = {name for name, algorithm in algorithms.items() if algorithm == "tensor"}
+    assert {"mlearning_2", "mlearning_3", "mlearning_4", "torres_2", "cifar_2"} <= tensor
+    assert not tensor & {"slides_1", "slides_2", "mlearning_1", "keras_intro_1", "torres_1", "cifar_1"}
 
 
 def test_large_products_are_for_tensor_cores_if_there_are_any(monkeypatch):
