@@ -68,9 +68,14 @@ class Cpu(Device):
         """Whether this is a NumPy array."""
         return isinstance(array, np.ndarray)
 
-    def contiguous(self, array: np.ndarray) -> np.ndarray:
-        """The array itself if it is C-contiguous, else a C-contiguous copy."""
-        return np.ascontiguousarray(array)
+    def address(self, array: np.ndarray) -> int:
+        """Where the first element lies."""
+        return array.ctypes.data
+
+    def takes(self, array: np.ndarray) -> bool:
+        """Whether the array is C-contiguous, and each element lies where its type can."""
+        flags = array.flags
+        return flags.c_contiguous and flags.aligned
 
 
 CPU = Cpu()

@@ -73,6 +73,10 @@ class CudaFunction(GpuFunction):
             raise ArgumentError(f"{self.name} takes {len(parameters)} arguments and was given {len(arguments)}")
         return [_converted(self.name, p, a) for p, a in zip(parameters, arguments, strict=True)]
 
+    def parameter_names(self) -> list[str]:
+        """The names in the text."""
+        return [name for name, _, _ in self.parameters()]
+
     def run(self, geometry: Geometry, arguments: list[Any]) -> None:
         """Launch on the device in use; compiled there at the first launch."""
         choose.current().launch_cuda(self, geometry, arguments)

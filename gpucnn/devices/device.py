@@ -15,6 +15,9 @@ from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
 ALIGNMENT = 256
 """Bytes: every array that a device allocates starts at a multiple of this."""
 
+VECTOR = 16
+"""Bytes of the widest load of a kernel for GPUs, which needs an address that is a multiple of it."""
+
 
 class Peak(NamedTuple):
     """The limits of the hardware: FP32 operations and bytes of memory per second, and bytes of the
@@ -56,8 +59,19 @@ class Device(ABC):
         """Whether this is an array of this device."""
 
     @abstractmethod
-    def contiguous(self, array: Any) -> DeviceArray:
-        """An array of this device itself if it is C-contiguous, else a C-contiguous copy."""
+    def address(self, array: Any) -> int:
+        """Where the first element of an array of this device lies."""
+
+    def takes(self, array: Any) -> bool:
+        """Whether kernels can take an array of this device: it is C-contiguous, and starts where
+        their widest loads can."""
+        return array.flags.c_contiguous and self.address(array) % VECTOR == 0
+
+    def copied(self, array: Any) -> DeviceArray:
+        """A copy that kernels can take of an array of this device."""
+        copy = self.empty(array.shape, array.dtype)
+        copy[...] = array
+        return copy
 
     def mark_uninitialised(self, array: Any) -> None:  # noqa: B027
         """Declare that no element of an array has been written; a device that keeps track reports

@@ -61,12 +61,12 @@ class Gpu(Device):
         return cupy.asarray(array, order="C")
 
     def owns(self, array: object) -> bool:
-        """Whether this is a CuPy array."""
-        return isinstance(array, cupy.ndarray)
+        """Whether this is a CuPy array on this GPU."""
+        return isinstance(array, cupy.ndarray) and array.data.device_id == self.number
 
-    def contiguous(self, array: Any) -> DeviceArray:
-        """The array itself if it is C-contiguous, else a C-contiguous copy."""
-        return cupy.ascontiguousarray(array)
+    def address(self, array: Any) -> int:
+        """Where the first element lies in the GPU's memory."""
+        return array.data.ptr
 
     def peak(self) -> Peak | None:
         """Computed from the clock rates that the driver reports: two operations for each FP32 lane

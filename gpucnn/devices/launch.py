@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ArgumentError
 from . import choose
 from .launchable import Geometry
 
@@ -37,6 +38,7 @@ class GpuFunction(ABC):
 
         def launch(*arguments: Any) -> None:
             converted = self.convert(arguments)
+            self._require_owned(converted)
             if debug_level() < 2:
                 return self.run(geometry, converted)
             if debug_level() >= 4 and not self._shown:
@@ -63,6 +65,22 @@ class GpuFunction(ABC):
     def convert(self, arguments: tuple) -> list[Any]:
         """The arguments as the kernel takes them: Python numbers become the kernel's types. Raises
         `ArgumentError`."""
+
+    @abstractmethod
+    def parameter_names(self) -> list[str]:
+        """The kernel's parameters, in order."""
+
+    def _require_owned(self, arguments: list[Any]) -> None:
+        """Raise `ArgumentError` for an array that does not lie on the device in use."""
+        device = choose.current()
+        for place, argument in enumerate(arguments):
+            if not isinstance(argument, np.generic) and not device.owns(argument):
+                host = isinstance(argument, np.ndarray)
+                raise ArgumentError(
+                    f"{self.name}: {self.parameter_names()[place]} is an array of "
+                    f"{'the host' if host else 'another device'} ({type(argument).__name__}), and the device in use is "
+                    f"{device.name}: copy it there with gpucnn.devices.storage.{'put' if host else 'own'}"
+                )
 
     @abstractmethod
     def run(self, geometry: Geometry, arguments: list[Any]) -> None:

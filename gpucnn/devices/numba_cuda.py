@@ -64,6 +64,10 @@ class NumbaFunction(GpuFunction):
         left as they are."""
         return [_converted(self.name, a) for a in arguments]
 
+    def parameter_names(self) -> list[str]:
+        """The names in Python."""
+        return list(inspect.signature(self.body).parameters)
+
     def run(self, geometry: Geometry, arguments: list[Any]) -> None:
         """Launch on the device in use; compiled for the arguments' types at the first launch."""
         choose.current().launch_numba(self, geometry, arguments)

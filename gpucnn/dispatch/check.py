@@ -12,7 +12,7 @@ import numpy as np
 
 from ..devices import choose, storage
 from ..devices.device import ALIGNMENT
-from ..errors import KernelError
+from ..errors import GpucnnError
 from .case import Case, Spec
 from .op import Kernel
 
@@ -157,7 +157,7 @@ class _Trial:
         arguments = [*fresh, *inputs, *scratch]
         try:
             self.kernel.launch(*[a if a is None else a.array for a in arguments], **self.params)
-        except KernelError as error:
+        except GpucnnError as error:
             return str(error)
 
         names = [*(self.output_names if fresh else []), *self.names, *(f"workspace {i}" for i in range(len(scratch)))]

@@ -33,6 +33,8 @@ from .case import Case, Spec
 _TOO_LARGE = 1 << 31
 """Kernels count elements in 32 bits."""
 
+_UNFIT = "a view with gaps or exchanged axes, or from an address that is not aligned, cannot be written by kernels"
+
 _NOT_ON_GPU = ("float16", "float64")
 _ops: dict[str, Op] = {}
 _kernels: dict[str, dict[str, Kernel]] = {}
@@ -126,10 +128,10 @@ class Op:
         """Check → choose → allocate → launch.
 
         algorithm  the name of one algorithm, as in `Conv2D(..., algorithm=...)`
-        out        where the result is written: a C-contiguous array with the shape and dtype of the
-                   result, which overlaps none of the operands. For several results a tuple in their
-                   order, with None for each that is to be allocated. An op that works in place does
-                   not take it.
+        out        where the result is written: an array of the device in use with the shape and dtype
+                   of the result, as `storage.empty` makes it, which overlaps none of the operands.
+                   For several results a tuple in their order, with None for each that is to be
+                   allocated. An op that works in place does not take it.
         """
         if self._registrations != choice.registrations():
             self._decisions.clear()
@@ -141,12 +143,11 @@ class Op:
             decision = self._decisions[key] = self._decide(arrays, params, algorithm)
         kernel, specs, workspace = decision
         where = choose.current()
-        if where is not CPU:
-            self._check_device(where, arrays)
+        self._check_device(where, arrays)
         targets = None if out is None else self._targets(where, out, specs)
         if kernel is None:
             return self._body_on_host(where, arrays, params, targets)
-        arrays = self._contiguous(arrays)
+        arrays = self._as_kernels_take_them(where, arrays)
         scratch = [storage.empty(*s) for s in workspace]
         if self.inplace:
             outs = [arrays[i] for i in self.inplace if arrays[i] is not None]
@@ -239,29 +240,33 @@ class Op:
                 raise ArgumentError(
                     f"{self.name}: out is {target.shape} {target.dtype} but the result is {spec.shape} {spec.dtype}"
                 )
-            if not target.flags.c_contiguous:
+            if not where.takes(target):
                 raise ArgumentError(
-                    f"{self.name}: out of shape {target.shape} is a view with gaps or exchanged axes: use a "
-                    "C-contiguous array"
+                    f"{self.name}: out of shape {target.shape}: {_UNFIT}, so create it with "
+                    "gpucnn.devices.storage.empty"
                 )
         return targets
 
-    def _contiguous(self, arrays: tuple) -> tuple:
-        """The operands as C-contiguous arrays; one that is updated in place must be one already."""
-        if all(a is None or a.flags.c_contiguous for a in arrays):
+    def _as_kernels_take_them(self, where: Device, arrays: tuple) -> tuple:
+        """The operands, copied if they are not contiguous or start at an odd address; one that is
+        updated in place must need no copy."""
+        fit = [a is None or where.takes(a) for a in arrays]
+        if all(fit):
             return arrays
         for i in self.inplace:
-            if arrays[i] is not None and not arrays[i].flags.c_contiguous:
-                raise ArgumentError(f"{self.name} updates operand {i} in place: pass a C-contiguous array, not a view")
-        contiguous = choose.current().contiguous
-        return tuple(None if a is None else contiguous(a) for a in arrays)
+            if not fit[i]:
+                raise ArgumentError(
+                    f"{self.name} updates {self.operand_names[i]} in place: {_UNFIT}, so pass an array that "
+                    "gpucnn.devices.storage.empty has made"
+                )
+        return tuple(a if fits else where.copied(a) for a, fits in zip(arrays, fit, strict=True))
 
     def _check_device(self, where: Device, arrays: tuple) -> None:
         for name, array in zip(self.operand_names, arrays, strict=False):
             if array is not None and not where.owns(array):
                 raise ArgumentError(
                     f"{self.name}: {name} is a {type(array).__name__} but the device in use is {where.name}: copy it "
-                    "there with gpucnn.devices.storage.put"
+                    "there with gpucnn.devices.storage.own"
                 )
 
     def _body_on_host(self, where: Device, arrays: tuple, params: dict, targets: tuple | None) -> Any:
@@ -342,8 +347,8 @@ def kernel(
 
     The function is called as `launch(*outputs, *operands, *workspace, **params)` and fills the
     outputs (for an op that works in place: `launch(*operands, *workspace, **params)`). Arrays are
-    C-contiguous, non-empty, aligned to 256 bytes when the engine allocated them; outputs are
-    uninitialised. An operand that is absent is None.
+    C-contiguous, non-empty, on the device in use, and start at a multiple of 16 bytes on a GPU (of
+    256 where the engine allocated them); outputs are uninitialised. An operand that is absent is None.
 
     supports    takes a `Spec` (or None) for each operand and the parameters; False leaves the call to
                 another kernel.

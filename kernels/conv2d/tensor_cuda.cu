@@ -11,7 +11,7 @@
 // Grid: x counts the tiles (for dx: of all remainders), y the parts of the sum, z the groups. With
 // several parts the result is (parts, …), and `sum_parts` follows.
 
-// defines: TILE_M, TILE_N, SLAB_A, SLAB_B, Quads, copy_quad, MatrixCopies, multiply, aligned,
+// defines: SLAB_A, SLAB_B, Quads, copy_quad, MatrixCopies, multiply, aligned,
 // compute, Rows, write, Task
 #include "tensor.cuh"
 // defines: Windows, Odometer, Remainder, Cells

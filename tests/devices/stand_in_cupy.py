@@ -31,12 +31,16 @@ class StandIn(ModuleType):
         calls = self.calls = []
         self.attributes = dict(H100)
         self.failing = None
+        self.current = 0
         stand_in = self
 
         class Array(np.ndarray):
+            def __array_finalize__(self, base):
+                self.number = getattr(base, "number", stand_in.current)
+
             @property
             def data(self):
-                return SimpleNamespace(ptr=self.ctypes.data)
+                return SimpleNamespace(ptr=self.ctypes.data, device_id=self.number)
 
             def get(self):
                 return np.array(self)
@@ -87,6 +91,7 @@ class StandIn(ModuleType):
                 return stand_in.attributes
 
             def use(self):
+                stand_in.current = self.id
                 calls.append(("use", self.id))
 
             def synchronize(self):

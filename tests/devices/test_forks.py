@@ -156,6 +156,8 @@ def test_a_child_that_is_forked_while_another_thread_launches_in_the_emulator_la
 
 
 GPU = """
+    from types import SimpleNamespace
+
     sys.path.insert(0, "tests/devices")
     from stand_in_cupy import StandIn
 
@@ -181,6 +183,8 @@ def test_a_child_says_that_the_gpu_of_its_parent_cannot_be_forked_and_uses_the_c
         + """
     class Array:
         '''One that NumPy does not take for its own, as those of CuPy.'''
+
+        data = SimpleNamespace(device_id=0)
 
         def get(self):
             return np.zeros(3, np.float32)

@@ -161,12 +161,22 @@ def test_the_pool_is_left_out_where_the_environment_says_so(cupy, monkeypatch):
     assert ("allocator", None) in cupy.calls
 
 
+def test_a_gpu_owns_its_own_arrays_alone(cupy):
+    first, second = choose.use("gpu:0"), choose.use("gpu:1")
+    array = second.empty((3,), np.float32)
+    assert second.owns(array)
+    assert not first.owns(array)
+
+
 def test_arrays_are_cupys(cupy, gpu):
     array = gpu.put(np.ones((2, 3), np.float32))
     assert gpu.owns(array)
     assert not gpu.owns(np.ones(3))
     assert type(storage.get(array)) is np.ndarray
-    assert gpu.owns(gpu.contiguous(array[:, 1:]))
+    assert gpu.takes(array)
+    assert not gpu.takes(array[:, 1:])
+    assert gpu.takes(gpu.copied(array[:, 1:]))
+    assert gpu.owns(gpu.copied(array[:, 1:]))
     gpu.synchronize()
     assert cupy.calls == ["synchronize"]
     assert gpu.stream() == 9

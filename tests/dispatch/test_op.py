@@ -200,7 +200,7 @@ def test_of_several_results_some_are_written_into_out(with_kernel):
     [
         (np.zeros((3, 2), np.float32), r"twice: out is \(3, 2\) float32 but the result is \(2, 3\) float32"),
         (np.zeros((2, 3)), r"twice: out is \(2, 3\) float64 but the result is \(2, 3\) float32"),
-        (np.zeros((3, 2), np.float32).T, r"out of shape \(2, 3\) is a view with gaps or exchanged axes"),
+        (np.zeros((3, 2), np.float32).T, r"out of shape \(2, 3\): a view with gaps or exchanged axes"),
         ([[0.0] * 3] * 2, "out is a list but the device in use is cpu"),
         ((np.zeros((2, 3), np.float32), None), "twice returns 1 array but out= has 2"),
     ],

@@ -5,6 +5,7 @@ import importlib
 
 import needs
 import numpy as np
+import pytest
 
 from gpucnn.devices import storage
 from gpucnn.devices.emulator.device import Emulator

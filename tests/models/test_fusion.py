@@ -126,15 +126,11 @@ def launches_of_a_step(name):
     gpucnn.use("cuda", device="emulator")
     model = entry.build()
     model.compile("sgd", "sparse_categorical_crossentropy")
-    before = choose.current()
-    choose.return_to(recorder)
-    try:
+    with choose.using(recorder):
         model.parameters.bring()
         step = model._trainer.step
         x, backwards, _ = step.forward(recorder.empty((128, *entry.input_shape)), recorder.empty((1,), np.int64))
         step.backward(backwards, recorder.empty(x.shape))
-    finally:
-        choose.return_to(before)
     return [launch.function.name for launch in recorder.launches]
 
 

@@ -173,7 +173,7 @@ def launch(
 ) -> Statistics:
     """Run one kernel.
 
-    arguments       emulated arrays, NumPy arrays and NumPy scalars in the kernel's order
+    arguments       emulated arrays and NumPy scalars in the kernel's order
     names           names in the source of the arrays among them, in their order
     static_bytes    of shared memory that the kernel declares
     dynamic_offset  where dynamic shared memory starts, if static arrays lie in the same block
@@ -187,11 +187,8 @@ def launch(
     hold, buffers, arrays = [], [], []
     pointers = (ctypes.c_void_p * max(len(arguments), 1))()
     for i, argument in enumerate(arguments):
-        if isinstance(argument, (EmulatedArray, np.ndarray)):
-            if isinstance(argument, EmulatedArray):
-                host, written = argument.host, argument.written
-            else:
-                host, written = argument, None
+        if isinstance(argument, EmulatedArray):
+            host, written = argument.host, argument.written
             address = host.ctypes.data
             value = np.array(address, np.uint64)
             if check:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gpucnn.devices import emulator
+from gpucnn.devices.emulator.array import EmulatedArray
 from gpucnn.devices.emulator.ptx import PtxModule
 from gpucnn.devices.launchable import Geometry
 from gpucnn.errors import KernelError
@@ -212,7 +213,8 @@ def module():
 def test_an_instruction_computes_what_the_manual_says(module, instruction):
     a, b, expected = CASES[instruction]
     out = np.zeros(8, np.uint32)
-    module.launch(f"case{list(CASES).index(instruction)}", Geometry((1,), (8,)), [out, a, b, N], ["out", "a", "b", "n"])
+    arrays = map(EmulatedArray, (out, a, b, N))
+    module.launch(f"case{list(CASES).index(instruction)}", Geometry((1,), (8,)), [*arrays], ["out", "a", "b", "n"])
     taken = getattr(getattr(expected, "__code__", None), "co_argcount", 2) or 3  # ufuncs take two, bit_loop three
     with np.errstate(all="ignore"):
         right = np.asarray(expected(*(a, b, N)[:taken]))
@@ -279,9 +281,9 @@ def test_vectors_locals_constants_calls_and_branch_tables(mode):
     data, out = np.arange(56, dtype=np.uint8), np.zeros(56, np.uint8)
     data[20] = 0xFE
     with emulator.running(mode=mode):
-        module.launch("vectors", Geometry((1,), (1,)), [out, data], ["out", "in"])
+        module.launch("vectors", Geometry((1,), (1,)), [EmulatedArray(out), EmulatedArray(data)], ["out", "in"])
         numbers = np.zeros(4, np.uint32)
-        module.launch("calls", Geometry((1,), (4,)), [numbers], ["out"])
+        module.launch("calls", Geometry((1,), (4,)), [EmulatedArray(numbers)], ["out"])
     assert (out[:16].view(np.float32) == data[:16].view(np.float32)[::-1]).all()
     assert (out[16:20].view(np.uint16) == data[16:20].view(np.uint16)[::-1]).all()
     assert (out[20:24] == data[20:24][::-1]).all()
@@ -327,5 +329,5 @@ def test_denormals_are_kept_unless_the_instruction_flushes_them():
 }
 """
     out = np.ones(2, np.float32)
-    PtxModule(ptx, "fast").launch("mixed", Geometry((1,), (1,)), [out, np.float32(1e-40)], ["out"])
+    PtxModule(ptx, "fast").launch("mixed", Geometry((1,), (1,)), [EmulatedArray(out), np.float32(1e-40)], ["out"])
     assert out[0] == np.float32(1e-40) and out[1] == 0
