@@ -305,7 +305,7 @@ def test_a_run_of_an_earlier_version_has_its_classes_in_run_json_alone(run, tmp_
         commands.predict(folder, ["x.png"])
 
 
-@pytest.mark.filterwarnings("ignore:the training images look unscaled")
+@pytest.mark.filterwarnings("ignore:the (training )?images look unscaled")
 @pytest.mark.parametrize(("low", "high", "divisor"), [(0, 1, 255), (-1, 1, None), (0, 255, None)])
 def test_a_model_of_floats_of_another_range_takes_no_image_files(tmp_path, low, high, divisor):
     x = np.random.default_rng(0).uniform(low, high, (8, 28, 28)).astype(np.float32)
