@@ -34,6 +34,7 @@ class Gpu(Device):
 
     backends = ("cuda", "numba")
     records = True
+    cc: int
 
     def __init__(self, number: int) -> None:
         self.name, self.number = f"gpu:{number}", number

@@ -6,6 +6,8 @@ shape, needs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +45,10 @@ class LaunchRecorder(Emulator):
 
     name = "recorder"
 
-    def __init__(self) -> None:
+    def __init__(self, arch: str | None = None) -> None:
         self.launches: list[Launch] = []
+        if arch is not None:
+            self.cc = int(arch.removeprefix("sm_"))
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> EmulatedArray:
         """An array whose memory is never touched, so the operating system provides none."""
@@ -64,18 +68,29 @@ def launches(kernel: Kernel, case: Case) -> list[Launch]:
     recorder = LaunchRecorder()
     specs = case.specs
     outputs = [] if kernel.op.inplace else [s for s in kernel.op.specs(*specs, **case.params) if s is not None]
-    before = choose.current()
-    choose.return_to(recorder)
-    try:
+    with _in_use(recorder):
         arrays = [
             None if s is None else recorder.empty(*s) for s in (*outputs, *specs, *kernel.scratch(specs, case.params))
         ]
         kernel.launch(*arrays, **case.params)
-    finally:
-        choose.return_to(before)
     return recorder.launches
 
 
-def serves(kernel: Kernel, case: Case) -> bool:
-    """Whether the kernel takes this case."""
-    return kernel.serves(case.specs, case.params)
+def serves(kernel: Kernel, case: Case, arch: str | None = None) -> bool:
+    """Whether the kernel takes this case on the device in use, or on GPUs of an architecture, such
+    as sm_90."""
+    if arch is None:
+        return kernel.serves(case.specs, case.params)
+    with _in_use(LaunchRecorder(arch)):
+        return kernel.serves(case.specs, case.params)
+
+
+@contextmanager
+def _in_use(recorder: LaunchRecorder) -> Iterator[None]:
+    """The recorder as the device in use, for the body of a with statement."""
+    before = choose.current()
+    choose.return_to(recorder)
+    try:
+        yield
+    finally:
+        choose.return_to(before)

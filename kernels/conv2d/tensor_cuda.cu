@@ -11,8 +11,7 @@
 // Grid: x counts the tiles (for dx: of all remainders), y the parts of the sum, z the groups. With
 // several parts the result is (parts, …), and `sum_parts` follows.
 
-// defines: TILE_M, TILE_N, SLAB_A, SLAB_B, Quads, copy_quad, MatrixCopies, multiply, aligned,
-// compute, Rows, write, Task
+// defines: SLAB_A, SLAB_B, Quads, copy_quad, MatrixCopies, multiply, aligned, compute, Rows, write, Task
 #include "tensor.cuh"
 // defines: Windows, Odometer, Remainder, Cells
 #include "windows.cuh"
@@ -182,8 +181,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     conv2d_grad_input_tensor(float* __restrict__ dx, const float* __restrict__ dy, const float* __restrict__ weight,
                              unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int channels,
-                             int filters, int stride_h, int stride_w, int top, int left, int dilation_h,
-                             int dilation_w, int gcd_h, int gcd_w, int remainders_w, unsigned tiles, unsigned length)
+                             int filters, int stride_h, int stride_w, int top, int left, int dilation_h, int dilation_w,
+                             int gcd_h, int gcd_w, int remainders_w, unsigned tiles, unsigned length)
 {
     __align__(16) __shared__ float a_slabs[STAGES * SLAB_A], b_slabs[STAGES * SLAB_B];
     int step_h = stride_h / gcd_h, step_w = stride_w / gcd_w;

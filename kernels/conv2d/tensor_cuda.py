@@ -113,9 +113,7 @@ def run(function, plan, groups, result, parts, *arguments):
     written = result if parts is None else parts
     function.define(**variant)[plan.grid(groups), plan.tile.THREADS](written, *arguments, plan.length)
     if parts is not None:
-        sum_parts.define(**variant)[ceil_div(result.size, 32), plan.sum_block()](
-            result, parts, result.size, plan.parts
-        )
+        sum_parts.define(**variant)[ceil_div(result.size, 32), plan.sum_block()](result, parts, result.size, plan.parts)
 
 
 @kernel(conv2d, "tensor", "cuda", supports=supports, pays=pays, workspace=workspace)
@@ -125,9 +123,7 @@ def launch(y, x, weight, parts=None, *, strides, padding, dilation, groups):
     run(conv2d_tensor, planned(y.shape, weight.shape, groups), groups, y, parts, x, weight, *shape)
 
 
-@kernel(
-    conv2d_grad_input, "tensor", "cuda", supports=supports, pays=pays_grad_input, workspace=workspace_grad_input
-)
+@kernel(conv2d_grad_input, "tensor", "cuda", supports=supports, pays=pays_grad_input, workspace=workspace_grad_input)
 def launch_grad_input(dx, dy, weight, parts=None, *, size, strides, padding, dilation, groups):
     """dx = patches of dy · weight turned around, for each remainder of the cells by the strides."""
     plan = planned_grad_input(dy.shape, weight.shape, groups, size=size, strides=strides, dilation=dilation)

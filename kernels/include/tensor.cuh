@@ -321,10 +321,7 @@ __device__ __forceinline__ void compute(const float (&sums)[8][8], bool aligned,
     plainly();
 }
 
-__device__ inline bool aligned(const float* one, const float* other)
-{
-    return ((size_t)one | (size_t)other) % 16 == 0;
-}
+__device__ inline bool aligned(const float* one, const float* other) { return ((size_t)one | (size_t)other) % 16 == 0; }
 
 // The rows of a result in memory; a source of windows may bring another type, with the same
 // members.

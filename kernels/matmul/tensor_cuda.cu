@@ -3,7 +3,7 @@
 // follows. How a tile is computed is written in tensor.cuh; how the parts are added up, in
 // split.cuh. Rows of a and of b, as they lie in memory, have a multiple of 4 values.
 
-// defines: TILE_M, TILE_N, SLAB_A, SLAB_B, MatrixCopies, multiply, aligned, compute, Rows, write, Task
+// defines: SLAB_A, SLAB_B, MatrixCopies, multiply, aligned, compute, Rows, write, Task
 #include "tensor.cuh"
 // defines: sum_parts
 #include "split.cuh"
