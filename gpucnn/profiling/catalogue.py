@@ -38,7 +38,7 @@ def rows(
 
 def _figures(kernel: Kernel, arch: str) -> list[dict[str, Any]]:
     """The figures of each function of a kernel for GPUs on its largest case."""
-    case = static_analysis.largest_case(kernel) if BACKENDS[kernel.backend] == "gpu" else None
+    case = static_analysis.largest_case(kernel, arch) if BACKENDS[kernel.backend] == "gpu" else None
     return [] if case is None else [static_analysis.row(f) for f in static_analysis.of_kernel(kernel, case, arch)]
 
 
@@ -69,7 +69,7 @@ def _all_figures(kernels: list[Kernel], arch: str) -> list[dict[str, Any]]:
     for kernel in kernels:
         if BACKENDS[kernel.backend] == "gpu":
             for case in kernel.op.cases:
-                if case.bench and launches.serves(kernel, case):
+                if case.bench and launches.serves(kernel, case, arch):
                     functions = [static_analysis.row(f) for f in static_analysis.of_kernel(kernel, case, arch)]
                     rows += [{"op": kernel.op.name, **row} for row in functions]
     return rows

@@ -43,8 +43,10 @@ class LaunchRecorder(Emulator):
 
     name = "recorder"
 
-    def __init__(self) -> None:
+    def __init__(self, arch: str | None = None) -> None:
         self.launches: list[Launch] = []
+        if arch is not None:
+            self.cc = int(arch.removeprefix("sm_"))
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> EmulatedArray:
         """An array whose memory is never touched, so the operating system provides none."""
@@ -72,6 +74,10 @@ def launches(kernel: Kernel, case: Case) -> list[Launch]:
     return recorder.launches
 
 
-def serves(kernel: Kernel, case: Case) -> bool:
-    """Whether the kernel takes this case."""
-    return kernel.serves(case.specs, case.params)
+def serves(kernel: Kernel, case: Case, arch: str | None = None) -> bool:
+    """Whether the kernel takes this case on the device in use, or on GPUs of an architecture, such
+    as sm_90."""
+    if arch is None:
+        return kernel.serves(case.specs, case.params)
+    with choose.using(LaunchRecorder(arch)):
+        return kernel.serves(case.specs, case.params)

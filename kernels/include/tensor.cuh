@@ -46,13 +46,19 @@ static_assert(TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0, "warps cover the til
 static_assert(TILE_M / WARP_M * WARPS_N * 32 == THREADS, "one warp for each part of the tile");
 constexpr int SLAB_A = TILE_M * TILE_K + 32, SLAB_B = TILE_N * TILE_K + 32;
 
+// The instruction's rows and columns are only names. Its group g (of four lanes) stands for four
+// neighbouring rows of a and four columns of b, one in each of four matrices: those that begin at
+// 4 · g, with the two low bits of g exchanged. So all loads of fragments are quads, and so are the
+// results of a thread, of which two lanes together write a whole sector of 32 bytes.
+__device__ inline int first_of_group(int g) { return (g & 4 | (g & 1) << 1 | g >> 1 & 1) * 4; }
+
 // How a slab of TILE rows × TILE_K lies in shared memory, and the share of one thread in filling it:
 // COUNT quads of four values that are neighbours in memory, either along k or along the rows.
 //
-//   ALONG_K   [row][k], where in every second group of four rows the neighbours are swapped. Four
-//             lanes fill a row; a thread's quads have the same k.
-//   else      [k][row], where every fourth k begins 8 floats later. Eight lanes fill 32 rows; a
-//             thread's quads have ROWS rows, and of each up to two k.
+//   ALONG_K   [row][k], where in every second eight rows the neighbours are swapped. Four lanes
+//             fill a row; a thread's quads have the same k.
+//   else      [k][row], where every fourth k begins 4 floats later, and every eighth 16. Eight
+//             lanes fill 32 rows; a thread's quads have ROWS rows, and of each up to two k.
 //
 // Either way eight neighbouring lanes meet each bank once, when they write 8 quads and when they
 // read their fragments.
@@ -71,23 +77,24 @@ template <int TILE, bool ALONG_K> struct Quads {
     static __device__ constexpr int rows_beyond(int i) { return ALONG_K ? i * STEP : i % ROWS * 32; }
     static __device__ constexpr int k_beyond(int i) { return ALONG_K ? 0 : i / ROWS * STEP; }
 
+    static __device__ constexpr int shift(int k) { return k / 4 % 2 * 4 + k / 8 * 16; }
     static __device__ int place(int row, int k)
     {
-        return ALONG_K ? (row ^ (row / 4 % 2)) * TILE_K + k : k * TILE + k / 4 * 8 + row;
+        return ALONG_K ? (row ^ (row / 8 % 2)) * TILE_K + k : k * TILE + shift(k) + row;
     }
 
     // The distance of quad i from the first in the slab.
     static __device__ constexpr int apart(int i)
     {
-        return ALONG_K ? rows_beyond(i) * TILE_K : k_beyond(i) * TILE + k_beyond(i) / 4 * 8 + rows_beyond(i);
+        return ALONG_K ? rows_beyond(i) * TILE_K : k_beyond(i) * TILE + shift(k_beyond(i)) + rows_beyond(i);
     }
 
     // Where a thread finds its values of the 32 rows that begin at `row`: four rows by four k.
     struct Fragment {
         int even, odd;  // the first and the second of its rows
         __device__ explicit Fragment(int row)
-            : even(place(row + threadIdx.x % 32 / 4 * 4, threadIdx.x % 4 * 4)),
-              odd(place(row + threadIdx.x % 32 / 4 * 4 + 1, threadIdx.x % 4 * 4))
+            : even(place(row + first_of_group(threadIdx.x % 32 / 4), threadIdx.x % 4 * 4)),
+              odd(place(row + first_of_group(threadIdx.x % 32 / 4) + 1, threadIdx.x % 4 * 4))
         {
         }
 
@@ -157,11 +164,12 @@ template <int TILE, bool ALONG_K, bool ALIGNED> struct MatrixCopies {
     }
 };
 
-// A thread's rows and columns of the tile, 4 · 2 and 4 · 2 neighbours: sums[row][column] belongs to
-// row m() + row % 4 + row / 4 · 32 and to column n() + column.
-__device__ inline int first_m() { return threadIdx.x / 32 / WARPS_N * WARP_M + threadIdx.x % 32 / 4 * 4; }
-__device__ inline int first_n() { return threadIdx.x / 32 % WARPS_N * WARP_N + threadIdx.x % 4 * 8; }
+// A thread's rows and columns of the tile: sums[i][j] belongs to row first_m() + row_of(i) and to
+// column first_n() + column_of(j).
+__device__ inline int first_m() { return threadIdx.x / 32 / WARPS_N * WARP_M + first_of_group(threadIdx.x % 32 / 4); }
+__device__ inline int first_n() { return threadIdx.x / 32 % WARPS_N * WARP_N + first_of_group(threadIdx.x % 4 * 2); }
 __device__ constexpr int row_of(int i) { return i % 4 + i / 4 * 32; }
+__device__ constexpr int column_of(int j) { return j % 4 + j / 4 * 8; }
 
 struct Split {
     unsigned big, small;
@@ -185,9 +193,8 @@ __device__ inline void multiply_add(float (&c)[4], unsigned a0, unsigned a1, uns
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// The heart: sums += slab of a · slab of b. The instruction's rows, columns and k are only names:
-// its group counts a thread's four neighbouring rows or columns, one in each matrix, and its t the
-// threads' four neighbouring k, two in each matrix. So all loads are quads.
+// The heart: sums += slab of a · slab of b. The instruction's k are only names too: its t stands for
+// four neighbouring k, two in each of two matrices.
 template <class A, class B>
 __device__ void multiply_slab(float (&sums)[8][8], const A& rows, const B& columns, const float* a_slab,
                               const float* b_slab)
@@ -249,7 +256,7 @@ __device__ void multiply_slab_plainly(float (&sums)[8][8], const float* a_slab, 
     for (int k = 0; k < TILE_K; ++k) {
         float b[8];
 #pragma unroll
-        for (int j = 0; j < 8; ++j) b[j] = b_slab[B::place(n + j, k)];
+        for (int j = 0; j < 8; ++j) b[j] = b_slab[B::place(n + column_of(j), k)];
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             float a = a_slab[A::place(m + row_of(i), k)];
@@ -345,13 +352,14 @@ __device__ void write(Result y, const float (&sums)[8][8], unsigned m, unsigned 
         float* row = y(m + row_of(i));
 #pragma unroll
         for (int j = 0; j < 8; j += 4) {
+            unsigned at_n = n + column_of(j);
             if (vector) {
-                if (n + j < N)
-                    *(float4*)(row + n + j) = make_float4(sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]);
+                if (at_n < N)
+                    *(float4*)(row + at_n) = make_float4(sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]);
             } else {
 #pragma unroll
                 for (int e = 0; e < 4; ++e)
-                    if (n + j + e < N) row[n + j + e] = sums[i][j + e];
+                    if (at_n + e < N) row[at_n + e] = sums[i][j + e];
             }
         }
     }

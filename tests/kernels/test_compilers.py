@@ -32,6 +32,12 @@ pytestmark = needs.compilers_here
 needs_disassembler = pytest.mark.skipif(compilers.disassembler() is None, reason="no nvdisasm here")
 
 
+def compiled_for(ident, arch):
+    """Whether a kernel of the file takes any case on this architecture."""
+    kernels = [k for k in KERNELS if k.id == ident]
+    return any(launches.serves(k, case, arch) for k in kernels for case in k.op.cases)
+
+
 @cache
 def variants(ident):
     """One launch of each compiled function of a kernel file, over all cases of its ops."""
@@ -56,8 +62,10 @@ def double_precision(launch, arch):
     return sorted(set(re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.]*\.f64[\w.]*)", text, re.MULTILINE)))
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("ident", [pytest.param(i, marks=same_worker(i)) for i in FILES])
+@pytest.mark.parametrize(
+    ("ident", "arch"),
+    [pytest.param(i, a, marks=same_worker(i)) for i in FILES for a in ARCHITECTURES if compiled_for(i, a)],
+)
 def test_kernel_file_compiles_without_spills_and_double_precision(ident, arch):
     launches = variants(ident)
     assert launches
@@ -147,6 +155,30 @@ def test_each_rung_of_convolution_moves_fewer_bytes(op, multiply_adds):
     case = next(c for c in kernels[ladder[0]].op.cases if c.name == "mlearning_2")
     columns = kernels["conv2d/im2col_cuda"].workspace(*case.specs, **case.params)
     assert columns, "im2col writes its columns to memory; implicit GEMM does not"
+
+
+@needs_disassembler
+@same_worker("conv2d/tensor_cuda")
+@pytest.mark.parametrize(
+    ("op", "others"), [("matmul", 2.9), ("conv2d", 3.5), ("conv2d_grad_input", 3.5), ("conv2d_grad_weight", 4.0)]
+)
+def test_tensor_cores_are_fed_by_few_other_instructions(op, others):
+    """A tensor core is busy for 4 to 8 cycles with each HMMA, in which a scheduler issues as many
+    instructions."""
+    (kernel,) = [k for k in KERNELS if k.op.name == op and k.algorithm == "tensor"]
+    cases = [c for c in kernel.op.cases if c.bench and kernel.is_worthwhile(c.specs, c.params)]
+    assert len(cases) >= 4
+    for case in cases:
+        figures = main_function(static_analysis.of_kernel(kernel, case, "sm_90"))
+        assert 1 / figures.ffma_share - 1 <= others, case.name
+        assert min(figures.wide_loads) > 0, case.name
+        assert figures.waves > 0.7, case.name
+
+
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if k.algorithm == "tensor"], ids=lambda k: k.op.name)
+def test_tensor_cores_of_turing_do_not_multiply_tf32(kernel):
+    assert static_analysis.largest_case(kernel, "sm_75") is None
+    assert static_analysis.largest_case(kernel, "sm_80").bench
 
 
 def test_figures_are_kept_on_disk(tmp_path, monkeypatch):
