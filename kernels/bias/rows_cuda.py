@@ -12,12 +12,12 @@ from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias import bias, bias_grad
 
-from ..shared.column_sums_launch import sum_rows, sums_of_slices
+from ..shared.column_sums_launch import DEFINES, column_totals, sums_of_slices
 
 THREADS = 256
 
-bias_rows = cuda_function(__file__, "bias_rows")
-bias_grad_rows = cuda_function(__file__, "bias_grad_rows")
+bias_rows = cuda_function(__file__, "bias_rows", **DEFINES)
+bias_grad_rows = cuda_function(__file__, "bias_grad_rows", **DEFINES)
 
 
 @kernel(bias, "rows", "cuda")
@@ -27,4 +27,4 @@ def launch(y, x, b):
 
 @kernel(bias_grad, "rows", "cuda", workspace=sums_of_slices)
 def launch_grad(db, dy, sums=None):
-    sum_rows(bias_grad_rows, bias_grad_rows, db, sums, dy.size // db.size, dy)
+    column_totals(bias_grad_rows, db, sums, dy.size // db.size, dy)

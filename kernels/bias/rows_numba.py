@@ -22,8 +22,7 @@ from gpucnn.devices.numba_cuda import cuda, numba_function
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias import bias, bias_grad
 
-from ..shared.column_sums_launch import sums_of_slices
-from ..shared.column_sums_numba import add_lanes, share_of_thread, sum_rows
+from ..shared.column_sums_numba import add_lanes, share_of_thread, sum_rows, sums_of_slices
 
 THREADS = 256
 

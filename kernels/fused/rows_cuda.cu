@@ -2,13 +2,13 @@
 // db[k] = Σ dz[i, k], all leading axes flattened.
 //
 // dz is made and added up in one pass: 12 bytes for each value, where two kernels move 16 and one
-// of them waits for the other. The sum is cut into slices (include/column_sums.cuh): one block for
-// each slice and 32 channels, and bias_relu_grad_join with one for each 32 channels. A thread's
-// loads of four rows are under way before it writes the first of them, since loads through the
-// read-only cache may pass writes.
+// of them waits for the other. The sum is cut into slices, one block for each slice and 32 channels,
+// and the last block adds up the slices (include/column_totals.cuh). A thread's loads of four rows
+// are under way before it writes the first of them, since loads through the read-only cache may
+// pass writes.
 
-// defines: InMemory, column_sums
-#include "column_sums.cuh"
+// defines: column_totals
+#include "column_totals.cuh"
 
 struct Masked {
     float* __restrict__ dz;
@@ -23,15 +23,10 @@ struct Masked {
     }
 };
 
-extern "C" __global__ void bias_relu_grad_rows(float* __restrict__ sums, float* __restrict__ dz,
-                                               const float* __restrict__ dy, const float* __restrict__ y, unsigned rows,
-                                               unsigned columns, unsigned width, unsigned rows_per_slice)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+    bias_relu_grad_rows(float* __restrict__ db, float* sums, float* __restrict__ dz, const float* __restrict__ dy,
+                        const float* __restrict__ y, unsigned rows, unsigned columns, unsigned width,
+                        unsigned rows_per_slice)
 {
-    column_sums(sums, Masked{dz, dy, y}, rows, columns, width, rows_per_slice);
-}
-
-extern "C" __global__ void bias_relu_grad_join(float* __restrict__ db, const float* __restrict__ sums, unsigned rows,
-                                               unsigned columns, unsigned width, unsigned rows_per_slice)
-{
-    column_sums(db, InMemory{sums}, rows, columns, width, rows_per_slice);
+    column_totals(db, sums, Masked{dz, dy, y}, rows, columns, width, rows_per_slice);
 }

@@ -11,12 +11,11 @@ from gpucnn.devices.cuda import cuda_function
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import bias_relu_grad
 
-from ..shared.column_sums_launch import sum_rows, sums_of_slices
+from ..shared.column_sums_launch import DEFINES, column_totals, sums_of_slices
 
-bias_relu_grad_rows = cuda_function(__file__, "bias_relu_grad_rows")
-bias_relu_grad_join = cuda_function(__file__, "bias_relu_grad_join")
+bias_relu_grad_rows = cuda_function(__file__, "bias_relu_grad_rows", **DEFINES)
 
 
 @kernel(bias_relu_grad, "rows", "cuda", workspace=sums_of_slices)
 def launch(dz, db, dy, y, sums=None):
-    sum_rows(bias_relu_grad_rows, bias_relu_grad_join, db, sums, dy.size // db.size, dz, dy, y)
+    column_totals(bias_relu_grad_rows, db, sums, dy.size // db.size, dz, dy, y)

@@ -7,15 +7,35 @@ runs add in the same order, and no chain of additions is long.
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 
 from gpucnn.devices.launch import ceil_div
 from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
+from gpucnn.dispatch.case import Spec
 
-from .column_sums_launch import tiles
+from .column_sums_launch import ONE_BLOCK, tiles
 
 THREADS = 256
+
+BLOCKS = 1024
+"""Blocks that keep a large GPU busy: an H100's 132 multiprocessors hold eight each."""
+
+FEWEST, SHORTEST = 32, 64
+"""Slices even of very wide matrices, for short chains of additions; and the rows that make a slice
+worth while."""
+
+
+def sums_of_slices(values: Spec, *_: Spec) -> tuple[Spec, ...]:
+    """The workspace: the sums of the slices of values (…, columns), if there are several slices."""
+    *extents, columns = values.shape
+    rows = math.prod(extents)
+    if rows <= ONE_BLOCK:
+        return ()
+    slices = min(max(BLOCKS // tiles(columns), FEWEST), ceil_div(rows, SHORTEST))
+    return (values.like(slices, columns),)
 
 
 @numba_device

@@ -14,7 +14,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("reshaping/elementwise_cuda.cu", "transpose_elementwise", "if (axis < MOST_AXES - axes) ;"): _NO_SUCH_AXIS,
     (
         "include/column_sums.cuh",
-        "column_sums",
+        "sum_tile",
         "for (; row < end; row += lanes) total[1] += value(row * columns + column);",
     ): "another of the four sums that are added up in the end",
     ("include/stable.cuh", "sigmoid", "return (x > 0.f ? 1.f : d) / (1.f + d);"): "at 0 both are 1",
