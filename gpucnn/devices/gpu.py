@@ -1,5 +1,7 @@
 """An NVIDIA GPU through CuPy: its memory, and the launch of kernels of both languages.
 
+GPUCNN_SYNC=1 waits for each kernel, so that one that breaks the GPU is named at once.
+
 GPUCNN_NO_POOL=1 allocates each array separately. CuPy's pool hands out parts of large blocks, where
 compute-sanitizer does not notice an access out of bounds that hits a neighbour.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ import cupy
 import numpy as np
 
 from .. import places
-from ..errors import LaunchError
+from ..errors import KernelError, LaunchError
 from .array import DeviceArray
 from .device import Device, Peak
 from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
@@ -28,7 +31,11 @@ _FP32_LANES = {60: 64, 70: 64, 72: 64, 75: 64, 80: 64}
 """FP32 units of a multiprocessor by compute capability; 128 in all others."""
 
 _DEFAULT_SHARED = 48 << 10
-"""Bytes of dynamic shared memory that a block may use unless the limit is raised."""
+"""Bytes of shared memory that a block may use unless the limit is raised."""
+
+_LOST = {700, 702, 710, 714, 715, 716, 717, 718, 719}
+"""CUDA's errors after which every further call in a process fails: illegal addresses, timeouts,
+assertions, misaligned accesses, illegal instructions and the like."""
 
 
 class Gpu(Device):
@@ -129,8 +136,10 @@ class Gpu(Device):
         key = (function.path, function.name, tuple(sorted(function.defines.items())))
         kernel = self._functions.get(key)
         if kernel is None:
-            options = ("-std=c++17", "-lineinfo", *(f"-D{name}={value}" for name, value in function.defines.items()))
-            module = cupy.RawModule(code=function.source(), options=options)
+            defines = (f"-D{n}={int(v) if isinstance(v, bool) else v}" for n, v in function.defines.items())
+            # profilers and sanitizers then name the file and its lines
+            code = f'#line 1 "{function.path.name}"\n{function.source()}'
+            module = cupy.RawModule(code=code, options=("-std=c++17", "-lineinfo", *defines))
             try:
                 # .kernel: what a RawKernel looks up again at each of its launches
                 kernel = module.get_function(function.name).kernel
@@ -164,13 +173,28 @@ class Gpu(Device):
         grid, block, shared_bytes = geometry
         driver = cupy.cuda.driver
         try:
-            if shared_bytes > self._shared.get(key, _DEFAULT_SHARED):
+            if shared_bytes > self._most_shared(key, kernel):
                 attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 driver.funcSetAttribute(kernel.ptr, attribute, shared_bytes)
                 self._shared[key] = shared_bytes
             kernel(grid, block, tuple(arguments), shared_mem=shared_bytes)
-        except driver.CUDADriverError as error:
+            if os.environ.get("GPUCNN_SYNC", "0") not in ("", "0"):
+                self.synchronize()
+        except (driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
+            if error.status in _LOST:
+                raise KernelError(
+                    f"{self.name} is lost to this process ({error}): a kernel launched before, or this one, broke it. "
+                    "Start the process again; GPUCNN_SYNC=1 names the kernel"
+                ) from None
             raise LaunchError(f"the driver refuses grid {grid}, block {block}, {shared_bytes} bytes: {error}") from None
+
+    def _most_shared(self, key: tuple, kernel: Any) -> int:
+        """Bytes of dynamic shared memory that the kernel may use so far: static arrays count too."""
+        if key not in self._shared:
+            driver = cupy.cuda.driver
+            static = driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, kernel.ptr)
+            self._shared[key] = _DEFAULT_SHARED - static
+        return self._shared[key]
 
 
 @dataclass(frozen=True)
@@ -199,4 +223,5 @@ def _cublas(handle: int) -> ctypes.CDLL:
     """The library behind CuPy's handle, which is already loaded."""
     from cupy_backends.cuda.libs import cublas
 
-    return ctypes.CDLL(f"libcublas.so.{cublas.getVersion(handle) // 10000}")
+    major = cublas.getVersion(handle) // 10000
+    return ctypes.CDLL(f"cublas64_{major}.dll" if sys.platform == "win32" else f"libcublas.so.{major}")

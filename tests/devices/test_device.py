@@ -85,5 +85,7 @@ def test_gpus_are_chosen_by_number(monkeypatch):
     assert choose.select() == "cpu"
     assert choose.select("gpu") == "gpu:0"
     assert choose.select("gpu:1") == "gpu:1"
-    with pytest.raises(KernelError, match=r"device='gpu:2': there are 2 GPUs here \(A Test GPU, A Test GPU\)"):
+    with pytest.raises(
+        KernelError, match=r"device='gpu:2': the GPUs here are numbered 0 … 1 \(A Test GPU, A Test GPU\)"
+    ):
         choose.select("gpu:2")

@@ -18,6 +18,7 @@ from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.emulator import LaunchError
 from gpucnn.devices.emulator.device import CC
 from gpucnn.devices.scoped import Scoped
+from gpucnn.errors import KernelError
 from gpucnn.profiling import benchmark, records, timing, trials
 
 
@@ -111,6 +112,42 @@ def test_the_limit_of_shared_memory_is_raised_once(cupy, gpu):
         function[1, 32, shared](*numbers)
     raised = [call for call in cupy.calls if call[0] == "attribute"]
     assert raised == [("attribute", 77, 8, 60_000), ("attribute", 77, 8, 70_000)]
+
+
+def test_static_shared_memory_counts_towards_the_limit(cupy, gpu):
+    cupy.static_bytes = 20 << 10
+    naive = next(iter(trials.every_kernel("matmul/naive_cuda"))).launch.__code__.co_filename
+    function = cuda_function(naive, "matmul_naive")
+    y = storage.empty((1,))
+    numbers = [y if pointer else dtype.type(1) for _, dtype, pointer in function.parameters()]
+    for shared in (28 << 10, 40 << 10):
+        function[1, 32, shared](*numbers)
+    assert [call for call in cupy.calls if call[0] == "attribute"] == [("attribute", 77, 8, 40 << 10)]
+
+
+def test_booleans_are_numbers_for_the_preprocessor_and_the_text_is_called_by_its_file(cupy, gpu):
+    naive = next(iter(trials.every_kernel("matmul/naive_cuda"))).launch.__code__.co_filename
+    function = cuda_function(naive, "matmul_naive", WIDE=True, DEEP=False, COUNT=3)
+    y = storage.empty((1,))
+    function[1, 32](*[y if pointer else dtype.type(1) for _, dtype, pointer in function.parameters()])
+    _, code, options = cupy.calls[0]
+    assert {"-DWIDE=1", "-DDEEP=0", "-DCOUNT=3"} <= set(options)
+    assert code.startswith('#line 1 "naive_cuda.cu"\n')
+
+
+def test_a_gpu_that_an_earlier_kernel_has_broken_is_not_the_fault_of_this_one(cupy, gpu):
+    cupy.failing = "lost"
+    with pytest.raises(KernelError, match=r"gpu:0 is lost.*ILLEGAL_ADDRESS.*GPUCNN_SYNC=1") as error:
+        launched(cupy, "matmul/naive_cuda", "matmul")
+    assert not isinstance(error.value, LaunchError)
+
+
+def test_each_kernel_is_waited_for_where_the_environment_says_so(cupy, gpu, monkeypatch):
+    launched(cupy, "matmul/naive_cuda", "matmul")
+    assert "synchronize" not in cupy.calls
+    monkeypatch.setenv("GPUCNN_SYNC", "1")
+    launched(cupy, "matmul/naive_cuda", "matmul")
+    assert cupy.calls.count("synchronize") == 2
 
 
 @pytest.mark.parametrize(("failing", "words"), [("compile", "identifier is undefined"), ("launch", "INVALID_VALUE")])
