@@ -266,8 +266,9 @@ __device__ void multiply_slab_plainly(float (&sums)[8][8], const float* a_slab, 
     }
 }
 
-// sums = the products of all slabs of two sources, PLAINLY in float32 arithmetic. a_slabs and b_slabs are STAGES · SLAB_A and
-// STAGES · SLAB_B floats of shared memory, which no thread uses any more.
+// sums = the products of all slabs of two sources, PLAINLY in float32 arithmetic. a_slabs and
+// b_slabs are STAGES · SLAB_A and STAGES · SLAB_B floats of shared memory, which no thread uses any
+// more.
 template <bool PLAINLY, class A, class B>
 __device__ void multiply(float (&sums)[8][8], A& a, B& b, int slabs, float* a_slabs, float* b_slabs)
 {

@@ -171,12 +171,15 @@ class Meddling(callbacks.Callback):
         if epoch == 1:
             self.model.layers[1].trainable = False
             self.model.optimizer.beta_1 = 0.5
+            self.model.layers[0].scale = 1 / 200
             self.model.set_weights([w * 0.9 for w in self.model.get_weights()])
 
 
 def test_changes_between_batches_and_epochs_meet_no_stale_recording(monkeypatch):
     x, y = digits()
-    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, epochs=3, callbacks=[Meddling()]))
+    assert_equal(
+        *both_ways(monkeypatch, small, x=x, y=y, epochs=3, callbacks=[Meddling()], validation_data=(x[:20], y[:20]))
+    )
 
 
 def test_callbacks_see_the_loss_and_metrics_so_far(monkeypatch):
@@ -240,6 +243,25 @@ def exploding(monkeypatch, graph):
 def test_a_loss_that_is_not_finite_leaves_the_model_as_before_that_batch(monkeypatch):
     recorded, one_by_one = exploding(monkeypatch, "1"), exploding(monkeypatch, "0")
     assert "epoch 1, batch 2" in recorded[0]
+    assert_equal(recorded, one_by_one)
+    assert all(np.isfinite(w).all() for w in recorded[1])
+
+
+def infinite_gradient(monkeypatch, graph):
+    """The same after a last batch whose loss is finite and whose gradient is not."""
+    monkeypatch.setenv("GPUCNN_GRAPH", graph)
+    model = gpucnn.Sequential([gpucnn.Input((3,)), layers.Dense(2, kernel_initializer="zeros")])
+    model.compile("sgd", gpucnn.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"))
+    x, y = np.ones((40, 3), np.float32), np.arange(40) % 2  # whose gradients cancel
+    x[36:], y[36:] = 3e38, 0
+    with pytest.raises(TrainingError) as error:
+        model.fit(x, y, batch_size=4, verbose=0, shuffle=False)
+    return str(error.value), model.get_weights(), model.optimizer.state()
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_model_as_before_that_batch(monkeypatch):
+    recorded, one_by_one = infinite_gradient(monkeypatch, "1"), infinite_gradient(monkeypatch, "0")
+    assert "norm is inf" in recorded[0] and "batch 9" in recorded[0]
     assert_equal(recorded, one_by_one)
     assert all(np.isfinite(w).all() for w in recorded[1])
 
@@ -320,4 +342,4 @@ def test_steps_of_an_evaluation_are_limited_and_seen_by_callbacks():
 def test_what_batches_leave_is_read_before_its_place_is_full(monkeypatch, kept_bytes):
     monkeypatch.setattr(resident, "_KEPT_BYTES", kept_bytes)
     x, y = digits()
-    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, validation_data=(x, y)))
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, batch_size=1, validation_data=(x, y)))
