@@ -14,7 +14,7 @@ from gpucnn.ops.bias import bias, bias_grad
 
 from ..shared.column_sums_launch import DEFINES, column_totals, sums_of_slices
 
-THREADS = 256
+THREADS_FORWARD = 256
 
 bias_rows = cuda_function(__file__, "bias_rows", **DEFINES)
 bias_grad_rows = cuda_function(__file__, "bias_grad_rows", **DEFINES)
@@ -22,7 +22,7 @@ bias_grad_rows = cuda_function(__file__, "bias_grad_rows", **DEFINES)
 
 @kernel(bias, "rows", "cuda")
 def launch(y, x, b):
-    bias_rows[blocks_1d(ceil_div(x.size, 4), THREADS), THREADS](y, x, b, x.size, b.size)
+    bias_rows[blocks_1d(ceil_div(x.size, 4), THREADS_FORWARD), THREADS_FORWARD](y, x, b, x.size, b.size)
 
 
 @kernel(bias_grad, "rows", "cuda", workspace=sums_of_slices)

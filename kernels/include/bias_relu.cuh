@@ -21,7 +21,8 @@ struct BiasRelu {
 
     __device__ Columns of_columns(unsigned n, unsigned N) const
     {
-        Columns columns{b != nullptr, {}};
+        Columns columns;
+        columns.whole = b != nullptr;
 #pragma unroll
         for (int j = 0; j < THREAD_N; ++j) {
             unsigned at_n = n + j / 4 * 4 * LANES_N + j % 4;

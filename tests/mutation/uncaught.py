@@ -17,6 +17,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "sum_tile",
         "for (; row < end; row += lanes) total[1] += value(row * columns + column);",
     ): "another of the four sums that are added up in the end",
+    (
+        "include/column_totals.cuh",
+        "column_totals",
+        "if (slices > 2 && is_last_block(tile, slices))",
+    ): "a sum that is cut has five slices at least",
     ("include/stable.cuh", "sigmoid", "return (x > 0.f ? 1.f : d) / (1.f + d);"): "at 0 both are 1",
     (
         "include/stable.cuh",
