@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -242,3 +243,14 @@ def test_a_contender_with_other_losses_is_not_timed(tmp_path):
     assert record["status"] == "failed"
     assert "the losses of the first steps differ by" in record["why"]
     assert "milliseconds" not in record
+
+
+def test_all_files_with_tests_that_need_a_gpu_are_named():
+    script = (ROOT / "bench" / "gpu_all.sh").read_text()
+    marked = [
+        path
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if re.search(r"^@pytest\.mark\.gpu$", path.read_text(), re.M)
+    ]
+    assert len(marked) == 2
+    assert all(str(path.relative_to(ROOT)) in script for path in marked)
