@@ -49,7 +49,7 @@ class Budget:
 
     @property
     def batches(self) -> int:
-        return 2 if self.dry else 8
+        return 2 if self.dry else 16
 
     def batch_size(self, entry: zoo.Entry) -> int:
         return 2 if self.dry else entry.recipe.batch_size
