@@ -17,7 +17,8 @@ struct Masked {
 
     __device__ float operator()(unsigned i) const
     {
-        float value = __ldg(y + i) <= 0.f ? 0.f : __ldg(dy + i);
+        float value = __ldg(dy + i), result = __ldg(y + i);  // neither load waits for the other
+        value = result <= 0.f ? 0.f : value;
         dz[i] = value;
         return value;
     }

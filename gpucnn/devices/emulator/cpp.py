@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from ..launchable import Geometry
 from .compiler import SOURCE, library
@@ -48,7 +45,7 @@ class CppModule:
             (*_FLAGS[mode], *macros, "-include", str(SOURCE / "cuda.h")),
         )
         self._shared = self._shared_arrays() if names else []
-        self._variables = self._device_variables(_VARIABLE.findall(text)) if names else {}
+        self._variables = self._library.variables({name: name for name in _VARIABLE.findall(text)})
 
     def launch(self, name: str, geometry: Geometry, arguments: Sequence[Any], names: Sequence[str]) -> Statistics:
         """Run the kernel `name`; `names` are those of the arrays among its arguments."""
@@ -76,17 +73,6 @@ class CppModule:
             for offset, size, kind, symbol in self._library.symbols()
             if kind in "bBdDuvV" and symbol.startswith("_ZZ")
         ]
-
-    def _device_variables(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """The __device__ variables, whose names are not mangled, in the library's memory: they keep
-        their values from launch to launch."""
-        base = self._library.base("gpu_launch_0")
-        variables = {}
-        for offset, size, kind, symbol in self._library.symbols():
-            if kind in "bBdD" and symbol in names:
-                memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(base + offset))
-                variables[symbol] = memory if size % 4 else memory.view(np.uint32)
-        return variables
 
 
 def _statics_of(kernel: str) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
+import numpy as np
+
 from ...errors import KernelError
 from ..launchable import Geometry
 from . import ptx_arithmetic, ptx_control, ptx_memory, ptx_warps
@@ -377,12 +379,19 @@ class PtxModule:
             arguments,
             names,
             static_bytes=self._text.static_bytes_of[name],
+            variables=self._variables,
             dynamic_offset=self._text.static_bytes,
             shared=self._shared,
             dynamic_name=self._text.dynamic or "dynamic shared memory",
             flush=self._text.flushes_itself,
             location=self._library.location,
         )
+
+    @cached_property
+    def _variables(self) -> dict[str, np.ndarray]:
+        """The __device__ variables."""
+        names = [name for name, match in self._text.constants.items() if match[0].startswith(".global")]
+        return self._library.variables({f"G_{_plain(name)}": name for name in names})
 
     @cached_property
     def _shared(self) -> list[SharedArray]:

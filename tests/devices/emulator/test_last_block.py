@@ -61,19 +61,24 @@ def launch(kernels, *, barrier=True, release=True, acquire=True, meet=True, join
     return total.get(), expected if meet else expected[::-1]
 
 
-@pytest.mark.parametrize("mode", ["fast", "check"])
+COUNTED = pytest.param({"mode": "check", "count": True}, id="counted", marks=needs.compilers_here)
+"""Counting takes the way through PTX."""
+
+
+@pytest.mark.parametrize("settings", [{"mode": "fast"}, {"mode": "check"}, COUNTED], ids=["fast", "check", "counted"])
 @pytest.mark.parametrize("seed", ORDERS)
-def test_the_last_block_joins_what_all_have_written_in_each_launch(kernels, mode, seed):
-    with emulator.running(mode=mode, seed=seed):
+def test_the_last_block_joins_what_all_have_written_in_each_launch(kernels, settings, seed):
+    with emulator.running(seed=seed, **settings):
         for meet in (True, False):
             total, expected = launch(kernels, meet=meet)
             assert (total == expected).all()
 
 
 @pytest.mark.parametrize("seed", ORDERS)
+@pytest.mark.parametrize("settings", [{"mode": "check"}, COUNTED], ids=["check", "counted"])
 @pytest.mark.parametrize("missing", ["barrier", "release", "acquire"])
-def test_a_missing_part_of_the_order_is_a_race(kernels, missing, seed):
-    with emulator.running(mode="check", seed=seed):
+def test_a_missing_part_of_the_order_is_a_race(kernels, missing, settings, seed):
+    with emulator.running(seed=seed, **settings):
         with pytest.raises(LaunchError, match=r"^joined: .* data race on parts\[\d, \d+\]: .* blocks of one launch"):
             launch(kernels, **{missing: False})
         total, expected = launch(kernels)
