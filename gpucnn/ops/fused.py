@@ -22,7 +22,7 @@ from .window import Pads, Pair
 DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
-_PREFER = ("implicit_gemm", "direct")
+_PREFER = ("tensor", "implicit_gemm", "direct")
 _PLAIN = [
     *(s for s in SETTINGS if s.window["groups"] == 1),
     setting("three_filters", x=(3, 6, 7, 2), weight=(3, 3, 2, 3)),
@@ -226,6 +226,8 @@ _DENSE = {
     "one": (1, 1, 1),
     "row": (1, 7, 5),
     "ragged": (13, 37, 11),
+    "quads": (68, 20, 36),
+    "quads_beyond_tiles": (132, 36, 76),
     "tiles": (64, 64, 64),
     "long": (3, 1000, 4),
     "one_unit": (9, 20, 1),
@@ -254,7 +256,7 @@ _DENSE_BENCH = {
         for sizes in (_DENSE, _DENSE_BENCH)
         for name, (m, k, n) in sizes.items()
     ],
-    prefer=("blas", "warptiled", "direct"),
+    prefer=("blas", "tensor", "warptiled", "direct"),
     flops=lambda x, weight, b: 2 * math.prod(x.shape) * weight.shape[1],
     terms=lambda x, weight, b: x.shape[1] + 1,
 )

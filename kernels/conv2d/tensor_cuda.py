@@ -14,39 +14,21 @@ from __future__ import annotations
 from math import gcd, prod
 
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
 from ..shared import convolution_products as products
-from ..shared.gemm_launch import FLOAT32
-from ..shared.tensor_launch import WIDE, has_tensor_cores, tensor_plan, worthwhile
+from ..shared.tensor_convolution_launch import forward, pays, serves, supports, workspace
+from ..shared.tensor_launch import WIDE, multiply, tensor_plan, worthwhile
 
 conv2d_tensor = cuda_function(__file__, "conv2d_tensor", **WIDE._asdict())
 conv2d_grad_input_tensor = cuda_function(__file__, "conv2d_grad_input_tensor", **WIDE._asdict())
 conv2d_grad_weight_tensor = cuda_function(__file__, "conv2d_grad_weight_tensor", **WIDE._asdict())
 sum_parts = cuda_function(__file__, "sum_parts", **WIDE._asdict())
 
-GROUPS = 65535
-"""The extent of a grid along z."""
-
-MOST_TAPS = (15, 16)
-
-
-def serves(dtype, taps, channels, filters, groups):
-    """Whether a convolution of these extents, of a group, can be computed here."""
-    fits = all(t <= most for t, most in zip(taps, MOST_TAPS, strict=True)) and groups <= GROUPS
-    return dtype == FLOAT32 and fits and channels % 4 == filters % 4 == 0 and has_tensor_cores()
-
-
-def supports(x, weight, *, groups, **_):
-    """Float32, quads of channels and of filters, on a device with tensor cores."""
-    *taps, channels, K = weight.shape
-    return serves(x.dtype, taps, channels, K // groups, groups)
-
 
 def supports_grad_weight(dy, x, *, kernel_size, groups, **_):
-    """The same."""
+    """Float32, quads of channels and of filters, on a device with tensor cores."""
     return serves(dy.dtype, kernel_size, x.shape[-1] // groups, dy.shape[-1] // groups, groups)
 
 
@@ -56,14 +38,8 @@ def extents_grad_input(dy, weight, *, size, strides, dilation, groups, **_):
     return product, prod(products.remainders(size, strides))
 
 
-def pays(x, weight, *, groups, **window):
-    """Large products."""
-    (y,) = conv2d.specs(x, weight, groups=groups, **window)
-    return worthwhile(*products.forward(y.shape, weight.shape, groups=groups), groups=groups)
-
-
 def pays_grad_input(dy, weight, *, groups, **window):
-    """The same."""
+    """Large products."""
     (M, N, K), repeats = extents_grad_input(dy.shape, weight.shape, groups=groups, **window)
     return worthwhile(M * repeats, N, K, groups=groups)
 
@@ -71,11 +47,6 @@ def pays_grad_input(dy, weight, *, groups, **window):
 def pays_grad_weight(dy, x, *, kernel_size, groups, **_):
     """The same."""
     return worthwhile(*products.grad_weight(dy.shape, x.shape, kernel_size=kernel_size, groups=groups), groups=groups)
-
-
-def planned(y, weight, groups):
-    """The plan of y."""
-    return tensor_plan(*products.forward(y, weight, groups=groups), groups=groups)
 
 
 def planned_grad_input(dy, weight, groups, **window):
@@ -87,12 +58,6 @@ def planned_grad_input(dy, weight, groups, **window):
 def planned_grad_weight(dy, x, kernel_size, groups):
     """The plan of dweight."""
     return tensor_plan(*products.grad_weight(dy, x, kernel_size=kernel_size, groups=groups), groups=groups)
-
-
-def workspace(x, weight, *, groups, **window):
-    """The parts of y, if its sums are cut."""
-    (y,) = conv2d.specs(x, weight, groups=groups, **window)
-    return planned(y.shape, weight.shape, groups).workspace(prod(y.shape))
 
 
 def workspace_grad_input(dy, weight, *, size, groups, **window):
@@ -107,20 +72,10 @@ def workspace_grad_weight(dy, x, *, kernel_size, groups, **_):
     return plan.workspace(prod(kernel_size) * x.shape[-1] // groups * dy.shape[-1])
 
 
-def run(function, plan, groups, result, parts, *arguments):
-    """Launch a product; where its sums are cut, into the parts, which are then added up."""
-    variant = plan.tile._asdict()
-    written = result if parts is None else parts
-    function.define(**variant)[plan.grid(groups), plan.tile.THREADS](written, *arguments, plan.length)
-    if parts is not None:
-        sum_parts.define(**variant)[ceil_div(result.size, 32), plan.sum_block()](result, parts, result.size, plan.parts)
-
-
 @kernel(conv2d, "tensor", "cuda", supports=supports, pays=pays, workspace=workspace)
-def launch(y, x, weight, parts=None, *, strides, padding, dilation, groups):
+def launch(y, x, weight, parts=None, **window):
     """y = patches of x · weight."""
-    shape = products.extents(x.shape, weight.shape[:-1], y.shape, strides, padding, dilation, groups)
-    run(conv2d_tensor, planned(y.shape, weight.shape, groups), groups, y, parts, x, weight, *shape)
+    forward(conv2d_tensor, sum_parts, y, parts, x, weight, **window)
 
 
 @kernel(conv2d_grad_input, "tensor", "cuda", supports=supports, pays=pays_grad_input, workspace=workspace_grad_input)
@@ -131,7 +86,8 @@ def launch_grad_input(dx, dy, weight, parts=None, *, size, strides, padding, dil
     remainders = products.remainders(size, strides)
     divisors = map(gcd, strides, dilation)
     tiles = plan.tiles // prod(remainders)
-    run(conv2d_grad_input_tensor, plan, groups, dx, parts, dy, weight, *shape, *divisors, remainders[1], tiles)
+    extents = *shape, *divisors, remainders[1], tiles
+    multiply(conv2d_grad_input_tensor, sum_parts, plan, dx, parts, dy, weight, *extents, groups=groups)
 
 
 @kernel(
@@ -146,4 +102,4 @@ def launch_grad_weight(dweight, dy, x, parts=None, *, kernel_size, strides, padd
     """dweight = transposed patches of x · dy."""
     plan = planned_grad_weight(dy.shape, x.shape, kernel_size, groups)
     shape = products.extents(x.shape, dweight.shape[:-1], dy.shape, strides, padding, dilation, groups)
-    run(conv2d_grad_weight_tensor, plan, groups, dweight, parts, dy, x, *shape)
+    multiply(conv2d_grad_weight_tensor, sum_parts, plan, dweight, parts, dy, x, *shape, groups=groups)

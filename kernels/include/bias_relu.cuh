@@ -1,8 +1,8 @@
 // Bias and ReLU at the end of a product: y = max(sum + b, 0), b by columns, while the sums are in
 // registers. Where the sums are cut into parts, whoever adds them up finishes them.
 
-// defines: THREAD_N, LANES_N
-#include "gemm.cuh"
+// gemm.cuh or tensor.cuh comes before: it defines THREAD_N and column_of.
+
 // defines: add_up
 #include "split.cuh"
 
@@ -25,7 +25,7 @@ struct BiasRelu {
         columns.whole = b != nullptr;
 #pragma unroll
         for (int j = 0; j < THREAD_N; ++j) {
-            unsigned at_n = n + j / 4 * 4 * LANES_N + j % 4;
+            unsigned at_n = n + column_of(j);
             columns.bias[j] = columns.whole && at_n < N ? __ldg(b + at_n) : 0.f;
         }
         return columns;

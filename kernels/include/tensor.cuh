@@ -41,6 +41,7 @@
 
 static_assert(TILE_K == 16, "a thread reads four neighbouring k, and four threads share a row");
 constexpr int WARP_M = 64, WARP_N = 32;
+constexpr int THREAD_M = 8, THREAD_N = 8;
 constexpr int WARPS_N = TILE_N / WARP_N;
 static_assert(TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0, "warps cover the tile");
 static_assert(TILE_M / WARP_M * WARPS_N * 32 == THREADS, "one warp for each part of the tile");
@@ -331,54 +332,30 @@ __device__ __forceinline__ void compute(const float (&sums)[8][8], bool aligned,
 
 __device__ inline bool aligned(const float* one, const float* other) { return ((size_t)one | (size_t)other) % 16 == 0; }
 
-// The rows of a result in memory; a source of windows may bring another type, with the same
-// members.
-struct Rows {
-    float* y;
-    unsigned pitch;
-    __device__ float* operator()(unsigned m) const { return y + m * pitch; }
-    __device__ bool aligned() const { return pitch % 4 == 0 && (size_t)y % 16 == 0; }
-};
+// defines: Rows, AsIs, write, Task
+#include "tile.cuh"
 
-// y = sums for the part of the tile at (m, n) that lies inside M × N.
-template <class Result>
-__device__ void write(Result y, const float (&sums)[8][8], unsigned m, unsigned n, unsigned M, unsigned N)
+// The block's tile of a product of two matrices in memory, each as it is written above or turned:
+// `y` is where its part of K belongs.
+template <bool TURN_A, bool TURN_B, class Finish = AsIs>
+__device__ __forceinline__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, unsigned K,
+                                        unsigned length, Finish finish = {})
 {
-    bool vector = N % 4 == 0 && y.aligned();
-    m += first_m();
-    n += first_n();
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        if (m + row_of(i) >= M) continue;
-        float* row = y(m + row_of(i));
-#pragma unroll
-        for (int j = 0; j < 8; j += 4) {
-            unsigned at_n = n + column_of(j);
-            if (vector) {
-                if (at_n < N)
-                    *(float4*)(row + at_n) = make_float4(sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]);
-            } else {
-#pragma unroll
-                for (int e = 0; e < 4; ++e)
-                    if (at_n + e < N) row[at_n + e] = sums[i][j + e];
-            }
-        }
-    }
+    __align__(16) __shared__ float a_slabs[STAGES * SLAB_A], b_slabs[STAGES * SLAB_B];
+    unsigned pitch_a = TURN_A ? M : K, pitch_b = TURN_B ? K : N;
+    Task task(blockIdx.x, N, K, length);
+    float sums[8][8];
+    compute(
+        sums, aligned(a, b),
+        [&] {
+            MatrixCopies<TILE_M, !TURN_A, true> rows_of_a(a, pitch_a, M, task.m, task.k, task.end);
+            MatrixCopies<TILE_N, TURN_B, true> columns_of_b(b, pitch_b, N, task.n, task.k, task.end);
+            multiply<false>(sums, rows_of_a, columns_of_b, task.slabs, a_slabs, b_slabs);
+        },
+        [&] {
+            MatrixCopies<TILE_M, !TURN_A, false> rows_of_a(a, pitch_a, M, task.m, task.k, task.end);
+            MatrixCopies<TILE_N, TURN_B, false> columns_of_b(b, pitch_b, N, task.n, task.k, task.end);
+            multiply<true>(sums, rows_of_a, columns_of_b, task.slabs, a_slabs, b_slabs);
+        });
+    write(Rows{y, N}, sums, task.m, task.n, M, N, false, finish);
 }
-
-// What a block does: blockIdx.x counts the tiles, along N first, so that neighbours in time share
-// rows of a in the L2 cache; blockIdx.y counts the parts of K, `length` long, a multiple of TILE_K.
-struct Task {
-    unsigned m, n, k, end;
-    int slabs;
-
-    __device__ Task(unsigned tile, unsigned N, unsigned K, unsigned length)
-    {
-        unsigned tiles = (N + TILE_N - 1) / TILE_N;
-        m = tile / tiles * TILE_M;
-        n = tile % tiles * TILE_N;
-        k = min(K, blockIdx.y * length);
-        end = min(K, k + length);
-        slabs = (end - k + TILE_K - 1) / TILE_K;
-    }
-};

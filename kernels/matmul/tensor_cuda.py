@@ -8,12 +8,11 @@ only 16 terms at a time, and the sums over the whole of K are ordinary float32.
 """
 
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.matmul import matmul
 
 from ..shared.gemm_launch import FLOAT32, Plan
-from ..shared.tensor_launch import WIDE, has_tensor_cores, tensor_plan, worthwhile
+from ..shared.tensor_launch import WIDE, has_tensor_cores, multiply, tensor_plan, worthwhile
 
 DEFAULT = {**WIDE._asdict(), "TRANSPOSE_A": 0, "TRANSPOSE_B": 0}
 
@@ -52,9 +51,5 @@ def workspace(a, b, **transposes):
 def launch(y, a, b, parts=None, *, transpose_a, transpose_b):
     """The product; where K is cut, into the parts, which are then added up."""
     M, N, K = extents(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
-    plan = tensor_plan(M, N, K)
-    variant = {**plan.tile._asdict(), "TRANSPOSE_A": int(transpose_a), "TRANSPOSE_B": int(transpose_b)}
-    result = y if parts is None else parts
-    matmul_tensor.define(**variant)[plan.grid(), plan.tile.THREADS](result, a, b, M, N, K, plan.length)
-    if parts is not None:
-        sum_parts.define(**variant)[ceil_div(y.size, 32), plan.sum_block()](y, parts, y.size, plan.parts)
+    macros = {"TRANSPOSE_A": int(transpose_a), "TRANSPOSE_B": int(transpose_b)}
+    multiply(matmul_tensor, sum_parts, tensor_plan(M, N, K), y, parts, a, b, M, N, K, **macros)

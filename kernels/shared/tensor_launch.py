@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gpucnn.devices import choose
 
-from .gemm_launch import Plan, plan_of
+from .gemm_launch import Plan, join, plan_of
 
 OLDEST = 80
 """The compute capability from which on tensor cores multiply TF32."""
@@ -51,3 +51,15 @@ def has_tensor_cores() -> bool:
 def worthwhile(M: int, N: int, K: int, *, groups: int = 1) -> bool:
     """Whether tensor cores are expected to compute a product faster than ordinary arithmetic."""
     return 2 * M * N * K * groups >= LEAST_WORK and min(M, N) >= LEAST_COLUMNS
+
+
+def multiply(product, sum_parts, plan: Plan, result, parts, *arguments, bias=(), groups: int = 1, **macros):
+    """Launch a product of two operands; where its sums are cut, into the parts, which are then added
+    up. A kernel that finishes its sums takes the bias after the operands; in parts nothing is
+    finished, so there it gets none."""
+    variant = plan.tile._asdict() | macros
+    written, ends = (result, bias) if parts is None else (parts, [None for _ in bias])
+    operands, extents = arguments[:2], arguments[2:]
+    launch = product.define(**variant)[plan.grid(groups), plan.tile.THREADS]
+    launch(written, *operands, *ends, *extents, plan.length)
+    join(sum_parts.define(**variant), plan, result, parts, *bias)

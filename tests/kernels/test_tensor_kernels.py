@@ -12,11 +12,13 @@ from gpucnn.devices.emulator.device import Emulator
 from gpucnn.dispatch import choice
 from gpucnn.dispatch.case import Spec
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
+from gpucnn.ops.fused import conv2d_bias_relu, dense_bias_relu
 from gpucnn.ops.matmul import matmul
 
 pytestmark = needs.emulator_here
 
 FLOAT32 = np.dtype(np.float32)
+CONVOLUTIONS = [conv2d, conv2d_grad_input, conv2d_grad_weight, conv2d_bias_relu]
 KERNEL = matmul.kernels(("cuda",))["tensor_cuda"]
 PLAIN = {"transpose_a": False, "transpose_b": False}
 
@@ -51,6 +53,20 @@ def test_infinities_and_nan_come_out_as_in_float32(rng):
     np.testing.assert_allclose(product(a, b), expected, rtol=1e-6)
 
 
+@needs.nvrtc_here
+def test_relu_cuts_off_infinities_as_in_float32(rng):
+    x, weight = (rng.uniform(0.5, 1.0, shape).astype(np.float32) for shape in ((40, 36), (36, 40)))
+    b = rng.uniform(0.5, 1.0, 40).astype(np.float32)
+    b[2], b[3], b[4] = np.inf, -np.inf, np.nan
+    x[0, 3], x[1, 2], x[2, 3] = np.inf, -np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        expected = dense_bias_relu.reference(*(a.astype(np.float64) for a in (x, weight, b))).astype(np.float32)
+    assert np.isnan(expected).sum() == 40 + 39 + 2 and np.isinf(expected).sum() == 38 + 37
+    with choice.using("cuda", device="emulator"):
+        y = dense_bias_relu(*map(storage.put, (x, weight, b)), algorithm="tensor").get()
+    np.testing.assert_allclose(y, expected, rtol=1e-6)
+
+
 def unaligned(array):
     """The array on the device, one float after a multiple of 16 bytes."""
     memory = storage.empty((array.size + 1,), array.dtype)
@@ -60,7 +76,7 @@ def unaligned(array):
 
 
 @needs.nvrtc_here
-@pytest.mark.parametrize("op", [matmul, conv2d, conv2d_grad_input, conv2d_grad_weight], ids=lambda op: op.name)
+@pytest.mark.parametrize("op", [matmul, *CONVOLUTIONS, dense_bias_relu], ids=lambda op: op.name)
 def test_arrays_need_not_be_aligned(op, rng):
     names = ("quads", "multiples_of_4_strided")
     for case in (case for case in op.cases if case.name.startswith(names)):
@@ -77,7 +93,7 @@ def chosen(m, k, n):
         return matmul.find(specs, PLAIN).algorithm
 
 
-@pytest.mark.parametrize("op", [conv2d, conv2d_grad_input, conv2d_grad_weight], ids=lambda op: op.name)
+@pytest.mark.parametrize("op", CONVOLUTIONS, ids=lambda op: op.name)
 def test_large_convolutions_are_for_tensor_cores_if_channels_come_in_quads(op):
     algorithms = {}
     with choice.using("cuda", device="emulator"):
@@ -87,6 +103,12 @@ def test_large_convolutions_are_for_tensor_cores_if_channels_come_in_quads(op):
     tensor = {name for name, algorithm in algorithms.items() if algorithm == "tensor"}
     assert {"mlearning_2", "mlearning_3", "mlearning_4", "torres_2", "cifar_2"} <= tensor
     assert not tensor & {"slides_1", "slides_2", "mlearning_1", "keras_intro_1", "torres_1", "cifar_1"}
+
+
+def test_large_dense_layers_are_for_tensor_cores():
+    with choice.using("cuda", device="emulator"):
+        chosen = {c.name: dense_bias_relu.find(c.specs, c.params).algorithm for c in dense_bias_relu.cases if c.bench}
+    assert chosen == {"slides": "warptiled", "mlearning": "tensor", "keras_intro": "warptiled", "cifar": "tensor"}
 
 
 def test_large_products_are_for_tensor_cores_if_there_are_any(monkeypatch):

@@ -14,6 +14,7 @@ HOT = {
     "matmul/tiled_numba": (1.0, 1.1),
     "conv2d/implicit_gemm_cuda": (1.0, 1.2),
     "conv2d/tensor_cuda": (1.02, 1.07),
+    "fused/tensor_cuda": (1.02, 1.07),
     "conv2d/im2col_cuda": (1.0, 1.2),
     "conv2d/im2col_numba": (1.0, 1.1),
     "fused/implicit_gemm_cuda": (1.0, 1.2),
