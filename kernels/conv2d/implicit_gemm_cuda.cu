@@ -9,7 +9,7 @@
 // Grid: x counts the tiles (for dx: of all remainders), y the parts of the sum, z the groups. With
 // several parts the result is (parts, …), and `sum_parts` follows.
 
-// defines: THREAD_M, SLAB_A, SLAB_B, Slab, multiply, write, Task
+// defines: THREAD_M, SLAB_A, SLAB_B, Slab, multiply
 #include "gemm.cuh"
 // defines: Windows, Odometer, can_load_quads, PatchSource, multiply_images
 #include "patches.cuh"

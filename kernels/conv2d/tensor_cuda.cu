@@ -10,7 +10,7 @@
 // Grid: x counts the tiles (for dx: of all remainders), y the parts of the sum, z the groups. With
 // several parts the result is (parts, …), and `sum_parts` follows.
 
-// defines: SLAB_A, SLAB_B, Quads, copy_quad, multiply, aligned, compute, write, Task
+// defines: SLAB_A, SLAB_B, Quads, copy_quad, multiply, aligned, compute
 #include "tensor.cuh"
 // defines: Windows, Odometer, Remainder, Cells
 #include "windows.cuh"

@@ -3,7 +3,7 @@
 // a matrix. Channels and filters of a group are multiples of 4, so that a quad of them lies within
 // one pixel or one tap.
 
-// defines: SLAB_A, SLAB_B, Quads, copy_quad, MatrixCopies, multiply, aligned, compute, Rows, AsIs, write, Task
+// defines: SLAB_A, SLAB_B, Quads, copy_quad, MatrixCopies, multiply, aligned, compute
 #include "tensor.cuh"
 // defines: Windows, Odometer
 #include "windows.cuh"

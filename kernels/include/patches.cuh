@@ -8,7 +8,7 @@
 // of 4: then it is one load of 128 bits. Addresses wrap modulo 2³², so that a cell in the padding
 // may have a "negative" one; it is never used.
 
-// defines: THREAD_M, SLAB_A, SLAB_B, Slab, EITHER, Matrix, multiply, Rows, AsIs, write, Task
+// defines: THREAD_M, SLAB_A, SLAB_B, Slab, EITHER, Matrix, multiply
 #include "gemm.cuh"
 
 // Windows on N images: window (p, q) meets with its tap (r, s) the cell
