@@ -10,7 +10,8 @@
 
 // Rows are windows (n, p, q), k counts taps (r, s, c): for y and for dx. Which taps of a window lie
 // in the image is worked out once: bit r of `inside` says so of the tap's row, bit 16 + s of its
-// column. A filter has at most 15 × 16 taps, so bit R is 0, and stands for all k beyond the last.
+// column. A filter has at most 15 × 16 taps, so bits R … 15 are 0, and with them all k beyond the
+// last tap.
 template <bool ALIGNED> struct PatchCopies {
     using Share = Quads<TILE_M, true>;
     const float* images;  // from the first channel of the group
@@ -51,7 +52,7 @@ template <bool ALIGNED> struct PatchCopies {
     __device__ void copy(float* slab)
     {
         unsigned offset = tap.high * row_step + tap.middle * column_step + tap.low;
-        unsigned bits = 1u << min(tap.high, rows) | 0x10000u << tap.middle;
+        unsigned bits = 1u << tap.high | 0x10000u << tap.middle;
 #pragma unroll
         for (int i = 0; i < Share::COUNT; ++i)
             copy_quad<ALIGNED>(slab + to + Share::apart(i), images + (at[i] + offset), (inside[i] & bits) == bits);

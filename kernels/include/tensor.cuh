@@ -8,8 +8,9 @@
 //   a · b ≈ big · big + (big · small + small · big)
 //
 // What is lost is small · small and the last bit of each small: at most 2^-22 + 2 · 2^-23 of |a · b|,
-// with either sign. A split is two instructions: the tensor core itself ignores the 13 low bits of
-// small.
+// with either sign. A split is three instructions, two to round and one to subtract: the tensor core
+// itself ignores the 13 low bits of small. (Below 2^-114, where small is a denormal number, which is
+// flushed to zero, fewer bits remain.)
 //
 // Tensor cores round sums toward zero, at each step and always in the same direction. Over
 // thousands of terms that would add up to more than float32 loses by rounding to the nearest. So a
