@@ -5,10 +5,12 @@ A message may quote a file, so text is cleaned of what controls a terminal.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 _PACKAGE = os.path.dirname(__file__) + os.sep
@@ -51,6 +53,14 @@ class LaunchError(KernelError):
     """A kernel broke a rule or cannot be launched: the message says which or why, and where."""
 
 
+class CompileError(KernelError):
+    """A kernel cannot be compiled on this machine: the message says why."""
+
+
+class CompilerLog(CompileError):
+    """What a compiler says about the errors in a text, in its own words."""
+
+
 class DataError(GpucnnError, ValueError):
     """A data set, an image or a label is invalid."""
 
@@ -81,3 +91,15 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'a' or 'b'?` with the names nearest to a wrong one; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), 3)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def in_one_line(error: Exception) -> str:
+    """The message of another library's error, without line breaks and colours."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)) or type(error).__name__
+    return " ".join(text.split())[:600]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, TextIO
 
@@ -118,7 +119,9 @@ def is_interactive() -> bool:
     """Whether a bar can be drawn: in a notebook, or on a terminal that can redraw a line."""
     if _in_notebook():
         return True
-    return sys.stderr is not None and sys.stderr.isatty() and not _console().is_dumb_terminal
+    with suppress(AttributeError, ValueError):  # a program's own stream, or one that it has closed
+        return sys.stderr.isatty() and not _console().is_dumb_terminal
+    return False
 
 
 def say(text: str) -> None:
@@ -153,8 +156,9 @@ def _stream() -> TextIO | None:
 def _write(text: str) -> None:
     stream = _stream()
     if stream is not None:
-        stream.write(text)
-        stream.flush()
+        with suppress(OSError, ValueError, AttributeError):  # nobody can read it: no reason to end a training
+            stream.write(text)
+            stream.flush()
 
 
 def _console() -> Any:

@@ -27,7 +27,7 @@ from ..devices import choose, free_memory, threads
 from ..version import __version__, installed_version
 from .group import AS_JSON, main
 from .screen import print_json
-from .selftest import CHECKS
+from .selftest import CHECKS, Absent
 
 BASE = (
     "numpy", "numba", "llvmlite", "click", "rich", "safetensors", "pooch", "matplotlib", "pillow", "threadpoolctl",
@@ -55,10 +55,11 @@ class Cache:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How one check of `selftest` ended, and how long it took."""
+    """How one check of `selftest` ended, and how long it took; `ok` is None for what is absent and
+    not required."""
 
     name: str
-    ok: bool
+    ok: bool | None
     seconds: float
     detail: str
 
@@ -86,12 +87,12 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether every check passed and no problem is an error."""
-        return all(check.ok for check in self.checks) and all(p.severity != "error" for p in self.problems)
+        return all(check.ok is not False for check in self.checks) and all(p.severity != "error" for p in self.problems)
 
     @property
     def verdict(self) -> str:
         """The report in one line."""
-        failed = next((check for check in self.checks if not check.ok), None)
+        failed = next((check for check in self.checks if check.ok is False), None)
         problem = next((p for p in self.problems if p.severity == "error"), None)
         if problem:
             return f"not ready: {problem.what}"
@@ -117,7 +118,7 @@ class Report:
             ("packages", ((name, version or "not installed") for name, version in self.packages.items())),
             ("environment", self.environment.items()),
             ("caches", ((c.name, f"{c.path}{'' if c.writable else '  NOT WRITABLE'}") for c in self.caches)),
-            ("checks", ((c.name, f"{'ok' if c.ok else 'FAILED'}  {c.seconds:.2f} s  {c.detail}") for c in self.checks)),
+            ("checks", ((c.name, f"{_STATES[c.ok]}  {c.seconds:.2f} s  {c.detail}") for c in self.checks)),
             ("problems", ((p.severity, f"{p.what}\n{'':24}{p.command}") for p in self.problems)),
         ):
             block = [f"  {name:<20}  {value}" for name, value in rows]
@@ -161,7 +162,11 @@ def _machine(cupy: bool) -> dict[str, str]:
 
 def _cpu() -> str:
     try:
-        model_name = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model_name = re.search(
+            r"^model name\s*:\s*(.+)$",
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"),
+            re.MULTILINE,
+        )
     except OSError:
         model_name = None
     return model_name[1] if model_name else platform.processor() or platform.machine() or "unknown"
@@ -209,10 +214,16 @@ def _writable(folder: Path) -> bool:
         return False
 
 
+_STATES = {True: "ok", False: "FAILED", None: "absent"}
+
+
 def _attempt(name: str, check: Callable[[], str]) -> CheckResult:
     start = time.perf_counter()
+    ok: bool | None
     try:
         ok, detail = True, check()
+    except Absent as error:
+        ok, detail = None, _tidy(str(error))
     except Exception as error:
         ok, detail = False, _first_line(error)
     return CheckResult(name, ok, round(time.perf_counter() - start, 3), detail)
@@ -277,7 +288,7 @@ def _numpy_too_new(packages: dict[str, str | None]) -> Problem | None:
 
 def _numba_switches() -> Problem | None:
     for name, effect in (
-        ("NUMBA_DISABLE_JIT", "the compiled kernels run as plain Python, hundreds of times slower"),
+        ("NUMBA_DISABLE_JIT", "NumPy computes instead of the compiled kernels, many times slower"),
         ("NUMBA_ENABLE_CUDASIM", "Numba's GPU kernels run in its simulator"),
     ):
         if os.environ.get(name, "0") not in ("", "0"):

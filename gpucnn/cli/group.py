@@ -1,7 +1,7 @@
 """The group of all commands: how a command ends, options that several share, and version.
 
 Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed,
-2 wrong arguments, 130 stopped by Ctrl-C.
+2 wrong arguments, 3 (of `check`) kernels that cannot be compiled here, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations

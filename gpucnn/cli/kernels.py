@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, CompileError
 from .group import AS_JSON, LOAD, main, options
 from .screen import Screen, print_json, print_table
 
@@ -49,9 +50,7 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
         load_kernels(file)
     with Screen() as screen:
         architecture = _architecture(arch)
-        rows = catalogue.rows(
-            pattern, architecture, lambda done, total: screen.progress("compiling for the figures", done, total)
-        )
+        rows = catalogue.rows(pattern, architecture, partial(screen.progress, "compiling for the figures"))
     if as_json:
         return print_json({"kernels": rows})
     cells = [(r["id"], r["op"], r["language"], r["runs"] or "nothing", *_short(r["figures"])) for r in rows]
@@ -61,14 +60,20 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
     return None
 
 
+def _require_known(arch: str) -> None:
+    from ..profiling import compilers
+
+    if arch not in (*compilers.ARCHITECTURES, "none"):
+        raise ArgumentError(f"--arch {arch} is unknown: use one of {', '.join(compilers.ARCHITECTURES)}, or none")
+
+
 def _architecture(arch: str) -> str | None:
     """The architecture to compile for; None for "none" and, with a report, without a compiler."""
-    from ..profiling import compilers, static_analysis
+    from ..profiling import static_analysis
 
+    _require_known(arch)
     if arch == "none":
         return None
-    if arch not in compilers.ARCHITECTURES:
-        raise ArgumentError(f"--arch {arch} is unknown: use one of {', '.join(compilers.ARCHITECTURES)}, or none")
     reason = static_analysis.unavailable()
     if reason is not None:
         click.echo(f"no compiler figures: {reason}", err=True)
@@ -98,7 +103,7 @@ def _short(figures: list[dict[str, Any]]) -> tuple[str, ...]:
 @kernels.command("show")
 @options(click.argument("ident", metavar="ID"), ARCH, LOAD, AS_JSON)
 def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> None:
-    """Print the source of the kernel file ID, such as conv2d/direct_cuda, and its figures.
+    """Print the source of the kernel file ID, such as conv2d/direct_cuda, then its figures.
 
     Traffic is counted in the emulator: 32-byte sectors of global memory and passes through shared
     memory, compared with the minimum for the same bytes. 1.00× means perfect coalescing and no bank
@@ -113,33 +118,49 @@ def kernels_show(ident: str, arch: str, load: Sequence[str], as_json: bool) -> N
 
     for file in load:
         load_kernels(file)
-    sources = catalogue.sources(ident, _architecture(arch))
+    _require_known(arch)
+    sources = catalogue.sources(ident)
+    if not as_json:
+        _print_sources(sources["files"])
+    figures, traffic = [], []
+    with Screen(transient=True) as screen:
+        architecture = _architecture(arch)
+        if architecture is not None:
+            figures = catalogue.figures(ident, architecture, partial(screen.progress, "compiling for the figures"))
+            traffic = catalogue.memory_traffic(ident, partial(screen.progress, "counting the memory traffic"))
     if as_json:
-        return print_json(sources)
+        return print_json({**sources, "figures": figures, "traffic": traffic})
+    rows = [(f["op"], f["case"], f["function"], str(f["threads"]), *_short([f])) for f in figures]
+    if rows:
+        print_table(("op", "case", "function", "threads", *SHORT), rows)
+    counts = [
+        (t["op"], t["case"], f"{t['sectors']:,}", f"{t['excess']:.2f}×", f"{t['shared_wavefronts']:,}", _times(t))
+        for t in traffic
+    ]
+    if counts:
+        print_table(("op", "case", "sectors", "of ideal", "shared passes", "of ideal"), counts)
+    return None
+
+
+def _print_sources(files: Sequence[dict[str, str]]) -> None:
     from rich.console import Console
     from rich.syntax import Syntax
 
     console = Console(highlight=False)
-    for file in sources["files"]:
+    for file in files:
         console.rule(file["name"])
         if console.is_terminal:
             console.print(Syntax(file["text"], "python" if file["name"].endswith(".py") else "cuda"))
         else:
             click.echo(file["text"])
-    rows = [(f["op"], f["case"], f["function"], str(f["threads"]), *_short([f])) for f in sources["figures"]]
-    if rows:
-        print_table(("op", "case", "function", "threads", *SHORT), rows)
-    traffic = [
-        (t["op"], t["case"], f"{t['sectors']:,}", f"{t['excess']:.2f}×", f"{t['shared_wavefronts']:,}", _times(t))
-        for t in sources["traffic"]
-    ]
-    if traffic:
-        print_table(("op", "case", "sectors", "of ideal", "shared passes", "of ideal"), traffic)
-    return None
 
 
 def _times(traffic: dict[str, Any]) -> str:
     return f"{traffic['conflicts']:.2f}×" if traffic["shared_wavefronts"] else ""
+
+
+NOT_COMPILED = 3
+"""The exit status of `check` if nothing is wrong but something cannot be compiled."""
 
 
 @main.command()
@@ -163,13 +184,15 @@ def _times(traffic: dict[str, Any]) -> str:
     AS_JSON,
 )
 def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None, largest: float, as_json: bool) -> int:
-    """Compare kernels with the NumPy definition of their op; exit with status 1 if any disagrees.
+    """Compare kernels with the NumPy definition of their op; exit with status 1 if any disagrees,
+    else with 3 if any cannot be compiled here.
 
     PATTERN is part of a kernel's id, op or backend; with --load alone, the kernels of FILE are
     checked. In the emulator, --mode check also finds races, out-of-bounds and uninitialised
     accesses, and divergent barriers.
 
-    Keys of --json: trials (kernel, op, case, device, mode, seconds, fault), kernels, failed.
+    Keys of --json: trials (kernel, op, case, device, mode, seconds, fault, not_compiled), kernels,
+    failed, not_compiled.
     """
     from ..dispatch.op import load as load_kernels
     from ..profiling import trials
@@ -190,7 +213,11 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
         for number, trial in enumerate(planned):
             screen.progress("checking", number, len(planned))
             start = time.perf_counter()
-            fault = trial.fault()
+            fault = not_compiled = None
+            try:
+                fault = trial.fault()
+            except CompileError as error:
+                not_compiled = str(error)
             row = {
                 "kernel": trial.kernel.id,
                 "op": trial.kernel.op.name,
@@ -199,16 +226,20 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
                 "mode": trial.mode or None,
                 "seconds": round(time.perf_counter() - start, 4),
                 "fault": fault,
+                "not_compiled": not_compiled,
             }
             rows.append(row)
             if not as_json:
                 verdict = click.style("ok", fg="green") if fault is None else click.style(f"WRONG  {fault}", fg="red")
+                if not_compiled is not None:
+                    verdict = click.style(f"NOT COMPILED  {not_compiled}", fg="yellow")
                 place = f"{row['device']} {row['mode'] or ''}".strip()
                 click.echo(f"{row['kernel']:<34} {row['op']:<34} {row['case']:<22} {place:<15} {verdict}")
-    failed = sum(row["fault"] is not None for row in rows)
+    count = len({(row["kernel"], row["op"]) for row in rows})
+    failed, missed = (sum(row[key] is not None for row in rows) for key in ("fault", "not_compiled"))
     if as_json:
-        print_json({"trials": rows, "kernels": len({(r["kernel"], r["op"]) for r in rows}), "failed": failed})
+        print_json({"trials": rows, "kernels": count, "failed": failed, "not_compiled": missed})
     else:
-        count = len({(r["kernel"], r["op"]) for r in rows})
-        click.echo(f"{len(rows)} checks of {count} kernel{'s' * (count != 1)}: {failed} wrong")
-    return 1 if failed else 0
+        rest = f", {missed} could not be compiled" if missed else ""
+        click.echo(f"{len(rows)} checks of {count} kernel{'s' * (count != 1)}: {failed} wrong{rest}")
+    return 1 if failed else NOT_COMPILED if missed else 0

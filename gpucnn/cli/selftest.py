@@ -1,4 +1,5 @@
-"""What `gpucnn doctor` tries: each check returns a remark, or raises if something is wrong."""
+"""What `gpucnn doctor` tries: each check returns a remark, or raises: `Absent` for what this
+machine lacks and gpucnn can do without, anything else if something is wrong."""
 
 from __future__ import annotations
 
@@ -17,6 +18,10 @@ from ..models import saving
 from ..models.sequential import Sequential
 from ..ops.conv2d import conv2d
 from ..ops.matmul import matmul
+
+
+class Absent(Exception):
+    """What is not here, and how to get it."""
 
 
 def _matrix_product() -> str:
@@ -94,30 +99,45 @@ def _emulator() -> str:
     from ..devices import emulator
 
     reason = emulator.unavailable()
-    return f"not available: {reason}" if reason else _kernel_for_gpus("emulator")
+    if reason:
+        raise Absent(reason)
+    return _kernels_for_gpus("emulator")
 
 
 def _gpu() -> str:
     count, reason = choose.gpu_state()
-    return _kernel_for_gpus("gpu:0") if count else f"none: {reason}"
+    if not count:
+        raise Absent(reason)
+    return _kernels_for_gpus("gpu:0")
 
 
-def _kernel_for_gpus(where: str) -> str:
-    """Compare one CUDA C++ kernel with its op."""
+def _kernels_for_gpus(where: str) -> str:
+    """Compare a kernel of each language that can be compiled here with its op."""
     from ..profiling import trials
 
-    kernel = matmul.kernels(("cuda",))["naive_cuda"]
     case = next(case for case in matmul.cases if case.name == "ragged")
-    fault = trials.Trial(kernel, case, where, "fast" if where == "emulator" else "").fault()
-    if fault:
-        raise ArithmeticError(fault)
-    return f"{kernel.id} agrees with its definition"
+    kernels = [matmul.kernels((b,))[f"naive_{b}"] for b in ("cuda", "numba") if not _missing_compiler(b)]
+    for kernel in kernels:
+        fault = trials.Trial(kernel, case, where, "fast" if where == "emulator" else "").fault()
+        if fault:
+            raise ArithmeticError(fault)
+    return f"as defined: {', '.join(kernel.id for kernel in kernels)}"
+
+
+def _missing_compiler(backend: str) -> str | None:
+    """What kernels of a backend need in addition to the device's own compiler."""
+    from ..profiling import trials
+
+    return trials.missing_numba_cuda() if backend == "numba" else None
 
 
 def _compilers() -> str:
     from ..profiling import static_analysis
 
-    return static_analysis.unavailable() or "NVRTC compiles CUDA C++ without a GPU"
+    reasons = [reason for reason in (static_analysis.unavailable(), _missing_compiler("numba")) if reason]
+    if reasons:
+        raise Absent("; ".join(reasons))
+    return "NVRTC and libNVVM compile for GPUs"
 
 
 def _tiny_model() -> Sequential:

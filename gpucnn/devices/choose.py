@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from ..errors import ArgumentError, KernelError
+from ..errors import ArgumentError, KernelError, did_you_mean
 from . import forks
 from .cpu import CPU
 from .device import Device
@@ -97,7 +97,8 @@ def select(name: str = "auto") -> str:
         return name
     if name == "simulator":
         return name
-    raise ArgumentError(f"device={name!r} is unknown: use auto, cpu, gpu, gpu:N, emulator or simulator")
+    hint = did_you_mean(name, ("cpu", "gpu", "emulator", "simulator"))
+    raise ArgumentError(f"device={name!r} is unknown: {hint or 'use auto, cpu, gpu, gpu:N, emulator or simulator'}")
 
 
 def gpu_state() -> tuple[int, str]:

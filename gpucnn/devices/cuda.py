@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import places
-from ..errors import ArgumentError, KernelError
+from ..errors import ArgumentError, CompileError, KernelError
 from . import choose
 from .launch import GpuFunction
 from .launchable import Geometry
@@ -24,6 +24,14 @@ _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"[^\n]*$', re.MULTILI
 _ENTRY = re.compile(
     r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?(\w+)\s*\(([^)]*)\)'
 )
+_ERROR = re.compile(
+    r"^(?P<file>[^\s:(][^:(\n]*)[:(](?P<line>\d+)[:)][\d:]* *(?:fatal |catastrophic )?error[^:\n]*: *(?P<what>.*)$",
+    re.MULTILINE,
+)
+"""An error as g++ or NVRTC prints it."""
+
+_SHOWN = 3
+"""Errors in a message; those after them mostly follow from the first."""
 _TYPES = {
     "float": np.float32,
     "int": np.int32,
@@ -73,6 +81,18 @@ class CudaFunction(GpuFunction):
             raise ArgumentError(f"{self.name} takes {len(parameters)} arguments and was given {len(arguments)}")
         return [_converted(self.name, p, a) for p, a in zip(parameters, arguments, strict=True)]
 
+    def refused(self, log: str) -> CompileError:
+        """The error for what a compiler prints: its errors, with paths and lines of the user's
+        files."""
+        files = {path.name: path for path in (self.path, *_included(self.path))}
+        texts, last = [], None
+        for file, line, what in dict.fromkeys(match.group("file", "line", "what") for match in _ERROR.finditer(log)):
+            place = f"line {line}" if file == last else f"{files.get(Path(file).name, file)}:{line}"
+            texts.append(f"{place}: {what}")
+            last = file
+        more = [f"and {len(texts) - _SHOWN} more errors"] if len(texts) > _SHOWN else []
+        return CompileError(f"{self.name} cannot be compiled here: {'; '.join([*texts[:_SHOWN], *more]) or log}")
+
     def parameter_names(self) -> list[str]:
         """The names in the text."""
         return [name for name, _, _ in self.parameters()]
@@ -95,26 +115,41 @@ def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:
 @cache
 def expanded(path: Path) -> str:
     """The text of a .cu file, headers included: caches of compiled code compare the text."""
-    return _expanded(path, set())
+    return _expanded(path, {})
 
 
-def _expanded(path: Path, seen: set[str]) -> str:
-    lines = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+@cache
+def _included(path: Path) -> tuple[Path, ...]:
+    """The headers of a .cu file."""
+    seen: dict[str, Path] = {}
+    _expanded(path, seen)
+    return tuple(seen.values())
+
+
+def _expanded(path: Path, seen: dict[str, Path]) -> str:
+    lines = [f'#line 1 "{path.name}"']
+    for number, line in enumerate(_text(path).splitlines(), 1):
         match = _INCLUDE.match(line)
         if not match:
             lines.append(line)
             continue
         if match[1] not in seen:
-            seen.add(match[1])
             header = next((p for p in (path.parent / match[1], _headers() / match[1]) if p.is_file()), None)
             if header is None:
                 raise KernelError(
                     f"{path.name}:{number} includes {match[1]}, which is neither next to it nor in include/"
                 )
-            lines.append(f'#line 1 "{header.name}"\n{_expanded(header, seen)}')
+            seen[match[1]] = header
+            lines.append(_expanded(header, seen))
         lines.append(f'#line {number + 1} "{path.name}"')
     return "\n".join(lines) + "\n"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise KernelError(f"{path.name} is not UTF-8 text, at byte {error.start}: save it as UTF-8") from None
 
 
 def _headers() -> Path:

@@ -31,10 +31,12 @@ def readable(count: int | None) -> str:
 def _system() -> int | None:
     try:
         if sys.platform == "darwin":
-            return _macos(subprocess.run(["vm_stat"], capture_output=True, text=True, timeout=5, check=True).stdout)
+            return _macos(
+                subprocess.run(["vm_stat"], capture_output=True, encoding="utf-8", timeout=5, check=True).stdout
+            )
         if sys.platform == "win32":
             return _windows()
-        return _linux(Path("/proc/meminfo").read_text())
+        return _linux(Path("/proc/meminfo").read_text(encoding="utf-8"))
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
@@ -72,7 +74,7 @@ def _windows() -> int | None:
 def _control_group(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
     """What the strictest control group of this process leaves (containers, batch systems)."""
     try:
-        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in membership.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return None
     remaining = []
@@ -94,11 +96,13 @@ def _control_group(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path(
 def _group_leaves(group: Path, names: tuple[str, str, str]) -> int | None:
     limit, usage, cache = names
     try:
-        allowed = (group / f"memory.{limit}").read_text().strip()
+        allowed = (group / f"memory.{limit}").read_text(encoding="utf-8").strip()
         if allowed == "max" or int(allowed) >= 1 << 60:
             return None
-        reclaimable = re.search(rf"^{cache} (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)
-        used = int((group / f"memory.{usage}").read_text()) - (int(reclaimable[1]) if reclaimable else 0)
+        reclaimable = re.search(rf"^{cache} (\d+)", (group / "memory.stat").read_text(encoding="utf-8"), re.MULTILINE)
+        used = int((group / f"memory.{usage}").read_text(encoding="utf-8")) - (
+            int(reclaimable[1]) if reclaimable else 0
+        )
         return int(allowed) - used
     except (OSError, ValueError):
         return None
@@ -112,6 +116,6 @@ def _address_space() -> int | None:
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         if limit == resource.RLIM_INFINITY:
             return None
-        return limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        return limit - int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     except (ImportError, OSError, ValueError):
         return None

@@ -22,7 +22,7 @@ import cupy
 import numpy as np
 
 from .. import places
-from ..errors import KernelError, LaunchError
+from ..errors import CompileError, KernelError, LaunchError, in_one_line
 from .array import DeviceArray
 from .device import Device, Peak
 from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
@@ -144,7 +144,7 @@ class Gpu(Device):
                 # .kernel: what a RawKernel looks up again at each of its launches
                 kernel = module.get_function(function.name).kernel
             except cupy.cuda.compiler.CompileException as error:
-                raise LaunchError(f"NVRTC refuses {function!r}: {error}") from None
+                raise function.refused(str(error)) from None
             self._functions[key] = kernel
         self._launch(key, kernel, geometry, arguments)
 
@@ -162,8 +162,10 @@ class Gpu(Device):
             try:
                 ptx, entry = function.ptx(signature, divmod(self.cc, 10))
                 binary = Program(ptx, "ptx", ProgramOptions(arch=f"sm_{self.cc}")).compile("cubin").code
+            except CompileError:
+                raise
             except Exception as error:
-                raise LaunchError(f"{function!r} cannot be compiled: {type(error).__name__}: {error}") from error
+                raise CompileError(f"{function!r} cannot be compiled here: {in_one_line(error)}") from error
             module = cupy.cuda.function.Module()
             module.load(bytes(binary))
             kernel = self._functions[key] = module.get_function(entry)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..errors import CompileError
+
 
 class Geometry(NamedTuple):
     """How many threads run a kernel.
@@ -37,6 +39,9 @@ class CudaLaunchable(Protocol):
 
     def parameters(self) -> list[tuple[str, np.dtype, bool]]:
         """(name, dtype, whether it is a pointer) of each parameter."""
+
+    def refused(self, log: str) -> CompileError:
+        """The error for what a compiler prints."""
 
 
 class NumbaLaunchable(Protocol):

@@ -16,13 +16,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numba
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
-from numba.core.compiler_lock import global_compiler_lock
-
 from .. import places
+from ..errors import KernelError
 from ..version import __version__
 from . import forks
+
+try:
+    import numba
+    from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
+    from numba.core.compiler_lock import global_compiler_lock
+except Exception as error:  # some versions of NumPy are refused with other errors than ImportError
+    raise KernelError(
+        f"Numba cannot be imported ({type(error).__name__}: {error}): python -m pip install --upgrade numba, or use "
+        "the backend numpy"
+    ) from error
 
 forks.hold(global_compiler_lock)
 
@@ -32,11 +39,16 @@ def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable], Any]:
 
     def decorate(function: Callable) -> Any:
         dispatcher = numba.njit(**options)(function)
-        if cache and folder() is not None:
+        if cache and dispatcher is not function and folder() is not None:
             dispatcher._cache = _Cache(function)
         return dispatcher
 
     return decorate
+
+
+def unavailable() -> str | None:
+    """Why Numba does not compile here; None if it does."""
+    return "NUMBA_DISABLE_JIT is set" if numba.config.DISABLE_JIT else None  # type: ignore[attr-defined]
 
 
 def folder() -> Path | None:
@@ -74,7 +86,9 @@ class _Locator(_CacheLocator):
     def get_source_stamp(self) -> str:
         """What the machine code depends on apart from the function's types: its file, and the files
         of the functions that are inlined into it."""
-        return places.cache_key(self._file.read_text(), _shared_sources(), numba.__version__, __version__)
+        return places.cache_key(
+            self._file.read_text(encoding="utf-8"), _shared_sources(), numba.__version__, __version__
+        )
 
     def get_disambiguator(self) -> str:
         """What tells functions of one name apart."""
@@ -83,7 +97,8 @@ class _Locator(_CacheLocator):
 
 @cache
 def _shared_sources() -> str:
-    return places.cache_key(*(path.read_text() for path in sorted(places.folder_of_kernels().glob("shared/*.py"))))
+    shared = sorted(places.folder_of_kernels().glob("shared/*.py"))
+    return places.cache_key(*(path.read_text(encoding="utf-8") for path in shared))
 
 
 class _Locating(CompileResultCacheImpl):

@@ -9,7 +9,6 @@ conv2d_direct[grid, block](y, x, weight, ...)     # on the device in use
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,7 +20,7 @@ import numba
 import numpy as np
 
 from .. import places
-from ..errors import ArgumentError, KernelError
+from ..errors import ArgumentError, CompileError, KernelError, in_one_line
 from ..version import installed_version
 from . import choose
 from .launch import GpuFunction
@@ -107,7 +106,8 @@ class NumbaFunction(GpuFunction):
                 return cuda.compile_ptx(self.body, signature, cc=cc, lineinfo=True, fastmath=self.fastmath)[0]
         except Exception as error:
             reason = None if self.body is _nothing else unavailable()
-            raise KernelError(f"{self.id} {self.name} cannot be compiled: {reason or _in_one_line(error)}") from error
+            message = f"{self.id} {self.name} cannot be compiled here: {reason or in_one_line(error)}"
+            raise CompileError(message) from error
 
     def _cached(self, signature: tuple, cc: tuple[int, int]) -> str:
         """The PTX, from disk if it has been compiled before: compiling takes up to seconds."""
@@ -118,11 +118,6 @@ class NumbaFunction(GpuFunction):
         return places.cached("ptx", f"{key}.ptx", lambda: self._compiled(signature, cc).encode()).decode()
 
 
-def _in_one_line(error: Exception) -> str:
-    """Numba's messages have many lines, and colours on a terminal."""
-    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:600]
-
-
 def _nothing() -> None:
     return
 
@@ -130,6 +125,8 @@ def _nothing() -> None:
 @lru_cache
 def unavailable() -> str | None:
     """Why numba.cuda cannot compile here, in one sentence; None if it can."""
+    if installed_version("numba-cuda") is None:
+        return "numba-cuda is not installed, and Numba's own numba.cuda is too old: pip install 'gpucnn[compile]'"
     try:
         NumbaFunction(_nothing, False)._compiled((), (8, 0))
     except KernelError as error:
@@ -184,7 +181,7 @@ def _ingredients(body: Callable) -> set[str] | None:
             continue
         seen.add(function)
         place = _place(function)
-        texts.add(f"{place}\n{Path(function.__code__.co_filename).read_text()}")
+        texts.add(f"{place}\n{Path(function.__code__.co_filename).read_text(encoding='utf-8')}")
         for name, value in _named(function):
             called = getattr(value, "py_func", None)
             if callable(called):

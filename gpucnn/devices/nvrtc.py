@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import KernelError
+from ..errors import CompileError, CompilerLog
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,16 @@ def compile_cuda(text: str, file: str, defines: Mapping[str, Any], *, arch: str)
     """Compile CUDA C++ with the options that CuPy uses, but without a GPU.
 
     arch    as for nvcc: sm_90 yields machine code; compute_90 only PTX, with the source's lines in it
+
+    Raises `CompilerLog` for errors in the text, `CompileError` without a compiler.
     """
     try:
         from cuda.bindings import nvrtc
         from cuda.pathfinder import find_nvidia_header_directory
     except ImportError as error:
-        raise KernelError(f"{file} needs NVRTC, which is not installed ({error}): install gpucnn[cuda13]") from None
+        raise CompileError(
+            f"{file} cannot be compiled here: NVRTC is not installed ({error}): pip install 'gpucnn[compile]'"
+        ) from None
     headers = [folder for folder in map(find_nvidia_header_directory, ("cudart", "cccl")) if folder]
     options = [
         "-std=c++17",
@@ -43,21 +47,23 @@ def compile_cuda(text: str, file: str, defines: Mapping[str, Any], *, arch: str)
     def result(answer: tuple) -> Any:
         """The value that a call to NVRTC returns."""
         if int(answer[0]):
-            raise KernelError(f"NVRTC fails on {file}: {answer[0]}")
+            raise CompileError(f"{file} cannot be compiled here: NVRTC fails with {answer[0]}")
         return answer[1] if len(answer) > 1 else None
 
     try:
         program = result(nvrtc.nvrtcCreateProgram(text.encode(), file.encode(), 0, [], []))
     except RuntimeError as error:
-        if isinstance(error, KernelError):
+        if isinstance(error, CompileError):
             raise
-        raise KernelError(f"{file} needs NVRTC, which cannot be loaded: {error}") from None
+        raise CompileError(
+            f"{file} cannot be compiled here: NVRTC cannot be loaded ({error}): pip install 'gpucnn[compile]'"
+        ) from None
     status = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
     log = b" " * result(nvrtc.nvrtcGetProgramLogSize(program))
     result(nvrtc.nvrtcGetProgramLog(program, log))
     message = log.rstrip(b"\0 ").decode()
     if int(status[0]):
-        raise KernelError(f"NVRTC refuses {file} for {arch}:\n{message}")
+        raise CompilerLog(message)
     ptx = b" " * result(nvrtc.nvrtcGetPTXSize(program))
     result(nvrtc.nvrtcGetPTX(program, ptx))
     cubin = b" " * result(nvrtc.nvrtcGetCUBINSize(program))

@@ -4,15 +4,17 @@ kernels."""
 from __future__ import annotations
 
 import math
+import traceback
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..devices import choose, storage
 from ..devices.device import ALIGNMENT
-from ..errors import GpucnnError
+from ..errors import CompileError, GpucnnError, in_one_line
 from .case import Case, Spec
 from .op import Kernel
 
@@ -32,7 +34,8 @@ def cases_for(kernel: Kernel, bench: bool = False) -> list[Case]:
 
 
 def disagreement(kernel: Kernel, case: Case) -> str | None:
-    """One sentence on what is wrong with the kernel on this case, or None if nothing is.
+    """One sentence on what is wrong with the kernel on this case, or None if nothing is. Raises
+    `CompileError` if it cannot be compiled here.
 
     Expected values come from the op's body in float64. A sum of products is computed twice: from
     small integers, where every order of summation gives the same bits, and from real numbers, where
@@ -156,9 +159,14 @@ class _Trial:
         fresh = [] if changed else [_Guarded(spec, pattern) for spec in self.outputs]
         arguments = [*fresh, *inputs, *scratch]
         try:
-            self.kernel.launch(*[a if a is None else a.array for a in arguments], **self.params)
+            self.kernel.run(*[a if a is None else a.array for a in arguments], **self.params)
+        except CompileError:
+            raise
         except GpucnnError as error:
             return str(error)
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            return f"{type(error).__name__}: {in_one_line(error)} ({Path(frame.filename).name}:{frame.lineno})"
 
         names = [*(self.output_names if fresh else []), *self.names, *(f"workspace {i}" for i in range(len(scratch)))]
         for name, argument in zip(names, arguments, strict=True):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..devices import choose
 from ..devices.cpu import CPU
 from ..devices.scoped import Scoped
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 
 BACKENDS = {"numpy": "cpu", "njit": "cpu", "numba": "gpu", "cuda": "gpu"}
 """Each backend and the kind of device on which its kernels run."""
@@ -82,7 +82,8 @@ def use(backend: str | None = None, *, device: str | None = None, **algorithms: 
     """
     for name in algorithms:
         if name not in _op_names:
-            raise ArgumentError(f"{name!r} is not an op: algorithms can be chosen for {', '.join(_op_names)}")
+            hint = did_you_mean(name, _op_names) or f"algorithms can be chosen for {', '.join(_op_names)}"
+            raise ArgumentError(f"{name!r} is not an op: {hint}")
     before = _choice.get()
     if backend is not None or device is not None:
         before = Choice(_with_device(backend or "auto", device))
@@ -100,7 +101,8 @@ def using(backend: str | None = None, *, device: str | None = None, **algorithms
 def _with_device(backend: str, device: str | None) -> tuple[str, ...]:
     """Select the device; returns the backends that serve calls on it."""
     if backend != "auto" and backend not in BACKENDS:
-        raise ArgumentError(f"backend={backend!r} is unknown: use one of auto, {', '.join(BACKENDS)}")
+        hint = did_you_mean(backend, BACKENDS) or f"use one of auto, {', '.join(BACKENDS)}"
+        raise ArgumentError(f"backend={backend!r} is unknown: {hint}")
     if device in (None, "auto"):
         current = choose.selected()
         fits = current.name != "cpu" and backend in current.backends

@@ -14,9 +14,11 @@ import importlib.util
 import inspect
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,13 @@ from .. import places
 from ..devices import choose, forks, storage
 from ..devices.cpu import CPU
 from ..devices.device import Device
-from ..errors import ArgumentError, KernelError, ShapeError
+from ..errors import ArgumentError, CompileError, KernelError, ShapeError, did_you_mean, in_one_line
 from . import choice
 from .case import Case, Spec
+from .operands import as_kernels_take_them, require_owned, targets_of
 
 _TOO_LARGE = 1 << 31
 """Kernels count elements in 32 bits."""
-
-_UNFIT = "a view with gaps or exchanged axes, or from an address that is not aligned, cannot be written by kernels"
 
 _NOT_ON_GPU = ("float16", "float64")
 _ops: dict[str, Op] = {}
@@ -70,6 +71,15 @@ class Kernel:
     def is_worthwhile(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
         """Whether "auto" chooses the kernel for a call that it serves."""
         return self.pays is None or self.pays(*operands, **params)
+
+    def run(self, *arrays: Any, **params: Any) -> None:
+        """Launch. Raises `CompileError` for what Numba cannot compile."""
+        try:
+            self.launch(*arrays, **params)
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != "numba":
+                raise
+            raise CompileError(f"{self.id} cannot be compiled here: {in_one_line(error)}") from error
 
     def scratch(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> tuple[Spec, ...]:
         """The arrays that the kernel needs as workspace for a call."""
@@ -121,8 +131,10 @@ class Op:
         return _as_tuple(self.outputs(*map(_spec, arrays), **params))
 
     def reference(self, *arrays: Any, **params: Any) -> Any:
-        """The NumPy body itself, in whatever dtype comes in."""
-        return self.body(*arrays, **params)
+        """The NumPy body itself, in whatever dtype comes in. Like a kernel, it neither warns nor
+        raises at values that are not finite, whatever `numpy.seterr` says."""
+        with np.errstate(all="ignore"):
+            return self.body(*arrays, **params)
 
     def __call__(self, *arrays: Any, algorithm: str | None = None, out: Any = None, **params: Any) -> Any:
         """Check → choose → allocate → launch.
@@ -136,28 +148,33 @@ class Op:
         if self._registrations != choice.registrations():
             self._decisions.clear()
             self._registrations = choice.registrations()
+        where = choose.current()
+        require_owned(self.name, where, arrays, self.operand_names)
         shapes = tuple([None if a is None else (a.shape, a.dtype) for a in arrays])
         key = (choice.decides(), shapes, tuple(params.items()), algorithm)
         decision = self._decisions.get(key)
         if decision is None:
             decision = self._decisions[key] = self._decide(arrays, params, algorithm)
         kernel, specs, workspace = decision
-        where = choose.current()
-        self._check_device(where, arrays)
-        targets = None if out is None else self._targets(where, out, specs)
+        if out is None:
+            targets = None
+        elif self.inplace:
+            raise ArgumentError(f"{self.name} works in place and returns its operands: call it without out=")
+        else:
+            targets = targets_of(self.name, where, out, specs)
         if kernel is None:
             return self._body_on_host(where, arrays, params, targets)
-        arrays = self._as_kernels_take_them(where, arrays)
+        arrays = as_kernels_take_them(self.name, where, arrays, self.operand_names, self.inplace)
         scratch = [storage.empty(*s) for s in workspace]
         if self.inplace:
             outs = [arrays[i] for i in self.inplace if arrays[i] is not None]
-            kernel.launch(*arrays, *scratch, **params)
+            kernel.run(*arrays, *scratch, **params)
         else:
             if targets is None:
                 outs = [storage.empty(*s) for s in specs]
             else:
                 outs = [storage.empty(*s) if t is None else t for t, s in zip(targets, specs, strict=True)]
-            kernel.launch(*outs, *arrays, *scratch, **params)
+            kernel.run(*outs, *arrays, *scratch, **params)
         return outs[0] if len(outs) == 1 else tuple(outs)
 
     def kernels(self, backends: Sequence[str] = tuple(choice.BACKENDS)) -> dict[str, Kernel]:
@@ -184,6 +201,8 @@ class Op:
         that name, so a kernel for the forward pass alone can train."""
         backends = choice.backends()
         kernels = self.kernels(backends)
+        if any(kernel.backend == "njit" for kernel in kernels.values()) and _numba_is_off():
+            kernels = {key: kernel for key, kernel in kernels.items() if kernel.backend != "njit"}
         algorithms = choice.algorithms()
         name = algorithm or algorithms.get(self.name)
         if self.gradient_of is not None:
@@ -213,69 +232,20 @@ class Op:
         registered = sorted(key.removesuffix(f"_{b}") for key in kernels for b in backends if key.endswith(f"_{b}"))
         if choose.current() is CPU:
             registered.append("reference")
+        request = name or "auto"
+        near = did_you_mean(request, registered) if name and name not in registered else ""
         return KernelError(
-            f"{self.name}: no {'/'.join(backends)} kernel for this call. Requested: {name or 'auto'}; registered: "
-            f"{', '.join(registered) or 'none'}; shapes {shapes}, {params}"
+            f"{self.name}: no {'/'.join(backends)} kernel for this call. Requested: {request}{near and f' ({near})'}; "
+            f"registered: {', '.join(registered) or 'none'}; shapes {shapes}, {params}"
         )
-
-    def _targets(self, where: Device, out: Any, specs: tuple[Spec, ...]) -> tuple:
-        """The arrays of `out`, one for each result, or None where a result is to be allocated."""
-        if self.inplace:
-            raise ArgumentError(f"{self.name} works in place and returns its operands: call it without out=")
-        targets = out if isinstance(out, tuple) else (out,)
-        if len(targets) != len(specs):
-            arrays = f"{len(specs)} array" + "s" * (len(specs) != 1)
-            raise ArgumentError(
-                f"{self.name} returns {arrays} but out= has {len(targets)}: pass None for each one to allocate"
-            )
-        for target, spec in zip(targets, specs, strict=True):
-            if target is None:
-                continue
-            if not where.owns(target):
-                raise ArgumentError(
-                    f"{self.name}: out is a {type(target).__name__} but the device in use is {where.name}: create it "
-                    "there with gpucnn.devices.storage.empty"
-                )
-            if target.shape != spec.shape or target.dtype != spec.dtype:
-                raise ArgumentError(
-                    f"{self.name}: out is {target.shape} {target.dtype} but the result is {spec.shape} {spec.dtype}"
-                )
-            if not where.takes(target):
-                raise ArgumentError(
-                    f"{self.name}: out of shape {target.shape}: {_UNFIT}, so create it with "
-                    "gpucnn.devices.storage.empty"
-                )
-        return targets
-
-    def _as_kernels_take_them(self, where: Device, arrays: tuple) -> tuple:
-        """The operands, copied if they are not contiguous or start at an odd address; one that is
-        updated in place must need no copy."""
-        fit = [a is None or where.takes(a) for a in arrays]
-        if all(fit):
-            return arrays
-        for i in self.inplace:
-            if not fit[i]:
-                raise ArgumentError(
-                    f"{self.name} updates {self.operand_names[i]} in place: {_UNFIT}, so pass an array that "
-                    "gpucnn.devices.storage.empty has made"
-                )
-        return tuple(a if fits else where.copied(a) for a, fits in zip(arrays, fit, strict=True))
-
-    def _check_device(self, where: Device, arrays: tuple) -> None:
-        for name, array in zip(self.operand_names, arrays, strict=False):
-            if array is not None and not where.owns(array):
-                raise ArgumentError(
-                    f"{self.name}: {name} is a {type(array).__name__} but the device in use is {where.name}: copy it "
-                    "there with gpucnn.devices.storage.own"
-                )
 
     def _body_on_host(self, where: Device, arrays: tuple, params: dict, targets: tuple | None) -> Any:
         """The NumPy body: on the CPU the reference, elsewhere for calls without elements, which
         need no kernel."""
         if where is CPU:
-            result = self.body(*arrays, **params)
+            result = self.reference(*arrays, **params)
         else:
-            result = self.body(*(None if a is None else storage.get(a) for a in arrays), **params)
+            result = self.reference(*(None if a is None else storage.get(a) for a in arrays), **params)
             result = tuple(map(where.put, result)) if isinstance(result, tuple) else where.put(result)
         if targets is None:
             return result
@@ -409,6 +379,21 @@ def _whole_file() -> Iterator[None]:
         _kernels.update(before)
         choice.changed()
         raise
+
+
+def _numba_is_off() -> bool:
+    """Whether Numba is told not to compile; the first time, a warning says what that costs."""
+    from ..devices import njit
+
+    reason = njit.unavailable()
+    if reason:
+        _warn_of_slowness(reason)
+    return reason is not None
+
+
+@cache
+def _warn_of_slowness(reason: str) -> None:
+    warnings.warn(f"{reason}, so NumPy computes instead of compiled kernels, many times slower", stacklevel=2)
 
 
 def _has(kernels: dict[str, Kernel], algorithm: str) -> bool:

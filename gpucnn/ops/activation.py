@@ -226,8 +226,7 @@ def activation(x: Array, *, function: str, alpha: float) -> Array:
     alpha     parameter of the function; 0.0 if it has none
     →         same shape as x
     """
-    with np.errstate(over="ignore"):
-        return FUNCTIONS[function][0](x, alpha)
+    return FUNCTIONS[function][0](x, alpha)
 
 
 @op(
@@ -246,8 +245,7 @@ def activation_grad(dy: Array, x: Array, *, function: str, alpha: float) -> Arra
     alpha     parameter of the function; 0.0 if it has none
     →         same shape as x
     """
-    with np.errstate(over="ignore"):
-        return FUNCTIONS[function][1](dy, x, alpha)
+    return FUNCTIONS[function][1](dy, x, alpha)
 
 
 _CLIPPED = {

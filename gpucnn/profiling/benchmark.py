@@ -18,7 +18,7 @@ from ..devices import choose, storage
 from ..dispatch.case import Case, Draw
 from ..dispatch.check import disagreement
 from ..dispatch.op import Kernel, Op
-from ..errors import ArgumentError
+from ..errors import ArgumentError, CompileError
 from . import timing, torch_ops, trials
 from .clock import Run
 from .records import Row
@@ -147,7 +147,7 @@ class Call:
         workspace = kernel.scratch(specs, case.params)
         self.workspace = sum(math.prod(s.shape) * s.dtype.itemsize for s in workspace)
         arrays = [*(storage.empty(*s) for s in outputs), *self.operands, *(storage.empty(*s) for s in workspace)]
-        self.run = lambda: kernel.launch(*arrays, **case.params)
+        self.run = lambda: kernel.run(*arrays, **case.params)
 
 
 def _kernel_row(plan: Plan, op: Op, case: Case, kernel: Kernel) -> Row:
@@ -158,7 +158,10 @@ def _kernel_row(plan: Plan, op: Op, case: Case, kernel: Kernel) -> Row:
     if where in ("emulator", "simulator"):
         return replace(row, note="not timed: no GPU here, and the emulator's time says nothing about one")
     with trials.running(where):
-        fault = disagreement(kernel, case)
+        try:
+            fault = disagreement(kernel, case)
+        except CompileError as error:
+            return replace(row, note=f"not timed: {error}")
         if fault is not None:
             return replace(row, note=f"WRONG, so not timed: {fault}")
         if plan.check_only:

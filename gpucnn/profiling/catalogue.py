@@ -10,7 +10,7 @@ from typing import Any
 from ..devices import choose
 from ..dispatch.choice import BACKENDS
 from ..dispatch.op import Kernel
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 from . import launches, static_analysis, trials
 
 _LANGUAGES = {"numpy": "NumPy", "njit": "Numba", "numba": "numba.cuda", "cuda": "CUDA C++"}
@@ -22,9 +22,15 @@ _NEEDS = {
 }
 
 
-def rows(
-    pattern: str = "", arch: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
-) -> list[dict[str, Any]]:
+Progress = Callable[[int, int], None]
+"""Called with how many steps are done, and how many there are."""
+
+
+def _unreported(done: int, total: int) -> None:
+    pass
+
+
+def rows(pattern: str = "", arch: str | None = None, progress: Progress = _unreported) -> list[dict[str, Any]]:
     """A row for each kernel that the pattern selects (see `trials.every_kernel`); with `arch`, such
     as sm_90, also the figures of those for GPUs on their largest case."""
     kernels = trials.every_kernel(pattern)
@@ -42,52 +48,61 @@ def _figures(kernel: Kernel, arch: str) -> list[dict[str, Any]]:
     return [] if case is None else [static_analysis.row(f) for f in static_analysis.of_kernel(kernel, case, arch)]
 
 
-def sources(ident: str, arch: str | None = None) -> dict[str, Any]:
-    """The files of the kernel `ident` and the ops that it serves; with `arch`, also its figures on
-    all large cases and its memory traffic in the emulator.
-
-    Raises `ArgumentError` for an unknown id.
-    """
-    kernels = [kernel for kernel in trials.every_kernel() if kernel.id == ident]
-    if not kernels:
-        close = sorted({k.id for k in trials.every_kernel() if k.id.split("/")[0] == ident.split("/")[0]})
-        hint = f"this family has {', '.join(close)}" if close else "`gpucnn kernels list` shows all"
-        raise ArgumentError(f"there is no kernel {ident!r}: {hint}")
+def sources(ident: str) -> dict[str, Any]:
+    """The files of the kernel `ident` and the ops that it serves. Raises `ArgumentError` for an
+    unknown id."""
+    kernels = _kernels(ident)
     path = kernels[0].file
     files = [p for p in (path, path.with_suffix(".cu")) if p.is_file()]
     return {
         "id": ident,
         "ops": [kernel.op.name for kernel in kernels],
-        "files": [{"name": p.name, "text": p.read_text()} for p in files],
-        "figures": _all_figures(kernels, arch) if arch else [],
-        "traffic": _all_traffic(kernels) if arch else [],
+        "files": [{"name": p.name, "text": p.read_text(encoding="utf-8")} for p in files],
     }
 
 
-def _all_figures(kernels: list[Kernel], arch: str) -> list[dict[str, Any]]:
+def figures(ident: str, arch: str, progress: Progress = _unreported) -> list[dict[str, Any]]:
+    """The figures of the kernel `ident`, if it is for GPUs, on all large cases."""
+    pairs = [
+        (kernel, case)
+        for kernel in _kernels(ident)
+        for case in kernel.op.cases
+        if BACKENDS[kernel.backend] == "gpu" and case.bench and launches.serves(kernel, case, arch)
+    ]
     rows = []
-    for kernel in kernels:
-        if BACKENDS[kernel.backend] == "gpu":
-            for case in kernel.op.cases:
-                if case.bench and launches.serves(kernel, case, arch):
-                    functions = [static_analysis.row(f) for f in static_analysis.of_kernel(kernel, case, arch)]
-                    rows += [{"op": kernel.op.name, **row} for row in functions]
+    for done, (kernel, case) in enumerate(pairs):
+        progress(done, len(pairs))
+        functions = [static_analysis.row(f) for f in static_analysis.of_kernel(kernel, case, arch)]
+        rows += [{"op": kernel.op.name, **row} for row in functions]
     return rows
 
 
-def _all_traffic(kernels: list[Kernel]) -> list[dict[str, Any]]:
-    """The traffic of each kernel for GPUs; nothing where the emulator cannot run."""
+def memory_traffic(ident: str, progress: Progress = _unreported) -> list[dict[str, Any]]:
+    """The memory traffic of the kernel `ident`, if it is for GPUs; nothing where the emulator cannot
+    run."""
     from ..devices import emulator
     from . import traffic
 
+    kernels = [k for k in _kernels(ident) if BACKENDS[k.backend] == "gpu" and emulator.unavailable() is None]
     rows = []
-    for kernel in kernels if emulator.unavailable() is None else []:
-        case = traffic.small_case(kernel) if BACKENDS[kernel.backend] == "gpu" else None
+    for done, kernel in enumerate(kernels):
+        progress(done, len(kernels))
+        case = traffic.small_case(kernel)
         if case is not None:
             counts = traffic.of_kernel(kernel, case)
             ratios = {"excess": counts.excess, "conflicts": counts.conflicts}
             rows.append({"op": kernel.op.name, **asdict(counts), **ratios})
     return rows
+
+
+def _kernels(ident: str) -> list[Kernel]:
+    kernels = [kernel for kernel in trials.every_kernel() if kernel.id == ident]
+    if not kernels:
+        ids = sorted({kernel.id for kernel in trials.every_kernel()})
+        family = [other for other in ids if other.split("/")[0] == ident.split("/")[0]]
+        hint = f"this family has {', '.join(family)}" if family else "`gpucnn kernels list` shows all"
+        raise ArgumentError(f"there is no kernel {ident!r}: {did_you_mean(ident, ids) or hint}")
+    return kernels
 
 
 def place(backend: str) -> tuple[str | None, str | None]:

@@ -21,7 +21,7 @@ from typing import Any, cast
 from ..devices.cuda import CudaFunction
 from ..devices.launchable import CudaLaunchable, NumbaLaunchable
 from ..devices.nvrtc import NvrtcOutput, compile_cuda
-from ..errors import KernelError
+from ..errors import CompilerLog, KernelError
 from .launches import Launch
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
@@ -100,7 +100,10 @@ class Instructions:
 
 def _of_cuda(function: CudaLaunchable, arch: str) -> NvrtcOutput:
     """All kernels of a .cu file."""
-    return _of_text(function.source(), function.path.name, tuple(sorted(function.defines.items())), arch)
+    try:
+        return _of_text(function.source(), function.path.name, tuple(sorted(function.defines.items())), arch)
+    except CompilerLog as log:
+        raise function.refused(str(log)) from None
 
 
 @cache
@@ -206,7 +209,7 @@ def _disassembled(code: bytes) -> dict[str, Instructions]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code)
         file.flush()
-        done = subprocess.run([tool, "-c", "-ndf", file.name], capture_output=True, text=True)
+        done = subprocess.run([tool, "-c", "-ndf", file.name], capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         raise KernelError(f"nvdisasm fails: {done.stderr.strip()[:300]}")
     sections = re.split(r"^\s*\.section\s+\.text\.(\S+?),.*$", done.stdout, flags=re.MULTILINE)

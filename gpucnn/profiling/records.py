@@ -152,7 +152,10 @@ def commit() -> str | None:
     here = Path(__file__).resolve().parent
     try:
         done = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=True
+            ["git", "-C", str(here), "describe", "--always", "--dirty=+"],
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("GPUCNN_COMMIT")

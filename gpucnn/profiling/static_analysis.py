@@ -16,7 +16,7 @@ from .. import places
 from ..devices.cuda import CudaFunction
 from ..dispatch.case import Case
 from ..dispatch.op import Kernel
-from ..errors import KernelError
+from ..errors import CompileError
 from ..version import installed_version
 from . import compilers, launches, records, trials
 
@@ -123,7 +123,7 @@ def _key(launch: launches.Launch, arch: str) -> str:
         arch,
         compilers.disassembler() is None,
     )
-    rules = Path(compilers.__file__).read_text() + Path(__file__).read_text()
+    rules = "".join(Path(file).read_text(encoding="utf-8") for file in (compilers.__file__, __file__))
     return places.cache_key(text, shape, rules, records.versions()["numba-cuda"], _toolkit())
 
 
@@ -138,6 +138,6 @@ def unavailable() -> str | None:
         from ..devices.nvrtc import compile_cuda
 
         compile_cuda('extern "C" __global__ void nothing() {}', "nothing.cu", {}, arch="sm_80")
-    except KernelError as error:
-        return str(error)
+    except CompileError as error:
+        return str(error).removeprefix("nothing.cu cannot be compiled here: ")
     return None

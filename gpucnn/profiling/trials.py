@@ -20,7 +20,7 @@ from ..dispatch import choice
 from ..dispatch.case import Case
 from ..dispatch.check import cases_for, disagreement
 from ..dispatch.op import Kernel, Op, declared
-from ..errors import ArgumentError, KernelError
+from ..errors import ArgumentError, KernelError, did_you_mean
 
 MODES = ("fast", "check")
 """How kernels for GPUs run in the emulator."""
@@ -44,7 +44,7 @@ class Trial:
 
     def fault(self, **settings: Any) -> str | None:
         """One sentence on what is wrong, or None. `settings` are further ones of the emulator, such
-        as `seed`."""
+        as `seed`. Raises `CompileError` if the kernel cannot be compiled here."""
         with running(self.device, self.mode, **settings):
             return disagreement(self.kernel, self.case)
 
@@ -61,7 +61,9 @@ def every_kernel(pattern: str = "", backends: Iterable[str] = tuple(choice.BACKE
     kernels = [k for op in every_op() for k in op.kernels(tuple(backends)).values()]
     chosen = [k for k in kernels if pattern in k.id or pattern in (k.op.name, k.backend)]
     if not chosen:
-        raise ArgumentError(f"no kernel matches {pattern!r}: `gpucnn kernels list` shows all {len(kernels)}")
+        names = {name: None for k in kernels for name in (k.op.name, k.id, k.backend)}
+        hint = did_you_mean(pattern, names) or f"`gpucnn kernels list` shows all {len(kernels)}"
+        raise ArgumentError(f"no kernel matches {pattern!r}: {hint}")
     return chosen
 
 
@@ -105,18 +107,24 @@ def missing(backend: str, where: str) -> str | None:
     if where.startswith("gpu"):
         count, reason = choose.gpu_state()
         return None if count else reason
+    if backend == "njit":
+        from ..devices import njit
+
+        return njit.unavailable()
     if where != "emulator":
         return None
     from ..devices import emulator
 
-    reason_of_numba: str | None = None
-    if backend == "numba":
-        try:
-            from ..devices import numba_cuda
-        except KernelError as error:
-            return str(error)
-        reason_of_numba = numba_cuda.unavailable()
-    return emulator.unavailable() or reason_of_numba
+    return emulator.unavailable() or (missing_numba_cuda() if backend == "numba" else None)
+
+
+def missing_numba_cuda() -> str | None:
+    """Why numba.cuda kernels cannot be compiled here, in one sentence; None if they can."""
+    try:
+        from ..devices import numba_cuda
+    except KernelError as error:
+        return str(error)
+    return numba_cuda.unavailable()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from gpucnn.cli import main
 from gpucnn.dispatch import op as op_module
-from gpucnn.profiling import static_analysis
+from gpucnn.profiling import catalogue, static_analysis
 
 pytestmark = pytest.mark.xdist_group("cli-kernels")
 
@@ -82,10 +82,48 @@ def test_show_prints_the_source_with_its_idea_on_top():
     assert sources["ops"] == ["matmul"]
 
 
+def test_show_prints_the_source_at_once_and_what_takes_time_after_it_with_progress(monkeypatch):
+    """Compiling for all large cases takes up to minutes."""
+
+    def figures(ident, arch, progress):
+        progress(0, 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(static_analysis, "unavailable", lambda: None)
+    monkeypatch.setattr(catalogue, "figures", figures)
+    done = gpucnn("kernels", "show", "matmul/naive_cuda")
+    assert done.exit_code == 130
+    assert "Naive matmul" in done.stdout and "__global__" in done.stdout
+    assert "compiling for the figures" in done.stderr
+    done = gpucnn("kernels", "show", "matmul/naive_cuda", "--arch", "sm_12")
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+@pytest.mark.skipif(static_analysis.unavailable() is not None, reason=str(static_analysis.unavailable()))
+@needs.emulator_here
+def test_show_prints_figures_and_traffic_after_the_source():
+    done = gpucnn("kernels", "show", "bias/rows_cuda")
+    assert done.exit_code == 0
+    order = ["rows_cuda.py", "rows_cuda.cu", "op", "regs", "op", "sectors"]
+    places = [done.stdout.index(order[0])]
+    for words in order[1:]:
+        places.append(done.stdout.index(words, places[-1]))
+    assert "counting the memory traffic" in done.stderr
+    document = json.loads(gpucnn("kernels", "show", "bias/rows_cuda", "--json").stdout)
+    assert list(document) == ["id", "ops", "files", "figures", "traffic"]
+    assert {row["op"] for row in document["figures"]} == {"bias", "bias_grad"}
+    assert {row["op"] for row in document["traffic"]} == {"bias", "bias_grad"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("kernels", "show", "matmul/x"), "there is no kernel 'matmul/x': this family has matmul/blas_numpy"),
+        (
+            ("kernels", "show", "matmul/warptile_cuda"),
+            "there is no kernel 'matmul/warptile_cuda': did you mean 'matmul/wa",
+        ),
+        (("kernels", "list", "mtmul"), "no kernel matches 'mtmul': did you mean 'matmul"),
         (("kernels", "show", "x/y"), "`gpucnn kernels list` shows all"),
         (("kernels", "list", "nothing"), "no kernel matches 'nothing'"),
         (("kernels", "list", "bias", "--arch", "sm_12"), "--arch sm_12 is unknown: use one of sm_75"),
@@ -126,7 +164,7 @@ def test_check_ends_with_1_for_a_wrong_kernel(wrong):
     result = json.loads(done.stdout)
     assert result["failed"] == len(result["trials"]) and result["kernels"] == 1
     assert "output 0[0, 0] is" in result["trials"][0]["fault"]
-    assert set(result["trials"][0]) == {"kernel", "op", "case", "device", "mode", "seconds", "fault"}
+    assert set(result["trials"][0]) == {"kernel", "op", "case", "device", "mode", "seconds", "fault", "not_compiled"}
     assert "WRONG" in gpucnn("check", "--load", wrong).stdout
 
 
@@ -202,18 +240,96 @@ def test_what_cannot_run_is_left_out_with_the_reason(monkeypatch):
     assert done.exit_code == 1 and "nothing can be checked on this machine" in done.stderr
 
 
-@needs.emulator_here
-def test_a_kernel_that_does_not_compile_is_wrong_and_not_the_end(tmp_path, monkeypatch):
+CANNOT_BE_COMPILED = "cannot be compiled here: "
+IN_CUDA = """
+from gpucnn import cuda_function, kernel
+from gpucnn.ops.bias import bias
+
+typo = cuda_function(__file__, "typo")
+
+
+@kernel(bias, "typo", "cuda")
+def launch(y, x, b):
+    typo[1, 1](y)
+"""
+FOR_ONE_SHAPE = """
+from gpucnn import kernel
+from gpucnn.ops.bias import bias
+
+
+@njit
+def add(y, x, b):
+    for i in range(x.size):
+        y.flat[i] = x.flat[i] + b[i % b.size]
+    if y.ndim == 2:
+        y[0, 0] = "text"
+
+
+@kernel(bias, "typo", "njit")
+def launch(y, x, b):
+    add(y, x, b)
+"""
+
+
+@pytest.fixture
+def forgotten(monkeypatch):
+    """Kernels that a test loads are forgotten after it."""
     monkeypatch.setattr(
         "gpucnn.dispatch.op._kernels", {op: dict(kernels) for op, kernels in op_module._kernels.items()}
     )
+
+
+@needs.emulator_here
+def test_a_kernel_that_cannot_be_compiled_is_neither_right_nor_wrong(tmp_path, forgotten):
     (tmp_path / "typo.cu").write_text('extern "C" __global__ void typo(float* y) { y[0] = nothing; }')
-    (tmp_path / "typo.py").write_text(
-        "from gpucnn import cuda_function, kernel\nfrom gpucnn.ops.bias import bias\n"
-        "typo = cuda_function(__file__, 'typo')\n\n@kernel(bias, 'typo', 'cuda')\n"
-        "def launch(y, x, b):\n    typo[1, 1](y)\n"
-    )
+    (tmp_path / "typo.py").write_text(IN_CUDA)
     done = gpucnn("check", "--load", tmp_path / "typo.py")
-    assert done.exit_code == 1
+    assert done.exit_code == 3
+    assert CANNOT_BE_COMPILED in done.stdout
     assert "'nothing' was not declared" in done.stdout.replace("‘", "'").replace("’", "'")
-    assert "checks of 1 kernel" in done.stdout
+    assert "WRONG" not in done.stdout
+    count = len(done.stdout.splitlines()) - 1
+    assert done.stdout.splitlines()[-1].endswith(f"checks of 1 kernel: 0 wrong, {count} could not be compiled")
+
+
+@pytest.mark.parametrize(
+    "importing", ["from numba import njit", "from gpucnn.devices.njit import njit as jit; njit = jit()"]
+)
+def test_a_kernel_that_cannot_be_compiled_for_one_shape_is_checked_on_the_others(tmp_path, forgotten, importing):
+    (tmp_path / "typo.py").write_text(f"{importing}\n{FOR_ONE_SHAPE}")
+    done = gpucnn("check", "--load", tmp_path / "typo.py", "--json")
+    assert done.exit_code == 3
+    result = json.loads(done.stdout)
+    assert result["failed"] == 0
+    assert 0 < result["not_compiled"] < len(result["trials"])
+    for row in result["trials"]:
+        assert row["fault"] is None
+        if row["not_compiled"]:
+            assert row["not_compiled"].startswith(f"bias/typo {CANNOT_BE_COMPILED}")
+            assert "\n" not in row["not_compiled"]
+    (tmp_path / "typo.py").write_text(f"{importing}\n{FOR_ONE_SHAPE.replace('b[i % b.size]', '1')}")
+    assert gpucnn("check", "--load", tmp_path / "typo.py").exit_code == 1, "what is wrong comes first"
+
+
+def test_an_error_of_a_launch_function_is_a_fault_with_its_place(tmp_path, forgotten):
+    (tmp_path / "odd.py").write_text(
+        "from gpucnn import kernel\nfrom gpucnn.ops.bias import bias\n\n"
+        "@kernel(bias, 'odd', 'numpy')\ndef launch(y, x, b):\n    y[...] = x + b.nothing\n"
+    )
+    done = gpucnn("check", "--load", tmp_path / "odd.py")
+    assert done.exit_code == 1
+    assert "AttributeError: 'numpy.ndarray' object has no attribute 'nothing' (odd.py:6)" in done.stdout
+
+
+def test_training_with_a_kernel_that_cannot_be_compiled_ends_in_one_line(tmp_path, forgotten):
+    (tmp_path / "typo.py").write_text(f"from numba import njit\n{FOR_ONE_SHAPE}")
+    options = ("--model", "slides", "--epochs", 1, "--no-pictures", "--out", tmp_path / "run")
+    done = gpucnn("train", "--load", tmp_path / "typo.py", "--algorithm", "bias=typo", *options)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith(f"gpucnn: error: bias/typo {CANNOT_BE_COMPILED}")
+
+
+def test_bench_does_not_call_it_wrong(tmp_path, forgotten):
+    (tmp_path / "typo.py").write_text(f"from numba import njit\n{FOR_ONE_SHAPE}")
+    done = gpucnn("bench", "--load", tmp_path / "typo.py", "--case", "ragged,one_channel", *QUICK)
+    assert "WRONG" not in done.stdout

@@ -1,8 +1,10 @@
 """`gpucnn doctor` finds known problems, says how to fix them, and reveals nothing private."""
 
 import ctypes
+import importlib
 import json
 import pwd
+import re
 import sys
 import tempfile
 import types
@@ -170,7 +172,7 @@ def test_every_check_passes_here_and_is_timed():
     report = doctor.examine()
     assert [check.name for check in report.checks] == list(doctor.CHECKS)
     for check in report.checks:
-        assert check.ok, check
+        assert check.ok is not False, check
         assert 0 <= check.seconds < 60
         assert check.detail
 
@@ -186,6 +188,28 @@ def test_a_check_that_fails_is_the_verdict(examine, monkeypatch):
     assert report.verdict == "not ready: the check 'bad' failed: RuntimeError: the first line"
     assert "force-reinstall" in report.command
     assert "FAILED" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("check", "module", "name", "answer", "detail"),
+    [
+        ("emulator", "gpucnn.devices.emulator", "unavailable", "no C++ compiler found", "no C++ compiler found"),
+        ("compilers", "gpucnn.profiling.static_analysis", "unavailable", "NVRTC is not installed", "NVRTC is not"),
+        ("compilers", "gpucnn.profiling.trials", "missing_numba_cuda", "no numba-cuda", "no numba-cuda"),
+        ("GPU kernel", "gpucnn.devices.choose", "gpu_state", (0, "no NVIDIA driver found"), "no NVIDIA driver found"),
+    ],
+)
+def test_what_this_machine_lacks_is_absent_and_neither_ok_nor_failed(
+    examine, monkeypatch, check, module, name, answer, detail
+):
+    monkeypatch.setattr(importlib.import_module(module), name, lambda: answer)
+    monkeypatch.setattr(doctor, "CHECKS", {check: selftest.CHECKS[check]})
+    report = examine()
+    (result,) = report.checks
+    assert result.ok is None
+    assert detail in result.detail
+    assert report.ok
+    assert re.search(rf"{check} +absent  .*{re.escape(detail)}", str(report))
 
 
 @pytest.mark.parametrize("wrong", [np.nan, 1.001])
@@ -242,7 +266,7 @@ def test_a_gpu_that_is_seen_is_named(examine, monkeypatch):
 
 
 def test_what_cannot_be_determined_is_unknown(monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("not here")
 
     monkeypatch.setattr(doctor.Path, "read_text", fail)

@@ -38,6 +38,7 @@ class StandIn(ModuleType):
         self.attributes = dict(H100)
         self.failing = None
         self.static_bytes = 0
+        self.log = "kern.cu(3): error: identifier is undefined"
         self.current = 0
         stand_in = self
 
@@ -77,7 +78,7 @@ class StandIn(ModuleType):
 
             def get_function(self, name):
                 if stand_in.failing == "compile":
-                    raise CompileException("kern.cu(3): error: identifier is undefined")
+                    raise CompileException(stand_in.log)
                 return SimpleNamespace(kernel=Function(name))
 
         class Module:

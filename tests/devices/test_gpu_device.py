@@ -153,7 +153,7 @@ def test_each_kernel_is_waited_for_where_the_environment_says_so(cupy, gpu, monk
 @pytest.mark.parametrize(("failing", "words"), [("compile", "identifier is undefined"), ("launch", "INVALID_VALUE")])
 def test_a_refused_kernel_is_a_fault_of_that_kernel(cupy, gpu, failing, words):
     cupy.failing = failing
-    with pytest.raises(LaunchError, match=words):
+    with pytest.raises(KernelError, match=words):
         launched(cupy, "matmul/naive_cuda", "matmul")
 
 

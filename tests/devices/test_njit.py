@@ -135,3 +135,35 @@ def test_code_of_shared_files_that_were_edited_is_compiled_again(cache, tmp_path
     with open(tmp_path / "kernels/shared/simd_njit.py", "a") as file:
         file.write("\n# edited\n")
     assert train(**copy)[0] == count
+
+
+@pytest.mark.parametrize("how", ["variable", "program"])
+def test_numpy_computes_where_numba_is_told_not_to_compile_and_a_line_says_so(how, tmp_path):
+    """As for coverage and debugging. Kernels of vectors cannot run as plain Python."""
+    switch = "import numba; numba.config.DISABLE_JIT = 1" if how == "program" else ""
+    done = program(
+        switch
+        + """
+import numpy as np
+from gpucnn import Input, Sequential, layers
+
+model = Sequential([Input((6, 6, 1)), layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(2)])
+model.compile("adam", "mse")
+model.fit(np.zeros((8, 6, 6, 1), np.float32), np.zeros((8, 2), np.float32), epochs=1, verbose=0)
+""",
+        NUMBA_DISABLE_JIT="1" if how == "variable" else None,
+        GPUCNN_CACHE=str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("UserWarning") == 1
+    assert "NUMBA_DISABLE_JIT is set, so NumPy computes instead of compiled kernels, many times slower" in done.stderr
+
+
+def test_compiled_kernels_are_not_checked_where_numba_is_told_not_to_compile(tmp_path):
+    done = program(
+        "import sys; from gpucnn.cli import main; main(['check', 'bias_relu_grad', '--device', 'cpu'])",
+        NUMBA_DISABLE_JIT="1",
+        GPUCNN_CACHE=str(tmp_path),
+    )
+    assert "njit kernels are not checked: NUMBA_DISABLE_JIT is set" in done.stderr
+    assert "Traceback" not in done.stderr

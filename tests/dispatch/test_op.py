@@ -114,6 +114,8 @@ def test_an_algorithm_that_is_not_there_is_an_error_and_never_a_fallback(twice):
         KernelError, match=r"twice: no njit/numpy kernel.*Requested: winograd; registered: good, reference"
     ):
         twice(np.ones(3), times=1, algorithm="winograd")
+    with pytest.raises(KernelError, match=r"Requested: goood \(did you mean 'good'\?\); registered: good"):
+        twice(np.ones(3), times=1, algorithm="goood")
     with choice.using("numpy"), pytest.raises(KernelError, match="no numpy kernel"):
         twice(np.ones(3), times=1, algorithm="winograd")
 
@@ -129,7 +131,10 @@ test_unknown_names_are_refused = refuses(
     ArgumentError,
     [
         (lambda: choice.use("fortran"), "backend='fortran' is unknown: use one of auto"),
-        (lambda: choice.use(conv9d="direct"), "'conv9d' is not an op: algorithms can be chosen for"),
+        (lambda: choice.use(conv9d="direct"), "'conv9d' is not an op: did you mean 'conv3d' or 'conv2d'"),
+        (lambda: choice.use(frobnicate="direct"), "'frobnicate' is not an op: algorithms can be chosen for"),
+        (lambda: choice.use("cdua"), "backend='cdua' is unknown: did you mean 'cuda'"),
+        (lambda: choice.use(device="emulater"), "device='emulater' is unknown: did you mean 'emulator'"),
         (lambda: kernel(bias_grad, "x", "cobol"), r"@kernel\(bias_grad, 'x', 'cobol'\): backend must be one of"),
     ],
 )

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import places
-from ...errors import KernelError
+from ...errors import CompilerLog, KernelError
 from ...files import explained
 from .. import forks
 
@@ -125,7 +125,7 @@ def library(texts: dict[str, str], main: str, flags: tuple[str, ...]) -> Library
 
     def build(scratch: Path) -> None:
         for name, text in texts.items():
-            (scratch / name).write_text(text)
+            (scratch / name).write_text(text, encoding="utf-8")
         object_file = str(scratch / "kernel.o")
         _compile([*flags, "-fvisibility=hidden", "-w", "-c", str(scratch / main), "-o", object_file])
         # Without `flags`, which would link the sanitizer's library.
@@ -184,14 +184,16 @@ def _environment() -> str:
     """What a library depends on in addition to its text: the emulator's sources, the compiler and
     the processor."""
     files = sorted(p for p in SOURCE.iterdir() if p.is_file())
-    version = subprocess.run([compiler() or "g++", "--version"], capture_output=True, text=True).stdout
+    version = subprocess.run([compiler() or "g++", "--version"], capture_output=True).stdout
     cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    lines = cpu.read_text(encoding="utf-8", errors="replace").splitlines() if cpu.exists() else []
     processor = next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
-    return places.cache_key(*(p.read_text() for p in files), version, repr(_COMMON), processor)
+    return places.cache_key(*(p.read_text(encoding="utf-8") for p in files), version, repr(_COMMON), processor)
 
 
 def _compile(arguments: list[str]) -> None:
-    done = subprocess.run([compiler() or "g++", *_COMMON, *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [compiler() or "g++", *_COMMON, *arguments], capture_output=True, encoding="utf-8", errors="replace"
+    )
     if done.returncode:
-        raise KernelError(f"the host's C++ compiler refuses the kernel:\n{done.stderr[-4000:]}")
+        raise CompilerLog(done.stderr)

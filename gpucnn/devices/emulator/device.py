@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import CompilerLog
 from ..cpu import CPU
 from ..device import Device
 from ..launchable import CudaLaunchable, Geometry, NumbaLaunchable
@@ -71,7 +72,10 @@ class Emulator(Device):
         PTX, and so does counting: the compiler for GPUs decides how wide a load is."""
         by_nvrtc = settings().count or _holds_ptx(function.source())
         defines = tuple(sorted(function.defines.items()))
-        module = _cuda_module(function.source(), function.path.name, defines, settings().mode, by_nvrtc)
+        try:
+            module = _cuda_module(function.source(), function.path.name, defines, settings().mode, by_nvrtc)
+        except CompilerLog as log:
+            raise function.refused(str(log)) from None
         names = [p[0] for p, a in zip(function.parameters(), arguments, strict=True) if _is_array(a)]
         recording.perform(lambda: module.launch(function.name, geometry, arguments, names))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import KernelError
+from ...errors import CompileError, KernelError
 from ..launchable import Geometry
 from . import ptx_arithmetic, ptx_control, ptx_memory, ptx_warps
 from .compiler import library
@@ -254,9 +254,9 @@ class PtxFunction:
                 raise Unsupported
             return f"{guard}{{ {_TRANSLATIONS[name](self, instruction)} }}"
         except (Unsupported, ValueError, IndexError):
-            raise KernelError(
-                f"{self.name}: the emulator does not know the PTX instruction `{' '.join(statement.split())}` "
-                f"({self._place()})"
+            raise CompileError(
+                f"{self.name} cannot be compiled here: the emulator does not know the PTX instruction "
+                f"`{' '.join(statement.split())}` ({self._place()})"
             ) from None
 
     def _place(self) -> str:

@@ -312,7 +312,9 @@ def test_an_unknown_instruction_is_named_with_its_line(instruction):
 """
     with pytest.raises(KernelError) as caught:
         PtxModule(ptx, "fast")
-    assert str(caught.value) == (f"odd: the emulator does not know the PTX instruction `{instruction}` (kernel.cu:12)")
+    assert str(caught.value) == (
+        f"odd cannot be compiled here: the emulator does not know the PTX instruction `{instruction}` (kernel.cu:12)"
+    )
 
 
 def test_denormals_are_kept_unless_the_instruction_flushes_them():

@@ -167,5 +167,5 @@ def test_nvrtc_compiles_for_every_architecture(arch):
     output = compile_cuda(MATRICES, "matrices.cu", {"KIND": 0}, arch=arch)
     assert output.cubin.startswith(b"\x7fELF")
     assert "registers" in output.log
-    with pytest.raises(KernelError, match=rf"(?s)NVRTC refuses matrices.cu for {arch}.*"):
+    with pytest.raises(KernelError, match=r"matrices\.cu\(1\): error: identifier"):
         compile_cuda("int f() { return x; }", "matrices.cu", {}, arch=arch)
