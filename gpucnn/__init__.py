@@ -30,6 +30,7 @@ from .dispatch.op import kernel, load
 from .layers import Input
 from .models import Sequential
 from .retired import absent
+from .runs.trained_run import load_run
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ __all__ = [
     "kernel",
     "layers",
     "load",
+    "load_run",
     "losses",
     "metrics",
     "models",
