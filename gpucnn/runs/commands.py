@@ -305,13 +305,12 @@ def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pict
 
 
 def _draw(run: Run, settings: RunSettings, model: Sequential, data: Dataset, x_test: np.ndarray) -> list[Path]:
-    from ..callbacks import curves
-    from . import plots
+    from .. import plots
 
     title, note = f"{settings.model} on {data.name}", data.note or ""
     probabilities = model.predict(x_test, batch_size=EVALUATION_BATCH, verbose=0)
     pictures = {
-        "learning_curves": curves.learning_curves(run.read_history(), title, note),
+        "learning_curves": plots.learning_curves(run.read_history(), title, note),
         "confusion_matrix": plots.confusion_matrix(data.y_test, probabilities, data.classes, title, note),
         "predictions": plots.predictions(x_test, data.y_test, probabilities, data.classes, title, note),
         "filters": plots.filters(model, f"{title}: filters of the first convolution", note),
