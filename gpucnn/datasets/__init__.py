@@ -8,11 +8,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import warnings
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, warn
 from . import cifar10, digits, fashion_mnist, folder, mnist, npz_set
 from .dataset import Dataset, ImageSet
 from .download import fetch as _fetch
@@ -29,6 +28,7 @@ __all__ = [
     "digits",
     "fashion_mnist",
     "fetch",
+    "image_folder",
     "load",
     "load_to_test",
     "locate",
@@ -87,6 +87,32 @@ def load(
     return _load(_source(name or "digits"), data_dir, progress) if path is None else _warned(npz_set.load(path))
 
 
+def image_folder(
+    path: str | os.PathLike[str],
+    shape: tuple[int, int, int] | None = None,
+    *,
+    strict: bool = False,
+    progress: ProgressHook | None = None,
+) -> Dataset:
+    """Load a folder of images, with a subfolder for each class, as arrays: what `gpucnn train --data`
+    reads.
+
+    >>> pets = datasets.image_folder("my-images", shape=(32, 32, 3))
+    >>> model.fit(pets.x_train / 255, pets.y_train)
+    >>> print(metrics.classification_report(
+    ...     pets.y_test, model.predict(pets.x_test / 255), target_names=pets.classes
+    ... ))
+
+    x_train and x_test are uint8 (n, H, W, C), y_train and y_test class numbers (n,), `classes` their
+    names. x_val and y_val are None unless the folder holds val/. How the folder is divided, and the
+    arguments, are as in `load`; `load_to_test` takes all images for a test.
+    """
+    images = Path(os.path.expanduser(path))
+    if not images.is_dir():
+        raise DataError(f"{os.fspath(path)} is not a folder: give one with a subfolder of images for each class")
+    return load(data=images, shape=shape, strict=strict, progress=progress)
+
+
 def load_to_test(
     data: str | os.PathLike[str],
     *,
@@ -123,7 +149,7 @@ def _of_user(data: str | os.PathLike[str]) -> Path:
 def _warned(images: _Images) -> _Images:
     """The same images, once their warnings are issued."""
     for message in images.warnings:
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warn(message)
     return images
 
 

@@ -153,3 +153,13 @@ def _wrong_shape(name: str, y_true: np.ndarray, output_shape: Shape) -> ShapeErr
     elif y_true.ndim == len(output_shape) and y_true.shape[-1] != output_shape[-1]:
         cure = f"y has {y_true.shape[-1]} columns and the model {output_shape[-1]} outputs; make them equal"
     return ShapeError(f"{name}: y_true has shape {y_true.shape} and the outputs have shape {outputs}: {cure}")
+
+
+def class_numbers(y: np.ndarray) -> np.ndarray | None:
+    """The class number of each sample, from class numbers or one-hot rows; None if y is neither."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        return y.argmax(axis=1)
+    flat = y.reshape(len(y), -1)
+    if flat.shape[1] == 1 and np.all(flat == np.floor(flat)) and flat.min() >= 0:
+        return flat[:, 0].astype(np.int64)
+    return None

@@ -13,6 +13,7 @@ import numpy as np
 from ..devices.cpu import CPU
 from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Shape
+from ..losses.labels import class_numbers
 
 
 class Batch(NamedTuple):
@@ -212,16 +213,6 @@ def split_off(fraction: float, x: Any, y: Any, weight: Any) -> tuple[tuple, tupl
     parts = slice(cut), slice(cut, None)
     head, tail = (tuple(None if a is None else a[part] for a in (x, y, weight)) for part in parts)
     return head, tail
-
-
-def class_numbers(y: np.ndarray) -> np.ndarray | None:
-    """The class number of each sample, from class numbers or one-hot rows; None if y is neither."""
-    if y.ndim == 2 and y.shape[1] > 1:
-        return y.argmax(axis=1)
-    flat = y.reshape(len(y), -1)
-    if flat.shape[1] == 1 and np.all(flat == np.floor(flat)) and flat.min() >= 0:
-        return flat[:, 0].astype(np.int64)
-    return None
 
 
 def class_weights(class_weight: Any, y: np.ndarray) -> np.ndarray:

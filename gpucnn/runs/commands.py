@@ -6,10 +6,7 @@ to evaluate, use or draw the run, and to resume it unless it was trained with ke
 
 from __future__ import annotations
 
-import csv
-import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,27 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from .. import datasets
-from ..datasets import Dataset, ProgressHook, image_files, images
+from ..datasets import Dataset, ProgressHook, images
 from ..devices import threads
 from ..dispatch import choice
-from ..errors import ArgumentError, DataError, FileError, one_line, printable
-from ..files import MODEL_SUFFIX, check_regular, explained
+from ..errors import ArgumentError, warn
+from ..files import MODEL_SUFFIX, explained
 from ..models import memory
 from ..models.loading import load_model
-from ..models.saving import weights_sha256
 from ..models.sequential import Sequential
 from ..models.signature import Signature
 from ..models.summary import flops_per_image
 from . import own_kernels, zoo
 from .run import Checkpoints, Run, stop_on_signals
 from .settings import RunSettings, extents, fingerprint
+from .trained_run import EVALUATION_BATCH, TrainedRun, checked_signature, images_in, test_figures
 
 Say = Callable[[str], None]
 """Takes one line on the progress of the work."""
-
-_EVALUATION_BATCH = 256
-"""Fixed, because the last digits of a test figure depend on how the images are cut into batches."""
 
 
 def train(
@@ -108,7 +101,7 @@ def resume(
         if model is None:
             model = _new_model(settings, data)
         model.signature = model.signature or _signature_for(data)
-        _checked_signature(model, settings, run.folder)
+        checked_signature(model, settings, run.folder)
         done, epochs = model.training_state.epoch, _recipe(settings, data).epochs
         if done > epochs or (done == epochs and run.record.get("status") == "finished"):
             raise ArgumentError(f"{run.folder} has already trained {done} epochs: give a larger number of epochs")
@@ -140,35 +133,18 @@ def evaluate(
     Classes are matched by their names. Raises `DataError` if they are not those of the run, unless
     `common_classes`.
     """
-    if data is None and (share is not None or strict):
-        raise ArgumentError("a share of the images and strict reading go with a folder of images (--data)")
-    run = Run.open(folder)
-    settings = RunSettings.of(run)
-    settings.apply()
-    model, signature = _trained(run, settings)
-    if data is not None:
-        if dataset is not None:
-            raise ArgumentError(f"both the data set {dataset!r} and data={data!r} are given: give one of them")
-        _warn_if_trained_on(settings, data)
-        test = datasets.load_to_test(data, shape=signature.image_shape, strict=strict, share=share, progress=progress)
-    elif dataset is not None:
-        test = datasets.load(dataset, data_dir, progress=progress).test
-    else:
-        test = settings.with_data_dir(data_dir).load_data(progress).test
-    matched = test.with_classes_of(signature.classes, common_classes)
-    loss, accuracy = _test(model, signature.scaled(matched.x), matched.y)
-    return {
-        "run": str(run.folder),
-        "dataset": test.name,
-        "model": settings.model,
-        "images": len(matched.x),
-        "left_out": len(test.x) - len(matched.x),
-        "tested_on": test.origin,
-        "test_accuracy": accuracy,
-        "test_loss": loss,
-        "note": test.note,
-        "weights_sha256": weights_sha256(model),
-    }
+    if data is not None and dataset is not None:
+        raise ArgumentError(f"both the data set {dataset!r} and data={data!r} are given: give one of them")
+    used = _used(folder)
+    return used.evaluate(
+        data,
+        dataset=dataset,
+        data_dir=data_dir,
+        common_classes=common_classes,
+        share=share,
+        strict=strict,
+        progress=progress,
+    )
 
 
 def predict(
@@ -181,53 +157,51 @@ def predict(
 
     Images that cannot be read are in `failed`, each with its error.
     """
+    used = _used(folder)
+    files: list[Path] = []
+    failed: list[dict[str, str]] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside, left_out = images_in(path)
+        files += inside
+        if not inside:
+            failed.append({"image": str(path), "error": f"{path} holds no {images.KINDS} images"})
+        for message in left_out.warnings():
+            warn(message)
+    predictions, failures = used.predict_each(files, invert, centre)
+    return {
+        "run": str(used.folder),
+        "dataset": used.settings.dataset,
+        "model": used.settings.model,
+        "note": used.settings.note,
+        "predictions": [
+            {
+                "image": str(prediction.image),
+                "class": prediction.class_name,
+                "probability": prediction.probability,
+                "probabilities": prediction.probabilities,
+            }
+            for prediction in predictions
+        ],
+        "failed": failed + [{"image": str(file), "error": str(error)} for file, error in failures],
+    }
+
+
+def _used(folder: str | Path) -> TrainedRun:
+    """The run in a folder, with its seed, kernels, device and threads in use."""
     run = Run.open(folder)
     settings = RunSettings.of(run)
     settings.apply()
-    model, signature = _trained(run, settings)
-    invert = signature.invert if invert is None else invert
-    centre = signature.centre if centre is None else centre
-    predictions: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    files = [file for path in paths for file in _image_files(Path(path), failed)]
-    for start in range(0, len(files), _EVALUATION_BATCH):
-        batch: list[tuple[Path, np.ndarray]] = []
-        for file in files[start : start + _EVALUATION_BATCH]:
-            try:
-                pixels = images.read(file, signature.image_shape, invert=invert, centre=centre)
-                batch.append((file, signature.scaled(pixels)))
-            except (DataError, FileError) as error:
-                failed.append({"image": str(file), "error": str(error)})
-        if batch:
-            rows = model.predict(np.stack([x for _, x in batch]), verbose=0)
-            predictions += [_prediction(file, row, signature.classes) for (file, _), row in zip(batch, rows)]
-    return {
-        "run": str(run.folder),
-        "dataset": settings.dataset,
-        "model": settings.model,
-        "note": settings.note,
-        "predictions": predictions,
-        "failed": failed,
-    }
-
-
-def _prediction(file: Path, row: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    return {
-        "image": str(file),
-        "class": classes[int(row.argmax())],
-        "probability": float(row.max()),
-        "probabilities": {name: float(p) for name, p in zip(classes, row, strict=True)},
-    }
+    return TrainedRun(run, settings)
 
 
 def draw(folder: str | Path, data_dir: str | None = None, *, progress: ProgressHook | None = None) -> list[Path]:
     """Draw all pictures of a run again; returns their paths."""
-    run = Run.open(folder)
-    settings = RunSettings.of(run)
-    settings.apply()
-    model, signature = _trained(run, settings)
-    data = settings.with_data_dir(data_dir).load_data(progress)
-    return _draw(run, settings, model, data, signature.scaled(data.x_test))
+    used = _used(folder)
+    data = used.settings.with_data_dir(data_dir).load_data(progress)
+    return _draw(used.run, used.settings, used.model, data, used.signature.scaled(data.x_test))
 
 
 def find_model(name: str, input_shape: str | None = None, classes: int | None = None) -> Sequential:
@@ -281,53 +255,6 @@ def _signature_for(data: Dataset) -> Signature:
     return Signature(data.classes, (height, width, channels), divisor=None if floats_of_another_range else 255.0)
 
 
-def _trained(run: Run, settings: RunSettings) -> tuple[Sequential, Signature]:
-    """The model of a run and its signature."""
-    path = run.model_file
-    model = load_model(path)
-    return model, _checked_signature(model, settings, path)
-
-
-def _checked_signature(model: Sequential, settings: RunSettings, path: Path) -> Signature:
-    """The signature of a model; a file of an earlier version has none, and `run.json` knows the
-    classes.
-
-    Raises `FileError` if the two do not agree.
-    """
-    try:
-        signature = model.signature or Signature(settings.classes or [], model.input_shape[1:])
-        signature.check_fits(model.input_shape, model.output_shape)
-    except ArgumentError as error:
-        raise FileError(f"{path} does not fit run.json: {error}") from error
-    if settings.classes != signature.classes:
-        named = [", ".join(names or []) for names in (settings.classes, signature.classes)]
-        raise FileError(f"{path} does not fit run.json: the classes are {named[1]}, and {named[0]} in run.json")
-    return signature
-
-
-def _image_files(path: Path, failed: list[dict[str, str]]) -> list[Path]:
-    """The image files that a path names; those that a folder holds, with a warning about its others."""
-    if not path.is_dir():
-        return [path]
-    files = image_files.images_below(path)
-    if not files:
-        failed.append({"image": str(path), "error": f"{path} holds no {images.KINDS} images"})
-    left_out = image_files.LeftOut(path)
-    left_out.add_unused(set(files))
-    for message in left_out.warnings():
-        warnings.warn(message, stacklevel=4)
-    return files
-
-
-def _warn_if_trained_on(settings: RunSettings, data: str) -> None:
-    here, trained_on = (os.path.realpath(os.path.expanduser(path)) for path in (data, settings.data or ""))
-    if settings.data is not None and here == trained_on:
-        warnings.warn(
-            f"{data} holds the images that the run was trained on: without --data, only its test images are used",
-            stacklevel=4,
-        )
-
-
 def _check_memory(model: Sequential, settings: RunSettings, data: Dataset) -> None:
     parts = (data.x_train, data.x_test, data.x_val)
     as_float32 = sum(4 * x.size for x in parts if x is not None and x.dtype == np.uint8)
@@ -362,7 +289,6 @@ def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pict
     seconds = time.perf_counter() - start
     steps = int(model.optimizer.iterations[0]) - before
     trained = steps / -(-count // recipe.batch_size) * count
-    loss, accuracy = _test(model, x_test, data.y_test)
     run.finish(
         model,
         {
@@ -370,8 +296,7 @@ def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pict
             "seconds": seconds,
             "images_per_second": trained / seconds if steps else None,
             "train_accuracy": history.history["accuracy"][-1],
-            "test_accuracy": accuracy,
-            "test_loss": loss,
+            **test_figures(model, x_test, data.y_test),
         },
     )
     if pictures:
@@ -379,19 +304,13 @@ def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pict
     return run
 
 
-def _test(model: Sequential, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    logs = model.evaluate(x, y, batch_size=_EVALUATION_BATCH, verbose=0, return_dict=True)
-    return logs["loss"], logs["accuracy"]
-
-
 def _draw(run: Run, settings: RunSettings, model: Sequential, data: Dataset, x_test: np.ndarray) -> list[Path]:
-    from ..callbacks import curves
-    from . import plots
+    from .. import plots
 
     title, note = f"{settings.model} on {data.name}", data.note or ""
-    probabilities = model.predict(x_test, batch_size=_EVALUATION_BATCH, verbose=0)
+    probabilities = model.predict(x_test, batch_size=EVALUATION_BATCH, verbose=0)
     pictures = {
-        "learning_curves": curves.learning_curves(_history(run), title, note),
+        "learning_curves": plots.learning_curves(run.read_history(), title, note),
         "confusion_matrix": plots.confusion_matrix(data.y_test, probabilities, data.classes, title, note),
         "predictions": plots.predictions(x_test, data.y_test, probabilities, data.classes, title, note),
         "filters": plots.filters(model, f"{title}: filters of the first convolution", note),
@@ -401,18 +320,6 @@ def _draw(run: Run, settings: RunSettings, model: Sequential, data: Dataset, x_t
     with explained("make", folder):
         folder.mkdir(exist_ok=True)
     return [picture.save(folder / f"{name}.png") for name, picture in pictures.items()]
-
-
-def _history(run: Run) -> dict[str, list[float]]:
-    path = run.folder / "history.csv"
-    try:
-        with explained("read", path):
-            check_regular(path)
-            with open(path, newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-        return {printable(name): [float(row[name]) for row in rows if row[name]] for name in rows[0]}
-    except (IndexError, ValueError, TypeError, csv.Error) as error:
-        raise FileError(f"{path} is damaged: {one_line(error)}") from error
 
 
 def _described(data: Dataset) -> str:

@@ -30,8 +30,8 @@ import numpy as np
 
 from ..callbacks import Callback
 from ..config import check_fields
-from ..errors import ArgumentError, FileError, Interrupted, printable
-from ..files import explained, lock, write_atomically
+from ..errors import ArgumentError, FileError, Interrupted, one_line, printable
+from ..files import check_regular, explained, lock, write_atomically
 from ..models import loading, saving
 from ..models.sequential import Sequential
 from ..version import __version__, installed_version
@@ -212,6 +212,18 @@ class Run:
         epochs = [epoch + 1 for epoch in state.epochs]
         writer.writerows(itertools.zip_longest(epochs, *state.history.values(), fillvalue=""))
         write_atomically(self.folder / "history.csv", text.getvalue().encode())
+
+    def read_history(self) -> dict[str, list[float]]:
+        """The columns of `history.csv` by name. Raises `FileError` if it is damaged."""
+        path = self.folder / "history.csv"
+        try:
+            with explained("read", path):
+                check_regular(path)
+                with open(path, newline="", encoding="utf-8") as file:
+                    rows = list(csv.DictReader(file))
+            return {printable(name): [float(row[name]) for row in rows if row[name]] for name in rows[0]}
+        except (IndexError, ValueError, TypeError, csv.Error) as error:
+            raise FileError(f"{path} is damaged: {one_line(error)}") from error
 
     def finish(self, model: Sequential, results: dict[str, Any]) -> dict[str, Any]:
         """Write `model.safetensors`, then `run.json` with the results; returns its content."""

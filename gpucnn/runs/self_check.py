@@ -75,7 +75,7 @@ def device(name: str, say: Say = lambda line: None) -> str:
 def stored(where: str) -> Verdict | None:
     """The verdict on this device that is kept in the cache; None if there is none."""
     try:
-        return Verdict(**json.loads((places.cache_location() / "self-check" / _key(where)).read_text()))
+        return Verdict(**json.loads((places.cache_location() / "self-check" / _key(where)).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -282,3 +282,24 @@ def test_reading_a_folder_reports_its_progress(tmp_path):
     seen = []
     datasets.load(data=tmp_path / "d", progress=lambda *step: seen.append(step))
     assert seen == [(f"reading {tmp_path / 'd'}", 256, 280)]
+
+
+def test_a_folder_of_images_is_read_from_python_as_the_command_reads_it(tmp_path):
+    fill(tmp_path / "pets", {"cat": 5, "dog": 5}, shape=(12, 10))
+    pets = datasets.image_folder(str(tmp_path / "pets"), shape=(6, 5, 3))
+    same = datasets.load(data=tmp_path / "pets", shape=(6, 5, 3))
+    assert (pets.x_train.shape, pets.x_train.dtype, pets.classes) == ((8, 6, 5, 3), np.uint8, ["cat", "dog"])
+    for part in ("x_train", "y_train", "x_test", "y_test"):
+        np.testing.assert_array_equal(getattr(pets, part), getattr(same, part))
+    (tmp_path / "pets/cat/bad.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="1 file was left out") as caught:
+        datasets.image_folder(tmp_path / "pets")
+    assert caught[0].filename == __file__
+    with pytest.raises(DataError, match=r"bad\.png is not a PNG"):
+        datasets.image_folder(tmp_path / "pets", strict=True)
+
+
+def test_what_is_no_folder_of_images_is_refused(tmp_path):
+    for path in (tmp_path / "gone", tmp_path / "d.npz"):
+        with pytest.raises(DataError, match=f"{path.name} is not a folder: give one with a subfolder of images"):
+            datasets.image_folder(path)

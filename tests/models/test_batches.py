@@ -76,13 +76,6 @@ def test_an_array_without_axes_holds_no_sample():
         batches.as_batches(np.float32(3), None, None, None, None, None)
 
 
-def test_class_numbers_are_seen_in_rows_and_columns_and_nowhere_else():
-    np.testing.assert_array_equal(batches.class_numbers(np.eye(3)[[2, 0]]), [2, 0])
-    np.testing.assert_array_equal(batches.class_numbers(np.array([[1], [4]])), [1, 4])
-    assert batches.class_numbers(np.array([0.5, 1.0])) is None
-    assert batches.class_numbers(np.zeros((3, 2, 2))) is None
-
-
 def test_class_weight_needs_classes():
     with pytest.raises(ArgumentError, match="class numbers or one-hot"):
         batches.class_weights({0: 1.0}, np.array([0.5, 0.25]))

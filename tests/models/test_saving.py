@@ -240,5 +240,5 @@ def test_what_cannot_be_read_is_named(tmp_path):
         load_model(tmp_path / "m.safetensors")
     with pytest.raises(FileError, match=r"cannot read .*: there is no folder .*gone"):
         load_model(tmp_path / "gone" / "m.safetensors")
-    with pytest.raises(FileError, match=r"cannot read .*: it is a folder; give the path of a file"):
+    with pytest.raises(FileError, match=r"is a folder without model\.safetensors: give a \.safetensors file"):
         load_model(tmp_path)

@@ -185,7 +185,7 @@ def test_a_finished_run_is_not_resumed_without_more_epochs(settings, epochs):
 def test_a_run_stopped_after_its_last_epoch_is_only_evaluated(settings, monkeypatch):
     unbroken = commands.train(settings, "unbroken", pictures=False)
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "_test", lambda *_: (_ for _ in ()).throw(ConnectionError("killed")))
+        patch.setattr(commands, "test_figures", lambda *_: (_ for _ in ()).throw(ConnectionError("killed")))
         with pytest.raises(ConnectionError):
             commands.train(settings, "broken", pictures=False)
     resumed = commands.resume("broken", pictures=False)

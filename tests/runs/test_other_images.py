@@ -10,7 +10,7 @@ from gpucnn import datasets
 from gpucnn.errors import ArgumentError, DataError, FileError
 from gpucnn.models.loading import load_model
 from gpucnn.models.saving import save_model
-from gpucnn.runs import commands
+from gpucnn.runs import commands, trained_run
 from gpucnn.runs.settings import RunSettings
 
 COLOURS = {"cat": 0, "dog": 1, "fox": 2, "ant": 0, "yak": 1}
@@ -253,7 +253,7 @@ def test_a_folder_without_images_fails(run, tmp_path):
 
 
 def test_many_images_are_predicted_in_several_batches(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands, "_EVALUATION_BATCH", 4)
+    monkeypatch.setattr(trained_run, "EVALUATION_BATCH", 4)
     photos = fill(tmp_path / "photos", {"cat": 3, "dog": 3, "fox": 5})
     (photos / "dog/1.png").write_bytes(b"")
     answer = commands.predict(run.folder, [photos])

@@ -17,7 +17,7 @@ ROOMS = (
     ("__main__",),
     ("cli",),
     ("runs",),
-    ("datasets",),
+    ("datasets", "plots"),
     ("models",),
     ("callbacks",),
     ("optimizers",),

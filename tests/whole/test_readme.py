@@ -1,9 +1,14 @@
 """What README.md, kernels/README.md and CONTRIBUTING.md show works as shown."""
 
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from itertools import product
 
 import needs
@@ -40,7 +45,7 @@ def run(code, folder):
 
 
 def test_the_documents_are_read():
-    assert len(PYTHON) == 5 and len(CUDA) == 1 and len(SHELL) > 30
+    assert len(PYTHON) == 7 and len(CUDA) == 1 and len(SHELL) > 30
 
 
 def test_training_in_python_reaches_what_the_model_can(tmp_path):
@@ -59,6 +64,61 @@ def test_the_custom_layer_loss_and_metric_train(tmp_path):
     done = run(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) >= 0.8
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """A run folder of that name and photos, as the programs of the README use them."""
+    for place, (name, shade) in product(("pets-images", "photos"), (("cat", 40), ("dog", 200))):
+        for i in range(6):
+            path = tmp_path / place / (f"{name}/{i}.png" if place != "photos" else f"{name}{i}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (24, 24), (shade, i, 0)).save(path)
+    Image.new("RGB", (60, 40), (200, 0, 0)).save(tmp_path / "photo.png")
+    options = ["--model", "slides", "--optimizer", "adam", "--epochs", 8, "--batch-size", 2, "--no-pictures"]
+    done = gpucnn("train", "--data", "pets-images", *options, "--out", "pets", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def test_the_program_with_a_trained_run_prints_what_is_in_the_images(pets):
+    done = run(next(block for block in PYTHON if 'run.predict("photo.png")' in block), pets)
+    assert done.returncode == 0, done.stderr
+    first, photo, *photos = done.stdout.splitlines()
+    assert first == "['cat', 'dog'] 1.0"
+    assert re.fullmatch(r"dog \(\d+\.\d %\)", photo)
+    assert [line.split()[1] for line in photos] == ["cat"] * 6 + ["dog"] * 6
+
+
+def test_the_web_server_answers_for_images_and_refuses_what_is_none(pets):
+    code = next(block for block in PYTHON if "ThreadingHTTPServer" in block)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-c", code.replace("8000", str(port))], cwd=pets)
+    try:
+        address = f"http://localhost:{port}"
+        answer = json.loads(posted(address, (pets / "photo.png").read_bytes(), server))
+        assert answer.keys() == {"cat", "dog"} and answer["dog"] > answer["cat"]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            posted(address, b"no image", server)
+        assert refused.value.code == 400
+        assert "the image is not a PNG" in json.loads(refused.value.read())["error"]
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def posted(address, body, server):
+    """What a server answers, once it is ready."""
+    while True:
+        try:
+            return urllib.request.urlopen(address, data=body, timeout=60).read()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            assert server.poll() is None, "the server ended"
+            time.sleep(0.1)
 
 
 def gpucnn(*arguments, cwd=None, **settings):

@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 import gpucnn
-from gpucnn import layers
+from gpucnn import layers, plots
 from gpucnn.callbacks import curves
 from gpucnn.errors import ArgumentError, DataError, FileError, ShapeError
-from gpucnn.runs import plots
 
 HISTORY = {"loss": [1.0, 0.5, 0.25], "accuracy": [0.5, 0.7, 0.9], "val_loss": [1.1, 0.6, 0.4]}
 
@@ -258,3 +257,12 @@ def test_nothing_is_left_behind_in_pyplot_or_matplotlibs_settings():
         "assert raw() == before; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=600)
+
+
+def test_pictures_are_reached_from_the_top_without_loading_matplotlib_before():
+    code = (
+        "import sys, gpucnn; print('matplotlib' in sys.modules); gpucnn.plots.learning_curves; from gpucnn import plots"
+    )
+    code += "; print('matplotlib' in sys.modules, plots is gpucnn.plots, plots.confusion_matrix.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True", "gpucnn.plots"]
