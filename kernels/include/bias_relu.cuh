@@ -36,11 +36,30 @@ struct BiasRelu {
 struct BiasReluOfSum {
     const float* __restrict__ b;
     unsigned K;
-    __device__ float operator()(float sum, unsigned i) const { return relu(sum + __ldg(b + i % K)); }
+
+    __device__ float4 operator()(float4 sum, unsigned i) const
+    {
+        float four[] = {sum.x, sum.y, sum.z, sum.w}, bias[4];
+        unsigned k = i % K;
+        if (K % 4 == 0 && (size_t)b % 16 == 0) {
+            float4 quad = *(const float4*)(b + k);
+            bias[0] = quad.x, bias[1] = quad.y, bias[2] = quad.z, bias[3] = quad.w;
+        } else {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                bias[e] = b[k];
+                k = k + 1 == K ? 0 : k + 1;
+            }
+        }
+#pragma unroll
+        for (int e = 0; e < 4; ++e) four[e] = relu(four[e] + bias[e]);
+        return make_float4(four[0], four[1], four[2], four[3]);
+    }
 };
 
-extern "C" __global__ void sum_parts_bias_relu(float* __restrict__ y, const float* __restrict__ parts,
-                                               const float* __restrict__ b, unsigned size, unsigned count, unsigned K)
+extern "C" __global__ void __launch_bounds__(SUM_THREADS)
+    sum_parts_bias_relu(float* __restrict__ y, const float* __restrict__ parts, const float* __restrict__ b,
+                        unsigned size, unsigned count, unsigned K)
 {
     add_up(y, parts, size, count, BiasReluOfSum{b, K});
 }
