@@ -119,8 +119,8 @@ class RunSettings:
 
         An algorithm of the user's own that is not loaded is not used, and a warning says so.
         """
-        utils.set_random_seed(self.seed)
         device = self_check.device(self.device, announce) if self.backend == "auto" else self.device
+        utils.set_random_seed(self.seed)  # after the check, which trains too
         choice.use(self.backend, device=device)
         choice.use(**self._algorithms_here())
         threads.use(self.threads)

@@ -7,7 +7,8 @@ from gpucnn.devices import choose, emulator
 from gpucnn.errors import KernelError
 from gpucnn.ops.matmul import matmul
 from gpucnn.profiling import trials
-from gpucnn.runs import self_check
+from gpucnn.runs import commands, self_check
+from gpucnn.runs.settings import RunSettings
 
 in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 
@@ -92,3 +93,19 @@ def test_a_damaged_verdict_is_as_none(gpu, tmp_path):
     folder.mkdir()
     (folder / self_check._key("gpu:0")).write_bytes(np.random.default_rng(0).bytes(50))
     assert self_check.stored("gpu:0") is None
+
+
+@in_emulator
+def test_a_run_that_checks_first_ends_with_the_same_weights(tmp_path, monkeypatch):
+    x = np.random.default_rng(0).integers(0, 256, (8, 28, 28), np.uint8)
+    np.savez(tmp_path / "few.npz", x_train=x, y_train=np.arange(8) % 2, x_test=x, y_test=np.arange(8) % 2)
+    settings = RunSettings(data=str(tmp_path / "few.npz"), model="slides", epochs=1, batch_size=4)
+
+    def checking(name, say):
+        self_check.run("emulator")
+        return "cpu"
+
+    runs = [commands.train(settings, tmp_path / "plain", pictures=False)]
+    monkeypatch.setattr(self_check, "device", checking)
+    runs.append(commands.train(settings, tmp_path / "checked", pictures=False))
+    assert runs[0].record["weights_sha256"] == runs[1].record["weights_sha256"]
