@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from .device import ALIGNMENT, Device
 
 _IDLE_BYTES = 1 << 30
-_free: dict[int, list[np.ndarray]] = {}
-_idle = 0
 
 
-class _Block:
-    """A buffer on loan: when the last array on it dies, it returns to the pool.
+class _Pool:
+    """Buffers that wait for the next array of their size.
 
     Fresh memory costs a page fault per 4 KiB, about as long as computing on it, and a training step
     allocates the same sizes again and again.
     """
 
-    __slots__ = ("__array_interface__", "buffer", "nbytes")
+    def __init__(self) -> None:
+        self._buffers: dict[int, list[np.ndarray]] = {}
+        self.idle_bytes = 0
 
-    def __init__(self, nbytes: int) -> None:
-        global _idle
+    def take(self, nbytes: int) -> np.ndarray:
+        """A buffer with room for so many bytes from an aligned address on."""
         try:
-            self.buffer = _free[nbytes].pop()
-            _idle -= nbytes
+            buffer = self._buffers[nbytes].pop()
         except (KeyError, IndexError):
-            self.buffer = np.empty(nbytes + ALIGNMENT, np.uint8)
-        self.nbytes = nbytes
-        address = self.buffer.ctypes.data
+            return np.empty(nbytes + ALIGNMENT, np.uint8)
+        self.idle_bytes -= nbytes
+        return buffer
+
+    def give(self, nbytes: int, buffer: np.ndarray) -> None:
+        """Take a buffer back, unless too many wait already."""
+        if self.idle_bytes < _IDLE_BYTES:
+            self.idle_bytes += nbytes
+            self._buffers.setdefault(nbytes, []).append(buffer)
+
+    def clear(self) -> None:
+        """Drop all buffers that wait."""
+        self._buffers.clear()
+        self.idle_bytes = 0
+
+
+class _Block:
+    """A buffer on loan: when the last array on it dies, it returns to the pool."""
+
+    __slots__ = ("__array_interface__", "buffer", "nbytes", "pool")
+
+    def __init__(self, pool: _Pool, nbytes: int, buffer: np.ndarray) -> None:
+        self.pool, self.nbytes, self.buffer = pool, nbytes, buffer
+        address = buffer.ctypes.data
         self.__array_interface__ = {
             "data": (address + -address % ALIGNMENT, False),
             "shape": (nbytes,),
@@ -40,10 +59,7 @@ class _Block:
         }
 
     def __del__(self) -> None:
-        global _idle
-        if _idle < _IDLE_BYTES:
-            _idle += self.nbytes
-            _free.setdefault(self.nbytes, []).append(self.buffer)
+        self.pool.give(self.nbytes, self.buffer)
 
 
 class Cpu(Device):
@@ -52,13 +68,24 @@ class Cpu(Device):
     name = "cpu"
     backends: tuple[str, ...] = ("njit", "numpy")
 
-    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
-        """An uninitialised C-contiguous array that starts at a multiple of 256 bytes."""
-        dtype = np.dtype(dtype)
+    _pool = _Pool()
+
+    def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array on a buffer of the pool."""
         nbytes = math.prod(shape) * dtype.itemsize
         if not nbytes:
             return np.empty(shape, dtype)
-        return np.asarray(_Block(nbytes)).view(dtype).reshape(shape)
+        block = _Block(self._pool, nbytes, self._pool.take(nbytes))
+        return np.asarray(block).view(dtype).reshape(shape)
+
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes of the pool that no array is using."""
+        return self._pool.idle_bytes
+
+    def release(self) -> None:
+        """Drop what the pool keeps."""
+        self._pool.clear()
 
     def put(self, array: np.ndarray) -> np.ndarray:
         """The array itself."""

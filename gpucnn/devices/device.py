@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import KernelError
+from ..errors import KernelError, MemoryNeedError
+from . import free_memory
 from .array import DeviceArray
+from .free_memory import readable
 from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
 
 ALIGNMENT = 256
@@ -36,6 +39,7 @@ class Device(ABC):
     """
 
     name: str
+    uses_host_memory = True
     backends: tuple[str, ...]
     """The backends whose kernels run here, in the order in which "auto" tries them."""
 
@@ -46,9 +50,37 @@ class Device(ABC):
     def activate(self) -> None:  # noqa: B027
         """Called when the device becomes the one in use."""
 
+    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+        """An uninitialised C-contiguous array that starts at a multiple of 256 bytes. Raises
+        `MemoryNeedError`."""
+        dtype = np.dtype(dtype)
+        return self.fitted(lambda: self.allocate(shape, dtype), shape, dtype)
+
+    def fitted(self, make: Callable[[], Any], shape: tuple[int, ...], dtype: np.dtype) -> Any:
+        """The array that `make` returns. If it raises `MemoryError`, what waits for later arrays is
+        released and it is called once more, then `MemoryNeedError` says what did not fit."""
+        try:
+            return make()
+        except MemoryError:
+            self.release()
+        try:
+            return make()
+        except MemoryError:
+            size, free = (readable(n) for n in (math.prod(shape) * dtype.itemsize, self.free_bytes()))
+            raise MemoryNeedError(
+                f"out of memory on {self.name}: an array of {shape} {dtype}, {size}, and {free} is free"
+            ) from None
+
     @abstractmethod
-    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> DeviceArray:
-        """An uninitialised C-contiguous array that starts at a multiple of 256 bytes."""
+    def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+        """What `empty` returns. Raises `MemoryError` if it does not fit."""
+
+    def release(self) -> None:  # noqa: B027
+        """Give up the memory that waits for later arrays."""
+
+    def free_bytes(self) -> int | None:
+        """Bytes that arrays can still take; None if unknown."""
+        return free_memory.available()
 
     @abstractmethod
     def put(self, array: np.ndarray) -> DeviceArray:
@@ -87,10 +119,6 @@ class Device(ABC):
     def stream(self) -> int:
         """The address of the stream on which kernels run; 0 is the default stream."""
         return 0
-
-    def free_bytes(self) -> int | None:
-        """Bytes of its memory that are free; None for the memory of the host."""
-        return None
 
     records = False
     """Whether `record` works here."""

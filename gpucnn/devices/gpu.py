@@ -44,6 +44,7 @@ class Gpu(Device):
     backends = ("cuda", "numba")
     records = True
     cc: int
+    uses_host_memory = False
 
     def __init__(self, number: int) -> None:
         self.name, self.number = f"gpu:{number}", number
@@ -59,13 +60,21 @@ class Gpu(Device):
         """Make this GPU the one that CuPy works on."""
         cupy.cuda.Device(self.number).use()
 
-    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> DeviceArray:
+    def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
         """An uninitialised CuPy array; CuPy's pool hands out multiples of 512 bytes."""
         return cupy.empty(shape, dtype)
 
+    def release(self) -> None:
+        """Give the blocks that CuPy's pool keeps back to the driver."""
+        cupy.get_default_memory_pool().free_all_blocks()
+
+    def free_bytes(self) -> int:
+        """What the driver has left, and what CuPy's pool keeps."""
+        return cupy.cuda.Device(self.number).mem_info[0] + cupy.get_default_memory_pool().free_bytes()
+
     def put(self, array: np.ndarray) -> DeviceArray:
         """A copy on the GPU."""
-        return cupy.asarray(array, order="C")
+        return self.fitted(lambda: cupy.asarray(array, order="C"), array.shape, array.dtype)
 
     def owns(self, array: object) -> bool:
         """Whether this is a CuPy array on this GPU."""
@@ -105,11 +114,6 @@ class Gpu(Device):
         if status:
             raise LaunchError(f"cuBLAS returned status {status}")
         return library, ctypes.c_void_p(handle)
-
-    def free_bytes(self) -> int:
-        """What the driver can still give, and what CuPy's pool holds unused."""
-        with cupy.cuda.Device(self.number):
-            return int(cupy.cuda.runtime.memGetInfo()[0]) + cupy.get_default_memory_pool().free_bytes()
 
     def record(self, run: Callable[[], None]) -> Callable[[], None]:
         """Call `run`, then capture a second call of it as a CUDA graph.

@@ -211,11 +211,17 @@ class Op:
                 name = None
         if name == "reference" and choose.current() is CPU:
             return None
+        excess = None
         for candidate in [name] if name else self.prefer:
             for backend in backends:
                 kernel = kernels.get(f"{candidate}_{backend}")
                 if kernel and kernel.serves(operands, params) and (name or kernel.is_worthwhile(operands, params)):
-                    return kernel
+                    largest = max((math.prod(s.shape) for s in kernel.scratch(operands, params)), default=0)
+                    if largest < _TOO_LARGE:
+                        return kernel
+                    excess = f"the workspace of {kernel.id} would have {largest:,} elements"
+        if excess:
+            raise ShapeError(f"{self.name}: {excess}: use less than 2**31, such as with a smaller batch")
         if name or ("numpy" not in backends and "njit" not in backends):
             raise self._unserved(backends, kernels, operands, params, name)
         return None

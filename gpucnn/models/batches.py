@@ -45,7 +45,8 @@ class Arrays:
 class Stream:
     """A generator or another iterable of batches x, (x, y) or (x, y, sample_weight).
 
-    At each epoch a generator resumes where it stopped; any other iterable starts again.
+    At each epoch a generator resumes where it stopped; any other iterable starts again. `batch_size`
+    is that of the latest batch.
     """
 
     def __init__(self, source: Iterable[Any], steps: int | None, expected: Shape | None) -> None:
@@ -55,6 +56,7 @@ class Stream:
         if steps is None and isinstance(source, Sized):
             self.steps = len(source)
         self._begun = inspect.isgenerator(source) and inspect.getgeneratorstate(source) != inspect.GEN_CREATED
+        self.batch_size = 0
 
     def epoch(self, order: np.ndarray | None, first: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from number `first` on; `order` does not apply to a stream."""
@@ -71,6 +73,7 @@ class Stream:
             if self.expected is not None:
                 check_input(x, self.expected)
             check_lengths(x, y, weight)
+            self.batch_size = len(x)
             yield _batch(x, y, weight, slice(None))
 
     @property

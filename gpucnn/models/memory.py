@@ -1,11 +1,16 @@
-"""How much memory a training run needs, compared with how much is free."""
+"""How much memory a training run needs, compared with how much is free, and what to do without it."""
 
 from __future__ import annotations
 
+import gc
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..devices import free_memory
+from ..devices import choose, free_memory
 from ..errors import MemoryNeedError
+from .batches import Batches
 from .fusion import program
 from .model import Model
 
@@ -46,32 +51,67 @@ def need(model: Model, dataset: int = 0) -> Need:
     gradient and up to two arrays of that size in use; the batch itself comes on top.
     """
     model.optimizer.build(model.parameters)
-    outputs = sum(_elements(node.layers[-1].output_shape) for node in program(model.layers, False))
     return Need(
         parameters=4 * model.count_params(),
         gradients=model.parameters.gradients.nbytes,
         slots=sum(array.nbytes for array in model.optimizer.state().values()),
-        image=4 * (_elements(model.input_shape) + _ARRAYS * outputs),
+        image=_image(model),
         dataset=dataset,
     )
 
 
 def check(model: Model, batch_size: int, dataset: int = 0) -> Need:
     """The need. Raises `MemoryNeedError`, naming the largest batch that fits, if it is too much."""
-    run, free = need(model, dataset), free_memory.available()
+    device = choose.current()
+    run, free = need(model, dataset if device.uses_host_memory else 0), device.free_bytes()
     fits = batch_size if free is None else run.largest_batch(free)
     if fits < batch_size:
-        advice = "no batch fits: use a smaller model or smaller images"
-        if fits:
-            advice = f"the largest batch size that fits is {fits}"
         weights = run.parameters + run.gradients + run.slots
         raise MemoryNeedError(
             f"a batch of {batch_size} images needs {free_memory.readable(run.total(batch_size))} "
             f"(activations {free_memory.readable(run.image * batch_size)}, weights with gradients and optimizer "
             f"{free_memory.readable(weights)}, data set {free_memory.readable(dataset)}) "
-            f"and {free_memory.readable(free)} is free: {advice}"
+            f"and {free_memory.readable(free)} is free: {_advice(fits)}"
         )
     return run
+
+
+class _BatchError(MemoryNeedError):
+    """A batch did not fit; the message names one that does."""
+
+
+@contextmanager
+def explained(model: Model, data: Batches) -> Iterator[None]:
+    """Turn a `MemoryError` while batches are computed into a `MemoryNeedError` that names the
+    largest batch that fits. What the failed call had allocated is free again."""
+    try:
+        yield
+    except _BatchError:
+        raise
+    except MemoryError as error:
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+        device = choose.current()
+        device.release()
+        free = device.free_bytes()
+        half = data.batch_size // 2
+        fits = half if free is None else max(0, min(half, (free - _SPARE) // _image(model)))
+        raise _BatchError(
+            f"a batch of {data.batch_size} images does not fit into the memory of {device.name}: {error}: "
+            f"{_advice(fits, 'about ')}"
+        ) from None
+
+
+def _advice(fits: int, about: str = "") -> str:
+    if not fits:
+        return "no batch fits: use a smaller model or smaller images"
+    return f"the largest batch size that fits is {about}{fits}"
+
+
+def _image(model: Model) -> int:
+    """Bytes that one image of a batch needs in training."""
+    outputs = sum(_elements(node.layers[-1].output_shape) for node in program(model.layers, False))
+    return 4 * (_elements(model.input_shape) + _ARRAYS * outputs)
 
 
 def _elements(shape: tuple[int | None, ...] | None) -> int:

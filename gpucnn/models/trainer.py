@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..devices import threads
 from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Activated
 from ..metrics import Metric
-from . import fusion, resident, stream_ends
+from . import fusion, memory, resident, stream_ends
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
 from .model import Model
@@ -99,7 +100,7 @@ class Trainer:
         model.stop_training = False
         model.history = history
         self._resident, self._said = None, None
-        with threads.one_blas_thread(), self.model.parameters.in_use():
+        with self._computing(data):
             hooks.on_train_begin()
             resumed = model.training_state.resume
             state = self._start(initial_epoch, history, hooks)
@@ -222,12 +223,19 @@ class Trainer:
         state.collect()
         return {"loss": state.loss_sum / max(state.loss_count, 1.0), **self.step.results()}
 
+    @contextmanager
+    def _computing(self, data: Batches) -> Iterator[None]:
+        """A context in which batches are computed: with one BLAS thread for each thread, weights
+        that stay on the device in use, and errors for batches that do not fit into its memory."""
+        with threads.one_blas_thread(), self.model.parameters.in_use(), memory.explained(self.model, data):
+            yield
+
     # -- evaluate, predict and single batches --------------------------------------------------------------------------
 
     def evaluate(self, data: Batches, callbacks: Any, verbose: Any) -> dict[str, float]:
         """Loss and metrics over `data`, by name."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
-        with threads.one_blas_thread(), self.model.parameters.in_use():
+        with self._computing(data):
             logs = self._test(data, hooks)
         self._tested = None
         return logs
@@ -291,7 +299,7 @@ class Trainer:
             replayed = ResidentOutputs(self.model, nodes, data)
             outputs = replayed.outputs
             turns = replayed.batches(data.steps or replayed.steps, self._together(hooks, "predict"))
-        with threads.one_blas_thread(), self.model.parameters.in_use():
+        with self._computing(data):
             hooks.on_predict_begin()
             done = 0
             for predict, several in turns:
@@ -309,14 +317,14 @@ class Trainer:
     def train_on_batch(self, data: Batches) -> dict[str, float]:
         """One update; returns loss and metrics since the last `reset_metrics`, by name."""
         batch = next(stream_ends.limited(data))
-        with threads.one_blas_thread(), self.model.parameters.in_use():
+        with self._computing(data):
             self._count(batch, self.step.train(batch))
         return self._logs()
 
     def test_on_batch(self, data: Batches) -> dict[str, float]:
         """The same without an update."""
         batch = next(stream_ends.limited(data))
-        with threads.one_blas_thread(), self.model.parameters.in_use():
+        with self._computing(data):
             self._count(batch, self.step.test(batch))
         return self._logs()
 

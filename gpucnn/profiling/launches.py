@@ -48,7 +48,7 @@ class LaunchRecorder(Emulator):
         if arch is not None:
             self.cc = int(arch.removeprefix("sm_"))
 
-    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> EmulatedArray:
+    def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> EmulatedArray:
         """An array whose memory is never touched, so the operating system provides none."""
         return EmulatedArray(np.empty(shape, dtype))
 

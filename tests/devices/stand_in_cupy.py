@@ -29,6 +29,10 @@ class CUDARuntimeError(CUDADriverError):
     pass
 
 
+class OutOfMemoryError(MemoryError):
+    pass
+
+
 class StandIn(ModuleType):
     """A module with what gpucnn uses of CuPy, which records the calls."""
 
@@ -38,6 +42,7 @@ class StandIn(ModuleType):
         self.attributes = dict(H100)
         self.failing = None
         self.static_bytes = 0
+        self.out_of_memory = 0
         self.log = "kern.cu(3): error: identifier is undefined"
         self.current = 0
         stand_in = self
@@ -54,7 +59,15 @@ class StandIn(ModuleType):
                 return np.array(self)
 
         def empty(shape, dtype):
+            if stand_in.out_of_memory:
+                stand_in.out_of_memory -= 1
+                raise OutOfMemoryError("Out of memory allocating 4,096 bytes")
             return np.empty(shape, dtype).view(Array)
+
+        def asarray(values, order):
+            array = empty(values.shape, values.dtype)
+            array[...] = values
+            return array
 
         class Function:
             ptr = 77
@@ -91,6 +104,7 @@ class StandIn(ModuleType):
 
         class OneDevice:
             cublas_handle = 5
+            mem_info = (3 << 30, 80 << 30)
             compute_capability = "90"
 
             def __init__(self, number=0):
@@ -137,9 +151,11 @@ class StandIn(ModuleType):
             def synchronize(self):
                 calls.append("wait")
 
-        self.ndarray, self.empty, self.RawModule, self.uint8 = Array, empty, RawModule, np.uint8
+        self.ndarray, self.empty, self.asarray = Array, empty, asarray
+        self.RawModule, self.uint8 = RawModule, np.uint8
+        pool = SimpleNamespace(free_all_blocks=lambda: calls.append("release"), free_bytes=lambda: 1 << 30)
+        self.get_default_memory_pool = lambda: pool
         self.zeros = lambda size, dtype: np.zeros(min(size, 10), dtype).view(Array)
-        self.asarray = lambda array, order: np.array(array, order=order).view(Array)
         self.ascontiguousarray = lambda array: np.ascontiguousarray(array).view(Array)
         self.cuda = SimpleNamespace(
             Device=OneDevice,

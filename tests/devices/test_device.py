@@ -38,12 +38,11 @@ def test_memory_is_recycled_once_no_view_of_it_lives(monkeypatch):
 
 
 def test_idle_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(cpu, "_free", {})
-    monkeypatch.setattr(cpu, "_idle", 0)
+    cpu.CPU.release()
     monkeypatch.setattr(cpu, "_IDLE_BYTES", 1000)
     arrays = [storage.empty((100,), np.float64) for _ in range(5)]
     del arrays
-    assert sum(len(waiting) for waiting in cpu._free.values()) == 2
+    assert cpu.CPU.idle_bytes == 2 * 800
 
 
 def test_select_resolves_auto_and_refuses_unknown_names():

@@ -14,11 +14,12 @@ import pytest
 from stand_in_cupy import StandIn
 
 from gpucnn.devices import choose, storage
+from gpucnn.devices.cpu import CPU
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.emulator import LaunchError
 from gpucnn.devices.emulator.device import CC
 from gpucnn.devices.scoped import Scoped
-from gpucnn.errors import KernelError
+from gpucnn.errors import KernelError, MemoryNeedError
 from gpucnn.profiling import benchmark, records, timing, trials
 
 
@@ -196,6 +197,31 @@ def test_the_pool_is_left_out_where_the_environment_says_so(cupy, monkeypatch):
     monkeypatch.setenv("GPUCNN_NO_POOL", "1")
     choose.use("gpu")
     assert ("allocator", None) in cupy.calls
+
+
+def test_out_of_memory_the_pool_is_released_before_one_retry(cupy, gpu):
+    cupy.out_of_memory = 1
+    assert gpu.empty((10,), np.float32).shape == (10,)
+    assert cupy.calls == ["release"]
+    cupy.out_of_memory = 2
+    message = r"out of memory on gpu:0: an array of \(1000, 1024\) float32, 4.1 MB, and 4.3 GB is free"
+    with pytest.raises(MemoryNeedError, match=message):
+        gpu.put(np.zeros((1000, 1024), np.float32))
+    assert gpu.put(np.ones(3, np.float32)).tolist() == [1, 1, 1], "the next one may fit"
+
+
+def test_what_a_run_needs_is_compared_with_the_memory_of_the_gpu(cupy, gpu, monkeypatch):
+    from gpucnn.models import memory
+    from gpucnn.runs import zoo
+
+    with choose.using(CPU):
+        model = zoo.find("slides").build()
+        model.compile("adam", "sparse_categorical_crossentropy")
+        memory.need(model)
+    monkeypatch.setattr(memory, "need", lambda model, dataset: memory.Need(0, 0, 0, 1 << 20, dataset))
+    assert memory.check(model, 4000, dataset=1 << 40).dataset == 0, "the data set stays on the host"
+    with pytest.raises(MemoryNeedError, match=r"4\.3 GB is free: the largest batch size that fits is 4032"):
+        memory.check(model, 4100)
 
 
 def test_a_gpu_owns_its_own_arrays_alone(cupy):

@@ -36,12 +36,16 @@ class Emulator(Device):
     records = True
     cc = 10 * CC[0] + CC[1]
 
-    def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> EmulatedArray:
+    def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> EmulatedArray:
         """An uninitialised array; check mode reports reads of what no kernel has written."""
-        array = EmulatedArray(CPU.empty(shape, dtype))
+        array = EmulatedArray(CPU.allocate(shape, dtype))
         if settings().mode == "check":
             self.mark_uninitialised(array)
         return array
+
+    def release(self) -> None:
+        """Drop what the CPU's pool keeps."""
+        CPU.release()
 
     def put(self, array: np.ndarray) -> EmulatedArray:
         """A copy on the device."""
