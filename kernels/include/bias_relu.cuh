@@ -57,9 +57,8 @@ struct BiasReluOfSum {
     }
 };
 
-extern "C" __global__ void __launch_bounds__(SUM_THREADS)
-    sum_parts_bias_relu(float* __restrict__ y, const float* __restrict__ parts, const float* __restrict__ b,
-                        unsigned size, unsigned count, unsigned K)
+extern "C" __global__ void sum_parts_bias_relu(float* __restrict__ y, const float* __restrict__ parts,
+                                               const float* __restrict__ b, unsigned size, unsigned count, unsigned K)
 {
     add_up(y, parts, size, count, BiasReluOfSum{b, K});
 }

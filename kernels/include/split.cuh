@@ -74,8 +74,8 @@ struct Sum {
     __device__ float4 operator()(float4 sum, unsigned i) const { return sum; }
 };
 
-extern "C" __global__ void __launch_bounds__(SUM_THREADS)
-    sum_parts(float* __restrict__ y, const float* __restrict__ parts, unsigned size, unsigned count)
+extern "C" __global__ void sum_parts(float* __restrict__ y, const float* __restrict__ parts, unsigned size,
+                                     unsigned count)
 {
     add_up(y, parts, size, count, Sum{});
 }

@@ -10,6 +10,7 @@ from gpucnn import constraints, initializers, optimizers, regularizers
 from gpucnn.devices import choose, emulator, storage
 from gpucnn.dispatch.case import Case, real
 from gpucnn.dispatch.check import disagreement
+from gpucnn.errors import ArgumentError
 from gpucnn.layers.layer import Layer
 from gpucnn.layers.parameters import Parameters
 from gpucnn.ops import constraint, update
@@ -216,16 +217,18 @@ def test_kernels_agree_at_any_length(backend, size):
 
 
 @on_each_backend
-def test_an_array_may_start_anywhere(backend):
+def test_an_array_that_is_read_may_start_anywhere_and_one_that_changes_may_not(backend):
     x, g = (np.random.default_rng(i).normal(size=1030).astype(np.float32) for i in (0, 1))
     row = np.full(6, 0.25, np.float32)
     with gpucnn.using(backend, device="emulator"):
         values, gradients = storage.put(x), storage.put(g)
-        update.sgd(values[3:], gradients[:-3], storage.put(row))
+        update.sgd(values[:-3], gradients[3:], storage.put(row))
+        with pytest.raises(ArgumentError, match="sgd updates values in place"):
+            update.sgd(values[3:], gradients[:-3], storage.put(row))
         parts = storage.get(update.norm_parts(gradients[1:]))
         got = storage.get(values)
-    assert np.array_equal(got[:3], x[:3])
-    assert np.abs(got[3:] - (x[3:] - 0.25 * g[:-3])).max() <= 4 * EPS32 * 4
+    assert np.array_equal(got[-3:], x[-3:])
+    assert np.abs(got[:-3] - (x[:-3] - 0.25 * g[3:])).max() <= 4 * EPS32 * 4
     assert np.allclose(parts, update.norm_parts(g[1:]), rtol=40 * EPS32, atol=0)
 
 
