@@ -20,21 +20,20 @@ def test_arrays_start_at_multiples_of_256_bytes_whatever_their_size():
     assert not storage.zeros((1000,)).any()
 
 
-def test_memory_is_recycled_once_no_view_of_it_lives(monkeypatch):
+def test_memory_is_recycled_once_no_view_of_it_lives():
     """The pool is looked at as well: the system's allocator, too, returns an address again."""
-    monkeypatch.setattr(cpu, "_free", {})
-    monkeypatch.setattr(cpu, "_idle", 0)
+    cpu.CPU.release()
     array = storage.empty((123_457,), np.float32)
     address, view = array.ctypes.data, array[5:10]
     del array
     other = storage.empty((123_457,), np.float32)
     assert other.ctypes.data != address, "a view still lived"
-    assert not cpu._free
+    assert cpu.CPU.idle_bytes == 0
     del view
-    assert [len(waiting) for waiting in cpu._free.values()] == [1]
+    assert cpu.CPU.idle_bytes == 123_457 * 4
     recycled = storage.empty((123_457,), np.float32)
     assert recycled.ctypes.data == address
-    assert [len(waiting) for waiting in cpu._free.values()] == [0]
+    assert cpu.CPU.idle_bytes == 0
 
 
 def test_idle_memory_is_bounded(monkeypatch):
