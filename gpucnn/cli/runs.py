@@ -1,4 +1,4 @@
-"""The commands that make a run and use it: train, evaluate, predict and plot."""
+"""The commands that make runs and use them: train, evaluate, runs, predict and plot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from ..errors import ArgumentError
-from ..runs import commands
+from ..runs import commands, zoo
+from ..runs.listing import list_runs
 from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, STRICT, main, options
 from .screen import Screen, percent, print_json, print_pairs, print_table
 
@@ -17,7 +18,12 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
 @main.command()
 @options(
     click.argument("dataset", required=False),
-    click.option("--model", metavar="NAME", help="A name from `gpucnn models`.  [default: mnist_convnet]"),
+    click.option(
+        "--model",
+        metavar="NAME",
+        help="A name from `gpucnn models`, or FILE.py:FUNCTION, which is run: FUNCTION(input_shape, classes) returns "
+        "your Sequential.  [default: mnist_convnet; cifar for cifar10]",
+    ),
     click.option(
         "--epochs", metavar="N", type=AT_LEAST_ONE, help="Passes over the training images.  [default: the model's]"
     ),
@@ -31,11 +37,31 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         help="Initial learning rate.  [default: the model's]",
     ),
     click.option(
+        "--schedule",
+        metavar="NAME",
+        type=click.Choice(list(zoo.SCHEDULES)),
+        help="How the learning rate falls over all epochs: constant, linear or cosine (to 0), exponential (to 1 %).  "
+        "[default: the model's]",
+    ),
+    click.option(
+        "--weight-decay",
+        metavar="X",
+        type=click.FloatRange(min=0),
+        help="Part of each weight, times the learning rate, that a step takes away.  [default: the optimizer's]",
+    ),
+    click.option(
         "--validation-split",
         metavar="X",
         type=click.FloatRange(0, 1, max_open=True),
         help="Hold out this fraction of the training images.",
     ),
+    click.option(
+        "--early-stopping",
+        metavar="N",
+        type=AT_LEAST_ONE,
+        help="Stop after N epochs without a lower validation loss.",
+    ),
+    click.option("--best", is_flag=True, help="Keep the weights of the epoch with the lowest validation loss."),
     click.option(
         "--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), help="Equal seeds give equal weights.  [default: 0]"
     ),
@@ -75,7 +101,7 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         "--resume",
         "resumed",
         metavar="RUN",
-        help="Resume this run; only --epochs may be changed. Give the files of --load again.",
+        help="Resume this run; only --epochs may be changed. Give the files of --load, and of your --model, again.",
     ),
     click.option(
         "--target-acc",
@@ -104,9 +130,10 @@ def train(
     Subfolders of a class belong to it. Files that are left out are counted, with the reasons.
 
     Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, seed,
-    epochs, seconds (of training since the start or the last --resume), images_per_second,
-    train_accuracy (in the last epoch), test_accuracy, test_loss, parameters, weights_sha256,
-    status, note, settings, versions.
+    epochs, epochs_trained, best_epoch (with --best), seconds (of training since the start or the
+    last --resume), images_per_second, train_accuracy (in the last epoch), test_accuracy, test_loss,
+    per_class (by name: precision, recall, f1, images), parameters, weights_sha256, status, note,
+    settings, versions.
     """
     values = {name: value for name, value in arguments.items() if value not in (None, ()) and value is not False}
     if "algorithms" in values:
@@ -116,11 +143,12 @@ def train(
         work = {"load": load, "pictures": pictures, "say": screen.say, "progress": screen.progress}
         if resumed is not None:
             epochs = values.pop("epochs", None)
+            model = values.pop("model", None)
             if values or folder:
                 raise ArgumentError(
                     "--resume takes all settings from the run and only --epochs may differ: leave out the rest"
                 )
-            run = commands.resume(resumed, epochs, **work)
+            run = commands.resume(resumed, epochs, model=model, **work)
         else:
             if not values.keys() & {"dataset", "data"}:
                 screen.say("no data set given: using the embedded digits")
@@ -187,7 +215,8 @@ def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | No
     of an .npz file, x_test. Classes are matched by their names, and must be those of the run.
 
     Keys of --json: run, dataset, model, images, left_out (images of classes that the run does not
-    know), tested_on, test_accuracy, test_loss, note, weights_sha256.
+    know), tested_on, test_accuracy, test_loss, per_class (by name: precision, recall, f1, images;
+    null where there is nothing to compute it from), note, weights_sha256.
     """
     with Screen() as screen:
         answer = commands.evaluate(run, dataset, data, data_dir, progress=screen.progress, **how)
@@ -200,7 +229,45 @@ def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | No
             ("images", f"{answer['images']:,} of {answer['dataset']}: {answer['tested_on']}"),
             ("weights", f"sha256 {answer['weights_sha256']}"),
         )
+        click.echo()
+        rows = [
+            (name, *(_share(scores[key]) for key in ("precision", "recall", "f1")), f"{scores['images']:,}")
+            for name, scores in answer["per_class"].items()
+        ]
+        print_table(("class", "precision", "recall", "F1", "images"), rows)
     return _verdict(answer["test_loss"])
+
+
+def _share(score: float | None) -> str:
+    return "–" if score is None else percent(score)
+
+
+@main.command()
+@options(click.argument("folder", default="runs"), AS_JSON)
+def runs(folder: str, as_json: bool) -> None:
+    """List the runs in FOLDER (default: runs), the best test accuracy first.
+
+    Accuracies on different data sets cannot be compared. epochs: trained of planned.
+
+    Keys of --json: runs; of each run: run, dataset, model, status, test_accuracy, test_loss,
+    train_accuracy, epochs, epochs_trained, optimizer, learning_rate, batch_size, seed, note.
+    """
+    found = list_runs(folder)
+    if as_json:
+        return print_json({"runs": found})
+    rows = [
+        (
+            run["run"],
+            run["dataset"] or "",
+            run["model"] or "",
+            _share(run["test_accuracy"]),
+            "–" if run["test_loss"] is None else _four_decimals(run["test_loss"]),
+            f"{'–' if run['epochs_trained'] is None else run['epochs_trained']} of {run['epochs']}",
+            run["status"] or "",
+        )
+        for run in found
+    ]
+    return print_table(("run", "data set", "model", "accuracy", "loss", "epochs", "status"), rows, wrapped=1)
 
 
 @main.command()

@@ -10,7 +10,7 @@ on the device in use.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
 import math
 import threading
@@ -29,6 +29,7 @@ from ..devices import choose, forks, storage
 from ..devices.cpu import CPU
 from ..devices.device import Device
 from ..errors import ArgumentError, CompileError, KernelError, ShapeError, did_you_mean, in_one_line
+from ..files import executed
 from . import choice
 from .case import Case, Spec
 from .operands import as_kernels_take_them, require_owned, targets_of
@@ -359,12 +360,8 @@ def load(path: str | Path) -> list[Kernel]:
     """Import a user's own kernel file; returns the kernels that it registered."""
     path = Path(path)
     before = {id(k) for group in _kernels.values() for k in group.values()}
-    spec = importlib.util.spec_from_file_location(f"gpucnn_user_kernels.{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise KernelError(f"{path} is not a Python file with kernels: pass the path of a .py file")
-    module = importlib.util.module_from_spec(spec)
     with _loading, _whole_file():
-        spec.loader.exec_module(module)
+        executed(path, "gpucnn_user_kernels")
     loaded = [k for group in _kernels.values() for k in group.values() if id(k) not in before]
     if not loaded:
         raise KernelError(

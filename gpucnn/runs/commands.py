@@ -1,7 +1,8 @@
 """What the commands do, as functions: train, resume, evaluate, predict, draw, find a model.
 
 A run is described by `RunSettings`, which are kept in its `run.json`; so the folder alone is enough
-to evaluate, use or draw the run, and to resume it unless it was trained with kernels of the user.
+to evaluate, use or draw the run, and to resume it unless it was trained with kernels or a model of
+the user.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ from typing import Any
 
 import numpy as np
 
+from ..callbacks import EarlyStopping
 from ..datasets import Dataset, ProgressHook, images
 from ..devices import threads
 from ..dispatch import choice
 from ..errors import ArgumentError, warn
 from ..files import MODEL_SUFFIX, explained
+from ..layers import Conv2D
 from ..models import memory
 from ..models.loading import load_model
 from ..models.sequential import Sequential
 from ..models.signature import Signature
 from ..models.summary import flops_per_image
-from . import own_kernels, zoo
+from . import own_kernels, own_model, zoo
 from .run import Checkpoints, Run, stop_on_signals
 from .settings import RunSettings, extents, fingerprint
-from .trained_run import EVALUATION_BATCH, TrainedRun, checked_signature, images_in, test_figures
+from .trained_run import TrainedRun, checked_signature, images_in, probabilities_of, test_figures
+
+Entry = zoo.Entry | own_model.OwnModel
+"""What builds a model and knows how it is trained."""
 
 Say = Callable[[str], None]
 """Takes one line on the progress of the work."""
@@ -42,24 +48,26 @@ def train(
     say: Say = lambda line: None,
     progress: ProgressHook | None = None,
 ) -> Run:
-    """Train a model of the zoo, evaluate it once on the test images, and draw the pictures.
+    """Train a model, evaluate it once on the test images, and draw the pictures.
 
+    settings  its `model` is a name of the zoo, or FILE.py:FUNCTION, which is executed
     folder    the run folder; None creates one below `runs/`
     load      .py files with your kernels, which are executed
     progress  called while the data set is downloaded or decoded, as in `datasets.load`
     """
     settings = replace(settings, load=own_kernels.load_for_new_run(load)).apply()
-    entry = zoo.find(settings.model)
+    entry: Entry | None = None
+    if settings.model is not None:
+        entry = own_model.load(settings.model) if own_model.is_file(settings.model) else zoo.find(settings.model)
     data = settings.load_data(progress)
-    if settings.validation_split and data.x_val is not None:
-        raise ArgumentError(
-            f"{data.path} has its own validation images: leave out --validation-split {settings.validation_split:g}"
-        )
-    recipe = _recipe(settings, data)
+    _check_validation(settings, data)
+    entry = entry or zoo.default_for(data.name)
+    recipe = _recipe(settings, entry, data)
     settings = replace(
         settings,
         dataset=data.name,
         model=entry.name,
+        model_sha256=entry.sha256 if isinstance(entry, own_model.OwnModel) else None,
         optimizer=recipe.optimizer,
         learning_rate=recipe.learning_rate,
         batch_size=recipe.batch_size,
@@ -68,17 +76,18 @@ def train(
         note=data.note,
         fingerprint=fingerprint(data),
     )
-    model = _new_model(settings, data)
-    _check_memory(model, settings, data)
+    model = _new_model(settings, entry, data)
+    _check_memory(model, recipe, data)
     run = Run.create(folder, asdict(settings))
     with run.locked():
-        return _fit(run, settings, model, data, pictures, say)
+        return _fit(run, settings, recipe, model, data, pictures, say)
 
 
 def resume(
     folder: str | Path,
     epochs: int | None = None,
     *,
+    model: str | None = None,
     load: Sequence[str | Path] = (),
     pictures: bool = True,
     say: Say = lambda line: None,
@@ -87,27 +96,32 @@ def resume(
     """Resume a run from its last checkpoint with the same settings; only `epochs` may be changed.
 
     The resulting weights equal those of an uninterrupted run bit for bit. A run that was trained
-    with kernels of the user needs their files again in `load`; files with another SHA-256 are
-    refused.
+    with kernels of the user needs their files again in `load`, and one of the user's own model its
+    FILE.py:FUNCTION in `model`; files with another SHA-256 are refused.
     """
     run = Run.open(folder)
     with run.locked():
         settings = RunSettings.of(run)
+        if epochs not in (None, settings.epochs) and settings.schedule not in (None, "constant"):
+            raise ArgumentError(
+                f"the learning rates of {run.folder} fall over its {settings.epochs} epochs (--schedule "
+                f"{settings.schedule}): resume it without --epochs, or train anew with more"
+            )
         kernels = own_kernels.load_again(run.folder, settings.load or [], load)
         settings = replace(settings, epochs=epochs or settings.epochs, load=kernels)
         settings.apply()
+        entry = _entry_again(run, settings, model)
         data = settings.load_data(progress)
-        model = run.resume()
-        if model is None:
-            model = _new_model(settings, data)
-        model.signature = model.signature or _signature_for(data)
-        checked_signature(model, settings, run.folder)
-        done, epochs = model.training_state.epoch, _recipe(settings, data).epochs
-        if done > epochs or (done == epochs and run.record.get("status") == "finished"):
+        recipe = _recipe(settings, entry, data)
+        trained = run.resume() or _new_model(settings, entry, data)
+        trained.signature = trained.signature or _signature_for(data)
+        checked_signature(trained, settings, run.folder)
+        done = trained.training_state.epoch
+        if done > recipe.epochs or (done == recipe.epochs and run.record.get("status") == "finished"):
             raise ArgumentError(f"{run.folder} has already trained {done} epochs: give a larger number of epochs")
-        _check_memory(model, settings, data)
-        run.continue_with({"epochs": epochs, "load": kernels})
-        return _fit(run, settings, model, data, pictures, say)
+        _check_memory(trained, recipe, data)
+        run.continue_with({"epochs": recipe.epochs, "load": kernels})
+        return _fit(run, settings, recipe, trained, data, pictures, say)
 
 
 def evaluate(
@@ -201,7 +215,8 @@ def draw(folder: str | Path, data_dir: str | None = None, *, progress: ProgressH
     """Draw all pictures of a run again; returns their paths."""
     used = _used(folder)
     data = used.settings.with_data_dir(data_dir).load_data(progress)
-    return _draw(used.run, used.settings, used.model, data, used.signature.scaled(data.x_test))
+    x_test = used.signature.scaled(data.x_test)
+    return _draw(used.run, used.model, data, x_test, probabilities_of(used.model, x_test))
 
 
 def find_model(name: str, input_shape: str | None = None, classes: int | None = None) -> Sequential:
@@ -235,17 +250,51 @@ def describe(model: Sequential) -> dict[str, Any]:
     }
 
 
-def _recipe(settings: RunSettings, data: Dataset) -> zoo.Recipe:
-    recipe = zoo.find(settings.model).recipe_for(data.name)
-    return recipe.altered(settings.optimizer, settings.learning_rate, settings.batch_size, settings.epochs)
+def _entry_again(run: Run, settings: RunSettings, model: str | None) -> Entry:
+    """The model with which a run was trained; one of the user's own as the user names it again."""
+    if own_model.is_file(settings.model or ""):
+        return own_model.load_again(run.folder, str(settings.model), settings.model_sha256, model)
+    if model is not None:
+        raise ArgumentError(f"{run.folder} was trained with the model {settings.model}: leave out --model {model}")
+    return zoo.find(str(settings.model))
 
 
-def _new_model(settings: RunSettings, data: Dataset) -> Sequential:
-    recipe = _recipe(settings, data)
-    model = zoo.find(settings.model).build(data.x_train.shape[1:], len(data.classes))
-    model.compile(recipe.make_optimizer(), recipe.loss, metrics=["accuracy"])
+def _recipe(settings: RunSettings, entry: Entry, data: Dataset) -> zoo.Recipe:
+    return entry.recipe_for(data.name).altered(
+        settings.optimizer,
+        settings.learning_rate,
+        settings.batch_size,
+        settings.epochs,
+        settings.weight_decay,
+        settings.schedule,
+    )
+
+
+def _new_model(settings: RunSettings, entry: Entry, data: Dataset) -> Sequential:
+    recipe = _recipe(settings, entry, data)
+    model = entry.build(data.x_train.shape[1:], len(data.classes))
+    steps = recipe.epochs * -(-_images_per_epoch(settings, data) // recipe.batch_size)
+    model.compile(recipe.make_optimizer(steps), recipe.loss, metrics=["accuracy"])
     model.signature = _signature_for(data)
     return model
+
+
+def _images_per_epoch(settings: RunSettings, data: Dataset) -> int:
+    return int(len(data.x_train) * (1.0 - settings.validation_split))
+
+
+def _check_validation(settings: RunSettings, data: Dataset) -> None:
+    """Raise `ArgumentError` unless the validation images come from one place, and are there if they are
+    needed."""
+    if settings.validation_split and data.x_val is not None:
+        raise ArgumentError(
+            f"{data.path} has its own validation images: leave out --validation-split {settings.validation_split:g}"
+        )
+    if (settings.early_stopping or settings.best) and not settings.validation_split and data.x_val is None:
+        option = "--best" if settings.best else "--early-stopping"
+        raise ArgumentError(
+            f"{option} needs validation images: hold out some with --validation-split 0.1, or give data that has them"
+        )
 
 
 def _signature_for(data: Dataset) -> Signature:
@@ -255,14 +304,21 @@ def _signature_for(data: Dataset) -> Signature:
     return Signature(data.classes, (height, width, channels), divisor=None if floats_of_another_range else 255.0)
 
 
-def _check_memory(model: Sequential, settings: RunSettings, data: Dataset) -> None:
+def _check_memory(model: Sequential, recipe: zoo.Recipe, data: Dataset) -> None:
     parts = (data.x_train, data.x_test, data.x_val)
     as_float32 = sum(4 * x.size for x in parts if x is not None and x.dtype == np.uint8)
-    memory.check(model, min(_recipe(settings, data).batch_size, len(data.x_train)), as_float32)
+    memory.check(model, min(recipe.batch_size, len(data.x_train)), as_float32)
 
 
-def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pictures: bool, say: Say) -> Run:
-    recipe = _recipe(settings, data)
+def _fit(
+    run: Run,
+    settings: RunSettings,
+    recipe: zoo.Recipe,
+    model: Sequential,
+    data: Dataset,
+    pictures: bool,
+    say: Say,
+) -> Run:
     say(_described(data))
     epochs = "epoch" if recipe.epochs == 1 else "epochs"
     say(
@@ -274,7 +330,11 @@ def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pict
     assert signature is not None
     x_train, x_test = signature.scaled(data.x_train), signature.scaled(data.x_test)
     validation = None if data.x_val is None else (signature.scaled(data.x_val), data.y_val)
-    count = int(len(x_train) * (1.0 - settings.validation_split))
+    count = _images_per_epoch(settings, data)
+    stopping = EarlyStopping(
+        patience=settings.early_stopping or recipe.epochs + 1, verbose=1, restore_best_weights=settings.best
+    )
+    watching = [stopping] if settings.early_stopping or settings.best else []
     before, start = int(model.optimizer.iterations[0]), time.perf_counter()
     with stop_on_signals() as stop:
         history = model.fit(
@@ -284,11 +344,12 @@ def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pict
             epochs=recipe.epochs,
             validation_split=settings.validation_split,
             validation_data=validation,
-            callbacks=[Checkpoints(run, settings.save_every, stop)],
+            callbacks=[*watching, Checkpoints(run, settings.save_every, stop)],
         )
     seconds = time.perf_counter() - start
     steps = int(model.optimizer.iterations[0]) - before
     trained = steps / -(-count // recipe.batch_size) * count
+    probabilities = probabilities_of(model, x_test)
     run.finish(
         model,
         {
@@ -296,26 +357,28 @@ def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pict
             "seconds": seconds,
             "images_per_second": trained / seconds if steps else None,
             "train_accuracy": history.history["accuracy"][-1],
-            **test_figures(model, x_test, data.y_test),
+            "epochs_trained": len(history.epoch),
+            "best_epoch": stopping.best_epoch + 1 if settings.best else None,
+            **test_figures(model, x_test, data.y_test, data.classes, probabilities),
         },
     )
     if pictures:
-        _draw(run, settings, model, data, x_test)
+        _draw(run, model, data, x_test, probabilities)
     return run
 
 
-def _draw(run: Run, settings: RunSettings, model: Sequential, data: Dataset, x_test: np.ndarray) -> list[Path]:
+def _draw(run: Run, model: Sequential, data: Dataset, x_test: np.ndarray, probabilities: np.ndarray) -> list[Path]:
     from .. import plots
 
-    title, note = f"{settings.model} on {data.name}", data.note or ""
-    probabilities = model.predict(x_test, batch_size=EVALUATION_BATCH, verbose=0)
+    title, note = f"{run.settings['model']} on {data.name}", data.note or ""
     pictures = {
         "learning_curves": plots.learning_curves(run.read_history(), title, note),
         "confusion_matrix": plots.confusion_matrix(data.y_test, probabilities, data.classes, title, note),
         "predictions": plots.predictions(x_test, data.y_test, probabilities, data.classes, title, note),
-        "filters": plots.filters(model, f"{title}: filters of the first convolution", note),
-        "feature_maps": plots.feature_maps(model, x_test[0], f"{title}: feature maps", note),
     }
+    if any(isinstance(layer, Conv2D) for layer in model.layers):
+        pictures["filters"] = plots.filters(model, f"{title}: filters of the first convolution", note)
+        pictures["feature_maps"] = plots.feature_maps(model, x_test[0], f"{title}: feature maps", note)
     folder = run.folder / "pictures"
     with explained("make", folder):
         folder.mkdir(exist_ok=True)

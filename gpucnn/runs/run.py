@@ -47,11 +47,14 @@ class Results:
     precision: str | None
     seed: int | None
     epochs: int | None
+    epochs_trained: int | None
+    best_epoch: int | None
     seconds: float | None
     images_per_second: float | None
     train_accuracy: float | None
     test_accuracy: float | None
     test_loss: float | None
+    per_class: dict[str, dict[str, float | None]] | None
     parameters: int | None
     weights_sha256: str | None
 

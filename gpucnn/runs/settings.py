@@ -26,7 +26,9 @@ _RANGES = {
     "learning_rate": lambda rate: 0 < rate < float("inf"),
     "validation_split": lambda share: 0 <= share < 1,
     "seed": lambda seed: 0 <= seed < 2**32,
-    **dict.fromkeys(("batch_size", "epochs", "threads", "save_every"), lambda count: count >= 1),
+    "weight_decay": lambda share: 0 <= share < float("inf"),
+    "schedule": lambda name: name in zoo.SCHEDULES,
+    **dict.fromkeys(("batch_size", "epochs", "early_stopping", "threads", "save_every"), lambda count: count >= 1),
 }
 
 
@@ -40,6 +42,13 @@ class RunSettings:
     image_shape  "HxWxC", the size to which the image files of `data` are converted
     strict       whether a broken image file of `data` is an error; otherwise it is left out
     fingerprint  SHA-256 of all images and labels
+    model        a name of the zoo, or FILE.py:FUNCTION; None takes the one for the data set
+    model_sha256
+                 that of the user's file with the model; nothing imports it by itself
+    schedule     how the learning rate falls over all epochs: a name of `zoo.SCHEDULES`
+    early_stopping
+                 stop after so many epochs without a lower validation loss
+    best         keep the weights of the epoch with the lowest validation loss
     algorithms   op → algorithm of its kernels; for other ops it is chosen as usual
     load         name and SHA-256 of each file with the user's kernels; nothing loads it by itself
 
@@ -51,11 +60,16 @@ class RunSettings:
     data_dir: str | None = None
     image_shape: str | None = None
     strict: bool = False
-    model: str = zoo.DEFAULT
+    model: str | None = None
+    model_sha256: str | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
     batch_size: int | None = None
     epochs: int | None = None
+    weight_decay: float | None = None
+    schedule: str | None = None
+    early_stopping: int | None = None
+    best: bool = False
     validation_split: float = 0.0
     seed: int = 0
     device: str = "auto"
@@ -84,6 +98,8 @@ class RunSettings:
         try:
             check_fields(cls, values)
             settings = cls(**values)
+            if settings.model is None:
+                raise ArgumentError("model is None and must be str")
             if not settings.classes:
                 raise ArgumentError("no classes")
         except (ArgumentError, RecursionError) as error:

@@ -7,6 +7,7 @@ cat (97.3 %)
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy as np
 from .. import datasets
 from ..datasets import ImageSet, ProgressHook, image_files, images
 from ..errors import ArgumentError, DataError, FileError, warn
+from ..metrics.report import count_confusions, scores_of
 from ..models.loading import load_model
 from ..models.saving import weights_sha256
 from ..models.sequential import Sequential
@@ -174,6 +176,8 @@ class TrainedRun:
         in_files = isinstance(images, (str, os.PathLike))
         if not in_files and (share is not None or strict):
             raise ArgumentError("a share of the images and strict reading go with a folder of images (--data)")
+        if isinstance(images, np.ndarray) != (y is not None):
+            raise ArgumentError("y goes with an array of images, and an array of images needs y, their class numbers")
         if images is not None and dataset is not None:
             raise ArgumentError(f"both the data set {dataset!r} and other images are given: give one of them")
         if isinstance(images, (str, os.PathLike)):
@@ -183,13 +187,14 @@ class TrainedRun:
         elif isinstance(images, ImageSet):
             test = images
         elif images is not None:
-            test = ImageSet("the arrays", np.asarray(images), np.asarray(y), self.classes, "all images of the array")
+            test = ImageSet("the arrays", images, np.asarray(y), self.classes, "all images of the array")
         elif dataset is not None:
             test = datasets.load(dataset, data_dir, progress=progress).test
         else:
             test = self.settings.with_data_dir(data_dir).load_data(progress).test
         matched = test.with_classes_of(self.classes, common_classes)
-        figures = test_figures(self.model, self.signature.scaled(matched.x), matched.y)
+        x = self.signature.scaled(matched.x)
+        figures = test_figures(self.model, x, matched.y, self.classes, probabilities_of(self.model, x))
         return {
             "run": str(self.folder),
             "dataset": test.name,
@@ -222,10 +227,35 @@ def load_run(folder: str | os.PathLike[str], custom_objects: dict[str, type] | N
     return TrainedRun(run, RunSettings.of(run), custom_objects)
 
 
-def test_figures(model: Sequential, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """`test_accuracy` and `test_loss` of a model for prepared images x and class numbers y."""
+def probabilities_of(model: Sequential, x: np.ndarray) -> np.ndarray:
+    """What the model predicts for prepared images, (n, classes) float32."""
+    return model.predict(x, batch_size=EVALUATION_BATCH, verbose=0)
+
+
+def test_figures(
+    model: Sequential, x: np.ndarray, y: np.ndarray, classes: Sequence[str], probabilities: np.ndarray
+) -> dict[str, Any]:
+    """`test_accuracy`, `test_loss` and `per_class` of a model for prepared images x and class numbers y.
+
+    `per_class` has precision, recall, f1 and the number of images of each class; None where there
+    is nothing to compute a score from, as for the precision of a class that was never predicted.
+    """
     logs = model.evaluate(x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
-    return {"test_accuracy": logs["accuracy"], "test_loss": logs["loss"]}
+    scores = scores_of(count_confusions(y, probabilities, len(classes)), zero_division=math.nan)
+    per_class = {
+        name: {
+            "precision": _known(scores.precision[i]),
+            "recall": _known(scores.recall[i]),
+            "f1": _known(scores.f1[i]),
+            "images": int(scores.support[i]),
+        }
+        for i, name in enumerate(classes)
+    }
+    return {"test_accuracy": logs["accuracy"], "test_loss": logs["loss"], "per_class": per_class}
+
+
+def _known(score: float) -> float | None:
+    return None if math.isnan(score) else float(score)
 
 
 def images_in(folder: Path) -> tuple[list[Any], image_files.LeftOut]:

@@ -136,9 +136,11 @@ def test_a_training_that_was_stopped_early_is_not_trained_on(tmp_path, unbroken)
     # BackupAndRestore deletes its file in on_train_end, but not before this callback has raised.
     assert trained(tmp_path, more=[DiesAtTheEnd()]) is None
     trains = []
-    again = trained(
-        tmp_path, more=[callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: trains.append(batch))]
-    )
+    watch = callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: trains.append(batch))
+    with pytest.warns(
+        UserWarning, match=r"^EarlyStopping had stopped this training after epoch 6: it trains no further"
+    ):
+        again = trained(tmp_path, more=[watch])
     assert again == unbroken
     assert trains == []
 

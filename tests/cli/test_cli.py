@@ -24,8 +24,8 @@ def test_evaluate_repeats_the_figures_of_the_run_to_the_last_digit(run):
     record = json.loads((run / "run.json").read_text())
     answer = json.loads(gpucnn("evaluate", run, "--json").stdout)
     assert set(answer) == {
-        "run", "dataset", "model", "images", "left_out", "tested_on", "test_accuracy", "test_loss", "note",
-        "weights_sha256",
+        "run", "dataset", "model", "images", "left_out", "tested_on", "test_accuracy", "test_loss", "per_class",
+        "note", "weights_sha256",
     }  # fmt: skip
     assert "24 of squares: the test images" in gpucnn("evaluate", run).stdout
     for key in ("test_accuracy", "test_loss", "weights_sha256"):
@@ -161,7 +161,7 @@ def test_models_lists_source_shape_parameters_and_work():
     ]
     assert set(listed[0]) == {"name", "source", "input_shape", "classes", "parameters", "flops_per_image", "recipe"}
     assert set(listed[0]["recipe"]) == {
-        "optimizer", "learning_rate", "decay", "options", "batch_size", "epochs", "loss",
+        "optimizer", "learning_rate", "decay", "options", "batch_size", "epochs", "loss", "schedule",
     }  # fmt: skip
     table = gpucnn("models").stdout
     for entry in listed:
@@ -268,6 +268,7 @@ def test_the_help_text_names_every_key_of_the_json(run, monkeypatch):
             for command, *arguments in (
                 (("evaluate",), run),
                 (("predict",), run, "black.png"),
+                (("runs",), run),
                 (("summary",), "slides"),
                 (("models",),),
                 (("data", "list"),),

@@ -16,7 +16,7 @@ from gpucnn.dispatch import op as op_module
 from gpucnn.dispatch.case import Case, Spec, real
 from gpucnn.dispatch.op import declared, kernel, op
 from gpucnn.dispatch.op import load as load_kernels
-from gpucnn.errors import ArgumentError, KernelError, ShapeError
+from gpucnn.errors import ArgumentError, FileError, KernelError, ShapeError
 from gpucnn.ops.bias import bias_grad
 
 
@@ -259,7 +259,7 @@ def test_arrays_beyond_32_bit_indices_are_refused(twice):
 
 
 def test_load_needs_a_file_with_kernels(tmp_path):
-    with pytest.raises(KernelError, match="is not a Python file"):
+    with pytest.raises(FileError, match="is not a Python file"):
         load_kernels(tmp_path / "missing.py")
     (tmp_path / "nothing.py").write_text("x = 1\n")
     with pytest.raises(KernelError, match="registered no kernel"):

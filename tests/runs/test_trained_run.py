@@ -165,6 +165,9 @@ def test_other_images_are_evaluated_with_their_classes_by_name(run, tmp_path):
     assert run.evaluate(x, y[::-1])["test_accuracy"] == 0
     with pytest.raises(DataError, match=r"labels are 0 … 2"):
         run.evaluate(x, np.array([3, 0]))
+    for images, labels in ((x, None), (tmp_path / "more", y), (None, y)):
+        with pytest.raises(ArgumentError, match="y goes with an array of images, and an array of images needs y"):
+            run.evaluate(images, labels)
     with pytest.raises(ArgumentError, match="both the data set 'digits' and other images"):
         run.evaluate(x, y, dataset="digits")
     with pytest.raises(DataError, match="digits holds images of 0"):

@@ -1,6 +1,7 @@
 """No file of a run, a model, a data set or a cache is executed or imported: a corpus of hostile files, used by every
 command in a process that watches itself."""
 
+import hashlib
 import io
 import json
 import os
@@ -102,6 +103,9 @@ def hostile_runs(run, program):
     yield changed(run, "entry", load=[{"name": str(run / "x.py")}], algorithms={"matmul": "own"})
     yield changed(run, "algorithm", algorithms={"matmul": "../../x", "x": "y"})
     yield changed(run, "model", model="x.py:build", optimizer="os.system")
+    digest = hashlib.sha256((run / "x.py").read_bytes()).hexdigest()
+    yield changed(run, "own", model="x.py:build", model_sha256=digest)
+    yield changed(run, "own_path", model=f"{run / 'x.py'}:build", model_sha256=digest)
     yield changed(run, "data", data=str(run.parent / "pickled.npz"))
     pickled = changed(run, "pickled")
     for path in (pickled / "model.safetensors", *(pickled / "checkpoints").iterdir()):
