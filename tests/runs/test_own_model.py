@@ -180,13 +180,15 @@ def test_layers_of_the_users_own_are_for_programs_that_have_imported_them(write)
     path = write()
     path.write_text(
         path.read_text()
-        .replace("def build(", "class Own(layers.Flatten):\n    pass\n\n\ndef build(", 1)
-        .replace("layers.Flatten(),", "Own(),")
+        .replace("def build(", "class FlattenOfMine(layers.Flatten):\n    pass\n\n\ndef build(", 1)
+        .replace("layers.Flatten(),", "FlattenOfMine(),")
     )
-    with pytest.warns(UserWarning, match=r"never import mine\.py:build, and cannot load its Own: in a program"):
+    with pytest.warns(
+        UserWarning, match=r"never import mine\.py:build, and cannot load its FlattenOfMine: in a program"
+    ):
         run = commands.train(settings(path), "r", pictures=False)
-    with pytest.raises(FileError, match="unknown Layer 'Own'"):
+    with pytest.raises(FileError, match="unknown Layer 'FlattenOfMine'"):
         commands.evaluate(run.folder)
-    own = type("Own", (gpucnn.layers.Flatten,), {})
-    answer = gpucnn.load_run(run.folder, custom_objects={"Own": own}).evaluate()
+    own = type("FlattenOfMine", (gpucnn.layers.Flatten,), {})
+    answer = gpucnn.load_run(run.folder, custom_objects={"FlattenOfMine": own}).evaluate()
     assert answer["test_loss"] == run.record["test_loss"]
