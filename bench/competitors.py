@@ -10,8 +10,9 @@ already on the device for all contenders; several batches take turns. Before any
 losses of the first steps, from equal weights and with dropout off, must agree with those of gpucnn
 on the CPU. Compilation, capture and the first steps are recorded separately as `prepare_seconds`.
 
-gpucnn's step ends with the loss as a Python number, so the host waits in each step; the losses of
-the others stay on the device until the last of the batches. gpucnn computes in float32. The others
+The losses stay on the device until the last of the batches; with gpucnn-cuda-eager the host waits
+for the loss in each step. gpucnn also gathers its batches on the device, as in `fit`, and computes
+in float32. The others
 run both in float32 and with TF32, which rounds operands to 10 bits.
 """
 
@@ -39,11 +40,20 @@ from gpucnn.profiling import records
 from gpucnn.runs import zoo
 
 MODELS = ("slides", "mlearning", "keras-intro", "torres", "cifar")
-CONTENDERS = ("gpucnn-cuda", "gpucnn-numba", "torch-eager", "torch-compile", "torch-graph", "jax-scan")
+CONTENDERS = (
+    "gpucnn-cuda",
+    "gpucnn-numba",
+    "gpucnn-cuda-eager",
+    "torch-eager",
+    "torch-compile",
+    "torch-graph",
+    "jax-scan",
+)
 ABOUT = {
     "gpucnn-njit": "train step, layer by layer, on the CPU",
-    "gpucnn-cuda": "train step, layer by layer, kernels in CUDA C++",
-    "gpucnn-numba": "train step, layer by layer, kernels in numba.cuda",
+    "gpucnn-cuda": "train step as a CUDA graph, kernels in CUDA C++",
+    "gpucnn-numba": "train step as a CUDA graph, kernels in numba.cuda",
+    "gpucnn-cuda-eager": "train step launched from Python, kernels in CUDA C++",
     "torch-eager": "eager, fused optimizer, cuDNN benchmark mode",
     "torch-compile": "forward, loss and backward by torch.compile(mode='max-autotune'), fused optimizer",
     "torch-graph": "all steps, with a capturable optimizer, in one CUDA graph",

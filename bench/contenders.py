@@ -17,6 +17,8 @@ import gpucnn
 from gpucnn import layers
 from gpucnn.devices import storage
 from gpucnn.models.batches import Batch
+from gpucnn.models.resident import TOGETHER
+from gpucnn.models.resident_steps import ResidentSteps
 from gpucnn.runs import zoo
 
 SEED = 0
@@ -47,7 +49,7 @@ class Budget:
 
     @property
     def batches(self) -> int:
-        return 2 if self.dry else 8
+        return 2 if self.dry else 16
 
     def batch_size(self, entry: zoo.Entry) -> int:
         return 2 if self.dry else entry.recipe.batch_size
@@ -95,7 +97,7 @@ def has_dropout(name: str) -> bool:
 
 
 def gpucnn_maker(combination: Combination, budget: Budget) -> Maker:
-    backend = combination.contender.removeprefix("gpucnn-")
+    _, backend, *eager = combination.contender.split("-")
     where = "cpu" if backend == "njit" else "emulator" if budget.dry else "gpu"
     x, y = problem(combination.model, budget)
     if where == "emulator":
@@ -105,11 +107,24 @@ def gpucnn_maker(combination: Combination, budget: Budget) -> Maker:
     def make(dropout: bool) -> Loop:
         model = first_model(combination.model, dropout)
         model.compile(gpucnn_optimizer(OPTIMIZERS[combination.model]), zoo.find(combination.model).recipe.loss)
-        model._trainer.take(x[0], y[0], None, len(x[0]), None)
-        resident = [
-            Batch(image if where == "emulator" else storage.own(image), label, None) for image, label in zip(x, y)
-        ]
-        return Loop(lambda: [model._trainer.step.train(batch) for batch in resident], list, {"device": where})
+        data = model._trainer.take(np.concatenate(x), np.concatenate(y), None, len(x[0]), None)
+        step = model._trainer.step
+        if where == "cpu" or eager:
+            held = [Batch(storage.own(image) if where == "gpu" else image, label, None) for image, label in zip(x, y)]
+            return Loop(lambda: [step.train(batch) for batch in held], list, {"device": where})
+        losses: list[float] = []
+        steps = ResidentSteps(model, step, data, lambda batch, loss: losses.append(loss))
+
+        def run() -> None:
+            losses.clear()
+            for train, _ in steps.epoch(0, steps.steps, 0, SEED, shuffle=False, together=TOGETHER):
+                train()
+
+        def collected(_: Any) -> list[float]:
+            steps.collect()
+            return list(losses)
+
+        return Loop(run, collected, {"device": where})
 
     return make
 

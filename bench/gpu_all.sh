@@ -21,9 +21,11 @@
 #   AGAIN        1: also repeat tasks that failed before
 #   PATTERN      only kernels whose id contains one of these words   [all; dry: matmul/naive]
 #   MODELS       the models of step 2                  [slides mlearning; dry: slides]
+#   CONTENDERS   those of bench/competitors.py in steps 2 and 5      [all]
+#   LIMIT        seconds of measuring for each of them  [60; dry: 5]
 #   EPOCHS       of step 3                             [3]
 #   WHEELS       a folder of wheels that take precedence over installed packages, such as numpy-2.4…whl
-#   JOBS         processes of pytest                   [4 if pytest-xdist is installed]
+#   JOBS         processes of pytest, each with a context on the GPU    [4 if pytest-xdist is installed]
 #   GPUCNN_DATA  the folder that holds mnist/
 #   PYTHON       the interpreter                       [python3]
 #   GPUCNN_COMMIT  the commit, if this folder is a copy without .git
@@ -174,10 +176,10 @@ name_of() { echo "${1%/}" | tr '/' '-'; }
 # -- steps 1 and 4: correctness ---------------------------------------------------------------------------------------
 
 tests() {
-  local options=(-W default -p no:cacheprovider -m gpu)
+  local options=(-W default -p no:cacheprovider -m gpu tests/kernels/test_agreement.py tests/devices/test_gpu_device.py)
   if "$PYTHON" -c 'import xdist' 2>/dev/null; then options+=(-n "${JOBS:-$([ "$DRY" = 1 ] && echo 0 || echo 4)}"); fi
   if [ "$DRY" = 1 ]; then # without a GPU they are all skipped
-    task 1-tests "$PYTHON" -m pytest "${options[@]}" tests/devices/test_gpu_device.py
+    task 1-tests "$PYTHON" -m pytest "${options[@]}"
     return
   fi
   local MUST_SAY=' passed'
@@ -214,13 +216,15 @@ refusal() { # why compute-sanitizer cannot be used; status 0 if it can
 # -- step 2: competitors -----------------------------------------------------------------------------------------------
 
 compete() { # STEP MODEL...
-  local step=$1 model
+  local step=$1 model contender
   shift
   for model in "$@"; do
     is_due "$step-competitors-$model" || continue
     # It records each combination separately, so a stop at the limit of the task loses nothing and is not a failure.
     local TASK_S=1000000 options=(--out "$OUT/competitors" --model "$model" --deadline $(($(left) - 5)))
     [ "$DRY" = 1 ] && options+=(--dry-run)
+    [ -n "${LIMIT:-}" ] && options+=(--limit "$LIMIT")
+    for contender in ${CONTENDERS:-}; do options+=(--contender "$contender"); done
     [ "${AGAIN:-0}" = 1 ] && options+=(--again)
     task "$step-competitors-$model" "$PYTHON" bench/competitors.py "${options[@]}"
   done

@@ -5,6 +5,7 @@ from gpucnn import Sequential, layers
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import (
@@ -30,9 +31,11 @@ from .dispatch.op import kernel, load
 from .layers import Input
 from .models import Sequential
 from .retired import absent
+from .runs.trained_run import load_run
 from .version import __version__
 
 if TYPE_CHECKING:
+    from . import plots as plots
     from .devices.numba_cuda import cuda as cuda
     from .devices.numba_cuda import numba_function as numba_function
 
@@ -50,10 +53,12 @@ __all__ = [
     "kernel",
     "layers",
     "load",
+    "load_run",
     "losses",
     "metrics",
     "models",
     "optimizers",
+    "plots",
     "random",
     "register",
     "regularizers",
@@ -75,13 +80,12 @@ _absent = absent(
     },
 )
 
-_LAZY = ("cuda", "numba_function")
-"""Imported at first use, because `import gpucnn` must not require numba-cuda."""
+_LAZY = {"cuda": "devices.numba_cuda", "numba_function": "devices.numba_cuda", "plots": ""}
+"""Names and their modules, imported at first use: `import gpucnn` must not load numba or matplotlib."""
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from .devices import numba_cuda
-
-        return getattr(numba_cuda, name)
+        module = importlib.import_module(f".{_LAZY[name] or name}", __name__)
+        return getattr(module, name) if _LAZY[name] else module
     return _absent(name)

@@ -12,7 +12,6 @@ Your own function returns its result together with its gradient; pass it to a la
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,7 @@ from .config import Configurable, deserialize
 from .devices import storage
 from .errors import ArgumentError
 from .ops import activation as ops
-from .retired import absent, absent_error
+from .retired import absent, absent_error, nearest
 
 Backward = Callable[[Any], Any]
 
@@ -118,7 +117,7 @@ class LogSoftmax(Activation):
         return y, lambda dy: ops.log_softmax_grad(dy, y)
 
 
-class _UserFunction(Activation):
+class UserFunction(Activation):
     """A user's function that returns (y, backward)."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
@@ -126,6 +125,7 @@ class _UserFunction(Activation):
         self.name = f"{getattr(function, '__name__', type(function).__name__)} (your function)"
 
     def forward(self, x: Any) -> tuple[Any, Backward]:
+        """What the function returns."""
         result = self.function(x)
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             raise ArgumentError(
@@ -291,7 +291,7 @@ def get(identifier: Any) -> Activation:
     if getattr(identifier, "__module__", None) == __name__:
         return _by_name(identifier.__name__)
     if callable(identifier):
-        return _UserFunction(identifier)
+        return UserFunction(identifier)
     raise ArgumentError(f"{identifier!r} is not an activation: give a name such as 'relu', a function or None")
 
 
@@ -310,8 +310,8 @@ def _by_name(name: str) -> Activation:
         return _NAMED[name]
     if name in _ABSENT:
         raise absent_error(__name__, name, _ABSENT[name])
-    close = difflib.get_close_matches(name.lower(), _NAMED, 1, 0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    near = nearest(name.lower(), _NAMED)
+    hint = f"did you mean {near!r}? " if near else ""
     raise ArgumentError(f"unknown activation {name!r}: {hint}known are {', '.join(_NAMED)}")
 
 

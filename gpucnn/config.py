@@ -6,15 +6,15 @@ defines and those that the user's code passes to `register`.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
-from typing import Any, ClassVar, TypeVar
+import types
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from .errors import ArgumentError
-from .retired import EXPLAINED, RENAMED, reject
+from .errors import ArgumentError, one_line, printable
+from .retired import EXPLAINED, RENAMED, nearest, reject
 
 T = TypeVar("T")
 
@@ -48,6 +48,10 @@ class Configurable:
         self = super().__new__(cls)
         self._arguments = _bind(cls, self, args, kwargs)
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the state; the constructor does not run again."""
+        return _blank, (type(self),), self.__getstate__()
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments as JSON values."""
@@ -111,8 +115,8 @@ def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -
         cls = classes.get(snake_case(identifier)) or classes.get(identifier.lower())
         if cls is not None:
             return cls()
-        close = difflib.get_close_matches(snake_case(identifier), classes, 1, 0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        near = nearest(snake_case(identifier), sorted(classes))
+        hint = f"did you mean {near!r}? " if near else ""
         raise ArgumentError(f"unknown {founder.lower()} {identifier!r}: {hint}known are {', '.join(sorted(classes))}")
     raise ArgumentError(f"{identifier!r} is not a {founder.lower()}: give a name, an object or None")
 
@@ -120,6 +124,54 @@ def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -
 def snake_case(name: str) -> str:
     """GlorotUniform → glorot_uniform, L1L2 → l1_l2, AdamW → adam_w, Conv2D → conv2d."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z][a-z0-9])", "_", name).lower()
+
+
+def _blank(cls: type[T]) -> T:
+    """An object without its state."""
+    return object.__new__(cls)
+
+
+def check_name(name: Any) -> None:
+    """Raise `ArgumentError` unless this is a name that can be printed on one line."""
+    if not isinstance(name, str) or not name or len(name) > 300 or printable(name) != name:
+        raise ArgumentError(
+            f"the name {one_line(repr(name))} is empty, too long or has characters that cannot be printed"
+        )
+
+
+def check_names(value: Any) -> None:
+    """The same for everything that is called `name` in a JSON value."""
+    if isinstance(value, dict):
+        if isinstance(value.get("name"), str):
+            check_name(value["name"])
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            check_names(item)
+
+
+def check_fields(cls: type, values: dict[str, Any]) -> None:
+    """Raise `ArgumentError` for the first value that is not a field of the dataclass `cls`, or not
+    of its type: None, bool, int, float, str, and lists and dicts (with names as keys) of these."""
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if name not in hints:
+            raise ArgumentError(f"{one_line(name)} is unknown")
+        if not _has_type(value, hints[name]):
+            hint = hints[name]
+            kind = hint.__name__ if isinstance(hint, type) else hint
+            raise ArgumentError(f"{name} is {one_line(repr(value))} and must be {kind}")
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, types.UnionType):
+        return any(_has_type(value, part) for part in parts)
+    if kind is list:
+        return type(value) is list and all(_has_type(item, parts[0]) for item in value)
+    if kind is dict:
+        return type(value) is dict and all(type(k) is str and _has_type(v, parts[1]) for k, v in value.items())
+    return hint is Any or type(value) is hint or (hint is float and type(value) is int)
 
 
 def _bind(cls: type[Configurable], self: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +206,7 @@ def _argument_names(cls: type[Configurable]) -> tuple[list[str], bool]:
         constructor = vars(owner).get("__init__")
         if constructor is not None:
             _, *parameters = inspect.signature(constructor).parameters.values()
-            names |= dict.fromkeys(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+            names |= dict.fromkeys(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
             if all(p.kind is not p.VAR_KEYWORD for p in parameters):
                 return list(names), True
             if not (_is_ours(owner) and cls._hands_keywords_on):

@@ -1,14 +1,40 @@
-"""gpucnn's errors. Every message names the offending value and what to do about it."""
+"""gpucnn's errors and warnings. Every message names the offending value and what to do about it.
+
+A message may quote a file, so text is cleaned of what controls a terminal.
+"""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import sys
+import warnings
 from collections.abc import Iterable
+from typing import Any
+
+_PACKAGE = os.path.dirname(__file__) + os.sep
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, changes of the direction of writing, and halves of letters."""
+
+
+def printable(text: str) -> str:
+    """Text of unknown origin on one line, with a space for every character that controls a terminal."""
+    return _CONTROLS.sub(" ", text)
+
+
+def one_line(text: Any) -> str:
+    """The same of anything, without other characters that cannot be printed, and short."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in (str(text) or repr(text))[:1000])
+    return shown if len(shown) <= 300 else f"{shown[:300]}…"
 
 
 class GpucnnError(Exception):
     """Base of all errors that gpucnn raises on purpose; the command prints them on one line."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, super().__str__().split("\n")))
 
 
 class ShapeError(GpucnnError, ValueError):
@@ -44,7 +70,7 @@ class FileError(GpucnnError, OSError):
 
 
 class TrainingError(GpucnnError, FloatingPointError):
-    """Training met a loss that is not a finite number."""
+    """Training met a loss, a gradient or a weight that is not a finite number."""
 
 
 class MemoryNeedError(GpucnnError, MemoryError):
@@ -57,6 +83,14 @@ class Interrupted(GpucnnError, KeyboardInterrupt):
     def __init__(self, message: str, exit_status: int = 130) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the user's that led here, however many calls of gpucnn lie between."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import io
 import os
 import secrets
@@ -10,6 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 from .errors import FileError
@@ -185,3 +187,16 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def executed(path: Path, package: str) -> ModuleType:
+    """Execute a Python file that the user named, as a module of `package`; returns the module.
+
+    Raises `FileError` if it is not a Python file; errors of its code are raised as they are.
+    """
+    spec = importlib.util.spec_from_file_location(f"{package}.{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileError(f"{path} is not a Python file: give the path of a .py file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

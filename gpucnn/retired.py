@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
@@ -49,6 +50,39 @@ EXPLAINED = {
     "loss_scale_factor": "gpucnn trains in float32 and needs no loss scale: leave it out",
 }
 """Argument names that need more than one word."""
+
+
+GONE_METHODS = {
+    "fit_generator": "fit(generator) takes generators",
+    "evaluate_generator": "evaluate(generator) takes generators",
+    "predict_generator": "predict(generator) takes generators",
+    "predict_classes": "predict(x).argmax(-1) gives the class numbers",
+    "predict_proba": "predict(x) gives the probabilities",
+    "export": "gpucnn saves with model.save('model.safetensors')",
+    "to_json": "get_config() gives the architecture",
+    "to_yaml": "get_config() gives the architecture",
+}
+"""Methods of a model in old Keras, and what to use instead."""
+
+
+def arguments_of(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's arguments, for `reject`."""
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that this one most probably stands for; None if none is near.
+
+    It shares the most words with it, misspelt ones included, and then the most letters.
+    """
+    words = name.replace(" ", "_").split("_")
+    best: tuple[tuple[int, float], str] | None = None
+    for other in known:
+        shared = sum(bool(difflib.get_close_matches(word, other.split("_"), 1, 0.8)) for word in words if word)
+        letters = difflib.SequenceMatcher(None, "".join(words), other.replace("_", "")).ratio()
+        if (shared or letters >= 0.6) and (best is None or (shared, letters) > best[0]):
+            best = (shared, letters), other
+    return best[1] if best else None
 
 
 def reject(

@@ -9,6 +9,8 @@ import pytest
 import gpucnn
 from gpucnn import layers
 
+pytest.register_assert_rewrite("layer_checks", "model_files")
+
 UNTIL = float(os.environ.get("GPUCNN_TEST_UNTIL", "inf"))
 """Seconds since 1970: tests that begin later are skipped."""
 

@@ -1,4 +1,4 @@
-"""Central differences, with a bound on their error that is measured and not guessed."""
+"""Central differences: in a direction, with a bound on their error that is measured, and in one element."""
 
 import numpy as np
 
@@ -17,3 +17,13 @@ def slope(function, x, direction, dy, step=1e-4):
     near, far = central(step), central(2 * step)
     size = np.vdot(np.abs(dy), np.abs(function(x))) + np.abs(dy).sum()
     return near, abs(far - near) + np.finfo(np.float64).eps * (16 + x.size) * size / step
+
+
+def slope_at(index, array, function, dy, step=1e-5):
+    """The central difference of ⟨dy, function()⟩ in one element of an array that the function reads."""
+    value, there = array[index], []
+    for sign in (1, -1):
+        array[index] = value + sign * step
+        there.append(np.vdot(dy, function()))
+    array[index] = value
+    return (there[0] - there[1]) / (2 * step)

@@ -1,10 +1,27 @@
-"""What a test needs that a machine may lack."""
+"""What a test needs that a machine may lack, and the tests that take minutes."""
 
 import importlib.util
+import os
 
 import pytest
 
-from gpucnn.devices import emulator
+from gpucnn.devices import choose, emulator
+from gpucnn.profiling import static_analysis
 
-emulator_here = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
-nvrtc_here = pytest.mark.skipif(importlib.util.find_spec("cuda") is None, reason="cuda-bindings is not installed")
+
+def _unless(reason):
+    """Skip with this reason; None runs the test."""
+    return pytest.mark.skipif(reason is not None, reason=str(reason))
+
+
+def _package(module, name):
+    return _unless(None if importlib.util.find_spec(module) else f"{name} is not installed")
+
+
+emulator_here = _unless(emulator.unavailable())
+compilers_here = _unless(static_analysis.unavailable())
+nvrtc_here = _package("cuda", "cuda-bindings")
+numba_cuda_here = _package("numba_cuda", "numba-cuda")
+gpu_here = _unless(None if choose.gpu_state()[0] else f"no GPU here: {choose.gpu_state()[1]}")
+posix_here = _unless(None if os.name == "posix" else "needs fork, POSIX signals and file locks")
+takes_long = _unless(None if os.environ.get("GPUCNN_TEST_ALL") else "takes minutes: GPUCNN_TEST_ALL=1")

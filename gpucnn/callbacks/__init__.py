@@ -7,7 +7,8 @@
     model.fit(x, y, callbacks=[Watch()])
 
 `self.model` is the model; setting `self.model.stop_training = True` ends training after the batch
-or epoch.
+or epoch. What a callback must keep when training is interrupted and resumed, it returns from
+`get_state` and takes back in `set_state`.
 """
 
 from ..retired import absent

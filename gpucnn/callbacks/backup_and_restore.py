@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import ArgumentError
 from ..files import MODEL_SUFFIX, explained, make_folder
 from .callback import Callback
+from .kept import Kept
 from .model_checkpoint import BatchCounter, checked_frequency
 
 
@@ -16,9 +17,11 @@ class BackupAndRestore(Callback):
     """Resumes a `fit` that was interrupted when the same program is started again.
 
     It saves a checkpoint in `backup_dir` after each epoch (or each `save_freq` batches), and
-    restores it at the start of `fit`. At the end the checkpoint is deleted unless
-    `delete_checkpoint` is False.
+    restores it at the start of `fit`, the states of the other callbacks included. At the end the
+    checkpoint is deleted unless `delete_checkpoint` is False.
     """
+
+    saves_training: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -41,6 +44,14 @@ class BackupAndRestore(Callback):
     def follows(self, hook: str) -> bool:
         """Whether the hook does anything: batches count only if `save_freq` is a number."""
         return super().follows(hook) and not (hook == "on_train_batch_end" and self.save_freq == "epoch")
+
+    def get_state(self) -> dict[str, Any]:
+        """The count of batches since the last backup."""
+        return {"batches": self._batches.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._batches.set_state(Kept(self, state), "batches")
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Restore the checkpoint if there is one."""

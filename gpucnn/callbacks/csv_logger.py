@@ -13,14 +13,15 @@ import numpy as np
 from ..errors import ArgumentError, FileError
 from ..files import explained, write_atomically
 from .callback import Callback
+from .kept import Kept
 
 
 class CSVLogger(Callback):
     """Writes the logs of each epoch as a line of a CSV file, after the column `epoch`.
 
     With `append`, the lines of an existing file stay, and missing values are written as NA;
-    without, the file is replaced after the first epoch. A write that fails leaves the old file
-    intact.
+    without, the file is replaced after the first epoch, unless training is resumed. A write that
+    fails leaves the old file intact.
     """
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
@@ -29,6 +30,17 @@ class CSVLogger(Callback):
         self.filename, self.separator, self.append = Path(filename), separator, append
         self._columns: list[str] = []
         self._rows: list[dict[str, Any]] = []
+        self._found = b""
+
+    def get_state(self) -> dict[str, Any]:
+        """How many lines the file has."""
+        return {"rows": len(self._rows)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Keep so many lines of the file that was there when training began."""
+        rows = Kept(self, state).count("rows")
+        self._read(self._found)
+        del self._rows[rows:]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Read the lines that stay, and check that the file can be written."""
@@ -36,6 +48,7 @@ class CSVLogger(Callback):
         content = b""
         with explained("read", self.filename), suppress(FileNotFoundError):
             content = self.filename.read_bytes()
+        self._found = content
         if self.append:
             self._read(content)
         write_atomically(self.filename, content)

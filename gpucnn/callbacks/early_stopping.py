@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from .. import progress
+from ..errors import warn
+from .kept import Kept
 from .monitor import Monitor
 
 
@@ -46,6 +48,26 @@ class EarlyStopping(Monitor):
         """Forget the last `fit`."""
         super().on_train_begin(logs)
         self._reset()
+
+    def get_state(self) -> dict[str, Any]:
+        """The best epoch with its weights, and how long ago it was."""
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+            "stopped_epoch": self.stopped_epoch,
+            "wait": self.wait,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on waiting; if training was stopped already, it is stopped again, with a warning."""
+        kept = Kept(self, state)
+        self.best, self.best_epoch = kept.number("best"), kept.count("best_epoch")
+        self.best_weights = kept.arrays("best_weights")
+        self.stopped_epoch, self.wait = kept.count("stopped_epoch"), kept.count("wait")
+        if self.stopped_epoch:
+            warn(f"EarlyStopping had stopped this training after epoch {self.stopped_epoch + 1}: it trains no further")
+            self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Check whether the epoch was an improvement."""

@@ -13,6 +13,7 @@ from .. import progress
 from ..errors import ArgumentError
 from ..retired import reject
 from .callback import Callback
+from .kept import Kept
 from .monitor import Monitor
 
 
@@ -55,6 +56,16 @@ class ReduceLROnPlateau(Monitor):
         self.model.optimizer.learning_rate = self.model.optimizer.learning_rate
         self.best = None
         self.wait = self.cooldown_counter = 0
+
+    def get_state(self) -> dict[str, Any]:
+        """The best value, and how many epochs have passed."""
+        return {"best": self.best, "wait": self.wait, "cooldown_counter": self.cooldown_counter}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on waiting."""
+        kept = Kept(self, state)
+        self.best = kept.number("best")
+        self.wait, self.cooldown_counter = kept.count("wait"), kept.count("cooldown_counter")
 
     def in_cooldown(self) -> bool:
         """Whether the callback still waits after a reduction."""

@@ -12,6 +12,7 @@ from .. import progress
 from ..errors import ArgumentError
 from ..files import MODEL_SUFFIX, explained, make_folder
 from ..retired import reject
+from .kept import Kept
 from .monitor import Monitor
 
 
@@ -52,7 +53,21 @@ class ModelCheckpoint(Monitor):
         """Whether the hook does anything: batches count only if `save_freq` is a number."""
         return super().follows(hook) and not (hook == "on_train_batch_end" and self.save_freq == "epoch")
 
+    def get_state(self) -> dict[str, Any]:
+        """The best value, and the count of batches since the last file."""
+        return {"best": self.best, "batches": self._batches.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from that best value and count."""
+        kept = Kept(self, state)
+        self.best = kept.number("best")
+        self._batches.set_state(kept, "batches")
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Note the epoch."""
+        self._epoch = epoch
+
+    def on_epoch_resume(self, epoch: int, logs: Any = None) -> None:
         """Note the epoch."""
         self._epoch = epoch
 
@@ -123,6 +138,15 @@ class BatchCounter:
     def __init__(self) -> None:
         self._last = -1
         self._since = 0
+
+    def get_state(self) -> list[int]:
+        """How many batches of the epoch are counted, and how many since `passed` was last True."""
+        return [self._last + 1, self._since]
+
+    def set_state(self, kept: Kept, name: str) -> None:
+        """Take what `get_state` returned from the state of a callback."""
+        counted, self._since = kept.counts(name, 2)
+        self._last = counted - 1
 
     def passed(self, batch: int, count: int) -> bool:
         """Whether `count` batches up to `batch` have passed since this was last True."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, warn
 from .callback import Callback
 
 
@@ -35,10 +34,9 @@ class Monitor(Callback):
         if not self._warned:
             self._warned = True
             hint = "; val_… needs validation data" if self.monitor.startswith("val_") else ""
-            warnings.warn(
+            warn(
                 f"{type(self).__name__} monitors {self.monitor!r}, which is not in the logs: {consequence}. "
-                f"Available are {', '.join(logs) or 'none'}{hint}",
-                stacklevel=4,
+                f"Available are {', '.join(logs) or 'none'}{hint}"
             )
         return None
 

@@ -19,6 +19,9 @@ class ProgbarLogger(Callback):
     "auto"  the same as 1, but nothing for `predict` where no bar can be drawn.
     """
 
+    takes_late_logs = True
+    each_batch = False
+
     def __init__(self) -> None:
         self.verbose: Any = "auto"
         self.draws = False
@@ -53,13 +56,17 @@ class ProgbarLogger(Callback):
             progress.say(self._title(epoch))
         self._start()
 
+    def on_epoch_resume(self, epoch: int, logs: Any = None) -> None:
+        """Print the epoch, and start the bar for the rest of it."""
+        self.on_epoch_begin(epoch, logs)
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Move the bar."""
-        self._progress.update(batch + 1, logs or {})
+        self._progress.update(batch + 1, {} if logs is None else logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Finish the bar, or write the line of the epoch."""
-        self._progress.finish(logs or {}, "" if self.draws else self._title(epoch))
+        self._finish(logs or {}, "" if self.draws else self._title(epoch))
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Start the bar of an evaluation."""
@@ -69,12 +76,12 @@ class ProgbarLogger(Callback):
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         """Move the bar of an evaluation."""
         if not self._in_fit:
-            self._progress.update(batch + 1, logs or {})
+            self._progress.update(batch + 1, {} if logs is None else logs)
 
     def on_test_end(self, logs: Any = None) -> None:
         """Finish the bar of an evaluation."""
         if not self._in_fit:
-            self._progress.finish(logs or {})
+            self._finish(logs or {})
 
     def on_predict_begin(self, logs: Any = None) -> None:
         """Start the bar of a prediction."""
@@ -87,10 +94,14 @@ class ProgbarLogger(Callback):
     def on_predict_end(self, logs: Any = None) -> None:
         """Finish the bar of a prediction."""
         if self.draws or self.verbose != "auto":
-            self._progress.finish({})
+            self._finish({})
 
     def _start(self) -> None:
         self._progress = progress.Progress(self.params.get("steps"), self.draws)
+
+    def _finish(self, logs: Mapping[str, Any], title: str = "") -> None:
+        self._progress.target = self.params.get("steps")  # which a stream that ended early has corrected
+        self._progress.finish(logs, title)
 
     def _title(self, epoch: int) -> str:
         epochs = self.params.get("epochs", 1)

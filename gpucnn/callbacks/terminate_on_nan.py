@@ -13,7 +13,8 @@ from .callback import Callback
 class TerminateOnNaN(Callback):
     """Stops training, or with `raise_error` raises, after a batch whose loss is not finite.
 
-    Without this callback such a loss raises `TrainingError` too, with the largest gradients.
+    A gradient that is not finite counts as a loss of NaN. Without this callback either raises
+    `TrainingError` too, with the largest gradients.
     """
 
     def __init__(self, raise_error: bool = False) -> None:

@@ -14,7 +14,12 @@ from .screen import Screen, print_json, print_table
 
 @main.group()
 def data() -> None:
-    """List, locate, download and verify data sets."""
+    """List, locate, download and verify data sets.
+
+    They are looked for in the folder named by --data-dir or GPUCNN_DATA, then in the cache of gpucnn
+    and where Keras and torchvision keep them. What is not there is downloaded when it is needed, and
+    nothing at all if GPUCNN_OFFLINE=1 is set.
+    """
 
 
 @data.command("list")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import ArgumentError, GpucnnError
+from ..errors import ArgumentError, GpucnnError, printable
 from ..progress import say
 from ..version import __version__
 
@@ -62,7 +62,7 @@ def _fail(message: str, status: int) -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, UserWarning):
-        say(f"gpucnn: warning: {message}")
+        say(f"gpucnn: warning: {printable(str(message))}")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -97,6 +97,9 @@ def options(*decorators: Callable) -> Callable[[Callable], Callable]:
 AT_LEAST_ONE = click.IntRange(min=1)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 DATA = click.option("--data", metavar="PATH", help="Your images: .npz, or a folder with a subfolder per class.")
+STRICT = click.option("--strict", is_flag=True, help="With --data: stop at a broken image instead of leaving it out.")
 DATA_DIR = click.option("--data-dir", metavar="FOLDER", help="Folder of data sets; overrides GPUCNN_DATA.")
-LOAD = click.option("--load", metavar="FILE", multiple=True, help="A .py file with your kernels; repeatable.")
+LOAD = click.option(
+    "--load", metavar="FILE", multiple=True, help="Run this .py file, which has your kernels; repeatable."
+)
 RUN = click.argument("run")

@@ -34,8 +34,8 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
     """List the kernels whose id, op or backend contains PATTERN, with the compiler's figures.
 
     Registers and spilled bytes are per thread, shared bytes per block. The figures are those of the
-    largest case, and of the function with the largest share of multiply-adds (FFMA) in its main
-    loop.
+    largest case, and of the function with the largest share of multiply-adds (FFMA; HMMA on tensor
+    cores) in its main loop.
 
     Keys of --json: kernels; of each kernel: id, op, algorithm, backend, language, needs, runs (gpu,
     emulator, cpu or null), why_not (why not on a GPU, or null), idea, figures; of these, one for

@@ -35,7 +35,7 @@ def models(as_json: bool) -> None:
 
     Keys of --json: models; of each model: name, source, input_shape, classes, parameters,
     flops_per_image, recipe; of the recipe: optimizer, batch_size, epochs, learning_rate, decay,
-    options, loss.
+    options, loss, schedule.
     """
     entries = [zoo.find(name).describe() for name in zoo.names()]
     if as_json:

@@ -1,22 +1,29 @@
-"""The commands that make a run and use it: train, evaluate, predict and plot."""
+"""The commands that make runs and use them: train, evaluate, runs, predict and plot."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from ..errors import ArgumentError
-from ..runs import commands
-from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, main, options
+from ..runs import commands, zoo
+from ..runs.listing import list_runs
+from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, STRICT, main, options
 from .screen import Screen, percent, print_json, print_pairs, print_table
 
 
 @main.command()
 @options(
     click.argument("dataset", required=False),
-    click.option("--model", metavar="NAME", help="A name from `gpucnn models`.  [default: mnist_convnet]"),
+    click.option(
+        "--model",
+        metavar="NAME",
+        help="A name from `gpucnn models`, or FILE.py:FUNCTION, which is run: FUNCTION(input_shape, classes) returns "
+        "your Sequential.  [default: mnist_convnet; cifar for cifar10]",
+    ),
     click.option(
         "--epochs", metavar="N", type=AT_LEAST_ONE, help="Passes over the training images.  [default: the model's]"
     ),
@@ -30,15 +37,40 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         help="Initial learning rate.  [default: the model's]",
     ),
     click.option(
+        "--schedule",
+        metavar="NAME",
+        type=click.Choice(list(zoo.SCHEDULES)),
+        help="How the learning rate falls over all epochs: constant, linear or cosine (to 0), exponential (to 1 %).  "
+        "[default: the model's]",
+    ),
+    click.option(
+        "--weight-decay",
+        metavar="X",
+        type=click.FloatRange(min=0),
+        help="Part of each weight, times the learning rate, that a step takes away.  [default: the optimizer's]",
+    ),
+    click.option(
         "--validation-split",
         metavar="X",
         type=click.FloatRange(0, 1, max_open=True),
         help="Hold out this fraction of the training images.",
     ),
     click.option(
+        "--early-stopping",
+        metavar="N",
+        type=AT_LEAST_ONE,
+        help="Stop after N epochs without a lower validation loss.",
+    ),
+    click.option("--best", is_flag=True, help="Keep the weights of the epoch with the lowest validation loss."),
+    click.option(
         "--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), help="Equal seeds give equal weights.  [default: 0]"
     ),
-    click.option("--device", metavar="NAME", help="Where to compute: cpu, gpu[:N] or emulator.  [default: cpu]"),
+    click.option(
+        "--device",
+        metavar="NAME",
+        help="Where to compute: cpu, gpu[:N], emulator, or auto: a GPU that passes its check, else the CPU.  "
+        "[default: auto]",
+    ),
     click.option(
         "--backend",
         metavar="NAME",
@@ -62,9 +94,15 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     click.option("--save-every", metavar="N", type=AT_LEAST_ONE, help="Also save a checkpoint every N batches."),
     DATA,
     click.option("--image-shape", metavar="HxWxC", help="With --data: convert image files to this size."),
+    STRICT,
     DATA_DIR,
     click.option("--out", "folder", metavar="FOLDER", help="Run folder.  [default: runs/<date>-<dataset>-<model>]"),
-    click.option("--resume", "resumed", metavar="RUN", help="Resume this run; only --epochs may be changed."),
+    click.option(
+        "--resume",
+        "resumed",
+        metavar="RUN",
+        help="Resume this run; only --epochs may be changed. Give the files of --load, and of your --model, again.",
+    ),
     click.option(
         "--target-acc",
         metavar="X",
@@ -79,38 +117,49 @@ def train(
 ) -> int:
     """Train a model, then evaluate it once on the test images.
 
-    DATASET is a name from `gpucnn data list`; the default is the embedded digits.
+    DATASET is a name from `gpucnn data list`; the default is the embedded digits. With --data, PATH
+    is one of these:
+
+    \b
+    - a folder with a subfolder of images for each class: a fixed random fifth of each class is held
+      out for the test
+    - a folder with train/ and test/, which hold these subfolders, and perhaps val/ (or valid/,
+      validation/): they are used as they are, val/ as validation data
+    - an .npz file with x_train, y_train, x_test, y_test, and perhaps x_val, y_val and classes
+
+    Subfolders of a class belong to it. Files that are left out are counted, with the reasons.
 
     Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, seed,
-    epochs, seconds (of training since the start or the last --resume), images_per_second,
-    train_accuracy (in the last epoch), test_accuracy, test_loss, parameters, weights_sha256,
-    status, note, settings, versions.
+    epochs, epochs_trained, best_epoch (with --best), seconds (of training since the start or the
+    last --resume), images_per_second, train_accuracy (in the last epoch), test_accuracy, test_loss,
+    per_class (by name: precision, recall, f1, images), parameters, weights_sha256, status, note,
+    settings, versions.
     """
-    values = {name: value for name, value in arguments.items() if value not in (None, ())}
+    values = {name: value for name, value in arguments.items() if value not in (None, ()) and value is not False}
     if "algorithms" in values:
         values["algorithms"] = dict(map(_op_and_algorithm, values["algorithms"]))
-    if "load" in values:
-        values["load"] = list(values["load"])
+    load = values.pop("load", ())
     with Screen() as screen:
+        work = {"load": load, "pictures": pictures, "say": screen.say, "progress": screen.progress}
         if resumed is not None:
             epochs = values.pop("epochs", None)
+            model = values.pop("model", None)
             if values or folder:
                 raise ArgumentError(
                     "--resume takes all settings from the run and only --epochs may differ: leave out the rest"
                 )
-            run = commands.resume(resumed, epochs, pictures=pictures, say=screen.say, progress=screen.progress)
+            run = commands.resume(resumed, epochs, model=model, **work)
         else:
             if not values.keys() & {"dataset", "data"}:
                 screen.say("no data set given: using the embedded digits")
-            settings = commands.RunSettings(**values)
-            run = commands.train(settings, folder, pictures=pictures, say=screen.say, progress=screen.progress)
+            run = commands.train(commands.RunSettings(**values), folder, **work)
     record = run.record
     if as_json:
         print_json(record)
     else:
         print_pairs(
             ("test accuracy", f"{percent(record['test_accuracy'])}{commands.noted(record['note'])}"),
-            ("test loss", f"{record['test_loss']:.4f}"),
+            ("test loss", _four_decimals(record["test_loss"])),
             ("train accuracy", f"{percent(record['train_accuracy'])} in the last epoch"),
             ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),
             ("weights", f"sha256 {record['weights_sha256']}"),
@@ -120,7 +169,19 @@ def train(
     if target_acc is not None and not record["test_accuracy"] >= target_acc:
         click.echo(f"gpucnn: the test accuracy {record['test_accuracy']:.4f} misses the target {target_acc}", err=True)
         return 1
-    return 0
+    return _verdict(record["test_loss"])
+
+
+def _four_decimals(loss: float | None) -> str:
+    return f"{math.nan if loss is None else loss:.4f}"
+
+
+def _verdict(loss: float | None) -> int:
+    """The exit status for this test loss, which is None or NaN if the model has diverged."""
+    if loss is not None and math.isfinite(loss):
+        return 0
+    click.echo("gpucnn: the test loss is nan: training has diverged; lower the learning rate (--lr)", err=True)
+    return 1
 
 
 def _op_and_algorithm(text: str) -> tuple[str, str]:
@@ -131,50 +192,128 @@ def _op_and_algorithm(text: str) -> tuple[str, str]:
 
 
 @main.command()
-@options(RUN, click.argument("dataset", required=False), DATA, DATA_DIR, AS_JSON)
-def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | None, as_json: bool) -> None:
+@options(
+    RUN,
+    click.argument("dataset", required=False),
+    DATA,
+    click.option(
+        "--fraction",
+        "share",
+        metavar="X",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="With --data: only this fixed random fraction of each class.",
+    ),
+    click.option("--common-classes", is_flag=True, help="Leave out images of classes that the run does not know."),
+    STRICT,
+    DATA_DIR,
+    AS_JSON,
+)
+def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | None, as_json: bool, **how: Any) -> int:
     """Compute loss and accuracy of a run's model on the test images of its data set, or of DATASET.
 
-    Keys of --json: run, dataset, model, images, test_accuracy, test_loss, note, weights_sha256.
+    With --data, all images of a folder are used; of a folder with train/ and test/, those of test/;
+    of an .npz file, x_test. Classes are matched by their names, and must be those of the run.
+
+    Keys of --json: run, dataset, model, images, left_out (images of classes that the run does not
+    know), tested_on, test_accuracy, test_loss, per_class (by name: precision, recall, f1, images;
+    null where there is nothing to compute it from), note, weights_sha256.
     """
     with Screen() as screen:
-        answer = commands.evaluate(run, dataset, data, data_dir, progress=screen.progress)
+        answer = commands.evaluate(run, dataset, data, data_dir, progress=screen.progress, **how)
     if as_json:
-        return print_json(answer)
-    return print_pairs(
-        ("test accuracy", f"{percent(answer['test_accuracy'])}{commands.noted(answer['note'])}"),
-        ("test loss", f"{answer['test_loss']:.4f}"),
-        ("images", f"{answer['images']:,} of {answer['dataset']}"),
-        ("weights", f"sha256 {answer['weights_sha256']}"),
-    )
+        print_json(answer)
+    else:
+        print_pairs(
+            ("test accuracy", f"{percent(answer['test_accuracy'])}{commands.noted(answer['note'])}"),
+            ("test loss", _four_decimals(answer["test_loss"])),
+            ("images", f"{answer['images']:,} of {answer['dataset']}: {answer['tested_on']}"),
+            ("weights", f"sha256 {answer['weights_sha256']}"),
+        )
+        click.echo()
+        rows = [
+            (name, *(_share(scores[key]) for key in ("precision", "recall", "f1")), f"{scores['images']:,}")
+            for name, scores in answer["per_class"].items()
+        ]
+        print_table(("class", "precision", "recall", "F1", "images"), rows)
+    return _verdict(answer["test_loss"])
+
+
+def _share(score: float | None) -> str:
+    return "–" if score is None else percent(score)
+
+
+@main.command()
+@options(click.argument("folder", default="runs"), AS_JSON)
+def runs(folder: str, as_json: bool) -> None:
+    """List the runs in FOLDER (default: runs), the best test accuracy first.
+
+    Accuracies on different data sets cannot be compared. epochs: trained of planned.
+
+    Keys of --json: runs; of each run: run, dataset, model, status, test_accuracy, test_loss,
+    train_accuracy, epochs, epochs_trained, optimizer, learning_rate, batch_size, seed, note.
+    """
+    found = list_runs(folder)
+    if as_json:
+        return print_json({"runs": found})
+    rows = [
+        (
+            run["run"],
+            run["dataset"] or "",
+            run["model"] or "",
+            _share(run["test_accuracy"]),
+            "–" if run["test_loss"] is None else _four_decimals(run["test_loss"]),
+            f"{'–' if run['epochs_trained'] is None else run['epochs_trained']} of {run['epochs']}",
+            run["status"] or "",
+        )
+        for run in found
+    ]
+    return print_table(("run", "data set", "model", "accuracy", "loss", "epochs", "status"), rows, wrapped=1)
 
 
 @main.command()
 @options(
     RUN,
     click.argument("images", metavar="IMAGE...", nargs=-1, required=True),
-    click.option("--invert", is_flag=True, help="The image is dark on light; the model expects light on dark."),
-    click.option("--centre", "--center", "centre", is_flag=True, help="Cut out and centre a photographed digit."),
+    click.option(
+        "--invert/--no-invert",
+        default=None,
+        help="The image is dark on light; the model expects light on dark.  [default: the model's]",
+    ),
+    click.option(
+        "--centre/--no-centre",
+        "--center/--no-center",
+        "centre",
+        default=None,
+        help="Cut out and centre a photographed digit.  [default: the model's]",
+    ),
     AS_JSON,
 )
-def predict(run: str, images: Sequence[str], invert: bool, centre: bool, as_json: bool) -> None:
-    """Predict the class of each image file (PNG, JPEG or .npy) with the model of RUN.
+def predict(run: str, images: Sequence[str], invert: bool | None, centre: bool | None, as_json: bool) -> int:
+    """Predict the class of each IMAGE (PNG, JPEG, WebP, BMP, TIFF, GIF or .npy) with the model of RUN.
 
-    Keys of --json: run, dataset, model, note, predictions; of each prediction: image, class,
-    probability, probabilities (by class).
+    Of a folder, all images are taken. Exit with status 1 if an image could not be read; the others
+    are answered.
+
+    Keys of --json: run, dataset, model, note, predictions, failed; of each prediction: image,
+    class, probability, probabilities (by class); of each failed one: image, error.
     """
     answer = commands.predict(run, images, invert=invert, centre=centre)
+    status = 1 if answer["failed"] else 0
     if as_json:
-        return print_json(answer)
+        print_json(answer)
+        return status
     rows = []
     for prediction in answer["predictions"]:
         ranked = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])
         others = ", ".join(f"{name} {percent(probability)}" for name, probability in ranked[1:3])
         rows.append((prediction["image"], prediction["class"], percent(prediction["probability"]), others))
-    print_table(("image", "class", "probability", "then"), rows, wrapped=1)
+    if rows:
+        print_table(("image", "class", "probability", "then"), rows, wrapped=1)
+    for failure in answer["failed"]:
+        click.echo(f"gpucnn: error: {failure['error']}", err=True)
     if answer["note"]:
         click.echo(f"trained on {answer['dataset']} ({answer['note']})", err=True)
-    return None
+    return status
 
 
 @main.command()

@@ -1,4 +1,7 @@
-"""What commands print: progress on standard error, tables and JSON on standard output."""
+"""What commands print: progress on standard error, tables and JSON on standard output.
+
+Text that may come from a file is cleaned of what controls a terminal.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
+
+from ..errors import printable
+from ..runs.run import plain
 
 
 class Screen:
@@ -30,10 +36,11 @@ class Screen:
     def say(self, line: str) -> None:
         """Print one line below any bar."""
         self._stop()
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Draw a bar on a terminal, else print `what` once; a total of 0 means unknown."""
+        what = printable(what)
         if what not in self._tasks:
             self._tasks[what] = self._begin(what)
         if self._bars is not None:
@@ -59,14 +66,14 @@ class Screen:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one JSON object."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    """Print one JSON object; numbers that are not finite become null."""
+    click.echo(json.dumps(plain(value), indent=2, allow_nan=False))
 
 
 def print_pairs(*pairs: tuple[str, Any]) -> None:
     """Print a name and a value on each line."""
     for name, value in pairs:
-        click.echo(f"{name:<15} {value}")
+        click.echo(printable(f"{name:<15} {value}"))
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], wrapped: int = 0) -> None:
@@ -82,7 +89,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], wrapped: i
     for place, title in enumerate(header):
         table.add_column(title, no_wrap=place < len(header) - wrapped, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import warnings
 from pathlib import Path
+from typing import TypeVar
 
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, warn
 from . import cifar10, digits, fashion_mnist, folder, mnist, npz_set
-from .dataset import Dataset
+from .dataset import Dataset, ImageSet
 from .download import fetch as _fetch
 from .published import load as _load
 from .source import Check, Folder, Found, ProgressHook, Source, declared, search, user_cache
@@ -22,18 +22,23 @@ __all__ = [
     "Check",
     "Dataset",
     "Found",
+    "ImageSet",
     "about",
     "cifar10",
     "digits",
     "fashion_mnist",
     "fetch",
+    "image_folder",
     "load",
+    "load_to_test",
     "locate",
     "mnist",
     "names",
     "user_cache",
     "verify",
 ]
+
+_Images = TypeVar("_Images", Dataset, ImageSet)
 
 
 def names() -> list[str]:
@@ -52,6 +57,7 @@ def load(
     data: Folder = None,
     *,
     shape: tuple[int, int, int] | None = None,
+    strict: bool = False,
     progress: ProgressHook | None = None,
 ) -> Dataset:
     """Load a data set by name, or a user's images from `data`; `digits` by default.
@@ -59,28 +65,92 @@ def load(
     data      a folder of images or an .npz file
     data_dir  the folder of data sets; overrides GPUCNN_DATA
     shape     (H, W, C) of a user's images after conversion; by default all must have the same size
+    strict    raise the error of an image file that cannot be read, instead of leaving it out
     progress  called with (what, done, total) while files are downloaded or decoded
 
+    A folder has a subfolder of images for each class. With train/ and test/ above them, and perhaps
+    val/, these are used as they are; otherwise a fixed random fifth of each class becomes the test
+    images. An .npz file has x_train, y_train, x_test, y_test, perhaps x_val and y_val, and the
+    names `classes`.
+
     Raises `DataError`, and `ArgumentError` for an unknown name. Each `UserWarning` is also in
-    `Dataset.warnings`.
+    `Dataset.warnings`; one of them counts the files that were left out.
     """
-    if data is None:
-        return _load(_source(name or "digits"), data_dir, progress)
-    if name is not None:
+    if data is not None and name is not None:
         raise ArgumentError(f"both the data set {name!r} and data={os.fspath(data)!r} are given: give one of them")
-    path = Path(os.path.expanduser(data))
+    path = None if data is None else _of_user(data)
+    if path is not None and path.is_dir():
+        return _warned(folder.load(path, shape, progress, strict))
+    for option, value in (("shape", shape), ("strict", strict)):
+        if value:
+            raise ArgumentError(f"{option}={value} goes with a folder of images (--data): leave it out")
+    return _load(_source(name or "digits"), data_dir, progress) if path is None else _warned(npz_set.load(path))
+
+
+def image_folder(
+    path: str | os.PathLike[str],
+    shape: tuple[int, int, int] | None = None,
+    *,
+    strict: bool = False,
+    progress: ProgressHook | None = None,
+) -> Dataset:
+    """Load a folder of images, with a subfolder for each class, as arrays: what `gpucnn train --data`
+    reads.
+
+    >>> pets = datasets.image_folder("my-images", shape=(32, 32, 3))
+    >>> model.fit(pets.x_train / 255, pets.y_train)
+    >>> print(metrics.classification_report(
+    ...     pets.y_test, model.predict(pets.x_test / 255), target_names=pets.classes
+    ... ))
+
+    x_train and x_test are uint8 (n, H, W, C), y_train and y_test class numbers (n,), `classes` their
+    names. x_val and y_val are None unless the folder holds val/. How the folder is divided, and the
+    arguments, are as in `load`; `load_to_test` takes all images for a test.
+    """
+    images = Path(os.path.expanduser(path))
+    if not images.is_dir():
+        raise DataError(f"{os.fspath(path)} is not a folder: give one with a subfolder of images for each class")
+    return load(data=images, shape=shape, strict=strict, progress=progress)
+
+
+def load_to_test(
+    data: str | os.PathLike[str],
+    *,
+    shape: tuple[int, int, int] | None = None,
+    strict: bool = False,
+    share: float | None = None,
+    progress: ProgressHook | None = None,
+) -> ImageSet:
+    """Load a user's images to test a model on them: all of a folder, or those of its test/ if it
+    has one; of an .npz file, x_test and y_test.
+
+    share   only a fixed random share of each class of a folder; 0.2 gives the test images of `load`
+
+    Everything else is as in `load`.
+    """
+    path = _of_user(data)
     if path.is_dir():
-        dataset = folder.load(path, shape, progress)
-    elif path.suffix.lower() == ".npz":
-        dataset = npz_set.load(path)
-    else:
-        raise DataError(
-            f"data={os.fspath(data)!r} is neither a folder nor an .npz file: give a folder with a subfolder of images "
-            "per class, or an .npz file with x_train, y_train, x_test and y_test"
-        )
-    for message in dataset.warnings:
-        warnings.warn(message, UserWarning, stacklevel=2)
-    return dataset
+        return _warned(folder.load_to_test(path, shape, progress, strict, share))
+    if share is not None:
+        raise ArgumentError(f"a share of {share:g} goes with a folder of images: leave it out for {path}")
+    return _warned(npz_set.load_to_test(path))
+
+
+def _of_user(data: str | os.PathLike[str]) -> Path:
+    path = Path(os.path.expanduser(data))
+    if path.is_dir() or path.suffix.lower() == ".npz":
+        return path
+    raise DataError(
+        f"data={os.fspath(data)!r} is neither a folder nor an .npz file: give a folder with a subfolder of images "
+        "per class, or an .npz file with x_train, y_train, x_test and y_test"
+    )
+
+
+def _warned(images: _Images) -> _Images:
+    """The same images, once their warnings are issued."""
+    for message in images.warnings:
+        warn(message)
+    return images
 
 
 def locate(name: str, data_dir: Folder = None) -> Found | None:

@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import DataError
 from ..files import explained
 from ..random import permutation
-from . import archive, decoded, folder, images
+from . import archive, decoded, image_files, images
 from .dataset import Dataset, Pair
 from .published import load
 from .source import Folder, Found, ProgressHook, Source, declare
@@ -30,6 +30,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 _BATCHES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 _ARCHIVE = "cifar-10-binary.tar.gz"
+_UNPACKED = "cifar-10-batches-bin"
 _PICKLED = ("cifar-10-python.tar.gz", "cifar-10-batches-py", "data_batch_1")
 _IMAGE_ARCHIVE = re.compile(
     r"cifar[-_]?10(?!0)(?!.*(python|matlab|binary)).*\.(tar|tar\.gz|tgz|tar\.xz|tar\.bz2|zip)", re.IGNORECASE
@@ -54,14 +55,15 @@ def load_data(*, data_dir: Folder = None) -> tuple[Pair, Pair]:
 
 
 def _find(place: Path) -> tuple[str, tuple[Path, ...]] | str | None:
-    for base in (place / "cifar-10-batches-bin", place):
+    for base in (place / _UNPACKED, place / "cifar-10-binary" / _UNPACKED, place):
         missing = [name for name in _BATCHES if not os.path.isfile(base / name)]
         if not missing:
             return "binary files", tuple(base / name for name in _BATCHES)
         if len(missing) < len(_BATCHES):
             return f"{base} lacks {', '.join(missing)}"
-    if os.path.isfile(place / _ARCHIVE):
-        return "binary archive", (place / _ARCHIVE,)
+    for name in (_ARCHIVE, _ARCHIVE.removesuffix(".gz")):  # 7-Zip unpacks .tar.gz in two steps
+        if os.path.isfile(place / name):
+            return "binary archive", (place / name,)
     if all(os.path.isdir(place / split / name) for split in ("train", "test") for name in CLASSES):
         return "folders of images", ()
     if os.path.isdir(place) and os.access(place, os.R_OK | os.X_OK):
@@ -187,7 +189,7 @@ def _image_files(found: Found) -> Iterator[tuple[str, Path | IO[bytes]]]:
 
 def _in_folders(place: Path) -> Iterator[tuple[str, Path]]:
     for split in ("train", "test"):
-        for file, _ in folder.labelled(place / split, CLASSES):
+        for file, _ in image_files.labelled(place / split, CLASSES):
             yield file.relative_to(place).as_posix(), file
 
 

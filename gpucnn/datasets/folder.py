@@ -1,83 +1,163 @@
-"""Images in folders, one subfolder per class: a user's, or a copy of a published data set."""
+"""A user's images in folders, one subfolder per class."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ..devices import free_memory
-from ..errors import DataError
-from ..files import explained
+from ..errors import DataError, FileError
 from ..random import permutation
 from . import images
-from .dataset import Dataset, Pair
+from .dataset import Dataset, ImageSet, Pair
+from .image_files import Labelled, LeftOut, class_names, labelled, parts_of
 from .source import ProgressHook
 
-TEST_SHARE = 5
-"""In a folder without train/ and test/, one image in TEST_SHARE becomes a test image."""
+TEST_SHARE = 0.2
+"""In a folder without train/ and test/, this share of each class becomes the test images."""
+
+Shape = tuple[int, int, int]
 
 
-class Labelled(NamedTuple):
-    """An image file and its class number."""
+def load(
+    folder: Path, shape: Shape | None = None, progress: ProgressHook | None = None, strict: bool = False
+) -> Dataset:
+    """Load a user's images to train on, from a subfolder for each class.
 
-    path: Path
-    label: int
+    If the folder holds train/ and test/ with these subfolders, and perhaps val/, they are used as
+    they are. Otherwise a fixed random fifth of each class becomes the test images.
 
+    shape   (H, W, C) to which all images are converted; without it they must have one size, and are
+            RGB if any of them is
+    strict  whether a broken image raises its error; otherwise it is left out
 
-def load(folder: Path, shape: tuple[int, int, int] | None = None, progress: ProgressHook | None = None) -> Dataset:
-    """Load a user's images from subfolders per class, with or without train/ and test/ above them.
-
-    Without train/ and test/, a fixed random fifth of each class becomes the test set. Without
-    `shape` (H, W, C), all images must have the same size, and are RGB if any of them is. Raises
-    `DataError`.
+    A warning counts the files that were left out, with the reasons. Raises `DataError`.
     """
-    halves = [folder / "train", folder / "test"]
-    present = [half for half in halves if half.is_dir()]
-    if len(present) == 1:
-        absent = "test" if present[0].name == "train" else "train"
-        raise DataError(
-            f"{folder} has {present[0].name}/ but no {absent}/: add it, or give {present[0]} to have it split"
-        )
-    classes = class_names(present[0] if present else folder)
-    if present:
-        if class_names(halves[1]) != classes:
-            unmatched = sorted(set(classes) ^ set(class_names(halves[1])))
-            raise DataError(
-                f"{folder}: {', '.join(unmatched)} is in only one of train/ and test/: both need the same classes"
-            )
-        train, test = (list(labelled(half, classes)) for half in halves)
+    parts = parts_of(folder)
+    if parts and not {"train", "test"} <= parts.keys():
+        raise DataError(_what_is_missing(folder, parts, ("train", "test"), "to have it split"))
+    classes = class_names(parts.get("train", folder))
+    for path in parts.values():
+        _check_same_classes(folder, classes, parts["train"], path)
+    left_out = LeftOut(folder)
+    files = {part: list(labelled(path, classes)) for part, path in (parts or {"all": folder}).items()}
+    shape, whole = _sized([file for members in files.values() for file in members], shape, left_out, strict)
+    if parts:
+        intact = set(whole)
+        files = {part: [file for file in members if file in intact] for part, members in files.items()}
+        split = f"{parts['train'].name}/ and {parts['test'].name}/ of the folder"
+        split += f", {parts['val'].name}/ for validation" if "val" in parts else ""
     else:
-        train, test = _split(list(labelled(folder, classes)), classes, folder)
-    shape = shape or _common_shape(train + test)
-    (x_train, y_train), (x_test, y_test) = (read(half, shape, f"reading {folder}", progress) for half in (train, test))
-    name = folder.resolve().name
-    return Dataset(name, x_train, y_train, x_test, y_test, classes, warnings=_left_out(folder), path=folder)
+        train, test = _split(whole, classes, folder, TEST_SHARE)
+        files = {"train": train, "test": test}
+        split = "a fixed random fifth of each class is held out for the test"
+    pairs = {part: _read(members, shape, folder, progress, left_out, strict) for part, members in files.items()}
+    lacking = sorted(set(range(len(classes))) - set(pairs["train"][1]))
+    if lacking:
+        raise DataError(f"{folder}: no training image of {classes[lacking[0]]} can be read")
+    left_out.add_unused({file.path for members in files.values() for file in members}, list(parts.values()))
+    x_val, y_val = pairs.get("val", (None, None))
+    name, warnings = folder.resolve().name, left_out.warnings()
+    return Dataset(
+        name, *pairs["train"], *pairs["test"], classes, None, warnings, folder, x_val=x_val, y_val=y_val, split=split
+    )
 
 
-def class_names(folder: Path) -> list[str]:
-    """The names of the subfolders in order: numbers by value, before other names by alphabet."""
-    with explained("read", folder):
-        names = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
-    if not names:
-        raise DataError(f"{folder} has no subfolders: put the PNG or JPEG images of each class into a separate one")
-    return sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+def load_to_test(
+    folder: Path,
+    shape: Shape | None = None,
+    progress: ProgressHook | None = None,
+    strict: bool = False,
+    share: float | None = None,
+) -> ImageSet:
+    """Load a user's images to test a model: those of test/ if the folder has one, otherwise all.
+
+    share   only this fixed random share of each class; 0.2 gives the test images of `load`
+
+    Everything else is as in `load`.
+    """
+    parts = parts_of(folder)
+    if parts and "test" not in parts:
+        raise DataError(_what_is_missing(folder, parts, ("test",), "to test on its images"))
+    place = parts.get("test", folder)
+    classes = class_names(place, least=1)
+    left_out = LeftOut(place)
+    shape, files = _sized(list(labelled(place, classes)), shape, left_out, strict)
+    used, origin = {file.path for file in files}, f"all images of {place}"
+    if share is not None:
+        files = _split(files, classes, place, share)[1]
+        origin = f"a fixed random {share:g} of each class of {place}"
+    x, y = _read(files, shape, folder, progress, left_out, strict)
+    left_out.add_unused(used)
+    return ImageSet(folder.resolve().name, x, y, classes, origin, None, left_out.warnings(), folder)
 
 
-def labelled(folder: Path, classes: Sequence[str]) -> Iterator[Labelled]:
-    """The image files of each class, sorted by name. Raises `DataError` for a class without any."""
+def _what_is_missing(folder: Path, parts: dict[str, Path], needed: Sequence[str], purpose: str) -> str:
+    present = " and ".join(f"{path.name}/" for path in parts.values())
+    absent = [part for part in needed if part not in parts]
+    cure = f"rename {parts['val'].name}/ to test/" if absent == ["test"] and "val" in parts else "add it"
+    whole = parts.get("train") or next(iter(parts.values()))
+    return f"{folder} has {present} but no {'/ and '.join(absent)}/: {cure}, or give {whole} {purpose}"
+
+
+def _check_same_classes(folder: Path, classes: Sequence[str], train: Path, part: Path) -> None:
+    unmatched = sorted(set(classes) ^ set(class_names(part)))
+    if unmatched:
+        raise DataError(
+            f"{folder}: {', '.join(unmatched)} is in only one of {train.name}/ and {part.name}/: both need the same "
+            "classes"
+        )
+
+
+def _sized(files: list[Labelled], shape: Shape | None, left_out: LeftOut, strict: bool) -> tuple[Shape, list[Labelled]]:
+    """The shape of all images, and the files that have one, by their headers; `shape` if it is
+    given, and then no file is opened."""
+    if shape is not None:
+        return shape, files
+    sizes: dict[Labelled, Shape] = {}
+    for file in files:
+        try:
+            sizes[file] = images.size(file.path)
+        except (DataError, FileError) as error:
+            if strict:
+                raise
+            left_out.add_broken(file.path, error)
+    if not sizes:
+        raise _nothing_to_read(left_out)
+    first, (height, width, _) = next(iter(sizes.items()))
+    for file, size in sizes.items():
+        if size[:2] != (height, width):
+            raise DataError(
+                f"the images differ in size: {first.path} is {height}×{width} and {file.path} is {size[0]}×{size[1]} "
+                "(H×W): convert them all with --image-shape HxWxC (shape= in Python), such as --image-shape 64x64x3"
+            )
+    return (height, width, max(size[2] for size in sizes.values())), list(sizes)
+
+
+def _split(
+    files: Sequence[Labelled], classes: Sequence[str], folder: Path, share: float
+) -> tuple[list[Labelled], list[Labelled]]:
+    train, test = [], []
     for label, name in enumerate(classes):
-        files = sorted(file for file in (folder / name).iterdir() if _is_image(file))
-        if not files:
-            raise DataError(f"{folder / name} holds no PNG or JPEG images: each class needs at least one")
-        yield from (Labelled(file, label) for file in files)
+        members = [file for file in files if file.label == label]
+        if len(members) < 2:
+            raise DataError(f"{folder / name} holds one image: a class needs at least two to be split")
+        order = permutation(len(members), seed=0, stream=label)
+        count = max(1, int(len(members) * share + 1e-9))
+        test += [members[i] for i in order[:count]]
+        train += [members[i] for i in order[count:]]
+    return train, test
 
 
-def read(
-    files: Sequence[Labelled], shape: tuple[int, int, int], doing: str = "reading", progress: ProgressHook | None = None
+def _read(
+    files: Sequence[Labelled],
+    shape: Shape,
+    folder: Path,
+    progress: ProgressHook | None,
+    left_out: LeftOut,
+    strict: bool,
 ) -> Pair:
     """x uint8 (N, H, W, C) and y int64 (N,), in a fixed random order that mixes the classes."""
     free, size = free_memory.available(), len(files) * int(np.prod(shape))
@@ -86,47 +166,23 @@ def read(
         raise DataError(f"{need}, but {free_memory.readable(free)} is free: use smaller images")
     x = np.empty((len(files), *shape), np.uint8)
     y = np.empty(len(files), np.int64)
-    for i, source in enumerate(permutation(len(files), seed=0)):
-        x[i], y[i] = images.read(files[source].path, shape), files[source].label
-        if progress and (i + 1) % 256 == 0:
-            progress(doing, i + 1, len(files))
-    return x, y
+    count = 0
+    for done, place in enumerate(permutation(len(files), seed=0), 1):
+        file = files[place]
+        try:
+            x[count], y[count] = images.read(file.path, shape), file.label
+            count += 1
+        except (DataError, FileError) as error:
+            if strict:
+                raise
+            left_out.add_broken(file.path, error)
+        if progress and done % 256 == 0:
+            progress(f"reading {folder}", done, len(files))
+    if not count:
+        raise _nothing_to_read(left_out)
+    return x[:count], y[:count]
 
 
-def _split(files: Sequence[Labelled], classes: Sequence[str], folder: Path) -> tuple[list[Labelled], list[Labelled]]:
-    train, test = [], []
-    for label, name in enumerate(classes):
-        members = [file for file in files if file.label == label]
-        if len(members) < 2:
-            raise DataError(f"{folder / name} holds one image: a class needs at least two to be split")
-        order = permutation(len(members), seed=0, stream=label)
-        count = max(1, len(members) // TEST_SHARE)
-        test += [members[i] for i in order[:count]]
-        train += [members[i] for i in order[count:]]
-    return train, test
-
-
-def _common_shape(files: Sequence[Labelled]) -> tuple[int, int, int]:
-    first = images.size(files[0].path)
-    channels = first[2]
-    for file in files:
-        height, width, image_channels = images.size(file.path)
-        if (height, width) != first[:2]:
-            raise DataError(
-                f"the images differ in size: {files[0].path} is {first[0]}×{first[1]} and {file.path} is "
-                f"{height}×{width} (H×W): convert them to one size"
-            )
-        channels = max(channels, image_channels)
-    return (*first[:2], channels)
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in images.SUFFIXES and not file.name.startswith(".") and file.is_file()
-
-
-def _left_out(folder: Path) -> list[str]:
-    files = (file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-    others = sorted(file for file in files if not _is_image(file))
-    if not others:
-        return []
-    return [f"{folder}: {len(others)} files are not PNG or JPEG images and were left out, such as {others[0]}"]
+def _nothing_to_read(left_out: LeftOut) -> DataError:
+    first = next(iter(left_out.broken.values()))
+    return DataError(f"{left_out.folder}: none of {len(left_out.broken)} images can be read: {first}")

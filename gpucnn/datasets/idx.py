@@ -12,12 +12,12 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from ..devices import free_memory
 from ..errors import DataError
 from ..files import explained
 from . import npz
@@ -47,8 +47,8 @@ def read(path: Path, axes: int) -> np.ndarray:
 
 
 def find(folder: Path) -> tuple[str, tuple[Path, ...]] | str | None:
-    """The four IDX files in a folder (see `Source.find`)."""
-    files = [next(filter(os.path.isfile, (folder / f"{stem}.gz", folder / stem)), None) for stem in STEMS]
+    """The four IDX files in a folder (see `Source.find`), under any name that programs unpack them to."""
+    files = [_first(folder, names_of(stem)) for stem in STEMS]
     missing = [stem for stem, file in zip(STEMS, files) if file is None]
     if not missing:
         return "IDX files", tuple(file for file in files if file)
@@ -57,7 +57,19 @@ def find(folder: Path) -> tuple[str, tuple[Path, ...]] | str | None:
 
 def find_npz(folder: Path, name: str) -> tuple[str, tuple[Path, ...]] | None:
     """Keras' single file in a folder."""
-    return (".npz file", (folder / name,)) if os.path.isfile(folder / name) else None
+    file = _first(folder, [name])
+    return (".npz file", (file,)) if file else None
+
+
+def names_of(stem: str) -> list[str]:
+    """The names of one file: packed or not, with a dash or, as 7-Zip unpacks it, with a dot."""
+    return [f"{name}{suffix}" for suffix in (".gz", "") for name in (stem, stem.replace("-idx", ".idx"))]
+
+
+def _first(folder: Path, names: Sequence[str]) -> Path | None:
+    """The first of these files in a folder, or in a subfolder that has the name of the file."""
+    places = [folder, *(folder / name for name in names)]
+    return next((place / name for name in names for place in places if os.path.isfile(place / name)), None)
 
 
 def read_set(found: Found, progress: ProgressHook | None = None) -> Dataset:
@@ -85,13 +97,11 @@ def _read(file: gzip.GzipFile | IO[bytes], path: Path, axes: int) -> np.ndarray:
     if len(extents) < 4 * axes:
         raise DataError(f"{path} ends within its header: delete it and download it again")
     shape = struct.unpack(f">{axes}I", extents)
-    size, free = math.prod(shape), free_memory.available()
+    size = math.prod(shape)
     promise = f"{path}: the header promises {shape}"
-    if free is not None and size > free:
-        raise DataError(f"{promise}, {free_memory.readable(size)}, but {free_memory.readable(free)} of memory is free")
-    data = file.read(size)
-    if len(data) < size or file.read(1):
-        raise DataError(
-            f"{promise} and the file holds {'less' if len(data) < size else 'more'}: delete it and download it again"
-        )
-    return np.frombuffer(data, np.uint8).reshape(shape).copy()
+    npz.check_unpacked(size, path, "unpack it with gunzip")
+    array = np.empty(shape, np.uint8)
+    whole = npz.fill(array, file)
+    if not whole or file.read(1):
+        raise DataError(f"{promise} and the file holds {'more' if whole else 'less'}: delete it and download it again")
+    return array

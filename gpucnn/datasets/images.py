@@ -11,12 +11,19 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from ..errors import DataError, FileError
+from ..files import check_regular
 from . import npz
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+"""The formats that are read, as Pillow calls them; of several frames or pages, the first is read."""
+
+KINDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
+"""The same in words."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif")
 """The suffixes of image files, in upper or lower case."""
 
 _ORIENTATION = 0x0112
@@ -24,44 +31,57 @@ _ORIENTATION = 0x0112
 
 
 def read(
-    path: str | os.PathLike[str], shape: tuple[int, int, int], *, invert: bool = False, centre: bool = False
+    source: str | os.PathLike[str] | IO[bytes] | Image | np.ndarray,
+    shape: tuple[int, int, int],
+    *,
+    invert: bool = False,
+    centre: bool = False,
 ) -> np.ndarray:
-    """One image file as an array of `shape` (H, W, C), C = 1 for grey or 3 for RGB.
+    """One image as an array of `shape` (H, W, C), C = 1 for grey or 3 for RGB.
 
-    PNG and JPEG, and .npy files of uint8, give uint8 values of 0 … 255; transparent parts count as
-    white, and the image is stretched to H × W. A .npy file of floats keeps its values as float32
-    and must already have the shape, of which the channel axis may be missing. `invert` turns dark
-    on light into light on dark, `centre` applies `centred`. Raises `DataError` for anything else,
-    `FileError` if the file cannot be read.
+    source  a path, an open binary file, a Pillow image, or an array as in a .npy file
+
+    The formats in `KINDS`, and arrays of uint8, give uint8 values of 0 … 255; transparent parts
+    count as white, and the image is stretched to H × W. An array of floats keeps its values as
+    float32 and must already have the shape, of which the channel axis may be missing. `invert` turns
+    dark on light into light on dark, `centre` applies `centred`. Raises `DataError` for anything
+    else, `FileError` if the file cannot be read.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".npy":
-        return _shaped(decode(path, str(path), None if centre else shape[2]), shape, invert, centre, str(path))
-    array = npz.read_array(path)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, shape, invert, centre, "the image")
+    if not isinstance(source, (str, os.PathLike)):
+        return _shaped(decode(source, "the image", None if centre else shape[2]), shape, invert, centre, "the image")
+    path = Path(source)
+    if path.suffix.lower() == ".npy":
+        return _from_array(npz.read_array(path), shape, invert, centre, str(path))
+    return _shaped(decode(path, str(path), None if centre else shape[2]), shape, invert, centre, str(path))
+
+
+def _from_array(array: np.ndarray, shape: tuple[int, int, int], invert: bool, centre: bool, name: str) -> np.ndarray:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim == 4 and len(array) == 1:
         array = array[0]
-    if array.ndim != 3:
-        raise DataError(f"{path} has shape {array.shape}: one image (H, W) or (H, W, C) is required, here {shape}")
+    if array.ndim != 3 or 0 in array.shape:
+        raise DataError(f"{name} has shape {array.shape}: one image (H, W) or (H, W, C) is required, here {shape}")
     if array.dtype == np.uint8:
-        return _shaped(array, shape, invert, centre, str(path))
+        return _shaped(array, shape, invert, centre, name)
     if array.dtype.kind != "f":
-        raise DataError(f"{path} holds {array.dtype}: save uint8 of 0 … 255, or float32 as in the training data")
+        raise DataError(f"{name} holds {array.dtype}: give uint8 of 0 … 255, or float32 as in the training data")
     if array.shape != shape or centre:
         raise DataError(
-            f"{path} holds {array.dtype} of shape {array.shape}: only uint8 is resized and centred to {shape}; "
-            "save it as uint8 of 0 … 255"
+            f"{name} holds {array.dtype} of shape {array.shape}: only uint8 is resized and centred to {shape}; "
+            "give uint8 of 0 … 255"
         )
     if not np.isfinite(array).all():
-        raise DataError(f"{path} holds values that are not finite numbers")
+        raise DataError(f"{name} holds values that are not finite numbers")
     if invert and not (array.min() >= 0 and array.max() <= 1):
-        raise DataError(f"{path} has values of {array.min():g} … {array.max():g}: only floats of 0 … 1 can be inverted")
+        raise DataError(f"{name} has values of {array.min():g} … {array.max():g}: only floats of 0 … 1 can be inverted")
     return (1 - array if invert else array).astype(np.float32)
 
 
-def decode(file: Path | IO[bytes], name: str, channels: int | None = None) -> np.ndarray:
-    """A PNG or JPEG as uint8 (H, W, C), turned upright according to its EXIF data.
+def decode(file: Path | IO[bytes] | Image, name: str, channels: int | None = None) -> np.ndarray:
+    """An image file, or an opened one, as uint8 (H, W, C), turned upright according to its EXIF data.
 
     `channels` is 1 for grey, 3 for RGB, or None for those of the file. `name` names the image in a
     `DataError`.
@@ -73,22 +93,29 @@ def decode(file: Path | IO[bytes], name: str, channels: int | None = None) -> np
             f"{name}: an image can be converted to grey (1 channel) or RGB (3 channels), not to {channels} channels"
         )
     with _opened(file, name) as opened:
-        image = _plain(ImageOps.exif_transpose(opened))
+        image = _plain(ImageOps.exif_transpose(opened), name)
         grey = image.mode == "L" if channels is None else channels == 1
         pixels = np.array(image.convert("L" if grey else "RGB"), np.uint8)
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
 @contextmanager
-def _opened(file: Path | IO[bytes], name: str) -> Iterator[Image]:
+def _opened(file: Path | IO[bytes] | Image, name: str) -> Iterator[Image]:
     """The open image; any error raised while it is used becomes a gpucnn error."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(file, formats=("PNG", "JPEG")) as image:
+        if isinstance(file, Image.Image):
+            yield file
+            return
+        if isinstance(file, Path):
+            check_regular(file)
+        with Image.open(file, formats=FORMATS) as image:
             yield image
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{name} is not a PNG or JPEG image: convert it first") from error
+        raise DataError(f"{name} is not a {KINDS} image: convert it first") from error
     except OSError as error:
         if error.errno is not None:
             raise FileError(f"{name} cannot be read: {error.strerror}") from error
@@ -162,12 +189,17 @@ def _grey(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.shape[2] == 1 else np.array(Image.fromarray(pixels).convert("L"))[:, :, None]
 
 
-def _plain(image: Image) -> Image:
+def _plain(image: Image, name: str) -> Image:
     """The image without 16-bit values, palette and transparency: mode L for grey, otherwise RGB."""
     from PIL import Image
 
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise DataError(f"{name} has values of {values.min()} … {values.max()}: save it with 8 or 16 bits")
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise DataError(f"{name} has floating-point values: save it with 8 or 16 bits, or as .npy")
     grey = _is_grey(image)
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         layer = image.convert("RGBA")
@@ -176,7 +208,7 @@ def _plain(image: Image) -> Image:
 
 
 def _is_grey(image: Image) -> bool:
-    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+    return image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
 
 
 def _without_background(grey: np.ndarray, name: str) -> np.ndarray:

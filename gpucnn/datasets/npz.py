@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import math
+import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from ..devices import free_memory
 from ..errors import DataError, GpucnnError
-from ..files import explained
+from ..files import check_regular, explained
+
+MOST_PACKED = 100
+"""A file may unpack to so many times its size; images are packed four times, or ten."""
+
+_ALWAYS_ALLOWED = 16 << 20
+"""Files may unpack to so many bytes however small they are."""
+
+_AT_ONCE = 1 << 20
+"""Bytes that are unpacked at once."""
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -21,52 +32,88 @@ def read(path: Path, required: Iterable[str], optional: Iterable[str] = ()) -> d
     """The named arrays of an .npz file; other arrays are not read.
 
     Raises `DataError` for a damaged file, a missing array, Python objects, and sizes that do not
-    match the header or exceed the free memory; `FileError` if the file cannot be opened.
+    match the header, exceed the free memory or are far above that of the file; `FileError` if the
+    file cannot be opened.
     """
     required = list(required)
-    try:
-        with explained("read", path), zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            if len(members) < len(archive.infolist()):
-                raise DataError(f"{path} holds two arrays of one name: write it again with np.savez")
-            missing = [name for name in required if name not in members]
-            if missing:
-                raise DataError(
-                    f"{path} has no array {missing[0]!r}: it needs {', '.join(required)}, "
-                    f"and has {', '.join(members) or 'none'}"
-                )
-            chosen = [members[name] for name in (*required, *optional) if name in members]
-            _fits(sum(info.file_size for info in chosen), str(path))
-            arrays = {}
-            for info in chosen:
-                with archive.open(info) as stream:
-                    name = info.filename.removesuffix(".npy")
-                    arrays[name] = _array(stream, info.file_size, f"{name} in {path}")
-            return arrays
-    except GpucnnError:
-        raise
-    except Exception as error:
-        raise DataError(f"{path} is not an intact .npz file ({error}): write it again with np.savez") from error
+    with _opened(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if len(members) < len(archive.infolist()):
+            raise DataError(f"{path} holds two arrays of one name: write it again with np.savez")
+        missing = [name for name in required if name not in members]
+        if missing:
+            raise DataError(
+                f"{path} has no array {missing[0]!r}: it needs {', '.join(required)}, "
+                f"and has {', '.join(members) or 'none'}"
+            )
+        chosen = [members[name] for name in (*required, *optional) if name in members]
+        check_unpacked(sum(info.file_size for info in chosen), path, "write it again with np.savez")
+        arrays = {}
+        for info in chosen:
+            with archive.open(info) as stream:
+                name = info.filename.removesuffix(".npy")
+                arrays[name] = _array(stream, info.file_size, f"{name} in {path}")
+        return arrays
+
+
+def names(path: Path) -> list[str]:
+    """The names of all arrays of an .npz file, under the same conditions as `read`."""
+    with _opened(path) as archive:
+        return [info.filename.removesuffix(".npy") for info in archive.infolist()]
 
 
 def read_array(path: Path) -> np.ndarray:
     """The array of an .npy file, under the same conditions as `read`."""
     try:
-        with explained("read", path), open(path, "rb") as stream:
-            size = path.stat().st_size
-            _fits(size, str(path))
-            return _array(stream, size, str(path))
+        with explained("read", path):
+            check_regular(path)
+            with open(path, "rb") as stream:
+                size = path.stat().st_size
+                check_unpacked(size, path, "use a smaller one")
+                return _array(stream, size, str(path))
     except GpucnnError:
         raise
     except Exception as error:
         raise DataError(f"{path} is not an intact .npy file ({error}): write it again with np.save") from error
 
 
-def _fits(size: int, what: str) -> None:
-    free = free_memory.available()
+def check_unpacked(size: int, path: Path, cure: str) -> None:
+    """Raise `DataError` if a file would unpack to more bytes than are free, or than its own size
+    makes likely."""
+    free, packed = free_memory.available(), os.path.getsize(path)
     if free is not None and size > free:
         need, left = free_memory.readable(size), free_memory.readable(free)
-        raise DataError(f"{what} unpacks to {need} but {left} is free: use a smaller file")
+        raise DataError(f"{path} unpacks to {need} but {left} is free: use a smaller file")
+    if size > max(MOST_PACKED * packed, _ALWAYS_ALLOWED):
+        raise DataError(
+            f"{path} of {free_memory.readable(packed)} would unpack to {free_memory.readable(size)}, more than "
+            f"{MOST_PACKED} times as much, as files do that are made to fill the memory: if you trust it, {cure}"
+        )
+
+
+def fill(array: np.ndarray, stream: Any) -> bool:
+    """Read an array's bytes from a binary stream into it; False if the stream ends before."""
+    rest = array.reshape(-1).view(np.uint8).data
+    while len(rest):
+        count = stream.readinto(rest[:_AT_ONCE])
+        if not count:
+            return False
+        rest = rest[count:]
+    return True
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive; every error in the body becomes one of gpucnn's."""
+    try:
+        with explained("read", path):
+            check_regular(path)
+            with zipfile.ZipFile(path) as archive:
+                yield archive
+    except GpucnnError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path} is not an intact .npz file ({error}): write it again with np.savez") from error
 
 
 def _array(stream: IO[bytes], size: int, what: str) -> np.ndarray:
@@ -74,11 +121,13 @@ def _array(stream: IO[bytes], size: int, what: str) -> np.ndarray:
     if version not in _HEADERS:
         raise DataError(f"{what} is of .npy version {version}: only plain arrays (versions 1.0 and 2.0) are read")
     shape, by_columns, dtype = _HEADERS[version](stream)
-    if dtype.hasobject or dtype.names is not None:
+    if dtype.hasobject or dtype.kind == "V":
         raise DataError(f"{what} holds Python objects or records (dtype {dtype}): save plain numbers instead")
     rest = size - stream.tell()
     count = math.prod(shape)
     if count * dtype.itemsize != rest:
         raise DataError(f"{what}: the header promises {shape} of {dtype} but {rest} bytes follow: the file is damaged")
-    flat = np.frombuffer(stream.read(rest), dtype)
-    return flat.reshape(shape, order="F" if by_columns else "C").astype(dtype.newbyteorder("="), order="C")
+    array = np.empty(shape, dtype, order="F" if by_columns else "C")
+    if not fill(array.T if by_columns else array, stream):
+        raise DataError(f"{what} ends before its last value: the file is damaged")
+    return array.astype(dtype.newbyteorder("="), order="C", copy=False)

@@ -2,36 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import DataError
-from . import npz
-from .dataset import Dataset
+import numpy as np
 
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+from ..errors import DataError, printable
+from . import npz
+from .dataset import Dataset, ImageSet
+
+_TRAIN, _TEST, _VAL = ("x_train", "y_train"), ("x_test", "y_test"), ("x_val", "y_val")
 
 
 def load(path: Path) -> Dataset:
-    """Load x_train, y_train, x_test, y_test (see `Dataset`) and, optionally, the names `classes`.
+    """Load x_train, y_train, x_test, y_test (see `Dataset`) and, optionally, x_val, y_val and the
+    names `classes`; a warning names all other arrays.
 
     Raises `DataError`.
     """
-    arrays = npz.read(path, _ARRAYS, ("classes",))
+    arrays = npz.read(path, (*_TRAIN, *_TEST), (*_VAL, "classes"))
+    others = [name for name in npz.names(path) if name not in (*_TRAIN, *_TEST, *_VAL, "classes")]
+    ignored = [f"{path}: the arrays {printable(', '.join(others))} are not used"] if others else []
+    (x_train, y_train), (x_test, y_test) = ((arrays[x], arrays[y]) for x, y in (_TRAIN, _TEST))
+    x_val, y_val = map(arrays.get, _VAL)
+    return Dataset(
+        path.stem,
+        x_train,
+        y_train,
+        x_test,
+        y_test,
+        _classes(path, arrays),
+        warnings=ignored,
+        path=path,
+        x_val=x_val,
+        y_val=y_val,
+        split="x_train and x_test of the file" + (", x_val for validation" if "x_val" in arrays else ""),
+    )
+
+
+def load_to_test(path: Path) -> ImageSet:
+    """Load x_test and y_test, and the names `classes`, to test a model."""
+    arrays = npz.read(path, _TEST, ("classes", "y_train"))
+    x, y = (arrays[name] for name in _TEST)
+    return ImageSet(path.stem, x, y, _classes(path, arrays), f"x_test of {path}", path=path)
+
+
+def _classes(path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
+    """The names of the classes; without `classes`, the numbers from 0 to the highest label."""
     names = arrays.get("classes")
-    if names is None:
-        labels = [arrays[name] for name in ("y_train", "y_test")]
-        highest = max((int(y.max()) for y in labels if y.size and y.dtype.kind in "iu"), default=0)
-        count = sum(y.size for y in labels)
-        if highest >= max(count, 2):
-            raise DataError(
-                f"{path}: a label is {highest}, but there are {count} images: class numbers go from 0 to K - 1"
-            )
-        classes = [str(i) for i in range(highest + 1)]
-    elif names.ndim == 1 and names.dtype.kind == "U":
-        classes = names.tolist()
-    else:
+    if names is not None:
+        if names.ndim == 1 and names.dtype.kind == "U":
+            return names.tolist()
         raise DataError(
             f"{path}: classes is {names.dtype} of shape {names.shape}: give names, np.array(['cat', 'dog'])"
         )
-    x_train, y_train, x_test, y_test = (arrays[name] for name in _ARRAYS)
-    return Dataset(path.stem, x_train, y_train, x_test, y_test, classes, path=path)
+    labels: Sequence[np.ndarray] = [arrays[name] for name in ("y_train", "y_test", "y_val") if name in arrays]
+    highest = max((int(y.max()) for y in labels if y.size and y.dtype.kind in "iu"), default=0)
+    count = sum(y.size for y in labels)
+    if highest >= max(count, 2):
+        raise DataError(f"{path}: a label is {highest}, but there are {count} images: class numbers go from 0 to K - 1")
+    return [str(i) for i in range(highest + 1)]

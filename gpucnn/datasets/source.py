@@ -137,7 +137,7 @@ def inspect(source: Source, place: str, path: Path, form: str, files: tuple[Path
     unknown = f"{form}: not one of the published files"
     checks = [Check(path.name, path, None, None, unknown)] if not files else []
     for file in files:
-        expected = source.hashes.get(file.name)
+        expected = source.hashes.get(file.name.replace(".idx", "-idx"))  # a dot, as 7-Zip names it
         checks.append(Check(file.name, file, expected, sha256(file), "" if expected else unknown))
     return Found(source.name, place, path, form, files, tuple(checks))
 

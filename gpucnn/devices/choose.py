@@ -128,7 +128,7 @@ def require_gpu(request: str, number: int = 0) -> None:
             f"{request} needs an NVIDIA GPU: {reason}; use the CPU, try device='emulator', or run `gpucnn doctor`"
         )
     if number >= count:
-        raise KernelError(f"{request}: there are {count} GPUs here ({reason}), numbered from 0")
+        raise KernelError(f"{request}: the GPUs here are numbered 0 … {count - 1} ({reason})")
 
 
 def _by_name(name: str) -> Device:

@@ -93,7 +93,7 @@ class Cpu(Device):
 
     def owns(self, array: object) -> bool:
         """Whether this is a NumPy array."""
-        return isinstance(array, np.ndarray)
+        return isinstance(array, (np.ndarray, np.generic))
 
     def address(self, array: np.ndarray) -> int:
         """Where the first element lies."""

@@ -18,6 +18,7 @@ from .. import places
 from ..errors import ArgumentError, CompileError, KernelError
 from . import choose
 from .launch import GpuFunction
+from .launchable import Geometry
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"[^\n]*$', re.MULTILINE)
 _ENTRY = re.compile(
@@ -96,9 +97,9 @@ class CudaFunction(GpuFunction):
         """The names in the text."""
         return [name for name, _, _ in self.parameters()]
 
-    def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
+    def run(self, geometry: Geometry, arguments: list[Any]) -> None:
         """Launch on the device in use; compiled there at the first launch."""
-        choose.current().launch_cuda(self, grid, block, shared_bytes, arguments)
+        choose.current().launch_cuda(self, geometry, arguments)
 
 
 def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:

@@ -13,7 +13,7 @@ from ..errors import KernelError, MemoryNeedError
 from . import free_memory
 from .array import DeviceArray
 from .free_memory import readable
-from .launchable import CudaLaunchable, NumbaLaunchable
+from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
 
 ALIGNMENT = 256
 """Bytes: every array that a device allocates starts at a multiple of this."""
@@ -42,6 +42,10 @@ class Device(ABC):
     uses_host_memory = True
     backends: tuple[str, ...]
     """The backends whose kernels run here, in the order in which "auto" tries them."""
+
+    cc: int | None = None
+    """The compute capability, 10 times its major plus its minor number; None where kernels for GPUs
+    do not run."""
 
     def activate(self) -> None:  # noqa: B027
         """Called when the device becomes the one in use."""
@@ -116,24 +120,21 @@ class Device(ABC):
         """The address of the stream on which kernels run; 0 is the default stream."""
         return 0
 
-    def launch_cuda(
-        self,
-        function: CudaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    records = False
+    """Whether `record` works here."""
+
+    def record(self, run: Callable[[], None]) -> Callable[[], None]:
+        """Call `run` once, and return a function that repeats its launches on the same arrays.
+
+        `run` is called a second time for this, without effect. It reads nothing from the device and
+        copies nothing to it.
+        """
+        raise KernelError(f"{self.name} does not record launches")
+
+    def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Run a CUDA C++ kernel; the arguments are already converted."""
         raise KernelError(f"{function} was launched on the device {self.name}, which runs {', '.join(self.backends)}")
 
-    def launch_numba(
-        self,
-        function: NumbaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_numba(self, function: NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Run a numba.cuda kernel; the arguments are already converted."""
         raise KernelError(f"{function} was launched on the device {self.name}, which runs {', '.join(self.backends)}")

@@ -1,5 +1,7 @@
 """An NVIDIA GPU through CuPy: its memory, and the launch of kernels of both languages.
 
+GPUCNN_SYNC=1 waits for each kernel, so that one that breaks the GPU is named at once.
+
 GPUCNN_NO_POOL=1 allocates each array separately. CuPy's pool hands out parts of large blocks, where
 compute-sanitizer does not notice an access out of bounds that hits a neighbour.
 """
@@ -8,6 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,22 +22,28 @@ import cupy
 import numpy as np
 
 from .. import places
-from ..errors import CompileError, LaunchError, in_one_line
+from ..errors import CompileError, KernelError, LaunchError, in_one_line
 from .array import DeviceArray
 from .device import Device, Peak
-from .launchable import CudaLaunchable, NumbaLaunchable
+from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
 
 _FP32_LANES = {60: 64, 70: 64, 72: 64, 75: 64, 80: 64}
 """FP32 units of a multiprocessor by compute capability; 128 in all others."""
 
 _DEFAULT_SHARED = 48 << 10
-"""Bytes of dynamic shared memory that a block may use unless the limit is raised."""
+"""Bytes of shared memory that a block may use unless the limit is raised."""
+
+_LOST = {700, 702, 710, 714, 715, 716, 717, 718, 719}
+"""CUDA's errors after which every further call in a process fails: illegal addresses, timeouts,
+assertions, misaligned accesses, illegal instructions and the like."""
 
 
 class Gpu(Device):
     """One GPU. Arrays are CuPy's; everything runs on CuPy's current stream."""
 
     backends = ("cuda", "numba")
+    records = True
+    cc: int
     uses_host_memory = False
 
     def __init__(self, number: int) -> None:
@@ -103,36 +115,44 @@ class Gpu(Device):
             raise LaunchError(f"cuBLAS returned status {status}")
         return library, ctypes.c_void_p(handle)
 
-    def launch_cuda(
-        self,
-        function: CudaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def record(self, run: Callable[[], None]) -> Callable[[], None]:
+        """Call `run`, then capture a second call of it as a CUDA graph.
+
+        The arrays that `run` allocates come from a pool that only the graph uses. The first call
+        fills this pool and compiles, because neither may happen in a capture.
+        """
+        pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream(non_blocking=True)
+        self.synchronize()
+        with cupy.cuda.using_allocator(pool.malloc), stream:
+            run()
+            stream.synchronize()
+            stream.begin_capture()
+            try:
+                run()
+            except BaseException:
+                with suppress(Exception):  # it fails too, and would hide the reason
+                    stream.end_capture()
+                raise
+            return _Graph(stream.end_capture(), pool)
+
+    def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Compile at the first launch (CuPy keeps cubins on disk), then launch."""
         key = (function.path, function.name, tuple(sorted(function.defines.items())))
         kernel = self._functions.get(key)
         if kernel is None:
-            options = ("-std=c++17", "-lineinfo", *(f"-D{name}={value}" for name, value in function.defines.items()))
-            module = cupy.RawModule(code=function.source(), options=options)
+            defines = (f"-D{n}={int(v) if isinstance(v, bool) else v}" for n, v in function.defines.items())
+            # profilers and sanitizers then name the file and its lines
+            code = f'#line 1 "{function.path.name}"\n{function.source()}'
+            module = cupy.RawModule(code=code, options=("-std=c++17", "-lineinfo", *defines))
             try:
                 # .kernel: what a RawKernel looks up again at each of its launches
                 kernel = module.get_function(function.name).kernel
             except cupy.cuda.compiler.CompileException as error:
                 raise function.refused(str(error)) from None
             self._functions[key] = kernel
-        self._launch(key, kernel, grid, block, shared_bytes, arguments)
+        self._launch(key, kernel, geometry, arguments)
 
-    def launch_numba(
-        self,
-        function: NumbaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_numba(self, function: NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Numba compiles the kernel to PTX; the rest is as for CUDA C++.
 
         Numba's own launch takes longer than most kernels here, and cannot be captured in a graph.
@@ -153,18 +173,45 @@ class Gpu(Device):
             module = cupy.cuda.function.Module()
             module.load(bytes(binary))
             kernel = self._functions[key] = module.get_function(entry)
-        self._launch(key, kernel, grid, block, shared_bytes, function.entry_arguments(arguments))
+        self._launch(key, kernel, geometry, function.entry_arguments(arguments))
 
-    def _launch(self, key: tuple, kernel: Any, grid: Any, block: Any, shared_bytes: int, arguments: list[Any]) -> None:
+    def _launch(self, key: tuple, kernel: Any, geometry: Geometry, arguments: list[Any]) -> None:
+        grid, block, shared_bytes = geometry
         driver = cupy.cuda.driver
         try:
-            if shared_bytes > self._shared.get(key, _DEFAULT_SHARED):
+            if shared_bytes > self._most_shared(key, kernel):
                 attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 driver.funcSetAttribute(kernel.ptr, attribute, shared_bytes)
                 self._shared[key] = shared_bytes
             kernel(grid, block, tuple(arguments), shared_mem=shared_bytes)
-        except driver.CUDADriverError as error:
+            if os.environ.get("GPUCNN_SYNC", "0") not in ("", "0"):
+                self.synchronize()
+        except (driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
+            if error.status in _LOST:
+                raise KernelError(
+                    f"{self.name} is lost to this process ({error}): a kernel launched before, or this one, broke it. "
+                    "Start the process again; GPUCNN_SYNC=1 names the kernel"
+                ) from None
             raise LaunchError(f"the driver refuses grid {grid}, block {block}, {shared_bytes} bytes: {error}") from None
+
+    def _most_shared(self, key: tuple, kernel: Any) -> int:
+        """Bytes of dynamic shared memory that the kernel may use so far: static arrays count too."""
+        if key not in self._shared:
+            driver = cupy.cuda.driver
+            static = driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, kernel.ptr)
+            self._shared[key] = _DEFAULT_SHARED - static
+        return self._shared[key]
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A CUDA graph, and the pool to which the arrays between its kernels belong."""
+
+    graph: Any
+    pool: cupy.cuda.MemoryPool
+
+    def __call__(self) -> None:
+        self.graph.launch(cupy.cuda.get_current_stream())
 
 
 def _place_cache() -> None:
@@ -182,4 +229,5 @@ def _cublas(handle: int) -> ctypes.CDLL:
     """The library behind CuPy's handle, which is already loaded."""
     from cupy_backends.cuda.libs import cublas
 
-    return ctypes.CDLL(f"libcublas.so.{cublas.getVersion(handle) // 10000}")
+    major = cublas.getVersion(handle) // 10000
+    return ctypes.CDLL(f"cublas64_{major}.dll" if sys.platform == "win32" else f"libcublas.so.{major}")

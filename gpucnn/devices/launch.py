@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from . import choose
+from .launchable import Geometry
 
 
 class GpuFunction(ABC):
@@ -33,21 +34,21 @@ class GpuFunction(ABC):
 
     def __getitem__(self, configuration: tuple) -> Any:
         grid, block, *shared = configuration
-        shape = _extents(grid), _extents(block), int(shared[0]) if shared else 0
+        geometry = Geometry(_extents(grid), _extents(block), *map(int, shared))
 
         def launch(*arguments: Any) -> None:
             converted = self.convert(arguments)
             self._require_owned(converted)
             if debug_level() < 2:
-                return self.run(*shape, converted)
+                return self.run(geometry, converted)
             if debug_level() >= 4 and not self._shown:
                 self._shown = True
                 print(self.source(), file=sys.stderr)
             choose.current().synchronize()
             start = time.perf_counter()
-            self.run(*shape, converted)
+            self.run(geometry, converted)
             choose.current().synchronize()
-            return print(self._line(*shape, converted, time.perf_counter() - start), file=sys.stderr)
+            return print(self._line(geometry, converted, time.perf_counter() - start), file=sys.stderr)
 
         return launch
 
@@ -82,12 +83,11 @@ class GpuFunction(ABC):
                 )
 
     @abstractmethod
-    def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
+    def run(self, geometry: Geometry, arguments: list[Any]) -> None:
         """Launch on the device in use."""
 
-    def _line(
-        self, grid: tuple[int, ...], block: tuple[int, ...], shared: int, arguments: list[Any], seconds: float
-    ) -> str:
+    def _line(self, geometry: Geometry, arguments: list[Any], seconds: float) -> str:
+        grid, block, shared = geometry
         shapes = " ".join(f"{a.dtype}{list(a.shape)}" for a in arguments if getattr(a, "shape", ()))
         where = choose.current().name
         size = f"grid {'×'.join(map(str, grid))}, block {'×'.join(map(str, block))}, {shared} bytes shared"

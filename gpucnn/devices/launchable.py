@@ -8,11 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..errors import CompileError
+
+
+class Geometry(NamedTuple):
+    """How many threads run a kernel.
+
+    grid, block   blocks of the grid and threads of a block, up to three extents, x first
+    shared_bytes  dynamic shared memory of a block
+    """
+
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    shared_bytes: int = 0
 
 
 class CudaLaunchable(Protocol):

@@ -24,6 +24,7 @@ from ..errors import ArgumentError, CompileError, KernelError, in_one_line
 from ..version import installed_version
 from . import choose
 from .launch import GpuFunction
+from .launchable import Geometry
 from .simulator import simulated
 
 try:
@@ -66,9 +67,9 @@ class NumbaFunction(GpuFunction):
         """The names in Python."""
         return list(inspect.signature(self.body).parameters)
 
-    def run(self, grid: tuple[int, ...], block: tuple[int, ...], shared_bytes: int, arguments: list[Any]) -> None:
+    def run(self, geometry: Geometry, arguments: list[Any]) -> None:
         """Launch on the device in use; compiled for the arguments' types at the first launch."""
-        choose.current().launch_numba(self, grid, block, shared_bytes, arguments)
+        choose.current().launch_numba(self, geometry, arguments)
 
     def signature(self, arguments: list[Any]) -> tuple:
         """Numba's types of these arguments."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import KernelError
 from .cpu import Cpu
-from .launchable import NumbaLaunchable
+from .launchable import Geometry, NumbaLaunchable
 
 
 def simulated() -> bool:
@@ -37,13 +37,7 @@ class Simulator(Cpu):
         """A copy."""
         return np.array(array, order="C")
 
-    def launch_numba(
-        self,
-        function: NumbaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_numba(self, function: NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Run the kernel as Python."""
+        grid, block, shared_bytes = geometry
         function.simulated[grid, block, 0, shared_bytes](*arguments)

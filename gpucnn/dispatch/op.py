@@ -10,7 +10,7 @@ on the device in use.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
 import math
 import threading
@@ -29,6 +29,7 @@ from ..devices import choose, forks, storage
 from ..devices.cpu import CPU
 from ..devices.device import Device
 from ..errors import ArgumentError, CompileError, KernelError, ShapeError, did_you_mean, in_one_line
+from ..files import executed
 from . import choice
 from .case import Case, Spec
 from .operands import as_kernels_take_them, require_owned, targets_of
@@ -56,6 +57,7 @@ class Kernel:
     launch: Callable[..., None]
     supports: Callable[..., bool] | None = None
     workspace: Callable[..., tuple[Spec, ...]] | None = None
+    pays: Callable[..., bool] | None = None
     file: Path = Path()
     """The kernel file, whose name is the last part of the id."""
 
@@ -66,6 +68,10 @@ class Kernel:
         ):
             return False
         return self.supports is None or self.supports(*operands, **params)
+
+    def is_worthwhile(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
+        """Whether "auto" chooses the kernel for a call that it serves."""
+        return self.pays is None or self.pays(*operands, **params)
 
     def run(self, *arrays: Any, **params: Any) -> None:
         """Launch. Raises `CompileError` for what Numba cannot compile."""
@@ -210,7 +216,7 @@ class Op:
         for candidate in [name] if name else self.prefer:
             for backend in backends:
                 kernel = kernels.get(f"{candidate}_{backend}")
-                if kernel and kernel.serves(operands, params):
+                if kernel and kernel.serves(operands, params) and (name or kernel.is_worthwhile(operands, params)):
                     largest = max((math.prod(s.shape) for s in kernel.scratch(operands, params)), default=0)
                     if largest < _TOO_LARGE:
                         return kernel
@@ -311,6 +317,7 @@ def kernel(
     *,
     supports: Callable[..., bool] | None = None,
     workspace: Callable[..., tuple[Spec, ...]] | None = None,
+    pays: Callable[..., bool] | None = None,
     file: str | Path | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register the decorated function as a kernel of `op`.
@@ -323,6 +330,8 @@ def kernel(
     supports    takes a `Spec` (or None) for each operand and the parameters; False leaves the call to
                 another kernel.
     workspace   takes the same; returns the `Spec`s of the scratch arrays that the door allocates.
+    pays        takes the same; False where another algorithm is expected to be faster: "auto" then
+                tries the next one, and the kernel serves the call only if it is chosen by name.
     file        the kernel file, whose name the id carries; by default the one that holds the
                 function. A function that registers the kernels of several families passes the
                 `__file__` of the family's file.
@@ -334,7 +343,7 @@ def kernel(
 
     def decorate(launch: Callable[..., None]) -> Callable[..., None]:
         path = Path(file or launch.__code__.co_filename)
-        entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, supports, workspace, path)
+        entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, supports, workspace, pays, path)
         _kernels.setdefault(op.name, {})[f"{algorithm}_{backend}"] = entry
         choice.changed()
         return launch
@@ -351,12 +360,8 @@ def load(path: str | Path) -> list[Kernel]:
     """Import a user's own kernel file; returns the kernels that it registered."""
     path = Path(path)
     before = {id(k) for group in _kernels.values() for k in group.values()}
-    spec = importlib.util.spec_from_file_location(f"gpucnn_user_kernels.{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise KernelError(f"{path} is not a Python file with kernels: pass the path of a .py file")
-    module = importlib.util.module_from_spec(spec)
     with _loading, _whole_file():
-        spec.loader.exec_module(module)
+        executed(path, "gpucnn_user_kernels")
     loaded = [k for group in _kernels.values() for k in group.values() if id(k) not in before]
     if not loaded:
         raise KernelError(

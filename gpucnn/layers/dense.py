@@ -55,19 +55,10 @@ class Dense(KernelAndBias):
         algorithm: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            activation,
-            use_bias,
-            kernel_initializer,
-            bias_initializer,
-            kernel_regularizer,
-            bias_regularizer,
-            kernel_constraint,
-            bias_constraint,
-            activity_regularizer=activity_regularizer,
-            algorithm=algorithm,
-            **kwargs,
-        )
+        kernel = kernel_initializer, kernel_regularizer, kernel_constraint
+        bias = bias_initializer, bias_regularizer, bias_constraint
+        kwargs |= {"activity_regularizer": activity_regularizer, "algorithm": algorithm}
+        super().__init__(activation, use_bias, kernel, bias, **kwargs)
         self.units = positive("Dense", "units", units)
 
     def build(self, input_shape: Shape) -> None:

@@ -8,43 +8,30 @@ from .layer import Activated
 
 
 class KernelAndBias(Activated, abstract=True):
-    """Base of layers whose weights are a kernel and, unless `use_bias` is False, a bias."""
+    """Base of layers whose weights are a kernel and, unless `use_bias` is False, a bias.
+
+    `kernel` and `bias` are the initializer, the regularizer and the constraint of each.
+    """
 
     def __init__(
         self,
         activation: Any,
         use_bias: bool,
-        kernel_initializer: Any,
-        bias_initializer: Any,
-        kernel_regularizer: Any,
-        bias_regularizer: Any,
-        kernel_constraint: Any,
-        bias_constraint: Any,
+        kernel: tuple[Any, Any, Any],
+        bias: tuple[Any, Any, Any],
+        /,
         *,
         algorithm: str | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(activation, **kwargs)
         self.use_bias = use_bias
-        self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
-        self.kernel_regularizer, self.bias_regularizer = kernel_regularizer, bias_regularizer
-        self.kernel_constraint, self.bias_constraint = kernel_constraint, bias_constraint
+        self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint = kernel
+        self.bias_initializer, self.bias_regularizer, self.bias_constraint = bias
         self.algorithm = algorithm
 
     def add_kernel_and_bias(self, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]) -> None:
         """Create kernel and bias."""
-        self.kernel = self.add_weight(
-            kernel_shape,
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
+        self.kernel = self.add_weight_by_name("kernel", kernel_shape)
         if self.use_bias:
-            self.bias = self.add_weight(
-                bias_shape,
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+            self.bias = self.add_weight_by_name("bias", bias_shape)

@@ -79,6 +79,15 @@ class Weight:
         self.value: Any = np.asarray(self.initializer(self.shape), np.float32)
         self.gradient: Any = np.zeros(self.shape if trainable else (0,), np.float32)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy's values lie in host memory of their own, outside any model, without gradients."""
+        return {
+            **vars(self),
+            "home": None,
+            "value": self.numpy(),
+            "gradient": np.zeros(np.shape(self.gradient), np.float32),
+        }
+
     def _take_from_allowance(self) -> None:
         allowance = _allowance.get()
         if allowance is not None:
@@ -165,6 +174,7 @@ class Layer(Configurable):
         self.output_shape: Shape | None = None
         self.weights: list[Weight] = []
         self.stream = random.next_stream()
+        self._calls = 0
 
     def build(self, input_shape: Shape) -> None:
         """Create the weights for inputs of this shape (batch axis None first)."""
@@ -208,6 +218,14 @@ class Layer(Configurable):
         self.weights.append(weight)
         return weight
 
+    def add_weight_by_name(self, name: str, shape: tuple[int, ...]) -> Weight:
+        """A new trainable weight with the layer's `<name>_initializer`, `<name>_regularizer` and
+        `<name>_constraint`."""
+        initializer, regularizer, constraint = (
+            getattr(self, f"{name}_{part}") for part in ("initializer", "regularizer", "constraint")
+        )
+        return self.add_weight(shape, initializer, None, True, regularizer, constraint, name)
+
     def ensure_built(self, input_shape: Shape) -> None:
         """Check the number of axes, create the weights and fix the shapes, once."""
         if self.built:
@@ -229,12 +247,17 @@ class Layer(Configurable):
             raise ShapeError(f"{self.name} ({type(self).__name__}) needs {need} axes, batch included, and got {shape}")
 
     def __call__(self, x: Any, training: bool = False) -> Any:
-        """Build the layer if necessary and return y alone, to see what the layer does."""
+        """Build the layer if necessary and return y alone, to see what the layer does.
+
+        Each call in training is a step of its own, and so draws other random numbers.
+        """
         x = np.ascontiguousarray(x, np.float32)
         self.ensure_built((None, *x.shape[1:]))
         for weight in self.weights:
             weight.bring()
-        return storage.get(self.forward(storage.put(x), storage.put(np.zeros(1, np.int64)), training)[0])
+        step = storage.put(np.array([self._calls], np.int64))
+        self._calls += bool(training)
+        return storage.get(self.forward(storage.put(x), step, training)[0])
 
     @property
     def trainable_weights(self) -> list[Weight]:

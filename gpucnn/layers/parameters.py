@@ -11,10 +11,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from ..devices import choose, forks, storage
 from ..devices.device import ALIGNMENT
 from ..errors import ArgumentError
+from ..ops import update
 from .layer import Layer, Weight
 
 _ELEMENTS = ALIGNMENT // 4
@@ -106,6 +108,13 @@ class Parameters:
             weight.gradient = self.gradients[segment.span].reshape(weight.shape)
         for weight in self.others:
             weight.bring()
+
+    def gradient_norms(self) -> list[Any]:
+        """The norm of the gradients in each trainable span, as `norm_parts` returns it.
+
+        In all, one pass over the trainable gradients. The results are on the device in use.
+        """
+        return [update.norm_parts(self.gradients[span]) for span in self.trainable_spans()]
 
     @property
     def holds_all(self) -> bool:

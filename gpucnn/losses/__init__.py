@@ -17,7 +17,7 @@ from .crossentropy import (
     from_logits_twin,
     sparse_categorical_crossentropy,
 )
-from .loss import REDUCTIONS, FunctionLoss, Loss, check_labels, forward, reduce
+from .loss import REDUCTIONS, FunctionLoss, Loss, check_labels, forward, reduce, shares
 from .regression import Huber, MeanAbsoluteError, MeanSquaredError, huber, mean_absolute_error, mean_squared_error
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "mean_absolute_error",
     "mean_squared_error",
     "reduce",
+    "shares",
     "sparse_categorical_crossentropy",
 ]
 
@@ -53,7 +54,13 @@ FUNCTIONS: dict[Callable, type[Loss]] = {
 }
 """The functions of this package and the class behind each."""
 
-_ALIASES = {"mse": MeanSquaredError, "mae": MeanAbsoluteError, "bce": BinaryCrossentropy}
+_ALIASES = {
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+    "bce": BinaryCrossentropy,
+    "ce": CrossentropyByShape,
+    "crossentropy": CrossentropyByShape,
+}
 
 _KERAS_ONLY = """
     BinaryFocalCrossentropy CategoricalFocalCrossentropy CategoricalGeneralizedCrossEntropy CategoricalHinge Circle
@@ -78,8 +85,6 @@ def get(identifier: Any) -> Any:
     sees shapes.
     """
     if isinstance(identifier, str):
-        if identifier.lower() in ("crossentropy", "ce"):
-            return CrossentropyByShape()
         if identifier in _ABSENT:
             raise absent_error(__name__, identifier, _ABSENT[identifier])
     elif callable(identifier) and not isinstance(identifier, (Loss, type)):

@@ -33,7 +33,8 @@ class Crossentropy(RowLoss, abstract=True):
             )
         self.from_logits = bool(from_logits)
 
-    def _of_rows(self, rows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def of_rows(self, rows: Any, targets: Any) -> tuple[Any, Any]:
+        """The loss of each row (N,) and its gradient by the rows (N, K)."""
         op = self._of_logits if self.from_logits else self._of_probabilities
         return op(rows, targets, **self._parameters())
 
@@ -119,7 +120,8 @@ class SparseCategoricalCrossentropy(Crossentropy):
                 "sample_weight 0 and any class, with reduction='mean_with_sample_weight'"
             )
 
-    def _targets(self, y_true: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def targets(self, y_true: np.ndarray, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+        """The class number of each row, (N,) int32."""
         return np.ascontiguousarray(y_true.reshape(-1), np.int32)
 
 

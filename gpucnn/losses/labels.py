@@ -87,6 +87,24 @@ def kind_of(y_shape: Shape, output_shape: Shape) -> str:
     return "categorical"
 
 
+def aligned(y_true: np.ndarray, y_pred: Any) -> tuple[np.ndarray, Any]:
+    """Both with a last axis of 1 if one of them has it: (n,) and (n, 1) would make (n, n)."""
+    if y_pred.shape == (*y_true.shape, 1):
+        y_true = y_true.reshape(y_pred.shape)
+    elif y_true.shape == (*y_pred.shape, 1):
+        y_pred = y_pred.reshape(y_true.shape)
+    return y_true, y_pred
+
+
+def alike(name: str, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays of one shape, a last axis of 1 added to the one that lacks it."""
+    y_true, y_pred = aligned(np.asarray(y_true), np.asarray(y_pred))
+    if y_true.shape != y_pred.shape:
+        hint = "; utils.to_categorical(y) makes rows of class numbers" if y_true.shape == y_pred.shape[:-1] else ""
+        raise ShapeError(f"{name} needs y_true and y_pred of one shape and got {y_true.shape} and {y_pred.shape}{hint}")
+    return y_true, y_pred
+
+
 def fits(shape: tuple[int, ...], pattern: Shape) -> bool:
     """Whether a shape equals a pattern in which None stands for any extent."""
     return len(shape) == len(pattern) and all(p is None or e == p for e, p in zip(shape, pattern, strict=True))
@@ -135,3 +153,13 @@ def _wrong_shape(name: str, y_true: np.ndarray, output_shape: Shape) -> ShapeErr
     elif y_true.ndim == len(output_shape) and y_true.shape[-1] != output_shape[-1]:
         cure = f"y has {y_true.shape[-1]} columns and the model {output_shape[-1]} outputs; make them equal"
     return ShapeError(f"{name}: y_true has shape {y_true.shape} and the outputs have shape {outputs}: {cure}")
+
+
+def class_numbers(y: np.ndarray) -> np.ndarray | None:
+    """The class number of each sample, from class numbers or one-hot rows; None if y is neither."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        return y.argmax(axis=1)
+    flat = y.reshape(len(y), -1)
+    if flat.shape[1] == 1 and np.all(flat == np.floor(flat)) and flat.min() >= 0:
+        return flat[:, 0].astype(np.int64)
+    return None

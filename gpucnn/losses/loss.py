@@ -22,7 +22,7 @@ from ..config import Configurable, snake_case
 from ..devices import storage
 from ..errors import ArgumentError, ShapeError
 from ..ops import loss as ops
-from .labels import Shape
+from .labels import Shape, aligned
 
 Backward = Callable[[np.ndarray], np.ndarray]
 
@@ -39,7 +39,7 @@ class Loss(Configurable):
     """
 
     on_device = False
-    """Whether predictions and their gradient are arrays on the device in use."""
+    """Whether predictions, their gradient and the values are arrays on the device in use."""
 
     def __init__(
         self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
@@ -55,11 +55,12 @@ class Loss(Configurable):
     def forward(self, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, Backward]:
         """The loss of each sample and its backward pass.
 
-        y_true   (n, …) as passed to fit
+        y_true   (n, …) as passed to fit; (n,) becomes (n, 1) for outputs (n, 1)
         y_pred   (n, …, K)
         →        values (n, …), and backward: dvalues (n, …) → dy_pred (n, …, K)
 
-        All are arrays on the host; with `on_device`, y_pred and dy_pred are on the device in use.
+        All are arrays on the host; with `on_device`, y_pred, values and dy_pred are on the device
+        in use.
         """
         keras = "; without automatic differentiation, Keras' call() is not enough" if hasattr(self, "call") else ""
         raise NotImplementedError(
@@ -71,7 +72,7 @@ class Loss(Configurable):
 
     def values(self, y_true: Any, y_pred: Any) -> np.ndarray:
         """The loss of each sample, (n, …) float32."""
-        return forward(self, np.asarray(y_true), storage.put(np.asarray(y_pred, np.float32)))[0]
+        return storage.get(forward(self, np.asarray(y_true), storage.put(np.asarray(y_pred, np.float32)))[0])
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The reduced loss: a float, or an array with reduction "none"."""
@@ -84,8 +85,8 @@ class Loss(Configurable):
 class RowLoss(Loss, abstract=True):
     """A loss that one op computes from rows of outputs and rows of labels.
 
-    Labels, values and their weights stay on the host, where they are checked and summed; outputs
-    and their gradient are arrays on the device in use.
+    Labels and weights stay on the host, where they are checked; outputs, their gradient and the
+    values are arrays on the device in use.
     """
 
     on_device = True
@@ -104,20 +105,20 @@ class RowLoss(Loss, abstract=True):
             y_pred = y_pred.reshape(-1, 1)
         self.check(y_true, y_pred.shape)
         rows = y_pred.reshape(-1, y_pred.shape[-1])
-        values, gradient = self._of_rows(rows, storage.put(self._targets(y_true, rows)))
+        values, gradient = self.of_rows(rows, storage.put(self.targets(y_true, rows.shape, rows.dtype)))
 
         def backward(dvalues: np.ndarray) -> Any:
             factors = np.asarray(dvalues, gradient.dtype).reshape(-1)
             return ops.scale_rows(gradient, storage.put(factors)).reshape(shape)
 
-        return storage.get(values).reshape(y_pred.shape[:-1]), backward
+        return values.reshape(y_pred.shape[:-1]), backward
 
-    def _targets(self, y_true: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """The labels as the op takes them: by default, rows like those of the outputs."""
-        return np.ascontiguousarray(y_true.reshape(rows.shape), rows.dtype)
+    def targets(self, y_true: np.ndarray, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+        """The labels as `of_rows` takes them, for rows of outputs (N, K): by default, such rows."""
+        return np.ascontiguousarray(y_true.reshape(shape), dtype)
 
-    def _of_rows(self, rows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The loss of each row (N,) and its gradient by the rows (N, K)."""
+    def of_rows(self, rows: Any, targets: Any) -> tuple[Any, Any]:
+        """The loss of each row (N,) and its gradient by the rows (N, K), all on the device."""
         raise NotImplementedError
 
 
@@ -148,15 +149,28 @@ def check_labels(loss: Loss, y_true: Any, output_shape: Shape) -> None:
     loss.check(np.asarray(y_true), tuple(output_shape))
 
 
-def forward(loss: Loss, y_true: Any, y_pred: Any) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
-    """The loss of each sample on the host, and a backward pass to the device that holds y_pred.
+def forward(loss: Loss, y_true: Any, y_pred: Any) -> tuple[Any, Callable[[np.ndarray], Any]]:
+    """The loss of each sample, on any device, and a backward pass to the one that holds y_pred.
 
-    A user's loss computes with NumPy on the host, whichever device is in use.
+    A user's loss computes with NumPy on the host, whichever device is in use. Raises `ShapeError`
+    if what it returns does not fit the outputs.
     """
     if loss.on_device:
-        return loss.forward(y_true, y_pred)
-    values, backward = loss.forward(y_true, storage.get(y_pred))
-    return np.asarray(values), lambda dvalues: storage.put(np.asarray(backward(dvalues), y_pred.dtype))
+        return loss.forward(aligned(y_true, y_pred)[0], y_pred)
+    targets, outputs = aligned(y_true, storage.get(y_pred))
+    values, own_backward = loss.forward(targets, outputs)
+    values = np.asarray(values)
+    shapes = f"y_true has shape {targets.shape} and the outputs {outputs.shape}"
+    if values.ndim and len(values) != len(outputs):
+        raise ShapeError(f"{loss.name} returned values of shape {values.shape} for {len(outputs)} samples: {shapes}")
+
+    def backward(dvalues: np.ndarray) -> Any:
+        gradient = np.asarray(own_backward(dvalues), y_pred.dtype)
+        if gradient.shape != outputs.shape:
+            raise ShapeError(f"{loss.name} returned a gradient of shape {gradient.shape}, not that of y_pred: {shapes}")
+        return storage.put(gradient.reshape(y_pred.shape))
+
+    return values, backward
 
 
 def reduce(
@@ -169,24 +183,36 @@ def reduce(
     →              a float summed in float64 (with reduction "none": the weighted values), and
                    dvalues, shaped like values
     """
-    weights = _broadcast(sample_weight, values)
+    weights, divisor = _weights(values, sample_weight, reduction)
     weighted = values * weights
     if reduction in (None, "none"):
         return weighted, weights
-    divisor = float(values.size)
-    if reduction == "sum":
-        divisor = 1.0
-    elif reduction == "mean_with_sample_weight":
-        divisor = float(weights.sum(dtype=np.float64))
-    if divisor == 0.0:
-        return 0.0, np.zeros_like(values)
-    return float(weighted.sum(dtype=np.float64)) / divisor, weights / divisor
+    total = float(weighted.sum(dtype=np.float64)) / divisor if divisor else 0.0
+    return total, shares(values, sample_weight, reduction)
 
 
-def _broadcast(sample_weight: Any, values: np.ndarray) -> np.ndarray:
+def shares(values: Any, sample_weight: Any, reduction: str | None) -> np.ndarray:
+    """The gradient of the reduced loss by the values, (n, …) on the host.
+
+    It depends on their shape alone: on a device, the values need not be there yet.
+    """
+    weights, divisor = _weights(values, sample_weight, reduction)
+    return weights / divisor if divisor else np.zeros(values.shape, values.dtype)
+
+
+def _weights(values: Any, sample_weight: Any, reduction: str | None) -> tuple[np.ndarray, float]:
+    """The weight of each value, and what their sum is divided by."""
+    weights = _broadcast(sample_weight, values)
+    if reduction in ("sum", "none", None):
+        return weights, 1.0
+    by_weight = reduction == "mean_with_sample_weight"
+    return weights, float(weights.sum(dtype=np.float64)) if by_weight else float(weights.size)
+
+
+def _broadcast(sample_weight: Any, values: Any) -> np.ndarray:
     """One weight for each value."""
     if sample_weight is None:
-        return np.ones_like(values)
+        return np.ones(values.shape, values.dtype)
     weights = np.asarray(sample_weight, values.dtype)
     if weights.ndim == values.ndim + 1 and weights.shape[-1] == 1:
         weights = weights[..., 0]

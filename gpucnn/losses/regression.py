@@ -26,7 +26,8 @@ class MeanSquaredError(RowLoss):
     ) -> None:
         super().__init__(name, reduction, dtype)
 
-    def _of_rows(self, rows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def of_rows(self, rows: Any, targets: Any) -> tuple[Any, Any]:
+        """The loss of each row (N,) and its gradient by the rows (N, K)."""
         return ops.mean_squared_error(rows, targets)
 
 
@@ -43,7 +44,8 @@ class MeanAbsoluteError(RowLoss):
     ) -> None:
         super().__init__(name, reduction, dtype)
 
-    def _of_rows(self, rows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def of_rows(self, rows: Any, targets: Any) -> tuple[Any, Any]:
+        """The loss of each row (N,) and its gradient by the rows (N, K)."""
         return ops.mean_absolute_error(rows, targets)
 
 
@@ -64,7 +66,8 @@ class Huber(RowLoss):
             raise ArgumentError(f"Huber(delta={delta!r}) must be a number above 0")
         self.delta = float(delta)
 
-    def _of_rows(self, rows: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def of_rows(self, rows: Any, targets: Any) -> tuple[Any, Any]:
+        """The loss of each row (N,) and its gradient by the rows (N, K)."""
         return ops.huber(rows, targets, delta=self.delta)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..devices.cpu import CPU
-from ..errors import ArgumentError, DataError, ShapeError
+from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Shape
+from ..losses.labels import class_numbers
 
 
 class Batch(NamedTuple):
@@ -38,7 +39,7 @@ class Arrays:
         for start in range(first * self.batch_size, len(self.x), self.batch_size):
             stop = min(start + self.batch_size, len(self.x))
             rows = slice(start, stop) if order is None else order[start:stop]
-            yield Batch(_rows(self.x, rows), *(None if a is None else _rows(a, rows) for a in (self.y, self.weight)))
+            yield _batch(self.x, self.y, self.weight, rows)
 
 
 class Stream:
@@ -54,14 +55,16 @@ class Stream:
         self.steps = steps
         if steps is None and isinstance(source, Sized):
             self.steps = len(source)
-        self._running: Iterator[Any] | None = None
+        self._begun = inspect.isgenerator(source) and inspect.getgeneratorstate(source) != inspect.GEN_CREATED
         self.batch_size = 0
 
     def epoch(self, order: np.ndarray | None, first: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch; `order` does not apply to a stream."""
-        if self._running is None or not isinstance(self.source, Iterator):
-            self._running = iter(self.source)
-        for item in itertools.islice(self._running, first, self.steps):
+        """The batches of one epoch from number `first` on; `order` does not apply to a stream."""
+        if not isinstance(self.source, Iterator):
+            items = itertools.islice(self.source, first, self.steps)
+        else:
+            items = itertools.islice(self.source, None if self.steps is None else self.steps - first)
+        for item in items:
             parts = item if isinstance(item, (tuple, list)) else (item,)
             if not 1 <= len(parts) <= 3:
                 raise DataError(f"a batch must be x, (x, y) or (x, y, sample_weight) and has {len(parts)} parts")
@@ -71,8 +74,26 @@ class Stream:
                 check_input(x, self.expected)
             check_lengths(x, y, weight)
             self.batch_size = len(x)
-            everything = slice(None)
-            yield Batch(_rows(x, everything), *(None if a is None else _rows(a, everything) for a in (y, weight)))
+            yield _batch(x, y, weight, slice(None))
+
+    @property
+    def kind(self) -> str:
+        """What the source is called in messages."""
+        return "generator" if isinstance(self.source, Iterator) else "iterable"
+
+    def skip(self, count: int) -> None:
+        """Pass over the batches that were used before a training is resumed.
+
+        Only a generator or another iterator needs it, unless it has begun: then it is the one that
+        was in use.
+        """
+        if self._begun or not isinstance(self.source, Iterator):
+            return
+        there = sum(1 for _ in itertools.islice(self.source, count))
+        if there < count:
+            raise ArgumentError(
+                f"the generator ended after {there} batches, and {count} were trained before: give the same data again"
+            )
 
     def first(self) -> Batch:
         """The first batch, put back in front of the others."""
@@ -159,19 +180,20 @@ def check_input(x: np.ndarray, expected: Shape) -> None:
     raise ShapeError(f"{mismatch}: resize the images or build the model for input_shape={got}")
 
 
-def warn_if_unscaled(x: np.ndarray) -> bool:
-    """Warn if images look unscaled: such training often collapses. Returns whether it warned."""
+def warn_if_unscaled(x: np.ndarray, kind: str = "") -> bool:
+    """Warn if images look unscaled ("training ", "validation " or all alike): such training often collapses.
+
+    Returns whether it warned.
+    """
     sample = x[: min(len(x), 256)]
     if x.ndim < 3 or x.dtype == bool or not sample.size:
         return False
     highest, lowest = float(sample.max()), float(sample.min())
     if not (2.0 < highest <= 255.0 and lowest >= 0.0):
         return False
-    warnings.warn(
-        f"the images look unscaled (values {lowest:g} to {highest:g}): most models train badly on that; "
-        "divide by 255 first, or put layers.Rescaling(1 / 255) in front",
-        UserWarning,
-        stacklevel=4,
+    warn(
+        f"the {kind}images look unscaled (values {lowest:g} to {highest:g}): most models train badly on that; "
+        "divide by 255 first, or put layers.Rescaling(1 / 255) in front"
     )
     return True
 
@@ -196,16 +218,6 @@ def split_off(fraction: float, x: Any, y: Any, weight: Any) -> tuple[tuple, tupl
     return head, tail
 
 
-def class_numbers(y: np.ndarray) -> np.ndarray | None:
-    """The class number of each sample, from class numbers or one-hot rows; None if y is neither."""
-    if y.ndim == 2 and y.shape[1] > 1:
-        return y.argmax(axis=1)
-    flat = y.reshape(len(y), -1)
-    if flat.shape[1] == 1 and np.all(flat == np.floor(flat)) and flat.min() >= 0:
-        return flat[:, 0].astype(np.int64)
-    return None
-
-
 def class_weights(class_weight: Any, y: np.ndarray) -> np.ndarray:
     """The weight of each sample by its class; classes not in `class_weight` weigh 1."""
     classes = class_numbers(y)
@@ -225,11 +237,9 @@ def _warn_if_class_missing(y: np.ndarray, cut: int) -> None:
         return
     missing = sorted(set(np.unique(classes[:cut])) - set(np.unique(classes[cut:])))
     if missing:
-        warnings.warn(
+        warn(
             f"validation_split holds out the last {len(y) - cut} samples, and class {', '.join(map(str, missing))} "
-            "is not among them: shuffle x and y together first, or give validation_data=",
-            UserWarning,
-            stacklevel=5,
+            "is not among them: shuffle x and y together first, or give validation_data="
         )
 
 
@@ -249,10 +259,20 @@ def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
     return len(shape) == len(expected) and all(e is None or s == e for s, e in zip(shape, expected, strict=True))
 
 
-def _rows(array: np.ndarray, rows: Any) -> np.ndarray:
-    """The chosen rows as a new contiguous array, float32 except for integer labels."""
-    if array.dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
+def chosen_labels(array: np.ndarray | None, rows: Any) -> np.ndarray | None:
+    """The chosen labels or weights: as float32 but integers of one or two axes."""
+    if array is None:
+        return None
+    return _rows(array, rows, np.float32 if array.dtype.kind == "f" or array.ndim > 2 else array.dtype)
+
+
+def _batch(x: np.ndarray, y: np.ndarray | None, weight: np.ndarray | None, rows: Any) -> Batch:
+    return Batch(_rows(x, rows, np.float32), chosen_labels(y, rows), chosen_labels(weight, rows))
+
+
+def _rows(array: np.ndarray, rows: Any, dtype: Any) -> np.ndarray:
+    """The chosen rows as a contiguous array of this type."""
+    if array.dtype == dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
         out = CPU.empty((len(rows), *array.shape[1:]), np.float32)
         return np.take(array, rows, axis=0, out=out, mode="clip")
-    part = array[rows]
-    return np.ascontiguousarray(part, np.float32 if array.dtype.kind == "f" or array.ndim > 2 else array.dtype)
+    return np.ascontiguousarray(array[rows], dtype)

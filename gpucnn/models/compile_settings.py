@@ -21,18 +21,49 @@ class CompileSettings:
     def __init__(
         self, optimizer: Any, loss: Any, metrics: Any = None, weighted_metrics: Any = None, steps_per_execution: Any = 1
     ) -> None:
-        if not isinstance(steps_per_execution, (int, np.integer)) or steps_per_execution < 1:
-            raise ArgumentError(f"compile(steps_per_execution={steps_per_execution!r}) must be an integer of 1 or more")
         for name, value in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
             if value is not None and not isinstance(value, (list, tuple)):
                 raise ArgumentError(f"compile({name}={value!r}) must be a list, such as ['accuracy']")
-        self.optimizer: Optimizer = optimizers.get(optimizer)
-        self.loss: Loss | None = losses.get(loss)
-        if self.loss is not None and self.loss.reduction in (None, "none"):
-            raise ArgumentError("compile(loss=…) with reduction='none' gives no single number: use 'mean'")
-        self.steps_per_execution = int(steps_per_execution)
-        self._loss = loss
+            for metric in value or ():
+                _check_metric(metric)
+        self.steps_per_execution = steps_per_execution
+        self.optimizer = optimizer
+        self.loss = loss
         self._metrics, self._weighted_metrics = list(metrics or []), list(weighted_metrics or [])
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer; a name or an object can be assigned."""
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        if value is None:
+            raise ArgumentError("compile(optimizer=None) trains nothing: give a name such as 'adam', or an object")
+        self._optimizer: Optimizer = optimizers.get(value)
+
+    @property
+    def loss(self) -> Loss | None:
+        """The loss; a name, an object or a function can be assigned."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, value: Any) -> None:
+        loss: Loss | None = losses.get(value)
+        if loss is not None and loss.reduction in (None, "none"):
+            raise ArgumentError("compile(loss=…) with reduction='none' gives no single number: use 'mean'")
+        self._loss, self._loss_as_given = loss, value
+
+    @property
+    def steps_per_execution(self) -> int:
+        """For how many batches the batch hooks of callbacks are called once."""
+        return self._steps_per_execution
+
+    @steps_per_execution.setter
+    def steps_per_execution(self, value: Any) -> None:
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise ArgumentError(f"compile(steps_per_execution={value!r}) must be an integer of 1 or more")
+        self._steps_per_execution = int(value)
 
     def make_metrics(self, y_shape: Shape, output_shape: Shape) -> tuple[list[Metric], list[Metric]]:
         """All metrics, with distinct names, and those among them that use sample weights."""
@@ -52,7 +83,7 @@ class CompileSettings:
         return {
             "optimizer": serialize(self.optimizer),
             "steps_per_execution": self.steps_per_execution,
-            "loss": _described(self._loss),
+            "loss": _described(self._loss_as_given),
             "metrics": [_described(metric) for metric in self._metrics],
             "weighted_metrics": [_described(metric) for metric in self._weighted_metrics],
         }
@@ -68,6 +99,16 @@ class CompileSettings:
             [_restored(metric, objects) for metric in values["weighted_metrics"]],
             values["steps_per_execution"],
         )
+
+
+def _check_metric(metric: Any) -> None:
+    """Raise `ArgumentError` for a name or an object that is no metric, before labels are seen."""
+    if isinstance(metric, type):
+        known = issubclass(metric, Metric)
+    else:
+        known = isinstance(metric, Metric) or callable(metric)
+    if not known:
+        metrics.get(metric)
 
 
 def _described(argument: Any) -> Any:

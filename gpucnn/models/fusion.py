@@ -1,9 +1,12 @@
 """From layers to the nodes that run: which neighbours are computed together.
 
-`REWRITES` is the table: each entry looks at the layers from some place on and returns a fused node,
-or None. A layer is fused only if no algorithm of its plain op was chosen, and only with the backend
-`njit`: `numpy` runs the bodies of the plain ops one by one, and the backends for GPUs lack kernels
-of fused ops.
+`REWRITES` is the table: a rewrite looks at the layers from some place on and returns a fused node,
+or None; the table says with which backends it holds. A layer is fused only if no algorithm was
+chosen for any of the plain ops that a fused one replaces.
+
+`numpy` runs the bodies of the plain ops one by one, and so does `numba` with its kernels: its fused
+kernels are the definitions, `direct`, and a tiled product with a kernel each for bias and ReLU is
+faster than they are. `cuda` has fused kernels of all but the pooled ops.
 """
 
 from __future__ import annotations
@@ -83,19 +86,32 @@ def off() -> Iterator[None]:
 
 
 def _fused(layers: list[Layer]) -> Node | None:
-    if not _enabled.get() or choice.backend() != "njit":
+    if not _enabled.get():
         return None
-    return next((node for rewrite in REWRITES if (node := rewrite(layers)) is not None), None)
+    backend = choice.backend()
+    rewrites = (rewrite for rewrite, backends in REWRITES.items() if backend in backends)
+    return next((node for rewrite in rewrites if (node := rewrite(layers)) is not None), None)
+
+
+def _chosen(*ops: str) -> bool:
+    """Whether an algorithm was chosen for one of these ops."""
+    return not choice.algorithms().keys().isdisjoint(ops)
 
 
 def _ends_in_relu(layer: Layer, op: str) -> bool:
-    """Whether the layer is relu(op(x, kernel) + bias) and no algorithm of its op was chosen."""
-    plain = layer.algorithm is None and op not in choice.algorithms() and layer.activity_regularizer is None
-    return plain and layer.use_bias and layer.activation.name == "relu"  # type: ignore[attr-defined]
+    """Whether the layer is relu(op(x, kernel) + bias) and no algorithm of these was chosen."""
+    if layer.algorithm is not None or _chosen(op, "bias", "bias_grad", "activation", "activation_grad"):
+        return False
+    plain = layer.activity_regularizer is None and layer.use_bias  # type: ignore[attr-defined]
+    return plain and layer.activation.name == "relu"  # type: ignore[attr-defined]
 
 
 def _is_conv_relu(layer: Layer) -> bool:
     return type(layer) is Conv2D and layer.groups == 1 and _ends_in_relu(layer, "conv2d")
+
+
+_OPS_OF_POOLING = "maxpool2d", "maxpool2d_grad", "conv2d_grad_input", "conv2d_grad_weight"
+"""What the ops of a pooled convolution replace, apart from what those of a convolution do."""
 
 
 def _conv_relu_pool(layers: list[Layer]) -> Node | None:
@@ -105,7 +121,7 @@ def _conv_relu_pool(layers: list[Layer]) -> Node | None:
     conv, pool = layers[:2]
     if type(pool) is not MaxPooling2D or (pool.pool_size, pool.strides, pool.padding) != ((2, 2), (2, 2), "valid"):
         return None
-    if pool.algorithm is not None or "maxpool2d" in choice.algorithms():
+    if pool.algorithm is not None or _chosen(*_OPS_OF_POOLING):
         return None
     assert isinstance(conv, Conv2D)
 
@@ -167,5 +183,9 @@ def _dense_relu(layers: list[Layer]) -> Node | None:
     return Node([dense], forward, fused=True)
 
 
-REWRITES = (_conv_relu_pool, _conv_relu, _dense_relu)
-"""Tried in this order."""
+REWRITES = {
+    _conv_relu_pool: ("njit",),
+    _conv_relu: ("njit", "cuda"),
+    _dense_relu: ("njit", "cuda"),
+}
+"""The backends with which each holds; tried in this order."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from ..config import check_names
 from ..errors import ArgumentError, FileError
+from ..files import MODEL_SUFFIX
 from ..layers.layer import at_most
 from . import saving
 from .saving import OPTIMIZER, WEIGHTS
 from .sequential import Sequential
+from .state import TrainingState
 
 
 def load_model(
@@ -16,11 +20,14 @@ def load_model(
 ) -> Sequential:
     """The model that `save` or `save_checkpoint` wrote, compiled if it was, unless compile=False.
 
+    filepath  a .safetensors file, or a run folder, whose model.safetensors is read; `gpucnn.load_run`
+              also prepares images and names the classes
+
     Your own layers, losses and metrics are looked up in `custom_objects` and among the classes
     passed to `gpucnn.register`. Files hold no code, so `safe_mode` changes nothing. Raises
     `FileError` for anything but an intact file of gpucnn.
     """
-    path = saving.readable(filepath)
+    path = _model_file(saving.readable(filepath))
     content = saving.read(path)
     architecture, settings = content.document.get("architecture"), content.document.get("compile")
     if architecture is None:
@@ -29,15 +36,30 @@ def load_model(
     with at_most(sum(array.size for array in tensors.values())), saving.described_by(path):
         if len(architecture["layers"]) > saving.MOST_LAYERS:
             raise ArgumentError(f"{len(architecture['layers'])} layers are more than {saving.MOST_LAYERS}")
+        check_names([architecture, settings])
         model = Sequential.from_config(architecture, custom_objects)
         if not model.built:
             raise ArgumentError("the input shape is missing")
         saving.set_seeds(model, content.document["seeds"])
+        model.signature = saving.signature_of(content.document, model)
         if compile and settings is not None:
             model.compile_from_config(settings, custom_objects)
+        if "draws" in content.document:
+            model.training_state = TrainingState.drawing_on(content.document["draws"])
     slots = content.below(OPTIMIZER) if model.compiled else {}
     saving.restore(path, tensors | slots, saving.arrays_of(model, with_optimizer=bool(slots)), model)
     return model
+
+
+def _model_file(path: Path) -> Path:
+    """The file to read: of a folder, the model that a finished run wrote."""
+    inside = path / f"model{MODEL_SUFFIX}"
+    if not path.is_dir() or inside.exists():
+        return inside if path.is_dir() else path
+    cure = f"give a {MODEL_SUFFIX} file"
+    if (path / "run.json").exists():
+        cure = f"its training did not finish; use gpucnn.load_run({str(path)!r}), which takes the newest checkpoint"
+    raise FileError(f"{path} is a folder without {inside.name}: {cure}")
 
 
 def clone_model(model: Sequential) -> Sequential:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from ..callbacks import History
 from ..layers.layer import Layer, Weight
 from ..layers.parameters import Parameters
+from .signature import Signature
 from .state import TrainingState
 
 
@@ -22,6 +23,8 @@ class Model(Protocol):
     history: History | None
     stop_training: bool
     training_state: TrainingState
+    signature: Signature | None
+    """The names of the classes and how an image is prepared; files keep it."""
 
     @property
     def built(self) -> bool:

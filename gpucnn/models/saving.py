@@ -1,8 +1,9 @@
 """Models, weights and checkpoints in files: safetensors for the numbers, JSON for everything else.
 
-A file holds named tensors (`weights/<path>`, `optimizer/<slot>/<path>`, `history/<metric>`) and, in
-its metadata, one JSON document: format version, architecture, compile settings, training state, and
-a SHA-256 over all of these and the tensors. Nothing in a file is ever executed or imported.
+A file holds named tensors (`weights/<path>`, `optimizer/<slot>/<path>`, `history/<metric>`,
+`callbacks/<number>`) and, in its metadata, one JSON document: format version, architecture, compile
+settings, training state, and a SHA-256 over all of these and the tensors. Nothing in a file is ever
+executed or imported.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +21,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..devices import storage
-from ..errors import ArgumentError, FileError
+from ..errors import ArgumentError, FileError, TrainingError, one_line, warn
 from ..files import MODEL_SUFFIX, check_regular, explained, write_atomically
 from ..version import __version__
+from . import callback_states
 from .model import Model
+from .signature import Signature
 
 FORMAT_VERSION = 1
 """Files with another number are refused."""
@@ -73,18 +75,27 @@ def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> No
         skipped = [name for name, array in arrays.items() if not _fits(array, tensors.get(name))]
         if skipped:
             names = ", ".join(name.removeprefix(WEIGHTS) for name in skipped)
-            warnings.warn(f"{path} does not fit {names}: left unchanged", UserWarning, stacklevel=2)
+            warn(f"{path} does not fit {names}: left unchanged")
         arrays = {name: array for name, array in arrays.items() if name not in skipped}
         tensors = {name: tensors[name] for name in arrays}
     restore(path, tensors, arrays, model)
 
 
 def save_checkpoint(path: Any, model: Model) -> None:
-    """Write all that training needs to resume bit for bit: model, optimizer state and progress."""
+    """Write all that training needs to resume bit for bit: model, optimizer state and progress.
+
+    Raises `TrainingError` if a weight is not finite: the last checkpoint before stays as it is.
+    """
     path = _writable(path, overwrite=True)
     tensors, training = arrays_of(model, with_optimizer=True), model.training_state.to_json()
+    trained = [segment.weight.path for segment in model.parameters.segments]
+    ruined = [name for name in trained if not np.isfinite(tensors[WEIGHTS + name]).all()]
+    if ruined:
+        raise TrainingError(f"{path} is not written: the weights {', '.join(ruined)} are not finite; lower the rate")
     tensors |= {_HISTORY + name: np.array(values, np.float64) for name, values in training["history"].items()}
     training["history"] = list(training["history"])
+    training["callbacks"], arrays = callback_states.apart(training["callbacks"])
+    tensors |= arrays
     write_atomically(path, _encode({**_describe(model), "training": training}, tensors))
 
 
@@ -100,14 +111,18 @@ def load_checkpoint(path: Any, model: Model) -> None:
     if content.document.get("architecture") != _as_parsed(model.get_config()):
         raise FileError(f"{path} was saved by a model of another architecture: read it with load_model")
     with described_by(path):
+        training = {"calls": 0, "callbacks": {}, **training}  # which a file may be too old to have
+        training["callbacks"] = callback_states.together(training["callbacks"], content.below(callback_states.PREFIX))
         training["history"] = {name: content.tensors[_HISTORY + name].tolist() for name in training["history"]}
-        for name, value in model.training_state.to_json().items():
-            if type(training.get(name)) is not type(value):
-                raise ArgumentError(f"{name} of the training state is {training.get(name)!r}")
+        for name in model.training_state.to_json():
+            if name not in training:
+                raise KeyError(f"{name} of the training state")
         state = type(model.training_state).from_json(training)
+        signature = signature_of(content.document, model)
     restore(path, content.below(WEIGHTS, OPTIMIZER), arrays_of(model, with_optimizer=True), model)
     with described_by(path):
         set_seeds(model, content.document["seeds"])
+    model.signature = signature or model.signature
     model.training_state = state
 
 
@@ -128,8 +143,20 @@ def weights_sha256(model: Model) -> str:
 
 def _describe(model: Model) -> dict[str, Any]:
     settings = model.compile_config()
-    described = {"architecture": model.get_config(), "seeds": _seeds_of(model)}
+    described = {"architecture": model.get_config(), "seeds": _seeds_of(model), "draws": model.training_state.draws()}
+    if model.signature is not None:
+        model.signature.check_fits(model.input_shape, model.output_shape)
+        described["signature"] = model.signature.to_json()
     return described if settings is None else {**described, "compile": settings}
+
+
+def signature_of(document: dict[str, Any], model: Model) -> Signature | None:
+    """The signature in a file's document, checked against the model; None if there is none."""
+    if document.get("signature") is None:
+        return None
+    signature = Signature.from_json(document["signature"])
+    signature.check_fits(model.input_shape, model.output_shape)
+    return signature
 
 
 def _seeds_of(model: Model) -> dict[str, int]:
@@ -177,8 +204,10 @@ def restore(path: Path, tensors: dict[str, np.ndarray], arrays: dict[str, np.nda
                 f"{path}: {name} is {tensor.dtype} {tensor.shape} in the file "
                 f"and {array.dtype} {array.shape} in the model: it was saved by another model"
             )
+        if array.dtype.kind == "i" and (tensors[name] < 0).any():
+            raise FileError(f"{path} is damaged: {name} is {tensors[name].min()}, below zero")
     for name in sorted(tensors.keys() - arrays.keys()):
-        raise FileError(f"{path} has {_one_line(name)}, which the model lacks: it was saved by another model")
+        raise FileError(f"{path} has {one_line(name)}, which the model lacks: it was saved by another model")
     for weight in model.weights:
         if WEIGHTS + weight.path in arrays:
             weight.assign(tensors[WEIGHTS + weight.path])
@@ -281,9 +310,9 @@ def read(path: Path) -> Content:
         if version is None:
             raise FileError(f"{path} is not a file of gpucnn")
         if version != FORMAT_VERSION:
-            writer = _one_line(document.get("gpucnn"))
+            writer = one_line(document.get("gpucnn"))
             raise FileError(
-                f"{path} has format version {_one_line(version)}, this gpucnn {__version__} reads {FORMAT_VERSION}: "
+                f"{path} has format version {one_line(version)}, this gpucnn {__version__} reads {FORMAT_VERSION}: "
                 f"read it with gpucnn {writer}, which wrote it"
             )
         tensors = safetensors.numpy.load(data)
@@ -365,10 +394,4 @@ def described_by(path: Path) -> Iterator[None]:
 
 
 def _why(error: Exception) -> str:
-    return _one_line(f"{error} is missing" if isinstance(error, KeyError) else error)
-
-
-def _one_line(text: Any) -> str:
-    """Text from a file that is safe to print: short, without line breaks and control characters."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in (str(text) or repr(text))[:1000])
-    return shown if len(shown) <= 300 else f"{shown[:300]}…"
+    return one_line(f"{error} is missing" if isinstance(error, KeyError) else error)

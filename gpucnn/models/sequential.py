@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -16,24 +15,14 @@ from ..layers.input import InputLayer
 from ..layers.layer import Layer, Weight, assign_all, check_input_shape
 from ..layers.parameters import Parameters, settling
 from ..metrics import Metric
-from ..retired import reject
+from ..retired import GONE_METHODS, arguments_of, reject
 from . import saving, stack
 from .batches import Arrays, split_off
 from .compile_settings import CompileSettings
+from .signature import Signature
 from .state import TrainingState
 from .summary import summarize
 from .trainer import Trainer, report
-
-_GONE = {
-    "fit_generator": "fit(generator) takes generators",
-    "evaluate_generator": "evaluate(generator) takes generators",
-    "predict_generator": "predict(generator) takes generators",
-    "predict_classes": "predict(x).argmax(-1) gives the class numbers",
-    "predict_proba": "predict(x) gives the probabilities",
-    "export": "gpucnn saves with model.save('model.safetensors')",
-    "to_json": "get_config() gives the architecture",
-    "to_yaml": "get_config() gives the architecture",
-}
 
 
 class Sequential:
@@ -53,6 +42,7 @@ class Sequential:
         self.history: History | None = None
         self.stop_training = False
         self.training_state = TrainingState()
+        self.signature: Signature | None = None
         self._trainer = Trainer(self)
         self._sample_shape: tuple[int, ...] | None = None
         self._parameters: Parameters | None = None
@@ -65,19 +55,14 @@ class Sequential:
 
     def add(self, layer: Any, rebuild: bool = True) -> None:
         """Append a layer; it is built at once if the input shape is known."""
-        if isinstance(layer, type) and issubclass(layer, Layer):
-            raise ArgumentError(f"add({layer.__name__}) got the class: write {layer.__name__}(...)")
         if isinstance(layer, Sequential):
             raise ArgumentError("a Sequential inside a Sequential is not supported: add its layers one by one")
-        if not isinstance(layer, Layer):
-            raise ArgumentError(f"add({layer!r}) needs a layer of gpucnn.layers, such as Dense(10)")
+        stack.check_new(layer, self.layers)
         if isinstance(layer, InputLayer):
             if self.layers or self._sample_shape:
                 raise ArgumentError(f"{layer.name}: Input must be the first element of the model, and the only one")
             self._sample_shape = layer.shape
             return
-        if any(layer is other for other in self.layers):
-            raise ArgumentError(f"{layer.name} is in the model already: make a second {type(layer).__name__}(...)")
         stack.name_uniquely(layer, self.layers)
         if not self.layers and self._sample_shape is None and layer.given_input_shape is not None:
             self._sample_shape = check_input_shape(layer.name, layer.given_input_shape)
@@ -147,17 +132,7 @@ class Sequential:
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer with this name or at this place."""
-        if (name is None) == (index is None):
-            raise ArgumentError("get_layer needs either name= or index=")
-        if index is not None:
-            if not -len(self.layers) <= index < len(self.layers):
-                raise ArgumentError(f"get_layer(index={index}): the model has {len(self.layers)} layers")
-            return self.layers[index]
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        names = ", ".join(layer.name for layer in self.layers)
-        raise ArgumentError(f"there is no layer {name!r}; the model has {names}")
+        return stack.find(self.layers, name, index)
 
     # -- weights -------------------------------------------------------------------------------------------------------
 
@@ -220,7 +195,7 @@ class Sequential:
         `steps_per_execution=k` the batch hooks of callbacks are called once for k batches.
         """
         if unknown:
-            reject("compile", unknown, _arguments_of(self.compile))
+            reject("compile", unknown, arguments_of(self.compile))
         if loss_weights is not None:
             raise ArgumentError(f"compile(loss_weights={loss_weights!r}): a Sequential has one loss; scale it instead")
         self._trainer.compile(CompileSettings(optimizer, loss, metrics, weighted_metrics, steps_per_execution))
@@ -240,18 +215,30 @@ class Sequential:
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer; None before `compile`."""
+        """The optimizer; None before `compile`. After it, another one can be assigned."""
         return None if self._trainer.settings is None else self._trainer.settings.optimizer
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        self._trainer.compiled_settings("optimizer").optimizer = value
 
     @property
     def loss(self) -> Any:
-        """The loss; None before `compile`."""
+        """The loss; None before `compile`. After it, another one can be assigned."""
         return None if self._trainer.settings is None else self._trainer.settings.loss
+
+    @loss.setter
+    def loss(self, value: Any) -> None:
+        self._trainer.compiled_settings("loss").loss = value
 
     @property
     def steps_per_execution(self) -> int:
         """For how many batches the batch hooks of callbacks are called once."""
         return 1 if self._trainer.settings is None else self._trainer.settings.steps_per_execution
+
+    @steps_per_execution.setter
+    def steps_per_execution(self, value: int) -> None:
+        self._trainer.compiled_settings("steps_per_execution").steps_per_execution = value
 
     @property
     def metrics(self) -> list[Metric]:
@@ -292,7 +279,7 @@ class Sequential:
         by layer.
         """
         if unknown:
-            reject("fit", unknown, _arguments_of(self.fit))
+            reject("fit", unknown, arguments_of(self.fit))
         self._trainer.require_compiled("fit")
         if not isinstance(epochs, (int, np.integer)) or epochs < 1:
             raise ArgumentError(f"epochs={epochs!r} is out of range: use an integer of 1 or more")
@@ -300,7 +287,7 @@ class Sequential:
             raise ArgumentError(f"validation_freq={validation_freq} is out of range: use 1 or more")
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split_off(validation_split, x, y, sample_weight)
-        data = self._trainer.take(x, y, sample_weight, batch_size, steps_per_epoch, class_weight)
+        data = self._trainer.take(x, y, sample_weight, batch_size, steps_per_epoch, class_weight, kind="training ")
         held_out = None
         if validation_data is not None:
             size = validation_batch_size or (batch_size if isinstance(data, Arrays) else None)
@@ -321,7 +308,7 @@ class Sequential:
     ) -> Any:
         """Loss and metrics as `[loss, metric, …]`, one number without metrics, or a dict."""
         if unknown:
-            reject("evaluate", unknown, _arguments_of(self.evaluate))
+            reject("evaluate", unknown, arguments_of(self.evaluate))
         self._trainer.require_compiled("evaluate")
         data = self._trainer.take(x, y, sample_weight, batch_size, steps)
         return report(self._trainer.evaluate(data, callbacks, verbose), return_dict)
@@ -337,7 +324,7 @@ class Sequential:
     ) -> np.ndarray:
         """The model's output for x, as one float32 array (n, …)."""
         if unknown:
-            reject("predict", unknown, _arguments_of(self.predict))
+            reject("predict", unknown, arguments_of(self.predict))
         data = self._trainer.take(x, None, None, batch_size, steps, labelled=False)
         return self._trainer.predict(data, callbacks, verbose)
 
@@ -346,7 +333,7 @@ class Sequential:
     ) -> Any:
         """One update from one batch; returns loss and metrics since the last `reset_metrics`."""
         self._trainer.require_compiled("train_on_batch")
-        data = self._trainer.take(x, y, sample_weight, len(x), None, class_weight)
+        data = self._trainer.take(x, y, sample_weight, len(x), None, class_weight, kind="training ")
         return report(self._trainer.train_on_batch(data), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
@@ -419,21 +406,40 @@ class Sequential:
             model.add(deserialize(description, custom_objects))
         return model
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copy.deepcopy and pickle take: all, with the optimizer's state, on the host."""
+        trained = self.compiled and self.optimizer.built
+        return {**vars(self), "_parameters": None, "_optimizer_state": self.optimizer.state() if trained else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        optimizer_state = state.pop("_optimizer_state")
+        vars(self).update(state)
+        if optimizer_state is not None:
+            self.optimizer.build(self.parameters)
+            self.optimizer.set_state(optimizer_state)
+
+    def __copy__(self) -> NoReturn:
+        raise ArgumentError(
+            "copy.copy(model) would share layers with the model: use copy.deepcopy(model), or "
+            "models.clone_model(model) for new weights"
+        )
+
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
-        """The output for a batch x, in inference unless `training`."""
+        """The output for a batch x; each call in `training` draws other random numbers."""
         x = np.asarray(x, np.float32)
         if self.input_shape is None:
             self.build((None, *x.shape[1:]))
         with self.parameters.in_use():
-            step = storage.put(np.zeros(1, np.int64))
+            step = storage.put(np.array([self.training_state.calls], np.int64))
+            self.training_state.calls += bool(training)
             y = storage.put(np.ascontiguousarray(x))
             for layer in self.layers:
                 y = layer.forward(y, step, training)[0]
             return storage.get(y)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _GONE:
-            raise AttributeError(f"Sequential has no {name}: {_GONE[name]}")
+        if name in GONE_METHODS:
+            raise AttributeError(f"Sequential has no {name}: {GONE_METHODS[name]}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
@@ -442,8 +448,3 @@ class Sequential:
     def _changed(self) -> None:
         self._parameters = None
         self._trainer.layers_changed()
-
-
-def _arguments_of(method: Callable[..., Any]) -> list[str]:
-    """The names of a method's arguments, for the message that refuses another."""
-    return [p.name for p in inspect.signature(method).parameters.values() if p.kind is not p.VAR_KEYWORD]

@@ -2,8 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import ArgumentError, ShapeError
 from ..layers.layer import Layer, Shape
+
+
+def check_new(layer: Any, others: list[Layer]) -> None:
+    """Raise `ArgumentError` unless this can be one more layer."""
+    if isinstance(layer, type) and issubclass(layer, Layer):
+        raise ArgumentError(f"add({layer.__name__}) got the class: write {layer.__name__}(...)")
+    if not isinstance(layer, Layer):
+        raise ArgumentError(f"add({layer!r}) needs a layer of gpucnn.layers, such as Dense(10)")
+    if any(layer is other for other in others):
+        raise ArgumentError(f"{layer.name} is in the model already: make a second {type(layer).__name__}(...)")
+
+
+def find(layers: list[Layer], name: str | None, index: int | None) -> Layer:
+    """The layer with this name or at this place. Raises `ArgumentError` if there is none."""
+    if (name is None) == (index is None):
+        raise ArgumentError("get_layer needs either name= or index=")
+    if index is not None:
+        if not -len(layers) <= index < len(layers):
+            raise ArgumentError(f"get_layer(index={index}): the model has {len(layers)} layers")
+        return layers[index]
+    for layer in layers:
+        if layer.name == name:
+            return layer
+    raise ArgumentError(f"there is no layer {name!r}; the model has {', '.join(layer.name for layer in layers)}")
 
 
 def name_uniquely(layer: Layer, others: list[Layer]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, printable
 from ..layers.layer import Layer
 from .model import Model
 
@@ -24,6 +24,7 @@ def summarize(
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     if positions is not None:
         raise ArgumentError("summary(positions=...) is not supported: use line_length= for the width")
@@ -39,15 +40,15 @@ def summarize(
         table.add_column("Trainable", justify="center", ratio=14)
     for layer in layers:
         parameters = f"{layer.count_params():,}" if layer.built else "0 (unbuilt)"
-        row = [f"{layer.name} ({type(layer).__name__})", _shape(layer), parameters]
+        row = [printable(f"{layer.name} ({type(layer).__name__})"), _shape(layer), parameters]
         if show_flops:
             row.append(f"{layer.flops(layer.input_shape):,}" if layer.input_shape is not None else "?")
         if show_trainable:
             row.append(("Y" if layer.trainable else "N") if layer.weights else "-")
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console = Console(width=width, file=None, highlight=False)
     with console.capture() as capture:
-        console.print(f'Model: "{model.name}"', markup=False)
+        console.print(printable(f'Model: "{model.name}"'), markup=False)
         console.print(table)
         for line in _totals(model, show_flops):
             console.print(line, markup=False)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .. import losses, random
+from .. import losses, progress, random
 from ..callbacks import CallbackList, History, TerminateOnNaN
 from ..devices import threads
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Activated
 from ..metrics import Metric
-from . import fusion, memory
+from . import fusion, memory, resident, stream_ends
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
 from .model import Model
-from .state import TrainingState
+from .resident import Turn
+from .resident_inference import ResidentOutputs, ResidentTest
+from .resident_steps import ResidentSteps, obstacle
+from .state import TrainingState, nothing_to_collect
 from .training_step import TrainingStep, output
 
 
@@ -34,12 +37,15 @@ class Trainer:
         self.settings: CompileSettings | None = None
         self._step: TrainingStep | None = None
         self._warned_unscaled = False
+        self._resident: ResidentSteps | None = None
+        self._tested: ResidentTest | None = None
+        self._said: str | None = None
 
     def compile(self, settings: CompileSettings) -> None:
         """Use these settings from now on, with a new training state."""
         self.settings = settings
         self._step = TrainingStep(self.model, settings)
-        self.model.training_state = TrainingState()
+        self.model.training_state = self.model.training_state.anew()
 
     def layers_changed(self) -> None:
         """Drop what depends on the layers: the step, its metrics and the optimizer's state."""
@@ -56,6 +62,12 @@ class Trainer:
                 f"{method} needs a loss: call model.compile(..., loss='sparse_categorical_crossentropy')"
             )
 
+    def compiled_settings(self, name: str) -> CompileSettings:
+        """The settings, of which `name` is to be changed. Raises `ArgumentError` before `compile`."""
+        if self.settings is None:
+            raise ArgumentError(f"model.{name} = … before compile: call model.compile(optimizer, loss, metrics) first")
+        return self.settings
+
     @property
     def step(self) -> TrainingStep:
         """The step of the compiled model."""
@@ -64,7 +76,8 @@ class Trainer:
 
     @property
     def metrics(self) -> list[Metric]:
-        """The metrics of `compile`, once labels were seen."""
+        """The metrics of `compile`, once labels were seen, with all batches so far."""
+        self.model.training_state.collect()
         return list(self._step.metrics or []) if self._step is not None else []
 
     # -- fit -----------------------------------------------------------------------------------------------------------
@@ -86,25 +99,33 @@ class Trainer:
         tolerant = any(isinstance(callback, TerminateOnNaN) for callback in hooks.callbacks)
         model.stop_training = False
         model.history = history
+        self._resident, self._said = None, None
         with self._computing(data):
             hooks.on_train_begin()
-            state = self._start(initial_epoch, history)
+            resumed = model.training_state.resume
+            state = self._start(initial_epoch, history, hooks)
             logs: dict[str, float] = {}
-            for epoch in range(state.epoch, epochs):
+            if resumed:
+                stream_ends.skip(data, len(state.epochs), state.batch)
+                stream_ends.skip(held_out, len(state.history.get("val_loss", [])))
+            stopped = resumed and model.stop_training
+            for epoch in range(epochs if stopped else state.epoch, epochs):
                 state.epoch = epoch
                 logs = self._run_epoch(data, hooks, shuffle, tolerant)
                 if held_out is not None and _due(validation_freq, epoch):
-                    logs.update({f"val_{name}": value for name, value in self._test(held_out, hooks).items()})
+                    tested = self._test(held_out, hooks, within_fit=True)
+                    logs.update({f"val_{name}": value for name, value in tested.items()})
                 state.end_epoch(logs)
                 hooks.on_epoch_end(epoch, logs)
                 state.record()
                 if model.stop_training:
                     break
+            self._resident, self._tested, state.collect = None, None, nothing_to_collect
             self.step.settings.optimizer.finalize(model.parameters)
             hooks.on_train_end(logs)
         return history
 
-    def _start(self, initial_epoch: int, history: History) -> TrainingState:
+    def _start(self, initial_epoch: int, history: History, hooks: CallbackList) -> TrainingState:
         """The state that `fit` starts from: a checkpoint's if one was loaded, else a new one."""
         state, metrics = self.model.training_state, self.metrics
         if state.resume:
@@ -118,33 +139,79 @@ class Trainer:
                 )
             for metric, saved in zip(metrics, state.metrics, strict=False):
                 metric.set_state({name: np.asarray(value) for name, value in saved.items()})
+            hooks.set_state(state.callbacks)
         else:
+            state.shuffles += state.batch > 0  # an epoch that was cut
             state.epoch, state.batch, state.epochs, state.history = initial_epoch, 0, [], {}
-        state.metrics = metrics
+        state.metrics, state.callbacks = metrics, hooks
         return state
 
     def _run_epoch(self, data: Batches, hooks: CallbackList, shuffle: bool, tolerant: bool) -> dict[str, float]:
         model, state = self.model, self.model.training_state
-        hooks.on_epoch_begin(state.epoch)
         if state.batch == 0:
+            hooks.on_epoch_begin(state.epoch)
             self.reset_metrics()
+        else:
+            hooks.on_epoch_resume(state.epoch)
+        together, reported = self.step.settings.steps_per_execution, state.batch
+        for train, count in self._batches(data, hooks, shuffle, tolerant):
+            if state.batch == reported:
+                hooks.on_train_batch_begin(state.batch)
+            train()
+            state.batch += count
+            last = state.batch == data.steps
+            if last or state.batch % together == 0:
+                reported = state.batch
+                hooks.on_train_batch_end(state.batch - 1, self._logs)
+            if last or model.stop_training:
+                break
+        if state.batch > reported:  # the stream ended between two reports
+            hooks.on_train_batch_end(state.batch - 1, self._logs)
+        if isinstance(data, Stream) and not model.stop_training:
+            stream_ends.check_epoch(data, state.batch, state.epoch)
+        if data.steps is not None:
+            hooks.correct_steps(state.batch)
+        return self._logs()
+
+    def _batches(self, data: Batches, hooks: CallbackList, shuffle: bool, tolerant: bool) -> Iterator[Turn]:
+        """Functions that train on the batches of the epoch, and on how many each: replayed where that is
+        possible, else step by step."""
+        state = self.model.training_state
+        if self._may_record(data, hooks, tolerant):
+            assert isinstance(data, Arrays)
+            if self._resident is None:
+                self._resident = ResidentSteps(self.model, self.step, data, self._count)
+                state.collect = self._resident.collect
+            together = self._together(hooks, "train")
+            stop = data.steps or self._resident.steps
+            yield from self._resident.epoch(state.batch, stop, state.shuffles, state.seed, shuffle, together)
+            return
         order = None
         if shuffle and isinstance(data, Arrays):
             order = random.permutation(len(data.x), seed=state.seed, epoch=state.shuffles)
         for batch in data.epoch(order, state.batch):
-            together = self.step.settings.steps_per_execution
-            if state.batch % together == 0:
-                hooks.on_train_batch_begin(state.batch)
-            self._count(batch, self.step.train(batch, tolerant))
-            state.batch += 1
-            last = state.batch == data.steps
-            if last or state.batch % together == 0:
-                hooks.on_train_batch_end(state.batch - 1, self._logs)
-            if last or model.stop_training:
-                break
-        if state.batch == 0:
-            raise ArgumentError("fit met no batch in this epoch: the generator is exhausted; give steps_per_epoch")
-        return self._logs()
+            yield partial(self._train, batch, tolerant), 1
+
+    def _may_record(self, data: Batches, hooks: CallbackList, tolerant: bool) -> bool:
+        """Whether steps are recorded and replayed; says once in each `fit` why not."""
+        if not resident.is_used():
+            return False
+        reason = obstacle(self.model, self.step.settings, data, tolerant)
+        if reason is not None and hooks.params.get("verbose") and self._said != reason:
+            self._said = reason
+            progress.say(f"each step is launched from Python, which is slower on a GPU: {reason}")
+        return reason is None
+
+    def _together(self, hooks: CallbackList, what: str) -> int:
+        """How many batches may be replayed as one: as many as `compile` said, or else one for callbacks
+        that follow each batch, and many without such callbacks."""
+        chosen = self.step.settings.steps_per_execution if what == "train" else 1
+        each = hooks.follows_each(f"on_{what}_batch_begin") or hooks.follows_each(f"on_{what}_batch_end")
+        most = chosen if chosen > 1 or each else resident.TOGETHER
+        return max(count for count in range(1, resident.TOGETHER + 1) if most % count == 0)
+
+    def _train(self, batch: Batch, tolerant: bool) -> None:
+        self._count(batch, self.step.train(batch, tolerant))
 
     def _count(self, batch: Batch, loss: float) -> None:
         state = self.model.training_state
@@ -153,6 +220,7 @@ class Trainer:
 
     def _logs(self) -> dict[str, float]:
         state = self.model.training_state
+        state.collect()
         return {"loss": state.loss_sum / max(state.loss_count, 1.0), **self.step.results()}
 
     @contextmanager
@@ -167,38 +235,80 @@ class Trainer:
     def evaluate(self, data: Batches, callbacks: Any, verbose: Any) -> dict[str, float]:
         """Loss and metrics over `data`, by name."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
-        return self._test(data, hooks)
+        with self._computing(data):
+            logs = self._test(data, hooks)
+        self._tested = None
+        return logs
 
-    def _test(self, data: Batches, hooks: CallbackList) -> dict[str, float]:
+    def _test(self, data: Batches, hooks: CallbackList, within_fit: bool = False) -> dict[str, float]:
         """Loss and metrics over `data`; the running sums of training are left alone."""
-        step, total, count = self.step, 0.0, 0.0
+        step, sums = self.step, np.zeros(2)
+
+        def count(batch: Batch, loss: float) -> None:
+            sums[:] += loss * len(batch.x), len(batch.x)
+
+        replayed = self._resident_test(data, count)
+        turns: Iterator[Turn] = (
+            (partial(_test_one, step, batch, count), 1) for batch in stream_ends.limited(data, hooks, within_fit)
+        )
+        if replayed is not None:
+            turns = replayed.batches(data.steps or replayed.steps, self._together(hooks, "test"))
 
         def logs() -> dict[str, float]:
-            return {"loss": total / max(count, 1.0), **step.results()}
+            if replayed is not None:
+                replayed.collect()
+            return {"loss": float(sums[0] / max(sums[1], 1.0)), **step.results()}
 
         hooks.on_test_begin()
-        with self._computing(data), step.separate_metrics():
-            for i, batch in enumerate(_limited(data)):
-                hooks.on_test_batch_begin(i)
-                total += step.test(batch) * len(batch.x)
-                count += len(batch.x)
-                hooks.on_test_batch_end(i, logs)
-            if not count:
-                raise ArgumentError("evaluate met no batch: the generator is exhausted; create a new one for each call")
+        with step.separate_metrics():
+            done = 0
+            for test, several in turns:
+                hooks.on_test_batch_begin(done)
+                test()
+                done += several
+                hooks.on_test_batch_end(done - 1, logs)
+            if not done:
+                raise stream_ends.exhausted(data, within_fit)
             result = logs()
         hooks.on_test_end(result)
         return result
 
+    def _resident_test(self, data: Batches, count: Callable[[Batch, float], None]) -> ResidentTest | None:
+        """What replays the evaluation on these arrays; None where that is impossible."""
+        step = self.step
+        if not resident.is_used() or resident.obstacle(self.model, data, step.settings.loss) is not None:
+            return None
+        assert isinstance(data, Arrays)
+        penalty = step.settings.optimizer.penalty(self.model.parameters)
+        if self._tested is None or self._tested.data is not data or self._tested.step is not step:
+            self._tested = ResidentTest(self.model, step, data)
+        self._tested.count = lambda batch, loss: count(batch, loss + penalty)
+        return self._tested
+
     def predict(self, data: Batches, callbacks: Any, verbose: Any) -> np.ndarray:
         """The model's output for all batches, as one float32 array (n, …)."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
-        outputs, nodes = [], fusion.program(self.model.layers, False)
+        outputs: list[np.ndarray] = []
+        nodes, replayed = fusion.program(self.model.layers, False), None
+        turns: Iterator[Turn] = (
+            (partial(lambda x: outputs.append(output(nodes, x)), batch.x), 1)
+            for batch in stream_ends.limited(data, hooks)
+        )
+        if resident.is_used() and resident.obstacle(self.model, data) is None:
+            assert isinstance(data, Arrays)
+            replayed = ResidentOutputs(self.model, nodes, data)
+            outputs = replayed.outputs
+            turns = replayed.batches(data.steps or replayed.steps, self._together(hooks, "predict"))
         with self._computing(data):
             hooks.on_predict_begin()
-            for i, batch in enumerate(_limited(data)):
-                hooks.on_predict_batch_begin(i)
-                outputs.append(output(nodes, batch.x))
-                hooks.on_predict_batch_end(i, lambda: {})
+            done = 0
+            for predict, several in turns:
+                hooks.on_predict_batch_begin(done)
+                predict()
+                done += several
+                hooks.on_predict_batch_end(done - 1, lambda: {})
+            if replayed is not None:
+                replayed.collect()
             hooks.on_predict_end()
         if not outputs:
             raise ArgumentError("predict met no batch: the generator is exhausted")
@@ -206,15 +316,15 @@ class Trainer:
 
     def train_on_batch(self, data: Batches) -> dict[str, float]:
         """One update; returns loss and metrics since the last `reset_metrics`, by name."""
+        batch = next(stream_ends.limited(data))
         with self._computing(data):
-            batch = next(_limited(data))
             self._count(batch, self.step.train(batch))
         return self._logs()
 
     def test_on_batch(self, data: Batches) -> dict[str, float]:
         """The same without an update."""
+        batch = next(stream_ends.limited(data))
         with self._computing(data):
-            batch = next(_limited(data))
             self._count(batch, self.step.test(batch))
         return self._logs()
 
@@ -236,8 +346,12 @@ class Trainer:
         steps: int | None,
         class_weight: Any = None,
         labelled: bool = True,
+        kind: str = "",
     ) -> Batches:
-        """Batches of checked input; builds the model and its metrics if necessary."""
+        """Batches of checked input; builds the model and its metrics if necessary.
+
+        kind  what warnings call the data: "training ", "validation " or nothing
+        """
         if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
             raise ArgumentError(f"the number of steps is {steps!r}: use an integer of 1 or more")
         model = self.model
@@ -256,19 +370,24 @@ class Trainer:
                 self.step.make_metrics(first.y.shape)
                 self._warn_if_logits()
         if not self._warned_unscaled and type(model.layers[0]).__name__ not in ("Rescaling", "BatchNormalization"):
-            self._warned_unscaled = warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x)
+            self._warned_unscaled = warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x, kind)
         if class_weight is not None:
             _weigh_classes(data, class_weight)
         return data
 
     def take_validation(self, validation_data: Any, batch_size: int | None, steps: int | None) -> Batches:
         """Batches of (x, y), (x, y, sample_weight) or an iterable of batches."""
+        x, y, weight = validation_data, None, None
         if isinstance(validation_data, (tuple, list)) and 2 <= len(validation_data) <= 3:
             x, y, weight = (*validation_data, None)[:3]
-            return self.take(x, y, weight, batch_size, steps)
-        if isinstance(validation_data, (tuple, list, np.ndarray)):
+        elif isinstance(validation_data, (tuple, list, np.ndarray)):
             raise ArgumentError("validation_data must be (x, y), (x, y, sample_weight) or an iterable of batches")
-        return self.take(validation_data, None, None, None, steps)
+        else:
+            batch_size = None
+        try:
+            return self.take(x, y, weight, batch_size, steps, kind="validation ")
+        except (ArgumentError, DataError, ShapeError) as error:
+            raise type(error)(f"in validation_data: {error}") from error
 
     def _check_labels(self, y: np.ndarray | None) -> None:
         if y is None:
@@ -282,11 +401,9 @@ class Trainer:
         last, loss = self.model.layers[-1], self.step.settings.loss
         linear = isinstance(last, Activated) and last.activation.name == "linear"
         if linear and getattr(loss, "from_logits", None) is False:
-            warnings.warn(
+            warn(
                 f"{type(loss).__name__} expects probabilities and {last.name} has no activation: give it "
-                "activation='softmax' (or 'sigmoid'), or the loss from_logits=True",
-                UserWarning,
-                stacklevel=4,
+                "activation='softmax' (or 'sigmoid'), or the loss from_logits=True"
             )
 
 
@@ -303,14 +420,13 @@ def _weigh_classes(data: Batches, class_weight: Any) -> None:
         raise ArgumentError("class_weight needs arrays: put sample weights into the batches of a generator")
     assert data.y is not None
     weight = class_weights(class_weight, data.y)
-    data.weight = weight if data.weight is None else weight * data.weight
+    if data.weight is not None:
+        weight = weight.reshape(-1, *(1,) * (data.weight.ndim - 1)) * data.weight
+    data.weight = weight
 
 
-def _limited(data: Batches) -> Iterator[Batch]:
-    for i, batch in enumerate(data.epoch(None)):
-        if i == data.steps:
-            return
-        yield batch
+def _test_one(step: TrainingStep, batch: Batch, count: Callable[[Batch, float], None]) -> None:
+    count(batch, step.test(batch))
 
 
 def _due(frequency: Any, epoch: int) -> bool:

@@ -1,7 +1,7 @@
 """One step of training on one batch: forward, loss, backward, update.
 
-All state changes happen in the update, so a step whose loss is not finite leaves the model as it
-was.
+All state changes happen in the update, so a step whose loss or gradient is not finite leaves the
+model as it was.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .. import losses
 from ..devices import storage
 from ..dispatch import choice
 from ..errors import TrainingError
-from ..layers.layer import Activated
-from ..losses import Loss
+from ..layers.layer import Activated, Backward
+from ..losses import Loss, labels
 from ..metrics import Metric
 from . import fusion
 from .batches import Batch
@@ -42,14 +42,19 @@ class TrainingStep:
         self._planned_for: object = None
         self._logits_loss: Loss | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the plan of what a step runs through, which is made of functions."""
+        return {**vars(self), "_nodes": None, "_planned_for": None, "_logits_loss": None}
+
     def make_metrics(self, y_shape: tuple[int, ...]) -> None:
         """Make the metrics of `compile` for labels of this shape."""
         self.metrics, self._weighted = self.settings.make_metrics(y_shape, self.model.output_shape)
 
     def nodes(self) -> list[fusion.Node]:
-        """What a step runs through, planned again whenever another choice of kernels is in use."""
-        if self._nodes is None or self._planned_for != choice.decides():
-            self._planned_for = choice.decides()
+        """What a step runs through, planned again for another choice of kernels or another loss."""
+        present = choice.decides(), self.settings.loss
+        if self._nodes is None or self._planned_for != present:
+            self._planned_for = present
             self._logits_loss = None
             last = self.model.layers[-1]
             if self.settings.loss is not None and isinstance(last, Activated) and last.activity_regularizer is None:
@@ -60,48 +65,55 @@ class TrainingStep:
     def train(self, batch: Batch, tolerant: bool = False) -> float:
         """Forward, loss, backward, update; returns the loss, regularisation included.
 
-        A loss that is not finite raises `TrainingError`; if `tolerant` it is returned without an
-        update.
+        A loss or a gradient that is not finite raises `TrainingError`; if `tolerant`, that loss, or
+        NaN for the gradient, is returned without an update. Nothing is read from the device before
+        all of the backward pass is under way there.
         """
         optimizer = self.settings.optimizer
-        step = storage.put(optimizer.batches)
-        x, backwards, penalties = storage.put(batch.x), [], 0.0
-        nodes = self.nodes()
-        for node in nodes:
+        x, backwards, penalties = self.forward(storage.put(batch.x), storage.put(optimizer.batches))
+        loss = self.loss()
+        values, loss_backward = losses.forward(loss, batch.y, x)
+        self.backward(backwards, loss_backward(losses.shares(values, batch.weight, loss.reduction)))
+        norms = self.model.parameters.gradient_norms()
+        prediction = None if not self.metrics else storage.get(self.prediction(x))
+        total = self._total(values, batch, penalties)
+        norm = math.hypot(*(_norm(storage.get(parts)) for parts in norms))
+        if not math.isfinite(total) or not optimizer.can_take(norm):
+            if not tolerant:
+                raise self._not_finite(total, norm)
+            return math.nan if math.isfinite(total) else total
+        for layer in self.model.layers:
+            layer.update()
+        optimizer.apply(self.model.parameters)
+        self.measure(batch, prediction)
+        return total
+
+    def forward(self, x: Any, step: Any) -> tuple[Any, list[Backward], float]:
+        """(output, the backward passes of all nodes, sum of the activity regularizers' penalties) in
+        training, all on the device."""
+        backwards, penalties = [], 0.0
+        for node in self.nodes():
             x, backward, penalty = node.forward(x, step, True)
             backwards.append(backward)
             penalties += penalty
-        loss = self._loss()
-        values, loss_backward = losses.forward(loss, batch.y, x)
-        reduced, dvalues = losses.reduce(values, batch.weight, loss.reduction)
-        total = float(reduced) + penalties + optimizer.penalty(self.model.parameters)
-        prediction = self._prediction(x)
-        dy = loss_backward(dvalues)
-        del x
-        first = _first_trained(nodes)
+        return x, backwards, penalties
+
+    def backward(self, backwards: list[Backward], dy: Any) -> None:
+        """Write the gradients of all weights, down to the first node that has any; `backwards` is
+        emptied, which frees arrays early."""
+        first = _first_trained(self.nodes())
         while backwards:
             backward = backwards.pop()
             if len(backwards) < first:
                 break
             dy = backward(dy, need_dx=len(backwards) > first)
-        if not math.isfinite(total):
-            if not tolerant:
-                raise self._not_finite(total)
-            return total
-        for layer in self.model.layers:
-            layer.update()
-        optimizer.apply(self.model.parameters)
-        self._measure(batch, prediction)
-        return total
 
     def test(self, batch: Batch) -> float:
         """The loss without an update; the metrics are updated."""
-        x, penalties = _forward(self.nodes(), batch.x)
-        loss = self._loss()
-        values, _ = losses.forward(loss, batch.y, x)
-        reduced, _ = losses.reduce(values, batch.weight, loss.reduction)
-        self._measure(batch, self._prediction(x))
-        return float(reduced) + penalties + self.settings.optimizer.penalty(self.model.parameters)
+        x, penalties = run_forward(self.nodes(), storage.put(batch.x), storage.put(_NO_STEP))
+        values, _ = losses.forward(self.loss(), batch.y, x)
+        self.measure(batch, None if not self.metrics else storage.get(self.prediction(x)))
+        return self._total(values, batch, penalties)
 
     def results(self) -> dict[str, float]:
         """The value of each metric by name."""
@@ -123,27 +135,35 @@ class TrainingStep:
             for metric, state in zip(self.metrics or [], states, strict=False):
                 metric.set_state(state)
 
-    def _loss(self) -> Loss:
+    def loss(self) -> Loss:
         """The loss of `compile`, or its twin that takes the last layer's logits."""
         loss = self._logits_loss or self.settings.loss
         assert loss is not None
         return loss
 
-    def _prediction(self, x: Any) -> np.ndarray | None:
-        """What the metrics see, on the host, after the last activation. None without metrics."""
-        if not self.metrics:
-            return None
+    def _total(self, values: Any, batch: Batch, penalties: float) -> float:
+        """The loss, regularisation included, on the host."""
+        reduced, _ = losses.reduce(storage.get(values), batch.weight, self.loss().reduction)
+        return float(reduced) + penalties + self.settings.optimizer.penalty(self.model.parameters)
+
+    def prediction(self, x: Any) -> Any:
+        """What the metrics see: the output after the last activation, on the device."""
         if self._logits_loss is None:
-            return storage.get(x)
+            return x
         last = self.model.layers[-1]
         assert isinstance(last, Activated)
-        return storage.get(last.activation.forward(x)[0])
+        return last.activation.forward(x)[0]
 
-    def _measure(self, batch: Batch, prediction: np.ndarray | None) -> None:
+    def measure(self, batch: Batch, prediction: np.ndarray | None) -> None:
+        """Update the metrics with a batch and its predictions on the host."""
+        if prediction is None:
+            return
+        assert batch.y is not None
+        targets, outputs = labels.aligned(batch.y, prediction)
         for metric in self.metrics or []:
-            metric.update_state(batch.y, prediction, batch.weight if metric in self._weighted else None)
+            metric.update_state(targets, outputs, batch.weight if metric in self._weighted else None)
 
-    def _not_finite(self, loss: float) -> TrainingError:
+    def _not_finite(self, loss: float, norm: float) -> TrainingError:
         state = self.model.training_state
         largest = sorted(
             (
@@ -153,8 +173,11 @@ class TrainingStep:
             key=lambda pair: (not math.isnan(pair[0]), -pair[0]),
         )
         shown = ", ".join(f"{path} {size:.3g}" for size, path in largest[:3])
+        fault = f"the gradients' norm is {norm:.3g} and the loss {loss}"
+        if not math.isfinite(loss):
+            fault = f"the loss is {loss}"
         return TrainingError(
-            f"the loss is {loss} at epoch {state.epoch + 1}, batch {state.batch} (counted from 0); the weights are as "
+            f"{fault} at epoch {state.epoch + 1}, batch {state.batch} (counted from 0); the weights are as "
             f"they were before it. Largest gradients: {shown}. Lower the learning rate, clip gradients (clipnorm=1.0), "
             "and look for NaN in x and y"
         )
@@ -162,16 +185,22 @@ class TrainingStep:
 
 def output(nodes: list[fusion.Node], x: np.ndarray) -> np.ndarray:
     """The output of a model for one batch, on the host."""
-    return storage.get(_forward(nodes, x)[0])
+    return storage.get(run_forward(nodes, storage.put(x), storage.put(_NO_STEP))[0])
 
 
-def _forward(nodes: list[fusion.Node], x: np.ndarray) -> tuple[Any, float]:
-    """(output on the device, sum of the activity regularizers' penalties), in inference."""
-    y, step, penalties = storage.put(x), storage.put(_NO_STEP), 0.0
+def run_forward(nodes: list[fusion.Node], x: Any, step: Any) -> tuple[Any, float]:
+    """(output, sum of the activity regularizers' penalties) in inference, all on the device."""
+    penalties = 0.0
     for node in nodes:
-        y, penalty = node.forward(y, step, False)[::2]  # the backward pass would keep arrays alive
+        x, penalty = node.forward(x, step, False)[::2]  # the backward pass would keep arrays alive
         penalties += penalty
-    return y, penalties
+    return x, penalties
+
+
+def _norm(parts: np.ndarray) -> float:
+    """The norm, of any size, whose scale and total these are."""
+    scale, total = parts.tolist()
+    return scale * math.sqrt(total)
 
 
 def _first_trained(nodes: list[fusion.Node]) -> int:

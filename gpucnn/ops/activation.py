@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..dispatch.case import Array, Case, Draw, Spec, among, real
-from ..dispatch.op import op
+from ..dispatch.op import Op, op
 from ..errors import ArgumentError, ShapeError
 
 _SELU_ALPHA = 1.6732632423543772
@@ -351,6 +351,18 @@ def _row_flops(*arrays: Spec) -> int:
     return 4 * math.prod(arrays[0].shape)
 
 
+def _row_grad_of(forward: Op, operands: Callable[..., tuple[Draw, ...]], ulps: float) -> Callable[[Callable], Op]:
+    """Turn a body dx = f(dy, y) into the op of the gradient; `operands` draws dy and y."""
+    return op(
+        gradient_of=forward,
+        outputs=lambda dy, y: _same(f"{forward.name}_grad", ("dy", dy), ("y", y)),
+        cases=_row_cases(operands),
+        prefer=("rows",),
+        flops=_row_flops,
+        ulps=ulps,
+    )
+
+
 @op(outputs=_row_outputs("softmax"), cases=_row_cases(_logits), prefer=("rows",), flops=_row_flops)
 def softmax(x: Array) -> Array:
     """exp(x) / Σ exp(x) over the last axis.
@@ -364,13 +376,7 @@ def softmax(x: Array) -> Array:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-@op(
-    gradient_of=softmax,
-    outputs=lambda dy, y: _same("softmax_grad", ("dy", dy), ("y", y)),
-    cases=_row_cases(_probabilities),
-    prefer=("rows",),
-    flops=_row_flops,
-)
+@_row_grad_of(softmax, _probabilities, ulps=4)
 def softmax_grad(dy: Array, y: Array) -> Array:
     """The gradient of `softmax`, computed from its result y: y · (dy - Σ dy · y).
 
@@ -393,14 +399,7 @@ def log_softmax(x: Array) -> Array:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-@op(
-    gradient_of=log_softmax,
-    outputs=lambda dy, y: _same("log_softmax_grad", ("dy", dy), ("y", y)),
-    cases=_row_cases(_log_probabilities),
-    prefer=("rows",),
-    flops=_row_flops,
-    ulps=16,
-)
+@_row_grad_of(log_softmax, _log_probabilities, ulps=16)
 def log_softmax_grad(dy: Array, y: Array) -> Array:
     """The gradient of `log_softmax`, computed from its result y: dy - exp(y) · Σ dy.
 

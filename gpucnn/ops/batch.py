@@ -8,6 +8,7 @@ The numbers of the batch and of the epoch are operands, so that a captured step 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,16 @@ _IN_ORDER = {"seed": 0, "stream": 0, "shuffle": False}
 
 
 def _check_batch(
-    name: str, samples: Spec, epoch: Spec, batch: Spec, rows: int, batch_size: int, seed: int, shuffle: bool
+    name: str,
+    samples: Spec,
+    epoch: Spec,
+    batch: Spec,
+    *,
+    rows: int,
+    batch_size: int,
+    seed: int,
+    stream: int,
+    shuffle: bool,
 ) -> None:
     if not samples.shape or not samples.shape[0]:
         raise ShapeError(f"{name}: there must be one sample or more along the first axis: {samples.shape}")
@@ -44,19 +54,9 @@ def _samples(
 
 
 def _images_outputs(
-    images: Spec,
-    epoch: Spec,
-    batch: Spec,
-    *,
-    rows: int,
-    batch_size: int,
-    seed: int,
-    stream: int,
-    shuffle: bool,
-    scale: float,
-    offset: float,
+    images: Spec, epoch: Spec, batch: Spec, *, rows: int, scale: float, offset: float, **order: Any
 ) -> Spec:
-    _check_batch("gather_images", images, epoch, batch, rows, batch_size, seed, shuffle)
+    _check_batch("gather_images", images, epoch, batch, rows=rows, **order)
     if images.dtype.kind != "f" and images.dtype != np.uint8:
         raise ShapeError(f"gather_images: images are {images.dtype} and must be uint8 or floating-point numbers")
     return Spec((rows, *images.shape[1:]), images.dtype if images.dtype.kind == "f" else np.dtype(np.float32))
@@ -142,10 +142,8 @@ def gather_images(
     return chosen * scale + offset
 
 
-def _labels_outputs(
-    labels: Spec, epoch: Spec, batch: Spec, *, rows: int, batch_size: int, seed: int, stream: int, shuffle: bool
-) -> Spec:
-    _check_batch("gather_labels", labels, epoch, batch, rows, batch_size, seed, shuffle)
+def _labels_outputs(labels: Spec, epoch: Spec, batch: Spec, *, rows: int, **order: Any) -> Spec:
+    _check_batch("gather_labels", labels, epoch, batch, rows=rows, **order)
     return labels.like(rows, *labels.shape[1:])
 
 
@@ -180,16 +178,13 @@ def gather_labels(
 ) -> Array:
     """Gather the labels of a batch: row i is labels[order[(batch · batch_size + i) mod n]].
 
-    With the same parameters, row i belongs to row i of `gather_images`.
+    labels  (n, …) int32 or float32: class numbers, rows of outputs, or sample weights
+    epoch   (1,) int64: number of the epoch
+    batch   (1,) int64, 0 or more: number of the batch in the epoch
+    →       (rows, …), same dtype as labels
 
-    labels        (n, …) int32 or float32: class numbers, rows of outputs, or sample weights
-    epoch         (1,) int64: number of the epoch
-    batch         (1,) int64, 0 or more: number of the batch in the epoch
-    rows          rows of this batch
-    batch_size    rows of all batches except the last
-    seed, stream  numbers that choose the order
-    shuffle       whether the samples are shuffled
-    →             (rows, …), same dtype as labels
+    The parameters are those of `gather_images`: with the same ones, row i belongs to row i of the
+    images.
     """
     return labels[_samples(len(labels), epoch, batch, rows, batch_size, seed, stream, shuffle)]
 

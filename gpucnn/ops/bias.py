@@ -18,7 +18,8 @@ _SHAPES = {
     "sequence": (2, 11, 3),
     "volume": (2, 3, 4, 5, 6),
     "many_rows": (1000, 3),
-    "many_rows_and_columns": (500, 70),
+    "many_columns": (500, 70),
+    "many_rows_and_columns": (600, 70),
 }
 _BENCH_SHAPES = {
     "slides_1": (128, 24, 24, 10),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ..dispatch.case import Array, Case, real
-from ..dispatch.op import op
-from .convolution import PREFER, Axes, flops, output, output_of_grad_input, output_of_grad_weight, setting
+from ..dispatch.case import Array
+from .convolution import Axes, convolution, grad_input_of, grad_weight_of, setting
 from .window import Pads, Pair, cells, positions
 
 AXES = Axes("conv2d", x=("N", "H", "W", "C"), weight=("R", "S", "C", "K"), y=("N", "P", "Q", "K"))
@@ -41,6 +38,10 @@ SETTINGS = [
         "multiples_of_4_strided", x=(2, 8, 9, 4), weight=(3, 2, 4, 8), strides=(2, 3), padding=_SAME3, dilation=(1, 2)
     ),
     setting("multiples_of_4_grouped", x=(2, 5, 6, 8), weight=(3, 3, 4, 16), groups=2),
+    setting("quads_of_many_pixels", x=(2, 9, 8, 4), weight=(3, 3, 4, 36), padding=_SAME3),
+    setting("quads_of_many_taps", x=(1, 5, 4, 16), weight=(3, 3, 16, 36), padding=_SAME3),
+    setting("quads_of_many_channels", x=(3, 7, 8, 36), weight=(3, 2, 36, 8), strides=(2, 1), padding=((1, 1), (0, 1))),
+    setting("quads_of_tall_filters", x=(2, 13, 3, 4), weight=(15, 1, 4, 8), padding=((2, 1), (0, 0))),
     setting("one_row", x=(3, 1, 11, 2), weight=(1, 3, 2, 5)),
     setting("causal", x=(2, 1, 9, 3), weight=(1, 3, 3, 4), padding=((0, 0), (4, 0)), dilation=(1, 2)),
     setting("slides_1", x=(128, 28, 28, 1), weight=(5, 5, 1, 10), bench=True),
@@ -58,13 +59,7 @@ SETTINGS = [
 ]
 
 
-@op(
-    outputs=lambda x, weight, **window: output(AXES, x, weight, **window),
-    flops=lambda x, weight, **window: flops(output(AXES, x, weight, **window), weight.shape),
-    terms=lambda x, weight, **_: math.prod(weight.shape[:-1]),
-    cases=[Case(s.name, (real(*s.x), real(*s.weight)), s.window, s.bench) for s in SETTINGS],
-    prefer=PREFER,
-)
+@convolution(AXES, SETTINGS)
 def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:
     """Slide K filters over N images (cross-correlation: filters are not flipped).
 
@@ -88,14 +83,7 @@ def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: P
     return _ungrouped(y)
 
 
-@op(
-    gradient_of=conv2d,
-    outputs=lambda dy, weight, **window: output_of_grad_input(AXES, dy, weight, **window),
-    flops=lambda dy, weight, **_: flops(dy, weight.shape),
-    terms=lambda dy, weight, groups, **_: math.prod(weight.shape[:-2]) * weight.shape[-1] // groups,
-    cases=[Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in SETTINGS],
-    prefer=PREFER,
-)
+@grad_input_of(conv2d, AXES, SETTINGS)
 def conv2d_grad_input(
     dy: Array, weight: Array, *, size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:
@@ -119,16 +107,7 @@ def conv2d_grad_input(
     return _ungrouped(dx[:, :, top : top + size[0], left : left + size[1]])
 
 
-@op(
-    gradient_of=conv2d,
-    outputs=lambda dy, x, **window: output_of_grad_weight(AXES, dy, x, **window),
-    flops=lambda dy, x, kernel_size, groups, **_: flops(dy, (*kernel_size, x.shape[-1] // groups, dy.shape[-1])),
-    terms=lambda dy, x, **_: math.prod(dy.shape[:-1]),
-    cases=[
-        Case(s.name, (real(*s.y), real(*s.x)), {"kernel_size": s.weight[:-2], **s.window}, s.bench) for s in SETTINGS
-    ],
-    prefer=PREFER,
-)
+@grad_weight_of(conv2d, AXES, SETTINGS)
 def conv2d_grad_weight(
     dy: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ..dispatch.case import Array, Case, real
-from ..dispatch.op import op
+from ..dispatch.case import Array
 from .conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
-from .convolution import PREFER, Axes, flops, output, output_of_grad_input, output_of_grad_weight, setting
+from .convolution import Axes, convolution, grad_input_of, grad_weight_of, setting
 from .window import Pads, cells, positions
 
 Triple = tuple[int, int, int]
@@ -30,13 +27,7 @@ SETTINGS = [
 ]
 
 
-@op(
-    outputs=lambda x, weight, **window: output(AXES, x, weight, **window),
-    flops=lambda x, weight, **window: flops(output(AXES, x, weight, **window), weight.shape),
-    terms=lambda x, weight, **_: math.prod(weight.shape[:-1]),
-    cases=[Case(s.name, (real(*s.x), real(*s.weight)), s.window, s.bench) for s in SETTINGS],
-    prefer=PREFER,
-)
+@convolution(AXES, SETTINGS)
 def conv3d(x: Array, weight: Array, *, strides: Triple, padding: Pads, dilation: Triple, groups: int) -> Array:
     """Slide K filters through N volumes (cross-correlation: filters are not flipped).
 
@@ -58,14 +49,7 @@ def conv3d(x: Array, weight: Array, *, strides: Triple, padding: Pads, dilation:
     return y.reshape(n, o, *y.shape[1:])
 
 
-@op(
-    gradient_of=conv3d,
-    outputs=lambda dy, weight, **window: output_of_grad_input(AXES, dy, weight, **window),
-    flops=lambda dy, weight, **_: flops(dy, weight.shape),
-    terms=lambda dy, weight, groups, **_: math.prod(weight.shape[:-2]) * weight.shape[-1] // groups,
-    cases=[Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in SETTINGS],
-    prefer=PREFER,
-)
+@grad_input_of(conv3d, AXES, SETTINGS)
 def conv3d_grad_input(
     dy: Array, weight: Array, *, size: Triple, strides: Triple, padding: Pads, dilation: Triple, groups: int
 ) -> Array:
@@ -88,16 +72,7 @@ def conv3d_grad_input(
     return np.ascontiguousarray(dx[:, front : front + size[0]])
 
 
-@op(
-    gradient_of=conv3d,
-    outputs=lambda dy, x, **window: output_of_grad_weight(AXES, dy, x, **window),
-    flops=lambda dy, x, kernel_size, groups, **_: flops(dy, (*kernel_size, x.shape[-1] // groups, dy.shape[-1])),
-    terms=lambda dy, x, **_: math.prod(dy.shape[:-1]),
-    cases=[
-        Case(s.name, (real(*s.y), real(*s.x)), {"kernel_size": s.weight[:-2], **s.window}, s.bench) for s in SETTINGS
-    ],
-    prefer=PREFER,
-)
+@grad_weight_of(conv3d, AXES, SETTINGS)
 def conv3d_grad_weight(
     dy: Array, x: Array, *, kernel_size: Triple, strides: Triple, padding: Pads, dilation: Triple, groups: int
 ) -> Array:

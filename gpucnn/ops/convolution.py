@@ -1,15 +1,18 @@
-"""Shape rules, counts of work and cases of convolutions over two and three axes."""
+"""What convolutions over two and three axes and their gradients have in common as ops: shape rules,
+counts of work, cases, and the algorithms to try."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ..dispatch.case import Spec
+from ..dispatch.case import Case, Spec, real
+from ..dispatch.op import Op, op
 from ..errors import ArgumentError, ShapeError
 from .window import Pads, positions, span
 
-PREFER = ("implicit_gemm", "im2col", "direct")
+PREFER = ("tensor", "implicit_gemm", "im2col", "direct")
 """The order in which "auto" tries the algorithms."""
 
 
@@ -51,6 +54,45 @@ def setting(
     y = (x[0], *map(positions, size, kernel_size, strides, dilation, padding), weight[-1])
     window = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
     return Setting(name, x, weight, y, window, bench)
+
+
+def convolution(axes: Axes, settings: Sequence[Setting]) -> Callable[[Callable], Op]:
+    """Turn a body y = f(x, weight) into an op."""
+    return op(
+        outputs=lambda x, weight, **window: output(axes, x, weight, **window),
+        flops=lambda x, weight, **window: _flops(output(axes, x, weight, **window), weight.shape),
+        terms=lambda x, weight, **_: math.prod(weight.shape[:-1]),
+        cases=[Case(s.name, (real(*s.x), real(*s.weight)), s.window, s.bench) for s in settings],
+        prefer=PREFER,
+    )
+
+
+def grad_input_of(conv: Op, axes: Axes, settings: Sequence[Setting]) -> Callable[[Callable], Op]:
+    """Turn a body dx = f(dy, weight, size) into the op of the gradient with respect to x."""
+    return op(
+        gradient_of=conv,
+        outputs=lambda dy, weight, **window: output_of_grad_input(axes, dy, weight, **window),
+        flops=lambda dy, weight, **_: _flops(dy, weight.shape),
+        terms=lambda dy, weight, groups, **_: math.prod(weight.shape[:-2]) * weight.shape[-1] // groups,
+        cases=[Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in settings],
+        prefer=PREFER,
+    )
+
+
+def grad_weight_of(conv: Op, axes: Axes, settings: Sequence[Setting]) -> Callable[[Callable], Op]:
+    """Turn a body dweight = f(dy, x, kernel_size) into the op of the gradient with respect to
+    weight."""
+    return op(
+        gradient_of=conv,
+        outputs=lambda dy, x, **window: output_of_grad_weight(axes, dy, x, **window),
+        flops=lambda dy, x, kernel_size, groups, **_: _flops(dy, (*kernel_size, x.shape[-1] // groups, dy.shape[-1])),
+        terms=lambda dy, x, **_: math.prod(dy.shape[:-1]),
+        cases=[
+            Case(s.name, (real(*s.y), real(*s.x)), {"kernel_size": s.weight[:-2], **s.window}, s.bench)
+            for s in settings
+        ],
+        prefer=PREFER,
+    )
 
 
 def output_of_grad_input(
@@ -122,7 +164,7 @@ def _check_dy(name: str, axes: Axes, dy: Spec, y: Spec) -> None:
         )
 
 
-def flops(y: Spec, weight: tuple[int, ...]) -> int:
+def _flops(y: Spec, weight: tuple[int, ...]) -> int:
     """Multiplications and additions of a convolution with result y and a weight of this shape."""
     return 2 * math.prod(y.shape) * math.prod(weight[:-1])
 

@@ -15,15 +15,25 @@ from ..dispatch.case import Array, Case, Spec, integers, real
 from ..dispatch.op import op
 from ..errors import ShapeError
 from .conv2d import AXES, SETTINGS, conv2d, conv2d_grad_input, conv2d_grad_weight
-from .convolution import Setting, output
+from .convolution import Setting, output, setting
 from .matmul import matmul
 from .window import Pads, Pair
 
 DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
-_PREFER = ("implicit_gemm", "direct")
-_PLAIN = [s for s in SETTINGS if s.window["groups"] == 1]
+_PREFER = ("tensor", "implicit_gemm", "direct")
+_PLAIN = [
+    *(s for s in SETTINGS if s.window["groups"] == 1),
+    setting("three_filters", x=(3, 6, 7, 2), weight=(3, 3, 2, 3)),
+    setting("a_line_of_filters", x=(2, 9, 8, 3), weight=(3, 2, 3, 32)),
+    setting("beyond_a_line_of_filters", x=(1, 6, 7, 4), weight=(3, 3, 4, 33)),
+    setting("one_filter_long", x=(2, 5, 6, 15), weight=(3, 3, 15, 1)),
+    setting("three_filters_long", x=(2, 6, 5, 16), weight=(3, 3, 16, 3)),
+    setting("ten_filters_long", x=(2, 7, 7, 9), weight=(4, 4, 9, 10)),
+    setting("a_line_of_filters_long", x=(1, 5, 6, 20), weight=(3, 3, 20, 32)),
+    setting("beyond_a_line_of_filters_long", x=(1, 5, 5, 17), weight=(3, 3, 17, 33)),
+]
 _POOLED = [s for s in _PLAIN if min(s.y[1:3]) > 1]
 
 
@@ -212,7 +222,25 @@ def _dense_outputs(x: Spec, weight: Spec, b: Spec) -> Spec:
     return y
 
 
-_DENSE = {"one": (1, 1, 1), "row": (1, 7, 5), "ragged": (13, 37, 11), "tiles": (64, 64, 64), "long": (3, 1000, 4)}
+_DENSE = {
+    "one": (1, 1, 1),
+    "row": (1, 7, 5),
+    "ragged": (13, 37, 11),
+    "quads": (68, 20, 36),
+    "quads_beyond_tiles": (132, 36, 76),
+    "tiles": (64, 64, 64),
+    "long": (3, 1000, 4),
+    "one_unit": (9, 20, 1),
+    "one_unit_long": (9, 200, 1),
+    "three_units": (5, 20, 3),
+    "three_units_long": (70, 130, 3),
+    "ten_units": (12, 30, 10),
+    "ten_units_long": (65, 150, 10),
+    "a_line": (66, 40, 32),
+    "a_line_long": (7, 260, 32),
+    "beyond_a_line": (5, 24, 33),
+    "beyond_a_line_long": (20, 190, 33),
+}
 _DENSE_BENCH = {
     "slides": (128, 320, 100),
     "mlearning": (128, 3136, 128),
@@ -228,7 +256,7 @@ _DENSE_BENCH = {
         for sizes in (_DENSE, _DENSE_BENCH)
         for name, (m, k, n) in sizes.items()
     ],
-    prefer=("blas",),
+    prefer=("blas", "tensor", "warptiled", "direct"),
     flops=lambda x, weight, b: 2 * math.prod(x.shape) * weight.shape[1],
     terms=lambda x, weight, b: x.shape[1] + 1,
 )
@@ -252,7 +280,18 @@ def _bias_relu_grad_outputs(dy: Spec, y: Spec) -> tuple[Spec, Spec]:
     return dy, dy.like(dy.shape[-1])
 
 
-_ROWS = {"one": (1, 1), "dense": (7, 10), "ragged": (3, 7, 5, 9), "one_channel": (4, 6, 6, 1), "many_rows": (1000, 33)}
+_ROWS = {
+    "one": (1, 1),
+    "dense": (7, 10),
+    "ragged": (3, 7, 5, 9),
+    "one_channel": (4, 6, 6, 1),
+    "tiles": (2, 16, 16, 65),
+    "many_rows": (1000, 33),
+    "many_rows_of_one": (9, 8, 16, 1),
+    "many_rows_of_three": (700, 3),
+    "many_images": (3, 14, 15, 10),
+    "many_rows_of_a_line": (600, 32),
+}
 _ROWS_BENCH = {"mlearning_1": (128, 28, 28, 32), "mlearning_3": (128, 14, 14, 64), "cifar_1": (512, 32, 32, 32)}
 
 

@@ -9,11 +9,12 @@ a softmax or a sigmoid saturates; the others clip probabilities to [ε, 1 - ε] 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from ..dispatch.case import Array, Case, Draw, Spec, integers, real
-from ..dispatch.op import op
+from ..dispatch.op import Op, op
 from ..errors import ShapeError
 
 EPSILON = 1e-7
@@ -75,20 +76,24 @@ def _classes(n: int, k: int) -> Draw:
     return integers(n, high=k)
 
 
-def _extreme(labels: Callable[[int, int], Draw], **params: float) -> list[Case]:
-    return [Case("extreme", (real(33, 10, low=-1e4, high=1e4), labels(33, 10)), dict(params))]
+def _logit_cases(labels: Callable[[int, int], Draw]) -> list[Case]:
+    """Cases of logits in [-5, 5), and one of logits at which a softmax or a sigmoid saturates."""
+    return [*_cases(labels, -5.0, 5.0), Case("extreme", (real(33, 10, low=-1e4, high=1e4), labels(33, 10)))]
 
 
-@op(
-    outputs=_dense_rows("softmax_cross_entropy"),
-    cases=[
-        *_cases(_shares, -5.0, 5.0, label_smoothing=0.0),
-        *_extreme(_shares, label_smoothing=0.0),
-        Case("smoothed", (real(7, 5), _shares(7, 5)), {"label_smoothing": 0.1}),
-    ],
-    prefer=("rows",),
-    ulps=16,
-)
+def _with_smoothing(cases: list[Case]) -> list[Case]:
+    """The cases without label smoothing, and the ragged one with it."""
+    (ragged,) = (case for case in cases if case.name == "ragged")
+    smoothed = replace(ragged, name="smoothed", params={"label_smoothing": 0.1})
+    return [*(replace(case, params={"label_smoothing": 0.0}) for case in cases), smoothed]
+
+
+def _cross_entropy(outputs: Callable[..., tuple[Spec, Spec]], cases: list[Case]) -> Callable[[Callable], Op]:
+    """Turn a body into an op: logarithms and quotients let the error grow to 16 ulps."""
+    return op(outputs=outputs, cases=cases, prefer=("rows",), ulps=16)
+
+
+@_cross_entropy(_dense_rows("softmax_cross_entropy"), _with_smoothing(_logit_cases(_shares)))
 def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
     """-Σ labels · log softmax(logits) over each row.
 
@@ -105,12 +110,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: floa
     return values, exponentials * (labels.sum(axis=1, keepdims=True) / total) - labels
 
 
-@op(
-    outputs=_sparse_rows("sparse_softmax_cross_entropy"),
-    cases=[*_cases(_classes, -5.0, 5.0), *_extreme(_classes)],
-    prefer=("rows",),
-    ulps=16,
-)
+@_cross_entropy(_sparse_rows("sparse_softmax_cross_entropy"), _logit_cases(_classes))
 def sparse_softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     """-log softmax(logits) at the label of each row.
 
@@ -127,16 +127,7 @@ def sparse_softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, A
     return np.log(total[:, 0]) - shifted[rows, labels], dlogits
 
 
-@op(
-    outputs=_dense_rows("sigmoid_binary_cross_entropy"),
-    cases=[
-        *_cases(_fractions, -5.0, 5.0, label_smoothing=0.0),
-        *_extreme(_fractions, label_smoothing=0.0),
-        Case("smoothed", (real(7, 5), _fractions(7, 5)), {"label_smoothing": 0.1}),
-    ],
-    prefer=("rows",),
-    ulps=16,
-)
+@_cross_entropy(_dense_rows("sigmoid_binary_cross_entropy"), _with_smoothing(_logit_cases(_fractions)))
 def sigmoid_binary_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
     """The mean over each row of -labels · log σ(logits) - (1 - labels) · log(1 - σ(logits)).
 
@@ -154,15 +145,7 @@ def sigmoid_binary_cross_entropy(logits: Array, labels: Array, *, label_smoothin
     return values, (sigmoid - labels) / logits.shape[1]
 
 
-@op(
-    outputs=_dense_rows("cross_entropy"),
-    cases=[
-        *_cases(_shares, 0.1, 1.0, label_smoothing=0.0),
-        Case("smoothed", (real(7, 5, low=0.1, high=1.0), _shares(7, 5)), {"label_smoothing": 0.1}),
-    ],
-    prefer=("rows",),
-    ulps=16,
-)
+@_cross_entropy(_dense_rows("cross_entropy"), _with_smoothing(_cases(_shares, 0.1, 1.0)))
 def cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
     """-Σ labels · log(clip(probabilities / Σ probabilities)) over each row.
 
@@ -180,7 +163,7 @@ def cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float
     return values, (dscaled - (dscaled * scaled).sum(axis=1, keepdims=True)) / total
 
 
-@op(outputs=_sparse_rows("sparse_cross_entropy"), cases=_cases(_classes, 0.1, 1.0), prefer=("rows",), ulps=16)
+@_cross_entropy(_sparse_rows("sparse_cross_entropy"), _cases(_classes, 0.1, 1.0))
 def sparse_cross_entropy(probabilities: Array, labels: Array) -> tuple[Array, Array]:
     """-log(clip(probabilities / Σ probabilities)) at the label of each row.
 
@@ -198,15 +181,7 @@ def sparse_cross_entropy(probabilities: Array, labels: Array) -> tuple[Array, Ar
     return -np.log(clipped), dprobabilities
 
 
-@op(
-    outputs=_dense_rows("binary_cross_entropy"),
-    cases=[
-        *_cases(_fractions, 0.1, 0.9, label_smoothing=0.0),
-        Case("smoothed", (real(7, 5, low=0.1, high=0.9), _fractions(7, 5)), {"label_smoothing": 0.1}),
-    ],
-    prefer=("rows",),
-    ulps=16,
-)
+@_cross_entropy(_dense_rows("binary_cross_entropy"), _with_smoothing(_cases(_fractions, 0.1, 0.9)))
 def binary_cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
     """The mean over each row of -labels · log p - (1 - labels) · log(1 - p).
 

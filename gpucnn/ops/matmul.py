@@ -54,7 +54,9 @@ CASES = [
     *_cases("quads", 68, 20, 36),
     *_cases("tiles", 64, 64, 64),
     *_cases("beyond_tiles", 65, 129, 67),
+    *_cases("quads_beyond_tiles", 132, 36, 76),
     Case("both_transposed", (real(6, 5), real(3, 6)), {"transpose_a": True, "transpose_b": True}),
+    Case("both_transposed_quads", (real(20, 132), real(68, 20)), {"transpose_a": True, "transpose_b": True}),
     *_cases("slides_dense_1", 128, 320, 100, bench=True),
     *_cases("slides_dense_2", 128, 100, 10, bench=True),
     *_cases("mlearning_dense_1", 128, 3136, 128, bench=True),
@@ -64,7 +66,7 @@ CASES = [
 ]
 
 
-@op(outputs=_outputs, cases=CASES, prefer=("blas", "warptiled", "tiled", "naive"), flops=_flops, terms=_terms)
+@op(outputs=_outputs, cases=CASES, prefer=("blas", "tensor", "warptiled", "tiled", "naive"), flops=_flops, terms=_terms)
 def matmul(a: Array, b: Array, *, transpose_a: bool, transpose_b: bool) -> Array:
     """The matrix product a @ b.
 

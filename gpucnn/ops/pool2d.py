@@ -180,11 +180,10 @@ def maxpool2d_grad(dy: Array, x: Array, y: Array, *, pool: Pair, strides: Pair, 
 def avgpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array:
     """The mean of each window over its cells inside the image: the padding is not counted.
 
-    x        (N, H, W, C)
-    pool     (R, S) rows and columns of a window
-    strides  (rows, columns) from one window to the next
-    padding  ((top, bottom), (left, right)) cells around each image, fewer than those of a window
-    →        (N, P, Q, C)
+    x  (N, H, W, C)
+    →  (N, P, Q, C)
+
+    The parameters are those of `maxpool2d`.
     """
     padded = _padded(x, padding, 0)
     y = sum(padded[tap] for tap in _taps(padded, pool, strides))

@@ -66,11 +66,9 @@ def random_uniform(step: Array, *, count: int, seed: int, stream: int, purpose: 
 
     The numbers are the same to the bit on every device.
 
-    step     (1,) int64: each step gives other numbers
-    count    number of numbers
-    seed     0 … 2⁶⁴ - 1
-    stream   number of the stream, such as a layer's
-    purpose  what the numbers are for, such as `random.USER`
-    →        (count,) float32
+    step  (1,) int64: each step gives other numbers
+    →     (count,) float32
+
+    The parameters are those of `random_bits`.
     """
     return random.uniform(count, seed=seed, step=int(step[0]), stream=stream, purpose=purpose)

@@ -325,15 +325,25 @@ def clip_by_value(gradients: Array, *, limit: float) -> None:
     cases=[
         *_sized(lambda n: (real(n), real(2, low=1.0, high=2.0)), limit=0.5),
         _zeros_and_signs(_SIGNS, real(2, low=0.1, high=0.2), limit=0.5),
+        Case(
+            "infinite",
+            (among(67, values=(-math.inf, -2.0, 0.0, math.inf)), among(2, values=(math.inf,))),
+            {"limit": 0.5},
+        ),
     ],
 )
 def clip_by_norm(gradients: Array, parts: Array, *, limit: float) -> None:
     """gradients · limit / max(norm, limit), where norm = scale · √total.
 
+    If the norm is infinite, infinite gradients become ±limit and all others 0.
+
     gradients  (n,), changed in place
     parts      (2,): scale and total, as `norm_parts` returns them
     """
     scale, total = parts.astype(np.float64)
+    if np.isinf(scale):
+        gradients[...] = np.where(np.isinf(gradients), np.copysign(limit, gradients), 0)
+        return
     gradients *= (limit / np.maximum(scale * np.sqrt(total), limit)).astype(gradients.dtype)
 
 

@@ -38,6 +38,8 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam, or AMSGrad. As in Keras, `epsilon` is added to the root of the uncorrected moment."""
 
+    squares = True
+
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -95,6 +97,8 @@ class AdamW(Adam):
 class Nadam(Optimizer):
     """Adam with Nesterov's momentum, which is beta_1 · (1 - 0.96ᵗ / 2) at update t, as in Keras."""
 
+    squares = True
+
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -144,6 +148,8 @@ class Nadam(Optimizer):
 class RMSprop(Optimizer):
     """RMSprop, optionally with momentum, and optionally centred."""
 
+    squares = True
+
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -182,6 +188,8 @@ class RMSprop(Optimizer):
 class Adagrad(Optimizer):
     """Adagrad: the more a weight has been changed, the less it changes."""
 
+    squares = True
+
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -205,6 +213,8 @@ class Adagrad(Optimizer):
 
 class Adadelta(Optimizer):
     """Adadelta. learning_rate=1.0 gives the form of the paper."""
+
+    squares = True
 
     def __init__(
         self, learning_rate: Any = 0.001, rho: float = 0.95, epsilon: float = 1e-7, **tail: Unpack[Tail]

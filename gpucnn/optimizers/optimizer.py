@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, TypedDict
+from typing import Any, ClassVar, NoReturn, TypedDict
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from .arguments import check_count, check_range
 from .schedules import LearningRateSchedule
 
 Slots = dict[str, np.ndarray]
+
+_LARGEST_SQUARED = math.sqrt(float(np.finfo(np.float32).max))
+"""A larger number has no square in float32."""
 
 
 class Tail(TypedDict, total=False):
@@ -98,9 +101,12 @@ class Optimizer(Configurable):
         self._counters: Slots = {"batches": np.zeros(1, np.int64)}
         self._slots: Slots = {}
         self._weights: list[Weight] = []
-        self._undecayed: set[int] = set()
+        self._undecayed: list[Weight] = []
         self._undecayed_names: re.Pattern[str] | None = None
         self.learning_rate = learning_rate
+
+    squares: ClassVar[bool] = False
+    """Whether `change` squares the gradients."""
 
     # -- what each optimizer defines -----------------------------------------------------------------------------------
 
@@ -155,28 +161,53 @@ class Optimizer(Configurable):
         Weights, slots and counters change in place; so do the gradients, which the next backward
         pass overwrites. Frozen layers stay as they are.
         """
+        complete = self._completes_update()
+        self.change_weights(parameters, storage.put(self.next_row(complete).astype(parameters.values.dtype)), complete)
+        every = self.ema_overwrite_frequency
+        if every and (int(self.iterations[0]) + 1) % every == 0:
+            self.finalize(parameters)
+        self.batches[0] += 1
+
+    def next_row(self, complete: bool = True) -> np.ndarray:
+        """The row of numbers for the next batch, as `ops/update.py` explains it, in float64; its
+        first three alone if the batch does not complete an update."""
+        t = int(self.iterations[0]) + 1
+        momentum = 0.0 if t == 1 else self.ema_momentum
+        if not complete:
+            return np.array([0.0, momentum, 1.0 - momentum])
+        rate = self.learning_rate
+        return np.array([rate * (self.weight_decay or 0.0), momentum, 1.0 - momentum, *self.numbers(rate, t)])
+
+    @property
+    def repeats(self) -> bool:
+        """Whether every batch launches the same kernels, with only the row changed."""
+        steady = not self.gradient_accumulation_steps and not (self.use_ema and self.ema_overwrite_frequency)
+        return steady and (self._schedule is None or isinstance(self._schedule, LearningRateSchedule))
+
+    def change_weights(self, parameters: Parameters, row: Any, complete: bool = True) -> None:
+        """What `apply` does on the device, with its numbers in `row` there."""
         segments = [segment for segment in parameters.segments if segment.trainable]
         spans = parameters.trainable_spans()
-        first = int(self.iterations[0]) == 0
-        momentum = 0.0 if first else self.ema_momentum
-        averaging = (momentum, 1.0 - momentum)
         for segment in segments:
             weight = segment.weight
             if weight.regularizer is not None:
                 regularizers.add_gradient(weight.regularizer, weight.gradient, weight.value)
-        if self._accumulated(parameters.gradients, spans):
-            self._update(parameters, segments, spans, averaging)
+        if self.gradient_accumulation_steps:
+            self._accumulate(parameters.gradients, spans, complete)
+        if complete:
+            self._update(parameters, segments, spans, row)
         for segment in segments:
             weight = segment.weight
             if weight.constraint is not None:
                 constraints.apply(weight.constraint, weight.value)
         if self.use_ema:
-            row = storage.put(np.array([0.0, *averaging], parameters.values.dtype))
             for span in spans:
                 update.average(self._slots["average"][span], parameters.values[span], row)
-            if self.ema_overwrite_frequency and (int(self.iterations[0]) + 1) % self.ema_overwrite_frequency == 0:
-                self.finalize(parameters)
-        self.batches[0] += 1
+
+    def can_take(self, norm: float) -> bool:
+        """Whether gradients of this norm leave weights and slots finite."""
+        clips = (self.clipnorm, self.clipvalue, self.global_clipnorm) != (None, None, None)
+        return norm <= (_LARGEST_SQUARED if self.squares and not clips else math.inf) and math.isfinite(norm)
 
     def finalize(self, parameters: Parameters) -> None:
         """With `use_ema`, replace the weights by their moving averages: the end of training."""
@@ -208,7 +239,7 @@ class Optimizer(Configurable):
         """Exclude weights, or those with a pattern ("bias") in their names, from `weight_decay`."""
         if self.built:
             raise ArgumentError("exclude_from_weight_decay() after training began: call it before fit")
-        self._undecayed = {id(weight) for weight in var_list or ()}
+        self._undecayed = list(var_list or ())
         self._undecayed_names = re.compile("|".join(var_names)) if var_names else None
 
     # -- the learning rate ---------------------------------------------------------------------------------------------
@@ -261,6 +292,16 @@ class Optimizer(Configurable):
         """Number of updates, (1,) int64; fewer than `batches` where gradients accumulate."""
         return self.batches // (self.gradient_accumulation_steps or 1)
 
+    @property
+    def counters(self) -> Slots:
+        """What is counted on the host, by name; the arrays change in place."""
+        return self._counters
+
+    @property
+    def flat_slots(self) -> Slots:
+        """The slots by name, flat arrays on the device that change in place."""
+        return self._slots
+
     def state(self) -> Slots:
         """Copies of counters and flat slots: with the weights, all that the next step needs."""
         return {name: storage.get(array).copy() for name, array in (self._counters | self._slots).items()}
@@ -276,6 +317,11 @@ class Optimizer(Configurable):
     def set_slots(self, parameters: Parameters, slots: Slots) -> None:
         """Restore what `slots` returned, bit for bit. A wrong name or shape changes nothing."""
         _copy_into(self._by_weight(parameters), slots)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy keeps the arguments and the learning rate, and may train another model."""
+        counters = {name: counter.copy() for name, counter in self._counters.items()}
+        return {**vars(self), "built": False, "_counters": counters, "_slots": {}, "_weights": []}
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -297,28 +343,22 @@ class Optimizer(Configurable):
         trained = [segment.weight for segment in parameters.segments if segment.trainable]
         return [weight for weight in trained if weight.regularizer is not None]
 
-    def _accumulated(self, gradients: np.ndarray, spans: list[slice]) -> bool:
-        """Whether this batch completes an update; then gradients become the mean of its batches."""
-        count = self.gradient_accumulation_steps
-        if not count:
-            return True
-        complete = (int(self.batches[0]) + 1) % count == 0
+    def _completes_update(self) -> bool:
+        """Whether the next batch is the last of those whose gradients accumulate."""
+        return (int(self.batches[0]) + 1) % (self.gradient_accumulation_steps or 1) == 0
+
+    def _accumulate(self, gradients: np.ndarray, spans: list[slice], complete: bool) -> None:
+        """Add the gradients to the total; at the last batch they become the mean of all batches."""
         for span in spans:
             if complete:
-                update.take_mean(gradients[span], self._slots["total"][span], count=count)
+                update.take_mean(gradients[span], self._slots["total"][span], count=self.gradient_accumulation_steps)
             else:
                 update.accumulate(self._slots["total"][span], gradients[span])
-        return complete
 
-    def _update(
-        self, parameters: Parameters, segments: list[Segment], spans: list[slice], averaging: tuple[float, float]
-    ) -> None:
+    def _update(self, parameters: Parameters, segments: list[Segment], spans: list[slice], row: Any) -> None:
         """Clip the gradients, decay the weights and change them."""
-        values, gradients, learning_rate = parameters.values, parameters.gradients, self.learning_rate
+        values, gradients = parameters.values, parameters.gradients
         self._clip(parameters, spans)
-        decay = learning_rate * (self.weight_decay or 0.0)
-        numbers = self.numbers(learning_rate, int(self.iterations[0]) + 1)
-        row = storage.put(np.array([decay, *averaging, *numbers], values.dtype))
         if self.weight_decay:
             for segment in segments:
                 if self._decays(segment.weight):
@@ -350,7 +390,7 @@ class Optimizer(Configurable):
     def _decays(self, weight: Weight) -> bool:
         """Whether `weight_decay` applies to this weight."""
         named = self._undecayed_names is not None and self._undecayed_names.search(weight.name)
-        return not named and id(weight) not in self._undecayed
+        return not named and not any(weight is other for other in self._undecayed)
 
 
 def _zeros_like(values: np.ndarray) -> np.ndarray:

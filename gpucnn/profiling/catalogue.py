@@ -44,7 +44,7 @@ def rows(pattern: str = "", arch: str | None = None, progress: Progress = _unrep
 
 def _figures(kernel: Kernel, arch: str) -> list[dict[str, Any]]:
     """The figures of each function of a kernel for GPUs on its largest case."""
-    case = static_analysis.largest_case(kernel) if BACKENDS[kernel.backend] == "gpu" else None
+    case = static_analysis.largest_case(kernel, arch) if BACKENDS[kernel.backend] == "gpu" else None
     return [] if case is None else [static_analysis.row(f) for f in static_analysis.of_kernel(kernel, case, arch)]
 
 
@@ -67,7 +67,7 @@ def figures(ident: str, arch: str, progress: Progress = _unreported) -> list[dic
         (kernel, case)
         for kernel in _kernels(ident)
         for case in kernel.op.cases
-        if BACKENDS[kernel.backend] == "gpu" and case.bench and launches.serves(kernel, case)
+        if BACKENDS[kernel.backend] == "gpu" and case.bench and launches.serves(kernel, case, arch)
     ]
     rows = []
     for done, (kernel, case) in enumerate(pairs):

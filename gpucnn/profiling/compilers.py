@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -69,7 +68,7 @@ class Resources:
 class Instructions:
     """The machine instructions of one kernel with their modifiers, and those of the main loop.
 
-    The main loop is the innermost loop with the most multiply-adds.
+    The main loop is the innermost loop that computes most.
     """
 
     all: tuple[str, ...]
@@ -77,8 +76,8 @@ class Instructions:
 
     @property
     def ffma_share(self) -> float:
-        """The share of FFMA among the instructions of the main loop."""
-        return _multiply_adds(self.loop) / len(self.loop) if self.loop else 0.0
+        """The share of multiply-adds (FFMA, HMMA) among the instructions of the main loop."""
+        return sum(_flops(name) > 0 for name in self.loop) / len(self.loop) if self.loop else 0.0
 
     @property
     def fp64(self) -> list[str]:
@@ -92,7 +91,7 @@ class Instructions:
     def flops_per_byte(self, load: str) -> float | None:
         """Floating-point operations for each byte loaded in the main loop; None without loads."""
         loaded = sum(_width(name) for name in self.loop if name.split(".")[0] in (load, f"{load}STS"))
-        return 2 * _multiply_adds(self.loop) / loaded if loaded else None
+        return sum(map(_flops, self.loop)) / loaded if loaded else None
 
     def counts(self) -> Counter[str]:
         """How often each instruction occurs in the kernel, without modifiers."""
@@ -180,9 +179,9 @@ def occupancy(launch: Launch, used: Resources, arch: str) -> float:
     limit = _MULTIPROCESSORS[arch]
     warps = -(-launch.threads // 32)
     registers = -(-used.registers * 32 // 256) * 256 * warps
-    shared = used.shared_bytes + launch.shared_bytes + (_RESERVED_SHARED if arch != "sm_75" else 0)
+    shared = used.shared_bytes + launch.geometry.shared_bytes + (_RESERVED_SHARED if arch != "sm_75" else 0)
     blocks = min(limit.blocks, limit.threads // (32 * warps), limit.registers // max(registers, 1))
-    if used.shared_bytes + launch.shared_bytes:
+    if used.shared_bytes + launch.geometry.shared_bytes:
         blocks = min(blocks, limit.shared_bytes // shared)
     return blocks * 32 * warps / limit.threads
 
@@ -231,14 +230,18 @@ def _parsed(text: str) -> Instructions:
             target = re.search(r"\.L_\w+", match[2]) if match[1].startswith("BRA") else None
             if target and target[0] in labels:
                 loops.append(names[labels[target[0]] :])
-    most = max(map(_multiply_adds, loops), default=0)
-    main = min((loop for loop in loops if most and _multiply_adds(loop) == most), key=len, default=[])
+    work = [sum(map(_flops, loop)) for loop in loops]
+    most = max(work, default=0)
+    main = min((loop for loop, flops in zip(loops, work, strict=True) if most and flops == most), key=len, default=[])
     return Instructions(tuple(name for name in names if name != "NOP"), tuple(main))
 
 
-def _multiply_adds(names: Sequence[str]) -> int:
-    """The number of FFMA, with or without flushing of denormals."""
-    return sum(name.split(".")[0] == "FFMA" for name in names)
+def _flops(name: str) -> int:
+    """Floating-point operations of one instruction for each thread: of FFMA, with or without
+    flushing of denormals, and of HMMA, which 32 threads execute together."""
+    if matrices := re.match(r"HMMA\.16(8)(8|16|4)\.", name):
+        return 2 * 16 * int(matrices[1]) * int(matrices[2]) // 32
+    return 2 if name.split(".")[0] == "FFMA" else 0
 
 
 def _width(name: str) -> int:

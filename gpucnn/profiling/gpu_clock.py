@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import cupy
 
@@ -43,8 +44,11 @@ class GpuClock(Clock):
             try:
                 for _ in range(repeat):
                     run()
-            finally:
-                graph = self._stream.end_capture()
+            except BaseException:
+                with suppress(Exception):  # it fails too, and would hide the reason
+                    self._stream.end_capture()
+                raise
+            graph = self._stream.end_capture()
         return lambda: graph.launch(self._stream)
 
     def hot(self, run: Run) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from ..devices import choose
 from ..devices.emulator import EmulatedArray
 from ..devices.emulator.device import Emulator
-from ..devices.launchable import CudaLaunchable, NumbaLaunchable
+from ..devices.launchable import CudaLaunchable, Geometry, NumbaLaunchable
 from ..dispatch.case import Case
 from ..dispatch.op import Kernel
 
@@ -24,20 +24,18 @@ class Launch:
     """One launch: `arguments` are arrays without contents, and NumPy scalars."""
 
     function: CudaLaunchable | NumbaLaunchable
-    grid: tuple[int, ...]
-    block: tuple[int, ...]
-    shared_bytes: int
+    geometry: Geometry
     arguments: tuple[Any, ...]
 
     @property
     def threads(self) -> int:
         """Threads of a block."""
-        return int(np.prod(self.block))
+        return int(np.prod(self.geometry.block))
 
     @property
     def blocks(self) -> int:
         """Blocks of the grid."""
-        return int(np.prod(self.grid))
+        return int(np.prod(self.geometry.grid))
 
 
 class LaunchRecorder(Emulator):
@@ -45,34 +43,22 @@ class LaunchRecorder(Emulator):
 
     name = "recorder"
 
-    def __init__(self) -> None:
+    def __init__(self, arch: str | None = None) -> None:
         self.launches: list[Launch] = []
+        if arch is not None:
+            self.cc = int(arch.removeprefix("sm_"))
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> EmulatedArray:
         """An array whose memory is never touched, so the operating system provides none."""
         return EmulatedArray(np.empty(shape, dtype))
 
-    def launch_cuda(
-        self,
-        function: CudaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Record the launch."""
-        self.launches.append(Launch(function, grid, block, shared_bytes, tuple(arguments)))
+        self.launches.append(Launch(function, geometry, tuple(arguments)))
 
-    def launch_numba(
-        self,
-        function: NumbaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_numba(self, function: NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Record the launch."""
-        self.launches.append(Launch(function, grid, block, shared_bytes, tuple(arguments)))
+        self.launches.append(Launch(function, geometry, tuple(arguments)))
 
 
 def launches(kernel: Kernel, case: Case) -> list[Launch]:
@@ -88,6 +74,10 @@ def launches(kernel: Kernel, case: Case) -> list[Launch]:
     return recorder.launches
 
 
-def serves(kernel: Kernel, case: Case) -> bool:
-    """Whether the kernel takes this case."""
-    return kernel.serves(case.specs, case.params)
+def serves(kernel: Kernel, case: Case, arch: str | None = None) -> bool:
+    """Whether the kernel takes this case on the device in use, or on GPUs of an architecture, such
+    as sm_90."""
+    if arch is None:
+        return kernel.serves(case.specs, case.params)
+    with choose.using(LaunchRecorder(arch)):
+        return kernel.serves(case.specs, case.params)

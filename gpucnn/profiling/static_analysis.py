@@ -31,7 +31,8 @@ class Figures:
     registers, spill_bytes       of a thread
     shared_bytes                 of a block, static and dynamic
     occupancy                    the share of a multiprocessor's threads that can be resident
-    ffma_share                   of the instructions of the main loop; None without nvdisasm
+    ffma_share                   of multiply-adds (FFMA, HMMA) among the instructions of the main
+                                 loop; None without nvdisasm
     flops_per_global_byte        of the main loop, by bytes that a thread loads; None without loads
     flops_per_shared_byte        the same for shared memory
     wide_loads                   the numbers of 128-bit loads, global and shared
@@ -59,9 +60,10 @@ class Figures:
         return self.blocks / MULTIPROCESSORS
 
 
-def largest_case(kernel: Kernel) -> Case | None:
-    """The case by which a kernel is judged: of the large ones it serves, the one with most work."""
-    served = [case for case in kernel.op.cases if launches.serves(kernel, case)]
+def largest_case(kernel: Kernel, arch: str | None = None) -> Case | None:
+    """The case by which a kernel is judged: of the large ones it serves (on GPUs of an
+    architecture), the one with most work."""
+    served = [case for case in kernel.op.cases if launches.serves(kernel, case, arch)]
     large = [case for case in served if case.bench] or served
     return max(large, key=lambda case: trials.work(kernel.op, case), default=None)
 
@@ -91,7 +93,7 @@ def _measured(launch: launches.Launch, arch: str) -> dict:
     used = compilers.resources(launch, arch)
     values: dict = {
         "registers": used.registers,
-        "shared_bytes": used.shared_bytes + launch.shared_bytes,
+        "shared_bytes": used.shared_bytes + launch.geometry.shared_bytes,
         "spill_bytes": used.spill_stores + used.spill_loads,
         "occupancy": compilers.occupancy(launch, used, arch),
     }
@@ -113,7 +115,14 @@ def _key(launch: launches.Launch, arch: str) -> str:
         text, kind = function.source(), sorted(function.defines.items())
     else:
         text, kind = compilers.ptx(launch, arch), []
-    shape = (launch.threads, launch.shared_bytes, function.name, str(kind), arch, compilers.disassembler() is None)
+    shape = (
+        launch.threads,
+        launch.geometry.shared_bytes,
+        function.name,
+        str(kind),
+        arch,
+        compilers.disassembler() is None,
+    )
     rules = "".join(Path(file).read_text(encoding="utf-8") for file in (compilers.__file__, __file__))
     return places.cache_key(text, shape, rules, records.versions()["numba-cuda"], _toolkit())
 

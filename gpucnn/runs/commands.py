@@ -1,174 +1,127 @@
 """What the commands do, as functions: train, resume, evaluate, predict, draw, find a model.
 
 A run is described by `RunSettings`, which are kept in its `run.json`; so the folder alone is enough
-to resume, evaluate, use or draw the run.
+to evaluate, use or draw the run, and to resume it unless it was trained with kernels or a model of
+the user.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import datasets, utils
+from ..callbacks import EarlyStopping
 from ..datasets import Dataset, ProgressHook, images
-from ..devices import choose, threads
+from ..devices import threads
 from ..dispatch import choice
-from ..dispatch.op import load as load_kernels
-from ..errors import ArgumentError, DataError, FileError
+from ..errors import ArgumentError, warn
 from ..files import MODEL_SUFFIX, explained, make_folder
+from ..layers import Conv2D
 from ..models import memory
 from ..models.loading import load_model
-from ..models.saving import weights_sha256
 from ..models.sequential import Sequential
+from ..models.signature import Signature
 from ..models.summary import flops_per_image
-from . import zoo
+from . import own_kernels, own_model, zoo
 from .run import Checkpoints, Run, stop_on_signals
+from .settings import RunSettings, extents, fingerprint
+from .trained_run import TrainedRun, checked_signature, images_in, probabilities_of, test_figures
+
+Entry = zoo.Entry | own_model.OwnModel
+"""What builds a model and knows how it is trained."""
 
 Say = Callable[[str], None]
 """Takes one line on the progress of the work."""
-
-_EVALUATION_BATCH = 256
-"""Fixed, because the last digits of a test figure depend on how the images are cut into batches."""
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """All that determines the result of a run, as JSON values; None takes the recipe's value.
-
-    dataset      a name from `gpucnn.datasets`; with `data`, the name of those images
-    data         the path of the user's images
-    data_dir     where to look first for published data sets
-    image_shape  "HxWxC", the size to which the image files of `data` are converted
-    fingerprint  SHA-256 of all images and labels
-    algorithms   op → algorithm of its kernels; for other ops it is chosen as usual
-    load         paths of files with the user's kernels
-    """
-
-    dataset: str | None = None
-    data: str | None = None
-    data_dir: str | None = None
-    image_shape: str | None = None
-    model: str = zoo.DEFAULT
-    optimizer: str | None = None
-    learning_rate: float | None = None
-    batch_size: int | None = None
-    epochs: int | None = None
-    validation_split: float = 0.0
-    seed: int = 0
-    device: str = "auto"
-    backend: str = "auto"
-    algorithms: dict[str, str] | None = None
-    load: list[str] | None = None
-    precision: str = "float32"
-    threads: int | None = None
-    save_every: int | None = None
-    classes: list[str] | None = None
-    note: str | None = None
-    fingerprint: str | None = None
-
-    @classmethod
-    def of(cls, run: Run) -> RunSettings:
-        """The settings of a run. Raises `FileError` if this version does not know them."""
-        unknown = sorted(set(run.settings) - {field.name for field in fields(cls)})
-        if unknown or not run.settings.get("classes"):
-            fault = ", ".join(unknown) or "no classes"
-            raise FileError(f"{run.folder / 'run.json'} is damaged or of another version: {fault}")
-        return cls(**run.settings)
-
-    def load_data(self, progress: ProgressHook | None = None) -> Dataset:
-        """Load the images. Raises `DataError` if they do not match the fingerprint."""
-        name = None if self.data and self.fingerprint else self.dataset
-        shape = None if self.image_shape is None else extents(self.image_shape)
-        if shape and not self.data:
-            raise ArgumentError(f"image_shape={self.image_shape} goes with a folder of images (--data): leave it out")
-        data = datasets.load(name, self.data_dir, self.data, shape=shape, progress=progress)
-        if self.fingerprint not in (None, _fingerprint(data)):
-            raise DataError(f"{data.name} in {data.path} is not what the run was trained on: give the same files")
-        return data
-
-    def with_data_dir(self, data_dir: str | None) -> RunSettings:
-        """The settings with another folder of data sets, unless `data_dir` is None."""
-        return replace(self, data_dir=data_dir or self.data_dir)
-
-    def apply(self) -> RunSettings:
-        """Put seed, kernels, device and threads into use; returns settings with the actual device."""
-        utils.set_random_seed(self.seed)
-        for file in self.load or []:
-            load_kernels(file)
-        choice.use(self.backend, device=self.device, **(self.algorithms or {}))
-        threads.use(self.threads)
-        return replace(self, device=choose.current().name)
 
 
 def train(
     settings: RunSettings,
     folder: str | Path | None = None,
     *,
+    load: Sequence[str | Path] = (),
     pictures: bool = True,
     say: Say = lambda line: None,
     progress: ProgressHook | None = None,
 ) -> Run:
-    """Train a model of the zoo, evaluate it once on the test images, and draw the pictures.
+    """Train a model, evaluate it once on the test images, and draw the pictures.
 
+    settings  its `model` is a name of the zoo, or FILE.py:FUNCTION, which is executed
     folder    the run folder; None creates one below `runs/`
+    load      .py files with your kernels, which are executed
     progress  called while the data set is downloaded or decoded, as in `datasets.load`
     """
-    settings = settings.apply()
-    entry = zoo.find(settings.model)
+    settings = replace(settings, load=own_kernels.load_for_new_run(load)).apply()
+    entry: Entry | None = None
+    if settings.model is not None:
+        entry = own_model.load(settings.model) if own_model.is_file(settings.model) else zoo.find(settings.model)
     data = settings.load_data(progress)
-    recipe = _recipe(settings, data)
+    _check_validation(settings, data)
+    entry = entry or zoo.default_for(data.name)
+    recipe = _recipe(settings, entry, data)
     settings = replace(
         settings,
         dataset=data.name,
         model=entry.name,
+        model_sha256=entry.sha256 if isinstance(entry, own_model.OwnModel) else None,
         optimizer=recipe.optimizer,
         learning_rate=recipe.learning_rate,
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         classes=list(data.classes),
         note=data.note,
-        fingerprint=_fingerprint(data),
+        fingerprint=fingerprint(data),
     )
-    model = _new_model(settings, data)
-    _check_memory(model, settings, data)
+    model = _new_model(settings, entry, data)
+    _check_memory(model, recipe, data)
     run = Run.create(folder, asdict(settings))
     with run.locked():
-        return _fit(run, settings, model, data, pictures, say)
+        return _fit(run, settings, recipe, model, data, pictures, say)
 
 
 def resume(
     folder: str | Path,
     epochs: int | None = None,
     *,
+    model: str | None = None,
+    load: Sequence[str | Path] = (),
     pictures: bool = True,
     say: Say = lambda line: None,
     progress: ProgressHook | None = None,
 ) -> Run:
     """Resume a run from its last checkpoint with the same settings; only `epochs` may be changed.
 
-    The resulting weights equal those of an uninterrupted run bit for bit.
+    The resulting weights equal those of an uninterrupted run bit for bit. A run that was trained
+    with kernels of the user needs their files again in `load`, and one of the user's own model its
+    FILE.py:FUNCTION in `model`; files with another SHA-256 are refused.
     """
     run = Run.open(folder)
     with run.locked():
         settings = RunSettings.of(run)
-        settings = replace(settings, epochs=epochs or settings.epochs)
+        if epochs not in (None, settings.epochs) and settings.schedule not in (None, "constant"):
+            raise ArgumentError(
+                f"the learning rates of {run.folder} fall over its {settings.epochs} epochs (--schedule "
+                f"{settings.schedule}): resume it without --epochs, or train anew with more"
+            )
+        kernels = own_kernels.load_again(run.folder, settings.load or [], load)
+        settings = replace(settings, epochs=epochs or settings.epochs, load=kernels)
         settings.apply()
+        entry = _entry_again(run, settings, model)
         data = settings.load_data(progress)
-        model = run.resume() or _new_model(settings, data)
-        done, epochs = model.training_state.epoch, _recipe(settings, data).epochs
-        if done > epochs or (done == epochs and run.record.get("status") == "finished"):
+        recipe = _recipe(settings, entry, data)
+        trained = run.resume() or _new_model(settings, entry, data)
+        trained.signature = trained.signature or _signature_for(data)
+        checked_signature(trained, settings, run.folder)
+        done = trained.training_state.epoch
+        if done > recipe.epochs or (done == recipe.epochs and run.record.get("status") == "finished"):
             raise ArgumentError(f"{run.folder} has already trained {done} epochs: give a larger number of epochs")
-        _check_memory(model, settings, data)
-        run.continue_with({"epochs": epochs})
-        return _fit(run, settings, model, data, pictures, say)
+        _check_memory(trained, recipe, data)
+        run.continue_with({"epochs": recipe.epochs, "load": kernels})
+        return _fit(run, settings, recipe, trained, data, pictures, say)
 
 
 def evaluate(
@@ -177,64 +130,93 @@ def evaluate(
     data: str | None = None,
     data_dir: str | None = None,
     *,
+    common_classes: bool = False,
+    share: float | None = None,
+    strict: bool = False,
     progress: ProgressHook | None = None,
 ) -> dict[str, Any]:
-    """Loss and accuracy of a run's model on the test images of its data set or of another one."""
-    run = Run.open(folder)
-    settings = RunSettings.of(run)
-    settings.apply()
-    model = load_model(run.model_file)
-    if dataset or data:
-        loaded = datasets.load(dataset, data_dir, data, shape=model.input_shape[1:], progress=progress)
-    else:
-        loaded = settings.with_data_dir(data_dir).load_data(progress)
-    loss, accuracy = _test(model, scaled(loaded.x_test), loaded.y_test)
-    return {
-        "run": str(run.folder),
-        "dataset": loaded.name,
-        "model": settings.model,
-        "images": len(loaded.x_test),
-        "test_accuracy": accuracy,
-        "test_loss": loss,
-        "note": loaded.note,
-        "weights_sha256": weights_sha256(model),
-    }
+    """Loss and accuracy of a run's model on the test images of its data set or on other images.
+
+    dataset         a published data set, of which the test images are used
+    data            a folder of images, all of which are used (those of test/ if it has one), or an
+                    .npz file with x_test and y_test
+    common_classes  leave out images of classes that the run does not know
+    share           only a fixed random share of each class in the folder `data`
+    strict          raise the error of a broken image in `data`; otherwise it is left out
+
+    Classes are matched by their names. Raises `DataError` if they are not those of the run, unless
+    `common_classes`.
+    """
+    if data is not None and dataset is not None:
+        raise ArgumentError(f"both the data set {dataset!r} and data={data!r} are given: give one of them")
+    used = _used(folder)
+    return used.evaluate(
+        data,
+        dataset=dataset,
+        data_dir=data_dir,
+        common_classes=common_classes,
+        share=share,
+        strict=strict,
+        progress=progress,
+    )
 
 
 def predict(
-    folder: str | Path, paths: Sequence[str | Path], *, invert: bool = False, centre: bool = False
+    folder: str | Path, paths: Sequence[str | Path], *, invert: bool | None = None, centre: bool | None = None
 ) -> dict[str, Any]:
-    """The class of each image file and the probability of each class, by the run's model."""
+    """The class of each image file and the probability of each class, by the run's model.
+
+    paths           image files, and folders, of which all image files are taken
+    invert, centre  how the images are prepared; None as the model says
+
+    Images that cannot be read are in `failed`, each with its error.
+    """
+    used = _used(folder)
+    files: list[Path] = []
+    failed: list[dict[str, str]] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside, left_out = images_in(path)
+        files += inside
+        if not inside:
+            failed.append({"image": str(path), "error": f"{path} holds no {images.KINDS} images"})
+        for message in left_out.warnings():
+            warn(message)
+    predictions, failures = used.predict_each(files, invert, centre)
+    return {
+        "run": str(used.folder),
+        "dataset": used.settings.dataset,
+        "model": used.settings.model,
+        "note": used.settings.note,
+        "predictions": [
+            {
+                "image": str(prediction.image),
+                "class": prediction.class_name,
+                "probability": prediction.probability,
+                "probabilities": prediction.probabilities,
+            }
+            for prediction in predictions
+        ],
+        "failed": failed + [{"image": str(file), "error": str(error)} for file, error in failures],
+    }
+
+
+def _used(folder: str | Path) -> TrainedRun:
+    """The run in a folder, with its seed, kernels, device and threads in use."""
     run = Run.open(folder)
     settings = RunSettings.of(run)
     settings.apply()
-    model = load_model(run.model_file)
-    x = np.stack([scaled(images.read(path, model.input_shape[1:], invert=invert, centre=centre)) for path in paths])
-    names = settings.classes or []
-    return {
-        "run": str(run.folder),
-        "dataset": settings.dataset,
-        "model": settings.model,
-        "note": settings.note,
-        "predictions": [
-            {
-                "image": str(path),
-                "class": names[int(row.argmax())],
-                "probability": float(row.max()),
-                "probabilities": {name: float(p) for name, p in zip(names, row, strict=True)},
-            }
-            for path, row in zip(paths, model.predict(x, verbose=0), strict=True)
-        ],
-    }
+    return TrainedRun(run, settings)
 
 
 def draw(folder: str | Path, data_dir: str | None = None, *, progress: ProgressHook | None = None) -> list[Path]:
     """Draw all pictures of a run again; returns their paths."""
-    run = Run.open(folder)
-    settings = RunSettings.of(run)
-    settings.apply()
-    data = settings.with_data_dir(data_dir).load_data(progress)
-    return _draw(run, settings, load_model(run.model_file), data, scaled(data.x_test))
+    used = _used(folder)
+    data = used.settings.with_data_dir(data_dir).load_data(progress)
+    x_test = used.signature.scaled(data.x_test)
+    return _draw(used.run, used.model, data, x_test, probabilities_of(used.model, x_test))
 
 
 def find_model(name: str, input_shape: str | None = None, classes: int | None = None) -> Sequential:
@@ -245,14 +227,6 @@ def find_model(name: str, input_shape: str | None = None, classes: int | None = 
             raise ArgumentError(f"{name} is a trained model, whose input shape and classes are fixed: leave them out")
         return load_model(Run.open(path).model_file if path.is_dir() else path)
     return zoo.find(name).build(None if input_shape is None else extents(input_shape), classes)
-
-
-def extents(shape: str) -> tuple[int, int, int]:
-    """Parse "HxWxC" into (H, W, C). Raises `ArgumentError` for anything else."""
-    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", shape):
-        raise ArgumentError(f"the shape {shape!r} must be height x width x channels, such as 28x28x1")
-    height, width, channels = map(int, shape.split("x"))
-    return height, width, channels
 
 
 def describe(model: Sequential) -> dict[str, Any]:
@@ -276,39 +250,91 @@ def describe(model: Sequential) -> dict[str, Any]:
     }
 
 
-def scaled(x: np.ndarray) -> np.ndarray:
-    """Convert uint8 of 0 … 255 to float32 of 0 … 1; float32 is returned as it is."""
-    return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
+def _entry_again(run: Run, settings: RunSettings, model: str | None) -> Entry:
+    """The model with which a run was trained; one of the user's own as the user names it again."""
+    if own_model.is_file(settings.model or ""):
+        return own_model.load_again(run.folder, str(settings.model), settings.model_sha256, model)
+    if model is not None:
+        raise ArgumentError(f"{run.folder} was trained with the model {settings.model}: leave out --model {model}")
+    return zoo.find(str(settings.model))
 
 
-def _recipe(settings: RunSettings, data: Dataset) -> zoo.Recipe:
-    recipe = zoo.find(settings.model).recipe_for(data.name)
-    return recipe.altered(settings.optimizer, settings.learning_rate, settings.batch_size, settings.epochs)
+def _recipe(settings: RunSettings, entry: Entry, data: Dataset) -> zoo.Recipe:
+    return entry.recipe_for(data.name).altered(
+        settings.optimizer,
+        settings.learning_rate,
+        settings.batch_size,
+        settings.epochs,
+        settings.weight_decay,
+        settings.schedule,
+    )
 
 
-def _new_model(settings: RunSettings, data: Dataset) -> Sequential:
-    recipe = _recipe(settings, data)
-    model = zoo.find(settings.model).build(data.x_train.shape[1:], len(data.classes))
-    model.compile(recipe.make_optimizer(), recipe.loss, metrics=["accuracy"])
+def _new_model(settings: RunSettings, entry: Entry, data: Dataset) -> Sequential:
+    recipe = _recipe(settings, entry, data)
+    model = entry.build(data.x_train.shape[1:], len(data.classes))
+    steps = recipe.epochs * -(-_images_per_epoch(settings, data) // recipe.batch_size)
+    model.compile(recipe.make_optimizer(steps), recipe.loss, metrics=["accuracy"])
+    model.signature = _signature_for(data)
     return model
 
 
-def _check_memory(model: Sequential, settings: RunSettings, data: Dataset) -> None:
-    as_float32 = sum(4 * x.size for x in (data.x_train, data.x_test) if x.dtype == np.uint8)
-    memory.check(model, min(_recipe(settings, data).batch_size, len(data.x_train)), as_float32)
+def _images_per_epoch(settings: RunSettings, data: Dataset) -> int:
+    return int(len(data.x_train) * (1.0 - settings.validation_split))
 
 
-def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pictures: bool, say: Say) -> Run:
-    recipe = _recipe(settings, data)
-    say(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test images{noted(data.note)}")
+def _check_validation(settings: RunSettings, data: Dataset) -> None:
+    """Raise `ArgumentError` unless the validation images come from one place, and are there if they are
+    needed."""
+    if settings.validation_split and data.x_val is not None:
+        raise ArgumentError(
+            f"{data.path} has its own validation images: leave out --validation-split {settings.validation_split:g}"
+        )
+    if (settings.early_stopping or settings.best) and not settings.validation_split and data.x_val is None:
+        option = "--best" if settings.best else "--early-stopping"
+        raise ArgumentError(
+            f"{option} needs validation images: hold out some with --validation-split 0.1, or give data that has them"
+        )
+
+
+def _signature_for(data: Dataset) -> Signature:
+    x = data.x_train
+    floats_of_another_range = x.dtype != np.uint8 and not (x.min() >= 0 and x.max() <= 1)
+    height, width, channels = x.shape[1:]
+    return Signature(data.classes, (height, width, channels), divisor=None if floats_of_another_range else 255.0)
+
+
+def _check_memory(model: Sequential, recipe: zoo.Recipe, data: Dataset) -> None:
+    parts = (data.x_train, data.x_test, data.x_val)
+    as_float32 = sum(4 * x.size for x in parts if x is not None and x.dtype == np.uint8)
+    memory.check(model, min(recipe.batch_size, len(data.x_train)), as_float32)
+
+
+def _fit(
+    run: Run,
+    settings: RunSettings,
+    recipe: zoo.Recipe,
+    model: Sequential,
+    data: Dataset,
+    pictures: bool,
+    say: Say,
+) -> Run:
+    say(_described(data))
     epochs = "epoch" if recipe.epochs == 1 else "epochs"
     say(
         f"{settings.model}: {model.count_params():,} parameters, {type(model.optimizer).__name__}, "
         f"batch {recipe.batch_size}, {recipe.epochs} {epochs}, seed {settings.seed}; "
         f"{settings.device}, {choice.backend()} kernels, threads: {threads.in_use()}"
     )
-    x_train, x_test = scaled(data.x_train), scaled(data.x_test)
-    count = int(len(x_train) * (1.0 - settings.validation_split))
+    signature = model.signature
+    assert signature is not None
+    x_train, x_test = signature.scaled(data.x_train), signature.scaled(data.x_test)
+    validation = None if data.x_val is None else (signature.scaled(data.x_val), data.y_val)
+    count = _images_per_epoch(settings, data)
+    stopping = EarlyStopping(
+        patience=settings.early_stopping or recipe.epochs + 1, verbose=1, restore_best_weights=settings.best
+    )
+    watching = [stopping] if settings.early_stopping or settings.best else []
     before, start = int(model.optimizer.iterations[0]), time.perf_counter()
     with stop_on_signals() as stop:
         history = model.fit(
@@ -317,12 +343,13 @@ def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pict
             batch_size=recipe.batch_size,
             epochs=recipe.epochs,
             validation_split=settings.validation_split,
-            callbacks=[Checkpoints(run, settings.save_every, stop)],
+            validation_data=validation,
+            callbacks=[*watching, Checkpoints(run, settings.save_every, stop)],
         )
     seconds = time.perf_counter() - start
     steps = int(model.optimizer.iterations[0]) - before
     trained = steps / -(-count // recipe.batch_size) * count
-    loss, accuracy = _test(model, x_test, data.y_test)
+    probabilities = probabilities_of(model, x_test)
     run.finish(
         model,
         {
@@ -330,55 +357,40 @@ def _fit(run: Run, settings: RunSettings, model: Sequential, data: Dataset, pict
             "seconds": seconds,
             "images_per_second": trained / seconds if steps else None,
             "train_accuracy": history.history["accuracy"][-1],
-            "test_accuracy": accuracy,
-            "test_loss": loss,
+            "epochs_trained": len(history.epoch),
+            "best_epoch": stopping.best_epoch + 1 if settings.best else None,
+            **test_figures(model, x_test, data.y_test, data.classes, probabilities),
         },
     )
     if pictures:
-        _draw(run, settings, model, data, x_test)
+        _draw(run, model, data, x_test, probabilities)
     return run
 
 
-def _test(model: Sequential, x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    logs = model.evaluate(x, y, batch_size=_EVALUATION_BATCH, verbose=0, return_dict=True)
-    return logs["loss"], logs["accuracy"]
+def _draw(run: Run, model: Sequential, data: Dataset, x_test: np.ndarray, probabilities: np.ndarray) -> list[Path]:
+    from .. import plots
 
-
-def _draw(run: Run, settings: RunSettings, model: Sequential, data: Dataset, x_test: np.ndarray) -> list[Path]:
-    from ..callbacks import curves
-    from . import plots
-
-    title, note = f"{settings.model} on {data.name}", data.note or ""
-    probabilities = model.predict(x_test, batch_size=_EVALUATION_BATCH, verbose=0)
+    title, note = f"{run.settings['model']} on {data.name}", data.note or ""
     pictures = {
-        "learning_curves": curves.learning_curves(_history(run), title, note),
+        "learning_curves": plots.learning_curves(run.read_history(), title, note),
         "confusion_matrix": plots.confusion_matrix(data.y_test, probabilities, data.classes, title, note),
         "predictions": plots.predictions(x_test, data.y_test, probabilities, data.classes, title, note),
-        "filters": plots.filters(model, f"{title}: filters of the first convolution", note),
-        "feature_maps": plots.feature_maps(model, x_test[0], f"{title}: feature maps", note),
     }
+    if any(isinstance(layer, Conv2D) for layer in model.layers):
+        pictures["filters"] = plots.filters(model, f"{title}: filters of the first convolution", note)
+        pictures["feature_maps"] = plots.feature_maps(model, x_test[0], f"{title}: feature maps", note)
     folder = run.folder / "pictures"
     with explained("make", folder):
         make_folder(folder)
     return [picture.save(folder / f"{name}.png") for name, picture in pictures.items()]
 
 
-def _history(run: Run) -> dict[str, list[float]]:
-    path = run.folder / "history.csv"
-    with explained("read", path), open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
-    except (IndexError, ValueError, TypeError) as error:
-        raise FileError(f"{path} is damaged: {error}") from error
-
-
-def _fingerprint(data: Dataset) -> str:
-    sha256 = hashlib.sha256()
-    for array in (data.x_train, data.y_train, data.x_test, data.y_test):
-        sha256.update(f"{array.dtype}{array.shape}".encode())
-        sha256.update(np.ascontiguousarray(array).data)
-    return sha256.hexdigest()
+def _described(data: Dataset) -> str:
+    """How many images there are and how they were divided, in one line."""
+    counts = [("training", data.x_train), ("validation", data.x_val), ("test", data.x_test)]
+    *parts, last = [f"{len(x):,} {part}" for part, x in counts if x is not None]
+    note = "; ".join(remark for remark in (data.split, data.note) if remark)
+    return f"{data.name}: {', '.join(parts)} and {last} images{noted(note)}"
 
 
 def noted(note: str | None) -> str:

@@ -24,23 +24,52 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from ..callbacks import Callback
+from ..config import check_fields
 from ..devices import forks
-from ..errors import FileError, Interrupted
-from ..files import explained, lock, make_folder, unlock, write_atomically
+from ..errors import ArgumentError, FileError, Interrupted, one_line, printable
+from ..files import check_regular, explained, lock, make_folder, unlock, write_atomically
 from ..models import loading, saving
 from ..models.sequential import Sequential
 from ..version import __version__, installed_version
 
-RESULTS = (
-    *("dataset", "model", "device", "backend", "precision", "seed", "epochs", "seconds", "images_per_second"),
-    *("train_accuracy", "test_accuracy", "test_loss", "parameters", "weights_sha256"),
-)
-"""The keys of `run.json` that hold the outcome of a run; null until it is known."""
+
+class Results:
+    """What `run.json` says of the outcome of a run; null until it is known."""
+
+    dataset: str | None
+    model: str | None
+    device: str | None
+    backend: str | None
+    precision: str | None
+    seed: int | None
+    epochs: int | None
+    epochs_trained: int | None
+    best_epoch: int | None
+    seconds: float | None
+    images_per_second: float | None
+    train_accuracy: float | None
+    test_accuracy: float | None
+    test_loss: float | None
+    per_class: dict[str, dict[str, float | None]] | None
+    parameters: int | None
+    weights_sha256: str | None
+
+
+class Record(Results):
+    """What `run.json` holds. Files of later versions may hold more."""
+
+    status: str
+    note: str | None
+    settings: dict[str, Any]
+    versions: dict[str, str | None]
+
+
+RESULTS = tuple(Results.__annotations__)
 
 KEPT = 2
 """Checkpoints in a run folder: if the newest is damaged later, the one before it is used."""
@@ -79,9 +108,13 @@ class Run:
         if not (path / "run.json").is_file():
             raise FileError(f"{path} is not a run folder: there is no run.json in it")
         record = saving.read_json(path / "run.json")
-        if not isinstance(record.get("settings"), dict) or not isinstance(record.get("versions"), dict):
-            raise FileError(f"{path / 'run.json'} is damaged: settings or versions are missing")
-        return cls(path, record)
+        try:
+            if not {"settings", "versions"} <= record.keys():
+                raise ArgumentError("settings or versions are missing")
+            check_fields(Record, {key: value for key, value in record.items() if key in get_type_hints(Record)})
+            return cls(path, _without_controls(record))
+        except (ArgumentError, RecursionError) as error:
+            raise FileError(f"{path / 'run.json'} is damaged: {error}") from error
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -189,6 +222,18 @@ class Run:
         writer.writerows(itertools.zip_longest(epochs, *state.history.values(), fillvalue=""))
         write_atomically(self.folder / "history.csv", text.getvalue().encode())
 
+    def read_history(self) -> dict[str, list[float]]:
+        """The columns of `history.csv` by name. Raises `FileError` if it is damaged."""
+        path = self.folder / "history.csv"
+        try:
+            with explained("read", path):
+                check_regular(path)
+                with open(path, newline="", encoding="utf-8") as file:
+                    rows = list(csv.DictReader(file))
+            return {printable(name): [float(row[name]) for row in rows if row[name]] for name in rows[0]}
+        except (IndexError, ValueError, TypeError, csv.Error) as error:
+            raise FileError(f"{path} is damaged: {one_line(error)}") from error
+
     def finish(self, model: Sequential, results: dict[str, Any]) -> dict[str, Any]:
         """Write `model.safetensors`, then `run.json` with the results; returns its content."""
         saving.save_model(model, self.folder / "model.safetensors", include_optimizer=False)
@@ -208,7 +253,7 @@ class Run:
         self._write_record()
 
     def _write_record(self) -> None:
-        self.record = _plain(self.record)
+        self.record = plain(self.record)
         text = json.dumps(self.record, indent=2, allow_nan=False) + "\n"
         write_atomically(self.folder / "run.json", text.encode())
 
@@ -220,10 +265,14 @@ class Checkpoints(Callback):
     `Interrupted`; during validation, once the epoch ends.
     """
 
+    saves_training = True
+    takes_late_logs = True
+
     def __init__(self, run: Run, save_every: int | None = None, stop: Stop | None = None) -> None:
         super().__init__()
         self.run = run
         self.save_every = save_every
+        self.each_batch = save_every is not None
         self.stop = stop or Stop()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -335,14 +384,26 @@ def _free_folder(settings: dict[str, Any]) -> Path:
         return path
 
 
-def _plain(value: Any) -> Any:
+def _without_controls(value: Any) -> Any:
+    """The same JSON value, with all text but paths safe to print."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_without_controls(item) for item in value]
+    if isinstance(value, dict):
+        paths = {name: path for name, path in value.items() if name in ("data", "data_dir")}
+        return {printable(name): _without_controls(item) for name, item in value.items()} | paths
+    return value
+
+
+def plain(value: Any) -> Any:
     """Convert to JSON values; numbers that are not finite become null."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

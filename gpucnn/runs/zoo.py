@@ -23,13 +23,25 @@ from ..optimizers import Optimizer, schedules
 
 DEFAULT = "mnist_convnet"
 
+_DEFAULTS = {"cifar10": "cifar"}
+"""Data sets that another model fits better."""
+
+SCHEDULES: dict[str, Callable[[float, int], Any]] = {
+    "constant": lambda rate, steps: rate,
+    "linear": lambda rate, steps: schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0),
+    "cosine": schedules.CosineDecay,
+    "exponential": lambda rate, steps: schedules.ExponentialDecay(rate, steps, decay_rate=0.01),
+}
+"""How the rate falls over all steps of a training: not, to 0, to 0 in half a cosine wave, to 1 %."""
+
 
 @dataclass(frozen=True)
 class Recipe:
     """How a model is trained by default.
 
     learning_rate   None is the default of the optimizer
-    decay           the rate falls as learning_rate / (1 + decay · step)
+    decay           the rate falls as learning_rate / (1 + decay · step), unless there is a schedule
+    schedule        a name of `SCHEDULES`
     options         further arguments of the optimizer
     """
 
@@ -40,6 +52,7 @@ class Recipe:
     decay: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
     loss: str = "sparse_categorical_crossentropy"
+    schedule: str | None = None
 
     def altered(
         self,
@@ -47,11 +60,14 @@ class Recipe:
         learning_rate: float | None = None,
         batch_size: int | None = None,
         epochs: int | None = None,
+        weight_decay: float | None = None,
+        schedule: str | None = None,
     ) -> Recipe:
         """A copy of the recipe in which the arguments that are not None replace its values.
 
         Another optimizer starts from its defaults, because rate, decay and options of the recipe
-        belong to the old one. A learning rate alone replaces the initial rate and keeps the decay.
+        belong to the old one. A learning rate alone replaces the initial rate and keeps the decay,
+        which a schedule replaces.
         """
         base = self
         if optimizer is not None and optimizer.lower() != self.optimizer:
@@ -61,17 +77,25 @@ class Recipe:
             learning_rate=base.learning_rate if learning_rate is None else learning_rate,
             batch_size=batch_size or base.batch_size,
             epochs=epochs or base.epochs,
+            options=base.options | ({} if weight_decay is None else {"weight_decay": weight_decay}),
+            decay=base.decay if schedule is None else 0.0,
+            schedule=schedule or base.schedule,
         )
 
-    def make_optimizer(self) -> Optimizer:
-        """A new optimizer. Raises `ArgumentError` for an unknown name or an invalid rate."""
+    def make_optimizer(self, steps: int = 0) -> Optimizer:
+        """A new optimizer for a training of so many steps, on which a schedule depends.
+
+        Raises `ArgumentError` for an unknown name or an invalid rate.
+        """
         default = optimizers.get(self.optimizer)
         arguments = dict(self.options)
         if self.learning_rate is not None:
             arguments["learning_rate"] = self.learning_rate
+        rate = arguments.get("learning_rate", default.learning_rate)
         if self.decay:
-            rate = arguments.get("learning_rate", default.learning_rate)
             arguments["learning_rate"] = schedules.InverseTimeDecay(rate, 1, self.decay)
+        elif self.schedule is not None:
+            arguments["learning_rate"] = SCHEDULES[self.schedule](rate, steps)
         return type(default)(**arguments)
 
     def __str__(self) -> str:
@@ -81,6 +105,8 @@ class Recipe:
         parts += [f"{name} {value:g}" for name, value in self.options.items()]
         if self.decay:
             parts.append(f"decay {self.decay:g}")
+        if self.schedule:
+            parts.append(self.schedule)
         return f"{' '.join(parts)}, batch {self.batch_size}, {self.epochs} epochs"
 
 
@@ -130,6 +156,11 @@ def find(name: str) -> Entry:
     close = difflib.get_close_matches(_plain(name), entries, 1, 0.5)
     hint = f"did you mean {entries[close[0]].name!r}? " if close else ""
     raise ArgumentError(f"there is no model {name!r}: {hint}the models are {', '.join(names())}")
+
+
+def default_for(dataset: str) -> Entry:
+    """The entry that is trained on a data set unless the user names one."""
+    return find(_DEFAULTS.get(dataset, DEFAULT))
 
 
 def names() -> list[str]:

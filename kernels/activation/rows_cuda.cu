@@ -6,20 +6,14 @@
 // sum and for the result, but only the first time from beyond the cache. Threads of a row that does
 // not exist go without columns: they are needed in the reductions.
 
-// defines: row_of_thread, row_sum, LOWEST, row_max
+// defines: row_of_thread, enter_row, row_sum, largest_of_row, sum_of_row, sum_of_exponentials
 #include "rows.cuh"
 
 extern "C" __global__ void softmax_rows(float* __restrict__ y, const float* __restrict__ x, unsigned N, unsigned K)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    x += n * columns;
-    y += n * columns;
-    float largest = LOWEST;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) largest = fmaxf(largest, x[k]);
-    largest = row_max(largest);
-    float total = 0.f;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += expf(x[k] - largest);
-    float scale = 1.f / row_sum(total);
+    unsigned columns = enter_row(row_of_thread(), N, K, y, x);
+    float largest = largest_of_row(x, columns);
+    float scale = 1.f / sum_of_exponentials(x, columns, largest);
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) y[k] = expf(x[k] - largest) * scale;
 }
 
@@ -27,10 +21,7 @@ extern "C" __global__ void softmax_rows(float* __restrict__ y, const float* __re
 extern "C" __global__ void softmax_grad_rows(float* __restrict__ dx, const float* __restrict__ dy,
                                              const float* __restrict__ y, unsigned N, unsigned K)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    dx += n * columns;
-    dy += n * columns;
-    y += n * columns;
+    unsigned columns = enter_row(row_of_thread(), N, K, dx, dy, y);
     float total = 0.f;
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total = fmaf(dy[k], y[k], total);
     total = row_sum(total);
@@ -40,15 +31,9 @@ extern "C" __global__ void softmax_grad_rows(float* __restrict__ dx, const float
 // y = x - m - log Σ exp(x - m): never the logarithm of a quotient that may have underflowed
 extern "C" __global__ void log_softmax_rows(float* __restrict__ y, const float* __restrict__ x, unsigned N, unsigned K)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    x += n * columns;
-    y += n * columns;
-    float largest = LOWEST;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) largest = fmaxf(largest, x[k]);
-    largest = row_max(largest);
-    float total = 0.f;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += expf(x[k] - largest);
-    float log_total = logf(row_sum(total));
+    unsigned columns = enter_row(row_of_thread(), N, K, y, x);
+    float largest = largest_of_row(x, columns);
+    float log_total = logf(sum_of_exponentials(x, columns, largest));
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) y[k] = (x[k] - largest) - log_total;
 }
 
@@ -56,12 +41,7 @@ extern "C" __global__ void log_softmax_rows(float* __restrict__ y, const float* 
 extern "C" __global__ void log_softmax_grad_rows(float* __restrict__ dx, const float* __restrict__ dy,
                                                  const float* __restrict__ y, unsigned N, unsigned K)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    dx += n * columns;
-    dy += n * columns;
-    y += n * columns;
-    float total = 0.f;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += dy[k];
-    total = row_sum(total);
+    unsigned columns = enter_row(row_of_thread(), N, K, dx, dy, y);
+    float total = sum_of_row(dy, columns);
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) dx[k] = dy[k] - expf(y[k]) * total;
 }

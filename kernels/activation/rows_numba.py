@@ -23,14 +23,13 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import log_softmax, log_softmax_grad, softmax, softmax_grad
 
 from ..shared.rows_launch import MOST_THREADS, over_rows
-from ..shared.rows_numba import largest_of_row, row_of_thread, row_sum, sum_of_exponentials, sum_of_row
+from ..shared.rows_numba import largest_of_row, row_and_columns, row_sum, sum_of_exponentials, sum_of_row
 
 
 @numba_function
 def softmax_rows(y, x):
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
-    n = row_of_thread()
-    columns = x.shape[1] if n < x.shape[0] else 0
+    n, columns = row_and_columns(x)
     largest = largest_of_row(x, n, columns, partials)
     total = sum_of_exponentials(x, n, columns, largest, partials)
     for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
@@ -40,8 +39,7 @@ def softmax_rows(y, x):
 @numba_function
 def softmax_grad_rows(dx, dy, y):
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
-    n = row_of_thread()
-    columns = y.shape[1] if n < y.shape[0] else 0
+    n, columns = row_and_columns(y)
     total = np.float32(0)
     for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
         total += dy[n, k] * y[n, k]
@@ -53,8 +51,7 @@ def softmax_grad_rows(dx, dy, y):
 @numba_function
 def log_softmax_rows(y, x):
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
-    n = row_of_thread()
-    columns = x.shape[1] if n < x.shape[0] else 0
+    n, columns = row_and_columns(x)
     largest = largest_of_row(x, n, columns, partials)
     # The logarithm of the sum, never of a quotient that may have underflowed.
     log_total = math.log(sum_of_exponentials(x, n, columns, largest, partials))
@@ -65,8 +62,7 @@ def log_softmax_rows(y, x):
 @numba_function
 def log_softmax_grad_rows(dx, dy, y):
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
-    n = row_of_thread()
-    columns = y.shape[1] if n < y.shape[0] else 0
+    n, columns = row_and_columns(y)
     total = sum_of_row(dy, n, columns, partials)
     for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
         dx[n, k] = dy[n, k] - math.exp(y[n, k]) * total

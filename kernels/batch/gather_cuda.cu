@@ -32,15 +32,16 @@ __device__ __forceinline__ float scaled(float pixel, float scale, float, float o
 }
 
 template <class Four, class One>
-__device__ __forceinline__ void gather(float* y, const One* images, unsigned* shared_sample, const long long* epoch,
-                                       const long long* batch, unsigned n, unsigned values, unsigned chunks,
-                                       unsigned batch_size, unsigned long long seed, unsigned stream, bool shuffle,
-                                       float high, float low, float offset)
+__device__ __forceinline__ void gather(float* y, const One* images, const long long* epoch, const long long* batch,
+                                       unsigned n, unsigned values, unsigned chunks, unsigned batch_size,
+                                       unsigned long long seed, unsigned stream, bool shuffle, float high, float low,
+                                       float offset)
 {
+    __shared__ unsigned shared_sample;
     unsigned row = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
-    if (threadIdx.x == 0) *shared_sample = sample(row, n, epoch, batch, batch_size, seed, stream, shuffle);
+    if (threadIdx.x == 0) shared_sample = sample(row, n, epoch, batch, batch_size, seed, stream, shuffle);
     __syncthreads();  // the row's sample is known
-    const One* from = images + *shared_sample * values;
+    const One* from = images + shared_sample * values;
     float* to = y + row * values;
     unsigned first = chunk * CHUNK, last = min(values, first + CHUNK);
     if (values % 4 == 0) {
@@ -61,9 +62,7 @@ extern "C" __global__ void gather_bytes(float* __restrict__ y, const unsigned ch
                                         unsigned long long seed, unsigned stream, bool shuffle, float high, float low,
                                         float offset)
 {
-    __shared__ unsigned shared_sample;
-    gather<uchar4>(y, images, &shared_sample, epoch, batch, n, values, chunks, batch_size, seed, stream, shuffle, high,
-                   low, offset);
+    gather<uchar4>(y, images, epoch, batch, n, values, chunks, batch_size, seed, stream, shuffle, high, low, offset);
 }
 
 extern "C" __global__ void gather_floats(float* __restrict__ y, const float* __restrict__ images,
@@ -72,18 +71,17 @@ extern "C" __global__ void gather_floats(float* __restrict__ y, const float* __r
                                          unsigned long long seed, unsigned stream, bool shuffle, float scale,
                                          float offset)
 {
-    __shared__ unsigned shared_sample;
-    gather<float4>(y, images, &shared_sample, epoch, batch, n, values, chunks, batch_size, seed, stream, shuffle, scale,
-                   0.f, offset);
+    gather<float4>(y, images, epoch, batch, n, values, chunks, batch_size, seed, stream, shuffle, scale, 0.f, offset);
 }
 
 // A block picks `rows_of_block` rows: as many threads compute one sample each, then all copy.
 template <class Label>
-__device__ __forceinline__ void gather_rows(Label* y, const Label* labels, unsigned* samples, const long long* epoch,
+__device__ __forceinline__ void gather_rows(Label* y, const Label* labels, const long long* epoch,
                                             const long long* batch, unsigned n, unsigned rows, unsigned values,
                                             unsigned rows_of_block, unsigned batch_size, unsigned long long seed,
                                             unsigned stream, bool shuffle)
 {
+    __shared__ unsigned samples[THREADS];
     unsigned first = blockIdx.x * rows_of_block, count = min(rows_of_block, rows - first);
     if (threadIdx.x < count)
         samples[threadIdx.x] = sample(first + threadIdx.x, n, epoch, batch, batch_size, seed, stream, shuffle);
@@ -97,8 +95,7 @@ extern "C" __global__ void gather_integers(int* __restrict__ y, const int* __res
                                            unsigned n, unsigned rows, unsigned values, unsigned rows_of_block,
                                            unsigned batch_size, unsigned long long seed, unsigned stream, bool shuffle)
 {
-    __shared__ unsigned samples[THREADS];
-    gather_rows(y, labels, samples, epoch, batch, n, rows, values, rows_of_block, batch_size, seed, stream, shuffle);
+    gather_rows(y, labels, epoch, batch, n, rows, values, rows_of_block, batch_size, seed, stream, shuffle);
 }
 
 extern "C" __global__ void gather_reals(float* __restrict__ y, const float* __restrict__ labels,
@@ -106,6 +103,5 @@ extern "C" __global__ void gather_reals(float* __restrict__ y, const float* __re
                                         unsigned n, unsigned rows, unsigned values, unsigned rows_of_block,
                                         unsigned batch_size, unsigned long long seed, unsigned stream, bool shuffle)
 {
-    __shared__ unsigned samples[THREADS];
-    gather_rows(y, labels, samples, epoch, batch, n, rows, values, rows_of_block, batch_size, seed, stream, shuffle);
+    gather_rows(y, labels, epoch, batch, n, rows, values, rows_of_block, batch_size, seed, stream, shuffle);
 }

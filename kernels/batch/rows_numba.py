@@ -36,54 +36,48 @@ def largest(scores, n):
 
 
 @numba_device
-def sum_of_block(total, counts, t):
-    """Thread 0 writes the sum of counts (THREADS,), which lie in shared memory."""
+def write_sum(y, count):
+    """y[0] = the sum of the counts of a block's threads."""
+    counts = cuda.shared.array(THREADS, numba.int32)
+    counts[cuda.threadIdx.x] = count
     add_up(counts)
-    if t == 0:
-        total[0] = counts[0]
+    if cuda.threadIdx.x == 0:
+        y[0] = counts[0]
 
 
 @numba_function
 def count_classes(y, scores, labels):
-    counts = cuda.shared.array(THREADS, numba.int32)
-    t, count = cuda.threadIdx.x, 0
+    count = 0
     for n in range(cuda.grid(1), scores.shape[0], cuda.gridsize(1)):
         count += largest(scores, n) == labels[n]
-    counts[t] = count
-    sum_of_block(y[cuda.blockIdx.x :], counts, t)
+    write_sum(y[cuda.blockIdx.x :], count)
 
 
 @numba_function
 def count_shares(y, scores, labels):
-    counts = cuda.shared.array(THREADS, numba.int32)
-    t, count = cuda.threadIdx.x, 0
+    count = 0
     for n in range(cuda.grid(1), scores.shape[0], cuda.gridsize(1)):
         count += largest(scores, n) == largest(labels, n)
-    counts[t] = count
-    sum_of_block(y[cuda.blockIdx.x :], counts, t)
+    write_sum(y[cuda.blockIdx.x :], count)
 
 
 @numba_function
 def count_values(y, scores, labels, threshold):
     """scores and labels are flat."""
-    counts = cuda.shared.array(THREADS, numba.int32)
-    t, count = cuda.threadIdx.x, 0
+    count = 0
     for i in range(cuda.grid(1), scores.size, cuda.gridsize(1)):
         above = np.int8(1 if scores[i] > threshold else 0)  # a wider integer would be compared with a float as float64
         count += above == labels[i]
-    counts[t] = count
-    sum_of_block(y[cuda.blockIdx.x :], counts, t)
+    write_sum(y[cuda.blockIdx.x :], count)
 
 
 @numba_function
 def sum_counts(y, counts, blocks):
     """One block."""
-    of_threads = cuda.shared.array(THREADS, numba.int32)
-    t, count = cuda.threadIdx.x, 0
-    for i in range(t, blocks, THREADS):
+    count = 0
+    for i in range(cuda.threadIdx.x, blocks, THREADS):
         count += counts[i]
-    of_threads[t] = count
-    sum_of_block(y, of_threads, t)
+    write_sum(y, count)
 
 
 def _supports(scores, labels, **_):

@@ -49,24 +49,19 @@ def _partial_gradients(dy, *_, **__):
 @kernel(batchnorm, "two_pass", "cuda", workspace=_sums_of_slices)
 def launch(y, mean, variance, x, gamma, beta, workspace, *, epsilon):
     rows, C = _matrix(x)
-    pack, block, groups = _layout(C)
     sums, squares = workspace[0], workspace[1]
     slices = sums.shape[0]
-    batchnorm_statistics.define(PACK=pack)[(groups, slices), block](sums, squares, x, rows, C)
-    batchnorm_normalise.define(PACK=pack)[(groups, slices), block](
+    _over_slices(batchnorm_statistics, C, slices)(sums, squares, x, rows, C)
+    _over_slices(batchnorm_normalise, C, slices)(
         y, mean, variance, x, gamma, beta, sums, squares, rows, slices, C, epsilon
     )
 
 
 @kernel(batchnorm_grad, "two_pass", "cuda", workspace=_partial_gradients)
 def launch_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, partial, *, epsilon):
-    rows, C = _matrix(x)
-    pack, block, groups = _layout(C)
-    slices = partial.shape[1]
-    batchnorm_grad_sums.define(PACK=pack)[(groups, slices), block](
-        partial, None, dy, x, None, variance, rows, C, epsilon
-    )
-    batchnorm_grad_join.define(PACK=pack)[(groups, slices), block](
+    (rows, C), slices = _matrix(x), partial.shape[1]
+    _over_slices(batchnorm_grad_sums, C, slices)(partial, None, dy, x, None, variance, rows, C, epsilon)
+    _over_slices(batchnorm_grad_join, C, slices)(
         dx, dgamma, dbeta, dy, x, gamma, mean, variance, partial, rows, slices, C, epsilon
     )
 
@@ -74,23 +69,22 @@ def launch_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, partial, *, eps
 @kernel(batchnorm_inference, "two_pass", "cuda")
 def launch_inference(y, x, gamma, beta, mean, variance, *, epsilon):
     rows, C = _matrix(x)
-    pack, block, groups = _layout(C)
-    batchnorm_inference_.define(PACK=pack)[(groups, _slices(rows, C)), block](
-        y, x, gamma, beta, mean, variance, rows, C, epsilon
-    )
+    _over_slices(batchnorm_inference_, C, _slices(rows, C))(y, x, gamma, beta, mean, variance, rows, C, epsilon)
 
 
 @kernel(batchnorm_inference_grad, "two_pass", "cuda", workspace=_partial_gradients)
 def launch_inference_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, partial, *, epsilon):
-    rows, C = _matrix(x)
-    pack, block, groups = _layout(C)
-    slices = partial.shape[1]
-    batchnorm_grad_sums.define(PACK=pack)[(groups, slices), block](
-        partial, dx, dy, x, gamma, variance, rows, C, epsilon
-    )
-    batchnorm_grad_join.define(PACK=pack)[(groups, 1), block](
+    (rows, C), slices = _matrix(x), partial.shape[1]
+    _over_slices(batchnorm_grad_sums, C, slices)(partial, dx, dy, x, gamma, variance, rows, C, epsilon)
+    _over_slices(batchnorm_grad_join, C, 1)(
         None, dgamma, dbeta, dy, x, gamma, mean, variance, partial, rows, slices, C, epsilon
     )
+
+
+def _over_slices(function, C, slices):
+    """The launch of a function with a block for each group of channels in each slice."""
+    pack, block, groups = _layout(C)
+    return function.define(PACK=pack)[(groups, slices), block]
 
 
 def _matrix(x):

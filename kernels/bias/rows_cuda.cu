@@ -3,11 +3,13 @@
 //
 // Both move memory and do nothing else: 8 bytes per addition forward, 4 backward. Forward, a thread
 // takes four neighbouring values as 16 bytes, whatever K is, and counts the channel up as it goes
-// along them; the grid covers x. Backward, the sum is cut into slices (include/column_sums.cuh):
-// one block for each slice and 32 channels, then one for each 32 channels.
+// along them; the grid covers x. Backward, the sum is cut into slices, one block for each slice and
+// 32 channels, and the last block adds up the slices (include/column_totals.cuh).
 
-// defines: column_sums
+// defines: InMemory
 #include "column_sums.cuh"
+// defines: column_totals
+#include "column_totals.cuh"
 
 extern "C" __global__ void bias_rows(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ b,
                                      unsigned size, unsigned K)
@@ -28,8 +30,9 @@ extern "C" __global__ void bias_rows(float* __restrict__ y, const float* __restr
     *reinterpret_cast<float4*>(y + first) = four;
 }
 
-extern "C" __global__ void bias_grad_rows(float* __restrict__ sums, const float* __restrict__ dy, unsigned rows,
-                                          unsigned columns, unsigned width, unsigned rows_per_slice)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+    bias_grad_rows(float* __restrict__ db, float* sums, const float* __restrict__ dy, unsigned rows, unsigned columns,
+                   unsigned width, unsigned rows_per_slice)
 {
-    column_sums(sums, dy, rows, columns, width, rows_per_slice);
+    column_totals(db, sums, InMemory{dy}, rows, columns, width, rows_per_slice);
 }

@@ -7,34 +7,24 @@ as fast as memory is.
 
 from __future__ import annotations
 
-import math
-
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias import bias, bias_grad
 
-from ..shared.column_sums_launch import count_of_slices, join, sum_slices
+from ..shared.column_sums_launch import DEFINES, column_totals, sums_of_slices
 
-THREADS = 256
+THREADS_FORWARD = 256
 
-bias_rows = cuda_function(__file__, "bias_rows")
-bias_grad_rows = cuda_function(__file__, "bias_grad_rows")
+bias_rows = cuda_function(__file__, "bias_rows", **DEFINES)
+bias_grad_rows = cuda_function(__file__, "bias_grad_rows", **DEFINES)
 
 
 @kernel(bias, "rows", "cuda")
 def launch(y, x, b):
-    bias_rows[blocks_1d(ceil_div(x.size, 4), THREADS), THREADS](y, x, b, x.size, b.size)
-
-
-def sums_of_slices(dy: Spec) -> Spec:
-    """(slices, K)."""
-    *rows, K = dy.shape
-    return dy.like(count_of_slices(math.prod(rows), K), K)
+    bias_rows[blocks_1d(ceil_div(x.size, 4), THREADS_FORWARD), THREADS_FORWARD](y, x, b, x.size, b.size)
 
 
 @kernel(bias_grad, "rows", "cuda", workspace=sums_of_slices)
-def launch_grad(db, dy, sums):
-    sum_slices(bias_grad_rows, sums, dy.reshape(-1, db.size))
-    join(bias_grad_rows, db, sums)
+def launch_grad(db, dy, sums=None):
+    column_totals(bias_grad_rows, db, sums, dy.size // db.size, dy)

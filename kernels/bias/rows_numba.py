@@ -15,18 +15,14 @@ chain of additions is long, so the rounding error is small.
 
 from __future__ import annotations
 
-import math
-
-import numba
 import numpy as np
 
-from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_function
-from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias import bias, bias_grad
 
-from ..shared.column_sums_launch import count_of_slices, tiles
+from ..shared.column_sums_numba import add_lanes, share_of_thread, sum_rows, sums_of_slices
 
 THREADS = 256
 
@@ -41,30 +37,12 @@ def bias_rows(y, x, b):
 
 @numba_function
 def bias_grad_rows(sums, dy, width):
-    """sums[slice, k] = Σ dy[i, k] over the rows i of the slice; a block: one slice of `width` ≤ 32
-    channels."""
-    total = cuda.shared.array(THREADS, numba.float32)  # one for each thread
-    rows, K = dy.shape
-    slices = sums.shape[0]
-    blocks = (K + width - 1) // width  # side by side for one slice
-    piece = cuda.blockIdx.x // blocks
-    thread = cuda.threadIdx.x
-    lanes, lane = THREADS // width, thread // width
-    k = cuda.blockIdx.x % blocks * width + thread % width
-
+    """sums[slice, k] = Σ dy[i, k] over the rows i of the slice."""
+    first, end, step, k = share_of_thread(sums.shape[0], dy.shape[0], dy.shape[1], width)
     value = np.float32(0)
-    if lane < lanes and k < K:  # no early return: every thread must reach the barriers
-        for i in range(rows * piece // slices + lane, rows * (piece + 1) // slices, lanes):
-            value += dy[i, k]
-    total[thread] = value
-    while lanes > 1:
-        half = (lanes + 1) // 2
-        cuda.syncthreads()  # waits for the totals of the lanes that are added now
-        if lane + half < lanes:
-            total[thread] += total[thread + half * width]
-        lanes = half
-    if lane == 0 and k < K:
-        sums[piece, k] = total[thread]
+    for i in range(first, end, step):
+        value += dy[i, k]
+    add_lanes(sums, value, width)
 
 
 @kernel(bias, "rows", "numba")
@@ -72,15 +50,6 @@ def launch(y, x, b):
     bias_rows[blocks_1d(x.size, THREADS), THREADS](y.reshape(-1), x.reshape(-1), b)
 
 
-def sums_of_slices(dy: Spec) -> Spec:
-    """(slices, K)."""
-    *rows, K = dy.shape
-    return dy.like(count_of_slices(math.prod(rows), K), K)
-
-
 @kernel(bias_grad, "rows", "numba", workspace=sums_of_slices)
-def launch_grad(db, dy, sums):
-    slices, K = sums.shape
-    blocks, width = tiles(K), ceil_div(K, tiles(K))
-    bias_grad_rows[slices * blocks, THREADS](sums, dy.reshape(-1, K), width)
-    bias_grad_rows[blocks, THREADS](db.reshape(1, K), sums, width)  # the slices' totals, as the rows of one slice
+def launch_grad(db, dy, sums=None):
+    sum_rows(bias_grad_rows, db, sums, dy)

@@ -1,6 +1,6 @@
 // Convolution as a matrix product whose left matrix is never stored: its values are located in the
-// images by index arithmetic while a slab travels to shared memory. gemm.cuh multiplies; this file
-// brings the sources of the three products:
+// images by index arithmetic while a slab travels to shared memory. gemm.cuh multiplies; patches.cuh
+// and this file bring the sources of the three products:
 //
 //   y       (N P Q, K)  = patches of x (N P Q, R S C) · weight (R S C, K)
 //   dx      (N H W, C)  = patches of dy (N H W, R S K) · weight turned around (R S K, C)
@@ -8,115 +8,13 @@
 //
 // Grid: x counts the tiles (for dx: of all remainders), y the parts of the sum, z the groups. With
 // several parts the result is (parts, …), and `sum_parts` follows.
-//
-// There is no division in a main loop. A thread computes once where its rows lie in the images, and
-// counts its place along the sum, (r, s, c) or (n, p, q), with digits of mixed radix, as an
-// odometer does. A quad of channels lies within one pixel if the channels of a group are a multiple
-// of 4: then it is one load of 128 bits. Addresses wrap modulo 2³², so that a cell in the padding
-// may have a "negative" one; it is never used.
 
-// defines: THREAD_M, SLAB_A, SLAB_B, Slab, QUADS, EITHER, Matrix, multiply, Rows, write, Task
+// defines: THREAD_M, SLAB_A, SLAB_B, Slab, multiply
 #include "gemm.cuh"
+// defines: Windows, Odometer, can_load_quads, PatchSource, multiply_images
+#include "patches.cuh"
 // defines: sum_parts
 #include "split.cuh"
-
-// Windows on images: window (p, q) meets with its tap (r, s) the cell
-// (first_h + p · stride_h + r · dilation_h, …). An image has H × W cells of C values, of which a
-// group sees `channels`.
-struct Windows {
-    int H, W, C, channels;
-    int P, Q, R, S;
-    int first_h, first_w, stride_h, stride_w, dilation_h, dilation_w;
-
-    __device__ bool inside(int h, int w) const { return (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W; }
-    __device__ unsigned cell(unsigned n, int h, int w) const { return ((n * H + h) * W + w) * C; }
-};
-
-// The number (high · middles + middle) · lows + low, by its digits.
-struct Odometer {
-    int high, middle, low;
-
-    __device__ Odometer(unsigned number, unsigned middles, unsigned lows)
-        : high(number / lows / middles), middle(number / lows % middles), low(number % lows)
-    {
-    }
-
-    __device__ void add(const Odometer& step, int middles, int lows)
-    {
-        low += step.low;
-        bool carry = low >= lows;
-        low -= carry ? lows : 0;
-        middle += step.middle + carry;
-        carry = middle >= middles;
-        middle -= carry ? middles : 0;
-        high += step.high + carry;
-    }
-
-    __device__ void next(int middles, int lows)
-    {
-        if (++low < lows) return;
-        low = 0;
-        if (++middle < middles) return;
-        middle = 0;
-        ++high;
-    }
-};
-
-__device__ inline bool can_load_quads(const float* values, unsigned pitch, unsigned width)
-{
-    return (pitch | width) % 4 == 0 && (size_t)values % 16 == 0;
-}
-
-// Rows are windows (n, p, q), k counts taps (r, s, c): for y and for dx. QUADS: four channels are
-// one load.
-template <bool QUADS> struct PatchSource {
-    using Share = Slab<TILE_M, true>;
-    const float* images;  // from the first channel of the group
-    const Windows& windows;
-    Odometer tap, step;
-    int h[Share::COUNT], w[Share::COUNT];
-    unsigned at[Share::COUNT];
-
-    __device__ PatchSource(const float* images, const Windows& windows, unsigned count, unsigned first_row,
-                           unsigned first_k)
-        : images(images), windows(windows), tap(first_k + Share::k(), windows.S, windows.channels),
-          step(TILE_K, windows.S, windows.channels)
-    {
-#pragma unroll
-        for (int i = 0; i < Share::COUNT; ++i) {
-            Odometer pixel(min(first_row + Share::row() + i * Share::STEP, count - 1), windows.P, windows.Q);
-            h[i] = windows.first_h + pixel.middle * windows.stride_h;
-            w[i] = windows.first_w + pixel.low * windows.stride_w;
-            at[i] = windows.cell(pixel.high, h[i], w[i]);
-        }
-    }
-
-    __device__ void fetch(float4 (&quads)[Share::COUNT])
-    {
-        if (QUADS) {
-            int dh = tap.high * windows.dilation_h, dw = tap.middle * windows.dilation_w;
-            unsigned offset = windows.cell(0, dh, dw) + tap.low;
-#pragma unroll
-            for (int i = 0; i < Share::COUNT; ++i)
-                quads[i] = tap.high < windows.R && windows.inside(h[i] + dh, w[i] + dw)
-                               ? *(const float4*)(images + (at[i] + offset))
-                               : make_float4(0.f, 0.f, 0.f, 0.f);
-        } else {
-            Odometer one = tap;
-#pragma unroll
-            for (int e = 0; e < 4; ++e) {
-                int dh = one.high * windows.dilation_h, dw = one.middle * windows.dilation_w;
-                unsigned offset = windows.cell(0, dh, dw) + one.low;
-#pragma unroll
-                for (int i = 0; i < Share::COUNT; ++i)
-                    (&quads[i].x)[e] =
-                        one.high < windows.R && windows.inside(h[i] + dh, w[i] + dw) ? images[at[i] + offset] : 0.f;
-                one.next(windows.S, windows.channels);
-            }
-        }
-        tap.add(step, windows.S, windows.channels);
-    }
-};
 
 // Rows are taps (r, s, c), k counts windows (n, p, q): for dweight. A row lies at a fixed distance
 // from the first cell of any window. With QUADS only the first of four rows is needed.
@@ -124,15 +22,13 @@ template <bool QUADS> struct Taps {
     using Share = Slab<TILE_M, false>;
     const float* images;
     const Windows& windows;
-    unsigned N;
     Odometer pixel, step;
     static constexpr int ROWS = QUADS ? 1 : 4;
     int h[ROWS], w[ROWS];
     unsigned at[ROWS];
 
-    __device__ Taps(const float* images, const Windows& windows, unsigned N, unsigned count, unsigned first_row,
-                    unsigned first_k)
-        : images(images), windows(windows), N(N), pixel(first_k + Share::k(), windows.P, windows.Q),
+    __device__ Taps(const float* images, const Windows& windows, unsigned count, unsigned first_row, unsigned first_k)
+        : images(images), windows(windows), pixel(first_k + Share::k(), windows.P, windows.Q),
           step(Share::STEP, windows.P, windows.Q)
     {
 #pragma unroll
@@ -151,14 +47,14 @@ template <bool QUADS> struct Taps {
             int dh = pixel.middle * windows.stride_h, dw = pixel.low * windows.stride_w;
             unsigned offset = windows.cell(pixel.high, dh, dw);
             if (QUADS)
-                quads[i] = pixel.high < N && windows.inside(h[0] + dh, w[0] + dw)
+                quads[i] = pixel.high < windows.N && windows.inside(h[0] + dh, w[0] + dw)
                                ? *(const float4*)(images + (at[0] + offset))
                                : make_float4(0.f, 0.f, 0.f, 0.f);
             else
 #pragma unroll
                 for (int e = 0; e < ROWS; ++e)
                     (&quads[i].x)[e] =
-                        pixel.high < N && windows.inside(h[e] + dh, w[e] + dw) ? images[at[e] + offset] : 0.f;
+                        pixel.high < windows.N && windows.inside(h[e] + dh, w[e] + dw) ? images[at[e] + offset] : 0.f;
             pixel.add(step, windows.P, windows.Q);
         }
     }
@@ -243,22 +139,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
                          unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int channels, int filters,
                          int stride_h, int stride_w, int top, int left, int dilation_h, int dilation_w, unsigned length)
 {
-    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];  // one half is read while the other fills
-    Windows windows{H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
-    unsigned pixels = N * P * Q, taps = R * S * channels, group = blockIdx.z;
-    Task task(blockIdx.x, filters, taps, length);
-    Matrix<TILE_N, false, EITHER> filter(weight + group * filters, K, filters, task.n, task.k, task.end);
-    float sums[THREAD_M][THREAD_N];
-    x += group * channels;
-    if (can_load_quads(x, C, channels)) {
-        PatchSource<true> patches(x, windows, pixels, task.m, task.k);
-        multiply(sums, patches, filter, task.slabs, a_slabs, b_slabs);
-    } else {
-        PatchSource<false> patches(x, windows, pixels, task.m, task.k);
-        multiply(sums, patches, filter, task.slabs, a_slabs, b_slabs);
-    }
-    Rows rows{y + blockIdx.y * (pixels * K) + group * filters, (unsigned)K};
-    write(rows, sums, task.m, task.n, pixels, filters, false);
+    Windows windows{N, H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
+    multiply_images<PatchSource>(y, x, weight, windows, N * P * Q, R * S * channels, K, filters, length);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
@@ -277,7 +159,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     if (task.m >= cells) return;  // `tiles` are those of the remainder with the most cells; the whole block returns
 
     int taps_r = columns.taps ? rows.taps : 0, taps_s = max(columns.taps, 1);
-    Windows windows{P,
+    Windows windows{N,
+                    P,
                     Q,
                     K,
                     filters,
@@ -324,20 +207,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
                                      int R, int S, int channels, int filters, int stride_h, int stride_w, int top,
                                      int left, int dilation_h, int dilation_w, unsigned length)
 {
-    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];
-    Windows windows{H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
-    unsigned pixels = N * P * Q, taps = R * S * channels, group = blockIdx.z;
-    Task task(blockIdx.x, filters, pixels, length);
-    Matrix<TILE_N, false, EITHER> gradient(dy + group * filters, K, filters, task.n, task.k, task.end);
-    float sums[THREAD_M][THREAD_N];
-    x += group * channels;
-    if (can_load_quads(x, C, channels)) {
-        Taps<true> values(x, windows, N, taps, task.m, task.k);
-        multiply(sums, values, gradient, task.slabs, a_slabs, b_slabs);
-    } else {
-        Taps<false> values(x, windows, N, taps, task.m, task.k);
-        multiply(sums, values, gradient, task.slabs, a_slabs, b_slabs);
-    }
-    Rows rows{dweight + blockIdx.y * (taps * K) + group * filters, (unsigned)K};
-    write(rows, sums, task.m, task.n, taps, filters, false);
+    Windows windows{N, H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
+    multiply_images<Taps>(dweight, x, dy, windows, R * S * channels, N * P * Q, K, filters, length);
 }

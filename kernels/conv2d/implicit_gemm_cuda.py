@@ -26,7 +26,8 @@ from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
-from ..shared.gemm_launch import FLOAT32, LARGE, Plan, product_plan
+from ..shared.gemm_launch import FLOAT32, LARGE, Plan, join, product_plan
+from ..shared.implicit_gemm_launch import extents, forward, workspace
 
 DEFAULT = LARGE._asdict()
 
@@ -37,11 +38,6 @@ sum_parts = cuda_function(__file__, "sum_parts", **DEFAULT)
 
 GROUPS = 65535
 """The extent of a grid along z."""
-
-
-def planned(x, weight, y, groups) -> Plan:
-    """The plan of the forward product: pixels by filters, over the taps of the group."""
-    return product_plan(prod(y[:-1]), y[-1] // groups, prod(weight[:-1]), groups=groups)
 
 
 def planned_grad_input(dy, weight, size, strides, dilation, groups) -> Plan:
@@ -70,12 +66,6 @@ def supports_grad_weight(dy, x, *, groups, **_):
     return dy.dtype == FLOAT32 and groups <= GROUPS and (groups == 1 or x.shape[-1] > groups)
 
 
-def workspace(x, weight, *, groups, **window):
-    """The parts of y, if its sums are cut."""
-    (y,) = conv2d.specs(x, weight, groups=groups, **window)
-    return planned(x.shape, weight.shape, y.shape, groups).workspace(prod(y.shape))
-
-
 def workspace_grad_input(dy, weight, *, size, strides, dilation, groups, **_):
     """The parts of dx, if its sums are cut."""
     plan = planned_grad_input(dy.shape, weight.shape, size, strides, dilation, groups)
@@ -88,33 +78,10 @@ def workspace_grad_weight(dy, x, *, kernel_size, groups, **_):
     return plan.workspace(prod(kernel_size) * x.shape[-1] // groups * dy.shape[-1])
 
 
-def extents(x, weight, y, strides, padding, dilation, groups):
-    """The numbers that the three kernels take, in their order."""
-    (top, _), (left, _) = padding
-    N, H, W, C = x
-    R, S, channels = weight
-    P, Q, K = y[1:]
-    return N, H, W, C, P, Q, K, R, S, channels, K // groups, *strides, top, left, *dilation
-
-
-def join(result, parts, plan):
-    """Add up the parts of a result."""
-    if parts is not None:
-        grid = ceil_div(result.size, 32)
-        sum_parts.define(**plan.macros_with_more_registers())[grid, plan.sum_block()](
-            result, parts, result.size, plan.parts
-        )
-
-
 @kernel(conv2d, "implicit_gemm", "cuda", supports=supports, workspace=workspace)
-def launch(y, x, weight, parts=None, *, strides, padding, dilation, groups):
+def launch(y, x, weight, parts=None, **window):
     """y = patches of x · weight."""
-    plan = planned(x.shape, weight.shape, y.shape, groups)
-    shape = extents(x.shape, weight.shape[:-1], y.shape, strides, padding, dilation, groups)
-    conv2d_implicit_gemm.define(**plan.macros_with_more_registers())[plan.grid(groups), plan.tile.THREADS](
-        y if parts is None else parts, x, weight, *shape, plan.length
-    )
-    join(y, parts, plan)
+    forward(conv2d_implicit_gemm, sum_parts, y, parts, x, weight, **window)
 
 
 @kernel(conv2d_grad_input, "implicit_gemm", "cuda", supports=supports, workspace=workspace_grad_input)
@@ -125,10 +92,11 @@ def launch_grad_input(dx, dy, weight, parts=None, *, size, strides, padding, dil
     remainders_h, remainders_w = (min(s, n) for s, n in zip(strides, size, strict=True))
     divisors = (gcd(s, d) for s, d in zip(strides, dilation, strict=True))
     tiles = plan.tiles // (remainders_h * remainders_w)
-    conv2d_grad_input_implicit_gemm.define(**plan.macros_with_more_registers())[plan.grid(groups), plan.tile.THREADS](
+    variant = plan.macros_with_more_registers()
+    conv2d_grad_input_implicit_gemm.define(**variant)[plan.grid(groups), plan.tile.THREADS](
         dx if parts is None else parts, dy, weight, *shape, *divisors, remainders_w, tiles, plan.length
     )
-    join(dx, parts, plan)
+    join(sum_parts.define(**variant), plan, dx, parts)
 
 
 @kernel(conv2d_grad_weight, "implicit_gemm", "cuda", supports=supports_grad_weight, workspace=workspace_grad_weight)
@@ -136,7 +104,8 @@ def launch_grad_weight(dweight, dy, x, parts=None, *, kernel_size, strides, padd
     """dweight = transposed patches of x · dy."""
     plan = planned_grad_weight(dy.shape, x.shape, kernel_size, groups)
     shape = extents(x.shape, dweight.shape[:-1], dy.shape, strides, padding, dilation, groups)
-    conv2d_grad_weight_implicit_gemm.define(**plan.macros_with_more_registers())[plan.grid(groups), plan.tile.THREADS](
+    variant = plan.macros_with_more_registers()
+    conv2d_grad_weight_implicit_gemm.define(**variant)[plan.grid(groups), plan.tile.THREADS](
         dweight if parts is None else parts, dy, x, *shape, plan.length
     )
-    join(dweight, parts, plan)
+    join(sum_parts.define(**variant), plan, dweight, parts)

@@ -27,7 +27,7 @@ from gpucnn.ops.fused import conv2d_bias_relu_maxpool_grad_input, conv2d_bias_re
 
 from ..shared.implicit_gemm_njit import FLOAT32, SMALL
 from ..shared.patches_njit import Patches, pooled_patches
-from ..shared.simd_njit import LANES, at, copy, fma, load, put, spread, store
+from ..shared.simd_njit import LANES, at, copy, fma, load, load_eight, put, spread, store, store_eight
 
 CHUNKS = 8
 """Chunks of a patch that are in registers at a time."""
@@ -183,22 +183,14 @@ def _add_patches(sums, db, dy, index, x, image, rows, pixels, starts, cells, amo
                 o4, o5, o6, o7 = starts[o + 4], starts[o + 5], starts[o + 6], starts[o + 7]
                 for k in range(filters):
                     j = (block * filters + k) * 64
-                    a0, a1, a2, a3 = load(sums, j), load(sums, j + 8), load(sums, j + 16), load(sums, j + 24)
-                    a4, a5, a6, a7 = load(sums, j + 32), load(sums, j + 40), load(sums, j + 48), load(sums, j + 56)
+                    a0, a1, a2, a3, a4, a5, a6, a7 = load_eight(sums, j)
                     for c in range(k * group, k * group + at(cells, counts + k)):
                         p, g = at(cells, c), spread(amounts, c)
                         a0, a1 = fma(g, load(image, p + o0), a0), fma(g, load(image, p + o1), a1)
                         a2, a3 = fma(g, load(image, p + o2), a2), fma(g, load(image, p + o3), a3)
                         a4, a5 = fma(g, load(image, p + o4), a4), fma(g, load(image, p + o5), a5)
                         a6, a7 = fma(g, load(image, p + o6), a6), fma(g, load(image, p + o7), a7)
-                    store(sums, j, a0)
-                    store(sums, j + 8, a1)
-                    store(sums, j + 16, a2)
-                    store(sums, j + 24, a3)
-                    store(sums, j + 32, a4)
-                    store(sums, j + 40, a5)
-                    store(sums, j + 48, a6)
-                    store(sums, j + 56, a7)
+                    store_eight(sums, j, (a0, a1, a2, a3, a4, a5, a6, a7))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

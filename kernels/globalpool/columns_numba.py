@@ -17,6 +17,13 @@ THREADS = 128
 
 
 @numba_device
+def column_of_thread(y):
+    """(n, c) of y (N, C); n may be N or more."""
+    i = cuda.grid(1)
+    return i // y.shape[1], i % y.shape[1]
+
+
+@numba_device
 def best_position(x, n, c):
     """The first position of the largest value; of the first NaN, if there is one."""
     best, largest = 0, x[n, 0, c]
@@ -29,10 +36,9 @@ def best_position(x, n, c):
 
 @numba_function
 def globalavgpool_columns(y, x):
-    i = cuda.grid(1)
-    if i >= y.size:
+    n, c = column_of_thread(y)
+    if n >= y.shape[0]:
         return
-    n, c = i // y.shape[1], i % y.shape[1]
     total, lost = np.float32(0), np.float32(0)
     for m in range(x.shape[1]):
         total, lost = add(total, lost, x[n, m, c])
@@ -41,10 +47,9 @@ def globalavgpool_columns(y, x):
 
 @numba_function
 def globalavgpool_grad_columns(dx, dy):
-    i = cuda.grid(1)
-    if i >= dy.size:
+    n, c = column_of_thread(dy)
+    if n >= dy.shape[0]:
         return
-    n, c = i // dy.shape[1], i % dy.shape[1]
     part = dy[n, c] / np.float32(dx.shape[1])
     for m in range(dx.shape[1]):
         dx[n, m, c] = part
@@ -52,19 +57,17 @@ def globalavgpool_grad_columns(dx, dy):
 
 @numba_function
 def globalmaxpool_columns(y, x):
-    i = cuda.grid(1)
-    if i >= y.size:
+    n, c = column_of_thread(y)
+    if n >= y.shape[0]:
         return
-    n, c = i // y.shape[1], i % y.shape[1]
     y[n, c] = x[n, best_position(x, n, c), c]
 
 
 @numba_function
 def globalmaxpool_grad_columns(dx, dy, x):
-    i = cuda.grid(1)
-    if i >= dy.size:
+    n, c = column_of_thread(dy)
+    if n >= dy.shape[0]:
         return
-    n, c = i // dy.shape[1], i % dy.shape[1]
     best = best_position(x, n, c)
     for m in range(x.shape[1]):
         dx[n, m, c] = dy[n, c] if m == best else np.float32(0)

@@ -19,7 +19,7 @@
 // Positions before an axis wrap round to huge unsigned numbers, so that one comparison detects
 // padding.
 
-// defines: column_sums
+// defines: InMemory, column_sums
 #include "column_sums.cuh"
 
 constexpr int WINDOWS = 4;  // positions of a thread along the last axis, and its rows of dweight
@@ -251,5 +251,5 @@ __device__ __forceinline__ void direct_grad_weight(float* __restrict__ partial, 
 extern "C" __global__ void join_slices(float* __restrict__ total, const float* __restrict__ sums, unsigned rows,
                                        unsigned columns, unsigned width, unsigned rows_per_slice)
 {
-    column_sums(total, sums, rows, columns, width, rows_per_slice);
+    column_sums(total, InMemory{sums}, rows, columns, width, rows_per_slice);
 }

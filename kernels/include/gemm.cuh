@@ -145,6 +145,9 @@ __device__ inline int first_n()
     return warp % WARPS_N * WARP_N + 4 * (lane / 2 % LANES_N);
 }
 
+__device__ constexpr int row_of(int i) { return i / 4 * 4 * LANES_M + i % 4; }
+__device__ constexpr int column_of(int j) { return j / 4 * 4 * LANES_N + j % 4; }
+
 template <int COUNT, int APART> __device__ void load(float (&values)[COUNT], const float* shared)
 {
 #pragma unroll
@@ -203,82 +206,34 @@ __device__ void multiply(float (&sums)[THREAD_M][THREAD_N], A& a, B& b, int slab
     }
 }
 
-// The rows of a result in memory; a source of windows may bring another type, with the same
-// members.
-struct Rows {
-    float* y;
-    unsigned pitch;
-    __device__ float* operator()(unsigned m) const { return y + m * pitch; }
-    __device__ bool aligned() const { return pitch % 4 == 0 && (size_t)y % 16 == 0; }
-};
-
-// y = sums for the part of the tile at (m, n) that lies inside M × N; with `add`, y += sums.
-template <class Result>
-__device__ void write(Result y, const float (&sums)[THREAD_M][THREAD_N], unsigned m, unsigned n, unsigned M, unsigned N,
-                      bool add)
-{
-    bool vector = N % 4 == 0 && y.aligned();
-    m += first_m();
-    n += first_n();
-#pragma unroll
-    for (int i = 0; i < THREAD_M; ++i) {
-        unsigned at_m = m + i / 4 * 4 * LANES_M + i % 4;
-        if (at_m >= M) continue;
-        float* row = y(at_m);
-#pragma unroll
-        for (int j = 0; j < THREAD_N; j += 4) {
-            unsigned at_n = n + j * LANES_N;
-            if (vector && !add) {
-                if (at_n < N)
-                    *(float4*)(row + at_n) = make_float4(sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]);
-            } else {
-#pragma unroll
-                for (int e = 0; e < 4; ++e)
-                    if (at_n + e < N) row[at_n + e] = add ? row[at_n + e] + sums[i][j + e] : sums[i][j + e];
-            }
-        }
-    }
-}
-
-// What a block does: blockIdx.x counts the tiles, along N first, so that neighbours in time share
-// rows of a in the L2 cache; blockIdx.y counts the parts of K, `length` long, a multiple of TILE_K.
-struct Task {
-    unsigned m, n, k, end;
-    int slabs;
-
-    __device__ Task(unsigned tile, unsigned N, unsigned K, unsigned length)
-    {
-        unsigned tiles = (N + TILE_N - 1) / TILE_N;
-        m = tile / tiles * TILE_M;
-        n = tile % tiles * TILE_N;
-        k = min(K, blockIdx.y * length);
-        end = min(K, k + length);
-        slabs = (end - k + TILE_K - 1) / TILE_K;
-    }
-};
+// defines: Rows, AsIs, write, Task
+#include "tile.cuh"
 
 // One tile of a product of two matrices in memory.
-template <bool TRANSPOSE_A, bool TRANSPOSE_B, Loads LOADS_OF_A>
+template <bool TRANSPOSE_A, bool TRANSPOSE_B, Loads LOADS_OF_A, class Finish>
 __device__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, const Task& task,
-                        unsigned pitch_y, unsigned pitch_a, unsigned pitch_b, bool add, float* a_slabs, float* b_slabs)
+                        unsigned pitch_y, unsigned pitch_a, unsigned pitch_b, bool add, float* a_slabs, float* b_slabs,
+                        Finish finish)
 {
     Matrix<TILE_M, !TRANSPOSE_A, LOADS_OF_A> rows_of_a(a, pitch_a, M, task.m, task.k, task.end);
     Matrix<TILE_N, TRANSPOSE_B, EITHER> columns_of_b(b, pitch_b, N, task.n, task.k, task.end);
     float sums[THREAD_M][THREAD_N];
     multiply(sums, rows_of_a, columns_of_b, task.slabs, a_slabs, b_slabs);
-    write(Rows{y, pitch_y}, sums, task.m, task.n, M, N, add);
+    write(Rows{y, pitch_y}, sums, task.m, task.n, M, N, add, finish);
 }
 
 // The same, where it is left to the matrices how a is read: `y` is where this block's part of K
 // belongs, row m of it at m · pitch_y.
-template <bool TRANSPOSE_A, bool TRANSPOSE_B>
+template <bool TRANSPOSE_A, bool TRANSPOSE_B, class Finish = AsIs>
 __device__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, unsigned K, unsigned pitch_y,
-                        unsigned pitch_a, unsigned pitch_b, unsigned length, bool add, float* a_slabs, float* b_slabs)
+                        unsigned pitch_a, unsigned pitch_b, unsigned length, bool add, float* a_slabs, float* b_slabs,
+                        Finish finish = {})
 {
     Task task(blockIdx.x, N, K, length);
     if (Matrix<TILE_M, !TRANSPOSE_A, QUADS>::allows_quads(a, pitch_a, M, task.end))
-        product<TRANSPOSE_A, TRANSPOSE_B, QUADS>(y, a, b, M, N, task, pitch_y, pitch_a, pitch_b, add, a_slabs, b_slabs);
+        product<TRANSPOSE_A, TRANSPOSE_B, QUADS>(y, a, b, M, N, task, pitch_y, pitch_a, pitch_b, add, a_slabs, b_slabs,
+                                                 finish);
     else
-        product<TRANSPOSE_A, TRANSPOSE_B, VALUES>(y, a, b, M, N, task, pitch_y, pitch_a, pitch_b, add, a_slabs,
-                                                  b_slabs);
+        product<TRANSPOSE_A, TRANSPOSE_B, VALUES>(y, a, b, M, N, task, pitch_y, pitch_a, pitch_b, add, a_slabs, b_slabs,
+                                                  finish);
 }

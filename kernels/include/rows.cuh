@@ -10,6 +10,15 @@
 
 __device__ inline unsigned row_of_thread() { return blockIdx.x * blockDim.y + threadIdx.y; }
 
+// Moves pointers to arrays (N, K) to row n. Returns the number of its columns, 0 beyond the last row.
+template <class... Pointers>
+__device__ __forceinline__ unsigned enter_row(unsigned n, unsigned N, unsigned K, Pointers&... pointers)
+{
+    unsigned columns = n < N ? K : 0;
+    ((pointers += n * columns), ...);
+    return columns;
+}
+
 template <class Combine>
 __device__ float over_row(float value, Combine combine)
 {
@@ -36,4 +45,28 @@ constexpr float LOWEST = -3.402823466e38f;  // what a thread without columns bri
 __device__ inline float row_max(float value)
 {
     return over_row(value, [](float a, float b) { return fmaxf(a, b); });
+}
+
+// The largest x[k] with k < columns.
+__device__ __forceinline__ float largest_of_row(const float* x, unsigned columns)
+{
+    float largest = LOWEST;
+    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) largest = fmaxf(largest, x[k]);
+    return row_max(largest);
+}
+
+// Σ x[k] over k < columns
+__device__ __forceinline__ float sum_of_row(const float* x, unsigned columns)
+{
+    float total = 0.f;
+    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += x[k];
+    return row_sum(total);
+}
+
+// Σ exp(x[k] - largest) over k < columns
+__device__ __forceinline__ float sum_of_exponentials(const float* x, unsigned columns, float largest)
+{
+    float total = 0.f;
+    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += expf(x[k] - largest);
+    return row_sum(total);
 }

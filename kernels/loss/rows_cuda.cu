@@ -5,9 +5,9 @@
 // that does not exist go without columns: they are needed in the reductions. EPSILON, to which
 // probabilities are clipped, is defined by the launcher.
 
-// defines: row_of_thread, row_sum, LOWEST, row_max
+// defines: row_of_thread, enter_row, row_sum, largest_of_row, sum_of_row, sum_of_exponentials
 #include "rows.cuh"
-// defines: clamp, decay
+// defines: clamp, decay, sigmoid
 #include "stable.cuh"
 
 __device__ float clip_probability(float p) { return clamp(p, EPSILON, 1.f - EPSILON); }
@@ -24,10 +24,7 @@ __device__ void mean_over_rows(float* __restrict__ values, float* __restrict__ g
                                const float* __restrict__ y_pred, const float* __restrict__ y_true, unsigned N,
                                unsigned K, Each each)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    gradient += n * columns;
-    y_pred += n * columns;
-    y_true += n * columns;
+    unsigned n = row_of_thread(), columns = enter_row(n, N, K, gradient, y_pred, y_true);
     float total = 0.f, share = 1.f / (float)K;
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) {
         Term term = each(y_pred[k], y_true[k]);
@@ -36,6 +33,17 @@ __device__ void mean_over_rows(float* __restrict__ values, float* __restrict__ g
     }
     total = row_sum(total);
     if (threadIdx.x == 0 && n < N) values[n] = total / (float)K;
+}
+
+// The same where y_true are labels of two classes, which are smoothed.
+template <class Each>
+__device__ void smoothed_mean(float* __restrict__ values, float* __restrict__ gradient,
+                              const float* __restrict__ y_pred, const float* __restrict__ labels, unsigned N,
+                              unsigned K, float label_smoothing, Each each)
+{
+    mean_over_rows(values, gradient, y_pred, labels, N, K, [=](float prediction, float label) {
+        return each(prediction, label * (1.f - label_smoothing) + label_smoothing * 0.5f);
+    });
 }
 
 extern "C" __global__ void mean_squared_error_rows(float* __restrict__ values, float* __restrict__ gradient,
@@ -76,8 +84,7 @@ extern "C" __global__ void binary_cross_entropy_rows(float* __restrict__ values,
                                                      const float* __restrict__ labels, unsigned N, unsigned K,
                                                      float label_smoothing)
 {
-    mean_over_rows(values, gradient, probabilities, labels, N, K, [=](float probability, float label) {
-        label = label * (1.f - label_smoothing) + label_smoothing * 0.5f;
+    smoothed_mean(values, gradient, probabilities, labels, N, K, label_smoothing, [](float probability, float label) {
         float p = clip_probability(probability);
         float loss = -(label * logf(p) + (1.f - label) * logf(1.f - p));
         return Term{loss, p == probability ? (p - label) / (p * (1.f - p)) : 0.f};
@@ -90,10 +97,8 @@ extern "C" __global__ void sigmoid_binary_cross_entropy_rows(float* __restrict__
                                                              const float* __restrict__ labels, unsigned N, unsigned K,
                                                              float label_smoothing)
 {
-    mean_over_rows(values, gradient, logits, labels, N, K, [=](float z, float label) {
-        label = label * (1.f - label_smoothing) + label_smoothing * 0.5f;
-        float d = decay(z);
-        return Term{fmaxf(z, 0.f) - z * label + log1pf(d), (z >= 0.f ? 1.f : d) / (1.f + d) - label};
+    smoothed_mean(values, gradient, logits, labels, N, K, label_smoothing, [](float z, float label) {
+        return Term{fmaxf(z, 0.f) - z * label + log1pf(decay(z)), sigmoid(z) - label};
     });
 }
 
@@ -108,14 +113,9 @@ extern "C" __global__ void softmax_cross_entropy_rows(float* __restrict__ values
                                                       const float* __restrict__ labels, unsigned N, unsigned K,
                                                       float label_smoothing)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    dlogits += n * columns;
-    logits += n * columns;
-    labels += n * columns;
+    unsigned n = row_of_thread(), columns = enter_row(n, N, K, dlogits, logits, labels);
     float keep = 1.f - label_smoothing, share = label_smoothing / (float)K;  // of a label, for every label
-    float largest = LOWEST;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) largest = fmaxf(largest, logits[k]);
-    largest = row_max(largest);
+    float largest = largest_of_row(logits, columns);
 
     float total = 0.f, weight = 0.f, weighted = 0.f;
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) {
@@ -140,15 +140,9 @@ extern "C" __global__ void sparse_softmax_cross_entropy_rows(float* __restrict__
                                                              const float* __restrict__ logits,
                                                              const int* __restrict__ labels, unsigned N, unsigned K)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    dlogits += n * columns;
-    logits += n * columns;
-    float largest = LOWEST;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) largest = fmaxf(largest, logits[k]);
-    largest = row_max(largest);
-    float total = 0.f;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += expf(logits[k] - largest);
-    total = row_sum(total);
+    unsigned n = row_of_thread(), columns = enter_row(n, N, K, dlogits, logits);
+    float largest = largest_of_row(logits, columns);
+    float total = sum_of_exponentials(logits, columns, largest);
 
     if (n >= N) return;  // the last reduction is over
     unsigned label = labels[n];
@@ -163,14 +157,9 @@ extern "C" __global__ void cross_entropy_rows(float* __restrict__ values, float*
                                               const float* __restrict__ probabilities, const float* __restrict__ labels,
                                               unsigned N, unsigned K, float label_smoothing)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    dprobabilities += n * columns;
-    probabilities += n * columns;
-    labels += n * columns;
+    unsigned n = row_of_thread(), columns = enter_row(n, N, K, dprobabilities, probabilities, labels);
     float keep = 1.f - label_smoothing, share = label_smoothing / (float)K;  // of a label, for every label
-    float total = 0.f;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += probabilities[k];
-    total = row_sum(total);
+    float total = sum_of_row(probabilities, columns);
 
     float loss = 0.f, along = 0.f;
     for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) {
@@ -194,12 +183,8 @@ extern "C" __global__ void sparse_cross_entropy_rows(float* __restrict__ values,
                                                      const float* __restrict__ probabilities,
                                                      const int* __restrict__ labels, unsigned N, unsigned K)
 {
-    unsigned n = row_of_thread(), columns = n < N ? K : 0;
-    dprobabilities += n * columns;
-    probabilities += n * columns;
-    float total = 0.f;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) total += probabilities[k];
-    total = row_sum(total);
+    unsigned n = row_of_thread(), columns = enter_row(n, N, K, dprobabilities, probabilities);
+    float total = sum_of_row(probabilities, columns);
 
     if (n >= N) return;  // the last reduction is over
     unsigned label = labels[n];

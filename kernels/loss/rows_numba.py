@@ -22,7 +22,7 @@ from gpucnn.ops import loss
 
 from ..shared.clamp_numba import clamp
 from ..shared.rows_launch import MOST_THREADS, over_rows
-from ..shared.rows_numba import largest_of_row, row_of_thread, row_sum, sum_of_exponentials, sum_of_row
+from ..shared.rows_numba import largest_of_row, row_and_columns, row_of_thread, row_sum, sum_of_exponentials, sum_of_row
 
 # Numba takes a literal for a float64, and would compute everything that it touches in float64.
 ZERO, HALF, ONE, TWO = (np.float32(number) for number in (0, 0.5, 1, 2))
@@ -84,8 +84,7 @@ def mean_over_rows(each):
     def mean_over_rows(values, gradient, y_pred, y_true, parameter):
         partials = cuda.shared.array(MOST_THREADS, numba.float32)
         N, K = y_pred.shape
-        n = row_of_thread()
-        columns = K if n < N else 0
+        n, columns = row_and_columns(y_pred)
         total = ZERO
         for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
             value, slope = each(y_pred[n, k], y_true[n, k], parameter)
@@ -107,8 +106,7 @@ def softmax_cross_entropy_rows(values, dlogits, logits, labels, label_smoothing)
     and its gradient exp(z - m) · L / t - labels."""
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
     N, K = logits.shape
-    n = row_of_thread()
-    columns = K if n < N else 0
+    n, columns = row_and_columns(logits)
     keep, share = ONE - label_smoothing, label_smoothing / np.float32(K)
     largest = largest_of_row(logits, n, columns, partials)
 
@@ -135,13 +133,11 @@ def sparse_softmax_cross_entropy_rows(values, dlogits, logits, labels):
     """The same where one label is 1 and the others 0: log(t) - (z[label] - m), and exp(z - m) / t -
     (k = label)."""
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
-    N, K = logits.shape
-    n = row_of_thread()
-    columns = K if n < N else 0
+    n, columns = row_and_columns(logits)
     largest = largest_of_row(logits, n, columns, partials)
     total = sum_of_exponentials(logits, n, columns, largest, partials)
 
-    if n >= N:
+    if n >= logits.shape[0]:
         return  # the last barrier is passed
     for k in range(cuda.threadIdx.x, columns, cuda.blockDim.x):
         dlogits[n, k] = math.exp(logits[n, k] - largest) / total - (ONE if k == labels[n] else ZERO)
@@ -155,8 +151,7 @@ def cross_entropy_rows(values, dprobabilities, probabilities, labels, label_smoo
     p."""
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
     N, K = probabilities.shape
-    n = row_of_thread()
-    columns = K if n < N else 0
+    n, columns = row_and_columns(probabilities)
     keep, share = ONE - label_smoothing, label_smoothing / np.float32(K)
     total = sum_of_row(probabilities, n, columns, partials)
 
@@ -182,12 +177,10 @@ def cross_entropy_rows(values, dprobabilities, probabilities, labels, label_smoo
 def sparse_cross_entropy_rows(values, dprobabilities, probabilities, labels):
     """The same where one label is 1 and the others 0: only one dq is not 0."""
     partials = cuda.shared.array(MOST_THREADS, numba.float32)
-    N, K = probabilities.shape
-    n = row_of_thread()
-    columns = K if n < N else 0
+    n, columns = row_and_columns(probabilities)
     total = sum_of_row(probabilities, n, columns, partials)
 
-    if n >= N:
+    if n >= probabilities.shape[0]:
         return  # the last barrier is passed
     q = probabilities[n, labels[n]] / total
     clipped = clamp(q, EPSILON, ONE - EPSILON)

@@ -3,6 +3,20 @@
 // together, then each thread reads a row of the one and a column of the other, so that each value
 // fetched from global memory serves TILE threads. Grid: x counts the tiles of y, along N first.
 
+// Fetches a tile of a matrix (rows, columns), with zeros outside of it; `transposed`: it lies in
+// memory as (columns, rows). Neighbouring threads read neighbouring values, whichever way it lies.
+__device__ __forceinline__ void fetch(float (&tile)[TILE][TILE + 1], const float* matrix, unsigned rows,
+                                      unsigned columns, unsigned first_row, unsigned first_column, bool transposed)
+{
+    if (transposed) {
+        unsigned row = first_row + threadIdx.x, column = first_column + threadIdx.y;
+        tile[threadIdx.x][threadIdx.y] = row < rows && column < columns ? matrix[column * rows + row] : 0.f;
+    } else {
+        unsigned row = first_row + threadIdx.y, column = first_column + threadIdx.x;
+        tile[threadIdx.y][threadIdx.x] = row < rows && column < columns ? matrix[row * columns + column] : 0.f;
+    }
+}
+
 extern "C" __global__ void __launch_bounds__(TILE* TILE)
     matmul_tiled(float* __restrict__ y, const float* __restrict__ a, const float* __restrict__ b, unsigned M,
                  unsigned N, unsigned K, bool transpose_a, bool transpose_b)
@@ -15,23 +29,9 @@ extern "C" __global__ void __launch_bounds__(TILE* TILE)
     unsigned column = threadIdx.x, row = threadIdx.y;
     float total = 0.f;
     for (unsigned first_k = 0; first_k < K; first_k += TILE) {
-        // Neighbouring threads (of a row) read neighbouring values in memory, whichever way the
-        // matrix lies. Outside there are zeros; all threads must meet the barriers, so nobody
-        // returns.
-        if (transpose_a) {
-            unsigned m = first_m + column, k = first_k + row;
-            a_tile[column][row] = m < M && k < K ? a[k * M + m] : 0.f;
-        } else {
-            unsigned m = first_m + row, k = first_k + column;
-            a_tile[row][column] = m < M && k < K ? a[m * K + k] : 0.f;
-        }
-        if (transpose_b) {
-            unsigned n = first_n + row, k = first_k + column;
-            b_tile[column][row] = n < N && k < K ? b[n * K + k] : 0.f;
-        } else {
-            unsigned n = first_n + column, k = first_k + row;
-            b_tile[row][column] = n < N && k < K ? b[k * N + n] : 0.f;
-        }
+        // All threads must meet the barriers, so those beyond the edge of y fetch too.
+        fetch(a_tile, a, M, K, first_m, first_k, transpose_a);
+        fetch(b_tile, b, K, N, first_k, first_n, transpose_b);
         __syncthreads();  // both tiles are complete
 #pragma unroll
         for (int k = 0; k < TILE; ++k) total = fmaf(a_tile[row][k], b_tile[k][column], total);

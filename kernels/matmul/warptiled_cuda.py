@@ -10,11 +10,10 @@ its sums are cut into parts, which a second kernel adds up in order.
 """
 
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.matmul import matmul
 
-from ..shared.gemm_launch import LARGE, Plan, product_plan
+from ..shared.gemm_launch import LARGE, Plan, join, product_plan
 
 matmul_warptiled = cuda_function(__file__, "matmul_warptiled", **LARGE._asdict())
 sum_parts = cuda_function(__file__, "sum_parts", **LARGE._asdict())
@@ -43,5 +42,4 @@ def launch(y, a, b, parts=None, *, transpose_a, transpose_b):
     matmul_warptiled.define(**variant)[plan.grid(), plan.tile.THREADS](
         result, a, b, M, N, K, plan.length, transpose_a, transpose_b
     )
-    if parts is not None:
-        sum_parts.define(**variant)[ceil_div(y.size, 32), plan.sum_block()](y, parts, y.size, plan.parts)
+    join(sum_parts.define(**variant), plan, y, parts)

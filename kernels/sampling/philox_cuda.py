@@ -12,15 +12,14 @@ from gpucnn.ops.sampling import random_bits, random_uniform
 
 THREADS = 256
 
-bits = cuda_function(__file__, "random_bits")
-uniform = cuda_function(__file__, "random_uniform")
+
+def register(op):
+    function = cuda_function(__file__, op.name)
+
+    @kernel(op, "philox", "cuda")
+    def launch(y, step, *, count, seed, stream, purpose):
+        function[blocks_1d(ceil_div(count, 4), THREADS), THREADS](y, step, count, seed, stream & 0xFFFFFFFF, purpose)
 
 
-@kernel(random_bits, "philox", "cuda")
-def launch_bits(y, step, *, count, seed, stream, purpose):
-    bits[blocks_1d(ceil_div(count, 4), THREADS), THREADS](y, step, count, seed, stream & 0xFFFFFFFF, purpose)
-
-
-@kernel(random_uniform, "philox", "cuda")
-def launch_uniform(y, step, *, count, seed, stream, purpose):
-    uniform[blocks_1d(ceil_div(count, 4), THREADS), THREADS](y, step, count, seed, stream & 0xFFFFFFFF, purpose)
+register(random_bits)
+register(random_uniform)

@@ -14,45 +14,33 @@ from ..shared.philox_numba import key, philox, uniform, word
 THREADS = 256
 
 
-@numba_function
-def bits(y, step, seed, stream, purpose):
-    block = cuda.grid(1)
-    first = 4 * block
-    if first >= y.size:
-        return
-    w0, w1, w2, w3 = philox(word(block), word(step[0]), stream, purpose, seed)
-    y[first] = w0
-    if first + 1 < y.size:
-        y[first + 1] = w1
-    if first + 2 < y.size:
-        y[first + 2] = w2
-    if first + 3 < y.size:
-        y[first + 3] = w3
+def fill(value):
+    """The kernel that fills y with value(word) of one random word after the other."""
+
+    @numba_function
+    def fill(y, step, seed, stream, purpose):
+        block = cuda.grid(1)
+        first = 4 * block
+        if first >= y.size:
+            return
+        w0, w1, w2, w3 = philox(word(block), word(step[0]), stream, purpose, seed)
+        y[first] = value(w0)
+        if first + 1 < y.size:
+            y[first + 1] = value(w1)
+        if first + 2 < y.size:
+            y[first + 2] = value(w2)
+        if first + 3 < y.size:
+            y[first + 3] = value(w3)
+
+    return fill
 
 
-@numba_function
-def uniforms(y, step, seed, stream, purpose):
-    block = cuda.grid(1)
-    first = 4 * block
-    if first >= y.size:
-        return
-    w0, w1, w2, w3 = philox(word(block), word(step[0]), stream, purpose, seed)
-    y[first] = uniform(w0)
-    if first + 1 < y.size:
-        y[first + 1] = uniform(w1)
-    if first + 2 < y.size:
-        y[first + 2] = uniform(w2)
-    if first + 3 < y.size:
-        y[first + 3] = uniform(w3)
+def register(op, function):
+    @kernel(op, "philox", "numba")
+    def launch(y, step, *, count, seed, stream, purpose):
+        grid = blocks_1d(ceil_div(count, 4), THREADS)
+        function[grid, THREADS](y, step, *key(seed, stream), np.uint64(purpose))
 
 
-@kernel(random_bits, "philox", "numba")
-def launch_bits(y, step, *, count, seed, stream, purpose):
-    grid = blocks_1d(ceil_div(count, 4), THREADS)
-    bits[grid, THREADS](y, step, *key(seed, stream), np.uint64(purpose))
-
-
-@kernel(random_uniform, "philox", "numba")
-def launch_uniform(y, step, *, count, seed, stream, purpose):
-    grid = blocks_1d(ceil_div(count, 4), THREADS)
-    uniforms[grid, THREADS](y, step, *key(seed, stream), np.uint64(purpose))
+register(random_bits, fill(word))
+register(random_uniform, fill(uniform))

@@ -8,7 +8,8 @@ so there are four of them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,15 +18,36 @@ from gpucnn.dispatch.case import Spec
 
 FLOAT32 = np.dtype(np.float32)
 
-FULL = 132 * 256
-"""Threads that fill a large GPU: 132 multiprocessors with 8 warps each, enough where a thread has
-32 sums under way."""
+MULTIPROCESSORS = 132
+SCHEDULERS = 4
+"""Of a large GPU (H100), and the warp schedulers of each multiprocessor."""
+
+FULL = MULTIPROCESSORS * 256
+"""Threads that fill it: 8 warps for each multiprocessor, enough where a thread has 32 sums under
+way."""
 
 SHORTEST = 64
-"""Parts of a sum that are shorter than this cost more to write and to add up than they save."""
+"""Parts of a sum are at least this long: a block starts as it multiplies two slabs."""
 
-SUM_THREADS = 32
-"""Threads that at most add up the parts of one value; as in `split.cuh`."""
+RATE = 39_000
+"""Multiply-adds of a scheduler in a microsecond. This and the next four are fitted to profiles of
+training steps on an H100."""
+
+ALONE = 1.26
+"""The time of a warp that has a scheduler to itself, as a multiple of its share among several."""
+
+START = 2
+"""Slabs that a block could have multiplied while it starts and ends."""
+
+BYTES = 3e6
+"""That global memory moves in a microsecond."""
+
+JOIN = 2.5
+"""Microseconds of one more kernel in a step, besides the bytes that it moves."""
+
+SUM_THREADS, SUM_ROWS, SUM_LOADS = 256, 64, 8
+"""Of a block that adds up parts: its threads, at most how many of them share the parts of a value,
+and the loads that a thread has under way; as in `split.cuh`."""
 
 
 class Tile(NamedTuple):
@@ -78,7 +100,7 @@ class Plan(NamedTuple):
     """How a product is laid out: its tile, how many tiles, and into how many parts of which length
     K is cut."""
 
-    tile: Tile
+    tile: Any
     tiles: int
     parts: int
     length: int
@@ -88,8 +110,25 @@ class Plan(NamedTuple):
         return self.tiles, self.parts, groups
 
     def sum_block(self) -> tuple[int, int]:
-        """The block of `sum_parts`: 32 values by as many threads as there are parts to share."""
-        return 32, min(self.parts, SUM_THREADS)
+        """The block of `sum_parts`: quads of values by threads that share the parts of each."""
+        rows = min(1 << (ceil_div(self.parts, SUM_LOADS) - 1).bit_length(), SUM_ROWS)
+        return SUM_THREADS // rows, rows
+
+    def microseconds(self, size: int, groups: int, rate: float) -> float:
+        """An estimate of how long a product of `size` values takes:
+
+        arithmetic   the slabs of the multiprocessor with most blocks, each warp's at `rate`
+        memory       the result, written; with parts, these written and read again as well
+        parts        one more kernel, `JOIN`
+        """
+        warps = self.tile.THREADS // 32
+        blocks = ceil_div(self.tiles * self.parts * groups, MULTIPROCESSORS)
+        slab = self.tile.TILE_M * self.tile.TILE_N * self.tile.TILE_K / warps / rate
+        slabs = START + self.length // self.tile.TILE_K
+        arithmetic = slabs * slab * max(ceil_div(blocks * warps, SCHEDULERS), ALONE)
+        if self.parts == 1:
+            return arithmetic + 4 * size / BYTES
+        return arithmetic + 4 * size * (2 * self.parts + 1) / BYTES + JOIN
 
     def macros_with_more_registers(self) -> dict[str, int]:
         """The macros for a kernel whose addresses take registers too: one resident block for a
@@ -105,11 +144,26 @@ def product_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -
     """The plan for y (M, N) = a (M, K) · b (K, N), once for each group; tiles come in `repeats`
     sets.
 
-    K is cut into parts while the tiles alone leave the GPU partly idle, and while the parts stay
-    long enough.
+    K is cut into as many parts as take least time (`Plan.microseconds`): parts let more
+    multiprocessors work, and each of them is written and read again.
     """
-    shape = tile(M, N, K)
+    return plan_of(tile(M, N, K), M, N, K, groups=groups, repeats=repeats, rate=RATE)
+
+
+@cache
+def plan_of(shape: Any, M: int, N: int, K: int, *, groups: int, repeats: int, rate: float) -> Plan:
+    """The same with tiles of a given shape, at a given `RATE`."""
     tiles = ceil_div(M, shape.TILE_M) * ceil_div(N, shape.TILE_N) * repeats
-    parts = min(FULL // (tiles * groups * shape.THREADS), K // SHORTEST)
-    length = ceil_div(ceil_div(K, max(parts, 1)), shape.TILE_K) * shape.TILE_K
-    return Plan(shape, tiles, max(ceil_div(K, length), 1), length)
+    most = max(1, min(FULL // (tiles * groups * shape.THREADS), K // SHORTEST))
+    lengths = {ceil_div(ceil_div(K, parts), shape.TILE_K) * shape.TILE_K for parts in range(1, most + 1)}
+    plans = (Plan(shape, tiles, max(ceil_div(K, length), 1), length) for length in sorted(lengths, reverse=True))
+    return min(plans, key=lambda plan: plan.microseconds(M * N * repeats * groups, groups, rate))
+
+
+def join(sum_parts, plan: Plan, result, parts, *bias):
+    """Add up the parts of a result, if there are several. `sum_parts` takes the bias too if it
+    finishes the sums."""
+    if parts is not None:
+        extents = result.size, plan.parts, *(b.size for b in bias)
+        quads, rows = plan.sum_block()
+        sum_parts[ceil_div(result.size, 4 * quads), (quads, rows)](result, parts, *bias, *extents)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.devices.launch import blocks_1d, ceil_div
+from gpucnn.devices.launch import blocks_1d
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 from gpucnn.ops.window import positions
 
-from .gemm_launch import FLOAT32, LARGE, Plan, product_plan
+from .gemm_launch import FLOAT32, LARGE, Plan, join, product_plan
 
 THREADS = 256
 
@@ -163,9 +163,7 @@ def _launch(plan: Plan, name: str, groups: int) -> Any:
 
 
 def _join(plan: Plan, result: Any, parts: Any) -> None:
-    if parts is not None:
-        function = _FUNCTIONS["sum_parts"].define(**plan.macros_with_more_registers())
-        function[ceil_div(result.size, 32), plan.sum_block()](result, parts, result.size, plan.parts)
+    join(_FUNCTIONS["sum_parts"].define(**plan.macros_with_more_registers()), plan, result, parts)
 
 
 def _gather(

@@ -23,7 +23,23 @@ from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 
 from .patches_njit import TILE, Patches
-from .simd_njit import LANES, add, beats, copy, fma, lane, load, not_positive, select, splat, spread, store, store_bytes
+from .simd_njit import (
+    LANES,
+    add,
+    beats,
+    copy,
+    fma,
+    lane,
+    load,
+    load_eight,
+    not_positive,
+    select,
+    splat,
+    spread,
+    store,
+    store_bytes,
+    store_eight,
+)
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -103,6 +119,32 @@ def _fill(panels: np.ndarray, matrix: np.ndarray, bias: np.ndarray | None) -> No
             panels[whole, rows, filters % FILTERS :] = 0
 
 
+@njit(inline="always")
+def _place(scratch, images, rows, n, line, padded):
+    """Where image n starts: in `images`, or padded in scratch, into which it is copied."""
+    first = n * rows.shape[0]
+    if padded:
+        for h in range(rows.shape[0]):
+            copy(scratch, rows[h], images, (first + h) * line, line)
+    return 0 if padded else first * line
+
+
+@njit(inline="always")
+def _with_products(tile, source, p0, p1, p2, p3, w0, w1):
+    """The 4 × 16 sums of a tile, two vectors for each row, with four values of the source times the
+    sixteen of w0 and w1 added: eight multiply-adds in registers."""
+    a0, b0, a1, b1, a2, b2, a3, b3 = tile
+    x = spread(source, p0)
+    a0, b0 = fma(x, w0, a0), fma(x, w1, b0)
+    x = spread(source, p1)
+    a1, b1 = fma(x, w0, a1), fma(x, w1, b1)
+    x = spread(source, p2)
+    a2, b2 = fma(x, w0, a2), fma(x, w1, b2)
+    x = spread(source, p3)
+    a3, b3 = fma(x, w0, a3), fma(x, w1, b3)
+    return a0, b0, a1, b1, a2, b2, a3, b3
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape, first, last):
     """The images first … last - 1 of a batch.
@@ -112,19 +154,14 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape
     """
     line, padded, count, outputs, filters = shape[0], shape[1], shape[2], shape[3], shape[4]
     length = (taps.shape[0] + 1) * FILTERS
-    tile = scratch.shape[0] - 4 * FILTERS
+    finished = scratch.shape[0] - TILE * FILTERS
     zero = splat(np.float32(0))
     source = images
-    origin = 0
     if padded:
         source = scratch
-        scratch[:tile] = np.float32(0)
+        scratch[:finished] = np.float32(0)
     for n in range(first, last):
-        if padded:
-            for h in range(rows.shape[0]):
-                copy(scratch, rows[h], images, (n * rows.shape[0] + h) * line, line)
-        else:
-            origin = n * rows.shape[0] * line
+        origin = _place(scratch, images, rows, n, line, padded)
         for block in range((count + _BLOCK - 1) // _BLOCK):
             begin = block * _BLOCK
             end = min(count, begin + _BLOCK)
@@ -133,39 +170,24 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape
                     i = begin + 4 * step
                     p0, p1 = pixels[i] + origin, pixels[i + 1] + origin
                     p2, p3 = pixels[i + 2] + origin, pixels[i + 3] + origin
-                    a0, a1, a2, a3 = zero, zero, zero, zero
-                    b0, b1, b2, b3 = zero, zero, zero, zero
+                    tile = (zero, zero, zero, zero, zero, zero, zero, zero)
                     j = panel * length
                     for t in range(taps.shape[0]):
                         tap = taps[t]
                         w0, w1 = load(panels, j), load(panels, j + LANES)
                         j += FILTERS
-                        x = spread(source, p0 + tap)
-                        a0, b0 = fma(x, w0, a0), fma(x, w1, b0)
-                        x = spread(source, p1 + tap)
-                        a1, b1 = fma(x, w0, a1), fma(x, w1, b1)
-                        x = spread(source, p2 + tap)
-                        a2, b2 = fma(x, w0, a2), fma(x, w1, b2)
-                        x = spread(source, p3 + tap)
-                        a3, b3 = fma(x, w0, a3), fma(x, w1, b3)
-                    store(scratch, tile, a0)
-                    store(scratch, tile + 8, a1)
-                    store(scratch, tile + 16, a2)
-                    store(scratch, tile + 24, a3)
-                    store(scratch, tile + 32, b0)
-                    store(scratch, tile + 40, b1)
-                    store(scratch, tile + 48, b2)
-                    store(scratch, tile + 56, b3)
+                        tile = _with_products(tile, source, p0 + tap, p1 + tap, p2 + tap, p3 + tap, w0, w1)
+                    store_eight(scratch, finished, tile)
                     for half in range(2):
                         k = FILTERS * panel + LANES * half
                         bias = load(panels, j + LANES * half)
-                        done = tile + 4 * LANES * half
+                        done = finished + LANES * half
                         if shape[5] == RELU_POOL:
                             o = (n * outputs + i // 4) * filters + k
                             best = load(scratch, done)
                             place = zero
                             for other in range(1, 4):
-                                value = load(scratch, done + LANES * other)
+                                value = load(scratch, done + FILTERS * other)
                                 better = beats(value, best)
                                 best = select(better, value, best)
                                 place = select(better, splat(np.float32(other)), place)
@@ -183,7 +205,7 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape
                         else:
                             for m in range(min(4, count - i)):
                                 o = (n * outputs + targets[i + m]) * filters + k
-                                value = add(load(scratch, done + LANES * m), bias)
+                                value = add(load(scratch, done + FILTERS * m), bias)
                                 if shape[5] == RELU:
                                     value = select(not_positive(value), zero, value)
                                 if filters - k >= LANES:
@@ -246,13 +268,9 @@ def _transposed_tiles(sums, dy, images, scratch, filled, rows, pixels, taps, sha
     if filled.shape[0]:
         gradient, width = filled, panels * FILTERS
         filled[:] = np.float32(0)
-    origin, start = 0, 0
+    start = 0
     for n in range(first, last):
-        if padded:
-            for h in range(rows.shape[0]):
-                copy(scratch, rows[h], images, (n * rows.shape[0] + h) * line, line)
-        else:
-            origin = n * rows.shape[0] * line
+        origin = _place(scratch, images, rows, n, line, padded)
         if filled.shape[0]:
             for i in range(count):
                 copy(filled, i * width, dy, (n * count + i) * filters, filters)
@@ -265,26 +283,11 @@ def _transposed_tiles(sums, dy, images, scratch, filled, rows, pixels, taps, sha
                 t0, t1, t2, t3 = taps[4 * tile], taps[4 * tile + 1], taps[4 * tile + 2], taps[4 * tile + 3]
                 for panel in range(panels):
                     j = 4 * FILTERS * (tile * panels + panel)
-                    a0, b0, a1, b1 = load(sums, j), load(sums, j + 8), load(sums, j + 16), load(sums, j + 24)
-                    a2, b2, a3, b3 = load(sums, j + 32), load(sums, j + 40), load(sums, j + 48), load(sums, j + 56)
+                    total = load_eight(sums, j)
                     k = start + begin * width + FILTERS * panel
                     for i in range(begin, end):
                         p = origin + pixels[i]
                         g0, g1 = load(gradient, k), load(gradient, k + LANES)
                         k += width
-                        x = spread(source, p + t0)
-                        a0, b0 = fma(x, g0, a0), fma(x, g1, b0)
-                        x = spread(source, p + t1)
-                        a1, b1 = fma(x, g0, a1), fma(x, g1, b1)
-                        x = spread(source, p + t2)
-                        a2, b2 = fma(x, g0, a2), fma(x, g1, b2)
-                        x = spread(source, p + t3)
-                        a3, b3 = fma(x, g0, a3), fma(x, g1, b3)
-                    store(sums, j, a0)
-                    store(sums, j + 8, b0)
-                    store(sums, j + 16, a1)
-                    store(sums, j + 24, b1)
-                    store(sums, j + 32, a2)
-                    store(sums, j + 40, b2)
-                    store(sums, j + 48, a3)
-                    store(sums, j + 56, b3)
+                        total = _with_products(total, source, p + t0, p + t1, p + t2, p + t3, g0, g1)
+                    store_eight(sums, j, total)

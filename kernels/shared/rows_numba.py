@@ -27,35 +27,43 @@ def row_of_thread():
 
 
 @numba_device
-def row_sum(value, shared):
-    """The sum of the values that the threads of a row bring."""
-    thread = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    cuda.syncthreads()  # until all have read what the reduction before this one left here
-    shared[thread] = value
-    half = cuda.blockDim.x >> 1
-    while half > 0:
-        cuda.syncthreads()  # until the upper half is there
-        if cuda.threadIdx.x < half:
-            shared[thread] += shared[thread + half]
-        half >>= 1
-    cuda.syncthreads()  # until the sum is there
-    return shared[thread - cuda.threadIdx.x]
+def row_and_columns(x):
+    """n and the number of its columns: K, or 0 where n is N or more."""
+    n = row_of_thread()
+    return n, x.shape[1] if n < x.shape[0] else 0
+
+
+def over_row(combine):
+    """The function that combines the values which the threads of a row bring."""
+
+    @numba_device
+    def over_row(value, shared):
+        thread = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+        cuda.syncthreads()  # until all have read what the reduction before this one left here
+        shared[thread] = value
+        half = cuda.blockDim.x >> 1
+        while half > 0:
+            cuda.syncthreads()  # until the upper half is there
+            if cuda.threadIdx.x < half:
+                shared[thread] = combine(shared[thread], shared[thread + half])
+            half >>= 1
+        cuda.syncthreads()  # until the result is there
+        return shared[thread - cuda.threadIdx.x]
+
+    return over_row
 
 
 @numba_device
-def row_max(value, shared):
-    """The largest of the values that the threads of a row bring."""
-    thread = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    cuda.syncthreads()  # until all have read what the reduction before this one left here
-    shared[thread] = value
-    half = cuda.blockDim.x >> 1
-    while half > 0:
-        cuda.syncthreads()  # until the upper half is there
-        if cuda.threadIdx.x < half:
-            shared[thread] = max(shared[thread], shared[thread + half])
-        half >>= 1
-    cuda.syncthreads()  # until the maximum is there
-    return shared[thread - cuda.threadIdx.x]
+def plus(a, b):
+    return a + b
+
+
+@numba_device
+def maximum(a, b):
+    return max(a, b)
+
+
+row_sum, row_max = over_row(plus), over_row(maximum)
 
 
 @numba_device

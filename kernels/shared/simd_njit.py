@@ -41,6 +41,7 @@ class _VectorModel(models.PrimitiveModel):
 
 _floats = Vector(f"float32x{LANES}", _FLOATS)
 _bools = Vector(f"boolx{LANES}", _BOOLS)
+_eight = types.UniTuple(_floats, 8)
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, target: ir.Type) -> Any:
@@ -73,6 +74,31 @@ def store(typing, array, index, vector):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, _floats), emit
+
+
+@intrinsic
+def load_eight(typing, array, index):
+    """Eight vectors that follow each other from array[index] on, as a tuple."""
+
+    def emit(context, builder, signature, args):
+        first = _address(context, builder, signature.args[0], *args, _FLOATS)
+        places = (builder.gep(first, [ir.Constant(_INT, i)]) for i in range(8))
+        return context.make_tuple(builder, signature.return_type, [builder.load(place, align=4) for place in places])
+
+    return _eight(array, types.intp), emit
+
+
+@intrinsic
+def store_eight(typing, array, index, vectors):
+    """The same way back: a tuple of eight vectors, one after the other."""
+
+    def emit(context, builder, signature, args):
+        first = _address(context, builder, signature.args[0], *args[:2], _FLOATS)
+        for i, vector in enumerate(cgutils.unpack_tuple(builder, args[2])):
+            builder.store(vector, builder.gep(first, [ir.Constant(_INT, i)]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _eight), emit
 
 
 @intrinsic

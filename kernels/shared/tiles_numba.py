@@ -25,6 +25,22 @@ banks, so that a tile can also be written by columns, as a transposed matrix is.
 
 
 @numba_device
+def fetch(tile, matrix, first_row, first_column, rows, columns, transposed):
+    """Fetch a tile of a matrix (rows, columns), with zeros outside of it.
+
+    Neighbouring threads read neighbouring places of memory whichever way the matrix lies: a
+    transposed one is read along its rows too, and turned around while it is written into the tile.
+    """
+    across, down = cuda.threadIdx.x, cuda.threadIdx.y
+    if transposed:
+        row, column = first_row + across, first_column + down
+        tile[across, down] = matrix[column, row] if row < rows and column < columns else np.float32(0)
+    else:
+        row, column = first_row + down, first_column + across
+        tile[down, across] = matrix[row, column] if row < rows and column < columns else np.float32(0)
+
+
+@numba_device
 def tile_sum(a, b, m, n, begin, end, transpose_a, transpose_b):
     """Σ a[m, k] · b[k, n] over k of [begin, end), for the thread that owns y[m, n].
 
@@ -38,21 +54,8 @@ def tile_sum(a, b, m, n, begin, end, transpose_a, transpose_b):
 
     total = np.float32(0)
     for k in range(begin, end, TILE):
-        # Neighbouring threads differ in `column`. They read neighbouring places of memory whichever
-        # way the matrix lies: a transposed one is read along its rows too, and turned around while
-        # it is written into the tile.
-        if transpose_a:
-            i, j = m - row + column, k + row
-            a_tile[column, row] = a[j, i] if i < M and j < end else np.float32(0)
-        else:
-            j = k + column
-            a_tile[row, column] = a[m, j] if m < M and j < end else np.float32(0)
-        if transpose_b:
-            i, j = n - column + row, k + column
-            b_tile[column, row] = b[i, j] if i < N and j < end else np.float32(0)
-        else:
-            j = k + row
-            b_tile[row, column] = b[j, n] if n < N and j < end else np.float32(0)
+        fetch(a_tile, a, m - row, k, M, end, transpose_a)
+        fetch(b_tile, b, k, n - column, end, N, transpose_b)
         cuda.syncthreads()  # waits until both tiles are full: each thread then reads what others fetched
         for step in range(TILE):
             total += a_tile[row, step] * b_tile[step, column]

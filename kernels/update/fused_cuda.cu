@@ -54,6 +54,8 @@ __device__ __forceinline__ void each(int n, float* const (&changed)[CHANGED], co
         }
 }
 
+const float LARGEST = 3.40282347e+38f;  // of all finite numbers
+
 // Unlike fmaxf, a NaN is larger than any number.
 __device__ __forceinline__ float larger(float a, float b) { return a > b || a != a ? a : b; }
 
@@ -175,11 +177,18 @@ extern "C" __global__ void clip_by_value(float* gradients, int n, float limit)
 
 // The norm itself may be above the range of float32, and so may the scale be far above the limit:
 // each gradient is first divided by the scale, a power of two, which is exact. A scale that is NaN
-// or infinite is spread to all gradients.
+// is spread to all gradients. With one that is infinite, infinite gradients become the limit and
+// all others 0.
 extern "C" __global__ void clip_by_norm(float* gradients, const float* parts, int n, float limit)
 {
     float scale = parts[0], root = sqrtf(parts[1]);
     if (scale * root <= limit) return;
+    if (scale > LARGEST) {
+        each<1, 1>(n, {gradients}, {}, [=](float* now, const float*) {
+            now[0] = now[0] > LARGEST ? limit : now[0] < -LARGEST ? -limit : 0.f;
+        });
+        return;
+    }
     float down = 1.f / scale, up = limit / root;
     each<1, 1>(n, {gradients}, {}, [=](float* now, const float*) { now[0] = now[0] * down * up; });
 }

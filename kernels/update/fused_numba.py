@@ -35,11 +35,6 @@ def sgd(values, gradients, row):
     values[i] -= row[RATE] * gradients[i]
 
 
-@kernel(update.sgd, "fused", "numba")
-def launch_sgd(values, gradients, row):
-    sgd[_blocks(values), THREADS](values, gradients, row)
-
-
 @numba_function
 def momentum_(values, gradients, m, row, momentum, nesterov):
     i = cuda.grid(1)
@@ -143,11 +138,6 @@ def adagrad(values, gradients, v, row, epsilon):
     values[i] -= row[RATE] * g / math.sqrt(total + epsilon)
 
 
-@kernel(update.adagrad, "fused", "numba")
-def launch_adagrad(values, gradients, v, row, *, epsilon):
-    adagrad[_blocks(values), THREADS](values, gradients, v, row, float(epsilon))
-
-
 @numba_function
 def adadelta(values, gradients, v, delta, row, rho, take, epsilon):
     i = cuda.grid(1)
@@ -175,22 +165,12 @@ def decay(values, row):
     values[i] -= row[DECAY] * values[i]
 
 
-@kernel(update.decay, "fused", "numba")
-def launch_decay(values, row):
-    decay[_blocks(values), THREADS](values, row)
-
-
 @numba_function
 def average(averages, values, row):
     i = cuda.grid(1)
     if i >= averages.size:
         return
     averages[i] = row[MOMENTUM] * averages[i] + row[TAKE] * values[i]
-
-
-@kernel(update.average, "fused", "numba")
-def launch_average(averages, values, row):
-    average[_blocks(averages), THREADS](averages, values, row)
 
 
 @numba_function
@@ -201,11 +181,6 @@ def accumulate(total, gradients):
     total[i] += gradients[i]
 
 
-@kernel(update.accumulate, "fused", "numba")
-def launch_accumulate(total, gradients):
-    accumulate[_blocks(total), THREADS](total, gradients)
-
-
 @numba_function
 def take_mean(gradients, total, count):
     i = cuda.grid(1)
@@ -213,11 +188,6 @@ def take_mean(gradients, total, count):
         return
     gradients[i] = (gradients[i] + total[i]) / count
     total[i] = 0
-
-
-@kernel(update.take_mean, "fused", "numba")
-def launch_take_mean(gradients, total, *, count):
-    take_mean[_blocks(total), THREADS](gradients, total, float(count))
 
 
 @numba_function
@@ -231,27 +201,19 @@ def clip_by_value(gradients, limit):
         gradients[i] = -limit
 
 
-@kernel(update.clip_by_value, "fused", "numba")
-def launch_clip_by_value(gradients, *, limit):
-    clip_by_value[_blocks(gradients), THREADS](gradients, float(limit))
-
-
 @numba_function
 def clip_by_norm(gradients, parts, limit):
     """Divides by the scale first: the norm itself, scale · root, may be too large a number for
-    float32."""
+    float32. With an infinite scale, infinite gradients become the limit and all others 0."""
     i = cuda.grid(1)
     if i >= gradients.size:
         return
     scale = parts[0]
     root = math.sqrt(parts[1])
-    if not scale * root <= limit:
+    if math.isinf(scale):
+        gradients[i] = math.copysign(limit, gradients[i]) if math.isinf(gradients[i]) else 0.0
+    elif not scale * root <= limit:
         gradients[i] = gradients[i] / scale * (limit / root)
-
-
-@kernel(update.clip_by_norm, "fused", "numba")
-def launch_clip_by_norm(gradients, parts, *, limit):
-    clip_by_norm[_blocks(gradients), THREADS](gradients, parts, float(limit))
 
 
 @numba_function
@@ -281,6 +243,20 @@ def non_neg(values):
         values[i] = 0
 
 
-@kernel(update.non_neg, "fused", "numba")
-def launch_non_neg(values):
-    non_neg[_blocks(values), THREADS](values)
+def register(op, function):
+    """For a kernel that takes the operands of its op and at most one number, as they are."""
+
+    @kernel(op, "fused", "numba")
+    def launch(first, *others, **number):
+        function[_blocks(first), THREADS](first, *others, *map(float, number.values()))
+
+
+register(update.sgd, sgd)
+register(update.adagrad, adagrad)
+register(update.decay, decay)
+register(update.average, average)
+register(update.accumulate, accumulate)
+register(update.take_mean, take_mean)
+register(update.clip_by_value, clip_by_value)
+register(update.clip_by_norm, clip_by_norm)
+register(update.non_neg, non_neg)

@@ -36,6 +36,14 @@ def sum_of_block(value):
 
 
 @numba_device
+def write_sum_of_block(partial, value):
+    """The same into the block's place of partial (blocks,)."""
+    total = sum_of_block(value)
+    if cuda.threadIdx.x == 0:
+        partial[cuda.blockIdx.x] = total
+
+
+@numba_device
 def sum_of_all(partial):
     """The sum of what the blocks of the launch before have written; thread 0 has it."""
     total = np.float32(0)
@@ -103,9 +111,7 @@ def squares_of_blocks(partial, x, parts):
         for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
             part = x[i] / scale
             total += part * part
-    total = sum_of_block(total)
-    if cuda.threadIdx.x == 0:
-        partial[cuda.blockIdx.x] = total
+    write_sum_of_block(partial, total)
 
 
 @numba_function
@@ -124,9 +130,7 @@ def penalty_of_blocks(partial, values, l1, l2):
             total += l1 * abs(values[i])
         if l2 > 0:
             total += l2 * (values[i] * values[i])
-    total = sum_of_block(total)
-    if cuda.threadIdx.x == 0:
-        partial[cuda.blockIdx.x] = total
+    write_sum_of_block(partial, total)
 
 
 @numba_function

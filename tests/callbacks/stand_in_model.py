@@ -58,4 +58,5 @@ def follows_batches(hooks):
 
 
 def by_name(name, *values):
+    """The logs of epochs in which only this value was logged."""
     return [{name: value} for value in values]

@@ -71,6 +71,26 @@ def test_logs_may_come_from_a_function_that_is_called_once_and_only_if_needed():
     assert first.calls == second.calls == [("on_batch_end", 0, {"loss": 1.0})]
 
 
+def test_logs_of_a_callback_that_takes_them_late_are_computed_when_it_looks():
+    calls, kept = [], []
+
+    class Late(callbacks.Callback):
+        takes_late_logs = True
+
+        def on_train_batch_end(self, batch, logs=None):
+            kept.append(logs["loss"] if batch else None)
+
+    def logs():
+        calls.append(1)
+        return {"loss": 2.0}
+
+    late = callbacks.CallbackList([Late(), Late()])
+    late.on_train_batch_end(0, logs)
+    assert not calls
+    late.on_train_batch_end(1, logs)
+    assert kept == [None, None, 2.0, 2.0] and len(calls) == 1
+
+
 @pytest.mark.parametrize(
     ("callback", "expected"),
     [

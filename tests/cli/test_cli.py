@@ -24,8 +24,10 @@ def test_evaluate_repeats_the_figures_of_the_run_to_the_last_digit(run):
     record = json.loads((run / "run.json").read_text())
     answer = json.loads(gpucnn("evaluate", run, "--json").stdout)
     assert set(answer) == {
-        "run", "dataset", "model", "images", "test_accuracy", "test_loss", "note", "weights_sha256",
+        "run", "dataset", "model", "images", "left_out", "tested_on", "test_accuracy", "test_loss", "per_class",
+        "note", "weights_sha256",
     }  # fmt: skip
+    assert "24 of squares: the test images" in gpucnn("evaluate", run).stdout
     for key in ("test_accuracy", "test_loss", "weights_sha256"):
         assert answer[key] == record[key]
     assert f"{record['test_loss']:.4f}" in gpucnn("evaluate", run).stdout
@@ -43,7 +45,7 @@ def test_predict_names_the_class_and_how_sure_it_is(run):
     Image.fromarray(image).save("full.png")
     Image.fromarray(255 - image).save("inverted.jpg", quality=100)
     answer = json.loads(gpucnn("predict", run, "full.png", "--json").stdout)
-    assert set(answer) == {"run", "dataset", "model", "note", "predictions"}
+    assert set(answer) == {"run", "dataset", "model", "note", "predictions", "failed"}
     (prediction,) = answer["predictions"]
     assert set(prediction) == {"image", "class", "probability", "probabilities"}
     probabilities = prediction["probabilities"]
@@ -54,13 +56,55 @@ def test_predict_names_the_class_and_how_sure_it_is(run):
     assert table[1].split()[:2] == ["inverted.jpg", prediction["class"]]
 
 
-def test_predict_needs_an_image_that_is_one(run):
+def test_predict_answers_for_the_good_images_and_fails_for_the_others(run):
     assert gpucnn("predict", run).exit_code == 2
+    Image.new("L", (28, 28)).save("good.png")
     with open("text.png", "w") as file:
         file.write("not an image")
-    result = gpucnn("predict", run, "text.png")
+    result = gpucnn("predict", run, "text.png", "good.png", "gone.png")
     assert result.exit_code == 1
-    assert "text.png is not a PNG or JPEG image" in result.stderr
+    assert result.stderr.splitlines() == [
+        "gpucnn: error: text.png is not a PNG, JPEG, WebP, BMP, TIFF or GIF image: convert it first",
+        "gpucnn: error: gone.png cannot be read: No such file or directory",
+    ]
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["image", "good.png"]
+    result = gpucnn("predict", run, "text.png", "good.png", "--json")
+    assert result.exit_code == 1
+    answer = json.loads(result.stdout)
+    assert [failure["image"] for failure in answer["failed"]] == ["text.png"]
+    assert [prediction["image"] for prediction in answer["predictions"]] == ["good.png"]
+    assert gpucnn("predict", run, "text.png").stdout == ""
+
+
+def test_predict_takes_folders(run):
+    os.makedirs("photos/more")
+    Image.new("L", (28, 28)).save("photos/b.webp")
+    Image.new("L", (30, 20)).save("photos/more/a.gif")
+    result = gpucnn("predict", run, "photos")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["image", "photos/b.webp", "photos/more/a.gif"]
+
+
+def test_evaluate_names_classes_that_are_not_those_of_the_run(run):
+    for name in ("empty", "half"):
+        os.makedirs(f"other/{name}")
+        for i in range(5):
+            Image.new("L", (28, 28)).save(f"other/{name}/{i}.png")
+    result = gpucnn("evaluate", run, "--data", "other")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the model does not know half and there is no image of full" in result.stderr
+    result = gpucnn("evaluate", run, "--data", "other", "--common-classes")
+    assert result.exit_code == 0
+    assert "images          5 of other: all images of other" in result.stdout
+    assert "gpucnn: warning: other: 5 images were left out" in result.stderr
+    assert "2 of other" in gpucnn("evaluate", run, "--data", "other", "--common-classes", "--fraction", "0.5").stdout
+
+
+def test_how_a_folder_is_divided_is_in_the_help():
+    text = " ".join(gpucnn("train", "--help").stdout.split())
+    assert "a fixed random fifth of each class is held out for the test" in text
+    assert "a folder with train/ and test/" in text
+    assert "With --data, all images of a folder are used" in " ".join(gpucnn("evaluate", "--help").stdout.split())
 
 
 def test_a_photographed_digit_is_cut_out_and_centred_with_centre(run):
@@ -117,7 +161,7 @@ def test_models_lists_source_shape_parameters_and_work():
     ]
     assert set(listed[0]) == {"name", "source", "input_shape", "classes", "parameters", "flops_per_image", "recipe"}
     assert set(listed[0]["recipe"]) == {
-        "optimizer", "learning_rate", "decay", "options", "batch_size", "epochs", "loss",
+        "optimizer", "learning_rate", "decay", "options", "batch_size", "epochs", "loss", "schedule",
     }  # fmt: skip
     table = gpucnn("models").stdout
     for entry in listed:
@@ -224,6 +268,7 @@ def test_the_help_text_names_every_key_of_the_json(run, monkeypatch):
             for command, *arguments in (
                 (("evaluate",), run),
                 (("predict",), run, "black.png"),
+                (("runs",), run),
                 (("summary",), "slides"),
                 (("models",),),
                 (("data", "list"),),

@@ -55,7 +55,7 @@ def test_list_says_where_each_kernel_runs():
     }
 
 
-@pytest.mark.skipif(static_analysis.unavailable() is not None, reason=str(static_analysis.unavailable()))
+@needs.compilers_here
 def test_list_reports_what_the_compiler_says():
     done = gpucnn("kernels", "list", "matmul/naive_cuda", "--json")
     (row,) = json.loads(done.stdout)["kernels"]
@@ -129,7 +129,7 @@ def test_show_prints_figures_and_traffic_after_the_source():
         (("kernels", "list", "bias", "--arch", "sm_12"), "--arch sm_12 is unknown: use one of sm_75"),
         (("check", "nothing"), "no kernel matches 'nothing'"),
         (("check", "matmul/blas", "--device", "emulator"), "none of these 1 kernels has such a case on emulator"),
-        (("check", "--load", "missing.py"), "missing.py is not a Python file with kernels"),
+        (("check", "--load", "missing.py"), "missing.py is not a Python file"),
         (("check", "matmul", "--device", "tpu"), "device='tpu' is unknown"),
         (("bench", "matmul", "--case", "slides_dens_1"), "did you mean slides_dense_1"),
         (("bench", "matmul", "--axis", "batch"), "--axis 'batch' must be NAME=A,B"),

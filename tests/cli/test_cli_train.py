@@ -2,10 +2,12 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import time
 
+import needs
 import numpy as np
 import pytest
 from command import FAST, KEYS, NOTE, gpucnn, shell
@@ -59,6 +61,25 @@ def test_a_missed_target_is_one_line_and_exit_status_1(user_npz):
     assert result.stderr.splitlines()[-1] == f"gpucnn: the test accuracy {accuracy:.4f} misses the target 1.0"
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("rate", ["1e10", "1e36"])
+def test_a_test_loss_that_is_not_a_number_is_printed_as_such_with_exit_status_1(user_npz, as_json, rate):
+    """One batch with a rate far too large: the loss before it is finite, the one after it is not."""
+    diverged = "gpucnn: the test loss is nan: training has diverged; lower the learning rate (--lr)"
+    form = ["--json"] if as_json else []
+    with np.errstate(all="ignore"):
+        trained = gpucnn("train", "--data", user_npz, *FAST, "--optimizer", "adam", "--lr", rate, "--out", "r", *form)
+        evaluated = gpucnn("evaluate", "r", *form)
+    for result in (trained, evaluated):
+        assert result.exit_code == 1
+        assert result.stderr.splitlines()[-1] == diverged
+        if as_json:
+            assert json.loads(result.stdout)["test_loss"] is None
+        else:
+            assert "test loss       nan" in result.stdout.splitlines()
+    assert json.loads(pathlib.Path("r/run.json").read_text())["test_loss"] is None
+
+
 def test_options_reach_the_run(user_npz):
     options = (
         "--optimizer",
@@ -97,9 +118,27 @@ def test_a_run_is_resumed_with_its_settings(run, user_npz, tmp_path):
         assert "only --epochs may differ" in result.stderr
 
 
+def test_a_folder_with_broken_images_is_trained_on_with_a_count_or_not_at_all():
+    for name, value in (("dark", 30), ("light", 200)):
+        os.makedirs(f"photos/{name}")
+        for i in range(6):
+            Image.new("L", (28, 28), value + i).save(f"photos/{name}/{i}.png")
+    with open("photos/dark/x.jpg", "wb") as file:
+        file.write(b"\xff\xd8\xff")
+    result = gpucnn("train", "--data", "photos", *FAST, "--out", "run")
+    assert result.exit_code == 0
+    assert "gpucnn: warning: photos: 1 file was left out: 1 broken: photos/dark/x.jpg is not a PNG" in result.stderr
+    assert "(a fixed random fifth of each class is held out for the test)" in result.stderr
+    result = gpucnn("train", "--data", "photos", *FAST, "--strict", "--out", "strict")
+    assert result.exit_code == 1
+    assert "photos/dark/x.jpg is not a PNG" in result.stderr
+    assert not os.path.exists("strict")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
+        (("--strict",), 2, "strict=True goes with a folder of images"),
         (("mnits",), 2, r"unknown data set 'mnits': did you mean mnist\?"),
         (("--model", "slide"), 2, r"there is no model 'slide': did you mean 'slides'\?"),
         (("--optimizer", "adm"), 2, r"unknown optimizer 'adm': did you mean 'adam"),
@@ -178,7 +217,7 @@ def unbroken(user_npz, tmp_path_factory):
     return json.loads(result.stdout)["weights_sha256"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+@needs.posix_here
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_stopped_process_is_resumed_bit_for_bit(user_npz, tmp_path, unbroken, number, status):
     process = shell("train", "--data", user_npz, *LONGER, "--save-every", 1, "--out", "broken")
@@ -191,4 +230,5 @@ def test_a_stopped_process_is_resumed_bit_for_bit(user_npz, tmp_path, unbroken, 
         assert err.splitlines()[-1] == f"gpucnn: stopped by {number.name}; resume with: gpucnn train --resume broken"
         assert run.Run.open("broken").record["status"] == "interrupted"
     resumed = gpucnn("train", "--resume", "broken", "--no-pictures", "--json")
+    assert resumed.exit_code == 0, resumed.stderr
     assert json.loads(resumed.stdout)["weights_sha256"] == unbroken

@@ -2,6 +2,7 @@
 
 import socket
 
+import pooch  # noqa: F401 - it cannot be imported once there are no sockets
 import pytest
 
 

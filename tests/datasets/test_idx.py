@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import re
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -73,3 +74,21 @@ def test_idx_of_another_type_or_rank_or_format_is_named(tmp_path):
 def test_idx_file_that_is_not_there_is_a_file_error(tmp_path):
     with pytest.raises(FileError, match="there is no such file"):
         idx.read(tmp_path / "x", 1)
+
+
+def test_a_packed_idx_that_unpacks_to_more_than_100_times_its_size_is_refused(tmp_path):
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(struct.pack(">BBBB3I", 0, 0, 8, 3, 40_000, 28, 28) + bytes(40_000 * 28 * 28)))
+    with pytest.raises(DataError, match=r"would unpack to 31\.4 MB, more than 100 times as much"):
+        idx.read(path, 3)
+
+
+def test_reading_an_idx_takes_no_more_memory_than_its_array(tmp_path, rng):
+    array = rng.integers(0, 256, (8192, 32, 32)).astype(np.uint8)
+    (tmp_path / "x.gz").write_bytes(gzip.compress(idx_bytes(array), 1))
+    tracemalloc.start()
+    read = idx.read(tmp_path / "x.gz", 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(read, array)
+    assert peak < 1.75 * array.nbytes

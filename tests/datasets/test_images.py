@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import struct
 import zlib
 
@@ -52,6 +53,68 @@ def test_rgb_png_is_read_unchanged_and_str_paths_are_taken(save, rng):
 def test_jpeg_of_one_tone_keeps_it(save):
     read = images.read(save(np.full((16, 16), 77, np.uint8), "image.JPG"), (16, 16, 1))
     assert abs(read.astype(int) - 77).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("image.webp", {"lossless": True}),
+        ("image.bmp", {}),
+        ("image.tif", {}),
+        ("image.TIFF", {"compression": "tiff_lzw"}),
+        ("image.gif", {}),
+        ("image.png", {}),
+    ],
+)
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+def test_every_format_gives_the_pixels_that_pillow_gives(save, rng, name, options, shape):
+    pixels = rng.integers(0, 256, shape).astype(np.uint8)
+    path = save(pixels, name, **options)
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(images.read(path, (5, 7, 3)), expected)
+    assert images.size(path) == images.decode(path, "it").shape
+    if name != "image.gif":
+        np.testing.assert_array_equal(
+            images.decode(path, "it").squeeze(), expected if len(shape) == 3 or "webp" in name else pixels
+        )
+
+
+@pytest.mark.parametrize("name", ["image.gif", "image.webp", "image.tif"])
+def test_of_several_frames_the_first_is_read(save, name):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ((200, 0, 0), (0, 200, 0))]
+    path = save(frames[0], name, save_all=True, append_images=frames[1:])
+    red, green, _ = images.read(path, (4, 4, 3))[0, 0].tolist()
+    assert red > 150 and green < 50
+
+
+@pytest.mark.parametrize(("mode", "values"), [("I;16", [[0, 256, 65535]]), ("I", [[0, 256, 65535]])])
+def test_a_tiff_of_16_bits_is_scaled_and_not_clipped(save, mode, values):
+    array = np.array(values, np.uint16 if mode == "I;16" else np.int32)
+    assert images.read(save(array, "image.tif"), (1, 3, 1)).ravel().tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([[0, 70000]], np.int32), "has values of 0 … 70000: save it with 8 or 16 bits"),
+        (np.array([[-1, 7]], np.int32), "has values of -1 … 7"),
+        (np.array([[0.0, 0.5]], np.float32), "has floating-point values: save it with 8 or 16 bits"),
+    ],
+)
+def test_a_tiff_whose_values_have_no_range_is_refused(save, array, message):
+    path = save(array, "image.tif")
+    with pytest.raises(DataError, match=message):
+        images.read(path, (1, 2, 1))
+
+
+def test_formats_that_run_a_program_or_are_not_images_are_not_opened(save, tmp_path):
+    path = save(Image.new("RGB", (4, 4)), "image.eps")
+    for name in ("image.png", "image.eps"):
+        path.rename(tmp_path / name)
+        with pytest.raises(DataError, match="is not a PNG, JPEG, WebP, BMP, TIFF or GIF image"):
+            images.read(tmp_path / name, (4, 4, 3))
+        path = tmp_path / name
 
 
 def test_grey_becomes_rgb_by_repetition_and_rgb_becomes_grey_by_luma(save, rng):
@@ -243,12 +306,12 @@ def test_npy_that_is_not_an_image_says_what_is_wrong(tmp_path, array, word):
 def test_file_that_is_missing_or_not_an_image_is_named(tmp_path):
     with pytest.raises(FileError, match=r"x\.png cannot be read"):
         images.read(tmp_path / "x.png", (4, 4, 1))
-    (tmp_path / "x.png").write_bytes(b"GIF89a" + bytes(30))
-    with pytest.raises(DataError, match=r"x\.png is not a PNG or JPEG image"):
+    (tmp_path / "x.png").write_bytes(b"<html>" + bytes(30))
+    with pytest.raises(DataError, match=r"x\.png is not a PNG, JPEG, WebP, BMP, TIFF or GIF image"):
         images.read(tmp_path / "x.png", (4, 4, 1))
 
 
-@pytest.mark.parametrize("name", ["x.png", "x.jpg"])
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.bmp", "x.gif", "x.tif"])
 def test_image_cut_anywhere_is_an_error(save, rng, name):
     path = save(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8), name)
     whole = path.read_bytes()
@@ -258,7 +321,7 @@ def test_image_cut_anywhere_is_an_error(save, rng, name):
             images.read(path, (8, 8, 3))
 
 
-@pytest.mark.parametrize("name", ["x.png", "x.jpg"])
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.bmp", "x.gif", "x.tif"])
 def test_image_with_any_byte_changed_is_an_image_or_a_gpucnn_error(save, rng, name):
     path = save(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8), name)
     whole = path.read_bytes()
@@ -289,3 +352,11 @@ def test_centre_keeps_the_soft_edge_of_the_ink():
     field = stroke(top=5, bottom=23, left=13, right=15)
     field[4:24, 12:16] = np.maximum(field[4:24, 12:16], 60)
     np.testing.assert_array_equal(images.centred(field, 28, 28), field)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+@pytest.mark.parametrize("name", ["x.png", "x.npy"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(FileError, match="it is not a regular file"):
+        images.read(tmp_path / name, (4, 4, 1))

@@ -62,6 +62,45 @@ def test_fashion_mnist_is_found_under_each_of_its_folder_names(tmp_path, rng, fo
     assert x_train.shape == (6, 28, 28)
 
 
+def renamed(folder, layout):
+    """The files of a folder, as other programs unpack them."""
+    for file in sorted(folder.iterdir()):
+        dotted = file.name.replace("-idx", ".idx")
+        if layout == "dot":
+            file.rename(folder / dotted)
+        else:
+            file.rename(folder / "a file")
+            name = file.name if layout == "folder" else dotted
+            (folder / name).mkdir()
+            (folder / "a file").rename(folder / name / name)
+    return folder
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("layout", ["dot", "folder", "folder and dot"])
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_files_named_with_a_dot_or_in_a_folder_of_their_name_are_found(
+    tmp_path, rng, monkeypatch, name, layout, packed
+):
+    arrays = small_set(rng)
+    folder = write_idx(tmp_path / "data" / name, arrays, packed)
+    publish(monkeypatch, {"mnist": mnist, "fashion_mnist": fashion_mnist}[name].SOURCE, folder)
+    renamed(folder, layout)
+    dataset = datasets.load(name, tmp_path / "data")
+    np.testing.assert_array_equal(dataset.x_train[..., 0], arrays[0])
+    np.testing.assert_array_equal(dataset.y_test, arrays[3])
+    assert dataset.note is None
+    assert all(check.ok for check in datasets.verify(name, tmp_path / "data"))
+
+
+@unpublished
+def test_the_npz_of_keras_is_found_in_a_folder_of_its_name(tmp_path, rng):
+    arrays = dict(zip(("x_train", "y_train", "x_test", "y_test"), small_set(rng)))
+    (tmp_path / "data/mnist/mnist.npz").mkdir(parents=True)
+    np.savez(tmp_path / "data/mnist/mnist.npz/mnist.npz", **arrays)
+    assert len(datasets.load("mnist", tmp_path / "data").x_train) == 6
+
+
 @unpublished
 def test_the_npz_of_keras_is_found_in_its_folder_and_where_keras_home_points(alone, rng, monkeypatch):
     arrays = dict(zip(("x_train", "y_train", "x_test", "y_test"), small_set(rng)))
@@ -132,7 +171,7 @@ def test_labels_out_of_range_and_of_another_count_are_named(tmp_path, rng):
         datasets.load("mnist", tmp_path / "data")
     arrays[1] = np.zeros(5, np.uint8)
     write_idx(tmp_path / "data/mnist", arrays)
-    with pytest.raises(DataError, match="6 images but 5 labels for train"):
+    with pytest.raises(DataError, match="6 images but 5 labels"):
         datasets.load("mnist", tmp_path / "data")
 
 

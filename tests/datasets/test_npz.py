@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -33,9 +34,47 @@ def test_npz_may_name_its_classes(tmp_path):
         datasets.load(data=save_npz(tmp_path / "mine.npz", classes=np.arange(3)))
 
 
+def test_npz_may_hold_validation_images(tmp_path):
+    val = {"x_val": np.full((3, 5, 5, 1), 7, np.uint8), "y_val": np.array([0, 1, 2])}
+    dataset = datasets.load(data=save_npz(tmp_path / "mine.npz", **val))
+    np.testing.assert_array_equal(dataset.x_val, val["x_val"])
+    assert dataset.y_val.tolist() == [0, 1, 2]
+    assert dataset.split == "x_train and x_test of the file, x_val for validation"
+    with pytest.raises(DataError, match=r"y_val.* is missing: images and labels belong together"):
+        datasets.load(data=save_npz(tmp_path / "mine.npz", **(val | {"y_val": None})))
+
+
+def test_arrays_of_other_names_are_named(tmp_path):
+    path = save_npz(tmp_path / "mine.npz", x_valid=np.zeros(3), extra=np.zeros(3))
+    with pytest.warns(UserWarning, match=r"mine\.npz: the arrays x_valid, extra are not used") as caught:
+        dataset = datasets.load(data=path)
+    assert dataset.warnings == [str(w.message) for w in caught]
+
+
+def test_a_model_is_tested_on_the_test_images_of_an_npz_without_training_images(tmp_path):
+    path = save_npz(tmp_path / "mine.npz", x_train=None, y_train=None, classes=np.array(["a", "b", "c"]))
+    images = datasets.load_to_test(path)
+    assert (len(images.x), images.y.tolist(), images.classes) == (2, [0, 2], ["a", "b", "c"])
+    assert images.origin == f"x_test of {path}"
+    with pytest.raises(ArgumentError, match=r"a share of 0\.5 goes with a folder"):
+        datasets.load_to_test(path, share=0.5)
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
+        (
+            {"x_train": np.zeros((4, 3, 32, 32), np.uint8)},
+            r"\(4, 3, 32, 32\): the channels come first.*np\.moveaxis\(x, 1, -1\)",
+        ),
+        ({"x_train": np.zeros((4, 1, 5, 5), np.float32)}, "the channels come first"),
+        (
+            {"y_train": np.zeros(4, int), "y_test": np.zeros(2, int)},
+            r"mine has one class in .*mine\.npz: two or more are needed",
+        ),
+        ({"classes": np.array(["a", "a", "b"])}, "two classes are called 'a'"),
+        ({"classes": np.array(["a", "b\x1b[2J", "c"])}, r"the name 'b\\x1b\[2J'"),
+        ({"classes": np.array(["a", "", "c"])}, "the name '' is empty"),
         ({"y_test": None}, "has no array 'y_test': it needs x_train"),
         ({"x_train": np.zeros((4, 5, 5, 1), np.int32)}, "x_train.* is int32: images are uint8"),
         ({"x_train": np.full((4, 5, 5, 1), np.nan)}, "not finite"),
@@ -90,6 +129,40 @@ def test_npz_that_unpacks_to_more_than_the_free_memory_is_refused_before_it_is_r
         datasets.load(data=path)
 
 
+def bomb(path, size=40 << 20):
+    """An .npz file that is packed a thousand times."""
+    np.savez_compressed(path, **{name: np.zeros((size // 100, 5, 5), np.uint8) for name in idx.ARRAYS})
+    return path
+
+
+def test_an_npz_that_is_packed_more_than_100_times_is_refused_before_it_is_read(tmp_path):
+    path = bomb(tmp_path / "bomb.npz")
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"would unpack to .* MB, more than 100 times as much.* np\.savez"):
+        datasets.load(data=path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_a_small_npz_may_be_packed_as_much_as_it_likes(tmp_path):
+    path = tmp_path / "flat.npz"
+    arrays = {"x_train": np.zeros((20_000, 5, 5), np.uint8), "x_test": np.zeros((100, 5, 5), np.uint8)}
+    np.savez_compressed(path, **arrays, y_train=np.arange(20_000) // 10_000, y_test=np.arange(100) % 2)
+    assert len(datasets.load(data=path).x_train) == 20_000
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_reading_an_npz_takes_no_more_memory_than_its_arrays(tmp_path, rng, save):
+    path, x = tmp_path / "large.npz", rng.integers(0, 255, (8 << 20, 1)).astype(np.uint8)
+    save(path, x=x)
+    tracemalloc.start()
+    array = npz.read(path, ["x"])["x"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(array, x)
+    assert peak < 1.75 * x.nbytes
+
+
 def npy(header):
     text = header.encode() + b" " * (-(len(header) + 11) % 64) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
@@ -100,7 +173,7 @@ def npy(header):
     [
         (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000,), }"), "header promises"),
         (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-1, -9), }") + bytes(9), "not an intact"),
-        (npy("{'descr': '|V0', 'fortran_order': False, 'shape': (7,), }"), "not an intact"),
+        (npy("{'descr': '|V0', 'fortran_order': False, 'shape': (7,), }"), "objects or records"),
         (npy("{'descr': '|u1'}"), "not an intact"),
         (npy("(" * 5000), "not an intact"),
         (npy("__import__('os').system('false')"), "not an intact"),

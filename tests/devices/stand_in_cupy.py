@@ -20,6 +20,12 @@ class CompileException(Exception):
 
 
 class CUDADriverError(RuntimeError):
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status = status
+
+
+class CUDARuntimeError(CUDADriverError):
     pass
 
 
@@ -35,6 +41,7 @@ class StandIn(ModuleType):
         calls = self.calls = []
         self.attributes = dict(H100)
         self.failing = None
+        self.static_bytes = 0
         self.out_of_memory = 0
         self.log = "kern.cu(3): error: identifier is undefined"
         self.current = 0
@@ -72,7 +79,9 @@ class StandIn(ModuleType):
                 assert isinstance(grid, tuple) and isinstance(block, tuple) and isinstance(args, tuple)
                 assert all(isinstance(a, Array) or type(a) in PASSED_BY_VALUE for a in args), args
                 if stand_in.failing == "launch":
-                    raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+                    raise CUDADriverError(1, "CUDA_ERROR_INVALID_VALUE: invalid argument")
+                if stand_in.failing == "lost":
+                    raise CUDADriverError(700, "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered")
                 calls.append(("launch", self.name, grid, block, args, shared_mem))
 
         class RawModule:
@@ -156,12 +165,15 @@ class StandIn(ModuleType):
             driver=SimpleNamespace(
                 CUDADriverError=CUDADriverError,
                 CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
+                CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES=1,
+                funcGetAttribute=lambda attribute, function: stand_in.static_bytes,
                 funcSetAttribute=lambda *call: calls.append(("attribute", *call)),
             ),
             function=SimpleNamespace(Module=Module),
             get_current_stream=lambda: SimpleNamespace(ptr=9, synchronize=lambda: calls.append("synchronize")),
             get_elapsed_time=lambda start, stop: 2.5,
             runtime=SimpleNamespace(
+                CUDARuntimeError=CUDARuntimeError,
                 getDeviceCount=lambda: 2,
                 getDeviceProperties=lambda i: {"name": b"A Test GPU", "l2CacheSize": 50 << 20},
             ),

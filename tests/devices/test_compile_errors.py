@@ -9,6 +9,7 @@ from stand_in_cupy import StandIn
 import gpucnn
 from gpucnn.devices import choose, emulator, storage
 from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launchable import Geometry
 from gpucnn.errors import CompileError, KernelError
 from gpucnn.profiling import compilers
 from gpucnn.profiling.launches import Launch
@@ -45,7 +46,7 @@ def in_the_emulator(function):
 
 
 def by_nvrtc(function):
-    compilers.resources(Launch(function, (1,), (1,), 0, ()), "sm_90")
+    compilers.resources(Launch(function, Geometry((1,), (1,)), ()), "sm_90")
 
 
 @pytest.mark.parametrize(

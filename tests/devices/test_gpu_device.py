@@ -8,6 +8,7 @@ import sys
 import threading
 from types import SimpleNamespace
 
+import needs
 import numpy as np
 import pytest
 from stand_in_cupy import StandIn
@@ -112,6 +113,42 @@ def test_the_limit_of_shared_memory_is_raised_once(cupy, gpu):
         function[1, 32, shared](*numbers)
     raised = [call for call in cupy.calls if call[0] == "attribute"]
     assert raised == [("attribute", 77, 8, 60_000), ("attribute", 77, 8, 70_000)]
+
+
+def test_static_shared_memory_counts_towards_the_limit(cupy, gpu):
+    cupy.static_bytes = 20 << 10
+    naive = next(iter(trials.every_kernel("matmul/naive_cuda"))).launch.__code__.co_filename
+    function = cuda_function(naive, "matmul_naive")
+    y = storage.empty((1,))
+    numbers = [y if pointer else dtype.type(1) for _, dtype, pointer in function.parameters()]
+    for shared in (28 << 10, 40 << 10):
+        function[1, 32, shared](*numbers)
+    assert [call for call in cupy.calls if call[0] == "attribute"] == [("attribute", 77, 8, 40 << 10)]
+
+
+def test_booleans_are_numbers_for_the_preprocessor_and_the_text_is_called_by_its_file(cupy, gpu):
+    naive = next(iter(trials.every_kernel("matmul/naive_cuda"))).launch.__code__.co_filename
+    function = cuda_function(naive, "matmul_naive", WIDE=True, DEEP=False, COUNT=3)
+    y = storage.empty((1,))
+    function[1, 32](*[y if pointer else dtype.type(1) for _, dtype, pointer in function.parameters()])
+    _, code, options = cupy.calls[0]
+    assert {"-DWIDE=1", "-DDEEP=0", "-DCOUNT=3"} <= set(options)
+    assert code.startswith('#line 1 "naive_cuda.cu"\n')
+
+
+def test_a_gpu_that_an_earlier_kernel_has_broken_is_not_the_fault_of_this_one(cupy, gpu):
+    cupy.failing = "lost"
+    with pytest.raises(KernelError, match=r"gpu:0 is lost.*ILLEGAL_ADDRESS.*GPUCNN_SYNC=1") as error:
+        launched(cupy, "matmul/naive_cuda", "matmul")
+    assert not isinstance(error.value, LaunchError)
+
+
+def test_each_kernel_is_waited_for_where_the_environment_says_so(cupy, gpu, monkeypatch):
+    launched(cupy, "matmul/naive_cuda", "matmul")
+    assert "synchronize" not in cupy.calls
+    monkeypatch.setenv("GPUCNN_SYNC", "1")
+    launched(cupy, "matmul/naive_cuda", "matmul")
+    assert cupy.calls.count("synchronize") == 2
 
 
 @pytest.mark.parametrize(("failing", "words"), [("compile", "identifier is undefined"), ("launch", "INVALID_VALUE")])
@@ -302,11 +339,9 @@ def test_ptx_of_numba_becomes_a_cubin_without_a_gpu():
 
 # -- on a GPU ----------------------------------------------------------------------------------------------------------
 
-on_gpu = pytest.mark.skipif(not choose.gpu_state()[0], reason=f"no GPU here: {choose.gpu_state()[1]}")
-
 
 @pytest.mark.gpu
-@on_gpu
+@needs.gpu_here
 @pytest.mark.parametrize("language", ["cuda", "numba"])
 def test_a_kernel_of_each_language_computes_is_timed_and_captured(language):
     kernel = next(k for k in trials.every_kernel(f"matmul/naive_{language}") if k.op.name == "matmul")
@@ -330,7 +365,7 @@ def test_a_kernel_of_each_language_computes_is_timed_and_captured(language):
 
 
 @pytest.mark.gpu
-@on_gpu
+@needs.gpu_here
 def test_cublas_computes_and_can_be_captured():
     with trials.running("gpu:0"):
         rng = np.random.default_rng(0)

@@ -25,7 +25,7 @@ def case(op, name):
 
 
 def toy(op, name, damage):
-    """What is said about a kernel that computes correctly and then does `damage(y, *operands)`."""
+    """The report on a kernel that computes correctly and then does `damage(y, *operands)`."""
 
     def launch(y, *operands, **params):
         y[...] = op.reference(*operands, **params)
@@ -57,10 +57,10 @@ def test_a_value_that_is_never_written_is_found():
     def launch(y, x, weight, **params):
         y.reshape(-1)[:-1] = conv2d.reference(x, weight, **params).reshape(-1)[:-1]
 
-    said = disagreement(kernel_of(conv2d, launch), case(conv2d, "ragged"))
-    assert said.startswith("conv2d/toy_numpy, conv2d on case 'ragged' with integer-valued operands: ")
-    assert "output 0[2, 4, 2, 4] is nan, expected" in said
-    assert "1 of 225 values are wrong" in said
+    report = disagreement(kernel_of(conv2d, launch), case(conv2d, "ragged"))
+    assert report.startswith("conv2d/toy_numpy, conv2d on case 'ragged' with integer-valued operands: ")
+    assert "output 0[2, 4, 2, 4] is nan, expected" in report
+    assert "1 of 225 values are wrong" in report
 
 
 def test_nan_never_passes():
@@ -82,14 +82,14 @@ def test_an_output_added_to_instead_of_written_is_found():
     [(-1, "before its start"), (9, "behind its end"), (40, "behind its end"), (-100, "before its start")],
 )
 def test_a_write_outside_of_the_output_is_found(offset, where):
-    said = toy(conv2d, "textbook", lambda y, *_: poke(y, offset, 0.0))
-    assert "writes outside of output 0" in said
-    assert where in said
+    report = toy(conv2d, "textbook", lambda y, *_: poke(y, offset, 0.0))
+    assert "writes outside of output 0" in report
+    assert where in report
 
 
 def test_a_write_outside_of_an_operand_is_found():
-    said = toy(conv2d, "textbook", lambda y, x, weight: poke(weight, 9, 0.0))
-    assert "writes outside of weight, 0 bytes behind its end" in said
+    report = toy(conv2d, "textbook", lambda y, x, weight: poke(weight, 9, 0.0))
+    assert "writes outside of weight, 0 bytes behind its end" in report
 
 
 @pytest.mark.parametrize("offset", [-1, 25])
@@ -131,17 +131,17 @@ def test_one_image_left_out_of_a_weight_gradient_is_found():
     def launch(dweight, dy, x, **params):
         dweight[...] = conv2d_grad_weight.reference(dy[:-1], x[:-1], **params)
 
-    said = disagreement(kernel_of(conv2d_grad_weight, launch), case(conv2d_grad_weight, "many_images"))
-    assert "integer-valued" in said
+    report = disagreement(kernel_of(conv2d_grad_weight, launch), case(conv2d_grad_weight, "many_images"))
+    assert "integer-valued" in report
 
 
 def test_one_wrong_pixel_at_the_edge_is_found():
     def damage(dx, *_):
         dx[1, -1, -1, 0] += 1
 
-    said = toy(conv2d_grad_input, "same", damage)
-    assert "output 0[1, 5, 6, 0] is" in said
-    assert "1 of 252 values are wrong" in said
+    report = toy(conv2d_grad_input, "same", damage)
+    assert "output 0[1, 5, 6, 0] is" in report
+    assert "1 of 252 values are wrong" in report
 
 
 def test_a_kernel_that_computes_in_half_precision_is_found_on_real_numbers():
@@ -265,7 +265,7 @@ def test_values_that_are_infinite_on_both_sides_agree():
     assert disagreement(kernel_of(op, launch), op.cases[0]) is None
 
 
-def test_a_number_where_infinity_must_be_is_found():
+def test_a_number_in_place_of_infinity_is_found():
     def body(x):
         return np.where(x < 2, np.inf, x)
 

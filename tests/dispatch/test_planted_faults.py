@@ -1,11 +1,10 @@
-"""Kernels with one fault each: `check.disagreement` must say what is wrong and where, and nothing of the sound ones.
+"""Kernels with one fault each: `check.disagreement` must say what is wrong and where, and nothing about the sound ones.
 
-A sound kernel holds marks `/*name: sound => faulty*/`; planting the fault `name` takes what stands behind the arrow.
+A sound kernel holds marks `/*name: sound => faulty*/`; planting the fault `name` takes what follows the arrow.
 """
 
 # ruff: noqa: E501 - tables with a case in each line
 
-import importlib.util
 import re
 
 import needs
@@ -20,9 +19,6 @@ from gpucnn.dispatch.case import Case, Draw, real
 from gpucnn.dispatch.check import disagreement
 
 pytestmark = needs.emulator_here
-
-numba_only = pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
-nvrtc_only = pytest.mark.skipif(importlib.util.find_spec("cuda") is None, reason="cuda-bindings is not installed")
 
 PLAIN = {"transpose_a": False, "transpose_b": False}
 
@@ -316,7 +312,7 @@ UNWRITTEN = "which is uninitialised: nobody has written it"
 FILLING = r"reads __shared__ row, 4-byte element \d+, which a cp\.async is still filling"
 
 CUDA_FAULTS = [
-    # (sources, fault, case, mode, what must be said, and what stands in the line that is named)
+    # (sources, fault, case, mode, what the report must say, and what the line that it names contains)
     ((LAUNCH_MATMUL, TILED), "read out of bounds", RAGGED, "check", r"reads 4 bytes outside of every array: element 4\d\d of b, which has 407 \(\d+ bytes behind the end, shape \(37, 11\)\)", "b[l * N + n]"),
     ((LAUNCH_MATMUL, TILED), "write out of bounds", RAGGED, "check", r"writes 4 bytes outside of every array: element 143 of y, which has 143 \(0 bytes behind the end, shape \(13, 11\)\)", "if (m == M"),
     ((LAUNCH_MATMUL, TILED), "write out of bounds", RAGGED, "fast", r"writes outside of output 0, 0 bytes behind its end", None),
@@ -339,10 +335,10 @@ CUDA_FAULTS = [
     ((GRADIENT_LAUNCH, GRADIENT_SOURCE), "last image dropped", GRADIENT, "fast", r"integer-valued operands: output 0\[.*values are wrong", None),
     ((GRADIENT_LAUNCH, GRADIENT_SOURCE), "edge pixel dropped", GRADIENT, "fast", r"integer-valued operands: output 0\[.*values are wrong", None),
     ((POOL_LAUNCH, POOL_SOURCE), "NaN dropped", POOL, "fast", r"output 0\[0, 0, 0, 0\] is .*, expected nan", None),
-    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait missing", TILES, "check", FILLING, "fmaf", marks=nvrtc_only),
-    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait missing", TILES, "fast", r"is nan", None, marks=nvrtc_only),
-    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait too weak", TILES, "check", FILLING, "fmaf", marks=nvrtc_only),
-    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait too weak", TILES, "fast", r"is nan", None, marks=nvrtc_only),
+    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait missing", TILES, "check", FILLING, "fmaf", marks=needs.nvrtc_here),
+    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait missing", TILES, "fast", r"is nan", None, marks=needs.nvrtc_here),
+    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait too weak", TILES, "check", FILLING, "fmaf", marks=needs.nvrtc_here),
+    pytest.param((LAUNCH_MATMUL, COPIED), "cp.async wait too weak", TILES, "fast", r"is nan", None, marks=needs.nvrtc_here),
 ]  # fmt: skip
 
 NUMBA_FAULTS = [
@@ -361,8 +357,8 @@ def planted(text, fault):
     return MARK.sub(lambda m: (m[3] if m[1] == fault else m[2]).strip(), text).lstrip("\n")
 
 
-def said(folder, files, case, mode):
-    """What `disagreement` says about the kernel of these files (name → text)."""
+def report_on(folder, files, case, mode):
+    """The report of `disagreement` on the kernel of these files (name → text)."""
     folder.mkdir()
     for name, text in files.items():
         (folder / name).write_text(text)
@@ -381,26 +377,26 @@ def _on_the_emulator(monkeypatch):
         yield
 
 
-def assert_told(said, message, line, text):
-    """The sentence holds the message, and the line of the text that it names holds `line`."""
-    assert said is not None
-    assert re.search(message, said), said
+def assert_reports(report, message, line, text):
+    """The report contains the message, and the line of the text that it names contains `line`."""
+    assert report is not None
+    assert re.search(message, report), report
     if line:
-        number = int(re.findall(r"\(planted_\w+\.\w+:(\d+)\)$", said)[0])
-        assert line in text.splitlines()[number - 1], said
+        number = int(re.findall(r"\(planted_\w+\.\w+:(\d+)\)$", report)[0])
+        assert line in text.splitlines()[number - 1], report
 
 
 @pytest.mark.parametrize(("sources", "fault", "case", "mode", "message", "line"), CUDA_FAULTS)
 def test_a_fault_of_a_cuda_kernel_is_found(tmp_path, sources, fault, case, mode, message, line):
     launcher, text = sources
     sound, faulty = ({"planted_cuda.py": launcher, "planted_cuda.cu": planted(text, f)} for f in (None, fault))
-    assert said(tmp_path / "sound", sound, case, mode) is None
-    assert_told(said(tmp_path / "faulty", faulty, case, mode), message, line, faulty["planted_cuda.cu"])
+    assert report_on(tmp_path / "sound", sound, case, mode) is None
+    assert_reports(report_on(tmp_path / "faulty", faulty, case, mode), message, line, faulty["planted_cuda.cu"])
 
 
-@numba_only
+@needs.numba_cuda_here
 @pytest.mark.parametrize(("fault", "message", "line"), NUMBA_FAULTS)
 def test_a_fault_of_a_numba_kernel_is_found(tmp_path, fault, message, line):
     sound, faulty = ({"planted_numba.py": planted(NUMBA, f)} for f in (None, fault))
-    assert said(tmp_path / "sound", sound, RAGGED, "check") is None
-    assert_told(said(tmp_path / "faulty", faulty, RAGGED, "check"), message, line, faulty["planted_numba.py"])
+    assert report_on(tmp_path / "sound", sound, RAGGED, "check") is None
+    assert_reports(report_on(tmp_path / "faulty", faulty, RAGGED, "check"), message, line, faulty["planted_numba.py"])

@@ -1,11 +1,18 @@
 """Objects that remember their arguments, and the names by which arguments find them."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
+from refusals import refuses
 
 import gpucnn
-from gpucnn import config, initializers, layers, optimizers, regularizers
+from gpucnn import config, constraints, initializers, layers, losses, optimizers, regularizers
 from gpucnn.errors import ArgumentError
+from gpucnn.optimizers import schedules
 
 
 @pytest.mark.parametrize(
@@ -53,6 +60,76 @@ def test_get_takes_names_classes_objects_descriptions_and_none():
         config.get(kind, 3)
 
 
+IDENTIFIERS = [
+    (initializers, initializers.GlorotUniform, ["glorot_uniform"]),
+    (initializers, initializers.GlorotNormal, ["GlorotNormal"]),
+    (initializers, initializers.HeUniform, ["he_uniform"]),
+    (initializers, initializers.Zeros, ["zeros", "zero"]),
+    (initializers, initializers.Ones, ["one"]),
+    (initializers, initializers.RandomUniform, ["uniform"]),
+    (initializers, initializers.RandomNormal, ["normal"]),
+    (initializers, initializers.TruncatedNormal, ["truncated_normal"]),
+    (initializers, initializers.Orthogonal, ["orthogonal"]),
+    (initializers, initializers.LecunUniform, [initializers.LecunUniform]),
+    (constraints, constraints.MaxNorm, ["max_norm", "MaxNorm"]),
+    (constraints, constraints.NonNeg, ["non_neg"]),
+    (constraints, constraints.UnitNorm, ["unit_norm"]),
+    (constraints, constraints.MinMaxNorm, ["min_max_norm"]),
+    (losses, losses.MeanSquaredError, ["mse", "MSE", "mean_squared_error"]),
+    (losses, losses.MeanAbsoluteError, ["mae", "MeanAbsoluteError"]),
+    (losses, losses.BinaryCrossentropy, ["bce"]),
+    (losses, losses.Huber, ["huber", losses.huber, {"class_name": "Huber", "config": {"delta": 2.0}}]),
+    (losses, losses.SparseCategoricalCrossentropy, [losses.sparse_categorical_crossentropy]),
+    (losses, losses.CategoricalCrossentropy, [losses.CategoricalCrossentropy]),
+    (optimizers, optimizers.SGD, ["sgd", "SGD"]),
+    (optimizers, optimizers.Adam, ["adam", "Adam", optimizers.Adam]),
+    (optimizers, optimizers.AdamW, ["adamw", "AdamW"]),
+    (optimizers, optimizers.Nadam, ["nadam"]),
+    (optimizers, optimizers.RMSprop, ["rmsprop", "RMSprop"]),
+    (optimizers, optimizers.Adagrad, ["adagrad"]),
+    (optimizers, optimizers.Adadelta, ["adadelta"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "identifier", "cls"),
+    [(module, identifier, cls) for module, cls, identifiers in IDENTIFIERS for identifier in identifiers],
+)
+def test_get_finds_names_functions_classes_and_descriptions(module, identifier, cls):
+    assert type(module.get(identifier)) is cls
+
+
+@pytest.mark.parametrize(
+    ("module", "thing"),
+    [
+        pytest.param(initializers, initializers.Constant(2.0), id="initializer"),
+        pytest.param(constraints, constraints.MaxNorm(3.0), id="constraint"),
+        pytest.param(losses, losses.MeanSquaredError(), id="loss"),
+        pytest.param(optimizers, optimizers.SGD(0.5), id="optimizer"),
+        pytest.param(schedules, schedules.PolynomialDecay(0.1, 7), id="schedule"),
+    ],
+)
+def test_get_returns_objects_and_none_as_they_are(module, thing):
+    assert module.get(thing) is thing
+    assert module.get(None) is None
+
+
+@pytest.mark.parametrize(
+    ("base", "argument"),
+    [
+        pytest.param(initializers.Initializer, (2, 2), id="initializer"),
+        pytest.param(constraints.Constraint, np.ones((2, 2)), id="constraint"),
+        pytest.param(schedules.LearningRateSchedule, 0, id="schedule"),
+    ],
+)
+def test_a_users_class_without_call_says_so(base, argument):
+    class Mine(base):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Mine must define __call__"):
+        Mine()(argument)
+
+
 @pytest.mark.parametrize(
     "description", [None, {}, {"kind": "Layer"}, {"kind": "Layer", "class_name": "X", "config": 3}]
 )
@@ -85,8 +162,8 @@ def test_register_takes_subclasses_of_gpucnns_kinds_with_new_names():
     assert isinstance(config.deserialize(config.serialize(Own())), Own)
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
+test_unknown_arguments_are_refused_wherever_the_constructor_would_have_passed_them = refuses(
+    ArgumentError,
     [
         (lambda: layers.Dense(3, trainble=True), r"Dense\(\) has no argument trainble=True: did you mean trainable"),
         (lambda: layers.MaxPooling2D(algoritm="x"), "did you mean algorithm"),
@@ -97,9 +174,6 @@ def test_register_takes_subclasses_of_gpucnns_kinds_with_new_names():
         (lambda: layers.Dense(3, units=3), "Dense: multiple values for argument 'units'"),
     ],
 )
-def test_unknown_arguments_are_refused_wherever_the_constructor_would_have_passed_them(make, words):
-    with pytest.raises(ArgumentError, match=words):
-        make()
 
 
 def test_a_users_constructor_may_take_keywords_for_itself():
@@ -115,3 +189,41 @@ def test_a_users_constructor_may_take_keywords_for_itself():
         Scale(factor=3, tranable=False)
     with pytest.raises(ArgumentError, match="it is now called learning_rate"):
         Scale(lr=0.1)
+
+
+@dataclass
+class Settings:
+    count: int
+    rate: float | None = None
+    names: list[str] | None = None
+    by_name: dict[str, int] | None = None
+    anything: Any = None
+
+
+RIGHT = {"count": 3, "rate": 0.5, "names": ["a"], "by_name": {"a": 1}, "anything": {1: 2}}
+
+
+@pytest.mark.parametrize("change", [{}, {"rate": 1}, {"rate": None}, {"names": []}, {"anything": "x"}])
+def test_values_of_the_annotated_types_pass(change):
+    config.check_fields(Settings, RIGHT | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"count": "3"}, "count is '3' and must be int"),
+        ({"count": True}, "count is True and must be int"),
+        ({"count": 3.0}, r"count is 3\.0 and must be int"),
+        ({"rate": "x"}, r"rate is 'x' and must be float \| None"),
+        ({"rate": False}, "rate is False"),
+        ({"names": ["a", 3]}, r"names is \['a', 3\] and must be list\[str\] \| None"),
+        ({"names": "ab"}, "names is 'ab'"),
+        ({"by_name": {"a": "b"}}, "by_name is"),
+        ({"by_name": [1]}, "by_name is"),
+        ({"more": 1}, "more is unknown"),
+        ({"count": "x\n\x1b" * 999}, r"count is 'x\\n\\x1b.*… and must be int$"),
+    ],
+)
+def test_values_of_other_types_are_named(change, message):
+    with pytest.raises(ArgumentError, match=message):
+        config.check_fields(Settings, RIGHT | change)

@@ -9,6 +9,7 @@ import textwrap
 import types
 from pathlib import Path
 
+import needs
 import pytest
 from places import ROOT
 
@@ -18,7 +19,6 @@ from gpucnn.files import write_atomically
 
 OLD, NEW = b"old" * 100, b"new" * 5000
 CALLS = ("open", "write", "fsync", "replace", "unlink")
-posix = pytest.mark.skipif(os.name != "posix", reason="needs fork, signals and file locks")
 
 
 class Faults:
@@ -39,7 +39,7 @@ class Faults:
         return perhaps
 
 
-@posix
+@needs.posix_here
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o444 | stat.S_IWUSR])
 def test_a_file_keeps_its_mode_when_it_is_saved_anew(tmp_path, mode):
     path = tmp_path / "file"
@@ -50,7 +50,7 @@ def test_a_file_keeps_its_mode_when_it_is_saved_anew(tmp_path, mode):
     assert path.read_bytes() == NEW
 
 
-@posix
+@needs.posix_here
 def test_what_is_private_is_private_before_its_content_is_written(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(OLD)
@@ -61,7 +61,7 @@ def test_what_is_private_is_private_before_its_content_is_written(tmp_path, monk
     assert modes == [0o600]
 
 
-@posix
+@needs.posix_here
 def test_a_new_file_has_the_mode_that_the_process_gives_its_files(tmp_path):
     before = os.umask(0o027)
     try:
@@ -71,7 +71,7 @@ def test_a_new_file_has_the_mode_that_the_process_gives_its_files(tmp_path):
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
-@posix
+@needs.posix_here
 def test_a_new_folder_is_on_the_disk_with_those_above_it(tmp_path, monkeypatch):
     """Else a crash may leave nothing of a run whose files were all synced."""
     synced, fsync = [], os.fsync
@@ -210,7 +210,7 @@ DRIVER = textwrap.dedent(
 )
 
 
-@posix
+@needs.posix_here
 @pytest.mark.parametrize(("how", "deaths"), [("each call", 2 * 11), ("random moments", 200)])
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file_and_no_permanent_leftovers(tmp_path, how, deaths):
     command = [sys.executable, "-c", DRIVER, str(tmp_path / "file"), how]
@@ -219,7 +219,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file_and_no_permanent_le
     assert int(done.stdout) == deaths
 
 
-@posix
+@needs.posix_here
 def test_a_file_that_outgrows_the_limit_of_the_system_leaves_the_old_one(tmp_path):
     code = """
     import resource, sys
@@ -238,7 +238,7 @@ def test_a_file_that_outgrows_the_limit_of_the_system_leaves_the_old_one(tmp_pat
     assert not temporary_files(tmp_path)
 
 
-@posix
+@needs.posix_here
 def test_a_temporary_file_that_another_writer_still_uses_is_left_alone(tmp_path):
     alive, descriptor = files._create_temporary(tmp_path)
     dead = tmp_path / ".0123456789abcdef.gpucnn-tmp"
@@ -253,7 +253,7 @@ def test_a_temporary_file_that_another_writer_still_uses_is_left_alone(tmp_path)
     assert temporary_files(tmp_path) == []
 
 
-@posix
+@needs.posix_here
 def test_a_temporary_file_removed_as_a_leftover_before_it_was_locked_is_created_again(tmp_path, monkeypatch):
     true_lock, taken = files.lock, []
 
@@ -269,7 +269,7 @@ def test_a_temporary_file_removed_as_a_leftover_before_it_was_locked_is_created_
     assert (tmp_path / "file").read_bytes() == NEW
 
 
-@posix
+@needs.posix_here
 def test_file_systems_without_locks_and_without_folder_sync_can_be_written(tmp_path, monkeypatch):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

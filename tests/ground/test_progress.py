@@ -176,7 +176,7 @@ def test_bars_are_for_terminals_and_notebooks_alone(terminal, monkeypatch):
     assert not progress.is_interactive()
     monkeypatch.setattr(progress.sys, "stderr", None)
     assert not progress.is_interactive()
-    progress.say("nobody hears this")
+    progress.say("to nobody")
 
 
 def test_notebook_gets_the_bar_on_standard_output(terminal, clock, monkeypatch):

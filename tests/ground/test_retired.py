@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gpucnn import retired
+from gpucnn import activations, initializers, losses, metrics, optimizers, retired
 from gpucnn.errors import ArgumentError
 
 ABSENT = [
@@ -57,3 +57,51 @@ def test_other_names_are_unknown_as_in_any_module(module):
     with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'nonsense'") as caught:
         package.nonsense  # noqa: B018
     assert not isinstance(caught.value, ArgumentError)
+
+
+LOSSES = (
+    "bce binary_crossentropy categorical_crossentropy ce crossentropy huber mae mean_absolute_error "
+    "mean_squared_error mse sparse_categorical_crossentropy"
+)
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("sparse_crossentropy", "sparse_categorical_crossentropy"),
+        ("sparce_crossentropy", "sparse_categorical_crossentropy"),
+        ("sparse_categorial_crossentropy", "sparse_categorical_crossentropy"),
+        ("sparsecategoricalcrossentropy", "sparse_categorical_crossentropy"),
+        ("sparse_categorical_cross_entropy", "sparse_categorical_crossentropy"),
+        ("cross_entropy", "crossentropy"),
+        ("crossentropi", "crossentropy"),
+        ("categorical_cross_entropy", "categorical_crossentropy"),
+        ("categorical crossentropy", "categorical_crossentropy"),
+        ("catagorical_crossentropy", "categorical_crossentropy"),
+        ("binary_cross_entropy", "binary_crossentropy"),
+        ("binary_entropy", "binary_crossentropy"),
+        ("mean_square_error", "mean_squared_error"),
+        ("squared_error", "mean_squared_error"),
+        ("mean_absolut_error", "mean_absolute_error"),
+        ("hubber", "huber"),
+        ("mse_loss", "mse"),
+        ("l2", None),
+        ("logloss", None),
+        ("", None),
+    ],
+)
+def test_the_nearest_name_shares_the_most_words_and_then_letters(misspelt, meant):
+    assert retired.nearest(misspelt, LOSSES.split()) == meant
+
+
+def test_what_is_misspelt_in_compile_is_answered_with_the_nearest_name():
+    for module, misspelt, meant in (
+        (losses, "sparse_crossentropy", "sparse_categorical_crossentropy"),
+        (losses, "cross_entropy", "crossentropy"),
+        (metrics, "sparse_accuracy", "sparse_categorical_accuracy"),
+        (optimizers, "rms_prob", "rmsprop"),
+        (initializers, "he_uniformal", "he_uniform"),
+        (activations, "leaky", "leaky_relu"),
+    ):
+        with pytest.raises(ArgumentError, match=f"unknown .* {misspelt!r}: did you mean {meant!r}"):
+            module.get(misspelt)

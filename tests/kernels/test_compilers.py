@@ -6,9 +6,11 @@ import os
 import re
 from functools import cache
 
+import needs
 import pytest
 
 from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launchable import Geometry
 from gpucnn.profiling import compilers, launches, static_analysis, trials
 
 ALL = bool(os.environ.get("GPUCNN_TEST_ALL"))
@@ -26,8 +28,14 @@ def same_worker(ident):
     return pytest.mark.xdist_group(ident)
 
 
-pytestmark = pytest.mark.skipif(static_analysis.unavailable() is not None, reason=str(static_analysis.unavailable()))
+pytestmark = needs.compilers_here
 needs_disassembler = pytest.mark.skipif(compilers.disassembler() is None, reason="no nvdisasm here")
+
+
+def compiled_for(ident, arch):
+    """Whether a kernel of the file takes any case on this architecture."""
+    kernels = [k for k in KERNELS if k.id == ident]
+    return any(launches.serves(k, case, arch) for k in kernels for case in k.op.cases)
 
 
 @cache
@@ -54,8 +62,10 @@ def double_precision(launch, arch):
     return sorted(set(re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.]*\.f64[\w.]*)", text, re.MULTILINE)))
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("ident", [pytest.param(i, marks=same_worker(i)) for i in FILES])
+@pytest.mark.parametrize(
+    ("ident", "arch"),
+    [pytest.param(i, a, marks=same_worker(i)) for i in FILES for a in ARCHITECTURES if compiled_for(i, a)],
+)
 def test_kernel_file_compiles_without_spills_and_double_precision(ident, arch):
     launches = variants(ident)
     assert launches
@@ -77,7 +87,7 @@ def test_double_precision_is_seen(tmp_path, factor, seen):
     text = f'extern "C" __global__ void scaled(float* y) {{ y[threadIdx.x] *= {factor}; }}'
     (tmp_path / "scaled.cu").write_text(text)
     y = launches.LaunchRecorder().empty((32,))
-    launch = launches.Launch(cuda_function(tmp_path / "scaled.cu", "scaled"), (1,), (32,), 0, (y,))
+    launch = launches.Launch(cuda_function(tmp_path / "scaled.cu", "scaled"), Geometry((1,), (32,)), (y,))
     doubles = double_precision(launch, "sm_90")
     assert any(name.startswith("mul") for name in doubles) == seen
     if compilers.disassembler() is not None:
@@ -85,8 +95,8 @@ def test_double_precision_is_seen(tmp_path, factor, seen):
 
 
 LARGE = 50e6
-"""Floating-point operations from which on a kernel must have work for (nearly) each of the 132
-multiprocessors."""
+"""Floating-point operations from which on a kernel must have work for most of the 132 multiprocessors:
+all, where sums are long enough to be cut for less than they cost to add up."""
 
 
 def main_function(figures):
@@ -102,7 +112,7 @@ def hot_shapes(op, *idents):
     assert len(cases) >= 12
     for arch in ("sm_80", "sm_90"):
         for case in cases:
-            least = 0.9 if trials.work(rungs[0].op, case) >= LARGE else 0.0
+            least = 0.7 if trials.work(rungs[0].op, case) >= LARGE else 0.0
             figures = [main_function(static_analysis.of_kernel(k, case, arch)) for k in rungs]
             assert not any(f.fp64 for f in figures), case.name
             yield f"{case.name} on {arch}", least, *figures
@@ -145,6 +155,38 @@ def test_each_rung_of_convolution_moves_fewer_bytes(op, multiply_adds):
     case = next(c for c in kernels[ladder[0]].op.cases if c.name == "mlearning_2")
     columns = kernels["conv2d/im2col_cuda"].workspace(*case.specs, **case.params)
     assert columns, "im2col writes its columns to memory; implicit GEMM does not"
+
+
+OTHERS = {
+    "matmul": 2.9,
+    "dense_bias_relu": 2.9,
+    "conv2d": 3.5,
+    "conv2d_bias_relu": 3.5,
+    "conv2d_grad_input": 3.5,
+    "conv2d_grad_weight": 4.0,
+}
+
+
+@needs_disassembler
+@same_worker("conv2d/tensor_cuda")
+@pytest.mark.parametrize(("op", "others"), OTHERS.items())
+def test_tensor_cores_are_fed_by_few_other_instructions(op, others):
+    """A tensor core is busy for 4 to 8 cycles with each HMMA, in which a scheduler issues as many
+    instructions."""
+    (kernel,) = [k for k in KERNELS if k.op.name == op and k.algorithm == "tensor"]
+    cases = [c for c in kernel.op.cases if c.bench and kernel.is_worthwhile(c.specs, c.params)]
+    assert len(cases) >= (2 if op == "dense_bias_relu" else 4)
+    for case in cases:
+        figures = main_function(static_analysis.of_kernel(kernel, case, "sm_90"))
+        assert 1 / figures.ffma_share - 1 <= others, case.name
+        assert min(figures.wide_loads) > 0, case.name
+        assert figures.waves > 0.35, case.name
+
+
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if k.algorithm == "tensor"], ids=lambda k: k.op.name)
+def test_tensor_cores_of_turing_do_not_multiply_tf32(kernel):
+    assert static_analysis.largest_case(kernel, "sm_75") is None
+    assert static_analysis.largest_case(kernel, "sm_80").bench
 
 
 def test_figures_are_kept_on_disk(tmp_path, monkeypatch):

@@ -22,12 +22,12 @@ def numba_kernel(op, algorithm):
 
 
 def workspace(kernel, case):
-    needs = kernel.workspace(*case.specs, **case.params)
-    return (needs,) if isinstance(needs, Spec) else needs
+    specs = kernel.workspace(*case.specs, **case.params)
+    return (specs,) if isinstance(specs, Spec) else specs
 
 
 @pytest.mark.parametrize("op", IMAGES, ids=lambda op: op.name)
-def test_im2col_agrees_when_the_batch_is_worked_off_in_pieces(op, monkeypatch):
+def test_im2col_agrees_when_the_batch_is_processed_in_pieces(op, monkeypatch):
     kernel = numba_kernel(op, "im2col")
     monkeypatch.setattr(importlib.import_module("gpucnn.kernels.conv2d.im2col_numba"), "COLUMNS", 500)
     with choice.using("numba", device="emulator"):

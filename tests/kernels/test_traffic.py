@@ -1,22 +1,25 @@
 """The hot kernels waste no memory traffic: coalescing and bank conflicts."""
 
+import needs
 import pytest
 
-from gpucnn.devices import emulator
-from gpucnn.profiling import static_analysis, traffic, trials
+from gpucnn.profiling import traffic, trials
 
-pytestmark = pytest.mark.skipif(
-    emulator.unavailable() is not None or static_analysis.unavailable() is not None,
-    reason=f"{emulator.unavailable() or static_analysis.unavailable()}",
-)
+pytestmark = [needs.emulator_here, needs.compilers_here]
 
 HOT = {
     "matmul/tiled_cuda": (1.0, 1.0),
     "matmul/warptiled_cuda": (1.0, 1.15),
+    "matmul/tensor_cuda": (1.0, 1.0),
     "matmul/tiled_numba": (1.0, 1.1),
     "conv2d/implicit_gemm_cuda": (1.0, 1.2),
+    "conv2d/tensor_cuda": (1.02, 1.08),
+    "fused/tensor_cuda": (1.0, 1.0),
     "conv2d/im2col_cuda": (1.0, 1.2),
     "conv2d/im2col_numba": (1.0, 1.1),
+    "fused/implicit_gemm_cuda": (1.0, 1.2),
+    "fused/warptiled_cuda": (1.0, 1.15),
+    "fused/rows_cuda": (1.0, 1.0),
     "pool2d/direct_cuda": (1.15, 1.0),
     "batchnorm/two_pass_cuda": (1.0, 2.0),
     "activation/elementwise_cuda": (1.0, 1.0),

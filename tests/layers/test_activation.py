@@ -8,6 +8,8 @@ import pytest
 from differences import slope
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_checks import EPS, STEP
+from refusals import refuses
 
 from gpucnn import activations, config, layers
 from gpucnn.dispatch.case import Spec
@@ -25,8 +27,6 @@ from gpucnn.ops.activation import (
     softmax_grad,
 )
 
-EPS = np.finfo(np.float64).eps
-STEP = np.zeros(1, np.int64)
 KINKS = {"relu6": (0, 6), "hard_sigmoid": (-3, 3), "hard_silu": (-3, 3), "hard_tanh": (-1, 1)}
 KINKS |= {"hard_shrink": (-0.5, 0.5), "soft_shrink": (-0.5, 0.5)}
 
@@ -319,8 +319,8 @@ def test_unknown_activations_are_refused(identifier, words):
         activations.get(identifier)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
+test_values_out_of_range_are_refused = refuses(
+    ArgumentError,
     [
         (lambda: activations.relu(1.0, max_value=-1), "max_value=-1"),
         (lambda: activations.relu(1.0, negative_slope=-1), "negative_slope=-1"),
@@ -332,13 +332,10 @@ def test_unknown_activations_are_refused(identifier, words):
         (lambda: activation_grad(np.ones(1), np.ones(1), function="sinus", alpha=0.0), "'sinus' is unknown"),
     ],
 )
-def test_values_out_of_range_are_refused(call, words):
-    with pytest.raises(ArgumentError, match=words):
-        call()
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
+test_arrays_that_do_not_fit_are_refused = refuses(
+    ShapeError,
     [
         (lambda: activation_grad(np.ones(2), np.ones(3), function="relu", alpha=0.0), r"dy and x .*\(2,\).*\(3,\)"),
         (
@@ -350,9 +347,6 @@ def test_values_out_of_range_are_refused(call, words):
         (lambda: log_softmax_grad(np.ones((1, 2)), np.ones((2, 1))), "dy and y"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(call, words):
-    with pytest.raises(ShapeError, match=words):
-        call()
 
 
 # -- layers ------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
-"""Batch normalisation: numbers worked by hand, gradients, PyTorch, and what the layer learns and when."""
+"""Batch normalisation: numbers worked by hand, gradients, PyTorch, and when the layer updates its statistics."""
 
 import numpy as np
 import pytest
 from differences import slope
+from layer_checks import EPS, STEP
+from refusals import refuses
 
-from gpucnn import config, layers
+from gpucnn import layers
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.batchnorm import (
     batchnorm,
@@ -13,9 +15,6 @@ from gpucnn.ops.batchnorm import (
     batchnorm_inference_grad,
     moving_average,
 )
-
-EPS = np.finfo(np.float64).eps
-STEP = np.zeros(1, np.int64)
 
 
 def test_a_channel_of_1_2_3_4_has_mean_2_5_and_variance_1_25():
@@ -68,8 +67,8 @@ def test_gradients_agree_with_central_differences(shape, with_gamma, rng):
             assert abs(np.vdot(dgamma, channels) - expected) <= bound
 
 
-def test_the_batch_as_a_whole_pulls_at_nothing(rng):
-    """A shift of all inputs, or their spread, changes no result: dx has no part along 1 and along x."""
+def test_gradients_ignore_a_shift_and_a_scale_of_the_batch(rng):
+    """A shift or a scale of all inputs changes no result, so dx is orthogonal to 1 and to x."""
     x, dy = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
     _, mean, variance = batchnorm(x, None, None, epsilon=0.0)
     dx, _, _ = batchnorm_grad(dy, x, None, mean, variance, epsilon=0.0)
@@ -194,7 +193,7 @@ def test_inference_takes_the_moving_statistics():
     assert layer([[5.0], [7.0]]).tolist() == [[1], [3]]
 
 
-def test_a_frozen_layer_runs_in_inference_also_in_training():
+def test_a_frozen_layer_uses_its_statistics_even_in_training():
     layer = layers.BatchNormalization(trainable=False, epsilon=0.0)
     x = np.array([[3.0], [9.0]], np.float32)
     assert layer(x, training=True).tolist() == [[3], [9]]
@@ -224,23 +223,6 @@ def test_backward_writes_gradients_and_does_not_add(training, rng):
     assert np.array_equal(layer.gamma.gradient, gamma)
 
 
-def test_initializers_regularizers_and_constraints_reach_their_weights():
-    layer = layers.BatchNormalization(
-        gamma_initializer="zeros",
-        beta_initializer="ones",
-        moving_mean_initializer="ones",
-        moving_variance_initializer="zeros",
-        gamma_regularizer="l2",
-        beta_constraint="non_neg",
-    )
-    layer.ensure_built((None, 2))
-    assert [w.value[0] for w in layer.weights] == [0, 1, 1, 0]
-    assert layer.gamma.regularizer.l2 == 0.01
-    assert layer.beta.constraint is not None
-    again = config.deserialize(config.serialize(layer))
-    assert again.get_config() == layer.get_config()
-
-
 def test_the_last_axis_may_be_given_by_its_number():
     assert layers.BatchNormalization(axis=3).compute_output_shape((None, 4, 4, 3)) == (None, 4, 4, 3)
     with pytest.raises(ArgumentError, match=r"axis=1.*channels last"):
@@ -260,13 +242,13 @@ def test_the_last_axis_may_be_given_by_its_number():
         {"mode": 0},
     ],
 )
-def test_what_is_not_there_is_refused_by_name(arguments):
+def test_wrong_and_missing_arguments_are_refused_by_name(arguments):
     with pytest.raises(ArgumentError, match=next(iter(arguments)).split("_")[0]):
         layers.BatchNormalization(**arguments)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
+test_arrays_that_do_not_fit_are_refused = refuses(
+    ShapeError,
     [
         (lambda: batchnorm(np.ones(3), None, None, epsilon=0.1), "at least 2 axes"),
         (lambda: batchnorm(np.ones((2, 3)), np.ones(2), None, epsilon=0.1), r"gamma has shape \(2,\).*\(3,\)"),
@@ -281,6 +263,3 @@ def test_what_is_not_there_is_refused_by_name(arguments):
         (lambda: moving_average(np.ones(2), np.ones(3), momentum=0.5), r"\(2,\).*\(3,\)"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(call, words):
-    with pytest.raises(ShapeError, match=words):
-        call()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_checks import STEP, arguments_of, assert_gradients_agree_with_central_differences
 
 from gpucnn.dispatch.case import Spec
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
@@ -19,19 +20,19 @@ EXTENTS = st.integers(1, 12)
 
 @settings(deadline=None, max_examples=60)
 @given(EXTENTS, EXTENTS, EXTENTS, st.booleans(), st.booleans(), st.integers(0, 2**32 - 1))
-def test_matmul_is_the_sum_of_products_however_the_operands_lie(m, k, n, transpose_a, transpose_b, seed):
+def test_matmul_is_the_sum_of_products_transposed_or_not(m, k, n, transpose_a, transpose_b, seed):
     rng = np.random.default_rng(seed)
     a, b = rng.integers(-9, 10, (m, k)), rng.integers(-9, 10, (k, n))
-    lying_a = np.ascontiguousarray(a.T) if transpose_a else a
-    lying_b = np.ascontiguousarray(b.T) if transpose_b else b
+    stored_a = np.ascontiguousarray(a.T) if transpose_a else a
+    stored_b = np.ascontiguousarray(b.T) if transpose_b else b
     params = {"transpose_a": transpose_a, "transpose_b": transpose_b}
     expected = [[sum(a[i, j] * b[j, o] for j in range(k)) for o in range(n)] for i in range(m)]
-    assert matmul(lying_a, lying_b, **params).tolist() == expected
-    floats = matmul(lying_a.astype(np.float32), lying_b.astype(np.float32), **params)
+    assert matmul(stored_a, stored_b, **params).tolist() == expected
+    floats = matmul(stored_a.astype(np.float32), stored_b.astype(np.float32), **params)
     assert floats.dtype == np.float32
     assert floats.tolist() == expected
-    specs = Spec(lying_a.shape, FLOAT), Spec(lying_b.shape, FLOAT)
-    assert matmul.specs(lying_a, lying_b, **params)[0].shape == (m, n)
+    specs = Spec(stored_a.shape, FLOAT), Spec(stored_b.shape, FLOAT)
+    assert matmul.specs(stored_a, stored_b, **params)[0].shape == (m, n)
     assert matmul.flops(*specs, **params) == 2 * m * k * n
     assert matmul.terms(*specs, **params) == k
 
@@ -107,12 +108,7 @@ def test_bias_grad_needs_an_axis():
 
 
 def test_dense_has_the_signature_of_keras():
-    parameters = {
-        name: p.default
-        for name, p in inspect.signature(Dense.__init__).parameters.items()
-        if p.kind is p.POSITIONAL_OR_KEYWORD and name != "self"
-    }
-    assert parameters == {
+    assert arguments_of(Dense) == {
         "units": inspect.Parameter.empty,
         "activation": None,
         "use_bias": True,
@@ -151,46 +147,20 @@ def test_dense_counts_parameters_as_keras():
     assert layer.count_params() == 20
 
 
-def doubled(layer, shape):
-    """The layer built for x of `shape`, with weights in float64."""
-    layer.ensure_built((None, *shape[1:]))
-    rng = np.random.default_rng(1)
-    for weight in layer.weights:
-        weight.value = rng.normal(size=weight.shape)
-        weight.gradient = np.full(weight.shape, np.nan)
-    return layer
-
-
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 1, 3, 4)])
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_dense_acts_on_the_last_axis_and_its_gradients_agree_with_central_differences(shape, use_bias):
-    layer = doubled(Dense(5, activation="tanh", use_bias=use_bias), shape)
-    rng = np.random.default_rng(0)
-    x, dy = rng.normal(size=shape), rng.normal(size=(*shape[:-1], 5))
-    y, backward = layer.forward(x, np.zeros(1, np.int64), True)
-    dx = backward(dy)
-    assert y.shape == dy.shape
+    layer = Dense(5, activation="tanh", use_bias=use_bias)
+    assert layer(np.zeros(shape)).shape == (*shape[:-1], 5)
     assert layer.compute_output_shape((None, *shape[1:])) == (None, *shape[1:-1], 5)
-    for array, gradient in [(x, dx), *((w.value, w.gradient) for w in layer.weights)]:
-        assert gradient.shape == array.shape
-        for index in np.ndindex(array.shape):
-            assert abs(slope(layer, x, dy, array, index) - gradient[index]) <= 1e-7
+    assert_gradients_agree_with_central_differences(layer, shape)
 
 
-def slope(layer, x, dy, array, index, step=1e-5):
-    """The central difference of ⟨dy, layer(x)⟩ in one element of an operand: wrong by step² · third derivative."""
-    kept, there = array[index], []
-    for sign in (1, -1):
-        array[index] = kept + sign * step
-        there.append(np.vdot(dy, layer.forward(x, np.zeros(1, np.int64), True)[0]))
-    array[index] = kept
-    return (there[0] - there[1]) / (2 * step)
-
-
-def test_dense_leaves_out_the_gradient_of_x_when_nobody_needs_it():
-    layer = doubled(Dense(2), (3, 4))
-    _, backward = layer.forward(np.ones((3, 4)), np.zeros(1, np.int64), True)
-    assert backward(np.ones((3, 2)), need_dx=False) is None
+def test_dense_leaves_out_the_gradient_of_x_on_request():
+    layer = Dense(2)
+    layer.ensure_built((None, 4))
+    _, backward = layer.forward(np.ones((3, 4), np.float32), STEP, True)
+    assert backward(np.ones((3, 2), np.float32), need_dx=False) is None
     assert layer.kernel.gradient.tolist() == [[3, 3]] * 4
 
 
@@ -199,7 +169,7 @@ def test_backward_writes_gradients_and_does_not_add():
     x, dy = np.ones((3, 4), np.float32), np.ones((3, 2), np.float32)
     layer.ensure_built((None, 4))
     for _ in range(2):
-        layer.forward(x, np.zeros(1, np.int64), True)[1](dy)
+        layer.forward(x, STEP, True)[1](dy)
     assert layer.kernel.gradient.tolist() == [[3, 3]] * 4
     assert layer.bias.gradient.tolist() == [3, 3]
 
@@ -208,43 +178,20 @@ def test_linear_stops_before_the_activation():
     layer = Dense(3, activation="softmax")
     x = np.ones((2, 4), np.float32)
     layer.ensure_built((None, 4))
-    z, backward = layer.linear(x, np.zeros(1, np.int64), True)
+    z, backward = layer.linear(x, STEP, True)
     assert np.array_equal(z, x @ layer.kernel.value)
     dz = np.ones((2, 3), np.float32)
     assert np.array_equal(backward(dz), dz @ layer.kernel.value.T)
     assert np.array_equal(layer(x), layer.activation(z))
 
 
-def test_dense_passes_its_arguments_to_its_weights():
-    layer = Dense(
-        3,
-        kernel_initializer="ones",
-        bias_initializer="ones",
-        kernel_regularizer="l1",
-        bias_regularizer="l2",
-        kernel_constraint="max_norm",
-        bias_constraint="non_neg",
-        activity_regularizer="l2",
-        name="head",
-        input_shape=(2,),
-    )
-    layer.ensure_built((None, 2))
-    kernel, b = layer.weights
-    assert kernel.path == "head/kernel"
-    assert kernel.value.tolist() == [[1, 1, 1]] * 2
-    assert b.value.tolist() == [1, 1, 1]
-    described = [type(thing).__name__ for w in (kernel, b) for thing in (w.regularizer, w.constraint)]
-    assert described == ["L1", "MaxNorm", "L2", "NonNeg"]
-    assert type(layer.activity_regularizer).__name__ == "L2"
-
-
 @pytest.mark.parametrize("units", [0, -3, 2.5, "ten", True, None])
-def test_dense_refuses_units_that_are_no_positive_integer(units):
+def test_dense_refuses_units_other_than_a_positive_integer(units):
     with pytest.raises(ArgumentError, match="give an integer of at least 1"):
         Dense(units)
 
 
-def test_dense_names_the_arguments_of_today():
+def test_dense_names_the_present_arguments_for_old_ones():
     with pytest.raises(ArgumentError, match="units"):
         Dense(units=3, output_dim=3)
     with pytest.raises(ArgumentError, match="kernel_initializer"):

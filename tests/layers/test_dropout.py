@@ -1,4 +1,4 @@
-"""Dropout: which values go, how many, that they repeat themselves, and that the gradient meets the same ones."""
+"""Dropout: which values are dropped and how many, again from the same seed, and again in the gradient."""
 
 import math
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refuses
 
 from gpucnn import config, layers, random
 from gpucnn.errors import ArgumentError, ShapeError
@@ -14,12 +15,26 @@ from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 KEY = {"seed": 7, "stream": 3}
 
 
+class DrawsItself(layers.Layer):
+    """A layer of the user's own that draws random numbers by the step."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x, step, training):
+        if not training:
+            return x, lambda dy, need_dx=True: dy
+        kept = np.random.default_rng(int(step[0])).random(x.shape) >= self.rate
+        return x * kept, lambda dy, need_dx=True: dy * kept
+
+
 def at(step):
     return np.array([step], np.int64)
 
 
 def dropped(count, rate=0.5, step=1, **key):
-    """Which of `count` values go."""
+    """Which of `count` values are dropped."""
     return dropout(np.ones(count), at(step), rate=rate, **{**KEY, **key}) == 0
 
 
@@ -31,7 +46,7 @@ def test_the_words_of_philox_decide():
 
 
 def test_seed_7_drops_the_recorded_elements():
-    """Recorded bits, so that no change goes unseen: all devices and versions must drop the same."""
+    """The bits are recorded because all devices and versions must drop the same elements."""
     assert "".join("01"[int(kept)] for kept in ~dropped(32)) == "10010110010010000111110000100011"
 
 
@@ -51,7 +66,7 @@ def test_the_threshold_is_the_rate_in_32_bits():
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_the_share_that_goes_is_the_rate(rate):
+def test_the_share_that_is_dropped_is_the_rate(rate):
     n = 100_000
     share = dropped(n, rate).mean()
     assert abs(share - rate) <= 5 * math.sqrt(rate * (1 - rate) / n)
@@ -76,20 +91,20 @@ def test_neighbours_steps_and_streams_are_independent(rate):
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 50), st.floats(0.01, 0.99), st.integers(0, 2**63 - 1), st.integers(0, 2**64 - 1))
-def test_a_value_goes_by_its_place_alone(count, rate, step, seed):
-    """The same seed and step drop the same, in arrays of any length and shape."""
+def test_whether_a_value_is_dropped_depends_on_its_index_alone(count, rate, step, seed):
+    """With one seed and step, arrays of any length and shape lose the same elements."""
     whole = dropped(64, rate, step, seed=seed)
     assert np.array_equal(dropped(count, rate, step, seed=seed), whole[:count])
     cube = dropout(np.ones((4, 4, 4)), at(step), rate=rate, seed=seed, stream=3)
     assert np.array_equal(cube.reshape(-1) == 0, whole)
 
 
-def test_whole_channels_go_together():
+def test_whole_channels_are_dropped_together():
     x = np.arange(1.0, 6 * 5 * 4 + 1).reshape(6, 5, 4)
     y = spatial_dropout(x, at(1), rate=0.5, **KEY)
-    gone = dropped(24).reshape(6, 1, 4)
-    assert 0 < gone.sum() < 24
-    assert np.array_equal(y, np.where(gone, 0, 2 * x))
+    lost = dropped(24).reshape(6, 1, 4)
+    assert 0 < lost.sum() < 24
+    assert np.array_equal(y, np.where(lost, 0, 2 * x))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -167,6 +182,28 @@ def test_two_layers_of_a_model_drop_differently():
     assert not np.array_equal(first(x, training=True), second(x, training=True))
 
 
+@pytest.mark.parametrize("make", [layers.Dropout, layers.SpatialDropout1D, DrawsItself], ids=lambda c: c.__name__)
+def test_each_call_in_training_drops_others_and_one_seed_gives_the_same_calls(make):
+    x = np.ones((2, 3, 50), np.float32)
+
+    def drawn():
+        random.set_random_seed(4)
+        layer = make(0.5)
+        first = layer(x, training=True)
+        layer(x)
+        return first, layer(x, training=True)
+
+    first, second = drawn()
+    assert not np.array_equal(first, second)
+    assert all(np.array_equal(one, other) for one, other in zip(drawn(), (first, second), strict=True))
+
+
+def test_the_first_call_drops_what_step_0_drops():
+    layer = layers.Dropout(0.5, seed=3)
+    x = np.ones((1, 200), np.float32)
+    assert np.array_equal(layer(x, training=True), layer.forward(x, at(0), True)[0])
+
+
 def test_the_arguments_are_those_of_keras():
     layer = layers.SpatialDropout2D(0.3, "channels_last", 4, "drop")
     assert (layer.rate, layer.seed, layer.name) == (0.3, 4, "drop")
@@ -175,8 +212,8 @@ def test_the_arguments_are_those_of_keras():
     assert (type(again), again.rate, again.seed) == (layers.SpatialDropout3D, 0.2, 9)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
+test_wrong_arguments_are_refused = refuses(
+    ArgumentError,
     [
         (lambda: layers.Dropout(1.5), r"rate=1\.5.*share that is dropped"),
         (lambda: layers.Dropout(-0.1), r"rate=-0\.1"),
@@ -190,19 +227,13 @@ def test_the_arguments_are_those_of_keras():
         (lambda: dropout(np.ones(2), at(0), rate=2.0, **KEY), r"rate=2\.0"),
     ],
 )
-def test_wrong_arguments_are_refused(call, words):
-    with pytest.raises(ArgumentError, match=words):
-        call()
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
+test_arrays_that_do_not_fit_are_refused = refuses(
+    ShapeError,
     [
         (lambda: dropout(np.ones(2), np.zeros(1), rate=0.5, **KEY), "step is an int64 array"),
         (lambda: spatial_dropout(np.ones((2, 2)), at(0), rate=0.5, **KEY), "x needs 3 axes"),
         (lambda: layers.SpatialDropout2D(0.5)(np.ones((2, 3, 4))), "needs 4 axes"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(call, words):
-    with pytest.raises(ShapeError, match=words):
-        call()

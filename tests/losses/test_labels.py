@@ -6,6 +6,7 @@ from loss_values import BINARY, CATEGORICAL, MSE, SPARSE, one_hot
 
 from gpucnn import losses
 from gpucnn.errors import DataError, ShapeError
+from gpucnn.losses import labels
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,10 @@ def test_arrays_of_the_user_are_not_written_to(rng):
         loss(y, p)
         values, backward = loss.forward(y, p)
         backward(np.ones_like(values))
+
+
+def test_class_numbers_are_seen_in_rows_and_columns_and_nowhere_else():
+    np.testing.assert_array_equal(labels.class_numbers(np.eye(3)[[2, 0]]), [2, 0])
+    np.testing.assert_array_equal(labels.class_numbers(np.array([[1], [4]])), [1, 4])
+    assert labels.class_numbers(np.array([0.5, 1.0])) is None
+    assert labels.class_numbers(np.zeros((3, 2, 2))) is None

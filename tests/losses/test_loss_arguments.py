@@ -6,34 +6,10 @@ import warnings
 import numpy as np
 import pytest
 from loss_values import BINARY, CATEGORICAL, LOSSES, MSE, example
+from refusals import refuses
 
 from gpucnn import config, losses
 from gpucnn.errors import ArgumentError
-
-
-@pytest.mark.parametrize(
-    ("identifier", "expected"),
-    [
-        ("mse", losses.MeanSquaredError),
-        ("MSE", losses.MeanSquaredError),
-        ("mean_squared_error", losses.MeanSquaredError),
-        ("MeanAbsoluteError", losses.MeanAbsoluteError),
-        ("mae", losses.MeanAbsoluteError),
-        ("bce", losses.BinaryCrossentropy),
-        ("huber", losses.Huber),
-        (losses.huber, losses.Huber),
-        (losses.sparse_categorical_crossentropy, losses.SparseCategoricalCrossentropy),
-        (losses.CategoricalCrossentropy, losses.CategoricalCrossentropy),
-        ({"class_name": "Huber", "config": {"delta": 2.0}}, losses.Huber),
-    ],
-)
-def test_get_finds_names_functions_classes_and_descriptions(identifier, expected):
-    assert type(losses.get(identifier)) is expected
-
-
-def test_get_returns_objects_and_none_as_they_are():
-    assert losses.get(MSE) is MSE
-    assert losses.get(None) is None
 
 
 @pytest.mark.parametrize("name", ["Hinge", "hinge", "kl_divergence", "KLDivergence", "mape"])
@@ -101,8 +77,8 @@ def test_losses_that_do_not_belong_to_the_activation_have_no_twin():
     assert losses.from_logits_twin(Mine(), "softmax") is None
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
+test_wrong_arguments_are_refused = refuses(
+    ArgumentError,
     [
         (
             lambda: losses.MeanSquaredError(reduction="average"),
@@ -118,9 +94,6 @@ def test_losses_that_do_not_belong_to_the_activation_have_no_twin():
         (lambda: losses.get(3), "3 is not a loss"),
     ],
 )
-def test_wrong_arguments_are_refused(make, words):
-    with pytest.raises(ArgumentError, match=words):
-        make()
 
 
 @pytest.mark.parametrize("name", LOSSES)

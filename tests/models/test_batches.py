@@ -45,6 +45,20 @@ def test_batches_are_float32_and_labels_keep_their_integers():
     assert first.weight.dtype == np.float32
 
 
+@pytest.mark.parametrize("shape", [(6, 4), (6,), (6, 2, 2), (6, 2, 2, 1)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint32, bool, np.float16, np.float64])
+def test_inputs_of_any_type_and_shape_become_float32(dtype, shape):
+    x = (np.arange(np.prod(shape)).reshape(shape) % 5).astype(dtype)
+    order = np.array([5, 3, 1, 0, 2, 4])
+    label = np.float32 if np.dtype(dtype).kind == "f" or len(shape) > 2 else dtype
+    streamed = batches.as_batches([(x, x)], None, None, None, 1, None).epoch(None)
+    shuffled = batches.as_batches(x, x, None, 4, None, None).epoch(order)
+    for data, expected in ((list(streamed), x), (list(shuffled), x[order])):
+        assert {batch.x.dtype for batch in data} == {np.dtype(np.float32)}
+        assert {batch.y.dtype for batch in data} == {np.dtype(label)}
+        np.testing.assert_array_equal(np.concatenate([batch.x for batch in data]), expected)
+
+
 def test_steps_limit_a_stream_and_default_to_its_length():
     pieces = [np.zeros((2, 3), np.float32)] * 4
     assert batches.Stream(pieces, None, None).steps == 4
@@ -60,13 +74,6 @@ def test_first_of_a_generator_is_put_back():
 def test_an_array_without_axes_holds_no_sample():
     with pytest.raises(DataError, match="no sample"):
         batches.as_batches(np.float32(3), None, None, None, None, None)
-
-
-def test_class_numbers_are_seen_in_rows_and_columns_and_nowhere_else():
-    np.testing.assert_array_equal(batches.class_numbers(np.eye(3)[[2, 0]]), [2, 0])
-    np.testing.assert_array_equal(batches.class_numbers(np.array([[1], [4]])), [1, 4])
-    assert batches.class_numbers(np.array([0.5, 1.0])) is None
-    assert batches.class_numbers(np.zeros((3, 2, 2))) is None
 
 
 def test_class_weight_needs_classes():

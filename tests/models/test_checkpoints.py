@@ -73,7 +73,10 @@ def test_an_invalid_training_state_is_refused(trained, tmp_path):
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, trained)
     document, tensors = parts_of(path)
-    for wrong in ({"epoch": 1}, {**document["training"], "more": 1}, {**document["training"], "epoch": "one"}, [], 3):
+    right = document["training"]
+    callbacks_of = [[], 3, {"A": 3}, {"A": [3]}, {"A": {"b": {}}}, {"A": [{"b": {"array": "weights/dense/bias"}}]}]
+    changed = [{"more": 1}, {"epoch": "one"}, {"_latest": {}}, *({"callbacks": value} for value in callbacks_of)]
+    for wrong in ({"epoch": 1}, [], 3, *({**right, **change} for change in changed)):
         written(path, {**document, "training": wrong}, tensors)
         with pytest.raises(FileError, match="does not describe"):
             load_checkpoint(path, load_model(path))
@@ -88,3 +91,22 @@ def test_numbers_that_json_lacks_survive(trained, tmp_path):
     json.loads(text, parse_constant=pytest.fail)
     load_checkpoint(path, trained)
     assert [value.hex() for value in trained.training_state.history["loss"]] == [v.hex() for v in history["loss"]]
+
+
+def test_a_checkpoint_from_before_callbacks_were_kept_resumes(problem, small_model, tmp_path):
+    path = tmp_path / "c.safetensors"
+    whole = small_model()
+    whole.fit(*problem, epochs=2, verbose=0)
+    gpucnn.utils.set_random_seed(0)
+    half = small_model()
+    half.fit(*problem, verbose=0)
+    save_checkpoint(path, half)
+    document, tensors = parts_of(path)
+    for name in ("calls", "callbacks"):
+        del document["training"][name]
+    del document["draws"]
+    written(path, document, tensors)
+    resumed = load_model(path)
+    load_checkpoint(path, resumed)
+    resumed.fit(*problem, epochs=2, verbose=0, callbacks=[callbacks.EarlyStopping("loss")])
+    assert_equal_to_the_bit(state_of(whole), state_of(resumed))

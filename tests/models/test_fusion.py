@@ -1,12 +1,21 @@
 """Layers that are computed together give what they give one by one."""
 
+import contextlib
+
+import needs
 import numpy as np
 import pytest
 
 import gpucnn
 from gpucnn import Input, Sequential, layers, optimizers
+from gpucnn.devices import choose, storage
 from gpucnn.models import fusion
+from gpucnn.profiling.launches import LaunchRecorder
 from gpucnn.runs import zoo
+
+NJIT = pytest.param("njit", "cpu", id="njit")
+CUDA = pytest.param("cuda", "emulator", id="cuda", marks=(needs.emulator_here, pytest.mark.xdist_group("fused-cuda")))
+NUMBA = pytest.param("numba", "emulator", id="numba", marks=needs.emulator_here)
 
 
 def nodes(*stack, **settings):
@@ -41,7 +50,7 @@ def test_only_what_a_fused_op_computes_is_fused(stack, expected):
     assert nodes(*stack) == expected
 
 
-def model_of(rng, *stack):
+def model_of(*stack):
     gpucnn.utils.set_random_seed(3)
     model = Sequential([Input((9, 8, 2)), *(make() for make in stack)])
     model.compile(optimizers.SGD(0.1), "mse")
@@ -67,18 +76,22 @@ STACKS = {
 }
 
 
+@pytest.mark.parametrize(("backend", "device"), [NJIT, CUDA])
 @pytest.mark.parametrize("name", STACKS)
-def test_fusion_changes_nothing_but_rounding(name, rng):
+def test_fusion_changes_nothing_but_rounding(name, backend, device, rng):
     x = rng.standard_normal((6, 9, 8, 2)).astype(np.float32)
     results = {}
     for mode in ("fused", "one by one", "numpy"):
-        gpucnn.use("numpy" if mode == "numpy" else "auto")
-        with fusion.off() if mode == "one by one" else gpucnn.using():
-            model = model_of(rng, *STACKS[name])
+        if mode == "numpy":
+            gpucnn.use("numpy", device="cpu")
+        else:
+            gpucnn.use(backend, device=device)
+        with fusion.off() if mode == "one by one" else contextlib.nullcontext():
+            model = model_of(*STACKS[name])
             y = np.zeros((6, *model.output_shape[1:]), np.float32)
             loss = model.train_on_batch(x, y)
             fused = any(node.fused for node in model._trainer.step.nodes())
-            results[mode] = loss, model.parameters.gradients.copy(), model.predict(x, verbose=0)
+            results[mode] = loss, storage.get(model.parameters.gradients), model.predict(x, verbose=0)
             assert fused == (mode == "fused")
     for mode in ("fused", "one by one"):
         for got, expected in zip(results[mode], results["numpy"], strict=True):
@@ -86,11 +99,73 @@ def test_fusion_changes_nothing_but_rounding(name, rng):
             assert np.abs(got - expected).max() <= 64 * np.finfo(np.float32).eps * scale
 
 
+@pytest.mark.parametrize(
+    ("backend", "device", "fused"),
+    [
+        (*NJIT.values, [["Conv2D", "MaxPooling2D"], ["Conv2D"], ["Dense"]]),
+        pytest.param(*CUDA.values, [["Conv2D"], ["Conv2D"], ["Dense"]], marks=CUDA.marks),
+        pytest.param(*NUMBA.values, [], marks=NUMBA.marks),
+        ("numpy", "cpu", []),
+    ],
+)
+def test_a_backend_fuses_what_it_has_faster_kernels_for(backend, device, fused):
+    gpucnn.use(backend, device=device)
+    stack = [layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2), layers.Conv2D(4, 2, activation="relu")]
+    model = Sequential([Input((8, 8, 2)), *stack, layers.Flatten(), layers.Dense(3, activation="relu")])
+    model.compile("sgd", "mse")
+    program = model._trainer.step.nodes()
+    assert [[type(layer).__name__ for layer in node.layers] for node in program if node.fused] == fused
+    with fusion.off():
+        model.compile("sgd", "mse")
+        assert not any(node.fused for node in model._trainer.step.nodes())
+
+
+def launches_of_a_step(name):
+    """The names of the kernels that a training step of a course model launches, in order."""
+    entry, recorder = zoo.find(name), LaunchRecorder()
+    gpucnn.use("cuda", device="emulator")
+    model = entry.build()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with choose.using(recorder):
+        model.parameters.bring()
+        step = model._trainer.step
+        x, backwards, _ = step.forward(recorder.empty((128, *entry.input_shape)), recorder.empty((1,), np.int64))
+        step.backward(backwards, recorder.empty(x.shape))
+    return [launch.function.name for launch in recorder.launches]
+
+
+@needs.emulator_here
+@pytest.mark.parametrize(("name", "layers_with_relu"), [("slides", 3), ("keras-intro", 3), ("torres", 2)])
+def test_a_layer_with_relu_launches_three_kernels_fewer(name, layers_with_relu):
+    fused = launches_of_a_step(name)
+    with fusion.off():
+        apart = launches_of_a_step(name)
+    assert not any("activation" in function for function in fused)
+    assert fused.count("bias_rows") == 1, "of the last layer, which has no ReLU"
+    assert len(apart) - len(fused) == 3 * layers_with_relu
+
+
+@pytest.mark.parametrize("op", ["conv2d", "bias", "bias_grad", "activation", "activation_grad", "matmul"])
+def test_an_algorithm_chosen_for_an_op_that_a_fused_one_replaces_is_used(op):
+    stack = [layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(3, activation="relu")]
+    model = Sequential([Input((8, 8, 2)), *stack])
+    model.compile("sgd", "mse")
+    with gpucnn.using(**{op: "reference"}):
+        fused = {type(node.layers[0]).__name__ for node in model._trainer.step.nodes() if node.fused}
+    assert fused == {"conv2d": {"Dense"}, "matmul": {"Conv2D"}}.get(op, set())
+
+
 def test_a_chosen_algorithm_is_used_and_not_fused_away():
     with gpucnn.using(conv2d="implicit_gemm"):
         assert nodes(layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)) == [["Conv2D"], ["MaxPooling2D"]]
     stack = [layers.Conv2D(4, 3, activation="relu", algorithm="reference"), layers.MaxPooling2D(2)]
     assert nodes(*stack) == [["Conv2D"], ["MaxPooling2D"]]
+
+
+@pytest.mark.parametrize("op", ["maxpool2d", "maxpool2d_grad", "conv2d_grad_weight", "conv2d_grad_input"])
+def test_an_algorithm_chosen_for_a_gradient_is_not_fused_away(op):
+    with gpucnn.using(**{op: "reference"}):
+        assert nodes(layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)) == [["Conv2D"], ["MaxPooling2D"]]
 
 
 def test_a_model_of_the_zoo_keeps_its_first_layers_input_gradient_uncomputed(monkeypatch, rng):

@@ -159,26 +159,34 @@ def group(folder, limit, used, cache=0, names=("memory.max", "memory.current", "
     (folder / "memory.stat").write_text(f"anon 1\n{names[2]} {cache}\n")
 
 
-def test_every_control_group_above_the_process_counts_and_page_cache_is_free(tmp_path):
-    group(tmp_path, "max", 0)
-    group(tmp_path / "slice", 900, 500, cache=100)
-    group(tmp_path / "slice" / "job", 1000, 100)
-    membership = tmp_path / "cgroup"
-    membership.write_text("0::/slice/job\n")
-    assert free_memory._control_group(tmp_path, membership) == 500
-    membership.write_text("0::/\n")
-    assert free_memory._control_group(tmp_path, membership) is None
+OLD = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
-def test_the_older_control_groups_are_read_too(tmp_path):
-    old = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-    group(tmp_path / "memory", 2**63 - 4096, 7, names=old)
-    group(tmp_path / "memory" / "job", 1000, 400, cache=50, names=old)
+@pytest.mark.parametrize(
+    ("groups", "memberships"),
+    [
+        pytest.param(
+            [("", "max", 0), ("slice", 900, 500, 100), ("slice/job", 1000, 100)],
+            {"0::/slice/job\n": 500, "0::/\n": None},
+            id="version 2",
+        ),
+        pytest.param(
+            [("memory", 2**63 - 4096, 7, 0, OLD), ("memory/job", 1000, 400, 50, OLD)],
+            {
+                "9:cpu,cpuacct:/\n4:memory:/job\n0::/\nnot a line of it\n": 650,
+                "4:memory:/the/path/outside/of/this/container\n": None,
+            },
+            id="version 1",
+        ),
+    ],
+)
+def test_every_control_group_above_the_process_counts_and_page_cache_is_free(tmp_path, groups, memberships):
+    for name, *limits in groups:
+        group(tmp_path / name, *limits)
     membership = tmp_path / "cgroup"
-    membership.write_text("9:cpu,cpuacct:/\n4:memory:/job\n0::/\nnot a line of it\n")
-    assert free_memory._control_group(tmp_path, membership) == 650
-    membership.write_text("4:memory:/the/path/outside/of/this/container\n")
-    assert free_memory._control_group(tmp_path, membership) is None
+    for text, free in memberships.items():
+        membership.write_text(text)
+        assert free_memory._control_group(tmp_path, membership) == free
 
 
 def test_without_control_groups_there_is_no_limit(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import gpucnn
 from gpucnn import Input, Sequential, layers
 from gpucnn.errors import ArgumentError, ShapeError
+from gpucnn.models.saving import weights_sha256
 
 
 def mnist_convnet():
@@ -128,6 +129,16 @@ def test_summary_goes_to_print_fn_and_can_show_more():
         model.summary(layer_range=("conv9", "dense"))
     with pytest.raises(ArgumentError, match="line_length"):
         model.summary(positions=[0.3, 0.6, 1.0])
+
+
+def test_summary_prints_names_as_they_are_and_nothing_that_controls_a_terminal(capsys):
+    names = "[bold]a[/]", "b\x1b[2J\nall is well"
+    model = Sequential([Input((3,)), *(layers.Dense(2, name=name) for name in names)], name="[red]m\x1b[31m")
+    model.summary(line_length=120)
+    shown = capsys.readouterr().out
+    assert "[bold]a[/] (Dense)" in shown
+    assert "b [2J all is well (Dense)" in shown
+    assert 'Model: "[red]m [31m"' in shown
 
 
 def test_summary_of_an_unbuilt_model_says_how_to_build_it(capsys):
@@ -349,3 +360,29 @@ def test_a_built_layer_does_not_take_inputs_of_another_shape():
     Sequential([Input((5,)), dense])
     with pytest.raises(ShapeError, match=r"built for inputs \(None, 5\) and cannot take \(None, 4\): make a new layer"):
         Sequential([Input((4,)), dense])
+
+
+def test_calls_in_training_drop_others_each_time_and_again_the_same_from_the_same_seed():
+    x = np.ones((50, 6), np.float32)
+
+    def samples():
+        gpucnn.utils.set_random_seed(5)
+        model = Sequential([Input((6,)), layers.Dropout(0.5), layers.Dropout(0.5)])
+        return np.stack([model(x, training=True) for _ in range(20)])
+
+    drawn = samples()
+    # Of a value that is 4 with probability 1/4, the standard deviation is √3; over 20 samples it lies near it.
+    assert np.mean(drawn.std(axis=0)) == pytest.approx(3**0.5, rel=0.15)
+    np.testing.assert_array_equal(samples(), drawn)
+
+
+def test_calls_leave_the_masks_of_training_alone(problem, small_model):
+    ends = []
+    for calls in (0, 3):
+        gpucnn.utils.set_random_seed(5)
+        model = small_model()
+        for _ in range(calls):
+            model(problem[0], training=True)
+        model.fit(*problem, verbose=0)
+        ends.append(weights_sha256(model))
+    assert ends[0] == ends[1]

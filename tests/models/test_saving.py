@@ -6,7 +6,8 @@ import struct
 import numpy as np
 import pytest
 import safetensors.numpy
-from model_files import Scaled, assert_equal_to_the_bit, parts_of, state_of
+from custom_layer import Scale
+from model_files import assert_equal_to_the_bit, parts_of, state_of
 
 from gpucnn import Input, Sequential, layers
 from gpucnn.errors import ArgumentError, FileError
@@ -82,11 +83,11 @@ def test_a_learning_rate_changed_while_training_is_kept(trained, tmp_path):
 
 
 def test_layers_of_users_are_loaded_by_register_or_custom_objects(tmp_path):
-    class Unregistered(Scaled):
+    class Unregistered(Scale):
         pass
 
     path = tmp_path / "model.safetensors"
-    for layer in (Scaled(), Unregistered()):
+    for layer in (Scale(), Unregistered()):
         model = Sequential([Input((3,)), layer, layers.Dense(2)])
         model.layers[0].set_weights([np.array([1.0, 2.0, 3.0])])
         model.save(path)
@@ -239,5 +240,5 @@ def test_what_cannot_be_read_is_named(tmp_path):
         load_model(tmp_path / "m.safetensors")
     with pytest.raises(FileError, match=r"cannot read .*: there is no folder .*gone"):
         load_model(tmp_path / "gone" / "m.safetensors")
-    with pytest.raises(FileError, match=r"cannot read .*: it is a folder; give the path of a file"):
+    with pytest.raises(FileError, match=r"is a folder without model\.safetensors: give a \.safetensors file"):
         load_model(tmp_path)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from custom_layer import Scale
 
 import gpucnn
 from gpucnn import Input, Sequential, callbacks, layers, losses, metrics, optimizers
@@ -222,6 +223,30 @@ def test_activity_regularizer_adds_its_penalty_per_image_and_its_gradient(rng):
     np.testing.assert_allclose(model.weights[0].gradient, x.T @ slope, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+def test_a_table_of_integers_trains_as_its_floats(dtype, rng):
+    x, y = rng.integers(0, 2, (20, 6)).astype(dtype), rng.integers(0, 3, 20)
+    ends = []
+    for given in (x, x.astype(np.float32)):
+        gpucnn.utils.set_random_seed(0)
+        model = Sequential([Input((6,)), layers.Dense(3, activation="softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        history = model.fit(given, y, batch_size=8, validation_split=0.25, verbose=0).history
+        batches = (given[:10], given[10:])
+        ends.append(
+            (
+                weights_sha256(model),
+                history,
+                model.evaluate(given, y, verbose=0),
+                model.predict(given, verbose=0).tolist(),
+                model.predict(iter(batches), verbose=0).tolist(),
+                model.train_on_batch(given, y),
+                model(given).tolist(),
+            )
+        )
+    assert ends[0] == ends[1]
+
+
 def test_steps_per_execution_groups_the_batch_hooks(problem, small_model):
     x, y = problem
     calls = []
@@ -322,18 +347,6 @@ def test_weighted_metrics_see_the_weights_and_metrics_do_not(problem, small_mode
 
 def test_layer_loss_metric_schedule_and_callback_of_a_user_train(problem):
     x, y = problem
-
-    @gpucnn.register
-    class Scale(layers.Layer):
-        def build(self, input_shape):
-            self.gamma = self.add_weight(shape=input_shape[-1:], initializer="ones", name="gamma")
-
-        def forward(self, x, step, training):
-            def backward(dy, need_dx=True):
-                self.gamma.gradient[...] = (dy * x).reshape(-1, x.shape[-1]).sum(axis=0)
-                return dy * self.gamma.value if need_dx else None
-
-            return x * self.gamma.value, backward
 
     def squared(y_true, y_pred):
         error = y_pred - np.eye(4, dtype=np.float32)[y_true]

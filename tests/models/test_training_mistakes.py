@@ -106,6 +106,13 @@ def test_wrong_calls_name_the_argument(call, words, problem, small_model):
         ({"metric": ["accuracy"]}, "did you mean metrics"),
         ({"optimizer": "adamm"}, "did you mean 'adam'"),
         ({"loss": "categorical_crossentropyy"}, "categorical_crossentropy"),
+        ({"metrics": ["acuracy"]}, "unknown metric 'acuracy': did you mean 'accuracy'"),
+        ({"metrics": ["accuracy", "AUC"]}, "metrics.AUC is not in gpucnn"),
+        ({"weighted_metrics": ["recal"]}, "did you mean 'recall'"),
+        ({"metrics": [None]}, "None is not a metric"),
+        ({"metrics": [3]}, "3 is not a metric"),
+        ({"metrics": [dict]}, "is not a metric"),
+        ({"metrics": [{"class_name": "Recal", "config": {}}]}, "unknown Metric 'Recal'"),
     ],
 )
 def test_wrong_compile_arguments_are_refused(settings, words):
@@ -127,7 +134,7 @@ def test_fit_and_evaluate_need_compile_and_a_loss(problem):
         model.evaluate(x, y)
 
 
-def test_bad_words_in_messages_are_python_not_numpy(small_model):
+def test_numbers_in_messages_are_written_as_in_python(small_model):
     with pytest.raises(ShapeError) as caught:
         small_model().predict(np.zeros((5, 9, 9, 1)), verbose=0)
     assert "np." not in str(caught.value)

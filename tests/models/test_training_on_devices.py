@@ -12,6 +12,7 @@ from gpucnn import layers, losses, models
 from gpucnn.cli import main
 from gpucnn.devices import choose, emulator, storage
 from gpucnn.errors import ArgumentError, KernelError
+from gpucnn.layers.parameters import Parameters
 from gpucnn.runs import zoo
 
 pytestmark = needs.emulator_here
@@ -170,6 +171,21 @@ def test_python_of_the_user_meets_host_arrays_on_every_device():
     np.testing.assert_allclose(taken["cuda"][0], taken["numpy"][0], rtol=1e-5)
     for got, expected in zip(taken["cuda"][1], taken["numpy"][1], strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_nothing_is_read_from_the_device_before_the_backward_pass_is_under_way(monkeypatch):
+    gpucnn.use("cuda", device="emulator")
+    x, y = images(8)
+    model = small_cnn()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.train_on_batch(x, y)
+    events = []
+    get, norm = storage.get, Parameters.gradient_norms
+    monkeypatch.setattr(storage, "get", lambda array: events.append("read") or get(array))
+    monkeypatch.setattr(Parameters, "gradient_norms", lambda self: events.append("norm") or norm(self))
+    model.train_on_batch(x, y)
+    assert events[0] == "norm"
+    assert "read" in events
 
 
 def test_activity_regularizers_and_losses_called_by_hand():

@@ -1,19 +1,15 @@
 """The mutator makes each kind of change; a broken kernel is caught, a correct one is not."""
 
-import os
 from dataclasses import replace
 
+import needs
 import pytest
 
-from gpucnn.devices import emulator
 from mutation.judging import run
 from mutation.mutants import mutants
 from mutation.operators import KINDS
 from mutation.sources import Sources
 from mutation.uncaught import EQUIVALENT, SURVIVORS
-
-takes_long = pytest.mark.skipif(not os.environ.get("GPUCNN_TEST_ALL"), reason="takes a minute: GPUCNN_TEST_ALL=1")
-in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 
 CPP = """
 // A comment: 1 + 1 < 2
@@ -41,7 +37,9 @@ SIZE = 4 + 4
 
 @numba_device
 def ramp(a, n):
-    """π: letters of several bytes do not shift the places, 1 + 1."""
+    """Letters of several bytes do not shift the places, 1 + 1."""
+    δ = n + 1
+    n = δ - 1
     return cuda.fma(a, a, np.float32(0.5)) + max(n, 1)
 
 
@@ -86,16 +84,15 @@ def test_there_are_mutants_of_each_kind_in_functions_alone(file, text):
         ("toy/toy_cuda.cu", CPP, "; // all of it"),
         ("toy/toy_cuda.cu", CPP, "total += tile[2 - i];"),
         ("toy/toy_cuda.cu", CPP, "y[i] += total;"),
-        ("toy/toy_numba.py", PYTHON, "y[i] += (total # + 2 + 1)"),
+        ("toy/toy_numba.py", PYTHON, "y[i] += (total # + 2"),
         ("toy/toy_numba.py", PYTHON, "if not (i >= n and not i == 0):"),
         ("toy/toy_numba.py", PYTHON, "tile[i] += x[i] # 1 + 1"),
+        ("toy/toy_numba.py", PYTHON, "δ = n + 2"),
         ("toy/toy_numba.py", PYTHON, "return ((a) * (a)) + max(n, 1)"),
     ],
 )
 def test_a_change_is_made_in_its_place(file, text, changed):
     changes = [" ".join(m.changed.split()) for m in mutants(file, text)]
-    if "y[i] +=" in changed and file.endswith(".py"):
-        changed = "y[i] += (total # + 2"
     assert changed in changes
 
 
@@ -172,8 +169,8 @@ def judged(file, before, after, **settings):
     return run([mutant], TOYS, **settings)[0]
 
 
-@in_emulator
-@takes_long
+@needs.emulator_here
+@needs.takes_long
 @pytest.mark.parametrize(
     ("file", "before", "after", "state"),
     [
@@ -190,8 +187,8 @@ def test_a_mutant_is_judged(file, before, after, state):
     assert mutant.state in state, mutant
 
 
-@in_emulator
-@takes_long
+@needs.emulator_here
+@needs.takes_long
 def test_a_mutant_that_never_ends_is_caught():
     mutant = judged("toy/toy_cuda.cu", "++k", "k += 0", limit=8.0)
     assert (mutant.state, mutant.how) == ("caught", "timeout"), mutant

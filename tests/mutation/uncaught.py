@@ -14,9 +14,14 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("reshaping/elementwise_cuda.cu", "transpose_elementwise", "if (axis < MOST_AXES - axes) ;"): _NO_SUCH_AXIS,
     (
         "include/column_sums.cuh",
-        "column_sums",
-        "for (; row < end; row += lanes) total[1] += __ldg(matrix + row * columns + column);",
+        "sum_tile",
+        "for (; row < end; row += lanes) total[1] += value(row * columns + column);",
     ): "another of the four sums that are added up in the end",
+    (
+        "include/column_totals.cuh",
+        "column_totals",
+        "if (slices > 2 && is_last_block(tile, slices))",
+    ): "a sum that is cut has five slices at least",
     ("include/stable.cuh", "sigmoid", "return (x > 0.f ? 1.f : d) / (1.f + d);"): "at 0 both are 1",
     (
         "include/stable.cuh",
@@ -35,11 +40,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "stream",
         "for (unsigned i = begin; i <= end; i += AT_ONCE * step) {",
     ): "one more iteration, in which nothing lies before the end",
-    (
-        "shared/rows_numba.py",
-        "row_max",
-        "pass # until all have read what the reduction before this one left here",
-    ): "row_max comes first in each kernel that calls it",
     ("update/two_stage_cuda.cu", "norm_of_blocks", ";"): "saves a write into the workspace that is never read",
     ("update/two_stage_numba.py", "sum_of_all", "total = partial[block]"): _ONE_TURN,
     (
@@ -58,16 +58,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "for (unsigned first = blockIdx.x * rows; first <= N; first += gridDim.x * rows) {",
     ): "one more iteration, in which no row is present",
     ("batch/gather_numba.py", "sample_of_block", "shared_sample = cuda.shared.array(2, numba.int64)"): _LARGER,
-    (
-        "matmul/tiled_cuda.cu",
-        "matmul_tiled",
-        "__shared__ float a_tile[TILE][TILE + 2], b_tile[TILE][TILE + 1];",
-    ): _LARGER,
-    (
-        "matmul/tiled_cuda.cu",
-        "matmul_tiled",
-        "__shared__ float a_tile[TILE][TILE + 1], b_tile[TILE][TILE + 2];",
-    ): _LARGER,
     (
         "matmul/tiled_cuda.cu",
         "matmul_tiled",

@@ -1,9 +1,11 @@
 """The bodies of the convolution ops: numbers worked by hand, identities that must hold, and PyTorch."""
 
 import itertools
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from differences import slope_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,9 +97,36 @@ def test_a_sequence_and_a_volume_by_hand():
     assert y.reshape(-1).tolist() == [76543210]
 
 
+@dataclass(frozen=True)
+class Convolution:
+    """The operands of a convolution along `rank` axes and of its gradients."""
+
+    rank: int
+    x: np.ndarray
+    weight: np.ndarray
+    dy: np.ndarray
+    window: dict
+
+    def astype(self, dtype):
+        operands = {name: getattr(self, name).astype(dtype) for name in ("x", "weight", "dy")}
+        return replace(self, **operands)
+
+    def y(self):
+        conv, _, _ = OPS[self.rank]
+        return conv(self.x, self.weight, **self.window)
+
+    def dx(self):
+        _, grad_input, _ = OPS[self.rank]
+        return grad_input(self.dy, self.weight, size=self.x.shape[1:-1], **self.window)
+
+    def dweight(self):
+        _, _, grad_weight = OPS[self.rank]
+        return grad_weight(self.dy, self.x, kernel_size=self.weight.shape[:-2], **self.window)
+
+
 @st.composite
-def problems(draw, rank):
-    """x, weight, dy of small integers and the window of a convolution along `rank` axes."""
+def convolutions(draw, rank):
+    """Operands of small integers, under any window."""
     axes = range(rank)
     size_of_tap = st.integers(1, 4 if rank < 3 else 2)
     kernel_size = tuple(draw(size_of_tap) for _ in axes)
@@ -115,48 +144,39 @@ def problems(draw, rank):
     x = random.integers(-9, 10, (n, *size, groups * c))
     weight = random.integers(-9, 10, (*kernel_size, c, groups * k))
     dy = random.integers(-9, 10, OPS[rank][0].specs(x, weight, **window)[0].shape)
-    return x, weight, dy, window
+    return Convolution(rank, x, weight, dy, window)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_gradients_are_the_adjoints_exactly(rank, data):
-    conv, grad_input, grad_weight = OPS[rank]
-    x, weight, dy, window = data.draw(problems(rank))
-    product = np.vdot(dy, conv(x, weight, **window))
-    assert np.vdot(grad_input(dy, weight, size=x.shape[1:-1], **window), x) == product
-    assert np.vdot(grad_weight(dy, x, kernel_size=weight.shape[:-2], **window), weight) == product
+    drawn = data.draw(convolutions(rank))
+    product = np.vdot(drawn.dy, drawn.y())
+    assert np.vdot(drawn.dx(), drawn.x) == product
+    assert np.vdot(drawn.dweight(), drawn.weight) == product
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_integer_values_are_exact_in_float32(rank, data):
-    conv, grad_input, grad_weight = OPS[rank]
-    x, weight, dy, window = data.draw(problems(rank))
-    x4, weight4, dy4 = (a.astype(np.float32) for a in (x, weight, dy))
-    size, kernel_size = x.shape[1:-1], weight.shape[:-2]
-    for floats, integers in (
-        (conv(x4, weight4, **window), conv(x, weight, **window)),
-        (grad_input(dy4, weight4, size=size, **window), grad_input(dy, weight, size=size, **window)),
-        (
-            grad_weight(dy4, x4, kernel_size=kernel_size, **window),
-            grad_weight(dy, x, kernel_size=kernel_size, **window),
-        ),
-    ):
-        assert floats.dtype == np.float32
-        assert np.array_equal(floats, integers)
+    integers = data.draw(convolutions(rank))
+    floats = integers.astype(np.float32)
+    for result in (Convolution.y, Convolution.dx, Convolution.dweight):
+        assert result(floats).dtype == np.float32
+        assert np.array_equal(result(floats), result(integers))
 
 
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_every_value_is_the_sum_of_its_definition(data):
-    x, weight, _, window = data.draw(problems(2))
+    drawn = data.draw(convolutions(2))
+    x, weight, window = drawn.x, drawn.weight, drawn.window
     (stride_r, stride_s), (dilation_r, dilation_s) = window["strides"], window["dilation"]
     (top, _), (left, _) = window["padding"]
     taps_r, taps_s, channels, filters = weight.shape
-    y = conv2d(x, weight, **window)
+    y = drawn.y()
     for n, p, q, k in np.ndindex(y.shape):
         first = k // (filters // window["groups"]) * channels
         total = 0
@@ -172,29 +192,25 @@ def test_every_value_is_the_sum_of_its_definition(data):
 @given(data=st.data())
 def test_all_three_ops_agree_with_pytorch_in_float64(rank, data):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    conv, grad_input, grad_weight = OPS[rank]
-    x, weight, dy, window = data.draw(problems(rank))
-    x, weight, dy = (a.astype(np.float64) for a in (x, weight, dy))
-    their_x = torch.tensor(np.ascontiguousarray(np.moveaxis(x, -1, 1)), requires_grad=True)
-    their_weight = torch.tensor(np.ascontiguousarray(np.moveaxis(weight, (-1, -2), (0, 1))), requires_grad=True)
-    their_y = getattr(torch.nn.functional, f"conv{x.ndim - 2}d")(
-        torch.nn.functional.pad(their_x, [*itertools.chain(*reversed(window["padding"]))]),
-        their_weight,
-        stride=window["strides"],
-        dilation=window["dilation"],
-        groups=window["groups"],
+    ours = data.draw(convolutions(rank)).astype(np.float64)
+    x = torch.tensor(np.ascontiguousarray(np.moveaxis(ours.x, -1, 1)), requires_grad=True)
+    weight = torch.tensor(np.ascontiguousarray(np.moveaxis(ours.weight, (-1, -2), (0, 1))), requires_grad=True)
+    y = getattr(torch.nn.functional, f"conv{ours.x.ndim - 2}d")(
+        torch.nn.functional.pad(x, [*itertools.chain(*reversed(ours.window["padding"]))]),
+        weight,
+        stride=ours.window["strides"],
+        dilation=ours.window["dilation"],
+        groups=ours.window["groups"],
     )
-    their_y.backward(torch.tensor(np.ascontiguousarray(np.moveaxis(dy, -1, 1))))
-    y, dx = conv(x, weight, **window), grad_input(dy, weight, size=x.shape[1:-1], **window)
-    dweight = grad_weight(dy, x, kernel_size=weight.shape[:-2], **window)
-    assert np.array_equal(np.moveaxis(y, -1, 1), their_y.detach())
-    assert np.array_equal(np.moveaxis(dx, -1, 1), their_x.grad)
-    assert np.array_equal(np.moveaxis(dweight, (-1, -2), (0, 1)), their_weight.grad)
+    y.backward(torch.tensor(np.ascontiguousarray(np.moveaxis(ours.dy, -1, 1))))
+    assert np.array_equal(np.moveaxis(ours.y(), -1, 1), y.detach())
+    assert np.array_equal(np.moveaxis(ours.dx(), -1, 1), x.grad)
+    assert np.array_equal(np.moveaxis(ours.dweight(), (-1, -2), (0, 1)), weight.grad)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_gradients_agree_with_central_differences(rank):
-    conv, grad_input, grad_weight = OPS[rank]
+    conv, _, _ = OPS[rank]
     rng = np.random.default_rng(rank)
     rows = (1,) if rank == 1 else ()
     window = {
@@ -205,26 +221,14 @@ def test_gradients_agree_with_central_differences(rank):
     }
     x, weight = rng.normal(size=(2, *rows, *(4,) * rank, 4)), rng.normal(size=(*rows, *(2,) * rank, 2, 2))
     dy = rng.normal(size=conv(x, weight, **window).shape)
-
-    step = 1e-3
-
-    def slope(array, index):
-        there = []
-        for sign in (1, -1):
-            moved = array.copy()
-            moved[index] += sign * step
-            there.append(np.vdot(dy, conv(moved, weight, **window) if array is x else conv(x, moved, **window)))
-        return (there[0] - there[1]) / (2 * step)
-
+    drawn, step = Convolution(rank, x, weight, dy, window), 1e-3
     # The ops are linear in each operand, so only rounding parts the two: n · eps · Σ|a||b| on each side.
     n = dy.size + weight[..., 0].size
     rounding = n * np.finfo(np.float64).eps * np.vdot(np.abs(dy), conv(np.abs(x), np.abs(weight), **window)) / step
-    dx = grad_input(dy, weight, size=x.shape[1:-1], **window)
-    dweight = grad_weight(dy, x, kernel_size=weight.shape[:-2], **window)
-    for array, gradient in ((x, dx), (weight, dweight)):
+    for array, gradient in ((x, drawn.dx()), (weight, drawn.dweight())):
         for place in range(0, array.size, max(1, array.size // 10)):
             index = np.unravel_index(place, array.shape)
-            assert abs(slope(array, index) - gradient[index]) <= rounding
+            assert abs(slope_at(index, array, drawn.y, dy, step) - gradient[index]) <= rounding
 
 
 def test_operands_are_left_alone():
@@ -293,7 +297,8 @@ def test_mixed_dtypes_are_refused():
 @settings(deadline=None, max_examples=20)
 @given(data=st.data())
 def test_counts_of_work_and_terms(rank, data):
-    x, weight, dy, window = data.draw(problems(rank))
+    drawn = data.draw(convolutions(rank))
+    x, weight, dy, window = drawn.x, drawn.weight, drawn.dy, drawn.window
     conv, grad_input, grad_weight = OPS[rank]
     xs, ws, ys = (Spec(a.shape, a.dtype) for a in (x, weight, dy))
     size, kernel_size = x.shape[1:-1], weight.shape[:-2]

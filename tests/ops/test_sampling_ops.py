@@ -5,28 +5,14 @@ import importlib
 import numpy as np
 import pytest
 
-import gpucnn
 from gpucnn import places, random
-from gpucnn.devices import emulator, storage
+from gpucnn.devices import storage
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.dropout import dropout, spatial_dropout
 from gpucnn.ops.sampling import random_bits, random_uniform
 
-BACKENDS = [
-    "numpy",
-    *(
-        pytest.param(name, marks=pytest.mark.skipif(bool(emulator.unavailable()), reason=str(emulator.unavailable())))
-        for name in ("cuda", "numba")
-    ),
-]
 ONES = 2**32 - 1
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    with gpucnn.using(request.param, device="cpu" if request.param == "numpy" else "emulator"):
-        yield request.param
 
 
 def at(step):
@@ -38,7 +24,7 @@ def words(count, step=0, **key):
 
 
 def test_known_answers(backend):
-    """Of the authors' Random123: counter 0 with key 0."""
+    """From Random123, the library of Philox's authors: counter 0 with key 0."""
     assert [f"{word:08x}" for word in words(4)] == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
 
 
@@ -69,7 +55,7 @@ def philox_of_ones(backend, folder):
 
 
 def test_known_answer_of_all_ones(backend, tmp_path):
-    """Of the authors' Random123."""
+    """From Random123, the library of Philox's authors."""
     got = philox_of_ones(backend, tmp_path)
     assert [f"{word:08x}" for word in got] == ["408f276d", "41c83b0e", "a20bc7c6", "6d5451fd"]
 
@@ -118,7 +104,7 @@ def test_spatial_dropout_is_the_same_to_the_bit(backend, shape):
     assert np.array_equal(got, spatial_dropout.reference(x, np.array([6]), **params))
 
 
-def test_dropout_drops_what_is_no_number_and_keeps_what_is_none(backend):
+def test_dropout_drops_and_keeps_nan_and_infinity(backend):
     x = np.array([np.nan, np.inf, -np.inf, np.nan] * 16, np.float32)
     params = {"rate": 0.5, "seed": 1, "stream": 0}
     got = storage.get(dropout(storage.put(x), at(0), **params))

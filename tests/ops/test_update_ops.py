@@ -69,6 +69,19 @@ def test_a_norm_neither_overflows_nor_underflows(x, parts):
     assert np.allclose(got, parts, rtol=4 * EPS32, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    ("gradients", "clipped"),
+    [
+        ([1.0, -math.inf, math.inf], [0.0, -0.5, 0.5]),
+        ([1.0, math.nan, math.inf], [math.nan] * 3),
+    ],
+)
+def test_an_infinite_norm_is_clipped_to_the_limit_and_makes_no_nan(gradients, clipped):
+    gradients = np.array(gradients, np.float32)
+    update.clip_by_norm(gradients, update.norm_parts(gradients), limit=0.5)
+    np.testing.assert_array_equal(gradients, clipped)
+
+
 @pytest.mark.parametrize(("factors", "penalty"), [((0.5, 0.25), 3.5 + 6.25), ((0.5, 0), 3.5), ((0, 0.25), 6.25)])
 def test_a_penalty_worked_by_hand(factors, penalty):
     x = np.array([3.0, -4.0, 0.0], np.float32)
@@ -96,6 +109,6 @@ def test_unequal_arrays_are_refused(arrays, error, words):
         update.sgd(*arrays, np.zeros(6))
 
 
-def test_sums_want_a_flat_array():
+def test_sums_need_a_flat_array():
     with pytest.raises(ShapeError, match="must be flat and has shape"):
         update.norm_parts(np.zeros((2, 2)))

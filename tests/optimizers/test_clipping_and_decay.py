@@ -67,6 +67,18 @@ def test_a_gradient_of_zero_survives_a_clip(clip, rng):
     assert all(np.array_equal(a, np.zeros_like(a)) for a in after)
 
 
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm", "clipvalue"])
+def test_a_clip_of_infinite_gradients_makes_no_nan(clip):
+    parameters = make_parameters((3,), (2,))
+    optimizer = optimizers.Adam(0.1, **{clip: 0.5})
+    optimizer.build(parameters)
+    parameters.segments[0].weight.gradient[...] = [1.0, math.inf, -math.inf]
+    optimizer.apply(parameters)
+    assert np.isfinite(parameters.values).all()
+    assert all(np.isfinite(slot).all() for slot in optimizer.state().values())
+    assert values_of(parameters)[0][1] < values_of(make_parameters((3,)))[0][1]
+
+
 def test_frozen_gradients_do_not_count_in_the_global_norm(rng):
     parameters = make_parameters((4,), (4,), frozen=[0])
     parameters.values[...] = 0

@@ -1,12 +1,7 @@
 """What a run folder holds, before and after training."""
 
-import os
-
-import pytest
-
 SETTINGS = {"dataset": "digits", "model": "slides", "seed": 3, "epochs": 2, "batch_size": 20, "note": "not MNIST"}
 RESULTS = {"seconds": 1.5, "images_per_second": 100.0, "train_accuracy": 0.9, "test_accuracy": 0.8, "test_loss": 0.7}
-posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 
 def temporary_files(folder):

@@ -126,19 +126,6 @@ def test_evaluating_repeats_the_figure_to_the_last_digit(settings):
     assert answer["images"] == 30
 
 
-def test_a_model_is_evaluated_on_other_images_of_its_size(settings, tmp_path):
-    run = commands.train(settings, pictures=False)
-    x, y = blocks(9, 7)
-    other = tmp_path / "other"
-    for index, (image, label) in enumerate(zip(x, y, strict=True)):
-        for half in ("train", "test"):
-            folder = other / half / ["left", "middle", "right"][label]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).resize((56, 56)).save(folder / f"{index}.png")
-    answer = commands.evaluate(run.folder, data=str(other))
-    assert (answer["dataset"], answer["images"]) == ("other", 9)
-
-
 def test_photographs_of_any_size_are_converted_to_one(tmp_path):
     for index, size in enumerate((40, 30, 50, 60) * 5):
         folder = tmp_path / "photos" / ("black" if index % 2 else "white")
@@ -198,7 +185,7 @@ def test_a_finished_run_is_not_resumed_without_more_epochs(settings, epochs):
 def test_a_run_stopped_after_its_last_epoch_is_only_evaluated(settings, monkeypatch):
     unbroken = commands.train(settings, "unbroken", pictures=False)
     with monkeypatch.context() as patch:
-        patch.setattr(commands, "_test", lambda *_: (_ for _ in ()).throw(ConnectionError("killed")))
+        patch.setattr(commands, "test_figures", lambda *_: (_ for _ in ()).throw(ConnectionError("killed")))
         with pytest.raises(ConnectionError):
             commands.train(settings, "broken", pictures=False)
     resumed = commands.resume("broken", pictures=False)
@@ -291,14 +278,6 @@ def test_a_damaged_history_is_an_error_with_its_path(settings, content):
     (run.folder / "history.csv").write_text(content)
     with pytest.raises(FileError, match=r"history\.csv is damaged"):
         commands.draw(run.folder)
-
-
-def test_bytes_are_scaled_to_0_to_1_and_floats_are_left_alone():
-    values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    scaled = commands.scaled(values)
-    assert scaled.dtype == np.float32
-    np.testing.assert_array_equal(scaled, (values.astype(np.float64) / 255).astype(np.float32))
-    assert commands.scaled(scaled) is scaled
 
 
 # -- models by name ----------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def test_run_json_has_the_documented_keys_from_the_beginning(train):
     assert Run.open("r").record == record
 
 
-def test_the_end_of_a_run_stands_in_its_folder(train):
+def test_the_results_of_a_run_are_in_its_folder(train):
     run = Run.create("r", SETTINGS)
     model = train(run)
     record = run.finish(model, {**RESULTS, "test_loss": np.float32(0.5), "train_accuracy": math.nan})
@@ -80,7 +80,7 @@ def test_the_history_has_every_digit_of_every_epoch(train):
         assert [float(row[name]) for row in rows] == values
 
 
-def test_what_callbacks_add_to_the_logs_stands_in_the_history():
+def test_what_callbacks_add_to_the_logs_is_in_the_history():
     class Rate(gpucnn.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             logs["learning_rate"] = 0.25

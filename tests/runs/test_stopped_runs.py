@@ -9,10 +9,11 @@ import textwrap
 import threading
 import time
 
+import needs
 import pytest
 from places import ROOT
 from processes import program
-from run_folder import RESULTS, SETTINGS, posix, temporary_files
+from run_folder import RESULTS, SETTINGS, temporary_files
 
 import gpucnn
 from gpucnn.errors import FileError, Interrupted
@@ -151,7 +152,7 @@ def unbroken(tmp_path_factory):
     return line
 
 
-@posix
+@needs.posix_here
 def test_a_run_killed_at_any_moment_ends_with_the_same_weights(here, unbroken):
     """kill -9 while a batch is trained or its checkpoint written."""
     for how, batches, pause in (("new", 1, 0.0), ("resume", 7, 0.002)):
@@ -162,7 +163,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights(here, unbroken):
     assert temporary_files(here) == []
 
 
-@posix
+@needs.posix_here
 def test_a_signal_ends_the_run_after_its_batch_with_a_checkpoint(here, unbroken):
     for how, number, status in (("new", signal.SIGINT, 130), ("resume", signal.SIGTERM, 143)):
         with Child(how, here / "run", 0.2) as child:
@@ -177,7 +178,7 @@ def test_a_signal_ends_the_run_after_its_batch_with_a_checkpoint(here, unbroken)
     assert ended("resume", here / "run") == (0, unbroken)
 
 
-@posix
+@needs.posix_here
 def test_a_second_signal_ends_the_process_at_once(here):
     with Child("new", here / "run", 60) as child:
         child.await_batches(1)
@@ -213,7 +214,7 @@ def test_a_lock_that_cannot_be_closed_ends_a_run_in_one_line(tmp_path, monkeypat
         raise KeyError("from the run")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@needs.posix_here
 def test_a_child_does_not_keep_the_lock_of_its_parent(tmp_path):
     """Such as a worker of the user's own loader, which may live on."""
     done = program(f"""
@@ -239,7 +240,7 @@ assert os.waitpid(child, 0)[1] == 0
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@needs.posix_here
 def test_nor_where_its_parent_is_killed(tmp_path):
     done = program(f"""
 import os, signal, sys, warnings

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gpucnn.errors import ArgumentError, ShapeError
+from gpucnn.optimizers import schedules
 from gpucnn.optimizers.schedules import InverseTimeDecay
 from gpucnn.runs import zoo
 
@@ -130,3 +131,30 @@ def test_a_model_of_the_zoo_learns(problem):
     history = model.fit(x, y, batch_size=32, epochs=20, verbose=0)
     assert history.history["loss"][-1] < history.history["loss"][0]
     assert np.isfinite(history.history["loss"]).all()
+
+
+def test_a_schedule_takes_the_rate_of_the_recipe_over_all_steps():
+    recipe = zoo.find("cifar").recipe
+    for name, end in (("constant", 1), ("linear", 0), ("cosine", 0), ("exponential", 0.01)):
+        optimizer = recipe.altered(learning_rate=0.5, schedule=name).make_optimizer(100)
+        rate = optimizer.get_config()["learning_rate"]
+        if name == "constant":
+            assert rate == 0.5
+            continue
+        rate = getattr(schedules, rate["class_name"]).from_config(rate["config"])
+        assert [float(rate(step)) for step in (0, 100)] == pytest.approx([0.5, 0.5 * end])
+        assert 0.5 * end < float(rate(50)) < 0.5
+    with pytest.raises(ArgumentError, match="decay_steps"):
+        recipe.altered(schedule="cosine").make_optimizer()
+
+
+def test_weight_decay_reaches_the_optimizer_and_keeps_its_other_options():
+    recipe = zoo.find("cifar").recipe.altered(weight_decay=0.01)
+    assert recipe.make_optimizer().weight_decay == 0.01
+    assert recipe.options == {"momentum": 0.5, "weight_decay": 0.01}
+    assert zoo.find("slides").recipe.altered(optimizer="adamw", weight_decay=0).make_optimizer().weight_decay == 0
+
+
+def test_cifar_is_trained_on_cifar10_unless_another_model_is_named():
+    assert zoo.default_for("cifar10").name == "cifar"
+    assert {zoo.default_for(name).name for name in ("digits", "mnist", "fashion_mnist", "pets")} == {zoo.DEFAULT}

@@ -17,7 +17,7 @@ ROOMS = (
     ("__main__",),
     ("cli",),
     ("runs",),
-    ("datasets",),
+    ("datasets", "plots"),
     ("models",),
     ("callbacks",),
     ("optimizers",),
@@ -41,7 +41,7 @@ FLOOR = {room: number for number, row in enumerate(ROOMS) for room in row}
 LINES = 450
 """The budget of a file."""
 
-TOTAL = 22_500
+TOTAL = 26_500  # training on a GPU without the host, its check, states in checkpoints, copies, streams that end early
 """The budget of gpucnn/ without kernels and emulator: raise it only in a commit that says what for."""
 
 LONGER: dict[str, str] = {}
@@ -256,13 +256,20 @@ def test_nothing_unpickles_or_evaluates():
 
 
 def test_a_comment_above_each_include_names_what_the_file_uses_of_the_header():
-    headers = {path.name: path.read_text() for path in (ROOT / "kernels" / "include").glob("*.cuh")}
+    """It calls a function of the header, or its launcher runs a kernel in the header."""
+
+    def without_comments(text):
+        return re.sub(r"//[^\n]*", "", text)
+
+    headers = {path.name: without_comments(path.read_text()) for path in (ROOT / "kernels" / "include").glob("*.cuh")}
     for file in sorted([*(ROOT / "kernels").rglob("*.cu"), *(ROOT / "kernels").rglob("*.cuh")]):
-        lines = file.read_text().splitlines()
-        for above, line in pairwise(lines):
+        text = file.read_text()
+        own_code = without_comments(text)
+        for above, line in pairwise(text.splitlines()):
             if match := re.match(r'\s*#\s*include "(.+)"', line):
                 assert above.startswith("// defines: "), f"{file}: {line}"
-                code = re.sub(r"//[^\n]*", "", headers[match[1]])
                 for name in above.removeprefix("// defines: ").split(", "):
                     definition = rf"(?:struct|enum|class)\b[^;{{]*\b{name}\b|\b{name}\s*[(=,}}]"
-                    assert re.search(definition, code), f"{file}: {match[1]} does not define {name}"
+                    assert re.search(definition, headers[match[1]]), f"{file}: {match[1]} does not define {name}"
+                    launched = re.search(rf'extern "C" __global__ \w+ {name}\(', headers[match[1]])
+                    assert launched or re.search(rf"\b{name}\b", own_code), f"{file} does not use {name}"

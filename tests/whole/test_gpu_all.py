@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,9 +38,6 @@ echo "compute-sanitizer $@" >>{log}
 while [ "${{1#*python}}" = "$1" ]; do shift; done
 exec "$@"
 """
-
-
-takes_long = pytest.mark.skipif(not os.environ.get("GPUCNN_TEST_ALL"), reason="takes minutes: GPUCNN_TEST_ALL=1")
 
 
 @pytest.fixture
@@ -89,7 +87,7 @@ def test_a_dry_run_records_each_task_and_is_not_repeated(run):
     assert "gpu_all: 1-tests" not in again.stderr
 
 
-@takes_long
+@needs.takes_long
 @needs.emulator_here
 def test_the_whole_dry_run(run):
     done, tasks = run(DRY_RUN="1")
@@ -164,7 +162,7 @@ def test_tests_that_were_all_skipped_are_not_a_success(run, machine):
     assert tasks["1-tests-cuda"]["status"] == "failed"
 
 
-@takes_long
+@needs.takes_long
 def test_the_deadline_stops_before_a_task_and_the_next_call_resumes(run, machine):
     environment, written = machine
     done, tasks = run(**environment, STEPS="1", PATTERN="matmul/", DEADLINE_S="5")
@@ -234,7 +232,7 @@ def test_competitors_agree_on_the_first_losses_and_leave_a_record_each(tmp_path)
 
 
 @needs.emulator_here
-@takes_long
+@needs.takes_long
 def test_a_contender_with_other_losses_is_not_timed(tmp_path):
     path = tmp_path / "slides-reference-float32.json"
     path.write_text(json.dumps({"dry_run": True, "status": "checked", "losses": [9.0, 9.0]}))
@@ -245,3 +243,14 @@ def test_a_contender_with_other_losses_is_not_timed(tmp_path):
     assert record["status"] == "failed"
     assert "the losses of the first steps differ by" in record["why"]
     assert "milliseconds" not in record
+
+
+def test_all_files_with_tests_that_need_a_gpu_are_named():
+    script = (ROOT / "bench" / "gpu_all.sh").read_text()
+    marked = [
+        path
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if re.search(r"^@pytest\.mark\.gpu$", path.read_text(), re.M)
+    ]
+    assert len(marked) == 2
+    assert all(str(path.relative_to(ROOT)) in script for path in marked)

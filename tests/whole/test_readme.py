@@ -1,20 +1,24 @@
 """What README.md, kernels/README.md and CONTRIBUTING.md show works as shown."""
 
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from itertools import product
-from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 from PIL import Image
+from places import ROOT
 
-from gpucnn.devices import emulator
 from gpucnn.profiling import compilers, static_analysis, trials
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = ("README.md", "kernels/README.md", "CONTRIBUTING.md")
 TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
 TEXT = TEXTS["README.md"]
@@ -41,7 +45,7 @@ def run(code, folder):
 
 
 def test_the_documents_are_read():
-    assert len(PYTHON) == 5 and len(CUDA) == 1 and len(SHELL) > 30
+    assert len(PYTHON) == 7 and len(CUDA) == 1 and len(SHELL) > 30
 
 
 def test_training_in_python_reaches_what_the_model_can(tmp_path):
@@ -53,7 +57,7 @@ def test_training_in_python_reaches_what_the_model_can(tmp_path):
     assert accuracy >= 0.8 and loss < 1
 
 
-def test_own_layer_loss_and_metric_train(tmp_path):
+def test_the_custom_layer_loss_and_metric_train(tmp_path):
     code = next(block for block in PYTHON if "class Scale" in block)
     code += "\n(x, y), _ = gpucnn.datasets.digits.load_data(size=8)"
     code += "\nprint(model.fit(x[..., None] / 255, y, epochs=20, verbose=0).history['hits'][-1])"
@@ -62,7 +66,59 @@ def test_own_layer_loss_and_metric_train(tmp_path):
     assert float(done.stdout) >= 0.8
 
 
-in_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+@pytest.fixture
+def pets(tmp_path):
+    """A run folder of that name and photos, as the programs of the README use them."""
+    for place, (name, shade) in product(("pets-images", "photos"), (("cat", 40), ("dog", 200))):
+        for i in range(6):
+            path = tmp_path / place / (f"{name}/{i}.png" if place != "photos" else f"{name}{i}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (24, 24), (shade, i, 0)).save(path)
+    Image.new("RGB", (60, 40), (200, 0, 0)).save(tmp_path / "photo.png")
+    options = ["--model", "slides", "--optimizer", "adam", "--epochs", 8, "--batch-size", 2, "--no-pictures"]
+    done = gpucnn("train", "--data", "pets-images", *options, "--out", "pets", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def test_the_program_with_a_trained_run_prints_what_is_in_the_images(pets):
+    done = run(next(block for block in PYTHON if 'run.predict("photo.png")' in block), pets)
+    assert done.returncode == 0, done.stderr
+    first, photo, *photos = done.stdout.splitlines()
+    assert first == "['cat', 'dog'] 1.0"
+    assert re.fullmatch(r"dog \(\d+\.\d %\)", photo)
+    assert [line.split()[1] for line in photos] == ["cat"] * 6 + ["dog"] * 6
+
+
+def test_the_web_server_answers_for_images_and_refuses_what_is_none(pets):
+    code = next(block for block in PYTHON if "ThreadingHTTPServer" in block)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-c", code.replace("8000", str(port))], cwd=pets)
+    try:
+        address = f"http://localhost:{port}"
+        answer = json.loads(posted(address, (pets / "photo.png").read_bytes(), server))
+        assert answer.keys() == {"cat", "dog"} and answer["dog"] > answer["cat"]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            posted(address, b"no image", server)
+        assert refused.value.code == 400
+        assert "the image is not a PNG" in json.loads(refused.value.read())["error"]
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def posted(address, body, server):
+    """What a server answers, once it is ready."""
+    while True:
+        try:
+            return urllib.request.urlopen(address, data=body, timeout=60).read()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            assert server.poll() is None, "the server ended"
+            time.sleep(0.1)
 
 
 def gpucnn(*arguments, cwd=None, **settings):
@@ -70,8 +126,8 @@ def gpucnn(*arguments, cwd=None, **settings):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **settings})
 
 
-def own(folder, damage=lambda text: text):
-    """The kernels of one's own, as files: numba.cuda, and CUDA C++ with its three lines."""
+def write_custom_kernels(folder, damage=lambda text: text):
+    """Write the custom kernels of the documents to files: numba.cuda, and CUDA C++ with its three lines."""
     (source,) = CUDA
     (folder / "mine_numba.py").write_text(damage(next(block for block in PYTHON if "def convolve" in block)))
     (folder / "mine.py").write_text(next(block for block in PYTHON if "cuda_function" in block))
@@ -90,10 +146,10 @@ def few_images(path):
     return path
 
 
-@in_emulator
+@needs.emulator_here
 @pytest.mark.parametrize("file", ["mine_numba.py", "mine.py"])
-def test_own_kernels_pass_the_check_and_stand_beside_ours(tmp_path, file):
-    own(tmp_path)
+def test_custom_kernels_pass_the_check_and_are_listed_with_ours(tmp_path, file):
+    write_custom_kernels(tmp_path)
     done = gpucnn("check", "--load", tmp_path / file, "--mode", "check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "of 1 kernel: 0 wrong" in done.stdout
@@ -101,20 +157,22 @@ def test_own_kernels_pass_the_check_and_stand_beside_ours(tmp_path, file):
     assert f"/{file.removesuffix('.py')}, " in done.stdout
 
 
-@in_emulator
-def test_an_own_kernel_trains(tmp_path):
-    own(tmp_path)
+@needs.emulator_here
+def test_a_custom_kernel_trains(tmp_path):
+    write_custom_kernels(tmp_path)
     options = next(line for line in SHELL if "conv2d=mine" in line)[2:]
     options = [tmp_path / word if word == "mine_numba.py" else word for word in options]
-    more = ["--data", few_images(tmp_path / "own.npz"), "--model", "slides", "--no-pictures", "--out", tmp_path / "run"]
+    more = ["--data", few_images(tmp_path / "few.npz"), "--model", "slides", "--no-pictures", "--out", tmp_path / "run"]
     done = gpucnn("train", *options, *more, GPUCNN_DEBUG="2")
     assert done.returncode == 0, done.stderr
     assert "mine_numba convolve: float32" in done.stderr
 
 
-@in_emulator
-def test_faults_of_own_kernels_are_named_with_their_line(tmp_path):
-    own(tmp_path, lambda text: text.replace("i < size", "i <= size").replace("i >= y.size", "i > y.size"))
+@needs.emulator_here
+def test_faults_of_custom_kernels_are_named_with_their_line(tmp_path):
+    write_custom_kernels(
+        tmp_path, lambda text: text.replace("i < size", "i <= size").replace("i >= y.size", "i > y.size")
+    )
     done = gpucnn("check", "--load", tmp_path / "mine.py", "--mode", "check")
     assert done.returncode == 1
     report = re.search(r"reports: `add: (.*?)\(…\) \(mine.cu:4\)`", " ".join(KERNELS.split()))[1]
@@ -124,12 +182,12 @@ def test_faults_of_own_kernels_are_named_with_their_line(tmp_path):
     assert re.search(r"outside of every array.*\(mine_numba.py:\d+\)", done.stdout)
 
 
-@in_emulator
+@needs.emulator_here
 def test_the_check_in_python_finds_what_the_command_finds(tmp_path):
     checking = next(block for block in PYTHON if "check.disagreement" in block)
-    own(tmp_path)
+    write_custom_kernels(tmp_path)
     assert run(checking, tmp_path).returncode == 0
-    own(tmp_path, lambda text: text.replace("x[i] + b", "x[i] - b"))
+    write_custom_kernels(tmp_path, lambda text: text.replace("x[i] + b", "x[i] - b"))
     assert "AssertionError" in run(checking, tmp_path).stderr
 
 
@@ -137,7 +195,7 @@ def test_the_ladder_of_the_readme_is_what_the_compilers_say():
     if static_analysis.unavailable() or compilers.disassembler() is None:
         pytest.skip("no compiler for GPUs here")
     rows = re.findall(r"^\| `(matmul|conv2d)/(\w+)` \|[^|]*\| (\S+) \| (\S+) \| (\d+) % \|$", KERNELS, re.MULTILINE)
-    assert len(rows) == 6
+    assert len(rows) == 8
     for op, algorithm, by_global, by_shared, share in rows:
         (kernel,) = [k for k in trials.every_kernel(f"{op}/{algorithm}_cuda") if k.op.name == op]
         name = {"matmul": "cifar_dense_1", "conv2d": "mlearning_2"}[op]
@@ -168,9 +226,11 @@ def test_commands_of_the_readme_know_their_options(words):
 
 def test_commands_of_the_readme_run_one_after_the_other(tmp_path):
     """On the embedded digits in the place of data sets to download, and on pictures that are made here."""
-    for name, shade in product(("cats", "dogs"), range(0, 250, 25)):
-        (tmp_path / "my-images" / name).mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (32, 32), (shade, 0, 0)).save(tmp_path / "my-images" / name / f"{shade}.png")
+    for folder, name, shade in product(("my-images", "more-images"), ("cats", "dogs"), range(0, 250, 25)):
+        (tmp_path / folder / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (shade, 0, 0)).save(tmp_path / folder / name / f"{shade}.png")
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (50, 40)).save(tmp_path / "photos" / "a.webp")
     photo = np.full((60, 40), 230, np.uint8)
     photo[15:45, 18:23] = 20  # a dark 1 on light paper
     Image.fromarray(photo).save(tmp_path / "photo.png")
@@ -188,7 +248,7 @@ def test_commands_of_the_readme_run_one_after_the_other(tmp_path):
     assert {"train", "evaluate", "predict", "models"} <= set(ran)
 
 
-@in_emulator
+@needs.emulator_here
 def test_commands_of_the_kernels_readme_run(tmp_path):
     """Those on built-in kernels, each cut down to a part that takes seconds."""
     shorter = {

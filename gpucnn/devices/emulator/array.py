@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
+from . import recording
 
 
 class EmulatedArray:
@@ -76,10 +77,12 @@ class EmulatedArray:
 
     def get(self) -> np.ndarray:
         """A copy in host memory."""
+        recording.refuse("an array was read")
         return self.host.copy()
 
     def set(self, values: np.ndarray) -> None:
         """Copy host values of this shape into the array."""
+        recording.refuse("an array was written from the host")
         self[...] = EmulatedArray(values)
 
     def reshape(self, *shape: Any) -> EmulatedArray:
@@ -103,12 +106,12 @@ class EmulatedArray:
         return EmulatedArray(host, None if self.written is None else self.written[index])
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if isinstance(value, EmulatedArray):
-            self.host[index] = value.host
-        elif isinstance(value, (int, float, np.generic)):
-            self.host[index] = value
-        else:
+        if not isinstance(value, (EmulatedArray, int, float, np.generic)):
             raise ArgumentError(f"an array of the emulator takes device arrays and numbers, not {type(value).__name__}")
+        recording.perform(lambda: self._assign(index, value))
+
+    def _assign(self, index: Any, value: Any) -> None:
+        self.host[index] = value.host if isinstance(value, EmulatedArray) else value
         if self.written is not None:
             untracked = not isinstance(value, EmulatedArray) or value.written is None
             self.written[index] = 1 if untracked else value.written

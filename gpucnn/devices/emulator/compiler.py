@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from ... import places
 from ...errors import CompilerLog, KernelError
@@ -67,6 +69,20 @@ class Library:
         """The address at which the library is loaded, from that of one of its functions."""
         address = ctypes.cast(getattr(self.functions, name), ctypes.c_void_p).value or 0
         return address - next(offset for offset, _, _, symbol in self.symbols() if symbol == name)
+
+    def variables(self, titles: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """Of the variables outside of functions that `titles` names, by title: their memory, which
+        keeps its values from launch to launch."""
+        spellings = dict(titles) | {
+            f"_ZL{len(name)}{name}": title for name, title in titles.items()
+        }  # the latter static
+        found = {}
+        for offset, size, kind, symbol in self.symbols():
+            if kind in "bBdD" and symbol in spellings:
+                address = self.base("gpu_launch_0") + offset
+                memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+                found[spellings[symbol]] = memory if size % 4 else memory.view(np.uint32)
+        return found
 
     def location(self, base: int, offset: int) -> str:
         """`file:line` of a site, which is either a text `@gpu:file:line` or an address of code."""

@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..launchable import Geometry
 from .compiler import SOURCE, library
 from .launching import SharedArray, Statistics, launch
 
 _DYNAMIC = re.compile(
     r"extern\s+__shared__\s+(?:__align__\(\d+\)\s*|alignas\(\d+\)\s*)?([\w:]+(?:\s+[\w:]+)*?)\s+(\w+)\s*\[\s*\]\s*;"
 )
+_VARIABLE = re.compile(r"^\s*__device__\s+[\w:\s]+?\b(\w+)\s*(?:\[[^\]]*\]\s*)*(?:=[^;]*)?;", re.MULTILINE)
 _ENTRY = re.compile(
     r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*(?:\([^)]*\)[^)]*)*\)\s*)?(\w+)\s*\('
 )
@@ -43,29 +45,21 @@ class CppModule:
             (*_FLAGS[mode], *macros, "-include", str(SOURCE / "cuda.h")),
         )
         self._shared = self._shared_arrays() if names else []
+        self._variables = self._library.variables({name: name for name in _VARIABLE.findall(text)})
 
-    def launch(
-        self,
-        name: str,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        arguments: Sequence[Any],
-        names: Sequence[str],
-        shared_bytes: int = 0,
-    ) -> Statistics:
+    def launch(self, name: str, geometry: Geometry, arguments: Sequence[Any], names: Sequence[str]) -> Statistics:
         """Run the kernel `name`; `names` are those of the arrays among its arguments."""
         own = _statics_of(name)
         others = tuple(_statics_of(other) for other in self._numbers if other != name)
         return launch(
             getattr(self._library.functions, f"gpu_launch_{self._numbers[name]}"),
             name,
-            grid,
-            block,
+            geometry,
             arguments,
             names,
-            shared_bytes=shared_bytes,
             static_bytes=sum(array.nbytes for symbol, array in self._shared if symbol.startswith(own)),
             shared=[array for symbol, array in self._shared if not symbol.startswith(others)],
+            variables=self._variables,
             dynamic_name=self._dynamic_name,
             flush=True,
             location=self._library.location,

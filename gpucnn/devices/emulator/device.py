@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from ...errors import CompilerLog
 from ..cpu import CPU
 from ..device import Device
-from ..launchable import CudaLaunchable, NumbaLaunchable
+from ..launchable import CudaLaunchable, Geometry, NumbaLaunchable
+from . import recording
 from .array import EmulatedArray
 from .cpp import CppModule
 from .launching import settings
@@ -31,6 +33,8 @@ class Emulator(Device):
 
     name = "emulator"
     backends = ("cuda", "numba")
+    records = True
+    cc = 10 * CC[0] + CC[1]
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> EmulatedArray:
         """An uninitialised array; check mode reports reads of what no kernel has written."""
@@ -45,6 +49,7 @@ class Emulator(Device):
 
     def put(self, array: np.ndarray) -> EmulatedArray:
         """A copy on the device."""
+        recording.refuse("an array was copied to the device")
         host = CPU.empty(array.shape, array.dtype)
         host[...] = array
         return EmulatedArray(host)
@@ -57,18 +62,16 @@ class Emulator(Device):
         """Where the first element lies."""
         return array.host.ctypes.data
 
+    def record(self, run: Callable[[], None]) -> Callable[[], None]:
+        """Call `run`, then keep what a second call would do, as a GPU does in a graph."""
+        run()
+        return recording.record(run)
+
     def mark_uninitialised(self, array: EmulatedArray) -> None:
         """From here on, check mode reports reads of elements that no kernel has written."""
         array.written = np.zeros((*array.shape, array.itemsize), np.uint8)
 
-    def launch_cuda(
-        self,
-        function: CudaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Compile CUDA C++ with the host's compiler. Files with inline PTX go through NVRTC and its
         PTX, and so does counting: the compiler for GPUs decides how wide a load is."""
         by_nvrtc = settings().count or _holds_ptx(function.source())
@@ -78,22 +81,16 @@ class Emulator(Device):
         except CompilerLog as log:
             raise function.refused(str(log)) from None
         names = [p[0] for p, a in zip(function.parameters(), arguments, strict=True) if _is_array(a)]
-        module.launch(function.name, grid, block, arguments, names, shared_bytes)
+        recording.perform(lambda: module.launch(function.name, geometry, arguments, names))
 
-    def launch_numba(
-        self,
-        function: NumbaLaunchable,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        shared_bytes: int,
-        arguments: list[Any],
-    ) -> None:
+    def launch_numba(self, function: NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Run the PTX that Numba compiles."""
         ptx, entry = function.ptx(function.signature(arguments), CC)
         module = _ptx_module(ptx, settings().mode, _shared_names(function))
         parameters = inspect.signature(function.body).parameters
         names = [name for name, a in zip(parameters, arguments, strict=True) if _is_array(a)]
-        module.launch(entry, grid, block, function.entry_arguments(arguments), names, shared_bytes, title=function.name)
+        passed = function.entry_arguments(arguments)
+        recording.perform(lambda: module.launch(entry, geometry, passed, names, title=function.name))
 
 
 def _is_array(argument: Any) -> bool:

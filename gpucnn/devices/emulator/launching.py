@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from ...errors import ArgumentError, LaunchError
 from .. import forks
+from ..launchable import Geometry
 from ..scoped import Scoped
 from . import faults
 from .array import EmulatedArray
@@ -159,15 +161,14 @@ class SharedArray:
 def launch(
     function: Any,
     name: str,
-    grid: tuple[int, ...],
-    block: tuple[int, ...],
+    geometry: Geometry,
     arguments: Sequence[Any],
     names: Sequence[str],
     *,
-    shared_bytes: int,
     static_bytes: int = 0,
     dynamic_offset: int = 0,
     shared: Sequence[SharedArray] = (),
+    variables: Mapping[str, np.ndarray] = MappingProxyType({}),
     dynamic_name: str = "dynamic shared memory",
     flush: bool,
     location: Callable[[int, int], str],
@@ -176,12 +177,13 @@ def launch(
 
     arguments       emulated arrays and NumPy scalars in the kernel's order
     names           names in the source of the arrays among them, in their order
-    shared_bytes    of dynamic shared memory; `static_bytes` are those that the kernel declares
+    static_bytes    of shared memory that the kernel declares
+    variables       by name the __device__ variables, which a launch that fails leaves as they were
     dynamic_offset  where dynamic shared memory starts, if static arrays lie in the same block
     flush           whether denormal numbers are zero
     location        (address of the library, offset in it) → file:line
     """
-    grid, block = _three(grid), _three(block)
+    grid, block, shared_bytes = _three(geometry.grid), _three(geometry.block), geometry.shared_bytes
     _within_limits(name, grid, block, static_bytes, shared_bytes)
     how = settings()
     check = how.mode == "check"
@@ -200,6 +202,8 @@ def launch(
             value = np.array(argument)
         hold.append(value)
         pointers[i] = value.ctypes.data
+    before = {name: variable.copy() for name, variable in variables.items()}
+    buffers += [Buffer(v.ctypes.data, v.nbytes, GLOBAL, min(v.itemsize, 4), None) for v in variables.values()]
     buffers += [s.buffer() for s in shared]
     config = _Launch(
         grid=grid,
@@ -218,7 +222,10 @@ def launch(
             raise LaunchError(f"{name}: not enough memory for the stacks of {block[0] * block[1] * block[2]} threads")
         lines = _lines(config.image_begin, location) if how.count else {}
     if config.fault.kind:
+        for n, variable in variables.items():
+            variable[...] = before[n]
         memory = [faults.global_memory(n, address, host) for n, (address, host) in zip(names, arrays, strict=False)]
+        memory += [faults.global_memory(n, variable.ctypes.data, variable) for n, variable in variables.items()]
         for s in shared:
             memory.append(faults.shared_memory(s.name, s.address + (config.shared if s.relative else 0), s.nbytes))
         memory.append(faults.shared_memory(dynamic_name, config.shared + dynamic_offset, shared_bytes))

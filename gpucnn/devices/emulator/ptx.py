@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
+import numpy as np
+
 from ...errors import CompileError, KernelError
+from ..launchable import Geometry
 from . import ptx_arithmetic, ptx_control, ptx_memory, ptx_warps
 from .compiler import library
 from .cpp import source_name
@@ -362,11 +365,9 @@ class PtxModule:
     def launch(
         self,
         name: str,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
+        geometry: Geometry,
         arguments: Sequence[Any],
         names: Sequence[str],
-        shared_bytes: int = 0,
         title: str | None = None,
     ) -> Statistics:
         """Run the kernel `name` (in the source: `title`); `names` are those of the arrays among its
@@ -374,18 +375,23 @@ class PtxModule:
         return launch(
             getattr(self._library.functions, f"gpu_launch_{self._text.entries.index(name)}"),
             title or name,
-            grid,
-            block,
+            geometry,
             arguments,
             names,
-            shared_bytes=shared_bytes,
             static_bytes=self._text.static_bytes_of[name],
+            variables=self._variables,
             dynamic_offset=self._text.static_bytes,
             shared=self._shared,
             dynamic_name=self._text.dynamic or "dynamic shared memory",
             flush=self._text.flushes_itself,
             location=self._library.location,
         )
+
+    @cached_property
+    def _variables(self) -> dict[str, np.ndarray]:
+        """The __device__ variables."""
+        names = [name for name, match in self._text.constants.items() if match[0].startswith(".global")]
+        return self._library.variables({f"G_{_plain(name)}": name for name in names})
 
     @cached_property
     def _shared(self) -> list[SharedArray]:

@@ -114,7 +114,13 @@ def _atomic(scope: Scope, ins: Instruction) -> str:
     return code + (scope.assign(ins.operands[0], kind, "o") if ins.name == "atom" and ins.operands[0] != "_" else "")
 
 
-@_translates("membar", "fence", "prefetch", "prefetchu", "nanosleep", "griddepcontrol", "discard", "applypriority")
+@_translates("membar", "fence")
+def _fence(_: Scope, ins: Instruction) -> str:
+    """Only a fence of the whole GPU orders blocks."""
+    return "gpu_fence();" if ins.has("gl", "gpu", "sys") else ""
+
+
+@_translates("prefetch", "prefetchu", "nanosleep", "griddepcontrol", "discard", "applypriority")
 def _nothing(_: Scope, __: Instruction) -> str:
     return ""
 

@@ -240,7 +240,7 @@ def test_sound_kernels_are_right_in_every_order(kernels, rng, mode, seed):
 
 
 @pytest.mark.parametrize("mode", ["fast", "check"])
-def test_intrinsics(kernels, mode):
+def test_intrinsics_compute_what_the_manual_says(kernels, mode):
     with emulator.running(mode=mode):
         v = np.arange(-16, 16, dtype=np.int32)
         out = storage.empty((32, 8), np.uint32)
@@ -372,7 +372,7 @@ def test_what_was_written_is_remembered_from_launch_to_launch(kernels):
         (1, 32, 240_000, "240000 bytes of shared memory are too many: at most 232448"),
     ],
 )
-def test_the_limits_of_a_gpu_are_kept(kernels, grid, block, shared, message):
+def test_the_limits_of_a_gpu_are_enforced(kernels, grid, block, shared, message):
     with pytest.raises(LaunchError, match=message):
         kernels("filled")[grid, block, shared](storage.empty((1,)), 1)
 

@@ -9,6 +9,7 @@ import pytest
 from gpucnn.devices import emulator
 from gpucnn.devices.emulator.array import EmulatedArray
 from gpucnn.devices.emulator.ptx import PtxModule
+from gpucnn.devices.launchable import Geometry
 from gpucnn.errors import KernelError
 
 pytestmark = needs.emulator_here
@@ -213,7 +214,7 @@ def test_an_instruction_computes_what_the_manual_says(module, instruction):
     a, b, expected = CASES[instruction]
     out = np.zeros(8, np.uint32)
     arrays = map(EmulatedArray, (out, a, b, N))
-    module.launch(f"case{list(CASES).index(instruction)}", (1,), (8,), [*arrays], ["out", "a", "b", "n"])
+    module.launch(f"case{list(CASES).index(instruction)}", Geometry((1,), (8,)), [*arrays], ["out", "a", "b", "n"])
     taken = getattr(getattr(expected, "__code__", None), "co_argcount", 2) or 3  # ufuncs take two, bit_loop three
     with np.errstate(all="ignore"):
         right = np.asarray(expected(*(a, b, N)[:taken]))
@@ -280,9 +281,9 @@ def test_vectors_locals_constants_calls_and_branch_tables(mode):
     data, out = np.arange(56, dtype=np.uint8), np.zeros(56, np.uint8)
     data[20] = 0xFE
     with emulator.running(mode=mode):
-        module.launch("vectors", (1,), (1,), [EmulatedArray(out), EmulatedArray(data)], ["out", "in"])
+        module.launch("vectors", Geometry((1,), (1,)), [EmulatedArray(out), EmulatedArray(data)], ["out", "in"])
         numbers = np.zeros(4, np.uint32)
-        module.launch("calls", (1,), (4,), [EmulatedArray(numbers)], ["out"])
+        module.launch("calls", Geometry((1,), (4,)), [EmulatedArray(numbers)], ["out"])
     assert (out[:16].view(np.float32) == data[:16].view(np.float32)[::-1]).all()
     assert (out[16:20].view(np.uint16) == data[16:20].view(np.uint16)[::-1]).all()
     assert (out[20:24] == data[20:24][::-1]).all()
@@ -330,5 +331,5 @@ def test_denormals_are_kept_unless_the_instruction_flushes_them():
 }
 """
     out = np.ones(2, np.float32)
-    PtxModule(ptx, "fast").launch("mixed", (1,), (1,), [EmulatedArray(out), np.float32(1e-40)], ["out"])
+    PtxModule(ptx, "fast").launch("mixed", Geometry((1,), (1,)), [EmulatedArray(out), np.float32(1e-40)], ["out"])
     assert out[0] == np.float32(1e-40) and out[1] == 0

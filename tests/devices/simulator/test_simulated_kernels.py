@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gpucnn.devices import choose, storage
+from gpucnn.devices.launchable import Geometry
 from gpucnn.devices.numba_cuda import cuda, numba_function
 from gpucnn.dispatch import choice
 from gpucnn.dispatch.op import declared
@@ -78,4 +79,4 @@ def test_a_place_beyond_an_array_is_an_error():
 
 def test_kernels_of_the_other_backend_are_refused():
     with pytest.raises(KernelError, match="runs numba"):
-        choose.current().launch_cuda("matmul_naive", (1,), (1,), 0, [])
+        choose.current().launch_cuda("matmul_naive", Geometry((1,), (1,)), [])

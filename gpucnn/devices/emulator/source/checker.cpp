@@ -2,10 +2,14 @@
 //
 // The verdict does not depend on the order in which the threads happened to run. Two accesses, one of them a write and
 // not both atomic, are a race unless something orders them: the same thread, a __syncthreads between them (another
-// epoch of the same block), or inside one warp a __syncwarp. Blocks of one launch are never ordered.
+// epoch of the same block), or inside one warp a __syncwarp. Blocks of one launch are ordered by one thing alone: a thread
+// of the one writes, or meets at a barrier those who wrote; it passes a __threadfence and then does an atomic operation;
+// a thread of the other does a later one on the same place and passes a __threadfence; and it, or those who meet it at a
+// barrier, read. That is what the last block of a launch needs to join what all have written.
 #include <stdlib.h>
 #include <string.h>
 #include <algorithm>
+#include <unordered_map>
 #include "machine.h"
 
 // The last access of one kind (reads, or writes) to a cell, and what came before it in the same epoch.
@@ -19,7 +23,7 @@ struct Access {
 };
 
 // Which kinds of accesses there were in this block and in others; for global memory.
-enum Seen : uint8_t { READ = 1, PLAIN_READ = 2, WRITE = 4, PLAIN_WRITE = 8 };
+enum Seen : uint8_t { READ = 1, PLAIN_READ = 2, WRITE = 4, PLAIN_WRITE = 8, SEVERAL_WROTE = 16 };
 
 struct Cell {
     Access read, write;
@@ -41,6 +45,22 @@ struct Region {
 
 static std::vector<Region> regions;
 static Region* hints[256];  // by site: a line of code keeps touching the same array
+
+// A thread has passed a fence: what its block had written by then, it or others before a barrier, is out.
+struct Moment {
+    uint32_t block_epoch, epoch;
+    uint16_t thread;
+};
+// A thread has seen, by an atomic operation, that another block did one after such a fence.
+struct Sight {
+    Moment released, seen;
+    bool fenced;  // the seeing thread has passed a fence since
+};
+
+static std::unordered_map<uint16_t, Moment> fences;                     // of the running block, by thread
+static std::vector<Sight> sights;                                       // of the running block
+static std::unordered_map<uintptr_t, std::vector<Moment>> released_at;  // by the place of the atomic operations
+static uint32_t block_of_sights;
 
 static Cell* fresh_cells(size_t count) { return (Cell*)calloc(count, sizeof(Cell)); }
 
@@ -65,6 +85,8 @@ void checker_begin()
     add_region((uintptr_t)gpu_dynamic_shared(), gpu_dynamic_shared_bytes(), 4, true, nullptr);
     for (Region& r : regions) r.cells = fresh_cells(r.count());
     std::fill(std::begin(hints), std::end(hints), nullptr);
+    released_at.clear();
+    block_of_sights = 0;
 }
 
 void checker_end()
@@ -129,8 +151,61 @@ static inline void record(Access& last, uint32_t site, bool atomic)
 static inline void enter(Cell& cell)
 {
     if (std::max(cell.read.epoch, cell.write.epoch) >= machine.block_epoch) return;
+    if (cell.here & cell.elsewhere & WRITE) cell.elsewhere |= SEVERAL_WROTE;
     cell.elsewhere |= cell.here;
     cell.here = 0;
+}
+
+// ---------------------------------------------------------------- what orders blocks
+
+static Moment this_moment() { return {machine.block_epoch, machine.now.epoch, machine.now.thread}; }
+
+static void enter_block()
+{
+    if (block_of_sights == machine.block_epoch) return;
+    block_of_sights = machine.block_epoch;
+    fences.clear();
+    sights.clear();
+}
+
+void gpu_fence()
+{
+    if (!machine.launch->check) return;
+    enter_block();
+    fences[machine.now.thread] = this_moment();
+    for (Sight& sight : sights) sight.fenced |= sight.seen.thread == machine.now.thread;
+}
+
+static void order_by(uintptr_t place)
+{
+    enter_block();
+    std::vector<Moment>& released = released_at[place];
+    for (const Moment& moment : released)
+        if (moment.block_epoch != machine.block_epoch) sights.push_back({moment, this_moment(), false});
+    auto fence = fences.find(machine.now.thread);
+    if (fence != fences.end()) released.push_back(fence->second);
+}
+
+static uint32_t block_epoch_of(uint32_t epoch)
+{
+    return *(std::upper_bound(machine.began.begin(), machine.began.end(), epoch) - 1);
+}
+
+// Has the running thread seen the write, by one other block, of this cell?
+static bool sees(const Cell& cell)
+{
+    if (cell.elsewhere & SEVERAL_WROTE) return false;
+    enter_block();
+    const Access& write = cell.write;
+    const Now& now = machine.now;
+    for (const Sight& sight : sights) {
+        const Moment &out = sight.released, &seen = sight.seen;
+        bool written = write.epoch < out.epoch ||
+                       (write.epoch == out.epoch && write.thread == out.thread && !write.lanes && !write.warps);
+        bool read = now.epoch > seen.epoch || now.thread == seen.thread;
+        if (sight.fenced && written && read && block_epoch_of(write.epoch) == out.block_epoch) return true;
+    }
+    return false;
 }
 
 static GpuFault fault_of(int kind, uintptr_t address, unsigned size, bool write, uint32_t site)
@@ -175,7 +250,8 @@ static inline void read_cell(Region& r, Cell& cell, uintptr_t at, unsigned size,
         if (r.known && !all_known(r.known + (at - r.begin), size))
             fail(fault_of(GPU_UNINITIALISED, at, size, false, site));
         enter(cell);
-        if (cell.elsewhere & (atomic ? PLAIN_WRITE : WRITE)) race(at, size, false, site, cell.write, true);
+        if (cell.elsewhere & (atomic ? PLAIN_WRITE : WRITE) && !sees(cell))
+            race(at, size, false, site, cell.write, true);
         cell.here |= atomic ? READ : READ | PLAIN_READ;
     }
     if (cell.write.epoch && conflicts(cell.write, atomic)) race(at, size, false, site, cell.write, true);
@@ -260,6 +336,7 @@ void gpu_atomic(const void* pointer, unsigned size, const void* where)
     if (!region) return;
     ++machine.loads;
     ++machine.stores;
+    if (!region->shared) order_by(address);
     each_cell(*region, address, size, [=](Cell& cell, uintptr_t at, unsigned n) {
         read_cell(*region, cell, at, n, site, true);
         write_cell(*region, cell, at, n, site, true);

@@ -71,9 +71,13 @@ GPU_INLINE uint3 make_uint3(unsigned x, unsigned y, unsigned z) { return {x, y, 
 #define __syncthreads_or(predicate) (gpu_barrier_count(GPU_HERE, (predicate) != 0) != 0)
 #define __syncthreads_and(predicate) (gpu_barrier_count(GPU_HERE, (predicate) == 0) == 0)
 GPU_INLINE void __syncwarp(unsigned mask = ~0u) { gpu_warp_sync(mask, nullptr); }
+#ifdef GPU_CHECK
+GPU_INLINE void __threadfence() { gpu_fence(); }
+#else
 GPU_INLINE void __threadfence() {}
+#endif
 GPU_INLINE void __threadfence_block() {}
-GPU_INLINE void __threadfence_system() {}
+GPU_INLINE void __threadfence_system() { __threadfence(); }
 GPU_INLINE unsigned __activemask() { return gpu_warp_present(); }
 
 template <class T>

@@ -345,6 +345,8 @@ template <> struct Element<tf32> {
 };
 
 // mma.sync.m16n8kK: registers of the four lanes of a group hold neighbouring elements of a row of A (a column of B).
+// Products are exact. Those of one register of each lane are added at a time, and each such sum is rounded toward zero
+// (Fasi et al., Numerical behavior of NVIDIA tensor cores, 2021).
 struct GpuMatrices {
     u32 a[4], b[2];
     f32 c[4];
@@ -368,9 +370,11 @@ template <int K, class T> GPU_UNCHECKED void gpu_do_mma(void** lanes, unsigned)
         auto* mine = (GpuMatrices*)lanes[lane];
         for (int i = 0; i < 4; ++i) {
             int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
-            f64 sum = mine->c[i];
-            for (int k = 0; k < K; ++k) sum += (f64)a[row][k] * (f64)b[k][column];
-            mine->c[i] = (f32)sum;
+            for (int r = 0; r < registers; ++r) {
+                f64 sum = mine->c[i];
+                for (int k = r * 4 * per; k < (r + 1) * 4 * per; ++k) sum += (f64)a[row][k] * (f64)b[k][column];
+                mine->c[i] = toward_zero(sum);
+            }
         }
     }
 }

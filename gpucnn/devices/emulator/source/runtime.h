@@ -99,6 +99,7 @@ unsigned gpu_warp_present();                          // lanes that exist and ha
 
 void gpu_access(const void* address, unsigned size, int write, const void* site);
 void gpu_atomic(const void* address, unsigned size, const void* site);
+void gpu_fence();
 
 // cp.async: the destination is poisoned at once and filled by the wait that covers the copy's group.
 void gpu_copy_async(void* to, const void* from, unsigned size, unsigned from_size, const void* site);

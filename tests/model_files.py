@@ -5,26 +5,9 @@ import struct
 
 import safetensors.numpy
 
-import gpucnn
-from gpucnn import layers
 from gpucnn.errors import FileError
 from gpucnn.models import saving
 from gpucnn.models.loading import load_model
-
-
-@gpucnn.register
-class Scaled(layers.Layer):
-    """y = x · gamma."""
-
-    def build(self, input_shape):
-        self.gamma = self.add_weight(shape=input_shape[-1:], initializer="ones", name="gamma")
-
-    def forward(self, x, step, training):
-        def backward(dy, need_dx=True):
-            self.gamma.gradient[...] = (dy * x).reshape(-1, x.shape[-1]).sum(axis=0)
-            return dy * self.gamma.value if need_dx else None
-
-        return x * self.gamma.value, backward
 
 
 def state_of(model):

@@ -1,8 +1,11 @@
-"""Pictures of a run: confusion matrix, predictions, filters and feature maps.
+"""Pictures: learning curves, confusion matrix, predictions, filters and feature maps.
 
 Each function returns a `Picture`, a matplotlib figure that a notebook shows and that `save` writes
 to a file. Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a
 screen and do not disturb a user's figures.
+
+>>> from gpucnn import plots
+>>> plots.confusion_matrix(y_test, model.predict(x_test), classes).save("confusions.png")
 """
 
 from __future__ import annotations
@@ -15,31 +18,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
-from ..callbacks.curves import BLUE, ORANGE, RED, Picture, font_for
-from ..errors import ArgumentError, DataError, ShapeError
-from ..layers import Conv2D
-from ..models.batches import class_numbers
-from ..models.model import Model
+from .callbacks.curves import BLUE, ORANGE, RED, Picture, font_for
+from .callbacks.curves import learning_curves as learning_curves
+from .errors import ArgumentError, ShapeError
+from .layers import Conv2D
+from .metrics.report import class_numbers, count_confusions
+from .models.model import Model
 
 _MISTAKES = 20
 _ROWS, _COLUMNS = 5, 10
 _BLUES = LinearSegmentedColormap.from_list("right", ["#F2F8FC", BLUE])
 _ORANGES = LinearSegmentedColormap.from_list("wrong", ["#FDF1E8", ORANGE])
-
-
-def count_confusions(y_true: Any, y_pred: Any, classes: int | None = None) -> np.ndarray:
-    """How often each class (row) was predicted as each class (column): (classes, classes) int64.
-
-    y_true, y_pred   (n,) class numbers, or (n, classes) one-hot rows or probabilities
-    """
-    true, predicted = (_class_numbers(name, y) for name, y in (("y_true", y_true), ("y_pred", y_pred)))
-    if len(true) != len(predicted):
-        raise ShapeError(f"y_true has {len(true)} rows and y_pred {len(predicted)}: give one row for each image")
-    highest = int(max(true.max(), predicted.max()))
-    count = highest + 1 if classes is None else classes
-    if highest >= count:
-        raise DataError(f"class {highest} occurs, but there are {count} classes, 0 to {count - 1}")
-    return np.bincount(true * count + predicted, minlength=count * count).reshape(count, count)
 
 
 def confusion_matrix(
@@ -90,7 +79,7 @@ def predictions(
     y_true          (n,) class numbers or (n, classes) one-hot rows
     probabilities   (n, classes), what `predict` returned
     """
-    true = _class_numbers("y_true", y_true)
+    true = class_numbers("y_true", y_true)
     if not len(x) == len(true) == len(probabilities):
         rows = f"{len(x)} images, {len(true)} labels, {len(probabilities)} predictions"
         raise ShapeError(f"{rows}: give one row for each image")
@@ -199,14 +188,6 @@ def _show(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, floa
 
 def _convolutions(model: Model) -> Iterator[Conv2D]:
     return (layer for layer in model.layers if isinstance(layer, Conv2D))
-
-
-def _class_numbers(name: str, y: Any) -> np.ndarray:
-    y = np.asarray(y)
-    numbers = class_numbers(y) if len(y) else None
-    if numbers is None:
-        raise DataError(f"{name} of shape {y.shape} must be class numbers (n,) or rows (n, classes)")
-    return numbers
 
 
 def _percent(share: float) -> str:

@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 import gpucnn
-from gpucnn import layers
+from gpucnn import layers, plots
 from gpucnn.callbacks import curves
 from gpucnn.errors import ArgumentError, DataError, FileError, ShapeError
-from gpucnn.runs import plots
 
 HISTORY = {"loss": [1.0, 0.5, 0.25], "accuracy": [0.5, 0.7, 0.9], "val_loss": [1.1, 0.6, 0.4]}
 
@@ -24,7 +23,7 @@ def pixels(picture):
 
 
 def texts(picture):
-    """Every text that stands in the picture."""
+    """Every text in the picture."""
     return [t.get_text() for t in picture.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text()]
 
 
@@ -110,7 +109,7 @@ def test_the_confusion_matrix_shows_every_count_and_every_name():
     pixels(picture)
 
 
-def test_right_and_wrong_have_colours_of_their_own():
+def test_right_and_wrong_have_different_colours():
     image = pixels(plots.confusion_matrix([0, 0, 1, 1], [0, 1, 1, 1])).astype(int)
     blue = (image[..., 2] > image[..., 0] + 60).mean()
     orange = (image[..., 0] > image[..., 2] + 60).mean()
@@ -239,7 +238,7 @@ def test_numbers_stand_for_names_that_no_font_can_draw(monkeypatch):
     pixels(picture)
 
 
-def test_dollar_signs_in_names_are_no_formulas():
+def test_dollar_signs_in_names_are_not_formulas():
     names = ["$x", "a$\\bad{$"]
     pixels(plots.confusion_matrix([0, 1], [1, 1], names, "on $data$"))
     pixels(plots.predictions(np.zeros((2, 4, 4, 1)), [0, 1], np.eye(2), names))
@@ -258,3 +257,12 @@ def test_nothing_is_left_behind_in_pyplot_or_matplotlibs_settings():
         "assert raw() == before; assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=600)
+
+
+def test_pictures_are_reached_from_the_top_without_loading_matplotlib_before():
+    code = (
+        "import sys, gpucnn; print('matplotlib' in sys.modules); gpucnn.plots.learning_curves; from gpucnn import plots"
+    )
+    code += "; print('matplotlib' in sys.modules, plots is gpucnn.plots, plots.confusion_matrix.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True", "gpucnn.plots"]

@@ -1,0 +1,201 @@
+"""Arrays that stay on the device, and launches on their batches that are recorded once and replayed.
+
+The device chooses the images of each batch and counts the batches itself. What a batch leaves
+behind, such as its losses, is kept there until someone asks for it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..activations import UserFunction
+from ..devices import choose, storage
+from ..dispatch import choice
+from ..layers.layer import Activated
+from ..losses import Loss
+from ..losses.loss import RowLoss
+from ..ops.batch import gather_images, gather_labels
+from .batches import Arrays, Batch, Batches, chosen_labels
+from .model import Model
+
+Turn = tuple[Callable[[], None], int]
+"""What does something with one or more batches, and with how many."""
+
+TOGETHER = 16
+"""The most batches that are replayed as one: the host launches one graph for all of them."""
+
+_KEPT_BYTES = 64 << 20
+"""What batches leave behind is read when it takes this much memory of the device."""
+
+
+def is_used() -> bool:
+    """Whether the device in use records launches, and the environment does not forbid it."""
+    return choose.current().records and os.environ.get("GPUCNN_GRAPH") != "0"
+
+
+def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | None:
+    """Why the batches of `data` cannot stay on the device, or None if they can."""
+    if not isinstance(data, Arrays):
+        return "its batches come from a generator"
+    for part in (*model.layers, *([] if loss is None else [loss])):
+        if not is_ours(part):
+            return f"{type(part).__name__} is not one of gpucnn's own"
+    if loss is not None and not loss.on_device:
+        return f"the loss {loss.name} computes on the host"
+    for layer in model.layers:
+        if layer.activity_regularizer is not None:
+            return f"{layer.name} has an activity_regularizer"
+        if isinstance(layer, Activated) and isinstance(layer.activation, UserFunction):
+            return f"{layer.name} has the activation {layer.activation.name}"
+    need, free = data.x.size * (1 if data.x.dtype == np.uint8 else 4), choose.current().free_bytes()
+    if free is not None and need > free // 2:
+        return f"x needs {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on {choose.current().name}"
+    return None
+
+
+def is_ours(part: object) -> bool:
+    """Whether gpucnn defines the class of an object, and so knows that it can be recorded."""
+    return type(part).__module__.startswith("gpucnn.")
+
+
+class Place:
+    """Fixed places on the device that batches overwrite, and what they held after the last ones."""
+
+    def __init__(self, shape: tuple[int, ...], count: int) -> None:
+        self.now, self._kept = storage.zeros((TOGETHER, *shape)), storage.empty((count, *shape))
+
+    def keep(self, slot: int, count: int) -> None:
+        """Copy what the first `count` places hold now."""
+        self._kept[slot : slot + count] = self.now[:count]
+
+    def read(self, count: int) -> np.ndarray:
+        """The first `count` copies, on the host."""
+        return storage.get(self._kept[:count])
+
+
+class Resident:
+    """Base of what is done with each batch of arrays on the device.
+
+    data    the arrays, of which the device gets a copy
+    places  what each batch leaves behind: names and shapes, float32
+
+    A subclass defines `launch` and `collect`.
+    """
+
+    def __init__(self, model: Model, data: Arrays, places: dict[str, tuple[int, ...]]) -> None:
+        self.model, self.data = model, data
+        self.steps = math.ceil(len(data.x) / data.batch_size)
+        self.order: Callable[[], np.ndarray | None] = lambda: None
+        """The order of the samples; computed when it is first needed, while the device is at work."""
+        self.chosen: dict[str, Any] = {"seed": 0, "stream": 0, "shuffle": False}
+        self._images = storage.put(np.ascontiguousarray(data.x, np.uint8 if data.x.dtype == np.uint8 else np.float32))
+        self.counters = storage.put(np.zeros(3, np.int64))
+        """The number of the batch, of the epoch and of all steps, as `ops.batch.advance` counts."""
+        each = 4 * sum(math.prod(shape) for shape in places.values())
+        self._slots = max(TOGETHER, min(self.steps, _KEPT_BYTES // max(each, 1)))
+        self.places = {name: Place(shape, self._slots) for name, shape in places.items()}
+        self.read = self.done = 0
+        """The batches before `done` have been replayed, and those before `read` collected."""
+        self._recorded: dict[tuple[int, int], Callable[[], None]] = {}
+        self._key: Any = None
+
+    def launch(self, rows: int, place: int) -> None:
+        """Launch all that is done with a batch of this many rows, on fixed arrays alone; what it leaves
+        behind goes to `places[name].now[place]`."""
+        raise NotImplementedError
+
+    def collect(self) -> None:
+        """Take in what the batches since the last look have left."""
+        raise NotImplementedError
+
+    def start(self, first: int, epoch: int = 0, total: int = 0) -> None:
+        """Begin with batch number `first`."""
+        storage.write(self.counters, np.array([first, epoch, total], np.int64))
+        self.read = self.done = first
+
+    def renew(self, things: Iterable[object], *others: object) -> None:
+        """Forget what was recorded with other settings of these layers and the like."""
+        plain = tuple(item for thing in things for item in vars(thing).items() if _is_plain(item[1]))
+        key = choice.decides(), id(self.model.parameters.values), tuple(self.chosen.items()), plain, others
+        if key != self._key:
+            self._key = key
+            self._recorded.clear()
+
+    def turns(self, first: int, stop: int, together: int) -> Iterator[tuple[int, int]]:
+        """(number, count) for runs of batches from `first` to `stop` of one size: `together` or one."""
+        while first < stop:
+            full = self.rows_of(first) == self.rows_of(min(first + together, self.steps) - 1)
+            count = together if full and first + together <= stop else 1
+            yield first, count
+            first += count
+
+    def replay(self, number: int, count: int) -> None:
+        """Do what is done with `count` batches, of which `number` is the first and the next one."""
+        if number + count - self.read > self._slots:
+            self.collect()
+        rows = self.rows_of(number)
+        recorded = self._recorded.get((rows, count))
+        if recorded is None:
+
+            def launch() -> None:
+                for place in range(count):
+                    self.launch(rows, place)
+
+            self._recorded[rows, count] = choose.current().record(launch)
+        else:
+            recorded()
+        for kept in self.places.values():
+            kept.keep(number - self.read, count)
+        self.done = number + count
+
+    def labels(self, number: int) -> Batch:
+        """The labels and weights of a batch on the host; its x is a stand-in of the same length."""
+        start = number * self.data.batch_size
+        chosen = slice(start, start + self.rows_of(number))
+        order = self.order()
+        rows: Any = chosen if order is None else order[chosen]
+        y, weight = (chosen_labels(array, rows) for array in (self.data.y, self.data.weight))
+        return Batch(np.broadcast_to(np.float32(0), (self.rows_of(number),)), y, weight)
+
+    def rows_of(self, number: int) -> int:
+        """How many rows batch `number` has: the last one may be shorter."""
+        return min(self.data.batch_size, len(self.data.x) - number * self.data.batch_size)
+
+    def images(self, rows: int) -> Any:
+        """The images of the batch that the counters name, (rows, …) float32."""
+        batch, epoch = self.counters[0:1], self.counters[1:2]
+        chosen: dict[str, Any] = {"rows": rows, "batch_size": self.data.batch_size, **self.chosen}
+        return gather_images(self._images, epoch, batch, **chosen, scale=1.0, offset=0.0)
+
+    def of_batch(self, array: Any, rows: int) -> Any:
+        """The rows of an array (samples, …) on the device that belong to the same batch."""
+        batch, epoch = self.counters[0:1], self.counters[1:2]
+        chosen: dict[str, Any] = {"rows": rows, "batch_size": self.data.batch_size, **self.chosen}
+        return gather_labels(array, epoch, batch, **chosen)
+
+
+class Targets:
+    """The labels of all samples as a loss takes them, on the device."""
+
+    def __init__(self, loss: Loss, data: Arrays, output_shape: tuple[Any, ...]) -> None:
+        loss = getattr(loss, "chosen", loss)
+        assert isinstance(loss, RowLoss) and data.y is not None
+        self.loss = loss
+        outputs = (len(data.x), *output_shape[1:])
+        targets = loss.targets(np.asarray(data.y), (math.prod(outputs[:-1]), outputs[-1]))
+        self._shape = targets.shape[1:]
+        self._all = storage.put(targets.reshape(len(data.x), -1))
+
+    def losses(self, resident: Resident, outputs: Any, rows: int) -> tuple[Any, Any]:
+        """The losses of a batch, one for each row of its outputs (rows, …, K), and their gradient."""
+        targets = resident.of_batch(self._all, rows).reshape(-1, *self._shape)
+        return self.loss.of_rows(outputs.reshape(-1, outputs.shape[-1]), targets)
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, tuple))

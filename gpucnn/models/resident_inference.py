@@ -1,0 +1,91 @@
+"""Losses and outputs of a model on arrays that stay on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import losses
+from ..ops.batch import advance
+from .batches import Arrays, Batch
+from .fusion import Node
+from .model import Model
+from .resident import Resident, Targets, Turn
+from .training_step import TrainingStep, run_forward
+
+
+class ResidentTest(Resident):
+    """The loss and the metrics of a model on one set of arrays.
+
+    count   receives each batch and its loss, in order, when results are collected; set it first
+    """
+
+    count: Callable[[Batch, float], None]
+
+    def __init__(self, model: Model, step: TrainingStep, data: Arrays) -> None:
+        rows, outputs = data.batch_size, model.output_shape[1:]
+        places = {"losses": (rows, *outputs[:-1])}
+        if step.metrics:
+            places["prediction"] = (rows, *outputs)
+        super().__init__(model, data, places)
+        step.nodes()
+        self.step = step
+        self._targets = Targets(step.loss(), data, model.output_shape)
+
+    def batches(self, stop: int, together: int) -> Iterator[Turn]:
+        """Functions that compute losses and predictions of batches up to `stop`, and of how many each."""
+        self.start(0)
+        self.renew(self.model.layers)
+        for number, count in self.turns(0, stop, together):
+            yield partial(self.replay, number, count), count
+
+    def launch(self, rows: int, place: int) -> None:
+        """The forward pass and the loss."""
+        x, _ = run_forward(self.step.nodes(), self.images(rows), self.counters[2:3])
+        values, _ = self._targets.losses(self, x, rows)
+        self.places["losses"].now[place, :rows] = values.reshape(x.shape[:-1])
+        if self.step.metrics:
+            self.places["prediction"].now[place, :rows] = self.step.prediction(x)
+        advance(self.counters, steps=self.steps)
+
+    def collect(self) -> None:
+        """Take in the losses and predictions of all batches since the last look."""
+        first, pending = self.read, self.done - self.read
+        left = {name: place.read(pending) for name, place in self.places.items()} if pending else {}
+        self.read = self.done
+        for i in range(pending):
+            batch = self.labels(first + i)
+            self.step.measure(batch, left["prediction"][i, : len(batch.x)] if "prediction" in left else None)
+            reduced, _ = losses.reduce(left["losses"][i, : len(batch.x)], batch.weight, self._targets.loss.reduction)
+            self.count(batch, float(reduced))
+
+
+class ResidentOutputs(Resident):
+    """The outputs of a model for one array of inputs; `outputs` has those collected so far."""
+
+    def __init__(self, model: Model, nodes: list[Node], data: Arrays) -> None:
+        super().__init__(model, data, {"outputs": (data.batch_size, *model.output_shape[1:])})
+        self._nodes = nodes
+        self.outputs: list[np.ndarray] = []
+
+    def batches(self, stop: int, together: int) -> Iterator[Turn]:
+        """Functions that compute the outputs of batches up to `stop`, and of how many each."""
+        self.start(0)
+        for number, count in self.turns(0, stop, together):
+            yield partial(self.replay, number, count), count
+
+    def launch(self, rows: int, place: int) -> None:
+        """The forward pass."""
+        y: Any = run_forward(self._nodes, self.images(rows), self.counters[2:3])[0]
+        self.places["outputs"].now[place, :rows] = y
+        advance(self.counters, steps=self.steps)
+
+    def collect(self) -> None:
+        """Take in the outputs of all batches since the last look."""
+        first, pending = self.read, self.done - self.read
+        self.read = self.done
+        for i, outputs in enumerate(self.places["outputs"].read(pending) if pending else ()):
+            self.outputs.append(outputs[: self.rows_of(first + i)])

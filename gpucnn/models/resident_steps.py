@@ -1,0 +1,216 @@
+"""Steps of training that do not wait for the host.
+
+The numbers of each update come from a table on the device. If a loss, a weight or a number of the
+optimizer turns out not to be finite, the state at the last look is restored, and the steps since
+then are run one by one: the error and the weights are as if nothing had been recorded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from .. import losses, random
+from ..devices import storage
+from ..ops.batch import advance, gather_labels
+from ..ops.loss import scale_rows
+from ..ops.update import norm_parts
+from . import resident
+from .batches import Arrays, Batch, Batches
+from .compile_settings import CompileSettings
+from .model import Model
+from .resident import Resident, Targets, Turn
+from .training_step import TrainingStep
+
+
+def obstacle(model: Model, settings: CompileSettings, data: Batches, tolerant: bool) -> str | None:
+    """Why steps of training cannot be recorded, or None if they can."""
+    loss, optimizer = settings.loss, settings.optimizer
+    assert loss is not None
+    reason = resident.obstacle(model, data, loss)
+    if reason is not None:
+        return reason
+    if tolerant:
+        return "TerminateOnNaN looks at every loss"
+    if data.weight is not None and loss.reduction == "mean_with_sample_weight":  # type: ignore[union-attr]
+        return "the reduction mean_with_sample_weight divides each batch by its own weights"
+    if not optimizer.repeats:
+        return f"{type(optimizer).__name__} does not do the same in each step, as it is set up"
+    parts = [part for w in model.trainable_weights for part in (w.regularizer, w.constraint) if part is not None]
+    for part in (optimizer, *parts):
+        if not resident.is_ours(part):
+            return f"{type(part).__name__} is not one of gpucnn's own"
+    return None
+
+
+@dataclass
+class _Plan:
+    """The learning rates of the coming batches, and the optimizer's counters after each of them."""
+
+    first: int
+    rates: list[float]
+    after: list[dict[str, np.ndarray]]
+
+
+class ResidentSteps(Resident):
+    """The training of one model on one set of arrays.
+
+    count   receives each batch and its loss, in order, when results are collected
+    """
+
+    def __init__(self, model: Model, step: TrainingStep, data: Arrays, count: Callable[[Batch, float], None]) -> None:
+        rows, outputs = data.batch_size, model.output_shape[1:]
+        places = {"losses": (rows, *outputs[:-1])}
+        if step.metrics:
+            places["prediction"] = (rows, *outputs)
+        if any(weight.regularizer is not None for weight in model.trainable_weights):
+            places["penalty"] = (1,)
+        super().__init__(model, data, places)
+        step.nodes()
+        self.step, self._count = step, count
+        self._targets = Targets(step.loss(), data, model.output_shape)
+        sizes = {self.rows_of(0), self.rows_of(self.steps - 1)}
+        self._factors = {size: self._make_factors(size, outputs[:-1]) for size in sizes}
+        self._rows: Any = None
+        self._plan = _Plan(0, [], [])
+        self._kept: list[tuple[Any, Any]] = []
+        self._kept_counters: dict[str, np.ndarray] = {}
+
+    def epoch(self, first: int, stop: int, epoch: int, seed: int, shuffle: bool, together: int) -> Iterator[Turn]:
+        """Functions that train on the batches from number `first` to `stop`, and how many each trains on.
+
+        epoch, seed  choose the order of the samples, if they are shuffled
+        together     how many batches a function may train on; with 1, callbacks may change the model
+                     and the optimizer between two batches
+        """
+        samples = len(self.data.x)
+        self.order = cache(lambda: random.permutation(samples, seed=seed, epoch=epoch) if shuffle else None)
+        self.chosen = {"seed": seed, "stream": 0, "shuffle": shuffle}
+        self.start(first, epoch, int(self.step.settings.optimizer.batches[0]))
+        self._plan_from(first)
+        self._keep()
+        for number, count in self.turns(first, stop, together):
+            yield partial(self._train, number, count), count
+
+    def _train(self, number: int, count: int) -> None:
+        self._renew()
+        if self.step.settings.optimizer.learning_rate != self._plan.rates[number - self._plan.first]:
+            self._plan_from(number)
+        self.replay(number, count)
+        self._set_counters(self._plan.after[number + count - 1 - self._plan.first])
+
+    def launch(self, rows: int, place: int) -> None:
+        """The whole step."""
+        step, optimizer, parameters = self.step, self.step.settings.optimizer, self.model.parameters
+        alone: dict[str, Any] = {"rows": 1, "batch_size": 1, "seed": 0, "stream": 0, "shuffle": False}
+        row = gather_labels(self._rows, self.counters[1:2], self.counters[0:1], **alone).reshape(-1)
+        x, backwards, _ = step.forward(self.images(rows), self.counters[2:3])
+        values, gradient = self._targets.losses(self, x, rows)
+        self.places["losses"].now[place, :rows] = values.reshape(x.shape[:-1])
+        if step.metrics:
+            self.places["prediction"].now[place, :rows] = step.prediction(x)
+        if "penalty" in self.places:
+            self.places["penalty"].now[place] = optimizer.penalty_on_device(parameters)
+        factors = self._factors[rows]
+        if self.data.weight is not None:
+            factors = self.of_batch(factors, rows)
+        step.backward(backwards, scale_rows(gradient, factors.reshape(-1)).reshape(x.shape))
+        for layer in self.model.layers:
+            layer.update()
+        optimizer.change_weights(parameters, row)
+        advance(self.counters, steps=self.steps)
+
+    def collect(self) -> None:
+        """Take in the losses and predictions of all batches since the last look.
+
+        Raises `TrainingError` as `TrainingStep.train` does, with the model as it was before that
+        batch.
+        """
+        first, pending = self.read, self.done - self.read
+        if not pending:
+            return
+        batches, totals = [self.labels(first + i) for i in range(pending)], []
+        left = {name: place.read(pending) for name, place in self.places.items()}
+        self.read = self.done
+        for i, batch in enumerate(batches):
+            values = left["losses"][i, : len(batch.x)]
+            reduced, _ = losses.reduce(values, batch.weight, self._targets.loss.reduction)
+            totals.append(float(reduced) + (float(left["penalty"][i, 0]) if "penalty" in left else 0.0))
+        if not all(map(math.isfinite, totals)) or not self._is_finite():
+            return self._run_again(first)
+        for i, (batch, total) in enumerate(zip(batches, totals, strict=True)):
+            self.step.measure(batch, left["prediction"][i, : len(batch.x)] if "prediction" in left else None)
+            self._count(batch, total)
+        self._keep()
+
+    # -- what a step depends on ----------------------------------------------------------------------------------------
+
+    def _renew(self) -> None:
+        optimizer, segments = self.step.settings.optimizer, self.model.parameters.segments
+        self.renew((optimizer, *self.model.layers), tuple(segment.trainable for segment in segments))
+
+    def _plan_from(self, first: int) -> None:
+        """Compute the numbers of all updates from batch `first` on, and copy them to the device."""
+        optimizer = self.step.settings.optimizer
+        before = {name: array.copy() for name, array in optimizer.counters.items()}
+        rows, self._plan = [], _Plan(first, [], [])
+        for _ in range(first, self.steps):
+            self._plan.rates.append(optimizer.learning_rate)
+            rows.append(optimizer.next_row())
+            optimizer.batches[0] += 1
+            self._plan.after.append({name: array.copy() for name, array in optimizer.counters.items()})
+        self._set_counters(before)
+        table = np.array(rows, np.float32)
+        if self._rows is None:
+            self._rows = storage.zeros((self.steps, table.shape[1]))
+        storage.write(self._rows[first:], table)
+
+    def _set_counters(self, values: dict[str, np.ndarray]) -> None:
+        for name, array in self.step.settings.optimizer.counters.items():
+            array[...] = values[name]
+
+    def _make_factors(self, rows: int, inner: tuple[int, ...]) -> Any:
+        """What the gradient of each loss is multiplied by: for a batch of this many rows, or, with
+        weights, for all samples."""
+        reduction, weight = self._targets.loss.reduction, self.data.weight
+        count = rows if weight is None else len(self.data.x)
+        _, factors = losses.reduce(np.ones((count, *inner), np.float32), weight, "sum")
+        if reduction != "sum":
+            factors = factors / float(rows * math.prod(inner))
+        return storage.put(np.ascontiguousarray(factors, np.float32).reshape(count, -1))
+
+    # -- going back ----------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        """Keep a copy of all that a step changes."""
+        parameters, optimizer = self.model.parameters, self.step.settings.optimizer
+        state = [parameters.values, *(w.value for w in parameters.others), *optimizer.flat_slots.values()]
+        if not self._kept or any(array is not kept for (array, _), kept in zip(self._kept, state, strict=True)):
+            self._kept = [(array, storage.empty(array.shape, array.dtype)) for array in state]
+        for array, copy in self._kept:
+            copy[...] = array
+        self._kept_counters = {name: array.copy() for name, array in optimizer.counters.items()}
+
+    def _is_finite(self) -> bool:
+        """Whether all that steps change is finite: no gradient before the last step was not."""
+        norms = [norm_parts(array.reshape(-1)) for array, _ in self._kept]
+        return all(math.isfinite(storage.get(parts)[0]) for parts in norms)
+
+    def _run_again(self, first: int) -> None:
+        """Run the batches since the last look one by one, which raises at the one that fails."""
+        for array, copy in self._kept:
+            array[...] = copy
+        self._set_counters(self._kept_counters)
+        last, self.read, self.done = self.done, first, first
+        for number in range(first, last):
+            self.model.training_state.batch = number
+            batch = next(self.data.epoch(self.order(), number))
+            self._count(batch, self.step.train(batch))
+        self.model.training_state.batch = last
+        self.start(last, *storage.get(self.counters[1:]).tolist())
+        self._keep()

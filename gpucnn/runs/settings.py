@@ -1,0 +1,182 @@
+"""The settings of a run: all that determines its result, as JSON values in its `run.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import datasets, utils
+from ..config import check_fields
+from ..datasets import Dataset, ProgressHook
+from ..devices import choose, threads
+from ..dispatch import choice, op
+from ..errors import ArgumentError, DataError, FileError
+from ..progress import say as announce
+from . import self_check, zoo
+from .run import Run
+
+_RANGES = {
+    "learning_rate": lambda rate: 0 < rate < float("inf"),
+    "validation_split": lambda share: 0 <= share < 1,
+    "seed": lambda seed: 0 <= seed < 2**32,
+    "weight_decay": lambda share: 0 <= share < float("inf"),
+    "schedule": lambda name: name in zoo.SCHEDULES,
+    **dict.fromkeys(("batch_size", "epochs", "early_stopping", "threads", "save_every"), lambda count: count >= 1),
+}
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All that determines the result of a run; None takes the recipe's value.
+
+    dataset      a name from `gpucnn.datasets`; with `data`, the name of those images
+    data         the path of the user's images
+    data_dir     where to look first for published data sets
+    image_shape  "HxWxC", the size to which the image files of `data` are converted
+    strict       whether a broken image file of `data` is an error; otherwise it is left out
+    fingerprint  SHA-256 of all images and labels
+    model        a name of the zoo, or FILE.py:FUNCTION; None takes the one for the data set
+    model_sha256
+                 that of the user's file with the model; nothing imports it by itself
+    schedule     how the learning rate falls over all epochs: a name of `zoo.SCHEDULES`
+    early_stopping
+                 stop after so many epochs without a lower validation loss
+    best         keep the weights of the epoch with the lowest validation loss
+    algorithms   op → algorithm of its kernels; for other ops it is chosen as usual
+    load         name and SHA-256 of each file with the user's kernels; nothing loads it by itself
+
+    Raises `ArgumentError` for a value of another type or out of range.
+    """
+
+    dataset: str | None = None
+    data: str | None = None
+    data_dir: str | None = None
+    image_shape: str | None = None
+    strict: bool = False
+    model: str | None = None
+    model_sha256: str | None = None
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    epochs: int | None = None
+    weight_decay: float | None = None
+    schedule: str | None = None
+    early_stopping: int | None = None
+    best: bool = False
+    validation_split: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    backend: str = "auto"
+    algorithms: dict[str, str] | None = None
+    load: list[dict[str, str]] | None = None
+    precision: str = "float32"
+    threads: int | None = None
+    save_every: int | None = None
+    classes: list[str] | None = None
+    note: str | None = None
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(RunSettings, vars(self))
+        for name, fits in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not fits(value):
+                raise ArgumentError(f"{name} is {value}, which is out of range")
+
+    @classmethod
+    def of(cls, run: Run) -> RunSettings:
+        """The settings of a run. Raises `FileError` if this version does not know them."""
+        values = dict(run.settings)
+        values["load"] = _without_paths(values.get("load"))
+        try:
+            check_fields(cls, values)
+            settings = cls(**values)
+            if settings.model is None:
+                raise ArgumentError("model is None and must be str")
+            if not settings.classes:
+                raise ArgumentError("no classes")
+        except (ArgumentError, RecursionError) as error:
+            raise FileError(f"{run.folder / 'run.json'} is damaged or of another version: {error}") from error
+        return settings
+
+    def load_data(self, progress: ProgressHook | None = None) -> Dataset:
+        """Load the images. Raises `DataError` if they are not those of the fingerprint."""
+        files: dict[str, Any] = {"shape": self.image_shape and extents(self.image_shape), "strict": self.strict}
+        if self.fingerprint is None:
+            return datasets.load(self.dataset, self.data_dir, self.data, progress=progress, **files)
+        if self.data is not None and not os.path.isdir(os.path.expanduser(self.data)):
+            files = {}  # which earlier versions accepted for .npz files as well, and did not use
+        name = None if self.data else self.dataset
+        data = datasets.load(name, self.data_dir, self.data, progress=progress, **files)
+        if fingerprint(data) != self.fingerprint:
+            data = replace(data, x_val=None, y_val=None)  # which earlier versions did not read
+        if fingerprint(data) != self.fingerprint:
+            raise DataError(f"{data.name} in {data.path} is not what the run was trained on: give the same files")
+        if self.classes != data.classes:
+            raise DataError(
+                f"{data.name} in {data.path} has the classes {', '.join(data.classes)}, and the run was trained on "
+                f"{', '.join(self.classes or [])}: give them their names back"
+            )
+        return data
+
+    def with_data_dir(self, data_dir: str | None) -> RunSettings:
+        """The settings with another folder of data sets, unless `data_dir` is None."""
+        return replace(self, data_dir=data_dir or self.data_dir)
+
+    def apply(self) -> RunSettings:
+        """Put seed, kernels, device and threads into use; returns settings with the actual device.
+
+        An algorithm of the user's own that is not loaded is not used, and a warning says so.
+        """
+        device = self_check.device(self.device, announce) if self.backend == "auto" else self.device
+        utils.set_random_seed(self.seed)  # after the check, which trains too
+        choice.use(self.backend, device=device)
+        choice.use(**self._algorithms_here())
+        threads.use(self.threads)
+        return replace(self, device=choose.current().name)
+
+    def _algorithms_here(self) -> dict[str, str]:
+        """The chosen algorithms, without those of kernel files that are not loaded."""
+        chosen = dict(self.algorithms or {})
+        for name in list(chosen) if self.load else []:
+            kernels = op.declared()[name].kernels(choice.backends()).values() if name in op.declared() else ()
+            if chosen[name] not in {"reference", *(kernel.algorithm for kernel in kernels)}:
+                files = " or ".join(entry["name"] for entry in self.load or [])
+                warnings.warn(
+                    f"{name} was computed with your algorithm {chosen.pop(name)!r}, and {files} is not loaded here: "
+                    "gpucnn's own kernels are used, so the last digits may differ",
+                    stacklevel=4,
+                )
+        return chosen
+
+
+def extents(shape: str) -> tuple[int, int, int]:
+    """Parse "HxWxC" into (H, W, C). Raises `ArgumentError` for anything else."""
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", shape):
+        raise ArgumentError(f"the shape {shape!r} must be height x width x channels, such as 28x28x1")
+    height, width, channels = map(int, shape.split("x"))
+    return height, width, channels
+
+
+def fingerprint(data: Dataset) -> str:
+    """SHA-256 of all images and labels of a data set, in hexadecimal."""
+    sha256 = hashlib.sha256()
+    arrays = (data.x_train, data.y_train, data.x_test, data.y_test, data.x_val, data.y_val)
+    for array in (array for array in arrays if array is not None):
+        sha256.update(f"{array.dtype}{array.shape}".encode())
+        sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()
+
+
+def _without_paths(load: Any) -> Any:
+    """Earlier versions kept the paths of kernel files, and no hash: the name is all that is used."""
+    if not isinstance(load, list):
+        return load
+    return [{"name": Path(entry).name} if isinstance(entry, str) else entry for entry in load]

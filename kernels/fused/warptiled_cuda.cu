@@ -1,0 +1,19 @@
+// Warp-tiled dense layer: y (M, N) = max(x (M, K) · weight (K, N) + b (N), 0). The product is that of
+// gemm.cuh; bias_relu.cuh finishes the sums while they are in registers.
+//
+// Grid: x counts tiles of TILE_M × TILE_N, y the parts of K. With several parts, y is (parts, M, N),
+// b is null, and `sum_parts_bias_relu` follows.
+
+// defines: SLAB_A, SLAB_B, product
+#include "gemm.cuh"
+// defines: BiasRelu, sum_parts_bias_relu
+#include "bias_relu.cuh"
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+    dense_bias_relu_warptiled(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight,
+                              const float* __restrict__ b, unsigned M, unsigned N, unsigned K, unsigned length)
+{
+    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];  // one half is read while the other fills
+    product<false, false>(y + blockIdx.y * (M * N), x, weight, M, N, K, N, K, N, length, false, a_slabs, b_slabs,
+                          BiasRelu{b});
+}

@@ -1,0 +1,64 @@
+// Bias and ReLU at the end of a product: y = max(sum + b, 0), b by columns, while the sums are in
+// registers. Where the sums are cut into parts, whoever adds them up finishes them.
+
+// gemm.cuh or tensor.cuh comes before: it defines THREAD_N and column_of.
+
+// defines: add_up
+#include "split.cuh"
+
+// max(z, 0); NaN stays.
+__device__ inline float relu(float z) { return z <= 0.f ? 0.f : z; }
+
+// For `write`. In a part of a sum b is null, and the sums stay as they are.
+struct BiasRelu {
+    const float* __restrict__ b;
+
+    struct Columns {
+        bool whole;
+        float bias[THREAD_N];
+        __device__ float operator()(float sum, int j) const { return whole ? relu(sum + bias[j]) : sum; }
+    };
+
+    __device__ Columns of_columns(unsigned n, unsigned N) const
+    {
+        Columns columns;
+        columns.whole = b != nullptr;
+#pragma unroll
+        for (int j = 0; j < THREAD_N; ++j) {
+            unsigned at_n = n + column_of(j);
+            columns.bias[j] = columns.whole && at_n < N ? __ldg(b + at_n) : 0.f;
+        }
+        return columns;
+    }
+};
+
+// For `add_up`.
+struct BiasReluOfSum {
+    const float* __restrict__ b;
+    unsigned K;
+
+    __device__ float4 operator()(float4 sum, unsigned i) const
+    {
+        float four[] = {sum.x, sum.y, sum.z, sum.w}, bias[4];
+        unsigned k = i % K;
+        if (K % 4 == 0 && (size_t)b % 16 == 0) {
+            float4 quad = *(const float4*)(b + k);
+            bias[0] = quad.x, bias[1] = quad.y, bias[2] = quad.z, bias[3] = quad.w;
+        } else {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                bias[e] = b[k];
+                k = k + 1 == K ? 0 : k + 1;
+            }
+        }
+#pragma unroll
+        for (int e = 0; e < 4; ++e) four[e] = relu(four[e] + bias[e]);
+        return make_float4(four[0], four[1], four[2], four[3]);
+    }
+};
+
+extern "C" __global__ void sum_parts_bias_relu(float* __restrict__ y, const float* __restrict__ parts,
+                                               const float* __restrict__ b, unsigned size, unsigned count, unsigned K)
+{
+    add_up(y, parts, size, count, BiasReluOfSum{b, K});
+}

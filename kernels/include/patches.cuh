@@ -1,0 +1,135 @@
+// A product whose left matrix is never stored: its values are located in images by index arithmetic
+// while a slab travels to shared memory. For gemm.cuh: the source of patches, and the tile of a
+// product of images with a matrix.
+//
+// There is no division in a main loop. A thread computes once where its rows lie in the images, and
+// counts its place along the sum, (r, s, c) or (n, p, q), with digits of mixed radix, as an
+// odometer does. A quad of channels lies within one pixel if the channels of a group are a multiple
+// of 4: then it is one load of 128 bits. Addresses wrap modulo 2³², so that a cell in the padding
+// may have a "negative" one; it is never used.
+
+// defines: THREAD_M, SLAB_A, SLAB_B, Slab, EITHER, Matrix, multiply
+#include "gemm.cuh"
+
+// Windows on N images: window (p, q) meets with its tap (r, s) the cell
+// (first_h + p · stride_h + r · dilation_h, …). An image has H × W cells of C values, of which a
+// group sees `channels`.
+struct Windows {
+    unsigned N;
+    int H, W, C, channels;
+    int P, Q, R, S;
+    int first_h, first_w, stride_h, stride_w, dilation_h, dilation_w;
+
+    __device__ bool inside(int h, int w) const { return (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W; }
+    __device__ unsigned cell(unsigned n, int h, int w) const { return ((n * H + h) * W + w) * C; }
+};
+
+// The number (high · middles + middle) · lows + low, by its digits.
+struct Odometer {
+    int high, middle, low;
+
+    __device__ Odometer(unsigned number, unsigned middles, unsigned lows)
+        : high(number / lows / middles), middle(number / lows % middles), low(number % lows)
+    {
+    }
+
+    __device__ void add(const Odometer& step, int middles, int lows)
+    {
+        low += step.low;
+        bool carry = low >= lows;
+        low -= carry ? lows : 0;
+        middle += step.middle + carry;
+        carry = middle >= middles;
+        middle -= carry ? middles : 0;
+        high += step.high + carry;
+    }
+
+    __device__ void next(int middles, int lows)
+    {
+        if (++low < lows) return;
+        low = 0;
+        if (++middle < middles) return;
+        middle = 0;
+        ++high;
+    }
+};
+
+__device__ inline bool can_load_quads(const float* values, unsigned pitch, unsigned width)
+{
+    return (pitch | width) % 4 == 0 && (size_t)values % 16 == 0;
+}
+
+// Rows are windows (n, p, q), k counts taps (r, s, c): for y and for dx. QUADS: four channels are
+// one load.
+template <bool QUADS> struct PatchSource {
+    using Share = Slab<TILE_M, true>;
+    const float* images;  // from the first channel of the group
+    const Windows& windows;
+    Odometer tap, step;
+    int h[Share::COUNT], w[Share::COUNT];
+    unsigned at[Share::COUNT];
+
+    __device__ PatchSource(const float* images, const Windows& windows, unsigned count, unsigned first_row,
+                           unsigned first_k)
+        : images(images), windows(windows), tap(first_k + Share::k(), windows.S, windows.channels),
+          step(TILE_K, windows.S, windows.channels)
+    {
+#pragma unroll
+        for (int i = 0; i < Share::COUNT; ++i) {
+            Odometer pixel(min(first_row + Share::row() + i * Share::STEP, count - 1), windows.P, windows.Q);
+            h[i] = windows.first_h + pixel.middle * windows.stride_h;
+            w[i] = windows.first_w + pixel.low * windows.stride_w;
+            at[i] = windows.cell(pixel.high, h[i], w[i]);
+        }
+    }
+
+    __device__ void fetch(float4 (&quads)[Share::COUNT])
+    {
+        if (QUADS) {
+            int dh = tap.high * windows.dilation_h, dw = tap.middle * windows.dilation_w;
+            unsigned offset = windows.cell(0, dh, dw) + tap.low;
+#pragma unroll
+            for (int i = 0; i < Share::COUNT; ++i)
+                quads[i] = tap.high < windows.R && windows.inside(h[i] + dh, w[i] + dw)
+                               ? *(const float4*)(images + (at[i] + offset))
+                               : make_float4(0.f, 0.f, 0.f, 0.f);
+        } else {
+            Odometer one = tap;
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                int dh = one.high * windows.dilation_h, dw = one.middle * windows.dilation_w;
+                unsigned offset = windows.cell(0, dh, dw) + one.low;
+#pragma unroll
+                for (int i = 0; i < Share::COUNT; ++i)
+                    (&quads[i].x)[e] =
+                        one.high < windows.R && windows.inside(h[i] + dh, w[i] + dw) ? images[at[i] + offset] : 0.f;
+                one.next(windows.S, windows.channels);
+            }
+        }
+        tap.add(step, windows.S, windows.channels);
+    }
+};
+
+// The block's tile of result (rows, K) = left (rows, terms) · right (terms, K), for its group and
+// part of the sum, where Source locates the values of `left` in the images x.
+template <template <bool> class Source, class Finish = AsIs>
+__device__ __forceinline__ void multiply_images(float* result, const float* x, const float* right,
+                                                const Windows& windows, unsigned rows, unsigned terms, unsigned K,
+                                                unsigned filters, unsigned length, Finish finish = {})
+{
+    __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];  // one half is read while the other fills
+    unsigned group = blockIdx.z;
+    Task task(blockIdx.x, filters, terms, length);
+    Matrix<TILE_N, false, EITHER> matrix(right + group * filters, K, filters, task.n, task.k, task.end);
+    float sums[THREAD_M][THREAD_N];
+    x += group * windows.channels;
+    if (can_load_quads(x, windows.C, windows.channels)) {
+        Source<true> left(x, windows, rows, task.m, task.k);
+        multiply(sums, left, matrix, task.slabs, a_slabs, b_slabs);
+    } else {
+        Source<false> left(x, windows, rows, task.m, task.k);
+        multiply(sums, left, matrix, task.slabs, a_slabs, b_slabs);
+    }
+    write(Rows{result + blockIdx.y * (rows * K) + group * filters, K}, sums, task.m, task.n, rows, filters, false,
+          finish);
+}

@@ -1,0 +1,362 @@
+// A product of matrices on tensor cores with the error of float32, y (M, N) = a (M, K) · b (K, N):
+// 3xTF32.
+//
+// A tensor core multiplies numbers of 11 significant bits (TF32). A float32 has 24, so each value is
+// split into two such numbers, and three products take the place of one:
+//
+//   x = big + small          big: x rounded to 11 bits; small: the difference, exact, of at most 12 bits
+//   a · b ≈ big · big + (big · small + small · big)
+//
+// What is lost is small · small and the last bit of each small: at most 2^-22 + 2 · 2^-23 of |a · b|,
+// with either sign. A split is three instructions, two to round and one to subtract: the tensor core
+// itself ignores the 13 low bits of small. (Below 2^-114, where small is a denormal number, which is
+// flushed to zero, fewer bits remain.)
+//
+// Tensor cores round sums toward zero, at each step and always in the same direction. Over
+// thousands of terms that would add up to more than float32 loses by rounding to the nearest. So a
+// tensor core sums only the TILE_K terms of a slab, small products first, and an ordinary addition
+// adds that to the thread's sums in float32.
+//
+//   block    TILE_M × TILE_N values of y. It walks along K by slabs of TILE_K. STAGES slabs of a and
+//            b are in shared memory: one is multiplied while cp.async fills the others.
+//   warp     64 × 32 values. Each fragment is split when it is read from shared memory: splitting it
+//            earlier, once for each block, would double the traffic of shared memory, which is
+//            scarcer than instructions (a warp issues about 2 others for each matrix instruction,
+//            which alone takes 4 to 8 cycles).
+//   thread   8 rows × 8 columns of sums.
+//
+// An infinity (or a finite number that rounds to one) splits into infinity and NaN, so all results
+// that it takes part in are NaN or infinite. Therefore a tile that is not finite is computed again,
+// plainly in float32 arithmetic, and the main loop pays nothing. So are the tiles of arrays that do
+// not start at a multiple of 16 bytes.
+//
+// Where the values come from is the business of a *source*: a type with
+//   Share                which quads of a slab this thread copies (below)
+//   copy(slab)           starts the copies of the thread's values of the next slab; zeros beyond the
+//                        end of K. That of b is called first: it may look at the place of a.
+// `MatrixCopies` reads a matrix in memory. A convolution brings a source that finds its values in
+// images.
+//
+// Of the compiler's command line: TILE_M TILE_N TILE_K THREADS STAGES, and RESIDENT_BLOCKS, the number of
+// blocks for which the registers of a multiprocessor must suffice.
+
+static_assert(TILE_K == 16, "a thread reads four neighbouring k, and four threads share a row");
+constexpr int WARP_M = 64, WARP_N = 32;
+constexpr int THREAD_M = 8, THREAD_N = 8;
+constexpr int WARPS_N = TILE_N / WARP_N;
+static_assert(TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0, "warps cover the tile");
+static_assert(TILE_M / WARP_M * WARPS_N * 32 == THREADS, "one warp for each part of the tile");
+constexpr int SLAB_A = TILE_M * TILE_K + 32, SLAB_B = TILE_N * TILE_K + 32;
+
+// The instruction's rows and columns are only names. Its group g (of four lanes) stands for four
+// neighbouring rows of a and four columns of b, one in each of four matrices: those that begin at
+// 4 · g, with the two low bits of g exchanged. So all loads of fragments are quads, and so are the
+// results of a thread, of which two lanes together write a whole sector of 32 bytes.
+__device__ inline int first_of_group(int g) { return (g & 4 | (g & 1) << 1 | g >> 1 & 1) * 4; }
+
+// How a slab of TILE rows × TILE_K lies in shared memory, and the share of one thread in filling it:
+// COUNT quads of four values that are neighbours in memory, either along k or along the rows.
+//
+//   ALONG_K   [row][k], where in every second eight rows the neighbours are swapped. Four lanes
+//             fill a row; a thread's quads have the same k.
+//   else      [k][row], where every fourth k begins 4 floats later, and every eighth 16. Eight
+//             lanes fill 32 rows; a thread's quads have ROWS rows, and of each up to two k.
+//
+// Either way eight neighbouring lanes meet each bank once, when they write 8 quads and when they
+// read their fragments.
+template <int TILE, bool ALONG_K> struct Quads {
+    static constexpr int ACROSS = ALONG_K ? TILE_K / 4 : 8;
+    static constexpr int COUNT = TILE * TILE_K / 4 / THREADS;
+    static constexpr int STEP = THREADS / ACROSS;  // rows from one quad to the next, or k from one of a row to the next
+    static constexpr int ROWS = ALONG_K ? COUNT : TILE / 32;
+    static_assert(COUNT * THREADS * 4 == TILE * TILE_K && COUNT % ROWS == 0, "all threads copy equally much");
+    static_assert(STEP % 8 == 0, "a step keeps to the pattern");
+
+    static __device__ int row() { return ALONG_K ? threadIdx.x / ACROSS : threadIdx.x % ACROSS * 4; }
+    static __device__ int k() { return ALONG_K ? threadIdx.x % ACROSS * 4 : threadIdx.x / ACROSS; }
+
+    // Quad i lies this much beyond the first.
+    static __device__ constexpr int rows_beyond(int i) { return ALONG_K ? i * STEP : i % ROWS * 32; }
+    static __device__ constexpr int k_beyond(int i) { return ALONG_K ? 0 : i / ROWS * STEP; }
+
+    static __device__ constexpr int shift(int k) { return k / 4 % 2 * 4 + k / 8 * 16; }
+    static __device__ int place(int row, int k)
+    {
+        return ALONG_K ? (row ^ (row / 8 % 2)) * TILE_K + k : k * TILE + shift(k) + row;
+    }
+
+    // The distance of quad i from the first in the slab.
+    static __device__ constexpr int apart(int i)
+    {
+        return ALONG_K ? rows_beyond(i) * TILE_K : k_beyond(i) * TILE + shift(k_beyond(i)) + rows_beyond(i);
+    }
+
+    // Where a thread finds its values of the 32 rows that begin at `row`: four rows by four k.
+    struct Fragment {
+        int even, odd;  // the first and the second of its rows
+        __device__ explicit Fragment(int row)
+            : even(place(row + first_of_group(threadIdx.x % 32 / 4), threadIdx.x % 4 * 4)),
+              odd(place(row + first_of_group(threadIdx.x % 32 / 4) + 1, threadIdx.x % 4 * 4))
+        {
+        }
+
+        // values[row][k], of the rows that are `further` on
+        __device__ void load(float (&values)[4][4], const float* slab, int further = 0) const
+        {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const float* at = ALONG_K ? slab + (i % 2 ? odd : even) + (i / 2 * 2 + further) * TILE_K
+                                          : slab + even + i * TILE + further;
+                float4 quad = *(const float4*)at;
+                const float parts[] = {quad.x, quad.y, quad.z, quad.w};
+#pragma unroll
+                for (int j = 0; j < 4; ++j) (ALONG_K ? values[i][j] : values[j][i]) = parts[j];
+            }
+        }
+    };
+};
+
+// Start to copy a quad to shared memory, in one piece if addresses are multiples of 16 bytes; zeros
+// instead if it is not `inside`.
+template <bool ALIGNED> __device__ void copy_quad(float* to, const float* from, bool inside)
+{
+    unsigned shared = (unsigned)__cvta_generic_to_shared(to);
+    if (ALIGNED)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(inside ? 16 : 0)
+                     : "memory");
+    else
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+            asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared + 4 * e), "l"(from + e),
+                         "r"(inside ? 4 : 0)
+                         : "memory");
+}
+
+// A source that reads a matrix: rows (of a; columns of b) by k, at row · pitch + k, or the other way
+// round at k · pitch + row. Where the values of a quad lie side by side, their extent is a multiple
+// of 4. Rows beyond the last repeat it: their results are never written.
+template <int TILE, bool ALONG_K, bool ALIGNED> struct MatrixCopies {
+    using Share = Quads<TILE, ALONG_K>;
+    const float* matrix;  // where the slab begins
+    unsigned at[Share::COUNT];
+    unsigned step;
+    int to;
+    int k_left;  // from this thread's first k of the slab to the end
+
+    __device__ MatrixCopies(const float* matrix, unsigned pitch, unsigned rows, unsigned first_row, unsigned first_k,
+                            unsigned end)
+        : matrix(matrix + (ALONG_K ? first_k : (size_t)first_k * pitch)), step(ALONG_K ? TILE_K : TILE_K * pitch),
+          to(Share::place(Share::row(), Share::k())), k_left(end - first_k - Share::k())
+    {
+#pragma unroll
+        for (int i = 0; i < Share::COUNT; ++i) {
+            unsigned row = min(first_row + Share::row() + Share::rows_beyond(i), rows - (ALONG_K ? 1 : 4));
+            unsigned k = Share::k() + Share::k_beyond(i);
+            at[i] = ALONG_K ? row * pitch + k : k * pitch + row;
+        }
+    }
+
+    __device__ void copy(float* slab)
+    {
+#pragma unroll
+        for (int i = 0; i < Share::COUNT; ++i)
+            copy_quad<ALIGNED>(slab + to + Share::apart(i), matrix + at[i], Share::k_beyond(i) < k_left);
+        matrix += step;
+        k_left -= TILE_K;
+    }
+};
+
+// A thread's rows and columns of the tile: sums[i][j] belongs to row first_m() + row_of(i) and to
+// column first_n() + column_of(j).
+__device__ inline int first_m() { return threadIdx.x / 32 / WARPS_N * WARP_M + first_of_group(threadIdx.x % 32 / 4); }
+__device__ inline int first_n() { return threadIdx.x / 32 % WARPS_N * WARP_N + first_of_group(threadIdx.x % 4 * 2); }
+__device__ constexpr int row_of(int i) { return i % 4 + i / 4 * 32; }
+__device__ constexpr int column_of(int j) { return j % 4 + j / 4 * 8; }
+
+struct Split {
+    unsigned big, small;
+    __device__ explicit Split(float x)
+    {
+        big = (__float_as_uint(x) + 0x1000) & ~0x1fffu;
+        small = __float_as_uint(x - __uint_as_float(big));
+    }
+    Split() = default;
+};
+
+// c += a (16 × 8) · b (8 × 8) by the 32 lanes of a warp: lane (group, t) holds a[group][t],
+// a[group + 8][t], a[group][t + 4], a[group + 8][t + 4]; b[t][group], b[t + 4][group]; and
+// c[group][2 t], c[group][2 t + 1], c[group + 8][2 t], c[group + 8][2 t + 1].
+__device__ inline void multiply_add(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                                    unsigned b1)
+{
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// The heart: sums += slab of a · slab of b. The instruction's k are only names too: its t stands for
+// four neighbouring k, two in each of two matrices.
+template <class A, class B>
+__device__ void multiply_slab(float (&sums)[8][8], const A& rows, const B& columns, const float* a_slab,
+                              const float* b_slab)
+{
+    Split b[4][4];
+    {
+        float values[4][4];
+        columns.load(values, b_slab);
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+#pragma unroll
+            for (int k = 0; k < 4; ++k) b[j][k] = Split(values[j][k]);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        float values[4][4];
+        rows.load(values, a_slab, half * 32);
+#pragma unroll
+        for (int i = 0; i < 4; i += 2) {
+            Split a[2][4];
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                a[0][k] = Split(values[i][k]);
+                a[1][k] = Split(values[i + 1][k]);
+            }
+            float c[4][4] = {};
+#pragma unroll
+            for (int k = 0; k < 4; k += 2)
+#pragma unroll
+                for (int j = 0; j < 4; ++j)
+                    multiply_add(c[j], a[0][k].small, a[1][k].small, a[0][k + 1].small, a[1][k + 1].small, b[j][k].big,
+                                 b[j][k + 1].big);
+#pragma unroll
+            for (int k = 0; k < 4; k += 2)
+#pragma unroll
+                for (int j = 0; j < 4; ++j)
+                    multiply_add(c[j], a[0][k].big, a[1][k].big, a[0][k + 1].big, a[1][k + 1].big, b[j][k].small,
+                                 b[j][k + 1].small);
+#pragma unroll
+            for (int k = 0; k < 4; k += 2)
+#pragma unroll
+                for (int j = 0; j < 4; ++j)
+                    multiply_add(c[j], a[0][k].big, a[1][k].big, a[0][k + 1].big, a[1][k + 1].big, b[j][k].big,
+                                 b[j][k + 1].big);
+#pragma unroll
+            for (int j = 0; j < 4; ++j)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) sums[half * 4 + i + e / 2][e % 2 * 4 + j] += c[j][e];
+        }
+    }
+}
+
+// The same in float32 arithmetic.
+template <class A, class B>
+__device__ void multiply_slab_plainly(float (&sums)[8][8], const float* a_slab, const float* b_slab)
+{
+    int m = first_m(), n = first_n();
+#pragma unroll 1
+    for (int k = 0; k < TILE_K; ++k) {
+        float b[8];
+#pragma unroll
+        for (int j = 0; j < 8; ++j) b[j] = b_slab[B::place(n + column_of(j), k)];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            float a = a_slab[A::place(m + row_of(i), k)];
+#pragma unroll
+            for (int j = 0; j < 8; ++j) sums[i][j] = fmaf(a, b[j], sums[i][j]);
+        }
+    }
+}
+
+// sums = the products of all slabs of two sources, PLAINLY in float32 arithmetic. a_slabs and
+// b_slabs are STAGES · SLAB_A and STAGES · SLAB_B floats of shared memory, which no thread uses any
+// more.
+template <bool PLAINLY, class A, class B>
+__device__ void multiply(float (&sums)[8][8], A& a, B& b, int slabs, float* a_slabs, float* b_slabs)
+{
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+#pragma unroll
+        for (int j = 0; j < 8; ++j) sums[i][j] = 0.f;
+#pragma unroll
+    for (int stage = 0; stage < STAGES - 1; ++stage) {
+        if (stage < slabs) {
+            b.copy(b_slabs + stage * SLAB_B);
+            a.copy(a_slabs + stage * SLAB_A);
+        }
+        asm volatile("cp.async.commit_group;");
+    }
+    int warp = threadIdx.x / 32, current = 0, next = STAGES - 1;
+    typename A::Share::Fragment rows(warp / WARPS_N * WARP_M);
+    typename B::Share::Fragment columns(warp % WARPS_N * WARP_N);
+#pragma unroll 1
+    for (int slab = 0; slab < slabs; ++slab) {
+        asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2) : "memory");
+        __syncthreads();  // the current slab is complete, and nobody reads the one before any more
+        if (slab + STAGES - 1 < slabs) {
+            b.copy(b_slabs + next * SLAB_B);
+            a.copy(a_slabs + next * SLAB_A);
+        }
+        asm volatile("cp.async.commit_group;");
+        if (PLAINLY)
+            multiply_slab_plainly<typename A::Share, typename B::Share>(sums, a_slabs + current * SLAB_A,
+                                                                        b_slabs + current * SLAB_B);
+        else
+            multiply_slab(sums, rows, columns, a_slabs + current * SLAB_A, b_slabs + current * SLAB_B);
+        current = current + 1 == STAGES ? 0 : current + 1;
+        next = next + 1 == STAGES ? 0 : next + 1;
+    }
+}
+
+// Whether all sums are finite, and so far from infinity that no tensor core stopped short of it.
+__device__ inline bool finite(const float (&sums)[8][8])
+{
+    bool all = true;
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+#pragma unroll
+        for (int j = 0; j < 8; ++j) all = all && fabsf(sums[i][j]) < 0x1p127f;
+    return all;
+}
+
+// The tile of a product: `on_tensor_cores()` sets the sums if the operands are aligned, and
+// `plainly()` if they are not, or if a sum is not finite.
+template <class Tensor, class Plain>
+__device__ __forceinline__ void compute(const float (&sums)[8][8], bool aligned, Tensor on_tensor_cores, Plain plainly)
+{
+    if (aligned) {
+        on_tensor_cores();
+        if (!__syncthreads_or(!finite(sums))) return;  // else nobody reads the slabs any more
+    }
+    plainly();
+}
+
+__device__ inline bool aligned(const float* one, const float* other) { return ((size_t)one | (size_t)other) % 16 == 0; }
+
+// defines: Rows, AsIs, write, Task
+#include "tile.cuh"
+
+// The block's tile of a product of two matrices in memory, each as it is written above or turned:
+// `y` is where its part of K belongs.
+template <bool TURN_A, bool TURN_B, class Finish = AsIs>
+__device__ __forceinline__ void product(float* y, const float* a, const float* b, unsigned M, unsigned N, unsigned K,
+                                        unsigned length, Finish finish = {})
+{
+    __align__(16) __shared__ float a_slabs[STAGES * SLAB_A], b_slabs[STAGES * SLAB_B];
+    unsigned pitch_a = TURN_A ? M : K, pitch_b = TURN_B ? K : N;
+    Task task(blockIdx.x, N, K, length);
+    float sums[8][8];
+    compute(
+        sums, aligned(a, b),
+        [&] {
+            MatrixCopies<TILE_M, !TURN_A, true> rows_of_a(a, pitch_a, M, task.m, task.k, task.end);
+            MatrixCopies<TILE_N, TURN_B, true> columns_of_b(b, pitch_b, N, task.n, task.k, task.end);
+            multiply<false>(sums, rows_of_a, columns_of_b, task.slabs, a_slabs, b_slabs);
+        },
+        [&] {
+            MatrixCopies<TILE_M, !TURN_A, false> rows_of_a(a, pitch_a, M, task.m, task.k, task.end);
+            MatrixCopies<TILE_N, TURN_B, false> columns_of_b(b, pitch_b, N, task.n, task.k, task.end);
+            multiply<true>(sums, rows_of_a, columns_of_b, task.slabs, a_slabs, b_slabs);
+        });
+    write(Rows{y, N}, sums, task.m, task.n, M, N, false, finish);
+}

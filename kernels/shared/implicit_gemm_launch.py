@@ -1,0 +1,41 @@
+"""How to launch the forward product of an implicit GEMM, pixels by filters, with or without an end
+that finishes the sums."""
+
+from __future__ import annotations
+
+from math import prod
+
+from gpucnn.ops.conv2d import conv2d
+
+from .gemm_launch import Plan, join, product_plan
+
+
+def planned(weight, y, groups) -> Plan:
+    """The plan: pixels by filters, over the taps of the group."""
+    return product_plan(prod(y[:-1]), y[-1] // groups, prod(weight[:-1]), groups=groups)
+
+
+def workspace(x, weight, *_, groups=1, **window):
+    """The parts of y, if its sums are cut."""
+    (y,) = conv2d.specs(x, weight, groups=groups, **window)
+    return planned(weight.shape, y.shape, groups).workspace(prod(y.shape))
+
+
+def extents(x, weight, y, strides, padding, dilation, groups):
+    """The numbers that the kernels take, in their order."""
+    (top, _), (left, _) = padding
+    N, H, W, C = x
+    R, S, channels = weight
+    P, Q, K = y[1:]
+    return N, H, W, C, P, Q, K, R, S, channels, K // groups, *strides, top, left, *dilation
+
+
+def forward(product, sum_parts, y, parts, x, weight, *bias, strides, padding, dilation, groups=1):
+    """y = patches of x · weight, finished with the bias by kernels that take one. In parts nothing is
+    finished, so there the product gets no bias."""
+    plan = planned(weight.shape, y.shape, groups)
+    shape = extents(x.shape, weight.shape[:-1], y.shape, strides, padding, dilation, groups)
+    variant = plan.macros_with_more_registers()
+    result, *ends = (y, *bias) if parts is None else (parts, *(None for _ in bias))
+    product.define(**variant)[plan.grid(groups), plan.tile.THREADS](result, x, weight, *ends, *shape, plan.length)
+    join(sum_parts.define(**variant), plan, y, parts, *bias)

@@ -1,0 +1,69 @@
+"""Which tiles a product on tensor cores is computed by, and which calls can be and are worth it.
+
+`tensor.cuh` says what the numbers of a `TensorTile` mean.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gpucnn.devices import choose
+
+from .gemm_launch import Plan, join, plan_of
+
+OLDEST = 80
+"""The compute capability from which on tensor cores multiply TF32."""
+
+RATE = 61_000
+"""Products in float32 that the tensor core of a scheduler adds up in a microsecond, as measured on
+an H100."""
+
+LEAST_WORK = 100e6
+"""Floating-point operations: a smaller product takes a GPU a few microseconds, which go into
+starting and ending rather than into arithmetic."""
+
+LEAST_COLUMNS = 16
+"""Half of the narrowest tile: below, tensor cores would mostly multiply zeros."""
+
+
+class TensorTile(NamedTuple):
+    """What a block computes; the macros of `tensor.cuh`."""
+
+    TILE_M: int
+    TILE_N: int
+    TILE_K: int
+    THREADS: int
+    STAGES: int
+    RESIDENT_BLOCKS: int
+
+
+WIDE = TensorTile(128, 64, 16, 128, 3, 2)
+NARROW = TensorTile(128, 32, 16, 64, 3, 4)
+
+
+def tensor_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -> Plan:
+    """The plan for y (M, N) = a (M, K) · b (K, N), as `product_plan` makes it for ordinary
+    arithmetic."""
+    return plan_of(NARROW if N <= NARROW.TILE_N else WIDE, M, N, K, groups=groups, repeats=repeats, rate=RATE)
+
+
+def has_tensor_cores() -> bool:
+    """Whether the device in use multiplies TF32."""
+    return choose.current().cc is None or choose.current().cc >= OLDEST
+
+
+def worthwhile(M: int, N: int, K: int, *, groups: int = 1) -> bool:
+    """Whether tensor cores are expected to compute a product faster than ordinary arithmetic."""
+    return 2 * M * N * K * groups >= LEAST_WORK and min(M, N) >= LEAST_COLUMNS
+
+
+def multiply(product, sum_parts, plan: Plan, result, parts, *arguments, bias=(), groups: int = 1, **macros):
+    """Launch a product of two operands; where its sums are cut, into the parts, which are then added
+    up. A kernel that finishes its sums takes the bias after the operands; in parts nothing is
+    finished, so there it gets none."""
+    variant = plan.tile._asdict() | macros
+    written, ends = (result, bias) if parts is None else (parts, [None for _ in bias])
+    operands, extents = arguments[:2], arguments[2:]
+    launch = product.define(**variant)[plan.grid(groups), plan.tile.THREADS]
+    launch(written, *operands, *ends, *extents, plan.length)
+    join(sum_parts.define(**variant), plan, result, parts, *bias)

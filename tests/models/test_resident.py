@@ -1,0 +1,345 @@
+"""Recorded steps train as steps launched one by one do, to the bit, and never wait for the host."""
+
+import json
+
+import numpy as np
+import pytest
+
+import gpucnn
+from gpucnn import callbacks, layers, optimizers
+from gpucnn.devices import choose, emulator, storage
+from gpucnn.errors import TrainingError
+from gpucnn.models import resident
+from gpucnn.optimizers import schedules
+
+pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+
+
+@pytest.fixture(autouse=True)
+def _on_the_emulator():
+    gpucnn.use("cuda", device="emulator")
+
+
+def digits(classes=4, samples=36, dtype=np.float32):
+    rng = np.random.default_rng(7)
+    return rng.integers(0, 256, (samples, 8, 8, 1)).astype(dtype), np.arange(samples) * 7 % 11 % classes
+
+
+def small(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=("accuracy",), **regularizer):
+    gpucnn.utils.set_random_seed(3)
+    model = gpucnn.Sequential(
+        [
+            gpucnn.Input((8, 8, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(4, 3, activation="relu", **regularizer),
+            layers.BatchNormalization(),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dropout(0.25),
+            layers.Dense(4, activation="softmax"),
+        ]
+    )
+    model.compile(optimizer, loss, metrics=list(metrics))
+    return model
+
+
+def both_ways(monkeypatch, make, **fit):
+    """(recorded, one by one): history, weights and optimizer state of the same training."""
+    outcomes = []
+    for graph in ("1", "0"):
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model = make()
+        history = model.fit(**{"epochs": 2, "batch_size": 16, "verbose": 0, **fit}).history
+        outcomes.append((history, model.get_weights(), model.optimizer.state()))
+    return outcomes
+
+
+def assert_equal(recorded, one_by_one):
+    assert recorded[0] == one_by_one[0]
+    for ours, theirs in zip(recorded[1], one_by_one[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for name, values in one_by_one[2].items():
+        np.testing.assert_array_equal(recorded[2][name], values, err_msg=name)
+
+
+OPTIMIZERS = {
+    "adam": lambda: "adam",
+    "nadam": optimizers.Nadam,
+    "nesterov with a schedule": lambda: optimizers.SGD(
+        schedules.ExponentialDecay(0.1, 2, 0.7), momentum=0.9, nesterov=True
+    ),
+    "clipped, decayed and averaged": lambda: optimizers.AdamW(global_clipnorm=0.5, use_ema=True),
+    "amsgrad": lambda: optimizers.Adam(amsgrad=True, clipvalue=0.01),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_optimizers_train_as_they_do_step_by_step(monkeypatch, optimizer):
+    x, y = digits()
+    assert_equal(*both_ways(monkeypatch, lambda: small(optimizer()), x=x, y=y))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_many_batches_are_replayed_as_one(monkeypatch, batch_size):
+    x, y = digits(samples=39)
+    replayed = []
+    replay = resident.Resident.replay
+    monkeypatch.setattr(resident.Resident, "replay", lambda self, n, k: (replayed.append(k), replay(self, n, k))[1])
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, batch_size=batch_size, validation_data=(x[:9], y[:9])))
+    assert (resident.TOGETHER in replayed) == (batch_size < 3)
+
+
+def test_steps_per_execution_says_how_many_batches_are_one(monkeypatch):
+    x, y = digits()
+    seen = {"1": [], "0": []}
+    for graph, of_graph in seen.items():
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model = small()
+        model.compile("adam", "sparse_categorical_crossentropy", steps_per_execution=6)
+        keep = callbacks.LambdaCallback(
+            on_train_batch_begin=lambda batch, logs, kept=of_graph: kept.append(batch),
+            on_train_batch_end=lambda batch, logs, kept=of_graph: kept.append((batch, logs["loss"])),
+        )
+        model.fit(x, y, epochs=2, batch_size=2, verbose=0, callbacks=[keep])
+    assert seen["1"] == seen["0"]
+    assert [entry if isinstance(entry, int) else entry[0] for entry in seen["1"]] == [0, 5, 6, 11, 12, 17] * 2
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64, np.int32])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_images_of_any_dtype_are_gathered_in_the_same_order(monkeypatch, dtype, shuffle):
+    x, y = digits(dtype=dtype)
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, shuffle=shuffle, validation_data=(x[:9], y[:9])))
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [{"class_weight": {0: 3.0, 2: 0.25}}, {"sample_weight": np.linspace(0.1, 2.0, 36)}],
+    ids=["class", "sample"],
+)
+def test_weights_of_classes_and_samples_count(monkeypatch, weights):
+    x, y = digits()
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, **weights))
+
+
+def test_penalties_and_constraints_count(monkeypatch):
+    x, y = digits()
+    settings = {"kernel_regularizer": "l2", "kernel_constraint": "max_norm"}
+    assert_equal(*both_ways(monkeypatch, lambda: small(**settings), x=x, y=y))
+
+
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "mse", gpucnn.losses.Huber(delta=0.3, reduction="sum")])
+def test_losses_of_rows_with_metrics_on_the_host(monkeypatch, loss):
+    x, y = digits()
+    metrics = ("accuracy", "mae", lambda y_true, y_pred: np.abs(y_true - y_pred).max(axis=-1))
+    recorded = both_ways(monkeypatch, lambda: small(loss=loss, metrics=metrics), x=x, y=np.eye(4, dtype=np.float32)[y])
+    assert_equal(*recorded)
+
+
+def test_numba_kernels_are_recorded_too(monkeypatch):
+    gpucnn.use("numba", device="emulator")
+    x, y = digits()
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, epochs=1))
+
+
+def squared_error(y_true, y_pred):
+    error = y_pred - y_true[:, None]
+    return (error**2).mean(axis=-1), lambda dvalues: dvalues[:, None] * 2 * error / error.shape[-1]
+
+
+def doubled(x):
+    """A user's activation: NumPy on the host, wherever x is."""
+    return storage.put(2 * storage.get(x)), lambda dy: storage.put(2 * storage.get(dy))
+
+
+def own_activation():
+    gpucnn.utils.set_random_seed(3)
+    model = gpucnn.Sequential([gpucnn.Input((8, 8, 1)), layers.Flatten(), layers.Dense(4, activation=doubled)])
+    model.compile("sgd", gpucnn.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+class Meddling(callbacks.Callback):
+    """Changes what a step depends on, between two batches and between two epochs."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 1:
+            self.model.optimizer.learning_rate = 0.02
+            self.model.layers[5].rate = 0.5
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            self.model.layers[1].trainable = False
+            self.model.optimizer.beta_1 = 0.5
+            self.model.layers[0].scale = 1 / 200
+            self.model.set_weights([w * 0.9 for w in self.model.get_weights()])
+
+
+def test_changes_between_batches_and_epochs_meet_no_stale_recording(monkeypatch):
+    x, y = digits()
+    assert_equal(
+        *both_ways(monkeypatch, small, x=x, y=y, epochs=3, callbacks=[Meddling()], validation_data=(x[:20], y[:20]))
+    )
+
+
+def test_callbacks_see_the_loss_and_metrics_so_far(monkeypatch):
+    x, y = digits()
+    seen = {"1": [], "0": []}
+    for graph, logs_of in seen.items():
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        keep = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs, kept=logs_of: kept.append(dict(logs)))
+        small().fit(x, y, epochs=2, batch_size=16, verbose=0, callbacks=[keep])
+    assert seen["1"] == seen["0"]
+    assert len(seen["1"]) == 6
+
+
+def test_a_checkpoint_inside_an_epoch_counts_all_batches_so_far(monkeypatch, tmp_path):
+    x, y = digits()
+    states = []
+    for graph in ("1", "0"):
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model = small()
+        stop = callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs, model=model: (
+                states.append(model.training_state.to_json()) if batch == 1 else None
+            )
+        )
+        model.fit(x, y, epochs=1, batch_size=16, verbose=0, callbacks=[stop])
+    assert json.dumps(states[0]) == json.dumps(states[1])
+    assert states[0]["loss_count"] == 32
+
+
+def test_a_fit_after_an_interrupted_one_counts_only_its_own_batches(monkeypatch):
+    class Interrupt(callbacks.Callback):
+        takes_late_logs = True
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                raise KeyboardInterrupt
+
+    x, y = digits()
+    found = []
+    for graph in ("1", "0"):
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model = small()
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(x, y, batch_size=12, verbose=0, callbacks=[Interrupt()])
+        batches = [(x[:18], y[:18]), (x[18:], y[18:])]
+        found.append((model.fit(batches, verbose=0).history, model.get_weights(), model.optimizer.state()))
+    assert_equal(*found)
+
+
+def exploding(monkeypatch, graph):
+    """The error, the weights and the state after a training whose third batch has a NaN."""
+    monkeypatch.setenv("GPUCNN_GRAPH", graph)
+    x, y = digits(samples=80)
+    x[40] = np.nan
+    model = small()
+    with pytest.raises(TrainingError) as error:
+        model.fit(x, y, epochs=2, batch_size=16, verbose=0, shuffle=False)
+    return str(error.value), model.get_weights(), model.optimizer.state()
+
+
+def test_a_loss_that_is_not_finite_leaves_the_model_as_before_that_batch(monkeypatch):
+    recorded, one_by_one = exploding(monkeypatch, "1"), exploding(monkeypatch, "0")
+    assert "epoch 1, batch 2" in recorded[0]
+    assert_equal(recorded, one_by_one)
+    assert all(np.isfinite(w).all() for w in recorded[1])
+
+
+def infinite_gradient(monkeypatch, graph):
+    """The same after a last batch whose loss is finite and whose gradient is not."""
+    monkeypatch.setenv("GPUCNN_GRAPH", graph)
+    model = gpucnn.Sequential([gpucnn.Input((3,)), layers.Dense(2, kernel_initializer="zeros")])
+    model.compile("sgd", gpucnn.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"))
+    x, y = np.ones((40, 3), np.float32), np.arange(40) % 2  # whose gradients cancel
+    x[36:], y[36:] = 3e38, 0
+    with pytest.raises(TrainingError) as error:
+        model.fit(x, y, batch_size=4, verbose=0, shuffle=False)
+    return str(error.value), model.get_weights(), model.optimizer.state()
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_model_as_before_that_batch(monkeypatch):
+    recorded, one_by_one = infinite_gradient(monkeypatch, "1"), infinite_gradient(monkeypatch, "0")
+    assert "norm is inf" in recorded[0] and "batch 9" in recorded[0]
+    assert_equal(recorded, one_by_one)
+    assert all(np.isfinite(w).all() for w in recorded[1])
+
+
+def test_no_step_but_the_first_of_its_size_reads_uploads_or_allocates(monkeypatch):
+    device, calls = choose.current(), []
+    for name in ("put", "empty"):
+        method = getattr(device, name)
+        monkeypatch.setattr(device, name, lambda *a, method=method, name=name: (calls.append(name), method(*a))[1])
+    get = storage.get
+    monkeypatch.setattr(storage, "get", lambda array: (calls.append("get"), get(array))[1])
+    x, y = digits(samples=96)
+    per_batch = []
+
+    class Note(callbacks.Callback):
+        takes_late_logs = True
+
+        def on_train_batch_end(self, batch, logs=None):
+            per_batch.append(list(calls))
+            calls.clear()
+
+    small().fit(x, y, epochs=1, batch_size=16, verbose=0, callbacks=[Note()])
+    assert len(per_batch) == 6
+    assert per_batch[0]
+    assert not any(per_batch[1:])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: small(optimizers.SGD(gradient_accumulation_steps=2)), "SGD does not do the same in each step"),
+        (lambda: small(activity_regularizer="l2"), "conv2d has an activity_regularizer"),
+        (lambda: small(loss=squared_error), "the loss squared_error computes on the host"),
+        (lambda: own_activation(), "dense has the activation doubled (your function)"),
+    ],
+)
+def test_what_cannot_be_recorded_is_said_once_and_trains(monkeypatch, capsys, make, words):
+    x, y = digits()
+    assert_equal(*both_ways(monkeypatch, make, x=x / 255, y=y, verbose=2))
+    assert capsys.readouterr().err.count(words) == 1
+
+
+def test_generators_are_not_recorded(monkeypatch):
+    x, y = digits()
+    assert "generator" in resident.obstacle(None, (batch for batch in [(x, y)]))
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 1.5, 36)], ids=["plain", "weighted"])
+def test_evaluation_and_prediction_are_replayed_with_the_same_figures(monkeypatch, weights):
+    x, y = digits()
+    found = []
+    for graph in ("1", "0"):
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model = small(kernel_regularizer="l2")
+        labels = np.eye(4, dtype=np.float32)[y]
+        model.compile("sgd", "categorical_crossentropy", metrics=["accuracy", "mae"], weighted_metrics=["accuracy"])
+        found.append(
+            (model.evaluate(x, labels, 16, 0, weights), model.predict(x, 16, 0), model.predict(x[:3], verbose=0))
+        )
+    assert found[0][0] == found[1][0]
+    for recorded, one_by_one in zip(found[0][1:], found[1][1:], strict=True):
+        np.testing.assert_array_equal(recorded, one_by_one)
+    assert found[0][1].shape == (36, 4) and found[0][2].shape == (3, 4)
+
+
+def test_steps_of_an_evaluation_are_limited_and_seen_by_callbacks():
+    x, y = digits()
+    seen = []
+    note = callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs: seen.append((batch, logs["loss"])))
+    model = small()
+    whole = model.evaluate(x[:32], y[:32], batch_size=16, verbose=0, callbacks=[note])
+    assert [batch for batch, _ in seen] == [0, 1] and seen[-1][1] == whole[0]
+    assert model.evaluate(x, y, batch_size=16, steps=2, verbose=0) == whole
+    assert len(model.predict(x, batch_size=16, steps=2, verbose=0)) == 32
+
+
+@pytest.mark.parametrize("kept_bytes", [1, 3000])
+def test_what_batches_leave_is_read_before_its_place_is_full(monkeypatch, kept_bytes):
+    monkeypatch.setattr(resident, "_KEPT_BYTES", kept_bytes)
+    x, y = digits()
+    assert_equal(*both_ways(monkeypatch, small, x=x, y=y, batch_size=1, validation_data=(x, y)))
