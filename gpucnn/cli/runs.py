@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..errors import ArgumentError
-from ..runs import commands
+from ..runs import augmentation, commands
 from ..runs.listing import list_runs
 from ..runs.training import SCHEDULES
 from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, STRICT, main, options
@@ -54,6 +54,18 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         metavar="X",
         type=click.FloatRange(min=0),
         help="Part of each weight, times the learning rate, that a step takes away.  [default: the optimizer's]",
+    ),
+    click.option(
+        "--augment",
+        metavar="NAME",
+        type=click.Choice(augmentation.LEVELS),
+        help="Change the training images at random in each step: light (shifts), strong (shifts, rotations, zooms, "
+        "contrast).  [default: the recipe's]",
+    ),
+    click.option(
+        "--flip/--no-flip",
+        default=None,
+        help="Mirror half of the training images in each step, left to right: not for digits.  [default: the recipe's]",
     ),
     click.option(
         "--validation-split",

@@ -28,7 +28,7 @@ from ..models.loading import load_model
 from ..models.sequential import Sequential
 from ..models.signature import Signature
 from ..models.summary import flops_per_image
-from . import own_kernels, own_model, recipes, zoo
+from . import augmentation, own_kernels, own_model, recipes, zoo
 from .run import Checkpoints, Run, stop_on_signals
 from .settings import RunSettings, extents, fingerprint
 from .trained_run import TrainedRun, checked_signature, images_in, probabilities_of, test_figures
@@ -81,6 +81,7 @@ def train(
         epochs=training.epochs,
         validation_split=settings.validation_split or 0.0,
         best=bool(settings.best),
+        flip=bool(settings.flip),
         classes=list(data.classes),
         note=data.note,
         fingerprint=fingerprint(data),
@@ -282,7 +283,11 @@ def _training(settings: RunSettings, entry: Entry, data: Dataset) -> Training:
 
 def _new_model(settings: RunSettings, entry: Entry, data: Dataset) -> Sequential:
     training = _training(settings, entry, data)
-    model = entry.build(data.x_train.shape[1:], len(data.classes))
+    largest = 1.0 if data.x_train.dtype == np.uint8 else float(data.x_train.max())
+    model = augmentation.in_front(
+        entry.build(data.x_train.shape[1:], len(data.classes)),
+        augmentation.layers(settings.augment, bool(settings.flip), largest),
+    )
     steps = training.epochs * -(-_images_per_epoch(settings, data) // training.batch_size)
     model.compile(training.make_optimizer(steps), training.loss, metrics=["accuracy"])
     model.signature = _signature_for(data)

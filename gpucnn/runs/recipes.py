@@ -15,7 +15,7 @@ from .settings import RunSettings
 from .training import Training
 
 _DECIDING = (
-    *("recipe", "dataset", "model", "validation_split", "early_stopping", "best"),
+    *("recipe", "dataset", "model", "validation_split", "early_stopping", "best", "augment", "flip"),
     *("optimizer", "learning_rate", "batch_size", "epochs", "weight_decay", "schedule"),
 )
 """The settings that decide what a recipe reaches."""
@@ -31,7 +31,7 @@ class Recipe:
     source            the text; for gpucnn's own recipes, what they are for
     training          how the model is trained, from the defaults of the zoo
     validation_split  the fraction of the training images that is held out
-    early_stopping, best
+    early_stopping, best, augment, flip
                       as in `RunSettings`
     """
 
@@ -44,6 +44,8 @@ class Recipe:
     validation_split: float = 0.0
     early_stopping: int | None = None
     best: bool = False
+    augment: str | None = None
+    flip: bool = False
 
     def fill(self, settings: RunSettings) -> RunSettings:
         """The settings with the recipe's value wherever they have none.
@@ -55,6 +57,8 @@ class Recipe:
             "validation_split": self.validation_split,
             "early_stopping": self.early_stopping,
             "best": self.best,
+            "augment": self.augment,
+            "flip": self.flip,
         }
         if settings.data is None:
             values["dataset"] = self.dataset
@@ -76,6 +80,10 @@ class Recipe:
         parts = [str(self.training)]
         if self.validation_split:
             parts.append(f"{self.validation_split:.3g} held out")
+        if self.augment:
+            parts.append(f"{self.augment} augmentation")
+        if self.flip:
+            parts.append("mirrored at random")
         if self.early_stopping:
             parts.append(f"stops after {self.early_stopping} epochs without progress")
         if self.best:

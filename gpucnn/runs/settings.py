@@ -19,7 +19,7 @@ from ..devices import choose, threads
 from ..dispatch import choice, op
 from ..errors import ArgumentError, DataError, FileError
 from ..progress import say as announce
-from . import self_check
+from . import augmentation, self_check
 from .run import Run
 from .training import SCHEDULES
 
@@ -29,6 +29,7 @@ _RANGES = {
     "seed": lambda seed: 0 <= seed < 2**32,
     "weight_decay": lambda share: 0 <= share < float("inf"),
     "schedule": lambda name: name in SCHEDULES,
+    "augment": lambda name: name in augmentation.LEVELS,
     **dict.fromkeys(("batch_size", "epochs", "early_stopping", "threads", "save_every"), lambda count: count >= 1),
 }
 
@@ -47,6 +48,8 @@ class RunSettings:
     model        a name of the zoo, or FILE.py:FUNCTION; None takes the one for the data set
     model_sha256
                  that of the user's file with the model; nothing imports it by itself
+    augment      how the training images are changed at random: a name of `augmentation.LEVELS`
+    flip         mirror half of the training images from left to right
     schedule     how the learning rate falls over all epochs: a name of `training.SCHEDULES`
     early_stopping
                  stop after so many epochs without a lower validation loss
@@ -73,6 +76,8 @@ class RunSettings:
     epochs: int | None = None
     weight_decay: float | None = None
     schedule: str | None = None
+    augment: str | None = None
+    flip: bool | None = None
     early_stopping: int | None = None
     best: bool | None = None
     validation_split: float | None = None
