@@ -15,7 +15,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from ..errors import ArgumentError
-from ..layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, Layer, MaxPooling2D
+from ..layers import (
+    Activation,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    Input,
+    Layer,
+    MaxPooling2D,
+)
 from ..models.sequential import Sequential
 from ..models.summary import flops_per_image
 from .training import Training
@@ -124,6 +135,10 @@ def _softmax(classes: int) -> Dense:
     return Dense(classes, activation="softmax")
 
 
+def _normalised(filters: int) -> list[Layer]:
+    return [Conv2D(filters, 3, padding="same", use_bias=False), BatchNormalization(), Activation("relu")]
+
+
 _TORRES = 'J. Torres, "Convolutional Neural Networks for Beginners using Keras & TensorFlow 2"'
 
 _ENTRIES = (
@@ -190,6 +205,18 @@ _ENTRIES = (
         ],
         Training("sgd", batch_size=512, epochs=25, decay=4e-4, options={"momentum": 0.5}),
         'Towards AI, "Convolutional Neural Networks (CNNs) Tutorial with Python"',
+        input_shape=(32, 32, 3),
+    ),
+    Entry(
+        "vgg-small",
+        lambda classes: [
+            *(*_normalised(32), _pool()),
+            *(*_normalised(64), *_normalised(64), _pool()),
+            *(*_normalised(128), *_normalised(128)),
+            *(GlobalAveragePooling2D(), _softmax(classes)),
+        ],
+        Training("adam", batch_size=128, epochs=15, learning_rate=0.003, schedule="cosine"),
+        "gpucnn's own, after K. Simonyan and A. Zisserman, arXiv 1409.1556, and S. Ioffe and C. Szegedy, arXiv 1502.03167",
         input_shape=(32, 32, 3),
     ),
 )

@@ -160,6 +160,7 @@ def test_models_lists_source_shape_parameters_and_work():
         "torres-wide",
         "torres-batchnorm",
         "cifar",
+        "vgg-small",
     ]
     assert set(listed[0]) == {"name", "source", "input_shape", "classes", "parameters", "flops_per_image", "training"}
     assert set(listed[0]["training"]) == {
