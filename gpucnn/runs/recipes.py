@@ -69,7 +69,7 @@ class Recipe:
         expected = asdict(self.fill(RunSettings(recipe=self.name))) | {
             key: getattr(self.training, key) for key in ("optimizer", "learning_rate", "batch_size", "epochs")
         }
-        return all(settings.get(key) == expected[key] for key in _DECIDING)
+        return all((settings.get(key) or None) == (expected[key] or None) for key in _DECIDING)
 
     def describe(self) -> dict[str, Any]:
         """Describe the recipe as JSON values."""

@@ -216,7 +216,7 @@ _ENTRIES = (
             *(GlobalAveragePooling2D(), _softmax(classes)),
         ],
         Training("adam", batch_size=128, epochs=15, learning_rate=0.003, schedule="cosine"),
-        "gpucnn's own, after K. Simonyan and A. Zisserman, arXiv 1409.1556, and S. Ioffe and C. Szegedy, arXiv 1502.03167",
+        "gpucnn's own, after arXiv 1409.1556 (3×3 convolutions in blocks) and 1502.03167 (BatchNormalization)",
         input_shape=(32, 32, 3),
     ),
 )
