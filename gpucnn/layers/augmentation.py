@@ -25,7 +25,7 @@ Range = tuple[float, float]
 _NOTHING: Range = (0.0, 0.0)
 
 
-class _Augmentation(Layer, abstract=True):
+class Augmentation(Layer, abstract=True):
     """A layer of images (N, H, W, C) with a seed."""
 
     ndim = 4
@@ -55,7 +55,7 @@ class _Augmentation(Layer, abstract=True):
             )
 
 
-class _Mapped(_Augmentation, abstract=True):
+class _Mapped(Augmentation, abstract=True):
     """A layer that looks at each image through a random affine map."""
 
     def __init__(
@@ -286,7 +286,7 @@ class RandomCrop(_Mapped):
         return middle(x, self.height, self.width)
 
 
-class RandomContrast(_Augmentation):
+class RandomContrast(Augmentation):
     """Raise or lower the contrast of each image by a random factor in training.
 
     factor       the largest change as a fraction, or a pair (lower, upper): the factor lies between

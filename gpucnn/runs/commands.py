@@ -23,6 +23,7 @@ from ..dispatch import choice
 from ..errors import ArgumentError, warn
 from ..files import MODEL_SUFFIX, explained, make_folder
 from ..layers import Conv2D
+from ..layers.augmentation import Augmentation
 from ..models import memory
 from ..models.loading import load_model
 from ..models.sequential import Sequential
@@ -406,6 +407,11 @@ def _draw(run: Run, model: Sequential, data: Dataset, x_test: np.ndarray, probab
     if any(isinstance(layer, Conv2D) for layer in model.layers):
         pictures["filters"] = plots.filters(model, f"{title}: filters of the first convolution", note)
         pictures["feature_maps"] = plots.feature_maps(model, x_test[0], f"{title}: feature maps", note)
+    if any(isinstance(layer, Augmentation) for layer in model.layers):
+        signature = model.signature
+        assert signature is not None
+        shown = signature.scaled(data.x_train[:8])
+        pictures["augmented"] = plots.augmented(model, shown, f"{title}: images as training sees them", note)
     folder = run.folder / "pictures"
     with explained("make", folder):
         make_folder(folder)

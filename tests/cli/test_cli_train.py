@@ -13,6 +13,7 @@ import pytest
 from command import FAST, KEYS, NOTE, gpucnn, shell
 from PIL import Image
 
+from gpucnn.models.loading import load_model
 from gpucnn.runs import run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -190,6 +191,22 @@ def test_validation_images_of_sorted_data_are_drawn_from_all_classes(user_npz):
     assert result.exit_code == 0
     assert "validation images drawn at random" in result.stderr + result.stdout
     assert "warning" not in result.stderr
+
+
+def test_training_images_are_changed_at_random_if_asked(user_npz):
+    result = gpucnn(
+        "train", "--data", user_npz, *FAST, "--augment", "strong", "--flip", "--pictures", "--out", "changed", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    settings = json.loads(result.stdout)["settings"]
+    assert (settings["augment"], settings["flip"]) == ("strong", True)
+    model = load_model("changed")
+    names = [layer.name for layer in model.layers[:6]]
+    assert names[:5] == [f"augment_{kind}" for kind in ("flip", "translation", "rotation", "zoom", "contrast")]
+    assert pathlib.Path("changed/pictures/augmented.png").stat().st_size > 5000
+    evaluated = json.loads(gpucnn("evaluate", "changed", "--json").stdout)
+    assert evaluated["test_accuracy"] == json.loads(result.stdout)["test_accuracy"]
+    assert gpucnn("train", "--resume", "changed", "--epochs", "3").exit_code == 0
 
 
 def test_a_process_gives_pure_json_and_its_exit_status(user_npz):
