@@ -2,7 +2,15 @@
 
 from ..retired import Moved, absent
 from .activation import ELU, Activation, LeakyReLU, ReLU, Softmax
-from .augmentation import RandomContrast, RandomCrop, RandomFlip, RandomRotation, RandomTranslation, RandomZoom
+from .augmentation import (
+    RandomAffine,
+    RandomContrast,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+)
 from .batch_normalization import BatchNormalization
 from .conv import Conv1D, Conv2D, Conv3D
 from .dense import Dense
@@ -82,6 +90,7 @@ __all__ = [
     "MaxPooling2D",
     "MaxPooling3D",
     "Permute",
+    "RandomAffine",
     "RandomContrast",
     "RandomCrop",
     "RandomFlip",

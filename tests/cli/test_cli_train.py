@@ -201,8 +201,8 @@ def test_training_images_are_changed_at_random_if_asked(user_npz):
     settings = json.loads(result.stdout)["settings"]
     assert (settings["augment"], settings["flip"]) == ("strong", True)
     model = load_model("changed")
-    names = [layer.name for layer in model.layers[:6]]
-    assert names[:5] == [f"augment_{kind}" for kind in ("flip", "translation", "rotation", "zoom", "contrast")]
+    names = [layer.name for layer in model.layers if layer.name.startswith("augment")]
+    assert names == ["augment_affine", "augment_contrast"]
     assert pathlib.Path("changed/pictures/augmented.png").stat().st_size > 5000
     evaluated = json.loads(gpucnn("evaluate", "changed", "--json").stdout)
     assert evaluated["test_accuracy"] == json.loads(result.stdout)["test_accuracy"]

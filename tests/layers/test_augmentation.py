@@ -13,6 +13,7 @@ RANDOM = {
     "rotation": lambda **how: layers.RandomRotation(0.2, **how),
     "translation": lambda **how: layers.RandomTranslation(0.3, 0.3, **how),
     "zoom": lambda **how: layers.RandomZoom(0.4, **how),
+    "affine": lambda **how: layers.RandomAffine(0.1, 0.1, 0.1, 0.1, "vertical", **how),
     "contrast": lambda **how: layers.RandomContrast(0.5, (0, 1), **how),
     "crop": lambda **how: layers.RandomCrop(5, 6, **how),
 }
