@@ -51,12 +51,12 @@ def _backward(function):
 
 @kernel(activation, "elementwise", "njit", supports=_float32)
 def launch(y, x, *, function, alpha):
-    in_slices(_forward(function), (y, x), np.float32(alpha))
+    in_slices(_forward(function), (y.reshape(-1), x.reshape(-1)), np.float32(alpha))
 
 
 @kernel(activation_grad, "elementwise", "njit", supports=_float32)
 def launch_grad(dx, dy, x, *, function, alpha):
-    in_slices(_backward(function), (dx, dy, x), np.float32(alpha))
+    in_slices(_backward(function), (dx.reshape(-1), dy.reshape(-1), x.reshape(-1)), np.float32(alpha))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -75,9 +75,10 @@ def _clipped_grad(dx, dy, x, max_value, negative_slope, threshold):
 
 @kernel(clipped_relu, "elementwise", "njit", supports=_float32)
 def launch_clipped(y, x, *, max_value, negative_slope, threshold):
-    in_slices(_clipped, (y, x), *map(np.float32, (max_value, negative_slope, threshold)))
+    in_slices(_clipped, (y.reshape(-1), x.reshape(-1)), *map(np.float32, (max_value, negative_slope, threshold)))
 
 
 @kernel(clipped_relu_grad, "elementwise", "njit", supports=_float32)
 def launch_clipped_grad(dx, dy, x, *, max_value, negative_slope, threshold):
-    in_slices(_clipped_grad, (dx, dy, x), *map(np.float32, (max_value, negative_slope, threshold)))
+    arrays = dx.reshape(-1), dy.reshape(-1), x.reshape(-1)
+    in_slices(_clipped_grad, arrays, *map(np.float32, (max_value, negative_slope, threshold)))

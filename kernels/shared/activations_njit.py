@@ -1,20 +1,17 @@
 """The elementwise activation functions of the engine and their slopes, for numbers and for vectors.
 
-`value("tanh", x, a)` and `slope("tanh", x, a)` are chosen while a kernel is compiled: the name is a
-literal, or a variable of the function around the kernel. A kernel therefore has the code of its one
-function alone.
+In a kernel, `value("tanh", x, a)` and `slope("tanh", x, a)` are chosen while it is compiled.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba.extending import overload
 
 from gpucnn.devices.njit import njit
 
+from .by_name_njit import by_name
 from .vector_math_njit import HALF, ONE, TWO, ZERO, exp, expm1, normal_cdf, sigmoid, softplus, tanh
 from .vector_operators_njit import choose, fma, magnitude
 
@@ -132,22 +129,8 @@ FUNCTIONS = {
 }
 """For each function of the op `activation`, f(x, a) and its slope f'(x, a), with the parameter a."""
 
+value = by_name({name: functions[0] for name, functions in FUNCTIONS.items()})
+"""value(name, x, a) is f(x, a)."""
 
-def value(function: str, x: Any, a: Any) -> Any:
-    """f(x, a); in kernels only."""
-
-
-def slope(function: str, x: Any, a: Any) -> Any:
-    """f'(x, a); in kernels only."""
-
-
-def _chosen_when_compiled(stub: Any, place: int) -> None:
-    def implementation(function, x, a):
-        chosen = FUNCTIONS[function.literal_value][place]
-        return lambda function, x, a: chosen(x, a)
-
-    overload(stub, jit_options={"forceinline": True}, prefer_literal=True)(implementation)
-
-
-_chosen_when_compiled(value, 0)
-_chosen_when_compiled(slope, 1)
+slope = by_name({name: functions[1] for name, functions in FUNCTIONS.items()})
+"""slope(name, x, a) is f'(x, a)."""

@@ -63,7 +63,7 @@ _LOG = tuple(
 )
 """(log(1 + f) - f + f² / 2) / f³ for √½ ≤ 1 + f ≤ √2; log within 5.9e-9."""
 
-_TANH_NEAR = np.float32(0.625)
+_TANH_NEAR, _TANH_FAR = np.float32(0.625), np.float32(10)  # from 9.01 on tanh is 1 in float32
 _TANH = tuple(
     map(
         np.float32,
@@ -139,6 +139,13 @@ def expm1(x):
 
 
 @njit(forceinline=True)
+def _exp_inside(x):
+    """eˣ for -87 ≤ x ≤ 87, where it is neither denormal nor infinite."""
+    shifted, rest = _reduced(x)
+    return fma(power_of_two(shifted), rest, power_of_two(shifted))
+
+
+@njit(forceinline=True)
 def _log_near_one(f):
     """log(1 + f) - f for √½ ≤ 1 + f ≤ √2."""
     c7, c6, c5, c4, c3, c2, c1, c0 = _LOG
@@ -175,7 +182,7 @@ def tanh(x):
     size, z = magnitude(x), x * x
     p = fma(fma(fma(fma(c4, z, c3), z, c2), z, c1), z, c0)
     near = fma(size * z, p, size)
-    far = ONE - TWO / (exp(TWO * size) + ONE)
+    far = ONE - TWO / (_exp_inside(TWO * choose(size > _TANH_FAR, _TANH_FAR, size)) + ONE)
     return with_sign(choose(size < _TANH_NEAR, near, far), x)
 
 
