@@ -13,12 +13,18 @@ SMALLEST = 1 << 14
 """Elements of a slice: fewer are done before a second thread is awake."""
 
 
-def in_slices(function: Callable[..., None], arrays: tuple[np.ndarray, ...], *numbers: Any) -> None:
+def in_slices(function: Callable[..., None], arrays: tuple[np.ndarray | None, ...], *numbers: Any) -> None:
     """Call function(*slices, *numbers) for the slices of arrays of one length along their first
-    axis; those of the array with the most elements decide how long a slice is."""
-    length, elements = len(arrays[0]), max(array.size for array in arrays)
+    axis (None stays None); the array with the most elements decides how long a slice is."""
+    first = arrays[0]
+    assert first is not None
+    length, elements = len(first), max([0 if array is None else array.size for array in arrays])
     if elements < 2 * SMALLEST or length == 1:
         function(*arrays, *numbers)
         return
     slices = threads.slices(length, -(-SMALLEST * length // elements))
-    threads.run(lambda i: function(*(a[slices[i]] for a in arrays), *numbers), len(slices))
+
+    def task(i: int) -> None:
+        function(*(None if array is None else array[slices[i]] for array in arrays), *numbers)
+
+    threads.run(task, len(slices))
