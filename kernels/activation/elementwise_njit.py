@@ -18,11 +18,13 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import activation, activation_grad, clipped_relu, clipped_relu_grad
 
-from ..shared.activations_njit import slope, value
+from ..shared.activations_njit import SLOPES, VALUES
+from ..shared.by_name_njit import by_name
 from ..shared.slices_launch import in_slices
 from ..shared.vector_operators_njit import choose
 
 ZERO = np.float32(0)
+value, slope = by_name(VALUES), by_name(SLOPES)
 
 
 def _float32(x: Spec, *_: Spec, **__: Any) -> bool:

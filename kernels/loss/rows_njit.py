@@ -18,11 +18,10 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 from gpucnn.ops import loss
 
-from ..shared.activations_njit import clamp
 from ..shared.by_name_njit import by_name
 from ..shared.rows_njit import exponentials, rows_at_once, total, total_of_products
 from ..shared.slices_launch import in_slices
-from ..shared.vector_math_njit import HALF, ONE, TWO, ZERO, exp, log, log1p_of_share
+from ..shared.vector_math_njit import HALF, ONE, TWO, ZERO, clamp, exp, log, log1p_of_share
 from ..shared.vector_operators_njit import choose, magnitude
 
 EPSILON, ALMOST_ONE = np.float32(loss.EPSILON), np.float32(1 - loss.EPSILON)

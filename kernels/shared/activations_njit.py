@@ -1,8 +1,4 @@
-"""The elementwise activation functions of the engine and their slopes, for numbers and for vectors.
-
-In a kernel, `value("tanh", x, a)` and `slope("tanh", x, a)` are chosen while it is compiled.
-"""
-
+"""The elementwise activation functions of the engine and their slopes, for numbers and vectors."""
 from __future__ import annotations
 
 import math
@@ -11,8 +7,7 @@ import numpy as np
 
 from gpucnn.devices.njit import njit
 
-from .by_name_njit import by_name
-from .vector_math_njit import HALF, ONE, TWO, ZERO, exp, expm1, normal_cdf, sigmoid, softplus, tanh
+from .vector_math_njit import HALF, ONE, TWO, ZERO, clamp, exp, expm1, normal_cdf, sigmoid, softplus, tanh
 from .vector_operators_njit import choose, fma, magnitude
 
 THREE, SIX, SIXTH = (np.float32(number) for number in (3, 6, 1 / 6))
@@ -20,12 +15,6 @@ SELU_SCALE, SELU_ALPHA = np.float32(1.0507009873554805), np.float32(1.6732632423
 SELU_PRODUCT = np.float32(1.0507009873554805 * 1.6732632423543772)
 CUBIC, SQRT_8_OVER_PI = np.float32(0.044715), np.float32(math.sqrt(8 / math.pi))  # of gelu_tanh
 SQRT_HALF_OVER_PI = np.float32(math.sqrt(0.5 / math.pi))  # of gelu
-
-
-@njit(forceinline=True)
-def clamp(x, low, high):
-    """x cut to low … high; a NaN fails both comparisons and is passed on."""
-    return choose(x < low, low, choose(x > high, high, x))
 
 
 @njit(forceinline=True)
@@ -129,8 +118,5 @@ FUNCTIONS = {
 }
 """For each function of the op `activation`, f(x, a) and its slope f'(x, a), with the parameter a."""
 
-value = by_name({name: functions[0] for name, functions in FUNCTIONS.items()})
-"""value(name, x, a) is f(x, a)."""
-
-slope = by_name({name: functions[1] for name, functions in FUNCTIONS.items()})
-"""slope(name, x, a) is f'(x, a)."""
+VALUES = {name: functions[0] for name, functions in FUNCTIONS.items()}
+SLOPES = {name: functions[1] for name, functions in FUNCTIONS.items()}

@@ -110,6 +110,12 @@ _LOG_ERFC = tuple(
 
 
 @njit(forceinline=True)
+def clamp(x, low, high):
+    """x cut to low … high; a NaN fails both comparisons and is passed on."""
+    return choose(x < low, low, choose(x > high, high, x))
+
+
+@njit(forceinline=True)
 def _reduced(x):
     """(MAGIC + n, exp(r) - 1) with x = n · ln 2 + r and |r| ≤ ln(2) / 2."""
     c4, c3, c2, c1, c0 = _EXP
