@@ -15,9 +15,12 @@ from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.dropout import dropout, scale, threshold
+from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
-from ..shared.simd_njit import load, multiply, not_positive, select, splat, store
+from ..shared.columns_njit import repeat, width
+from ..shared.philox_njit import key, words
+from ..shared.vector_math_njit import ZERO
+from ..shared.vector_operators_njit import choose
 
 _SMALL = 1 << 15
 """Below this many values a second thread costs more than it brings."""
@@ -30,53 +33,63 @@ def _supports(x: Spec, step: Spec, **_: object) -> bool:
 @kernel(dropout, "philox", "njit", supports=_supports)
 def launch(y, x, step, *, rate, seed, stream):
     """Each slice is a whole number of counters."""
-    key = np.array(
-        [
-            int(step[0]) & 0xFFFFFFFF,
-            stream & 0xFFFFFFFF,
-            random.DROPOUT,
-            seed & 0xFFFFFFFF,
-            seed >> 32,
-            threshold(rate),
-        ],
-        np.uint64,
-    )
-    flat_x, flat_y, factor = x.reshape(-1), y.reshape(-1), np.float32(scale(rate))
+    numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
+    flat_x, flat_y = x.reshape(-1), y.reshape(-1)
     slices = threads.slices(-(-x.size // 4))
 
     def task(i: int) -> None:
-        _drop(flat_y, flat_x, key, factor, slices[i].start, slices[i].stop)
+        _drop(flat_y, flat_x, *numbers, slices[i].start, slices[i].stop)
+
+    threads.run(task, len(slices), parallel=x.size > _SMALL)
+
+
+@kernel(spatial_dropout, "philox", "njit", supports=_supports)
+def launch_spatial(y, x, step, *, rate, seed, stream):
+    """Each slice is a whole number of images."""
+    numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
+    wide, slices = width(x.shape[2]), threads.slices(len(x))
+
+    def task(i: int) -> None:
+        _drop_channels(y, x, *numbers, wide, slices[i].start, slices[i].stop)
 
     threads.run(task, len(slices), parallel=x.size > _SMALL)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _drop(y, x, key, factor, first, last):
-    """The values of counters first … last - 1. Salmon et al., SC'11, section 3.2, as
-    `gpucnn.random.philox`."""
+def _drop_channels(y, x, key, limit, factor, wide, first, last):
+    """Images first … last - 1."""
+    _, M, C = x.shape
+    factors, row = np.empty(C, np.float32), np.empty(wide, np.float32)
+    for n in range(first, last):
+        for c in range(C):
+            i = n * C + c
+            w0, w1, w2, w3 = words(i // 4, key)
+            lane = i % 4
+            word = w0 if lane == 0 else w1 if lane == 1 else w2 if lane == 2 else w3
+            factors[c] = factor if word >= limit else ZERO
+        repeat(row, factors)
+        values, results = x[n].reshape(-1), y[n].reshape(-1)
+        for start in range(0, M * C, wide):
+            part, target = values[start : start + wide], results[start : start + wide]
+            for j in range(len(part)):
+                target[j] = choose(row[j] > ZERO, part[j] * row[j], ZERO)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _drop(y, x, key, limit, factor, first, last):
+    """The values of counters first … last - 1."""
     factors = np.empty(1024, np.float32)
-    low, half, limit = np.uint64(0xFFFFFFFF), np.uint64(32), key[5]
-    zero, nothing = splat(np.float32(0)), np.float32(0)
     for batch in range((last - first + 255) // 256):
         begin = first + 256 * batch
         count = min(256, last - begin)
         for i in range(count):
-            c0, c1, c2, c3 = np.uint64(begin + i) & low, key[0], key[1], key[2]
-            k0, k1 = key[3], key[4]
-            for _ in range(10):
-                p0 = c0 * np.uint64(0xD2511F53)
-                p1 = c2 * np.uint64(0xCD9E8D57)
-                c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
-                k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
-            factors[4 * i] = factor if c0 >= limit else nothing
-            factors[4 * i + 1] = factor if c1 >= limit else nothing
-            factors[4 * i + 2] = factor if c2 >= limit else nothing
-            factors[4 * i + 3] = factor if c3 >= limit else nothing
+            w0, w1, w2, w3 = words(begin + i, key)
+            factors[4 * i] = factor if w0 >= limit else ZERO
+            factors[4 * i + 1] = factor if w1 >= limit else ZERO
+            factors[4 * i + 2] = factor if w2 >= limit else ZERO
+            factors[4 * i + 3] = factor if w3 >= limit else ZERO
         start = 4 * begin
         values = min(4 * count, x.shape[0] - start)
-        for vector in range(values // 8):
-            e = 8 * vector
-            f = load(factors, e)
-            store(y, start + e, select(not_positive(f), zero, multiply(load(x, start + e), f)))
-        for e in range(values // 8 * 8, values):
-            y[start + e] = x[start + e] * factors[e] if factors[e] > 0 else nothing
+        part, target = x[start : start + values], y[start : start + values]
+        for e in range(values):
+            target[e] = choose(factors[e] > ZERO, part[e] * factors[e], ZERO)
