@@ -40,8 +40,8 @@ HALF = ROWS // 2
 FILTERS = 2 * WIDTH
 """Columns of a wide tile; a narrow one has `WIDTH`."""
 
-_SIZE, _LANE = ir.IntType(64), ir.IntType(32)
-_VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
+SIZE, LANE = ir.IntType(64), ir.IntType(32)
+VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
 
 
 @njit()
@@ -106,21 +106,19 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
         return context.make_array(kinds[array])(context, builder, values[array]).data
 
     rows, vectors = kinds["rows"].literal_value, kinds["vectors"].literal_value
-    fma = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{WIDTH}f32"
-    )
+    fma = multiply_add(builder)
     source, offsets = builder.gep(data("source"), [values["origin"]]), builder.gep(data("offsets"), [values["i"]])
-    cells = [builder.gep(source, [builder.load(builder.gep(offsets, [_SIZE(r)]))]) for r in range(rows)]
+    cells = [builder.gep(source, [builder.load(builder.gep(offsets, [SIZE(r)]))]) for r in range(rows)]
     places, line = [], builder.gep(data("sums"), [values["to"]])
     for _ in range(rows):
         places += _vectors(builder, line, vectors)
         line = builder.gep(line, [values["pitch"]])
-    nothing = ir.Constant(_VECTOR, [0.0] * WIDTH)
+    nothing = ir.Constant(VECTOR, [0.0] * WIDTH)
     add = kinds["add"].literal_value
     sums = [cgutils.alloca_once_value(builder, builder.load(p, align=4) if add else nothing) for p in places]
     steps = data("steps")
     matrix = cgutils.alloca_once_value(builder, builder.gep(data("matrix"), [values["j"]]))
-    with cgutils.for_range_slice(builder, values["first"], values["last"], _SIZE(1), inc=True) as (s, _):
+    with cgutils.for_range_slice(builder, values["first"], values["last"], SIZE(1), inc=True) as (s, _):
         step, here = builder.load(builder.gep(steps, [s])), builder.load(matrix)
         builder.store(builder.gep(here, [values["width"]]), matrix)
         weights = [builder.load(p, align=4) for p in _vectors(builder, here, vectors)]
@@ -132,13 +130,19 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
         builder.store(builder.load(total), p, align=4)
 
 
+def multiply_add(builder: Any) -> Any:
+    """LLVM's a · b + c of three vectors, rounded once where the processor can."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{WIDTH}f32")
+
+
 def _vectors(builder: Any, address: Any, count: int) -> list[Any]:
     """The addresses of so many vectors that follow each other."""
-    first = builder.bitcast(address, _VECTOR.as_pointer())
-    return [builder.gep(first, [_SIZE(v)]) for v in range(count)]
+    first = builder.bitcast(address, VECTOR.as_pointer())
+    return [builder.gep(first, [SIZE(v)]) for v in range(count)]
 
 
 def _in_every_lane(builder: Any, value: Any) -> Any:
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    one_lane = builder.insert_element(undefined, value, _LANE(0))
-    return builder.shuffle_vector(one_lane, undefined, ir.Constant(ir.VectorType(_LANE, WIDTH), [0] * WIDTH))
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    one_lane = builder.insert_element(undefined, value, LANE(0))
+    return builder.shuffle_vector(one_lane, undefined, ir.Constant(ir.VectorType(LANE, WIDTH), [0] * WIDTH))
