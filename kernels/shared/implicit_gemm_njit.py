@@ -3,7 +3,7 @@
 
 `product` multiplies patches by filters: a tile of patches by filters (`tile_njit`) stays in
 registers while the taps run by. The weights are copied once per call into panels as wide as a tile,
-so that each step reads the next cache line; the bias is the last row of a panel.
+so that each step reads the next cache line; the bias is the first row of a panel.
 
 `transposed_product` multiplies the transposed patches by a gradient for each of them: a tile of
 taps by filters stays in registers while the patches run by.
@@ -27,7 +27,6 @@ from gpucnn.dispatch.case import Spec
 from .patches_njit import Patches
 from .simd_njit import (
     LANES,
-    add,
     at,
     beats,
     copy,
@@ -47,6 +46,9 @@ FLOAT32 = np.dtype(np.float32)
 NONE, RELU, RELU_POOL = range(3)
 """What happens to a finished tile."""
 
+NAN = np.float32(np.nan)
+"""The limit of `products` that changes nothing."""
+
 SMALL = 1 << 22
 """Below this many floating-point operations a second thread costs more than it brings."""
 
@@ -55,6 +57,8 @@ _LARGE = 1 << 15
 _BLOCK = 64
 """Patches that meet a panel before the next panel comes, so that loading a large panel is worth
 while."""
+_TILE = np.arange(ROWS) * FILTERS
+"""Where the rows of a tile lie."""
 _VALUES = 4096
 """Values of the gradient that stay in the first-level cache while all tiles of taps meet them."""
 
@@ -127,12 +131,13 @@ def product(
     outputs = y.size // (len(y) * filters)
     channels = images.shape[-1] // groups
     shape = np.array([table.line, table.padded, table.count, outputs, filters, epilogue, groups, channels])
+    targets = table.targets * filters
     slices = threads.slices(len(images))
 
     def task(i: int) -> None:
         _tiles(
-            target, places, source, scratch[i], flat_panels, table.rows, table.pixels, table.taps, table.targets, shape,
-            slices[i].start, slices[i].stop,
+            target, places, source, scratch[i], flat_panels, table.rows, table.pixels, table.taps, targets, _TILE,
+            shape, slices[i].start, slices[i].stop,
         )  # fmt: skip
 
     threads.run(task, len(slices), parallel=2 * len(images) * table.count * taps * filters // groups > SMALL)
@@ -140,21 +145,21 @@ def product(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _fill(panels, weight, rows, bias, members, column, group, panel):
-    """One panel: a row of filters for each tap, and the bias as the last row; zeros beyond the
-    filters of the group."""
+    """One panel: the bias, and a row of filters for each tap; zeros beyond the filters of the
+    group."""
     group_panels = (members + FILTERS - 1) // FILTERS
     first = FILTERS * (panel % group_panels)
     count = min(FILTERS, members - first)
     start = panel // group_panels * group + first * column
     j = panel * (rows.shape[0] + 1) * FILTERS
+    for f in range(FILTERS):
+        put(panels, j + f, bias[panel // group_panels * members + first + f] if f < count else np.float32(0))
     for t in range(rows.shape[0]):
+        j += FILTERS
         for f in range(count):
             put(panels, j + f, at(weight, start + rows[t] + f * column))
         for f in range(count, FILTERS):
             put(panels, j + f, np.float32(0))
-        j += FILTERS
-    for f in range(FILTERS):
-        put(panels, j + f, bias[panel // group_panels * members + first + f] if f < count else np.float32(0))
 
 
 @njit(inline="always")
@@ -167,19 +172,40 @@ def _place(scratch, images, rows, n, line, padded):
     return 0 if padded else first * line
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape, first, last):
-    """The images first … last - 1 of a batch.
+@njit(forceinline=True)
+def _pool(y, index, scratch, finished, o, filters, windows, lanes):
+    """The largest of four rows of a tile, cut off at 0, and which it was, for each of its windows."""
+    zero = splat(np.float32(0))
+    for window in range(windows):
+        for k in range(0, lanes, LANES):
+            done, to = finished + 4 * window * FILTERS + k, o + window * filters + k
+            best, place = load(scratch, done), zero
+            for other in range(1, 4):
+                value = load(scratch, done + FILTERS * other)
+                better = beats(value, best)
+                best = select(better, value, best)
+                place = select(better, splat(np.float32(other)), place)
+            dead = not_positive(best)
+            best = select(dead, zero, best)
+            place = select(dead, splat(np.float32(4)), place)
+            if lanes - k >= LANES:
+                store(y, to, best)
+                store_bytes(index, to, place)
+            else:
+                for e in range(lanes - k):
+                    y[to + e] = lane(best, e)
+                    index[to + e] = np.uint8(lane(place, e))
 
-    The epilogue is read where it is needed and not before the loops: LLVM compiles a loop once for
-    each value of what it knows to be constant there.
-    """
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, shape, first, last):
+    """The images first … last - 1 of a batch."""
     line, padded, count, outputs, filters, groups = shape[0], shape[1], shape[2], shape[3], shape[4], shape[6]
     steps = taps.shape[0]
     channels, members = shape[7], filters // groups
     group_panels = (members + FILTERS - 1) // FILTERS
     finished = scratch.shape[0] - ROWS * FILTERS
-    zero = splat(np.float32(0))
+    limit = NAN if shape[5] == NONE else np.float32(0)
     source = images
     if padded:
         source = scratch
@@ -194,51 +220,19 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape
                 i = block * _BLOCK
                 while i < end:
                     size = ROWS if end - i > HALF else HALF
-                    width = FILTERS if left > WIDTH else WIDTH
                     j = panel * (steps + 1) * FILTERS
-                    products(
-                        size == ROWS, left > WIDTH, source, origin, pixels, i, taps, 0, steps, panels, j, FILTERS,
-                        scratch, finished, width,
-                    )  # fmt: skip
-                    j += steps * FILTERS
-                    for part in range(min(width, left + LANES - 1) // LANES):
-                        lanes = min(LANES, left - LANES * part)
-                        k = group * members + column + LANES * part
-                        bias = load(panels, j + LANES * part)
-                        for m in range(min(size, count - i)):
-                            done = finished + width * m + LANES * part
-                            if shape[5] == RELU_POOL:
-                                if m % 4:
-                                    continue
-                                o = (n * outputs + (i + m) // 4) * filters + k
-                                best = load(scratch, done)
-                                place = zero
-                                for other in range(1, 4):
-                                    value = load(scratch, done + width * other)
-                                    better = beats(value, best)
-                                    best = select(better, value, best)
-                                    place = select(better, splat(np.float32(other)), place)
-                                best = add(best, bias)
-                                dead = not_positive(best)
-                                best = select(dead, zero, best)
-                                place = select(dead, splat(np.float32(4)), place)
-                                if lanes == LANES:
-                                    store(y, o, best)
-                                    store_bytes(index, o, place)
-                                else:
-                                    for e in range(lanes):
-                                        y[o + e] = lane(best, e)
-                                        index[o + e] = np.uint8(lane(place, e))
-                            else:
-                                o = (n * outputs + targets[i + m]) * filters + k
-                                value = add(load(scratch, done), bias)
-                                if shape[5] == RELU:
-                                    value = select(not_positive(value), zero, value)
-                                if lanes == LANES:
-                                    store(y, o, value)
-                                else:
-                                    for e in range(lanes):
-                                        y[o + e] = lane(value, e)
+                    if shape[5] == RELU_POOL:
+                        products(
+                            size == ROWS, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS, NAN,
+                            scratch, finished, tile, 0,
+                        )  # fmt: skip
+                        o = (n * outputs + i // 4) * filters + group * members + column
+                        _pool(y, index, scratch, finished, o, filters, size // 4, min(left, FILTERS))
+                    else:
+                        products(
+                            size == ROWS, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS, limit,
+                            y, n * outputs * filters + group * members + column, places, i,
+                        )  # fmt: skip
                     i += size
 
 
@@ -268,6 +262,7 @@ def transposed_product(
     the slices are added in order."""
     taps, filters = matrix.shape
     offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % HALF)])
+    places = np.arange(len(offsets)) * sums.shape[2]
     shape = np.array(
         [table.line, table.padded, table.count, filters, max(1, _VALUES // filters), groups, images.shape[-1] // groups]
     )
@@ -277,8 +272,8 @@ def transposed_product(
     def task(i: int) -> None:
         sums[i] = 0
         _transposed_tiles(
-            sums[i].reshape(-1), gradient, source, scratch[i], behind[i], table.rows, table.pixels, offsets, shape,
-            slices[i].start, slices[i].stop,
+            sums[i].reshape(-1), gradient, source, scratch[i], behind[i], table.rows, table.pixels, offsets,
+            places, shape, slices[i].start, slices[i].stop,
         )  # fmt: skip
 
     threads.run(task, len(slices), parallel=2 * dy.size * taps > SMALL)
@@ -292,14 +287,13 @@ def transposed_product(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, shape, first, last):
+def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, places, shape, first, last):
     """Add the images first … last - 1 to sums (taps, groups · vectors)."""
     line, padded, count, filters, block = shape[0], shape[1], shape[2], shape[3], shape[4]
     groups, channels = shape[5], shape[6]
     members = filters // groups
     group_panels = (members + FILTERS - 1) // FILTERS
     group_width = (members + WIDTH - 1) // WIDTH * WIDTH
-    pitch = groups * group_width
     source, gradient = images, dy
     if padded:
         source = scratch
@@ -320,11 +314,11 @@ def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, sha
                 size = ROWS if t + ROWS <= taps.shape[0] else HALF
                 for panel in range(groups * group_panels):
                     group, column = panel // group_panels, FILTERS * (panel % group_panels)
-                    origin, to = image + group * channels, t * pitch + group * group_width + column
+                    origin, to = image + group * channels, group * group_width + column
                     k = start + begin * filters + group * members + column
                     add_products(
                         size == ROWS, members - column > WIDTH, source, origin, taps, t, pixels, begin, end, gradient,
-                        k, filters, sums, to, pitch,
+                        k, filters, sums, to, places, t,
                     )  # fmt: skip
                 t += size
 

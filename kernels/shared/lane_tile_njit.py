@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from gpucnn.devices.njit import njit
 
-from .tile_njit import LANE, SIZE, VECTOR, WIDTH, multiply_add
+from .tile_njit import SIZE, VECTOR, WIDTH, first_lanes, load_some, multiply_add, store_some
 
 ROWS = 9
 """Rows of a large tile: 3 × 3 taps."""
@@ -25,10 +25,8 @@ ROWS = 9
 FEW = 3
 """Rows of a small tile, for what is left."""
 
-_MASK = ir.VectorType(ir.IntType(1), WIDTH)
 
-
-@njit()
+@njit(forceinline=True)
 def lane_products(large, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places):
     """sums[to + places[i + r] + f] = Σ for s = first … last - 1 of
 
@@ -48,7 +46,7 @@ def lane_products(large, lanes, source, origin, offsets, i, steps, first, last, 
         _tile(FEW, 0, 0, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places)
 
 
-@njit()
+@njit(forceinline=True)
 def add_lane_products(large, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places):
     """The same products added to the sums that are there."""
     whole = lanes == WIDTH
@@ -95,12 +93,12 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
 
     rows, add = kinds["rows"].literal_value, kinds["add"].literal_value
     lanes = _Lanes(builder, None if kinds["whole"].literal_value else values["lanes"])
-    fma = multiply_add(builder)
+    fma, zero = multiply_add(builder), ir.Constant(VECTOR, [0.0] * WIDTH)
     source, offsets = address("source", "origin"), address("offsets", "i")
     result, places = address("sums", "to"), address("places", "i")
     cells = [builder.gep(source, [builder.load(builder.gep(offsets, [SIZE(r)]))]) for r in range(rows)]
     targets = [builder.gep(result, [builder.load(builder.gep(places, [SIZE(r)]))]) for r in range(rows)]
-    sums = [cgutils.alloca_once_value(builder, lanes.load(target) if add else lanes.zero) for target in targets]
+    sums = [cgutils.alloca_once_value(builder, lanes.load(target) if add else zero) for target in targets]
     matrix = cgutils.alloca_once_value(builder, address("matrix", "j"))
     steps = context.make_array(kinds["steps"])(context, builder, values["steps"]).data
     with cgutils.for_range_slice(builder, values["first"], values["last"], SIZE(1), inc=True) as (s, _):
@@ -117,25 +115,15 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
 class _Lanes:
     """Loads and stores of a vector, or of its first lanes: the others are 0 and stay as they are."""
 
-    zero = ir.Constant(VECTOR, [0.0] * WIDTH)
-
     def __init__(self, builder: Any, count: Any) -> None:
-        self.builder, self.mask = builder, None
-        if count is not None:
-            numbers = ir.Constant(ir.VectorType(LANE, WIDTH), list(range(WIDTH)))
-            one_lane = builder.insert_element(
-                ir.Constant(numbers.type, ir.Undefined), builder.trunc(count, LANE), LANE(0)
-            )
-            counts = builder.shuffle_vector(one_lane, one_lane, ir.Constant(numbers.type, [0] * WIDTH))
-            self.mask = builder.icmp_signed("<", numbers, counts)
+        self.builder, self.mask = builder, None if count is None else first_lanes(builder, count)
 
     def load(self, address: Any) -> Any:
         """The vector at an address of floats."""
         pointer = self.builder.bitcast(address, VECTOR.as_pointer())
         if self.mask is None:
             return self.builder.load(pointer, align=4)
-        kind = ir.FunctionType(VECTOR, [pointer.type, LANE, _MASK, VECTOR])
-        return self.builder.call(self._intrinsic("load", kind), [pointer, LANE(4), self.mask, self.zero])
+        return load_some(self.builder, pointer, self.mask)
 
     def store(self, vector: Any, address: Any) -> None:
         """Write the vector to an address of floats."""
@@ -143,8 +131,4 @@ class _Lanes:
         if self.mask is None:
             self.builder.store(vector, pointer, align=4)
         else:
-            kind = ir.FunctionType(ir.VoidType(), [VECTOR, pointer.type, LANE, _MASK])
-            self.builder.call(self._intrinsic("store", kind), [vector, pointer, LANE(4), self.mask])
-
-    def _intrinsic(self, action: str, kind: Any) -> Any:
-        return cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.{action}.v{WIDTH}f32.p0")
+            store_some(self.builder, vector, pointer, self.mask)

@@ -1,6 +1,6 @@
 """The inner loop of the convolutions on the CPU: a tile of sums that stays in registers.
 
-    sums[r, f] = Σ over steps s of source[offsets[r] + steps[s]] · matrix[s, f]
+    result[r, f] = Σ over steps s of source[offsets[r] + steps[s]] · matrix[s, f]
 
 Each step loads one or two vectors of the matrix and meets them with one value of the source for
 each row of the tile. With eight rows that is sixteen multiply-adds for ten loads, which keeps both
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -44,50 +45,218 @@ SIZE, LANE = ir.IntType(64), ir.IntType(32)
 VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
 
 
-@njit()
-def products(large, wide, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, pitch):
-    """sums[to + r · pitch + f] = Σ for s = first … last - 1 of
+@njit(forceinline=True)
+def products(large, lanes, source, origin, offsets, i, steps, matrix, j, width, limit, result, to, places, p):
+    """result[to + places[p + r] + f] = matrix[j + f] + Σ over steps s of
+
+        source[origin + offsets[i + r] + steps[s]] · matrix[j + (1 + s) · width + f]
+
+    for `ROWS` r (`HALF` unless large) and f < lanes ≤ `FILTERS`; 0 where that is at most the limit,
+    which NaN turns off. The matrix has whole vectors. All arrays are one-dimensional and contiguous;
+    offsets, steps and places are int64, the others float32. Indices are not checked.
+    """
+    count = steps.shape[0]
+    if large and lanes > WIDTH:
+        _tile(
+            ROWS,
+            2,
+            0,
+            lanes,
+            source,
+            origin,
+            offsets,
+            i,
+            steps,
+            0,
+            count,
+            matrix,
+            j,
+            width,
+            limit,
+            result,
+            to,
+            places,
+            p,
+        )
+    elif large:
+        _tile(
+            ROWS,
+            1,
+            0,
+            lanes,
+            source,
+            origin,
+            offsets,
+            i,
+            steps,
+            0,
+            count,
+            matrix,
+            j,
+            width,
+            limit,
+            result,
+            to,
+            places,
+            p,
+        )
+    elif lanes > WIDTH:
+        _tile(
+            HALF,
+            2,
+            0,
+            lanes,
+            source,
+            origin,
+            offsets,
+            i,
+            steps,
+            0,
+            count,
+            matrix,
+            j,
+            width,
+            limit,
+            result,
+            to,
+            places,
+            p,
+        )
+    else:
+        _tile(
+            HALF,
+            1,
+            0,
+            lanes,
+            source,
+            origin,
+            offsets,
+            i,
+            steps,
+            0,
+            count,
+            matrix,
+            j,
+            width,
+            limit,
+            result,
+            to,
+            places,
+            p,
+        )
+
+
+@njit(forceinline=True)
+def add_products(large, wide, source, origin, offsets, i, steps, first, last, matrix, j, width, result, to, places, p):
+    """result[to + places[p + r] + f] += Σ for s = first … last - 1 of
 
         source[origin + offsets[i + r] + steps[s]] · matrix[j + (s - first) · width + f]
 
-    for `ROWS` r (`HALF` unless large) and `FILTERS` f (`WIDTH` unless wide). All arrays are
-    one-dimensional and contiguous; offsets and steps are int64, the others float32. Indices are not
-    checked.
+    for f < `FILTERS` (`WIDTH` unless wide); otherwise like `products`.
     """
+    off = np.float32(np.nan)
     if large and wide:
-        _tile(ROWS, 2, 0, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, pitch)
+        _tile(
+            ROWS,
+            2,
+            1,
+            FILTERS,
+            source,
+            origin,
+            offsets,
+            i,
+            steps,
+            first,
+            last,
+            matrix,
+            j,
+            width,
+            off,
+            result,
+            to,
+            places,
+            p,
+        )
     elif large:
-        _tile(ROWS, 1, 0, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, pitch)
+        _tile(
+            ROWS,
+            1,
+            1,
+            WIDTH,
+            source,
+            origin,
+            offsets,
+            i,
+            steps,
+            first,
+            last,
+            matrix,
+            j,
+            width,
+            off,
+            result,
+            to,
+            places,
+            p,
+        )
     elif wide:
-        _tile(HALF, 2, 0, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, pitch)
+        _tile(
+            HALF,
+            2,
+            1,
+            FILTERS,
+            source,
+            origin,
+            offsets,
+            i,
+            steps,
+            first,
+            last,
+            matrix,
+            j,
+            width,
+            off,
+            result,
+            to,
+            places,
+            p,
+        )
     else:
-        _tile(HALF, 1, 0, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, pitch)
-
-
-@njit()
-def add_products(large, wide, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, pitch):
-    """The same products added to the sums that are there."""
-    if large and wide:
-        _tile(ROWS, 2, 1, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, pitch)
-    elif large:
-        _tile(ROWS, 1, 1, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, pitch)
-    elif wide:
-        _tile(HALF, 2, 1, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, pitch)
-    else:
-        _tile(HALF, 1, 1, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, pitch)
+        _tile(
+            HALF,
+            1,
+            1,
+            WIDTH,
+            source,
+            origin,
+            offsets,
+            i,
+            steps,
+            first,
+            last,
+            matrix,
+            j,
+            width,
+            off,
+            result,
+            to,
+            places,
+            p,
+        )
 
 
 _NAMES = (
-    *("rows", "vectors", "add", "source", "origin", "offsets", "i", "steps", "first", "last"),
-    *("matrix", "j", "width", "sums", "to", "pitch"),
+    *("rows", "vectors", "add", "lanes", "source", "origin", "offsets", "i", "steps", "first", "last"),
+    *("matrix", "j", "width", "limit", "result", "to", "places", "p"),
 )
 """The parameters of `_tile`."""
 
 
 @intrinsic(prefer_literal=True)
 def _tile(
-    typing, rows, vectors, add, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, pitch
-):
+    typing, rows, vectors, add, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, limit, result,
+    to, places, p
+):  # fmt: skip
     """`products`, or `add_products`, for a number of rows and vectors; these three are constants."""
     place = types.intp
 
@@ -97,7 +266,8 @@ def _tile(
         return context.get_dummy_value()
 
     return types.void(
-        rows, vectors, add, source, place, offsets, place, steps, place, place, matrix, place, place, sums, place, place
+        *(rows, vectors, add, place, source, place, offsets, place, steps, place, place),
+        *(matrix, place, place, types.float32, result, place, places, place),
     ), emit
 
 
@@ -105,29 +275,50 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
     def data(array: str) -> Any:
         return context.make_array(kinds[array])(context, builder, values[array]).data
 
-    rows, vectors = kinds["rows"].literal_value, kinds["vectors"].literal_value
-    fma = multiply_add(builder)
-    source, offsets = builder.gep(data("source"), [values["origin"]]), builder.gep(data("offsets"), [values["i"]])
-    cells = [builder.gep(source, [builder.load(builder.gep(offsets, [SIZE(r)]))]) for r in range(rows)]
-    places, line = [], builder.gep(data("sums"), [values["to"]])
-    for _ in range(rows):
-        places += _vectors(builder, line, vectors)
-        line = builder.gep(line, [values["pitch"]])
-    nothing = ir.Constant(VECTOR, [0.0] * WIDTH)
-    add = kinds["add"].literal_value
-    sums = [cgutils.alloca_once_value(builder, builder.load(p, align=4) if add else nothing) for p in places]
-    steps = data("steps")
+    def offset(table: str, index: str) -> list[Any]:
+        first = builder.gep(data(table), [values[index]])
+        return [builder.load(builder.gep(first, [SIZE(r)])) for r in range(rows)]
+
+    rows, vectors, add = (kinds[name].literal_value for name in ("rows", "vectors", "add"))
+    fma, steps = multiply_add(builder), data("steps")
+    source, target = builder.gep(data("source"), [values["origin"]]), builder.gep(data("result"), [values["to"]])
+    cells = [builder.gep(source, [o]) for o in offset("offsets", "i")]
+    lines = [_vectors(builder, builder.gep(target, [o]), vectors) for o in offset("places", "p")]
     matrix = cgutils.alloca_once_value(builder, builder.gep(data("matrix"), [values["j"]]))
-    with cgutils.for_range_slice(builder, values["first"], values["last"], SIZE(1), inc=True) as (s, _):
-        step, here = builder.load(builder.gep(steps, [s])), builder.load(matrix)
+
+    def next_line() -> list[Any]:
+        here = builder.load(matrix)
         builder.store(builder.gep(here, [values["width"]]), matrix)
-        weights = [builder.load(p, align=4) for p in _vectors(builder, here, vectors)]
-        for r, cell in enumerate(cells):
-            x = _in_every_lane(builder, builder.load(builder.gep(cell, [step])))
-            for total, weight in zip(sums[r * vectors :], weights, strict=False):
+        return [builder.load(v, align=4) for v in _vectors(builder, here, vectors)]
+
+    if add:
+        starts = [[builder.load(v, align=4) for v in line] for line in lines]
+    else:
+        starts = [next_line()] * rows
+    sums = [[cgutils.alloca_once_value(builder, start) for start in line] for line in starts]
+    with cgutils.for_range_slice(builder, values["first"], values["last"], SIZE(1), inc=True) as (s, _):
+        step, weights = builder.load(builder.gep(steps, [s])), next_line()
+        for cell, line in zip(cells, sums, strict=True):
+            x = in_every_lane(builder, builder.load(builder.gep(cell, [step])))
+            for total, weight in zip(line, weights, strict=True):
                 builder.store(builder.call(fma, [x, weight, builder.load(total)]), total)
-    for total, p in zip(sums, places, strict=True):
-        builder.store(builder.load(total), p, align=4)
+    limit = in_every_lane(builder, values["limit"])
+    results = [[builder.load(total) for total in line] for line in sums]
+    if not add:
+        zero = ir.Constant(VECTOR, [0.0] * WIDTH)
+        results = [[builder.select(builder.fcmp_ordered("<=", x, limit), zero, x) for x in line] for line in results]
+    with builder.if_else(builder.icmp_signed("==", values["lanes"], SIZE(vectors * WIDTH))) as (whole, part):
+        with whole:
+            for line, places in zip(results, lines, strict=True):
+                for vector, place in zip(line, places, strict=True):
+                    builder.store(vector, place, align=4)
+        with part:
+            last = builder.sub(values["lanes"], SIZE((vectors - 1) * WIDTH))
+            mask = first_lanes(builder, last)
+            for line, places in zip(results, lines, strict=True):
+                for vector, place in zip(line[:-1], places[:-1], strict=True):
+                    builder.store(vector, place, align=4)
+                store_some(builder, line[-1], places[-1], mask)
 
 
 def multiply_add(builder: Any) -> Any:
@@ -142,7 +333,28 @@ def _vectors(builder: Any, address: Any, count: int) -> list[Any]:
     return [builder.gep(first, [SIZE(v)]) for v in range(count)]
 
 
-def _in_every_lane(builder: Any, value: Any) -> Any:
-    undefined = ir.Constant(VECTOR, ir.Undefined)
-    one_lane = builder.insert_element(undefined, value, LANE(0))
-    return builder.shuffle_vector(one_lane, undefined, ir.Constant(ir.VectorType(LANE, WIDTH), [0] * WIDTH))
+def in_every_lane(builder: Any, value: Any) -> Any:
+    """A vector of one number."""
+    kind = ir.VectorType(value.type, WIDTH)
+    one_lane = builder.insert_element(ir.Constant(kind, ir.Undefined), value, LANE(0))
+    return builder.shuffle_vector(one_lane, one_lane, ir.Constant(ir.VectorType(LANE, WIDTH), [0] * WIDTH))
+
+
+def first_lanes(builder: Any, count: Any) -> Any:
+    """A mask of the lanes below a count."""
+    numbers = ir.Constant(ir.VectorType(count.type, WIDTH), list(range(WIDTH)))
+    return builder.icmp_signed("<", numbers, in_every_lane(builder, count))
+
+
+def load_some(builder: Any, pointer: Any, mask: Any) -> Any:
+    """The lanes of a vector in memory for which the mask holds; the others are 0."""
+    kind = ir.FunctionType(VECTOR, [pointer.type, LANE, mask.type, VECTOR])
+    load = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{WIDTH}f32.p0")
+    return builder.call(load, [pointer, LANE(4), mask, ir.Constant(VECTOR, [0.0] * WIDTH)])
+
+
+def store_some(builder: Any, vector: Any, pointer: Any, mask: Any) -> None:
+    """Write the lanes for which the mask holds."""
+    kind = ir.FunctionType(ir.VoidType(), [VECTOR, pointer.type, LANE, mask.type])
+    store = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{WIDTH}f32.p0")
+    builder.call(store, [vector, pointer, LANE(4), mask])
