@@ -59,8 +59,9 @@ _BLOCK = 64
 while."""
 _TILE = np.arange(ROWS) * FILTERS
 """Where the rows of a tile lie."""
-_VALUES = 4096
-"""Values of the gradient that stay in the first-level cache while all tiles of taps meet them."""
+_VALUES, _FEWEST, _MOST = 8192, 32, 256
+"""Values of the image, and the fewest and the most patches, that meet all taps while they are in the
+first-level cache."""
 
 
 def panels_of(filters: int) -> int:
@@ -230,8 +231,8 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, 
                         _pool(y, index, scratch, finished, o, filters, size // 4, min(left, FILTERS))
                     else:
                         products(
-                            size == ROWS, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS, limit,
-                            y, n * outputs * filters + group * members + column, places, i,
+                            size == ROWS, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS,
+                            limit, y, n * outputs * filters + group * members + column, places, i,
                         )  # fmt: skip
                     i += size
 
@@ -309,18 +310,18 @@ def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, pla
             gradient, start = behind, 0
         for part in range((count + block - 1) // block):
             begin, end = part * block, min(count, (part + 1) * block)
-            t = 0
-            while t < taps.shape[0]:
-                size = ROWS if t + ROWS <= taps.shape[0] else HALF
-                for panel in range(groups * group_panels):
-                    group, column = panel // group_panels, FILTERS * (panel % group_panels)
-                    origin, to = image + group * channels, group * group_width + column
-                    k = start + begin * filters + group * members + column
+            for panel in range(groups * group_panels):
+                group, column = panel // group_panels, FILTERS * (panel % group_panels)
+                origin, to = image + group * channels, group * group_width + column
+                k = start + begin * filters + group * members + column
+                t = 0
+                while t < taps.shape[0]:
+                    size = ROWS if t + ROWS <= taps.shape[0] else HALF
                     add_products(
                         size == ROWS, members - column > WIDTH, source, origin, taps, t, pixels, begin, end, gradient,
                         k, filters, sums, to, places, t,
                     )  # fmt: skip
-                t += size
+                    t += size
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from gpucnn.devices.njit import njit
 
-from .tile_njit import SIZE, VECTOR, WIDTH, first_lanes, load_some, multiply_add, store_some
+from .tile_njit import SIZE, VECTOR, WIDTH, first_lanes, load_some, multiply_add, rolled, store_some
 
 ROWS = 9
 """Rows of a large tile: 3 × 3 taps."""
@@ -101,7 +101,7 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
     sums = [cgutils.alloca_once_value(builder, lanes.load(target) if add else zero) for target in targets]
     matrix = cgutils.alloca_once_value(builder, address("matrix", "j"))
     steps = context.make_array(kinds["steps"])(context, builder, values["steps"]).data
-    with cgutils.for_range_slice(builder, values["first"], values["last"], SIZE(1), inc=True) as (s, _):
+    with rolled(builder, values["first"], values["last"]) as s:
         step, here = builder.load(builder.gep(steps, [s])), builder.load(matrix)
         builder.store(builder.gep(here, [values["width"]]), matrix)
         weight = lanes.load(here)

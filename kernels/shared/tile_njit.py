@@ -11,6 +11,8 @@ multipliers of a core busy from the first-level cache: a loop of 27 steps reache
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -296,7 +298,7 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
     else:
         starts = [next_line()] * rows
     sums = [[cgutils.alloca_once_value(builder, start) for start in line] for line in starts]
-    with cgutils.for_range_slice(builder, values["first"], values["last"], SIZE(1), inc=True) as (s, _):
+    with rolled(builder, values["first"], values["last"]) as s:
         step, weights = builder.load(builder.gep(steps, [s])), next_line()
         for cell, line in zip(cells, sums, strict=True):
             x = in_every_lane(builder, builder.load(builder.gep(cell, [step])))
@@ -319,6 +321,26 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
                 for vector, place in zip(line[:-1], places[:-1], strict=True):
                     builder.store(vector, place, align=4)
                 store_some(builder, line[-1], places[-1], mask)
+
+
+@contextmanager
+def rolled(builder: Any, first: Any, last: Any) -> Iterator[Any]:
+    """A loop from first to last - 1 that LLVM leaves as it is: unrolled, a tile that fills the
+    registers would spill."""
+    entry, test, body, behind = builder.block, *(builder.append_basic_block(n) for n in ("test", "body", "behind"))
+    builder.branch(test)
+    with builder.goto_block(test):
+        index = builder.phi(SIZE)
+        index.add_incoming(first, entry)
+        builder.cbranch(builder.icmp_signed("<", index, last), body, behind)
+    builder.position_at_end(body)
+    yield index
+    index.add_incoming(builder.add(index, SIZE(1)), builder.block)
+    name = builder.module.add_metadata([ir.MetaDataString(builder.module, "llvm.loop.unroll.disable")])
+    loop = builder.module.add_metadata([name])
+    loop.operands = (loop, name)
+    builder.branch(test).set_metadata("llvm.loop", loop)
+    builder.position_at_end(behind)
 
 
 def multiply_add(builder: Any) -> Any:
