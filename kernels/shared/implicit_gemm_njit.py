@@ -25,6 +25,7 @@ from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 
 from .patches_njit import Patches
+from .patches_njit import together as images_together
 from .simd_njit import (
     LANES,
     at,
@@ -59,9 +60,14 @@ _BLOCK = 64
 while."""
 _TILE = np.arange(ROWS) * FILTERS
 """Where the rows of a tile lie."""
-_VALUES, _FEWEST, _MOST = 8192, 32, 256
-"""Values of the image, and the fewest and the most patches, that meet all taps while they are in the
-first-level cache."""
+_FEWEST = 128
+"""Patches in work at a time, if images are small enough."""
+
+
+def together(images: int, table: Patches) -> int:
+    """How many small images are in work at a time, so that tiles and loops are long enough."""
+    largest = -(-images // len(threads.slices(images)))
+    return max(1, min(largest, _FEWEST // table.count))
 
 
 def panels_of(filters: int) -> int:
@@ -72,7 +78,7 @@ def panels_of(filters: int) -> int:
 def workspace(images: int, filters: int, *tables: Patches, groups: int = 1) -> tuple[Spec, Spec]:
     """For `product`: the panels and, for each slice of the batch, a padded image and a tile."""
     taps = max(len(table.taps) for table in tables)
-    size = max(table.size * table.padded for table in tables)
+    size = max(table.size * table.padded * together(images, table) for table in tables)
     slices, panels = len(threads.slices(images)), groups * panels_of(filters // groups)
     return Spec((panels, taps + 1, FILTERS), FLOAT32), Spec((slices, size + ROWS * FILTERS), FLOAT32)
 
@@ -128,20 +134,27 @@ def product(
         _fill(flat_panels, weight, matrix.rows, biases, filters // groups, matrix.column, matrix.group, panel)
 
     threads.run(fill, count, parallel=len(flat_panels) > _LARGE)
-    target, places, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
-    outputs = y.size // (len(y) * filters)
-    channels = images.shape[-1] // groups
-    shape = np.array([table.line, table.padded, table.count, outputs, filters, epilogue, groups, channels])
-    targets = table.targets * filters
+    target, indices, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
+    outputs, several = y.size // (len(y) * filters), together(len(images), table)
+    pixels, targets = images_together(table, several, outputs)
+    places = targets * filters
+    shape = _shape(images, table, several, groups, filters, outputs, epilogue)
     slices = threads.slices(len(images))
 
     def task(i: int) -> None:
         _tiles(
-            target, places, source, scratch[i], flat_panels, table.rows, table.pixels, table.taps, targets, _TILE,
-            shape, slices[i].start, slices[i].stop,
+            target, indices, source, scratch[i], flat_panels, table.rows, pixels, table.taps, places, _TILE, shape,
+            slices[i].start, slices[i].stop,
         )  # fmt: skip
 
     threads.run(task, len(slices), parallel=2 * len(images) * table.count * taps * filters // groups > SMALL)
+
+
+def _shape(images: np.ndarray, table: Patches, several: int, groups: int, *others: int) -> np.ndarray:
+    """What both kernels start from."""
+    return np.array(
+        [table.line, table.size, table.padded, table.count, several, groups, images.shape[-1] // groups, *others]
+    )
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -164,12 +177,14 @@ def _fill(panels, weight, rows, bias, members, column, group, panel):
 
 
 @njit(inline="always")
-def _place(scratch, images, rows, n, line, padded):
-    """Where image n starts: in `images`, or padded in scratch, into which it is copied."""
+def _place(scratch, images, rows, n, several, size, line, padded):
+    """Where the images from n on start: in `images`, or padded in scratch, into which they are
+    copied."""
     first = n * rows.shape[0]
     if padded:
-        for h in range(rows.shape[0]):
-            copy(scratch, rows[h], images, (first + h) * line, line)
+        for i in range(several):
+            for h in range(rows.shape[0]):
+                copy(scratch, i * size + rows[h], images, (first + i * rows.shape[0] + h) * line, line)
     return 0 if padded else first * line
 
 
@@ -201,18 +216,27 @@ def _pool(y, index, scratch, finished, o, filters, windows, lanes):
 @njit(nogil=True, cache=True, error_model="numpy")
 def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, shape, first, last):
     """The images first … last - 1 of a batch."""
-    line, padded, count, outputs, filters, groups = shape[0], shape[1], shape[2], shape[3], shape[4], shape[6]
-    steps = taps.shape[0]
-    channels, members = shape[7], filters // groups
+    line, size, padded, cells, several, groups, channels = (
+        shape[0],
+        shape[1],
+        shape[2],
+        shape[3],
+        shape[4],
+        shape[5],
+        shape[6],
+    )
+    filters, outputs, epilogue = shape[7], shape[8], shape[9]
+    steps, members = taps.shape[0], filters // groups
     group_panels = (members + FILTERS - 1) // FILTERS
     finished = scratch.shape[0] - ROWS * FILTERS
-    limit = NAN if shape[5] == NONE else np.float32(0)
+    limit = NAN if epilogue == NONE else np.float32(0)
     source = images
     if padded:
         source = scratch
         scratch[:finished] = np.float32(0)
-    for n in range(first, last):
-        image = _place(scratch, images, rows, n, line, padded)
+    for n in range(first, last, several):
+        image = _place(scratch, images, rows, n, min(several, last - n), size, line, padded)
+        count = cells * min(several, last - n)
         for block in range((count + _BLOCK - 1) // _BLOCK):
             end = min(count, (block + 1) * _BLOCK)
             for panel in range(groups * group_panels):
@@ -220,32 +244,34 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, 
                 origin, left = image + group * channels, members - column
                 i = block * _BLOCK
                 while i < end:
-                    size = ROWS if end - i > HALF else HALF
+                    large = end - i > HALF
                     j = panel * (steps + 1) * FILTERS
-                    if shape[5] == RELU_POOL:
+                    if epilogue == RELU_POOL:
                         products(
-                            size == ROWS, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS, NAN,
+                            large, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS, NAN,
                             scratch, finished, tile, 0,
                         )  # fmt: skip
                         o = (n * outputs + i // 4) * filters + group * members + column
-                        _pool(y, index, scratch, finished, o, filters, size // 4, min(left, FILTERS))
+                        _pool(
+                            y, index, scratch, finished, o, filters, (ROWS if large else HALF) // 4, min(left, FILTERS)
+                        )
                     else:
                         products(
-                            size == ROWS, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS,
+                            large, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS,
                             limit, y, n * outputs * filters + group * members + column, places, i,
                         )  # fmt: skip
-                    i += size
+                    i += ROWS if large else HALF
 
 
 def transposed_workspace(images: int, filters: int, table: Patches, groups: int = 1) -> tuple[Spec, Spec, Spec]:
     """For `transposed_product`, for each slice of the batch: the sums, a padded image, and a
     gradient with room behind it."""
     slices, members = len(threads.slices(images)), filters // groups
-    ragged = members % WIDTH > 0
+    ragged, several = members % WIDTH > 0, together(images, table)
     return (
         Spec((slices, -(-len(table.taps) // HALF) * HALF, groups * -(-members // WIDTH) * WIDTH), FLOAT32),
-        Spec((slices, table.size * table.padded), FLOAT32),
-        Spec((slices, (table.count * filters + WIDTH) * ragged), FLOAT32),
+        Spec((slices, table.size * table.padded * several), FLOAT32),
+        Spec((slices, (table.count * several * filters + WIDTH) * ragged), FLOAT32),
     )
 
 
@@ -264,17 +290,17 @@ def transposed_product(
     taps, filters = matrix.shape
     offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % HALF)])
     places = np.arange(len(offsets)) * sums.shape[2]
-    shape = np.array(
-        [table.line, table.padded, table.count, filters, max(1, _VALUES // filters), groups, images.shape[-1] // groups]
-    )
+    several = together(len(images), table)
+    pixels, _ = images_together(table, several, table.count)
+    shape = _shape(images, table, several, groups, filters, _BLOCK)
     gradient, source = dy.reshape(-1), images.reshape(-1)
     slices = threads.slices(len(images))
 
     def task(i: int) -> None:
         sums[i] = 0
         _transposed_tiles(
-            sums[i].reshape(-1), gradient, source, scratch[i], behind[i], table.rows, table.pixels, offsets,
-            places, shape, slices[i].start, slices[i].stop,
+            sums[i].reshape(-1), gradient, source, scratch[i], behind[i], table.rows, pixels, offsets, places,
+            shape, slices[i].start, slices[i].stop,
         )  # fmt: skip
 
     threads.run(task, len(slices), parallel=2 * dy.size * taps > SMALL)
@@ -290,20 +316,28 @@ def transposed_product(
 @njit(nogil=True, cache=True, error_model="numpy")
 def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, places, shape, first, last):
     """Add the images first … last - 1 to sums (taps, groups · vectors)."""
-    line, padded, count, filters, block = shape[0], shape[1], shape[2], shape[3], shape[4]
-    groups, channels = shape[5], shape[6]
+    line, size, padded, cells, several, groups, channels = (
+        shape[0],
+        shape[1],
+        shape[2],
+        shape[3],
+        shape[4],
+        shape[5],
+        shape[6],
+    )
+    filters, block = shape[7], shape[8]
     members = filters // groups
     group_panels = (members + FILTERS - 1) // FILTERS
     group_width = (members + WIDTH - 1) // WIDTH * WIDTH
-    source, gradient = images, dy
+    source = images
     if padded:
         source = scratch
         scratch[:] = np.float32(0)
     if behind.shape[0]:
         behind[:] = np.float32(0)
-    for n in range(first, last):
-        image = _place(scratch, images, rows, n, line, padded)
-        start = n * count * filters
+    for n in range(first, last, several):
+        image = _place(scratch, images, rows, n, min(several, last - n), size, line, padded)
+        count, start = cells * min(several, last - n), n * cells * filters
         gradient = dy
         if behind.shape[0] and start + count * filters + WIDTH > dy.shape[0]:
             copy(behind, 0, dy, start, count * filters)
@@ -316,12 +350,12 @@ def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, pla
                 k = start + begin * filters + group * members + column
                 t = 0
                 while t < taps.shape[0]:
-                    size = ROWS if t + ROWS <= taps.shape[0] else HALF
+                    large = t + ROWS <= taps.shape[0]
                     add_products(
-                        size == ROWS, members - column > WIDTH, source, origin, taps, t, pixels, begin, end, gradient,
+                        large, members - column > WIDTH, source, origin, taps, t, pixels, begin, end, gradient,
                         k, filters, sums, to, places, t,
                     )  # fmt: skip
-                    t += size
+                    t += ROWS if large else HALF
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -69,6 +69,15 @@ def patches(
 
 
 @lru_cache(256)
+def together(patches: Patches, images: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and targets of so many images that lie one after another, and whose results have so
+    many pixels each."""
+    numbers = np.arange(images)[:, None]
+    pixels, targets = patches.pixels[: patches.count], patches.targets[: patches.count]
+    return _filled((pixels + numbers * patches.size).ravel()), _filled((targets + numbers * outputs).ravel())
+
+
+@lru_cache(256)
 def pooled_patches(
     size: Extents, channels: int, kernel_size: Extents, strides: Extents, padding: Pads, dilation: Extents
 ) -> Patches:
