@@ -131,6 +131,9 @@ class Device(ABC):
         """
         raise KernelError(f"{self.name} does not record launches")
 
+    def begin(self, kernel: Any, operands: tuple[Any, ...], params: dict[str, Any]) -> None:  # noqa: B027
+        """Called before a kernel serves a call of an op: the launches that follow are its launches."""
+
     def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Run a CUDA C++ kernel; the arguments are already converted."""
         raise KernelError(f"{function} was launched on the device {self.name}, which runs {', '.join(self.backends)}")
