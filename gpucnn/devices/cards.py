@@ -1,7 +1,6 @@
 """GPUs as data: what a prediction needs to know of a card that is not in this machine.
 
-Rates are per multiprocessor and clock cycle, as hardware has them. Sources, by the letter at the
-end of a row's `sources`:
+Rates are per multiprocessor and clock cycle, as hardware has them. The sources that the rows name:
 
 whitepaper   NVIDIA's architecture whitepapers: "NVIDIA H100 Tensor Core GPU", "NVIDIA A100 Tensor
              Core GPU", "NVIDIA Ampere GA102", "NVIDIA Turing", and the product page of the card
@@ -43,7 +42,7 @@ class Card:
     l2_bytes           bytes of the L2 cache in a microsecond
     l2_size            bytes of the L2 cache
     node               microseconds from the end of a kernel to the start of the next in a CUDA graph
-    sources            of these, in this order
+    sources            where these numbers come from; the first one holds for all that are not named
     """
 
     name: str
@@ -63,9 +62,9 @@ class Card:
     sources: str
 
     @property
-    def compute_capability(self) -> int:
-        """10 times the major plus the minor number."""
-        return int(self.arch.removeprefix("sm_"))
+    def is_calibrated(self) -> bool:
+        """Whether the share of its float32 rate that a product reaches was measured on this card."""
+        return "fp32_share: ladder" in self.sources
 
 
 _MIB = 1 << 20
@@ -90,13 +89,13 @@ CARDS = {
         Card(
             "a6000",
             "NVIDIA RTX A6000",
-            *("sm_86", 84, 1800.0, 128, 256.0, 0.60, 128, 32, 0.768e6, 2.5e6, 6 * _MIB, 1.3),
+            *("sm_86", 84, 1800.0, 128, 256.0, 0.60, 128, 16, 0.768e6, 2.5e6, 6 * _MIB, 1.3),
             sources="whitepaper; fp32_share: ladder (23.2 of 38.7 TFLOP/s); l2_bytes, node: estimate",
         ),
         Card(
             "rtx3060",
             "NVIDIA GeForce RTX 3060 12 GB",
-            *("sm_86", 28, 1777.0, 128, 128.0, 0.60, 128, 32, 0.360e6, 1.2e6, 3 * _MIB, 1.3),
+            *("sm_86", 28, 1777.0, 128, 128.0, 0.60, 128, 16, 0.360e6, 1.2e6, 3 * _MIB, 1.3),
             sources="whitepaper; fp32_share: estimate (A6000, same chip family); l2_bytes, node: estimate",
         ),
         Card(
@@ -110,14 +109,15 @@ CARDS = {
             "gtx1660",
             "NVIDIA GeForce GTX 1660",
             *("sm_75", 22, 1785.0, 64, 0.0, 0.92, 64, 16, 0.192e6, 0.75e6, 1536 << 10, 1.3),
-            sources="whitepaper; shared_bytes: Jia; fp32_share: estimate (RTX 2080 Super, same architecture); l2_bytes, "
-            "node: estimate",
+            sources="whitepaper; shared_bytes: Jia; fp32_share: estimate (RTX 2080 Super, same architecture); "
+            "l2_bytes, node: estimate",
         ),
         Card(
             "rtx2080super",
             "NVIDIA GeForce RTX 2080 Super",
             *("sm_75", 48, 1815.0, 64, 0.0, 0.92, 64, 16, 0.496e6, 1.6e6, 4 * _MIB, 1.3),
-            sources="whitepaper; shared_bytes: Jia; fp32_share: ladder (10.2 of 11.2 TFLOP/s); l2_bytes, node: estimate",
+            sources="whitepaper; shared_bytes: Jia; fp32_share: ladder (10.2 of 11.2 TFLOP/s); "
+            "l2_bytes, node: estimate",
         ),
     )
 }

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 
 from .. import places
@@ -29,11 +30,6 @@ _FP32 = ("FFMA", "FADD", "FMUL")
 _INTEGER = ("IADD", "IMAD", "LOP", "SHF", "LEA", "ISETP", "SEL", "PRMT", "FSETP", "FSEL", "FMNMX", "IMNMX", "VIADD")
 _SHARED = ("LDS", "STS", "LDSM")
 _MEMORY = (*_SHARED, "LDG", "STG", "LDGSTS", "ATOM", "RED")
-
-_HALF_WARPS = 2
-"""Passes through shared memory of a warp's load of 128 bits, if lanes of each half share what they
-read. An assumption: the lanes of gpucnn's products lie so that they do (`kernels/include/gemm.cuh`),
-and no table of NVIDIA's says that two quarters are then served at once. Without it: 4."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,9 @@ def of_launch(launch: Launch, arch: str) -> Mix:
         straight = {name: -(-count // max(len(main), 1)) for name, count in around.items()}
         shared = used.shared_bytes + launch.geometry.shared_bytes
         resident = compilers.resident_blocks(launch, used, arch)
-        mix = Mix(used.registers, shared, resident, straight, [dict(loop) for loop in main], dict(Counter(code.streaming)))
+        mix = Mix(
+            used.registers, shared, resident, straight, [dict(loop) for loop in main], dict(Counter(code.streaming))
+        )
         return json.dumps(asdict(mix)).encode()
 
     rules = Path(__file__).read_text(encoding="utf-8")
@@ -93,24 +91,43 @@ def count(names: Mapping[str, int], *kinds: str) -> int:
     return sum(n for name, n in names.items() if name.split(".")[0] in kinds)
 
 
-def cycles(names: Mapping[str, int], card: Card, conflicts: float = 1.0) -> dict[str, float]:
+@dataclass(frozen=True)
+class Access:
+    """How the lanes of a warp lie to each other when they load; the default is that of gpucnn's
+    products.
+
+    scattered   passes of a load of 32 bits from global memory; 1 if neighbours lie together
+    quads       passes of a load of 128 bits from shared memory. 2 is an assumption: the lanes of a
+                product lie so that those of each half of a warp share what they read
+                (`kernels/include/gemm.cuh`), and no table of NVIDIA's says that a half is then served
+                at once; if only quarters are, it is 4.
+    """
+
+    scattered: float = 1.0
+    quads: float = 2.0
+
+
+def cycles(names: Mapping[str, int], card: Card, access: Access | None = None) -> dict[str, float]:
     """By unit, the cycles for which one warp that executes these instructions keeps it busy.
 
-    conflicts   passes through shared memory divided by the least number for the same bytes
+    A warp that multiplies on tensor cores does nothing else at the same time, and the few warps that
+    the registers of such kernels allow do not fill its gaps: the two times add up. (On an H100, gpucnn's
+    kernels take about 1,070 cycles of a scheduler for 96 HMMA, which need 620, and 330 others.)
     """
-    tensor = sum(compilers.flops_of(name) * 16 * n for name, n in names.items() if name.startswith("HMMA"))
+    access = access or Access()
+    multiplied = sum(compilers.flops_of(name) * 16 * n for name, n in names.items() if name.startswith("HMMA"))
     others = (sum(names.values()) - count(names, "HMMA")) / _SCHEDULERS
     return {
         "issue": sum(names.values()) / _SCHEDULERS,
         "FP32": 32 * count(names, *_FP32) / (card.fp32 * card.fp32_share),
         "integer": 32 * sum(n for name, n in names.items() if name.startswith(_INTEGER)) / _INTEGER_LANES,
         "MUFU": 32 * count(names, "MUFU") / _SPECIAL_LANES,
-        "tensor cores": tensor / card.tf32 + others if tensor else 0.0,
-        "shared memory": sum(n * _passes(name, card, conflicts) for name, n in names.items()),
+        "tensor cores": (multiplied / card.tf32 if card.tf32 else inf) + others if multiplied else 0.0,
+        "shared memory": sum(n * _passes(name, card, access) for name, n in names.items()),
     }
 
 
-def _passes(name: str, card: Card, conflicts: float) -> float:
+def _passes(name: str, card: Card, access: Access) -> float:
     """Cycles of the path to shared memory and L1 for one instruction of a warp."""
     kind = name.split(".")[0]
     if kind not in _MEMORY:
@@ -118,7 +135,7 @@ def _passes(name: str, card: Card, conflicts: float) -> float:
     width = compilers.width_of(name)
     passes = max(width / 4, 1.0)
     if kind == "LDS" and width == 16:
-        passes = _HALF_WARPS
-    if kind in _SHARED:
-        passes *= conflicts
+        passes = access.quads
+    if kind not in _SHARED:
+        passes *= access.scattered
     return max(32 / card.load_lanes, passes * 128 / card.shared_bytes)

@@ -141,9 +141,7 @@ class LaunchRecorder(Emulator):
         """Record a copy from an array, or a fill with a number."""
         self.nodes.append(Copy(self._regions([target, source])))
 
-    def _record(
-        self, function: CudaLaunchable | NumbaLaunchable, geometry: Geometry, arguments: list[Any]
-    ) -> None:
+    def _record(self, function: CudaLaunchable | NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         self.nodes.append(Launch(function, geometry, tuple(arguments), self._regions(arguments), self._call))
 
     def _regions(self, arguments: list[Any]) -> tuple[Region, ...]:
@@ -159,14 +157,20 @@ class LaunchRecorder(Emulator):
 
 def launches(kernel: Kernel, case: Case, arch: str | None = None) -> list[Launch]:
     """The launches of the kernel on this case, in order; `arch` as for `LaunchRecorder`."""
+    return of_call(Call(kernel, case.specs, case.params), arch)
+
+
+def of_call(call: Call, arch: str | None = None) -> list[Launch]:
+    """The launches of a call, in order."""
+    kernel, specs, params = call.kernel, call.operands, call.params
     recorder = LaunchRecorder(arch)
-    specs = case.specs
-    outputs = [] if kernel.op.inplace else [s for s in kernel.op.specs(*specs, **case.params) if s is not None]
+    outputs = [] if kernel.op.inplace else [s for s in kernel.op.specs(*specs, **params) if s is not None]
     with choose.using(recorder):
-        arrays = [None if s is None else recorder.empty(*s) for s in (*outputs, *specs)]
-        scratch = [recorder.empty(*s) for s in kernel.scratch(specs, case.params)]
-        recorder.begin(kernel, tuple(arrays[len(outputs) :]), case.params)
-        kernel.launch(*arrays, *scratch, **case.params)
+        operands = [None if s is None else recorder.empty(*s) for s in specs]
+        arrays = [*(recorder.empty(*s) for s in outputs), *operands]
+        scratch = [recorder.empty(*s) for s in kernel.scratch(specs, params)]
+        recorder.begin(kernel, tuple(operands), params)
+        kernel.launch(*arrays, *scratch, **params)
     return recorder.launches
 
 

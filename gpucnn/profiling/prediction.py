@@ -19,13 +19,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
 
 from ..devices.cards import Card
 from ..devices.cuda import CudaFunction
 from . import instruction_mix
-from .instruction_mix import Mix, bytes_loaded, cycles, flops
+from .instruction_mix import Access, Mix, bytes_loaded, cycles, flops
 from .launches import Copy, Launch, Region
 
 START = 1.2
@@ -46,7 +46,11 @@ _DRAM_SHARE = 0.9
 
 _SCHEDULERS = 4
 
-BOUND_BY_THROUGHPUT = ("issue", "FP32", "integer", "MUFU", "shared memory")
+_THROUGHPUT = ("issue", "FP32", "integer", "MUFU", "shared memory")
+_LONG = 5.0
+WELL_KNOWN, UNKNOWN = 0.25, 0.6
+"""The relative errors to expect: of kernels that take at least 5 µs, on cards whose float32 rate was
+measured, and are bound by units that compute; and of all others."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Node:
     dram          of these, bytes that are not in L2
     waves         blocks divided by those that the card holds at a time
     limits        by name, how long each unit alone would be busy
+    calibrated    whether the rates of the card were compared with measured times
     """
 
     kernel: str
@@ -71,7 +76,8 @@ class Node:
     nbytes: int
     dram: int
     waves: float
-    limits: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, float]
+    calibrated: bool
 
     @property
     def microseconds(self) -> float:
@@ -87,7 +93,8 @@ class Node:
     @property
     def tolerance(self) -> float:
         """The relative error to expect."""
-        return 0.25 if self.bottleneck in BOUND_BY_THROUGHPUT and self.microseconds > 5 else 0.6
+        throughput = self.calibrated and self.bottleneck in _THROUGHPUT and self.microseconds > _LONG
+        return WELL_KNOWN if throughput else UNKNOWN
 
 
 class Cache:
@@ -109,12 +116,12 @@ class Cache:
         return missing
 
 
-def of_step(nodes: Sequence[Launch | Copy], card: Card, conflicts: float = 1.0) -> list[Node]:
+def of_step(nodes: Sequence[Launch | Copy], card: Card, access: Access | None = None) -> list[Node]:
     """The nodes of something that is repeated, such as a step of training, in their order."""
     cache = Cache(card.l2_size)
     for node in nodes:
         cache.touch(node.regions)
-    return [_node(node, cache.touch(node.regions), card, conflicts) for node in nodes]
+    return [_node(node, cache.touch(node.regions), card, access) for node in nodes]
 
 
 def total(nodes: Sequence[Node], card: Card) -> float:
@@ -122,13 +129,12 @@ def total(nodes: Sequence[Node], card: Card) -> float:
     return sum(card.node + node.microseconds for node in nodes)
 
 
-def _node(node: Launch | Copy, missing: int, card: Card, conflicts: float) -> Node:
+def _node(node: Launch | Copy, missing: int, card: Card, access: Access | None) -> Node:
     touched = sum(region.nbytes for region in node.regions)
     if isinstance(node, Copy):
-        return Node("copy", "", "", 0, 0, 0.0, 0.0, touched, missing, 0.0, _memory(touched, missing, card))
+        return Node("copy", "", "", 0, 0, 0.0, 0.0, touched, missing, 0.0, _memory(touched, missing, card), False)
     mix = instruction_mix.of_launch(node, card.arch)
     call = node.call
-    rows = node.regions
     if call and call.kernel.op.inplace:  # read, and written back
         touched, missing = 2 * touched, 2 * missing
     limits = _memory(touched, missing, card)
@@ -138,7 +144,7 @@ def _node(node: Launch | Copy, missing: int, card: Card, conflicts: float) -> No
         turns = _turns(loop, node)
         executed = float(flops(loop)) * turns * node.blocks * node.threads
         useful = call.flops if call else executed
-        limits |= _product(mix, loop, turns, node, card, conflicts)
+        limits |= _product(mix, loop, turns, node, card, access)
     else:
         limits |= _streaming(mix, node, touched, card)
     return Node(
@@ -153,6 +159,7 @@ def _node(node: Launch | Copy, missing: int, card: Card, conflicts: float) -> No
         missing,
         node.blocks / (card.multiprocessors * mix.resident),
         limits,
+        card.is_calibrated,
     )
 
 
@@ -186,11 +193,11 @@ def _turns(loop: dict[str, int], launch: Launch) -> int:
 
 
 def _product(
-    mix: Mix, loop: dict[str, int], turns: int, launch: Launch, card: Card, conflicts: float
+    mix: Mix, loop: dict[str, int], turns: int, launch: Launch, card: Card, access: Access | None
 ) -> dict[str, float]:
     """By unit, microseconds of the multiprocessor with most blocks."""
     warps, blocks = ceil(launch.threads / 32), ceil(launch.blocks / card.multiprocessors)
-    turn, around = cycles(loop, card, conflicts), cycles(mix.straight, card)
+    turn, around = cycles(loop, card, access), cycles(mix.straight, card)
     latency = LATENCY / _slabs_ahead(launch) if bytes_loaded(loop) else 0.0
     limits = dict.fromkeys((*turn, "latency"), 0.0)
     while blocks:
@@ -223,8 +230,6 @@ def _streaming(mix: Mix, launch: Launch, touched: int, card: Card) -> dict[str, 
     blocks = ceil(launch.blocks / card.multiprocessors)
     rounds = ceil(blocks / max(mix.resident, 1))
     turn, once = cycles(mix.streaming, card), cycles(mix.straight, card)
-    limits = {
-        unit: _share(blocks * warps) * (turns * turn[unit] + max(once[unit] - turn[unit], 0.0)) for unit in turn
-    }
+    limits = {unit: _share(blocks * warps) * (turns * turn[unit] + max(once[unit] - turn[unit], 0.0)) for unit in turn}
     limits["latency"] = max(rounds * (turns + 1) - 2, 0) * LATENCY
     return {unit: spent / card.clock for unit, spent in limits.items()}
