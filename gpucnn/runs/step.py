@@ -132,13 +132,13 @@ def predicted(model: str, card: Card, backend: str = "cuda") -> Step:
     """The step of a model, with the batch size of its recipe. Raises `KernelError` without the
     compilers."""
     size = zoo.find(model).recipe.batch_size
-    graph, eager = (prediction.of_step(nodes(model, card, backend, eager=eager), card) for eager in (False, True))
+    graph, eager = (prediction.of_step(nodes(model, card.arch, backend, eager=eager), card) for eager in (False, True))
     return Step(model, card, size, graph, eager)
 
 
-def nodes(model: str, card: Card, backend: str = "cuda", eager: bool = False) -> list[Launch | Copy]:
-    """What a step launches and copies on a card."""
-    entry, recorder = zoo.find(model), LaunchRecorder(card.arch)
+def nodes(model: str, arch: str, backend: str = "cuda", eager: bool = False) -> list[Launch | Copy]:
+    """What a step launches and copies on GPUs of an architecture, such as sm_90."""
+    entry, recorder = zoo.find(model), LaunchRecorder(arch)
     if backend not in recorder.backends:
         raise ArgumentError(f"--backend {backend}: a card runs {' or '.join(recorder.backends)}")
     size = entry.recipe.batch_size

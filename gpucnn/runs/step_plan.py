@@ -43,7 +43,7 @@ class Decision:
 
 def plan(model: str, card: Card, backend: str = "cuda") -> Iterator[Decision]:
     """The decisions of a step of a model, in the order of the step."""
-    recorded = step.nodes(model, card, backend)
+    recorded = step.nodes(model, card.arch, backend)
     predicted = prediction.of_step(recorded, card)
     pairs = [(node, one) for node, one in zip(recorded, predicted, strict=True) if isinstance(node, Launch)]
     for _, group in groupby(pairs, key=lambda pair: id(pair[0].call)):
