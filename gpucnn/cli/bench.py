@@ -11,11 +11,21 @@ from typing import Any
 import click
 
 from ..errors import ArgumentError
+from .bench_train import bench_train
 from .group import LOAD, main, options
 from .screen import Screen, print_json, print_table
 
 
-@main.command()
+class _Bench(click.Command):
+    """`bench`, which hands `bench train …` on."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        if args[:1] == ["train"]:
+            return bench_train.make_context(f"{info_name} train", args[1:], *rest, **extra)
+        return super().make_context(info_name, args, *rest, **extra)
+
+
+@main.command(cls=_Bench)
 @options(
     click.argument("pattern", metavar="[OP]", required=False, default=""),
     click.option(

@@ -167,6 +167,7 @@ class Op:
             return self._body_on_host(where, arrays, params, targets)
         arrays = as_kernels_take_them(self.name, where, arrays, self.operand_names, self.inplace)
         scratch = [storage.empty(*s) for s in workspace]
+        where.begin(kernel, arrays, params)
         if self.inplace:
             outs = [arrays[i] for i in self.inplace if arrays[i] is not None]
             kernel.run(*arrays, *scratch, **params)

@@ -29,7 +29,8 @@ _COMMON = ("-std=c++20", "-fPIC", "-march=native", "-fno-strict-aliasing", "-fno
 _RUNTIME = ("runtime.cpp", "checker.cpp", "counters.cpp")
 
 _building = threading.RLock()
-"""Held while a library is built and loaded: two copies of the runtime would each have a state."""
+"""Held while a library is loaded, and while that of the threads, checker and counters is built: two
+copies would each have a state."""
 forks.hold(_building)
 
 
@@ -151,23 +152,33 @@ def _runtime() -> ctypes.CDLL:
 def _loaded(name: str, build: Callable[[Path], None], mode: int = ctypes.DEFAULT_MODE) -> LoadedFile:
     """The library `name` of the cache, which is built first if it is missing, damaged or cannot be
     loaded. `build` writes the file `BUILT` into a folder."""
+    folder = places.cache_folder("emulator")
+    path = folder / name if folder else None
+    if path and (loaded := _from_cache(path, mode)):
+        return loaded
+    with _scratch(folder) as scratch:  # several threads build at a time
+        build(Path(scratch))
+        content = Path(scratch, BUILT).read_bytes()
     with _building:
-        folder = places.cache_folder("emulator")
-        path = folder / name if folder else None
-        if path and places.intact(path) is not None:
-            with suppress(OSError):  # built for another C library, or in a folder where nothing may be executed
-                return LoadedFile(ctypes.CDLL(str(path), mode=mode), path)
-        with _scratch(folder) as scratch:
-            build(Path(scratch))
-            content = Path(scratch, BUILT).read_bytes()
-        if path and places.keep(path, content):
-            with suppress(OSError):
-                return LoadedFile(ctypes.CDLL(str(path), mode=mode), path)
+        if path and (loaded := _from_cache(path, mode)):  # another thread was faster
+            return loaded
+        if path and places.keep(path, content) and (loaded := _from_cache(path, mode)):
+            return loaded
         descriptor = os.memfd_create(name)
         with open(descriptor, "wb", closefd=False) as file:
             file.write(content)
         path = Path(f"/proc/self/fd/{descriptor}")
         return LoadedFile(ctypes.CDLL(str(path), mode=mode), path, (descriptor,))
+
+
+def _from_cache(path: Path, mode: int) -> LoadedFile | None:
+    """The library in a file of the cache; None if it is missing, damaged or cannot be loaded."""
+    with _building:
+        if places.intact(path) is None:
+            return None
+        with suppress(OSError):  # built for another C library, or in a folder where nothing may be executed
+            return LoadedFile(ctypes.CDLL(str(path), mode=mode), path)
+        return None
 
 
 def _scratch(folder: Path | None) -> tempfile.TemporaryDirectory:
