@@ -15,15 +15,16 @@ from ..devices import threads
 from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Activated
 from ..metrics import Metric
-from . import fusion, memory, resident, stream_ends
+from . import memory, resident, stream_ends
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
+from .inference import Inference
 from .model import Model
 from .resident import Turn
 from .resident_inference import ResidentOutputs, ResidentTest
 from .resident_steps import ResidentSteps, obstacle
 from .state import TrainingState, nothing_to_collect
-from .training_step import TrainingStep, output
+from .training_step import TrainingStep
 
 
 class Trainer:
@@ -36,6 +37,7 @@ class Trainer:
         self.model = model
         self.settings: CompileSettings | None = None
         self._step: TrainingStep | None = None
+        self._inference = Inference(model)
         self._warned_unscaled = False
         self._resident: ResidentSteps | None = None
         self._tested: ResidentTest | None = None
@@ -289,9 +291,9 @@ class Trainer:
         """The model's output for all batches, as one float32 array (n, …)."""
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         outputs: list[np.ndarray] = []
-        nodes, replayed = fusion.program(self.model.layers, False), None
+        nodes, replayed = self._inference.nodes(), None
         turns: Iterator[Turn] = (
-            (partial(lambda x: outputs.append(output(nodes, x)), batch.x), 1)
+            (partial(lambda x: outputs.append(self._inference(x)), batch.x), 1)
             for batch in stream_ends.limited(data, hooks)
         )
         if resident.is_used() and resident.obstacle(self.model, data) is None:
