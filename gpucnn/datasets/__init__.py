@@ -9,8 +9,9 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
+from ..arguments import Bounds, Count, PathLike, checked
 from ..errors import ArgumentError, DataError, warn
 from . import cifar10, digits, fashion_mnist, folder, mnist, npz_set
 from .dataset import Dataset, ImageSet
@@ -38,6 +39,9 @@ __all__ = [
     "verify",
 ]
 
+ImageShape = tuple[Count, Count, Count]
+"""(H, W, C) of images; C is 1 for grey, 3 for RGB."""
+
 _Images = TypeVar("_Images", Dataset, ImageSet)
 
 
@@ -46,17 +50,19 @@ def names() -> list[str]:
     return ["digits", "mnist", "fashion_mnist", "cifar10"]
 
 
+@checked
 def about(name: str) -> str:
     """One line on what a data set holds."""
     return _source(name).about
 
 
+@checked
 def load(
     name: str | None = None,
     data_dir: Folder = None,
     data: Folder = None,
     *,
-    shape: tuple[int, int, int] | None = None,
+    shape: ImageShape | None = None,
     strict: bool = False,
     progress: ProgressHook | None = None,
 ) -> Dataset:
@@ -87,9 +93,10 @@ def load(
     return _load(_source(name or "digits"), data_dir, progress) if path is None else _warned(npz_set.load(path))
 
 
+@checked
 def image_folder(
-    path: str | os.PathLike[str],
-    shape: tuple[int, int, int] | None = None,
+    path: PathLike,
+    shape: ImageShape | None = None,
     *,
     strict: bool = False,
     progress: ProgressHook | None = None,
@@ -113,12 +120,13 @@ def image_folder(
     return load(data=images, shape=shape, strict=strict, progress=progress)
 
 
+@checked
 def load_to_test(
-    data: str | os.PathLike[str],
+    data: PathLike,
     *,
-    shape: tuple[int, int, int] | None = None,
+    shape: ImageShape | None = None,
     strict: bool = False,
-    share: float | None = None,
+    share: Annotated[float, Bounds(0, 1, above=True)] | None = None,
     progress: ProgressHook | None = None,
 ) -> ImageSet:
     """Load a user's images to test a model on them: all of a folder, or those of its test/ if it
@@ -153,11 +161,13 @@ def _warned(images: _Images) -> _Images:
     return images
 
 
+@checked
 def locate(name: str, data_dir: Folder = None) -> Found | None:
     """Where a data set would be read from, its form and its files' hashes; None if nowhere."""
     return search(_source(name), data_dir)[0]
 
 
+@checked
 def fetch(name: str, data_dir: Folder = None, progress: ProgressHook | None = None) -> Found:
     """Download the missing published files into `data_dir`/name, or into the user cache.
 
@@ -168,6 +178,7 @@ def fetch(name: str, data_dir: Folder = None, progress: ProgressHook | None = No
     return source.embedded() if source.embedded else _fetch(source, data_dir, progress)
 
 
+@checked
 def verify(name: str, data_dir: Folder = None) -> list[Check]:
     """Each file of a data set, with its published and its actual SHA-256.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..arguments import PathLike, checked
 from ..config import check_names
 from ..errors import ArgumentError, FileError
 from ..files import MODEL_SUFFIX
@@ -15,8 +16,9 @@ from .sequential import Sequential
 from .state import TrainingState
 
 
+@checked
 def load_model(
-    filepath: Any, custom_objects: dict[str, type] | None = None, compile: bool = True, safe_mode: bool = True
+    filepath: PathLike, custom_objects: dict[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
 ) -> Sequential:
     """The model that `save` or `save_checkpoint` wrote, compiled if it was, unless compile=False.
 
@@ -62,6 +64,7 @@ def _model_file(path: Path) -> Path:
     raise FileError(f"{path} is a folder without {inside.name}: {cure}")
 
 
+@checked
 def clone_model(model: Sequential) -> Sequential:
     """A model of the same architecture with new weights."""
     return Sequential.from_config(model.get_config())

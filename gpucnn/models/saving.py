@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ..arguments import PathLike, check
 from ..devices import storage
 from ..errors import ArgumentError, FileError, TrainingError, one_line, warn
 from ..files import MODEL_SUFFIX, check_regular, explained, write_atomically
@@ -284,6 +285,7 @@ class Content:
 
 def readable(filepath: Any) -> Path:
     """The path of a file to read. Raises `ArgumentError` for the suffixes of Keras."""
+    check("a file", "filepath", filepath, PathLike)
     path = Path(filepath)
     if path.suffix in (".keras", ".h5", ".hdf5"):
         raise ArgumentError(f"{path} is a file of Keras: gpucnn reads and writes its own {MODEL_SUFFIX} files")

@@ -77,7 +77,7 @@ def test_wrong_input_shapes_name_the_mistake_and_the_fix(shape, words, small_mod
         (lambda m, x, y: m.fit(x, y, validation_split=0.999), "empty part"),
         (lambda m, x, y: m.fit(x, y, validation_data=x), "validation_data must be"),
         (lambda m, x, y: m.fit(x, y, validation_freq=0), "validation_freq=0"),
-        (lambda m, x, y: m.fit(x, y, steps_per_epoch=0), "number of steps is 0"),
+        (lambda m, x, y: m.fit(x, y, steps_per_epoch=0), "steps_per_epoch=0"),
         (lambda m, x, y: m.fit(x, y, class_weight=[1, 2]), "class_weight"),
         (lambda m, x, y: m.fit(iter([(x, y)]), y), "belong in the batches"),
         (lambda m, x, y: m.fit(iter([(x, y)]), batch_size=3), "does not apply to a generator"),
