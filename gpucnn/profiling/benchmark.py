@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..devices import choose, storage
+from ..devices.emulator import driver
 from ..dispatch.case import Case, Draw
 from ..dispatch.check import disagreement
 from ..dispatch.op import Kernel, Op
-from ..errors import ArgumentError, CompileError
+from ..errors import ArgumentError, CompileError, KernelError
 from . import timing, torch_ops, trials
 from .clock import Run
 from .records import Row
@@ -113,7 +114,10 @@ def resized(op: Op, case: Case, batch: int) -> Case:
 
 
 def rows(plan: Plan) -> Iterator[Row]:
-    """Measure, and yield each row as soon as it is complete."""
+    """Measure, and yield each row as soon as it is complete. Raises `KernelError` on an emulated
+    GPU, whose times mean nothing."""
+    if driver.running() and not plan.check_only:
+        raise KernelError("the GPU is emulated and its times mean nothing: run this on a GPU, or with --check-only")
     for op, case, kernels in plan.tasks():
         for kernel in kernels:
             yield _kernel_row(plan, op, case, kernel)
