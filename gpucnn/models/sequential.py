@@ -9,7 +9,6 @@ import numpy as np
 
 from ..callbacks import History
 from ..config import deserialize, serialize
-from ..devices import storage
 from ..errors import ArgumentError, ShapeError
 from ..layers.input import InputLayer
 from ..layers.layer import Layer, Weight, assign_all, check_input_shape
@@ -365,17 +364,21 @@ class Sequential:
         summarize(self, line_length, positions, print_fn, show_trainable, layer_range, show_flops)
 
     def save(self, filepath: Any, overwrite: bool = True, **unknown: Any) -> None:
-        """Write the model to a `.safetensors` file, whole or not at all."""
+        """Write the model to a `.safetensors` or `.keras` file, whole or not at all."""
         if unknown:
             reject("save", unknown, ["filepath", "overwrite"])
         saving.save_model(self, filepath, overwrite=overwrite)
+
+    def export(self, filepath: Any, format: str | None = None, **options: Any) -> None:
+        """Write the model for inference elsewhere: `.onnx`, or `.py` for PyTorch."""
+        saving.export_model(self, filepath, format, **options)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
         """Write the weights alone."""
         saving.save_weights(self, filepath, overwrite=overwrite)
 
     def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
-        """Read weights that `save` or `save_weights` wrote."""
+        """Read weights that `save` or `save_weights` wrote, or Keras."""
         saving.load_weights(self, filepath, skip_mismatch=skip_mismatch)
 
     def save_checkpoint(self, filepath: Any) -> None:
@@ -430,12 +433,9 @@ class Sequential:
         if self.input_shape is None:
             self.build((None, *x.shape[1:]))
         with self.parameters.in_use():
-            step = storage.put(np.array([self.training_state.calls], np.int64))
+            call = self.training_state.calls
             self.training_state.calls += bool(training)
-            y = storage.put(np.ascontiguousarray(x))
-            for layer in self.layers:
-                y = layer.forward(y, step, training)[0]
-            return storage.get(y)
+            return stack.apply(self.layers, x, call, training)
 
     def __getattr__(self, name: str) -> Any:
         if name in GONE_METHODS:
