@@ -1,4 +1,4 @@
-"""The command export: models for other libraries."""
+"""The commands export and import: models for and from other libraries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 import click
 
 from ..devices.free_memory import readable
+from ..errors import ArgumentError
+from ..exchange import onnx
+from ..files import MODEL_SUFFIX
 from ..models import formats
 from ..models.loading import load_model
 from ..models.sequential import Sequential
@@ -53,6 +56,49 @@ def export(run: str, file: str, prepare: bool, as_json: bool) -> None:
         ("output", f"{_array(answer['output'])}{': ' if classes else ''}{_shortened(classes or [])}"),
         ("use", first),
         *(("", line) for line in others),
+    )
+
+
+@main.command("import")
+@options(
+    click.argument("file"),
+    click.argument("out", required=False),
+    click.option("--channels-last", is_flag=True, help="ONNX: take images as (N, H, W, C), not (N, C, H, W)."),
+    AS_JSON,
+)
+def import_(file: str, out: str | None, channels_last: bool, as_json: bool) -> None:
+    """Read the model in FILE of another library, and write it to OUT.
+
+    FILE is an .onnx file whose graph is one path of layers. The default of OUT is the name of FILE
+    with .safetensors.
+
+    Keys of --json: file, layers, parameters, input_shape, output_shape, classes.
+    """
+    path = Path(out or Path(file).with_suffix(MODEL_SUFFIX).name)
+    if formats.find(file) is None:
+        kinds = [suffix for suffix in formats.suffixes_for("load") if suffix != MODEL_SUFFIX]
+        raise ArgumentError(f"{file}: files with the suffix {' or '.join(kinds)} are imported")
+    formats.new_path(path, overwrite=False)
+    model = onnx.load(file, channels_last=True) if channels_last else load_model(file)
+    model.save(path)
+    if as_json:
+        return print_json(
+            {
+                "file": str(path),
+                "layers": len(model.layers),
+                "parameters": model.count_params(),
+                "input_shape": list(model.input_shape),
+                "output_shape": list(model.output_shape),
+                "classes": model.signature.classes if model.signature else None,
+            }
+        )
+    shapes = [_array({"dtype": "float32", "shape": shape}) for shape in (model.input_shape, model.output_shape)]
+    return print_pairs(
+        ("written", f"{path}, {len(model.layers)} layers, {model.count_params():,} parameters"),
+        ("input", shapes[0]),
+        ("output", shapes[1]),
+        ("layers", f"gpucnn summary {path}"),
+        ("use", f'model = gpucnn.models.load_model("{path.as_posix()}"); y = model.predict(x)'),
     )
 
 

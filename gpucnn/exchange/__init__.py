@@ -8,4 +8,4 @@ from . import onnx
 
 __all__ = ["onnx"]
 
-register(Format(".onnx", "ONNX", export=onnx.export))
+register(Format(".onnx", "ONNX", export=onnx.export, load=lambda path, **_: onnx.load(path)))

@@ -62,3 +62,33 @@ def test_export_refuses_a_suffix_that_says_nothing(run, tmp_path):
     result = gpucnn("export", run, tmp_path / "model.pb")
     assert result.exit_code == 2
     assert "the suffix says the format" in result.stderr
+
+
+@onnx_here
+def test_import_writes_a_model_that_predicts_alike(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert gpucnn("export", run, "model.onnx").exit_code == 0
+    result = gpucnn("import", "model.onnx")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith("model.safetensors, 6 layers, 62,346 parameters")
+    assert lines[1].endswith("float32 (N, 28, 28, 1)")
+    assert gpucnn(*lines[3].split()[2:]).exit_code == 0
+    x = library.datasets.digits.load_data()[1][0][:5, :, :, None] / np.float32(255)
+    scope = {"gpucnn": library, "x": x}
+    exec(lines[4][16:], scope)
+    np.testing.assert_allclose(scope["y"], library.load_run(run).model.predict(x, verbose=0), atol=1e-6)
+    assert library.models.load_model("model.safetensors").signature.classes == list("0123456789")
+
+
+@onnx_here
+def test_import_keeps_a_file_that_exists_and_names_the_suffixes(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert gpucnn("export", run, "model.onnx").exit_code == 0
+    assert gpucnn("import", "model.onnx", "a.safetensors", "--json").exit_code == 0
+    result = gpucnn("import", "model.onnx", "a.safetensors")
+    assert result.exit_code == 1 and "exists already" in result.stderr
+    result = gpucnn("import", "model.onnx", "b.safetensors", "--channels-last")
+    assert result.exit_code == 1 and "takes images with channels last already" in result.stderr
+    result = gpucnn("import", "model.pt")
+    assert result.exit_code == 2 and "files with the suffix .onnx" in result.stderr
