@@ -58,7 +58,6 @@ GONE_METHODS = {
     "predict_generator": "predict(generator) takes generators",
     "predict_classes": "predict(x).argmax(-1) gives the class numbers",
     "predict_proba": "predict(x) gives the probabilities",
-    "export": "gpucnn saves with model.save('model.safetensors')",
     "to_json": "get_config() gives the architecture",
     "to_yaml": "get_config() gives the architecture",
 }

@@ -10,7 +10,7 @@ from ..config import check_names
 from ..errors import ArgumentError, FileError
 from ..files import MODEL_SUFFIX
 from ..layers.layer import at_most
-from . import saving
+from . import formats, saving
 from .saving import OPTIMIZER, WEIGHTS
 from .sequential import Sequential
 from .state import TrainingState
@@ -22,13 +22,15 @@ def load_model(
 ) -> Sequential:
     """The model that `save` or `save_checkpoint` wrote, compiled if it was, unless compile=False.
 
-    filepath  a .safetensors file, or a run folder, whose model.safetensors is read; `gpucnn.load_run`
-              also prepares images and names the classes
+    filepath  a .safetensors file; a run folder, whose model.safetensors is read (`gpucnn.load_run`
+              also prepares images and names the classes); or a .keras or .onnx file
 
     Your own layers, losses and metrics are looked up in `custom_objects` and among the classes
     passed to `gpucnn.register`. Files hold no code, so `safe_mode` changes nothing. Raises
     `FileError` for anything but an intact file of gpucnn.
     """
+    if foreign := formats.function_for(filepath, "load"):
+        return foreign(Path(filepath), custom_objects=custom_objects, compile=compile)
     path = _model_file(saving.readable(filepath))
     content = saving.read(path)
     architecture, settings = content.document.get("architecture"), content.document.get("compile")

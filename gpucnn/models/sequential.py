@@ -11,7 +11,6 @@ from ..arguments import BelowOne, Checked, Count, Length, Natural, PathLike, che
 from ..callbacks import History
 from ..callbacks.progbar_logger import Verbose
 from ..config import deserialize, serialize
-from ..devices import storage
 from ..errors import ArgumentError, ShapeError
 from ..layers.input import InputLayer
 from ..layers.layer import Layer, Weight, assign_all, check_input_shape
@@ -362,8 +361,13 @@ class Sequential(Checked):
 
     @checked
     def save(self, filepath: PathLike, overwrite: bool = True) -> None:
-        """Write the model to a `.safetensors` file, whole or not at all."""
+        """Write the model to a `.safetensors` or `.keras` file, whole or not at all."""
         saving.save_model(self, filepath, overwrite=overwrite)
+
+    @checked
+    def export(self, filepath: PathLike, format: str | None = None, **options: Any) -> None:
+        """Write the model for inference elsewhere: `.onnx`, or `.py` for PyTorch."""
+        saving.export_model(self, filepath, format, **options)
 
     @checked
     def save_weights(self, filepath: PathLike, overwrite: bool = True) -> None:
@@ -372,7 +376,7 @@ class Sequential(Checked):
 
     @checked
     def load_weights(self, filepath: PathLike, skip_mismatch: bool = False) -> None:
-        """Read weights that `save` or `save_weights` wrote."""
+        """Read weights that `save` or `save_weights` wrote, or Keras."""
         saving.load_weights(self, filepath, skip_mismatch=skip_mismatch)
 
     def save_checkpoint(self, filepath: Any) -> None:
@@ -427,12 +431,9 @@ class Sequential(Checked):
         if self.input_shape is None:
             self.build((None, *x.shape[1:]))
         with self.parameters.in_use():
-            step = storage.put(np.array([self.training_state.calls], np.int64))
+            call = self.training_state.calls
             self.training_state.calls += bool(training)
-            y = storage.put(np.ascontiguousarray(x))
-            for layer in self.layers:
-                y = layer.forward(y, step, training)[0]
-            return storage.get(y)
+            return stack.apply(self.layers, x, call, training)
 
     def __getattr__(self, name: str) -> Any:
         if name in GONE_METHODS:
