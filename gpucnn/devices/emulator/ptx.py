@@ -134,7 +134,8 @@ class PtxText:
             words = (values or "0").strip().strip("{}").split(",")
             numbers = ", ".join(_number(word.strip(), kind) or word for word in words)
             lines.append(
-                f"alignas(16) __attribute__((used)) static {cpp_type(kind)} G_{_plain(name)}[{count or 1}] = {{{numbers}}};"
+                f"alignas(16) __attribute__((used)) static {cpp_type(kind)} G_{_plain(name)}[{count or 1}] = "
+                f"{{{numbers}}};"
             )
         for function in self.functions:
             lines.append(f"static void F_{_plain(function.name)}(void** R, void** A);")
