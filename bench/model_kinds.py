@@ -57,7 +57,7 @@ class Kind:
 def _of_course(name: str) -> Kind:
     entry = zoo.find(name)
     layers = lambda: entry.layers(entry.classes)  # noqa: E731
-    return Kind(entry.source, entry.input_shape, entry.recipe.batch_size, OPTIMIZERS[name], layers)
+    return Kind(entry.source, entry.input_shape, entry.training.batch_size, OPTIMIZERS[name], layers)
 
 
 def _normalized(filters: int, activation: str = "relu", layer: type = Conv2D, **options) -> list[Layer]:
