@@ -105,6 +105,12 @@ def deserialize(description: dict[str, Any], custom_objects: dict[str, type] | N
     return cls.from_config(config)
 
 
+def built_in(kind: str, class_name: str) -> list[str] | None:
+    """The arguments that gpucnn's own class of this kind and name takes; None if there is no such class."""
+    cls = _classes.get((kind, class_name))
+    return _argument_names(cls)[0] if cls is not None and _is_ours(cls) else None
+
+
 def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -> T | None:
     """Keras' rule for arguments: None, an object, a class, a name in any case, or a description."""
     found = find(kind, identifier, aliases)

@@ -31,7 +31,8 @@ from .screen import print_json, print_pairs
 def export(run: str, file: str, prepare: bool, as_json: bool) -> None:
     """Write the model of RUN (a run, or a file of a model) to FILE for another library.
 
-    The suffix of FILE names the format: .onnx for onnxruntime and most other libraries.
+    The suffix of FILE names the format: .onnx for onnxruntime and most other libraries, .keras for
+    Keras 3.
 
     Keys of --json: file, bytes, input (dtype, shape), output (dtype, shape), classes.
     """
@@ -69,8 +70,8 @@ def export(run: str, file: str, prepare: bool, as_json: bool) -> None:
 def import_(file: str, out: str | None, channels_last: bool, as_json: bool) -> None:
     """Read the model in FILE of another library, and write it to OUT.
 
-    FILE is an .onnx file whose graph is one path of layers. The default of OUT is the name of FILE
-    with .safetensors.
+    FILE is an .onnx or .keras file whose model is one path of layers. The default of OUT is the name
+    of FILE with .safetensors.
 
     Keys of --json: file, layers, parameters, input_shape, output_shape, classes.
     """
@@ -103,6 +104,7 @@ def import_(file: str, out: str | None, channels_last: bool, as_json: bool) -> N
 
 
 _USE = {
+    ".keras": ['model = keras.saving.load_model("{file}")', "y = model.predict(x)"],
     ".onnx": ['session = onnxruntime.InferenceSession("{file}")', 'y = session.run(None, {{"input": x}})[0]'],
 }
 """How a file is used, in Python."""

@@ -314,7 +314,8 @@ def readable(filepath: Any) -> Path:
     path = Path(filepath)
     if path.suffix in (".h5", ".hdf5"):
         raise ArgumentError(
-            f"{path} is a file of Keras 2: open it with Keras and save it as {path.stem}.keras, which gpucnn reads"
+            f"{path} has the suffix of Keras 2: gpucnn reads and writes {MODEL_SUFFIX}, and .keras and .weights.h5, "
+            "the suffixes of Keras 3"
         )
     return path
 

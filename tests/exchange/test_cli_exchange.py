@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from command import gpucnn
-from needs import onnx_here, onnxruntime_here
+from needs import h5py_here, onnx_here, onnxruntime_here
 
 import gpucnn as library
 
@@ -92,3 +92,19 @@ def test_import_keeps_a_file_that_exists_and_names_the_suffixes(run, tmp_path, m
     assert result.exit_code == 1 and "takes images with channels last already" in result.stderr
     result = gpucnn("import", "model.pt")
     assert result.exit_code == 2 and "files with the suffix .onnx" in result.stderr
+
+
+@h5py_here
+def test_a_file_of_keras_goes_out_and_in(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = gpucnn("export", run, "model.keras")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[3].endswith('model = keras.saving.load_model("model.keras")')
+    result = gpucnn("export", run, "model.keras", "--prepare")
+    assert result.exit_code == 2 and "has no argument prepare=True" in result.stderr
+    result = gpucnn("import", "model.keras", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["classes"] == list("0123456789")
+    first, second = library.load_run(run).model, library.models.load_model("model.safetensors")
+    for weight, original in zip(second.get_weights(), first.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, original)
