@@ -51,6 +51,8 @@ class Resizing(Layer):
     interpolation  "bilinear"
     crop_to_aspect_ratio, pad_to_aspect_ratio, antialias
                    False; Keras has them, gpucnn lacks them
+    fill_mode, fill_value
+                   of the padding that gpucnn lacks: without effect
     data_format    None or "channels_last"
 
     When an image shrinks to less than half, pixels between the new ones are not read. Also takes
@@ -71,6 +73,8 @@ class Resizing(Layer):
         interpolation: Literal["bilinear"] = "bilinear",
         crop_to_aspect_ratio: bool = False,
         pad_to_aspect_ratio: bool = False,
+        fill_mode: Literal["constant"] = "constant",
+        fill_value: float = 0.0,
         antialias: bool = False,
         data_format: Any = None,
         **kwargs: Any,
@@ -84,7 +88,7 @@ class Resizing(Layer):
         }.items():
             if value is not False:
                 raise ArgumentError(f"Resizing({name}={value!r}) is not in gpucnn: leave it out")
-        self.interpolation = interpolation
+        self.interpolation, self.fill_mode, self.fill_value = interpolation, fill_mode, fill_value
         self.crop_to_aspect_ratio = self.pad_to_aspect_ratio = self.antialias = False
         channels_last("Resizing", data_format)
         self._maps: dict[tuple[Any, ...], Any] = {}

@@ -78,6 +78,8 @@ def _check_random(
 ) -> Spec:
     check_counter("random_affine", "step", step)
     _check_sides("random_affine", *shape, *size)
+    if len(zoom) not in (1, 2):
+        raise ArgumentError(f"random_affine: zoom={zoom!r}: give the limits of one zoom, or of one for each direction")
     for name, ranges in {"rotation": (rotation,), "translation": translation, "zoom": zoom}.items():
         for low, high in ranges:
             if not -1 <= low <= high <= 1:

@@ -10,7 +10,6 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.rescaling import rescale
 
 from ..shared.slices_launch import in_slices
-from ..shared.vector_operators_njit import fma
 
 
 def _supports(x: Spec, **_: float) -> bool:
@@ -25,4 +24,4 @@ def launch(y, x, *, scale, offset):
 @njit(nogil=True, cache=True, error_model="numpy")
 def _rescale(y, x, scale, offset):
     for i in range(len(x)):
-        y[i] = fma(x[i], scale, offset)
+        y[i] = x[i] * scale + offset

@@ -12,7 +12,9 @@ from gpucnn.models.signature import Signature
 from gpucnn.runs import zoo
 
 pytestmark = onnx_here
-EXAMPLES = LAYERS | OBJECTS
+UNREAD = ("center_crop", "random_crop", "resizing")
+EXAMPLES = {name: example for name, example in (LAYERS | OBJECTS).items() if name not in UNREAD}
+"""All but those whose nodes Slice and Resize are written and not read."""
 
 
 def assert_equal_outputs(model, other, x):

@@ -90,6 +90,11 @@ NEEDED = {
     "data": "images",
     "size": 28,
     "pool_size": 2,
+    "height": 2,
+    "width": 2,
+    "factor": 0.1,
+    "height_factor": 0.1,
+    "width_factor": 0.1,
 }
 """A good value for each parameter that must be given."""
 
@@ -142,6 +147,7 @@ SIGNED = {
     "maxval",
     "gain",
     "value",
+    "fill_value",
     "alpha",
     "threshold",
     "min_delta",
@@ -355,6 +361,7 @@ REAL_OF_OPS = {
     "l1",
     "l2",
     "delta",
+    "value",
 }
 """Parameters of ops that are numbers: layers and optimizers know which make sense."""
 MAY_BE_0 = {"seed", "stream", "purpose", "count", "rows", "steps", "rate", "label_smoothing", "kernel_index"}

@@ -43,7 +43,7 @@ def described(model: Model) -> Description:
         "config": {"batch_shape": shape, "dtype": "float32", "sparse": False, "name": "input_layer"},
         "registered_name": None,
     }
-    stack = [first, *map(_described_layer, model.layers)]
+    stack = [first, *(_described_layer(part) for layer in model.layers for part in _as_in_keras(layer))]
     config = {"name": model.name, "trainable": True, "layers": stack, "build_input_shape": shape}
     return {
         "module": "keras",
@@ -53,6 +53,24 @@ def described(model: Model) -> Description:
         "build_config": {"input_shape": shape},
         "compile_config": _described_settings(model.compile_config()),
     }
+
+
+def _as_in_keras(layer: Layer) -> list[Layer]:
+    """The layer itself; for a RandomAffine, which Keras lacks, layers of Keras that do the same in a row."""
+    if type(layer) is not layers.RandomAffine:
+        return [layer]
+    edge = {"fill_mode": layer.fill_mode, "fill_value": layer.fill_value}
+    parts: dict[str, Layer] = {
+        "rotation": layers.RandomRotation(layer.rotation_factor, **edge),
+        "translation": layers.RandomTranslation(layer.height_factor, layer.width_factor, **edge),
+        "zoom": layers.RandomZoom(layer.zoom_factor, **edge),
+    }
+    if layer.flip_mode is not None:
+        parts["flip"] = layers.RandomFlip(layer.flip_mode)
+    for number, (name, part) in enumerate(parts.items()):
+        part.name, part.seed = f"{layer.name}_{name}", (layer.seed + number) % 2**31
+        part.ensure_built(layer.input_shape)
+    return list(parts.values())
 
 
 def _described_layer(layer: Layer) -> Description:

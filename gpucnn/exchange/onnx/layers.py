@@ -136,6 +136,27 @@ def _rescaling(graph: Graph, x: Tensor, layer: layers.Rescaling) -> Tensor:
     return graph.apply(graph.apply(x, "Mul", layer.scale), "Add", layer.offset)
 
 
+def _middle(graph: Graph, x: Tensor, layer: Any) -> Tensor:
+    """The middle of each image, as a RandomCrop takes it in inference."""
+    height, width = (layer.input_shape or ())[1:3]
+    top, left = (height - layer.height) // 2, (width - layer.width) // 2
+    first = x.channel_axis == 1
+    bounds = {
+        "starts": [top, left],
+        "ends": [top + layer.height, left + layer.width],
+        "axes": [2, 3] if first else [1, 2],
+    }
+    return graph.apply(x, "Slice", *(graph.constant(word, values, np.int64) for word, values in bounds.items()))
+
+
+def _resizing(graph: Graph, x: Tensor, layer: layers.Resizing) -> Tensor:
+    x = graph.layout(x, channels_first=True)
+    sides = zip((layer.height, layer.width), (layer.input_shape or ())[1:3], strict=True)
+    scales = [1, 1, *(np.nextafter(np.float32(new / old), np.float32(np.inf)) for new, old in sides)]  # rounded down
+    factors = graph.constant("scales", scales)
+    return graph.apply(x, "Resize", "", factors, mode="linear", coordinate_transformation_mode="half_pixel")
+
+
 def _of_each_rank(name: str, writer: Callable[..., Tensor]) -> dict[type, Callable[..., Tensor]]:
     return {getattr(layers, f"{name}{rank}D"): writer for rank in (1, 2, 3)}
 
@@ -149,6 +170,10 @@ _WRITERS: dict[type, Callable[..., Tensor]] = {
     **_of_each_rank("SpatialDropout", _same),
     **_of_each_rank("ZeroPadding", _zero_padding),
     **dict.fromkeys((layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax), _activation),
+    **dict.fromkeys((layers.RandomFlip, layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom), _same),
+    **dict.fromkeys((layers.RandomAffine, layers.RandomContrast), _same),
+    **dict.fromkeys((layers.CenterCrop, layers.RandomCrop), _middle),
+    layers.Resizing: _resizing,
     layers.DepthwiseConv2D: _convolution,
     layers.Dense: _dense,
     layers.BatchNormalization: _batch_normalization,
