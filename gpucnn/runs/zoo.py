@@ -9,13 +9,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import optimizers
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 from ..layers import Conv2D, Dense, Dropout, Flatten, Input, Layer, MaxPooling2D
 from ..models.sequential import Sequential
 from ..models.summary import flops_per_image
@@ -153,9 +152,8 @@ def find(name: str) -> Entry:
     entries = {_plain(entry.name): entry for entry in _ENTRIES}
     if _plain(name) in entries:
         return entries[_plain(name)]
-    close = difflib.get_close_matches(_plain(name), entries, 1, 0.5)
-    hint = f"did you mean {entries[close[0]].name!r}? " if close else ""
-    raise ArgumentError(f"there is no model {name!r}: {hint}the models are {', '.join(names())}")
+    hint = did_you_mean(name, names())
+    raise ArgumentError(f"there is no model {name!r}: {hint}{hint and ' '}the models are {', '.join(names())}")
 
 
 def default_for(dataset: str) -> Entry:
