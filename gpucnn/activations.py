@@ -21,9 +21,9 @@ import numpy as np
 from .arguments import Limit, NotNegative, checked, numbers
 from .config import Configurable, deserialize
 from .devices import storage
-from .errors import ArgumentError, ShapeError
+from .errors import ArgumentError, ShapeError, did_you_mean
 from .ops import activation as ops
-from .retired import absent, absent_error, nearest
+from .retired import absent, absent_error
 
 Backward = Callable[[Any], Any]
 
@@ -337,9 +337,8 @@ def _by_name(name: str) -> Activation:
         return _NAMED[name]
     if name in _ABSENT:
         raise absent_error(__name__, name, _ABSENT[name])
-    near = nearest(name.lower(), _NAMED)
-    hint = f"did you mean {near!r}? " if near else ""
-    raise ArgumentError(f"unknown activation {name!r}: {hint}known are {', '.join(_NAMED)}")
+    hint = did_you_mean(name, _NAMED)
+    raise ArgumentError(f"unknown activation {name!r}: {hint}{hint and ' '}known are {', '.join(_NAMED)}")
 
 
 def _nonzero(name: str, alpha: float) -> float:

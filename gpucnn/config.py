@@ -16,8 +16,8 @@ from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type
 import numpy as np
 
 from .arguments import Checked
-from .errors import ArgumentError, one_line, printable
-from .retired import EXPLAINED, RENAMED, nearest, reject
+from .errors import ArgumentError, did_you_mean, one_line, printable
+from .retired import EXPLAINED, RENAMED, reject
 
 T = TypeVar("T")
 
@@ -134,9 +134,9 @@ def find(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) 
         cls = classes.get(snake_case(identifier)) or classes.get(identifier.lower())
         if cls is not None:
             return cls
-        near = nearest(snake_case(identifier), sorted(classes))
-        hint = f"did you mean {near!r}? " if near else ""
-        raise ArgumentError(f"unknown {founder.lower()} {identifier!r}: {hint}known are {', '.join(sorted(classes))}")
+        hint = did_you_mean(snake_case(identifier), sorted(classes))
+        known = f"known are {', '.join(sorted(classes))}"
+        raise ArgumentError(f"unknown {founder.lower()} {identifier!r}: {hint}{hint and ' '}{known}")
     raise ArgumentError(f"{identifier!r} is not a {founder.lower()}: give a name, an object or None")
 
 

@@ -5,14 +5,13 @@ Each is a module with `load_data()` as in Keras. The functions here take its nam
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from ..arguments import Bounds, Count, PathLike, checked
-from ..errors import ArgumentError, DataError, warn
+from ..errors import ArgumentError, DataError, did_you_mean, warn
 from . import cifar10, digits, fashion_mnist, folder, mnist, npz_set
 from .dataset import Dataset, ImageSet
 from .download import fetch as _fetch
@@ -196,11 +195,9 @@ def _source(name: str) -> Source:
     sources = {_bare(source.name): source for source in declared()}
     if _bare(name) in sources:
         return sources[_bare(name)]
-    close = difflib.get_close_matches(_bare(name), sources, 1)
-    hint = f"did you mean {sources[close[0]].name}? " if close else ""
-    raise ArgumentError(
-        f"unknown data set {name!r}: {hint}the data sets are {', '.join(names())}; for your images use data= (--data)"
-    )
+    hint = did_you_mean(name, names())
+    known = f"the data sets are {', '.join(names())}; for your images use data= (--data)"
+    raise ArgumentError(f"unknown data set {name!r}: {hint}{hint and ' '}{known}")
 
 
 def _bare(name: str) -> str:

@@ -16,7 +16,7 @@ from ..layers.input import InputLayer
 from ..layers.layer import Layer, Weight, assign_all, check_input_shape
 from ..layers.parameters import Parameters, settling
 from ..metrics import Metric
-from ..retired import GONE_METHODS
+from ..retired import GONE_METHODS, no_attribute
 from . import saving, stack
 from .batches import Arrays, ClassWeight, one_batch, split_off
 from .compile_settings import CompileSettings
@@ -438,7 +438,7 @@ class Sequential(Checked):
     def __getattr__(self, name: str) -> Any:
         if name in GONE_METHODS:
             raise AttributeError(f"Sequential has no {name}: {GONE_METHODS[name]}")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(no_attribute(type(self).__name__, name, dir(type(self))))
 
     def __repr__(self) -> str:
         return f"<Sequential name={self.name}, {len(self.layers)} layers>"

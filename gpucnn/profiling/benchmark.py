@@ -6,7 +6,6 @@ refused.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from ..devices.emulator import driver
 from ..dispatch.case import Case, Draw
 from ..dispatch.check import disagreement
 from ..dispatch.op import Kernel, Op
-from ..errors import ArgumentError, CompileError, KernelError
+from ..errors import ArgumentError, CompileError, KernelError, did_you_mean
 from . import timing, torch_ops, trials
 from .clock import Run
 from .records import Row
@@ -81,8 +80,8 @@ class Plan:
                     tasks.append((op, case, serving))
         if not tasks:
             names = sorted({c.name for op in ops.values() for c in op.cases if c.bench or self.cases})
-            close = difflib.get_close_matches(self.cases[0], names, 5) if self.cases else []
-            hint = f"did you mean {', '.join(close)}?" if close else "`gpucnn bench OP --list` shows the large cases"
+            near = did_you_mean(self.cases[0], names) if self.cases else ""
+            hint = near or "`gpucnn bench OP --list` shows the large cases"
             missing = f"the case {', '.join(self.cases)}" if self.cases else "any large case: give --case"
             raise ArgumentError(f"none of these {len(self.kernels)} kernels takes {missing}; {hint}")
         return tasks

@@ -173,7 +173,7 @@ def test_input_states_a_shape():
         ({"shape": (28,), "optional": True}, "optional=True"),
         ({"shape": (28,), "input_tensor": 1}, "symbolic"),
         ({"shape": (28,), "tensor": 1}, "tensor"),
-        ({"shape": (28,), "sahpe": 1}, "did you mean shape"),
+        ({"shape": (28,), "sahpe": 1}, "did you mean 'shape'"),
     ],
 )
 def test_wrong_arguments_of_input_are_refused(arguments, words):

@@ -103,7 +103,7 @@ def test_wrong_calls_name_the_argument(call, words, problem, small_model):
         ({"loss_weights": [1]}, "loss_weights"),
         ({"steps_per_execution": 0}, "steps_per_execution=0"),
         ({"metrics": "accuracy"}, r"must be a list"),
-        ({"metric": ["accuracy"]}, "did you mean metrics"),
+        ({"metric": ["accuracy"]}, "did you mean 'metrics'"),
         ({"optimizer": "adamm"}, "did you mean 'adam'"),
         ({"loss": "categorical_crossentropyy"}, "categorical_crossentropy"),
         ({"metrics": ["acuracy"]}, "unknown metric 'acuracy': did you mean 'accuracy'"),

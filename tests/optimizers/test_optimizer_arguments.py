@@ -101,8 +101,8 @@ test_wrong_arguments_and_old_names_are_refused = refuses(
     [
         (lambda: optimizers.Adam(lr=0.1), r"Adam\(\) has no argument lr=0.1: it is now called learning_rate"),
         (lambda: optimizers.SGD(decay=1e-6), "InverseTimeDecay"),
-        (lambda: optimizers.SGD(0.1, momentun=0.9), "did you mean momentum"),
-        (lambda: optimizers.SGD(0.1, clip_norm=0.9), "did you mean clipnorm"),
+        (lambda: optimizers.SGD(0.1, momentun=0.9), "did you mean 'momentum'"),
+        (lambda: optimizers.SGD(0.1, clip_norm=0.9), "did you mean 'clipnorm'"),
         (lambda: optimizers.Adam(nesterov=True), "its arguments are learning_rate, beta_1, .*clipnorm"),
         (lambda: optimizers.Adam(loss_scale_factor=128.0), "float32 and needs no loss scale"),
         (

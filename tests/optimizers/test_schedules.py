@@ -133,6 +133,6 @@ test_wrong_arguments_are_refused = refuses(
         (lambda: schedules.CosineDecayRestarts(0.1, 5, t_mul=0.5), r"t_mul=0.5\): give a number of 1 or more"),
         (lambda: schedules.PiecewiseConstantDecay([1, 2], [0.1, 0.2]), "2 boundaries need one value more and got 2"),
         (lambda: schedules.PiecewiseConstantDecay([2, 2], [0.1, 0.2, 0.3]), "must increase"),
-        (lambda: schedules.ExponentialDecay(0.1, 5, decayrate=0.5), "did you mean decay_rate"),
+        (lambda: schedules.ExponentialDecay(0.1, 5, decayrate=0.5), "did you mean 'decay_rate'"),
     ],
 )
