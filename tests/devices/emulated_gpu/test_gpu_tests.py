@@ -16,10 +16,10 @@ FILES = sorted(
 PARTS = 6
 
 
-def tests(*flags, part="1/1", chosen="gpu"):
+def pytest_on_it(*flags, part="1/1", words=()):
     """How many tests for a GPU pass and fail in a process on the emulated GPU, and what it prints."""
-    pytest_words = ["-m", "pytest", "-q", "-m", "gpu", "-k", chosen, "-p", "no:cacheprovider", "-p", "no:xdist", *FILES]
-    command = [sys.executable, "-m", "gpucnn", "emulate-gpu", *flags, "python", *pytest_words]
+    command = [sys.executable, "-m", "gpucnn", "emulate-gpu", *flags, "python", "-m", "pytest", "-q", "-m", "gpu"]
+    command += ["-p", "no:cacheprovider", *words, *FILES]
     settings = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     settings |= {"PYTHONPATH": str(ROOT), "GPUCNN_TEST_PART": part}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=settings)
@@ -29,10 +29,10 @@ def tests(*flags, part="1/1", chosen="gpu"):
 
 @pytest.mark.parametrize("part", range(1, PARTS + 1))
 def test_tests_for_a_gpu_pass_on_the_emulated_one(part):
-    count, text = tests(part=f"{part}/{PARTS}")
+    count, text = pytest_on_it(part=f"{part}/{PARTS}")
     assert set(count) == {"passed"} and count["passed"] > 20, text
 
 
 def test_tests_for_a_gpu_pass_under_the_checker_with_lazy_streams():
-    count, text = tests("--check", "--lazy", "1", chosen="naive or bias or activation")
+    count, text = pytest_on_it("--check", "--lazy", "1", words=("-k", "naive or bias or activation"))
     assert set(count) == {"passed"} and count["passed"] > 10, text

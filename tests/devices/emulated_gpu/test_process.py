@@ -76,7 +76,8 @@ def test_each_module_has_its_own_variables_which_the_host_can_read_and_write(out
         for _ in range(2):
             module = cupy.cuda.function.Module()
             module.load(image)
-            weight = cupy.ndarray((4,), cupy.float32, module.get_global_var("weight"))
+            address = cupy.cuda.UnownedMemory(module.get_global_var("weight"), 16, module)
+            weight = cupy.ndarray((4,), cupy.float32, cupy.cuda.MemoryPointer(address, 0))
             weight[...] = cupy.arange(4, dtype=cupy.float32)
             y = cupy.empty(4, cupy.float32)
             for _ in range(2):
@@ -151,16 +152,16 @@ def test_other_processes_of_the_tree_run_on_it_too(output):
 def test_ctrl_c_ends_a_training_on_it_as_usual(tmp_path):
     command = [sys.executable, "-m", "gpucnn", "emulate-gpu", "train", "--model", "slides", "--epochs", "50"]
     command += ["--backend", "cuda", "--no-pictures", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "GPUCNN_GRAPH": "0"}
-    )
-    for line in process.stderr:
-        if "slides:" in line:
-            break
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=300) == 130
-    assert "Traceback" not in process.stderr.read()
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), "GPUCNN_GRAPH": "0"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=settings) as process:
+        for line in process.stderr:
+            if "slides:" in line:
+                break
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        _, text = process.communicate(timeout=600)
+    assert process.returncode == 130, text
+    assert "Traceback" not in text
 
 
 def test_private_tables_are_not_found(output):
