@@ -6,6 +6,7 @@ import os
 import pytest
 
 from gpucnn.devices import choose, emulator
+from gpucnn.devices.emulator import driver
 from gpucnn.profiling import static_analysis
 
 
@@ -19,6 +20,7 @@ def _package(module, name):
 
 
 emulator_here = _unless(emulator.unavailable())
+emulated_gpu_here = _unless(driver.unavailable())
 compilers_here = _unless(static_analysis.unavailable())
 nvrtc_here = _package("cuda", "cuda-bindings")
 onnx_here = _package("onnx", "onnx")

@@ -133,10 +133,9 @@ class PtxText:
             kind, _, count, values = match.groups()
             words = (values or "0").strip().strip("{}").split(",")
             numbers = ", ".join(_number(word.strip(), kind) or word for word in words)
-            lines.append(
-                f"alignas(16) __attribute__((used)) static {cpp_type(kind)} G_{_plain(name)}[{count or 1}] = "
-                f"{{{numbers}}};"
-            )
+            variable = f"{cpp_type(kind)} G_{_plain(name)}[{count or 1}]"
+            # `used`: the host may write it
+            lines.append(f"alignas(16) __attribute__((used)) static {variable} = {{{numbers}}};")
         for function in self.functions:
             lines.append(f"static void F_{_plain(function.name)}(void** R, void** A);")
         lines += [function.cpp() for function in self.functions]

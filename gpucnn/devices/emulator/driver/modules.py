@@ -158,7 +158,9 @@ class Modules:
         size = max(config.fault.size, 1)
         arrays = []
         for array in (NamedMemory * count).from_address(memory) if count else ():
-            unnamed = f"an array of {array.bytes} bytes" if array.argument < 0 else f"argument {array.argument}"
+            # numba-cuda passes an array as several arguments, whose numbers would mislead.
+            numbered = array.argument >= 0 and not re.search(rb"B2v\dB", text.name)
+            unnamed = f"argument {array.argument + 1}" if numbered else f"an array of {array.bytes} bytes"
             name = self._variables.get(array.address, unnamed)
             arrays.append(faults.Memory(name, array.address, array.bytes, None, size))
         for s in module.text.statics.values():
@@ -176,6 +178,11 @@ def report(sentence: bytes) -> None:
 
 
 def _say(sentence: str) -> None:
+    # CuPy compiles a kernel under the name of a temporary file.
+    sentence = re.sub(r"[0-9a-f]{40}\.cubin\.cu:(\d+)", r"line \1 of its source", sentence)
+    for nowhere in (" (PTX:0)", " (kernel.cpp:?)"):
+        sentence = sentence.replace(nowhere, "")
+    sentence = sentence.replace("mode='check' names", "--check names")
     print(f"gpucnn: emulated GPU: {printable(sentence)}", file=sys.stderr, flush=True)
 
 

@@ -21,7 +21,7 @@ static void count(const void* to, const void* from)
 
 static Operation copying(void* to, const void* from, size_t bytes)
 {
-    const char* kind = on_device(to) ? on_device(from) ? "copy" : "upload" : "read";
+    const char* kind = on_device(to) ? on_device(from) ? "a copy" : "a copy to the device" : "a copy to the host";
     auto run = [=](const Operation& operation) {
         memmove(to, from, bytes);
         count(to, from);
@@ -29,7 +29,7 @@ static Operation copying(void* to, const void* from, size_t bytes)
         check_order(operation, from, bytes, GPU_PLAIN_READ);
         check_order(operation, to, bytes, GPU_PLAIN_WRITE);
     };
-    return {kind, kind, 1000. + bytes / 1000., run};
+    return {kind, 1000. + bytes / 1000., run};
 }
 
 // The caller may change its memory once the call returns.
@@ -42,7 +42,7 @@ static Operation copying_staged(void* to, const void* from, size_t bytes)
         mark_written(to, bytes);
         check_order(operation, to, bytes, GPU_PLAIN_WRITE);
     };
-    return {"upload", "upload", 1000. + bytes / 1000., run};
+    return {"a copy to the device", 1000. + bytes / 1000., run};
 }
 
 static CUresult copy(void* to, const void* from, size_t bytes, CUstream handle, bool asynchronous)
@@ -76,7 +76,7 @@ static CUresult fill(void* to, unsigned value, unsigned width, size_t count, CUs
         mark_written(to, width * count);
         check_order(operation, to, width * count, GPU_PLAIN_WRITE);
     };
-    return submit(stream, {"fill", "fill", 1000. + width * count / 1000., run});
+    return submit(stream, {"a fill", 1000. + width * count / 1000., run});
 }
 
 static CUresult copy_rows(const CUDA_MEMCPY2D& m, CUstream stream, bool asynchronous)

@@ -89,12 +89,17 @@ extern Counters counters;
 
 // ---------------------------------------------------------------- devices
 
+// How far each stream, by its number, has come for sure: what came before in the order of all work.
+using Clock = std::map<unsigned, uint64_t>;
+void join(Clock& clock, const Clock& other);
+
 struct Device {
     int number;
     int retained = 0;
     size_t used_bytes = 0;
     CUresult lost = CUDA_SUCCESS;  // what a kernel broke; every later call returns it
     CUstream legacy = nullptr;
+    Clock all = {}, blocking = {};  // in check mode: of all streams, and of those that the default stream waits for
 };
 Device* current_device();  // null: this thread has no context
 CUcontext context_of(Device* device);
@@ -156,12 +161,7 @@ void mark_written(const void* to, size_t bytes, const void* from = nullptr);
 
 // ---------------------------------------------------------------- streams
 
-// How far each stream, by its number, has come for sure: what came before in the order of all work.
-using Clock = std::map<unsigned, uint64_t>;
-void join(Clock& clock, const Clock& other);
-
 struct Operation {
-    const char* kind;
     std::string title;
     double nanoseconds;  // of the virtual clock
     std::function<void(const Operation&)> run;

@@ -143,7 +143,7 @@ static CUresult submit_launch(CUfunction function, const CUlaunchConfig& c, void
     if (auto error = read_values(launch, parameters, extra)) return error;
     double threads = 1. * c.gridDimX * c.gridDimY * c.gridDimZ * c.blockDimX * c.blockDimY * c.blockDimZ;
     auto shared = std::make_shared<Launch>(std::move(launch));
-    return submit(stream, {"kernel", function->text.name, 2000. + 1e-3 * threads,
+    return submit(stream, {function->text.name, 2000. + 1e-3 * threads,
                            [=](const Operation& operation) { run(*shared, operation); }});
 }
 
@@ -169,7 +169,7 @@ EXPORT CUresult emulated_submit(CUstream handle, const char* title, const HostWo
         mark_written(work.writes.first, work.writes.second);
         check_order(operation, work.writes.first, work.writes.second, GPU_PLAIN_WRITE);
     };
-    return submit(stream, {"kernel", title, 2000, run});
+    return submit(stream, {title, 2000, run});
 }
 
 EXPORT CUresult cuLaunchCooperativeKernel(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,

@@ -124,6 +124,7 @@ void push(CUstream stream, Operation operation)
         if (other->pushed > other->done) operation.after.push_back({other, other->pushed});
     };
     if (stream->legacy) {
+        join(stream->clock, stream->device->blocking);  // also of streams that are destroyed
         for (CUstream other : streams)
             if (other->blocking && other != stream && other->device == stream->device) wait(other);
     } else if (stream->blocking && stream->device->legacy) {
@@ -135,6 +136,8 @@ void push(CUstream stream, Operation operation)
         join(stream->clock, host_clock);
         stream->clock[stream->number] = operation.number;
         operation.clock = stream->clock;
+        join(stream->device->all, stream->clock);
+        if (stream->blocking) join(stream->device->blocking, stream->clock);
     }
     stream->queue.push_back(std::move(operation));
 }
@@ -161,16 +164,16 @@ EXPORT CUresult cuStreamCreateWithPriority(CUstream* out, unsigned flags, int pr
 
 EXPORT CUresult cuStreamCreate(CUstream* out, unsigned flags) { return cuStreamCreateWithPriority(out, flags, 0); }
 
-// The object stays, because events may name it.
+// What the stream still has to do is done later. The object stays, because events may name it.
 EXPORT CUresult cuStreamDestroy(CUstream stream)
 {
-    ENTER;
+    Entry entry(true);
+    if (entry.error) return entry.error;
     if (!stream || !live(stream) || stream->legacy) return CUDA_ERROR_INVALID_HANDLE;
     leave_capture(stream);
-    drain(stream, stream->pushed);
     handles.erase(stream);
-    streams.erase(std::find(streams.begin(), streams.end(), stream));
-    return stream->device->lost;
+    std::erase_if(streams, [](CUstream some) { return !live(some) && some->done == some->pushed; });
+    return CUDA_SUCCESS;
 }
 
 #define STREAM                           \
@@ -223,12 +226,11 @@ EXPORT CUresult cuStreamSynchronize(CUstream handle)
 {
     STREAM;
     if (auto error = refuse_wait(stream)) return error;
-    if (stream->legacy)
+    if (stream->legacy) {
         for (size_t i = 0; i < streams.size(); ++i)
-            if (streams[i]->blocking && streams[i]->device == stream->device) {
-                drain(streams[i], streams[i]->pushed);
-                host_has_waited(streams[i]);
-            }
+            if (streams[i]->blocking && streams[i]->device == stream->device) drain(streams[i], streams[i]->pushed);
+        join(host_clock, stream->device->blocking);
+    }
     return wait_for(stream, stream->pushed);
 }
 
@@ -251,7 +253,7 @@ EXPORT CUresult cuStreamWaitEvent(CUstream handle, CUevent event, unsigned)
     if (stream->capture) return invalidate(*stream->capture, CUDA_ERROR_STREAM_CAPTURE_ISOLATION);
     if (!event->stream) return CUDA_SUCCESS;
     if (settings.check) join(stream->clock, event->clock);
-    return submit(stream, {"wait", "wait", 0, [](const Operation&) {}, {{event->stream, event->number}}});
+    return submit(stream, {"a wait", 0, [](const Operation&) {}, {{event->stream, event->number}}});
 }
 
 EXPORT CUresult cuStreamAddCallback(CUstream handle, CUstreamCallback function, void* data, unsigned)
@@ -261,7 +263,7 @@ EXPORT CUresult cuStreamAddCallback(CUstream handle, CUstreamCallback function, 
         Unlocked unlocked;
         function(handle, CUDA_SUCCESS, data);
     };
-    return submit(stream, {"callback", "callback", 1000, run});
+    return submit(stream, {"a callback", 1000, run});
 }
 
 EXPORT CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void* data)
@@ -271,7 +273,7 @@ EXPORT CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void* data)
         Unlocked unlocked;
         function(data);
     };
-    return submit(stream, {"host function", "host function", 1000, run});
+    return submit(stream, {"a host function", 1000, run});
 }
 
 EXPORT CUresult cuCtxSynchronize()
@@ -281,8 +283,7 @@ EXPORT CUresult cuCtxSynchronize()
     if (!device) return CUDA_ERROR_INVALID_CONTEXT;
     if (auto error = refuse_if_capturing()) return error;
     drain_device(device);
-    for (CUstream stream : streams)
-        if (stream->device == device) host_has_waited(stream);
+    join(host_clock, device->all);
     ++counters.waits;
     return device->lost;
 }
@@ -314,7 +315,7 @@ EXPORT CUresult cuEventRecordWithFlags(CUevent event, CUstream handle, unsigned)
     if (auto error = refuse_implicit_capture(stream)) return error;
     event->stream = stream;
     event->number = stream->pushed + 1;
-    push(stream, {"event", "event", 0, [=](const Operation&) { event->time = event->stream->now; }});
+    push(stream, {"an event", 0, [=](const Operation&) { event->time = event->stream->now; }});
     event->clock = stream->clock;
     run_by_policy(stream);
     return CUDA_SUCCESS;
