@@ -16,6 +16,7 @@ from ..devices import choose
 from ..devices.cards import Card
 from ..dispatch import choice
 from ..errors import ArgumentError
+from ..layers import Dropout
 from ..models.batches import Batch
 from ..models.resident_steps import ResidentSteps
 from ..models.sequential import Sequential
@@ -36,19 +37,21 @@ MEASURED = ("h100",)
 15 to 20 % shorter there."""
 
 
-def optimizer(model: str) -> Any:
-    """The optimizer of a model in comparisons."""
-    if OPTIMIZERS.get(model, "sgd") == "adam":
-        return optimizers.Adam(1e-3, epsilon=1e-8)
-    return optimizers.SGD(0.01)
+def optimizer(name: str) -> optimizers.Optimizer:
+    """The optimizer in comparisons: adam or sgd."""
+    return optimizers.Adam(1e-3, epsilon=1e-8) if name == "adam" else optimizers.SGD(0.01)
 
 
-def compiled(model: str) -> Sequential:
-    """The model as it is compared: weights from seed 0, its optimizer, no metrics."""
+def compiled(model: str, dropout: bool = True) -> Sequential:
+    """The model as it is compared: weights from seed 0, its optimizer, no metrics; without dropout all
+    of its rates are 0."""
     utils.set_random_seed(0)
     entry = zoo.find(model)
     built = entry.build()
-    built.compile(optimizer(model), entry.recipe.loss)
+    for layer in built.layers:
+        if isinstance(layer, Dropout) and not dropout:
+            layer.rate = 0.0
+    built.compile(optimizer(OPTIMIZERS.get(model, "sgd")), entry.recipe.loss)
     return built
 
 
