@@ -16,7 +16,7 @@ from .. import layers
 from ..devices import storage
 from ..dispatch import choice
 from ..errors import GpucnnError
-from ..models.batches import Batch
+from ..models.batches import Arrays, Batch
 from ..models.resident import TOGETHER
 from ..models.resident_steps import ResidentSteps
 from ..models.sequential import Sequential
@@ -108,6 +108,7 @@ def gpucnn_maker(problem: Problem, backend: str = "auto", eager: bool = False) -
             own = np.asarray if problem.where == "cpu" else storage.own
             held = [Batch(own(images), labels, None) for images, labels in zip(x, y, strict=True)]
             return Loop(lambda: [training.train(batch) for batch in held], list, notes)
+        assert isinstance(data, Arrays)
         losses: list[float] = []
         steps = ResidentSteps(model, training, data, lambda batch, loss: losses.append(loss))
 
@@ -169,7 +170,7 @@ def as_torch(model: Sequential) -> Any:
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D):
             weight, bias = layer.get_weights()
-            part: Any = nn.Conv2d(*weight.shape[2:], weight.shape[:2], padding=layer.padding)
+            part: Any = nn.Conv2d(weight.shape[2], weight.shape[3], weight.shape[:2], padding=layer.padding)
             part.weight.data = torch.from_numpy(weight.transpose(3, 2, 0, 1).copy())
             part.bias.data = torch.from_numpy(bias)
             parts += [part, nn.ReLU()]
@@ -224,8 +225,8 @@ def compiled_steps(net: Any, optimizer: Any, images: Sequence[Any], labels: Sequ
     import torch
     from torch.nn.functional import cross_entropy
 
-    how = {"mode": "max-autotune"} if images[0].is_cuda else {}
-    loss_of = torch.compile(lambda x, y: cross_entropy(net(x), y), **how)
+    mode = "max-autotune" if images[0].is_cuda else None
+    loss_of = torch.compile(lambda x, y: cross_entropy(net(x), y), mode=mode)
 
     def run() -> list:
         losses = []

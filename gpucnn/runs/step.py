@@ -17,7 +17,7 @@ from ..devices.cards import Card
 from ..dispatch import choice
 from ..errors import ArgumentError
 from ..layers import Dropout
-from ..models.batches import Batch
+from ..models.batches import Arrays, Batch
 from ..models.resident_steps import ResidentSteps
 from ..models.sequential import Sequential
 from ..profiling import prediction
@@ -149,6 +149,7 @@ def nodes(model: str, arch: str, backend: str = "cuda", eager: bool = False) -> 
     with choice.using(backend, device="emulator"), choose.using(recorder):
         built = compiled(model)
         data = built._trainer.take(x, y, None, size, None)
+        assert isinstance(data, Arrays)
         step = built._trainer.step
         if eager:
             return recorder.record_nodes(lambda: step.train(Batch(x, y, None)))

@@ -83,7 +83,8 @@ def measure(
     times = _timed(contestants, seconds, batches)
     ours = times["gpucnn"][0]
     for name, variants in contestants.items():
-        best = min(range(len(variants)), key=lambda i, name=name: float(np.median(times[name][i])))
+        medians = np.median(times[name], axis=1)
+        best = int(medians.argmin())
         loop, difference = variants[best]
         low, median, high = np.percentile(times[name][best], [10, 50, 90])
         ratios = np.array(times[name][best]) / np.array(ours)
