@@ -34,7 +34,7 @@ class Budget:
         return 2 if self.dry else 16
 
     def batch_size(self, entry: zoo.Entry) -> int:
-        return 2 if self.dry else entry.recipe.batch_size
+        return 2 if self.dry else entry.training.batch_size
 
 
 def makers(combination: Combination, budget: Budget) -> list[Maker]:

@@ -31,7 +31,7 @@ def kernels_plan(model: str, card: str, backend: str, as_json: bool) -> None:
     from ..devices import cards
     from ..runs import step_plan, zoo
 
-    target, size = cards.find(card), zoo.find(model).recipe.batch_size
+    target, size = cards.find(card), zoo.find(model).training.batch_size
     rows = []
     with Screen(transient=True) as screen:
         for decision in step_plan.plan(model, target, backend):

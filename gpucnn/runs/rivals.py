@@ -48,9 +48,9 @@ class Problem:
 
     @classmethod
     def random(cls, model: str, where: str, count: int, size: int | None = None, tf32: bool = False) -> Problem:
-        """Random images, in batches of `size` (by default that of the model's recipe)."""
+        """Random images, in batches of `size` (by default that of the model's training)."""
         entry, rng = zoo.find(model), np.random.default_rng(SEED)
-        shape = (count, size or entry.recipe.batch_size)
+        shape = (count, size or entry.training.batch_size)
         x = rng.random((*shape, *entry.input_shape), np.float32)
         return cls(model, x, rng.integers(0, entry.classes, shape), where, tf32)
 
@@ -89,6 +89,22 @@ def agree(losses: Sequence[float], expected: Sequence[float], tf32: bool = False
             f"the losses of the first steps differ by {difference:.2g}: {list(losses)}, expected {list(expected)}"
         )
     return difference
+
+
+def _require_translated(model: Sequential, library: str) -> None:
+    """Raise `Absent` if a layer is more than the course models have: convolutions and dense layers
+    with bias and ReLU, max pooling, dropout, and a softmax at the end."""
+    for layer in model.layers:
+        plain = isinstance(layer, (layers.MaxPooling2D, layers.Dropout, layers.Flatten))
+        if isinstance(layer, (layers.Conv2D, layers.Dense)):
+            end = "softmax" if layer is model.layers[-1] else "relu"
+            plain = layer.use_bias and layer.activation.name == end
+        if isinstance(layer, layers.Conv2D):
+            plain = plain and (layer.strides, layer.dilation_rate, layer.groups) == ((1, 1), (1, 1), 1)
+        if isinstance(layer, layers.MaxPooling2D):
+            plain = (layer.strides, layer.padding) == (layer.pool_size, "valid")
+        if not plain:
+            raise Absent(f"{layer.name} ({type(layer).__name__}) is not translated to {library}")
 
 
 # -- gpucnn ------------------------------------------------------------------------------------------------------------
@@ -161,10 +177,12 @@ def torch_maker(problem: Problem, how: str, memory_format: str) -> Maker:
 
 
 def as_torch(model: Sequential) -> Any:
-    """A PyTorch module with the layers and weights of a built gpucnn model, but no softmax."""
+    """A PyTorch module with the layers and weights of a built gpucnn model, but no softmax.
+    Raises `Absent` for other layers than the course models have."""
     import torch
     from torch import nn
 
+    _require_translated(model, "PyTorch")
     parts: list[Any] = []
     image: tuple[int, ...] | None = None
     for layer in model.layers:
@@ -320,6 +338,8 @@ def jax_loss(model: Sequential) -> Callable[..., Any]:
     import jax
     import jax.numpy as jnp
 
+    _require_translated(model, "JAX")
+
     def loss(weights: Any, x: Any, y: Any, key: Any) -> Any:
         for i, (layer, w) in enumerate(zip(model.layers, weights, strict=True)):
             if isinstance(layer, layers.Conv2D):
@@ -334,9 +354,9 @@ def jax_loss(model: Sequential) -> Callable[..., Any]:
             elif isinstance(layer, layers.Dense):
                 x = x @ w[0] + w[1]
                 x = x if i == len(weights) - 1 else jax.nn.relu(x)
-            elif isinstance(layer, layers.Dropout) and layer.rate:
+            elif isinstance(layer, layers.Dropout):
                 kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - layer.rate, x.shape)
-                x = jnp.where(kept, x / (1 - layer.rate), 0)
+                x = jnp.where(kept, x / (1 - layer.rate), 0) if layer.rate else x
         return -jnp.take_along_axis(jax.nn.log_softmax(x), y[:, None], 1).mean()
 
     return loss

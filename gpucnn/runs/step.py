@@ -51,7 +51,7 @@ def compiled(model: str, dropout: bool = True) -> Sequential:
     for layer in built.layers:
         if isinstance(layer, Dropout) and not dropout:
             layer.rate = 0.0
-    built.compile(optimizer(OPTIMIZERS.get(model, "sgd")), entry.recipe.loss)
+    built.compile(optimizer(OPTIMIZERS.get(model, "sgd")), entry.training.loss)
     return built
 
 
@@ -132,9 +132,9 @@ def row(step: Step) -> dict[str, Any]:
 
 
 def predicted(model: str, card: Card, backend: str = "cuda") -> Step:
-    """The step of a model, with the batch size of its recipe. Raises `KernelError` without the
+    """The step of a model, with the batch size of its training. Raises `KernelError` without the
     compilers."""
-    size = zoo.find(model).recipe.batch_size
+    size = zoo.find(model).training.batch_size
     graph, eager = (prediction.of_step(nodes(model, card.arch, backend, eager=eager), card) for eager in (False, True))
     return Step(model, card, size, graph, eager)
 
@@ -144,7 +144,7 @@ def nodes(model: str, arch: str, backend: str = "cuda", eager: bool = False) -> 
     entry, recorder = zoo.find(model), LaunchRecorder(arch)
     if backend not in recorder.backends:
         raise ArgumentError(f"--backend {backend}: a card runs {' or '.join(recorder.backends)}")
-    size = entry.recipe.batch_size
+    size = entry.training.batch_size
     x, y = np.zeros((size, *entry.input_shape), np.float32), np.zeros(size, np.int64)
     with choice.using(backend, device="emulator"), choose.using(recorder):
         built = compiled(model)

@@ -70,7 +70,7 @@ def measure(
     size: int | None = None,
 ) -> list[Row]:
     """gpucnn on a device (cpu, gpu or gpu:N) and its rivals on a model, in turns for about this many
-    seconds; `size` images a batch, by default as in the model's recipe."""
+    seconds; `size` images a batch, by default as in the model's training."""
     problem = Problem.random(model, where, batches, size)
     expected = _losses(rivals.gpucnn_maker(replace(problem, where="cpu"))(False))
     rows, contestants = [], {}

@@ -34,7 +34,7 @@ class Report:
 
 
 def warm_up(model: str, progress: Progress = lambda done, total: None) -> Report:
-    """Compile the kernels of a model for the device in use, with the batch size of its recipe."""
+    """Compile the kernels of a model for the device in use, with the batch size of its training."""
     device, backend = choose.current(), choice.backend()
     start = time.perf_counter()
     functions = [] if device.cc is None else _functions(model, device.cc, backend)
@@ -46,7 +46,7 @@ def warm_up(model: str, progress: Progress = lambda done, total: None) -> Report
     compiled = time.perf_counter()
     entry = zoo.find(model)
     built = step.compiled(model)
-    x = np.zeros((entry.recipe.batch_size, *entry.input_shape), np.float32)
+    x = np.zeros((entry.training.batch_size, *entry.input_shape), np.float32)
     built.fit(x, np.zeros(len(x), np.int64), batch_size=len(x), epochs=1, shuffle=False, verbose=0)
     built.predict(x, batch_size=len(x), verbose=0)
     device.synchronize()

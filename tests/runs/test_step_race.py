@@ -90,3 +90,9 @@ def test_gpucnns_loop_in_the_emulator_is_the_recorded_step():
     assert (
         rivals.agree(losses(rivals.gpucnn_maker(problem, "cuda")), losses(rivals.gpucnn_maker(small(count=1)))) < 1e-4
     )
+
+
+def test_a_layer_that_a_rival_does_not_have_is_named(torch):
+    ours, theirs = step_race.measure("vgg-small", "cpu", "auto", ("torch",), seconds=0, batches=1, size=2)
+    assert ours.milliseconds > 0
+    assert theirs.note == "not here: conv2d (Conv2D) is not translated to PyTorch"
