@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import click
 
@@ -30,14 +31,15 @@ def cache_info(as_json: bool) -> None:
     Keys of --json: path, folders; of each folder: name, holds, files, bytes.
     """
     found = places.cached_files()
-    folders = [
-        {"name": name, "holds": holds, "files": len(found[name]), "bytes": sum(p.stat().st_size for p in found[name])}
-        for name, holds in places.CACHES.items()
-    ]
+    sizes = {name: sum(path.stat().st_size for path in files) for name, files in found.items()}
     if as_json:
+        folders = [
+            {"name": name, "holds": holds, "files": len(found[name]), "bytes": sizes[name]}
+            for name, holds in places.CACHES.items()
+        ]
         return print_json({"path": str(places.cache_location()), "folders": folders})
     click.echo(places.cache_location())
-    rows = [(f["name"], f"{f['files']:,}", readable(f["bytes"]), f["holds"]) for f in folders]
+    rows = [(name, f"{len(found[name]):,}", readable(sizes[name]), holds) for name, holds in places.CACHES.items()]
     return print_table(("folder", "files", "size", "holds"), rows, wrapped=1)
 
 
@@ -75,7 +77,7 @@ def warmup(models: Sequence[str], device: str, backend: str, as_json: bool) -> N
     reports = []
     with Screen(transient=True) as screen, choice.using(backend, device=self_check.device(device, screen.say)):
         for model in models or (zoo.DEFAULT,):
-            report = warm_up.warm_up(model, lambda done, total, m=model: screen.progress(m, done, total))
+            report = warm_up.warm_up(model, partial(screen.progress, model))
             reports.append(report)
             if not as_json:
                 compiled = f"{report.files} files of kernels compiled in {report.compile_seconds:.1f} s, "

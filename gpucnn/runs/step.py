@@ -16,7 +16,8 @@ from ..devices import choose
 from ..devices.cards import Card
 from ..dispatch import choice
 from ..errors import ArgumentError
-from ..models.batches import Batch
+from ..layers import Dropout
+from ..models.batches import Arrays, Batch
 from ..models.resident_steps import ResidentSteps
 from ..models.sequential import Sequential
 from ..profiling import prediction
@@ -36,19 +37,21 @@ MEASURED = ("h100",)
 15 to 20 % shorter there."""
 
 
-def optimizer(model: str) -> Any:
-    """The optimizer of a model in comparisons."""
-    if OPTIMIZERS.get(model, "sgd") == "adam":
-        return optimizers.Adam(1e-3, epsilon=1e-8)
-    return optimizers.SGD(0.01)
+def optimizer(name: str) -> optimizers.Optimizer:
+    """The optimizer in comparisons: adam or sgd."""
+    return optimizers.Adam(1e-3, epsilon=1e-8) if name == "adam" else optimizers.SGD(0.01)
 
 
-def compiled(model: str) -> Sequential:
-    """The model as it is compared: weights from seed 0, its optimizer, no metrics."""
+def compiled(model: str, dropout: bool = True) -> Sequential:
+    """The model as it is compared: weights from seed 0, its optimizer, no metrics; without dropout all
+    of its rates are 0."""
     utils.set_random_seed(0)
     entry = zoo.find(model)
     built = entry.build()
-    built.compile(optimizer(model), entry.training.loss)
+    for layer in built.layers:
+        if isinstance(layer, Dropout) and not dropout:
+            layer.rate = 0.0
+    built.compile(optimizer(OPTIMIZERS.get(model, "sgd")), entry.training.loss)
     return built
 
 
@@ -129,7 +132,7 @@ def row(step: Step) -> dict[str, Any]:
 
 
 def predicted(model: str, card: Card, backend: str = "cuda") -> Step:
-    """The step of a model, with the batch size of its recipe. Raises `KernelError` without the
+    """The step of a model, with the batch size of its training. Raises `KernelError` without the
     compilers."""
     size = zoo.find(model).training.batch_size
     graph, eager = (prediction.of_step(nodes(model, card.arch, backend, eager=eager), card) for eager in (False, True))
@@ -146,6 +149,7 @@ def nodes(model: str, arch: str, backend: str = "cuda", eager: bool = False) -> 
     with choice.using(backend, device="emulator"), choose.using(recorder):
         built = compiled(model)
         data = built._trainer.take(x, y, None, size, None)
+        assert isinstance(data, Arrays)
         step = built._trainer.step
         if eager:
             return recorder.record_nodes(lambda: step.train(Batch(x, y, None)))

@@ -34,7 +34,7 @@ class Report:
 
 
 def warm_up(model: str, progress: Progress = lambda done, total: None) -> Report:
-    """Compile the kernels of a model for the device in use, with the batch size of its recipe."""
+    """Compile the kernels of a model for the device in use, with the batch size of its training."""
     device, backend = choose.current(), choice.backend()
     start = time.perf_counter()
     functions = [] if device.cc is None else _functions(model, device.cc, backend)
