@@ -134,6 +134,22 @@ def filters_of(weight: np.ndarray, groups: int = 1) -> Matrix:
     return Matrix(weight, np.arange(0, weight.size, filters), 1, filters // groups)
 
 
+def fill_panels(
+    panels: np.ndarray, matrix: Matrix, bias: np.ndarray | None, filters: int, groups: int = 1
+) -> np.ndarray:
+    """Copy the filters into panels, which start with the bias; returns these as a flat array."""
+    count = groups * panels_of(filters // groups)
+    flat = panels.reshape(-1)[: count * (len(matrix.rows) + 1) * FILTERS]
+    biases = np.zeros(filters, FLOAT32) if bias is None else bias
+    weight = matrix.values.reshape(-1)
+
+    def fill(panel: int) -> None:
+        _fill(flat, weight, matrix.rows, biases, filters // groups, matrix.column, matrix.group, panel)
+
+    threads.run(fill, count, parallel=len(flat) > _LARGE)
+    return flat
+
+
 def product(
     y: np.ndarray,
     index: np.ndarray,
@@ -154,16 +170,7 @@ def product(
     index is any array of bytes.
     """
     taps, filters = len(matrix.rows), y.shape[-1]
-    count = groups * panels_of(filters // groups)
-    length = (taps + 1) * FILTERS
-    flat_panels = panels.reshape(-1)[: count * length]
-    biases = np.zeros(filters, FLOAT32) if bias is None else bias
-    weight = matrix.values.reshape(-1)
-
-    def fill(panel: int) -> None:
-        _fill(flat_panels, weight, matrix.rows, biases, filters // groups, matrix.column, matrix.group, panel)
-
-    threads.run(fill, count, parallel=len(flat_panels) > _LARGE)
+    flat_panels = fill_panels(panels, matrix, bias, filters, groups)
     target, indices, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
     outputs, several = y.size // (len(y) * filters), together(len(images), table)
     pixels, targets = images_together(table, several, outputs)
@@ -212,7 +219,7 @@ def _fill(panels, weight, rows, bias, members, column, group, panel):
 
 
 @njit(inline="always")
-def _place(scratch, images, rows, n, several, size, line, padded):
+def place(scratch, images, rows, n, several, size, line, padded):
     """Where the images from n on start: in `images`, or padded in scratch, into which they are
     copied."""
     first = n * rows.shape[0]
@@ -262,7 +269,7 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, 
         source = scratch
         scratch[:finished] = np.float32(0)
     for n in range(first, last, several):
-        image = _place(scratch, images, rows, n, min(several, last - n), size, line, padded)
+        image = place(scratch, images, rows, n, min(several, last - n), size, line, padded)
         count = cells * min(several, last - n)
         blocks = (count + _BLOCK - 1) // _BLOCK
         for block in range(blocks * part // parts, blocks * (part + 1) // parts):
@@ -362,7 +369,7 @@ def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, pla
     begin_taps, end_taps = tiles * part // parts * ROWS, min(taps.shape[0], tiles * (part + 1) // parts * ROWS)
     sums[begin_taps * groups * group_width : end_taps * groups * group_width] = np.float32(0)
     for n in range(first, last, several):
-        image = _place(scratch, images, rows, n, min(several, last - n), size, line, padded)
+        image = place(scratch, images, rows, n, min(several, last - n), size, line, padded)
         count, start = cells * min(several, last - n), n * cells * filters
         gradient = dy
         if behind.shape[0] and start + count * filters + WIDTH > dy.shape[0]:
