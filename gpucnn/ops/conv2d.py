@@ -34,6 +34,8 @@ SETTINGS = [
     setting("depthwise_multiplier", x=(2, 6, 5, 3), weight=(3, 3, 1, 6), strides=(2, 2), groups=3),
     setting("many_images", x=(67, 6, 6, 2), weight=(3, 3, 2, 3)),
     setting("many_channels", x=(2, 5, 5, 33), weight=(3, 3, 33, 65)),
+    setting("many_channels_same", x=(2, 5, 4, 33), weight=(3, 3, 33, 34), padding=_SAME3),
+    setting("many_channels_asymmetric", x=(9, 2, 3, 17), weight=(3, 3, 17, 18), padding=((2, 1), (0, 2))),
     setting("multiples_of_4", x=(2, 6, 7, 8), weight=(3, 3, 8, 12), padding=_SAME3),
     setting(
         "multiples_of_4_strided", x=(2, 8, 9, 4), weight=(3, 2, 4, 8), strides=(2, 3), padding=_SAME3, dilation=(1, 2)

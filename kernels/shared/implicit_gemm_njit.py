@@ -62,12 +62,41 @@ _TILE = np.arange(ROWS) * FILTERS
 """Where the rows of a tile lie."""
 _FEWEST = 128
 """Patches in work at a time, if images are small enough."""
+_PATCHES = 512
+"""The fewest patches of a slice with its own sums."""
+_PARTS = 4
+"""Parts of the work, if there are not so many images."""
+
+
+class Part(NamedTuple):
+    """Work for one thread: some images, and a part of what is computed from each."""
+
+    first: int
+    last: int
+    part: int
+    parts: int
+
+
+def split(images: int, each: int, smallest: int = 1) -> list[Part]:
+    """A batch in slices of at least `smallest` images; if these are few, each image in up to `each`
+    parts."""
+    slices = threads.slices(images, smallest)
+    parts = max(1, min(_PARTS // len(slices), each))
+    return [Part(s.start, s.stop, part, parts) for s in slices for part in range(parts)]
+
+
+def _split_by_patches(images: int, table: Patches) -> list[Part]:
+    return split(images, table.count // _BLOCK)
+
+
+def _split_by_taps(images: int, table: Patches) -> list[Part]:
+    """With so many patches in each slice, clearing and joining the sums takes little of the time."""
+    return split(images, len(table.taps) // ROWS, -(-_PATCHES // table.count))
 
 
 def together(images: int, table: Patches) -> int:
     """How many small images are in work at a time, so that tiles and loops are long enough."""
-    largest = -(-images // len(threads.slices(images)))
-    return max(1, min(largest, _FEWEST // table.count))
+    return max(1, min(images // len(threads.slices(images)), _FEWEST // table.count))
 
 
 def panels_of(filters: int) -> int:
@@ -76,11 +105,12 @@ def panels_of(filters: int) -> int:
 
 
 def workspace(images: int, filters: int, *tables: Patches, groups: int = 1) -> tuple[Spec, Spec]:
-    """For `product`: the panels and, for each slice of the batch, a padded image and a tile."""
+    """For `product`: the panels and, for each part of the work, a padded image and a tile."""
     taps = max(len(table.taps) for table in tables)
     size = max(table.size * table.padded * together(images, table) for table in tables)
-    slices, panels = len(threads.slices(images)), groups * panels_of(filters // groups)
-    return Spec((panels, taps + 1, FILTERS), FLOAT32), Spec((slices, size + ROWS * FILTERS), FLOAT32)
+    parts = max(len(_split_by_patches(images, table)) for table in tables)
+    panels = groups * panels_of(filters // groups)
+    return Spec((panels, taps + 1, FILTERS), FLOAT32), Spec((parts, size + ROWS * FILTERS), FLOAT32)
 
 
 class Matrix(NamedTuple):
@@ -104,6 +134,22 @@ def filters_of(weight: np.ndarray, groups: int = 1) -> Matrix:
     return Matrix(weight, np.arange(0, weight.size, filters), 1, filters // groups)
 
 
+def fill_panels(
+    panels: np.ndarray, matrix: Matrix, bias: np.ndarray | None, filters: int, groups: int = 1
+) -> np.ndarray:
+    """Copy the filters into panels, which start with the bias; returns these as a flat array."""
+    count = groups * panels_of(filters // groups)
+    flat = panels.reshape(-1)[: count * (len(matrix.rows) + 1) * FILTERS]
+    biases = np.zeros(filters, FLOAT32) if bias is None else bias
+    weight = matrix.values.reshape(-1)
+
+    def fill(panel: int) -> None:
+        _fill(flat, weight, matrix.rows, biases, filters // groups, matrix.column, matrix.group, panel)
+
+    threads.run(fill, count, parallel=len(flat) > _LARGE)
+    return flat
+
+
 def product(
     y: np.ndarray,
     index: np.ndarray,
@@ -124,30 +170,21 @@ def product(
     index is any array of bytes.
     """
     taps, filters = len(matrix.rows), y.shape[-1]
-    count = groups * panels_of(filters // groups)
-    length = (taps + 1) * FILTERS
-    flat_panels = panels.reshape(-1)[: count * length]
-    biases = np.zeros(filters, FLOAT32) if bias is None else bias
-    weight = matrix.values.reshape(-1)
-
-    def fill(panel: int) -> None:
-        _fill(flat_panels, weight, matrix.rows, biases, filters // groups, matrix.column, matrix.group, panel)
-
-    threads.run(fill, count, parallel=len(flat_panels) > _LARGE)
+    flat_panels = fill_panels(panels, matrix, bias, filters, groups)
     target, indices, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
     outputs, several = y.size // (len(y) * filters), together(len(images), table)
     pixels, targets = images_together(table, several, outputs)
     places = targets * filters
     shape = _shape(images, table, several, groups, filters, outputs, epilogue)
-    slices = threads.slices(len(images))
+    parts = _split_by_patches(len(images), table)
 
     def task(i: int) -> None:
         _tiles(
             target, indices, source, scratch[i], flat_panels, table.rows, pixels, table.taps, places, _TILE, shape,
-            slices[i].start, slices[i].stop,
+            *parts[i],
         )  # fmt: skip
 
-    threads.run(task, len(slices), parallel=2 * len(images) * table.count * taps * filters // groups > SMALL)
+    threads.run(task, len(parts), parallel=2 * len(images) * table.count * taps * filters // groups > SMALL)
 
 
 def _shape(images: np.ndarray, table: Patches, several: int, groups: int, *others: int) -> np.ndarray:
@@ -155,6 +192,11 @@ def _shape(images: np.ndarray, table: Patches, several: int, groups: int, *other
     return np.array(
         [table.line, table.size, table.padded, table.count, several, groups, images.shape[-1] // groups, *others]
     )
+
+
+@njit(inline="always")
+def _extents(shape):
+    return shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -177,7 +219,7 @@ def _fill(panels, weight, rows, bias, members, column, group, panel):
 
 
 @njit(inline="always")
-def _place(scratch, images, rows, n, several, size, line, padded):
+def place(scratch, images, rows, n, several, size, line, padded):
     """Where the images from n on start: in `images`, or padded in scratch, into which they are
     copied."""
     first = n * rows.shape[0]
@@ -214,17 +256,9 @@ def _pool(y, index, scratch, finished, o, filters, windows, lanes):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, shape, first, last):
-    """The images first … last - 1 of a batch."""
-    line, size, padded, cells, several, groups, channels = (
-        shape[0],
-        shape[1],
-        shape[2],
-        shape[3],
-        shape[4],
-        shape[5],
-        shape[6],
-    )
+def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, shape, first, last, part, parts):
+    """Of the images first … last - 1 of a batch, a part of the patches."""
+    line, size, padded, cells, several, groups, channels = _extents(shape)
     filters, outputs, epilogue = shape[7], shape[8], shape[9]
     steps, members = taps.shape[0], filters // groups
     group_panels = (members + FILTERS - 1) // FILTERS
@@ -235,9 +269,10 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, 
         source = scratch
         scratch[:finished] = np.float32(0)
     for n in range(first, last, several):
-        image = _place(scratch, images, rows, n, min(several, last - n), size, line, padded)
+        image = place(scratch, images, rows, n, min(several, last - n), size, line, padded)
         count = cells * min(several, last - n)
-        for block in range((count + _BLOCK - 1) // _BLOCK):
+        blocks = (count + _BLOCK - 1) // _BLOCK
+        for block in range(blocks * part // parts, blocks * (part + 1) // parts):
             end = min(count, (block + 1) * _BLOCK)
             for panel in range(groups * group_panels):
                 group, column = panel // group_panels, FILTERS * (panel % group_panels)
@@ -264,15 +299,19 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, 
 
 
 def transposed_workspace(images: int, filters: int, table: Patches, groups: int = 1) -> tuple[Spec, Spec, Spec]:
-    """For `transposed_product`, for each slice of the batch: the sums, a padded image, and a
-    gradient with room behind it."""
-    slices, members = len(threads.slices(images)), filters // groups
+    """For `transposed_product`: the sums of each slice of the batch; for each part of the work a padded
+    image and a gradient with room behind it."""
+    parts, members = _split_by_taps(images, table), filters // groups
     ragged, several = members % WIDTH > 0, together(images, table)
     return (
-        Spec((slices, -(-len(table.taps) // HALF) * HALF, groups * -(-members // WIDTH) * WIDTH), FLOAT32),
-        Spec((slices, table.size * table.padded * several), FLOAT32),
-        Spec((slices, (table.count * several * filters + WIDTH) * ragged), FLOAT32),
+        Spec((len(parts) // parts[0].parts, *_extents_of_sums(len(table.taps), filters, groups)), FLOAT32),
+        Spec((len(parts), table.size * table.padded * several), FLOAT32),
+        Spec((len(parts), (table.count * several * filters + WIDTH) * ragged), FLOAT32),
     )
+
+
+def _extents_of_sums(taps: int, filters: int, groups: int) -> tuple[int, int]:
+    return -(-taps // HALF) * HALF, groups * -(-(filters // groups) // WIDTH) * WIDTH
 
 
 def transposed_product(
@@ -294,37 +333,28 @@ def transposed_product(
     pixels, _ = images_together(table, several, table.count)
     shape = _shape(images, table, several, groups, filters, _BLOCK)
     gradient, source = dy.reshape(-1), images.reshape(-1)
-    slices = threads.slices(len(images))
+    parts = _split_by_taps(len(images), table)
 
     def task(i: int) -> None:
-        sums[i] = 0
         _transposed_tiles(
-            sums[i].reshape(-1), gradient, source, scratch[i], behind[i], table.rows, pixels, offsets, places,
-            shape, slices[i].start, slices[i].stop,
+            sums[i // parts[i].parts].reshape(-1), gradient, source, scratch[i], behind[i], table.rows, pixels, offsets,
+            places, shape, *parts[i],
         )  # fmt: skip
 
-    threads.run(task, len(slices), parallel=2 * dy.size * taps > SMALL)
-    parts = threads.slices(taps)
-    flat_matrix, flat_sums = matrix.reshape(-1), sums.reshape(len(slices), -1)
+    threads.run(task, len(parts), parallel=2 * dy.size * taps > SMALL)
+    rows = threads.slices(taps)
+    flat_matrix, flat_sums = matrix.reshape(-1), sums.reshape(len(sums), -1)
 
     def join(i: int) -> None:
-        _join(flat_matrix, flat_sums, filters // groups, groups, sums.shape[2], parts[i].start, parts[i].stop)
+        _join(flat_matrix, flat_sums, filters // groups, groups, sums.shape[2], rows[i].start, rows[i].stop)
 
-    threads.run(join, len(parts), parallel=sums.size > _LARGE)
+    threads.run(join, len(rows), parallel=sums.size > _LARGE)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, places, shape, first, last):
-    """Add the images first … last - 1 to sums (taps, groups · vectors)."""
-    line, size, padded, cells, several, groups, channels = (
-        shape[0],
-        shape[1],
-        shape[2],
-        shape[3],
-        shape[4],
-        shape[5],
-        shape[6],
-    )
+def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, places, shape, first, last, part, parts):
+    """sums (taps, groups · vectors) over the images first … last - 1, for a part of the taps."""
+    line, size, padded, cells, several, groups, channels = _extents(shape)
     filters, block = shape[7], shape[8]
     members = filters // groups
     group_panels = (members + FILTERS - 1) // FILTERS
@@ -335,22 +365,25 @@ def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, pla
         scratch[:] = np.float32(0)
     if behind.shape[0]:
         behind[:] = np.float32(0)
+    tiles = (taps.shape[0] + ROWS - 1) // ROWS
+    begin_taps, end_taps = tiles * part // parts * ROWS, min(taps.shape[0], tiles * (part + 1) // parts * ROWS)
+    sums[begin_taps * groups * group_width : end_taps * groups * group_width] = np.float32(0)
     for n in range(first, last, several):
-        image = _place(scratch, images, rows, n, min(several, last - n), size, line, padded)
+        image = place(scratch, images, rows, n, min(several, last - n), size, line, padded)
         count, start = cells * min(several, last - n), n * cells * filters
         gradient = dy
         if behind.shape[0] and start + count * filters + WIDTH > dy.shape[0]:
             copy(behind, 0, dy, start, count * filters)
             gradient, start = behind, 0
-        for part in range((count + block - 1) // block):
-            begin, end = part * block, min(count, (part + 1) * block)
+        for begin in range(0, count, block):
+            end = min(count, begin + block)
             for panel in range(groups * group_panels):
                 group, column = panel // group_panels, FILTERS * (panel % group_panels)
                 origin, to = image + group * channels, group * group_width + column
                 k = start + begin * filters + group * members + column
-                t = 0
-                while t < taps.shape[0]:
-                    large = t + ROWS <= taps.shape[0]
+                t = begin_taps
+                while t < end_taps:
+                    large = t + ROWS <= end_taps
                     add_products(
                         large, members - column > WIDTH, source, origin, taps, t, pixels, begin, end, gradient,
                         k, filters, sums, to, places, t,
