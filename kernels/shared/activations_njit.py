@@ -1,4 +1,5 @@
 """The elementwise activation functions of the engine and their slopes, for numbers and vectors."""
+
 from __future__ import annotations
 
 import math
