@@ -18,7 +18,7 @@ from gpucnn.ops.activation import log_softmax, log_softmax_grad, softmax, softma
 
 from ..shared.rows_njit import exponentials, rows_at_once, total, total_of_products
 from ..shared.slices_launch import in_slices
-from ..shared.vector_math_njit import exp
+from ..shared.vector_math_njit import exp, log
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -48,14 +48,17 @@ def _softmax_grad(dx, dy, y):
 def _log_softmax(y, x):
     N, K = x.shape
     step = rows_at_once(K)
-    most = np.empty(step, np.float32)
+    most, logarithms = np.empty(step, np.float32), np.empty(step, np.float32)
     for first in range(0, N, step):
         rows, values = y[first : first + step], x[first : first + step]
         exponentials(rows, most, values)
         for n in range(len(rows)):
-            logarithm = np.float32(np.log(total(rows[n])))
+            logarithms[n] = total(rows[n])
+        for n in range(len(rows)):
+            logarithms[n] = log(logarithms[n])
+        for n in range(len(rows)):
             for k in range(K):
-                rows[n, k] = (values[n, k] - most[n]) - logarithm
+                rows[n, k] = (values[n, k] - most[n]) - logarithms[n]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

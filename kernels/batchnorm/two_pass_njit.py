@@ -22,6 +22,7 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad
 
 from ..shared.columns_njit import column_sums, fold, repeat, row_slices, width
+from ..shared.slices_launch import in_slices
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -30,11 +31,16 @@ def _supports(x: Spec, *_: object, **__: object) -> bool:
     return x.dtype == _FLOAT32
 
 
-def _workspace(x: Spec, *_: object, **__: object) -> tuple[Spec, Spec]:
-    """Two sums for each slice, and the numbers of the channels, repeated."""
-    columns = x.shape[-1]
-    wide = width(columns)
-    return Spec((2, len(row_slices(math.prod(x.shape), columns)), wide), _FLOAT64), Spec((4, wide), _FLOAT32)
+def _numbers(x: Spec, *_: object, **__: object) -> Spec:
+    """The numbers of the channels, repeated."""
+    return Spec((4, width(math.prod(x.shape), x.shape[-1])), _FLOAT32)
+
+
+def _workspace(x: Spec, *_: object, **__: object) -> tuple[Spec, ...]:
+    """Two sums for each slice as well; nothing where there is one slice."""
+    numbers = _numbers(x)
+    count = len(row_slices(math.prod(x.shape), x.shape[-1]))
+    return () if count == 1 else (Spec((2, count, numbers.shape[1]), _FLOAT64), numbers)
 
 
 def _over_slices(x: np.ndarray, task: Callable[[int, slice], Any]) -> None:
@@ -44,50 +50,81 @@ def _over_slices(x: np.ndarray, task: Callable[[int, slice], Any]) -> None:
 
 
 @kernel(batchnorm, "two_pass", "njit", supports=_supports, workspace=_workspace)
-def launch(y, mean, variance, x, gamma, beta, sums, numbers, *, epsilon):
-    """Mean, then variance, then y."""
+def launch(y, mean, variance, x, gamma, beta, sums=None, numbers=None, *, epsilon):
+    """Mean, then variance, then y; in one call where there is one slice."""
     flat, out = x.reshape(-1), y.reshape(-1)
+    if sums is None:
+        _whole(out, mean, variance, flat, gamma, beta, width(x.size, mean.size), epsilon)
+        return
     centre, spread = np.empty((2, mean.size))
     _over_slices(x, lambda i, part: column_sums(sums[0, i], flat[part]))
-    _means(centre, sums[0], x.size)
+    _means(centre, mean, sums[0], x.size)
     _over_slices(x, lambda i, part: _sum_squares(sums[1, i], flat[part], centre))
-    _means(spread, sums[1], x.size)
-    mean[...], variance[...] = centre, spread
+    _means(spread, variance, sums[1], x.size)
     _prepare(numbers, centre, spread, gamma, beta, epsilon)
     _over_slices(x, lambda i, part: _shift(out[part], flat[part], numbers))
 
 
-@kernel(batchnorm_inference, "two_pass", "njit", supports=_supports, workspace=_workspace)
-def launch_inference(y, x, gamma, beta, mean, variance, sums, numbers, *, epsilon):
+@kernel(batchnorm_inference, "two_pass", "njit", supports=_supports)
+def launch_inference(y, x, gamma, beta, mean, variance, *, epsilon):
     """The last of the three passes."""
-    flat, out = x.reshape(-1), y.reshape(-1)
-    _prepare(numbers, mean, variance, gamma, beta, epsilon)
-    _over_slices(x, lambda i, part: _shift(out[part], flat[part], numbers))
+    columns = mean.size
+    rows = y.reshape(-1, columns), x.reshape(-1, columns)
+    in_slices(_shift_rows, rows, mean, variance, gamma, beta, width(x.size, columns), epsilon)
 
 
 @kernel(batchnorm_grad, "two_pass", "njit", supports=_supports, workspace=_workspace)
-def launch_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, numbers, *, epsilon):
+def launch_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums=None, numbers=None, *, epsilon):
     """The two sums over the batch, then dx."""
-    flat_x, flat_dy, out = x.reshape(-1), dy.reshape(-1), dx.reshape(-1)
-    _over_slices(x, lambda i, part: _sum_products(sums[0, i], sums[1, i], flat_dy[part], flat_x[part], mean))
-    _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, epsilon, x.size)
-    _over_slices(x, lambda i, part: _shift_back(out[part], flat_dy[part], flat_x[part], numbers))
+    _gradients(True, dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, numbers, epsilon)
 
 
 @kernel(batchnorm_inference_grad, "two_pass", "njit", supports=_supports, workspace=_workspace)
-def launch_inference_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, numbers, *, epsilon):
-    """The same where mean and variance do not depend on x."""
+def launch_inference_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums=None, numbers=None, *, epsilon):
+    """The same where mean and variance do not depend on x: dx is dy times the slope."""
+    _gradients(False, dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, numbers, epsilon)
+
+
+def _gradients(training, dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, numbers, epsilon):
+    """Both gradients; in one call where there is one slice."""
     flat_x, flat_dy, out = x.reshape(-1), dy.reshape(-1), dx.reshape(-1)
+    if sums is None:
+        wide = width(x.size, mean.size)
+        _whole_grad(out, dgamma, dbeta, flat_dy, flat_x, gamma, mean, variance, wide, np.float32(training), epsilon)
+        return
     _over_slices(x, lambda i, part: _sum_products(sums[0, i], sums[1, i], flat_dy[part], flat_x[part], mean))
-    _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, epsilon, x.size)
-    _over_slices(x, lambda i, part: _scale(out[part], flat_dy[part], numbers[3]))
+    _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, np.float32(training), epsilon, x.size)
+    if training:
+        _over_slices(x, lambda i, part: _shift_back(out[part], flat_dy[part], flat_x[part], numbers))
+    else:
+        _over_slices(x, lambda i, part: _scale(out[part], flat_dy[part], numbers[3]))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _means(means, sums, size):
+def _whole(y, mean, variance, x, gamma, beta, wide, epsilon):
+    means, sums, numbers = np.empty((2, len(mean))), np.empty((2, 1, wide)), np.empty((4, wide), np.float32)
+    column_sums(sums[0, 0], x)
+    _means(means[0], mean, sums[0], len(x))
+    _sum_squares(sums[1, 0], x, means[0])
+    _means(means[1], variance, sums[1], len(x))
+    _prepare(numbers, means[0], means[1], gamma, beta, epsilon)
+    _shift(y, x, numbers)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _whole_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, wide, training, epsilon):
+    sums, numbers = np.empty((2, 1, wide)), np.empty((4, wide), np.float32)
+    _sum_products(sums[0, 0], sums[1, 0], dy, x, mean)
+    _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, training, epsilon, len(x))
+    _shift_back(dx, dy, x, numbers)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _means(means, rounded, sums, size):
     fold(means, sums)
     for k in range(len(means)):
         means[k] /= size // len(means)
+        rounded[k] = means[k]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -129,6 +166,13 @@ def _shift(y, x, numbers):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _shift_rows(y, x, mean, variance, gamma, beta, wide, epsilon):
+    numbers = np.empty((4, wide), np.float32)
+    _prepare(numbers, mean, variance, gamma, beta, epsilon)
+    _shift(y.reshape(-1), x.reshape(-1), numbers)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _sum_products(plain, product, dy, x, mean):
     wide = len(plain)
     centre = np.empty(wide)
@@ -144,8 +188,9 @@ def _sum_products(plain, product, dy, x, mean):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, epsilon, size):
-    """dgamma and dbeta; and mean, level, tilt and slope of each channel, repeated."""
+def _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, training, epsilon, size):
+    """dgamma and dbeta; and mean, level, tilt and slope of each channel, repeated. Level and tilt
+    are 0 unless `training` is 1."""
     columns = len(mean)
     count = size // columns
     plain, product = np.empty(columns), np.empty(columns)
@@ -154,8 +199,8 @@ def _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, epsilon, 
     for k in range(columns):
         scale = 1.0 / np.sqrt(np.float64(variance[k]) + epsilon)
         dbeta[k], dgamma[k] = plain[k], product[k] * scale
-        numbers[0, k], numbers[1, k] = mean[k], plain[k] / count
-        numbers[2, k], numbers[3, k] = product[k] * scale / count * scale, scale
+        numbers[0, k], numbers[1, k] = mean[k], training * plain[k] / count
+        numbers[2, k], numbers[3, k] = training * product[k] * scale / count * scale, scale
         if gamma is not None:
             numbers[3, k] = scale * gamma[k]
     for i in range(4):

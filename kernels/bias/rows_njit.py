@@ -6,6 +6,8 @@ Traffic: x read and y written once; for the gradient dy read once.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gpucnn.devices import threads
@@ -24,15 +26,17 @@ def _supports(x: Spec, *_: Spec) -> bool:
     return x.dtype == _FLOAT32
 
 
-def _workspace(dy: Spec) -> Spec:
-    columns = dy.shape[-1]
-    return Spec((len(row_slices(int(np.prod(dy.shape)), columns)), width(columns)), _FLOAT64)
+def _workspace(dy: Spec) -> tuple[Spec, ...]:
+    """A sum for each slice of the rows, if there are several."""
+    size, columns = math.prod(dy.shape), dy.shape[-1]
+    count = len(row_slices(size, columns))
+    return () if count == 1 else (Spec((count, width(size, columns)), _FLOAT64),)
 
 
 @kernel(bias, "rows", "njit", supports=_supports)
 def launch(y, x, b):
     columns = b.size
-    in_slices(_add, (y.reshape(-1, columns), x.reshape(-1, columns)), b, width(columns))
+    in_slices(_add, (y.reshape(-1, columns), x.reshape(-1, columns)), b, width(x.size, columns))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -47,7 +51,18 @@ def _add(y, x, b, wide):
 
 
 @kernel(bias_grad, "rows", "njit", supports=_supports, workspace=_workspace)
-def launch_grad(db, dy, sums):
-    flat, slices = dy.reshape(-1), row_slices(dy.size, db.size)
+def launch_grad(db, dy, sums=None):
+    flat = dy.reshape(-1)
+    if sums is None:
+        _sum(db, flat, width(dy.size, db.size))
+        return
+    slices = row_slices(dy.size, db.size)
     threads.run(lambda i: column_sums(sums[i], flat[slices[i]]), len(slices))
+    fold(db, sums)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sum(db, dy, wide):
+    sums = np.empty((1, wide))
+    column_sums(sums[0], dy)
     fold(db, sums)

@@ -25,22 +25,22 @@ def _supports(x: Spec, *_: Spec, **__: int) -> bool:
 
 @kernel(globalavgpool, "columns", "njit", supports=_supports)
 def launch(y, x):
-    in_slices(_mean, (y, x), width(x.shape[2]))
+    in_slices(_mean, (y, x), width(x[0].size, x.shape[2]))
 
 
 @kernel(globalavgpool_grad, "columns", "njit", supports=_supports)
 def launch_grad(dx, dy, *, count):
-    in_slices(_spread, (dx, dy), width(dy.shape[1]))
+    in_slices(_spread, (dx, dy), width(dx[0].size, dy.shape[1]))
 
 
 @kernel(globalmaxpool, "columns", "njit", supports=_supports)
 def launch_max(y, x):
-    in_slices(_largest, (y, x), width(x.shape[2]))
+    in_slices(_largest, (y, x), width(x[0].size, x.shape[2]))
 
 
 @kernel(globalmaxpool_grad, "columns", "njit", supports=_supports)
 def launch_max_grad(dx, dy, x):
-    in_slices(_to_the_first, (dx, dy, x), width(x.shape[2]))
+    in_slices(_to_the_first, (dx, dy, x), width(x[0].size, x.shape[2]))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

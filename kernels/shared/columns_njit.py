@@ -15,19 +15,20 @@ from gpucnn.devices.njit import njit
 
 from .slices_launch import SMALLEST
 
-WIDE = 256
+WIDE = 1024
 
 
-def width(columns: int) -> int:
-    """The length of rows that are taken side by side."""
-    return columns * max(1, WIDE // columns)
+def width(size: int, columns: int) -> int:
+    """The length of rows that are taken side by side, of so many values in all."""
+    return columns * max(1, min(WIDE, size // 4) // columns)
 
 
 def row_slices(size: int, columns: int) -> list[slice]:
     """The slices of the flat values of all rows."""
-    rows = size // columns
-    fewest = -(-SMALLEST // columns)
-    return [slice(s.start * columns, s.stop * columns) for s in threads.slices(rows, fewest)]
+    if size < 2 * SMALLEST:
+        return [slice(0, size)]
+    slices = threads.slices(size // columns, -(-SMALLEST // columns))
+    return [slice(s.start * columns, s.stop * columns) for s in slices]
 
 
 @njit(forceinline=True)

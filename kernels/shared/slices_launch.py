@@ -16,13 +16,16 @@ SMALLEST = 1 << 14
 def in_slices(function: Callable[..., None], arrays: tuple[np.ndarray | None, ...], *numbers: Any) -> None:
     """Call function(*slices, *numbers) for the slices of arrays of one length along their first
     axis (None stays None); the array with the most elements decides how long a slice is."""
-    first = arrays[0]
-    assert first is not None
-    length, elements = len(first), max([0 if array is None else array.size for array in arrays])
-    if elements < 2 * SMALLEST or length == 1:
+    elements = 0
+    for array in arrays:
+        if array is not None and array.size > elements:
+            elements = array.size
+    if elements < 2 * SMALLEST:
         function(*arrays, *numbers)
         return
-    slices = threads.slices(length, -(-SMALLEST * length // elements))
+    first = arrays[0]
+    assert first is not None
+    slices = threads.slices(len(first), -(-SMALLEST * len(first) // elements))
 
     def task(i: int) -> None:
         function(*(None if array is None else array[slices[i]] for array in arrays), *numbers)

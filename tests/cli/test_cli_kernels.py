@@ -55,6 +55,19 @@ def test_list_says_where_each_kernel_runs():
     }
 
 
+def test_list_of_a_backend_has_its_kernels_alone_and_names_the_ops_without_one():
+    done = gpucnn("kernels", "list", "--backend", "njit", "--arch", "none", "--json")
+    listed = json.loads(done.stdout)
+    ops = {row["op"] for row in listed["kernels"]}
+    assert {row["backend"] for row in listed["kernels"]} == {"njit"}
+    assert {"activation", "softmax_grad", "avgpool2d", "bias", "huber", "nadam", "max_norm"} <= ops
+    assert "matmul" in listed["gaps"] and not ops & set(listed["gaps"])
+    assert ops | set(listed["gaps"]) == set(op_module.declared())
+    done = gpucnn("kernels", "list", "softmax", "--backend", "njit", "--arch", "none")
+    assert "without a kernel of njit: " in done.stdout and "matmul" in done.stdout
+    assert "rows_cuda" not in done.stdout
+
+
 @needs.compilers_here
 def test_list_reports_what_the_compiler_says():
     done = gpucnn("kernels", "list", "matmul/naive_cuda", "--json")
