@@ -325,8 +325,7 @@ class Sequential:
         """The model's output for x, as one float32 array (n, …)."""
         if unknown:
             reject("predict", unknown, arguments_of(self.predict))
-        data = self._trainer.take(x, None, None, batch_size, steps, labelled=False)
-        return self._trainer.predict(data, callbacks, verbose)
+        return self._trainer.predict(x, batch_size, steps, callbacks, verbose)
 
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
