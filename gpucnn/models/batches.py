@@ -183,8 +183,11 @@ def warn_if_unscaled(x: np.ndarray, kind: str = "") -> bool:
     sample = x[: min(len(x), 256)]
     if x.ndim < 3 or x.dtype == bool or not sample.size:
         return False
-    highest, lowest = float(sample.max()), float(sample.min())
-    if not (2.0 < highest <= 255.0 and lowest >= 0.0):
+    highest = float(sample.max())
+    if not 2.0 < highest <= 255.0:
+        return False
+    lowest = float(sample.min())
+    if lowest < 0.0:
         return False
     warn(
         f"the {kind}images look unscaled (values {lowest:g} to {highest:g}): most models train badly on that; "

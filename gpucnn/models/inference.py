@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import UserFunction
-from ..devices import choose, storage
+from ..devices import choose, storage, threads
 from ..devices.cpu import CPU
 from ..dispatch import choice
 from ..dispatch.tape import Tape, onto
@@ -28,7 +28,8 @@ from ..layers.convolution_base import Convolution
 from ..layers.dense import Dense
 from ..layers.dropout import Dropout
 from ..layers.layer import Activated, Layer, Weight
-from . import fusion
+from . import fusion, memory
+from .batches import Arrays
 from .model import Model
 from .training_step import NO_STEP, run_forward
 
@@ -73,6 +74,23 @@ class Inference:
             for fold in self._folds:
                 fold()
             return self._nodes
+
+    def takes(self, x: Any, batch_size: Any) -> bool:
+        """Whether x needs no conversion and is one batch for the CPU: then `of_one_batch` returns its
+        output, in half the time that the hooks and checks of many batches take for one image."""
+        most, expected = 32 if batch_size is None else batch_size, self._model.input_shape
+        if type(x) is not np.ndarray or x.dtype != np.float32 or not x.flags.c_contiguous or type(most) is not int:
+            return False
+        fits = expected is not None and x.shape[1:] == expected[1:] and 0 < len(x) <= most
+        return fits and self._model.built and choose.current() is CPU
+
+    def of_one_batch(self, x: np.ndarray) -> np.ndarray:
+        """The output for a batch that `takes` has accepted."""
+        model, data = self._model, Arrays(x, None, None, len(x))
+        with threads.one_blas_thread(), model.parameters.in_use(), memory.explained(model, data):
+            self.nodes()
+            y = self(x)
+        return y.copy() if np.may_share_memory(x, y) else y
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The output for one batch, on the host, in an array that the caller may keep."""

@@ -310,8 +310,7 @@ class Sequential(Checked):
         callbacks: Any = None,
     ) -> np.ndarray:
         """The model's output for x, as one float32 array (n, …)."""
-        data = self._trainer.take(x, None, None, batch_size, steps, labelled=False)
-        return self._trainer.predict(data, callbacks, verbose)
+        return self._trainer.predict(x, batch_size, steps, callbacks, verbose)
 
     @checked
     def train_on_batch(

@@ -26,6 +26,9 @@ from .resident_steps import ResidentSteps, obstacle
 from .state import TrainingState, nothing_to_collect
 from .training_step import TrainingStep
 
+_SCALING = "Rescaling", "BatchNormalization"
+"""Layers that scale images."""
+
 
 class Trainer:
     """Trains, evaluates and applies the model that owns it.
@@ -287,8 +290,12 @@ class Trainer:
         self._tested.count = lambda batch, loss: count(batch, loss + penalty)
         return self._tested
 
-    def predict(self, data: Batches, callbacks: Any, verbose: Any) -> np.ndarray:
+    def predict(self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, verbose: Any) -> np.ndarray:
         """The model's output for all batches, as one float32 array (n, …)."""
+        if verbose == 0 and callbacks is None and steps is None and self._inference.takes(x, batch_size):
+            self._warn_if_unscaled(x, "")
+            return self._inference.of_one_batch(x)
+        data = self.take(x, None, None, batch_size, steps, labelled=False)
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         outputs: list[np.ndarray] = []
         nodes, replayed = self._inference.nodes(), None
@@ -369,8 +376,7 @@ class Trainer:
                 assert first.y is not None
                 self.step.make_metrics(first.y.shape)
                 self._warn_if_logits()
-        if not self._warned_unscaled and type(model.layers[0]).__name__ not in ("Rescaling", "BatchNormalization"):
-            self._warned_unscaled = warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x, kind)
+        self._warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x, kind)
         if class_weight is not None:
             _weigh_classes(data, class_weight)
         return data
@@ -395,6 +401,11 @@ class Trainer:
         loss = self.step.settings.loss
         assert loss is not None
         losses.check_labels(loss, y, self.model.output_shape)
+
+    def _warn_if_unscaled(self, x: np.ndarray, kind: str) -> None:
+        """Warn once if images look unscaled and the model does not scale them itself."""
+        if not self._warned_unscaled and type(self.model.layers[0]).__name__ not in _SCALING:
+            self._warned_unscaled = warn_if_unscaled(x, kind)
 
     def _warn_if_logits(self) -> None:
         """Warn if a crossentropy of probabilities follows a layer without activation."""

@@ -181,6 +181,39 @@ def test_predictions_follow_the_weights_however_they_change(change, tmp_path):
     assert model.predict(x, verbose=0).tobytes() == after.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("x", "options"),
+    [
+        (lambda x: x, {"batch_size": 5}),
+        (lambda x: x, {"callbacks": [gpucnn.callbacks.Callback()]}),
+        (lambda x: x, {"steps": 1}),
+        (lambda x: x.astype(np.float64), {}),
+        (lambda x: x.tolist(), {}),
+        (lambda x: np.asfortranarray(x), {}),
+        (lambda x: iter([x]), {}),
+    ],
+)
+def test_every_way_to_pass_images_gives_the_same_bits(x, options):
+    model = normalized()
+    batch = images(model)
+    expected = model.predict(batch, verbose=0)
+    assert model.predict(x(batch), verbose=0, **options).tobytes() == expected.tobytes()
+
+
+def test_one_batch_that_looks_unscaled_is_warned_of():
+    with pytest.warns(UserWarning, match="look unscaled"):
+        normalized().predict(images(normalized()) * 200, verbose=0)
+
+
+def test_the_output_of_layers_that_compute_nothing_is_not_the_input():
+    model = gpucnn.Sequential([layers.Input((3, 2)), layers.Flatten(), layers.Dropout(0.5)])
+    x = images(model)
+    for _ in range(2):
+        y = model.predict(x, verbose=0)
+        assert np.array_equal(y, x.reshape(3, 6))
+        assert not np.shares_memory(x, y)
+
+
 def plans(model):
     return model._trainer._inference._plans
 
