@@ -7,6 +7,7 @@ from typing import Any
 from ... import layers
 from ...config import built_in
 from ...errors import ArgumentError, one_line
+from ...layers.augmentation import Augmentation
 from ...layers.layer import Layer
 from ...models.model import Model
 from ...ops.activation import ALPHAS
@@ -59,8 +60,8 @@ def _as_in_keras(layer: Layer) -> list[Layer]:
     """The layer itself; for a RandomAffine, which Keras lacks, layers of Keras that do the same in a row."""
     if type(layer) is not layers.RandomAffine:
         return [layer]
-    edge = {"fill_mode": layer.fill_mode, "fill_value": layer.fill_value}
-    parts: dict[str, Layer] = {
+    edge: dict[str, Any] = {"fill_mode": layer.fill_mode, "fill_value": layer.fill_value}
+    parts: dict[str, Augmentation] = {
         "rotation": layers.RandomRotation(layer.rotation_factor, **edge),
         "translation": layers.RandomTranslation(layer.height_factor, layer.width_factor, **edge),
         "zoom": layers.RandomZoom(layer.zoom_factor, **edge),
@@ -69,7 +70,7 @@ def _as_in_keras(layer: Layer) -> list[Layer]:
         parts["flip"] = layers.RandomFlip(layer.flip_mode)
     for number, (name, part) in enumerate(parts.items()):
         part.name, part.seed = f"{layer.name}_{name}", (layer.seed + number) % 2**31
-        part.ensure_built(layer.input_shape)
+        part.ensure_built(layer.input_shape or ())
     return list(parts.values())
 
 

@@ -138,7 +138,7 @@ def _rescaling(graph: Graph, x: Tensor, layer: layers.Rescaling) -> Tensor:
 
 def _middle(graph: Graph, x: Tensor, layer: Any) -> Tensor:
     """The middle of each image, as a RandomCrop takes it in inference."""
-    height, width = (layer.input_shape or ())[1:3]
+    _, height, width, _ = layer.input_shape
     top, left = (height - layer.height) // 2, (width - layer.width) // 2
     first = x.channel_axis == 1
     bounds = {
@@ -149,9 +149,9 @@ def _middle(graph: Graph, x: Tensor, layer: Any) -> Tensor:
     return graph.apply(x, "Slice", *(graph.constant(word, values, np.int64) for word, values in bounds.items()))
 
 
-def _resizing(graph: Graph, x: Tensor, layer: layers.Resizing) -> Tensor:
+def _resizing(graph: Graph, x: Tensor, layer: Any) -> Tensor:
     x = graph.layout(x, channels_first=True)
-    sides = zip((layer.height, layer.width), (layer.input_shape or ())[1:3], strict=True)
+    sides = zip((layer.height, layer.width), layer.input_shape[1:3], strict=True)
     scales = [1, 1, *(np.nextafter(np.float32(new / old), np.float32(np.inf)) for new, old in sides)]  # rounded down
     factors = graph.constant("scales", scales)
     return graph.apply(x, "Resize", "", factors, mode="linear", coordinate_transformation_mode="half_pixel")
