@@ -24,7 +24,7 @@ _UNITS = {"": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
     click.option(
         "--lazy",
         metavar="SEED",
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, 2**32 - 1),
         help="Do work only when it is waited for; with a SEED above 0 some sooner, in a random order.",
     ),
     click.option("--card", metavar="NAME", default="h100", help="h100, rtx3060, t4 or gtx1660.  [default: h100]"),
