@@ -30,7 +30,7 @@ def launch(y, x):
 
 @kernel(globalavgpool_grad, "columns", "njit", supports=_supports)
 def launch_grad(dx, dy, *, count):
-    in_slices(_spread, (dx, dy), width(dx[0].size, dy.shape[1]))
+    in_slices(_spread, (dx, dy), width(min(dx[0].size, 1 << 10), dy.shape[1]))
 
 
 @kernel(globalmaxpool, "columns", "njit", supports=_supports)
@@ -101,16 +101,32 @@ def _largest(y, x, wide):
         _largest_of(y[n], lanes, x[n])
 
 
+@njit(forceinline=True)
+def _beats(value, best):
+    return (value > best) | ((value != value) & (best == best))
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _to_the_first(dx, dy, x, wide):
+    """Each lane keeps its largest value and where it met that first."""
     N, M, C = x.shape
-    lanes, most, rest = np.empty(wide, np.float32), np.empty(C, np.float32), np.empty(C, np.float32)
+    lanes, places = np.empty(wide, np.float32), np.empty(wide, np.int32)
     for n in range(N):
-        _largest_of(most, lanes, x[n])
-        rest[:] = dy[n]
-        for m in range(M):
-            values, slopes = x[n, m], dx[n, m]
-            for c in range(C):
-                hit = (values[c] == most[c]) | ((values[c] != values[c]) & (most[c] != most[c]))
-                slopes[c] = choose(hit, rest[c], ZERO)
-                rest[c] = choose(hit, ZERO, rest[c])
+        values, slopes = x[n].reshape(-1), dx[n].reshape(-1)
+        slopes[:] = ZERO
+        lanes[:] = values[:wide]
+        for j in range(wide):
+            places[j] = j
+        for start in range(wide, M * C, wide):
+            part, place = values[start : start + wide], np.int32(start)
+            for j in range(len(part)):
+                better = _beats(part[j], lanes[j])
+                places[j] = place + np.int32(j) if better else places[j]
+                lanes[j] = part[j] if better else lanes[j]
+        for c in range(C):
+            first = c
+            for j in range(c + C, wide, C):
+                equal = (lanes[j] == lanes[first]) | ((lanes[j] != lanes[j]) & (lanes[first] != lanes[first]))
+                if _beats(lanes[j], lanes[first]) or (equal and places[j] < places[first]):
+                    first = j
+            slopes[places[first]] = dy[n, c]

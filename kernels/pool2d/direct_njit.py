@@ -1,10 +1,10 @@
 """Pooling window by window: eight channels of a window are combined in a register and written once.
 
-Where the number of channels is not a multiple of eight, the last vector of a forward pass overlaps
-the one before it. The gradient of a mean is a sum over the windows that cover a cell, so that each
-cell is written once; that of a maximum goes to the first cell that equals y. Traffic: x read and y
-written once (for the gradients dy, x and y read and dx written), while the rows of a window stay in
-the first-level cache.
+Where the number of channels is not a multiple of eight, the last vector overlaps the one before it,
+or what lies behind, which is written later. The gradient of a mean is a sum over the windows that
+cover a cell, so that each cell is written once; that of a maximum goes to the first cell that
+equals y. Traffic: x read and y written once (for the gradients dy, x and y read and dx written),
+while the rows of a window stay in the first-level cache.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from ..shared.slices_launch import SMALLEST
 from ..shared.vector_math_njit import INFINITY, ZERO
 from ..shared.vector_operators_njit import choose, fma
 
+_MOST_TAPS = 9
+"""Up to so many taps, there is code for the window size alone."""
+
 
 def _supports(x: Spec, *_: object, **__: object) -> bool:
     return x.dtype == np.float32
@@ -41,15 +44,20 @@ def _window(pool: Any, strides: Any, padding: Any) -> tuple[int, ...]:
     return (*pool, *strides, padding[0][0], padding[1][0])
 
 
-def _shares(size: int, window: int, stride: int, before: int, count: int) -> np.ndarray:
-    """For each position of a window, 1 / the number of its cells inside the image."""
-    first = np.arange(count) * stride - before
-    return (1.0 / (np.minimum(first + window, size) - np.maximum(first, 0))).astype(np.float32)
+def _along(size: int, window: int, stride: int, before: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each position of a window along an axis, 1 / the number of its cells inside the image; for
+    each cell, the first window that covers it and the end of those that do, as two rows."""
+    start, cell = np.arange(count) * stride - before, np.arange(size) + before
+    shares = 1.0 / (np.minimum(start + window, size) - np.maximum(start, 0))
+    first, end = (cell - window) // stride + 1, cell // stride + 1
+    return shares.astype(np.float32), np.stack([np.maximum(first, 0), np.minimum(end, count)])
 
 
-def _both_shares(size: Any, positions: Any, window: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    rows, columns = (_shares(size[i], window[i], window[2 + i], window[4 + i], positions[i]) for i in (0, 1))
-    return rows, columns
+@cache
+def _plan(size: tuple[int, ...], positions: tuple[int, ...], window: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Shares of rows and of columns, covering windows of rows and of columns."""
+    rows, columns = (_along(size[i], window[i], window[2 + i], window[4 + i], positions[i]) for i in (0, 1))
+    return rows[0], columns[0], rows[1], columns[1]
 
 
 @kernel(maxpool2d, "direct", "njit", supports=_supports)
@@ -65,26 +73,40 @@ def launch_mean(y, x, *, pool, strides, padding):
 
 
 def _forward(name: str, y: np.ndarray, x: np.ndarray, window: tuple[int, ...]) -> None:
-    shares = _both_shares(x.shape[1:3], y.shape[1:3], window)
-    flat, run = (y.reshape(-1), x.reshape(-1), x.shape, y.shape, window, *shares), _combining(name)
-    _over_rows(y.shape[0] * y.shape[1], x.size, lambda first, last: run(*flat, first, last))
+    shares = _plan(x.shape[1:3], y.shape[1:3], window)[:2]
+    arguments, run = (
+        (y.reshape(-1), x.reshape(-1), x.shape, y.shape, window, *shares),
+        _combining(name, *_unrolled(window)),
+    )
+    _over_rows(y.shape[0] * y.shape[1], x.size, lambda first, last: run(*arguments, first, last))
+
+
+def _unrolled(window: tuple[int, ...]) -> tuple[int, int]:
+    """The taps of a window for which there is code without loops over them; (0, 0) for a large
+    one."""
+    return window[:2] if window[0] * window[1] <= _MOST_TAPS else (0, 0)
 
 
 @kernel(maxpool2d_grad, "direct", "njit", supports=_supports)
 def launch_grad(dx, dy, x, y, *, pool, strides, padding):
-    """Each dy added to one cell of its window."""
-    flat = tuple(a.reshape(-1) for a in (dx, dy, x, y))
+    """Each dy to one cell of its window: written where windows lie side by side, else added."""
+    flat = [a.reshape(-1) for a in (dx, dy, x, y)]
+    if tuple(pool) == tuple(strides) and not any(map(any, padding)):
+        write = _apart(*pool)
+        rows = y.shape[0] * y.shape[1]
+        _over_rows(rows, x.size, lambda first, last: write(*flat, x.shape, y.shape, first, last))
+        return
     window = _window(pool, strides, padding)
-    _over_rows(len(x), x.size, lambda first, last: _to_the_first(*flat, x.shape, y.shape, window, first, last))
+    add = _adding(*_unrolled(window))
+    _over_rows(len(x), x.size, lambda first, last: add(*flat, x.shape, y.shape, window, first, last))
 
 
 @kernel(avgpool2d_grad, "direct", "njit", supports=_supports)
 def launch_mean_grad(dx, dy, *, size, pool, strides, padding):
     """Each cell the sum of its windows' shares."""
-    window = _window(pool, strides, padding)
-    shares = _both_shares(size, dy.shape[1:3], window)
-    flat = (dx.reshape(-1), dy.reshape(-1), dx.shape, dy.shape, window, *shares)
-    _over_rows(dx.shape[0] * dx.shape[1], dx.size, lambda first, last: _from_all(*flat, first, last))
+    plan = _plan(tuple(size), dy.shape[1:3], _window(pool, strides, padding))
+    arguments = (dx.reshape(-1), dy.reshape(-1), dx.shape, dy.shape, *plan)
+    _over_rows(dx.shape[0] * dx.shape[1], dx.size, lambda first, last: _from_all(*arguments, first, last))
 
 
 _combined = by_name(
@@ -105,7 +127,7 @@ _finished = by_name(
 
 
 @cache
-def _combining(name):
+def _combining(name, R, S):
     start = float(_START[name])
 
     @njit(nogil=True, cache=True, error_model="numpy")
@@ -114,8 +136,6 @@ def _combining(name):
         taps_r, taps_s, stride_p, stride_q, top, left = window
         _, H, W, C = x_shape
         _, P, Q, _ = y_shape
-        whole = C // LANES * LANES
-        vectors = (C + LANES - 1) // LANES if whole else 0
         for row in range(first, last):
             n, p = row // P, row % P
             h0, h1 = max(0, p * stride_p - top), min(H, p * stride_p - top + taps_r)
@@ -123,12 +143,22 @@ def _combining(name):
                 w0, w1 = max(0, q * stride_q - left), min(W, q * stride_q - left + taps_s)
                 share = row_shares[p] * column_shares[q]
                 corner, target = ((n * H + h0) * W + w0) * C, (row * Q + q) * C
+                vectors = (C + LANES - 1) // LANES
+                if C < LANES:  # lanes beyond the channels are written again by the next windows
+                    end = corner + ((h1 - h0 - 1) * W + w1 - w0 - 1) * C + LANES
+                    vectors = 1 if end <= len(x) and target + LANES <= last * Q * C else 0
+                whole = h1 - h0 == R and w1 - w0 == S
                 for vector in range(vectors):
-                    c = min(vector * LANES, C - LANES)
+                    c = max(0, min(vector * LANES, C - LANES))
                     value = splat(np.float32(start))
-                    for r in range(h1 - h0):
-                        for s in range(w1 - w0):
-                            value = _combined(name, load(x, corner + (r * W + s) * C + c), value)
+                    if whole:
+                        for r in range(R):
+                            for s in range(S):
+                                value = _combined(name, load(x, corner + (r * W + s) * C + c), value)
+                    else:
+                        for r in range(h1 - h0):
+                            for s in range(w1 - w0):
+                                value = _combined(name, load(x, corner + (r * W + s) * C + c), value)
                     store(y, target + c, _finished(name, value, share))
                 for c in range(0 if vectors else C):
                     single = np.float32(start)
@@ -141,21 +171,22 @@ def _combining(name):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _from_all(dx, dy, x_shape, y_shape, window, row_shares, column_shares, first, last):
+def _from_all(dx, dy, x_shape, y_shape, row_shares, column_shares, of_rows, of_columns, first, last):
     """Rows first … last - 1 of all images."""
-    taps_r, taps_s, stride_p, stride_q, top, left = window
     _, H, W, C = x_shape
     _, P, Q, _ = y_shape
-    whole = C // LANES * LANES
-    vectors = (C + LANES - 1) // LANES if whole else 0
     for row in range(first, last):
         n, h = row // H, row % H
-        p0, p1 = max(0, (h + top - taps_r) // stride_p + 1), min(P, (h + top) // stride_p + 1)
+        p0, p1 = of_rows[0, h], of_rows[1, h]
         for w in range(W):
-            q0, q1 = max(0, (w + left - taps_s) // stride_q + 1), min(Q, (w + left) // stride_q + 1)
+            q0, q1 = of_columns[0, w], of_columns[1, w]
             target = (row * W + w) * C
+            vectors = (C + LANES - 1) // LANES
+            if C < LANES:  # lanes beyond the channels are written again by the next cells
+                end = ((n * P + p1 - 1) * Q + q1 - 1) * C + LANES
+                vectors = 1 if end <= len(dy) and target + LANES <= last * W * C else 0
             for vector in range(vectors):
-                c = min(vector * LANES, C - LANES)
+                c = max(0, min(vector * LANES, C - LANES))
                 total = splat(ZERO)
                 for p in range(p0, p1):
                     for q in range(q0, q1):
@@ -169,34 +200,95 @@ def _from_all(dx, dy, x_shape, y_shape, window, row_shares, column_shares, first
                 dx[target + c] = single
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _to_the_first(dx, dy, x, y, x_shape, y_shape, window, first, last):
-    """Images first … last - 1."""
-    taps_r, taps_s, stride_p, stride_q, top, left = window
-    _, H, W, C = x_shape
-    _, P, Q, _ = y_shape
-    whole = C // LANES * LANES
-    for n in range(first, last):
-        dx[n * H * W * C : (n + 1) * H * W * C] = ZERO
-        for p in range(P):
-            h0, h1 = max(0, p * stride_p - top), min(H, p * stride_p - top + taps_r)
+@cache
+def _apart(R, S):
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def write_to_the_first(dx, dy, x, y, x_shape, y_shape, first, last):
+        """Rows first … last - 1 of all images' windows, which lie side by side."""
+        _, H, W, C = x_shape
+        _, P, Q, _ = y_shape
+        for row in range(first, last):
+            n, p = row // P, row % P
             for q in range(Q):
-                w0, w1 = max(0, q * stride_q - left), min(W, q * stride_q - left + taps_s)
-                corner, source = ((n * H + h0) * W + w0) * C, ((n * P + p) * Q + q) * C
-                for vector in range(whole // LANES):
+                corner, source = ((n * H + p * R) * W + q * S) * C, (row * Q + q) * C
+                vectors, tail = C // LANES, C // LANES * LANES
+                if C < LANES and source + LANES <= len(y) and (q * S + S - 1) * C + LANES <= W * C:
+                    vectors, tail = 1, C  # lanes beyond the channels are written again by the next cells
+                for vector in range(vectors):
                     c = vector * LANES
                     best, rest, nothing = load(y, source + c), load(dy, source + c), splat(ZERO)
-                    for r in range(h1 - h0):
-                        for s in range(w1 - w0):
+                    for r in range(R):
+                        for s in range(S):
                             cell = corner + (r * W + s) * C + c
                             hit = load(x, cell) == best
-                            store(dx, cell, load(dx, cell) + choose(hit, rest, nothing))
+                            store(dx, cell, choose(hit, rest, nothing))
                             rest = choose(hit, nothing, rest)
-                for c in range(whole, C):
+                for c in range(tail, C):
                     single, left_over = y[source + c], dy[source + c]
-                    for r in range(h1 - h0):
-                        for s in range(w1 - w0):
+                    for r in range(R):
+                        for s in range(S):
                             cell = corner + (r * W + s) * C + c
-                            if x[cell] == single:
-                                dx[cell] += left_over
-                                left_over = ZERO
+                            found = x[cell] == single
+                            dx[cell] = choose(found, left_over, ZERO)
+                            left_over = choose(found, ZERO, left_over)
+            for h in range(p * R, p * R + R):
+                dx[((n * H + h) * W + Q * S) * C : (n * H + h + 1) * W * C] = ZERO
+            if p == P - 1:
+                dx[(n * H + P * R) * W * C : (n + 1) * H * W * C] = ZERO
+
+    return write_to_the_first
+
+
+@cache
+def _adding(R, S):
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def add_to_the_first(dx, dy, x, y, x_shape, y_shape, window, first, last):
+        """Images first … last - 1."""
+        taps_r, taps_s, stride_p, stride_q, top, left = window
+        _, H, W, C = x_shape
+        _, P, Q, _ = y_shape
+        channels = np.zeros(LANES, np.float32)
+        channels[:C] = np.float32(1)
+        for n in range(first, last):
+            image_end = (n + 1) * H * W * C
+            dx[n * H * W * C : image_end] = ZERO
+            for p in range(P):
+                h0, h1 = max(0, p * stride_p - top), min(H, p * stride_p - top + taps_r)
+                for q in range(Q):
+                    w0, w1 = max(0, q * stride_q - left), min(W, q * stride_q - left + taps_s)
+                    corner, source = ((n * H + h0) * W + w0) * C, ((n * P + p) * Q + q) * C
+                    vectors, tail = C // LANES, C // LANES * LANES
+                    if C < LANES:  # 0 is added to what lies beyond the channels
+                        end = corner + ((h1 - h0 - 1) * W + w1 - w0 - 1) * C + LANES
+                        if end <= image_end and source + LANES <= len(y):
+                            vectors, tail = 1, C
+                    whole = h1 - h0 == R and w1 - w0 == S
+                    for vector in range(vectors):
+                        c, nothing = vector * LANES, splat(ZERO)
+                        best, rest = load(y, source + c), load(dy, source + c)
+                        if C < LANES:
+                            rest = choose(load(channels, 0) > ZERO, rest, nothing)
+                        if whole:
+                            for r in range(R):
+                                for s in range(S):
+                                    cell = corner + (r * W + s) * C + c
+                                    hit = load(x, cell) == best
+                                    store(dx, cell, load(dx, cell) + choose(hit, rest, nothing))
+                                    rest = choose(hit, nothing, rest)
+                        else:
+                            for r in range(h1 - h0):
+                                for s in range(w1 - w0):
+                                    cell = corner + (r * W + s) * C + c
+                                    hit = load(x, cell) == best
+                                    store(dx, cell, load(dx, cell) + choose(hit, rest, nothing))
+                                    rest = choose(hit, nothing, rest)
+                    for c in range(tail, C):
+                        single, left_over = y[source + c], dy[source + c]
+                        for r in range(h1 - h0):
+                            for s in range(w1 - w0):
+                                cell = corner + (r * W + s) * C + c
+                                found = x[cell] == single
+                                dx[cell] += choose(found, left_over, ZERO)
+                                left_over = choose(found, ZERO, left_over)
+
+    return add_to_the_first

@@ -7,7 +7,7 @@ into the first-level cache. Traffic: x read and y written once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,13 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.reshaping import crop, pad, transpose
 
 from ..shared.axes_launch import NARROW, matrices, padded_axes, transposed_axes
+from ..shared.simd_njit import copy
 from ..shared.slices_launch import SMALLEST
 
 TILE = 16
+
+_CROPPED = np.array([[1], [1], [-1]])
+"""Cropping is padding by negative numbers of cells, from the larger extents to the smaller ones."""
 
 
 def _float32(x: Spec, **_: Any) -> bool:
@@ -36,32 +40,45 @@ def _over_rows(rows: int, size: int, function: Any, *arguments: Any) -> None:
 
 @kernel(pad, "elementwise", "njit", supports=_float32)
 def launch_pad(y, x, *, padding):
-    _shift(y, x, *padded_axes(x.shape, padding))
+    _shift(y, x, _padding(x.shape, padding))
 
 
 @kernel(crop, "elementwise", "njit", supports=_float32)
 def launch_crop(y, x, *, padding):
-    extents_y, extents_x, before = padded_axes(y.shape, padding)
-    _shift(y, x, extents_x, extents_y, [-cells for cells in before])
+    _shift(y, x, _padding(y.shape, padding)[[1, 0, 2]] * _CROPPED)
 
 
-def _shift(y: np.ndarray, x: np.ndarray, inside: Sequence[int], outside: Sequence[int], before: Sequence[int]) -> None:
-    axes = np.array([inside, outside, before])
-    _over_rows(y.size // outside[-1], y.size, _runs, y.reshape(-1), x.reshape(-1), axes)
+@cache
+def _padding(shape: tuple[int, ...], padding: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """Extents without and with padding, and the cells before, of axes that stay together."""
+    return np.array(padded_axes(shape, padding))
+
+
+def _shift(y: np.ndarray, x: np.ndarray, axes: np.ndarray) -> None:
+    _over_rows(y.size // int(axes[1, -1]), y.size, _runs, y.reshape(-1), x.reshape(-1), axes)
 
 
 @kernel(transpose, "elementwise", "njit", supports=_float32)
 def launch_transpose(y, x, *, axes):
-    extents, steps = transposed_axes(x.shape, axes)
-    batch = matrices(extents, steps)
+    batch, numbers = _order(x.shape, axes)
     flat = y.reshape(-1), x.reshape(-1)
-    if batch and min(batch[1:]) >= NARROW:
+    if batch:
         count, M, N = batch
         strips = -(-N // TILE)
         _over_rows(count * strips, y.size, _tiles, *flat, M, N, strips)
     else:
-        two = np.array([[1, *extents], [0, *steps]])
-        _over_rows(y.size // (two[0, -2] * two[0, -1]), y.size, _values, *flat, two)
+        _over_rows(y.size // int(numbers[0, -2] * numbers[0, -1]), y.size, _values, *flat, numbers)
+
+
+@cache
+def _order(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[int, int, int] | None, np.ndarray]:
+    """(batch, M, N) if matrices are transposed that fill tiles, else None; and the extents of y and
+    the steps in x along them, of two axes or more that stay together."""
+    extents, steps = transposed_axes(shape, axes)
+    batch = matrices(extents, steps)
+    if batch and min(batch[1:]) < NARROW:
+        batch = None
+    return batch, np.array([[1, *extents], [0, *steps]])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -78,13 +95,13 @@ def _runs(y, x, axes, first, last):
             fits = fits and 0 <= cell < inside[axis]
             at += cell * step
             step *= inside[axis]
-        target = y[row * outside[end] : (row + 1) * outside[end]]
+        target = row * outside[end]
         if not fits:
-            target[:] = np.float32(0)
+            y[target : target + outside[end]] = np.float32(0)
             continue
-        target[:begin] = np.float32(0)
-        target[begin:stop] = x[at + begin - before[end] : at + stop - before[end]]
-        target[stop:] = np.float32(0)
+        y[target : target + begin] = np.float32(0)
+        copy(y, target + begin, x, at + begin - before[end], stop - begin)
+        y[target + stop : target + outside[end]] = np.float32(0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -98,6 +115,11 @@ def _values(y, x, axes, first, last):
         for axis in range(end - 2, -1, -1):
             at += rest % extents[axis] * steps[axis]
             rest //= extents[axis]
+        if Q < NARROW:
+            for q in range(Q):
+                for p in range(P):
+                    y[(matrix * P + p) * Q + q] = x[at + p * step_p + q * step_q]
+            continue
         for p in range(P):
             target = (matrix * P + p) * Q
             for q in range(Q):

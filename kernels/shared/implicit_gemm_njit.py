@@ -40,7 +40,7 @@ from .simd_njit import (
     store,
     store_bytes,
 )
-from .tile_njit import FILTERS, HALF, ROWS, WIDTH, add_products, products
+from .tile_njit import FILTERS, HALF, LINE, ROWS, WIDTH, add_products, prefetch, products
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -280,6 +280,10 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, 
                 i = block * _BLOCK
                 while i < end:
                     large = end - i > HALF
+                    if panel == 0 and not padded:
+                        for ahead in range(min(i + _BLOCK, count - 1), min(i + _BLOCK + ROWS, count - 1)):
+                            for c in range(0, channels * groups, LINE):
+                                prefetch(source, image + pixels[ahead] + c)
                     j = panel * (steps + 1) * FILTERS
                     if epilogue == RELU_POOL:
                         products(
@@ -381,6 +385,10 @@ def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, pla
                 group, column = panel // group_panels, FILTERS * (panel % group_panels)
                 origin, to = image + group * channels, group * group_width + column
                 k = start + begin * filters + group * members + column
+                if panel == 0 and not padded:
+                    for ahead in range(min(begin + block, count), min(end + block, count)):
+                        for c in range(0, channels * groups, LINE):
+                            prefetch(source, image + pixels[ahead] + c)
                 t = begin_taps
                 while t < end_taps:
                     large = t + ROWS <= end_taps

@@ -43,6 +43,9 @@ HALF = ROWS // 2
 FILTERS = 2 * WIDTH
 """Columns of a wide tile; a narrow one has `WIDTH`."""
 
+LINE = 16
+"""Floats in a line of the caches."""
+
 SIZE, LANE = ir.IntType(64), ir.IntType(32)
 VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
 
@@ -60,92 +63,24 @@ def products(large, lanes, source, origin, offsets, i, steps, matrix, j, width, 
     count = steps.shape[0]
     if large and lanes > WIDTH:
         _tile(
-            ROWS,
-            2,
-            0,
-            lanes,
-            source,
-            origin,
-            offsets,
-            i,
-            steps,
-            0,
-            count,
-            matrix,
-            j,
-            width,
-            limit,
-            result,
-            to,
-            places,
-            p,
-        )
+            ROWS, 2, 0, lanes, source, origin, offsets, i, steps, 0, count, matrix, j, width, limit, result, to,
+            places, p,
+        )  # fmt: skip
     elif large:
         _tile(
-            ROWS,
-            1,
-            0,
-            lanes,
-            source,
-            origin,
-            offsets,
-            i,
-            steps,
-            0,
-            count,
-            matrix,
-            j,
-            width,
-            limit,
-            result,
-            to,
-            places,
-            p,
-        )
+            ROWS, 1, 0, lanes, source, origin, offsets, i, steps, 0, count, matrix, j, width, limit, result, to,
+            places, p,
+        )  # fmt: skip
     elif lanes > WIDTH:
         _tile(
-            HALF,
-            2,
-            0,
-            lanes,
-            source,
-            origin,
-            offsets,
-            i,
-            steps,
-            0,
-            count,
-            matrix,
-            j,
-            width,
-            limit,
-            result,
-            to,
-            places,
-            p,
-        )
+            HALF, 2, 0, lanes, source, origin, offsets, i, steps, 0, count, matrix, j, width, limit, result, to,
+            places, p,
+        )  # fmt: skip
     else:
         _tile(
-            HALF,
-            1,
-            0,
-            lanes,
-            source,
-            origin,
-            offsets,
-            i,
-            steps,
-            0,
-            count,
-            matrix,
-            j,
-            width,
-            limit,
-            result,
-            to,
-            places,
-            p,
-        )
+            HALF, 1, 0, lanes, source, origin, offsets, i, steps, 0, count, matrix, j, width, limit, result, to,
+            places, p,
+        )  # fmt: skip
 
 
 @njit(forceinline=True)
@@ -159,92 +94,24 @@ def add_products(large, wide, source, origin, offsets, i, steps, first, last, ma
     off = np.float32(np.nan)
     if large and wide:
         _tile(
-            ROWS,
-            2,
-            1,
-            FILTERS,
-            source,
-            origin,
-            offsets,
-            i,
-            steps,
-            first,
-            last,
-            matrix,
-            j,
-            width,
-            off,
-            result,
-            to,
-            places,
-            p,
-        )
+            ROWS, 2, 1, FILTERS, source, origin, offsets, i, steps, first, last, matrix, j, width, off, result, to,
+            places, p,
+        )  # fmt: skip
     elif large:
         _tile(
-            ROWS,
-            1,
-            1,
-            WIDTH,
-            source,
-            origin,
-            offsets,
-            i,
-            steps,
-            first,
-            last,
-            matrix,
-            j,
-            width,
-            off,
-            result,
-            to,
-            places,
-            p,
-        )
+            ROWS, 1, 1, WIDTH, source, origin, offsets, i, steps, first, last, matrix, j, width, off, result, to,
+            places, p,
+        )  # fmt: skip
     elif wide:
         _tile(
-            HALF,
-            2,
-            1,
-            FILTERS,
-            source,
-            origin,
-            offsets,
-            i,
-            steps,
-            first,
-            last,
-            matrix,
-            j,
-            width,
-            off,
-            result,
-            to,
-            places,
-            p,
-        )
+            HALF, 2, 1, FILTERS, source, origin, offsets, i, steps, first, last, matrix, j, width, off, result, to,
+            places, p,
+        )  # fmt: skip
     else:
         _tile(
-            HALF,
-            1,
-            1,
-            WIDTH,
-            source,
-            origin,
-            offsets,
-            i,
-            steps,
-            first,
-            last,
-            matrix,
-            j,
-            width,
-            off,
-            result,
-            to,
-            places,
-            p,
-        )
+            HALF, 1, 1, WIDTH, source, origin, offsets, i, steps, first, last, matrix, j, width, off, result, to,
+            places, p,
+        )  # fmt: skip
 
 
 _NAMES = (
@@ -321,6 +188,21 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
                 for vector, place in zip(line[:-1], places[:-1], strict=True):
                     builder.store(vector, place, align=4)
                 store_some(builder, line[-1], places[-1], mask)
+
+
+@intrinsic
+def prefetch(typing, array, index):
+    """Start to load the line of array[index], of float32, into the second-level cache."""
+
+    def emit(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        line = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [line.type, LANE, LANE, LANE])
+        start = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(start, [line, LANE(0), LANE(2), LANE(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit
 
 
 @contextmanager

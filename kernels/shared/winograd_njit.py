@@ -24,27 +24,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 
 from .implicit_gemm_njit import FLOAT32, NAN, SMALL, Matrix, fill_panels, panels_of, place, split
-from .tile_njit import (
-    FILTERS,
-    HALF,
-    ROWS,
-    VECTOR,
-    WIDTH,
-    add_products,
-    first_lanes,
-    load_some,
-    products,
-    store_some,
-)
+from .tile_njit import FILTERS, HALF, ROWS, WIDTH, add_products, products
+from .winograd_transforms_njit import OF_CELLS, OF_FILTER, OF_FILTER_SUMS, OF_GRADIENT, OF_SUMS, transform
 
 PLACES = 16
 """Places of a tile of 4 × 4."""
@@ -164,10 +151,10 @@ def convolve(
     channels, filters, block = images.shape[-1], y.shape[-1], _block(images.shape[-1], y.shape[-1])
     flat_panels, flat = fill_panels(panels, matrix, None, filters), transformed.reshape(-1)
 
-    def transform(panel: int) -> None:
+    def transform_panel(panel: int) -> None:
         _transform_filters(flat, flat_panels, channels, panel, len(panels))
 
-    threads.run(transform, len(panels), parallel=flat.size > _LARGE)
+    threads.run(transform_panel, len(panels), parallel=flat.size > _LARGE)
     width = _columns(filters)
     shape = np.array([
         images.shape[2] * channels, tiles.size, tiles.line, tiles.count, tiles.several, channels, filters, block,
@@ -197,7 +184,7 @@ def _transform_filters(transformed, panels, channels, panel, count):
         for k in range(0, FILTERS, WIDTH):
             start = (panel * (9 * channels + 1) + 1 + c) * FILTERS + k
             to = (panel * (channels + 1) + 1 + c) * FILTERS + k
-            _transform(OF_FILTER, panels, start, 3 * length, length, transformed, to, 4 * size, size, 0, 0, 0)
+            transform(OF_FILTER, panels, start, 3 * length, length, transformed, to, 4 * size, size, 0, 0, 0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -220,7 +207,7 @@ def _convolve(
             begin, tiles = b * block, min(block, total - b * block)
             for t in range(tiles):
                 for c in range(0, channels, WIDTH):
-                    _transform(
+                    transform(
                         OF_CELLS, scratch, starts[begin + t] + c, line, channels, cells, t * cell_width + c,
                         4 * cell_pitch, cell_pitch, 0, 0, 0,
                     )  # fmt: skip
@@ -237,7 +224,7 @@ def _convolve(
                         i += ROWS if large else HALF
             for t in range(tiles):
                 for k in range(0, filters, WIDTH):
-                    _transform(
+                    transform(
                         OF_SUMS, sums, t * width + k, 4 * pitch, pitch, y,
                         n * outputs + results[begin + t] * filters + k, columns * filters, filters, heights[begin + t],
                         widths[begin + t], min(WIDTH, filters - k),
@@ -322,12 +309,12 @@ def _correlate(
             tiles = min(block, total - begin)
             for t in range(tiles):
                 for c in range(0, channels, WIDTH):
-                    _transform(
+                    transform(
                         OF_CELLS, scratch, starts[begin + t] + c, line, channels, cells, t * cell_width + c,
                         4 * cell_pitch, cell_pitch, 0, 0, 0,
                     )  # fmt: skip
                 for k in range(0, filters, WIDTH):
-                    _transform(
+                    transform(
                         OF_GRADIENT, dy, n * outputs + results[begin + t] * filters + k, columns * filters, filters,
                         gradients, t * width + k, 4 * pitch, pitch, heights[begin + t],
                         widths[begin + t], min(WIDTH, filters - k),
@@ -355,7 +342,7 @@ def _join(dweight, sums, channels, filters, rows, width, first, last):
     total, length = sums[0], channels * filters
     for c in range(first, last):
         for k in range(0, filters, WIDTH):
-            _transform(
+            transform(
                 OF_FILTER_SUMS, total, c * width + k, 4 * rows * width, rows * width, dweight, c * filters + k,
                 3 * length, length, 3, 3, min(WIDTH, filters - k),
             )  # fmt: skip
@@ -364,94 +351,3 @@ def _join(dweight, sums, channels, filters, rows, width, first, last):
 @njit(inline="always")
 def _extents(shape):
     return shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6], shape[7]
-
-
-OF_FILTER, OF_CELLS, OF_SUMS, OF_GRADIENT, OF_FILTER_SUMS = range(5)
-"""The transforms: G, Bᵀ, Aᵀ, A and Gᵀ, from both sides."""
-
-
-def _half(b: Any, x: Any) -> Any:
-    return b.fmul(x, ir.Constant(VECTOR, [0.5] * WIDTH))
-
-
-def _of_filter(b: Any, x: Any, y: Any, z: Any) -> list[Any]:
-    ends = b.fadd(x, z)
-    return [x, _half(b, b.fadd(ends, y)), _half(b, b.fsub(ends, y)), z]
-
-
-def _of_cells(b: Any, x: Any, y: Any, z: Any, w: Any) -> list[Any]:
-    return [b.fsub(x, z), b.fadd(y, z), b.fsub(z, y), b.fsub(y, w)]
-
-
-def _of_sums(b: Any, x: Any, y: Any, z: Any, w: Any) -> list[Any]:
-    return [b.fadd(x, b.fadd(y, z)), b.fsub(b.fsub(y, z), w)]
-
-
-def _of_gradient(b: Any, x: Any, y: Any) -> list[Any]:
-    return [x, b.fadd(x, y), b.fsub(x, y), b.fsub(ir.Constant(VECTOR, [0.0] * WIDTH), y)]
-
-
-def _of_filter_sums(b: Any, x: Any, y: Any, z: Any, w: Any) -> list[Any]:
-    both = _half(b, b.fadd(y, z))
-    return [b.fadd(x, both), _half(b, b.fsub(y, z)), b.fadd(both, w)]
-
-
-_TRANSFORMS = {
-    OF_FILTER: (3, _of_filter),
-    OF_CELLS: (4, _of_cells),
-    OF_SUMS: (4, _of_sums),
-    OF_GRADIENT: (2, _of_gradient),
-    OF_FILTER_SUMS: (4, _of_filter_sums),
-}
-"""How many values each takes, and the function."""
-
-
-@intrinsic(prefer_literal=True)
-def _transform(typing, which, source, s, s_row, s_column, target, t, t_row, t_column, height, width, lanes):
-    """Transform a square of vectors, source[s + row · s_row + column · s_column], to a square in
-    target. `which` is a constant. Of a gradient only `height` rows, `width` columns and some lanes
-    are read, and the rest is 0; of the results of the last two only those are written."""
-    place, (size, function) = types.intp, _TRANSFORMS[which.literal_value]
-    reads_some, writes_some = which.literal_value == OF_GRADIENT, which.literal_value in (OF_SUMS, OF_FILTER_SUMS)
-
-    def emit(context, builder, signature, args):
-        _, source, s, s_row, s_column, target, t, t_row, t_column, *extents = args
-
-        def square(kind, array, first, row, column, size):
-            start = builder.gep(context.make_array(kind)(context, builder, array).data, [first])
-            grid = []
-            for _ in range(size):
-                cell, start = start, builder.gep(start, [row])
-                for _ in range(size):
-                    grid.append(builder.bitcast(cell, VECTOR.as_pointer()))
-                    cell = builder.gep(cell, [column])
-            return grid
-
-        def masks(size):
-            inside = [[builder.icmp_signed(">", extent, extent.type(i)) for i in range(size)] for extent in extents[:2]]
-            nothing = extents[2].type(0)
-            some = [
-                builder.select(builder.and_(inside[0][i], inside[1][j]), extents[2], nothing)
-                for i in range(size)
-                for j in range(size)
-            ]
-            return [first_lanes(builder, count) for count in some]
-
-        cells = square(signature.args[1], source, s, s_row, s_column, size)
-        if reads_some:
-            values = [load_some(builder, cell, mask) for cell, mask in zip(cells, masks(size), strict=True)]
-        else:
-            values = [builder.load(cell, align=4) for cell in cells]
-        down = [function(builder, *values[column::size]) for column in range(size)]
-        results = [function(builder, *row) for row in zip(*down, strict=True)]
-        flat = [value for row in results for value in row]
-        targets = square(signature.args[5], target, t, t_row, t_column, len(results))
-        if writes_some:
-            for value, cell, mask in zip(flat, targets, masks(len(results)), strict=True):
-                store_some(builder, value, cell, mask)
-        else:
-            for value, cell in zip(flat, targets, strict=True):
-                builder.store(value, cell, align=4)
-        return context.get_dummy_value()
-
-    return types.void(which, source, *[place] * 3, target, *[place] * 6), emit
