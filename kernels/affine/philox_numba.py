@@ -4,48 +4,16 @@ the same bits."""
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.affine import PIXEL, SINE
+from gpucnn.ops.affine import PIXEL
 from gpucnn.ops.affine import random_affine as op
 
+from ..shared import affine_arithmetic as plain
 from ..shared.affine_launch import numbers
 from ..shared.philox_numba import AUGMENT, key, philox, word
 
 THREADS = 64
 
-QUARTER = 1 << 30
-SINE_0, SINE_1, SINE_2, SINE_3, SINE_4 = SINE
-
-
-@numba_device
-def between(random_word, low, width):
-    return low + ((np.int64(random_word) >> 4) * width >> 28)
-
-
-@numba_device
-def sine(phase):
-    """The sine of phase / 2³² turns in units of 2⁻³⁰: a polynomial in each quarter."""
-    rest = phase & (QUARTER - 1)
-    t = QUARTER - rest if phase >> 30 & 1 else rest
-    square = t * t >> 30
-    value = (SINE_4 * square >> 30) + SINE_3
-    value = (value * square >> 30) + SINE_2
-    value = (value * square >> 30) + SINE_1
-    value = ((value * square >> 30) + SINE_0) * t >> 30
-    return -value if phase >> 31 & 1 else value
-
-
-@numba_device
-def product(factor, scale):
-    return (factor * scale + (1 << 29)) >> 30
-
-
-@numba_device
-def start(along, across, cut, shift, side, cut_side, P, Q):
-    """Where coordinate 0 of the output lies along one axis of the input."""
-    room = max(side - cut_side, 0)
-    cut_off = ((np.int64(cut) >> 1) * (room + 1) >> 31) * PIXEL - (room * PIXEL >> 1)
-    middle = (side - 1) * PIXEL >> 1
-    return middle - (along * (P - 1) + across * (Q - 1) >> 1) + cut_off - shift * side
+between, sine, product, start = map(numba_device, (plain.between, plain.sine, plain.product, plain.start))
 
 
 @numba_function
@@ -59,7 +27,7 @@ def random_affine(
     w0, w1, w2, w3 = philox(word(2 * n), word(step[0]), stream, AUGMENT, seed)
     w4, w5, w6, _ = philox(word(2 * n + 1), word(step[0]), stream, AUGMENT, seed)
     turn = between(w2, angle, angle_width)
-    sin, cos = sine(turn), sine(turn + QUARTER)
+    sin, cos = sine(turn), sine(turn + plain.QUARTER)
     rows = between(w5, tall, tall_width) + PIXEL
     columns = between(w5 if one_zoom else w6, wide, wide_width) + PIXEL
     if flip_rows and np.int64(w0) & 1:
