@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .. import datasets
 from ..errors import ArgumentError
 from ..runs import commands, zoo
 from ..runs.listing import list_runs
@@ -164,12 +165,18 @@ def train(
             ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),
             ("weights", f"sha256 {record['weights_sha256']}"),
             ("run", f"{run.folder}{' (pictures in pictures/)' if pictures else ''}"),
-            ("next", f"gpucnn predict {run.folder} IMAGE.png --invert --centre"),
+            ("next", f"gpucnn predict {run.folder} IMAGE.png{_preparation(run.settings)}"),
         )
     if target_acc is not None and not record["test_accuracy"] >= target_acc:
         click.echo(f"gpucnn: the test accuracy {record['test_accuracy']:.4f} misses the target {target_acc}", err=True)
         return 1
     return _verdict(record["test_loss"])
+
+
+def _preparation(settings: dict[str, Any]) -> str:
+    """The options that a photograph needs to look like the images of the run."""
+    named = settings.get("data") is None and settings.get("dataset") is not None
+    return " --invert --centre" if named and datasets.is_of_digits(settings["dataset"]) else ""
 
 
 def _four_decimals(loss: float | None) -> str:

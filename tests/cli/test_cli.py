@@ -243,6 +243,20 @@ def test_a_misspelt_command_is_answered_with_the_nearest_one():
     assert "train" in result.stderr
 
 
+def test_resume_is_an_option_of_train():
+    result = gpucnn("resume", "runs/a")
+    assert result.exit_code == 2
+    assert "No such command 'resume': write gpucnn train --resume RUN" in result.stderr
+
+
+@pytest.mark.parametrize("command", [(), ("data",), ("kernels",)])
+def test_a_group_without_a_command_prints_its_help(command):
+    result = gpucnn(*command)
+    assert result.exit_code == 0
+    assert result.stdout == gpucnn(*command, "--help").stdout
+    assert result.stderr == ""
+
+
 def documented(*command):
     """The words of the help text that follow `Keys of --json`."""
     words = gpucnn(*command, "--help").stdout.partition("Keys of --json")[2].partition("Options:")[0]
