@@ -28,7 +28,7 @@ def examine(monkeypatch):
         monkeypatch.setattr(doctor, "installed_version", packages.get)
         monkeypatch.setattr(doctor, "driver_version", lambda: driver)
         if driver:
-            monkeypatch.setattr(doctor.choose, "gpu_state", lambda: (gpus, "a GPU" if gpus else "no GPU is visible"))
+            monkeypatch.setattr(doctor.choose, "gpu_state", lambda: (gpus, "NVIDIA H100" if gpus else "no GPU is visible"))
         return doctor.examine()
 
     monkeypatch.setattr(doctor, "CHECKS", {})
@@ -260,8 +260,7 @@ def test_without_a_driver_there_is_no_version(monkeypatch):
     assert doctor.driver_version() is None
 
 
-def test_a_gpu_that_is_seen_is_named(examine, monkeypatch):
-    monkeypatch.setattr(doctor.choose, "gpu_state", lambda: (1, "NVIDIA H100"))
+def test_a_gpu_that_is_seen_is_named(examine):
     report = examine({"cupy-cuda12x": "14.1", **HEADERS}, driver=12080)
     assert report.machine["gpu"] == "NVIDIA H100"
     assert report.machine["driver"] == "for CUDA 12.8"
