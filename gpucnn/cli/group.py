@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import ArgumentError, GpucnnError, did_you_mean, printable
-from ..progress import say
+from ..progress import on_standard_error, say
 from ..version import __version__
 
 _INSTEAD = {
@@ -50,7 +50,7 @@ class Commands(click.Group):
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), on_standard_error():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _show_warning
             sys.exit(self._run(*args, **{**extra, "standalone_mode": False}))

@@ -51,4 +51,4 @@ def models(as_json: bool) -> None:
         )
         for entry in entries
     ]
-    return print_table(("model", "input", "parameters", "FLOPs/image", "recipe", "source"), rows, wrapped=2)
+    return print_table(("model", "input", "parameters", "FLOPs/image", "recipe", "source"), rows)

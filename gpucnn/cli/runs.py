@@ -274,7 +274,7 @@ def runs(folder: str, as_json: bool) -> None:
         )
         for run in found
     ]
-    return print_table(("run", "data set", "model", "accuracy", "loss", "epochs", "status"), rows, wrapped=1)
+    return print_table(("run", "data set", "model", "accuracy", "loss", "epochs", "status"), rows)
 
 
 @main.command()
@@ -315,7 +315,7 @@ def predict(run: str, images: Sequence[str], invert: bool | None, centre: bool |
         others = ", ".join(f"{name} {percent(probability)}" for name, probability in ranked[1:3])
         rows.append((prediction["image"], prediction["class"], percent(prediction["probability"]), others))
     if rows:
-        print_table(("image", "class", "probability", "then"), rows, wrapped=1)
+        print_table(("image", "class", "probability", "then"), rows)
     for failure in answer["failed"]:
         click.echo(f"gpucnn: error: {failure['error']}", err=True)
     if answer["note"]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gpucnn import __version__, datasets
 from gpucnn.cli import doctor, main
-from gpucnn.cli.screen import Screen
+from gpucnn.cli.screen import Screen, print_table
 from gpucnn.errors import FileError, Interrupted
 from gpucnn.runs import commands
 
@@ -376,3 +376,16 @@ def test_a_number_that_is_not_finite_is_named():
     result = gpucnn("train", "--validation-split", "nan")
     assert result.exit_code == 2
     assert "'--validation-split': nan is not in the range 0<=x<1" in result.stderr
+
+
+def test_tables_fit_the_columns_of_the_terminal(monkeypatch, capsys):
+    rows = [("a" * 70, "b" * 40, "97.55 %"), ("short", "text", "1.00 %")]
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(("one", "two", "accuracy"), rows)
+    narrow = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert "97.55 %" in narrow
+    assert narrow.count("b") == 40
+    monkeypatch.delenv("COLUMNS")
+    print_table(("one", "two", "accuracy"), rows)
+    assert f"{'a' * 70}   {'b' * 40}   97.55 %" in capsys.readouterr().out

@@ -28,7 +28,9 @@ def examine(monkeypatch):
         monkeypatch.setattr(doctor, "installed_version", packages.get)
         monkeypatch.setattr(doctor, "driver_version", lambda: driver)
         if driver:
-            monkeypatch.setattr(doctor.choose, "gpu_state", lambda: (gpus, "NVIDIA H100" if gpus else "no GPU is visible"))
+            monkeypatch.setattr(
+                doctor.choose, "gpu_state", lambda: (gpus, "NVIDIA H100" if gpus else "no GPU is visible")
+            )
         return doctor.examine()
 
     monkeypatch.setattr(doctor, "CHECKS", {})
