@@ -136,13 +136,14 @@ def learning_curves(
 def font_for(text: str) -> str | None:
     """An installed font that has all these characters: one of the usual ones, else any other."""
     needed = {ord(character) for character in text if character.isprintable()}
-    installed = sorted({entry.name for entry in font_manager.fontManager.ttflist})
-    for family in (*_FONTS, *(name for name in installed if not name.startswith(_PLACEHOLDERS))):
+    upright = [e for e in font_manager.fontManager.ttflist if e.style == "normal" and e.weight in (400, "normal")]
+    files = {e.name: e.fname for e in upright if not e.name.startswith(_PLACEHOLDERS)}
+    for family in dict.fromkeys((*filter(files.get, _FONTS), *sorted(files))):
         try:
-            path = font_manager.findfont(font_manager.FontProperties(family=family), fallback_to_default=False)
-        except ValueError:
+            characters = font_manager.get_font(files[family]).get_charmap()
+        except (OSError, RuntimeError):  # the file is gone, or damaged
             continue
-        if needed <= font_manager.get_font(path).get_charmap().keys():
+        if needed <= characters.keys():
             return family
     return None
 
