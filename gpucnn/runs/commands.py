@@ -379,8 +379,10 @@ def _draw(run: Run, model: Sequential, data: Dataset, x_test: np.ndarray, probab
     }
     if any(isinstance(layer, Conv2D) for layer in model.layers):
         pictures["filters"] = plots.filters(model, f"{title}: filters of the first convolution", note)
-        of_one = {"classes": data.classes, "y_true": int(class_numbers("y_test", data.y_test[:1])[0])}
-        pictures["feature_maps"] = plots.feature_maps(model, x_test[0], f"{title}: feature maps", note, **of_one)
+        y_true = class_numbers("y_test", data.y_test[:1])[0]
+        pictures["feature_maps"] = plots.feature_maps(
+            model, x_test[0], f"{title}: feature maps", note, data.classes, int(y_true)
+        )
     folder = run.folder / "pictures"
     with explained("make", folder):
         make_folder(folder)
