@@ -151,7 +151,7 @@ def _axis(text: str) -> tuple[str, list[int]]:
 
 def _list(plan: Any) -> int:
     rows = [(op.name, case.name, ", ".join(kernel.id for kernel in kernels)) for op, case, kernels in plan.tasks()]
-    print_table(("op", "case", "kernels"), rows, wrapped=1)
+    print_table(("op", "case", "kernels"), rows)
     return 0
 
 
@@ -175,7 +175,7 @@ def _print(measured: Sequence[Any], as_markdown: bool) -> None:
         for line in (header, ["---"] * len(header), *cells):
             click.echo(f"| {' | '.join(line)} |")
         return
-    print_table(header, cells, wrapped=1)
+    print_table(header, cells)
 
 
 def _cells(row: Any) -> tuple[str, ...]:

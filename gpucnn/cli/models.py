@@ -55,7 +55,7 @@ def models(as_json: bool) -> None:
         )
         for entry in entries
     ]
-    print_table(("model", "input", "parameters", "FLOPs/image", "training", "source"), rows, wrapped=2)
+    print_table(("model", "input", "parameters", "FLOPs/image", "training", "source"), rows)
     click.echo()
     return print_table(
         ("recipe", "data set", "model", "accuracy", "training"),
@@ -69,5 +69,4 @@ def models(as_json: bool) -> None:
             )
             for recipe in recipes.RECIPES
         ],
-        wrapped=1,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .. import datasets
 from ..errors import ArgumentError
 from ..runs import augmentation, commands
 from ..runs.listing import list_runs
@@ -186,12 +187,18 @@ def train(
             ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),
             ("weights", f"sha256 {record['weights_sha256']}"),
             ("run", f"{run.folder}{' (pictures in pictures/)' if pictures else ''}"),
-            ("next", f"gpucnn predict {run.folder} IMAGE.png --invert --centre"),
+            ("next", f"gpucnn predict {run.folder} IMAGE.png{_preparation(run.settings)}"),
         )
     if target_acc is not None and not record["test_accuracy"] >= target_acc:
         click.echo(f"gpucnn: the test accuracy {record['test_accuracy']:.4f} misses the target {target_acc}", err=True)
         return 1
     return _verdict(record["test_loss"])
+
+
+def _preparation(settings: dict[str, Any]) -> str:
+    """The options that a photograph needs to look like the images of the run."""
+    named = settings.get("data") is None and settings.get("dataset") is not None
+    return " --invert --centre" if named and datasets.is_of_digits(settings["dataset"]) else ""
 
 
 def _four_decimals(loss: float | None) -> str:
@@ -289,7 +296,7 @@ def runs(folder: str, as_json: bool) -> None:
         )
         for run in found
     ]
-    return print_table(("run", "data set", "model", "accuracy", "loss", "epochs", "status"), rows, wrapped=1)
+    return print_table(("run", "data set", "model", "accuracy", "loss", "epochs", "status"), rows)
 
 
 @main.command()
@@ -330,7 +337,7 @@ def predict(run: str, images: Sequence[str], invert: bool | None, centre: bool |
         others = ", ".join(f"{name} {percent(probability)}" for name, probability in ranked[1:3])
         rows.append((prediction["image"], prediction["class"], percent(prediction["probability"]), others))
     if rows:
-        print_table(("image", "class", "probability", "then"), rows, wrapped=1)
+        print_table(("image", "class", "probability", "then"), rows)
     for failure in answer["failed"]:
         click.echo(f"gpucnn: error: {failure['error']}", err=True)
     if answer["note"]:

@@ -29,6 +29,7 @@ __all__ = [
     "fashion_mnist",
     "fetch",
     "image_folder",
+    "is_of_digits",
     "load",
     "load_to_test",
     "locate",
@@ -53,6 +54,12 @@ def names() -> list[str]:
 def about(name: str) -> str:
     """One line on what a data set holds."""
     return _source(name).about
+
+
+@checked
+def is_of_digits(name: str) -> bool:
+    """Whether the images of a data set are light digits on dark, unlike a photograph of handwriting."""
+    return _source(name).digits
 
 
 @checked

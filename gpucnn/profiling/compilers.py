@@ -221,7 +221,7 @@ def _disassembled(code: bytes) -> dict[str, Instructions]:
     """The instructions of each kernel of a cubin."""
     tool = disassembler()
     if tool is None:
-        raise KernelError("nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
+        raise KernelError("nvdisasm is not installed: pip install 'gpucnn[compile]'")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code)
         file.flush()

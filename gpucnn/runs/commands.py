@@ -24,6 +24,7 @@ from ..errors import ArgumentError, warn
 from ..files import MODEL_SUFFIX, explained, make_folder
 from ..layers import Conv2D
 from ..layers.augmentation import Augmentation
+from ..metrics.report import class_numbers
 from ..models import memory
 from ..models.loading import load_model
 from ..models.sequential import Sequential
@@ -400,13 +401,16 @@ def _draw(run: Run, model: Sequential, data: Dataset, x_test: np.ndarray, probab
 
     title, note = f"{run.settings['model']} on {data.name}", data.note or ""
     pictures = {
-        "learning_curves": plots.learning_curves(run.read_history(), title, note),
+        "learning_curves": plots.learning_curves(run.read_history(), title, note, _test_figures(run)),
         "confusion_matrix": plots.confusion_matrix(data.y_test, probabilities, data.classes, title, note),
         "predictions": plots.predictions(x_test, data.y_test, probabilities, data.classes, title, note),
     }
     if any(isinstance(layer, Conv2D) for layer in model.layers):
         pictures["filters"] = plots.filters(model, f"{title}: filters of the first convolution", note)
-        pictures["feature_maps"] = plots.feature_maps(model, x_test[0], f"{title}: feature maps", note)
+        y_true = class_numbers("y_test", data.y_test[:1])[0]
+        pictures["feature_maps"] = plots.feature_maps(
+            model, x_test[0], f"{title}: feature maps", note, data.classes, int(y_true)
+        )
     if any(isinstance(layer, Augmentation) for layer in model.layers):
         signature = model.signature
         assert signature is not None
@@ -416,6 +420,13 @@ def _draw(run: Run, model: Sequential, data: Dataset, x_test: np.ndarray, probab
     with explained("make", folder):
         make_folder(folder)
     return [picture.save(folder / f"{name}.png") for name, picture in pictures.items()]
+
+
+def _test_figures(run: Run) -> dict[str, float]:
+    """Loss and accuracy on the test images, without those that are not finite."""
+    record = run.record
+    figures = {"loss": record["test_loss"], "accuracy": record["test_accuracy"]}
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _described(data: Dataset) -> str:

@@ -30,7 +30,7 @@ def test_model_checkpoint_keeps_only_the_best(capsys):
         ("weights", "1.weights.safetensors"),
         ("weights", "4.weights.safetensors"),
     ]
-    assert capsys.readouterr().err.splitlines() == [
+    assert capsys.readouterr().out.splitlines() == [
         "Epoch 1: val_loss improved to 3.00000",
         "Epoch 1: saved 1.weights.safetensors",
         "Epoch 2: val_loss did not improve from 3.00000",

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gpucnn import __version__, datasets
 from gpucnn.cli import doctor, main
-from gpucnn.cli.screen import Screen
+from gpucnn.cli.screen import Screen, print_table
 from gpucnn.errors import FileError, Interrupted
 from gpucnn.runs import commands
 
@@ -265,6 +265,20 @@ def test_a_misspelt_command_is_answered_with_the_nearest_one():
     assert "train" in result.stderr
 
 
+def test_resume_is_an_option_of_train():
+    result = gpucnn("resume", "runs/a")
+    assert result.exit_code == 2
+    assert "No such command 'resume': write gpucnn train --resume RUN" in result.stderr
+
+
+@pytest.mark.parametrize("command", [(), ("data",), ("kernels",)])
+def test_a_group_without_a_command_prints_its_help(command):
+    result = gpucnn(*command)
+    assert result.exit_code == 0
+    assert result.stdout == gpucnn(*command, "--help").stdout
+    assert result.stderr == ""
+
+
 def documented(*command):
     """The words of the help text that follow `Keys of --json`."""
     words = gpucnn(*command, "--help").stdout.partition("Keys of --json")[2].partition("Options:")[0]
@@ -384,3 +398,16 @@ def test_a_number_that_is_not_finite_is_named():
     result = gpucnn("train", "--validation-split", "nan")
     assert result.exit_code == 2
     assert "'--validation-split': nan is not in the range 0<=x<1" in result.stderr
+
+
+def test_tables_fit_the_columns_of_the_terminal(monkeypatch, capsys):
+    rows = [("a" * 70, "b" * 40, "97.55 %"), ("short", "text", "1.00 %")]
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(("one", "two", "accuracy"), rows)
+    narrow = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert "97.55 %" in narrow
+    assert narrow.count("b") == 40
+    monkeypatch.delenv("COLUMNS")
+    print_table(("one", "two", "accuracy"), rows)
+    assert f"{'a' * 70}   {'b' * 40}   97.55 %" in capsys.readouterr().out

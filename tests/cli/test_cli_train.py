@@ -13,6 +13,7 @@ import pytest
 from command import FAST, KEYS, NOTE, gpucnn, shell
 from PIL import Image
 
+from gpucnn import datasets
 from gpucnn.models.loading import load_model
 from gpucnn.runs import run
 
@@ -259,3 +260,16 @@ def test_a_stopped_process_is_resumed_bit_for_bit(user_npz, tmp_path, unbroken, 
     resumed = gpucnn("train", "--resume", "broken", "--no-pictures", "--json")
     assert resumed.exit_code == 0, resumed.stderr
     assert json.loads(resumed.stdout)["weights_sha256"] == unbroken
+
+
+def test_the_advice_after_training_fits_the_images(user_npz, tmp_path):
+    of_digits = gpucnn("train", *FAST, "--out", tmp_path / "digits").stdout
+    assert f"gpucnn predict {tmp_path / 'digits'} IMAGE.png --invert --centre\n" in of_digits
+    mine = tmp_path / "mnist.npz"
+    mine.write_bytes(user_npz.read_bytes())
+    of_mine = gpucnn("train", "--data", mine, *FAST, "--out", tmp_path / "mine").stdout
+    assert f"gpucnn predict {tmp_path / 'mine'} IMAGE.png\n" in of_mine
+
+
+def test_images_of_digits_are_light_strokes_on_dark():
+    assert [name for name in datasets.names() if datasets.is_of_digits(name)] == ["digits", "mnist"]
