@@ -80,7 +80,7 @@ def bench(
 
     Times are medians with the 10th and 90th percentile. Hot: the same arrays in every call. Cold:
     caches overwritten before each call. A kernel that disagrees with its definition is not timed.
-    Kernels for GPUs are timed on a GPU only.
+    Kernels for GPUs are timed on a GPU only. `gpucnn bench train` is about a whole training step.
 
     Keys of --json: device, versions, commit, date, rows; of each row: op, case, kernel, backend,
     precision, device, flops, bytes, hot, hot_low, hot_high, cold, cold_low, cold_high, host

@@ -41,7 +41,7 @@ FLOOR = {room: number for number, row in enumerate(ROOMS) for room in row}
 LINES = 450
 """The budget of a file."""
 
-TOTAL = 27_000  # recipes and data augmentation
+TOTAL = 28_800  # predicted and measured training steps, plans for cards, warming up
 """The budget of gpucnn/ without kernels and emulator: raise it only in a commit that says what for."""
 
 LONGER: dict[str, str] = {}
