@@ -376,6 +376,18 @@ def test_the_plan_of_a_model_on_a_card():
     assert len(rows) == sum(line.startswith("    why: ") for line in done.stdout.splitlines())
 
 
+@needs_machine_code
+def test_kernels_are_predicted_on_their_cases_for_a_card():
+    arguments = ("bench", "matmul/naive", "--backend", "cuda", "--case", "cifar_dense_1", "--predict", "h100")
+    done = gpucnn(*arguments)
+    assert done.exit_code == 0
+    assert "predicted for NVIDIA H100" in done.stdout and "measured" not in done.stdout
+    (row,) = json.loads(gpucnn(*arguments, "--json", "-").stdout)["rows"]
+    assert row["kernel"] == "matmul/naive_cuda"
+    assert row["predicted_us"] > 2 * 512 * 7200 * 512 / 67e6  # the peak of an H100
+    assert gpucnn(*arguments, "--json", "record.json").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
