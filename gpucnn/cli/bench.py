@@ -13,7 +13,7 @@ import click
 from ..dispatch.choice import BACKENDS
 from ..errors import ArgumentError
 from .bench_train import bench_train
-from .group import LOAD, main, options
+from .group import LOAD, Number, main, options
 from .screen import Screen, print_json, print_table
 
 
@@ -52,10 +52,10 @@ class _Bench(click.Command):
     ),
     click.option("--profile", is_flag=True, help="Launch each kernel once, to be run under a profiler."),
     click.option("-l", "--list", "listed", is_flag=True, help="List ops, cases and kernels, without measuring."),
-    click.option("--min-samples", metavar="N", type=click.IntRange(min=2), default=10, show_default=True),
-    click.option("--min-time", metavar="S", type=click.FloatRange(min=0), default=0.2, show_default=True),
-    click.option("--max-noise", metavar="X", type=click.FloatRange(min=0), default=0.05, show_default=True),
-    click.option("--timeout", metavar="S", type=click.FloatRange(min=0), default=5.0, show_default=True),
+    click.option("--min-samples", metavar="N", type=click.IntRange(2, 2**31 - 1), default=10, show_default=True),
+    click.option("--min-time", metavar="S", type=Number(min=0), default=0.2, show_default=True),
+    click.option("--max-noise", metavar="X", type=Number(min=0), default=0.05, show_default=True),
+    click.option("--timeout", metavar="S", type=Number(min=0), default=5.0, show_default=True),
     click.option("-q", "--quiet", is_flag=True, help="Print no table."),
 )
 def bench(

@@ -12,7 +12,7 @@ from ..errors import ArgumentError
 from ..runs import augmentation, commands
 from ..runs.listing import list_runs
 from ..runs.training import SCHEDULES
-from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, STRICT, main, options
+from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, STRICT, Number, main, options
 from .screen import Screen, percent, print_json, print_pairs, print_table
 
 
@@ -39,7 +39,7 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         "--lr",
         "learning_rate",
         metavar="X",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         help="Initial learning rate.  [default: the model's]",
     ),
     click.option(
@@ -52,7 +52,7 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     click.option(
         "--weight-decay",
         metavar="X",
-        type=click.FloatRange(min=0),
+        type=Number(min=0),
         help="Part of each weight, times the learning rate, that a step takes away.  [default: the optimizer's]",
     ),
     click.option(
@@ -70,7 +70,7 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     click.option(
         "--validation-split",
         metavar="X",
-        type=click.FloatRange(0, 1, max_open=True),
+        type=Number(0, 1, max_open=True),
         help="Hold out this fraction of the training images, drawn at random.  [default: 0]",
     ),
     click.option(
@@ -126,7 +126,7 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     click.option(
         "--target-acc",
         metavar="X",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=Number(0, 1, min_open=True),
         help="Exit with status 1 if the test accuracy is lower.",
     ),
     click.option("--pictures/--no-pictures", default=True, help="Draw the pictures of the run.  [default: pictures]"),
@@ -222,7 +222,7 @@ def _op_and_algorithm(text: str) -> tuple[str, str]:
         "--fraction",
         "share",
         metavar="X",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=Number(0, 1, min_open=True, max_open=True),
         help="With --data: only this fixed random fraction of each class.",
     ),
     click.option("--common-classes", is_flag=True, help="Leave out images of classes that the run does not know."),

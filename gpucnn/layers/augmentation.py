@@ -6,21 +6,24 @@ step sees other images, and a resumed run and every device the same ones.
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import numpy as np
+from typing import Annotated, Any, Literal
 
 from .. import random
+from ..arguments import Bounds, Count, Fraction, Seed, channels_last, wrong
 from ..errors import ArgumentError
-from ..ops.affine import FILLS, affine, random_affine
+from ..ops.affine import Fill, affine, random_affine
 from ..ops.contrast import random_contrast
 from ..ops.globalpool import globalavgpool
-from .arguments import check_data_format, positive
 from .layer import Backward, Layer, Shape
 from .resizing import cut_shape, middle
 
 Range = tuple[float, float]
+
+Part = Annotated[float, Bounds(-1, 1)]
+Limits = Fraction | tuple[Part, Part]
+"""The largest change to both sides, or the limits of the change."""
+
+Flip = Literal["horizontal", "vertical", "horizontal_and_vertical"]
 
 _NOTHING: Range = (0.0, 0.0)
 
@@ -30,12 +33,9 @@ class Augmentation(Layer, abstract=True):
 
     ndim = 4
 
-    def __init__(self, seed: int | None, data_format: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, seed: Seed | None, data_format: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        owner = type(self).__name__
-        if seed is not None and (not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64):
-            raise ArgumentError(f"{owner}(seed={seed!r}): use an integer of 0 … 2**64 - 1, or None")
-        check_data_format(owner, data_format)
+        channels_last(type(self).__name__, data_format)
         self.seed = random.global_seed() if seed is None else int(seed)
 
     def changed(self, x: Any, step: Any) -> Any:
@@ -60,21 +60,14 @@ class _Mapped(Augmentation, abstract=True):
 
     def __init__(
         self,
-        seed: int | None,
-        fill_mode: str = "reflect",
+        seed: Seed | None,
+        fill_mode: Fill = "reflect",
         fill_value: float = 0.0,
         data_format: Any = None,
+        interpolation: Literal["bilinear"] = "bilinear",
         **kwargs: Any,
     ) -> None:
-        interpolation = kwargs.pop("interpolation", "bilinear")
         super().__init__(seed, data_format, **kwargs)
-        owner = type(self).__name__
-        if fill_mode not in FILLS:
-            raise ArgumentError(f"{owner}(fill_mode={fill_mode!r}): use one of {', '.join(FILLS)}")
-        if interpolation != "bilinear":
-            raise ArgumentError(f"{owner}(interpolation={interpolation!r}): gpucnn interpolates 'bilinear' only")
-        if isinstance(fill_value, bool) or not isinstance(fill_value, (int, float)) or not math.isfinite(fill_value):
-            raise ArgumentError(f"{owner}(fill_value={fill_value!r}): use a finite number")
         self.fill_mode, self.fill_value, self.interpolation = fill_mode, float(fill_value), interpolation
 
     def limits(self) -> dict[str, Any]:
@@ -116,9 +109,9 @@ class RandomFlip(_Mapped):
     [(0.0, 1.0, 2.0), (2.0, 1.0, 0.0)]
     """
 
-    def __init__(self, mode: str = "horizontal_and_vertical", seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, mode: Flip = "horizontal_and_vertical", seed: Seed | None = None, **kwargs: Any) -> None:
         super().__init__(seed, **kwargs)
-        self.mode = _mode("RandomFlip", "mode", mode)
+        self.mode = mode
 
     def limits(self) -> dict[str, Any]:
         """Which sides are mirrored."""
@@ -147,12 +140,12 @@ class RandomRotation(_Mapped):
 
     def __init__(
         self,
-        factor: float | Range,
-        fill_mode: str = "reflect",
-        interpolation: str = "bilinear",
-        seed: int | None = None,
+        factor: Limits,
+        fill_mode: Fill = "reflect",
+        interpolation: Literal["bilinear"] = "bilinear",
+        seed: Seed | None = None,
         fill_value: float = 0.0,
-        data_format: str | None = None,
+        data_format: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed, fill_mode, fill_value, data_format, interpolation=interpolation, **kwargs)
@@ -186,13 +179,13 @@ class RandomTranslation(_Mapped):
 
     def __init__(
         self,
-        height_factor: float | Range,
-        width_factor: float | Range,
-        fill_mode: str = "reflect",
-        interpolation: str = "bilinear",
-        seed: int | None = None,
+        height_factor: Limits,
+        width_factor: Limits,
+        fill_mode: Fill = "reflect",
+        interpolation: Literal["bilinear"] = "bilinear",
+        seed: Seed | None = None,
         fill_value: float = 0.0,
-        data_format: str | None = None,
+        data_format: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed, fill_mode, fill_value, data_format, interpolation=interpolation, **kwargs)
@@ -227,13 +220,13 @@ class RandomZoom(_Mapped):
 
     def __init__(
         self,
-        height_factor: float | Range,
-        width_factor: float | Range | None = None,
-        fill_mode: str = "reflect",
-        interpolation: str = "bilinear",
-        seed: int | None = None,
+        height_factor: Limits,
+        width_factor: Limits | None = None,
+        fill_mode: Fill = "reflect",
+        interpolation: Literal["bilinear"] = "bilinear",
+        seed: Seed | None = None,
         fill_value: float = 0.0,
-        data_format: str | None = None,
+        data_format: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed, fill_mode, fill_value, data_format, interpolation=interpolation, **kwargs)
@@ -270,15 +263,15 @@ class RandomAffine(_Mapped):
 
     def __init__(
         self,
-        rotation_factor: float | Range = 0.0,
-        height_factor: float | Range = 0.0,
-        width_factor: float | Range = 0.0,
-        zoom_factor: float | Range = 0.0,
-        flip_mode: str | None = None,
-        fill_mode: str = "reflect",
-        seed: int | None = None,
+        rotation_factor: Limits = 0.0,
+        height_factor: Limits = 0.0,
+        width_factor: Limits = 0.0,
+        zoom_factor: Limits = 0.0,
+        flip_mode: Flip | None = None,
+        fill_mode: Fill = "reflect",
+        seed: Seed | None = None,
         fill_value: float = 0.0,
-        data_format: str | None = None,
+        data_format: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed, fill_mode, fill_value, data_format, **kwargs)
@@ -286,7 +279,7 @@ class RandomAffine(_Mapped):
         self.height_factor = _limits("RandomAffine", "height_factor", height_factor)
         self.width_factor = _limits("RandomAffine", "width_factor", width_factor)
         self.zoom_factor = _limits("RandomAffine", "zoom_factor", zoom_factor)
-        self.flip_mode = None if flip_mode is None else _mode("RandomAffine", "flip_mode", flip_mode)
+        self.flip_mode = flip_mode
 
     def limits(self) -> dict[str, Any]:
         """All of them."""
@@ -318,10 +311,10 @@ class RandomCrop(_Mapped):
     """
 
     def __init__(
-        self, height: int, width: int, seed: int | None = None, data_format: str | None = None, **kwargs: Any
+        self, height: Count, width: Count, seed: Seed | None = None, data_format: Any = None, **kwargs: Any
     ) -> None:
         super().__init__(seed, data_format=data_format, **kwargs)
-        self.height, self.width = positive("RandomCrop", "height", height), positive("RandomCrop", "width", width)
+        self.height, self.width = height, width
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(None, height, width, C)."""
@@ -357,23 +350,20 @@ class RandomContrast(Augmentation):
 
     def __init__(
         self,
-        factor: float | Range,
+        factor: Limits,
         value_range: Range = (0, 255),
-        seed: int | None = None,
+        seed: Seed | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed, **kwargs)
-        lower, upper = factor if isinstance(factor, (tuple, list)) and len(factor) == 2 else (factor, factor)
-        for limit in (lower, upper):
-            if not _is_number(limit) or not -1 <= limit <= 1:
-                raise ArgumentError(f"RandomContrast(factor={factor!r}): use a fraction of 0 … 1, or a pair of them")
+        lower, upper = map(float, factor) if isinstance(factor, (tuple, list)) else (float(factor),) * 2
         if 1 - lower > 1 + upper:
-            raise ArgumentError(f"RandomContrast(factor={factor!r}): 1 - lower must not lie above 1 + upper")
-        low, high = value_range if isinstance(value_range, (tuple, list)) and len(value_range) == 2 else (None, None)
-        if not _is_number(low) or not _is_number(high) or not low < high:
-            raise ArgumentError(f"RandomContrast(value_range={value_range!r}): give two numbers, the smaller first")
-        self.factor = (float(lower), float(upper))
-        self.value_range = (float(low), float(high))
+            raise wrong("RandomContrast", "factor", factor, "a pair (lower, upper) with 1 - lower ≤ 1 + upper")
+        low, high = map(float, value_range)
+        if low >= high:
+            raise wrong("RandomContrast", "value_range", value_range, "the smaller value first")
+        self.factor = (lower, upper)
+        self.value_range = (low, high)
 
     def changed(self, x: Any, step: Any) -> Any:
         """The images, each with its factor."""
@@ -383,22 +373,9 @@ class RandomContrast(Augmentation):
         return random_contrast(x, mean.reshape(x.shape[0], x.shape[3]), step, **how)
 
 
-def _mode(owner: str, name: str, value: Any) -> str:
-    if value not in ("horizontal", "vertical", "horizontal_and_vertical"):
-        raise ArgumentError(f"{owner}({name}={value!r}): use 'horizontal', 'vertical' or 'horizontal_and_vertical'")
-    return str(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _limits(owner: str, name: str, value: Any) -> Range:
-    """A range of -1 … 1 from its two limits, or from one number for both sides."""
-    if isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value)):
-        low, high = map(float, value)
-        if -1 <= low <= high <= 1:
-            return low, high
-    elif _is_number(value) and 0 <= value <= 1:
-        return -float(value), float(value)
-    raise ArgumentError(f"{owner}({name}={value!r}): use a fraction of 0 … 1, or two limits of -1 … 1")
+def _limits(owner: str, name: str, value: Limits) -> Range:
+    """The limits of a change, from both or from one number for both sides."""
+    low, high = map(float, value) if isinstance(value, (tuple, list)) else (-float(value), float(value))
+    if low > high:
+        raise wrong(owner, name, value, "the lower limit first")
+    return low, high

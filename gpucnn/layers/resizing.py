@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from ..arguments import Count, channels_last
 from ..devices import choose, storage
 from ..errors import ArgumentError, ShapeError
 from ..ops.affine import PIXEL, affine
 from ..ops.reshaping import crop, pad
-from .arguments import check_data_format, positive
 from .layer import Backward, Layer, Shape
 
 
@@ -30,10 +30,10 @@ class CenterCrop(Layer):
 
     ndim = 4
 
-    def __init__(self, height: int, width: int, data_format: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, height: Count, width: Count, data_format: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.height, self.width = positive("CenterCrop", "height", height), positive("CenterCrop", "width", width)
-        check_data_format("CenterCrop", data_format)
+        self.height, self.width = height, width
+        channels_last("CenterCrop", data_format)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(None, height, width, C)."""
@@ -51,6 +51,8 @@ class Resizing(Layer):
     interpolation  "bilinear"
     crop_to_aspect_ratio, pad_to_aspect_ratio, antialias
                    False; Keras has them, gpucnn lacks them
+    fill_mode, fill_value
+                   of the padding that gpucnn lacks: without effect
     data_format    None or "channels_last"
 
     When an image shrinks to less than half, pixels between the new ones are not read. Also takes
@@ -66,19 +68,19 @@ class Resizing(Layer):
 
     def __init__(
         self,
-        height: int,
-        width: int,
-        interpolation: str = "bilinear",
+        height: Count,
+        width: Count,
+        interpolation: Literal["bilinear"] = "bilinear",
         crop_to_aspect_ratio: bool = False,
         pad_to_aspect_ratio: bool = False,
+        fill_mode: Literal["constant"] = "constant",
+        fill_value: float = 0.0,
         antialias: bool = False,
-        data_format: str | None = None,
+        data_format: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.height, self.width = positive("Resizing", "height", height), positive("Resizing", "width", width)
-        if interpolation != "bilinear":
-            raise ArgumentError(f"Resizing(interpolation={interpolation!r}): gpucnn interpolates 'bilinear' only")
+        self.height, self.width = height, width
         for name, value in {
             "crop_to_aspect_ratio": crop_to_aspect_ratio,
             "pad_to_aspect_ratio": pad_to_aspect_ratio,
@@ -86,9 +88,9 @@ class Resizing(Layer):
         }.items():
             if value is not False:
                 raise ArgumentError(f"Resizing({name}={value!r}) is not in gpucnn: leave it out")
-        self.interpolation = interpolation
+        self.interpolation, self.fill_mode, self.fill_value = interpolation, fill_mode, fill_value
         self.crop_to_aspect_ratio = self.pad_to_aspect_ratio = self.antialias = False
-        check_data_format("Resizing", data_format)
+        channels_last("Resizing", data_format)
         self._maps: dict[tuple[Any, ...], Any] = {}
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -123,14 +125,14 @@ def scaling(shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     return np.array([rows, 0, (rows - PIXEL) // 2, 0, columns, (columns - PIXEL) // 2], np.int32)
 
 
-def cut_shape(owner: str, input_shape: Shape, height: int, width: int) -> Shape:
+def cut_shape(owner: str, input_shape: Shape, height: Count, width: int) -> Shape:
     """The shape of a part of images. Raises `ShapeError` if they are smaller."""
     if input_shape[1] < height or input_shape[2] < width:
         raise ShapeError(f"{owner}: images of {input_shape[1:3]} are smaller than the part of {(height, width)}")
     return (input_shape[0], height, width, input_shape[3])
 
 
-def middle(x: Any, height: int, width: int) -> tuple[Any, Backward]:
+def middle(x: Any, height: Count, width: int) -> tuple[Any, Backward]:
     """(the middle of each image, backward)."""
     edges = [
         ((extent - side) // 2, (extent - side + 1) // 2)

@@ -7,19 +7,22 @@ weights, and a map by whole pixels returns the values themselves.
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import numpy as np
 
 from .. import random
+from ..arguments import Count, Seed
 from ..dispatch.case import Array, Case, Spec, integers, real
 from ..dispatch.op import op
 from ..errors import ArgumentError, ShapeError
-from .arguments import check_counter, check_seed
+from .arguments import check_counter
 
 PIXEL = 1 << 16
 """One pixel in the integers of a map."""
 
-FILLS = ("constant", "nearest", "reflect", "wrap")
+Fill = Literal["constant", "nearest", "reflect", "wrap"]
+FILLS = get_args(Fill)
 """What lies outside an image: a value, the pixel at the edge, the image mirrored, the image again."""
 
 WORDS = 8
@@ -63,19 +66,20 @@ _STEP = integers(1, high=1000, dtype="int64")
 def _check_random(
     step: Spec,
     *,
-    count: int,
+    count: Count,
     shape: tuple[int, int],
     size: tuple[int, int],
     rotation: Range,
     translation: Pair,
-    zoom: Pair,
+    zoom: tuple[Range, ...],
     flip: tuple[bool, bool],
-    seed: int,
-    stream: int,
+    seed: Seed,
+    stream: Seed,
 ) -> Spec:
     check_counter("random_affine", "step", step)
-    check_seed("random_affine", seed)
     _check_sides("random_affine", *shape, *size)
+    if len(zoom) not in (1, 2):
+        raise ArgumentError(f"random_affine: zoom={zoom!r}: give the limits of one zoom, or of one for each direction")
     for name, ranges in {"rotation": (rotation,), "translation": translation, "zoom": zoom}.items():
         for low, high in ranges:
             if not -1 <= low <= high <= 1:
@@ -118,15 +122,15 @@ def _check_sides(name: str, *sides: int) -> None:
 def random_affine(
     step: Array,
     *,
-    count: int,
+    count: Count,
     shape: tuple[int, int],
     size: tuple[int, int],
     rotation: Range,
     translation: Pair,
-    zoom: Pair,
+    zoom: tuple[Range, ...],
     flip: tuple[bool, bool],
-    seed: int,
-    stream: int,
+    seed: Seed,
+    stream: Seed,
 ) -> Array:
     """A random map for each image, from the pixels of its output to those of its input.
 
@@ -188,13 +192,11 @@ def _sine(phase: np.ndarray) -> np.ndarray:
     return np.where(phase >> 31 & 1 == 1, -value, value)
 
 
-def _outputs(x: Spec, maps: Spec, *, size: tuple[int, int], fill: str, value: float) -> Spec:
+def _outputs(x: Spec, maps: Spec, *, size: tuple[int, int], fill: Fill, value: float) -> Spec:
     if len(x.shape) != 4:
         raise ShapeError(f"affine: x needs 4 axes (N, H, W, C) and has shape {x.shape}")
     if maps.shape != (x.shape[0], 6) or maps.dtype != np.int32:
         raise ShapeError(f"affine: maps is an int32 array of shape {(x.shape[0], 6)}, not {maps.shape} {maps.dtype}")
-    if fill not in FILLS:
-        raise ArgumentError(f"affine: fill={fill!r}: use one of {', '.join(FILLS)}")
     _check_sides("affine", *x.shape[1:3], *size)
     return x.like(x.shape[0], *size, x.shape[3])
 
@@ -223,7 +225,7 @@ def _affine_cases() -> list[Case]:
     flops=lambda x, maps, *, size, **_: 11 * math.prod(size) * x.shape[0] * x.shape[3],
     ulps=4,
 )
-def affine(x: Array, maps: Array, *, size: tuple[int, int], fill: str, value: float) -> Array:
+def affine(x: Array, maps: Array, *, size: tuple[int, int], fill: Fill, value: float) -> Array:
     """Each image seen through its map, by bilinear interpolation between four pixels.
 
     Output pixel (p, q) shows input pixel (a p + b q + c, d p + e q + f), in units of 1 / PIXEL. A
@@ -258,7 +260,7 @@ def _fraction(coordinate: np.ndarray, upper: int, dtype: np.dtype) -> np.ndarray
     return (part if upper else PIXEL - part).astype(dtype) * dtype.type(1 / PIXEL)
 
 
-def _folded(place: np.ndarray, side: int, fill: str) -> tuple[np.ndarray, np.ndarray]:
+def _folded(place: np.ndarray, side: int, fill: Fill) -> tuple[np.ndarray, np.ndarray]:
     """Places of -2¹⁵ … 2¹⁵ brought into 0 … side - 1, and whether they show the image."""
     everywhere = np.ones(place.shape, bool)
     if fill == "wrap":

@@ -7,10 +7,11 @@ import math
 import numpy as np
 
 from .. import random
+from ..arguments import Seed
 from ..dispatch.case import Array, Case, Spec, integers, real
 from ..dispatch.op import op
 from ..errors import ArgumentError, ShapeError
-from .arguments import check_counter, check_seed
+from .arguments import check_counter
 
 _STEP = integers(1, high=1000, dtype="int64")
 
@@ -28,11 +29,10 @@ def _outputs(
     *,
     factor: tuple[float, float],
     limits: tuple[float, float],
-    seed: int,
-    stream: int,
+    seed: Seed,
+    stream: Seed,
 ) -> Spec:
     check_counter("random_contrast", "step", step)
-    check_seed("random_contrast", seed)
     if len(x.shape) != 4 or mean.shape != (x.shape[0], x.shape[3]):
         raise ShapeError(f"random_contrast: x (N, H, W, C) and mean (N, C), not {x.shape} and {mean.shape}")
     if not 0 <= factor[0] <= factor[1]:
@@ -60,8 +60,8 @@ def random_contrast(
     *,
     factor: tuple[float, float],
     limits: tuple[float, float],
-    seed: int,
-    stream: int,
+    seed: Seed,
+    stream: Seed,
 ) -> Array:
     """Move all values of an image away from the mean of their channel, or towards it.
 

@@ -9,12 +9,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, did_you_mean
 from ..layers import (
     Activation,
     BatchNormalization,
@@ -109,10 +108,9 @@ def named(name: str, entries: Iterable[_Named], kind: str) -> _Named:
     by_name = {_plain(entry.name): entry for entry in entries}
     if _plain(name) in by_name:
         return by_name[_plain(name)]
-    close = difflib.get_close_matches(_plain(name), by_name, 1, 0.5)
-    hint = f"did you mean {by_name[close[0]].name!r}? " if close else ""
-    every = ", ".join(entry.name for entry in by_name.values())
-    raise ArgumentError(f"there is no {kind} {name!r}: {hint}the {kind}s are {every}")
+    every = [entry.name for entry in by_name.values()]
+    hint = did_you_mean(name, every)
+    raise ArgumentError(f"there is no {kind} {name!r}: {hint}{hint and ' '}the {kind}s are {', '.join(every)}")
 
 
 def _plain(name: str) -> str:

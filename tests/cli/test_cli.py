@@ -6,13 +6,14 @@ import re
 import runpy
 import sys
 
+import click
 import numpy as np
 import pytest
 from command import gpucnn
 from PIL import Image
 
 from gpucnn import __version__, datasets
-from gpucnn.cli import doctor
+from gpucnn.cli import doctor, main
 from gpucnn.cli.screen import Screen
 from gpucnn.errors import FileError, Interrupted
 from gpucnn.runs import commands
@@ -349,3 +350,37 @@ def test_downloads_are_bars_on_a_terminal_and_single_lines_elsewhere(monkeypatch
     shown = capsys.readouterr().err
     assert "100%" in shown
     assert shown.endswith("done\n")
+
+
+def options_of_numbers():
+    return [
+        pytest.param(command, option, id=f"{command.name} {option.opts[0]}")
+        for command in commands_of(main)
+        for option in command.params
+        if isinstance(option.type, (click.types.IntParamType, click.types.FloatParamType))
+    ]
+
+
+def commands_of(group):
+    for command in group.commands.values():
+        yield from commands_of(command) if isinstance(command, click.Group) else [command]
+
+
+@pytest.mark.parametrize(("command", "option"), options_of_numbers())
+def test_an_option_takes_no_number_that_is_not_finite_or_fits_nowhere(command, option):
+    for text in (
+        "nan",
+        "inf",
+        "-inf",
+        "x",
+        "-3",
+        str(2**40) if isinstance(option.type, click.types.IntParamType) else "",
+    ):
+        with pytest.raises(click.BadParameter):
+            option.process_value(click.Context(command), text)
+
+
+def test_a_number_that_is_not_finite_is_named():
+    result = gpucnn("train", "--validation-split", "nan")
+    assert result.exit_code == 2
+    assert "'--validation-split': nan is not in the range 0<=x<1" in result.stderr
