@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from contenders import Absent, jax_optimizer
 from model_kinds import Kind
 from rivals import as_jax, as_onnx, as_torch, channels_first, trained_by_jax
 from train_step_vs_torch import gpucnn_optimizer, gpucnn_step, torch_optimizer, torch_step
 
 import gpucnn
+from gpucnn.runs.rivals import Absent, jax_optimizer
 
 PREDICT_BATCH = 256
 IMAGES = 2 * PREDICT_BATCH

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ..dispatch.choice import BACKENDS
 from ..errors import ArgumentError
 from .bench_train import bench_train
 from .group import LOAD, Number, main, options
@@ -46,6 +47,9 @@ class _Bench(click.Command):
     click.option("--md", "--markdown", "as_markdown", is_flag=True, help="Print the table as Markdown."),
     click.option("--compare", metavar="FILE", help="Compare with this record; exit with status 1 if a row is SLOWER."),
     click.option("--check-only", is_flag=True, help="Check the kernels on the cases, without timing."),
+    click.option(
+        "--predict", "card", metavar="CARD", help="Predict the kernels' times on h100, t4 …; measure nothing."
+    ),
     click.option("--profile", is_flag=True, help="Launch each kernel once, to be run under a profiler."),
     click.option("-l", "--list", "listed", is_flag=True, help="List ops, cases and kernels, without measuring."),
     click.option("--min-samples", metavar="N", type=click.IntRange(2, 2**31 - 1), default=10, show_default=True),
@@ -68,6 +72,7 @@ def bench(
     as_markdown: bool,
     compare: str | None,
     check_only: bool,
+    card: str | None,
     profile: bool,
     listed: bool,
     min_samples: int,
@@ -80,7 +85,7 @@ def bench(
 
     Times are medians with the 10th and 90th percentile. Hot: the same arrays in every call. Cold:
     caches overwritten before each call. A kernel that disagrees with its definition is not timed.
-    Kernels for GPUs are timed on a GPU only.
+    Kernels for GPUs are timed on a GPU only. `gpucnn bench train` is about a whole training step.
 
     Keys of --json: device, versions, commit, date, rows; of each row: op, case, kernel, backend,
     precision, device, flops, bytes, hot, hot_low, hot_high, cold, cold_low, cold_high, host
@@ -107,6 +112,8 @@ def bench(
     )
     if listed:
         return _list(plan)
+    if card is not None:
+        return _predict(plan, card, json_file)
     if profile:
         for line in benchmark.profile(plan):
             click.echo(line)
@@ -152,6 +159,50 @@ def _axis(text: str) -> tuple[str, list[int]]:
 def _list(plan: Any) -> int:
     rows = [(op.name, case.name, ", ".join(kernel.id for kernel in kernels)) for op, case, kernels in plan.tasks()]
     print_table(("op", "case", "kernels"), rows)
+    return 0
+
+
+def _predict(plan: Any, name: str, json_file: str | None) -> int:
+    """Predict each kernel on each case that it serves on a card."""
+    from ..devices import cards
+    from ..profiling import launches, prediction
+
+    if json_file not in (None, "-"):
+        raise ArgumentError(f"--predict with --json {json_file}: a record is measured; --json - prints the prediction")
+    card = cards.find(name)
+    rows: list[dict[str, Any]] = []
+    with Screen(transient=True) as screen:
+        for op, case, kernels in plan.tasks():
+            for kernel in kernels:
+                if BACKENDS[kernel.backend] != "gpu" or not launches.serves(kernel, case, card.arch):
+                    continue
+                screen.progress(f"compiling for {card.arch}", len(rows), 0)
+                nodes = prediction.of_step(launches.launches(kernel, case, card.arch), card)
+                longest = max(nodes, key=lambda node: node.microseconds)
+                rows.append(
+                    {
+                        "op": op.name,
+                        "case": case.name,
+                        "kernel": kernel.id,
+                        "waves": longest.waves,
+                        "predicted_us": prediction.total(nodes, card),
+                        "tolerance": max(node.tolerance for node in nodes),
+                        "bottleneck": longest.bottleneck,
+                    }
+                )
+    if json_file == "-":
+        print_json({"predicted_for": card.name, "rows": rows})
+        return 0
+    cells = [
+        (
+            *(row[key] for key in ("op", "case", "kernel")),
+            f"{row['predicted_us']:,.1f} ± {row['tolerance'] * row['predicted_us']:,.1f}",
+            row["bottleneck"],
+        )
+        for row in rows
+    ]
+    print_table(("op", "case", "kernel", "predicted µs", "bound by"), cells, wrapped=1)
+    click.echo(f"predicted for {card.title}, in a CUDA graph, operands in L2 where they fit")
     return 0
 
 

@@ -346,3 +346,87 @@ def test_bench_does_not_call_it_wrong(tmp_path, forgotten):
     (tmp_path / "typo.py").write_text(f"from numba import njit\n{FOR_ONE_SHAPE}")
     done = gpucnn("bench", "--load", tmp_path / "typo.py", "--case", "ragged,one_channel", *QUICK)
     assert "WRONG" not in done.stdout
+
+
+def needs_machine_code(test):
+    from gpucnn.profiling import compilers
+
+    missing = compilers.disassembler() is None
+    return needs.compilers_here(pytest.mark.skipif(missing, reason="nvdisasm is not installed")(test))
+
+
+@needs_machine_code
+def test_a_predicted_step_says_that_it_is_predicted_and_how_well():
+    done = gpucnn("bench", "train", "--model", "slides", "--predict", "h100")
+    assert done.exit_code == 0
+    assert "predicted µs" in done.stdout and "bound by" in done.stdout
+    assert "slides, batch 128, on NVIDIA H100 SXM 80 GB: " in done.stdout
+    assert "predicted, ± 25%: " in done.stdout
+    assert "measured" not in done.stdout
+
+
+@needs_machine_code
+def test_a_predicted_step_as_json():
+    done = gpucnn("bench", "train", "--model", "slides", "--predict", "t4", "--json")
+    shown = json.loads(done.stdout)
+    (one,) = shown["steps"]
+    assert shown["card"]["multiprocessors"] == 40
+    assert one["predicted_us_per_step"] > 100 and one["tolerance"] == 0.6
+    assert one["nodes"] == len(one["kernels"])
+    assert sum(kernel["bytes"] for kernel in one["kernels"]) == one["bytes"]
+
+
+@needs_machine_code
+def test_the_plan_of_a_model_on_a_card():
+    done = gpucnn("kernels", "plan", "slides", "--card", "t4")
+    assert done.exit_code == 0
+    assert "implicit_gemm: tiles of 64×16, slabs of 8" in done.stdout
+    assert "why: tensor does not serve it" in done.stdout
+    assert "predicted, ± 60%: " in done.stdout
+    assert done.stdout.rstrip().endswith("all times are predicted, none is measured")
+    rows = json.loads(gpucnn("kernels", "plan", "slides", "--card", "t4", "--json").stdout)["ops"]
+    assert max(len(line) for line in done.stdout.splitlines()) <= 110
+    assert len(rows) == sum(line.startswith("    why: ") for line in done.stdout.splitlines())
+
+
+@needs_machine_code
+def test_kernels_are_predicted_on_their_cases_for_a_card():
+    arguments = ("bench", "matmul/naive", "--backend", "cuda", "--case", "cifar_dense_1", "--predict", "h100")
+    done = gpucnn(*arguments)
+    assert done.exit_code == 0
+    assert "predicted for NVIDIA H100" in done.stdout and "measured" not in done.stdout
+    (row,) = json.loads(gpucnn(*arguments, "--json", "-").stdout)["rows"]
+    assert row["kernel"] == "matmul/naive_cuda"
+    assert row["predicted_us"] > 2 * 512 * 7200 * 512 / 67e6  # the peak of an H100
+    assert gpucnn(*arguments, "--json", "record.json").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["bench", "train", "--predict", "t5"], "card 't5' is unknown: use one of h100, "),
+        (["bench", "train", "--predict", "t4", "--vs", "torch"], "--predict predicts and --vs measures: give one"),
+        (["bench", "train", "--vs", "torhc"], "--vs torhc is unknown: did you mean 'torch'?"),
+        (["bench", "train", "--device", "emulator"], "--device emulator is not timed: use cpu or gpu"),
+        (["kernels", "plan", "slides", "--card", "rtx3061"], "card 'rtx3061' is unknown: did you mean 'rtx3060'?"),
+    ],
+)
+def test_what_cannot_be_predicted_or_measured_is_refused_at_once(arguments, sentence):
+    done = gpucnn(*arguments)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert not done.stdout
+
+
+def test_a_step_is_measured_on_the_cpu():
+    done = gpucnn("bench", "train", "--model", "slides", "--device", "cpu", "--seconds", "0", "--json")
+    record = json.loads(done.stdout)
+    (row,) = record["rows"]
+    assert (row["model"], row["contender"], row["device"], row["variant"]) == ("slides", "gpucnn", "cpu", "njit")
+    assert row["milliseconds"] > 0 and row["ratio"] == 1
+    assert {"device", "versions", "commit", "date"} <= record.keys()
+
+
+def test_bench_without_train_is_still_about_kernels():
+    assert "--min-samples" in gpucnn("bench", "--help").stdout
+    assert "--predict" in gpucnn("bench", "train", "--help").stdout

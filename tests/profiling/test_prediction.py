@@ -189,3 +189,14 @@ def test_a_card_is_complete_and_compiled_for(card):
 def test_the_rates_of_a_card_give_its_published_peak(name, teraflops):
     card = cards.find(name)
     assert 2 * card.fp32 * card.multiprocessors * card.clock * 1e-6 == pytest.approx(teraflops, rel=0.01)
+
+
+def test_what_was_chosen_for_one_card_is_not_taken_for_another():
+    chosen = []
+    for arch in ("sm_90", "sm_75", "sm_90", "sm_86"):
+        recorder = LaunchRecorder(arch)
+        with choice.using("cuda", device="emulator"), choose.using(recorder):
+            a, b = recorder.empty((1024, 1024)), recorder.empty((1024, 1024))
+            one, *_ = recorder.record_nodes(lambda a=a, b=b: matmul(a, b, transpose_a=False, transpose_b=False))
+        chosen.append(one.call.kernel.algorithm)
+    assert chosen == ["tensor", "warptiled", "tensor", "warptiled"]
