@@ -66,7 +66,7 @@ def test_further_steps_neither_copy_nor_allocate(output):
     print(json.dumps(costs))
     """
     )
-    first, second, third = json.loads(output(text)[-1])
+    _, second, third = json.loads(output(text)[-1])
     steps = 20
     assert third["allocations"] <= second["allocations"]
     for name in ("uploads", "reads"):
