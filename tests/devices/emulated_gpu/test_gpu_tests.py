@@ -18,7 +18,7 @@ PARTS = 6
 
 def pytest_on_it(*flags, part="1/1", words=()):
     """How many tests for a GPU pass and fail in a process on the emulated GPU, and what it prints."""
-    command = [sys.executable, "-m", "gpucnn", "emulate-gpu", *flags, "python", "-m", "pytest", "-q", "-m", "gpu"]
+    command = [sys.executable, "-m", "gpucnn", "emulate-gpu", *flags, "python", "-m", "pytest", "-m", "gpu"]
     command += ["-p", "no:cacheprovider", *words, *FILES]
     settings = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     settings |= {"PYTHONPATH": str(ROOT), "GPUCNN_TEST_PART": part}
