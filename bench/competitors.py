@@ -34,6 +34,7 @@ import numpy as np
 from contenders import Absent, Budget, Combination, Loop, has_dropout, makers
 
 from gpucnn.devices import choose
+from gpucnn.devices.emulator import driver
 from gpucnn.files import write_atomically
 from gpucnn.profiling import records
 from gpucnn.runs import zoo
@@ -257,6 +258,8 @@ def main(
         references = [Combination(model, "reference", "float32") for model in MODELS]
         by_name = {str(c): c for c in [*references, *combinations(MODELS, CONTENDERS, dry)]}
         return in_this_process(by_name[only_this], budget, out)
+    if driver.running() and not dry:
+        raise click.ClickException("the GPU is emulated and its times mean nothing; --dry-run tries everything")
     if not dry and not choose.gpu_state()[0]:
         raise click.ClickException(f"no GPU: {choose.gpu_state()[1]}; --dry-run tries everything without one")
     out.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,23 @@ import needs
 import pytest
 from places import ROOT
 
+from gpucnn.devices.emulator.driver import build
+from gpucnn.errors import KernelError
+
 
 @pytest.fixture(scope="session")
-def emulated():
+def built():
+    """The emulated GPU is built; without a network for the first time, tests of it are skipped."""
+    try:
+        build.prepare()
+    except KernelError as error:
+        if build.NOT_FETCHED not in str(error):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def emulated(built):
     """A function that runs a script by `gpucnn emulate-gpu`: the finished process."""
 
     def run(text, *flags, timeout=600, **environment):

@@ -51,7 +51,7 @@ def test_the_captured_step_gives_the_bits_of_single_launches_and_the_weights_of_
 
 
 def test_further_steps_neither_copy_nor_allocate(output):
-    """Epochs, not steps, cost what they cost: twice the steps in an epoch are twice the launches alone."""
+    """An epoch more costs launches alone: a few copies at its end, and no memory."""
     text = (
         TRAINING
         + """
@@ -66,9 +66,9 @@ def test_further_steps_neither_copy_nor_allocate(output):
     print(json.dumps(costs))
     """
     )
-    first, second, third = json.loads(output(text)[-1])
+    _, second, third = json.loads(output(text)[-1])
     steps = 20
-    for name in ("uploads", "reads", "allocations"):
-        assert third[name] - second[name] == second[name] - first[name], name
+    assert third["allocations"] <= second["allocations"]
+    for name in ("uploads", "reads"):
         assert third[name] - second[name] < steps / 2, f"{third[name] - second[name]} {name} in {steps} steps"
     assert third["launches"] - second["launches"] >= 10 * steps

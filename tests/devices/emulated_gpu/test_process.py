@@ -149,7 +149,7 @@ def test_other_processes_of_the_tree_run_on_it_too(output):
     assert output(text) == ["Emulated GPU"]
 
 
-def test_ctrl_c_ends_a_training_on_it_as_usual(tmp_path):
+def test_ctrl_c_ends_a_training_on_it_as_usual(built, tmp_path):
     command = [sys.executable, "-m", "gpucnn", "emulate-gpu", "train", "--model", "slides", "--epochs", "50"]
     command += ["--backend", "cuda", "--no-pictures", "--out", str(tmp_path / "run")]
     settings = {**os.environ, "PYTHONPATH": str(ROOT), "GPUCNN_GRAPH": "0"}
@@ -198,7 +198,7 @@ def test_wrong_arguments_are_refused_without_building_anything(arguments, messag
 
 
 @emulator_here
-def test_without_cupy_one_sentence_names_the_cure(tmp_path):
+def test_without_cupy_one_sentence_names_the_cure():
     code = (
         "import sys; from gpucnn.devices.emulator.driver import build\n"
         "build.installed_version = lambda package: None\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import io
 import os
 import re
 import subprocess
@@ -27,6 +28,7 @@ from ..compiler import BUILT, LoadedFile
 SOURCE = Path(__file__).parent / "source"
 CUPY = ("cupy-cuda12x", "cupy-cuda13x")
 MODULE = "cupy_backends.cuda.api.runtime"
+NOT_FETCHED = "pip cannot fetch the source package of CuPy"
 
 _INSTALL = "pip install 'gpucnn[emulated-gpu]'"
 _DRIVER = ("captures", "copies", "devices", "launches", "memory", "modules", "ordering", "streams", "symbols")
@@ -78,7 +80,7 @@ def prepare() -> str:
     reason = unavailable()
     if reason:
         raise KernelError(f"the emulated GPU cannot be built here: {reason}")
-    files = [path.read_text(encoding="utf-8") for path in sorted(SOURCE.iterdir())]
+    files = [path.read_text(encoding="utf-8") for path in (Path(__file__), *sorted(SOURCE.iterdir()))]
     key = places.cache_key(*files, *_cupy(), *_headers(), sys.version, compiler.environment())
     folder = places.cache_folder("emulator")
     if folder and all(places.intact(folder / name) is not None for name in _names(key)):
@@ -193,8 +195,16 @@ def _refusals(scratch: Path, names: set[str], status: int) -> str:
 
 
 def _source_of_cupy(scratch: Path) -> Path:
-    """CuPy's source package of the installed version, fetched by pip and unpacked."""
+    """The folder of CuPy's source package of the installed version."""
     _, version = _cupy()
+    archive = places.cached("emulator", f"cupy-{version}.tar.gz", lambda: _fetched(scratch, version or ""))
+    with tarfile.open(fileobj=io.BytesIO(archive)) as file:
+        file.extractall(scratch, filter="data")
+    return next(path for path in scratch.glob("cupy-*") if path.is_dir())
+
+
+def _fetched(scratch: Path, version: str) -> bytes:
+    """CuPy's source package, from pip. Raises `KernelError`."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--no-binary", ":all:", "--no-build-isolation", "--dest", str(scratch), f"cupy=={version}"]
     settings = {"CUPY_INSTALL_USE_STUB": "1", "READTHEDOCS": "True"}  # its metadata without looking for CUDA
@@ -204,13 +214,11 @@ def _source_of_cupy(scratch: Path) -> Path:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1].removeprefix("ERROR: ")
         raise KernelError(
-            f"pip cannot fetch the source package of CuPy {version} ({reason}): "
+            f"{NOT_FETCHED} {version} ({reason}): "
             f"`python -m pip download --no-deps --no-binary :all: cupy=={version}` shows why"
         )
     (archive,) = scratch.glob("cupy-*.tar.gz")
-    with tarfile.open(archive) as file:
-        file.extractall(scratch, filter="data")
-    return next(path for path in scratch.glob("cupy-*") if path.is_dir())
+    return archive.read_bytes()
 
 
 def _compile_module(scratch: Path, source: Path) -> str:
