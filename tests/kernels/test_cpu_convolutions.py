@@ -44,12 +44,12 @@ def test_the_number_of_threads_does_not_change_a_bit(kernel, monkeypatch, rng):
 AGREE = """
 from gpucnn.dispatch.check import cases_for, disagreement
 from gpucnn.kernels.shared.tile_njit import WIDTH
-from gpucnn.ops import conv2d, conv3d
+from gpucnn.profiling.trials import every_op
 
 assert WIDTH == 8
-for family, name in ((conv2d, "conv2d"), (conv3d, "conv3d")):
-    for op in (name, f"{name}_grad_input", f"{name}_grad_weight"):
-        for kernel in getattr(family, op).kernels(("njit",)).values():
+for op in every_op():
+    if op.family in ("conv2d", "conv3d", "fused"):
+        for kernel in op.kernels(("njit",)).values():
             for case in cases_for(kernel):
                 fault = disagreement(kernel, case)
                 assert fault is None, fault
