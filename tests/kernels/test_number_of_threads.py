@@ -8,8 +8,6 @@ from gpucnn.devices import threads
 from gpucnn.dispatch.case import Spec
 from gpucnn.profiling import trials
 
-pytestmark = pytest.mark.jit
-
 OPS = [op for op in trials.every_op() if op.__module__.startswith("gpucnn.") and op.kernels(("njit",))]
 
 
