@@ -31,7 +31,7 @@ def row_slices(size: int, columns: int) -> list[slice]:
     return [slice(s.start * columns, s.stop * columns) for s in slices]
 
 
-@njit(forceinline=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def repeat(wide, numbers):
     """Fill a row with the numbers of the channels, again and again."""
     columns = len(numbers)
