@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..devices import foreign
 from ..devices.cpu import CPU
 from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Shape
@@ -111,6 +112,9 @@ class Stream:
 
 Batches = Arrays | Stream
 
+_PROTOCOLS = ("__array__", "__dlpack__", "__cuda_array_interface__")
+"""What arrays of any library have, one or the other."""
+
 
 def as_batches(
     x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | None, expected: Shape | None
@@ -138,13 +142,8 @@ def as_batches(
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
-    """A NumPy array of numbers; other CPU arrays come in by DLPack or the array protocol."""
-    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
-        value = np.from_dlpack(value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise DataError(f"{name} is not an array of one shape: all images must have one size ({error})") from error
+    """A NumPy array of numbers; arrays of other libraries and of GPUs come in as in `foreign.to_host`."""
+    array = foreign.to_host(name, value)
     if array.dtype.kind not in "biuf":
         raise DataError(
             f"{name} has dtype {array.dtype}: give numbers (images of different sizes do not form an array)"
@@ -244,7 +243,7 @@ def _warn_if_class_missing(y: np.ndarray, cut: int) -> None:
 
 
 def _is_array(x: Any) -> bool:
-    return isinstance(x, np.ndarray) or hasattr(x, "__array__") or hasattr(x, "__dlpack__") or _is_list_of_samples(x)
+    return any(hasattr(x, protocol) for protocol in _PROTOCOLS) or _is_list_of_samples(x)
 
 
 def _is_list_of_samples(x: Any) -> bool:

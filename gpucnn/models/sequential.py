@@ -16,7 +16,7 @@ from ..layers.parameters import Parameters, settling
 from ..metrics import Metric
 from ..retired import GONE_METHODS, arguments_of, reject
 from . import saving, stack
-from .batches import Arrays, split_off
+from .batches import Arrays, as_array, split_off
 from .compile_settings import CompileSettings
 from .signature import Signature
 from .state import TrainingState
@@ -429,7 +429,7 @@ class Sequential:
 
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """The output for a batch x; each call in `training` draws other random numbers."""
-        x = np.asarray(x, np.float32)
+        x = as_array("x", x).astype(np.float32, copy=False)
         if self.input_shape is None:
             self.build((None, *x.shape[1:]))
         with self.parameters.in_use():
