@@ -52,7 +52,7 @@ class Budget:
         return 2 if self.dry else 16
 
     def batch_size(self, entry: zoo.Entry) -> int:
-        return 2 if self.dry else entry.recipe.batch_size
+        return 2 if self.dry else entry.training.batch_size
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def gpucnn_maker(combination: Combination, budget: Budget) -> Maker:
 
     def make(dropout: bool) -> Loop:
         model = first_model(combination.model, dropout)
-        model.compile(gpucnn_optimizer(OPTIMIZERS[combination.model]), zoo.find(combination.model).recipe.loss)
+        model.compile(gpucnn_optimizer(OPTIMIZERS[combination.model]), zoo.find(combination.model).training.loss)
         data = model._trainer.take(np.concatenate(x), np.concatenate(y), None, len(x[0]), None)
         step = model._trainer.step
         if where == "cpu" or eager:

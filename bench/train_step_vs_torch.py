@@ -135,7 +135,7 @@ def compare(name: str, pairs: int) -> Comparison:
     import torch
 
     entry = zoo.find(name)
-    size = entry.recipe.batch_size
+    size = entry.training.batch_size
     rng = np.random.default_rng(0)
     x = rng.random((size, *entry.input_shape), np.float32)
     y = rng.integers(0, 10, size)
@@ -149,7 +149,7 @@ def compare(name: str, pairs: int) -> Comparison:
         optimizer = torch_optimizer(OPTIMIZERS[name], net.parameters())
         batch = images.contiguous(memory_format=memory_format)
         steps[str(memory_format).removeprefix("torch.")] = torch_step(net, optimizer, batch, labels)
-    model.compile(gpucnn_optimizer(OPTIMIZERS[name]), entry.recipe.loss)
+    model.compile(gpucnn_optimizer(OPTIMIZERS[name]), entry.training.loss)
     step = gpucnn_step(model, x, y)
     difference = agree(step, model, steps["channels_last"], net)
 

@@ -89,6 +89,26 @@ OBJECTS = {
 """The same for activations with a parameter of the user's, which no name stands for."""
 
 
+IMAGES = {
+    "augmentation": (
+        (6, 5, 2),
+        lambda: [
+            layers.RandomFlip(),
+            layers.RandomRotation(0.1),
+            layers.RandomTranslation(0.1, 0.1),
+            layers.RandomZoom(0.1),
+            layers.RandomContrast(0.1),
+            layers.Conv2D(2, 3),
+        ],
+    ),
+    "affine": ((6, 5, 2), lambda: [layers.RandomAffine(0.1), layers.Conv2D(2, 3)]),
+    "crop": ((7, 6, 2), lambda: [layers.CenterCrop(4, 5), layers.Conv2D(2, 3), layers.CenterCrop(1, 2)]),
+    "random_crop": ((7, 6, 2), lambda: [layers.RandomCrop(4, 3), layers.Conv2D(2, 3)]),
+    "resizing": ((7, 6, 2), lambda: [layers.Resizing(9, 4), layers.Conv2D(2, 3)]),
+}
+"""The same for layers that bring images to another size, or change them in training."""
+
+
 def model_of(shape, stack, name=None):
     """A model with random weights and moving statistics."""
     model = Sequential([Input(shape), *stack], name=name)

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from examples import LAYERS, inputs_of, model_of, random_model, randomise
+from examples import IMAGES, LAYERS, inputs_of, model_of, random_model, randomise
 from needs import h5py_here, keras_here
 
 from gpucnn import models
@@ -48,6 +48,18 @@ def test_every_layer_both_ways(keras, name, tmp_path):
         pytest.skip("on PyTorch, Keras counts the padding of a mean: KERAS_BACKEND=jax")
     shape, stack = LAYERS[name]
     assert_both_ways(keras, model_of(shape, stack()), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["augmentation", "crop"])
+def test_layers_of_images_both_ways(keras, name, tmp_path):
+    shape, stack = IMAGES[name]
+    assert_both_ways(keras, model_of(shape, stack()), tmp_path)
+
+
+def test_a_layer_that_keras_lacks_in_training_is_left_out_with_a_warning(keras, tmp_path):
+    shape, stack = IMAGES["affine"]
+    with pytest.warns(UserWarning, match="Keras has no RandomAffine: random_affine is left out"):
+        assert_both_ways(keras, model_of(shape, stack()), tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(12))

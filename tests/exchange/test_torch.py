@@ -5,7 +5,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from examples import LAYERS, OBJECTS, inputs_of, model_of, random_model, randomise
+from examples import IMAGES, LAYERS, OBJECTS, inputs_of, model_of, random_model, randomise
 from needs import torch_here
 
 from gpucnn import Input, Sequential, exchange, layers
@@ -13,7 +13,7 @@ from gpucnn.errors import ArgumentError, FileError
 from gpucnn.models.signature import Signature
 from gpucnn.runs import zoo
 
-EXAMPLES = LAYERS | OBJECTS
+EXAMPLES = LAYERS | OBJECTS | {name: IMAGES[name] for name in IMAGES if name != "resizing"}
 
 
 def module_in(path):
@@ -197,8 +197,9 @@ def test_layers_of_the_user_are_refused_by_name(tmp_path):
 
     for layer, words in [
         (Double(2, name="mine"), r"the layer mine \(Double\) cannot be written for PyTorch"),
+        (layers.Resizing(2, 2), r"the layer resizing \(Resizing\) cannot be written for PyTorch"),
         (layers.Dense(2, activation=lambda x: (x, lambda dy: dy), name="own"), "own: the activation"),
     ]:
         with pytest.raises(ArgumentError, match=words):
-            Sequential([Input((4,)), layer]).export(tmp_path / "m.py")
+            Sequential([Input((4, 4, 4)), layer]).export(tmp_path / "m.py")
     assert list(tmp_path.iterdir()) == []

@@ -42,7 +42,7 @@ FLOOR = {room: number for number, row in enumerate(ROOMS) for room in row}
 LINES = 450
 """The budget of a file."""
 
-TOTAL = 29_500  # with files of ONNX, Keras and PyTorch, written and read
+TOTAL = 30_500  # recipes and data augmentation; files of ONNX, Keras and PyTorch, written and read
 """The budget of gpucnn/ without kernels and emulator: raise it only in a commit that says what for."""
 
 LONGER: dict[str, str] = {}

@@ -6,7 +6,7 @@ from typing import Any
 
 from ... import layers
 from ...config import built_in
-from ...errors import ArgumentError, one_line
+from ...errors import ArgumentError, one_line, warn
 from ...layers.layer import Layer
 from ...models.model import Model
 from ...ops.activation import ALPHAS
@@ -31,6 +31,8 @@ _OURS_ALONE = {"algorithm", "input_shape", "dtype"}
 _WITHOUT_EFFECT = {"jit_compile", "name", "dtype", "is_legacy_optimizer", "loss_scale_factor", "shared_object_id"}
 """Arguments of Keras' objects that change no result; of those gpucnn lacks, others must be None or False."""
 
+_CROPS = "the RandomCrop of Keras resizes images in inference, and that of gpucnn cuts out the middle"
+
 Description = dict[str, Any]
 
 
@@ -43,7 +45,11 @@ def described(model: Model) -> Description:
         "config": {"batch_shape": shape, "dtype": "float32", "sparse": False, "name": "input_layer"},
         "registered_name": None,
     }
-    stack = [first, *map(_described_layer, model.layers)]
+    kept = [layer for layer in model.layers if not isinstance(layer, layers.RandomAffine)]
+    for layer in model.layers:
+        if isinstance(layer, layers.RandomAffine):
+            warn(f"Keras has no RandomAffine: {layer.name} is left out, which changes training alone")
+    stack = [first, *map(_described_layer, kept)]
     config = {"name": model.name, "trainable": True, "layers": stack, "build_input_shape": shape}
     return {
         "module": "keras",
@@ -62,6 +68,8 @@ def _described_layer(layer: Layer) -> Description:
             f"the layer {layer.name} ({type(layer).__name__}) cannot be written for Keras, which has gpucnn's own "
             "layers only: save the model as .safetensors"
         )
+    if isinstance(layer, layers.RandomCrop):
+        raise ArgumentError(f"the layer {layer.name}: {_CROPS}; use CenterCrop")
     config = {name: value for name, value in layer.get_config().items() if name not in _OURS_ALONE}
     config["name"] = layer.name
     if layer.weights:  # of the others, some do not take it
@@ -181,6 +189,8 @@ def _layer(entry: Description) -> Description:
         except AttributeError as error:
             hint = f": {error}" if isinstance(error, ArgumentError) else ""
         raise ArgumentError(f"{called} is not in gpucnn{hint}")
+    if name == "RandomCrop":
+        raise ArgumentError(f"{called}: {_CROPS}")
     if config.pop("data_format", None) == "channels_first":
         raise ArgumentError(f"{called} has its channels first: gpucnn has them last")
     policy = config.pop("dtype", None)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ... import layers
+from ...devices import storage
 from ...errors import ArgumentError
 from ...layers.layer import Layer
 from . import activations
@@ -132,6 +133,29 @@ def _zero_padding(graph: Graph, x: Tensor, layer: Any) -> Tensor:
     return graph.apply(x, "Pad", graph.constant("padding", _pads(around), np.int64))
 
 
+def _crop(graph: Graph, x: Tensor, layer: Any) -> Tensor:
+    """The middle of each image, as RandomCrop too returns it in inference."""
+    rows, columns = (2, 3) if x.channels_first else (1, 2)
+    sizes = (layer.height, layer.width)
+    starts = [(extent - side) // 2 for extent, side in zip(x.shape[1:3], sizes, strict=True)]
+    ends = [start + side for start, side in zip(starts, sizes, strict=True)]
+    names = [
+        graph.constant(w, v, np.int64) for w, v in zip(("starts", "ends", "axes"), (starts, ends, (rows, columns)))
+    ]
+    return graph.apply(x, "Slice", *names)
+
+
+def _resizing(graph: Graph, x: Tensor, layer: layers.Resizing) -> Tensor:
+    """Products with the weights of gpucnn's interpolation, whose coordinates ONNX' Resize rounds in another way."""
+    x = graph.layout(x, channels_first=True)
+    rows, columns = (np.eye(extent, dtype=np.float32) for extent in x.shape[1:3])
+    down = layer.forward(storage.put(rows[None, :, None, :]), None, False)[0]
+    across = layer.forward(storage.put(columns[None, None, :, :]), None, False)[0]
+    left, right = storage.get(down)[0, :, 0, :], storage.get(across)[0, 0, :, :].T
+    x = replace(x, name=graph.add("MatMul", graph.constant("rows", left), x.name))
+    return graph.apply(x, "MatMul", graph.constant("columns", np.ascontiguousarray(right)))
+
+
 def _rescaling(graph: Graph, x: Tensor, layer: layers.Rescaling) -> Tensor:
     return graph.apply(graph.apply(x, "Mul", layer.scale), "Add", layer.offset)
 
@@ -149,6 +173,10 @@ _WRITERS: dict[type, Callable[..., Tensor]] = {
     **_of_each_rank("SpatialDropout", _same),
     **_of_each_rank("ZeroPadding", _zero_padding),
     **dict.fromkeys((layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax), _activation),
+    **dict.fromkeys((layers.RandomFlip, layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom), _same),
+    **dict.fromkeys((layers.RandomAffine, layers.RandomContrast), _same),
+    **dict.fromkeys((layers.CenterCrop, layers.RandomCrop), _crop),
+    layers.Resizing: _resizing,
     layers.DepthwiseConv2D: _convolution,
     layers.Dense: _dense,
     layers.BatchNormalization: _batch_normalization,

@@ -368,6 +368,33 @@ def _pad(stack: Stack, call: Call) -> None:
         stack.add(getattr(layers, f"ZeroPadding{rank}D")(spatial if rank > 1 else spatial[0]))
 
 
+def _slice(stack: Stack, call: Call) -> None:
+    """The middle of images."""
+    if stack.rank != 4:
+        raise Unreadable(f"cuts {stack.rank} axes: the layer CenterCrop cuts images")
+    starts, ends, axes = (call.integers(word, place) for place, word in enumerate(("starts", "ends", "axes"), 1))
+    steps = call.integers("steps", 4) or [1]
+    axes = axes if axes is not None else list(range(len(starts or [])))
+    if not starts or not ends or len(starts) != len(ends) or len(axes) != len(starts) or set(steps) != {1}:
+        raise Unreadable("takes no part of an image that a layer takes")
+    cut = {axis % 4: (start, end) for axis, start, end in zip(axes, starts, ends, strict=True)}
+    if 1 in cut and not stack.channels_first:
+        stack.keep_order()
+    elif 3 in cut and 1 not in cut:
+        stack.put_channels_last()
+    spatial = [axis for axis in (1, 2, 3) if axis != stack.channel_axis]
+    sides = []
+    for axis in spatial:
+        extent = stack.extents[axis - 1]
+        start, end = (max(0, min(n + extent if n < 0 else n, extent)) for n in cut.pop(axis, (0, extent)))
+        sides.append(end - start)
+        if end <= start or start != (extent - sides[-1]) // 2:
+            raise Unreadable("takes another part of each image than its middle: the layer CenterCrop does that alone")
+    if cut:
+        raise Unreadable("cuts samples or channels: the layer CenterCrop cuts rows and columns")
+    stack.add(layers.CenterCrop(*sides))
+
+
 def _dropout(stack: Stack, call: Call) -> None:
     call.only_first_output()
     training = call.operand(2)
@@ -422,6 +449,7 @@ _HANDLERS: dict[str, Callable[[Stack, Call], None]] = {
     "ReduceMax": _reduction,
     "ReduceMean": _reduction,
     "Reshape": _reshape,
+    "Slice": _slice,
     "Softmax": _softmax,
     "Squeeze": _squeeze,
     "Transpose": _transpose,

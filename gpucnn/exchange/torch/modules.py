@@ -96,8 +96,8 @@ class Modules:
         writer = _WRITERS.get(kind)
         if writer is None:
             raise ArgumentError(
-                f"the layer {layer.name} ({kind.__name__}) cannot be written for PyTorch, where only gpucnn's own "
-                "layers have a counterpart: leave it out, or export the layers before it"
+                f"the layer {layer.name} ({kind.__name__}) cannot be written for PyTorch, which has no counterpart: "
+                "leave it out, or export as .onnx"
             )
         shape = layer.input_shape or ()
         if kind is layers.Flatten:
@@ -222,6 +222,16 @@ class Modules:
     def _zero_padding(self, layer: Any, shape: tuple[Any, ...]) -> None:
         self._layout(len(shape), channels_first=True)
         self._line(f"nn.ConstantPad{len(shape) - 2}d({_last_first(layer.padding)}, 0.0)")
+
+    def _crop(self, layer: Any, shape: tuple[Any, ...]) -> None:
+        """The middle of each image, by a padding with negative numbers of cells."""
+        self._layout(len(shape), channels_first=True)
+        cut = [extent - side for extent, side in zip(shape[1:3], (layer.height, layer.width), strict=True)]
+        pairs = [(-(cells // 2), -(cells - cells // 2)) for cells in cut]
+        self._line(f"nn.ConstantPad2d({_last_first(pairs)}, 0.0)")
+
+    def _nothing(self, layer: Layer, shape: tuple[Any, ...]) -> None:
+        """Augmentation, which returns its input in inference."""
 
     def _rescaling(self, layer: layers.Rescaling, shape: tuple[Any, ...]) -> None:
         self._line(f"Rescaling({layer.scale!r}, {layer.offset!r})")
@@ -370,6 +380,11 @@ _WRITERS: dict[type, Callable[..., None]] = {
     **dict.fromkeys(
         (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax), Modules._activation_layer
     ),
+    **dict.fromkeys(
+        (layers.RandomFlip, layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom), Modules._nothing
+    ),
+    **dict.fromkeys((layers.RandomAffine, layers.RandomContrast), Modules._nothing),
+    **dict.fromkeys((layers.CenterCrop, layers.RandomCrop), Modules._crop),
     layers.DepthwiseConv2D: Modules._convolution,
     layers.Dense: Modules._dense,
     layers.BatchNormalization: Modules._batch_normalization,
