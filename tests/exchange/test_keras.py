@@ -113,11 +113,11 @@ def test_what_compile_said_goes_both_ways(keras, small_model, problem, tmp_path)
         assert type(again.optimizer) is type(optimizer)
         config = again.optimizer.get_config()
         for name, value in optimizer.get_config().items():
-            given = value["config"] if isinstance(value, dict) else {}
+            config_of_object = value["config"] if isinstance(value, dict) else {}
             stated = config[name]["config"] if isinstance(value, dict) else config[name]
-            for key in given:
-                assert stated[key] == pytest.approx(given[key])
-            assert given or stated == pytest.approx(value)
+            for key in config_of_object:
+                assert stated[key] == pytest.approx(config_of_object[key])
+            assert config_of_object or stated == pytest.approx(value)
 
 
 def test_a_functional_model_of_one_path_is_read(keras, tmp_path):

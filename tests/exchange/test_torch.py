@@ -148,30 +148,30 @@ def two_dense():
     return Sequential([Input((3,)), layers.Dense(4), layers.Dense(2)])
 
 
-def state(*shapes, names=None):
+def tensors(*shapes, names=None):
     words = names or [f"{i}.{w}" for i in range(len(shapes) // 2) for w in ("weight", "bias")]
     return {name: np.zeros(shape, np.float32) for name, shape in zip(words, shapes, strict=True)}
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("state", "words"),
     [
-        (state((4, 3), (4,)), "the state_dict has 1 modules with weights, and the model has 2"),
+        (tensors((4, 3), (4,)), "the state_dict has 1 modules with weights, and the model has 2"),
         (
-            state((4, 3), (4,), (2, 5), (2,)),
+            tensors((4, 3), (4,), (2, 5), (2,)),
             r"the tensor for dense_1.weight has shape \(2, 5\), and \(2, 4\) is needed",
         ),
-        (state((4, 3), (2, 4), names=["a.weight", "b.weight"]), "the module a has weight, and the layer dense needs"),
+        (tensors((4, 3), (2, 4), names=["a.weight", "b.weight"]), "the module a has weight, and the layer dense needs"),
         (np.zeros(3), "needs a dict of tensors or a .safetensors file, and got ndarray"),
         ("weights.pt", "PyTorch's own files can run any program"),
         ("weights.pth", "PyTorch's own files can run any program"),
     ],
 )
-def test_a_state_that_does_not_fit_changes_nothing(given, words):
+def test_a_state_that_does_not_fit_changes_nothing(state, words):
     model = two_dense()
     before = model.get_weights()
     with pytest.raises(ArgumentError, match=words):
-        exchange.torch.load_state_dict(model, given)
+        exchange.torch.load_state_dict(model, state)
     for weight, original in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, original)
 
@@ -184,11 +184,11 @@ def test_a_damaged_file_is_refused(tmp_path):
 
 def test_what_the_layer_lacks_must_be_constant(tmp_path):
     model = Sequential([Input((3,)), layers.BatchNormalization(scale=False)])
-    given = {f"bn.{word}": np.ones(3, np.float32) for word in ("weight", "bias", "running_mean", "running_var")}
-    exchange.torch.load_state_dict(model, given)
-    given["bn.weight"][1] = 2
+    state = {f"bn.{word}": np.ones(3, np.float32) for word in ("weight", "bias", "running_mean", "running_var")}
+    exchange.torch.load_state_dict(model, state)
+    state["bn.weight"][1] = 2
     with pytest.raises(ArgumentError, match=r"the layer has nothing that batch_normalization\.weight could be"):
-        exchange.torch.load_state_dict(model, given)
+        exchange.torch.load_state_dict(model, state)
 
 
 def test_layers_of_the_user_are_refused_by_name(tmp_path):
