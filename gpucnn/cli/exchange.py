@@ -9,7 +9,7 @@ import click
 
 from ..devices.free_memory import readable
 from ..errors import ArgumentError
-from ..exchange import onnx
+from ..exchange import onnx, torch
 from ..files import MODEL_SUFFIX
 from ..models import formats
 from ..models.loading import load_model
@@ -52,7 +52,7 @@ def export(run: str, file: str, prepare: bool, as_json: bool) -> None:
     values = "raw images of 0 … 255" if prepare else _input_values(model)
     first, *others = (line.format(file=path.as_posix(), stem=path.stem) for line in _USE[formats.suffix_of(path)])
     return print_pairs(
-        ("written", f"{path}, {readable(answer['bytes'])}"),
+        ("written", f"{path}, {readable(answer['bytes'])}{_WITH.get(formats.suffix_of(path), '')}"),
         ("input", f"{_array(answer['input'])}{values and ': '}{values}"),
         ("output", f"{_array(answer['output'])}{': ' if classes else ''}{_shortened(classes or [])}"),
         ("use", first),
@@ -109,6 +109,10 @@ _USE = {
     ".onnx": ['session = onnxruntime.InferenceSession("{file}")', 'y = session.run(None, {{"input": x}})[0]'],
 }
 """How a file is used, in Python."""
+
+
+_WITH = {".py": f", with its weights in *{torch.WEIGHTS_SUFFIX}"}
+"""What is written next to a file."""
 
 
 def _shape(shape: Any, path: Path) -> list[int | None]:

@@ -125,6 +125,19 @@ def test_names_in_a_model_cannot_become_code(tmp_path):
     assert "os.system" not in calls and not [n for n in ast.walk(tree) if isinstance(n, ast.Import)]
 
 
+def test_the_file_reads_like_one_written_by_hand(tmp_path):
+    stack = [layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2), layers.Flatten(), layers.Dense(2)]
+    Sequential([Input((8, 8, 1)), *stack]).export(tmp_path / "m.py")
+    for line in (
+        '("conv2d", nn.Conv2d(1, 4, (3, 3))),',
+        '("conv2d_activation", nn.ReLU()),',
+        '("max_pooling2d", nn.MaxPool2d((2, 2))),',
+        '("flatten", nn.Flatten()),',
+        '("dense", nn.Linear(36, 2)),',
+    ):
+        assert line in (tmp_path / "m.py").read_text(encoding="utf-8")
+
+
 def test_class_names_are_in_the_file(small_model, tmp_path):
     model = small_model()
     model.signature = Signature(['a"', "二", "c", "d"], (8, 8, 1))

@@ -36,8 +36,8 @@ def export(model: Model, filepath: Any) -> None:
 
 
 def source(model: Model, modules: Modules) -> str:
-    """The text of the Python file. Names appear in it as literals alone, whatever they hold."""
-    lines = "".join(f"                    ({name!r}, {constructor}),\n" for name, constructor in modules.lines)
+    """The text of the Python file. Names of modules are word characters alone, those of classes literals."""
+    lines = "".join(f'                    ("{name}", {constructor}),\n' for name, constructor in modules.lines)
     helpers = "\n".join(HELPERS[name] for name in sorted(modules.helpers))
     pools = "import torch.nn.functional as F\n" if "AveragePooling" in modules.helpers else ""
     classes = f"CLASSES = {model.signature.classes!r}\n\n" if model.signature is not None else ""

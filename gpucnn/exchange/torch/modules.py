@@ -111,9 +111,12 @@ class Modules:
         self._layout(len(shape), channels_first=True)
         channels, filters = shape[-1], layer.output_shape[-1]
         groups, rank = layer._groups(channels), len(shape) - 2
-        how = f"stride={layer.strides}, dilation={layer.dilation_rate}, groups={groups}, bias={layer.use_bias}"
         padding = self._padding(rank, layer._padding(shape[1:-1]), "0.0")
-        self._line(f"nn.Conv{rank}d({channels}, {filters}, {layer.kernel_size}, padding={padding}, {how})")
+        ones, zeros = (1,) * rank, (0,) * rank
+        how = _unless_default("stride", layer.strides, ones) + _unless_default("padding", padding, zeros)
+        how += _unless_default("dilation", layer.dilation_rate, ones) + _unless_default("groups", groups, 1)
+        how += _unless_default("bias", layer.use_bias, True)
+        self._line(f"nn.Conv{rank}d({channels}, {filters}, {layer.kernel_size}{how})")
         full, kept = (*layer.kernel_size, channels // groups, filters), layer.kernel.shape
         self._slot(
             "weight",
@@ -135,7 +138,7 @@ class Modules:
     def _dense(self, layer: layers.Dense, shape: tuple[Any, ...]) -> None:
         self._layout(len(shape), channels_first=False)
         order, self._order = self._order, None
-        self._line(f"nn.Linear({shape[-1]}, {layer.units}, bias={layer.use_bias})")
+        self._line(f"nn.Linear({shape[-1]}, {layer.units}{_unless_default('bias', layer.use_bias, True)})")
         back = None if order is None else np.argsort(order)
         self._slot(
             "weight",
@@ -173,15 +176,19 @@ class Modules:
         self._layout(len(shape), channels_first=True)
         rank, padding = len(shape) - 2, layer._padding(shape[1:-1])
         inside = self._padding(rank, padding, 'float("-inf")')
-        self._line(f"nn.MaxPool{rank}d({layer.pool_size}, stride={layer.strides}, padding={inside})")
+        how = _unless_default("stride", layer.strides, layer.pool_size)
+        how += _unless_default("padding", inside, (0,) * rank)
+        self._line(f"nn.MaxPool{rank}d({layer.pool_size}{how})")
 
     def _average_pooling(self, layer: Any, shape: tuple[Any, ...]) -> None:
         self._layout(len(shape), channels_first=True)
         rank, pairs = len(shape) - 2, layer._padding(shape[1:-1])
         if all(before == after for before, after in pairs):
             padding = tuple(before for before, _ in pairs)
-            how = f"stride={layer.strides}, padding={padding}, count_include_pad=False"
-            self._line(f"nn.AvgPool{rank}d({layer.pool_size}, {how})")
+            how = _unless_default("stride", layer.strides, layer.pool_size)
+            if any(padding):
+                how += f", padding={padding}, count_include_pad=False"
+            self._line(f"nn.AvgPool{rank}d({layer.pool_size}{how})")
         else:
             self._line(f"AveragePooling({layer.pool_size}, {layer.strides}, {_last_first(pairs)})")
 
@@ -261,6 +268,11 @@ class Modules:
 
 def _same(array: np.ndarray) -> np.ndarray:
     return array
+
+
+def _unless_default(name: str, value: Any, default: Any) -> str:
+    """`, name=value`, or nothing for PyTorch's default."""
+    return "" if value == default else f", {name}={value}"
 
 
 def _last_first(pairs: Any) -> tuple[int, ...]:
