@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 
-from .errors import ArgumentError, DataError, one_line
+from .errors import ArgumentError, DataError, in_one_line, one_line
 from .retired import reject
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -156,13 +156,14 @@ def extents(owner: str, name: str, value: Any, rank: int) -> tuple[int, ...]:
 
 
 def numbers(name: str, value: Any) -> np.ndarray:
-    """An array of numbers; arrays of other libraries on the CPU come in by DLPack or the array protocol."""
-    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
-        value = np.from_dlpack(value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise DataError(f"{name} is not an array of one shape: all images must have one size ({error})") from error
+    """An array of numbers on the host, from lists or an array of any library: PyTorch, JAX, CuPy, and
+    all that speak DLPack or `__cuda_array_interface__`.
+
+    Memory of the host is shared, memory of a GPU is copied. Raises `DataError`, with `name`, for a
+    tensor that requires a gradient, for types that NumPy lacks, and for values that do not form an
+    array.
+    """
+    array = _to_host(name, value)
     if array.dtype.kind not in "biuf":
         raise DataError(
             f"{name} has dtype {array.dtype}: give numbers (images of different sizes do not form an array)"
@@ -190,6 +191,49 @@ def channels_last(owner: str, value: Any) -> None:
         )
     if not (value is None or (isinstance(value, str) and value == "channels_last")):
         raise wrong(owner, "data_format", value, "'channels_last', or leave it out")
+
+
+def _to_host(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, np.ndarray):
+        return value
+    if getattr(value, "requires_grad", False) is True:
+        raise DataError(f"{name} is a tensor that requires a gradient: give {name}.detach()")
+    kind = type(value).__name__
+    try:
+        if _is_elsewhere(value):
+            return _copied(value)
+        if hasattr(value, "__dlpack__"):
+            return _shared(value)
+        return np.asarray(value)
+    except (BufferError, RuntimeError, TypeError) as error:
+        dtype = getattr(value, "dtype", None)
+        stated = f"{kind}" if dtype is None else f"{kind} of {dtype}"
+        raise DataError(
+            f"{name} is a {stated} that NumPy cannot read: convert it to float32 on the host ({in_one_line(error)})"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{name} is not an array of one shape: all images must have one size ({error})") from error
+
+
+def _is_elsewhere(value: Any) -> bool:
+    """Whether an array lies in the memory of a GPU."""
+    if hasattr(value, "__dlpack_device__"):
+        return int(value.__dlpack_device__()[0]) not in _ON_HOST
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def _shared(value: Any) -> np.ndarray:
+    try:
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError):  # types and layouts that DLPack cannot say, but the library can
+        return np.asarray(value)
+
+
+def _copied(value: Any) -> np.ndarray:
+    """What the library itself copies: tensors of PyTorch have `cpu`, arrays of CuPy `get`, those of JAX `__array__`."""
+    if callable(getattr(value, "cpu", None)):
+        return _shared(value.cpu())
+    return value.get() if callable(getattr(value, "get", None)) else np.asarray(value)
 
 
 @functools.cache
@@ -316,6 +360,9 @@ def _shown(bound: float) -> str:
             return f"2**{power} - 1"
     return "0" if 0 < bound < 2.0**-149 else f"{bound:g}"  # what float32 rounds to 0
 
+
+_ON_HOST = (1, 3)
+"""The device types of DLPack whose memory NumPy reads: the CPU, and host memory pinned by CUDA."""
 
 _INTEGERS = (int, np.integer)
 _REALS = (int, float, np.integer, np.floating)

@@ -201,7 +201,7 @@ def _predict(plan: Any, name: str, json_file: str | None) -> int:
         )
         for row in rows
     ]
-    print_table(("op", "case", "kernel", "predicted µs", "bound by"), cells, wrapped=1)
+    print_table(("op", "case", "kernel", "predicted µs", "bound by"), cells)
     click.echo(f"predicted for {card.title}, in a CUDA graph, operands in L2 where they fit")
     return 0
 

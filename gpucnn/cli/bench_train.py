@@ -88,7 +88,7 @@ def _print_step(step: Step) -> None:
         )
         for node in step.nodes
     ]
-    print_table(("kernel", "waves", "MFLOP", "MB", "predicted µs", "bound by"), rows, wrapped=1)
+    print_table(("kernel", "waves", "MFLOP", "MB", "predicted µs", "bound by"), rows)
     for line in (*step.summary(), ""):
         click.echo(line)
 

@@ -9,7 +9,7 @@ import click
 
 from ..devices.free_memory import readable
 from ..errors import ArgumentError
-from ..exchange import onnx
+from ..exchange import onnx, torch
 from ..files import MODEL_SUFFIX
 from ..models import formats
 from ..models.loading import load_model
@@ -32,7 +32,7 @@ def export(run: str, file: str, prepare: bool, as_json: bool) -> None:
     """Write the model of RUN (a run, or a file of a model) to FILE for another library.
 
     The suffix of FILE names the format: .onnx for onnxruntime and most other libraries, .keras for
-    Keras 3.
+    Keras 3, .py for a module of PyTorch, whose weights are written to a second file next to it.
 
     Keys of --json: file, bytes, input (dtype, shape), output (dtype, shape), classes.
     """
@@ -43,16 +43,16 @@ def export(run: str, file: str, prepare: bool, as_json: bool) -> None:
     answer: dict[str, Any] = {
         "file": str(path),
         "bytes": path.stat().st_size,
-        "input": {"dtype": "uint8" if prepare else "float32", "shape": [None, *model.input_shape[1:]]},
-        "output": {"dtype": "float32", "shape": [None, *model.output_shape[1:]]},
+        "input": {"dtype": "uint8" if prepare else "float32", "shape": _shape(model.input_shape, path)},
+        "output": {"dtype": "float32", "shape": _shape(model.output_shape, path)},
         "classes": classes,
     }
     if as_json:
         return print_json(answer)
     values = "raw images of 0 … 255" if prepare else _input_values(model)
-    first, *others = (line.format(file=path.as_posix()) for line in _USE[formats.suffix_of(path)])
+    first, *others = (line.format(file=path.as_posix(), stem=path.stem) for line in _USE[formats.suffix_of(path)])
     return print_pairs(
-        ("written", f"{path}, {readable(answer['bytes'])}"),
+        ("written", f"{path}, {readable(answer['bytes'])}{_WITH.get(formats.suffix_of(path), '')}"),
         ("input", f"{_array(answer['input'])}{values and ': '}{values}"),
         ("output", f"{_array(answer['output'])}{': ' if classes else ''}{_shortened(classes or [])}"),
         ("use", first),
@@ -105,9 +105,20 @@ def import_(file: str, out: str | None, channels_last: bool, as_json: bool) -> N
 
 _USE = {
     ".keras": ['model = keras.saving.load_model("{file}")', "y = model.predict(x)"],
+    ".py": ["from {stem} import load", "y = load()(torch.from_numpy(x))"],
     ".onnx": ['session = onnxruntime.InferenceSession("{file}")', 'y = session.run(None, {{"input": x}})[0]'],
 }
 """How a file is used, in Python."""
+
+
+_WITH = {".py": f", with its weights in *{torch.WEIGHTS_SUFFIX}"}
+"""What is written next to a file."""
+
+
+def _shape(shape: Any, path: Path) -> list[int | None]:
+    """A model's shape as the file has it: with channels first in PyTorch."""
+    batch, *extents = shape
+    return [batch, extents[-1], *extents[:-1]] if formats.suffix_of(path) == ".py" else [batch, *extents]
 
 
 def _model_of(run: str) -> Sequential:

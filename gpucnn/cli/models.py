@@ -17,7 +17,8 @@ from .screen import percent, print_json, print_table
     AS_JSON,
 )
 def summary(model: str, input_shape: str | None, classes: int | None, as_json: bool) -> None:
-    """Show the layers of MODEL: a name from `gpucnn models`, a run folder or a .safetensors file.
+    """Show the layers of MODEL: a name from `gpucnn models`, a run folder, or a
+    .safetensors, .onnx or .keras file.
 
     Keys of --json: model, input_shape, parameters, trainable_parameters, flops_per_image, layers;
     of each layer: name, type, output_shape, parameters, flops_per_image.

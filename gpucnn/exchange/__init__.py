@@ -4,9 +4,9 @@ Importing it registers the suffixes, for `model.save`, `model.export` and `model
 """
 
 from ..models.formats import Format, register
-from . import keras, onnx
+from . import keras, onnx, torch
 
-__all__ = ["keras", "onnx"]
+__all__ = ["keras", "onnx", "torch"]
 
 register(Format(".onnx", "ONNX", export=onnx.export, load=lambda path, **_: onnx.load(path)))
 register(
@@ -20,3 +20,4 @@ register(
     )
 )
 register(Format(".weights.h5", "Keras' weights", save_weights=keras.save_weights, load_weights=keras.load_weights))
+register(Format(".py", "PyTorch modules", export=torch.export))

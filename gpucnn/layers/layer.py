@@ -106,6 +106,24 @@ class Weight:
         """A copy of the value."""
         return np.array(storage.get(self.value))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.numpy().astype(dtype or np.float32, copy=False)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """The value's memory for another library, such as `torch.from_dlpack(weight)`; in the emulator a copy."""
+        return self._shareable().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._shareable().__dlpack_device__()
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """The value's memory on a GPU; `AttributeError` elsewhere, as the protocol says."""
+        return self.value.__cuda_array_interface__
+
+    def _shareable(self) -> Any:
+        return self.value if hasattr(self.value, "__dlpack__") else self.numpy()
+
     def bring(self) -> None:
         """Move value and gradient to the device in use, if they are elsewhere."""
         self.value, self.gradient = storage.own(self.value), storage.own(self.gradient)

@@ -113,6 +113,9 @@ class Stream:
 
 Batches = Arrays | Stream
 
+_PROTOCOLS = ("__array__", "__dlpack__", "__cuda_array_interface__")
+"""What arrays of any library have, one or the other."""
+
 
 def as_batches(
     x: Any, y: Any, weight: Any, batch_size: int | None, steps: int | None, expected: Shape | None
@@ -241,7 +244,7 @@ def _warn_if_class_missing(y: np.ndarray, cut: int) -> None:
 
 
 def _is_array(x: Any) -> bool:
-    return isinstance(x, np.ndarray) or hasattr(x, "__array__") or hasattr(x, "__dlpack__") or _is_list_of_samples(x)
+    return any(hasattr(x, protocol) for protocol in _PROTOCOLS) or _is_list_of_samples(x)
 
 
 def _is_list_of_samples(x: Any) -> bool:

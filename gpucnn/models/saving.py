@@ -72,8 +72,8 @@ def export_model(
     write = formats.function_for(filepath, "export")
     kinds = formats.suffixes_for("export")
     if write is None or (format is not None and not str(filepath).endswith(f".{format}")):
-        asked = f", format={format!r}" if format is not None else ""
-        raise ArgumentError(f"export({str(filepath)!r}{asked}): the suffix says the format; use {' or '.join(kinds)}")
+        stated = f", format={format!r}" if format is not None else ""
+        raise ArgumentError(f"export({str(filepath)!r}{stated}): the suffix says the format; use {' or '.join(kinds)}")
     if unknown := {name: value for name, value in options.items() if name not in arguments_of(write)}:
         reject("export", unknown, ["filepath", "format", "overwrite", *arguments_of(write)[2:]])
     write(model, formats.new_path(filepath, overwrite), **options)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 
-from ..arguments import BelowOne, Checked, Count, Length, Natural, PathLike, checked
+from ..arguments import BelowOne, Checked, Count, Length, Natural, PathLike, checked, numbers
 from ..callbacks import History
 from ..callbacks.progbar_logger import Verbose
 from ..config import deserialize, serialize
@@ -426,7 +426,7 @@ class Sequential(Checked):
 
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """The output for a batch x; each call in `training` draws other random numbers."""
-        x = np.asarray(x, np.float32)
+        x = numbers("x", x).astype(np.float32, copy=False)
         if self.input_shape is None:
             self.build((None, *x.shape[1:]))
         with self.parameters.in_use():

@@ -25,7 +25,7 @@ from ..files import MODEL_SUFFIX, explained, make_folder
 from ..layers import Conv2D
 from ..layers.augmentation import Augmentation
 from ..metrics.report import class_numbers
-from ..models import memory
+from ..models import formats, memory
 from ..models.loading import load_model
 from ..models.sequential import Sequential
 from ..models.signature import Signature
@@ -234,7 +234,7 @@ def draw(folder: str | Path, data_dir: str | None = None, *, progress: ProgressH
 def find_model(name: str, input_shape: str | None = None, classes: int | None = None) -> Sequential:
     """The model of a run folder or file, or a new one of the zoo for `input_shape` ("32x32x3")."""
     path = Path(name)
-    if path.is_dir() or path.suffix == MODEL_SUFFIX:
+    if path.is_dir() or path.suffix == MODEL_SUFFIX or formats.find(path) is not None:
         if input_shape or classes:
             raise ArgumentError(f"{name} is a trained model, whose input shape and classes are fixed: leave them out")
         return load_model(Run.open(path).model_file if path.is_dir() else path)

@@ -75,21 +75,6 @@ LAYERS = {
     "softmax": ((5, 3), lambda: [layers.Softmax()]),
     "activation": ((5, 3), lambda: [layers.Activation("swish"), layers.Activation("linear")]),
     **{f"activation_{name}": ((5, 3), lambda name=name: [layers.Activation(name)]) for name in activations._NAMED},
-    "augmentation": (
-        (6, 8, 3),
-        lambda: [
-            layers.RandomFlip("horizontal"),
-            layers.RandomRotation(0.1),
-            layers.RandomTranslation(0.1, (-0.2, 0.1), "constant"),
-            layers.RandomZoom(0.1),
-            layers.RandomAffine(0.1, 0.1, 0.1, 0.1, "vertical"),
-            layers.RandomContrast(0.1),
-            layers.Conv2D(2, 3),
-        ],
-    ),
-    "center_crop": ((9, 8, 3), lambda: [layers.Conv2D(2, 3), layers.CenterCrop(4, 3)]),
-    "random_crop": ((9, 8, 3), lambda: [layers.RandomCrop(8, 5), layers.Conv2D(2, 3)]),
-    "resizing": ((6, 8, 3), lambda: [layers.Resizing(12, 4), layers.Conv2D(2, 3)]),
     "dense_gelu": ((5,), lambda: [layers.Dense(3, activation="gelu")]),
 }
 """For each example the shape of an input, and a function that returns new layers."""
@@ -102,6 +87,26 @@ OBJECTS = {
     for name in ops.FUNCTIONS
 }
 """The same for activations with a parameter of the user's, which no name stands for."""
+
+
+IMAGES = {
+    "augmentation": (
+        (6, 5, 2),
+        lambda: [
+            layers.RandomFlip(),
+            layers.RandomRotation(0.1),
+            layers.RandomTranslation(0.1, 0.1),
+            layers.RandomZoom(0.1),
+            layers.RandomContrast(0.1),
+            layers.Conv2D(2, 3),
+        ],
+    ),
+    "affine": ((6, 5, 2), lambda: [layers.RandomAffine(0.1, flip_mode="vertical"), layers.Conv2D(2, 3)]),
+    "crop": ((7, 6, 2), lambda: [layers.CenterCrop(4, 5), layers.Conv2D(2, 3), layers.CenterCrop(1, 2)]),
+    "random_crop": ((7, 6, 2), lambda: [layers.RandomCrop(4, 3), layers.Conv2D(2, 3)]),
+    "resizing": ((7, 6, 2), lambda: [layers.Resizing(9, 4), layers.Conv2D(2, 3)]),
+}
+"""The same for layers that bring images to another size, or change them in training."""
 
 
 def model_of(shape, stack, name=None):

@@ -14,13 +14,13 @@ def onnx_file(path, nodes, weights=(), x=(None, 4), y=(None, None), **changes):
 
     opset = changes.pop("opset", 17)
     domain = changes.pop("domain", "")
-    made = [
+    protos = [
         helper.make_node(op, list(inputs), list(outputs), domain=domain, **attributes)
         for op, inputs, outputs, attributes in nodes
     ]
     kept = [numpy_helper.from_array(np.asarray(w), n) if not isinstance(w, TensorProto) else w for n, w in weights]
     graph = helper.make_graph(
-        made,
+        protos,
         "graph",
         [helper.make_tensor_value_info("x", changes.pop("dtype", TensorProto.FLOAT), x)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],

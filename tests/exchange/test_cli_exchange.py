@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from command import gpucnn
-from needs import h5py_here, onnx_here, onnxruntime_here
+from needs import h5py_here, onnx_here, onnxruntime_here, torch_here
 
 import gpucnn as library
 
@@ -105,6 +105,22 @@ def test_a_file_of_keras_goes_out_and_in(run, tmp_path, monkeypatch):
     result = gpucnn("import", "model.keras", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["classes"] == list("0123456789")
+    assert json.loads(gpucnn("summary", "model.keras", "--json").stdout)["parameters"] == 62346
     first, second = library.load_run(run).model, library.models.load_model("model.safetensors")
     for weight, original in zip(second.get_weights(), first.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, original)
+
+
+@torch_here
+def test_a_module_of_pytorch_is_used_as_the_lines_say(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    result = gpucnn("export", run, "exported_model.py")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert "float32 (N, 1, 28, 28): pixels" in lines[1]
+    x = library.datasets.digits.load_data()[1][0][:5] / np.float32(255)
+    scope = {"x": x[:, None]}
+    exec("import torch\n" + "\n".join(line[16:] for line in lines[3:]), scope)
+    expected = library.load_run(run).model.predict(x[..., None], verbose=0)
+    np.testing.assert_allclose(scope["y"].detach().numpy(), expected, atol=1e-5)

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from examples import LAYERS, inputs_of, model_of, random_model, randomise
+from examples import IMAGES, LAYERS, inputs_of, model_of, random_model, randomise
 from needs import h5py_here, keras_here
 
 from gpucnn import models
@@ -42,12 +42,25 @@ def assert_both_ways(keras, model, folder):
     assert_close(models.load_model(folder / "theirs.keras").predict(x, verbose=0), expected)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name != "random_crop"])  # whole images in Keras 3.15
+@pytest.mark.parametrize("name", LAYERS)
 def test_every_layer_both_ways(keras, name, tmp_path):
     if name in ("average1d", "average2d_same") and keras.backend.backend() == "torch":
         pytest.skip("on PyTorch, Keras counts the padding of a mean: KERAS_BACKEND=jax")
     shape, stack = LAYERS[name]
     assert_both_ways(keras, model_of(shape, stack()), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["augmentation", "crop"])
+def test_layers_of_images_both_ways(keras, name, tmp_path):
+    shape, stack = IMAGES[name]
+    assert_both_ways(keras, model_of(shape, stack()), tmp_path)
+
+
+def test_a_layer_that_keras_lacks_is_written_as_those_that_do_the_same(keras, tmp_path):
+    shape, stack = IMAGES["affine"]
+    assert_both_ways(keras, model_of(shape, stack()), tmp_path)
+    names = [type(layer).__name__ for layer in keras.saving.load_model(tmp_path / "ours.keras").layers]
+    assert names == ["RandomRotation", "RandomTranslation", "RandomZoom", "RandomFlip", "Conv2D"]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -101,11 +114,11 @@ def test_what_compile_said_goes_both_ways(keras, small_model, problem, tmp_path)
         assert type(again.optimizer) is type(optimizer)
         config = again.optimizer.get_config()
         for name, value in optimizer.get_config().items():
-            given = value["config"] if isinstance(value, dict) else {}
+            config_of_object = value["config"] if isinstance(value, dict) else {}
             stated = config[name]["config"] if isinstance(value, dict) else config[name]
-            for key in given:
-                assert stated[key] == pytest.approx(given[key])
-            assert given or stated == pytest.approx(value)
+            for key in config_of_object:
+                assert stated[key] == pytest.approx(config_of_object[key])
+            assert config_of_object or stated == pytest.approx(value)
 
 
 def test_a_functional_model_of_one_path_is_read(keras, tmp_path):

@@ -84,6 +84,8 @@ def test_what_a_file_of_keras_cannot_hold_is_refused_by_name(tmp_path):
     ]:
         with pytest.raises(ArgumentError, match=words):
             Sequential([Input((4,)), *stack]).save(tmp_path / "m.keras")
+    with pytest.raises(ArgumentError, match="RandomCrop of Keras resizes images in inference"):
+        Sequential([Input((4, 4, 1)), layers.RandomCrop(2, 2)]).save(tmp_path / "m.keras")
     model = Sequential([Input((4,)), layers.Dense(2)])
     model.compile("sgd", squared)
     with pytest.raises(ArgumentError, match="compile uses your function squared"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from examples import LAYERS, OBJECTS, inputs_of, model_of, random_model, randomise
+from examples import IMAGES, LAYERS, OBJECTS, inputs_of, model_of, random_model, randomise
 from needs import onnx_here, torch_here
 from onnx_files import onnx_file
 
@@ -12,9 +12,7 @@ from gpucnn.models.signature import Signature
 from gpucnn.runs import zoo
 
 pytestmark = onnx_here
-UNREAD = ("center_crop", "random_crop", "resizing")
-EXAMPLES = {name: example for name, example in (LAYERS | OBJECTS).items() if name not in UNREAD}
-"""All but those whose nodes Slice and Resize are written and not read."""
+EXAMPLES = LAYERS | OBJECTS | {name: IMAGES[name] for name in IMAGES if name != "resizing"}
 
 
 def assert_equal_outputs(model, other, x):
@@ -63,6 +61,13 @@ def test_classes_and_preparation_come_back(small_model, tmp_path, rng):
     x = rng.integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
     expected = model.predict(model.signature.scaled(255 - x), verbose=0)
     np.testing.assert_allclose(raw.predict(np.float32(x), verbose=0), expected, atol=1e-5, rtol=0)
+
+
+def test_the_products_of_a_resizing_are_refused_by_name(tmp_path):
+    shape, stack = IMAGES["resizing"]
+    model_of(shape, stack()).export(tmp_path / "m.onnx")
+    with pytest.raises(FileError, match=r"the node resizing/matmul .* multiplies with a weight from the left"):
+        models.load_model(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("target", [(0, -1), (-1, 12), (0, 12), (0, 3, -1), (-1, 2, 6), (0, 0, 4)])

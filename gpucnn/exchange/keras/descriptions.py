@@ -32,6 +32,8 @@ _OURS_ALONE = {"algorithm", "input_shape", "dtype"}
 _WITHOUT_EFFECT = {"jit_compile", "name", "dtype", "is_legacy_optimizer", "loss_scale_factor", "shared_object_id"}
 """Arguments of Keras' objects that change no result; of those gpucnn lacks, others must be None or False."""
 
+_CROPS = "the RandomCrop of Keras resizes images in inference, and that of gpucnn cuts out the middle"
+
 Description = dict[str, Any]
 
 
@@ -81,6 +83,8 @@ def _described_layer(layer: Layer) -> Description:
             f"the layer {layer.name} ({type(layer).__name__}) cannot be written for Keras, which has gpucnn's own "
             "layers only: save the model as .safetensors"
         )
+    if isinstance(layer, layers.RandomCrop):
+        raise ArgumentError(f"the layer {layer.name}: {_CROPS}; use CenterCrop")
     config = {name: value for name, value in layer.get_config().items() if name not in _OURS_ALONE}
     config["name"] = layer.name
     if layer.weights:  # of the others, some do not take it
@@ -200,6 +204,8 @@ def _layer(entry: Description) -> Description:
         except AttributeError as error:
             hint = f": {error}" if isinstance(error, ArgumentError) else ""
         raise ArgumentError(f"{called} is not in gpucnn{hint}")
+    if name == "RandomCrop":
+        raise ArgumentError(f"{called}: {_CROPS}")
     if config.pop("data_format", None) == "channels_first":
         raise ArgumentError(f"{called} has its channels first: gpucnn has them last")
     policy = config.pop("dtype", None)

@@ -106,7 +106,7 @@ def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> No
     """
     path = Path(filepath)
     saving.arrays_of(model)
-    data = _unpacked(path)[_WEIGHTS] if path.suffix == ".keras" else _bytes_of(path)
+    data = _unpacked(path)[_WEIGHTS] if path.suffix.lower() == ".keras" else _bytes_of(path)
     names = group_names(type(layer).__name__ for layer in model.layers)
     with Store(path, data) as store:
         _restore(path, store, model, names, skip_mismatch)

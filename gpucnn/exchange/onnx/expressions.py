@@ -25,7 +25,7 @@ UNARY = (
 """Operators of one tensor; their numbers follow in a fixed order."""
 
 FORMULAS = ("Add", "Div", "Greater", "Max", "Min", "Mul", "Neg", "Pow", "Sub", "Where")
-"""Operators that formulas are made of."""
+"""Operators in formulas."""
 
 _DIGITS = 5
 """Constants of a formula are equal if they agree to so many digits: files hold them rounded."""

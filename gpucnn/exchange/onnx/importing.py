@@ -19,8 +19,8 @@ from ...models.sequential import Sequential
 from ...models.signature import Signature
 from . import expressions, nodes
 from .building import Stack, Unreadable
+from .call import Call
 from .expressions import X
-from .nodes import Call
 from .reading import Node, Source, read
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ... import layers
+from ...devices import storage
 from ...errors import ArgumentError
 from ...layers.layer import Layer
 from . import activations
@@ -132,29 +133,31 @@ def _zero_padding(graph: Graph, x: Tensor, layer: Any) -> Tensor:
     return graph.apply(x, "Pad", graph.constant("padding", _pads(around), np.int64))
 
 
+def _crop(graph: Graph, x: Tensor, layer: Any) -> Tensor:
+    """The middle of each image, as RandomCrop too returns it in inference."""
+    rows, columns = (2, 3) if x.channels_first else (1, 2)
+    sizes = (layer.height, layer.width)
+    starts = [(extent - side) // 2 for extent, side in zip(x.shape[1:3], sizes, strict=True)]
+    ends = [start + side for start, side in zip(starts, sizes, strict=True)]
+    names = [
+        graph.constant(w, v, np.int64) for w, v in zip(("starts", "ends", "axes"), (starts, ends, (rows, columns)))
+    ]
+    return graph.apply(x, "Slice", *names)
+
+
+def _resizing(graph: Graph, x: Tensor, layer: layers.Resizing) -> Tensor:
+    """Products with the weights of gpucnn's interpolation, whose coordinates ONNX' Resize rounds in another way."""
+    x = graph.layout(x, channels_first=True)
+    rows, columns = (np.eye(extent, dtype=np.float32) for extent in x.shape[1:3])
+    down = layer.forward(storage.put(rows[None, :, None, :]), None, False)[0]
+    across = layer.forward(storage.put(columns[None, None, :, :]), None, False)[0]
+    left, right = storage.get(down)[0, :, 0, :], storage.get(across)[0, 0, :, :].T
+    x = replace(x, name=graph.add("MatMul", graph.constant("rows", left), x.name))
+    return graph.apply(x, "MatMul", graph.constant("columns", np.ascontiguousarray(right)))
+
+
 def _rescaling(graph: Graph, x: Tensor, layer: layers.Rescaling) -> Tensor:
     return graph.apply(graph.apply(x, "Mul", layer.scale), "Add", layer.offset)
-
-
-def _middle(graph: Graph, x: Tensor, layer: Any) -> Tensor:
-    """The middle of each image, as a RandomCrop takes it in inference."""
-    _, height, width, _ = layer.input_shape
-    top, left = (height - layer.height) // 2, (width - layer.width) // 2
-    first = x.channel_axis == 1
-    bounds = {
-        "starts": [top, left],
-        "ends": [top + layer.height, left + layer.width],
-        "axes": [2, 3] if first else [1, 2],
-    }
-    return graph.apply(x, "Slice", *(graph.constant(word, values, np.int64) for word, values in bounds.items()))
-
-
-def _resizing(graph: Graph, x: Tensor, layer: Any) -> Tensor:
-    x = graph.layout(x, channels_first=True)
-    sides = zip((layer.height, layer.width), layer.input_shape[1:3], strict=True)
-    scales = [1, 1, *(np.nextafter(np.float32(new / old), np.float32(np.inf)) for new, old in sides)]  # rounded down
-    factors = graph.constant("scales", scales)
-    return graph.apply(x, "Resize", "", factors, mode="linear", coordinate_transformation_mode="half_pixel")
 
 
 def _of_each_rank(name: str, writer: Callable[..., Tensor]) -> dict[type, Callable[..., Tensor]]:
@@ -172,7 +175,7 @@ _WRITERS: dict[type, Callable[..., Tensor]] = {
     **dict.fromkeys((layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax), _activation),
     **dict.fromkeys((layers.RandomFlip, layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom), _same),
     **dict.fromkeys((layers.RandomAffine, layers.RandomContrast), _same),
-    **dict.fromkeys((layers.CenterCrop, layers.RandomCrop), _middle),
+    **dict.fromkeys((layers.CenterCrop, layers.RandomCrop), _crop),
     layers.Resizing: _resizing,
     layers.DepthwiseConv2D: _convolution,
     layers.Dense: _dense,

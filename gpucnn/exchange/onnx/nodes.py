@@ -9,70 +9,9 @@ from typing import Any
 import numpy as np
 
 from ... import layers
-from ...ops.window import Pads, positions, same_padding
 from . import expressions
 from .building import Stack, Unreadable
-from .reading import Node
-
-Constants = dict[str, np.ndarray]
-
-
-class Call:
-    """A node with the constants among its operands."""
-
-    def __init__(self, node: Node, constants: Constants, opset: int, batch: int | None) -> None:
-        self.node, self.constants, self.opset, self.batch = node, constants, opset, batch
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """An attribute; the default if the node does not have it."""
-        return self.node.attributes.get(name, default)
-
-    def operand(self, place: int) -> np.ndarray | None:
-        """A constant operand; None if it is left out. Raises `Unreadable` if it is computed."""
-        name = self.node.inputs[place] if place < len(self.node.inputs) else ""
-        if name and name not in self.constants:
-            raise Unreadable(f"takes operand {place + 1} from another node: only weights in the file are read")
-        return self.constants[name] if name else None
-
-    def weight(self, place: int, *ranks: int) -> np.ndarray:
-        """A constant operand of floats with one of these numbers of axes."""
-        array = self.operand(place)
-        if array is None or array.dtype != np.float32 or array.ndim not in ranks:
-            shape = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
-            raise Unreadable(
-                f"has a weight that is {shape}: float32 with {' or '.join(map(str, ranks))} axes is needed"
-            )
-        return array
-
-    def integers(self, name: str, place: int) -> list[int] | None:
-        """Integers that older files have as an attribute and newer ones as an operand; None for neither."""
-        values = self.attribute(name) if name in self.node.attributes else self.operand(place)
-        if values is None:
-            return None
-        array = np.asarray(values)
-        if array.dtype.kind != "i" or array.ndim > 1 or array.size > 16:
-            raise Unreadable(f"has {name} that are not a few integers")
-        return [int(value) for value in array.reshape(-1)]
-
-    def number(self, name: str, place: int, default: float) -> float:
-        """The same for one number."""
-        value = self.attribute(name) if name in self.node.attributes else self.operand(place)
-        if value is None:
-            return default
-        if np.size(value) != 1:
-            raise Unreadable(f"has {name} of {np.size(value)} numbers: one is needed")
-        return float(np.asarray(value).reshape(()))
-
-    def only(self, **values: Any) -> None:
-        """Raise `Unreadable` for attributes with other values than these, which are the defaults."""
-        for name, value in values.items():
-            if self.attribute(name, value) != value:
-                raise Unreadable(f"has {name}={self.attribute(name)!r}, which no layer has")
-
-    def only_first_output(self) -> None:
-        """Raise `Unreadable` if the node has further outputs."""
-        if any(self.node.outputs[1:]):
-            raise Unreadable("has a second output: a layer has one")
+from .call import Call, Window
 
 
 def add_layers(stack: Stack, call: Call) -> None:
@@ -94,7 +33,7 @@ def _convolution(stack: Stack, call: Call) -> None:
     weight, bias, group = call.weight(1, rank + 2), call.operand(2), call.attribute("group", 1)
     stack.put_channels_last()
     size = weight.shape[2:]
-    window = _Window(call, size, stack.shape[:-1])
+    window = Window(call, size, stack.shape[:-1])
     channels, filters = stack.shape[-1], weight.shape[0]
     if group < 1 or weight.shape[1] * group != channels or filters % group or (bias is not None and bias.ndim != 1):
         raise Unreadable(
@@ -116,64 +55,6 @@ def _convolution(stack: Stack, call: Call) -> None:
         stack.add(cls(filters, kernel_size=size, groups=group, **common), kernel, *arrays)
 
 
-class _Window:
-    """The window of a convolution or a pooling, and the cells around the images."""
-
-    def __init__(self, call: Call, size: Sequence[int], sizes: Sequence[int]) -> None:
-        rank = len(sizes)
-        self.size, self.strides = tuple(size), tuple(call.attribute("strides", [1] * rank))
-        self.dilation = tuple(call.attribute("dilations", [1] * rank))
-        pads = call.attribute("pads", [0] * (2 * rank))
-        lengths = {
-            len(self.size),
-            len(self.strides),
-            len(self.dilation),
-            len(call.attribute("kernel_shape", self.size)),
-        }
-        if (
-            lengths != {rank}
-            or len(pads) != 2 * rank
-            or min(pads, default=0) < 0
-            or tuple(self.size) != tuple(call.attribute("kernel_shape", self.size))
-        ):
-            raise Unreadable("has a window that does not fit its input")
-        if min((*self.size, *self.strides, *self.dilation)) < 1:
-            raise Unreadable("has a window with an extent below 1")
-        self.same: Pads = tuple(map(same_padding, sizes, self.size, self.strides, self.dilation))
-        kind = call.attribute("auto_pad", "NOTSET")
-        if kind == "SAME_UPPER":
-            self.pads = self.same
-        elif kind == "SAME_LOWER":
-            self.pads = tuple((after, before) for before, after in self.same)
-        elif kind in ("NOTSET", "VALID", ""):
-            self.pads = tuple(zip(pads[:rank], pads[rank:], strict=True)) if kind != "VALID" else ((0, 0),) * rank
-        else:
-            raise Unreadable(f"has auto_pad={kind!r}")
-        if call.attribute("ceil_mode", 0):
-            self.pads = tuple(map(self._with_the_rest, range(rank), sizes))
-
-    def _with_the_rest(self, axis: int, size: int) -> tuple[int, int]:
-        """The padding of an axis, grown so that a last window that begins inside fits as well."""
-        before, after = self.pads[axis]
-        stride, dilation, window = self.strides[axis], self.dilation[axis], self.size[axis]
-        count = positions(size, window, stride, dilation, (before, after))
-        missing = count * stride + (window - 1) * dilation + 1 - size - before - after
-        begins_inside = count * stride < size + before
-        return (before, after + missing) if 0 < missing < stride and begins_inside else (before, after)
-
-    @property
-    def name(self) -> str | None:
-        """ "valid" or "same"; None for another padding."""
-        return "valid" if not any(map(any, self.pads)) else "same" if self.pads == self.same else None
-
-    def pad_with_zeros(self, stack: Stack) -> str:
-        """The padding of the layer; what it cannot do becomes a layer of zeros before it."""
-        if self.name is None:
-            rank = len(self.pads)
-            stack.add(getattr(layers, f"ZeroPadding{rank}D")(self.pads if rank > 1 else self.pads[0]))
-        return self.name or "valid"
-
-
 def _pooling(stack: Stack, call: Call) -> None:
     rank = _spatial_rank(stack)
     call.only_first_output()
@@ -182,7 +63,7 @@ def _pooling(stack: Stack, call: Call) -> None:
     size = call.attribute("kernel_shape")
     if not isinstance(size, list):
         raise Unreadable("has no kernel_shape")
-    window = _Window(call, size, stack.shape[:-1])
+    window = Window(call, size, stack.shape[:-1])
     if max(window.dilation) > 1:
         raise Unreadable(f"has dilations={list(window.dilation)}: pooling layers have none")
     mean, counted = call.node.op == "AveragePool", call.attribute("count_include_pad", 0)
@@ -368,6 +249,34 @@ def _pad(stack: Stack, call: Call) -> None:
         stack.add(getattr(layers, f"ZeroPadding{rank}D")(spatial if rank > 1 else spatial[0]))
 
 
+def _slice(stack: Stack, call: Call) -> None:
+    """The middle of images."""
+    if stack.rank != 4:
+        raise Unreadable(f"cuts {stack.rank} axes: the layer CenterCrop cuts images")
+    starts, ends, axes = (call.integers(word, place) for place, word in enumerate(("starts", "ends", "axes"), 1))
+    steps = call.integers("steps", 4) or [1]
+    axes = axes if axes is not None else list(range(len(starts or [])))
+    if not starts or not ends or len(starts) != len(ends) or len(axes) != len(starts) or set(steps) != {1}:
+        raise Unreadable("takes no part of an image that a layer takes")
+    cut = {axis % 4: (start, end) for axis, start, end in zip(axes, starts, ends, strict=True)}
+    if 1 in cut and not stack.channels_first:
+        stack.keep_order()
+    elif 3 in cut and 1 not in cut:
+        stack.put_channels_last()
+    spatial = [axis for axis in (1, 2, 3) if axis != stack.channel_axis]
+    sides = []
+    for axis in spatial:
+        extent = stack.extents[axis - 1]
+        start, end = (max(0, min(n + extent if n < 0 else n, extent)) for n in cut.pop(axis, (0, extent)))
+        sides.append(end - start)
+        if end <= start or start != (extent - sides[-1]) // 2:
+            raise Unreadable("takes another part of each image than its middle: the layer CenterCrop does that alone")
+    if cut:
+        raise Unreadable("cuts samples or channels: the layer CenterCrop cuts rows and columns")
+    height, width = sides
+    stack.add(layers.CenterCrop(height, width))
+
+
 def _dropout(stack: Stack, call: Call) -> None:
     call.only_first_output()
     training = call.operand(2)
@@ -422,6 +331,7 @@ _HANDLERS: dict[str, Callable[[Stack, Call], None]] = {
     "ReduceMax": _reduction,
     "ReduceMean": _reduction,
     "Reshape": _reshape,
+    "Slice": _slice,
     "Softmax": _softmax,
     "Squeeze": _squeeze,
     "Transpose": _transpose,

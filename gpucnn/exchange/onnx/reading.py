@@ -104,7 +104,7 @@ class _Reader:
         opset = self._opset()
         if self.proto.functions or graph.sparse_initializer:
             kind = "functions" if self.proto.functions else "sparse tensors"
-            raise self.refuse(f"holds {kind} of its own, which cannot become layers: export it without them")
+            raise self.refuse(f"holds {kind}, which cannot become layers: export it without them")
         for tensor in graph.initializer:
             self._add_constant(tensor.name, tensor)
         nodes = self._nodes()
