@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from train_step_vs_torch import OPTIMIZERS, as_torch, gpucnn_optimizer
+from rivals import as_jax, as_torch
+from train_step_vs_torch import OPTIMIZERS, gpucnn_optimizer
 
 import gpucnn
 from gpucnn import layers
@@ -263,7 +264,7 @@ def jax_maker(combination: Combination, budget: Budget) -> Maker:
         def step(carry: Any, batch: Any) -> Any:
             weights, state, key = carry
             key, used = jax.random.split(key)
-            loss, gradients = jax.value_and_grad(loss_of)(weights, *batch, used)
+            (loss, _), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights, *batch, used)
             return (*update(weights, gradients, state), key), loss
 
         all_steps = jax.jit(lambda carry, x, y: jax.lax.scan(step, carry, (x, y)), donate_argnums=0)
@@ -279,28 +280,16 @@ def jax_maker(combination: Combination, budget: Budget) -> Maker:
 
 
 def jax_loss(model: gpucnn.Sequential) -> Callable[..., Any]:
-    """The mean crossentropy as a function of weights by layer, images, labels and a random key."""
+    """The mean crossentropy as a function of weights by layer, images, labels and a random key, and the
+    weights with new moving statistics."""
     import jax
     import jax.numpy as jnp
 
+    forward, _ = as_jax(model)
+
     def loss(weights: Any, x: Any, y: Any, key: Any) -> Any:
-        for i, (layer, w) in enumerate(zip(model.layers, weights, strict=True)):
-            if isinstance(layer, layers.Conv2D):
-                dims = ("NHWC", "HWIO", "NHWC")
-                x = jax.lax.conv_general_dilated(x, w[0], (1, 1), layer.padding.upper(), dimension_numbers=dims)
-                x = jax.nn.relu(x + w[1])
-            elif isinstance(layer, layers.MaxPooling2D):
-                window = (1, *layer.pool_size, 1)
-                x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
-            elif isinstance(layer, layers.Flatten):
-                x = x.reshape(len(x), -1)
-            elif isinstance(layer, layers.Dense):
-                x = x @ w[0] + w[1]
-                x = x if i == len(weights) - 1 else jax.nn.relu(x)
-            elif isinstance(layer, layers.Dropout) and layer.rate:
-                kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - layer.rate, x.shape)
-                x = jnp.where(kept, x / (1 - layer.rate), 0)
-        return -jnp.take_along_axis(jax.nn.log_softmax(x), y[:, None], 1).mean()
+        logits, changed = forward(weights, x, key)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean(), changed
 
     return loss
 

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 
 import click
 import numpy as np
+from rivals import as_torch
 
 import gpucnn
 from gpucnn import layers
@@ -81,39 +82,6 @@ def torch_step(net, optimizer, x, y) -> Step:
         return loss.item()
 
     return step
-
-
-def as_torch(model: gpucnn.Sequential):
-    """A PyTorch module with the layers and weights of a built gpucnn model, but no softmax."""
-    import torch
-    from torch import nn
-
-    parts: list[nn.Module] = []
-    image: tuple[int, ...] | None = None
-    for layer in model.layers:
-        if isinstance(layer, layers.Conv2D):
-            weight, bias = layer.get_weights()
-            part = nn.Conv2d(*weight.shape[2:], weight.shape[:2], padding=layer.padding)
-            part.weight.data = torch.from_numpy(weight.transpose(3, 2, 0, 1).copy())
-            part.bias.data = torch.from_numpy(bias)
-            parts += [part, nn.ReLU()]
-        elif isinstance(layer, layers.Dense):
-            weight, bias = layer.get_weights()
-            if image is not None:
-                weight = weight.reshape(*image, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
-                image = None
-            part = nn.Linear(*weight.shape)
-            part.weight.data = torch.from_numpy(weight.T.copy())
-            part.bias.data = torch.from_numpy(bias)
-            parts += [part, nn.ReLU()]
-        elif isinstance(layer, layers.MaxPooling2D):
-            parts.append(nn.MaxPool2d(layer.pool_size))
-        elif isinstance(layer, layers.Dropout):
-            parts.append(nn.Dropout(layer.rate))
-        elif isinstance(layer, layers.Flatten):
-            image = layer.input_shape[1:]
-            parts.append(nn.Flatten())
-    return nn.Sequential(*parts[:-1])
 
 
 def gpucnn_optimizer(name: str):
