@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from train_step_vs_torch import OPTIMIZERS
-
 import gpucnn
 from gpucnn.layers import (
     Activation,
@@ -32,6 +30,7 @@ from gpucnn.layers import (
     MaxPooling3D,
 )
 from gpucnn.runs import zoo
+from gpucnn.runs.step import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Kind:
 def _of_course(name: str) -> Kind:
     entry = zoo.find(name)
     layers = lambda: entry.layers(entry.classes)  # noqa: E731
-    return Kind(entry.source, entry.input_shape, entry.recipe.batch_size, OPTIMIZERS[name], layers)
+    return Kind(entry.source, entry.input_shape, entry.training.batch_size, OPTIMIZERS[name], layers)
 
 
 def _normalized(filters: int, activation: str = "relu", layer: type = Conv2D, **options) -> list[Layer]:

@@ -29,17 +29,17 @@ from typing import Any
 
 import click
 import numpy as np
-from contenders import Absent
 from model_kinds import KINDS
 from rival_loops import IMAGES, MAKERS, Problem, Runs, prepare
-from rivals import Untranslated
 from step_memory import peak_of_step
 from train_step_vs_torch import machine
+from translations import Untranslated
 
 from gpucnn.devices import threads
 from gpucnn.files import write_atomically
 from gpucnn.layers import Dropout
 from gpucnn.models.summary import flops_per_image
+from gpucnn.runs.rivals import Absent
 
 TOLERANCE = 1e-3
 """Largest relative difference of losses, and largest difference of probabilities."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from contenders import Absent, jax_loss, jax_optimizer
 from model_kinds import Kind
-from rivals import as_jax, as_onnx, as_torch, channels_first, trained_by_jax
 from train_step_vs_torch import gpucnn_optimizer, gpucnn_step, torch_optimizer, torch_step
+from translations import as_jax, as_onnx, as_torch, channels_first, trained_by_jax
 
 import gpucnn
+from gpucnn.runs.rivals import Absent, jax_optimizer
 
 PREDICT_BATCH = 256
 IMAGES = 2 * PREDICT_BATCH
@@ -138,10 +138,13 @@ def jax_runs(problem: Problem) -> Runs:
 
     model = problem.model()
     forward, initial = as_jax(model)
-    loss_of = jax_loss(model)
     trained = trained_by_jax(model)
     weights = jax.tree_util.tree_map(jnp.array, initial)
     update, state = jax_optimizer(problem.kind.optimizer, weights)
+
+    def loss_of(weights: Any, x: Any, y: Any, key: Any) -> Any:
+        logits, changed = forward(weights, x, key)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean(), changed
 
     def step(carry: Any, x: Any, y: Any) -> Any:
         weights, state, key = carry

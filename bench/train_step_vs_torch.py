@@ -25,15 +25,15 @@ from dataclasses import asdict, dataclass
 
 import click
 import numpy as np
-from rivals import as_torch
 
 import gpucnn
 from gpucnn import layers
 from gpucnn.devices import threads
 from gpucnn.runs import zoo
+from gpucnn.runs.rivals import as_torch
+from gpucnn.runs.step import OPTIMIZERS
+from gpucnn.runs.step import optimizer as gpucnn_optimizer
 
-OPTIMIZERS = {"slides": "sgd", "keras-intro": "adam", "torres": "sgd", "cifar": "adam", "mlearning": "adam"}
-"""The course models, each with its optimizer in this comparison."""
 TOLERANCE = 1e-3
 """Largest relative difference of the losses; reordering float32 sums changes far less."""
 
@@ -84,11 +84,6 @@ def torch_step(net, optimizer, x, y) -> Step:
     return step
 
 
-def gpucnn_optimizer(name: str):
-    """The optimizer, with the same parameters as `torch_optimizer`."""
-    return gpucnn.optimizers.Adam(1e-3, epsilon=1e-8) if name == "adam" else gpucnn.optimizers.SGD(0.01)
-
-
 def torch_optimizer(name: str, parameters):
     """PyTorch's fastest version of the optimizer."""
     import torch
@@ -103,7 +98,7 @@ def compare(name: str, pairs: int) -> Comparison:
     import torch
 
     entry = zoo.find(name)
-    size = entry.recipe.batch_size
+    size = entry.training.batch_size
     rng = np.random.default_rng(0)
     x = rng.random((size, *entry.input_shape), np.float32)
     y = rng.integers(0, 10, size)
@@ -117,7 +112,7 @@ def compare(name: str, pairs: int) -> Comparison:
         optimizer = torch_optimizer(OPTIMIZERS[name], net.parameters())
         batch = images.contiguous(memory_format=memory_format)
         steps[str(memory_format).removeprefix("torch.")] = torch_step(net, optimizer, batch, labels)
-    model.compile(gpucnn_optimizer(OPTIMIZERS[name]), entry.recipe.loss)
+    model.compile(gpucnn_optimizer(OPTIMIZERS[name]), entry.training.loss)
     step = gpucnn_step(model, x, y)
     difference = agree(step, model, steps["channels_last"], net)
 

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from .. import places
+from ..arguments import check_keywords
 from ..devices import choose, forks, storage
 from ..devices.cpu import CPU
 from ..devices.device import Device
@@ -128,7 +129,8 @@ class Op:
 
     def specs(self, *arrays: Any, **params: Any) -> tuple[Spec, ...]:
         """What the call would return, as `Spec`s, computed from shapes alone. Raises
-        `ShapeError`."""
+        `ShapeError`, and `ArgumentError` for parameters that do not fit the body's annotations."""
+        check_keywords(self.name, self.body, params)
         return _as_tuple(self.outputs(*map(_spec, arrays), **params))
 
     def reference(self, *arrays: Any, **params: Any) -> Any:
@@ -153,7 +155,11 @@ class Op:
         require_owned(self.name, where, arrays, self.operand_names)
         shapes = tuple([None if a is None else (a.shape, a.dtype) for a in arrays])
         key = (choice.decides(), shapes, tuple(params.items()), algorithm)
-        decision = self._decisions.get(key)
+        try:
+            decision = self._decisions.get(key)
+        except TypeError:  # a list, or another parameter that has no hash
+            check_keywords(self.name, self.body, params)
+            raise ArgumentError(f"{self.name}: parameters are numbers, text and tuples, not {params}") from None
         if decision is None:
             decision = self._decisions[key] = self._decide(arrays, params, algorithm)
         kernel, specs, workspace = decision
@@ -167,6 +173,7 @@ class Op:
             return self._body_on_host(where, arrays, params, targets)
         fit = as_kernels_take_them(self.name, where, arrays, self.operand_names, self.inplace)
         scratch = [storage.empty(*s) for s in workspace]
+        where.begin(kernel, arrays, params)
         if self.inplace:
             outs = [fit[i] for i in self.inplace if fit[i] is not None]
             launched = (*fit, *scratch)

@@ -364,8 +364,6 @@ class Trainer:
 
         kind  what warnings call the data: "training ", "validation " or nothing
         """
-        if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
-            raise ArgumentError(f"the number of steps is {steps!r}: use an integer of 1 or more")
         model = self.model
         data = as_batches(x, y, weight, batch_size, steps, model.input_shape)
         first = data.first() if isinstance(data, Stream) else Batch(data.x[:1], data.y, data.weight)

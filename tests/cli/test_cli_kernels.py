@@ -55,6 +55,19 @@ def test_list_says_where_each_kernel_runs():
     }
 
 
+def test_list_of_a_backend_has_its_kernels_alone_and_names_the_ops_without_one():
+    done = gpucnn("kernels", "list", "--backend", "njit", "--arch", "none", "--json")
+    listed = json.loads(done.stdout)
+    ops = {row["op"] for row in listed["kernels"]}
+    assert {row["backend"] for row in listed["kernels"]} == {"njit"}
+    assert {"activation", "softmax_grad", "avgpool2d", "bias", "huber", "nadam", "max_norm"} <= ops
+    assert "matmul" in listed["gaps"] and not ops & set(listed["gaps"])
+    assert ops | set(listed["gaps"]) == set(op_module.declared())
+    done = gpucnn("kernels", "list", "softmax", "--backend", "njit", "--arch", "none")
+    assert "without a kernel of njit: " in done.stdout and "matmul" in done.stdout
+    assert "rows_cuda" not in done.stdout
+
+
 @needs.compilers_here
 def test_list_reports_what_the_compiler_says():
     done = gpucnn("kernels", "list", "matmul/naive_cuda", "--json")
@@ -131,7 +144,7 @@ def test_show_prints_figures_and_traffic_after_the_source():
         (("check", "matmul/blas", "--device", "emulator"), "none of these 1 kernels has such a case on emulator"),
         (("check", "--load", "missing.py"), "missing.py is not a Python file"),
         (("check", "matmul", "--device", "tpu"), "device='tpu' is unknown"),
-        (("bench", "matmul", "--case", "slides_dens_1"), "did you mean slides_dense_1"),
+        (("bench", "matmul", "--case", "slides_dens_1"), "did you mean 'slides_dense_1'"),
         (("bench", "matmul", "--axis", "batch"), "--axis 'batch' must be NAME=A,B"),
         (("bench", "matmul", "--axis", "batch=0"), "must be NAME=A,B with numbers from 1"),
         (("bench", "matmul", "--axis", "depth=2"), "--axis depth: use one of batch"),

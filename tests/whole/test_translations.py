@@ -10,7 +10,7 @@ from gpucnn import Sequential, layers
 
 sys.path.insert(0, str(ROOT / "bench"))
 
-import rivals
+import translations
 
 SHAPES = {
     "images": (
@@ -66,14 +66,14 @@ def agree(probabilities, model, x):
 
 def test_the_translation_to_pytorch_computes_the_same(model, x):
     torch = pytest.importorskip("torch")
-    net = rivals.as_torch(model).eval()
+    net = translations.as_torch(model).eval()
     with torch.no_grad():
-        agree(net(torch.from_numpy(rivals.channels_first(x))).softmax(1).numpy(), model, x)
+        agree(net(torch.from_numpy(translations.channels_first(x))).softmax(1).numpy(), model, x)
 
 
 def test_the_translation_to_jax_computes_the_same(model, x):
     jax = pytest.importorskip("jax")
-    forward, weights = rivals.as_jax(model)
+    forward, weights = translations.as_jax(model)
     logits, after = forward(weights, x)
     agree(np.asarray(jax.nn.softmax(logits)), model, x)
     assert all(np.array_equal(a, b) for layer in zip(weights, after, strict=True) for a, b in zip(*layer, strict=True))
@@ -82,12 +82,12 @@ def test_the_translation_to_jax_computes_the_same(model, x):
 def test_the_translation_to_onnx_computes_the_same(model, x):
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
-    session = onnxruntime.InferenceSession(rivals.as_onnx(model), providers=["CPUExecutionProvider"])
-    agree(session.run(None, {"x": rivals.channels_first(x)})[0], model, x)
+    session = onnxruntime.InferenceSession(translations.as_onnx(model), providers=["CPUExecutionProvider"])
+    agree(session.run(None, {"x": translations.channels_first(x)})[0], model, x)
 
 
 def test_a_layer_without_translation_is_named():
     pytest.importorskip("torch")
     for part in (layers.Permute((2, 1)), layers.Activation("mish")):
-        with pytest.raises(rivals.Untranslated, match=part.name):
-            rivals.as_torch(Sequential([layers.Input((3, 2)), part]))
+        with pytest.raises(translations.Untranslated, match=part.name):
+            translations.as_torch(Sequential([layers.Input((3, 2)), part]))
