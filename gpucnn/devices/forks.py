@@ -58,7 +58,8 @@ def aside(function: Callable[[], object]) -> None:
     """Call a function in a forked child, which prints nothing and ends after a minute at the latest;
     whether it fails does not matter. This process waits for it when it ends itself."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks next to threads, for which `hold` is there
+        for category in (DeprecationWarning, RuntimeWarning):  # Python's and JAX' of forks next to threads: `hold`
+            warnings.simplefilter("ignore", category)
         child = os.fork()
     if child:
         threading.Thread(target=os.waitpid, args=(child, 0)).start()
