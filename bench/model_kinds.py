@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from train_step_vs_torch import OPTIMIZERS
-
 import gpucnn
 from gpucnn.layers import (
     Activation,
@@ -32,6 +30,7 @@ from gpucnn.layers import (
     MaxPooling3D,
 )
 from gpucnn.runs import zoo
+from gpucnn.runs.step import OPTIMIZERS
 
 
 @dataclass(frozen=True)

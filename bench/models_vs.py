@@ -31,9 +31,9 @@ import click
 import numpy as np
 from model_kinds import KINDS
 from rival_loops import IMAGES, MAKERS, Problem, Runs, prepare
-from rivals import Untranslated
 from step_memory import peak_of_step
 from train_step_vs_torch import machine
+from translations import Untranslated
 
 from gpucnn.devices import threads
 from gpucnn.files import write_atomically

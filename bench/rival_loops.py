@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from model_kinds import Kind
-from rivals import as_jax, as_onnx, as_torch, channels_first, trained_by_jax
 from train_step_vs_torch import gpucnn_optimizer, gpucnn_step, torch_optimizer, torch_step
+from translations import as_jax, as_onnx, as_torch, channels_first, trained_by_jax
 
 import gpucnn
 from gpucnn.runs.rivals import Absent, jax_optimizer

@@ -183,10 +183,11 @@ class Op:
             else:
                 outs = [storage.empty(*s) if t is None else t for t, s in zip(targets, specs, strict=True)]
             launched = (*outs, *fit, *scratch)
-        kernel.run(*launched, **params)
         recorder = tape.recording()
+        if recorder is None or not recorder.dry:
+            kernel.run(*launched, **params)
         if recorder is not None:
-            if fit is arrays:
+            if fit is arrays or recorder.dry:
                 recorder.add(kernel.launch, launched, params, (*outs, *scratch))
             else:
                 recorder.abandon()  # operands were copied, which would not be repeated

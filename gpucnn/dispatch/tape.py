@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ class Tape:
 
     most_bytes  how much memory their results and workspaces may take: a tape keeps all of them. One
                 that needs more, or that meets a call which cannot be repeated, becomes incomplete.
+    dry         whether the ops launch nothing: their results are zeros
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self.complete = True
+    def __init__(self, most_bytes: float, dry: bool = False) -> None:
+        self.complete, self.dry = True, dry
         self._left = most_bytes
         self._launches: list[tuple[Callable[..., Any], list[Any], dict[str, Any]]] = []
         self._inputs: list[tuple[list[Any], int, tuple[int, ...]]] = []
@@ -30,6 +32,9 @@ class Tape:
         self, launch: Callable[..., Any], arrays: Sequence[Any], params: dict[str, Any], own: Sequence[Any]
     ) -> None:
         """Record a launch on these arrays, of which `own` were allocated for it."""
+        if self.dry:
+            for array in own:
+                array[...] = 0
         self._left -= sum(array.nbytes for array in own)
         if self._left < 0:
             self.abandon()
@@ -40,6 +45,10 @@ class Tape:
         """Record nothing more and keep nothing: what is being computed cannot be repeated."""
         self.complete = False
         self._launches.clear()
+
+    def launches(self) -> list[Callable[[], Any]]:
+        """The launches, in the order in which they were recorded."""
+        return [partial(launch, *arrays, **params) for launch, arrays, params in self._launches]
 
     def take_from(self, x: np.ndarray) -> None:
         """End the recording: each operand that is `x`, or all of it in another shape, is from now on

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..devices import threads
 from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Activated
 from ..metrics import Metric
-from . import memory, resident, stream_ends
+from . import compile_ahead, memory, resident, stream_ends
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
 from .inference import Inference
@@ -216,7 +216,10 @@ class Trainer:
         return max(count for count in range(1, resident.TOGETHER + 1) if most % count == 0)
 
     def _train(self, batch: Batch, tolerant: bool) -> None:
-        self._count(batch, self.step.train(batch, tolerant))
+        step = self.step
+        with nullcontext() if step.has_run else compile_ahead.shared(step, batch):
+            loss = step.train(batch, tolerant)
+        self._count(batch, loss)
 
     def _count(self, batch: Batch, loss: float) -> None:
         state = self.model.training_state
@@ -327,7 +330,7 @@ class Trainer:
         """One update; returns loss and metrics since the last `reset_metrics`, by name."""
         batch = next(stream_ends.limited(data))
         with self._computing(data):
-            self._count(batch, self.step.train(batch))
+            self._train(batch, tolerant=False)
         return self._logs()
 
     def test_on_batch(self, data: Batches) -> dict[str, float]:

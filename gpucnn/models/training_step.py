@@ -33,11 +33,13 @@ class TrainingStep:
     """The step of a compiled model, with the metrics that it updates.
 
     metrics   None until `make_metrics` has seen labels
+    has_run   whether `train` was called before
     """
 
     def __init__(self, model: Model, settings: CompileSettings) -> None:
         self.model, self.settings = model, settings
         self.metrics: list[Metric] | None = None
+        self.has_run = False
         self._weighted: list[Metric] = []
         self._nodes: list[fusion.Node] | None = None
         self._planned_for: object = None
@@ -70,7 +72,7 @@ class TrainingStep:
         NaN for the gradient, is returned without an update. Nothing is read from the device before
         all of the backward pass is under way there.
         """
-        optimizer = self.settings.optimizer
+        self.has_run, optimizer = True, self.settings.optimizer
         x, backwards, penalties = self.forward(storage.put(batch.x), storage.put(optimizer.batches))
         loss = self.loss()
         values, loss_backward = losses.forward(loss, batch.y, x)

@@ -14,8 +14,10 @@ TRAIN = """
     import numpy as np
 
     from gpucnn import Input, Sequential, layers
+    from gpucnn.devices import forks
     from gpucnn.devices.njit import _Cache
 
+    forks.is_possible = lambda: False  # this process compiles all, and counts it
     compiled, load = [], _Cache.load_overload
 
     def loading(self, signature, target):

@@ -9,11 +9,9 @@ import pytest
 
 import gpucnn
 from gpucnn import layers
-from gpucnn.dispatch.tape import Tape, onto
 from gpucnn.models import clone_model, fusion, inference
 from gpucnn.models.inference import MOST_PLANS, simplified
 from gpucnn.models.training_step import NO_STEP, run_forward
-from gpucnn.ops.activation import softmax
 from gpucnn.ops.matmul import matmul
 
 EPS = float(np.finfo(np.float32).eps)
@@ -359,22 +357,3 @@ def test_predictions_of_many_images_do_not_copy_them(dtype):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000 * 8 * 8 * 3 * 4 / 4
-
-
-def test_a_tape_repeats_launches_on_another_input():
-    x = np.zeros((2, 3), np.float32)
-    tape = Tape(1 << 20)
-    with onto(tape):
-        y = softmax(x)
-    tape.take_from(x)
-    tape.replay(np.array([[0, 0, 50], [50, 0, 0]], np.float32))
-    assert tape.complete
-    np.testing.assert_array_equal(y.argmax(axis=1), [2, 0])
-
-
-def test_a_tape_that_needs_too_much_memory_keeps_nothing():
-    tape = Tape(20)
-    with onto(tape):
-        softmax(np.zeros((2, 3), np.float32))
-    assert not tape.complete
-    assert not tape._launches
