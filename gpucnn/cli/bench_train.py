@@ -116,7 +116,7 @@ def _measure(
         return print_json(records.about(sorted({row.device for row in rows})) | {"rows": [asdict(row) for row in rows]})
     header = ("model", "contender", "ms a step", "10 … 90 %", "ratio (low … high)", "note")
     shown = 6 if any(row.note for row in rows) else 5
-    return print_table(header[:shown], [_cells(row)[:shown] for row in rows], wrapped=shown - 5)
+    return print_table(header[:shown], [_cells(row)[:shown] for row in rows])
 
 
 def _cells(row: Row) -> tuple[str, ...]:

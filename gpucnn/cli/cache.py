@@ -40,7 +40,7 @@ def cache_info(as_json: bool) -> None:
         return print_json({"path": str(places.cache_location()), "folders": folders})
     click.echo(places.cache_location())
     rows = [(name, f"{len(found[name]):,}", readable(sizes[name]), holds) for name, holds in places.CACHES.items()]
-    return print_table(("folder", "files", "size", "holds"), rows, wrapped=1)
+    return print_table(("folder", "files", "size", "holds"), rows)
 
 
 @cache.command("clear")
