@@ -1,4 +1,4 @@
-"""Pictures: learning curves, confusion matrix, predictions, filters and feature maps.
+"""Pictures: learning curves, confusion matrix, predictions, filters, feature maps, changed images.
 
 Each function returns a `Picture`, a matplotlib figure that a notebook shows and that `save` writes
 to a file. Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a
@@ -22,6 +22,7 @@ from .callbacks.curves import BLUE, ORANGE, RED, Picture, font_for
 from .callbacks.curves import learning_curves as learning_curves
 from .errors import ArgumentError, ShapeError
 from .layers import Conv2D
+from .layers.augmentation import Augmentation
 from .metrics.report import class_numbers, count_confusions
 from .models.model import Model
 
@@ -164,6 +165,29 @@ def feature_maps(model: Model, image: np.ndarray, title: str = "", note: str = "
         axes.set_title(f"{name}: {shown} of {maps.shape[2]} maps, {maps.shape[0]} × {maps.shape[1]}", fontsize=9)
         for index in range(shown):
             _show(axes, maps[..., index, None], _square(index, 8), cmap="viridis")
+    return picture
+
+
+def augmented(model: Model, images: np.ndarray, title: str = "", note: str = "") -> Picture:
+    """Up to eight images (N, H, W, C), a row for each: itself, and seven times as the layers of data
+    augmentation show it to the model in training."""
+    chosen = [layer for layer in model.layers if isinstance(layer, Augmentation)]
+    if not chosen:
+        raise ArgumentError("the model has no layer that changes images at random, such as layers.RandomFlip")
+    x = np.asarray(images[:8], np.float32)
+    columns = [x]
+    for _ in range(7):
+        seen = x
+        for layer in chosen:
+            seen = layer(seen, training=True)
+        columns.append(seen)
+    picture = Picture(7.4, 0.9 * len(x) + 0.8, title or "training images, changed at random", note)
+    axes = _board(picture.subplots(), len(x), 8)
+    for column, shown in enumerate(columns):
+        for row, image in enumerate(shown):
+            _show(axes, image, _square(8 * row + column, 8))
+    axes.text(0.5, -0.05, "image", ha="center", va="bottom", fontsize=9)
+    axes.text(4.5, -0.05, "as training sees it", ha="center", va="bottom", fontsize=9)
     return picture
 
 

@@ -11,11 +11,21 @@ from typing import Any
 import click
 
 from ..errors import ArgumentError
-from .group import LOAD, main, options
+from .bench_train import bench_train
+from .group import LOAD, Number, main, options
 from .screen import Screen, print_json, print_table
 
 
-@main.command()
+class _Bench(click.Command):
+    """`bench`, which hands `bench train …` on."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        if args[:1] == ["train"]:
+            return bench_train.make_context(f"{info_name} train", args[1:], *rest, **extra)
+        return super().make_context(info_name, args, *rest, **extra)
+
+
+@main.command(cls=_Bench)
 @options(
     click.argument("pattern", metavar="[OP]", required=False, default=""),
     click.option(
@@ -38,10 +48,10 @@ from .screen import Screen, print_json, print_table
     click.option("--check-only", is_flag=True, help="Check the kernels on the cases, without timing."),
     click.option("--profile", is_flag=True, help="Launch each kernel once, to be run under a profiler."),
     click.option("-l", "--list", "listed", is_flag=True, help="List ops, cases and kernels, without measuring."),
-    click.option("--min-samples", metavar="N", type=click.IntRange(min=2), default=10, show_default=True),
-    click.option("--min-time", metavar="S", type=click.FloatRange(min=0), default=0.2, show_default=True),
-    click.option("--max-noise", metavar="X", type=click.FloatRange(min=0), default=0.05, show_default=True),
-    click.option("--timeout", metavar="S", type=click.FloatRange(min=0), default=5.0, show_default=True),
+    click.option("--min-samples", metavar="N", type=click.IntRange(2, 2**31 - 1), default=10, show_default=True),
+    click.option("--min-time", metavar="S", type=Number(min=0), default=0.2, show_default=True),
+    click.option("--max-noise", metavar="X", type=Number(min=0), default=0.05, show_default=True),
+    click.option("--timeout", metavar="S", type=Number(min=0), default=5.0, show_default=True),
     click.option("-q", "--quiet", is_flag=True, help="Print no table."),
 )
 def bench(

@@ -6,6 +6,7 @@ Results go to standard output, everything else to standard error. Exit status: 0
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -94,7 +95,18 @@ def options(*decorators: Callable) -> Callable[[Callable], Callable]:
     return decorate
 
 
-AT_LEAST_ONE = click.IntRange(min=1)
+class Number(click.FloatRange):
+    """A finite number in a range: click's own range takes NaN."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
+AT_LEAST_ONE = click.IntRange(1, 2**31 - 1)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 DATA = click.option("--data", metavar="PATH", help="Your images: .npz, or a folder with a subfolder per class.")
 STRICT = click.option("--strict", is_flag=True, help="With --data: stop at a broken image instead of leaving it out.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +12,7 @@ import click
 
 from ..dispatch.choice import BACKENDS
 from ..errors import ArgumentError, CompileError
-from .group import AS_JSON, LOAD, main, options
+from .group import AS_JSON, LOAD, Number, main, options
 from .screen import Screen, print_json, print_table
 
 
@@ -190,13 +191,14 @@ NOT_COMPILED = 3
     click.option(
         "--largest",
         metavar="MFLOP",
-        type=float,
-        default=float("inf"),
+        type=Number(min=0),
         help="Skip larger cases, for slow tools such as compute-sanitizer.",
     ),
     AS_JSON,
 )
-def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None, largest: float, as_json: bool) -> int:
+def check(
+    pattern: str, load: Sequence[str], where: str | None, mode: str | None, largest: float | None, as_json: bool
+) -> int:
     """Compare kernels with the NumPy definition of their op; exit with status 1 if any disagrees,
     else with 3 if any cannot be compiled here.
 
@@ -217,7 +219,7 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
         if reason:
             click.echo(f"{backend} kernels are not checked: {reason}", err=True)
     chosen = [kernel for kernel in chosen if not reasons[kernel.backend]]
-    planned = trials.trials(chosen, where, mode, largest * 1e6)
+    planned = trials.trials(chosen, where, mode, math.inf if largest is None else largest * 1e6)
     if not planned:
         why = f"none of these {len(chosen)} kernels has such a case on {where}: leave out --device"
         raise click.ClickException(why if chosen else "nothing can be checked on this machine")

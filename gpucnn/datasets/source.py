@@ -16,7 +16,7 @@ from .dataset import Dataset
 ProgressHook = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and the total (0 if unknown)."""
 
-Folder = str | os.PathLike[str] | None
+Folder = str | os.PathLike | None
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class KernelAndBias(Activated, abstract=True):
         self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint = kernel
         self.bias_initializer, self.bias_regularizer, self.bias_constraint = bias
         self.algorithm = algorithm
+        self.check_arguments_of_weights("kernel", "bias")
 
     def add_kernel_and_bias(self, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]) -> None:
         """Create kernel and bias."""

@@ -25,7 +25,8 @@ from .batches import Batch
 from .compile_settings import CompileSettings
 from .model import Model
 
-_NO_STEP = np.zeros(1, np.int64)
+NO_STEP = np.zeros(1, np.int64)
+"""The number of updates in inference, which nothing reads."""
 
 
 class TrainingStep:
@@ -110,7 +111,7 @@ class TrainingStep:
 
     def test(self, batch: Batch) -> float:
         """The loss without an update; the metrics are updated."""
-        x, penalties = run_forward(self.nodes(), storage.put(batch.x), storage.put(_NO_STEP))
+        x, penalties = run_forward(self.nodes(), storage.put(batch.x), storage.put(NO_STEP))
         values, _ = losses.forward(self.loss(), batch.y, x)
         self.measure(batch, None if not self.metrics else storage.get(self.prediction(x)))
         return self._total(values, batch, penalties)
@@ -181,11 +182,6 @@ class TrainingStep:
             f"they were before it. Largest gradients: {shown}. Lower the learning rate, clip gradients (clipnorm=1.0), "
             "and look for NaN in x and y"
         )
-
-
-def output(nodes: list[fusion.Node], x: np.ndarray) -> np.ndarray:
-    """The output of a model for one batch, on the host."""
-    return storage.get(run_forward(nodes, storage.put(x), storage.put(_NO_STEP))[0])
 
 
 def run_forward(nodes: list[fusion.Node], x: Any, step: Any) -> tuple[Any, float]:

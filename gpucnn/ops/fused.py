@@ -17,7 +17,7 @@ from ..errors import ShapeError
 from .conv2d import AXES, SETTINGS, conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import Setting, output, setting
 from .matmul import matmul
-from .window import Pads, Pair
+from .window import ImagePads, Pair
 
 DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
@@ -76,7 +76,7 @@ def _conv_relu_outputs(x: Spec, weight: Spec, b: Spec, **window: Any) -> Spec:
     flops=lambda x, weight, b, **window: _conv_flops(_conv_relu_outputs(x, weight, b, **window), weight.shape),
     terms=lambda x, weight, b, **_: math.prod(weight.shape[:3]) + 1,
 )
-def conv2d_bias_relu(x: Array, weight: Array, b: Array, *, strides: Pair, padding: Pads, dilation: Pair) -> Array:
+def conv2d_bias_relu(x: Array, weight: Array, b: Array, *, strides: Pair, padding: ImagePads, dilation: Pair) -> Array:
     """max(conv2d(x, weight) + b, 0). Its gradients: `bias_relu_grad`, then those of `conv2d`.
 
     x       (N, H, W, C)
@@ -136,7 +136,7 @@ def _pool_operands(setting: Setting) -> tuple[Any, Any]:
     terms=lambda x, weight, b, **_: math.prod(weight.shape[:3]) + 1,
 )
 def conv2d_bias_relu_maxpool(
-    x: Array, weight: Array, b: Array, *, strides: Pair, padding: Pads, dilation: Pair
+    x: Array, weight: Array, b: Array, *, strides: Pair, padding: ImagePads, dilation: Pair
 ) -> tuple[Array, Array]:
     """The maximum of each 2×2 window of max(conv2d(x, weight) + b, 0), and the index of its cell.
 
@@ -169,7 +169,7 @@ def conv2d_bias_relu_maxpool(
     terms=lambda dy, index, x, **_: math.prod(dy.shape[:3]) + 1,
 )
 def conv2d_bias_relu_maxpool_grad_weight(
-    dy: Array, index: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: Pads, dilation: Pair
+    dy: Array, index: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: ImagePads, dilation: Pair
 ) -> tuple[Array, Array]:
     """The gradients of `conv2d_bias_relu_maxpool` with respect to weight and b.
 
@@ -198,7 +198,7 @@ def conv2d_bias_relu_maxpool_grad_weight(
     terms=lambda dy, index, weight, **_: math.prod(weight.shape[:2]) * weight.shape[3],
 )
 def conv2d_bias_relu_maxpool_grad_input(
-    dy: Array, index: Array, weight: Array, *, size: Pair, strides: Pair, padding: Pads, dilation: Pair
+    dy: Array, index: Array, weight: Array, *, size: Pair, strides: Pair, padding: ImagePads, dilation: Pair
 ) -> Array:
     """The gradient of `conv2d_bias_relu_maxpool` with respect to x.
 

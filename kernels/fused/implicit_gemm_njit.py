@@ -13,7 +13,7 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_bias_relu, conv2d_bias_relu_maxpool
 
-from ..shared.implicit_gemm_njit import FLOAT32, RELU, RELU_POOL, product, workspace
+from ..shared.implicit_gemm_njit import FLOAT32, RELU, RELU_POOL, filters_of, product, workspace
 from ..shared.patches_njit import Patches, patches, pooled_patches
 
 _NO_INDEX = np.empty(1, np.uint8)
@@ -40,11 +40,11 @@ def _pool_workspace(x: Spec, weight: Spec, b: Spec, **window) -> tuple[Spec, Spe
 def launch(y, x, weight, b, panels, scratch, *, strides, padding, dilation):
     """y = max(patches of x times weight + b, 0)."""
     table = _table(x, weight, False, strides, padding, dilation)
-    product(y, _NO_INDEX, x, weight.reshape(-1, len(b)), b, table, RELU, panels, scratch)
+    product(y, _NO_INDEX, x, filters_of(weight), b, table, RELU, panels, scratch)
 
 
 @kernel(conv2d_bias_relu_maxpool, "implicit_gemm", "njit", supports=_supports, workspace=_pool_workspace)
 def launch_pooled(y, index, x, weight, b, panels, scratch, *, strides, padding, dilation):
     """The same with the patches in the order of the pooling windows."""
     table = _table(x, weight, True, strides, padding, dilation)
-    product(y, index, x, weight.reshape(-1, len(b)), b, table, RELU_POOL, panels, scratch)
+    product(y, index, x, filters_of(weight), b, table, RELU_POOL, panels, scratch)

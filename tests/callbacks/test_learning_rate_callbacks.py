@@ -94,5 +94,5 @@ def test_schedule_must_return_a_number(returned):
 
 
 def test_schedule_must_be_a_function():
-    with pytest.raises(ArgumentError, match=r"LearningRateScheduler\(0\.1\)"):
+    with pytest.raises(ArgumentError, match=r"LearningRateScheduler\(schedule=0\.1\): give a function"):
         callbacks.LearningRateScheduler(0.1)

@@ -144,7 +144,7 @@ def test_show_prints_figures_and_traffic_after_the_source():
         (("check", "matmul/blas", "--device", "emulator"), "none of these 1 kernels has such a case on emulator"),
         (("check", "--load", "missing.py"), "missing.py is not a Python file"),
         (("check", "matmul", "--device", "tpu"), "device='tpu' is unknown"),
-        (("bench", "matmul", "--case", "slides_dens_1"), "did you mean slides_dense_1"),
+        (("bench", "matmul", "--case", "slides_dens_1"), "did you mean 'slides_dense_1'"),
         (("bench", "matmul", "--axis", "batch"), "--axis 'batch' must be NAME=A,B"),
         (("bench", "matmul", "--axis", "batch=0"), "must be NAME=A,B with numbers from 1"),
         (("bench", "matmul", "--axis", "depth=2"), "--axis depth: use one of batch"),
