@@ -9,6 +9,7 @@ import pytest
 import gpucnn
 from gpucnn import layers
 
+os.environ.pop("COLUMNS", None)  # which pytest-xdist sets to 80
 pytest.register_assert_rewrite("layer_checks", "model_files")
 
 UNTIL = float(os.environ.get("GPUCNN_TEST_UNTIL", "inf"))

@@ -18,7 +18,7 @@ def _supports(x: Spec, **_: float) -> bool:
 
 @kernel(rescale, "elementwise", "njit", supports=_supports)
 def launch(y, x, *, scale, offset):
-    in_slices(_rescale, (y.reshape(-1), x.reshape(-1)), np.float32(scale), np.float32(offset))
+    in_slices(_rescale, (y.reshape(-1), x.reshape(-1)), np.float64(scale), np.float64(offset))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

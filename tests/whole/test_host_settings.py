@@ -42,7 +42,7 @@ print("done" if sys.stdout else "")
 def test_a_program_may_set_what_it_likes(setting):
     done = program(f"import sys; {setting}\n{WORK}")
     assert "Traceback" not in done.stderr
-    assert done.stdout.strip() == ("" if "stdout" in setting else "done")
+    assert done.stdout.splitlines()[-1:] == ([] if "stdout" in setting else ["done"])
 
 
 def test_the_programs_own_floating_point_settings_are_left_alone():
@@ -70,4 +70,4 @@ def test_so_may_its_environment(environment, tmp_path):
     cache = {"GPUCNN_CACHE": str(tmp_path)} if next(iter(environment)).startswith("NUMBA") else {}
     done = program(f"import sys\n{WORK}", **environment, **cache)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "done"
+    assert done.stdout.splitlines()[-1] == "done"
