@@ -41,7 +41,7 @@ EXPORT int cublasDestroy_v2(Handle* handle)
 
 EXPORT int cublasGetVersion_v2(Handle*, int* version)
 {
-    *version = 120901;
+    *version = CUDA_VERSION / 1000 * 10000;  // programs look for the library of this major version
     return OK;
 }
 
