@@ -20,18 +20,20 @@ from . import (
     metrics,
     models,
     optimizers,
+    progress,
     random,
     regularizers,
     utils,
 )
 from .config import register
 from .devices.cuda import cuda_function
-from .dispatch import check
+from .dispatch import check, choice
 from .dispatch.choice import use, using
 from .dispatch.op import kernel, load
 from .layers import Input
 from .models import Sequential
 from .retired import absent
+from .runs import self_check
 from .runs.trained_run import load_run
 from .version import __version__
 
@@ -68,6 +70,8 @@ __all__ = [
     "using",
     "utils",
 ]
+
+choice.automatic_device = lambda: self_check.device("auto", progress.say)
 
 _absent = absent(
     __name__,

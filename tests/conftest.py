@@ -37,9 +37,9 @@ def pytest_runtest_setup(item):
 def _same_start():
     """Each test starts from the same random state, backend and working threads."""
     gpucnn.utils.set_random_seed(0)
-    gpucnn.use("auto")
+    gpucnn.use("auto", device="cpu")
     yield
-    gpucnn.use("auto")
+    gpucnn.use("auto", device="cpu")
 
 
 @pytest.fixture

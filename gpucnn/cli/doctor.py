@@ -24,6 +24,7 @@ import click
 
 from .. import datasets, places
 from ..devices import choose, free_memory, threads
+from ..runs import self_check
 from ..version import __version__, installed_version
 from .group import AS_JSON, main
 from .screen import print_json
@@ -126,19 +127,31 @@ class Report:
         return "\n".join([*lines, "", "next", f"  {self.command}"])
 
 
-def examine() -> Report:
-    """Inspect the machine, run the checks, and look for known problems."""
+def examine(check_gpu: bool = False) -> Report:
+    """Inspect the machine, run the checks, and look for known problems.
+
+    check_gpu  check the GPU again, instead of reporting the verdict that is kept
+    """
     packages = {"gpucnn": __version__} | {name: installed_version(name) for name in BASE}
     packages |= {name: version for name in OPTIONAL if (version := installed_version(name))}
     environment = {name: _tidy(value) for name, value in sorted(os.environ.items()) if re.fullmatch(VARIABLES, name)}
     caches = _caches(packages)
+    machine, verdict = _machine(any(packages.get(name) for name in CUPY)), None
+    if not machine["gpu"].startswith("none"):
+        try:
+            verdict = self_check.run("gpu:0") if check_gpu else self_check.stored("gpu:0")
+            machine["gpu check"] = _tidy(
+                str(verdict or "not yet; `gpucnn train` does it, and `gpucnn doctor --self-check`")
+            )
+        except Exception as error:
+            machine["gpu check"] = f"ended by {_first_line(error)}"
     return Report(
-        machine=_machine(any(packages.get(name) for name in CUPY)),
+        machine=machine,
         packages=packages,
         environment=environment,
         caches=caches,
         checks=[_attempt(name, check) for name, check in CHECKS.items()],
-        problems=sorted(_problems(packages, caches), key=lambda problem: problem.severity),
+        problems=sorted(_problems(packages, caches, verdict), key=lambda problem: problem.severity),
     )
 
 
@@ -232,11 +245,16 @@ def _attempt(name: str, check: Callable[[], str]) -> CheckResult:
 # -- known problems ----------------------------------------------------------------------------------------------------
 
 
-def _problems(packages: dict[str, str | None], caches: list[Cache]) -> list[Problem]:
+def _problems(
+    packages: dict[str, str | None], caches: list[Cache], verdict: self_check.Verdict | None
+) -> list[Problem]:
     problems = [_missing(packages), _two_cupys(packages), _numpy_too_new(packages), _numba_switches(), _folders()]
     wheel = next((name for name in CUPY if packages.get(name)), None)
     if wheel:
         problems += [_driver(wheel), _headers(wheel)]
+    if verdict is not None and verdict.fault:
+        what = f"{verdict.gpu} fails its check, and the CPU is used instead: {_tidy(verdict.fault)}"
+        problems.append(Problem("error", what, "gpucnn doctor --self-check"))
     for cache in caches:
         if not cache.writable:
             what = f"the folder for {cache.name}, {cache.path}, cannot be written"
@@ -370,8 +388,9 @@ def _tidy(text: str) -> str:
 
 
 @main.command()
+@click.option("--self-check", "check_gpu", is_flag=True, help="Check the GPU again, whatever is kept of the last time.")
 @AS_JSON
-def doctor(as_json: bool) -> int:
+def doctor(check_gpu: bool, as_json: bool) -> int:
     """Report what this machine offers and what is broken, with the one command that fixes it.
 
     The exit status is 1 if something is broken.
@@ -379,7 +398,7 @@ def doctor(as_json: bool) -> int:
     Keys of --json: verdict, ok, machine, packages, environment, caches (name, path, writable),
     checks (name, ok, seconds, detail), problems (severity, what, command), command.
     """
-    report = examine()
+    report = examine(check_gpu)
     if as_json:
         print_json(report.to_json())
     else:

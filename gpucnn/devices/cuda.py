@@ -45,6 +45,12 @@ _TYPES = {
     "bool": np.bool_,
     "__half": np.float16,
 }
+_LIMITS = {
+    np.dtype(kind): (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+    for kind in _TYPES.values()
+    if np.issubdtype(kind, np.integer)
+}
+"""The smallest and the largest value of the integer types."""
 
 
 class CudaFunction(GpuFunction):
@@ -54,16 +60,20 @@ class CudaFunction(GpuFunction):
         super().__init__(path, name)
         self.defines = dict(defines)
         self._variants: dict[tuple, CudaFunction] = {}
+        self._parameters = entries(path)[name]
 
     def __repr__(self) -> str:
         return f"<CUDA C++ kernel {self.name} of {self.path.name}>"
 
     def define(self, **defines: Any) -> CudaFunction:
         """The same kernel with more (or other) defines, such as tile sizes or fixed extents."""
-        key = tuple(sorted(defines.items()))
-        if key not in self._variants:
-            self._variants[key] = CudaFunction(self.path, self.name, self.defines | defines)
-        return self._variants[key]
+        key = tuple(defines.items())
+        variant = self._variants.get(key)
+        if variant is None:
+            ordered = tuple(sorted(key))
+            variant = self._variants.setdefault(ordered, CudaFunction(self.path, self.name, self.defines | defines))
+            self._variants[key] = variant
+        return variant
 
     def source(self) -> str:
         """The text that is compiled, includes expanded."""
@@ -71,12 +81,12 @@ class CudaFunction(GpuFunction):
 
     def parameters(self) -> list[tuple[str, np.dtype, bool]]:
         """(name, dtype, whether it is a pointer) of each parameter, read from the text."""
-        return entries(self.path)[self.name]
+        return self._parameters
 
     def convert(self, arguments: tuple) -> list[Any]:
         """The arguments as the kernel takes them: Python numbers are converted to the C++ type,
         arrays are checked."""
-        parameters = self.parameters()
+        parameters = self._parameters
         if len(arguments) != len(parameters):
             raise ArgumentError(f"{self.name} takes {len(parameters)} arguments and was given {len(arguments)}")
         return [_converted(self.name, p, a) for p, a in zip(parameters, arguments, strict=True)]
@@ -186,8 +196,9 @@ def _converted(kernel: str, parameter: tuple[str, np.dtype, bool], value: Any) -
         return value
     if not isinstance(value, (int, float, np.generic)):
         raise ArgumentError(f"{kernel}: {name} must be a number and is {type(value).__name__}")
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        if value != int(value) or not limits.min <= int(value) <= limits.max:
+    limits = _LIMITS.get(dtype)
+    if limits is not None:
+        smallest, largest = limits
+        if value != int(value) or not smallest <= int(value) <= largest:
             raise ArgumentError(f"{kernel}: {name}={value} is not a valid {dtype}")
     return dtype.type(value)

@@ -22,7 +22,9 @@ import cupy
 import numpy as np
 
 from .. import places
-from ..errors import CompileError, KernelError, LaunchError, in_one_line
+from ..errors import CompileError, CompilerLog, KernelError, LaunchError, in_one_line
+from ..version import installed_version
+from . import nvrtc
 from .array import DeviceArray
 from .device import Device, Peak
 from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
@@ -51,10 +53,13 @@ class Gpu(Device):
         self.activate()
         if os.environ.get("GPUCNN_NO_POOL", "0") not in ("", "0"):
             cupy.cuda.set_allocator(None)
-        _place_cache()
+        self._cache = _place_cache()
         self.cc = int(cupy.cuda.Device(number).compute_capability)
-        self._functions: dict[tuple, Any] = {}
-        self._shared: dict[tuple, int] = {}
+        newest = nvrtc.newest_architecture()
+        self._newer_than = newest if newest is not None and self.cc > newest else None
+        """The newest architecture of the compilers if this GPU is newer: the driver then compiles PTX."""
+        self._functions: dict[Any, Any] = {}
+        self._shared: dict[int, int] = {}
 
     def activate(self) -> None:
         """Make this GPU the one that CuPy works on."""
@@ -135,10 +140,11 @@ class Gpu(Device):
                 raise
             return _Graph(stream.end_capture(), pool)
 
-    def prepare_cuda(self, function: CudaLaunchable) -> tuple[tuple, Any]:
-        """(key, kernel): compiled the first time; CuPy keeps cubins on disk."""
-        key = (function.path, function.name, tuple(sorted(function.defines.items())))
-        kernel = self._functions.get(key)
+    def prepare_cuda(self, function: CudaLaunchable) -> Any:
+        """The kernel: compiled the first time; CuPy keeps cubins on disk."""
+        kernel = self._functions.get(function)
+        if kernel is None and self._newer_than is not None:
+            kernel = self._functions[function] = _loaded(self._ptx(function), function.name)
         if kernel is None:
             defines = (f"-D{n}={int(v) if isinstance(v, bool) else v}" for n, v in function.defines.items())
             # profilers and sanitizers then name the file and its lines
@@ -149,44 +155,60 @@ class Gpu(Device):
                 kernel = module.get_function(function.name).kernel
             except cupy.cuda.compiler.CompileException as error:
                 raise function.refused(str(error)) from None
-            self._functions[key] = kernel
-        return key, kernel
+            self._functions[function] = kernel
+        return kernel
+
+    def _ptx(self, function: CudaLaunchable) -> bytes:
+        """PTX, which the driver compiles for GPUs that the compilers here do not know."""
+        arch = f"compute_{self._newer_than}"
+        try:
+            return nvrtc.compile_cuda(function.source(), function.path.name, function.defines, arch=arch).ptx.encode()
+        except CompilerLog as log:
+            raise function.refused(str(log)) from None
 
     def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Compile at the first launch, then launch."""
-        self._launch(*self.prepare_cuda(function), geometry, arguments)
+        self._launch(self.prepare_cuda(function), geometry, arguments)
 
     def launch_numba(self, function: NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Numba compiles the kernel to PTX; the rest is as for CUDA C++.
 
         Numba's own launch takes longer than most kernels here, and cannot be captured in a graph.
         """
-        signature = function.signature(arguments)
-        key = (function, signature)
+        key = (function, function.kinds(arguments))
         kernel = self._functions.get(key)
         if kernel is None:
-            from cuda.core import Program, ProgramOptions
-
             try:
-                ptx, entry = function.ptx(signature, divmod(self.cc, 10))
-                binary = Program(ptx, "ptx", ProgramOptions(arch=f"sm_{self.cc}")).compile("cubin").code
+                ptx, entry = function.ptx(function.signature(arguments), divmod(self.cc, 10))
+                image = ptx.encode() if self._newer_than is not None else self._cubin(ptx)
             except CompileError:
                 raise
             except Exception as error:
                 raise CompileError(f"{function!r} cannot be compiled here: {in_one_line(error)}") from error
-            module = cupy.cuda.function.Module()
-            module.load(bytes(binary))
-            kernel = self._functions[key] = module.get_function(entry)
-        self._launch(key, kernel, geometry, function.entry_arguments(arguments))
+            kernel = self._functions[key] = _loaded(image, entry)
+        self._launch(kernel, geometry, function.entry_arguments(arguments))
 
-    def _launch(self, key: tuple, kernel: Any, geometry: Geometry, arguments: list[Any]) -> None:
+    def _cubin(self, ptx: str) -> bytes:
+        """Machine code for this GPU, kept next to CuPy's."""
+        version = installed_version("cuda-core")
+        path = self._cache and self._cache / f"gpucnn-{places.cache_key(ptx, self.cc, version)}.cubin"
+        content = places.intact(path) if path else None
+        if content is None:
+            from cuda.core import Program, ProgramOptions
+
+            content = bytes(Program(ptx, "ptx", ProgramOptions(arch=f"sm_{self.cc}")).compile("cubin").code)
+            if path:
+                places.keep(path, content)
+        return content
+
+    def _launch(self, kernel: Any, geometry: Geometry, arguments: list[Any]) -> None:
         grid, block, shared_bytes = geometry
         driver = cupy.cuda.driver
         try:
-            if shared_bytes > self._most_shared(key, kernel):
+            if shared_bytes and shared_bytes > self._most_shared(kernel):
                 attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 driver.funcSetAttribute(kernel.ptr, attribute, shared_bytes)
-                self._shared[key] = shared_bytes
+                self._shared[kernel.ptr] = shared_bytes
             kernel(grid, block, tuple(arguments), shared_mem=shared_bytes)
             if os.environ.get("GPUCNN_SYNC", "0") not in ("", "0"):
                 self.synchronize()
@@ -198,13 +220,13 @@ class Gpu(Device):
                 ) from None
             raise LaunchError(f"the driver refuses grid {grid}, block {block}, {shared_bytes} bytes: {error}") from None
 
-    def _most_shared(self, key: tuple, kernel: Any) -> int:
+    def _most_shared(self, kernel: Any) -> int:
         """Bytes of dynamic shared memory that the kernel may use so far: static arrays count too."""
-        if key not in self._shared:
+        if kernel.ptr not in self._shared:
             driver = cupy.cuda.driver
             static = driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, kernel.ptr)
-            self._shared[key] = _DEFAULT_SHARED - static
-        return self._shared[key]
+            self._shared[kernel.ptr] = _DEFAULT_SHARED - static
+        return self._shared[kernel.ptr]
 
 
 @dataclass(frozen=True)
@@ -218,14 +240,25 @@ class _Graph:
         self.graph.launch(cupy.cuda.get_current_stream())
 
 
-def _place_cache() -> None:
-    """CuPy fails where it cannot write its cache of compiled kernels: show it another place."""
+def _loaded(image: bytes, entry: str) -> Any:
+    """A kernel of a cubin, or of PTX."""
+    module = cupy.cuda.function.Module()
+    module.load(image)
+    return module.get_function(entry)
+
+
+def _place_cache() -> Path | None:
+    """The folder in which CuPy keeps compiled kernels; None if it keeps none. CuPy fails where it
+    cannot write it: show it another place."""
+    if os.environ.get("CUPY_CACHE_IN_MEMORY", "0") not in ("", "0"):
+        return None
     chosen = Path(os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache")
     folder = places.cache_folder(chosen.name, "CUPY_CACHE_DIR", chosen.parent)
     if folder is None:
         os.environ["CUPY_CACHE_IN_MEMORY"] = "1"
     else:
         os.environ["CUPY_CACHE_DIR"] = str(folder)
+    return folder
 
 
 @cache

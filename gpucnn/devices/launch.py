@@ -39,9 +39,10 @@ class GpuFunction(ABC):
         def launch(*arguments: Any) -> None:
             converted = self.convert(arguments)
             self._require_owned(converted)
-            if debug_level() < 2:
+            level = debug_level()
+            if level < 2:
                 return self.run(geometry, converted)
-            if debug_level() >= 4 and not self._shown:
+            if level >= 4 and not self._shown:
                 self._shown = True
                 print(self.source(), file=sys.stderr)
             choose.current().synchronize()
@@ -96,8 +97,8 @@ class GpuFunction(ABC):
 
 def debug_level() -> int:
     """The number in GPUCNN_DEBUG; 0 if it is not set."""
-    level = os.environ.get("GPUCNN_DEBUG", "0")
-    return int(level) if level.isdigit() else 0
+    level = os.environ.get("GPUCNN_DEBUG")
+    return int(level) if level and level.isdigit() else 0
 
 
 def ceil_div(count: int, size: int) -> int:
@@ -111,4 +112,4 @@ def blocks_1d(count: int, threads: int) -> tuple[int]:
 
 
 def _extents(value: Any) -> tuple[int, ...]:
-    return (int(value),) if isinstance(value, (int, np.integer)) else tuple(int(v) for v in value)
+    return (int(value),) if isinstance(value, (int, np.integer)) else tuple(map(int, value))

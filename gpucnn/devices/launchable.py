@@ -34,6 +34,9 @@ class CudaLaunchable(Protocol):
     name: str
     defines: dict[str, Any]
 
+    def __hash__(self) -> int:
+        """Kernels are keys of caches."""
+
     def source(self) -> str:
         """The text that is compiled, includes expanded."""
 
@@ -59,6 +62,9 @@ class NumbaLaunchable(Protocol):
 
     def source(self) -> str:
         """The kernel's Python."""
+
+    def kinds(self, arguments: list[Any]) -> tuple:
+        """What decides Numba's types of these arguments, as a key of caches."""
 
     def signature(self, arguments: list[Any]) -> tuple:
         """Numba's types of these arguments."""

@@ -9,6 +9,7 @@ conv2d_direct[grid, block](y, x, weight, ...)     # on the device in use
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -71,9 +72,13 @@ class NumbaFunction(GpuFunction):
         """Launch on the device in use; compiled for the arguments' types at the first launch."""
         choose.current().launch_numba(self, geometry, arguments)
 
+    def kinds(self, arguments: list[Any]) -> tuple:
+        """What decides Numba's types of these arguments: dtype and number of axes of each."""
+        return tuple([(a.dtype, None if isinstance(a, np.generic) else len(a.shape)) for a in arguments])
+
     def signature(self, arguments: list[Any]) -> tuple:
         """Numba's types of these arguments."""
-        return tuple(map(_type_of, arguments))
+        return tuple([_type(*kind) for kind in self.kinds(arguments)])
 
     def ptx(self, signature: tuple, cc: tuple[int, int]) -> tuple[str, str]:
         """(PTX, name of the entry) for these types and GPUs of this compute capability or newer."""
@@ -91,13 +96,8 @@ class NumbaFunction(GpuFunction):
             if isinstance(a, np.generic):
                 out.append(a)
                 continue
-            step = a.itemsize
-            strides: list[int] = []
-            for extent in reversed(a.shape):
-                strides.insert(0, step)
-                step *= extent
-            numbers = [np.int64(v) for v in (0, 0, a.size, a.itemsize)]
-            out += [*numbers, a, *map(np.int64, a.shape), *map(np.int64, strides)]
+            before, after = _layout(a.shape, a.itemsize)
+            out += (*before, a, *after)
         return out
 
     def _compiled(self, signature: tuple, cc: tuple[int, int]) -> str:
@@ -147,10 +147,19 @@ def numba_device(body: Callable) -> Any:
     return cuda.jit(device=True)(body)
 
 
-def _type_of(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return numba.from_dtype(value.dtype)  # type: ignore[arg-type]
-    return numba.types.Array(numba.from_dtype(value.dtype), value.ndim, "C")
+@lru_cache
+def _type(dtype: np.dtype, axes: int | None) -> Any:
+    """Numba's type of an array with this many axes; of a scalar for None."""
+    scalar = numba.from_dtype(dtype)  # type: ignore[arg-type]
+    return scalar if axes is None else numba.types.Array(scalar, axes, "C")
+
+
+@lru_cache(1024)
+def _layout(shape: tuple[int, ...], itemsize: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """What the entry takes before and after the address of a C-contiguous array."""
+    strides = [itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    before, after = (0, 0, math.prod(shape), itemsize), (*shape, *strides)
+    return tuple(map(np.int64, before)), tuple(map(np.int64, after))
 
 
 def _converted(kernel: str, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ..errors import CompileError, CompilerLog
@@ -17,6 +18,19 @@ class NvrtcOutput:
     ptx: str
     cubin: bytes
     log: str
+
+
+@cache
+def newest_architecture() -> int | None:
+    """The newest compute capability for which NVRTC makes machine code, such as 121; None without
+    NVRTC."""
+    try:
+        from cuda.bindings import nvrtc
+
+        status, supported = nvrtc.nvrtcGetSupportedArchs()
+    except (ImportError, RuntimeError):
+        return None
+    return None if int(status) else max(supported)
 
 
 def compile_cuda(text: str, file: str, defines: Mapping[str, Any], *, arch: str) -> NvrtcOutput:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,6 +25,14 @@ class Choice:
     backends: tuple[str, ...]
     algorithms: tuple[tuple[str, str], ...] = ()
 
+
+def _cpu() -> str:
+    return "cpu"
+
+
+automatic_device: Callable[[], str] = _cpu
+"""The device of `use("auto")`. The package replaces it by one that takes a GPU that has passed its
+check, which trains a model and so cannot be imported here."""
 
 _choice = Scoped("choice", Choice(CPU.backends))
 _registrations = 0
@@ -72,7 +80,10 @@ def use(backend: str | None = None, *, device: str | None = None, **algorithms: 
     arrays live and kernels run (`"cpu"`, `"gpu"`, `"gpu:N"`, `"emulator"`, `"simulator"`) and, by
     op name, the algorithm for all later calls. A backend without a device keeps the emulator or
     simulator if that is in use and runs it; otherwise `"cuda"` and `"numba"` select the GPU, and
-    the others the CPU.
+    `"numpy"` and `"njit"` the CPU.
+
+    `"auto"` without a device takes the first GPU, else the CPU. At the first time on a machine, the
+    GPU is checked for a few seconds; one that fails is named in a warning, and the CPU is used.
 
     The choice holds in all threads, except inside a `using` block, where it holds until its end and
     in its thread alone.
@@ -104,7 +115,9 @@ def _with_device(backend: str, device: str | None) -> tuple[str, ...]:
     if backend != "auto" and backend not in BACKENDS:
         hint = did_you_mean(backend, BACKENDS) or f"use one of auto, {', '.join(BACKENDS)}"
         raise ArgumentError(f"backend={backend!r} is unknown: {hint}")
-    if device in (None, "auto"):
+    if backend == "auto" and device in (None, "auto"):
+        device = automatic_device()
+    elif device in (None, "auto"):
         current = choose.selected()
         fits = current.name != "cpu" and backend in current.backends
         device = current.name if fits else BACKENDS.get(backend, "cpu")

@@ -26,6 +26,9 @@ from .model import Model
 Turn = tuple[Callable[[], None], int]
 """What does something with one or more batches, and with how many."""
 
+_PLAIN = (type(None), bool, int, float, str, tuple, np.generic)
+"""What settings are compared by; other attributes of layers and the like change without one of these."""
+
 TOGETHER = 16
 """The most batches that are replayed as one: the host launches one graph for all of them."""
 
@@ -118,13 +121,16 @@ class Resident:
         storage.write(self.counters, np.array([first, epoch, total], np.int64))
         self.read = self.done = first
 
-    def renew(self, things: Iterable[object], *others: object) -> None:
-        """Forget what was recorded with other settings of these layers and the like."""
-        plain = tuple(item for thing in things for item in vars(thing).items() if _is_plain(item[1]))
+    def renew(self, things: Iterable[object], *others: object) -> bool:
+        """Forget what was recorded with other settings of these layers and the like; returns whether
+        there are such."""
+        plain = [item for thing in things for item in vars(thing).items() if isinstance(item[1], _PLAIN)]
         key = choice.decides(), id(self.model.parameters.values), tuple(self.chosen.items()), plain, others
-        if key != self._key:
+        changed = key != self._key
+        if changed:
             self._key = key
             self._recorded.clear()
+        return changed
 
     def turns(self, first: int, stop: int, together: int) -> Iterator[tuple[int, int]]:
         """(number, count) for runs of batches from `first` to `stop` of one size: `together` or one."""
@@ -195,7 +201,3 @@ class Targets:
         """The losses of a batch, one for each row of its outputs (rows, …, K), and their gradient."""
         targets = resident.of_batch(self._all, rows).reshape(-1, *self._shape)
         return self.loss.of_rows(outputs.reshape(-1, outputs.shape[-1]), targets)
-
-
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str, tuple))

@@ -24,7 +24,7 @@ from . import resident
 from .batches import Arrays, Batch, Batches
 from .compile_settings import CompileSettings
 from .model import Model
-from .resident import Resident, Targets, Turn
+from .resident import Place, Resident, Targets, Turn
 from .training_step import TrainingStep
 
 
@@ -68,8 +68,6 @@ class ResidentSteps(Resident):
         places = {"losses": (rows, *outputs[:-1])}
         if step.metrics:
             places["prediction"] = (rows, *outputs)
-        if any(weight.regularizer is not None for weight in model.trainable_weights):
-            places["penalty"] = (1,)
         super().__init__(model, data, places)
         step.nodes()
         self.step, self._count = step, count
@@ -98,8 +96,8 @@ class ResidentSteps(Resident):
             yield partial(self._train, number, count), count
 
     def _train(self, number: int, count: int) -> None:
-        self._renew()
-        if self.step.settings.optimizer.learning_rate != self._plan.rates[number - self._plan.first]:
+        changed = self._renew()
+        if changed or self.step.settings.optimizer.learning_rate != self._plan.rates[number - self._plan.first]:
             self._plan_from(number)
         self.replay(number, count)
         self._set_counters(self._plan.after[number + count - 1 - self._plan.first])
@@ -115,7 +113,8 @@ class ResidentSteps(Resident):
         if step.metrics:
             self.places["prediction"].now[place, :rows] = step.prediction(x)
         if "penalty" in self.places:
-            self.places["penalty"].now[place] = optimizer.penalty_on_device(parameters)
+            penalty = optimizer.penalty_on_device(parameters)
+            self.places["penalty"].now[place] = 0.0 if penalty is None else penalty
         factors = self._factors[rows]
         if self.data.weight is not None:
             factors = self.of_batch(factors, rows)
@@ -150,9 +149,15 @@ class ResidentSteps(Resident):
 
     # -- what a step depends on ----------------------------------------------------------------------------------------
 
-    def _renew(self) -> None:
+    def _renew(self) -> bool:
         optimizer, segments = self.step.settings.optimizer, self.model.parameters.segments
-        self.renew((optimizer, *self.model.layers), tuple(segment.trainable for segment in segments))
+        weights = [segment.weight for segment in segments]
+        parts = [part for w in weights for part in (w.regularizer, w.constraint) if part is not None]
+        things = (optimizer, self.step.loss(), *self.model.layers, *parts)
+        if "penalty" not in self.places and any(w.regularizer is not None for w in weights):
+            self.collect()
+            self.places["penalty"] = Place((1,), self._slots)
+        return self.renew(things, [segment.trainable for segment in segments], list(map(id, parts)))
 
     def _plan_from(self, first: int) -> None:
         """Compute the numbers of all updates from batch `first` on, and copy them to the device."""

@@ -49,6 +49,10 @@ class Verdict:
     seconds: float
     date: str
 
+    def __str__(self) -> str:
+        result = f"FAILED: {self.fault}" if self.fault else f"passed: {self.kernels} kernels in {self.cases} cases"
+        return f"{result} ({self.date}, {self.seconds:.1f} s)"
+
 
 def device(name: str, say: Say = lambda line: None) -> str:
     """The device for `name`: "auto" is the first GPU if there is one that passes its check, else the

@@ -145,7 +145,9 @@ class RunSettings:
 
         An algorithm of the user's own that is not loaded is not used, and a warning says so.
         """
-        device = self_check.device(self.device, announce) if self.backend == "auto" else self.device
+        device = self.device
+        if device != "auto" or self.backend == "auto":
+            device = self_check.device(device, announce)
         utils.set_random_seed(self.seed)  # after the check, which trains too
         choice.use(self.backend, device=device)
         choice.use(**self._algorithms_here())

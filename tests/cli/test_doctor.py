@@ -268,6 +268,44 @@ def test_a_gpu_that_is_seen_is_named(examine):
     assert report.machine["driver"] == "for CUDA 12.8"
 
 
+@pytest.fixture
+def verdict(monkeypatch, tmp_path):
+    """A machine with a GPU, and a function that sets what its check would find now."""
+    from gpucnn.runs import self_check
+
+    monkeypatch.setenv("GPUCNN_CACHE", str(tmp_path))
+    monkeypatch.setattr(doctor.choose, "gpu_state", lambda: (1, "NVIDIA H100"))
+    monkeypatch.setattr(self_check, "_kernels", lambda: iter([]))
+    return lambda fault: monkeypatch.setattr(self_check, "_training", lambda where: fault)
+
+
+WITH_GPU = {"cupy-cuda12x": "14.1", **HEADERS}
+
+
+def test_the_check_of_the_gpu_is_reported_and_repeated_on_demand(examine, verdict):
+    assert examine(WITH_GPU, driver=12080).machine["gpu check"].startswith("not yet")
+    verdict(None)
+    report = doctor.examine(check_gpu=True)
+    assert report.ok and report.machine["gpu check"].startswith("passed: 0 kernels in 0 cases (")
+    verdict("the losses differ by 1")
+    assert doctor.examine().machine["gpu check"] == report.machine["gpu check"], "the verdict is kept"
+    report = doctor.examine(check_gpu=True)
+    assert report.machine["gpu check"].startswith("FAILED: the losses differ by 1 (")
+    assert not report.ok
+    assert (
+        report.verdict == "not ready: NVIDIA H100 fails its check, and the CPU is used instead: the losses differ by 1"
+    )
+    assert doctor.examine().command == "gpucnn doctor --self-check"
+
+
+def test_a_check_of_the_gpu_that_breaks_off_is_reported(examine, verdict, monkeypatch):
+    examine(WITH_GPU, driver=12080)
+    monkeypatch.setattr(doctor.self_check, "run", lambda where: 1 / 0)
+    report = doctor.examine(check_gpu=True)
+    assert report.machine["gpu check"] == "ended by ZeroDivisionError: division by zero"
+    assert "gpu check" not in examine().machine, "without CuPy there is no GPU"
+
+
 def test_what_cannot_be_determined_is_unknown(monkeypatch):
     def fail(*_, **__):
         raise OSError("not here")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from stand_in_cupy import StandIn
 
-from gpucnn.devices import choose, storage
+from gpucnn.devices import choose, nvrtc, storage
 from gpucnn.devices.cpu import CPU
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.emulator import LaunchError
@@ -77,7 +77,7 @@ def test_a_kernel_in_cuda_is_compiled_once_and_given_arrays_and_scalars_of_its_o
 
 
 @pytest.mark.parametrize(("kernel_id", "op"), [("matmul/naive_numba", "matmul"), ("pool2d/direct_numba", "maxpool2d")])
-def test_the_arguments_of_a_numba_kernel_are_as_its_ptx_declares_them(cupy, gpu, monkeypatch, kernel_id, op):
+def test_the_arguments_of_a_numba_kernel_are_as_its_ptx_declares_them(cupy, gpu, monkeypatch, tmp_path, kernel_id, op):
     seen = []
 
     class Program:
@@ -92,6 +92,11 @@ def test_the_arguments_of_a_numba_kernel_are_as_its_ptx_declares_them(cupy, gpu,
 
     core = SimpleNamespace(Program=Program, ProgramOptions=lambda arch: arch)
     monkeypatch.setitem(sys.modules, "cuda.core", core)
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path))
+    choose._gpu.cache_clear()
+    choose.use("cpu")
+    choose.use("gpu")
+    cupy.calls.clear()
     launched(cupy, kernel_id, op)
     load, first, second = cupy.calls
     assert load == ("load", b"\x7fELF")
@@ -101,6 +106,46 @@ def test_the_arguments_of_a_numba_kernel_are_as_its_ptx_declares_them(cupy, gpu,
     declared = seen[0].partition(f".entry {name}(")[2].partition(")")[0]
     sizes = [int(bits) // 8 for bits in re.findall(r"\.param\s+\.[a-z](\d+)", declared)]
     assert [8 if isinstance(a, np.ndarray) else a.itemsize for a in arguments] == sizes
+    choose._gpu.cache_clear()
+    choose.use("cpu")
+    choose.use("gpu")
+    cupy.calls.clear()
+    launched(cupy, kernel_id, op)
+    assert cupy.calls[0] == load, "another process loads what the first has kept"
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("kernel_id", ["matmul/naive_cuda", "matmul/naive_numba"])
+def test_a_gpu_that_the_compilers_do_not_know_gets_ptx(cupy, monkeypatch, kernel_id):
+    monkeypatch.setattr(nvrtc, "newest_architecture", lambda: 80)
+    choose.use("gpu")
+    cupy.calls.clear()
+    launched(cupy, kernel_id, "matmul")
+    (loading, image), first, second = cupy.calls
+    assert loading == "load"
+    assert b".target sm_80" in image and f".entry {first[1]}(".encode() in image
+    assert first == second
+
+
+@pytest.mark.parametrize("newest", [90, 121, None])
+def test_a_gpu_that_the_compilers_know_gets_machine_code(cupy, monkeypatch, newest):
+    monkeypatch.setattr(nvrtc, "newest_architecture", lambda: newest)
+    choose.use("gpu")
+    cupy.calls.clear()
+    launched(cupy, "matmul/naive_cuda", "matmul")
+    assert cupy.calls[0][0] == "compile"
+
+
+@pytest.mark.parametrize(("platform", "name"), [("win32", "cublas64_12.dll"), ("linux", "libcublas.so.12")])
+def test_cublas_is_loaded_by_the_name_that_the_system_gives_it(cupy, gpu, monkeypatch, platform, name):
+    module, libs = importlib.import_module("gpucnn.devices.gpu"), "cupy_backends.cuda.libs"
+    library = SimpleNamespace(getVersion=lambda handle: 120901)
+    for package in ("cupy_backends", "cupy_backends.cuda"):
+        monkeypatch.setitem(sys.modules, package, SimpleNamespace(__path__=[]))
+    monkeypatch.setitem(sys.modules, libs, SimpleNamespace(cublas=library, __path__=[]))
+    monkeypatch.setattr(module, "sys", SimpleNamespace(platform=platform))
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda name: name)
+    assert module._cublas.__wrapped__(5) == name
 
 
 def test_the_limit_of_shared_memory_is_raised_once(cupy, gpu):

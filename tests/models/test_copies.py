@@ -203,7 +203,7 @@ def test_a_model_on_a_device_and_its_copy_on_the_host(copied, problem, small_mod
     expected = model.predict(x, verbose=0)
     other = copied(model)
     np.testing.assert_array_equal(other.predict(x, verbose=0), expected)
-    gpucnn.use("auto")
+    gpucnn.use("auto", device="cpu")
     other.fit(x, y, batch_size=8, verbose=0)
     gpucnn.use("cuda", device="emulator")
     np.testing.assert_array_equal(model.predict(x, verbose=0), expected)

@@ -74,7 +74,7 @@ def on_numpy():
     try:
         return trained("numpy", "cpu")
     finally:
-        gpucnn.use("auto")
+        gpucnn.use("auto", device="cpu")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -130,7 +130,7 @@ def test_a_model_moves_to_the_device_in_use_and_back():
     probabilities = model.predict(x, verbose=0)
     assert type(probabilities) is np.ndarray
     assert isinstance(model.weights[0].value, emulator.EmulatedArray)
-    gpucnn.use("auto")
+    gpucnn.use("auto", device="cpu")
     np.testing.assert_allclose(model.predict(x, verbose=0), probabilities, atol=1e-6)
     model.fit(x, y, batch_size=8, verbose=0)
     assert isinstance(model.weights[0].value, np.ndarray)

@@ -286,7 +286,7 @@ def test_gradients_of_another_shape_than_the_result_are_named():
 
 
 def test_float64_is_left_to_the_bodies(rng):
-    gpucnn.use("auto")
+    gpucnn.use("auto", device="cpu")
     x, weight, b = (a.astype(np.float64) for a in operands(rng))
     assert conv2d_bias_relu_maxpool(x, weight, b, **SAME)[0].dtype == np.float64
     assert conv2d_bias_relu(x, weight, b, **SAME).dtype == np.float64

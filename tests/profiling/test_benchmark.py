@@ -228,7 +228,7 @@ def test_timing_stops_when_it_is_precise_or_out_of_time():
 def test_workspace_and_in_place_ops_are_timed_too():
     from gpucnn.ops.update import sgd
 
-    with gpucnn.using("auto"):
+    with gpucnn.using("auto", device="cpu"):
         measured = list(benchmark.rows(plan(list(sgd.kernels(("njit",)).values()))))
     assert measured[0].hot
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import gpucnn
 from gpucnn.devices import choose, emulator
 from gpucnn.errors import KernelError
 from gpucnn.ops.matmul import matmul
@@ -71,6 +72,40 @@ def test_auto_warns_and_takes_the_cpu_where_a_kernel_is_wrong(gpu, monkeypatch):
         assert self_check.device("auto") == "cpu"
     with pytest.raises(KernelError, match="off by 1"):
         self_check.device("gpu")
+
+
+def test_a_gpu_that_failed_is_refused_by_name_with_every_backend(gpu, monkeypatch):
+    monkeypatch.setattr(trials, "trials", lambda kernels, where, largest: [])
+    monkeypatch.setattr(self_check, "_training", lambda where: "the losses differ by 1")
+    self_check.run("gpu:0")
+    for backend in ("auto", "cuda", "numba"):
+        with pytest.raises(KernelError, match="'gpu' fails its check: the losses differ by 1; the CPU is used with"):
+            RunSettings(device="gpu", backend=backend).apply()
+
+
+def test_use_auto_takes_the_gpu_that_has_passed_its_check(gpu, monkeypatch, capsys):
+    monkeypatch.setattr(trials, "trials", lambda kernels, where, largest: [])
+    taken = []
+    use = choose.use
+    monkeypatch.setattr(choose, "use", lambda name: (taken.append(name), use("cpu"))[1])
+    for call in (
+        lambda: gpucnn.use("auto"),
+        lambda: gpucnn.use(device="auto"),
+        lambda: gpucnn.use("auto", device="cpu"),
+    ):
+        call()
+    with gpucnn.using("auto"):
+        pass
+    assert taken == ["gpu:0", "gpu:0", "cpu", "gpu:0"]
+    assert capsys.readouterr().err.count("checking Some GPU once") == 1
+
+
+@in_emulator
+def test_use_auto_warns_and_takes_the_cpu_where_a_kernel_is_wrong(gpu, monkeypatch):
+    monkeypatch.setattr(trials.Trial, "fault", lambda self: "a value is off by 1")
+    with pytest.warns(UserWarning, match="Some GPU is not used, because it fails its check"):
+        gpucnn.use("auto")
+    assert choose.current().name == "cpu"
 
 
 def test_without_a_gpu_auto_is_the_cpu_and_nothing_is_checked(monkeypatch):
