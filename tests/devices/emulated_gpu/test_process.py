@@ -11,10 +11,11 @@ import pytest
 from needs import emulator_here
 from places import ROOT
 
+from gpucnn.devices import cards
 from gpucnn.devices.emulator import driver
 
 
-@pytest.mark.parametrize("card", driver.CARDS)
+@pytest.mark.parametrize("card", ["h100", "a100", "rtx3060", "t4"])
 def test_the_card_sets_name_and_limits_of_launches(output, card):
     text = """
         import cupy
@@ -31,13 +32,22 @@ def test_the_card_sets_name_and_limits_of_launches(output, card):
                 print(str(error).split(":")[0])
         print(cupy.cuda.Device().compute_capability)
     """
-    limits = driver.CARDS[card]
+    limits = driver.limits(card)
     assert output(text, "--card", card) == [
         f"Emulated GPU (sm_{limits.cc}, as {limits.name})",
         str(limits.shared_per_block),
         "CUDA_ERROR_INVALID_VALUE",
         str(limits.cc),
     ]
+
+
+@pytest.mark.parametrize("card", cards.CARDS)
+def test_every_card_of_the_predictions_can_be_emulated_without_a_second_table(card):
+    limits, known = driver.limits(card), cards.find(card)
+    assert (limits.name, limits.multiprocessors, limits.l2_bytes) == (known.title, known.multiprocessors, known.l2_size)
+    assert limits.cc <= int(known.arch.removeprefix("sm_"))
+    # What CUDA's programs compute from clock and width of the bus: kHz, bits, two transfers in a cycle.
+    assert 2 * limits.memory_clock * 1e3 * limits.bus_bits / 8 == pytest.approx(known.dram_bytes * 1e6, rel=1e-6)
 
 
 def test_memory_ends_at_the_chosen_size_and_the_process_goes_on(output):
