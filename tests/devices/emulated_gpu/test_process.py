@@ -11,6 +11,7 @@ import pytest
 from needs import emulator_here
 from places import ROOT
 
+from gpucnn import places
 from gpucnn.devices import cards
 from gpucnn.devices.emulator import driver
 
@@ -190,6 +191,24 @@ def test_bench_refuses_times(emulated):
     done = emulated(text)
     assert done.returncode == 1
     assert "the GPU is emulated and its times mean nothing" in done.stderr
+
+
+def test_two_processes_may_build_the_driver_at_once(built, tmp_path):
+    text = "from gpucnn.devices.emulator.driver import build; build.load('both'); print('loaded')"
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), "GPUCNN_CACHE": str(tmp_path), "TMPDIR": str(tmp_path)}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=settings
+        )
+        for _ in range(2)
+    ]
+    for process in both:
+        assert process.communicate(timeout=600)[0] == "loaded\n"
+    folder = tmp_path / "emulator"
+    kept = sorted(path.name for path in folder.iterdir())
+    assert [name for name in kept if "both" in name] == ["libcublas-both.so", "libcublasLt-both.so", "libcuda-both.so"]
+    assert all(places.intact(folder / name) is not None for name in kept)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("tmp")) == [], "no part is left"
 
 
 @pytest.mark.parametrize(
