@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import click
 
+from ..devices.cards import CARDS
 from ..devices.emulator import driver
 from ..errors import ArgumentError, did_you_mean
 from .group import main, options
@@ -27,7 +28,7 @@ _UNITS = {"": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
         type=click.IntRange(0, 2**32 - 1),
         help="Do work only when it is waited for; with a SEED above 0 some sooner, in a random order.",
     ),
-    click.option("--card", metavar="NAME", default="h100", help="h100, rtx3060, t4 or gtx1660.  [default: h100]"),
+    click.option("--card", metavar="NAME", default="h100", show_default=True, help=f"{', '.join(CARDS)}."),
     click.option("--memory", metavar="SIZE", help="Memory of the GPU, such as 512MiB.  [default: as the card]"),
     click.option("--devices", metavar="N", type=click.IntRange(1, 8), default=1, show_default=True, help="GPUs."),
     click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND..."),

@@ -278,8 +278,9 @@ def runs(folder: str, as_json: bool) -> None:
 
     Accuracies on different data sets cannot be compared. epochs: trained of planned.
 
-    Keys of --json: runs; of each run: run, dataset, model, status, test_accuracy, test_loss,
-    train_accuracy, epochs, epochs_trained, recipe, optimizer, learning_rate, batch_size, seed, note.
+    Keys of --json: runs; of each run: run, dataset, model, device, status, test_accuracy,
+    test_loss, train_accuracy, epochs, epochs_trained, recipe, optimizer, learning_rate, batch_size,
+    seed, note.
     """
     found = list_runs(folder)
     if as_json:
@@ -289,6 +290,7 @@ def runs(folder: str, as_json: bool) -> None:
             run["run"],
             run["dataset"] or "",
             run["model"] or "",
+            run["device"] or "",
             _share(run["test_accuracy"]),
             "–" if run["test_loss"] is None else _four_decimals(run["test_loss"]),
             f"{'–' if run['epochs_trained'] is None else run['epochs_trained']} of {run['epochs']}",
@@ -296,7 +298,7 @@ def runs(folder: str, as_json: bool) -> None:
         )
         for run in found
     ]
-    return print_table(("run", "data set", "model", "accuracy", "loss", "epochs", "status"), rows)
+    return print_table(("run", "data set", "model", "device", "accuracy", "loss", "epochs", "status"), rows)
 
 
 @main.command()

@@ -120,6 +120,18 @@ def gpu_state() -> tuple[int, str]:
     return count, ", ".join(names)
 
 
+def is_emulated(name: str) -> bool:
+    """Whether the device of this name is a GPU that `gpucnn emulate-gpu` emulates."""
+    from .emulator import driver
+
+    return name.startswith("gpu") and driver.running()
+
+
+def described(name: str) -> str:
+    """The name of a device for records: `gpu:0 (emulated)` for a GPU that is emulated."""
+    return f"{name} (emulated)" if is_emulated(name) else name
+
+
 def require_gpu(request: str, number: int = 0) -> None:
     """Raise `KernelError` if that GPU cannot be used, instead of silently taking the CPU."""
     count, reason = gpu_state()

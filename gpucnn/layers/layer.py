@@ -31,12 +31,15 @@ import numpy as np
 from .. import activations, constraints, initializers, random, regularizers
 from ..arguments import float32, is_count
 from ..config import Configurable, snake_case
-from ..devices import storage
-from ..errors import ArgumentError, ShapeError, one_line
+from ..devices import free_memory, storage
+from ..errors import ArgumentError, MemoryNeedError, ShapeError, one_line
 
 Shape = tuple[Any, ...]
 """Extents of an array of one batch: None for the batch axis, then integers."""
 Backward = Callable[..., Any]
+
+_LARGE = 64 << 20
+"""Bytes of a weight from which the free memory is looked up, which takes time on some systems."""
 
 _allowance: ContextVar[int | None] = ContextVar("_allowance", default=None)
 
@@ -56,7 +59,7 @@ class Weight:
 
     `value` and `gradient` are float32 arrays of `shape`, on the host at first. When the model is
     built they become views into its two flat arrays (`home`) on the device in use: keep the Weight,
-    not its `value`.
+    not its `value`. Raises `MemoryNeedError` if they do not fit into the memory of the host.
     """
 
     def __init__(
@@ -77,8 +80,12 @@ class Weight:
         self.constraint = constraints.get(constraint)
         self.trainable = trainable
         self.home: Any = None
-        self.value: Any = np.asarray(self.initializer(self.shape), np.float32)
-        self.gradient: Any = np.zeros(self.shape if trainable else (0,), np.float32)
+        self._check_memory()
+        try:
+            self.value: Any = np.asarray(self.initializer(self.shape), np.float32)
+            self.gradient: Any = np.zeros(self.shape if trainable else (0,), np.float32)
+        except MemoryError:
+            raise self._does_not_fit(free_memory.available()) from None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy's values lie in host memory of their own, outside any model, without gradients."""
@@ -96,6 +103,23 @@ class Weight:
             if min(self.shape, default=0) < 0 or size > allowance:
                 raise ShapeError(f"{self.name} of shape {self.shape} has more than the {allowance} elements left")
             _allowance.set(allowance - size)
+
+    @property
+    def _bytes(self) -> int:
+        return math.prod(self.shape) * 4 * (2 if self.trainable else 1)
+
+    def _check_memory(self) -> None:
+        if self._bytes >= _LARGE:
+            free = free_memory.available()
+            if free is not None and self._bytes > free:
+                raise self._does_not_fit(free)
+
+    def _does_not_fit(self, free: int | None) -> MemoryNeedError:
+        need, left = free_memory.readable(self._bytes), free_memory.readable(free)
+        purpose = "values and gradient" if self.trainable else "its values"
+        return MemoryNeedError(
+            f"{self.name} of shape {self.shape} needs {need} for {purpose}, and {left} is free: use a smaller layer"
+        )
 
     @property
     def size(self) -> int:

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from ..devices.cards import MULTIPROCESSORS
 from ..devices.cuda import CudaFunction
 from ..devices.launchable import CudaLaunchable, NumbaLaunchable
 from ..devices.nvrtc import NvrtcOutput, compile_cuda
@@ -27,31 +28,6 @@ from .launches import Launch
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 """The architectures that gpucnn compiles for: Turing to Blackwell."""
-
-
-@dataclass(frozen=True)
-class Multiprocessor:
-    """What the blocks on one multiprocessor share (CUDA C++ Programming Guide, table of compute
-    capabilities)."""
-
-    registers: int
-    shared_bytes: int
-    threads: int
-    blocks: int
-
-
-_MULTIPROCESSORS = {
-    "sm_75": Multiprocessor(65536, 64 << 10, 1024, 16),
-    "sm_80": Multiprocessor(65536, 164 << 10, 2048, 32),
-    "sm_86": Multiprocessor(65536, 100 << 10, 1536, 16),
-    "sm_89": Multiprocessor(65536, 100 << 10, 1536, 24),
-    "sm_90": Multiprocessor(65536, 228 << 10, 2048, 32),
-    "sm_100": Multiprocessor(65536, 228 << 10, 2048, 32),
-    "sm_120": Multiprocessor(65536, 100 << 10, 1536, 24),
-}
-
-_RESERVED_SHARED = 1 << 10
-"""Bytes of shared memory that the driver reserves in each block, since sm_80."""
 
 
 @dataclass(frozen=True)
@@ -186,16 +162,16 @@ def _compute_capability(arch: str) -> tuple[int, int]:
 def occupancy(launch: Launch, used: Resources, arch: str) -> float:
     """The share of a multiprocessor's threads that can be resident."""
     warps = -(-launch.threads // 32)
-    return resident_blocks(launch, used, arch) * 32 * warps / _MULTIPROCESSORS[arch].threads
+    return resident_blocks(launch, used, arch) * 32 * warps / MULTIPROCESSORS[arch].threads
 
 
 def resident_blocks(launch: Launch, used: Resources, arch: str) -> int:
     """How many blocks a multiprocessor holds at a time, limited by threads, registers and shared
     memory."""
-    limit = _MULTIPROCESSORS[arch]
+    limit = MULTIPROCESSORS[arch]
     warps = -(-launch.threads // 32)
     registers = -(-used.registers * 32 // 256) * 256 * warps
-    shared = used.shared_bytes + launch.geometry.shared_bytes + (_RESERVED_SHARED if arch != "sm_75" else 0)
+    shared = used.shared_bytes + launch.geometry.shared_bytes + MULTIPROCESSORS[arch].reserved_shared_bytes
     blocks = min(limit.blocks, limit.threads // (32 * warps), limit.registers // max(registers, 1))
     if used.shared_bytes + launch.geometry.shared_bytes:
         blocks = min(blocks, limit.shared_bytes // shared)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..devices import choose
-from ..errors import FileError
+from ..errors import FileError, KernelError
 from ..files import explained, write_atomically
 from ..version import __version__, installed_version
 
@@ -56,8 +56,18 @@ class Row:
 
 
 def record(measured: Sequence[Row]) -> dict[str, Any]:
-    """The rows with all that is needed to judge them, as JSON values."""
+    """The rows with all that is needed to judge them, as JSON values. Raises `KernelError` if a row
+    has times of an emulated GPU."""
+    for row in measured:
+        if row.hot is not None or row.cold is not None:
+            require_real(row.device)
     return about(sorted({row.device for row in measured})) | {"rows": [asdict(row) for row in measured]}
+
+
+def require_real(device: str) -> None:
+    """Raise `KernelError` for an emulated GPU, whose times mean nothing."""
+    if choose.is_emulated(device):
+        raise KernelError("the GPU is emulated and its times mean nothing: run this on a GPU, or with --check-only")
 
 
 def about(devices: Sequence[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import places
+from ..devices.cards import CARDS
 from ..devices.cuda import CudaFunction
 from ..dispatch.case import Case
 from ..dispatch.op import Kernel
@@ -20,8 +21,8 @@ from ..errors import CompileError
 from ..version import installed_version
 from . import compilers, launches, records, trials
 
-MULTIPROCESSORS = 132
-"""The multiprocessors of an H100 SXM: fewer blocks leave some of them idle."""
+MULTIPROCESSORS = CARDS["h100"].multiprocessors
+"""Of an H100: fewer blocks leave some of them idle."""
 
 
 @dataclass(frozen=True)

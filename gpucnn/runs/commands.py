@@ -355,7 +355,7 @@ def _fit(
     say(
         f"{settings.model}: {model.count_params():,} parameters, {type(model.optimizer).__name__}, "
         f"batch {training.batch_size}, {training.epochs} {epochs}, seed {settings.seed}; "
-        f"{settings.device}, {choice.backend()} kernels, threads: {threads.in_use()}"
+        f"{run.record['device']}, {choice.backend()} kernels, threads: {threads.in_use()}"
     )
     signature = model.signature
     assert signature is not None

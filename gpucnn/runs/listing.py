@@ -13,6 +13,7 @@ from .run import Run
 _FROM_RECORD = (
     "dataset",
     "model",
+    "device",
     "status",
     "test_accuracy",
     "test_loss",

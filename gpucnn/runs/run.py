@@ -30,7 +30,7 @@ import numpy as np
 
 from ..callbacks import Callback
 from ..config import check_fields
-from ..devices import forks
+from ..devices import choose, forks
 from ..errors import ArgumentError, FileError, Interrupted, one_line, printable
 from ..files import check_regular, explained, lock, make_folder, unlock, write_atomically
 from ..models import loading, saving
@@ -92,6 +92,7 @@ class Run:
         """
         record = {key: settings.get(key) for key in RESULTS}
         record |= {"status": "running", "note": settings.get("note"), "settings": settings, "versions": versions()}
+        record["device"] = _device(record, settings)
         with explained("make", folder or "runs"):
             path = _free_folder(settings) if folder is None else Path(folder)
             make_folder(path)
@@ -249,7 +250,8 @@ class Run:
     def continue_with(self, settings: dict[str, Any]) -> None:
         """Apply changed settings (such as more epochs) and mark the run as running again."""
         self.record["settings"] = {**self.settings, **settings}
-        self.record |= {key: self.settings.get(key) for key in RESULTS} | {"status": "running"}
+        device = _device(self.record, self.settings)
+        self.record |= {key: self.settings.get(key) for key in RESULTS} | {"device": device, "status": "running"}
         self._write_record()
 
     def _write_record(self) -> None:
@@ -366,6 +368,12 @@ def versions() -> dict[str, str | None]:
         "numba": installed_version("numba"),
         "platform": platform.platform(),
     }
+
+
+def _device(record: dict[str, Any], settings: dict[str, Any]) -> str | None:
+    """The device for `run.json`. A run of which a part was trained on an emulated GPU says so."""
+    then, now = record.get("device"), settings.get("device")
+    return choose.described(now) if then == now and now is not None else then
 
 
 def _free_folder(settings: dict[str, Any]) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..devices import threads
+from ..devices import choose, threads
 from ..errors import ArgumentError, did_you_mean
 from . import rivals
 from .rivals import Absent, Loop, Problem
@@ -57,6 +57,8 @@ def timed_device(name: str) -> str:
     """The device of this name. Raises `ArgumentError` for one whose times mean nothing."""
     if name.partition(":")[0] not in ("cpu", "gpu"):
         raise ArgumentError(f"--device {name} is not timed: use cpu or gpu, or --predict CARD")
+    if choose.is_emulated(name):
+        raise ArgumentError(f"--device {name} is emulated and is not timed: use cpu or a GPU, or --predict CARD")
     return name
 
 

@@ -7,7 +7,9 @@ import shutil
 import pytest
 from command import FAST, gpucnn
 
+from gpucnn.devices.emulator import driver
 from gpucnn.runs import commands
+from gpucnn.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -29,9 +31,27 @@ def runs(run):
 def test_runs_are_listed_with_the_best_first(runs):
     lines = gpucnn("runs").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["run", "runs/b", "runs/a", "runs/c"]
-    assert lines[1].split()[1:4] == ["squares", "slides", "75.00"]
+    assert lines[1].split()[1:5] == ["squares", "slides", "cpu", "75.00"]
     assert lines[1].split()[-4:] == ["1", "of", "2", "finished"]
-    assert lines[3].split()[3:] == ["–", "–", "–", "of", "2", "interrupted"]
+    assert lines[3].split()[4:] == ["–", "–", "–", "of", "2", "interrupted"]
+
+
+def test_a_run_on_an_emulated_gpu_says_so_in_its_record_and_in_the_list(monkeypatch):
+    monkeypatch.setattr(driver, "running", lambda: True)
+    settings = {"dataset": "squares", "model": "slides", "device": "gpu:0", "epochs": 2}
+    run = Run.create("runs/emulated", settings)
+    assert Run.open("runs/emulated").record["device"] == "gpu:0 (emulated)"
+    assert run.settings["device"] == "gpu:0", "where it is resumed"
+    assert gpucnn("runs").stdout.splitlines()[1].split()[1:5] == ["squares", "slides", "gpu:0", "(emulated)"]
+    monkeypatch.setattr(driver, "running", lambda: False)
+    run.continue_with({"epochs": 3})
+    assert run.record["device"] == "gpu:0 (emulated)", "a part of it was"
+    assert Run.create("runs/real", settings).record["device"] == "gpu:0"
+    monkeypatch.setattr(driver, "running", lambda: True)
+    assert Run.create("runs/cpu", settings | {"device": "cpu"}).record["device"] == "cpu"
+    real = Run.open("runs/real")
+    real.continue_with({"epochs": 3})
+    assert real.record["device"] == "gpu:0 (emulated)"
 
 
 def test_runs_have_json_and_another_folder(runs, run):

@@ -7,8 +7,8 @@ import pytest
 from processes import program
 
 import gpucnn
-from gpucnn import Input, Sequential, layers
-from gpucnn.devices import choose, cpu, storage
+from gpucnn import Input, Sequential, initializers, layers
+from gpucnn.devices import choose, cpu, free_memory, storage
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.errors import MemoryNeedError, ShapeError
@@ -143,3 +143,31 @@ def test_a_model_that_does_not_fit_at_all_is_told_so(monkeypatch):
     monkeypatch.setattr(cpu.np, "empty", failing(10**9))
     with pytest.raises(MemoryNeedError, match="no batch fits: use a smaller model or smaller images"):
         model.predict(np.zeros((5000, 8, 8, 1), np.float32), batch_size=5000, verbose=0)
+
+
+@pytest.mark.parametrize("free", [10**9, None], ids=["known", "unknown"])
+def test_weights_that_do_not_fit_are_refused_with_their_sizes_before_any_is_drawn(monkeypatch, free):
+    monkeypatch.setattr(free_memory, "available", lambda: free)
+    drawn = []
+
+    class Drawn(initializers.Initializer):
+        def __call__(self, shape, dtype=None):
+            drawn.append(shape)
+            raise MemoryError("Unable to allocate")
+
+    model = [Input((4,)), layers.Dense(2**31 - 1, kernel_initializer=Drawn())]
+    with pytest.raises(MemoryNeedError) as caught:
+        Sequential(model)
+    assert str(caught.value) == (
+        "kernel of shape (4, 2147483647) needs 68.7 GB for values and gradient, and "
+        f"{'1.0 GB' if free else 'unknown'} is free: use a smaller layer"
+    )
+    assert bool(drawn) == (free is None)
+
+
+def test_weights_that_fit_are_created_as_before(monkeypatch):
+    monkeypatch.setattr(free_memory, "available", lambda: 2 * 4 * 5000**2)
+    assert Sequential([Input((5000,)), layers.Dense(5000, use_bias=False, kernel_initializer="zeros")]).built
+    monkeypatch.setattr(free_memory, "available", lambda: 2 * 4 * 5000**2 - 1)
+    with pytest.raises(MemoryNeedError, match=r"kernel of shape \(5000, 5000\) needs 200 MB for values and gradient"):
+        Sequential([Input((5000,)), layers.Dense(5000, use_bias=False)])

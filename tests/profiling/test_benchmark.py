@@ -10,9 +10,10 @@ import gpucnn
 from gpucnn.devices import choose
 from gpucnn.devices.cpu import CPU
 from gpucnn.devices.device import Peak
+from gpucnn.devices.emulator import driver
 from gpucnn.dispatch.case import Case
 from gpucnn.dispatch.op import Kernel
-from gpucnn.errors import ArgumentError, FileError
+from gpucnn.errors import ArgumentError, FileError, KernelError
 from gpucnn.ops.batchnorm import batchnorm
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_weight
 from gpucnn.ops.matmul import matmul
@@ -175,6 +176,16 @@ def test_a_rival_that_differs_gets_no_time():
     assert benchmark._rival_fault(matmul, c, operands, (right,)) is None
     assert benchmark._rival_fault(matmul, c, operands, (right * np.nan,)) is not None
     assert benchmark._rival_fault(matmul, c, operands, (right[:1],)) is not None
+
+
+def test_times_of_an_emulated_gpu_are_not_recorded(monkeypatch, tmp_path):
+    monkeypatch.setattr(driver, "running", lambda: True)
+    checked = row(hot=None, cold=None, note="agrees with its definition")
+    records.save(tmp_path / "checks.json", [checked, row(device="cpu")])
+    for timed in (row(), row(hot=None)):
+        with pytest.raises(KernelError, match="the GPU is emulated and its times mean nothing: run this on a GPU"):
+            records.save(tmp_path / "times.json", [checked, timed])
+    assert not (tmp_path / "times.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import needs
 import numpy as np
 import pytest
 
+from gpucnn.devices.emulator import driver
 from gpucnn.errors import ArgumentError, GpucnnError
 from gpucnn.runs import rivals, step, step_race
 
@@ -82,6 +83,14 @@ def test_an_unknown_rival_is_refused_before_anything_is_measured():
 def test_the_emulator_is_not_timed():
     with pytest.raises(ArgumentError, match="--device emulator is not timed"):
         step_race.timed_device("emulator")
+
+
+def test_an_emulated_gpu_is_not_timed(monkeypatch):
+    assert step_race.timed_device("gpu:0") == "gpu:0"
+    monkeypatch.setattr(driver, "running", lambda: True)
+    with pytest.raises(ArgumentError, match="--device gpu:0 is emulated and is not timed: use cpu or a GPU"):
+        step_race.timed_device("gpu:0")
+    assert step_race.timed_device("cpu") == "cpu"
 
 
 @needs.emulator_here

@@ -30,7 +30,7 @@ def emulated(built):
 
     def run(text, *flags, timeout=600, **environment):
         command = [sys.executable, "-m", "gpucnn", "emulate-gpu", *flags, "python", "-c", textwrap.dedent(text)]
-        settings = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        settings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), **environment}
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=settings)
 
     return run

@@ -65,6 +65,21 @@ NUMBA = """
     shift[1, 64](y, x)
     print(float(y.copy_to_host()[63]))
 """
+CUBLAS = """
+    import cupy
+    import numpy as np
+    from cupy_backends.cuda.libs import cublas
+    handle, one, zero = cupy.cuda.get_cublas_handle(), np.ones(1, np.float32), np.zeros(1, np.float32)
+    a, b = cupy.ones((3, 4), cupy.float32), cupy.ones((4, 5), cupy.float32)
+    y = cupy.empty((3, 5), cupy.float32)
+    cupy.cuda.Device().synchronize()
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        cublas.setStream(handle, stream.ptr)
+        cublas.sgemm(handle, 0, 0, 5, 3, 4, one.ctypes.data, b.data.ptr, 5, a.data.ptr, 4,
+                     zero.ctypes.data, y.data.ptr, 5)
+        WAIT
+    print(y.sum())
+"""
 PROGRAMS = {
     "a race": (RACE, "BARRIER", "", "__syncthreads();", "62.0",
         r"shifted: .* has a data race on __shared__ tile.* wrote at line 6 .* no barrier lies between \(line 8 "),
@@ -76,6 +91,9 @@ PROGRAMS = {
     "a missing event": (UNORDERED, "WAIT", "event = cupy.cuda.Event(); event.record()",
         "event = cupy.cuda.Event(); event.record(); cupy.cuda.Stream.null.wait_event(event)", "999000.0",
         r"nothing orders the two: an event or a synchronize is missing"),
+    "a product of cuBLAS that is not waited for": (
+        CUBLAS, "WAIT", "pass", "stream.synchronize()", "60.0",
+        r"cupy_sum on the default stream reads .* cublasSgemm on stream \d+ uses, and nothing orders the two"),
     "an access outside by numba-cuda": (NUMBA, "OFFSET", "1", "0", "63.0",
         r"shift: .*thread \(63, 0, 0\) reads .*: element 64 of an array of 256 bytes, which has 64"),
 }  # fmt: skip

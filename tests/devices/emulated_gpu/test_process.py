@@ -11,10 +11,12 @@ import pytest
 from needs import emulator_here
 from places import ROOT
 
+from gpucnn import places
+from gpucnn.devices import cards
 from gpucnn.devices.emulator import driver
 
 
-@pytest.mark.parametrize("card", driver.CARDS)
+@pytest.mark.parametrize("card", ["h100", "a100", "rtx3060", "t4"])
 def test_the_card_sets_name_and_limits_of_launches(output, card):
     text = """
         import cupy
@@ -31,13 +33,22 @@ def test_the_card_sets_name_and_limits_of_launches(output, card):
                 print(str(error).split(":")[0])
         print(cupy.cuda.Device().compute_capability)
     """
-    limits = driver.CARDS[card]
+    limits = driver.limits(card)
     assert output(text, "--card", card) == [
         f"Emulated GPU (sm_{limits.cc}, as {limits.name})",
         str(limits.shared_per_block),
         "CUDA_ERROR_INVALID_VALUE",
         str(limits.cc),
     ]
+
+
+@pytest.mark.parametrize("card", cards.CARDS)
+def test_every_card_of_the_predictions_can_be_emulated_without_a_second_table(card):
+    limits, known = driver.limits(card), cards.find(card)
+    assert (limits.name, limits.multiprocessors, limits.l2_bytes) == (known.title, known.multiprocessors, known.l2_size)
+    assert limits.cc <= int(known.arch.removeprefix("sm_"))
+    # What CUDA's programs compute from clock and width of the bus: kHz, bits, two transfers in a cycle.
+    assert 2 * limits.memory_clock * 1e3 * limits.bus_bits / 8 == pytest.approx(known.dram_bytes * 1e6, rel=1e-6)
 
 
 def test_memory_ends_at_the_chosen_size_and_the_process_goes_on(output):
@@ -180,6 +191,24 @@ def test_bench_refuses_times(emulated):
     done = emulated(text)
     assert done.returncode == 1
     assert "the GPU is emulated and its times mean nothing" in done.stderr
+
+
+def test_two_processes_may_build_the_driver_at_once(built, tmp_path):
+    text = "from gpucnn.devices.emulator.driver import build; build.load('both'); print('loaded')"
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), "GPUCNN_CACHE": str(tmp_path), "TMPDIR": str(tmp_path)}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=settings
+        )
+        for _ in range(2)
+    ]
+    for process in both:
+        assert process.communicate(timeout=600)[0] == "loaded\n"
+    folder = tmp_path / "emulator"
+    kept = sorted(path.name for path in folder.iterdir())
+    assert [name for name in kept if "both" in name] == ["libcublas-both.so", "libcublasLt-both.so", "libcuda-both.so"]
+    assert all(places.intact(folder / name) is not None for name in kept)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("tmp")) == [], "no part is left"
 
 
 @pytest.mark.parametrize(

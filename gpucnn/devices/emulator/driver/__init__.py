@@ -6,17 +6,17 @@ starts. See README.md in this folder.
 """
 
 from .build import unavailable
-from .cards import CARDS, Card
+from .cards import Limits, limits
 from .session import VARIABLE, Counters, Session, counters, environment, running, start
 
 __all__ = [
-    "CARDS",
     "VARIABLE",
-    "Card",
     "Counters",
+    "Limits",
     "Session",
     "counters",
     "environment",
+    "limits",
     "running",
     "start",
     "unavailable",

@@ -1,12 +1,17 @@
-"""The cards whose limits the emulated GPU can take, from NVIDIA's published data."""
+"""What a CUDA driver reports of a card."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...cards import MULTIPROCESSORS, find
+
+_REPORTED = {"sm_90": 80}
+"""The compute capability of a card whose own the emulator's kernels are not compiled for."""
+
 
 @dataclass(frozen=True)
-class Card:
+class Limits:
     """A GPU's name and limits. Shared memory is in bytes, clocks are in kHz; `cc` is the compute
     capability that the emulated GPU reports."""
 
@@ -24,10 +29,21 @@ class Card:
     memory_bytes: int
 
 
-CARDS = {
-    "h100": Card("H100 SXM", 80, 132, 227 << 10, 228 << 10, 2048, 32, 1_980_000, 2_619_000, 5120, 50 << 20, 80 << 30),
-    "rtx3060": Card("RTX 3060", 86, 28, 99 << 10, 100 << 10, 1536, 16, 1_777_000, 7_501_000, 192, 3 << 20, 12 << 30),
-    "t4": Card("T4", 75, 40, 64 << 10, 64 << 10, 1024, 16, 1_590_000, 5_001_000, 256, 4 << 20, 16 << 30),
-    "gtx1660": Card("GTX 1660", 75, 22, 64 << 10, 64 << 10, 1024, 16, 1_785_000, 4_001_000, 192, 3 << 19, 6 << 30),
-}
-"""By the name for `--card`. An H100 reports 8.0, for which the emulator's kernels are compiled."""
+def limits(name: str) -> Limits:
+    """The limits of the card of this name. Raises `ArgumentError`."""
+    card = find(name)
+    each = MULTIPROCESSORS[card.arch]
+    return Limits(
+        card.title,
+        _REPORTED.get(card.arch) or int(card.arch.removeprefix("sm_")),
+        card.multiprocessors,
+        each.shared_bytes - each.reserved_shared_bytes,
+        each.shared_bytes,
+        each.threads,
+        each.blocks,
+        round(1e3 * card.clock),
+        round(1e3 * card.dram_bytes * 8 / card.bus_bits / 2),  # two transfers in a cycle
+        card.bus_bits,
+        card.l2_size,
+        card.dram_size,
+    )

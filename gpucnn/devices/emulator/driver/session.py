@@ -16,10 +16,10 @@ from types import ModuleType
 from typing import Any
 
 from .... import places
-from ....errors import ArgumentError, KernelError, did_you_mean
+from ....errors import ArgumentError, KernelError
 from ... import free_memory
 from . import build, images, modules
-from .cards import CARDS
+from .cards import limits
 
 VARIABLE = "GPUCNN_EMULATED_GPU"
 """The environment variable that makes Python processes start on the emulated GPU: the key of the
@@ -32,7 +32,7 @@ _STARTUP = Path(__file__).parent / "startup"
 class Session:
     """How the emulated GPU behaves.
 
-    card     one of `CARDS`: names and limits
+    card     a name in `devices.cards`: name and limits
     check    kernels run under the checker, each array is an allocation, streams must be ordered
     lazy     None: work is done when it is queued. 0: when somebody waits for it. Another number: a
              seed; then some work is done sooner, in an order that differs from seed to seed
@@ -47,9 +47,7 @@ class Session:
     devices: int = 1
 
     def __post_init__(self) -> None:
-        if self.card not in CARDS:
-            hint = did_you_mean(self.card, CARDS)
-            raise ArgumentError(f"card {self.card!r} is unknown: {hint or 'use ' + ', '.join(CARDS)}")
+        limits(self.card)
         if self.memory is not None and self.memory < 1:
             raise ArgumentError(f"{self.memory} bytes of device memory are too few")
         if not 1 <= self.devices <= 8:
@@ -60,7 +58,7 @@ class Session:
         """Bytes of device memory."""
         if self.memory is not None:
             return self.memory
-        return min(CARDS[self.card].memory_bytes, (free_memory.available() or 16 << 30) // 2)
+        return min(limits(self.card).memory_bytes, (free_memory.available() or 16 << 30) // 2)
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ def start() -> None:
     values = json.loads(os.environ[VARIABLE])
     key = values.pop("key")
     session = Session(**values)
-    card = CARDS[session.card]
+    card = limits(session.card)
     driver = build.load(key)
     text = _Card(card.name.encode(), *list(asdict(card).values())[1:-1], session.memory_bytes)
     settings = _Settings(text, session.devices, session.check, session.lazy is not None, session.lazy or 0)
