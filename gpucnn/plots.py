@@ -1,4 +1,5 @@
-"""Pictures: learning curves, confusion matrix, predictions, filters, feature maps, changed images.
+"""Pictures: learning curves, confusion matrix, predictions, filters, feature maps, changed images,
+and what the classic filters do to an image.
 
 Each function returns a `Picture`, a matplotlib figure that a notebook shows and that `save` writes
 to a file. Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a
@@ -20,16 +21,30 @@ from matplotlib.patches import Rectangle
 
 from .callbacks.curves import BLUE, ORANGE, RED, Picture, font_for, warn_of_missing_glyphs
 from .callbacks.curves import learning_curves as learning_curves
-from .errors import ArgumentError, ShapeError
+from .devices import storage
+from .errors import ArgumentError, DataError, ShapeError
 from .layers import Conv2D
 from .layers.augmentation import Augmentation
 from .metrics.report import class_numbers, count_confusions
 from .models.model import Model
+from .ops.conv2d import conv2d
 
 _MISTAKES = 20
 _ROWS, _COLUMNS = 5, 10
+_BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
+"""The binomial approximation of a Gaussian with a standard deviation of one pixel."""
 _BLUES = LinearSegmentedColormap.from_list("right", ["#F2F8FC", BLUE])
 _ORANGES = LinearSegmentedColormap.from_list("wrong", ["#FDF1E8", ORANGE])
+
+FILTERS: dict[str, Any] = {
+    "identity": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
+    "edges": [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]],
+    "Sobel, left to right": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
+    "sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]],
+    "box blur": np.full((3, 3), 1 / 9, np.float32),
+    "Gaussian blur": np.outer(_BINOMIAL, _BINOMIAL),
+}
+"""The classic filters, as a convolution layer would hold them: odd numbers of rows and columns."""
 
 
 def confusion_matrix(
@@ -210,6 +225,78 @@ def augmented(model: Model, images: np.ndarray, title: str = "", note: str = "")
     axes.text(0.5, -0.05, "image", ha="center", va="bottom", fontsize=9)
     axes.text(4.5, -0.05, "as training sees it", ha="center", va="bottom", fontsize=9)
     return picture
+
+
+def filter_image(image: np.ndarray, weights: Any, flip: bool = False) -> np.ndarray:
+    """An image through one filter by gpucnn's `conv2d`, each channel alone, float32 (H, W, C).
+
+    image    (H, W) or (H, W, C); uint8 is divided by 255
+    weights  (rows, columns), odd numbers of them
+    flip     False for a cross-correlation, which convolution layers compute; True for a
+             convolution as mathematics defines it, with the filter turned by 180 degrees
+
+    The pixels of the rim are repeated outside, so that the rim does not look like an edge. Raises
+    `ShapeError` for other shapes, `DataError` for values that are not finite.
+    """
+    pixels = image[..., None] if np.ndim(image) == 2 else np.asarray(image)
+    if pixels.ndim != 3 or not pixels.size:
+        raise ShapeError(f"an image of shape {np.shape(image)}: give (H, W) or (H, W, C)")
+    window = np.asarray(weights, np.float32)
+    if window.ndim != 2 or not all(extent % 2 for extent in window.shape):
+        raise ShapeError(f"a filter of shape {window.shape}: give an odd number of rows and columns")
+    for name, values in (("image", pixels), ("filter", window)):
+        if not np.isfinite(values).all():
+            raise DataError(f"the {name} holds values that are not finite numbers")
+    x = pixels.astype(np.float32) / np.float32(255 if pixels.dtype == np.uint8 else 1)
+    rows, columns = (extent // 2 for extent in window.shape)
+    x = np.pad(x, ((rows, rows), (columns, columns), (0, 0)), mode="edge")[None]
+    window = window[::-1, ::-1] if flip else window
+    channels = x.shape[3]
+    stack = np.ascontiguousarray(np.broadcast_to(window[..., None, None], (*window.shape, 1, channels)))
+    settings = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": channels}
+    return storage.get(conv2d(storage.put(x), storage.put(stack), **settings))[0]
+
+
+def filtered(image: np.ndarray, title: str = "", note: str = "") -> Picture:
+    """A sheet of what each of `FILTERS` does to an image (H, W) or (H, W, C), grey or RGB.
+
+    Below each filter are the cross-correlation, which convolution layers compute, and the
+    convolution, for which the filter is flipped: they differ where the filter is not symmetric.
+    Results of filters whose weights add up to 0 are drawn around a middle grey.
+    """
+    rows = ("filter", "cross-correlation", "convolution\n(filter flipped)")
+    height, width = image.shape[:2]
+    side = 1.8 * min(height / width, 1.6)
+    picture = Picture(1.9 * len(FILTERS) + 0.7, 2 * side + 2.8, title or "classic filters", note)
+    grid = picture.subplots(3, len(FILTERS), squeeze=False, height_ratios=[1.4, side, side])
+    for column, (name, weights) in enumerate(FILTERS.items()):
+        window = np.asarray(weights, np.float32)
+        _numbers(grid[0, column], window)
+        grid[0, column].set_title(name, fontsize=10)
+        for axes, flip in ((grid[1, column], False), (grid[2, column], True)):
+            result = filter_image(image, window, flip)
+            if abs(window.sum()) < 1e-6:
+                result = 0.5 + 0.5 * result / max(float(np.abs(result).max()), 1e-6)
+            _show(axes, np.clip(result, 0, 1), vmin=0, vmax=1)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for axes, label in zip(grid[:, 0], rows):
+        axes.set_ylabel(label, fontsize=10)
+    return picture
+
+
+def _numbers(axes: Axes, window: np.ndarray) -> None:
+    """Draw the weights of one filter as numbers on their colours: whole numbers over a common divisor."""
+    bound = float(np.abs(window).max()) or 1.0
+    axes.imshow(window, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")
+    divisor = next((n for n in (1, 9, 256) if np.allclose(window * n, np.rint(window * n), atol=1e-4)), None)
+    for (row, column), weight in np.ndenumerate(window):
+        label = f"{weight:.2g}" if divisor is None else f"{np.rint(weight * divisor):.0f}"
+        colour = "white" if abs(weight) > 0.6 * bound else "black"
+        size = 8 if len(window) > 3 else 10
+        axes.text(column, row, label, ha="center", va="center", fontsize=size, color=colour)
+    axes.set_xlabel(f"/ {divisor}" if divisor and divisor > 1 else " ", fontsize=9)
 
 
 def _board(axes: Axes, rows: int, columns: int, pitch: float = 1.0) -> Axes:
