@@ -1,5 +1,5 @@
 """Pictures: learning curves, confusion matrix, predictions, filters, feature maps, changed images,
-and what the classic filters do to an image.
+what predictions rest on, and what the classic filters do to an image.
 
 Each function returns a `Picture`, a matplotlib figure that a notebook shows and that `save` writes
 to a file. Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a
@@ -19,18 +19,20 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
-from .callbacks.curves import BLUE, ORANGE, RED, Picture, font_for, warn_of_missing_glyphs
+from .callbacks.curves import BLUE, GREY, ORANGE, RED, Picture, font_for, warn_of_missing_glyphs
 from .callbacks.curves import learning_curves as learning_curves
 from .devices import storage
 from .errors import ArgumentError, DataError, ShapeError
 from .layers import Conv2D
 from .layers.augmentation import Augmentation
 from .metrics.report import class_numbers, count_confusions
+from .models import attribution
 from .models.model import Model
 from .ops.conv2d import conv2d
 
 _MISTAKES = 20
 _ROWS, _COLUMNS = 5, 10
+_COLUMNS_OF_EXPLANATIONS = "image,\ntrue class", "saliency", "Grad-CAM:\npredicted", "Grad-CAM: true,\nor second guess"
 _BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
 """The binomial approximation of a Gaussian with a standard deviation of one pixel."""
 _BLUES = LinearSegmentedColormap.from_list("right", ["#F2F8FC", BLUE])
@@ -96,10 +98,7 @@ def predictions(
     y_true          (n,) class numbers or (n, classes) one-hot rows
     probabilities   (n, classes), what `predict` returned
     """
-    true = class_numbers("y_true", y_true)
-    if not len(x) == len(true) == len(probabilities):
-        rows = f"{len(x)} images, {len(true)} labels, {len(probabilities)} predictions"
-        raise ShapeError(f"{rows}: give one row for each image")
+    true = _matching(x, y_true, probabilities)
     predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     names, family, key = _labels(classes, probabilities.shape[1])
     wrong = np.flatnonzero(predicted != true)
@@ -227,6 +226,63 @@ def augmented(model: Model, images: np.ndarray, title: str = "", note: str = "")
     return picture
 
 
+def explanations(
+    model: Model,
+    x: np.ndarray,
+    y_true: Any,
+    probabilities: np.ndarray,
+    classes: Sequence[str] | None = None,
+    title: str = "",
+    note: str = "",
+) -> Picture:
+    """What predictions rest on: up to four mistakes, the surest first, then a right image of each class.
+
+    Each of at most 14 images has its saliency, the Grad-CAM of the predicted class, and that of the
+    true class, or of the second guess where the prediction is right. Each map has its own scale.
+
+    x               (n, H, W, C), as the model takes them
+    y_true          (n,) class numbers or (n, classes) one-hot rows
+    probabilities   (n, classes), what `predict` returned
+    """
+    true = _matching(x, y_true, probabilities)
+    ranked = np.argsort(-probabilities, axis=1, kind="stable")
+    predicted, sure = ranked[:, 0], probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != true)
+    right = np.flatnonzero(predicted == true)
+    firsts = sorted(right[np.unique(true[right], return_index=True)[1]], key=lambda index: true[index])
+    chosen = np.array([*wrong[np.argsort(-sure[wrong], kind="stable")][:4], *firsts][:14], np.int64)
+    other = np.where(predicted == true, ranked[:, 1], true)[chosen]
+    images, guess = np.asarray(x[chosen], np.float32), predicted[chosen]
+    slopes = attribution.saliency(model, images, guess)
+    maps = attribution.grad_cam(model, images, guess), attribution.grad_cam(model, images, other)
+    names, family, key = _labels(classes, probabilities.shape[1])
+    names = [name if len(name) <= 12 else f"{name[:11]}…" for name in names]
+    rows = -(-len(chosen) // 2)
+    picture = Picture(11, 1.48 * rows + 1.1, title or "what predictions rest on", note)
+    picture.key = key
+    axes = _board(picture.subplots(), rows, 8.6, pitch := 1.2)
+    for place, (index, image) in enumerate(zip(chosen, images)):
+        row, start = place % rows, 4.6 * (place // rows)
+        cells = [(start + i + 0.03, start + i + 0.97, row * pitch + 0.97, row * pitch + 0.03) for i in range(4)]
+        _show(axes, image, cells[0])
+        _show(axes, slopes[place][..., None], cells[1], cmap="inferno")
+        texts = [names[true[index]], "", *("" for _ in maps)]
+        for column, (each, number) in enumerate(zip(maps, (guess[place], other[place])), 2):
+            _show(axes, image.mean(axis=2, keepdims=True), cells[column])
+            style = {"cmap": "inferno", "alpha": 0.6, "interpolation": "bilinear", "vmin": 0}
+            axes.imshow(each[place], extent=cells[column], vmax=float(each[place].max()) or 1.0, **style)
+            texts[column] = f"{names[number]} ({_percent(probabilities[index, number])})"
+        for cell, label in zip(cells, texts):
+            middle, top = (cell[0] + cell[1]) / 2, cell[3] - 0.03
+            colour = RED if predicted[index] != true[index] else "black"
+            style = {"ha": "center", "va": "bottom", "fontsize": 8, "family": family, "parse_math": False}
+            axes.text(middle, top, label, color=colour, **style)
+    for start in (0.0, 4.6)[: 1 + (len(chosen) > rows)]:
+        for column, heading in enumerate(_COLUMNS_OF_EXPLANATIONS):
+            axes.text(start + column + 0.5, -0.2, heading, ha="center", va="bottom", fontsize=8, color=GREY)
+    return picture
+
+
 def filter_image(image: np.ndarray, weights: Any, flip: bool = False) -> np.ndarray:
     """An image through one filter by gpucnn's `conv2d`, each channel alone, float32 (H, W, C).
 
@@ -299,7 +355,16 @@ def _numbers(axes: Axes, window: np.ndarray) -> None:
     axes.set_xlabel(f"/ {divisor}" if divisor and divisor > 1 else " ", fontsize=9)
 
 
-def _board(axes: Axes, rows: int, columns: int, pitch: float = 1.0) -> Axes:
+def _matching(x: np.ndarray, y_true: Any, probabilities: np.ndarray) -> np.ndarray:
+    """The class numbers of the images. Raises `ShapeError` unless there is one, and a prediction, for each."""
+    true = class_numbers("y_true", y_true)
+    if not len(x) == len(true) == len(probabilities):
+        rows = f"{len(x)} images, {len(true)} labels, {len(probabilities)} predictions"
+        raise ShapeError(f"{rows}: give one row for each image")
+    return true
+
+
+def _board(axes: Axes, rows: int, columns: float, pitch: float = 1.0) -> Axes:
     """An empty board of unit squares, the first at the top left, with `pitch` from row to row."""
     axes.set_axis_off()
     axes.set(xlim=(0, columns), ylim=((rows - 1) * pitch + 1, 1 - pitch), aspect="equal")
