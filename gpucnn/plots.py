@@ -1,4 +1,5 @@
-"""Pictures: learning curves, confusion matrix, predictions, filters, feature maps, changed images.
+"""Pictures: learning curves, confusion matrix, predictions, filters, feature maps, changed images,
+what predictions rest on, and what the classic filters do to an image.
 
 Each function returns a `Picture`, a matplotlib figure that a notebook shows and that `save` writes
 to a file. Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a
@@ -18,18 +19,34 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
-from .callbacks.curves import BLUE, ORANGE, RED, Picture, font_for, warn_of_missing_glyphs
+from .callbacks.curves import BLUE, GREY, ORANGE, RED, Picture, font_for, warn_of_missing_glyphs
 from .callbacks.curves import learning_curves as learning_curves
-from .errors import ArgumentError, ShapeError
+from .devices import storage
+from .errors import ArgumentError, DataError, ShapeError
 from .layers import Conv2D
 from .layers.augmentation import Augmentation
 from .metrics.report import class_numbers, count_confusions
+from .models import attribution
 from .models.model import Model
+from .ops.conv2d import conv2d
 
 _MISTAKES = 20
 _ROWS, _COLUMNS = 5, 10
+_COLUMNS_OF_EXPLANATIONS = "image,\ntrue class", "saliency", "Grad-CAM:\npredicted", "Grad-CAM: true,\nor second guess"
+_BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
+"""The binomial approximation of a Gaussian with a standard deviation of one pixel."""
 _BLUES = LinearSegmentedColormap.from_list("right", ["#F2F8FC", BLUE])
 _ORANGES = LinearSegmentedColormap.from_list("wrong", ["#FDF1E8", ORANGE])
+
+FILTERS: dict[str, Any] = {
+    "identity": [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
+    "edges": [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]],
+    "Sobel, left to right": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
+    "sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]],
+    "box blur": np.full((3, 3), 1 / 9, np.float32),
+    "Gaussian blur": np.outer(_BINOMIAL, _BINOMIAL),
+}
+"""The classic filters, as a convolution layer would hold them: odd numbers of rows and columns."""
 
 
 def confusion_matrix(
@@ -81,10 +98,7 @@ def predictions(
     y_true          (n,) class numbers or (n, classes) one-hot rows
     probabilities   (n, classes), what `predict` returned
     """
-    true = class_numbers("y_true", y_true)
-    if not len(x) == len(true) == len(probabilities):
-        rows = f"{len(x)} images, {len(true)} labels, {len(probabilities)} predictions"
-        raise ShapeError(f"{rows}: give one row for each image")
+    true = _matching(x, y_true, probabilities)
     predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
     names, family, key = _labels(classes, probabilities.shape[1])
     wrong = np.flatnonzero(predicted != true)
@@ -212,7 +226,145 @@ def augmented(model: Model, images: np.ndarray, title: str = "", note: str = "")
     return picture
 
 
-def _board(axes: Axes, rows: int, columns: int, pitch: float = 1.0) -> Axes:
+def explanations(
+    model: Model,
+    x: np.ndarray,
+    y_true: Any,
+    probabilities: np.ndarray,
+    classes: Sequence[str] | None = None,
+    title: str = "",
+    note: str = "",
+) -> Picture:
+    """What predictions rest on: up to four mistakes, the surest first, then a right image of each class.
+
+    Each of at most 14 images has its saliency, the Grad-CAM of the predicted class, and that of the
+    true class, or of the second guess where the prediction is right. Each map has its own scale.
+
+    x               (n, H, W, C), as the model takes them
+    y_true          (n,) class numbers or (n, classes) one-hot rows
+    probabilities   (n, classes), what `predict` returned
+    """
+    true = _matching(x, y_true, probabilities)
+    ranked = np.argsort(-probabilities, axis=1, kind="stable")
+    predicted, sure = ranked[:, 0], probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != true)
+    right = np.flatnonzero(predicted == true)
+    firsts = sorted(right[np.unique(true[right], return_index=True)[1]], key=lambda index: true[index])
+    chosen = np.array([*wrong[np.argsort(-sure[wrong], kind="stable")][:4], *firsts][:14], np.int64)
+    other = np.where(predicted == true, ranked[:, 1], true)[chosen]
+    images, guess = np.asarray(x[chosen], np.float32), predicted[chosen]
+    slopes = attribution.saliency(model, images, guess)
+    maps = attribution.grad_cam(model, images, guess), attribution.grad_cam(model, images, other)
+    names, family, key = _labels(classes, probabilities.shape[1])
+    names = [name if len(name) <= 12 else f"{name[:11]}…" for name in names]
+    rows = -(-len(chosen) // 2)
+    picture = Picture(11, 1.48 * rows + 1.1, title or "what predictions rest on", note)
+    picture.key = key
+    axes = _board(picture.subplots(), rows, 8.6, pitch := 1.2)
+    for place, (index, image) in enumerate(zip(chosen, images)):
+        row, start = place % rows, 4.6 * (place // rows)
+        cells = [(start + i + 0.03, start + i + 0.97, row * pitch + 0.97, row * pitch + 0.03) for i in range(4)]
+        _show(axes, image, cells[0])
+        _show(axes, slopes[place][..., None], cells[1], cmap="inferno")
+        texts = [names[true[index]], "", *("" for _ in maps)]
+        for column, (each, number) in enumerate(zip(maps, (guess[place], other[place])), 2):
+            _show(axes, image.mean(axis=2, keepdims=True), cells[column])
+            style = {"cmap": "inferno", "alpha": 0.6, "interpolation": "bilinear", "vmin": 0}
+            axes.imshow(each[place], extent=cells[column], vmax=float(each[place].max()) or 1.0, **style)
+            texts[column] = f"{names[number]} ({_percent(probabilities[index, number])})"
+        for cell, label in zip(cells, texts):
+            middle, top = (cell[0] + cell[1]) / 2, cell[3] - 0.03
+            colour = RED if predicted[index] != true[index] else "black"
+            style = {"ha": "center", "va": "bottom", "fontsize": 8, "family": family, "parse_math": False}
+            axes.text(middle, top, label, color=colour, **style)
+    for start in (0.0, 4.6)[: 1 + (len(chosen) > rows)]:
+        for column, heading in enumerate(_COLUMNS_OF_EXPLANATIONS):
+            axes.text(start + column + 0.5, -0.2, heading, ha="center", va="bottom", fontsize=8, color=GREY)
+    return picture
+
+
+def filter_image(image: np.ndarray, weights: Any, flip: bool = False) -> np.ndarray:
+    """An image through one filter by gpucnn's `conv2d`, each channel alone, float32 (H, W, C).
+
+    image    (H, W) or (H, W, C); uint8 is divided by 255
+    weights  (rows, columns), odd numbers of them
+    flip     False for a cross-correlation, which convolution layers compute; True for a
+             convolution as mathematics defines it, with the filter turned by 180 degrees
+
+    The pixels of the rim are repeated outside, so that the rim does not look like an edge. Raises
+    `ShapeError` for other shapes, `DataError` for values that are not finite.
+    """
+    pixels = image[..., None] if np.ndim(image) == 2 else np.asarray(image)
+    if pixels.ndim != 3 or not pixels.size:
+        raise ShapeError(f"an image of shape {np.shape(image)}: give (H, W) or (H, W, C)")
+    window = np.asarray(weights, np.float32)
+    if window.ndim != 2 or not all(extent % 2 for extent in window.shape):
+        raise ShapeError(f"a filter of shape {window.shape}: give an odd number of rows and columns")
+    for name, values in (("image", pixels), ("filter", window)):
+        if not np.isfinite(values).all():
+            raise DataError(f"the {name} holds values that are not finite numbers")
+    x = pixels.astype(np.float32) / np.float32(255 if pixels.dtype == np.uint8 else 1)
+    rows, columns = (extent // 2 for extent in window.shape)
+    x = np.pad(x, ((rows, rows), (columns, columns), (0, 0)), mode="edge")[None]
+    window = window[::-1, ::-1] if flip else window
+    channels = x.shape[3]
+    stack = np.ascontiguousarray(np.broadcast_to(window[..., None, None], (*window.shape, 1, channels)))
+    settings = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": channels}
+    return storage.get(conv2d(storage.put(x), storage.put(stack), **settings))[0]
+
+
+def filtered(image: np.ndarray, title: str = "", note: str = "") -> Picture:
+    """A sheet of what each of `FILTERS` does to an image (H, W) or (H, W, C), grey or RGB.
+
+    Below each filter are the cross-correlation, which convolution layers compute, and the
+    convolution, for which the filter is flipped: they differ where the filter is not symmetric.
+    Results of filters whose weights add up to 0 are drawn around a middle grey.
+    """
+    rows = ("filter", "cross-correlation", "convolution\n(filter flipped)")
+    height, width = image.shape[:2]
+    side = 1.8 * min(height / width, 1.6)
+    picture = Picture(1.9 * len(FILTERS) + 0.7, 2 * side + 2.8, title or "classic filters", note)
+    grid = picture.subplots(3, len(FILTERS), squeeze=False, height_ratios=[1.4, side, side])
+    for column, (name, weights) in enumerate(FILTERS.items()):
+        window = np.asarray(weights, np.float32)
+        _numbers(grid[0, column], window)
+        grid[0, column].set_title(name, fontsize=10)
+        for axes, flip in ((grid[1, column], False), (grid[2, column], True)):
+            result = filter_image(image, window, flip)
+            if abs(window.sum()) < 1e-6:
+                result = 0.5 + 0.5 * result / max(float(np.abs(result).max()), 1e-6)
+            _show(axes, np.clip(result, 0, 1), vmin=0, vmax=1)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for axes, label in zip(grid[:, 0], rows):
+        axes.set_ylabel(label, fontsize=10)
+    return picture
+
+
+def _numbers(axes: Axes, window: np.ndarray) -> None:
+    """Draw the weights of one filter as numbers on their colours: whole numbers over a common divisor."""
+    bound = float(np.abs(window).max()) or 1.0
+    axes.imshow(window, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")
+    divisor = next((n for n in (1, 9, 256) if np.allclose(window * n, np.rint(window * n), atol=1e-4)), None)
+    for (row, column), weight in np.ndenumerate(window):
+        label = f"{weight:.2g}" if divisor is None else f"{np.rint(weight * divisor):.0f}"
+        colour = "white" if abs(weight) > 0.6 * bound else "black"
+        size = 8 if len(window) > 3 else 10
+        axes.text(column, row, label, ha="center", va="center", fontsize=size, color=colour)
+    axes.set_xlabel(f"/ {divisor}" if divisor and divisor > 1 else " ", fontsize=9)
+
+
+def _matching(x: np.ndarray, y_true: Any, probabilities: np.ndarray) -> np.ndarray:
+    """The class numbers of the images. Raises `ShapeError` unless there is one, and a prediction, for each."""
+    true = class_numbers("y_true", y_true)
+    if not len(x) == len(true) == len(probabilities):
+        rows = f"{len(x)} images, {len(true)} labels, {len(probabilities)} predictions"
+        raise ShapeError(f"{rows}: give one row for each image")
+    return true
+
+
+def _board(axes: Axes, rows: int, columns: float, pitch: float = 1.0) -> Axes:
     """An empty board of unit squares, the first at the top left, with `pitch` from row to row."""
     axes.set_axis_off()
     axes.set(xlim=(0, columns), ylim=((rows - 1) * pitch + 1, 1 - pitch), aspect="equal")

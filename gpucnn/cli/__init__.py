@@ -1,6 +1,6 @@
 """The command `gpucnn`: from arguments to calls, and from their results to text or JSON."""
 
-from . import bench, cache, data, doctor, emulate, exchange, kernels, kernels_plan, models, runs
+from . import bench, cache, data, doctor, emulate, exchange, kernels, kernels_plan, models, pictures, runs
 from .group import main
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "kernels_plan",
     "main",
     "models",
+    "pictures",
     "runs",
 ]

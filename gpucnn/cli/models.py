@@ -1,21 +1,28 @@
-"""The commands summary and models: the layers of a model, and the models that have names."""
+"""The commands summary, shapes and models: the layers of a model, and the models that have names."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
+
 import click
 
+from ..models.shapes import ladder
 from ..runs import commands, recipes, zoo
 from .group import AS_JSON, AT_LEAST_ONE, main, options
 from .screen import percent, print_json, print_table
 
-
-@main.command()
-@options(
+_MODEL = options(
     click.argument("model"),
     click.option("--input-shape", metavar="HxWxC", help="Size of the images, such as 32x32x3."),
     click.option("--classes", metavar="N", type=AT_LEAST_ONE, help="Number of classes."),
     AS_JSON,
 )
+
+
+@main.command()
+@_MODEL
 def summary(model: str, input_shape: str | None, classes: int | None, as_json: bool) -> None:
     """Show the layers of MODEL: a name from `gpucnn models`, a run folder, or a
     .safetensors, .onnx or .keras file.
@@ -27,6 +34,66 @@ def summary(model: str, input_shape: str | None, classes: int | None, as_json: b
     if as_json:
         return print_json(commands.describe(built))
     return built.summary(show_flops=True, print_fn=lambda text: click.echo(text, nl=False))
+
+
+@main.command()
+@_MODEL
+def shapes(model: str, input_shape: str | None, classes: int | None, as_json: bool) -> None:
+    """Show how each layer of MODEL comes to its size and its number of parameters.
+
+    A window of k cells that moves in steps of s over d cells, with p zeros on each side, has
+    floor((d - k + 2p) / s) + 1 positions. Columns: sees, the part of the image that one output
+    depends on (its receptive field); memory, of the output of one image in float32.
+
+    Keys of --json: model, input_shape, parameters, flops_per_image, activation_bytes_per_image,
+    layers; of each layer: name, type, input_shape, output_shape, size (formulas, one for each axis
+    if they differ), parameters, parameters_formula, flops, activation_bytes, receptive_field.
+    """
+    built = commands.find_model(model, input_shape, classes)
+    rungs, image = ladder(built), built.input_shape[1:]
+    memory, flops = sum(rung.activation_bytes for rung in rungs), sum(rung.flops for rung in rungs)
+    if as_json:
+        return print_json(
+            {
+                "model": built.name,
+                "input_shape": list(image),
+                "parameters": built.count_params(),
+                "flops_per_image": flops,
+                "activation_bytes_per_image": memory,
+                "layers": [asdict(rung) for rung in rungs],
+            }
+        )
+    rows = [
+        (
+            rung.name,
+            _extents(rung.output_shape),
+            "–" if rung.receptive_field is None else _extents(rung.receptive_field),
+            f"{rung.parameters:,}",
+            f"{rung.flops:,}",
+            _bytes(rung.activation_bytes),
+        )
+        for rung in rungs
+    ]
+    print_table(
+        ("layer", "output", "sees", "parameters", "FLOPs", "memory"),
+        [("input", _extents(image), "", "", "", _bytes(4 * math.prod(image))), *rows],
+    )
+    click.echo()
+    formulas = [(rung.name, "; ".join(rung.size), rung.parameters_formula) for rung in rungs]
+    print_table(("layer", "size", "parameters"), [row for row in formulas if any(row[1:])])
+    click.echo()
+    parameters = f"{built.count_params():,} parameters"
+    return click.echo(f"{parameters}; for each image {flops:,} FLOPs, {_bytes(memory)} of activations")
+
+
+def _extents(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _bytes(size: int) -> str:
+    if size < 1000:
+        return f"{size} B"
+    return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:,.1f} MB"
 
 
 @main.command()

@@ -14,8 +14,9 @@ from ..errors import ArgumentError
 from ..ops.affine import Fill, affine, random_affine
 from ..ops.contrast import random_contrast
 from ..ops.globalpool import globalavgpool
+from ..ops.window import Sliding
 from .layer import Backward, Layer, Shape
-from .resizing import cut_shape, middle
+from .resizing import cut_shape, cut_windows, middle
 
 Range = tuple[float, float]
 
@@ -329,6 +330,10 @@ class RandomCrop(_Mapped):
         if training:
             return super().forward(x, step, training)
         return middle(x, self.height, self.width)
+
+    def sliding(self, input_shape: Shape) -> tuple[Sliding, ...]:
+        """A window of one cell along what is left."""
+        return cut_windows(input_shape, self.height, self.width)
 
 
 class RandomContrast(Augmentation):

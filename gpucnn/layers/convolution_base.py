@@ -10,7 +10,7 @@ from ..arguments import Count, channels_last, extents, padding_name
 from ..dispatch.op import Op
 from ..errors import ArgumentError, ShapeError
 from ..ops.bias import bias, bias_grad
-from ..ops.window import positions, same_padding, span
+from ..ops.window import Sliding, positions, same_padding, span
 from .kernel_and_bias import KernelAndBias
 from .layer import Backward, Shape
 
@@ -140,6 +140,10 @@ class Convolution(KernelAndBias, abstract=True):
         """Multiplications and additions of the convolution of one image."""
         positions_of_filter = self.compute_output_shape(input_shape)[1:-1]
         return 2 * math.prod(positions_of_filter) * math.prod(self._weight_shape(input_shape[-1]))
+
+    def sliding(self, input_shape: Shape) -> tuple[Sliding, ...]:
+        """The filter along each axis."""
+        return tuple(map(Sliding, self.kernel_size, self.strides, self.dilation_rate, self._padding(input_shape[1:-1])))
 
     def window(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """The strides, padding and dilation for x of this shape, as the ops take them."""

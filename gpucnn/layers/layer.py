@@ -33,6 +33,7 @@ from ..arguments import float32, is_count
 from ..config import Configurable, snake_case
 from ..devices import free_memory, storage
 from ..errors import ArgumentError, MemoryNeedError, ShapeError, one_line
+from ..ops.window import Sliding
 
 Shape = tuple[Any, ...]
 """Extents of an array of one batch: None for the batch axis, then integers."""
@@ -235,6 +236,10 @@ class Layer(Configurable):
     def flops(self, input_shape: Shape) -> int:
         """Floating-point operations of the forward pass for one image."""
         return 0
+
+    def sliding(self, input_shape: Shape) -> tuple[Sliding, ...]:
+        """The window along each axis but batch and channels; empty if the layer slides no window."""
+        return ()
 
     def add_weight(
         self,

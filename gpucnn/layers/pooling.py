@@ -10,7 +10,7 @@ from ..arguments import channels_last, extents, padding_name
 from ..errors import ShapeError
 from ..ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 from ..ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
-from ..ops.window import positions, same_padding
+from ..ops.window import Sliding, positions, same_padding
 from .layer import Backward, Layer, Shape
 
 Pool = tuple[Any, Callable[[Any], Any]]
@@ -93,6 +93,10 @@ class Pooling(Layer, abstract=True):
     def flops(self, input_shape: Shape) -> int:
         """One comparison or addition for each cell of each window."""
         return math.prod(self.compute_output_shape(input_shape)[1:]) * math.prod(self.pool_size)
+
+    def sliding(self, input_shape: Shape) -> tuple[Sliding, ...]:
+        """The window along each axis."""
+        return tuple(map(Sliding, self.pool_size, self.strides, (1,) * self.rank, self._padding(input_shape[1:-1])))
 
     def _passes(self, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], dict[str, Any]]]:
         """The shape and the window of each pooling of images that the layer consists of.

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from ..arguments import channels_last, is_count
 from ..errors import ArgumentError, ShapeError
 from ..ops.reshaping import crop, pad, transpose
+from ..ops.window import Sliding
 from .layer import Backward, Layer, Shape
 
 
@@ -137,6 +138,10 @@ class ZeroPadding(Layer, abstract=True):
         """(y, backward)."""
         padding = ((0, 0), *self.padding, (0, 0))
         return pad(x, padding=padding), lambda dy, need_dx=True: crop(dy, padding=padding) if need_dx else None
+
+    def sliding(self, input_shape: Shape) -> tuple[Sliding, ...]:
+        """A window of one cell along the longer axes."""
+        return tuple(Sliding(padding=pair) for pair in self.padding)
 
     def _pairs(self, padding: Any) -> tuple[tuple[int, int], ...]:
         """(before, after) for each axis, from one number for all, or a number or pair for each."""

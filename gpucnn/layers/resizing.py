@@ -11,6 +11,7 @@ from ..devices import choose, storage
 from ..errors import ArgumentError, ShapeError
 from ..ops.affine import PIXEL, affine
 from ..ops.reshaping import crop, pad
+from ..ops.window import Sliding
 from .layer import Backward, Layer, Shape
 
 
@@ -42,6 +43,10 @@ class CenterCrop(Layer):
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         """(y, backward)."""
         return middle(x, self.height, self.width)
+
+    def sliding(self, input_shape: Shape) -> tuple[Sliding, ...]:
+        """A window of one cell along what is left."""
+        return cut_windows(input_shape, self.height, self.width)
 
 
 class Resizing(Layer):
@@ -132,11 +137,19 @@ def cut_shape(owner: str, input_shape: Shape, height: Count, width: int) -> Shap
     return (input_shape[0], height, width, input_shape[3])
 
 
+def cut_windows(input_shape: Shape, height: int, width: int) -> tuple[Sliding, ...]:
+    """A window of one cell along the axes that are left of images cut to their middle."""
+    return tuple(Sliding(padding=(-before, -after)) for before, after in _edges(input_shape, height, width))
+
+
 def middle(x: Any, height: Count, width: int) -> tuple[Any, Backward]:
     """(the middle of each image, backward)."""
-    edges = [
-        ((extent - side) // 2, (extent - side + 1) // 2)
-        for extent, side in zip(x.shape[1:3], (height, width), strict=True)
-    ]
+    edges = _edges(x.shape, height, width)
     padding = ((0, 0), *edges, (0, 0))
     return crop(x, padding=padding), lambda dy, need_dx=True: pad(dy, padding=padding) if need_dx else None
+
+
+def _edges(shape: Shape, height: int, width: int) -> list[tuple[int, int]]:
+    """How much of images of this shape lies before and after their middle, by axis."""
+    sides = zip(shape[1:3], (height, width), strict=True)
+    return [((extent - side) // 2, (extent - side + 1) // 2) for extent, side in sides]

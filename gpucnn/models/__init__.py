@@ -1,10 +1,11 @@
-"""Keras' `models`: Sequential, models from files and copies of models."""
+"""Keras' `models`: Sequential, models from files, copies of models, the ladder of sizes."""
 
 from ..retired import absent
 from .loading import clone_model, load_model
 from .sequential import Sequential
+from .shapes import ladder
 
-__all__ = ["Sequential", "clone_model", "load_model"]
+__all__ = ["Sequential", "clone_model", "ladder", "load_model"]
 
 __getattr__ = absent(
     __name__,

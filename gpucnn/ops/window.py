@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..arguments import Count, Natural
 
 Pair = tuple[Count, Count]
@@ -15,6 +17,18 @@ Pads = tuple[Ends, ...]
 
 ImagePads = tuple[Ends, Ends]
 """Cells above and below an image, and left and right of it."""
+
+
+class Sliding(NamedTuple):
+    """How a layer reads one axis: through a window of `size` cells that slides along it.
+
+    padding  cells before and after the axis; negative ones are cut off
+    """
+
+    size: int = 1
+    stride: int = 1
+    dilation: int = 1
+    padding: tuple[int, int] = (0, 0)
 
 
 def span(window: int, dilation: int) -> int:

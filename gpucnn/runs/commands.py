@@ -21,16 +21,13 @@ from ..datasets import Dataset, ProgressHook, images
 from ..devices import threads
 from ..dispatch import choice
 from ..errors import ArgumentError, warn
-from ..files import MODEL_SUFFIX, explained, make_folder
-from ..layers import Conv2D
-from ..layers.augmentation import Augmentation
-from ..metrics.report import class_numbers
+from ..files import MODEL_SUFFIX
 from ..models import formats, memory
 from ..models.loading import load_model
 from ..models.sequential import Sequential
 from ..models.signature import Signature
 from ..models.summary import flops_per_image
-from . import augmentation, own_kernels, own_model, recipes, zoo
+from . import augmentation, drawing, own_kernels, own_model, recipes, zoo
 from .run import Checkpoints, Run, stop_on_signals
 from .settings import RunSettings, extents, fingerprint
 from .trained_run import TrainedRun, checked_signature, images_in, probabilities_of, test_figures
@@ -228,7 +225,7 @@ def draw(folder: str | Path, data_dir: str | None = None, *, progress: ProgressH
     used = _used(folder)
     data = used.settings.with_data_dir(data_dir).load_data(progress)
     x_test = used.signature.scaled(data.x_test)
-    return _draw(used.run, used.model, data, x_test, probabilities_of(used.model, x_test))
+    return drawing.save(used.run, used.model, data, x_test, probabilities_of(used.model, x_test))
 
 
 def find_model(name: str, input_shape: str | None = None, classes: int | None = None) -> Sequential:
@@ -392,41 +389,8 @@ def _fit(
         },
     )
     if pictures:
-        _draw(run, model, data, x_test, probabilities)
+        drawing.save(run, model, data, x_test, probabilities)
     return run
-
-
-def _draw(run: Run, model: Sequential, data: Dataset, x_test: np.ndarray, probabilities: np.ndarray) -> list[Path]:
-    from .. import plots
-
-    title, note = f"{run.settings['model']} on {data.name}", data.note or ""
-    pictures = {
-        "learning_curves": plots.learning_curves(run.read_history(), title, note, _test_figures(run)),
-        "confusion_matrix": plots.confusion_matrix(data.y_test, probabilities, data.classes, title, note),
-        "predictions": plots.predictions(x_test, data.y_test, probabilities, data.classes, title, note),
-    }
-    if any(isinstance(layer, Conv2D) for layer in model.layers):
-        pictures["filters"] = plots.filters(model, f"{title}: filters of the first convolution", note)
-        y_true = class_numbers("y_test", data.y_test[:1])[0]
-        pictures["feature_maps"] = plots.feature_maps(
-            model, x_test[0], f"{title}: feature maps", note, data.classes, int(y_true)
-        )
-    if any(isinstance(layer, Augmentation) for layer in model.layers):
-        signature = model.signature
-        assert signature is not None
-        shown = signature.scaled(data.x_train[:8])
-        pictures["augmented"] = plots.augmented(model, shown, f"{title}: images as training sees them", note)
-    folder = run.folder / "pictures"
-    with explained("make", folder):
-        make_folder(folder)
-    return [picture.save(folder / f"{name}.png") for name, picture in pictures.items()]
-
-
-def _test_figures(run: Run) -> dict[str, float]:
-    """Loss and accuracy on the test images, without those that are not finite."""
-    record = run.record
-    figures = {"loss": record["test_loss"], "accuracy": record["test_accuracy"]}
-    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _described(data: Dataset) -> str:

@@ -14,7 +14,10 @@ from gpucnn.runs.commands import RunSettings
 from gpucnn.runs.run import RESULTS, Checkpoints, Run
 from gpucnn.runs.training import Training
 
-PICTURES = {"learning_curves.png", "confusion_matrix.png", "predictions.png", "filters.png", "feature_maps.png"}
+PICTURES = {
+    f"{name}.png"
+    for name in ("learning_curves", "confusion_matrix", "predictions", "filters", "feature_maps", "explanations")
+}
 
 
 def blocks(count, seed):
