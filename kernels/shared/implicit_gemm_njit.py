@@ -22,6 +22,7 @@ from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 
+from .epilogue_njit import call
 from .patches_njit import TILE, Patches
 from .simd_njit import (
     LANES,
@@ -46,8 +47,9 @@ FLOAT32 = np.dtype(np.float32)
 FILTERS = 2 * LANES
 """Filters in a panel."""
 
-NONE, RELU, RELU_POOL = range(3)
-"""What happens to a finished tile."""
+NONE, RELU, POOL = 0, 1, 2
+"""What happens to a finished tile, as bits: negative sums become 0, and of four the largest
+counts."""
 
 SMALL = 1 << 22
 """Below this many floating-point operations a second thread costs more than it brings."""
@@ -82,26 +84,32 @@ def product(
     epilogue: int,
     panels: np.ndarray,
     scratch: np.ndarray,
+    *,
+    sums: np.ndarray | None = None,
+    function: int = 0,
+    alpha: float = 0.0,
 ) -> None:
-    """y (N, …, K) = epilogue(patches of images · matrix (taps, K) + bias (K,)).
+    """y (N, …, K) = function(epilogue(patches of images · matrix (taps, K) + bias (K,))).
 
-    With RELU_POOL the patches come in windows of four, y has one value for each window, and index
-    (uint8, like y) says which of the four it was: 0 … 3, or 4 where it is not positive. Otherwise
-    index is any array of bytes.
+    With POOL the patches come in windows of four, y has one value for each window, and index (uint8,
+    like y) says which of the four it was: 0 … 3, or with RELU 4 where it is not positive. Otherwise
+    index is any array of bytes. `function` is what `epilogue_njit.end` returns; what it is applied
+    to is kept in `sums`, like y, if that is given.
     """
     taps, filters = matrix.shape
     rows = len(panels) * (taps + 1)
     flat_panels = panels.reshape(-1)[: rows * FILTERS]
     _fill(flat_panels.reshape(len(panels), taps + 1, FILTERS), matrix, bias)
     target, places, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
+    ended = target if sums is None else sums.reshape(-1)
     outputs = y.size // (len(y) * filters)
     shape = np.array([table.line, table.padded, table.count, outputs, filters, epilogue])
     slices = threads.slices(len(images))
 
     def task(i: int) -> None:
         _tiles(
-            target, places, source, scratch[i], flat_panels, table.rows, table.pixels, table.taps, table.targets, shape,
-            slices[i].start, slices[i].stop,
+            target, ended, places, source, scratch[i], flat_panels, table.rows, table.pixels, table.taps, table.targets,
+            shape, function, np.float32(alpha), slices[i].start, slices[i].stop,
         )  # fmt: skip
 
     threads.run(task, len(slices), parallel=2 * len(images) * table.count * matrix.size > SMALL)
@@ -146,7 +154,7 @@ def _with_products(tile, source, p0, p1, p2, p3, w0, w1):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape, first, last):
+def _tiles(y, sums, index, images, scratch, panels, rows, pixels, taps, targets, shape, function, alpha, first, last):
     """The images first … last - 1 of a batch.
 
     The epilogue is read where it is needed and not before the loops: LLVM compiles a loop once for
@@ -182,7 +190,7 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape
                         k = FILTERS * panel + LANES * half
                         bias = load(panels, j + LANES * half)
                         done = finished + LANES * half
-                        if shape[5] == RELU_POOL:
+                        if shape[5] & POOL:
                             o = (n * outputs + i // 4) * filters + k
                             best = load(scratch, done)
                             place = zero
@@ -192,27 +200,32 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, targets, shape
                                 best = select(better, value, best)
                                 place = select(better, splat(np.float32(other)), place)
                             best = add(best, bias)
-                            dead = not_positive(best)
-                            best = select(dead, zero, best)
-                            place = select(dead, splat(np.float32(4)), place)
+                            if shape[5] & RELU:
+                                dead = not_positive(best)
+                                best = select(dead, zero, best)
+                                place = select(dead, splat(np.float32(4)), place)
                             if filters - k >= LANES:
-                                store(y, o, best)
+                                store(sums, o, best)
                                 store_bytes(index, o, place)
                             else:
                                 for e in range(filters - k):
-                                    y[o + e] = lane(best, e)
+                                    sums[o + e] = lane(best, e)
                                     index[o + e] = np.uint8(lane(place, e))
                         else:
                             for m in range(min(4, count - i)):
                                 o = (n * outputs + targets[i + m]) * filters + k
                                 value = add(load(scratch, done + FILTERS * m), bias)
-                                if shape[5] == RELU:
+                                if shape[5] & RELU:
                                     value = select(not_positive(value), zero, value)
                                 if filters - k >= LANES:
-                                    store(y, o, value)
+                                    store(sums, o, value)
                                 else:
                                     for e in range(filters - k):
-                                        y[o + e] = lane(value, e)
+                                        sums[o + e] = lane(value, e)
+            if function:
+                each = 4 if shape[5] & POOL else 1
+                o = (n * outputs + begin // each) * filters
+                call(function, y, o, sums, o, sums, o, (end - begin) // each * filters, alpha)
 
 
 def transposed_workspace(images: int, filters: int, table: Patches) -> tuple[Spec, Spec, Spec]:

@@ -2,8 +2,8 @@
 
 LLVM maps a vector to the registers at hand: one with AVX, two with NEON or SSE. A kernel that names
 its accumulators (`a0 = fma(s, w0, a0)`) therefore keeps them in registers, which loops over arrays
-never guarantee. Arrays are float32 (uint8 for `store_bytes`), one-dimensional and contiguous;
-indices are not checked and must not be negative.
+never guarantee. Arrays are float32 (uint8 for `store_bytes`), one-dimensional and contiguous,
+or pointers; indices are not checked and must not be negative.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ _bools = Vector(f"boolx{LANES}", _BOOLS)
 _eight = types.UniTuple(_floats, 8)
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, target: ir.Type) -> Any:
-    first = context.make_array(array_type)(context, builder, array).data
+def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, target: ir.Type) -> Any:
+    """The address of an element of an array, or behind a pointer."""
+    first = array if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(first, [index]), target.as_pointer())
 
 
@@ -74,6 +75,46 @@ def store(typing, array, index, vector):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, _floats), emit
+
+
+def _masked(builder: Any, name: str, count: Any) -> tuple[Any, Any]:
+    """A masked load or store of LLVM, and the mask of the first `count` lanes."""
+    lanes = ir.Constant(_INTS, list(range(LANES)))
+    few = builder.trunc(count, _INT)
+    first = builder.insert_element(ir.Constant(_INTS, ir.Undefined), few, ir.Constant(_INT, 0))
+    every = builder.shuffle_vector(first, ir.Constant(_INTS, ir.Undefined), ir.Constant(_INTS, [0] * LANES))
+    pointer = _FLOATS.as_pointer()
+    if name == "load":
+        function = ir.FunctionType(_FLOATS, [pointer, _INT, _BOOLS, _FLOATS])
+    else:
+        function = ir.FunctionType(ir.VoidType(), [_FLOATS, pointer, _INT, _BOOLS])
+    symbol = f"llvm.masked.{name}.v{LANES}f32.p0v{LANES}f32"
+    return cgutils.get_or_insert_function(builder.module, function, symbol), builder.icmp_signed("<", lanes, every)
+
+
+@intrinsic
+def load_some(typing, array, index, count):
+    """array[index : index + count] for count < 8, and zeros in the other lanes."""
+
+    def emit(context, builder, signature, args):
+        function, mask = _masked(builder, "load", args[2])
+        address = _address(context, builder, signature.args[0], *args[:2], _FLOATS)
+        return builder.call(function, [address, ir.Constant(_INT, 4), mask, ir.Constant(_FLOATS, [0.0] * LANES)])
+
+    return _floats(array, types.intp, types.intp), emit
+
+
+@intrinsic
+def store_some(typing, array, index, count, vector):
+    """array[index : index + count] = the first lanes of the vector, for count < 8."""
+
+    def emit(context, builder, signature, args):
+        function, mask = _masked(builder, "store", args[2])
+        address = _address(context, builder, signature.args[0], *args[:2], _FLOATS)
+        builder.call(function, [args[3], address, ir.Constant(_INT, 4), mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, _floats), emit
 
 
 @intrinsic
