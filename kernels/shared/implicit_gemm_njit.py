@@ -1,14 +1,14 @@
 """Products with an image's patches, without ever building the patches (im2col): the offsets of
 `Patches` say where the values are.
 
-`product` multiplies patches by filters. A tile of four patches by sixteen filters stays in eight
-registers while the taps run by: two vectors of weights and four single values of the image feed
-eight multiply-adds, which keeps the multipliers busy from the first-level cache. The weights are
-copied once per call into panels of sixteen filters, so that each step reads the next 64 bytes; the
-bias is the last row of a panel.
+`product` multiplies patches by filters. A tile of eight patches by sixteen filters (four, where a
+register holds eight floats) stays in eight registers while the taps run by: sixteen weights and
+single values of the image feed eight multiply-adds, which keeps the multipliers busy from the
+first-level cache. The weights are copied once per call into panels of sixteen filters, so that each
+step reads the next 64 bytes; the bias is the last row of a panel.
 
 `transposed_product` multiplies the transposed patches by a gradient for each of them: a tile of
-four taps by sixteen filters stays in registers while the patches run by.
+as many taps by sixteen filters stays in registers while the patches run by.
 
 Work: 2 · patches · taps · filters each. Traffic: image and result once; panels (sums) once per
 block of patches.
@@ -23,28 +23,32 @@ from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 
 from .epilogue_njit import call
-from .patches_njit import TILE, Patches
+from .patches_njit import Patches
 from .simd_njit import (
+    COLUMNS,
     LANES,
+    ROWS,
     add,
+    at,
     beats,
     copy,
-    fma,
+    empty_tile,
     lane,
     load,
-    load_eight,
+    load_tile,
     not_positive,
+    places,
     select,
     splat,
-    spread,
     store,
     store_bytes,
-    store_eight,
+    store_tile,
+    with_products,
 )
 
 FLOAT32 = np.dtype(np.float32)
 
-FILTERS = 2 * LANES
+FILTERS = COLUMNS
 """Filters in a panel."""
 
 NONE, RELU, POOL = 0, 1, 2
@@ -71,7 +75,7 @@ def workspace(images: int, filters: int, *tables: Patches) -> tuple[Spec, Spec]:
     taps = max(len(table.taps) for table in tables)
     size = max(table.size * table.padded for table in tables)
     slices = len(threads.slices(images))
-    return Spec((panels_of(filters), taps + 1, FILTERS), FLOAT32), Spec((slices, size + TILE * FILTERS), FLOAT32)
+    return Spec((panels_of(filters), taps + 1, FILTERS), FLOAT32), Spec((slices, size + ROWS * FILTERS), FLOAT32)
 
 
 def product(
@@ -137,22 +141,6 @@ def _place(scratch, images, rows, n, line, padded):
     return 0 if padded else first * line
 
 
-@njit(inline="always")
-def _with_products(tile, source, p0, p1, p2, p3, w0, w1):
-    """The 4 × 16 sums of a tile, two vectors for each row, with four values of the source times the
-    sixteen of w0 and w1 added: eight multiply-adds in registers."""
-    a0, b0, a1, b1, a2, b2, a3, b3 = tile
-    x = spread(source, p0)
-    a0, b0 = fma(x, w0, a0), fma(x, w1, b0)
-    x = spread(source, p1)
-    a1, b1 = fma(x, w0, a1), fma(x, w1, b1)
-    x = spread(source, p2)
-    a2, b2 = fma(x, w0, a2), fma(x, w1, b2)
-    x = spread(source, p3)
-    a3, b3 = fma(x, w0, a3), fma(x, w1, b3)
-    return a0, b0, a1, b1, a2, b2, a3, b3
-
-
 @njit(nogil=True, cache=True, error_model="numpy")
 def _tiles(y, sums, index, images, scratch, panels, rows, pixels, taps, targets, shape, function, alpha, first, last):
     """The images first … last - 1 of a batch.
@@ -162,7 +150,7 @@ def _tiles(y, sums, index, images, scratch, panels, rows, pixels, taps, targets,
     """
     line, padded, count, outputs, filters = shape[0], shape[1], shape[2], shape[3], shape[4]
     length = (taps.shape[0] + 1) * FILTERS
-    finished = scratch.shape[0] - TILE * FILTERS
+    finished = scratch.shape[0] - ROWS * FILTERS
     zero = splat(np.float32(0))
     source = images
     if padded:
@@ -174,45 +162,43 @@ def _tiles(y, sums, index, images, scratch, panels, rows, pixels, taps, targets,
             begin = block * _BLOCK
             end = min(count, begin + _BLOCK)
             for panel in range((filters + FILTERS - 1) // FILTERS):
-                for step in range((end - begin + 3) // 4):
-                    i = begin + 4 * step
-                    p0, p1 = pixels[i] + origin, pixels[i + 1] + origin
-                    p2, p3 = pixels[i + 2] + origin, pixels[i + 3] + origin
-                    tile = (zero, zero, zero, zero, zero, zero, zero, zero)
+                for i in range(begin, end, ROWS):
+                    rows_of_tile = places(pixels, i)
+                    tile = empty_tile()
                     j = panel * length
                     for t in range(taps.shape[0]):
-                        tap = taps[t]
-                        w0, w1 = load(panels, j), load(panels, j + LANES)
+                        tile = with_products(tile, source, rows_of_tile, origin + at(taps, t), panels, j)
                         j += FILTERS
-                        tile = _with_products(tile, source, p0 + tap, p1 + tap, p2 + tap, p3 + tap, w0, w1)
-                    store_eight(scratch, finished, tile)
+                    store_tile(scratch, finished, tile)
                     for half in range(2):
                         k = FILTERS * panel + LANES * half
                         bias = load(panels, j + LANES * half)
                         done = finished + LANES * half
                         if shape[5] & POOL:
-                            o = (n * outputs + i // 4) * filters + k
-                            best = load(scratch, done)
-                            place = zero
-                            for other in range(1, 4):
-                                value = load(scratch, done + FILTERS * other)
-                                better = beats(value, best)
-                                best = select(better, value, best)
-                                place = select(better, splat(np.float32(other)), place)
-                            best = add(best, bias)
-                            if shape[5] & RELU:
-                                dead = not_positive(best)
-                                best = select(dead, zero, best)
-                                place = select(dead, splat(np.float32(4)), place)
-                            if filters - k >= LANES:
-                                store(sums, o, best)
-                                store_bytes(index, o, place)
-                            else:
-                                for e in range(filters - k):
-                                    sums[o + e] = lane(best, e)
-                                    index[o + e] = np.uint8(lane(place, e))
+                            for window in range(i // 4, min(i + ROWS, end) // 4):
+                                o = (n * outputs + window) * filters + k
+                                best = load(scratch, done)
+                                place = zero
+                                for other in range(1, 4):
+                                    value = load(scratch, done + FILTERS * other)
+                                    better = beats(value, best)
+                                    best = select(better, value, best)
+                                    place = select(better, splat(np.float32(other)), place)
+                                done += 4 * FILTERS
+                                best = add(best, bias)
+                                if shape[5] & RELU:
+                                    dead = not_positive(best)
+                                    best = select(dead, zero, best)
+                                    place = select(dead, splat(np.float32(4)), place)
+                                if filters - k >= LANES:
+                                    store(sums, o, best)
+                                    store_bytes(index, o, place)
+                                else:
+                                    for e in range(filters - k):
+                                        sums[o + e] = lane(best, e)
+                                        index[o + e] = np.uint8(lane(place, e))
                         else:
-                            for m in range(min(4, count - i)):
+                            for m in range(min(ROWS, end - i)):
                                 o = (n * outputs + targets[i + m]) * filters + k
                                 value = add(load(scratch, done + FILTERS * m), bias)
                                 if shape[5] & RELU:
@@ -231,10 +217,10 @@ def _tiles(y, sums, index, images, scratch, panels, rows, pixels, taps, targets,
 def transposed_workspace(images: int, filters: int, table: Patches) -> tuple[Spec, Spec, Spec]:
     """For `transposed_product`, for each slice of the batch: the sums, a padded image, and a
     filled-up gradient."""
-    slices, tiles, panels = len(threads.slices(images)), -(-len(table.taps) // TILE), panels_of(filters)
+    slices, tiles, panels = len(threads.slices(images)), -(-len(table.taps) // ROWS), panels_of(filters)
     filled = table.count * panels * FILTERS if filters % FILTERS else 0
     return (
-        Spec((slices, tiles, panels, TILE, FILTERS), FLOAT32),
+        Spec((slices, tiles, panels, ROWS, FILTERS), FLOAT32),
         Spec((slices, table.size * table.padded), FLOAT32),
         Spec((slices, filled), FLOAT32),
     )
@@ -252,8 +238,8 @@ def transposed_product(
     """matrix (taps, K) = transposed patches of images · dy (N, …, K); the sums of the slices are
     added in order."""
     taps, filters = matrix.shape
-    offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % TILE)])
-    shape = np.array([table.line, table.padded, table.count, filters, max(TILE, _VALUES // filters)])
+    offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % ROWS)])
+    shape = np.array([table.line, table.padded, table.count, filters, max(ROWS, _VALUES // filters)])
     gradient, source = dy.reshape(-1), images.reshape(-1)
     slices = threads.slices(len(images))
 
@@ -292,15 +278,13 @@ def _transposed_tiles(sums, dy, images, scratch, filled, rows, pixels, taps, sha
         for part in range((count + block - 1) // block):
             begin = part * block
             end = min(count, begin + block)
-            for tile in range(taps.shape[0] // 4):
-                t0, t1, t2, t3 = taps[4 * tile], taps[4 * tile + 1], taps[4 * tile + 2], taps[4 * tile + 3]
+            for tile in range(taps.shape[0] // ROWS):
+                taps_of_tile = places(taps, ROWS * tile)
                 for panel in range(panels):
-                    j = 4 * FILTERS * (tile * panels + panel)
-                    total = load_eight(sums, j)
+                    j = ROWS * FILTERS * (tile * panels + panel)
+                    total = load_tile(sums, j)
                     k = start + begin * width + FILTERS * panel
                     for i in range(begin, end):
-                        p = origin + pixels[i]
-                        g0, g1 = load(gradient, k), load(gradient, k + LANES)
+                        total = with_products(total, source, taps_of_tile, origin + at(pixels, i), gradient, k)
                         k += width
-                        total = _with_products(total, source, p + t0, p + t1, p + t2, p + t3, g0, g1)
-                    store_eight(sums, j, total)
+                    store_tile(sums, j, total)

@@ -17,12 +17,10 @@ import numpy as np
 
 from gpucnn.ops.window import positions
 
+from .simd_njit import ROWS
+
 Pads = tuple[tuple[int, int], ...]
 Extents = tuple[int, ...]
-
-TILE = 4
-"""The table of pixels is filled up with its last one, so that a tile of four may reach beyond the
-end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,4 +163,5 @@ def _sums(axes: Sequence[np.ndarray] | Iterator[np.ndarray]) -> np.ndarray:
 
 
 def _filled(table: np.ndarray) -> np.ndarray:
-    return np.concatenate([table, np.repeat(table[-1:], TILE - 1)]).astype(np.int64)
+    """The table, filled up with its last number, so that a tile may reach beyond the end."""
+    return np.concatenate([table, np.repeat(table[-1:], ROWS - 1)]).astype(np.int64)

@@ -10,13 +10,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import types
+from llvmlite import binding, ir
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 LANES = 8
 """Floats in a vector."""
+
+
+def _has_wide_registers() -> bool:
+    """Whether code is compiled for registers of sixteen floats (AVX-512)."""
+    chosen = config.CPU_FEATURES  # type: ignore[attr-defined]
+    if chosen is not None:
+        return "+avx512f" in chosen.split(",")
+    return bool(binding.get_host_cpu_features().get("avx512f"))
+
+
+COLUMNS = 2 * LANES
+"""Columns of a tile: two vectors of eight, or one of sixteen where a register holds so many."""
+
+ROWS = 8 if _has_wide_registers() else 4
+"""Rows of a tile, such that it fills eight registers: as many sums are under way as keep two
+multipliers busy."""
 
 _INT = ir.IntType(32)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -41,7 +57,12 @@ class _VectorModel(models.PrimitiveModel):
 
 _floats = Vector(f"float32x{LANES}", _FLOATS)
 _bools = Vector(f"boolx{LANES}", _BOOLS)
+
+_WIDTH = ROWS * COLUMNS // 8
+_WIDE_FLOATS = ir.VectorType(ir.FloatType(), _WIDTH)
+_tile = types.UniTuple(Vector(f"float32x{_WIDTH}", _WIDE_FLOATS), 8)
 _eight = types.UniTuple(_floats, 8)
+_places = types.UniTuple(types.intp, ROWS)
 
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, target: ir.Type) -> Any:
@@ -50,10 +71,16 @@ def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, targ
     return builder.bitcast(builder.gep(first, [index]), target.as_pointer())
 
 
-def _in_every_lane(builder: Any, value: Any) -> Any:
-    undefined = ir.Constant(_FLOATS, ir.Undefined)
+def _in_every_lane(builder: Any, value: Any, lanes: int = LANES) -> Any:
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     one_lane = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(one_lane, undefined, ir.Constant(_INTS, [0] * LANES))
+    return builder.shuffle_vector(one_lane, undefined, ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes))
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    ternary = ir.FunctionType(a.type, [a.type] * 3)
+    name = f"llvm.fmuladd.v{a.type.count}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, ternary, name), [a, b, c])
 
 
 @intrinsic
@@ -80,9 +107,7 @@ def store(typing, array, index, vector):
 def _masked(builder: Any, name: str, count: Any) -> tuple[Any, Any]:
     """A masked load or store of LLVM, and the mask of the first `count` lanes."""
     lanes = ir.Constant(_INTS, list(range(LANES)))
-    few = builder.trunc(count, _INT)
-    first = builder.insert_element(ir.Constant(_INTS, ir.Undefined), few, ir.Constant(_INT, 0))
-    every = builder.shuffle_vector(first, ir.Constant(_INTS, ir.Undefined), ir.Constant(_INTS, [0] * LANES))
+    every = _in_every_lane(builder, builder.trunc(count, _INT))
     pointer = _FLOATS.as_pointer()
     if name == "load":
         function = ir.FunctionType(_FLOATS, [pointer, _INT, _BOOLS, _FLOATS])
@@ -140,6 +165,75 @@ def store_eight(typing, array, index, vectors):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, _eight), emit
+
+
+@intrinsic
+def empty_tile(typing):
+    """The sums of a tile, all 0."""
+
+    def emit(context, builder, signature, args):
+        return context.make_tuple(builder, signature.return_type, [ir.Constant(_WIDE_FLOATS, [0.0] * _WIDTH)] * 8)
+
+    return _tile(), emit
+
+
+@intrinsic
+def load_tile(typing, array, index):
+    """A tile that lies in an array row by row from array[index] on."""
+
+    def emit(context, builder, signature, args):
+        first = _address(context, builder, signature.args[0], *args, _WIDE_FLOATS)
+        places = (builder.gep(first, [ir.Constant(_INT, i)]) for i in range(8))
+        return context.make_tuple(builder, signature.return_type, [builder.load(place, align=4) for place in places])
+
+    return _tile(array, types.intp), emit
+
+
+@intrinsic
+def store_tile(typing, array, index, tile):
+    """The same way back."""
+
+    def emit(context, builder, signature, args):
+        first = _address(context, builder, signature.args[0], *args[:2], _WIDE_FLOATS)
+        for i, vector in enumerate(cgutils.unpack_tuple(builder, args[2])):
+            builder.store(vector, builder.gep(first, [ir.Constant(_INT, i)]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _tile), emit
+
+
+@intrinsic
+def places(typing, table, index):
+    """The next numbers of a table, one for each row of a tile."""
+
+    def emit(context, builder, signature, args):
+        first = _address(context, builder, signature.args[0], *args, args[1].type)
+        numbers = [builder.load(builder.gep(first, [ir.Constant(_INT, i)])) for i in range(ROWS)]
+        return context.make_tuple(builder, signature.return_type, numbers)
+
+    return _places(table, types.intp), emit
+
+
+@intrinsic
+def with_products(typing, tile, left, rows, shift, right, index):
+    """A tile with left[row + shift] · right[index : index + COLUMNS] added to each of its rows: eight
+    multiply-adds in registers."""
+
+    def emit(context, builder, signature, args):
+        tile, left, rows, shift, right, index = args
+        kinds = signature.args
+        first = _address(context, builder, kinds[4], right, index, _WIDE_FLOATS)
+        vectors = COLUMNS // _WIDTH
+        columns = [builder.load(builder.gep(first, [ir.Constant(_INT, i)]), align=4) for i in range(vectors)]
+        sums = cgutils.unpack_tuple(builder, tile)
+        results = []
+        for i, row in enumerate(cgutils.unpack_tuple(builder, rows)):
+            place = _address(context, builder, kinds[1], left, row, ir.FloatType())  # the same in a whole loop
+            value = _in_every_lane(builder, builder.load(builder.gep(place, [shift])), _WIDTH)
+            results += [_fma(builder, value, column, sums[i * vectors + j]) for j, column in enumerate(columns)]
+        return context.make_tuple(builder, signature.return_type, results)
+
+    return _tile(tile, left, rows, types.intp, right, types.intp), emit
 
 
 @intrinsic
@@ -230,8 +324,7 @@ def fma(typing, a, b, c):
     """a · b + c, rounded once where the processor has an instruction for it."""
 
     def emit(context, builder, signature, args):
-        ternary = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-        return builder.call(cgutils.get_or_insert_function(builder.module, ternary, f"llvm.fmuladd.v{LANES}f32"), args)
+        return _fma(builder, *args)
 
     return _floats(_floats, _floats, _floats), emit
 
