@@ -27,6 +27,7 @@ from .patches_njit import Patches
 from .simd_njit import (
     COLUMNS,
     LANES,
+    PAIRS,
     ROWS,
     add,
     at,
@@ -36,13 +37,15 @@ from .simd_njit import (
     lane,
     load,
     load_tile,
+    load_two_tiles,
     not_positive,
     places,
     select,
     splat,
     store,
     store_bytes,
-    store_tile,
+    store_tiles,
+    two_empty_tiles,
     with_products,
 )
 
@@ -58,7 +61,7 @@ counts."""
 SMALL = 1 << 22
 """Below this many floating-point operations a second thread costs more than it brings."""
 
-_BLOCK = 16
+_BLOCK = 32
 """Patches that meet a panel before the next panel comes, so that loading a large panel is worth
 while."""
 _VALUES = 4096
@@ -71,11 +74,11 @@ def panels_of(filters: int) -> int:
 
 
 def workspace(images: int, filters: int, *tables: Patches) -> tuple[Spec, Spec]:
-    """For `product`: the panels and, for each slice of the batch, a padded image and a tile."""
+    """For `product`: the panels and, for each slice of the batch, a padded image and two tiles."""
     taps = max(len(table.taps) for table in tables)
     size = max(table.size * table.padded for table in tables)
     slices = len(threads.slices(images))
-    return Spec((panels_of(filters), taps + 1, FILTERS), FLOAT32), Spec((slices, size + ROWS * FILTERS), FLOAT32)
+    return Spec((panels_of(filters), taps + 1, FILTERS), FLOAT32), Spec((slices, size + 2 * ROWS * FILTERS), FLOAT32)
 
 
 def product(
@@ -150,7 +153,8 @@ def _tiles(y, sums, index, images, scratch, panels, rows, pixels, taps, targets,
     """
     line, padded, count, outputs, filters = shape[0], shape[1], shape[2], shape[3], shape[4]
     length = (taps.shape[0] + 1) * FILTERS
-    finished = scratch.shape[0] - ROWS * FILTERS
+    finished = scratch.shape[0] - 2 * ROWS * FILTERS
+    number = (filters + FILTERS - 1) // FILTERS
     zero = splat(np.float32(0))
     source = images
     if padded:
@@ -161,19 +165,28 @@ def _tiles(y, sums, index, images, scratch, panels, rows, pixels, taps, targets,
         for block in range((count + _BLOCK - 1) // _BLOCK):
             begin = block * _BLOCK
             end = min(count, begin + _BLOCK)
-            for panel in range((filters + FILTERS - 1) // FILTERS):
+            panel = 0
+            while panel < number:
+                at_once = 2 if PAIRS and panel + 1 < number else 1
                 for i in range(begin, end, ROWS):
                     rows_of_tile = places(pixels, i)
-                    tile = empty_tile()
                     j = panel * length
-                    for t in range(taps.shape[0]):
-                        tile = with_products(tile, source, rows_of_tile, origin + at(taps, t), panels, j)
-                        j += FILTERS
-                    store_tile(scratch, finished, tile)
-                    for half in range(2):
+                    if at_once == 2:
+                        pair = two_empty_tiles()
+                        for t in range(taps.shape[0]):
+                            pair = with_products(pair, source, rows_of_tile, origin + at(taps, t), panels, j, length)
+                            j += FILTERS
+                        store_tiles(scratch, finished, pair)
+                    else:
+                        tile = empty_tile()
+                        for t in range(taps.shape[0]):
+                            tile = with_products(tile, source, rows_of_tile, origin + at(taps, t), panels, j, length)
+                            j += FILTERS
+                        store_tiles(scratch, finished, tile)
+                    for half in range(2 * at_once):
                         k = FILTERS * panel + LANES * half
-                        bias = load(panels, j + LANES * half)
-                        done = finished + LANES * half
+                        bias = load(panels, j + half // 2 * length + half % 2 * LANES)
+                        done = finished + half // 2 * ROWS * FILTERS + half % 2 * LANES
                         if shape[5] & POOL:
                             for window in range(i // 4, min(i + ROWS, end) // 4):
                                 o = (n * outputs + window) * filters + k
@@ -208,6 +221,7 @@ def _tiles(y, sums, index, images, scratch, panels, rows, pixels, taps, targets,
                                 else:
                                     for e in range(filters - k):
                                         sums[o + e] = lane(value, e)
+                panel += at_once
             if function:
                 each = 4 if shape[5] & POOL else 1
                 o = (n * outputs + begin // each) * filters
@@ -280,11 +294,23 @@ def _transposed_tiles(sums, dy, images, scratch, filled, rows, pixels, taps, sha
             end = min(count, begin + block)
             for tile in range(taps.shape[0] // ROWS):
                 taps_of_tile = places(taps, ROWS * tile)
-                for panel in range(panels):
+                panel = 0
+                while panel < panels:
                     j = ROWS * FILTERS * (tile * panels + panel)
-                    total = load_tile(sums, j)
                     k = start + begin * width + FILTERS * panel
-                    for i in range(begin, end):
-                        total = with_products(total, source, taps_of_tile, origin + at(pixels, i), gradient, k)
-                        k += width
-                    store_tile(sums, j, total)
+                    if PAIRS and panel + 1 < panels:
+                        pair = load_two_tiles(sums, j)
+                        for i in range(begin, end):
+                            p = origin + at(pixels, i)
+                            pair = with_products(pair, source, taps_of_tile, p, gradient, k, FILTERS)
+                            k += width
+                        store_tiles(sums, j, pair)
+                        panel += 2
+                    else:
+                        total = load_tile(sums, j)
+                        for i in range(begin, end):
+                            p = origin + at(pixels, i)
+                            total = with_products(total, source, taps_of_tile, p, gradient, k, FILTERS)
+                            k += width
+                        store_tiles(sums, j, total)
+                        panel += 1

@@ -34,6 +34,9 @@ ROWS = 8 if _has_wide_registers() else 4
 """Rows of a tile, such that it fills eight registers: as many sums are under way as keep two
 multipliers busy."""
 
+PAIRS = ROWS == 8
+"""Whether there are registers for two tiles side by side, which share the values of their rows."""
+
 _INT = ir.IntType(32)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTS = ir.VectorType(_INT, LANES)
@@ -61,6 +64,7 @@ _bools = Vector(f"boolx{LANES}", _BOOLS)
 _WIDTH = ROWS * COLUMNS // 8
 _WIDE_FLOATS = ir.VectorType(ir.FloatType(), _WIDTH)
 _tile = types.UniTuple(Vector(f"float32x{_WIDTH}", _WIDE_FLOATS), 8)
+_two_tiles = types.UniTuple(_tile.dtype, 16)
 _eight = types.UniTuple(_floats, 8)
 _places = types.UniTuple(types.intp, ROWS)
 
@@ -167,31 +171,44 @@ def store_eight(typing, array, index, vectors):
     return types.void(array, types.intp, _eight), emit
 
 
+def _empty(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    zeros = [ir.Constant(_WIDE_FLOATS, [0.0] * _WIDTH)] * signature.return_type.count
+    return context.make_tuple(builder, signature.return_type, zeros)
+
+
+def _load_tiles(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    first = _address(context, builder, signature.args[0], *args, _WIDE_FLOATS)
+    places = (builder.gep(first, [ir.Constant(_INT, i)]) for i in range(signature.return_type.count))
+    return context.make_tuple(builder, signature.return_type, [builder.load(place, align=4) for place in places])
+
+
 @intrinsic
 def empty_tile(typing):
     """The sums of a tile, all 0."""
+    return _tile(), _empty
 
-    def emit(context, builder, signature, args):
-        return context.make_tuple(builder, signature.return_type, [ir.Constant(_WIDE_FLOATS, [0.0] * _WIDTH)] * 8)
 
-    return _tile(), emit
+@intrinsic
+def two_empty_tiles(typing):
+    """The sums of two tiles, all 0."""
+    return _two_tiles(), _empty
 
 
 @intrinsic
 def load_tile(typing, array, index):
     """A tile that lies in an array row by row from array[index] on."""
-
-    def emit(context, builder, signature, args):
-        first = _address(context, builder, signature.args[0], *args, _WIDE_FLOATS)
-        places = (builder.gep(first, [ir.Constant(_INT, i)]) for i in range(8))
-        return context.make_tuple(builder, signature.return_type, [builder.load(place, align=4) for place in places])
-
-    return _tile(array, types.intp), emit
+    return _tile(array, types.intp), _load_tiles
 
 
 @intrinsic
-def store_tile(typing, array, index, tile):
-    """The same way back."""
+def load_two_tiles(typing, array, index):
+    """Two tiles, one after the other."""
+    return _two_tiles(array, types.intp), _load_tiles
+
+
+@intrinsic
+def store_tiles(typing, array, index, tiles):
+    """The same way back, for one or two."""
 
     def emit(context, builder, signature, args):
         first = _address(context, builder, signature.args[0], *args[:2], _WIDE_FLOATS)
@@ -199,7 +216,7 @@ def store_tile(typing, array, index, tile):
             builder.store(vector, builder.gep(first, [ir.Constant(_INT, i)]), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, _tile), emit
+    return types.void(array, types.intp, tiles), emit
 
 
 @intrinsic
@@ -215,25 +232,31 @@ def places(typing, table, index):
 
 
 @intrinsic
-def with_products(typing, tile, left, rows, shift, right, index):
+def with_products(typing, tiles, left, rows, shift, right, index, distance):
     """A tile with left[row + shift] · right[index : index + COLUMNS] added to each of its rows: eight
-    multiply-adds in registers."""
+    multiply-adds in registers. Of two tiles, the second takes its columns `distance` further on."""
 
     def emit(context, builder, signature, args):
-        tile, left, rows, shift, right, index = args
+        tiles, left, rows, shift, right, index, distance = args
         kinds = signature.args
-        first = _address(context, builder, kinds[4], right, index, _WIDE_FLOATS)
         vectors = COLUMNS // _WIDTH
-        columns = [builder.load(builder.gep(first, [ir.Constant(_INT, i)]), align=4) for i in range(vectors)]
-        sums = cgutils.unpack_tuple(builder, tile)
-        results = []
+        columns = []
+        for tile in range(kinds[0].count // 8):
+            place = builder.add(index, distance) if tile else index
+            first = _address(context, builder, kinds[4], right, place, _WIDE_FLOATS)
+            columns.append([builder.load(builder.gep(first, [ir.Constant(_INT, i)]), align=4) for i in range(vectors)])
+        sums = cgutils.unpack_tuple(builder, tiles)
+        results = list(sums)
         for i, row in enumerate(cgutils.unpack_tuple(builder, rows)):
             place = _address(context, builder, kinds[1], left, row, ir.FloatType())  # the same in a whole loop
             value = _in_every_lane(builder, builder.load(builder.gep(place, [shift])), _WIDTH)
-            results += [_fma(builder, value, column, sums[i * vectors + j]) for j, column in enumerate(columns)]
+            for tile, parts in enumerate(columns):
+                for j, column in enumerate(parts):
+                    number = 8 * tile + i * vectors + j
+                    results[number] = _fma(builder, value, column, sums[number])
         return context.make_tuple(builder, signature.return_type, results)
 
-    return _tile(tile, left, rows, types.intp, right, types.intp), emit
+    return tiles(tiles, left, rows, types.intp, right, types.intp, types.intp), emit
 
 
 @intrinsic
