@@ -19,13 +19,14 @@ from numba.extending import intrinsic, models, overload, register_model
 from gpucnn.devices.njit import address_of, njit
 from gpucnn.ops.epilogue import LINEAR, keeps_input
 
-from .activations_njit import OF_RESULT, SLOPES, VALUES
+from .activations_njit import SLOPES, VALUES
 from .simd_njit import LANES, load, load_some, splat, store, store_some
+from .slopes_of_results_njit import OF_RESULTS
 from .vector_operators_njit import choose
 
 _POINTER = types.CPointer(types.float32)
 _ZERO = np.float32(0)
-_TABLES = {"value": VALUES, "slope": SLOPES, "slope at the result": OF_RESULT}
+_TABLES = {"value": VALUES, "slope": SLOPES, "slope at the result": OF_RESULTS}
 
 
 @njit(forceinline=True)

@@ -63,7 +63,7 @@ _LOG = tuple(
 )
 """(log(1 + f) - f + f² / 2) / f³ for √½ ≤ 1 + f ≤ √2; log within 5.9e-9."""
 
-_TANH_NEAR = np.float32(0.625)
+_TANH_NEAR, _TANH_FAR = np.float32(0.625), np.float32(10)  # from 9.01 on tanh is 1 in float32
 _TANH = tuple(
     map(
         np.float32,
@@ -110,6 +110,12 @@ _LOG_ERFC = tuple(
 
 
 @njit(forceinline=True)
+def clamp(x, low, high):
+    """x cut to low … high; a NaN fails both comparisons and is passed on."""
+    return choose(x < low, low, choose(x > high, high, x))
+
+
+@njit(forceinline=True)
 def _reduced(x):
     """(MAGIC + n, exp(r) - 1) with x = n · ln 2 + r and |r| ≤ ln(2) / 2."""
     c4, c3, c2, c1, c0 = _EXP
@@ -136,6 +142,13 @@ def expm1(x):
     shifted, rest = _reduced(choose(inside > _MOST_EXP, _MOST_EXP, inside))
     half = power_of_two(shifted - ONE)  # of 2ⁿ, which may be infinite where the result is not
     return with_sign(TWO * fma(half, rest, half - HALF), x)
+
+
+@njit(forceinline=True)
+def _exp_inside(x):
+    """eˣ for -87 ≤ x ≤ 87, where it is neither denormal nor infinite."""
+    shifted, rest = _reduced(x)
+    return fma(power_of_two(shifted), rest, power_of_two(shifted))
 
 
 @njit(forceinline=True)
@@ -175,7 +188,7 @@ def tanh(x):
     size, z = magnitude(x), x * x
     p = fma(fma(fma(fma(c4, z, c3), z, c2), z, c1), z, c0)
     near = fma(size * z, p, size)
-    far = ONE - TWO / (exp(TWO * size) + ONE)
+    far = ONE - TWO / (_exp_inside(TWO * choose(size > _TANH_FAR, _TANH_FAR, size)) + ONE)
     return with_sign(choose(size < _TANH_NEAR, near, far), x)
 
 
