@@ -3,10 +3,12 @@
 `REWRITES` is the table: a rewrite looks at the layers from some place on and returns a fused node,
 or None. A layer is fused only if the fused ops, gradients included, have kernels for it with the
 backends in use, and if no algorithm was chosen for any of the plain ops that they replace.
+`GPUCNN_FUSION=0` fuses nothing.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -90,7 +92,7 @@ def off() -> Iterator[None]:
 
 
 def _fused(layers: list[Layer]) -> Node | None:
-    if not _enabled.get():
+    if not _enabled.get() or os.environ.get("GPUCNN_FUSION") == "0":
         return None
     return next((node for rewrite in REWRITES if (node := rewrite(layers)) is not None), None)
 

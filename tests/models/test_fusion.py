@@ -235,6 +235,13 @@ def test_a_model_of_the_zoo_keeps_its_first_layers_input_gradient_uncomputed(mon
     assert sizes == [(12, 12)]
 
 
+def test_nothing_is_fused_where_the_environment_says_so(monkeypatch):
+    stack = [layers.Conv2D(4, 3, activation="tanh"), layers.MaxPooling2D(2)]
+    assert nodes(*stack) == [["Conv2D", "MaxPooling2D"]]
+    monkeypatch.setenv("GPUCNN_FUSION", "0")
+    assert nodes(*(type(layer).from_config(layer.get_config()) for layer in stack)) == [["Conv2D"], ["MaxPooling2D"]]
+
+
 def test_a_choice_made_after_compile_still_counts():
     model = Sequential([Input((8, 8, 2)), layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)])
     model.compile("sgd", "mse")
