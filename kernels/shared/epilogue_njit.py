@@ -20,7 +20,7 @@ from gpucnn.devices.njit import address_of, njit
 from gpucnn.ops.epilogue import LINEAR, keeps_input
 
 from .activations_njit import SLOPES, VALUES
-from .simd_njit import LANES, load, load_some, splat, store, store_some
+from .simd_njit import WIDE, load_wide, store_wide
 from .slopes_of_results_njit import OF_RESULTS
 from .vector_operators_njit import choose
 
@@ -75,25 +75,22 @@ def _gradient_of(function, dy, kept, alpha):
 @njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True)
 def _finish(function, y, z, _, count, alpha):
     """y = f(z), for `count` values."""
-    parameter = splat(alpha)
-    whole = count // LANES * LANES
-    for i in range(0, whole, LANES):
-        store(y, i, _value(function, load(z, i), parameter))
+    whole = count // WIDE * WIDE
+    for i in range(0, whole, WIDE):
+        store_wide(y, i, WIDE, _value(function, load_wide(z, i, WIDE), alpha))
     if whole < count:
-        rest = _value(function, load_some(z, whole, count - whole), parameter)
-        store_some(y, whole, count - whole, rest)
+        store_wide(y, whole, count - whole, _value(function, load_wide(z, whole, count - whole), alpha))
 
 
 @njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True)
 def _slope(function, dz, dy, kept, count, alpha):
     """dz = dy · f'."""
-    parameter = splat(alpha)
-    whole = count // LANES * LANES
-    for i in range(0, whole, LANES):
-        store(dz, i, _gradient(function, load(dy, i), load(kept, i), parameter))
+    whole = count // WIDE * WIDE
+    for i in range(0, whole, WIDE):
+        store_wide(dz, i, WIDE, _gradient(function, load_wide(dy, i, WIDE), load_wide(kept, i, WIDE), alpha))
     if whole < count:
-        rest = load_some(dy, whole, count - whole), load_some(kept, whole, count - whole)
-        store_some(dz, whole, count - whole, _gradient(function, rest[0], rest[1], parameter))
+        few = count - whole
+        store_wide(dz, whole, few, _gradient(function, load_wide(dy, whole, few), load_wide(kept, whole, few), alpha))
 
 
 @cache

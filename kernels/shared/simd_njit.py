@@ -1,4 +1,5 @@
-"""Vectors of eight floats for njit kernels: what a register file needs and Numba's types lack.
+"""Vectors of eight floats for njit kernels, and tiles of vectors as wide as registers are: what a
+register file needs and Numba's types lack.
 
 LLVM maps a vector to the registers at hand: one with AVX, two with NEON or SSE. A kernel that names
 its accumulators (`a0 = fma(s, w0, a0)`) therefore keeps them in registers, which loops over arrays
@@ -61,10 +62,13 @@ class _VectorModel(models.PrimitiveModel):
 _floats = Vector(f"float32x{LANES}", _FLOATS)
 _bools = Vector(f"boolx{LANES}", _BOOLS)
 
-_WIDTH = ROWS * COLUMNS // 8
-_WIDE_FLOATS = ir.VectorType(ir.FloatType(), _WIDTH)
-_tile = types.UniTuple(Vector(f"float32x{_WIDTH}", _WIDE_FLOATS), 8)
-_two_tiles = types.UniTuple(_tile.dtype, 16)
+WIDE = ROWS * COLUMNS // 8
+"""Floats in a register."""
+
+_WIDE_FLOATS = ir.VectorType(ir.FloatType(), WIDE)
+_wide = Vector(f"float32x{WIDE}", _WIDE_FLOATS)
+_tile = types.UniTuple(_wide, 8)
+_two_tiles = types.UniTuple(_wide, 16)
 _eight = types.UniTuple(_floats, 8)
 _places = types.UniTuple(types.intp, ROWS)
 
@@ -108,42 +112,61 @@ def store(typing, array, index, vector):
     return types.void(array, types.intp, _floats), emit
 
 
-def _masked(builder: Any, name: str, count: Any) -> tuple[Any, Any]:
+def _masked(builder: Any, name: str, count: Any, lanes: int) -> tuple[Any, Any]:
     """A masked load or store of LLVM, and the mask of the first `count` lanes."""
-    lanes = ir.Constant(_INTS, list(range(LANES)))
-    every = _in_every_lane(builder, builder.trunc(count, _INT))
-    pointer = _FLOATS.as_pointer()
+    floats, bools = (ir.VectorType(element, lanes) for element in (ir.FloatType(), ir.IntType(1)))
+    numbers = ir.Constant(ir.VectorType(_INT, lanes), list(range(lanes)))
+    mask = builder.icmp_signed("<", numbers, _in_every_lane(builder, builder.trunc(count, _INT), lanes))
     if name == "load":
-        function = ir.FunctionType(_FLOATS, [pointer, _INT, _BOOLS, _FLOATS])
+        function = ir.FunctionType(floats, [floats.as_pointer(), _INT, bools, floats])
     else:
-        function = ir.FunctionType(ir.VoidType(), [_FLOATS, pointer, _INT, _BOOLS])
-    symbol = f"llvm.masked.{name}.v{LANES}f32.p0v{LANES}f32"
-    return cgutils.get_or_insert_function(builder.module, function, symbol), builder.icmp_signed("<", lanes, every)
+        function = ir.FunctionType(ir.VoidType(), [floats, floats.as_pointer(), _INT, bools])
+    symbol = f"llvm.masked.{name}.v{lanes}f32.p0v{lanes}f32"
+    return cgutils.get_or_insert_function(builder.module, function, symbol), mask
+
+
+def _load_some(kind: Vector) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function, mask = _masked(builder, "load", args[2], kind.llvm.count)
+        address = _address(context, builder, signature.args[0], *args[:2], kind.llvm)
+        zeros = ir.Constant(kind.llvm, [0.0] * kind.llvm.count)
+        return builder.call(function, [address, ir.Constant(_INT, 4), mask, zeros])
+
+    return emit
+
+
+def _store_some(kind: Vector) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function, mask = _masked(builder, "store", args[2], kind.llvm.count)
+        address = _address(context, builder, signature.args[0], *args[:2], kind.llvm)
+        builder.call(function, [args[3], address, ir.Constant(_INT, 4), mask])
+        return context.get_dummy_value()
+
+    return emit
 
 
 @intrinsic
 def load_some(typing, array, index, count):
-    """array[index : index + count] for count < 8, and zeros in the other lanes."""
-
-    def emit(context, builder, signature, args):
-        function, mask = _masked(builder, "load", args[2])
-        address = _address(context, builder, signature.args[0], *args[:2], _FLOATS)
-        return builder.call(function, [address, ir.Constant(_INT, 4), mask, ir.Constant(_FLOATS, [0.0] * LANES)])
-
-    return _floats(array, types.intp, types.intp), emit
+    """array[index : index + count] for count ≤ 8, and zeros in the other lanes."""
+    return _floats(array, types.intp, types.intp), _load_some(_floats)
 
 
 @intrinsic
 def store_some(typing, array, index, count, vector):
-    """array[index : index + count] = the first lanes of the vector, for count < 8."""
+    """array[index : index + count] = the first lanes of the vector, for count ≤ 8."""
+    return types.void(array, types.intp, types.intp, _floats), _store_some(_floats)
 
-    def emit(context, builder, signature, args):
-        function, mask = _masked(builder, "store", args[2])
-        address = _address(context, builder, signature.args[0], *args[:2], _FLOATS)
-        builder.call(function, [args[3], address, ir.Constant(_INT, 4), mask])
-        return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, _floats), emit
+@intrinsic
+def load_wide(typing, array, index, count):
+    """The same for a vector that fills a register, of `WIDE` floats."""
+    return _wide(array, types.intp, types.intp), _load_some(_wide)
+
+
+@intrinsic
+def store_wide(typing, array, index, count, vector):
+    """The same way back."""
+    return types.void(array, types.intp, types.intp, _wide), _store_some(_wide)
 
 
 @intrinsic
@@ -172,7 +195,7 @@ def store_eight(typing, array, index, vectors):
 
 
 def _empty(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    zeros = [ir.Constant(_WIDE_FLOATS, [0.0] * _WIDTH)] * signature.return_type.count
+    zeros = [ir.Constant(_WIDE_FLOATS, [0.0] * WIDE)] * signature.return_type.count
     return context.make_tuple(builder, signature.return_type, zeros)
 
 
@@ -239,7 +262,7 @@ def with_products(typing, tiles, left, rows, shift, right, index, distance):
     def emit(context, builder, signature, args):
         tiles, left, rows, shift, right, index, distance = args
         kinds = signature.args
-        vectors = COLUMNS // _WIDTH
+        vectors = COLUMNS // WIDE
         columns = []
         for tile in range(kinds[0].count // 8):
             place = builder.add(index, distance) if tile else index
@@ -249,7 +272,7 @@ def with_products(typing, tiles, left, rows, shift, right, index, distance):
         results = list(sums)
         for i, row in enumerate(cgutils.unpack_tuple(builder, rows)):
             place = _address(context, builder, kinds[1], left, row, ir.FloatType())  # the same in a whole loop
-            value = _in_every_lane(builder, builder.load(builder.gep(place, [shift])), _WIDTH)
+            value = _in_every_lane(builder, builder.load(builder.gep(place, [shift])), WIDE)
             for tile, parts in enumerate(columns):
                 for j, column in enumerate(parts):
                     number = 8 * tile + i * vectors + j
