@@ -50,7 +50,11 @@ extern "C" __global__ void bias_activation_rows(float* __restrict__ y, float* __
     }
 }
 
-// `of_result` says what was kept: y, or z + b.
+// `of_result` says what was kept: y, or z + b. FUNCTION is a macro where a kernel is compiled for one
+// function alone.
+#ifndef FUNCTION
+#define FUNCTION function
+#endif
 struct WithSlope {
     float* __restrict__ dz;
     const float* __restrict__ dy;
@@ -63,7 +67,7 @@ struct WithSlope {
     {
         float gradient = __ldg(dy + i), at = __ldg(kept + i);  // neither load waits for the other
         gradient =
-            of_result ? gradient_at_result(function, gradient, at, alpha) : gradient * slope(function, at, alpha);
+            of_result ? gradient_at_result(FUNCTION, gradient, at, alpha) : gradient * slope(FUNCTION, at, alpha);
         dz[i] = gradient;
         return gradient;
     }

@@ -21,7 +21,10 @@ from ..shared.column_sums_launch import DEFINES, column_totals, sums_of_slices
 THREADS_FORWARD = 256
 
 bias_activation_rows = cuda_function(__file__, "bias_activation_rows", **DEFINES, **FUNCTION_NUMBERS)
-bias_activation_grad_rows = cuda_function(__file__, "bias_activation_grad_rows", **DEFINES, **FUNCTION_NUMBERS)
+
+# The slopes of all functions need more registers than two blocks side by side have for each thread.
+of_any = cuda_function(__file__, "bias_activation_grad_rows", **DEFINES | FUNCTION_NUMBERS | {"RESIDENT_BLOCKS": 1})
+of_relu = of_any.define(FUNCTION=NUMBERS["relu"], RESIDENT_BLOCKS=DEFINES["RESIDENT_BLOCKS"])
 
 
 @kernel(bias_activation, "rows", "cuda")
@@ -39,4 +42,5 @@ def workspace(dy, kept, **_):
 @kernel(bias_activation_grad, "rows", "cuda", workspace=workspace)
 def launch_grad(dz, db, dy, kept, sums=None, *, function, alpha):
     end = NUMBERS[function], alpha, not keeps_input(function, alpha)
-    column_totals(bias_activation_grad_rows, db, sums, dy.size // db.size, dz, dy, kept, end=end)
+    rows = of_relu if function == "relu" else of_any
+    column_totals(rows, db, sums, dy.size // db.size, dz, dy, kept, end=end)
