@@ -23,28 +23,28 @@ from rich.table import Table
 import gpucnn
 from gpucnn.datasets import digits
 from gpucnn.runs import zoo
-from gpucnn.runs.zoo import Recipe
+from gpucnn.runs.training import Training
 
 FOLDS = 5
 AVERAGED = {"use_ema": True, "ema_momentum": 0.99}
 """The final weights are a moving average over roughly the last hundred updates."""
 
 CANDIDATES = [
-    Recipe("adam", 128, 12),
-    Recipe("adam", 128, 30),
-    Recipe("adam", 128, 30, 0.003),
-    Recipe("adam", 128, 45, 0.003, decay=0.003),
-    Recipe("adam", 64, 45, 0.001),
-    Recipe("adam", 64, 30, 0.002, decay=0.003),
-    Recipe("adam", 64, 45, 0.002, decay=0.003),
-    Recipe("adam", 32, 30, 0.001, decay=0.001),
-    Recipe("adam", 32, 30, 0.002, decay=0.003),
-    Recipe("adam", 64, 30, 0.002, options=AVERAGED),
-    Recipe("adam", 64, 30, 0.003, options=AVERAGED),
-    Recipe("adam", 32, 30, 0.002, options=AVERAGED),
-    Recipe("adam", 128, 45, 0.003, options=AVERAGED),
-    Recipe("adamw", 64, 45, 0.002, options={**AVERAGED, "weight_decay": 0.05}),
-    Recipe("adam", 64, 60, 0.002, options=AVERAGED),
+    Training("adam", 128, 12),
+    Training("adam", 128, 30),
+    Training("adam", 128, 30, 0.003),
+    Training("adam", 128, 45, 0.003, decay=0.003),
+    Training("adam", 64, 45, 0.001),
+    Training("adam", 64, 30, 0.002, decay=0.003),
+    Training("adam", 64, 45, 0.002, decay=0.003),
+    Training("adam", 32, 30, 0.001, decay=0.001),
+    Training("adam", 32, 30, 0.002, decay=0.003),
+    Training("adam", 64, 30, 0.002, options=AVERAGED),
+    Training("adam", 64, 30, 0.003, options=AVERAGED),
+    Training("adam", 32, 30, 0.002, options=AVERAGED),
+    Training("adam", 128, 45, 0.003, options=AVERAGED),
+    Training("adamw", 64, 45, 0.002, options={**AVERAGED, "weight_decay": 0.05}),
+    Training("adam", 64, 60, 0.002, options=AVERAGED),
 ]
 
 
@@ -57,12 +57,12 @@ def fold_of_each(y: np.ndarray) -> np.ndarray:
     return folds
 
 
-def accuracy(recipe: Recipe, x: np.ndarray, y: np.ndarray, held_out: np.ndarray, seed: int) -> float:
+def accuracy(training: Training, x: np.ndarray, y: np.ndarray, held_out: np.ndarray, seed: int) -> float:
     """Accuracy on the held-out images after training on the others."""
     gpucnn.utils.set_random_seed(seed)
     model = zoo.find(zoo.DEFAULT).build()
-    model.compile(recipe.make_optimizer(), recipe.loss, metrics=["accuracy"])
-    model.fit(x[~held_out], y[~held_out], batch_size=recipe.batch_size, epochs=recipe.epochs, verbose=0)
+    model.compile(training.make_optimizer(), training.loss, metrics=["accuracy"])
+    model.fit(x[~held_out], y[~held_out], batch_size=training.batch_size, epochs=training.epochs, verbose=0)
     return model.evaluate(x[held_out], y[held_out], verbose=0)[1]
 
 
@@ -76,14 +76,14 @@ def main(seeds: int, only: tuple[int, ...]) -> None:
     folds = fold_of_each(y)
     table = Table("recipe", "accuracy %", "standard error", "worst", "seconds a run", title="digits, cross-validation")
     for number in only or range(len(CANDIDATES)):
-        recipe, accuracies, begin = CANDIDATES[number], [], time.perf_counter()
+        training, accuracies, begin = CANDIDATES[number], [], time.perf_counter()
         runs = list(product(range(FOLDS), range(seeds)))
-        for fold, seed in track(runs, f"{recipe}", console=Console(stderr=True)):
-            accuracies.append(100 * accuracy(recipe, x, y, folds == fold, seed))
+        for fold, seed in track(runs, f"{training}", console=Console(stderr=True)):
+            accuracies.append(100 * accuracy(training, x, y, folds == fold, seed))
         seconds = (time.perf_counter() - begin) / len(runs)
         error = statistics.stdev(accuracies) / len(accuracies) ** 0.5
         mean, worst = statistics.mean(accuracies), min(accuracies)
-        table.add_row(str(recipe), f"{mean:.2f}", f"{error:.2f}", f"{worst:.2f}", f"{seconds:.1f}")
+        table.add_row(str(training), f"{mean:.2f}", f"{error:.2f}", f"{worst:.2f}", f"{seconds:.1f}")
     Console(width=100).print(table)
 
 

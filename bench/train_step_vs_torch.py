@@ -30,9 +30,10 @@ import gpucnn
 from gpucnn import layers
 from gpucnn.devices import threads
 from gpucnn.runs import zoo
+from gpucnn.runs.rivals import as_torch
+from gpucnn.runs.step import OPTIMIZERS
+from gpucnn.runs.step import optimizer as gpucnn_optimizer
 
-OPTIMIZERS = {"slides": "sgd", "keras-intro": "adam", "torres": "sgd", "cifar": "adam", "mlearning": "adam"}
-"""The course models, each with its optimizer in this comparison."""
 TOLERANCE = 1e-3
 """Largest relative difference of the losses; reordering float32 sums changes far less."""
 
@@ -83,44 +84,6 @@ def torch_step(net, optimizer, x, y) -> Step:
     return step
 
 
-def as_torch(model: gpucnn.Sequential):
-    """A PyTorch module with the layers and weights of a built gpucnn model, but no softmax."""
-    import torch
-    from torch import nn
-
-    parts: list[nn.Module] = []
-    image: tuple[int, ...] | None = None
-    for layer in model.layers:
-        if isinstance(layer, layers.Conv2D):
-            weight, bias = layer.get_weights()
-            part = nn.Conv2d(*weight.shape[2:], weight.shape[:2], padding=layer.padding)
-            part.weight.data = torch.from_numpy(weight.transpose(3, 2, 0, 1).copy())
-            part.bias.data = torch.from_numpy(bias)
-            parts += [part, nn.ReLU()]
-        elif isinstance(layer, layers.Dense):
-            weight, bias = layer.get_weights()
-            if image is not None:
-                weight = weight.reshape(*image, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
-                image = None
-            part = nn.Linear(*weight.shape)
-            part.weight.data = torch.from_numpy(weight.T.copy())
-            part.bias.data = torch.from_numpy(bias)
-            parts += [part, nn.ReLU()]
-        elif isinstance(layer, layers.MaxPooling2D):
-            parts.append(nn.MaxPool2d(layer.pool_size))
-        elif isinstance(layer, layers.Dropout):
-            parts.append(nn.Dropout(layer.rate))
-        elif isinstance(layer, layers.Flatten):
-            image = layer.input_shape[1:]
-            parts.append(nn.Flatten())
-    return nn.Sequential(*parts[:-1])
-
-
-def gpucnn_optimizer(name: str):
-    """The optimizer, with the same parameters as `torch_optimizer`."""
-    return gpucnn.optimizers.Adam(1e-3, epsilon=1e-8) if name == "adam" else gpucnn.optimizers.SGD(0.01)
-
-
 def torch_optimizer(name: str, parameters):
     """PyTorch's fastest version of the optimizer."""
     import torch
@@ -135,7 +98,7 @@ def compare(name: str, pairs: int) -> Comparison:
     import torch
 
     entry = zoo.find(name)
-    size = entry.recipe.batch_size
+    size = entry.training.batch_size
     rng = np.random.default_rng(0)
     x = rng.random((size, *entry.input_shape), np.float32)
     y = rng.integers(0, 10, size)
@@ -149,7 +112,7 @@ def compare(name: str, pairs: int) -> Comparison:
         optimizer = torch_optimizer(OPTIMIZERS[name], net.parameters())
         batch = images.contiguous(memory_format=memory_format)
         steps[str(memory_format).removeprefix("torch.")] = torch_step(net, optimizer, batch, labels)
-    model.compile(gpucnn_optimizer(OPTIMIZERS[name]), entry.recipe.loss)
+    model.compile(gpucnn_optimizer(OPTIMIZERS[name]), entry.training.loss)
     step = gpucnn_step(model, x, y)
     difference = agree(step, model, steps["channels_last"], net)
 

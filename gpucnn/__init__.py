@@ -13,6 +13,7 @@ from . import (
     callbacks,
     constraints,
     datasets,
+    exchange,
     initializers,
     layers,
     losses,
@@ -49,6 +50,7 @@ __all__ = [
     "constraints",
     "cuda_function",
     "datasets",
+    "exchange",
     "initializers",
     "kernel",
     "layers",
@@ -76,7 +78,7 @@ _absent = absent(
         "preprocessing": "scale arrays yourself or with layers.Rescaling; `gpucnn train --data FOLDER` reads images",
         "mixed_precision": "gpucnn trains in float32",
         "distribution": "gpucnn trains on one device",
-        "export": "save with model.save('model.safetensors')",
+        "export": "export with model.export('model.onnx')",
     },
 )
 

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import Limit, NotNegative, checked, numbers
 from .config import Configurable, deserialize
 from .devices import storage
-from .errors import ArgumentError
+from .errors import ArgumentError, ShapeError, did_you_mean
 from .ops import activation as ops
-from .retired import absent, absent_error, nearest
+from .retired import absent, absent_error
 
 Backward = Callable[[Any], Any]
 
@@ -78,12 +79,9 @@ class ClippedReLU(Activation):
 
     name = "clipped_relu"
 
-    def __init__(self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0) -> None:
-        for name, value in (("negative_slope", negative_slope), ("threshold", threshold)):
-            if value is None or not value >= 0:
-                raise ArgumentError(f"relu: {name}={value!r} is out of range: use 0 or more")
-        if max_value is not None and not max_value >= 0:
-            raise ArgumentError(f"relu: max_value={max_value!r} is out of range: use 0 or more, or None")
+    def __init__(
+        self, max_value: Limit | None = None, negative_slope: NotNegative = 0.0, threshold: NotNegative = 0.0
+    ) -> None:
         self.params: dict[str, Any] = {
             "max_value": math.inf if max_value is None else float(max_value),
             "negative_slope": float(negative_slope),
@@ -135,7 +133,10 @@ class UserFunction(Activation):
         return result
 
 
-def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Any:
+@checked
+def relu(
+    x: Any, negative_slope: NotNegative = 0.0, max_value: Limit | None = None, threshold: NotNegative = 0.0
+) -> Any:
     """max(x, 0); the arguments change either side.
 
     In full: min(x, max_value) above the threshold, negative_slope · (x - threshold) up to it.
@@ -143,26 +144,31 @@ def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None, th
     return rectifier(negative_slope, max_value, threshold)(x)
 
 
+@checked
 def relu6(x: Any) -> Any:
     """min(max(x, 0), 6)."""
     return Elementwise("relu6")(x)
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.2) -> Any:
+@checked
+def leaky_relu(x: Any, negative_slope: NotNegative = 0.2) -> Any:
     """x above 0, negative_slope · x up to it."""
     return Elementwise("leaky_relu", negative_slope)(x)
 
 
+@checked
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """x above 0, alpha · (exp(x) - 1) up to it. Clevert, Unterthiner, Hochreiter, ICLR 2016."""
     return Elementwise("elu", alpha)(x)
 
 
+@checked
 def selu(x: Any) -> Any:
     """1.0507 · elu(x, 1.6733). Klambauer et al., "Self-Normalizing Neural Networks", NIPS 2017."""
     return Elementwise("selu")(x)
 
 
+@checked
 def celu(x: Any, alpha: float = 1.0) -> Any:
     """x above 0, alpha · (exp(x / alpha) - 1) up to it.
 
@@ -171,66 +177,79 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
     return Elementwise("celu", _nonzero("celu", alpha))(x)
 
 
+@checked
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x))."""
     return Elementwise("sigmoid")(x)
 
 
+@checked
 def log_sigmoid(x: Any) -> Any:
     """log(sigmoid(x))."""
     return Elementwise("log_sigmoid")(x)
 
 
+@checked
 def hard_sigmoid(x: Any) -> Any:
     """x / 6 + 0.5, cut to 0 … 1."""
     return Elementwise("hard_sigmoid")(x)
 
 
+@checked
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent."""
     return Elementwise("tanh")(x)
 
 
+@checked
 def tanh_shrink(x: Any) -> Any:
     """x - tanh(x)."""
     return Elementwise("tanh_shrink")(x)
 
 
+@checked
 def hard_tanh(x: Any) -> Any:
     """x, cut to -1 … 1."""
     return Elementwise("hard_tanh")(x)
 
 
+@checked
 def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
     """x, and 0 where |x| ≤ threshold."""
     return Elementwise("hard_shrink", threshold)(x)
 
 
+@checked
 def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
     """x moved towards 0 by threshold, and 0 where |x| ≤ threshold."""
     return Elementwise("soft_shrink", threshold)(x)
 
 
+@checked
 def softplus(x: Any) -> Any:
     """log(1 + exp(x))."""
     return Elementwise("softplus")(x)
 
 
+@checked
 def softsign(x: Any) -> Any:
     """x / (1 + |x|)."""
     return Elementwise("softsign")(x)
 
 
+@checked
 def silu(x: Any) -> Any:
     """x · sigmoid(x), also called swish."""
     return Elementwise("silu")(x)
 
 
+@checked
 def hard_silu(x: Any) -> Any:
     """x · hard_sigmoid(x), also called hard_swish."""
     return Elementwise("hard_silu")(x)
 
 
+@checked
 def gelu(x: Any, approximate: bool = False) -> Any:
     """x · Φ(x) with the normal distribution function Φ; `approximate` takes its formula with tanh.
 
@@ -239,26 +258,31 @@ def gelu(x: Any, approximate: bool = False) -> Any:
     return Elementwise("gelu_tanh" if approximate else "gelu")(x)
 
 
+@checked
 def mish(x: Any) -> Any:
     """x · tanh(softplus(x)). Misra, BMVC 2020."""
     return Elementwise("mish")(x)
 
 
+@checked
 def exponential(x: Any) -> Any:
     """exp(x)."""
     return Elementwise("exponential")(x)
 
 
+@checked
 def linear(x: Any) -> Any:
     """x itself."""
     return Linear()(x)
 
 
+@checked
 def softmax(x: Any, axis: int = -1) -> Any:
     """exp(x) / Σ exp(x) over the given axis."""
     return _over(Softmax(), x, axis)
 
 
+@checked
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """The logarithm of the softmax over the given axis."""
     return _over(LogSoftmax(), x, axis)
@@ -295,12 +319,15 @@ def get(identifier: Any) -> Activation:
     raise ArgumentError(f"{identifier!r} is not an activation: give a name such as 'relu', a function or None")
 
 
-def rectifier(negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Activation:
+@checked
+def rectifier(
+    negative_slope: NotNegative = 0.0, max_value: Limit | None = None, threshold: NotNegative = 0.0
+) -> Activation:
     """The `Activation` of a ReLU with these arguments: plain relu or leaky_relu where possible."""
     if max_value is None and threshold == 0:
         if negative_slope == 0:
             return _NAMED["relu"]
-        if negative_slope is not None and negative_slope > 0:
+        if negative_slope > 0:
             return Elementwise("leaky_relu", negative_slope)
     return ClippedReLU(max_value, negative_slope, threshold)
 
@@ -310,9 +337,8 @@ def _by_name(name: str) -> Activation:
         return _NAMED[name]
     if name in _ABSENT:
         raise absent_error(__name__, name, _ABSENT[name])
-    near = nearest(name.lower(), _NAMED)
-    hint = f"did you mean {near!r}? " if near else ""
-    raise ArgumentError(f"unknown activation {name!r}: {hint}known are {', '.join(_NAMED)}")
+    hint = did_you_mean(name, _NAMED)
+    raise ArgumentError(f"unknown activation {name!r}: {hint}{hint and ' '}known are {', '.join(_NAMED)}")
 
 
 def _nonzero(name: str, alpha: float) -> float:
@@ -322,12 +348,17 @@ def _nonzero(name: str, alpha: float) -> float:
 
 
 def _over(function: Activation, x: Any, axis: int) -> Any:
-    return np.moveaxis(function(np.moveaxis(_array(x), axis, -1)), -1, axis)
+    x = _array(x)
+    if not -x.ndim <= axis < x.ndim:
+        raise ShapeError(f"{function.name}(axis={axis}): x has {x.ndim} axes")
+    if not x.shape[axis]:
+        raise ShapeError(f"{function.name}: x has shape {x.shape}, nothing along axis {axis}")
+    return np.moveaxis(function(np.moveaxis(x, axis, -1)), -1, axis)
 
 
 def _array(x: Any) -> np.ndarray:
     dtype = np.float64 if getattr(x, "dtype", None) == np.float64 else np.float32
-    return np.asarray(x, dtype, order="C")
+    return np.asarray(numbers("x", x), dtype, order="C")
 
 
 _ABSENT = dict.fromkeys(_KERAS_ONLY, f"use one of {', '.join(_NAMED)}")

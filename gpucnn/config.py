@@ -9,19 +9,22 @@ from __future__ import annotations
 import inspect
 import re
 import types
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from .errors import ArgumentError, one_line, printable
-from .retired import EXPLAINED, RENAMED, nearest, reject
+from .arguments import Checked
+from .errors import ArgumentError, did_you_mean, one_line, printable
+from .retired import EXPLAINED, RENAMED, reject
 
 T = TypeVar("T")
 
 _classes: dict[tuple[str, str], type] = {}
 
 
-class Configurable:
+class Configurable(Checked):
     """Base of layers, losses, metrics, optimizers and all else that a file can describe.
 
     A direct subclass founds a kind (`Layer`, `Loss`, …); names are unique within a kind. A class
@@ -32,6 +35,8 @@ class Configurable:
     _arguments: dict[str, Any]
     _hands_keywords_on: ClassVar[bool] = True
     """Whether `**keywords` of a constructor of gpucnn are arguments of the class above it."""
+    sets_itself: ClassVar[tuple[str, ...]] = ()
+    """Arguments of the class above it that a constructor of gpucnn does not pass on but sets."""
 
     def __init__(self) -> None:
         """Take no arguments, unless a subclass does."""
@@ -100,24 +105,38 @@ def deserialize(description: dict[str, Any], custom_objects: dict[str, type] | N
     return cls.from_config(config)
 
 
+def built_in(kind: str, class_name: str) -> list[str] | None:
+    """The arguments that gpucnn's own class of this kind and name takes; None if there is no such class."""
+    cls = _classes.get((kind, class_name))
+    return _argument_names(cls)[0] if cls is not None and _is_ours(cls) else None
+
+
 def get(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -> T | None:
     """Keras' rule for arguments: None, an object, a class, a name in any case, or a description."""
+    found = find(kind, identifier, aliases)
+    if found is None or isinstance(found, kind):
+        return found
+    return found()  # type: ignore[operator]
+
+
+def find(kind: type[T], identifier: Any, aliases: dict[str, Any] | None = None) -> T | Callable[[], T] | None:
+    """What `get` returns, or a function that creates it. Raises `ArgumentError` if there is neither."""
     founder: str = kind.kind  # type: ignore[attr-defined]
     if identifier is None or isinstance(identifier, kind):
         return identifier
     if isinstance(identifier, type) and issubclass(identifier, kind):
-        return identifier()
+        return identifier
     if isinstance(identifier, dict):
-        return deserialize({"kind": founder, **identifier})
+        return partial(deserialize, {"kind": founder, **identifier})
     if isinstance(identifier, str):
         classes = {snake_case(name): cls for (k, name), cls in _classes.items() if k == founder}
         classes.update(aliases or {})
         cls = classes.get(snake_case(identifier)) or classes.get(identifier.lower())
         if cls is not None:
-            return cls()
-        near = nearest(snake_case(identifier), sorted(classes))
-        hint = f"did you mean {near!r}? " if near else ""
-        raise ArgumentError(f"unknown {founder.lower()} {identifier!r}: {hint}known are {', '.join(sorted(classes))}")
+            return cls
+        hint = did_you_mean(snake_case(identifier), sorted(classes))
+        known = f"known are {', '.join(sorted(classes))}"
+        raise ArgumentError(f"unknown {founder.lower()} {identifier!r}: {hint}{hint and ' '}{known}")
     raise ArgumentError(f"{identifier!r} is not a {founder.lower()}: give a name, an object or None")
 
 
@@ -208,7 +227,7 @@ def _argument_names(cls: type[Configurable]) -> tuple[list[str], bool]:
             _, *parameters = inspect.signature(constructor).parameters.values()
             names |= dict.fromkeys(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
             if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-                return list(names), True
+                return [name for name in names if name not in cls.sets_itself], True
             if not (_is_ours(owner) and cls._hands_keywords_on):
                 break
     return list(names), False

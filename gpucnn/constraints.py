@@ -7,11 +7,12 @@ unit's incoming weights; [0, 1, 2] for a convolution weight (R, S, C, K) bounds 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from . import config
+from .arguments import Fraction, Length, Limit, NotNegative
 from .config import Configurable
 from .devices import storage
 from .dispatch.op import Op
@@ -19,6 +20,9 @@ from .errors import ArgumentError
 from .ops import constraint as ops
 from .ops import update
 from .retired import absent
+
+Axes = Annotated[Sequence[int], Length(1)]
+"""Several axes, over which one norm is taken."""
 
 
 class Constraint(Configurable):
@@ -50,9 +54,7 @@ class _InPlace:
 class MaxNorm(_InPlace, Constraint):
     """Norms of at most `max_value`: Srivastava et al., JMLR 15 (2014), section 5.1."""
 
-    def __init__(self, max_value: float = 2, axis: int | Sequence[int] = 0) -> None:
-        if not max_value >= 0:
-            raise ArgumentError(f"MaxNorm: max_value={max_value} must be 0 or above")
+    def __init__(self, max_value: Limit = 2, axis: int | Axes = 0) -> None:
         self.max_value, self.axis = max_value, axis
 
     def change(self, w: Any, run: Callable[..., Any]) -> None:
@@ -71,7 +73,7 @@ class NonNeg(_InPlace, Constraint):
 class UnitNorm(_InPlace, Constraint):
     """Norms of 1."""
 
-    def __init__(self, axis: int | Sequence[int] = 0) -> None:
+    def __init__(self, axis: int | Axes = 0) -> None:
         self.axis = axis
 
     def change(self, w: Any, run: Callable[..., Any]) -> None:
@@ -84,15 +86,13 @@ class MinMaxNorm(_InPlace, Constraint):
 
     def __init__(
         self,
-        min_value: float = 0.0,
-        max_value: float = 1.0,
-        rate: float = 1.0,
-        axis: int | Sequence[int] = 0,
+        min_value: NotNegative = 0.0,
+        max_value: Limit = 1.0,
+        rate: Fraction = 1.0,
+        axis: int | Axes = 0,
     ) -> None:
-        if not 0 <= min_value <= max_value:
+        if min_value > max_value:
             raise ArgumentError(f"MinMaxNorm: 0 <= min_value <= max_value must hold, not {min_value} and {max_value}")
-        if not 0 <= rate <= 1:
-            raise ArgumentError(f"MinMaxNorm: rate={rate} must lie in 0 … 1")
         self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
 
     def change(self, w: Any, run: Callable[..., Any]) -> None:
@@ -104,6 +104,11 @@ class MinMaxNorm(_InPlace, Constraint):
 def get(identifier: Any) -> Any:
     """The constraint behind a name, an object, a class or a description; None stays None."""
     return config.get(Constraint, identifier)
+
+
+def check(identifier: Any) -> None:
+    """Raise `ArgumentError` for what `get` does not take, without creating an object."""
+    config.find(Constraint, identifier)
 
 
 def apply(constraint: Constraint, w: Any) -> None:

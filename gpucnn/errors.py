@@ -94,9 +94,28 @@ def warn(message: str) -> None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'a' or 'b'?` with the names nearest to a wrong one; empty if none is near."""
-    near = difflib.get_close_matches(name, list(known), 3)
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+    """`did you mean 'a'?` with the known name nearest to a wrong one; empty if none is near.
+
+    The nearest shares the most words, misspelt ones included, and then the most letters, in any case.
+    Up to three that are equally near are named.
+    """
+    words = _words(name)
+    near: list[tuple[int, float, str]] = []
+    for other in dict.fromkeys(known):
+        parts = _words(other)
+        shared = sum(bool(difflib.get_close_matches(word, parts, 1, 0.8)) for word in words)
+        letters = difflib.SequenceMatcher(None, "".join(words), "".join(parts)).ratio()
+        if letters >= 0.6:
+            near.append((shared, letters, other))
+    if not near:
+        return ""
+    most, best, _ = max(near, key=lambda one: one[:2])
+    equal = sorted((-letters, other) for shared, letters, other in near if shared == most and letters > best - 0.02)
+    return f"did you mean {' or '.join(repr(other) for _, other in equal[:3])}?"
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[\W_]+", name.lower()) if word]
 
 
 def in_one_line(error: Exception) -> str:

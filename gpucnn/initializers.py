@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from . import config, random
+from .arguments import NotNegative, Positive, Seed, checked
 from .config import Configurable
-from .errors import ArgumentError, ShapeError
+from .errors import ShapeError
 from .retired import absent
 
 _SEEDED = 0xFFFFFFFF
@@ -62,11 +63,7 @@ class Ones(Initializer):
 class _Random(Initializer):
     """Base of the initializers that draw random numbers."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer))):
-            raise ArgumentError(f"{type(self).__name__}: seed={seed!r} must be an integer or None")
-        if seed is not None and not 0 <= seed < 2**64:
-            raise ArgumentError(f"{type(self).__name__}: seed={seed} must lie in 0 … 2**64 - 1")
+    def __init__(self, seed: Seed | None = None) -> None:
         self.seed = random.global_seed() if seed is None else int(seed)
         self.stream = random.next_stream() if seed is None else _SEEDED
 
@@ -96,7 +93,7 @@ class _Random(Initializer):
 class RandomUniform(_Random):
     """Uniform over [minval, maxval)."""
 
-    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None) -> None:
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: Seed | None = None) -> None:
         super().__init__(seed)
         self.minval, self.maxval = minval, maxval
 
@@ -108,7 +105,7 @@ class RandomUniform(_Random):
 class RandomNormal(_Random):
     """Normal with the given mean and standard deviation."""
 
-    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+    def __init__(self, mean: float = 0.0, stddev: NotNegative = 0.05, seed: Seed | None = None) -> None:
         super().__init__(seed)
         self.mean, self.stddev = mean, stddev
 
@@ -120,7 +117,7 @@ class RandomNormal(_Random):
 class TruncatedNormal(_Random):
     """As `RandomNormal`, without values further than two `stddev` from the mean."""
 
-    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+    def __init__(self, mean: float = 0.0, stddev: NotNegative = 0.05, seed: Seed | None = None) -> None:
         super().__init__(seed)
         self.mean, self.stddev = mean, stddev
 
@@ -138,19 +135,12 @@ class VarianceScaling(_Random):
 
     def __init__(
         self,
-        scale: float = 1.0,
-        mode: str = "fan_in",
-        distribution: str = "truncated_normal",
-        seed: int | None = None,
+        scale: Positive = 1.0,
+        mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_in",
+        distribution: Literal["truncated_normal", "untruncated_normal", "uniform", "normal"] = "truncated_normal",
+        seed: Seed | None = None,
     ) -> None:
         super().__init__(seed)
-        distributions = ("truncated_normal", "untruncated_normal", "uniform", "normal")
-        if not scale > 0:
-            raise ArgumentError(f"{type(self).__name__}: scale={scale} must be above 0")
-        if mode not in ("fan_in", "fan_out", "fan_avg"):
-            raise ArgumentError(f"{type(self).__name__}: mode={mode!r} must be fan_in, fan_out or fan_avg")
-        if distribution not in distributions:
-            raise ArgumentError(f"{type(self).__name__}: distribution={distribution!r} must be one of {distributions}")
         self.scale, self.mode = scale, mode
         self.distribution = "truncated_normal" if distribution == "normal" else distribution
 
@@ -170,7 +160,7 @@ class VarianceScaling(_Random):
 class GlorotUniform(VarianceScaling):
     """Uniform over ±√(6 / (fan_in + fan_out)): Glorot and Bengio, AISTATS 2010, equation 16."""
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: Seed | None = None) -> None:
         super().__init__(1.0, "fan_avg", "uniform", seed)
 
 
@@ -180,21 +170,21 @@ class GlorotNormal(VarianceScaling):
     Glorot and Bengio, AISTATS 2010, equation 12.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: Seed | None = None) -> None:
         super().__init__(1.0, "fan_avg", "truncated_normal", seed)
 
 
 class HeUniform(VarianceScaling):
     """Uniform over ±√(6 / fan_in): He, Zhang, Ren, Sun, ICCV 2015, section 2.2."""
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: Seed | None = None) -> None:
         super().__init__(2.0, "fan_in", "uniform", seed)
 
 
 class HeNormal(VarianceScaling):
     """Truncated normal of variance 2 / fan_in: He, Zhang, Ren, Sun, ICCV 2015, section 2.2."""
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: Seed | None = None) -> None:
         super().__init__(2.0, "fan_in", "truncated_normal", seed)
 
 
@@ -204,7 +194,7 @@ class LecunUniform(VarianceScaling):
     LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998, section 4.6.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: Seed | None = None) -> None:
         super().__init__(1.0, "fan_in", "uniform", seed)
 
 
@@ -214,7 +204,7 @@ class LecunNormal(VarianceScaling):
     LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998, section 4.6.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: Seed | None = None) -> None:
         super().__init__(1.0, "fan_in", "truncated_normal", seed)
 
 
@@ -225,7 +215,7 @@ class Orthogonal(_Random):
     that make the matrix uniform: Mezzadri, Notices of the AMS 54 (2007), section 5.
     """
 
-    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
+    def __init__(self, gain: float = 1.0, seed: Seed | None = None) -> None:
         super().__init__(seed)
         self.gain = gain
 
@@ -240,6 +230,7 @@ class Orthogonal(_Random):
         return (self.gain * (q if rows >= columns else q.T)).astype(dtype or np.float32).reshape(shape)
 
 
+@checked
 def fans(shape: Sequence[int]) -> tuple[int, int]:
     """(inputs per output, outputs per input) of a weight (inputs, units) or (…, C, K)."""
     if len(shape) < 2:
@@ -251,6 +242,11 @@ def fans(shape: Sequence[int]) -> tuple[int, int]:
 def get(identifier: Any) -> Any:
     """The initializer behind a name, an object, a class or a description; None stays None."""
     return config.get(Initializer, identifier, _ALIASES)
+
+
+def check(identifier: Any) -> None:
+    """Raise `ArgumentError` for what `get` does not take, without creating an object."""
+    config.find(Initializer, identifier, _ALIASES)
 
 
 constant, zeros, ones = Constant, Zeros, Ones

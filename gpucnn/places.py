@@ -21,6 +21,15 @@ from pathlib import Path
 from .errors import FileError, KernelError
 from .files import explained, write_atomically
 
+CACHES = {
+    "emulator": "kernels for GPUs, compiled for the emulator",
+    "figures": "what compilers report about kernels",
+    "numba": "kernels for the CPU",
+    "ptx": "kernels in numba.cuda",
+    "self-check": "verdicts on the GPUs of this machine",
+}
+"""The folders of the cache, and what each holds. All of it is made again when it is missing."""
+
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -100,6 +109,25 @@ def _temporary() -> Path | None:
         return _writable(path) if stat.S_ISDIR(status.st_mode) and not foreign else None
     except OSError:
         return None
+
+
+def cached_files() -> dict[str, list[Path]]:
+    """The files in each folder of the cache."""
+    root = cache_location()
+    return {name: sorted(p for p in (root / name).rglob("*") if p.is_file()) for name in CACHES}
+
+
+def clear_caches() -> tuple[int, int]:
+    """Remove the files of the cache; returns how many they were, and their bytes. Data sets, which
+    may lie in the same folder, stay."""
+    count = size = 0
+    for files in cached_files().values():
+        for path in files:
+            with explained("remove", path):
+                size += path.stat().st_size
+                path.unlink()
+            count += 1
+    return count, size
 
 
 def cached(folder: str, name: str, make: Callable[[], bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""Pictures: learning curves, confusion matrix, predictions, filters and feature maps.
+"""Pictures: learning curves, confusion matrix, predictions, filters, feature maps, changed images.
 
 Each function returns a `Picture`, a matplotlib figure that a notebook shows and that `save` writes
 to a file. Nothing touches pyplot or matplotlib's global state, so pictures can be drawn without a
@@ -18,10 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
-from .callbacks.curves import BLUE, ORANGE, RED, Picture, font_for
+from .callbacks.curves import BLUE, ORANGE, RED, Picture, font_for, warn_of_missing_glyphs
 from .callbacks.curves import learning_curves as learning_curves
 from .errors import ArgumentError, ShapeError
 from .layers import Conv2D
+from .layers.augmentation import Augmentation
 from .metrics.report import class_numbers, count_confusions
 from .models.model import Model
 
@@ -36,10 +37,11 @@ def confusion_matrix(
 ) -> Picture:
     """Rows are true classes, columns predictions; blue is the share that is right, orange wrong."""
     counts = count_confusions(y_true, y_pred, None if classes is None else len(classes))
-    names, family = _labels(classes, len(counts))
+    names, family, key = _labels(classes, len(counts))
     size = float(np.clip(0.5 * len(counts) + 1.5, 4.0, 11.0))
     summary = f"{np.trace(counts):,} of {counts.sum():,} right"
     picture = Picture(size + 0.6, size + 0.4, f"{title}: {summary}" if title else summary, note)
+    picture.key = key
     axes = picture.subplots()
     diagonal = np.eye(len(counts), dtype=bool)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -84,7 +86,7 @@ def predictions(
         rows = f"{len(x)} images, {len(true)} labels, {len(probabilities)} predictions"
         raise ShapeError(f"{rows}: give one row for each image")
     predicted, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    names, family = _labels(classes, probabilities.shape[1])
+    names, family, key = _labels(classes, probabilities.shape[1])
     wrong = np.flatnonzero(predicted != true)
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][:_MISTAKES]
     others = np.flatnonzero(predicted == true)[: _ROWS * _COLUMNS - len(worst)]
@@ -94,6 +96,7 @@ def predictions(
     if len(wrong):
         summary += f" ({'framed' if len(wrong) == len(worst) else f'the {len(worst)} surest framed'}: true → predicted)"
     picture = Picture(11, 8.1 if long else 7.2, f"{title}: {summary}" if title else summary, note)
+    picture.key = key
     axes = _board(picture.subplots(), _ROWS, _COLUMNS, pitch := 1.36 if long else 1.2)
     for place, index in enumerate([*worst, *others]):
         is_wrong = predicted[index] != true[index]
@@ -136,12 +139,25 @@ def filters(model: Model, title: str = "", note: str = "") -> Picture:
         tile = 0.5 + 0.5 * shown[..., index] / bound if colours else shown[..., index]
         drawn = _show(axes, tile, _square(index, columns), cmap="RdBu_r", vmin=-bound, vmax=bound)
     if not colours:
-        picture.colorbar(drawn, ax=axes, shrink=0.8, aspect=30).ax.tick_params(labelsize=8)
+        bar = picture.colorbar(drawn, ax=axes, shrink=0.8, aspect=30)
+        bar.set_label("weight" if weight.shape[2] == 1 else "weight, mean over channels", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
     return picture
 
 
-def feature_maps(model: Model, image: np.ndarray, title: str = "", note: str = "") -> Picture:
-    """The first 16 output maps of each convolution for one image (H, W, C)."""
+def feature_maps(
+    model: Model,
+    image: np.ndarray,
+    title: str = "",
+    note: str = "",
+    classes: Sequence[str] | None = None,
+    y_true: int | None = None,
+) -> Picture:
+    """The first 16 output maps of each convolution for one image (H, W, C).
+
+    classes  the names of the classes, for what the model predicts
+    y_true   the number of the class of the image
+    """
     outputs = []
     x = np.asarray(image, np.float32)[None]
     convolutions = {id(layer) for layer in _convolutions(model)}
@@ -157,13 +173,42 @@ def feature_maps(model: Model, image: np.ndarray, title: str = "", note: str = "
     axes = picture.add_subplot(grid[:, 0])
     _show(axes, image)
     axes.set_axis_off()
-    axes.set_title("image", fontsize=9)
+    names, family, picture.key = _labels(classes, x.shape[-1])
+    labels = ["image"] if y_true is None else [f"true: {names[y_true]}"]
+    if x.ndim == 2 and x.shape[1] > 1:
+        softmax = getattr(getattr(model.layers[-1], "activation", None), "name", "") == "softmax"
+        share = f" ({_percent(float(x[0].max()))})" if softmax else ""
+        labels.append(f"predicted: {names[int(x[0].argmax())]}{share}")
+    axes.set_title("\n".join(labels), fontsize=9, family=family, parse_math=False)
     for strip, (name, maps), height in zip(range(len(outputs)), outputs, rows):
         shown = min(16, maps.shape[2])
         axes = _board(picture.add_subplot(grid[strip, 1]), height, 8)
         axes.set_title(f"{name}: {shown} of {maps.shape[2]} maps, {maps.shape[0]} × {maps.shape[1]}", fontsize=9)
         for index in range(shown):
             _show(axes, maps[..., index, None], _square(index, 8), cmap="viridis")
+    return picture
+
+
+def augmented(model: Model, images: np.ndarray, title: str = "", note: str = "") -> Picture:
+    """Up to eight images (N, H, W, C), a row for each: itself, and seven times as the layers of data
+    augmentation show it to the model in training."""
+    chosen = [layer for layer in model.layers if isinstance(layer, Augmentation)]
+    if not chosen:
+        raise ArgumentError("the model has no layer that changes images at random, such as layers.RandomFlip")
+    x = np.asarray(images[:8], np.float32)
+    columns = [x]
+    for _ in range(7):
+        seen = x
+        for layer in chosen:
+            seen = layer(seen, training=True)
+        columns.append(seen)
+    picture = Picture(7.4, 0.9 * len(x) + 0.8, title or "training images, changed at random", note)
+    axes = _board(picture.subplots(), len(x), 8)
+    for column, shown in enumerate(columns):
+        for row, image in enumerate(shown):
+            _show(axes, image, _square(8 * row + column, 8))
+    axes.text(0.5, -0.05, "image", ha="center", va="bottom", fontsize=9)
+    axes.text(4.5, -0.05, "as training sees it", ha="center", va="bottom", fontsize=9)
     return picture
 
 
@@ -194,7 +239,12 @@ def _percent(share: float) -> str:
     return "100 %" if share > 0.9995 else f"{100 * share:.0f} %"
 
 
-def _labels(classes: Sequence[str] | None, count: int) -> tuple[list[str], str | None]:
-    names = [str(name) for name in classes] if classes is not None else [str(i) for i in range(count)]
+def _labels(classes: Sequence[str] | None, count: int) -> tuple[list[str], str | None, list[str]]:
+    """The names of the classes, a font that has them, and no key; where there is none, numbers and a key."""
+    numbers = [str(i) for i in range(count)]
+    names = numbers if classes is None else [str(name) for name in classes]
     family = font_for("".join(names))
-    return (names, family) if family else ([str(i) for i in range(count)], None)
+    if family:
+        return names, family, []
+    warn_of_missing_glyphs(names)
+    return numbers, None, [f"{number} {name}" for number, name in zip(numbers, names)]

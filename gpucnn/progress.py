@@ -3,15 +3,16 @@
     235/469 ━━━━━━━━━━━━━━━━━━━━ 1s 5ms/step - loss: 0.3567 - accuracy: 0.8912
     Epoch 1/5 - 469/469 - 3s - 6ms/step - loss: 0.2104 - accuracy: 0.9361
 
-Both go to standard error, so that standard output holds only results.
+Both go to standard output, as Keras prints them, so that a file into which a program's output is
+redirected has the epochs; under `on_standard_error`, as in the command, to standard error.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import Any, TextIO
 
@@ -26,6 +27,7 @@ INTERVAL = 0.05
 _NOTEBOOK_COLUMNS = 120
 
 _on_screen: Progress | None = None
+_kept_for_results = False
 
 
 class Progress:
@@ -115,12 +117,23 @@ class Progress:
         _on_screen = self
 
 
+@contextmanager
+def on_standard_error() -> Iterator[None]:
+    """Show all progress on standard error, so that standard output holds only results."""
+    global _kept_for_results
+    before, _kept_for_results = _kept_for_results, True
+    try:
+        yield
+    finally:
+        _kept_for_results = before
+
+
 def is_interactive() -> bool:
     """Whether a bar can be drawn: in a notebook, or on a terminal that can redraw a line."""
     if _in_notebook():
         return True
     with suppress(AttributeError, ValueError):  # a program's own stream, or one that it has closed
-        return sys.stderr.isatty() and not _console().is_dumb_terminal
+        return _stream().isatty() and not _console().is_dumb_terminal
     return False
 
 
@@ -148,17 +161,16 @@ def _in_notebook() -> bool:
     return "ipykernel" in sys.modules
 
 
-def _stream() -> TextIO | None:
-    """Standard error; in a notebook standard output, because standard error is red there."""
-    return sys.stdout if _in_notebook() else sys.stderr
+def _stream() -> TextIO:
+    """Standard output, unless that is kept for results."""
+    return sys.stderr if _kept_for_results else sys.stdout
 
 
 def _write(text: str) -> None:
-    stream = _stream()
-    if stream is not None:
-        with suppress(OSError, ValueError, AttributeError):  # nobody can read it: no reason to end a training
-            stream.write(text)
-            stream.flush()
+    with suppress(OSError, ValueError, AttributeError):  # closed or None: no reason to end a training
+        stream = _stream()
+        stream.write(text)
+        stream.flush()
 
 
 def _console() -> Any:

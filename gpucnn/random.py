@@ -12,7 +12,7 @@ import itertools
 
 import numpy as np
 
-from .errors import ArgumentError
+from .arguments import Seed, checked
 
 DROPOUT, SHUFFLE, INITIALIZE, AUGMENT, USER = range(5)
 """Purposes: the last word of the counter, so that two uses of one seed never meet."""
@@ -26,11 +26,10 @@ _seed = 0
 _streams = itertools.count()
 
 
-def set_random_seed(seed: int) -> None:
+@checked
+def set_random_seed(seed: Seed) -> None:
     """Restart the global stream: later initializers, dropout layers and shuffles repeat."""
     global _seed, _streams
-    if not 0 <= int(seed) < 2**64:
-        raise ArgumentError(f"seed={seed} is out of range: use an integer of 0 … 2**64 - 1")
     _seed = int(seed)
     _streams = itertools.count()
 

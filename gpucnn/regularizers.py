@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from . import config
+from .arguments import NotNegative
 from .config import Configurable
 from .devices import storage
 from .errors import ArgumentError
@@ -50,23 +50,23 @@ class Regularizer(Configurable):
 class L1(Regularizer):
     """l1 · Σ|x|."""
 
-    def __init__(self, l1: float = 0.01) -> None:
-        self.l1 = _factor("L1", "l1", l1)
+    def __init__(self, l1: NotNegative = 0.01) -> None:
+        self.l1 = float(l1)
 
 
 class L2(Regularizer):
     """l2 · Σx²."""
 
-    def __init__(self, l2: float = 0.01) -> None:
-        self.l2 = _factor("L2", "l2", l2)
+    def __init__(self, l2: NotNegative = 0.01) -> None:
+        self.l2 = float(l2)
 
 
 class L1L2(Regularizer):
     """l1 · Σ|x| + l2 · Σx². Without arguments it does nothing, as in Keras."""
 
-    def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
-        self.l1 = _factor("L1L2", "l1", l1)
-        self.l2 = _factor("L1L2", "l2", l2)
+    def __init__(self, l1: NotNegative = 0.0, l2: NotNegative = 0.0) -> None:
+        self.l1 = float(l1)
+        self.l2 = float(l2)
 
 
 def get(identifier: Any) -> Any:
@@ -75,6 +75,11 @@ def get(identifier: Any) -> Any:
     "l2" means L2(0.01).
     """
     return config.get(Regularizer, identifier)
+
+
+def check(identifier: Any) -> None:
+    """Raise `ArgumentError` for what `get` does not take, without creating an object."""
+    config.find(Regularizer, identifier)
 
 
 def penalty(regularizer: Regularizer, values: Any, share: float = 1.0) -> Any:
@@ -115,10 +120,3 @@ __getattr__ = absent(
         "activity_l2": "use L2 as the layer's activity_regularizer",
     },
 )
-
-
-def _factor(owner: str, name: str, value: Any) -> float:
-    """A finite number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < math.inf:
-        raise ArgumentError(f"{owner}: {name}={value!r} must be a finite number, 0 or above")
-    return float(value)

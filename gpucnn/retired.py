@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, NoReturn
 
-from .errors import ArgumentError
+from .errors import ArgumentError, did_you_mean
 
 RENAMED = {
     "lr": "learning_rate",
@@ -58,7 +57,6 @@ GONE_METHODS = {
     "predict_generator": "predict(generator) takes generators",
     "predict_classes": "predict(x).argmax(-1) gives the class numbers",
     "predict_proba": "predict(x) gives the probabilities",
-    "export": "gpucnn saves with model.save('model.safetensors')",
     "to_json": "get_config() gives the architecture",
     "to_yaml": "get_config() gives the architecture",
 }
@@ -70,21 +68,6 @@ def arguments_of(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that this one most probably stands for; None if none is near.
-
-    It shares the most words with it, misspelt ones included, and then the most letters.
-    """
-    words = name.replace(" ", "_").split("_")
-    best: tuple[tuple[int, float], str] | None = None
-    for other in known:
-        shared = sum(bool(difflib.get_close_matches(word, other.split("_"), 1, 0.8)) for word in words if word)
-        letters = difflib.SequenceMatcher(None, "".join(words), other.replace("_", "")).ratio()
-        if (shared or letters >= 0.6) and (best is None or (shared, letters) > best[0]):
-            best = (shared, letters), other
-    return best[1] if best else None
-
-
 def reject(
     owner: str, unknown: dict[str, Any], arguments: Iterable[str] = (), renamed: Mapping[str, str] | None = None
 ) -> NoReturn:
@@ -94,15 +77,14 @@ def reject(
     """
     name, value = next(iter(unknown.items()))
     arguments = list(arguments)
-    close = difflib.get_close_matches(name, arguments, 1, 0.75)
     if name in EXPLAINED:
         hint = EXPLAINED[name]
     elif name in (renames := {**RENAMED, **(renamed or {})}):
         hint = f"it is now called {renames[name]}"
-    elif close:
-        hint = f"did you mean {close[0]}?"
+    elif arguments:
+        hint = did_you_mean(name, arguments) or f"its arguments are {', '.join(arguments)}"
     else:
-        hint = f"its arguments are {', '.join(arguments)}" if arguments else "leave it out"
+        hint = "leave it out"
     raise ArgumentError(f"{owner}() has no argument {name}={value!r}: {hint}")
 
 
@@ -125,9 +107,21 @@ def absent(module: str, reasons: dict[str, str]) -> Callable[[str], NoReturn]:
     def __getattr__(name: str) -> NoReturn:  # noqa: N807
         if name in reasons:
             raise absent_error(module, name, reasons[name])
-        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        raise AttributeError(f"module {no_attribute(module, name, public_names(module))}")
 
     return __getattr__
+
+
+def public_names(module: str) -> list[str]:
+    """The names that a module offers."""
+    names = vars(sys.modules[module])
+    return [name for name in names.get("__all__", names) if not name.startswith("_")]
+
+
+def no_attribute(owner: str, name: str, known: Iterable[str]) -> str:
+    """The message of an `AttributeError`, with the nearest of the known names."""
+    hint = "" if name.startswith("_") else did_you_mean(name, known)
+    return f"{owner!r} has no attribute {name!r}{hint and f': {hint}'}"
 
 
 class Moved(ModuleType):

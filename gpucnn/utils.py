@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random as python_random
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from . import random
-from .errors import ArgumentError, DataError
+from .arguments import Bounds, Count, Seed, checked, numbers
+from .errors import DataError, ShapeError
 from .retired import absent
 
 
-def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
+@checked
+def to_categorical(x: Any, num_classes: Count | None = None) -> np.ndarray:
     """One-hot rows of class numbers.
 
     x            integers of [0, num_classes), (n, …) or (n, …, 1)
@@ -24,44 +26,44 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
            [0., 0., 1.],
            [0., 1., 0.]], dtype=float32)
     """
-    numbers = np.asarray(x)
-    if numbers.ndim > 1 and numbers.shape[-1] == 1:
-        numbers = numbers[..., 0]
-    if num_classes is not None and (not isinstance(num_classes, (int, np.integer)) or num_classes < 1):
-        raise ArgumentError(f"to_categorical(num_classes={num_classes!r}) must be an integer of 1 or more")
-    if numbers.size == 0 and num_classes is None:
-        raise DataError("to_categorical got no label: give num_classes")
-    if numbers.dtype.kind not in "biuf":
-        raise DataError(f"to_categorical got labels of dtype {numbers.dtype}: give class numbers, counted from 0")
-    odd = numbers[~np.isfinite(numbers) | (numbers != np.floor(numbers))]
+    labels = numbers("x", x)
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    if labels.size == 0 and num_classes is None:
+        raise DataError("to_categorical got no label in x: give num_classes")
+    odd = labels[~np.isfinite(labels) | (labels != np.floor(labels))]
     if odd.size:
         raise DataError(f"to_categorical got the label {odd[0]}: give whole class numbers, counted from 0")
-    classes = int(num_classes or max(int(numbers.max()) + 1, 1))
-    odd = numbers[(numbers < 0) | (numbers >= classes)]
+    classes = int(num_classes or max(int(labels.max()) + 1, 1))
+    if classes >= 2**31:
+        raise DataError(f"to_categorical got the label {classes - 1}: give class numbers, counted from 0")
+    odd = labels[(labels < 0) | (labels >= classes)]
     if odd.size:
         raise DataError(
             f"to_categorical got the label {int(odd[0])}, out of range for {classes} classes, 0 … {classes - 1}"
         )
-    rows = np.zeros((numbers.size, classes), np.float32)
-    rows[np.arange(numbers.size), numbers.reshape(-1).astype(np.int64)] = 1.0
-    return rows.reshape(*numbers.shape, classes)
+    rows = np.zeros((labels.size, classes), np.float32)
+    rows[np.arange(labels.size), labels.reshape(-1).astype(np.int64)] = 1.0
+    return rows.reshape(*labels.shape, classes)
 
 
-def set_random_seed(seed: int) -> None:
+@checked
+def set_random_seed(seed: Seed) -> None:
     """Seed gpucnn's generator and, as Keras does, Python's `random` and NumPy's global generator.
 
     NumPy's takes the seed modulo 2³².
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise ArgumentError(f"set_random_seed({seed!r}) needs an integer")
     random.set_random_seed(int(seed))
     python_random.seed(int(seed))
     np.random.seed(int(seed) % 2**32)  # noqa: NPY002 - the user's code may draw from it
 
 
-def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
+@checked
+def normalize(x: Any, axis: int = -1, order: Annotated[float, Bounds(infinite=True)] = 2) -> np.ndarray:
     """Divide x by its norms of this order along `axis`; where a norm is 0, x stays 0."""
-    x = np.asarray(x)
+    x = numbers("x", x)
+    if not -x.ndim <= axis < x.ndim:
+        raise ShapeError(f"normalize(axis={axis}): x has {x.ndim} axes")
     norms = np.linalg.norm(x, order, axis, keepdims=True)
     return x / np.where(norms == 0, 1, norms)
 

@@ -15,6 +15,16 @@ UNTIL = float(os.environ.get("GPUCNN_TEST_UNTIL", "inf"))
 """Seconds since 1970: tests that begin later are skipped."""
 
 
+PART = os.environ.get("GPUCNN_TEST_PART", "1/1")
+"""Of the tests only these: 2/5 are the second, the seventh and so on."""
+
+
+def pytest_collection_modifyitems(items):
+    """Leave out the other parts."""
+    number, count = map(int, PART.split("/"))
+    items[:] = items[number - 1 :: count] if count > 1 else items
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Skip what begins too late, on machines with a limit on the time for all tests."""

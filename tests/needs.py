@@ -6,6 +6,7 @@ import os
 import pytest
 
 from gpucnn.devices import choose, emulator
+from gpucnn.devices.emulator import driver
 from gpucnn.profiling import static_analysis
 
 
@@ -19,8 +20,15 @@ def _package(module, name):
 
 
 emulator_here = _unless(emulator.unavailable())
+emulated_gpu_here = _unless(driver.unavailable())
 compilers_here = _unless(static_analysis.unavailable())
 nvrtc_here = _package("cuda", "cuda-bindings")
+onnx_here = _package("onnx", "onnx")
+onnxruntime_here = _package("onnxruntime", "onnxruntime")
+h5py_here = _package("h5py", "h5py")
+keras_here = _package("keras", "Keras")
+torch_here = _package("torch", "PyTorch")
+jax_here = _package("jax", "JAX")
 numba_cuda_here = _package("numba_cuda", "numba-cuda")
 gpu_here = _unless(None if choose.gpu_state()[0] else f"no GPU here: {choose.gpu_state()[1]}")
 posix_here = _unless(None if os.name == "posix" else "needs fork, POSIX signals and file locks")

@@ -6,11 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ..arguments import PathLike
 from ..errors import ArgumentError
 from ..files import MODEL_SUFFIX, explained, make_folder
 from .callback import Callback
 from .kept import Kept
-from .model_checkpoint import BatchCounter, checked_frequency
+from .model_checkpoint import BatchCounter, Frequency
 
 
 class BackupAndRestore(Callback):
@@ -25,8 +26,8 @@ class BackupAndRestore(Callback):
 
     def __init__(
         self,
-        backup_dir: Any,
-        save_freq: Any = "epoch",
+        backup_dir: PathLike,
+        save_freq: Frequency = "epoch",
         double_checkpoint: bool = False,
         delete_checkpoint: bool = True,
     ) -> None:
@@ -37,7 +38,7 @@ class BackupAndRestore(Callback):
                 "BackupAndRestore(double_checkpoint=True): one is enough, since a write replaces it whole"
             )
         self.path = Path(backup_dir) / f"latest{MODEL_SUFFIX}"
-        self.save_freq = checked_frequency("BackupAndRestore", save_freq)
+        self.save_freq = save_freq
         self.delete_checkpoint = delete_checkpoint
         self._batches = BatchCounter()
 

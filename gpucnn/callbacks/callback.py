@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from ..arguments import Checked
+
 OLDER_NAMES = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}
 """The hooks of a training batch, and the older name of each."""
 
 
-class Callback:
+class Callback(Checked):
     """Base of all callbacks; override the hooks you need.
 
     `batch` and `epoch` count from 0. `logs` holds the loss and metrics so far by name, at the end

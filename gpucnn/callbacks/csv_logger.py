@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import PathLike
 from ..errors import ArgumentError, FileError
 from ..files import explained, write_atomically
 from .callback import Callback
@@ -24,7 +25,7 @@ class CSVLogger(Callback):
     fails leaves the old file intact.
     """
 
-    def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
+    def __init__(self, filename: PathLike, separator: str = ",", append: bool = False) -> None:
         if not isinstance(separator, str) or len(separator) != 1:
             raise ArgumentError(f"CSVLogger(separator={separator!r}) must be one character, such as ',' or '\\t'")
         self.filename, self.separator, self.append = Path(filename), separator, append

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, warn
 from ..files import write_atomically
 
 BLUE, ORANGE, RED, GREY = "#0072B2", "#D55E00", "#CC0000", "#555555"
@@ -28,6 +29,8 @@ _DPI = 120
 _FONTS = (
     "DejaVu Sans",
     "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK KR",
     "Source Han Sans SC",
     "Microsoft YaHei",
     "PingFang SC",
@@ -37,6 +40,11 @@ _FONTS = (
     "Arial Unicode MS",
     "Droid Sans Fallback",
 )
+
+
+_PLACEHOLDERS = ("Last Resort",)
+"""Fonts that draw a box for every character."""
+_warned: set[tuple[str, ...]] = set()
 
 
 class Epochs(Protocol):
@@ -50,7 +58,13 @@ class Epochs(Protocol):
 
 
 class Picture(Figure):
-    """A figure drawn by Agg, laid out so that nothing overlaps; a notebook shows it directly."""
+    """A figure drawn by Agg, laid out so that nothing overlaps; a notebook shows it directly.
+
+    `key` has the lines of a text that `save` writes next to the picture, as `<name>.txt`: what
+    stands for class names that no installed font can draw.
+    """
+
+    key: Sequence[str] = ()
 
     def __init__(self, width: float, height: float, title: str = "", note: str = "") -> None:
         super().__init__(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
@@ -72,15 +86,23 @@ class Picture(Figure):
         """Write a PNG file atomically. Raises `FileError` with path and cause."""
         path = Path(path)
         write_atomically(path, self.png())
+        if self.key:
+            write_atomically(path.with_suffix(".txt"), "".join(f"{line}\n" for line in self.key).encode())
         return path
 
     _repr_png_ = png
 
 
-def learning_curves(history: Epochs | Mapping[str, Sequence[float]], title: str = "", note: str = "") -> Picture:
-    """Loss and metrics by epoch, one panel each, training and validation together.
+def learning_curves(
+    history: Epochs | Mapping[str, Sequence[float]],
+    title: str = "",
+    note: str = "",
+    test: Mapping[str, float] = MappingProxyType({}),
+) -> Picture:
+    """Loss and metrics by epoch, counted from 1, one panel each, training and validation together.
 
     history   what `fit` returned, or a dictionary of lists such as `{"loss": […], "val_loss": […]}`
+    test      values on the test images, such as `{"loss": 0.1, "accuracy": 0.97}`: a line across
     """
     values, epochs = (history, []) if isinstance(history, Mapping) else (history.history, history.epoch)
     names = [name for name in values if not name.startswith("val_") and name not in ("epoch", "learning_rate")]
@@ -100,25 +122,37 @@ def learning_curves(history: Epochs | Mapping[str, Sequence[float]], title: str 
                     marker="o",
                     markersize=3,
                 )
+        if np.isfinite(test.get(name, np.nan)):
+            axes.axhline(test[name], color=GREY, linestyle=":", label="test")
         axes.set(xlabel="epoch", ylabel=name.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        if len(values[name]) == 1:
-            axes.set_xlim(first - 0.5, first + 0.5)
-        if f"val_{name}" in values:
-            axes.legend(frameon=False)
+        axes.set_xlim(first - 0.5, first + len(values[name]) - 0.5)
+        axes.legend(frameon=False)
         axes.grid(color="0.9")
         axes.spines[["top", "right"]].set_visible(False)
     return picture
 
 
 def font_for(text: str) -> str | None:
-    """An installed font that has all these characters."""
+    """An installed font that has all these characters: one of the usual ones, else any other."""
     needed = {ord(character) for character in text if character.isprintable()}
-    for family in _FONTS:
+    upright = [e for e in font_manager.fontManager.ttflist if e.style == "normal" and e.weight in (400, "normal")]
+    files = {e.name: e.fname for e in upright if not e.name.startswith(_PLACEHOLDERS)}
+    for family in dict.fromkeys((*filter(files.get, _FONTS), *sorted(files))):
         try:
-            path = font_manager.findfont(font_manager.FontProperties(family=family), fallback_to_default=False)
-        except ValueError:
+            characters = font_manager.get_font(files[family]).get_charmap()
+        except (OSError, RuntimeError):  # the file is gone, or damaged
             continue
-        if needed <= font_manager.get_font(path).get_charmap().keys():
+        if needed <= characters.keys():
             return family
     return None
+
+
+def warn_of_missing_glyphs(names: Sequence[str]) -> None:
+    """Warn, once for these names, that numbers stand for them."""
+    if tuple(names) not in _warned:
+        _warned.add(tuple(names))
+        warn(
+            f"no installed font can draw the class names ({', '.join(names)[:60]}): the pictures show numbers, and a "
+            ".txt file next to each has the names; install a font such as Noto Sans CJK"
+        )

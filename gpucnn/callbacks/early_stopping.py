@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from .. import progress
+from ..arguments import Natural
 from ..errors import warn
 from .kept import Kept
-from .monitor import Monitor
+from .monitor import Mode, Monitor, Verbose
 
 
 class EarlyStopping(Monitor):
@@ -25,12 +26,12 @@ class EarlyStopping(Monitor):
         self,
         monitor: str = "val_loss",
         min_delta: float = 0,
-        patience: int = 0,
-        verbose: int = 0,
-        mode: str = "auto",
+        patience: Natural = 0,
+        verbose: Verbose = 0,
+        mode: Mode = "auto",
         baseline: float | None = None,
         restore_best_weights: bool = False,
-        start_from_epoch: int = 0,
+        start_from_epoch: Natural = 0,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
         self.patience, self.verbose = patience, verbose

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from .. import progress
+from ..arguments import BelowOne, Natural, NotNegative
 from ..errors import ArgumentError
 from ..retired import reject
 from .callback import Callback
 from .kept import Kept
-from .monitor import Monitor
+from .monitor import Mode, Monitor, Verbose
 
 
 class ReduceLROnPlateau(Monitor):
@@ -30,20 +31,18 @@ class ReduceLROnPlateau(Monitor):
     def __init__(
         self,
         monitor: str = "val_loss",
-        factor: float = 0.1,
-        patience: int = 10,
-        verbose: int = 0,
-        mode: str = "auto",
+        factor: BelowOne = 0.1,
+        patience: Natural = 10,
+        verbose: Verbose = 0,
+        mode: Mode = "auto",
         min_delta: float = 1e-4,
-        cooldown: int = 0,
-        min_lr: float = 0.0,
+        cooldown: Natural = 0,
+        min_lr: NotNegative = 0.0,
         **unknown: Any,
     ) -> None:
         if unknown:
             names = "monitor factor patience verbose mode min_delta cooldown min_lr"
             reject("ReduceLROnPlateau", unknown, names.split(), {"epsilon": "min_delta"})
-        if not 0 <= factor < 1:
-            raise ArgumentError(f"ReduceLROnPlateau(factor={factor!r}) must be below 1, such as 0.1")
         super().__init__(monitor, mode, min_delta)
         self.factor, self.min_lr = factor, min_lr
         self.patience, self.cooldown = patience, cooldown
@@ -101,9 +100,7 @@ class ReduceLROnPlateau(Monitor):
 class LearningRateScheduler(Callback):
     """Sets the learning rate of each epoch to `schedule(epoch, learning_rate)`, and logs it."""
 
-    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
-        if not callable(schedule):
-            raise ArgumentError(f"LearningRateScheduler({schedule!r}) needs a function of epoch and learning rate")
+    def __init__(self, schedule: Callable[..., float], verbose: Verbose = 0) -> None:
         self.schedule, self.verbose = schedule, verbose
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import string
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, Literal
 
 from .. import progress
+from ..arguments import Count, PathLike
 from ..errors import ArgumentError
 from ..files import MODEL_SUFFIX, explained, make_folder
-from ..retired import reject
 from .kept import Kept
-from .monitor import Monitor
+from .monitor import Mode, Monitor, Verbose
+
+Frequency = Literal["epoch"] | Count
+"""When a file is written: after each epoch, or after so many batches."""
 
 
 class ModelCheckpoint(Monitor):
@@ -27,24 +29,20 @@ class ModelCheckpoint(Monitor):
 
     def __init__(
         self,
-        filepath: Any,
+        filepath: PathLike,
         monitor: str = "val_loss",
-        verbose: int = 0,
+        verbose: Verbose = 0,
         save_best_only: bool = False,
         save_weights_only: bool = False,
-        mode: str = "auto",
-        save_freq: Any = "epoch",
+        mode: Mode = "auto",
+        save_freq: Frequency = "epoch",
         initial_value_threshold: float | None = None,
-        **unknown: Any,
     ) -> None:
-        if unknown:
-            names = "filepath monitor verbose save_best_only save_weights_only mode save_freq initial_value_threshold"
-            reject("ModelCheckpoint", unknown, names.split())
         super().__init__(monitor, mode)
-        self.filepath = _checked_path(str(filepath))
+        self.filepath = _checked_path(os.fspath(filepath))
         self.verbose = verbose
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
-        self.save_freq = checked_frequency("ModelCheckpoint", save_freq)
+        self.save_freq = save_freq
         self.best = initial_value_threshold
         self._epoch = 0
         self._batches = BatchCounter()
@@ -122,14 +120,6 @@ def _checked_path(filepath: str) -> str:
     except ValueError as error:
         raise ArgumentError(f"ModelCheckpoint(filepath={filepath!r}): {error}; write {{epoch:02d}}") from error
     return filepath
-
-
-def checked_frequency(owner: str, save_freq: Any) -> Any:
-    """`save_freq`, if it is "epoch" or a number of batches."""
-    whole = isinstance(save_freq, (int, np.integer)) and not isinstance(save_freq, bool) and save_freq > 0
-    if save_freq != "epoch" and not whole:
-        raise ArgumentError(f"{owner}(save_freq={save_freq!r}) must be 'epoch' or a number of batches")
-    return save_freq
 
 
 class BatchCounter:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import ArgumentError, warn
 from .callback import Callback
 
+Mode = Literal["auto", "min", "max"]
+"""Which way is better; "auto" by the metric."""
+Verbose = Literal[0, 1, 2]
+"""Whether lines are printed."""
+
 
 class Monitor(Callback):
     """A callback that watches whether one of the logs improves."""
 
-    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise ArgumentError(f"{type(self).__name__}(mode={mode!r}) is unknown: use 'auto', 'min' or 'max'")
+    def __init__(self, monitor: str, mode: Mode, min_delta: float = 0.0) -> None:
         self.monitor, self.mode = monitor, mode
         self.min_delta = abs(min_delta)
         self.best: float | None = None

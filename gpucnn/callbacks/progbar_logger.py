@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from .. import progress
 from ..errors import ArgumentError
 from .callback import Callback
+
+Verbose = Literal[0, 1, 2, "auto"]
+"""How much progress is shown; `ProgbarLogger` explains it."""
 
 
 class ProgbarLogger(Callback):

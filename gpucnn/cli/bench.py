@@ -10,12 +10,23 @@ from typing import Any
 
 import click
 
+from ..dispatch.choice import BACKENDS
 from ..errors import ArgumentError
-from .group import LOAD, main, options
+from .bench_train import bench_train
+from .group import LOAD, Number, main, options
 from .screen import Screen, print_json, print_table
 
 
-@main.command()
+class _Bench(click.Command):
+    """`bench`, which hands `bench train …` on."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        if args[:1] == ["train"]:
+            return bench_train.make_context(f"{info_name} train", args[1:], *rest, **extra)
+        return super().make_context(info_name, args, *rest, **extra)
+
+
+@main.command(cls=_Bench)
 @options(
     click.argument("pattern", metavar="[OP]", required=False, default=""),
     click.option(
@@ -36,12 +47,15 @@ from .screen import Screen, print_json, print_table
     click.option("--md", "--markdown", "as_markdown", is_flag=True, help="Print the table as Markdown."),
     click.option("--compare", metavar="FILE", help="Compare with this record; exit with status 1 if a row is SLOWER."),
     click.option("--check-only", is_flag=True, help="Check the kernels on the cases, without timing."),
+    click.option(
+        "--predict", "card", metavar="CARD", help="Predict the kernels' times on h100, t4 …; measure nothing."
+    ),
     click.option("--profile", is_flag=True, help="Launch each kernel once, to be run under a profiler."),
     click.option("-l", "--list", "listed", is_flag=True, help="List ops, cases and kernels, without measuring."),
-    click.option("--min-samples", metavar="N", type=click.IntRange(min=2), default=10, show_default=True),
-    click.option("--min-time", metavar="S", type=click.FloatRange(min=0), default=0.2, show_default=True),
-    click.option("--max-noise", metavar="X", type=click.FloatRange(min=0), default=0.05, show_default=True),
-    click.option("--timeout", metavar="S", type=click.FloatRange(min=0), default=5.0, show_default=True),
+    click.option("--min-samples", metavar="N", type=click.IntRange(2, 2**31 - 1), default=10, show_default=True),
+    click.option("--min-time", metavar="S", type=Number(min=0), default=0.2, show_default=True),
+    click.option("--max-noise", metavar="X", type=Number(min=0), default=0.05, show_default=True),
+    click.option("--timeout", metavar="S", type=Number(min=0), default=5.0, show_default=True),
     click.option("-q", "--quiet", is_flag=True, help="Print no table."),
 )
 def bench(
@@ -58,6 +72,7 @@ def bench(
     as_markdown: bool,
     compare: str | None,
     check_only: bool,
+    card: str | None,
     profile: bool,
     listed: bool,
     min_samples: int,
@@ -70,7 +85,7 @@ def bench(
 
     Times are medians with the 10th and 90th percentile. Hot: the same arrays in every call. Cold:
     caches overwritten before each call. A kernel that disagrees with its definition is not timed.
-    Kernels for GPUs are timed on a GPU only.
+    Kernels for GPUs are timed on a GPU only. `gpucnn bench train` is about a whole training step.
 
     Keys of --json: device, versions, commit, date, rows; of each row: op, case, kernel, backend,
     precision, device, flops, bytes, hot, hot_low, hot_high, cold, cold_low, cold_high, host
@@ -97,6 +112,8 @@ def bench(
     )
     if listed:
         return _list(plan)
+    if card is not None:
+        return _predict(plan, card, json_file)
     if profile:
         for line in benchmark.profile(plan):
             click.echo(line)
@@ -141,7 +158,51 @@ def _axis(text: str) -> tuple[str, list[int]]:
 
 def _list(plan: Any) -> int:
     rows = [(op.name, case.name, ", ".join(kernel.id for kernel in kernels)) for op, case, kernels in plan.tasks()]
-    print_table(("op", "case", "kernels"), rows, wrapped=1)
+    print_table(("op", "case", "kernels"), rows)
+    return 0
+
+
+def _predict(plan: Any, name: str, json_file: str | None) -> int:
+    """Predict each kernel on each case that it serves on a card."""
+    from ..devices import cards
+    from ..profiling import launches, prediction
+
+    if json_file not in (None, "-"):
+        raise ArgumentError(f"--predict with --json {json_file}: a record is measured; --json - prints the prediction")
+    card = cards.find(name)
+    rows: list[dict[str, Any]] = []
+    with Screen(transient=True) as screen:
+        for op, case, kernels in plan.tasks():
+            for kernel in kernels:
+                if BACKENDS[kernel.backend] != "gpu" or not launches.serves(kernel, case, card.arch):
+                    continue
+                screen.progress(f"compiling for {card.arch}", len(rows), 0)
+                nodes = prediction.of_step(launches.launches(kernel, case, card.arch), card)
+                longest = max(nodes, key=lambda node: node.microseconds)
+                rows.append(
+                    {
+                        "op": op.name,
+                        "case": case.name,
+                        "kernel": kernel.id,
+                        "waves": longest.waves,
+                        "predicted_us": prediction.total(nodes, card),
+                        "tolerance": max(node.tolerance for node in nodes),
+                        "bottleneck": longest.bottleneck,
+                    }
+                )
+    if json_file == "-":
+        print_json({"predicted_for": card.name, "rows": rows})
+        return 0
+    cells = [
+        (
+            *(row[key] for key in ("op", "case", "kernel")),
+            f"{row['predicted_us']:,.1f} ± {row['tolerance'] * row['predicted_us']:,.1f}",
+            row["bottleneck"],
+        )
+        for row in rows
+    ]
+    print_table(("op", "case", "kernel", "predicted µs", "bound by"), cells)
+    click.echo(f"predicted for {card.title}, in a CUDA graph, operands in L2 where they fit")
     return 0
 
 
@@ -165,7 +226,7 @@ def _print(measured: Sequence[Any], as_markdown: bool) -> None:
         for line in (header, ["---"] * len(header), *cells):
             click.echo(f"| {' | '.join(line)} |")
         return
-    print_table(header, cells, wrapped=1)
+    print_table(header, cells)
 
 
 def _cells(row: Any) -> tuple[str, ...]:

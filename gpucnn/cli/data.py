@@ -45,7 +45,7 @@ def data_list(data_dir: str | None, as_json: bool) -> None:
     if as_json:
         return print_json({"datasets": entries})
     rows = [(e["name"], e["about"], e["form"] or "", e["path"] or f"gpucnn data fetch {e['name']}") for e in entries]
-    return print_table(("data set", "what", "as", "where"), rows, wrapped=3)
+    return print_table(("data set", "what", "as", "where"), rows)
 
 
 @data.command("path")
@@ -75,5 +75,5 @@ def data_verify(name: str, data_dir: str | None) -> int:
     """Compare the files of NAME with the published hashes; exit with status 1 if any differs."""
     checks = datasets.verify(name, data_dir)
     rows = [(c.file, "ok" if c.ok else "DIFFERS" if c.path else "MISSING", c.actual or "", c.note) for c in checks]
-    print_table(("file", "", "sha256", ""), rows, wrapped=2)
+    print_table(("file", "", "sha256", ""), rows)
     return 0 if all(check.ok for check in checks) else 1

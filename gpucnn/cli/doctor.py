@@ -233,7 +233,7 @@ def _attempt(name: str, check: Callable[[], str]) -> CheckResult:
 
 
 def _problems(packages: dict[str, str | None], caches: list[Cache]) -> list[Problem]:
-    problems = [_missing(packages), _two_cupys(packages), _numpy_too_new(packages), _numba_switches()]
+    problems = [_missing(packages), _two_cupys(packages), _numpy_too_new(packages), _numba_switches(), _folders()]
     wheel = next((name for name in CUPY if packages.get(name)), None)
     if wheel:
         problems += [_driver(wheel), _headers(wheel)]
@@ -297,13 +297,27 @@ def _numba_switches() -> Problem | None:
     return None
 
 
+def _folders() -> Problem | None:
+    """Where data sets are read, and where runs are written."""
+    data = os.environ.get("GPUCNN_DATA")
+    if data and not os.path.isdir(os.path.expanduser(data)):
+        what = f"GPUCNN_DATA={_tidy(data)!r} is not a folder: no data set can be loaded"
+        return Problem("error", what, "unset GPUCNN_DATA")
+    if not _writable(Path.cwd()):
+        what = "the current folder cannot be written: training needs --out"
+        return Problem("warning", what, "gpucnn train --out /another/folder")
+    return None
+
+
 def _driver(wheel: str) -> Problem | None:
     driver, needed = driver_version(), int(re.sub(r"\D", "", wheel) or 12)
     if driver is None:
         what = f"{wheel} is installed but no NVIDIA driver is found: gpucnn computes on the CPU"
         return Problem("warning", what, "nvidia-smi")
     if driver >= 1000 * needed:
-        return None
+        count, reason = choose.gpu_state()
+        what = f"{wheel} and a driver are installed, but no GPU can be used: {_tidy(reason)}"
+        return None if count else Problem("warning", what, "nvidia-smi")
     return Problem(
         "error",
         f"the NVIDIA driver is {_cuda(driver)} and {wheel} needs CUDA {needed}: update it or install what fits it",

@@ -6,6 +6,7 @@ Results go to standard output, everything else to standard error. Exit status: 0
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -15,20 +16,41 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import ArgumentError, GpucnnError, printable
-from ..progress import say
+from ..errors import ArgumentError, GpucnnError, did_you_mean, printable
+from ..progress import on_standard_error, say
 from ..version import __version__
+
+_INSTEAD = {
+    "resume": "gpucnn train --resume RUN",
+    "test": "gpucnn evaluate RUN",
+    "list": "gpucnn runs",
+    "show": "gpucnn kernels show KERNEL",
+    "download": "gpucnn data fetch NAME",
+}
+"""What to write instead of commands that do not exist."""
 
 
 class Commands(click.Group):
     """A group that reports an error in one line; with GPUCNN_DEBUG=1 by its traceback."""
+
+    group_class = type
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command of this name. A wrong name is answered with what is meant."""
+        name = args[0] if args else ""
+        if name in self.commands or not name or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        hint = (
+            f"write {_INSTEAD[name]}" if name in _INSTEAD and ctx.parent is None else did_you_mean(name, self.commands)
+        )
+        raise click.UsageError(f"No such command {name!r}{hint and f': {hint}'}", ctx)
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the command named by the arguments (by default those of the process), and exit."""
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), on_standard_error():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _show_warning
             sys.exit(self._run(*args, **{**extra, "standalone_mode": False}))
@@ -44,6 +66,9 @@ class Commands(click.Group):
     def _run(self, *args: Any, **extra: Any) -> int:
         try:
             status = super().main(*args, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            return 0
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
             hint = f" (see {context.command_path} --help)" if context else ""
@@ -94,7 +119,18 @@ def options(*decorators: Callable) -> Callable[[Callable], Callable]:
     return decorate
 
 
-AT_LEAST_ONE = click.IntRange(min=1)
+class Number(click.FloatRange):
+    """A finite number in a range: click's own range takes NaN."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
+AT_LEAST_ONE = click.IntRange(1, 2**31 - 1)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 DATA = click.option("--data", metavar="PATH", help="Your images: .npz, or a folder with a subfolder per class.")
 STRICT = click.option("--strict", is_flag=True, help="With --data: stop at a broken image instead of leaving it out.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -9,8 +10,9 @@ from typing import Any
 
 import click
 
+from ..dispatch.choice import BACKENDS
 from ..errors import ArgumentError, CompileError
-from .group import AS_JSON, LOAD, main, options
+from .group import AS_JSON, LOAD, Number, main, options
 from .screen import Screen, print_json, print_table
 
 
@@ -29,19 +31,25 @@ ARCH = click.option(
 
 
 @kernels.command("list")
-@options(click.argument("pattern", required=False, default=""), ARCH, LOAD, AS_JSON)
-def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) -> None:
+@options(
+    click.argument("pattern", required=False, default=""),
+    click.option("--backend", type=click.Choice(list(BACKENDS)), help="List its kernels, and the ops that lack one."),
+    ARCH,
+    LOAD,
+    AS_JSON,
+)
+def kernels_list(pattern: str, backend: str | None, arch: str, load: Sequence[str], as_json: bool) -> None:
     """List the kernels whose id, op or backend contains PATTERN, with the compiler's figures.
 
     Registers and spilled bytes are per thread, shared bytes per block. The figures are those of the
     largest case, and of the function with the largest share of multiply-adds (FFMA; HMMA on tensor
     cores) in its main loop.
 
-    Keys of --json: kernels; of each kernel: id, op, algorithm, backend, language, needs, runs (gpu,
-    emulator, cpu or null), why_not (why not on a GPU, or null), idea, figures; of these, one for
-    each function: case, function, arch, blocks, threads, registers, shared_bytes, spill_bytes,
-    occupancy, ffma_share, flops_per_global_byte, flops_per_shared_byte, wide_loads (global,
-    shared), fp64, waves (blocks by 132 multiprocessors).
+    Keys of --json: kernels; gaps (with --backend: ops without a kernel of it); of each kernel: id,
+    op, algorithm, backend, language, needs, runs (gpu, emulator, cpu or null), why_not (why not on
+    a GPU, or null), idea, figures; of these, one for each function: case, function, arch, blocks,
+    threads, registers, shared_bytes, spill_bytes, occupancy, ffma_share, flops_per_global_byte,
+    flops_per_shared_byte, wide_loads (global, shared), fp64, waves (blocks by 132 multiprocessors).
     """
     from ..dispatch.op import load as load_kernels
     from ..profiling import catalogue
@@ -50,13 +58,19 @@ def kernels_list(pattern: str, arch: str, load: Sequence[str], as_json: bool) ->
         load_kernels(file)
     with Screen() as screen:
         architecture = _architecture(arch)
-        rows = catalogue.rows(pattern, architecture, partial(screen.progress, "compiling for the figures"))
+        progress = partial(screen.progress, "compiling for the figures")
+        rows = catalogue.rows(pattern, architecture, progress, (backend,) if backend else tuple(BACKENDS))
+    gaps = catalogue.gaps(backend) if backend else []
     if as_json:
-        return print_json({"kernels": rows})
+        return print_json({"kernels": rows} | ({"gaps": gaps} if backend else {}))
     cells = [(r["id"], r["op"], r["language"], r["runs"] or "nothing", *_short(r["figures"])) for r in rows]
     print_table(("id", "op", "language", "runs on", *SHORT), cells)
     for reason in sorted({r["why_not"] for r in rows if r["why_not"]}):
         click.echo(f"not on a GPU: {reason}", err=True)
+    if backend:
+        click.echo(
+            f"without a kernel of {backend}: {', '.join(gaps)}" if gaps else f"every op has a kernel of {backend}"
+        )
     return None
 
 
@@ -177,13 +191,14 @@ NOT_COMPILED = 3
     click.option(
         "--largest",
         metavar="MFLOP",
-        type=float,
-        default=float("inf"),
+        type=Number(min=0),
         help="Skip larger cases, for slow tools such as compute-sanitizer.",
     ),
     AS_JSON,
 )
-def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None, largest: float, as_json: bool) -> int:
+def check(
+    pattern: str, load: Sequence[str], where: str | None, mode: str | None, largest: float | None, as_json: bool
+) -> int:
     """Compare kernels with the NumPy definition of their op; exit with status 1 if any disagrees,
     else with 3 if any cannot be compiled here.
 
@@ -204,7 +219,7 @@ def check(pattern: str, load: Sequence[str], where: str | None, mode: str | None
         if reason:
             click.echo(f"{backend} kernels are not checked: {reason}", err=True)
     chosen = [kernel for kernel in chosen if not reasons[kernel.backend]]
-    planned = trials.trials(chosen, where, mode, largest * 1e6)
+    planned = trials.trials(chosen, where, mode, math.inf if largest is None else largest * 1e6)
     if not planned:
         why = f"none of these {len(chosen)} kernels has such a case on {where}: leave out --device"
         raise click.ClickException(why if chosen else "nothing can be checked on this machine")

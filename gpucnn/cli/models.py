@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from ..runs import commands, zoo
+from ..runs import commands, recipes, zoo
 from .group import AS_JSON, AT_LEAST_ONE, main, options
-from .screen import print_json, print_table
+from .screen import percent, print_json, print_table
 
 
 @main.command()
@@ -17,7 +17,8 @@ from .screen import print_json, print_table
     AS_JSON,
 )
 def summary(model: str, input_shape: str | None, classes: int | None, as_json: bool) -> None:
-    """Show the layers of MODEL: a name from `gpucnn models`, a run folder or a .safetensors file.
+    """Show the layers of MODEL: a name from `gpucnn models`, a run folder, or a
+    .safetensors, .onnx or .keras file.
 
     Keys of --json: model, input_shape, parameters, trainable_parameters, flops_per_image, layers;
     of each layer: name, type, output_shape, parameters, flops_per_image.
@@ -31,24 +32,42 @@ def summary(model: str, input_shape: str | None, classes: int | None, as_json: b
 @main.command()
 @AS_JSON
 def models(as_json: bool) -> None:
-    """List the models that can be trained by name, and how each is trained.
+    """List the models that can be trained by name, and the recipes: whole training runs by name.
 
-    Keys of --json: models; of each model: name, source, input_shape, classes, parameters,
-    flops_per_image, recipe; of the recipe: optimizer, batch_size, epochs, learning_rate, decay,
-    options, loss, schedule.
+    accuracy: the test accuracy that a recipe should reach; that of one run where a text states it.
+
+    Keys of --json: models, recipes; of each model: name, source, input_shape, classes, parameters,
+    flops_per_image, training; of the training: optimizer, batch_size, epochs, learning_rate, decay,
+    options, loss, schedule; of each recipe: name, dataset, model, parameters, flops_per_image,
+    accuracy, source, training, validation_split, early_stopping, best, augment,
+    flip.
     """
     entries = [zoo.find(name).describe() for name in zoo.names()]
     if as_json:
-        return print_json({"models": entries})
+        return print_json({"models": entries, "recipes": [recipe.describe() for recipe in recipes.RECIPES]})
     rows = [
         (
             entry["name"],
             "×".join(map(str, entry["input_shape"])),
             f"{entry['parameters']:,}",
             f"{entry['flops_per_image']:,}",
-            str(zoo.find(entry["name"]).recipe),
+            str(zoo.find(entry["name"]).training),
             entry["source"],
         )
         for entry in entries
     ]
-    return print_table(("model", "input", "parameters", "FLOPs/image", "recipe", "source"), rows, wrapped=2)
+    print_table(("model", "input", "parameters", "FLOPs/image", "training", "source"), rows)
+    click.echo()
+    return print_table(
+        ("recipe", "data set", "model", "accuracy", "training"),
+        [
+            (
+                recipe.name,
+                recipe.dataset,
+                recipe.model,
+                "–" if recipe.accuracy is None else percent(recipe.accuracy),
+                str(recipe),
+            )
+            for recipe in recipes.RECIPES
+        ],
+    )

@@ -8,16 +8,23 @@ from typing import Any
 
 import click
 
+from .. import datasets
 from ..errors import ArgumentError
-from ..runs import commands, zoo
+from ..runs import augmentation, commands
 from ..runs.listing import list_runs
-from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, STRICT, main, options
+from ..runs.training import SCHEDULES
+from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, STRICT, Number, main, options
 from .screen import Screen, percent, print_json, print_pairs, print_table
 
 
 @main.command()
 @options(
     click.argument("dataset", required=False),
+    click.option(
+        "--recipe",
+        metavar="NAME",
+        help="A whole training run by name, from `gpucnn models`. Other options override its values.",
+    ),
     click.option(
         "--model",
         metavar="NAME",
@@ -33,27 +40,39 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         "--lr",
         "learning_rate",
         metavar="X",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         help="Initial learning rate.  [default: the model's]",
     ),
     click.option(
         "--schedule",
         metavar="NAME",
-        type=click.Choice(list(zoo.SCHEDULES)),
+        type=click.Choice(list(SCHEDULES)),
         help="How the learning rate falls over all epochs: constant, linear or cosine (to 0), exponential (to 1 %).  "
         "[default: the model's]",
     ),
     click.option(
         "--weight-decay",
         metavar="X",
-        type=click.FloatRange(min=0),
+        type=Number(min=0),
         help="Part of each weight, times the learning rate, that a step takes away.  [default: the optimizer's]",
+    ),
+    click.option(
+        "--augment",
+        metavar="NAME",
+        type=click.Choice(augmentation.LEVELS),
+        help="Change the training images at random in each step: light (shifts), strong (shifts, rotations, zooms, "
+        "contrast).  [default: the recipe's]",
+    ),
+    click.option(
+        "--flip/--no-flip",
+        default=None,
+        help="Mirror half of the training images in each step, left to right: not for digits.  [default: the recipe's]",
     ),
     click.option(
         "--validation-split",
         metavar="X",
-        type=click.FloatRange(0, 1, max_open=True),
-        help="Hold out this fraction of the training images.",
+        type=Number(0, 1, max_open=True),
+        help="Hold out this fraction of the training images, drawn at random.  [default: 0]",
     ),
     click.option(
         "--early-stopping",
@@ -61,7 +80,9 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         type=AT_LEAST_ONE,
         help="Stop after N epochs without a lower validation loss.",
     ),
-    click.option("--best", is_flag=True, help="Keep the weights of the epoch with the lowest validation loss."),
+    click.option(
+        "--best/--no-best", default=None, help="Keep the weights of the epoch with the lowest validation loss."
+    ),
     click.option(
         "--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), help="Equal seeds give equal weights.  [default: 0]"
     ),
@@ -106,7 +127,7 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     click.option(
         "--target-acc",
         metavar="X",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=Number(0, 1, min_open=True),
         help="Exit with status 1 if the test accuracy is lower.",
     ),
     click.option("--pictures/--no-pictures", default=True, help="Draw the pictures of the run.  [default: pictures]"),
@@ -135,7 +156,9 @@ def train(
     per_class (by name: precision, recall, f1, images), parameters, weights_sha256, status, note,
     settings, versions.
     """
-    values = {name: value for name, value in arguments.items() if value not in (None, ()) and value is not False}
+    values = {name: value for name, value in arguments.items() if value not in (None, ())}
+    if not values["strict"]:
+        del values["strict"]
     if "algorithms" in values:
         values["algorithms"] = dict(map(_op_and_algorithm, values["algorithms"]))
     load = values.pop("load", ())
@@ -150,7 +173,7 @@ def train(
                 )
             run = commands.resume(resumed, epochs, model=model, **work)
         else:
-            if not values.keys() & {"dataset", "data"}:
+            if not values.keys() & {"dataset", "data", "recipe"}:
                 screen.say("no data set given: using the embedded digits")
             run = commands.train(commands.RunSettings(**values), folder, **work)
     record = run.record
@@ -164,12 +187,18 @@ def train(
             ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),
             ("weights", f"sha256 {record['weights_sha256']}"),
             ("run", f"{run.folder}{' (pictures in pictures/)' if pictures else ''}"),
-            ("next", f"gpucnn predict {run.folder} IMAGE.png --invert --centre"),
+            ("next", f"gpucnn predict {run.folder} IMAGE.png{_preparation(run.settings)}"),
         )
     if target_acc is not None and not record["test_accuracy"] >= target_acc:
         click.echo(f"gpucnn: the test accuracy {record['test_accuracy']:.4f} misses the target {target_acc}", err=True)
         return 1
     return _verdict(record["test_loss"])
+
+
+def _preparation(settings: dict[str, Any]) -> str:
+    """The options that a photograph needs to look like the images of the run."""
+    named = settings.get("data") is None and settings.get("dataset") is not None
+    return " --invert --centre" if named and datasets.is_of_digits(settings["dataset"]) else ""
 
 
 def _four_decimals(loss: float | None) -> str:
@@ -200,7 +229,7 @@ def _op_and_algorithm(text: str) -> tuple[str, str]:
         "--fraction",
         "share",
         metavar="X",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=Number(0, 1, min_open=True, max_open=True),
         help="With --data: only this fixed random fraction of each class.",
     ),
     click.option("--common-classes", is_flag=True, help="Leave out images of classes that the run does not know."),
@@ -250,7 +279,7 @@ def runs(folder: str, as_json: bool) -> None:
     Accuracies on different data sets cannot be compared. epochs: trained of planned.
 
     Keys of --json: runs; of each run: run, dataset, model, status, test_accuracy, test_loss,
-    train_accuracy, epochs, epochs_trained, optimizer, learning_rate, batch_size, seed, note.
+    train_accuracy, epochs, epochs_trained, recipe, optimizer, learning_rate, batch_size, seed, note.
     """
     found = list_runs(folder)
     if as_json:
@@ -267,7 +296,7 @@ def runs(folder: str, as_json: bool) -> None:
         )
         for run in found
     ]
-    return print_table(("run", "data set", "model", "accuracy", "loss", "epochs", "status"), rows, wrapped=1)
+    return print_table(("run", "data set", "model", "accuracy", "loss", "epochs", "status"), rows)
 
 
 @main.command()
@@ -308,7 +337,7 @@ def predict(run: str, images: Sequence[str], invert: bool | None, centre: bool |
         others = ", ".join(f"{name} {percent(probability)}" for name, probability in ranked[1:3])
         rows.append((prediction["image"], prediction["class"], percent(prediction["probability"]), others))
     if rows:
-        print_table(("image", "class", "probability", "then"), rows, wrapped=1)
+        print_table(("image", "class", "probability", "then"), rows)
     for failure in answer["failed"]:
         click.echo(f"gpucnn: error: {failure['error']}", err=True)
     if answer["note"]:

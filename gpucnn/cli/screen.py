@@ -6,6 +6,7 @@ Text that may come from a file is cleaned of what controls a terminal.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -76,18 +77,18 @@ def print_pairs(*pairs: tuple[str, Any]) -> None:
         click.echo(printable(f"{name:<15} {value}"))
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], wrapped: int = 0) -> None:
-    """Print columns under a header; on a narrow terminal, the last `wrapped` ones wrap."""
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print columns under a header. Where the terminal, or COLUMNS, is too narrow, the widest wrap."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         console.width = 1000
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for place, title in enumerate(header):
-        table.add_column(title, no_wrap=place < len(header) - wrapped, overflow="fold")
+    for title in header:
+        table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)

@@ -116,12 +116,14 @@ def _kernels_for_gpus(where: str) -> str:
     from ..profiling import trials
 
     case = next(case for case in matmul.cases if case.name == "ragged")
-    kernels = [matmul.kernels((b,))[f"naive_{b}"] for b in ("cuda", "numba") if not _missing_compiler(b)]
+    reasons = {backend: _missing_compiler(backend) for backend in ("cuda", "numba")}
+    kernels = [matmul.kernels((b,))[f"naive_{b}"] for b, reason in reasons.items() if reason is None]
     for kernel in kernels:
         fault = trials.Trial(kernel, case, where, "fast" if where == "emulator" else "").fault()
         if fault:
             raise ArithmeticError(fault)
-    return f"as defined: {', '.join(kernel.id for kernel in kernels)}"
+    left_out = "".join(f"; not tried: matmul/naive_{b} ({reason})" for b, reason in reasons.items() if reason)
+    return f"as defined: {', '.join(kernel.id for kernel in kernels)}{left_out}"
 
 
 def _missing_compiler(backend: str) -> str | None:

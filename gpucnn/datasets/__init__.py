@@ -5,13 +5,13 @@ Each is a module with `load_data()` as in Keras. The functions here take its nam
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from ..errors import ArgumentError, DataError, warn
+from ..arguments import Bounds, Count, PathLike, checked
+from ..errors import ArgumentError, DataError, did_you_mean, warn
 from . import cifar10, digits, fashion_mnist, folder, mnist, npz_set
 from .dataset import Dataset, ImageSet
 from .download import fetch as _fetch
@@ -29,6 +29,7 @@ __all__ = [
     "fashion_mnist",
     "fetch",
     "image_folder",
+    "is_of_digits",
     "load",
     "load_to_test",
     "locate",
@@ -38,6 +39,9 @@ __all__ = [
     "verify",
 ]
 
+ImageShape = tuple[Count, Count, Count]
+"""(H, W, C) of images; C is 1 for grey, 3 for RGB."""
+
 _Images = TypeVar("_Images", Dataset, ImageSet)
 
 
@@ -46,17 +50,25 @@ def names() -> list[str]:
     return ["digits", "mnist", "fashion_mnist", "cifar10"]
 
 
+@checked
 def about(name: str) -> str:
     """One line on what a data set holds."""
     return _source(name).about
 
 
+@checked
+def is_of_digits(name: str) -> bool:
+    """Whether the images of a data set are light digits on dark, unlike a photograph of handwriting."""
+    return _source(name).digits
+
+
+@checked
 def load(
     name: str | None = None,
     data_dir: Folder = None,
     data: Folder = None,
     *,
-    shape: tuple[int, int, int] | None = None,
+    shape: ImageShape | None = None,
     strict: bool = False,
     progress: ProgressHook | None = None,
 ) -> Dataset:
@@ -87,9 +99,10 @@ def load(
     return _load(_source(name or "digits"), data_dir, progress) if path is None else _warned(npz_set.load(path))
 
 
+@checked
 def image_folder(
-    path: str | os.PathLike[str],
-    shape: tuple[int, int, int] | None = None,
+    path: PathLike,
+    shape: ImageShape | None = None,
     *,
     strict: bool = False,
     progress: ProgressHook | None = None,
@@ -113,12 +126,13 @@ def image_folder(
     return load(data=images, shape=shape, strict=strict, progress=progress)
 
 
+@checked
 def load_to_test(
-    data: str | os.PathLike[str],
+    data: PathLike,
     *,
-    shape: tuple[int, int, int] | None = None,
+    shape: ImageShape | None = None,
     strict: bool = False,
-    share: float | None = None,
+    share: Annotated[float, Bounds(0, 1, above=True)] | None = None,
     progress: ProgressHook | None = None,
 ) -> ImageSet:
     """Load a user's images to test a model on them: all of a folder, or those of its test/ if it
@@ -153,11 +167,13 @@ def _warned(images: _Images) -> _Images:
     return images
 
 
+@checked
 def locate(name: str, data_dir: Folder = None) -> Found | None:
     """Where a data set would be read from, its form and its files' hashes; None if nowhere."""
     return search(_source(name), data_dir)[0]
 
 
+@checked
 def fetch(name: str, data_dir: Folder = None, progress: ProgressHook | None = None) -> Found:
     """Download the missing published files into `data_dir`/name, or into the user cache.
 
@@ -168,6 +184,7 @@ def fetch(name: str, data_dir: Folder = None, progress: ProgressHook | None = No
     return source.embedded() if source.embedded else _fetch(source, data_dir, progress)
 
 
+@checked
 def verify(name: str, data_dir: Folder = None) -> list[Check]:
     """Each file of a data set, with its published and its actual SHA-256.
 
@@ -185,11 +202,9 @@ def _source(name: str) -> Source:
     sources = {_bare(source.name): source for source in declared()}
     if _bare(name) in sources:
         return sources[_bare(name)]
-    close = difflib.get_close_matches(_bare(name), sources, 1)
-    hint = f"did you mean {sources[close[0]].name}? " if close else ""
-    raise ArgumentError(
-        f"unknown data set {name!r}: {hint}the data sets are {', '.join(names())}; for your images use data= (--data)"
-    )
+    hint = did_you_mean(name, names())
+    known = f"the data sets are {', '.join(names())}; for your images use data= (--data)"
+    raise ArgumentError(f"unknown data set {name!r}: {hint}{hint and ' '}{known}")
 
 
 def _bare(name: str) -> str:

@@ -72,6 +72,7 @@ SOURCE = declare(
         files=(_FILE,),
         hashes={_FILE: "59736faa5557398151741fd6ad4ee8be28aa70a816e1bf526d9911b81cb334da"},
         embedded=_embedded,
+        digits=True,
         read=_read,
     )
 )

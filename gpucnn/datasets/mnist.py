@@ -43,6 +43,7 @@ SOURCE = declare(
         folders=("mnist", "MNIST/raw", "."),
         find=_find,
         read=idx.read_set,
+        digits=True,
     )
 )
 

@@ -16,7 +16,7 @@ from .dataset import Dataset
 ProgressHook = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and the total (0 if unknown)."""
 
-Folder = str | os.PathLike[str] | None
+Folder = str | os.PathLike | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Source:
     folders   its possible folders below a folder of data sets
     find      takes a folder and returns (form, files), why its content cannot be used, or None
     embedded  finds the data set in the package; nothing else is searched then
+    digits    whether its images are light digits on dark, one in the centre of each
     """
 
     name: str
@@ -84,6 +85,7 @@ class Source:
     folders: tuple[str, ...] = ()
     find: Callable[[Path], tuple[str, tuple[Path, ...]] | str | None] = lambda folder: None
     embedded: Callable[[], Found] | None = None
+    digits: bool = False
 
 
 def offline() -> bool:

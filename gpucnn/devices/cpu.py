@@ -11,6 +11,11 @@ from .device import ALIGNMENT, Device
 _IDLE_BYTES = 1 << 30
 
 
+_Buffer = tuple[np.ndarray, int]
+"""Memory, and the first aligned address in it, which NumPy takes longer to say than a small kernel
+takes."""
+
+
 class _Pool:
     """Buffers that wait for the next array of their size.
 
@@ -19,19 +24,20 @@ class _Pool:
     """
 
     def __init__(self) -> None:
-        self._buffers: dict[int, list[np.ndarray]] = {}
+        self._buffers: dict[int, list[_Buffer]] = {}
         self.idle_bytes = 0
 
-    def take(self, nbytes: int) -> np.ndarray:
-        """A buffer with room for so many bytes from an aligned address on."""
+    def take(self, nbytes: int) -> _Buffer:
+        """A buffer with room for so many bytes from an aligned address on, and that address."""
         try:
             buffer = self._buffers[nbytes].pop()
         except (KeyError, IndexError):
-            return np.empty(nbytes + ALIGNMENT, np.uint8)
+            fresh = np.empty(nbytes + ALIGNMENT, np.uint8)
+            return fresh, fresh.ctypes.data + -fresh.ctypes.data % ALIGNMENT
         self.idle_bytes -= nbytes
         return buffer
 
-    def give(self, nbytes: int, buffer: np.ndarray) -> None:
+    def give(self, nbytes: int, buffer: _Buffer) -> None:
         """Take a buffer back, unless too many wait already."""
         if self.idle_bytes < _IDLE_BYTES:
             self.idle_bytes += nbytes
@@ -48,13 +54,12 @@ class _Block:
 
     __slots__ = ("__array_interface__", "buffer", "nbytes", "pool")
 
-    def __init__(self, pool: _Pool, nbytes: int, buffer: np.ndarray) -> None:
+    def __init__(self, pool: _Pool, nbytes: int, buffer: _Buffer, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.pool, self.nbytes, self.buffer = pool, nbytes, buffer
-        address = buffer.ctypes.data
         self.__array_interface__ = {
-            "data": (address + -address % ALIGNMENT, False),
-            "shape": (nbytes,),
-            "typestr": "|u1",
+            "data": (buffer[1], False),
+            "shape": shape,
+            "typestr": dtype.str,
             "version": 3,
         }
 
@@ -75,8 +80,7 @@ class Cpu(Device):
         nbytes = math.prod(shape) * dtype.itemsize
         if not nbytes:
             return np.empty(shape, dtype)
-        block = _Block(self._pool, nbytes, self._pool.take(nbytes))
-        return np.asarray(block).view(dtype).reshape(shape)
+        return np.asarray(_Block(self._pool, nbytes, self._pool.take(nbytes), shape, dtype))
 
     @property
     def idle_bytes(self) -> int:

@@ -11,6 +11,10 @@ from __future__ import annotations
 import concurrent.futures.thread  # noqa: F401
 import logging  # noqa: F401
 import os
+import signal
+import sys
+import threading
+import warnings
 from collections.abc import Callable
 from typing import Protocol
 
@@ -24,6 +28,8 @@ class Lock(Protocol):
     def release(self) -> object:
         """Give it back."""
 
+
+_SECONDS_ASIDE = 60
 
 _locks: list[Lock] = []
 _taken: list[Lock] = []
@@ -41,6 +47,32 @@ def in_child(function: Callable[[], None]) -> None:
     """Call a function in each forked child, before anything else runs there."""
     if hasattr(os, "register_at_fork"):  # Windows does not fork
         os.register_at_fork(after_in_child=function)
+
+
+def is_possible() -> bool:
+    """Whether a forked copy of this process can compute (Linux)."""
+    return sys.platform.startswith("linux")
+
+
+def aside(function: Callable[[], object]) -> None:
+    """Call a function in a forked child, which prints nothing and ends after a minute at the latest;
+    whether it fails does not matter. This process waits for it when it ends itself."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, RuntimeWarning):  # Python's and JAX' of forks next to threads: `hold`
+            warnings.simplefilter("ignore", category)
+        child = os.fork()
+    if child:
+        threading.Thread(target=os.waitpid, args=(child, 0)).start()
+        return
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_SECONDS_ASIDE)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        function()
+    finally:
+        os._exit(0)
 
 
 def _take() -> None:

@@ -135,8 +135,8 @@ class Gpu(Device):
                 raise
             return _Graph(stream.end_capture(), pool)
 
-    def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
-        """Compile at the first launch (CuPy keeps cubins on disk), then launch."""
+    def prepare_cuda(self, function: CudaLaunchable) -> tuple[tuple, Any]:
+        """(key, kernel): compiled the first time; CuPy keeps cubins on disk."""
         key = (function.path, function.name, tuple(sorted(function.defines.items())))
         kernel = self._functions.get(key)
         if kernel is None:
@@ -150,7 +150,11 @@ class Gpu(Device):
             except cupy.cuda.compiler.CompileException as error:
                 raise function.refused(str(error)) from None
             self._functions[key] = kernel
-        self._launch(key, kernel, geometry, arguments)
+        return key, kernel
+
+    def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
+        """Compile at the first launch, then launch."""
+        self._launch(*self.prepare_cuda(function), geometry, arguments)
 
     def launch_numba(self, function: NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Numba compiles the kernel to PTX; the rest is as for CUDA C++.

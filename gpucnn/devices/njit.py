@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -66,6 +67,26 @@ def folder() -> Path | None:
     if not chosen:
         return places.cache_folder("numba")
     return places.cache_folder("numba", "NUMBA_CACHE_DIR", Path(chosen, "gpucnn"))
+
+
+_before: ContextVar[list[Callable[[], None]] | None] = ContextVar("_before", default=None)
+
+
+@contextmanager
+def before_compiling(function: Callable[[], None]) -> Iterator[None]:
+    """In the body of a with statement, call a function once, before a kernel is compiled that is not in
+    the cache on disk."""
+    token = _before.set([function])
+    try:
+        yield
+    finally:
+        _before.reset(token)
+
+
+def _announce_compiling() -> None:
+    waiting = _before.get()
+    if waiting:
+        waiting.pop()()
 
 
 class _Locator(_CacheLocator):
@@ -161,6 +182,9 @@ class _Cache(FunctionCache):
     def load_overload(self, signature: Any, target: Any) -> Any:
         """The machine code for these types; None if it is missing or cannot be used."""
         try:
-            return super().load_overload(signature, target)
+            entry = super().load_overload(signature, target)
         except Exception:  # an intact entry of another installation, of which the stamp says nothing
-            return None
+            entry = None
+        if entry is None:
+            _announce_compiling()
+        return entry

@@ -46,9 +46,10 @@ def changed() -> None:
     _registrations += 1
 
 
-def decides() -> tuple[int, bool, Choice]:
+def decides() -> tuple[int, bool, int | None, Choice]:
     """All that decides which kernel serves a call of given shapes, as a key for caches."""
-    return _registrations, choose.current() is CPU, _choice.get()
+    device = choose.current()
+    return _registrations, device is CPU, device.cc, _choice.get()
 
 
 def backends() -> tuple[str, ...]:

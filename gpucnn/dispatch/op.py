@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 
 from .. import places
+from ..arguments import check_keywords
 from ..devices import choose, forks, storage
 from ..devices.cpu import CPU
 from ..devices.device import Device
 from ..errors import ArgumentError, CompileError, KernelError, ShapeError, did_you_mean, in_one_line
 from ..files import executed
-from . import choice
+from . import choice, tape
 from .case import Case, Spec
 from .operands import as_kernels_take_them, require_owned, targets_of
 
@@ -130,7 +131,8 @@ class Op:
 
     def specs(self, *arrays: Any, **params: Any) -> tuple[Spec, ...]:
         """What the call would return, as `Spec`s, computed from shapes alone. Raises
-        `ShapeError`."""
+        `ShapeError`, and `ArgumentError` for parameters that do not fit the body's annotations."""
+        check_keywords(self.name, self.body, params)
         return _as_tuple(self.outputs(*map(_spec, arrays), **params))
 
     def reference(self, *arrays: Any, **params: Any) -> Any:
@@ -155,7 +157,11 @@ class Op:
         require_owned(self.name, where, arrays, self.operand_names)
         shapes = tuple([None if a is None else (a.shape, a.dtype) for a in arrays])
         key = (choice.decides(), shapes, tuple(params.items()), algorithm)
-        decision = self._decisions.get(key)
+        try:
+            decision = self._decisions.get(key)
+        except TypeError:  # a list, or another parameter that has no hash
+            check_keywords(self.name, self.body, params)
+            raise ArgumentError(f"{self.name}: parameters are numbers, text and tuples, not {params}") from None
         if decision is None:
             decision = self._decisions[key] = self._decide(arrays, params, algorithm)
         kernel, specs, workspace = decision
@@ -167,17 +173,26 @@ class Op:
             targets = targets_of(self.name, where, out, specs)
         if kernel is None:
             return self._body_on_host(where, arrays, params, targets)
-        arrays = as_kernels_take_them(self.name, where, arrays, self.operand_names, self.inplace)
+        fit = as_kernels_take_them(self.name, where, arrays, self.operand_names, self.inplace)
         scratch = [storage.empty(*s) for s in workspace]
+        where.begin(kernel, arrays, params)
         if self.inplace:
-            outs = [arrays[i] for i in self.inplace if arrays[i] is not None]
-            kernel.run(*arrays, *scratch, **params)
+            outs = [fit[i] for i in self.inplace if fit[i] is not None]
+            launched = (*fit, *scratch)
         else:
             if targets is None:
                 outs = [storage.empty(*s) for s in specs]
             else:
                 outs = [storage.empty(*s) if t is None else t for t, s in zip(targets, specs, strict=True)]
-            kernel.run(*outs, *arrays, *scratch, **params)
+            launched = (*outs, *fit, *scratch)
+        recorder = tape.recording()
+        if recorder is None or not recorder.dry:
+            kernel.run(*launched, **params)
+        if recorder is not None:
+            if fit is arrays or recorder.dry:
+                recorder.add(kernel.launch, launched, params, (*outs, *scratch))
+            else:
+                recorder.abandon()  # operands were copied, which would not be repeated
         return outs[0] if len(outs) == 1 else tuple(outs)
 
     def kernels(self, backends: Sequence[str] = tuple(choice.BACKENDS)) -> dict[str, Kernel]:
@@ -263,10 +278,19 @@ class Op:
         else:
             result = self.reference(*(None if a is None else storage.get(a) for a in arrays), **params)
             result = tuple(map(where.put, result)) if isinstance(result, tuple) else where.put(result)
-        if targets is None:
-            return result
-        results = [_copied(value, target) for value, target in zip(_as_tuple(result), targets, strict=True)]
-        return results[0] if len(results) == 1 else tuple(results)
+        results = _as_tuple(result)
+        if targets is not None:
+            results = tuple(_copied(value, target) for value, target in zip(results, targets, strict=True))
+        recorder = tape.recording()
+        if recorder is not None:
+            recorder.add(self._repeat_body, (results, *arrays), params, () if self.inplace else results)
+        return results[0] if len(results) == 1 else results
+
+    def _repeat_body(self, results: tuple, *arrays: Any, **params: Any) -> None:
+        """The NumPy body once more, into arrays that it returned before."""
+        for value, target in zip(_as_tuple(self.reference(*arrays, **params)), results, strict=True):
+            if value is not target:
+                _copied(value, target)
 
     def _decide(self, arrays: tuple, params: dict, algorithm: str | None) -> tuple:
         specs = self.specs(*arrays, **params)

@@ -2,6 +2,15 @@
 
 from ..retired import Moved, absent
 from .activation import ELU, Activation, LeakyReLU, ReLU, Softmax
+from .augmentation import (
+    RandomAffine,
+    RandomContrast,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+)
 from .batch_normalization import BatchNormalization
 from .conv import Conv1D, Conv2D, Conv3D
 from .dense import Dense
@@ -25,6 +34,7 @@ from .pooling import (
 )
 from .rescaling import Rescaling
 from .reshaping import Flatten, Permute, Reshape, ZeroPadding1D, ZeroPadding2D, ZeroPadding3D
+from .resizing import CenterCrop, Resizing
 
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
@@ -46,6 +56,7 @@ __all__ = [
     "AvgPool2D",
     "AvgPool3D",
     "BatchNormalization",
+    "CenterCrop",
     "Conv1D",
     "Conv2D",
     "Conv3D",
@@ -79,9 +90,17 @@ __all__ = [
     "MaxPooling2D",
     "MaxPooling3D",
     "Permute",
+    "RandomAffine",
+    "RandomContrast",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
     "ReLU",
     "Rescaling",
     "Reshape",
+    "Resizing",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
@@ -129,11 +148,9 @@ _INSTEAD = {
         "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D AdaptiveMaxPooling1D "
         "AdaptiveMaxPooling2D AdaptiveMaxPooling3D"
     ),
-    "cut or resize the arrays before fit, x[:, 2:-2, 2:-2]": (
-        "Cropping1D Cropping2D Cropping3D CenterCrop Resizing MaxNumBoundingBoxes"
-    ),
+    "cut or resize the arrays before fit, x[:, 2:-2, 2:-2]": ("Cropping1D Cropping2D Cropping3D MaxNumBoundingBoxes"),
     "change the images in a generator that fit reads": (
-        "RandomFlip RandomRotation RandomTranslation RandomZoom RandomCrop RandomContrast RandomBrightness "
+        "RandomBrightness "
         "RandomShear  RandomErasing RandomElasticTransform RandomHue RandomSaturation RandomSharpness "
         "RandomGrayscale RandomInvert  RandomGaussianBlur RandomPerspective RandomPosterization RandomColorJitter "
         "RandomColorDegeneration  RandAugment AugMix AutoContrast ContrastLimitedAdaptiveHistogramEqualization "

@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 from .. import activations
+from ..arguments import Limit, NotNegative
 from ..errors import ArgumentError
 from .layer import Activated, Backward, Shape
 
@@ -40,7 +41,13 @@ class Activation(Activated):
         return math.prod(input_shape[1:])
 
 
-class ReLU(Activation):
+class _One(Activation, abstract=True):
+    """Base of layers that apply one certain function."""
+
+    sets_itself = ("activation",)
+
+
+class ReLU(_One):
     """Rectified linear unit: min(x, max_value) above the threshold, a slope up to it.
 
     max_value       largest output; None for no limit
@@ -59,12 +66,16 @@ class ReLU(Activation):
     """
 
     def __init__(
-        self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any
+        self,
+        max_value: Limit | None = None,
+        negative_slope: NotNegative = 0.0,
+        threshold: NotNegative = 0.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(activations.rectifier(negative_slope, max_value, threshold), **kwargs)
 
 
-class LeakyReLU(Activation):
+class LeakyReLU(_One):
     """Leaky rectified linear unit: x above 0, negative_slope · x up to 0.
 
     negative_slope  0.3 by default; `activations.leaky_relu` has 0.2, both as in Keras
@@ -78,14 +89,14 @@ class LeakyReLU(Activation):
     [[-1.0, 3.0]]
     """
 
-    def __init__(self, negative_slope: float = 0.3, *, alpha: float | None = None, **kwargs: Any) -> None:
+    def __init__(self, negative_slope: NotNegative = 0.3, *, alpha: NotNegative | None = None, **kwargs: Any) -> None:
         if alpha is not None:
             negative_slope = self._arguments["negative_slope"] = self._arguments.pop("alpha")
             warnings.warn("LeakyReLU(alpha=...) is now called negative_slope=", DeprecationWarning, stacklevel=2)
         super().__init__(activations.rectifier(negative_slope), **kwargs)
 
 
-class ELU(Activation):
+class ELU(_One):
     """Exponential linear unit: x above 0, alpha · (exp(x) - 1) up to 0.
 
     alpha  the output for large negative x is -alpha
@@ -102,7 +113,7 @@ class ELU(Activation):
         super().__init__(activations.Elementwise("elu", alpha), **kwargs)
 
 
-class Softmax(Activation):
+class Softmax(_One):
     """Turn scores into probabilities: exp(x) / Σ exp(x) over the last axis.
 
     axis  -1 or the number of the last axis

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .. import initializers
+from ..arguments import Fraction, NotNegative
 from ..errors import ArgumentError
 from ..ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad, moving_average
 from .layer import Backward, Layer, Shape, Weight
@@ -44,8 +46,8 @@ class BatchNormalization(Layer):
     def __init__(
         self,
         axis: int = -1,
-        momentum: float = 0.99,
-        epsilon: float = 1e-3,
+        momentum: Fraction = 0.99,
+        epsilon: NotNegative = 1e-3,
         center: bool = True,
         scale: bool = True,
         beta_initializer: Any = "zeros",
@@ -63,16 +65,13 @@ class BatchNormalization(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if renorm or renorm_clipping is not None or renorm_momentum != 0.99:
-            raise ArgumentError(
-                "BatchNormalization: batch renormalisation is not in gpucnn; leave the renorm arguments out"
-            )
+        renormalisation = {"renorm": renorm, "renorm_clipping": renorm_clipping, "renorm_momentum": renorm_momentum}
+        for name, default in (("renorm", False), ("renorm_clipping", None), ("renorm_momentum", 0.99)):
+            if renormalisation[name] != default:
+                given = f"BatchNormalization({name}={renormalisation[name]!r})"
+                raise ArgumentError(f"{given}: batch renormalisation is not in gpucnn; leave it out")
         if synchronized:
             raise ArgumentError("BatchNormalization(synchronized=True): gpucnn trains on one device; leave it out")
-        if not 0 <= momentum <= 1:
-            raise ArgumentError(f"BatchNormalization(momentum={momentum!r}): use a number of 0 … 1")
-        if not epsilon >= 0:
-            raise ArgumentError(f"BatchNormalization(epsilon={epsilon!r}): use a positive number")
         self.axis = axis
         self.momentum, self.epsilon = float(momentum), float(epsilon)
         self.center, self.scale = center, scale
@@ -81,6 +80,9 @@ class BatchNormalization(Layer):
         self.moving_variance_initializer = moving_variance_initializer
         self.beta_regularizer, self.gamma_regularizer = beta_regularizer, gamma_regularizer
         self.beta_constraint, self.gamma_constraint = beta_constraint, gamma_constraint
+        self.check_arguments_of_weights("beta", "gamma")
+        initializers.check(moving_mean_initializer)
+        initializers.check(moving_variance_initializer)
         self.gamma: Weight | None = None
         self.beta: Weight | None = None
         self._statistics: tuple[Any, Any] | None = None

@@ -6,10 +6,10 @@ import inspect
 import math
 from typing import Any, ClassVar
 
+from ..arguments import Count, channels_last, extents, padding_name
 from ..dispatch.op import Op
 from ..errors import ArgumentError, ShapeError
 from ..ops.window import positions, same_padding, span
-from .arguments import check_data_format, extents, padding_name, positive
 from .kernel_and_bias import KernelAndBias
 from .layer import Backward, Shape
 
@@ -44,13 +44,13 @@ class Convolution(KernelAndBias, abstract=True):
 
     def __init__(
         self,
-        filters: int,
-        kernel_size: int | tuple[int, ...],
-        strides: int | tuple[int, ...] = 1,
-        padding: str = "valid",
-        data_format: str | None = None,
-        dilation_rate: int | tuple[int, ...] = 1,
-        groups: int = 1,
+        filters: Count,
+        kernel_size: Any,
+        strides: Any = 1,
+        padding: Any = "valid",
+        data_format: Any = None,
+        dilation_rate: Any = 1,
+        groups: Count = 1,
         activation: Any = None,
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
@@ -69,13 +69,13 @@ class Convolution(KernelAndBias, abstract=True):
         kwargs |= {"activity_regularizer": activity_regularizer, "algorithm": algorithm}
         super().__init__(activation, use_bias, kernel, bias, **kwargs)
         owner = type(self).__name__
-        check_data_format(owner, data_format)
-        self.filters = positive(owner, "filters", filters)
+        channels_last(owner, data_format)
+        self.filters = int(filters)
         self.kernel_size = extents(owner, "kernel_size", kernel_size, self.rank)
         self.strides = extents(owner, "strides", strides, self.rank)
         self.padding = padding_name(owner, padding, self.paddings)
         self.dilation_rate = extents(owner, "dilation_rate", dilation_rate, self.rank)
-        self.groups = positive(owner, "groups", groups)
+        self.groups = int(groups)
         if self.filters % self.groups:
             raise ArgumentError(f"{owner}(filters={filters}, groups={groups}): filters must be a multiple of groups")
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:

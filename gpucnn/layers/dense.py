@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..arguments import Count
 from ..ops.matmul import matmul
-from .arguments import positive
 from .kernel_and_bias import KernelAndBias
 from .layer import Backward, Shape
 
@@ -40,7 +40,7 @@ class Dense(KernelAndBias):
 
     def __init__(
         self,
-        units: int,
+        units: Count,
         activation: Any = None,
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
@@ -58,7 +58,7 @@ class Dense(KernelAndBias):
         bias = bias_initializer, bias_regularizer, bias_constraint
         kwargs |= {"activity_regularizer": activity_regularizer, "algorithm": algorithm}
         super().__init__(activation, use_bias, kernel, bias, **kwargs)
-        self.units = positive("Dense", "units", units)
+        self.units = int(units)
 
     def build(self, input_shape: Shape) -> None:
         """Create kernel and bias."""

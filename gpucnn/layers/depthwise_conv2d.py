@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import Count
 from ..ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
-from .arguments import positive
 from .convolution_base import Convolution
 
 
@@ -38,17 +38,18 @@ class DepthwiseConv2D(Convolution):
     [(3, 3, 3, 2), (6,)]
     """
 
+    sets_itself = ("filters", "groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint")
     rank = 2
     conv, conv_grad_input, conv_grad_weight = conv2d, conv2d_grad_input, conv2d_grad_weight
 
     def __init__(
         self,
-        kernel_size: int | tuple[int, int],
-        strides: int | tuple[int, int] = (1, 1),
-        padding: str = "valid",
-        depth_multiplier: int = 1,
-        data_format: str | None = None,
-        dilation_rate: int | tuple[int, int] = (1, 1),
+        kernel_size: Any,
+        strides: Any = (1, 1),
+        padding: Any = "valid",
+        depth_multiplier: Count = 1,
+        data_format: Any = None,
+        dilation_rate: Any = (1, 1),
         activation: Any = None,
         use_bias: bool = True,
         depthwise_initializer: Any = "glorot_uniform",
@@ -62,7 +63,7 @@ class DepthwiseConv2D(Convolution):
         algorithm: str | None = None,
         **kwargs: Any,
     ) -> None:
-        self.depth_multiplier = positive("DepthwiseConv2D", "depth_multiplier", depth_multiplier)
+        self.depth_multiplier = int(depth_multiplier)
         super().__init__(
             self.depth_multiplier,
             kernel_size,

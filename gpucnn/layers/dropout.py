@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import Annotated, Any, ClassVar
 
 from .. import random
+from ..arguments import Fraction, Seed, channels_last
 from ..dispatch.op import Op
 from ..errors import ArgumentError
 from ..ops.dropout import dropout, spatial_dropout
-from .arguments import check_data_format
 from .layer import Backward, Layer, Shape
+
+Share = Annotated[Fraction, "the share that is dropped"]
 
 
 class Dropout(Layer):
@@ -38,17 +38,11 @@ class Dropout(Layer):
 
     op: ClassVar[Op] = dropout
 
-    def __init__(self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, rate: Share, noise_shape: Any = None, seed: Seed | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        owner = type(self).__name__
-        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or not 0 <= rate <= 1:
-            raise ArgumentError(f"{owner}(rate={rate!r}): rate is the share that is dropped, a number of 0 … 1")
         if noise_shape is not None:
-            raise ArgumentError(
-                f"{owner}(noise_shape={noise_shape!r}) is not in gpucnn: SpatialDropout layers drop whole channels"
-            )
-        if seed is not None and (not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64):
-            raise ArgumentError(f"{owner}(seed={seed!r}): use an integer of 0 … 2**64 - 1, or None")
+            call = f"{type(self).__name__}(noise_shape={noise_shape!r})"
+            raise ArgumentError(f"{call} is not in gpucnn: SpatialDropout layers drop whole channels")
         self.rate = float(rate)
         self.seed = random.global_seed() if seed is None else int(seed)
 
@@ -99,7 +93,7 @@ class SpatialDropout1D(_SpatialDropout):
     ndim = 3
 
     def __init__(
-        self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None, **kwargs: Any
+        self, rate: Share, seed: Seed | None = None, name: str | None = None, dtype: Any = None, **kwargs: Any
     ) -> None:
         super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
 
@@ -127,15 +121,15 @@ class SpatialDropout2D(_SpatialDropout):
 
     def __init__(
         self,
-        rate: float,
-        data_format: str | None = None,
-        seed: int | None = None,
+        rate: Share,
+        data_format: Any = None,
+        seed: Seed | None = None,
         name: str | None = None,
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(rate, seed=seed, name=name, dtype=dtype, **kwargs)
-        check_data_format(type(self).__name__, data_format)
+        channels_last(type(self).__name__, data_format)
 
 
 class SpatialDropout3D(SpatialDropout2D):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import Count, is_count, wrong
 from ..errors import ArgumentError
-from .arguments import positive
 from .layer import Backward, Layer, check_input_shape
 
 
@@ -30,7 +30,7 @@ class InputLayer(Layer):
     def __init__(
         self,
         shape: Any = None,
-        batch_size: int | None = None,
+        batch_size: Count | None = None,
         dtype: Any = None,
         sparse: Any = None,
         ragged: Any = None,
@@ -42,18 +42,26 @@ class InputLayer(Layer):
     ) -> None:
         super().__init__(dtype=dtype, name=name, **kwargs)
         for word, value in {"sparse": sparse, "ragged": ragged, "optional": optional}.items():
-            if value:
+            if value is not None and value is not False:
                 raise ArgumentError(f"Input({word}={value!r}): gpucnn's inputs are dense arrays; leave {word} out")
         if input_tensor is not None:
             raise ArgumentError("Input(input_tensor=...): gpucnn has no symbolic tensors; give the shape")
+        if shape is not None and batch_shape is not None:
+            raise ArgumentError(f"Input(shape={shape!r}, batch_shape={batch_shape!r}): give one of them")
         if shape is None:
             shape = self.given_input_shape
         if shape is None and batch_shape is not None:
+            if not isinstance(batch_shape, (tuple, list)) or not batch_shape:
+                raise wrong(
+                    "Input", "batch_shape", batch_shape, "the batch axis and the extents, such as (None, 28, 28, 1)"
+                )
             batch_size, *shape = batch_shape
+            if batch_size is not None and not is_count(batch_size):
+                raise wrong("Input", "batch_shape", batch_shape, "None or an integer of 1 or more first")
         if shape is None:
             raise ArgumentError("Input() needs the shape without the batch axis, such as Input((28, 28, 1))")
         self.shape = check_input_shape("Input", shape)
-        self.batch_size = None if batch_size is None else positive("Input", "batch_size", batch_size)
+        self.batch_size = None if batch_size is None else int(batch_size)
 
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         """(x, backward), unchanged."""

@@ -30,6 +30,7 @@ class KernelAndBias(Activated, abstract=True):
         self.kernel_initializer, self.kernel_regularizer, self.kernel_constraint = kernel
         self.bias_initializer, self.bias_regularizer, self.bias_constraint = bias
         self.algorithm = algorithm
+        self.check_arguments_of_weights("kernel", "bias")
 
     def sums(self, x: Any) -> tuple[Any, Backward]:
         """(z, backward) for a batch x, where the layer's result is activation(z + bias)."""

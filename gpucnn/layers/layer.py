@@ -29,9 +29,10 @@ from typing import Any
 import numpy as np
 
 from .. import activations, constraints, initializers, random, regularizers
+from ..arguments import float32, is_count
 from ..config import Configurable, snake_case
 from ..devices import storage
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, one_line
 
 Shape = tuple[Any, ...]
 """Extents of an array of one batch: None for the batch axis, then integers."""
@@ -105,6 +106,24 @@ class Weight:
         """A copy of the value."""
         return np.array(storage.get(self.value))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.numpy().astype(dtype or np.float32, copy=False)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """The value's memory for another library, such as `torch.from_dlpack(weight)`; in the emulator a copy."""
+        return self._shareable().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._shareable().__dlpack_device__()
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """The value's memory on a GPU; `AttributeError` elsewhere, as the protocol says."""
+        return self.value.__cuda_array_interface__
+
+    def _shareable(self) -> Any:
+        return self.value if hasattr(self.value, "__dlpack__") else self.numpy()
+
     def bring(self) -> None:
         """Move value and gradient to the device in use, if they are elsewhere."""
         self.value, self.gradient = storage.own(self.value), storage.own(self.gradient)
@@ -159,10 +178,9 @@ class Layer(Configurable):
         trainable: bool = True,
         dtype: Any = None,
         name: str | None = None,
-        input_shape: tuple[int | None, ...] | None = None,
+        input_shape: Any = None,
     ) -> None:
-        if dtype not in (None, "float32", np.float32):
-            raise ArgumentError(f"{type(self).__name__}(dtype={dtype!r}): layers compute in float32; leave dtype out")
+        float32(type(self).__name__, dtype, "layers compute in float32")
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.trainable = trainable
         self.given_name = name
@@ -205,8 +223,7 @@ class Layer(Configurable):
         name: str | None = None,
     ) -> Weight:
         """A new weight, initialised at once; initializer None means glorot_uniform."""
-        if dtype not in (None, "float32", np.float32):
-            raise ArgumentError(f"{self.name}: add_weight(dtype={dtype!r}): weights are float32; leave dtype out")
+        float32(f"{self.name}: add_weight", dtype, "weights are float32")
         weight = Weight(
             shape,
             initializer or "glorot_uniform",
@@ -225,6 +242,13 @@ class Layer(Configurable):
             getattr(self, f"{name}_{part}") for part in ("initializer", "regularizer", "constraint")
         )
         return self.add_weight(shape, initializer, None, True, regularizer, constraint, name)
+
+    def check_arguments_of_weights(self, *names: str) -> None:
+        """Raise `ArgumentError` unless `add_weight_by_name` can make the weights of these names."""
+        for name in names:
+            initializers.check(getattr(self, f"{name}_initializer"))
+            regularizers.check(getattr(self, f"{name}_regularizer"))
+            constraints.check(getattr(self, f"{name}_constraint"))
 
     def ensure_built(self, input_shape: Shape) -> None:
         """Check the number of axes, create the weights and fix the shapes, once."""
@@ -327,11 +351,12 @@ def assign_all(owner: str, weights: list[Weight], values: list[Any]) -> None:
 
 def check_input_shape(owner: str, shape: Any) -> tuple[int, ...]:
     """A shape without the batch axis, whose extents are all positive integers."""
-    if isinstance(shape, int):
+    if is_count(shape):
         raise ArgumentError(f"{owner}: the input shape is a tuple such as ({shape},), not {shape}")
-    extents = tuple(shape)
-    if not extents or not all(isinstance(e, (int, np.integer)) and e > 0 for e in extents):
+    extents = tuple(shape) if isinstance(shape, (tuple, list, np.ndarray)) else ()
+    if not extents or not all(map(is_count, extents)):
+        listed = extents or one_line(repr(shape))
         raise ArgumentError(
-            f"{owner}: input shape {extents} must list positive extents without the batch axis, such as (28, 28, 1)"
+            f"{owner}: input shape {listed} must list positive extents without the batch axis, such as (28, 28, 1)"
         )
     return tuple(int(e) for e in extents)

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from ..arguments import channels_last, extents, padding_name
 from ..errors import ShapeError
 from ..ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
 from ..ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
 from ..ops.window import positions, same_padding
-from .arguments import check_data_format, extents, padding_name
 from .layer import Backward, Layer, Shape
 
 Pool = tuple[Any, Callable[[Any], Any]]
@@ -46,8 +46,8 @@ class Pooling(Layer, abstract=True):
         self,
         pool_size: Any,
         strides: Any = None,
-        padding: str = "valid",
-        data_format: str | None = None,
+        padding: Any = "valid",
+        data_format: Any = None,
         name: str | None = None,
         *,
         algorithm: str | None = None,
@@ -55,7 +55,7 @@ class Pooling(Layer, abstract=True):
     ) -> None:
         super().__init__(name=name, **kwargs)
         owner = type(self).__name__
-        check_data_format(owner, data_format)
+        channels_last(owner, data_format)
         self.pool_size = extents(owner, "pool_size", pool_size, self.rank)
         self.strides = self.pool_size if strides is None else extents(owner, "strides", strides, self.rank)
         self.padding = padding_name(owner, padding)
@@ -130,10 +130,10 @@ class _MaxPooling(Pooling, abstract=True):
 
     def __init__(
         self,
-        pool_size: int | tuple[int, ...] = 2,
-        strides: int | tuple[int, ...] | None = None,
-        padding: str = "valid",
-        data_format: str | None = None,
+        pool_size: Any = 2,
+        strides: Any = None,
+        padding: Any = "valid",
+        data_format: Any = None,
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -297,9 +297,9 @@ class GlobalPooling(Layer, abstract=True):
     pool: ClassVar[Any]
     """A function of x (batch, positions, channels) that returns (y, gradient), as in `Pooling`."""
 
-    def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any) -> None:
+    def __init__(self, data_format: Any = None, keepdims: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_data_format(type(self).__name__, data_format)
+        channels_last(type(self).__name__, data_format)
         self.keepdims = keepdims
         self.ndim = self.rank + 2
 

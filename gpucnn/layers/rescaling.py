@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
-from ..errors import ArgumentError
 from ..ops.rescaling import rescale
 from .layer import Backward, Layer, Shape
 
@@ -29,9 +26,6 @@ class Rescaling(Layer):
 
     def __init__(self, scale: float, offset: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        for name, value in {"scale": scale, "offset": offset}.items():
-            if not isinstance(value, (int, float, np.number)):
-                raise ArgumentError(f"Rescaling({name}={value!r}): use one number for all channels")
         self.scale, self.offset = float(scale), float(offset)
 
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:

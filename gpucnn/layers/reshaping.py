@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-import numpy as np
-
+from ..arguments import channels_last, is_count
 from ..errors import ArgumentError, ShapeError
 from ..ops.reshaping import crop, pad, transpose
-from .arguments import check_data_format
 from .layer import Backward, Layer, Shape
 
 
@@ -36,9 +34,9 @@ class Flatten(_Viewed):
     (None, 784)
     """
 
-    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, data_format: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_data_format("Flatten", data_format)
+        channels_last("Flatten", data_format)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """(batch, product of the other extents)."""
@@ -62,7 +60,11 @@ class Reshape(_Viewed):
     def __init__(self, target_shape: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         extents = tuple(target_shape) if isinstance(target_shape, (tuple, list)) else (target_shape,)
-        if not all(isinstance(e, (int, np.integer)) and (e > 0 or e == -1) for e in extents) or extents.count(-1) > 1:
+        if (
+            not extents
+            or not all(is_count(e) or (type(e) is int and e == -1) for e in extents)
+            or extents.count(-1) > 1
+        ):
             raise ArgumentError(
                 f"Reshape(target_shape={target_shape!r}): give extents without the batch axis, at most one of them -1"
             )
@@ -94,7 +96,12 @@ class Permute(Layer):
 
     def __init__(self, dims: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not isinstance(dims, (tuple, list)) or sorted(dims) != list(range(1, len(dims) + 1)):
+        if (
+            not isinstance(dims, (tuple, list))
+            or not dims
+            or not all(map(is_count, dims))
+            or sorted(dims) != [*range(1, len(dims) + 1)]
+        ):
             raise ArgumentError(f"Permute(dims={dims!r}): name each axis after the batch axis once, counted from 1")
         self.dims = tuple(map(int, dims))
         self.ndim = len(self.dims) + 1
@@ -115,9 +122,9 @@ class ZeroPadding(Layer, abstract=True):
 
     rank: ClassVar[int]
 
-    def __init__(self, padding: Any, data_format: str | None, **kwargs: Any) -> None:
+    def __init__(self, padding: Any, data_format: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_data_format(type(self).__name__, data_format)
+        channels_last(type(self).__name__, data_format)
         self.padding = self._pairs(padding)
         self.ndim = self.rank + 2
 
@@ -136,7 +143,7 @@ class ZeroPadding(Layer, abstract=True):
         each = padding if self.rank > 1 and isinstance(padding, (tuple, list)) else (padding,) * self.rank
         pairs = tuple(tuple(axis) if isinstance(axis, (tuple, list)) else (axis, axis) for axis in each)
         counts = [n for pair in pairs for n in pair]
-        whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0 for n in counts)
+        whole = all(is_count(n) or (type(n) is int and n == 0) for n in counts)
         if len(pairs) != self.rank or any(len(pair) != 2 for pair in pairs) or not whole:
             form = "a pair (before, after)" if self.rank == 1 else f"for each of {self.rank} axes a number or a pair"
             raise ArgumentError(f"{type(self).__name__}(padding={padding!r}): give a number of cells, or {form}")
@@ -159,7 +166,7 @@ class ZeroPadding1D(ZeroPadding):
 
     rank = 1
 
-    def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, padding: Any = 1, data_format: Any = None, **kwargs: Any) -> None:
         super().__init__(padding, data_format, **kwargs)
 
 
@@ -182,7 +189,7 @@ class ZeroPadding2D(ZeroPadding):
 
     rank = 2
 
-    def __init__(self, padding: Any = (1, 1), data_format: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, padding: Any = (1, 1), data_format: Any = None, **kwargs: Any) -> None:
         super().__init__(padding, data_format, **kwargs)
 
 
@@ -202,5 +209,5 @@ class ZeroPadding3D(ZeroPadding):
 
     rank = 3
 
-    def __init__(self, padding: Any = ((1, 1), (1, 1), (1, 1)), data_format: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, padding: Any = ((1, 1), (1, 1), (1, 1)), data_format: Any = None, **kwargs: Any) -> None:
         super().__init__(padding, data_format, **kwargs)

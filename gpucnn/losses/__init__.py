@@ -17,12 +17,11 @@ from .crossentropy import (
     from_logits_twin,
     sparse_categorical_crossentropy,
 )
-from .loss import REDUCTIONS, FunctionLoss, Loss, check_labels, forward, reduce, shares
+from .loss import FunctionLoss, Loss, check_labels, forward, reduce, shares
 from .regression import Huber, MeanAbsoluteError, MeanSquaredError, huber, mean_absolute_error, mean_squared_error
 
 __all__ = [
     "FUNCTIONS",
-    "REDUCTIONS",
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
     "Huber",

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..arguments import Fraction, checked
 from ..dispatch.op import Op
 from ..errors import ArgumentError
 from ..ops import loss as ops
 from . import labels
 from .labels import Shape
-from .loss import Backward, Loss, RowLoss
+from .loss import Backward, Loss, Reduction, RowLoss
 
 
 class Crossentropy(RowLoss, abstract=True):
@@ -25,9 +26,9 @@ class Crossentropy(RowLoss, abstract=True):
     _of_probabilities: Op
     _of_logits: Op
 
-    def __init__(self, from_logits: bool, axis: int, reduction: str | None, name: str | None, dtype: Any) -> None:
+    def __init__(self, from_logits: bool, axis: Any, reduction: Reduction, name: str | None, dtype: Any) -> None:
         super().__init__(name, reduction, dtype)
-        if axis != -1:
+        if type(axis) is not int or axis != -1:
             raise ArgumentError(
                 f"{type(self).__name__}(axis={axis!r}): classes lie on the last axis in gpucnn; leave axis out"
             )
@@ -51,17 +52,13 @@ class SmoothedCrossentropy(Crossentropy, abstract=True):
     def __init__(
         self,
         from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
-        reduction: str | None = "sum_over_batch_size",
+        label_smoothing: Fraction = 0.0,
+        axis: Any = -1,
+        reduction: Reduction = "sum_over_batch_size",
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
         super().__init__(from_logits, axis, reduction, name or self._default_name, dtype)
-        if not isinstance(label_smoothing, (int, float, np.number)) or not 0 <= label_smoothing <= 1:
-            raise ArgumentError(
-                f"{type(self).__name__}(label_smoothing={label_smoothing!r}) must be a number between 0 and 1"
-            )
         self.label_smoothing = float(label_smoothing)
 
     def _parameters(self) -> dict[str, Any]:
@@ -107,9 +104,9 @@ class SparseCategoricalCrossentropy(Crossentropy):
     def __init__(
         self,
         from_logits: bool = False,
-        ignore_class: None = None,
-        reduction: str | None = "sum_over_batch_size",
-        axis: int = -1,
+        ignore_class: Any = None,
+        reduction: Reduction = "sum_over_batch_size",
+        axis: Any = -1,
         name: str | None = "sparse_categorical_crossentropy",
         dtype: Any = None,
     ) -> None:
@@ -152,22 +149,25 @@ _KINDS: dict[str, Callable[[], Crossentropy]] = {
 }
 
 
+@checked
 def categorical_crossentropy(
-    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: Fraction = 0.0, axis: Any = -1
 ) -> np.ndarray:
     """The crossentropy of each sample, (n, …) float32."""
     return CategoricalCrossentropy(from_logits, label_smoothing, axis).values(y_true, y_pred)
 
 
+@checked
 def sparse_categorical_crossentropy(
-    y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: None = None, axis: int = -1
+    y_true: Any, y_pred: Any, from_logits: bool = False, ignore_class: Any = None, axis: Any = -1
 ) -> np.ndarray:
     """The crossentropy of each sample, (n, …) float32."""
     return SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis).values(y_true, y_pred)
 
 
+@checked
 def binary_crossentropy(
-    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: Fraction = 0.0, axis: Any = -1
 ) -> np.ndarray:
     """The crossentropy of each sample, (n, …) float32."""
     return BinaryCrossentropy(from_logits, label_smoothing, axis).values(y_true, y_pred)

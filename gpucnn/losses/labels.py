@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import numbers
 from ..errors import DataError, ShapeError
 
 Shape = tuple[int | None, ...]
@@ -98,7 +99,7 @@ def aligned(y_true: np.ndarray, y_pred: Any) -> tuple[np.ndarray, Any]:
 
 def alike(name: str, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
     """Both as arrays of one shape, a last axis of 1 added to the one that lacks it."""
-    y_true, y_pred = aligned(np.asarray(y_true), np.asarray(y_pred))
+    y_true, y_pred = aligned(numbers("y_true", y_true), numbers("y_pred", y_pred))
     if y_true.shape != y_pred.shape:
         hint = "; utils.to_categorical(y) makes rows of class numbers" if y_true.shape == y_pred.shape[:-1] else ""
         raise ShapeError(f"{name} needs y_true and y_pred of one shape and got {y_true.shape} and {y_pred.shape}{hint}")
@@ -115,6 +116,8 @@ def _is_one_per_sample(shape: tuple[int, ...], output_shape: Shape) -> bool:
 
 
 def _check_classes(name: str, output_shape: Shape) -> int:
+    if not output_shape or output_shape[-1] == 0:
+        raise ShapeError(f"{name}: y_pred of shape {output_shape} has no outputs: it needs one for each class")
     classes = output_shape[-1] or 0
     if classes == 1:
         raise ShapeError(

@@ -14,10 +14,11 @@ function, or a subclass of `Loss` with such a `forward`:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from ..arguments import float32, numbers
 from ..config import Configurable, snake_case
 from ..devices import storage
 from ..errors import ArgumentError, ShapeError
@@ -26,7 +27,7 @@ from .labels import Shape, aligned
 
 Backward = Callable[[np.ndarray], np.ndarray]
 
-REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
+Reduction = Literal["sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none"] | None
 """How the losses of the samples become one number."""
 
 
@@ -42,13 +43,10 @@ class Loss(Configurable):
     """Whether predictions, their gradient and the values are arrays on the device in use."""
 
     def __init__(
-        self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
+        self, name: str | None = None, reduction: Reduction = "sum_over_batch_size", dtype: Any = None
     ) -> None:
         owner = type(self).__name__
-        if reduction not in REDUCTIONS:
-            raise ArgumentError(f"{owner}(reduction={reduction!r}): use one of {', '.join(map(repr, REDUCTIONS))}")
-        if dtype not in (None, "float32", np.float32):
-            raise ArgumentError(f"{owner}(dtype={dtype!r}): losses compute in float32; leave dtype out")
+        float32(owner, dtype, "losses compute in float32")
         self.name = name or snake_case(owner)
         self.reduction = reduction
 
@@ -72,7 +70,9 @@ class Loss(Configurable):
 
     def values(self, y_true: Any, y_pred: Any) -> np.ndarray:
         """The loss of each sample, (n, …) float32."""
-        return storage.get(forward(self, np.asarray(y_true), storage.put(np.asarray(y_pred, np.float32)))[0])
+        return storage.get(
+            forward(self, numbers("y_true", y_true), storage.put(np.asarray(numbers("y_pred", y_pred), np.float32)))[0]
+        )
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The reduced loss: a float, or an array with reduction "none"."""

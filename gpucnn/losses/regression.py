@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..arguments import Positive, checked
 from ..ops import loss as ops
 from . import labels
-from .loss import RowLoss
+from .loss import Reduction, RowLoss
 
 
 class MeanSquaredError(RowLoss):
@@ -20,7 +20,7 @@ class MeanSquaredError(RowLoss):
 
     def __init__(
         self,
-        reduction: str | None = "sum_over_batch_size",
+        reduction: Reduction = "sum_over_batch_size",
         name: str | None = "mean_squared_error",
         dtype: Any = None,
     ) -> None:
@@ -38,7 +38,7 @@ class MeanAbsoluteError(RowLoss):
 
     def __init__(
         self,
-        reduction: str | None = "sum_over_batch_size",
+        reduction: Reduction = "sum_over_batch_size",
         name: str | None = "mean_absolute_error",
         dtype: Any = None,
     ) -> None:
@@ -56,14 +56,12 @@ class Huber(RowLoss):
 
     def __init__(
         self,
-        delta: float = 1.0,
-        reduction: str | None = "sum_over_batch_size",
+        delta: Positive = 1.0,
+        reduction: Reduction = "sum_over_batch_size",
         name: str | None = "huber_loss",
         dtype: Any = None,
     ) -> None:
         super().__init__(name, reduction, dtype)
-        if not isinstance(delta, (int, float, np.number)) or not delta > 0:
-            raise ArgumentError(f"Huber(delta={delta!r}) must be a number above 0")
         self.delta = float(delta)
 
     def of_rows(self, rows: Any, targets: Any) -> tuple[Any, Any]:
@@ -81,6 +79,7 @@ def mean_absolute_error(y_true: Any, y_pred: Any) -> np.ndarray:
     return MeanAbsoluteError().values(y_true, y_pred)
 
 
-def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> np.ndarray:
+@checked
+def huber(y_true: Any, y_pred: Any, delta: Positive = 1.0) -> np.ndarray:
     """Huber's loss of each sample, (n, …) float32."""
     return Huber(delta).values(y_true, y_pred)

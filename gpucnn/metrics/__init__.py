@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from .. import config, losses
+from ..arguments import Count, Fraction, Natural, check, checked, numbers, wrong
 from ..config import snake_case
 from ..errors import ArgumentError
-from ..layers.arguments import positive
 from ..losses import binary_crossentropy as binary_crossentropy
 from ..losses import categorical_crossentropy as categorical_crossentropy
 from ..losses import huber as huber
@@ -32,6 +32,7 @@ from ..losses import labels
 from ..losses import mean_absolute_error as mean_absolute_error
 from ..losses import mean_squared_error as mean_squared_error
 from ..losses import sparse_categorical_crossentropy as sparse_categorical_crossentropy
+from ..losses.labels import Shape
 from ..retired import absent, absent_error
 from .metric import Mean as Mean
 from .metric import MeanMetricWrapper, Metric
@@ -76,16 +77,16 @@ class SparseCategoricalAccuracy(_Accuracy):
 class TopKCategoricalAccuracy(_Accuracy):
     """How often the class of a one-hot row is among the k largest outputs."""
 
-    def __init__(self, k: int = 5, name: str | None = "top_k_categorical_accuracy", dtype: Any = None) -> None:
-        self.k = positive(type(self).__name__, "k", k)
+    def __init__(self, k: Count = 5, name: str | None = "top_k_categorical_accuracy", dtype: Any = None) -> None:
+        self.k = int(k)
         super().__init__(top_k_categorical_accuracy, name, dtype, k=self.k)
 
 
 class SparseTopKCategoricalAccuracy(_Accuracy):
     """How often the class number is among the k largest outputs."""
 
-    def __init__(self, k: int = 5, name: str | None = "sparse_top_k_categorical_accuracy", dtype: Any = None) -> None:
-        self.k = positive(type(self).__name__, "k", k)
+    def __init__(self, k: Count = 5, name: str | None = "sparse_top_k_categorical_accuracy", dtype: Any = None) -> None:
+        self.k = int(k)
         super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=self.k)
 
 
@@ -106,7 +107,7 @@ class BinaryCrossentropy(_MeanLoss):
         name: str | None = "binary_crossentropy",
         dtype: Any = None,
         from_logits: bool = False,
-        label_smoothing: float = 0.0,
+        label_smoothing: Fraction = 0.0,
     ) -> None:
         super().__init__(losses.BinaryCrossentropy(from_logits, label_smoothing), name, dtype)
 
@@ -119,8 +120,8 @@ class CategoricalCrossentropy(_MeanLoss):
         name: str | None = "categorical_crossentropy",
         dtype: Any = None,
         from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        axis: int = -1,
+        label_smoothing: Fraction = 0.0,
+        axis: Any = -1,
     ) -> None:
         super().__init__(losses.CategoricalCrossentropy(from_logits, label_smoothing, axis), name, dtype)
 
@@ -133,8 +134,8 @@ class SparseCategoricalCrossentropy(_MeanLoss):
         name: str | None = "sparse_categorical_crossentropy",
         dtype: Any = None,
         from_logits: bool = False,
-        ignore_class: None = None,
-        axis: int = -1,
+        ignore_class: Any = None,
+        axis: Any = -1,
     ) -> None:
         super().__init__(losses.SparseCategoricalCrossentropy(from_logits, ignore_class, axis=axis), name, dtype)
 
@@ -167,21 +168,19 @@ class _Share(Metric):
     def __init__(
         self,
         thresholds: Any = None,
-        top_k: int | None = None,
-        class_id: int | None = None,
+        top_k: Count | None = None,
+        class_id: Natural | None = None,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
         super().__init__(dtype, name)
         if isinstance(thresholds, (list, tuple)) and len(thresholds) == 1:
             thresholds = thresholds[0]
-        number = isinstance(thresholds, (int, float, np.number))
-        if thresholds is not None and not (number and 0 <= thresholds <= 1):
-            owner = type(self).__name__
-            raise ArgumentError(
-                f"{owner}(thresholds={thresholds!r}) must be one number of 0 … 1: use one {owner} for each threshold"
-            )
-        self.top_k = None if top_k is None else positive(type(self).__name__, "top_k", top_k)
+        owner = type(self).__name__
+        if isinstance(thresholds, (list, tuple)):
+            raise wrong(owner, "thresholds", thresholds, f"one number of 0 … 1, and one {owner} for each threshold")
+        check(owner, "thresholds", thresholds, Fraction | None)
+        self.top_k = top_k
         self.class_id = class_id
         self.threshold = (0.5 if top_k is None else -np.inf) if thresholds is None else float(thresholds)
         self.true_positives = self.add_variable(name="true_positives")
@@ -224,37 +223,43 @@ class Recall(_Share):
         return true & ~predicted
 
 
+@checked
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> np.ndarray:
     """1 where y_pred > threshold equals y_true, else 0: float32 like y_pred."""
     y_true, y_pred = labels.alike("binary_accuracy", y_true, y_pred)
     return ((y_pred > threshold) == y_true).astype(np.float32)
 
 
+@checked
 def categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
     """1 where the largest output and label (n, …, K) are at one place, else 0: (n, …) float32."""
     y_true, y_pred = labels.alike("categorical_accuracy", y_true, y_pred)
     return (y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)).astype(np.float32)
 
 
+@checked
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
     """1 where the largest output (n, …, K) is at the class number, else 0: (n, …) float32."""
     y_true, y_pred = _class_numbers("sparse_categorical_accuracy", y_true, y_pred)
     return (y_true == y_pred.argmax(axis=-1)).astype(np.float32)
 
 
-def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> np.ndarray:
+@checked
+def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: Count = 5) -> np.ndarray:
     """1 where the class of a one-hot row is among the k largest outputs, else 0: (n, …) float32."""
     y_true, y_pred = labels.alike("top_k_categorical_accuracy", y_true, y_pred)
     return _in_top_k(y_true.argmax(axis=-1), y_pred, k)
 
 
-def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> np.ndarray:
+@checked
+def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: Count = 5) -> np.ndarray:
     """1 where the class number is among the k largest outputs, else 0: (n, …) float32."""
     y_true, y_pred = _class_numbers("sparse_top_k_categorical_accuracy", y_true, y_pred)
     return _in_top_k(y_true.astype(np.int64), y_pred, k)
 
 
-def get(identifier: Any, y_shape: tuple[int, ...] | None = None, pred_shape: tuple[int, ...] | None = None) -> Any:
+@checked
+def get(identifier: Any, y_shape: Shape | None = None, pred_shape: Shape | None = None) -> Any:
     """The metric behind a name (which it keeps), an object, a class, a description or a function.
 
     "accuracy" (or "acc") becomes binary, sparse or categorical by the two shapes.
@@ -282,7 +287,7 @@ def _equality(y_true: Any, y_pred: Any) -> np.ndarray:
 
 def _class_numbers(name: str, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
     """Class numbers (n, …) and outputs (n, …, K)."""
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    y_true, y_pred = numbers("y_true", y_true), numbers("y_pred", y_pred)
     labels.check_class_numbers(name, y_true, y_pred.shape)
     return y_true.reshape(y_pred.shape[:-1]), y_pred
 

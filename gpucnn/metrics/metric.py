@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import initializers, losses
+from ..arguments import float32
 from ..config import Configurable, snake_case
 from ..errors import ArgumentError, ShapeError
 from ..losses import labels
@@ -24,8 +25,7 @@ class Metric(Configurable):
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         owner = type(self).__name__
-        if dtype not in (None, "float32", np.float32):
-            raise ArgumentError(f"{owner}(dtype={dtype!r}): metrics keep their sums in float64; leave dtype out")
+        float32(owner, dtype, "metrics keep their sums in float64")
         self.name = name or snake_case(owner)
         self._variables: dict[str, np.ndarray] = {}
 

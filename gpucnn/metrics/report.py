@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import Bounds, Fraction, Length, check, checked, numbers
 from ..errors import ArgumentError, DataError, ShapeError
 from ..losses import labels
 
@@ -23,14 +25,15 @@ class Scores(NamedTuple):
     support: np.ndarray
 
 
+@checked
 def classification_report(
     y_true: Any,
     y_pred: Any,
     *,
-    target_names: Sequence[str] | None = None,
-    digits: int = 2,
+    target_names: Annotated[Sequence[str], Length(1)] | None = None,
+    digits: Annotated[int, Bounds(0, 17)] = 2,
     output_dict: bool = False,
-    zero_division: float = 0.0,
+    zero_division: Any = 0.0,
 ) -> Any:
     """Precision, recall and F1 of each class, and their averages, as scikit-learn reports them.
 
@@ -44,6 +47,8 @@ def classification_report(
 
     Raises `ShapeError` and `DataError` if the two do not fit together.
     """
+    if not (isinstance(zero_division, float) and math.isnan(zero_division)):
+        check("classification_report", "zero_division", zero_division, Fraction)
     counts = count_confusions(y_true, y_pred, None if target_names is None else len(target_names))
     names = [str(i) for i in range(len(counts))] if target_names is None else [str(name) for name in target_names]
     scores = scores_of(counts, zero_division)
@@ -97,11 +102,11 @@ def count_confusions(y_true: Any, y_pred: Any, classes: int | None = None) -> np
 
 def class_numbers(name: str, y: Any) -> np.ndarray:
     """The class numbers (n,) of class numbers or rows (n, classes); `name` is for the `DataError`."""
-    y = np.asarray(y)
-    numbers = labels.class_numbers(y) if len(y) else None
-    if numbers is None:
+    y = numbers(name, y)
+    classes = labels.class_numbers(y) if y.ndim and len(y) else None
+    if classes is None:
         raise DataError(f"{name} of shape {y.shape} must be class numbers (n,) or rows (n, classes)")
-    return numbers
+    return classes
 
 
 def _average(scores: np.ndarray, weights: np.ndarray) -> float:

@@ -10,10 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import Natural, NotNegative, numbers, wrong
 from ..devices.cpu import CPU
 from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Shape
 from ..losses.labels import class_numbers
+
+ClassWeight = dict[Natural, NotNegative] | None
+"""How much the samples of a class weigh, by its number."""
 
 
 class Batch(NamedTuple):
@@ -28,8 +32,6 @@ class Arrays:
     """Whole arrays, cut into batches of `batch_size`, the last one shorter."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray | None, weight: np.ndarray | None, batch_size: int | None) -> None:
-        if batch_size is not None and (not isinstance(batch_size, (int, np.integer)) or batch_size < 1):
-            raise ArgumentError(f"batch_size={batch_size!r} is out of range: use an integer of 1 or more")
         self.x, self.y, self.weight = x, y, weight
         self.batch_size = int(batch_size or 32)
         self.steps: int | None = -(-len(x) // self.batch_size)
@@ -68,7 +70,7 @@ class Stream:
             parts = item if isinstance(item, (tuple, list)) else (item,)
             if not 1 <= len(parts) <= 3:
                 raise DataError(f"a batch must be x, (x, y) or (x, y, sample_weight) and has {len(parts)} parts")
-            x, y, weight = (*(None if p is None else as_array("x", p) for p in parts), None, None)[:3]
+            x, y, weight = (*(None if p is None else numbers("x", p) for p in parts), None, None)[:3]
             assert x is not None
             if self.expected is not None:
                 check_input(x, self.expected)
@@ -105,11 +107,14 @@ class Stream:
             return next(Stream([item], 1, self.expected).epoch(None))
         batch = next(self.epoch(None), None)
         if batch is None:
-            raise DataError("the iterable of batches is empty")
+            raise DataError("x, an iterable of batches, is empty")
         return batch
 
 
 Batches = Arrays | Stream
+
+_PROTOCOLS = ("__array__", "__dlpack__", "__cuda_array_interface__")
+"""What arrays of any library have, one or the other."""
 
 
 def as_batches(
@@ -119,8 +124,8 @@ def as_batches(
     if x is None:
         raise ArgumentError("x is missing: give arrays, a generator or an iterable of batches")
     if _is_array(x):
-        array = as_array("x", x)
-        labels, weights = (None if a is None else as_array(n, a) for n, a in (("y", y), ("sample_weight", weight)))
+        array = numbers("x", x)
+        labels, weights = (None if a is None else numbers(n, a) for n, a in (("y", y), ("sample_weight", weight)))
         check_lengths(array, labels, weights)
         if expected is not None:
             check_input(array, expected)
@@ -134,22 +139,15 @@ def as_batches(
         )
     if batch_size is not None:
         raise ArgumentError("batch_size does not apply to a generator or iterable: its batches have their own size")
+    if not isinstance(x, Iterable):
+        raise wrong("the data", "x", x, "arrays, a generator or an iterable of batches")
     return Stream(x, steps, expected)
 
 
-def as_array(name: str, value: Any) -> np.ndarray:
-    """A NumPy array of numbers; other CPU arrays come in by DLPack or the array protocol."""
-    if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):
-        value = np.from_dlpack(value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise DataError(f"{name} is not an array of one shape: all images must have one size ({error})") from error
-    if array.dtype.kind not in "biuf":
-        raise DataError(
-            f"{name} has dtype {array.dtype}: give numbers (images of different sizes do not form an array)"
-        )
-    return array
+def one_batch(x: Any) -> tuple[np.ndarray, int | None]:
+    """x as an array, and the size of the batch that holds all of it; None if it holds nothing."""
+    array = numbers("x", x)
+    return array, len(np.atleast_1d(array)) or None
 
 
 def check_lengths(x: np.ndarray, y: np.ndarray | None, weight: np.ndarray | None) -> None:
@@ -188,8 +186,11 @@ def warn_if_unscaled(x: np.ndarray, kind: str = "") -> bool:
     sample = x[: min(len(x), 256)]
     if x.ndim < 3 or x.dtype == bool or not sample.size:
         return False
-    highest, lowest = float(sample.max()), float(sample.min())
-    if not (2.0 < highest <= 255.0 and lowest >= 0.0):
+    highest = float(sample.max())
+    if not 2.0 < highest <= 255.0:
+        return False
+    lowest = float(sample.min())
+    if lowest < 0.0:
         return False
     warn(
         f"the {kind}images look unscaled (values {lowest:g} to {highest:g}): most models train badly on that; "
@@ -204,8 +205,8 @@ def split_off(fraction: float, x: Any, y: Any, weight: Any) -> tuple[tuple, tupl
         raise ArgumentError(f"validation_split={fraction} is out of range: use a fraction between 0 and 1")
     if not _is_array(x):
         raise ArgumentError("validation_split needs arrays: with a generator give validation_data=")
-    x = as_array("x", x)
-    y, weight = (None if a is None else as_array(n, a) for n, a in (("y", y), ("sample_weight", weight)))
+    x = numbers("x", x)
+    y, weight = (None if a is None else numbers(n, a) for n, a in (("y", y), ("sample_weight", weight)))
     check_lengths(x, y, weight)
     n = len(x)
     cut = math.floor(n * (1.0 - fraction))
@@ -223,11 +224,10 @@ def class_weights(class_weight: Any, y: np.ndarray) -> np.ndarray:
     classes = class_numbers(y)
     if classes is None:
         raise ArgumentError("class_weight needs class numbers or one-hot rows in y")
-    if not isinstance(class_weight, dict) or not all(isinstance(k, (int, np.integer)) and k >= 0 for k in class_weight):
-        raise ArgumentError(f"class_weight={class_weight!r} must map class numbers to weights, such as {{0: 1.0}}")
-    table = np.ones(max(int(classes.max()), *class_weight) + 1, np.float32)
+    table = np.ones(int(classes.max()) + 1, np.float32)
     for number, weight in class_weight.items():
-        table[number] = weight
+        if number < len(table):
+            table[number] = weight
     return table[classes]
 
 
@@ -244,7 +244,7 @@ def _warn_if_class_missing(y: np.ndarray, cut: int) -> None:
 
 
 def _is_array(x: Any) -> bool:
-    return isinstance(x, np.ndarray) or hasattr(x, "__array__") or hasattr(x, "__dlpack__") or _is_list_of_samples(x)
+    return any(hasattr(x, protocol) for protocol in _PROTOCOLS) or _is_list_of_samples(x)
 
 
 def _is_list_of_samples(x: Any) -> bool:

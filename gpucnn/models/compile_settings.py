@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .. import losses, metrics, optimizers
+from ..arguments import Count, check
 from ..config import Configurable, deserialize, serialize
 from ..errors import ArgumentError
 from ..layers.layer import Shape
@@ -61,8 +60,7 @@ class CompileSettings:
 
     @steps_per_execution.setter
     def steps_per_execution(self, value: Any) -> None:
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ArgumentError(f"compile(steps_per_execution={value!r}) must be an integer of 1 or more")
+        check("compile", "steps_per_execution", value, Count)
         self._steps_per_execution = int(value)
 
     def make_metrics(self, y_shape: Shape, output_shape: Shape) -> tuple[list[Metric], list[Metric]]:

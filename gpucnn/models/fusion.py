@@ -91,6 +91,11 @@ def off() -> Iterator[None]:
         yield
 
 
+def is_enabled() -> bool:
+    """Whether programs planned now are fused."""
+    return _enabled.get()
+
+
 def _fused(layers: list[Layer]) -> Node | None:
     if not _enabled.get() or os.environ.get("GPUCNN_FUSION") == "0":
         return None

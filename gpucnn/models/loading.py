@@ -5,28 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..arguments import PathLike, checked
 from ..config import check_names
 from ..errors import ArgumentError, FileError
 from ..files import MODEL_SUFFIX
 from ..layers.layer import at_most
-from . import saving
+from . import formats, saving
 from .saving import OPTIMIZER, WEIGHTS
 from .sequential import Sequential
 from .state import TrainingState
 
 
+@checked
 def load_model(
-    filepath: Any, custom_objects: dict[str, type] | None = None, compile: bool = True, safe_mode: bool = True
+    filepath: PathLike, custom_objects: dict[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
 ) -> Sequential:
     """The model that `save` or `save_checkpoint` wrote, compiled if it was, unless compile=False.
 
-    filepath  a .safetensors file, or a run folder, whose model.safetensors is read; `gpucnn.load_run`
-              also prepares images and names the classes
+    filepath  a .safetensors file; a run folder, whose model.safetensors is read (`gpucnn.load_run`
+              also prepares images and names the classes); or a .keras or .onnx file
 
     Your own layers, losses and metrics are looked up in `custom_objects` and among the classes
     passed to `gpucnn.register`. Files hold no code, so `safe_mode` changes nothing. Raises
     `FileError` for anything but an intact file of gpucnn.
     """
+    if foreign := formats.function_for(filepath, "load"):
+        return foreign(Path(filepath), custom_objects=custom_objects, compile=compile)
     path = _model_file(saving.readable(filepath))
     content = saving.read(path)
     architecture, settings = content.document.get("architecture"), content.document.get("compile")
@@ -62,6 +66,7 @@ def _model_file(path: Path) -> Path:
     raise FileError(f"{path} is a folder without {inside.name}: {cure}")
 
 
+@checked
 def clone_model(model: Sequential) -> Sequential:
     """A model of the same architecture with new weights."""
     return Sequential.from_config(model.get_config())

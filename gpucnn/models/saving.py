@@ -20,11 +20,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ..arguments import PathLike, check
 from ..devices import storage
 from ..errors import ArgumentError, FileError, TrainingError, one_line, warn
 from ..files import MODEL_SUFFIX, check_regular, explained, write_atomically
+from ..retired import arguments_of, reject
 from ..version import __version__
-from . import callback_states
+from . import callback_states, formats
 from .model import Model
 from .signature import Signature
 
@@ -49,16 +51,38 @@ _OTHER_KINDS = {
 def save_model(model: Model, filepath: Any, overwrite: bool = True, *, include_optimizer: bool = True) -> None:
     """Write architecture, weights, compile settings and optimizer state to a `.safetensors` file.
 
-    Raises `ArgumentError` for another suffix or a model that is not built, `FileError` if the file
+    With a suffix of another library, such as `.keras`, write its kind of file. Raises
+    `ArgumentError` for an unknown suffix or a model that is not built, `FileError` if the file
     cannot be written.
     """
+    if foreign := formats.function_for(filepath, "save"):
+        return foreign(model, formats.new_path(filepath, overwrite))
     path = _writable(filepath, overwrite)
     tensors = arrays_of(model, include_optimizer and model.compiled)
     write_atomically(path, _encode(_describe(model), tensors))
 
 
+def export_model(
+    model: Model, filepath: Any, format: str | None = None, overwrite: bool = True, **options: Any
+) -> None:
+    """Write the model for inference in another library, which the suffix names.
+
+    Raises `ArgumentError` for a suffix without one, or a `format` that is not that of the suffix.
+    """
+    write = formats.function_for(filepath, "export")
+    kinds = formats.suffixes_for("export")
+    if write is None or (format is not None and not str(filepath).endswith(f".{format}")):
+        stated = f", format={format!r}" if format is not None else ""
+        raise ArgumentError(f"export({str(filepath)!r}{stated}): the suffix says the format; use {' or '.join(kinds)}")
+    if unknown := {name: value for name, value in options.items() if name not in arguments_of(write)}:
+        reject("export", unknown, ["filepath", "format", "overwrite", *arguments_of(write)[2:]])
+    write(model, formats.new_path(filepath, overwrite), **options)
+
+
 def save_weights(model: Model, filepath: Any, overwrite: bool = True) -> None:
-    """Write the weights alone to a `.safetensors` file."""
+    """Write the weights alone to a `.safetensors` file, or to one of another library by its suffix."""
+    if foreign := formats.function_for(filepath, "save_weights"):
+        return foreign(model, formats.new_path(filepath, overwrite))
     path = _writable(filepath, overwrite)
     write_atomically(path, _encode({}, arrays_of(model)))
 
@@ -69,6 +93,8 @@ def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> No
     With `skip_mismatch`, weights that the file lacks or has in another shape keep their values; a
     warning names them.
     """
+    if foreign := formats.function_for(filepath, "load_weights"):
+        return foreign(model, Path(filepath), skip_mismatch=skip_mismatch)
     path = readable(filepath)
     arrays, tensors = arrays_of(model), read(path).below(WEIGHTS)
     if skip_mismatch:
@@ -283,10 +309,14 @@ class Content:
 
 
 def readable(filepath: Any) -> Path:
-    """The path of a file to read. Raises `ArgumentError` for the suffixes of Keras."""
+    """The path of a file to read. Raises `ArgumentError` for the old suffixes of Keras."""
+    check("a file", "filepath", filepath, PathLike)
     path = Path(filepath)
-    if path.suffix in (".keras", ".h5", ".hdf5"):
-        raise ArgumentError(f"{path} is a file of Keras: gpucnn reads and writes its own {MODEL_SUFFIX} files")
+    if path.suffix in (".h5", ".hdf5"):
+        raise ArgumentError(
+            f"{path} has the suffix of Keras 2: gpucnn reads and writes {MODEL_SUFFIX}, and .keras and .weights.h5, "
+            "the suffixes of Keras 3"
+        )
     return path
 
 
@@ -294,9 +324,7 @@ def _writable(filepath: Any, overwrite: bool) -> Path:
     path = readable(filepath)
     if path.suffix != MODEL_SUFFIX:
         raise ArgumentError(f"{path} must end in {MODEL_SUFFIX}, such as {path.name or 'model'}{MODEL_SUFFIX}")
-    if not overwrite and path.exists():
-        raise FileError(f"{path} exists already: choose another name, or give overwrite=True")
-    return path
+    return formats.new_path(path, overwrite)
 
 
 def read(path: Path) -> Content:

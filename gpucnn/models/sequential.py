@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 
+from ..arguments import BelowOne, Checked, Count, Length, Natural, PathLike, checked, numbers
 from ..callbacks import History
+from ..callbacks.progbar_logger import Verbose
 from ..config import deserialize, serialize
-from ..devices import storage
 from ..errors import ArgumentError, ShapeError
 from ..layers.input import InputLayer
 from ..layers.layer import Layer, Weight, assign_all, check_input_shape
 from ..layers.parameters import Parameters, settling
 from ..metrics import Metric
-from ..retired import GONE_METHODS, arguments_of, reject
+from ..retired import GONE_METHODS, no_attribute
 from . import saving, stack
-from .batches import Arrays, split_off
+from .batches import Arrays, ClassWeight, one_batch, split_off
 from .compile_settings import CompileSettings
 from .signature import Signature
 from .state import TrainingState
@@ -25,7 +26,7 @@ from .summary import summarize
 from .trainer import Trainer, report
 
 
-class Sequential:
+class Sequential(Checked):
     """Layers in a row, each with one input and one output.
 
     >>> model = Sequential([Input((28, 28, 1)), Conv2D(32, 3), Flatten(), Dense(10)])
@@ -34,9 +35,7 @@ class Sequential:
     or `predict`.
     """
 
-    def __init__(self, layers: Any = None, trainable: bool = True, name: str | None = None, **unknown: Any) -> None:
-        if unknown:
-            reject("Sequential", unknown, ["layers", "trainable", "name"])
+    def __init__(self, layers: Iterable[Any] | None = None, trainable: bool = True, name: str | None = None) -> None:
         self.name = name or "sequential"
         self.layers: list[Layer] = []
         self.history: History | None = None
@@ -176,28 +175,24 @@ class Sequential:
 
     # -- training ------------------------------------------------------------------------------------------------------
 
+    @checked
     def compile(
         self,
         optimizer: Any = "rmsprop",
         loss: Any = None,
-        loss_weights: Any = None,
+        loss_weights: Annotated[None, "a Sequential has one loss; scale it instead"] = None,
         metrics: Any = None,
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
-        steps_per_execution: int = 1,
-        jit_compile: Any = "auto",
+        steps_per_execution: Count = 1,
+        jit_compile: bool | Literal["auto"] = "auto",
         auto_scale_loss: bool = True,
-        **unknown: Any,
     ) -> None:
         """Set how to train: the optimizer, the loss and the metrics, as names or objects.
 
         `run_eagerly`, `jit_compile` and `auto_scale_loss` are accepted and change nothing. With
         `steps_per_execution=k` the batch hooks of callbacks are called once for k batches.
         """
-        if unknown:
-            reject("compile", unknown, arguments_of(self.compile))
-        if loss_weights is not None:
-            raise ArgumentError(f"compile(loss_weights={loss_weights!r}): a Sequential has one loss; scale it instead")
         self._trainer.compile(CompileSettings(optimizer, loss, metrics, weighted_metrics, steps_per_execution))
 
     def compile_config(self) -> dict[str, Any] | None:
@@ -250,25 +245,25 @@ class Sequential:
         """`["loss", …]` in the order of `evaluate`'s result."""
         return ["loss", *(metric.name for metric in self.metrics)]
 
+    @checked
     def fit(
         self,
         x: Any = None,
         y: Any = None,
-        batch_size: int | None = None,
-        epochs: int = 1,
-        verbose: Any = "auto",
+        batch_size: Count | None = None,
+        epochs: Count = 1,
+        verbose: Verbose = "auto",
         callbacks: Any = None,
-        validation_split: float = 0.0,
+        validation_split: BelowOne = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
-        class_weight: Any = None,
+        class_weight: ClassWeight = None,
         sample_weight: Any = None,
-        initial_epoch: int = 0,
-        steps_per_epoch: int | None = None,
-        validation_steps: int | None = None,
-        validation_batch_size: int | None = None,
-        validation_freq: int = 1,
-        **unknown: Any,
+        initial_epoch: Natural = 0,
+        steps_per_epoch: Count | None = None,
+        validation_steps: Count | None = None,
+        validation_batch_size: Count | None = None,
+        validation_freq: Count | range | Annotated[list[Count], Length(1)] = 1,
     ) -> History:
         """Train for `epochs` passes over x and y; returns the `History`.
 
@@ -278,13 +273,7 @@ class Sequential:
         Raises `TrainingError` when the loss is not finite, with the batch and the largest gradients
         by layer.
         """
-        if unknown:
-            reject("fit", unknown, arguments_of(self.fit))
         self._trainer.require_compiled("fit")
-        if not isinstance(epochs, (int, np.integer)) or epochs < 1:
-            raise ArgumentError(f"epochs={epochs!r} is out of range: use an integer of 1 or more")
-        if isinstance(validation_freq, (int, np.integer)) and validation_freq < 1:
-            raise ArgumentError(f"validation_freq={validation_freq} is out of range: use 1 or more")
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split_off(validation_split, x, y, sample_weight)
         data = self._trainer.take(x, y, sample_weight, batch_size, steps_per_epoch, class_weight, kind="training ")
@@ -294,56 +283,61 @@ class Sequential:
             held_out = self._trainer.take_validation(validation_data, size, validation_steps)
         return self._trainer.fit(data, held_out, epochs, initial_epoch, shuffle, validation_freq, callbacks, verbose)
 
+    @checked
     def evaluate(
         self,
         x: Any = None,
         y: Any = None,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
+        batch_size: Count | None = None,
+        verbose: Verbose = "auto",
         sample_weight: Any = None,
-        steps: int | None = None,
+        steps: Count | None = None,
         callbacks: Any = None,
         return_dict: bool = False,
-        **unknown: Any,
     ) -> Any:
         """Loss and metrics as `[loss, metric, …]`, one number without metrics, or a dict."""
-        if unknown:
-            reject("evaluate", unknown, arguments_of(self.evaluate))
         self._trainer.require_compiled("evaluate")
         data = self._trainer.take(x, y, sample_weight, batch_size, steps)
         return report(self._trainer.evaluate(data, callbacks, verbose), return_dict)
 
+    @checked
     def predict(
         self,
         x: Any,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
-        steps: int | None = None,
+        batch_size: Count | None = None,
+        verbose: Verbose = "auto",
+        steps: Count | None = None,
         callbacks: Any = None,
-        **unknown: Any,
     ) -> np.ndarray:
         """The model's output for x, as one float32 array (n, …)."""
-        if unknown:
-            reject("predict", unknown, arguments_of(self.predict))
-        data = self._trainer.take(x, None, None, batch_size, steps, labelled=False)
-        return self._trainer.predict(data, callbacks, verbose)
+        return self._trainer.predict(x, batch_size, steps, callbacks, verbose)
 
+    @checked
     def train_on_batch(
-        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: ClassWeight = None,
+        return_dict: bool = False,
     ) -> Any:
         """One update from one batch; returns loss and metrics since the last `reset_metrics`."""
         self._trainer.require_compiled("train_on_batch")
-        data = self._trainer.take(x, y, sample_weight, len(x), None, class_weight, kind="training ")
+        x, size = one_batch(x)
+        data = self._trainer.take(x, y, sample_weight, size, None, class_weight, kind="training ")
         return report(self._trainer.train_on_batch(data), return_dict)
 
+    @checked
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics since the last `reset_metrics`, one batch more, without an update."""
         self._trainer.require_compiled("test_on_batch")
-        return report(self._trainer.test_on_batch(self._trainer.take(x, y, sample_weight, len(x), None)), return_dict)
+        x, size = one_batch(x)
+        data = self._trainer.take(x, y, sample_weight, size, None)
+        return report(self._trainer.test_on_batch(data), return_dict)
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """The model's output for one batch."""
-        return self.predict(x, batch_size=len(x), verbose=0)
+        return self.predict(*one_batch(x), verbose=0)
 
     def reset_metrics(self) -> None:
         """Reset the running loss and metrics of `train_on_batch` and `test_on_batch`."""
@@ -364,18 +358,24 @@ class Sequential:
         """Print the table of layers, output shapes and parameters, or pass it to `print_fn`."""
         summarize(self, line_length, positions, print_fn, show_trainable, layer_range, show_flops)
 
-    def save(self, filepath: Any, overwrite: bool = True, **unknown: Any) -> None:
-        """Write the model to a `.safetensors` file, whole or not at all."""
-        if unknown:
-            reject("save", unknown, ["filepath", "overwrite"])
+    @checked
+    def save(self, filepath: PathLike, overwrite: bool = True) -> None:
+        """Write the model to a `.safetensors` or `.keras` file, whole or not at all."""
         saving.save_model(self, filepath, overwrite=overwrite)
 
-    def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
+    @checked
+    def export(self, filepath: PathLike, format: str | None = None, **options: Any) -> None:
+        """Write the model for inference elsewhere: `.onnx`, or `.py` for PyTorch."""
+        saving.export_model(self, filepath, format, **options)
+
+    @checked
+    def save_weights(self, filepath: PathLike, overwrite: bool = True) -> None:
         """Write the weights alone."""
         saving.save_weights(self, filepath, overwrite=overwrite)
 
-    def load_weights(self, filepath: Any, skip_mismatch: bool = False) -> None:
-        """Read weights that `save` or `save_weights` wrote."""
+    @checked
+    def load_weights(self, filepath: PathLike, skip_mismatch: bool = False) -> None:
+        """Read weights that `save` or `save_weights` wrote, or Keras."""
         saving.load_weights(self, filepath, skip_mismatch=skip_mismatch)
 
     def save_checkpoint(self, filepath: Any) -> None:
@@ -426,21 +426,18 @@ class Sequential:
 
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """The output for a batch x; each call in `training` draws other random numbers."""
-        x = np.asarray(x, np.float32)
+        x = numbers("x", x).astype(np.float32, copy=False)
         if self.input_shape is None:
             self.build((None, *x.shape[1:]))
         with self.parameters.in_use():
-            step = storage.put(np.array([self.training_state.calls], np.int64))
+            call = self.training_state.calls
             self.training_state.calls += bool(training)
-            y = storage.put(np.ascontiguousarray(x))
-            for layer in self.layers:
-                y = layer.forward(y, step, training)[0]
-            return storage.get(y)
+            return stack.apply(self.layers, x, call, training)
 
     def __getattr__(self, name: str) -> Any:
         if name in GONE_METHODS:
             raise AttributeError(f"Sequential has no {name}: {GONE_METHODS[name]}")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(no_attribute(type(self).__name__, name, dir(type(self))))
 
     def __repr__(self) -> str:
         return f"<Sequential name={self.name}, {len(self.layers)} layers>"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from ..devices import storage
 from ..errors import ArgumentError, ShapeError
 from ..layers.layer import Layer, Shape
 
@@ -64,6 +67,14 @@ def build(layers: list[Layer], input_shape: tuple[int, ...], first: int = 0) -> 
             sizes = _sizes_so_far(layers[:i], input_shape)
             raise ShapeError(f"{error} (layer {i + 1}, {layer.name}). {sizes}") from error
         shape = layer.output_shape
+
+
+def apply(layers: list[Layer], x: np.ndarray, call: int, training: bool) -> np.ndarray:
+    """The output of the layers for a batch x on the host; `call` numbers the draws in training."""
+    step, y = storage.put(np.array([call], np.int64)), storage.put(np.ascontiguousarray(x))
+    for layer in layers:
+        y = layer.forward(y, step, training)[0]
+    return storage.get(y)
 
 
 def _sizes_so_far(layers: list[Layer], input_shape: tuple[int, ...]) -> str:

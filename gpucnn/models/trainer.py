@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -15,15 +15,19 @@ from ..devices import threads
 from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Activated
 from ..metrics import Metric
-from . import fusion, memory, resident, stream_ends
+from . import compile_ahead, memory, resident, stream_ends
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
+from .inference import Inference
 from .model import Model
 from .resident import Turn
 from .resident_inference import ResidentOutputs, ResidentTest
 from .resident_steps import ResidentSteps, obstacle
 from .state import TrainingState, nothing_to_collect
-from .training_step import TrainingStep, output
+from .training_step import TrainingStep
+
+_SCALING = "Rescaling", "BatchNormalization"
+"""Layers that scale images."""
 
 
 class Trainer:
@@ -36,6 +40,7 @@ class Trainer:
         self.model = model
         self.settings: CompileSettings | None = None
         self._step: TrainingStep | None = None
+        self._inference = Inference(model)
         self._warned_unscaled = False
         self._resident: ResidentSteps | None = None
         self._tested: ResidentTest | None = None
@@ -211,7 +216,10 @@ class Trainer:
         return max(count for count in range(1, resident.TOGETHER + 1) if most % count == 0)
 
     def _train(self, batch: Batch, tolerant: bool) -> None:
-        self._count(batch, self.step.train(batch, tolerant))
+        step = self.step
+        with nullcontext() if step.has_run else compile_ahead.shared(step, batch):
+            loss = step.train(batch, tolerant)
+        self._count(batch, loss)
 
     def _count(self, batch: Batch, loss: float) -> None:
         state = self.model.training_state
@@ -285,13 +293,17 @@ class Trainer:
         self._tested.count = lambda batch, loss: count(batch, loss + penalty)
         return self._tested
 
-    def predict(self, data: Batches, callbacks: Any, verbose: Any) -> np.ndarray:
+    def predict(self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, verbose: Any) -> np.ndarray:
         """The model's output for all batches, as one float32 array (n, …)."""
+        if verbose == 0 and callbacks is None and steps is None and self._inference.takes(x, batch_size):
+            self._warn_if_unscaled(x, "")
+            return self._inference.of_one_batch(x)
+        data = self.take(x, None, None, batch_size, steps, labelled=False)
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         outputs: list[np.ndarray] = []
-        nodes, replayed = fusion.program(self.model.layers, False), None
+        nodes, replayed = self._inference.nodes(), None
         turns: Iterator[Turn] = (
-            (partial(lambda x: outputs.append(output(nodes, x)), batch.x), 1)
+            (partial(lambda x: outputs.append(self._inference(x)), batch.x), 1)
             for batch in stream_ends.limited(data, hooks)
         )
         if resident.is_used() and resident.obstacle(self.model, data) is None:
@@ -318,7 +330,7 @@ class Trainer:
         """One update; returns loss and metrics since the last `reset_metrics`, by name."""
         batch = next(stream_ends.limited(data))
         with self._computing(data):
-            self._count(batch, self.step.train(batch))
+            self._train(batch, tolerant=False)
         return self._logs()
 
     def test_on_batch(self, data: Batches) -> dict[str, float]:
@@ -352,8 +364,6 @@ class Trainer:
 
         kind  what warnings call the data: "training ", "validation " or nothing
         """
-        if steps is not None and (not isinstance(steps, (int, np.integer)) or steps < 1):
-            raise ArgumentError(f"the number of steps is {steps!r}: use an integer of 1 or more")
         model = self.model
         data = as_batches(x, y, weight, batch_size, steps, model.input_shape)
         first = data.first() if isinstance(data, Stream) else Batch(data.x[:1], data.y, data.weight)
@@ -369,8 +379,7 @@ class Trainer:
                 assert first.y is not None
                 self.step.make_metrics(first.y.shape)
                 self._warn_if_logits()
-        if not self._warned_unscaled and type(model.layers[0]).__name__ not in ("Rescaling", "BatchNormalization"):
-            self._warned_unscaled = warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x, kind)
+        self._warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x, kind)
         if class_weight is not None:
             _weigh_classes(data, class_weight)
         return data
@@ -395,6 +404,11 @@ class Trainer:
         loss = self.step.settings.loss
         assert loss is not None
         losses.check_labels(loss, y, self.model.output_shape)
+
+    def _warn_if_unscaled(self, x: np.ndarray, kind: str) -> None:
+        """Warn once if images look unscaled and the model does not scale them itself."""
+        if not self._warned_unscaled and type(self.model.layers[0]).__name__ not in _SCALING:
+            self._warned_unscaled = warn_if_unscaled(x, kind)
 
     def _warn_if_logits(self) -> None:
         """Warn if a crossentropy of probabilities follows a layer without activation."""

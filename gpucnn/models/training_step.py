@@ -25,18 +25,21 @@ from .batches import Batch
 from .compile_settings import CompileSettings
 from .model import Model
 
-_NO_STEP = np.zeros(1, np.int64)
+NO_STEP = np.zeros(1, np.int64)
+"""The number of updates in inference, which nothing reads."""
 
 
 class TrainingStep:
     """The step of a compiled model, with the metrics that it updates.
 
     metrics   None until `make_metrics` has seen labels
+    has_run   whether `train` was called before
     """
 
     def __init__(self, model: Model, settings: CompileSettings) -> None:
         self.model, self.settings = model, settings
         self.metrics: list[Metric] | None = None
+        self.has_run = False
         self._weighted: list[Metric] = []
         self._nodes: list[fusion.Node] | None = None
         self._planned_for: object = None
@@ -69,7 +72,7 @@ class TrainingStep:
         NaN for the gradient, is returned without an update. Nothing is read from the device before
         all of the backward pass is under way there.
         """
-        optimizer = self.settings.optimizer
+        self.has_run, optimizer = True, self.settings.optimizer
         x, backwards, penalties = self.forward(storage.put(batch.x), storage.put(optimizer.batches))
         loss = self.loss()
         values, loss_backward = losses.forward(loss, batch.y, x)
@@ -110,7 +113,7 @@ class TrainingStep:
 
     def test(self, batch: Batch) -> float:
         """The loss without an update; the metrics are updated."""
-        x, penalties = run_forward(self.nodes(), storage.put(batch.x), storage.put(_NO_STEP))
+        x, penalties = run_forward(self.nodes(), storage.put(batch.x), storage.put(NO_STEP))
         values, _ = losses.forward(self.loss(), batch.y, x)
         self.measure(batch, None if not self.metrics else storage.get(self.prediction(x)))
         return self._total(values, batch, penalties)
@@ -181,11 +184,6 @@ class TrainingStep:
             f"they were before it. Largest gradients: {shown}. Lower the learning rate, clip gradients (clipnorm=1.0), "
             "and look for NaN in x and y"
         )
-
-
-def output(nodes: list[fusion.Node], x: np.ndarray) -> np.ndarray:
-    """The output of a model for one batch, on the host."""
-    return storage.get(run_forward(nodes, storage.put(x), storage.put(_NO_STEP))[0])
 
 
 def run_forward(nodes: list[fusion.Node], x: Any, step: Any) -> tuple[Any, float]:

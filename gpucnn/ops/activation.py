@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..arguments import Limit
 from ..dispatch.case import Array, Case, Draw, Spec, among, real
 from ..dispatch.op import Op, op
 from ..errors import ArgumentError, ShapeError
@@ -275,7 +276,7 @@ def _clipped_grad_outputs(dy: Spec, x: Spec, **_: float) -> Spec:
     prefer=("elementwise",),
     flops=lambda x, **_: math.prod(x.shape),
 )
-def clipped_relu(x: Array, *, max_value: float, negative_slope: float, threshold: float) -> Array:
+def clipped_relu(x: Array, *, max_value: Limit, negative_slope: float, threshold: float) -> Array:
     """Keras' ReLU: min(x, max_value) above threshold, negative_slope · (x - threshold) up to it.
 
     x               any shape
@@ -298,7 +299,7 @@ def clipped_relu(x: Array, *, max_value: float, negative_slope: float, threshold
     prefer=("elementwise",),
     flops=lambda dy, x, **_: math.prod(x.shape),
 )
-def clipped_relu_grad(dy: Array, x: Array, *, max_value: float, negative_slope: float, threshold: float) -> Array:
+def clipped_relu_grad(dy: Array, x: Array, *, max_value: Limit, negative_slope: float, threshold: float) -> Array:
     """The gradient of `clipped_relu`: dy times 1, 0 or negative_slope.
 
     dy, x  any shape, the same for both

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from ..arguments import Count, Natural, Seed
 from ..dispatch.case import Array, Case, Draw, Spec, among, integers, real
 from ..dispatch.op import op
 from ..errors import ArgumentError, ShapeError
-from .arguments import check_counter, check_seed
+from .arguments import check_counter
 
 _COUNT = np.dtype(np.int32)
 _NUMBER = integers(1, high=7, dtype="int64")
@@ -30,19 +31,18 @@ def _check_batch(
     epoch: Spec,
     batch: Spec,
     *,
-    rows: int,
-    batch_size: int,
-    seed: int,
-    stream: int,
+    rows: Natural,
+    batch_size: Count,
+    seed: Seed,
+    stream: Seed,
     shuffle: bool,
 ) -> None:
     if not samples.shape or not samples.shape[0]:
         raise ShapeError(f"{name}: there must be one sample or more along the first axis: {samples.shape}")
     check_counter(name, "epoch", epoch)
     check_counter(name, "batch", batch)
-    if not 0 <= rows <= batch_size or not batch_size:
+    if rows > batch_size:
         raise ArgumentError(f"{name}: rows={rows} of batch_size={batch_size} is out of range: use 0 … batch_size")
-    check_seed(name, seed)
 
 
 def _samples(
@@ -109,10 +109,10 @@ def gather_images(
     epoch: Array,
     batch: Array,
     *,
-    rows: int,
-    batch_size: int,
-    seed: int,
-    stream: int,
+    rows: Natural,
+    batch_size: Count,
+    seed: Seed,
+    stream: Seed,
     shuffle: bool,
     scale: float,
     offset: float,
@@ -174,7 +174,15 @@ def _labels_outputs(labels: Spec, epoch: Spec, batch: Spec, *, rows: int, **orde
     ulps=0,
 )
 def gather_labels(
-    labels: Array, epoch: Array, batch: Array, *, rows: int, batch_size: int, seed: int, stream: int, shuffle: bool
+    labels: Array,
+    epoch: Array,
+    batch: Array,
+    *,
+    rows: Natural,
+    batch_size: Count,
+    seed: Seed,
+    stream: Seed,
+    shuffle: bool,
 ) -> Array:
     """Gather the labels of a batch: row i is labels[order[(batch · batch_size + i) mod n]].
 
@@ -210,7 +218,7 @@ def _advance_outputs(counters: Spec, *, steps: int) -> Spec:
     prefer=("counter",),
     inplace=(0,),
 )
-def advance(counters: Array, *, steps: int) -> Array:
+def advance(counters: Array, *, steps: Seed) -> Array:
     """Count one batch: (batch, epoch) becomes (batch + 1, epoch), or (0, epoch + 1) after the last.
 
     counters  (2,) or (3,) int64, changed in place: batch, epoch and, if present, all calls

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..arguments import NotNegative
 from ..dispatch.case import Array, Case, Draw, Spec, real
 from ..dispatch.op import op
 from ..errors import ShapeError
@@ -60,20 +61,20 @@ def _check(name: str, x: Spec, **others: Spec | None) -> None:
             raise ShapeError(f"{name}: {word} has shape {spec.shape} and must have {expected}: x (N, …, C) = {x.shape}")
 
 
-def _outputs(x: Spec, gamma: Spec | None, beta: Spec | None, *, epsilon: float) -> tuple[Spec, ...]:
+def _outputs(x: Spec, gamma: Spec | None, beta: Spec | None, *, epsilon: NotNegative) -> tuple[Spec, ...]:
     _check("batchnorm", x, gamma=gamma, beta=beta)
     return x, x.like(x.shape[-1]), x.like(x.shape[-1])
 
 
 def _grad_outputs(
-    dy: Spec, x: Spec, gamma: Spec | None, mean: Spec, variance: Spec, *, epsilon: float
+    dy: Spec, x: Spec, gamma: Spec | None, mean: Spec, variance: Spec, *, epsilon: NotNegative
 ) -> tuple[Spec, ...]:
     _check("batchnorm_grad", x, dy=dy, gamma=gamma, mean=mean, variance=variance)
     return x, x.like(x.shape[-1]), x.like(x.shape[-1])
 
 
 def _inference_outputs(
-    x: Spec, gamma: Spec | None, beta: Spec | None, mean: Spec, variance: Spec, *, epsilon: float
+    x: Spec, gamma: Spec | None, beta: Spec | None, mean: Spec, variance: Spec, *, epsilon: NotNegative
 ) -> Spec:
     _check("batchnorm_inference", x, gamma=gamma, beta=beta, mean=mean, variance=variance)
     return x
@@ -96,7 +97,7 @@ def _work(per_element: int) -> Callable[..., int]:
     flops=_work(6),
     ulps=16,
 )
-def batchnorm(x: Array, gamma: Array | None, beta: Array | None, *, epsilon: float) -> tuple[Array, Array, Array]:
+def batchnorm(x: Array, gamma: Array | None, beta: Array | None, *, epsilon: NotNegative) -> tuple[Array, Array, Array]:
     """Shift and scale each channel to mean beta and standard deviation gamma over the batch.
 
     x        (N, …, C)
@@ -120,7 +121,7 @@ def batchnorm(x: Array, gamma: Array | None, beta: Array | None, *, epsilon: flo
     ulps=32,
 )
 def batchnorm_grad(
-    dy: Array, x: Array, gamma: Array | None, mean: Array, variance: Array, *, epsilon: float
+    dy: Array, x: Array, gamma: Array | None, mean: Array, variance: Array, *, epsilon: NotNegative
 ) -> tuple[Array, Array, Array]:
     """The gradient of `batchnorm`, computed from the mean and variance that it returned.
 
@@ -144,7 +145,7 @@ def batchnorm_grad(
     ulps=16,
 )
 def batchnorm_inference(
-    x: Array, gamma: Array | None, beta: Array | None, mean: Array, variance: Array, *, epsilon: float
+    x: Array, gamma: Array | None, beta: Array | None, mean: Array, variance: Array, *, epsilon: NotNegative
 ) -> Array:
     """The same as `batchnorm`, with the mean and variance passed in instead of those of the batch.
 
@@ -166,7 +167,7 @@ def batchnorm_inference(
     ulps=32,
 )
 def batchnorm_inference_grad(
-    dy: Array, x: Array, gamma: Array | None, mean: Array, variance: Array, *, epsilon: float
+    dy: Array, x: Array, gamma: Array | None, mean: Array, variance: Array, *, epsilon: NotNegative
 ) -> tuple[Array, Array, Array]:
     """The gradient of `batchnorm_inference` with respect to x, gamma and beta.
 
@@ -208,7 +209,7 @@ def _sums(x: np.ndarray) -> np.ndarray:
     return x.reshape(x.shape[0], -1, x.shape[-1]).sum(axis=1).sum(axis=0)
 
 
-def _slope(gamma: np.ndarray | None, variance: np.ndarray, epsilon: float) -> np.ndarray:
+def _slope(gamma: np.ndarray | None, variance: np.ndarray, epsilon: NotNegative) -> np.ndarray:
     deviation = np.sqrt(variance + epsilon)
     return 1 / deviation if gamma is None else gamma / deviation
 

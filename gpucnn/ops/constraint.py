@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import Fraction, Limit
 from ..dispatch.case import Array, Case, Spec, real
 from ..dispatch.op import op
 from ..errors import ShapeError
@@ -58,7 +59,7 @@ def _outputs(w: Spec, *, axes: tuple[int, ...], **params: Any) -> Spec:
 
 
 @op(outputs=_outputs, cases=_cases(max_value=0.75), prefer=("two_pass",), ulps=8, inplace=(0,))
-def max_norm(w: Array, *, max_value: float, axes: tuple[int, ...]) -> Array:
+def max_norm(w: Array, *, max_value: Limit, axes: tuple[int, ...]) -> Array:
     """Scale each slice to a norm of at most max_value.
 
     Srivastava et al., JMLR 15 (2014), section 5.1.
@@ -91,7 +92,7 @@ def unit_norm(w: Array, *, axes: tuple[int, ...]) -> Array:
     ulps=8,
     inplace=(0,),
 )
-def min_max_norm(w: Array, *, min_value: float, max_value: float, rate: float, axes: tuple[int, ...]) -> Array:
+def min_max_norm(w: Array, *, min_value: float, max_value: Limit, rate: Fraction, axes: tuple[int, ...]) -> Array:
     """Move the norm of each slice towards min_value … max_value, by the fraction `rate` of the way.
 
     w     any shape, changed in place

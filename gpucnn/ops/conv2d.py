@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arguments import Count
 from ..dispatch.case import Array
 from .convolution import Axes, convolution, grad_input_of, grad_weight_of, setting
-from .window import Pads, Pair, cells, positions
+from .window import ImagePads, Pair, cells, positions
 
 AXES = Axes("conv2d", x=("N", "H", "W", "C"), weight=("R", "S", "C", "K"), y=("N", "P", "Q", "K"))
 
@@ -33,6 +34,8 @@ SETTINGS = [
     setting("depthwise_multiplier", x=(2, 6, 5, 3), weight=(3, 3, 1, 6), strides=(2, 2), groups=3),
     setting("many_images", x=(67, 6, 6, 2), weight=(3, 3, 2, 3)),
     setting("many_channels", x=(2, 5, 5, 33), weight=(3, 3, 33, 65)),
+    setting("many_channels_same", x=(2, 5, 4, 33), weight=(3, 3, 33, 34), padding=_SAME3),
+    setting("many_channels_asymmetric", x=(9, 2, 3, 17), weight=(3, 3, 17, 18), padding=((2, 1), (0, 2))),
     setting("multiples_of_4", x=(2, 6, 7, 8), weight=(3, 3, 8, 12), padding=_SAME3),
     setting(
         "multiples_of_4_strided", x=(2, 8, 9, 4), weight=(3, 2, 4, 8), strides=(2, 3), padding=_SAME3, dilation=(1, 2)
@@ -60,7 +63,7 @@ SETTINGS = [
 
 
 @convolution(AXES, SETTINGS)
-def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:
+def conv2d(x: Array, weight: Array, *, strides: Pair, padding: ImagePads, dilation: Pair, groups: Count) -> Array:
     """Slide K filters over N images (cross-correlation: filters are not flipped).
 
     x         (N, H, W, C)
@@ -85,7 +88,7 @@ def conv2d(x: Array, weight: Array, *, strides: Pair, padding: Pads, dilation: P
 
 @grad_input_of(conv2d, AXES, SETTINGS)
 def conv2d_grad_input(
-    dy: Array, weight: Array, *, size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
+    dy: Array, weight: Array, *, size: Pair, strides: Pair, padding: ImagePads, dilation: Pair, groups: Count
 ) -> Array:
     """The gradient of `conv2d` with respect to x: each window adds dy · weight to its cells.
 
@@ -109,7 +112,7 @@ def conv2d_grad_input(
 
 @grad_weight_of(conv2d, AXES, SETTINGS)
 def conv2d_grad_weight(
-    dy: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: Pads, dilation: Pair, groups: int
+    dy: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: ImagePads, dilation: Pair, groups: Count
 ) -> Array:
     """The gradient of `conv2d` with respect to weight: for each tap, Σ dy · x over all windows.
 
@@ -134,7 +137,7 @@ def _padded(x: np.ndarray, padding: tuple[tuple[int, int], ...]) -> np.ndarray:
     return np.pad(x, ((0, 0), *padding, (0, 0)))
 
 
-def _by_group(array: np.ndarray, groups: int) -> np.ndarray:
+def _by_group(array: np.ndarray, groups: Count) -> np.ndarray:
     """(…, groups · c) → (groups, …, c)."""
     return np.moveaxis(array.reshape(*array.shape[:-1], groups, -1), -2, 0)
 

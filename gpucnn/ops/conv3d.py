@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arguments import Count
 from ..dispatch.case import Array
 from .conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import Axes, convolution, grad_input_of, grad_weight_of, setting
-from .window import Pads, cells, positions
+from .window import Ends, cells, positions
 
-Triple = tuple[int, int, int]
+VolumePads = tuple[Ends, Ends, Ends]
+Triple = tuple[Count, Count, Count]
 
 AXES = Axes("conv3d", x=("N", "D", "H", "W", "C"), weight=("T", "R", "S", "C", "K"), y=("N", "O", "P", "Q", "K"))
 
@@ -28,7 +30,7 @@ SETTINGS = [
 
 
 @convolution(AXES, SETTINGS)
-def conv3d(x: Array, weight: Array, *, strides: Triple, padding: Pads, dilation: Triple, groups: int) -> Array:
+def conv3d(x: Array, weight: Array, *, strides: Triple, padding: VolumePads, dilation: Triple, groups: Count) -> Array:
     """Slide K filters through N volumes (cross-correlation: filters are not flipped).
 
     x         (N, D, H, W, C)
@@ -51,7 +53,7 @@ def conv3d(x: Array, weight: Array, *, strides: Triple, padding: Pads, dilation:
 
 @grad_input_of(conv3d, AXES, SETTINGS)
 def conv3d_grad_input(
-    dy: Array, weight: Array, *, size: Triple, strides: Triple, padding: Pads, dilation: Triple, groups: int
+    dy: Array, weight: Array, *, size: Triple, strides: Triple, padding: VolumePads, dilation: Triple, groups: Count
 ) -> Array:
     """The gradient of `conv3d` with respect to x.
 
@@ -74,7 +76,7 @@ def conv3d_grad_input(
 
 @grad_weight_of(conv3d, AXES, SETTINGS)
 def conv3d_grad_weight(
-    dy: Array, x: Array, *, kernel_size: Triple, strides: Triple, padding: Pads, dilation: Triple, groups: int
+    dy: Array, x: Array, *, kernel_size: Triple, strides: Triple, padding: VolumePads, dilation: Triple, groups: Count
 ) -> Array:
     """The gradient of `conv3d` with respect to weight.
 

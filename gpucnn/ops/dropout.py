@@ -12,9 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from .. import random
+from ..arguments import Fraction, Seed
 from ..dispatch.case import Array, Case, Spec, integers, real
 from ..dispatch.op import op
-from ..errors import ArgumentError, ShapeError
+from ..errors import ShapeError
 from .arguments import check_counter
 
 
@@ -51,19 +52,13 @@ def _at_the_threshold(*shape: int) -> Case:
     return Case("at_the_threshold", (real(*shape), step), {"rate": int(word) / 2**32, "seed": 3, "stream": 1})
 
 
-def _check(name: str, step: Spec, rate: float) -> None:
-    check_counter(name, "step", step)
-    if not 0 <= rate <= 1:
-        raise ArgumentError(f"{name}: rate={rate!r} is out of range: use a number of 0 … 1")
-
-
-def _outputs(x: Spec, step: Spec, *, rate: float, seed: int, stream: int) -> Spec:
-    _check("dropout", step, rate)
+def _outputs(x: Spec, step: Spec, *, rate: Fraction, seed: Seed, stream: Seed) -> Spec:
+    check_counter("dropout", "step", step)
     return x
 
 
-def _spatial_outputs(x: Spec, step: Spec, *, rate: float, seed: int, stream: int) -> Spec:
-    _check("spatial_dropout", step, rate)
+def _spatial_outputs(x: Spec, step: Spec, *, rate: Fraction, seed: Seed, stream: Seed) -> Spec:
+    check_counter("spatial_dropout", "step", step)
     if len(x.shape) != 3:
         raise ShapeError(f"spatial_dropout: x needs 3 axes (N, M, C) and has shape {x.shape}")
     return x
@@ -75,7 +70,7 @@ def _spatial_outputs(x: Spec, step: Spec, *, rate: float, seed: int, stream: int
     prefer=("philox",),
     flops=lambda x, step, **_: math.prod(x.shape),
 )
-def dropout(x: Array, step: Array, *, rate: float, seed: int, stream: int) -> Array:
+def dropout(x: Array, step: Array, *, rate: Fraction, seed: Seed, stream: Seed) -> Array:
     """Set a share `rate` of the elements to 0 and divide the others by 1 - rate.
 
     Its gradient is itself, applied to dy. Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov,
@@ -98,7 +93,7 @@ def dropout(x: Array, step: Array, *, rate: float, seed: int, stream: int) -> Ar
     prefer=("philox",),
     flops=lambda x, step, **_: math.prod(x.shape),
 )
-def spatial_dropout(x: Array, step: Array, *, rate: float, seed: int, stream: int) -> Array:
+def spatial_dropout(x: Array, step: Array, *, rate: Fraction, seed: Seed, stream: Seed) -> Array:
     """Drop whole channels: all positions of a channel of an image together.
 
     Its gradient is itself, applied to dy. Tompson, Goroshin, Jain, LeCun, Bregler, "Efficient
@@ -116,6 +111,6 @@ def spatial_dropout(x: Array, step: Array, *, rate: float, seed: int, stream: in
     return np.where(_kept(n * c, step, rate, seed, stream).reshape(n, 1, c), x * scale(rate), 0)
 
 
-def _kept(count: int, step: np.ndarray, rate: float, seed: int, stream: int) -> np.ndarray:
+def _kept(count: int, step: np.ndarray, rate: Fraction, seed: Seed, stream: Seed) -> np.ndarray:
     words = random.bits(count, seed=seed, step=int(step[0]), stream=stream, purpose=random.DROPOUT)
     return words >= np.uint32(threshold(rate))

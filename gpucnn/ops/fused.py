@@ -20,7 +20,7 @@ from .conv2d import AXES, SETTINGS, conv2d, conv2d_grad_input, conv2d_grad_weigh
 from .convolution import Setting, output, setting
 from .epilogue import LINEAR, RELU, ULPS, end, ended, ended_outputs, passed_on
 from .matmul import matmul
-from .window import Pads, Pair
+from .window import ImagePads, Pair
 
 DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
@@ -123,7 +123,7 @@ def conv2d_bias_activation(
     alpha: float,
     keep_input: bool,
     strides: Pair,
-    padding: Pads,
+    padding: ImagePads,
     dilation: Pair,
 ) -> Any:
     """y = f(z) with z = conv2d(x, weight) + b. Its gradients: `bias_activation_grad`, then those of
@@ -208,7 +208,7 @@ def _pool_sums(x: Array, weight: Array, b: Array, *, function: str, alpha: float
     ulps=ULPS,
 )
 def conv2d_bias_activation_maxpool(
-    x: Array, weight: Array, b: Array, *, function: str, alpha: float, strides: Pair, padding: Pads, dilation: Pair
+    x: Array, weight: Array, b: Array, *, function: str, alpha: float, strides: Pair, padding: ImagePads, dilation: Pair
 ) -> tuple[Array, Array]:
     """f of the maximum of each 2×2 window of conv2d(x, weight) + b, and the index of its cell.
 
@@ -241,7 +241,7 @@ def conv2d_bias_activation_maxpool(
     terms=lambda dy, index, x, **_: math.prod(dy.shape[:3]) + 1,
 )
 def conv2d_maxpool_grad_weight(
-    dy: Array, index: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: Pads, dilation: Pair
+    dy: Array, index: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: ImagePads, dilation: Pair
 ) -> tuple[Array, Array]:
     """The gradients of `conv2d_bias_activation_maxpool` with respect to weight and b.
 
@@ -270,7 +270,7 @@ def conv2d_maxpool_grad_weight(
     terms=lambda dy, index, weight, **_: math.prod(weight.shape[:2]) * weight.shape[3],
 )
 def conv2d_maxpool_grad_input(
-    dy: Array, index: Array, weight: Array, *, size: Pair, strides: Pair, padding: Pads, dilation: Pair
+    dy: Array, index: Array, weight: Array, *, size: Pair, strides: Pair, padding: ImagePads, dilation: Pair
 ) -> Array:
     """The gradient of `conv2d_bias_activation_maxpool` with respect to x.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..arguments import Count
 from ..dispatch.case import Array, Case, Draw, Spec, among, distinct, integers, real
 from ..dispatch.op import op
 from ..errors import ShapeError
@@ -49,7 +50,7 @@ def _max_grad_outputs(dy: Spec, x: Spec) -> Spec:
     return x
 
 
-def _avg_grad_outputs(dy: Spec, *, count: int) -> Spec:
+def _avg_grad_outputs(dy: Spec, *, count: Count) -> Spec:
     if len(dy.shape) != 2:
         raise ShapeError(f"globalavgpool_grad: dy needs 2 axes (N, C) and has shape {dy.shape}")
     return dy.like(dy.shape[0], count, dy.shape[1])
@@ -80,7 +81,7 @@ def globalavgpool(x: Array) -> Array:
     prefer=("columns",),
     flops=lambda dy, count: math.prod(dy.shape),
 )
-def globalavgpool_grad(dy: Array, *, count: int) -> Array:
+def globalavgpool_grad(dy: Array, *, count: Count) -> Array:
     """The gradient of `globalavgpool`: dy / count at each position.
 
     dy     (N, C)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..arguments import Fraction, Positive
 from ..dispatch.case import Array, Case, Draw, Spec, integers, real
 from ..dispatch.op import Op, op
 from ..errors import ShapeError
@@ -94,7 +95,7 @@ def _cross_entropy(outputs: Callable[..., tuple[Spec, Spec]], cases: list[Case])
 
 
 @_cross_entropy(_dense_rows("softmax_cross_entropy"), _with_smoothing(_logit_cases(_shares)))
-def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
+def softmax_cross_entropy(logits: Array, labels: Array, *, label_smoothing: Fraction) -> tuple[Array, Array]:
     """-Σ labels · log softmax(logits) over each row.
 
     logits           (N, K)
@@ -128,7 +129,7 @@ def sparse_softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, A
 
 
 @_cross_entropy(_dense_rows("sigmoid_binary_cross_entropy"), _with_smoothing(_logit_cases(_fractions)))
-def sigmoid_binary_cross_entropy(logits: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
+def sigmoid_binary_cross_entropy(logits: Array, labels: Array, *, label_smoothing: Fraction) -> tuple[Array, Array]:
     """The mean over each row of -labels · log σ(logits) - (1 - labels) · log(1 - σ(logits)).
 
     Computed as max(z, 0) - z · labels + log(1 + exp(-|z|)) for the logits z.
@@ -146,7 +147,7 @@ def sigmoid_binary_cross_entropy(logits: Array, labels: Array, *, label_smoothin
 
 
 @_cross_entropy(_dense_rows("cross_entropy"), _with_smoothing(_cases(_shares, 0.1, 1.0)))
-def cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
+def cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: Fraction) -> tuple[Array, Array]:
     """-Σ labels · log(clip(probabilities / Σ probabilities)) over each row.
 
     probabilities    (N, K); each row is divided by its sum
@@ -182,7 +183,7 @@ def sparse_cross_entropy(probabilities: Array, labels: Array) -> tuple[Array, Ar
 
 
 @_cross_entropy(_dense_rows("binary_cross_entropy"), _with_smoothing(_cases(_fractions, 0.1, 0.9)))
-def binary_cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: float) -> tuple[Array, Array]:
+def binary_cross_entropy(probabilities: Array, labels: Array, *, label_smoothing: Fraction) -> tuple[Array, Array]:
     """The mean over each row of -labels · log p - (1 - labels) · log(1 - p).
 
     p are the clipped probabilities.
@@ -222,7 +223,7 @@ def mean_absolute_error(y_pred: Array, y_true: Array) -> tuple[Array, Array]:
 
 
 @op(outputs=_dense_rows("huber"), cases=_cases(real, -2.0, 2.0, delta=1.0), prefer=("rows",))
-def huber(y_pred: Array, y_true: Array, *, delta: float) -> tuple[Array, Array]:
+def huber(y_pred: Array, y_true: Array, *, delta: Positive) -> tuple[Array, Array]:
     """The mean over each row of e² / 2 where |e| ≤ delta, else delta · |e| - delta² / 2.
 
     e is y_pred - y_true. Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35
@@ -257,5 +258,5 @@ def scale_rows(gradient: Array, factors: Array) -> Array:
     return gradient * factors[:, None]
 
 
-def _smooth(labels: Array, label_smoothing: float, share: int) -> Array:
+def _smooth(labels: Array, label_smoothing: Fraction, share: int) -> Array:
     return labels * (1 - label_smoothing) + label_smoothing / share if label_smoothing else labels

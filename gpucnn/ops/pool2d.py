@@ -15,12 +15,10 @@ import numpy as np
 from ..dispatch.case import Array, Case, Spec, among, distinct, integers, real
 from ..dispatch.op import op
 from ..errors import ShapeError
-from .window import Pair, cells, positions, same_padding
-
-Padding = tuple[Pair, Pair]
+from .window import ImagePads, Pair, cells, positions, same_padding
 
 
-def _window(pool: Pair, strides: Pair | None = None, padding: Padding = ((0, 0), (0, 0))) -> dict[str, Any]:
+def _window(pool: Pair, strides: Pair | None = None, padding: ImagePads = ((0, 0), (0, 0))) -> dict[str, Any]:
     return {"pool": pool, "strides": strides or pool, "padding": padding}
 
 
@@ -65,7 +63,7 @@ def _cases(operands: Callable[..., tuple], **more: Callable[..., Any]) -> list[C
     return cases
 
 
-def _output(name: str, x: Spec, pool: Pair, strides: Pair, padding: Padding) -> Spec:
+def _output(name: str, x: Spec, pool: Pair, strides: Pair, padding: ImagePads) -> Spec:
     if len(x.shape) != 4:
         raise ShapeError(f"{name}: x needs 4 axes (N, H, W, C) and has shape {x.shape}")
     shapes = f"x (N, H, W, C) = {x.shape}, pool (R, S) = {tuple(pool)}"
@@ -93,11 +91,11 @@ def _work(y: Spec, pool: Pair) -> int:
     return math.prod(y.shape) * math.prod(pool)
 
 
-def _max_outputs(x: Spec, *, pool: Pair, strides: Pair, padding: Padding) -> Spec:
+def _max_outputs(x: Spec, *, pool: Pair, strides: Pair, padding: ImagePads) -> Spec:
     return _output("maxpool2d", x, pool, strides, padding)
 
 
-def _max_grad_outputs(dy: Spec, x: Spec, y: Spec, *, pool: Pair, strides: Pair, padding: Padding) -> Spec:
+def _max_grad_outputs(dy: Spec, x: Spec, y: Spec, *, pool: Pair, strides: Pair, padding: ImagePads) -> Spec:
     expected = _output("maxpool2d_grad", x, pool, strides, padding)
     _check_dy("maxpool2d_grad", dy, expected)
     if y != expected:
@@ -105,11 +103,11 @@ def _max_grad_outputs(dy: Spec, x: Spec, y: Spec, *, pool: Pair, strides: Pair, 
     return x
 
 
-def _avg_outputs(x: Spec, *, pool: Pair, strides: Pair, padding: Padding) -> Spec:
+def _avg_outputs(x: Spec, *, pool: Pair, strides: Pair, padding: ImagePads) -> Spec:
     return _output("avgpool2d", x, pool, strides, padding)
 
 
-def _avg_grad_outputs(dy: Spec, *, size: Pair, pool: Pair, strides: Pair, padding: Padding) -> Spec:
+def _avg_grad_outputs(dy: Spec, *, size: Pair, pool: Pair, strides: Pair, padding: ImagePads) -> Spec:
     if len(dy.shape) != 4:
         raise ShapeError(f"avgpool2d_grad: dy needs 4 axes (N, P, Q, C) and has shape {dy.shape}")
     x = dy.like(dy.shape[0], *size, dy.shape[3])
@@ -128,7 +126,7 @@ def _avg_grad_outputs(dy: Spec, *, size: Pair, pool: Pair, strides: Pair, paddin
     flops=lambda x, pool, **window: _work(_max_outputs(x, pool=pool, **window), pool),
     ulps=0,
 )
-def maxpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array:
+def maxpool2d(x: Array, *, pool: Pair, strides: Pair, padding: ImagePads) -> Array:
     """The largest value of each window. The padding never wins; a window that holds NaN gives NaN.
 
     x        (N, H, W, C)
@@ -152,7 +150,7 @@ def maxpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array
     prefer=("direct",),
     flops=lambda dy, x, y, pool, **_: 2 * _work(dy, pool),
 )
-def maxpool2d_grad(dy: Array, x: Array, y: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array:
+def maxpool2d_grad(dy: Array, x: Array, y: Array, *, pool: Pair, strides: Pair, padding: ImagePads) -> Array:
     """The gradient of `maxpool2d`: each window adds dy to its first cell that equals y.
 
     dy, y  (N, P, Q, C)
@@ -177,7 +175,7 @@ def maxpool2d_grad(dy: Array, x: Array, y: Array, *, pool: Pair, strides: Pair, 
     prefer=("direct",),
     flops=lambda x, pool, **window: _work(_avg_outputs(x, pool=pool, **window), pool),
 )
-def avgpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array:
+def avgpool2d(x: Array, *, pool: Pair, strides: Pair, padding: ImagePads) -> Array:
     """The mean of each window over its cells inside the image: the padding is not counted.
 
     x  (N, H, W, C)
@@ -197,7 +195,7 @@ def avgpool2d(x: Array, *, pool: Pair, strides: Pair, padding: Padding) -> Array
     prefer=("direct",),
     flops=lambda dy, pool, **_: _work(dy, pool),
 )
-def avgpool2d_grad(dy: Array, *, size: Pair, pool: Pair, strides: Pair, padding: Padding) -> Array:
+def avgpool2d_grad(dy: Array, *, size: Pair, pool: Pair, strides: Pair, padding: ImagePads) -> Array:
     """The gradient of `avgpool2d`: each window adds equal shares of dy to its cells in the image.
 
     dy    (N, P, Q, C)
@@ -221,18 +219,18 @@ def _taps(padded: np.ndarray, pool: Pair, strides: Pair) -> list[tuple[slice, ..
     ]
 
 
-def _counts(size: Pair, pool: Pair, strides: Pair, padding: Padding, dtype: np.dtype) -> np.ndarray:
+def _counts(size: Pair, pool: Pair, strides: Pair, padding: ImagePads, dtype: np.dtype) -> np.ndarray:
     """(P, Q, 1): how many cells of each window lie inside the image."""
     ones = _padded(np.ones((1, *size, 1), dtype), padding, 0)
     return np.sum([ones[0][tap[1:]] for tap in _taps(ones, pool, strides)], axis=0)
 
 
-def _padded(x: np.ndarray, padding: Padding, value: float) -> np.ndarray:
+def _padded(x: np.ndarray, padding: ImagePads, value: float) -> np.ndarray:
     if not np.any(padding):
         return x
     return np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
 
 
-def _cropped(dx: np.ndarray, shape: tuple[int, ...], padding: Padding) -> np.ndarray:
+def _cropped(dx: np.ndarray, shape: tuple[int, ...], padding: ImagePads) -> np.ndarray:
     (top, _), (left, _) = padding
     return np.ascontiguousarray(dx[:, top : top + shape[1], left : left + shape[2]])

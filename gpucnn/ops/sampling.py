@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from .. import random
+from ..arguments import Natural, Seed, Word
 from ..dispatch.case import Array, Case, Spec, integers
 from ..dispatch.op import op
-from ..errors import ArgumentError
-from .arguments import check_counter, check_seed
+from .arguments import check_counter
 
 _SIZES = {"one": 1, "two": 2, "ragged": 7, "beyond_blocks": 1027, "even": 4096}
 _BENCH_SIZES = {"cifar_1": 512 * 32 * 32 * 32}
@@ -29,25 +29,18 @@ def _cases() -> list[Case]:
     ]
 
 
-def _check(name: str, step: Spec, count: int, seed: int) -> None:
-    check_counter(name, "step", step)
-    if count < 0:
-        raise ArgumentError(f"{name}: count={count} is out of range: use 0 or more")
-    check_seed(name, seed)
-
-
-def _bits_outputs(step: Spec, *, count: int, seed: int, stream: int, purpose: int) -> Spec:
-    _check("random_bits", step, count, seed)
+def _bits_outputs(step: Spec, *, count: Natural, seed: Seed, stream: Seed, purpose: Word) -> Spec:
+    check_counter("random_bits", "step", step)
     return Spec((count,), np.dtype(np.uint32))
 
 
-def _uniform_outputs(step: Spec, *, count: int, seed: int, stream: int, purpose: int) -> Spec:
-    _check("random_uniform", step, count, seed)
+def _uniform_outputs(step: Spec, *, count: Natural, seed: Seed, stream: Seed, purpose: Word) -> Spec:
+    check_counter("random_uniform", "step", step)
     return Spec((count,), np.dtype(np.float32))
 
 
 @op(outputs=_bits_outputs, cases=_cases(), prefer=("philox",))
-def random_bits(step: Array, *, count: int, seed: int, stream: int, purpose: int) -> Array:
+def random_bits(step: Array, *, count: Natural, seed: Seed, stream: Seed, purpose: Word) -> Array:
     """`random.bits`: for each i, word i % 4 of Philox with counter (i // 4, step, stream, purpose).
 
     step     (1,) int64: each step gives other words
@@ -61,7 +54,7 @@ def random_bits(step: Array, *, count: int, seed: int, stream: int, purpose: int
 
 
 @op(outputs=_uniform_outputs, cases=_cases(), prefer=("philox",), ulps=0)
-def random_uniform(step: Array, *, count: int, seed: int, stream: int, purpose: int) -> Array:
+def random_uniform(step: Array, *, count: Natural, seed: Seed, stream: Seed, purpose: Word) -> Array:
     """`random.uniform`: (u >> 8) · 2⁻²⁴ in [0, 1) for each word u of `random_bits`.
 
     The numbers are the same to the bit on every device.

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import Count
 from ..dispatch.case import Array, Case, Draw, Spec, among, real
 from ..dispatch.op import Op, op
 from ..errors import ArgumentError, ShapeError
@@ -307,7 +308,7 @@ def accumulate(total: Array, gradients: Array) -> None:
         _zeros_and_signs(_SIGNS, real(67), count=4),
     ],
 )
-def take_mean(gradients: Array, total: Array, *, count: int) -> None:
+def take_mean(gradients: Array, total: Array, *, count: Count) -> None:
     """gradients becomes (gradients + total) / count, and total becomes 0. All arrays (n,)."""
     gradients += total
     gradients /= count
@@ -371,7 +372,7 @@ def non_neg(values: Array) -> None:
     np.maximum(values, 0, out=values)
 
 
-def _flat_to(count: int) -> Callable[..., Spec]:
+def _flat_to(count: Count) -> Callable[..., Spec]:
     """The shape rule of a reduction of a flat array to `count` numbers."""
 
     def outputs(x: Spec, **params: Any) -> Spec:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-Pair = tuple[int, int]
+from ..arguments import Count, Natural
+
+Pair = tuple[Count, Count]
 """A number for the rows and one for the columns."""
 
-Pads = tuple[tuple[int, int], ...]
+Ends = tuple[Natural, Natural]
+"""Cells before and after an axis."""
+
+Pads = tuple[Ends, ...]
 """Cells before and after each axis."""
+
+ImagePads = tuple[Ends, Ends]
+"""Cells above and below an image, and left and right of it."""
 
 
 def span(window: int, dilation: int) -> int:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..arguments import BelowOne, Bounds, Fraction, NotNegative
 from ..ops import update
-from .arguments import check_epsilon, check_moments, check_range
 from .optimizer import Optimizer, Tail
+
+Epsilon = Annotated[float, Bounds(2.0**-150, above=True), "or a gradient of 0 gives 0 / 0"]
+"""Above 0, in float32 too."""
 
 
 class SGD(Optimizer):
     """Gradient descent, optionally with momentum or Nesterov's momentum."""
 
     def __init__(
-        self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **tail: Unpack[Tail]
+        self, learning_rate: Any = 0.01, momentum: Fraction = 0.0, nesterov: bool = False, **tail: Unpack[Tail]
     ) -> None:
         super().__init__(learning_rate, **tail)
-        check_range("SGD", "momentum", momentum, 0.0, 1.0)
         self.momentum, self.nesterov = momentum, nesterov
 
     def initial_slots(self) -> dict[str, float]:
@@ -43,14 +44,13 @@ class Adam(Optimizer):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
+        beta_1: BelowOne = 0.9,
+        beta_2: BelowOne = 0.999,
+        epsilon: Epsilon = 1e-7,
         amsgrad: bool = False,
         **tail: Unpack[Tail],
     ) -> None:
         super().__init__(learning_rate, **tail)
-        check_moments(type(self).__name__, beta_1, beta_2, epsilon)
         self.beta_1, self.beta_2, self.epsilon, self.amsgrad = beta_1, beta_2, epsilon, amsgrad
 
     def initial_slots(self) -> dict[str, float]:
@@ -82,15 +82,13 @@ class AdamW(Adam):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        weight_decay: float = 0.004,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
+        weight_decay: Annotated[NotNegative, "use Adam for no decay"] = 0.004,
+        beta_1: BelowOne = 0.9,
+        beta_2: BelowOne = 0.999,
+        epsilon: Epsilon = 1e-7,
         amsgrad: bool = False,
         **tail: Any,
     ) -> None:
-        if weight_decay is None:
-            raise ArgumentError("AdamW: weight_decay=None must be a number; use Adam for no decay")
         super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **tail)
 
 
@@ -102,13 +100,12 @@ class Nadam(Optimizer):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
+        beta_1: BelowOne = 0.9,
+        beta_2: BelowOne = 0.999,
+        epsilon: Epsilon = 1e-7,
         **tail: Unpack[Tail],
     ) -> None:
         super().__init__(learning_rate, **tail)
-        check_moments("Nadam", beta_1, beta_2, epsilon)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
         self._counters["momentum_product"] = np.ones(1)
 
@@ -153,16 +150,13 @@ class RMSprop(Optimizer):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        rho: float = 0.9,
-        momentum: float = 0.0,
-        epsilon: float = 1e-7,
+        rho: Fraction = 0.9,
+        momentum: Fraction = 0.0,
+        epsilon: Epsilon = 1e-7,
         centered: bool = False,
         **tail: Unpack[Tail],
     ) -> None:
         super().__init__(learning_rate, **tail)
-        check_range("RMSprop", "rho", rho, 0.0, 1.0)
-        check_range("RMSprop", "momentum", momentum, 0.0, 1.0)
-        check_epsilon("RMSprop", epsilon)
         self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
 
     def initial_slots(self) -> dict[str, float]:
@@ -193,13 +187,11 @@ class Adagrad(Optimizer):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        initial_accumulator_value: float = 0.1,
-        epsilon: float = 1e-7,
+        initial_accumulator_value: NotNegative = 0.1,
+        epsilon: Epsilon = 1e-7,
         **tail: Unpack[Tail],
     ) -> None:
         super().__init__(learning_rate, **tail)
-        check_range("Adagrad", "initial_accumulator_value", initial_accumulator_value, 0.0, math.inf)
-        check_epsilon("Adagrad", epsilon)
         self.initial_accumulator_value, self.epsilon = initial_accumulator_value, epsilon
 
     def initial_slots(self) -> dict[str, float]:
@@ -217,11 +209,9 @@ class Adadelta(Optimizer):
     squares = True
 
     def __init__(
-        self, learning_rate: Any = 0.001, rho: float = 0.95, epsilon: float = 1e-7, **tail: Unpack[Tail]
+        self, learning_rate: Any = 0.001, rho: Fraction = 0.95, epsilon: Epsilon = 1e-7, **tail: Unpack[Tail]
     ) -> None:
         super().__init__(learning_rate, **tail)
-        check_range("Adadelta", "rho", rho, 0.0, 1.0)
-        check_epsilon("Adadelta", epsilon)
         self.rho, self.epsilon = rho, epsilon
 
     def initial_slots(self) -> dict[str, float]:

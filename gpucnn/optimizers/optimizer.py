@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NoReturn, TypedDict
+from typing import Annotated, Any, ClassVar, NoReturn, TypedDict
 
 import numpy as np
 
 from .. import constraints, regularizers
+from ..arguments import Bounds, Count, Fraction, NotNegative, Positive, check, wrong
 from ..config import Configurable
 from ..devices import choose, storage
 from ..devices.cpu import CPU
@@ -20,7 +21,6 @@ from ..errors import ArgumentError, ShapeError
 from ..layers.layer import Weight
 from ..layers.parameters import Parameters, Segment
 from ..ops import update
-from .arguments import check_count, check_range
 from .schedules import LearningRateSchedule
 
 Slots = dict[str, np.ndarray]
@@ -69,14 +69,14 @@ class Optimizer(Configurable):
     def __init__(
         self,
         learning_rate: Any,
-        weight_decay: float | None = None,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
+        weight_decay: NotNegative | None = None,
+        clipnorm: Positive | None = None,
+        clipvalue: Positive | None = None,
+        global_clipnorm: Positive | None = None,
         use_ema: bool = False,
-        ema_momentum: float = 0.99,
-        ema_overwrite_frequency: int | None = None,
-        gradient_accumulation_steps: int | None = None,
+        ema_momentum: Fraction = 0.99,
+        ema_overwrite_frequency: Count | None = None,
+        gradient_accumulation_steps: Annotated[int, Bounds(2, 2**31 - 1)] | None = None,
         name: str | None = None,
     ) -> None:
         owner = type(self).__name__
@@ -84,13 +84,6 @@ class Optimizer(Configurable):
         limits = {argument: limit for argument, limit in clips.items() if limit is not None}
         if len(limits) > 1:
             raise ArgumentError(f"{owner}: give only one of {' and '.join(f'{k}={v}' for k, v in limits.items())}")
-        for argument, limit in limits.items():
-            if not 0 < limit < math.inf:
-                raise ArgumentError(f"{owner}: {argument}={limit} must be above 0; leave it out to clip nothing")
-        check_range(owner, "weight_decay", weight_decay or 0.0, 0.0, math.inf)
-        check_range(owner, "ema_momentum", ema_momentum, 0.0, 1.0)
-        check_count(owner, "ema_overwrite_frequency", ema_overwrite_frequency, 1)
-        check_count(owner, "gradient_accumulation_steps", gradient_accumulation_steps, 2)
         self.weight_decay = weight_decay
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
         self.use_ema, self.ema_momentum, self.ema_overwrite_frequency = use_ema, ema_momentum, ema_overwrite_frequency
@@ -255,17 +248,17 @@ class Optimizer(Configurable):
     def learning_rate(self, value: Any) -> None:
         owner = type(self).__name__
         if callable(value):
+            if isinstance(value, type):
+                raise wrong(owner, "learning_rate", value, "a number, or an object of the schedule")
             self._schedule = value
             self._counters.pop("learning_rate", None)
             return
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise ArgumentError(f"{owner}: learning_rate={value!r} must be a number, a schedule or a function")
+        check(owner, "learning_rate", value, NotNegative | LearningRateSchedule | Callable[[], float])
         if self._schedule is not None:
             raise ArgumentError(
                 f"{owner}: learning_rate={value} cannot be set while {type(self._schedule).__name__} decides on it: "
                 "make the optimizer with a number instead"
             )
-        check_range(owner, "learning_rate", value, 0.0, math.inf)
         self._counters["learning_rate"] = np.array([value], np.float64)
 
     def _old_name(self, *value: Any) -> NoReturn:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from .. import config
+from ..arguments import Bounds, Fraction, NotNegative, Positive
 from ..config import Configurable
 from ..errors import ArgumentError
-from .arguments import check_above_zero
 
 
 class LearningRateSchedule(Configurable):
@@ -30,13 +30,12 @@ class ExponentialDecay(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: float,
-        decay_steps: int,
-        decay_rate: float,
+        initial_learning_rate: NotNegative,
+        decay_steps: Positive,
+        decay_rate: NotNegative,
         staircase: bool = False,
         name: str = "ExponentialDecay",
     ) -> None:
-        check_above_zero("ExponentialDecay", "decay_steps", decay_steps)
         self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
         self.staircase, self.name = staircase, name
 
@@ -54,13 +53,12 @@ class InverseTimeDecay(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: float,
-        decay_steps: int,
-        decay_rate: float,
+        initial_learning_rate: NotNegative,
+        decay_steps: Positive,
+        decay_rate: NotNegative,
         staircase: bool = False,
         name: str = "InverseTimeDecay",
     ) -> None:
-        check_above_zero("InverseTimeDecay", "decay_steps", decay_steps)
         self.initial_learning_rate, self.decay_steps, self.decay_rate = initial_learning_rate, decay_steps, decay_rate
         self.staircase, self.name = staircase, name
 
@@ -79,14 +77,13 @@ class PolynomialDecay(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: float,
-        decay_steps: int,
-        end_learning_rate: float = 0.0001,
-        power: float = 1.0,
+        initial_learning_rate: NotNegative,
+        decay_steps: Positive,
+        end_learning_rate: NotNegative = 0.0001,
+        power: NotNegative = 1.0,
         cycle: bool = False,
         name: str = "PolynomialDecay",
     ) -> None:
-        check_above_zero("PolynomialDecay", "decay_steps", decay_steps)
         self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
         self.end_learning_rate, self.power, self.cycle, self.name = end_learning_rate, power, cycle, name
 
@@ -104,7 +101,9 @@ class PolynomialDecay(LearningRateSchedule):
 class PiecewiseConstantDecay(LearningRateSchedule):
     """values[0] up to and including step boundaries[0], then values[1] up to boundaries[1], …"""
 
-    def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant") -> None:
+    def __init__(
+        self, boundaries: Sequence[float], values: Sequence[NotNegative], name: str = "PiecewiseConstant"
+    ) -> None:
         if len(values) != len(boundaries) + 1:
             raise ArgumentError(
                 f"PiecewiseConstantDecay: {len(boundaries)} boundaries need one value more and got {len(values)} values"
@@ -128,16 +127,13 @@ class CosineDecay(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: float,
-        decay_steps: int,
-        alpha: float = 0.0,
+        initial_learning_rate: NotNegative,
+        decay_steps: Positive,
+        alpha: Fraction = 0.0,
         name: str = "CosineDecay",
-        warmup_target: float | None = None,
-        warmup_steps: int = 0,
+        warmup_target: NotNegative | None = None,
+        warmup_steps: NotNegative = 0,
     ) -> None:
-        check_above_zero("CosineDecay", "decay_steps", decay_steps)
-        if warmup_target is not None and warmup_steps < 0:
-            raise ArgumentError(f"CosineDecay: warmup_steps={warmup_steps} must be 0 or above")
         self.initial_learning_rate, self.decay_steps, self.alpha = initial_learning_rate, decay_steps, alpha
         self.name, self.warmup_target, self.warmup_steps = name, warmup_target, warmup_steps
 
@@ -167,16 +163,13 @@ class CosineDecayRestarts(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: float,
-        first_decay_steps: int,
-        t_mul: float = 2.0,
-        m_mul: float = 1.0,
-        alpha: float = 0.0,
+        initial_learning_rate: NotNegative,
+        first_decay_steps: Positive,
+        t_mul: Annotated[float, Bounds(1)] = 2.0,
+        m_mul: NotNegative = 1.0,
+        alpha: Fraction = 0.0,
         name: str = "SGDRDecay",
     ) -> None:
-        check_above_zero("CosineDecayRestarts", "first_decay_steps", first_decay_steps)
-        if t_mul < 1:
-            raise ArgumentError(f"CosineDecayRestarts: t_mul={t_mul} must be 1 or above, or the restarts pile up")
         self.initial_learning_rate, self.first_decay_steps = initial_learning_rate, first_decay_steps
         self.t_mul, self.m_mul, self.alpha, self.name = t_mul, m_mul, alpha, name
 

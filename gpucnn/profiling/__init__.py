@@ -7,5 +7,7 @@ records            benchmark results as files, and their comparison
 launches           dry runs: what a kernel would launch
 compilers          what the compilers report about a launch
 static_analysis    the figures of a kernel on a real shape, from `compilers`
+instruction_mix    what the instructions of a kernel cost on a card
+prediction         how long a launch, or a step, would take on a card that is not here
 traffic            the memory traffic of a kernel, counted in the emulator
 """

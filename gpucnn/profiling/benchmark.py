@@ -6,7 +6,6 @@ refused.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..devices import choose, storage
+from ..devices.emulator import driver
 from ..dispatch.case import Case, Draw
 from ..dispatch.check import disagreement
 from ..dispatch.op import Kernel, Op
-from ..errors import ArgumentError, CompileError
+from ..errors import ArgumentError, CompileError, KernelError, did_you_mean
 from . import timing, torch_ops, trials
 from .clock import Run
 from .records import Row
@@ -80,8 +80,8 @@ class Plan:
                     tasks.append((op, case, serving))
         if not tasks:
             names = sorted({c.name for op in ops.values() for c in op.cases if c.bench or self.cases})
-            close = difflib.get_close_matches(self.cases[0], names, 5) if self.cases else []
-            hint = f"did you mean {', '.join(close)}?" if close else "`gpucnn bench OP --list` shows the large cases"
+            near = did_you_mean(self.cases[0], names) if self.cases else ""
+            hint = near or "`gpucnn bench OP --list` shows the large cases"
             missing = f"the case {', '.join(self.cases)}" if self.cases else "any large case: give --case"
             raise ArgumentError(f"none of these {len(self.kernels)} kernels takes {missing}; {hint}")
         return tasks
@@ -113,7 +113,10 @@ def resized(op: Op, case: Case, batch: int) -> Case:
 
 
 def rows(plan: Plan) -> Iterator[Row]:
-    """Measure, and yield each row as soon as it is complete."""
+    """Measure, and yield each row as soon as it is complete. Raises `KernelError` on an emulated
+    GPU, whose times mean nothing."""
+    if driver.running() and not plan.check_only:
+        raise KernelError("the GPU is emulated and its times mean nothing: run this on a GPU, or with --check-only")
     for op, case, kernels in plan.tasks():
         for kernel in kernels:
             yield _kernel_row(plan, op, case, kernel)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -30,16 +30,26 @@ def _unreported(done: int, total: int) -> None:
     pass
 
 
-def rows(pattern: str = "", arch: str | None = None, progress: Progress = _unreported) -> list[dict[str, Any]]:
-    """A row for each kernel that the pattern selects (see `trials.every_kernel`); with `arch`, such
-    as sm_90, also the figures of those for GPUs on their largest case."""
-    kernels = trials.every_kernel(pattern)
+def rows(
+    pattern: str = "",
+    arch: str | None = None,
+    progress: Progress = _unreported,
+    backends: Iterable[str] = tuple(BACKENDS),
+) -> list[dict[str, Any]]:
+    """A row for each kernel of the backends that the pattern selects (see `trials.every_kernel`);
+    with `arch`, such as sm_90, also the figures of those for GPUs on their largest case."""
+    kernels = trials.every_kernel(pattern, backends)
     rows = []
     for done, kernel in enumerate(kernels):
         if arch:
             progress(done, len(kernels))
         rows.append(_row(kernel) | {"figures": _figures(kernel, arch) if arch else []})
     return rows
+
+
+def gaps(backend: str) -> list[str]:
+    """The ops that have no kernel of the backend."""
+    return [op.name for op in trials.every_op() if not op.kernels((backend,))]
 
 
 def _figures(kernel: Kernel, arch: str) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,18 +67,27 @@ class Resources:
 
 @dataclass(frozen=True)
 class Instructions:
-    """The machine instructions of one kernel with their modifiers, and those of the main loop.
+    """The machine instructions of one kernel with their modifiers.
 
-    The main loop is the innermost loop that computes most.
+    all         in the order of the code
+    main        the innermost loops that compute most; several if each is for another alignment of
+                the operands or another order of their axes
+    streaming   the innermost loop that loads most from global memory
     """
 
     all: tuple[str, ...]
-    loop: tuple[str, ...]
+    main: tuple[tuple[str, ...], ...]
+    streaming: tuple[str, ...]
+
+    @property
+    def loop(self) -> tuple[str, ...]:
+        """The shortest of the main loops."""
+        return min(self.main, key=len, default=())
 
     @property
     def ffma_share(self) -> float:
         """The share of multiply-adds (FFMA, HMMA) among the instructions of the main loop."""
-        return sum(_flops(name) > 0 for name in self.loop) / len(self.loop) if self.loop else 0.0
+        return sum(flops_of(name) > 0 for name in self.loop) / len(self.loop) if self.loop else 0.0
 
     @property
     def fp64(self) -> list[str]:
@@ -90,8 +100,8 @@ class Instructions:
 
     def flops_per_byte(self, load: str) -> float | None:
         """Floating-point operations for each byte loaded in the main loop; None without loads."""
-        loaded = sum(_width(name) for name in self.loop if name.split(".")[0] in (load, f"{load}STS"))
-        return sum(map(_flops, self.loop)) / loaded if loaded else None
+        loaded = bytes_of(self.loop, load)
+        return sum(map(flops_of, self.loop)) / loaded if loaded else None
 
     def counts(self) -> Counter[str]:
         """How often each instruction occurs in the kernel, without modifiers."""
@@ -174,8 +184,14 @@ def _compute_capability(arch: str) -> tuple[int, int]:
 
 
 def occupancy(launch: Launch, used: Resources, arch: str) -> float:
-    """The share of a multiprocessor's threads that can be resident, limited by registers, shared
-    memory and blocks."""
+    """The share of a multiprocessor's threads that can be resident."""
+    warps = -(-launch.threads // 32)
+    return resident_blocks(launch, used, arch) * 32 * warps / _MULTIPROCESSORS[arch].threads
+
+
+def resident_blocks(launch: Launch, used: Resources, arch: str) -> int:
+    """How many blocks a multiprocessor holds at a time, limited by threads, registers and shared
+    memory."""
     limit = _MULTIPROCESSORS[arch]
     warps = -(-launch.threads // 32)
     registers = -(-used.registers * 32 // 256) * 256 * warps
@@ -183,7 +199,7 @@ def occupancy(launch: Launch, used: Resources, arch: str) -> float:
     blocks = min(limit.blocks, limit.threads // (32 * warps), limit.registers // max(registers, 1))
     if used.shared_bytes + launch.geometry.shared_bytes:
         blocks = min(blocks, limit.shared_bytes // shared)
-    return blocks * 32 * warps / limit.threads
+    return blocks
 
 
 def disassembler() -> str | None:
@@ -205,7 +221,7 @@ def _disassembled(code: bytes) -> dict[str, Instructions]:
     """The instructions of each kernel of a cubin."""
     tool = disassembler()
     if tool is None:
-        raise KernelError("nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
+        raise KernelError("nvdisasm is not installed: pip install 'gpucnn[compile]'")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code)
         file.flush()
@@ -221,7 +237,7 @@ def _parsed(text: str) -> Instructions:
     back to it."""
     names: list[str] = []
     labels: dict[str, int] = {}
-    loops: list[list[str]] = []
+    loops: list[tuple[int, int]] = []
     for line in text.splitlines():
         if label := re.match(r"\s*(\.L_\w+):", line):
             labels[label[1]] = len(names)
@@ -229,14 +245,21 @@ def _parsed(text: str) -> Instructions:
             names.append(match[1])
             target = re.search(r"\.L_\w+", match[2]) if match[1].startswith("BRA") else None
             if target and target[0] in labels:
-                loops.append(names[labels[target[0]] :])
-    work = [sum(map(_flops, loop)) for loop in loops]
-    most = max(work, default=0)
-    main = min((loop for loop, flops in zip(loops, work, strict=True) if most and flops == most), key=len, default=[])
-    return Instructions(tuple(name for name in names if name != "NOP"), tuple(main))
+                loops.append((labels[target[0]], len(names)))
+
+    def largest(work: Callable[[tuple[str, ...]], float]) -> tuple[tuple[str, ...], ...]:
+        """The loops that do most of something, of nested ones the inner."""
+        works = {(i, j): work(tuple(names[i:j])) for i, j in loops}
+        most = [loop for loop in loops if works[loop] == max(works.values()) > 0]
+        inner = [(i, j) for i, j in most if not any(i <= a and b <= j and (a, b) != (i, j) for a, b in most)]
+        return tuple(tuple(names[i:j]) for i, j in inner)
+
+    main = largest(lambda loop: sum(map(flops_of, loop)))
+    streaming = min(largest(lambda loop: bytes_of(loop, "LDG")), key=len, default=())
+    return Instructions(tuple(name for name in names if name != "NOP"), main, streaming)
 
 
-def _flops(name: str) -> int:
+def flops_of(name: str) -> int:
     """Floating-point operations of one instruction for each thread: of FFMA, with or without
     flushing of denormals, and of HMMA, which 32 threads execute together."""
     if matrices := re.match(r"HMMA\.16(8)(8|16|4)\.", name):
@@ -244,9 +267,15 @@ def _flops(name: str) -> int:
     return 2 if name.split(".")[0] == "FFMA" else 0
 
 
-def _width(name: str) -> int:
-    """Bytes of one load."""
+def width_of(name: str) -> int:
+    """Bytes of one load or store of a thread."""
     for modifier, width in ((".128", 16), (".64", 8), (".U16", 2), (".S16", 2), (".U8", 1), (".S8", 1)):
         if modifier in name:
             return width
     return 4
+
+
+def bytes_of(names: Iterable[str], load: str) -> int:
+    """Bytes that a thread loads by instructions of a kind, such as LDG, on their way to registers
+    or to shared memory."""
+    return sum(width_of(name) for name in names if name.split(".")[0] in (load, f"{load}STS"))

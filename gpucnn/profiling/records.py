@@ -57,12 +57,16 @@ class Row:
 
 def record(measured: Sequence[Row]) -> dict[str, Any]:
     """The rows with all that is needed to judge them, as JSON values."""
+    return about(sorted({row.device for row in measured})) | {"rows": [asdict(row) for row in measured]}
+
+
+def about(devices: Sequence[str]) -> dict[str, Any]:
+    """What is needed to judge what was measured on these devices, as JSON values."""
     return {
-        "device": device_names(measured),
+        "device": device_names(devices),
         "versions": versions(),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "rows": [asdict(row) for row in measured],
     }
 
 
@@ -85,14 +89,10 @@ def driver() -> str | None:
     return match[1] if match else text.strip()
 
 
-def device_names(measured: Sequence[Row]) -> dict[str, str]:
-    """The name of the hardware of each device in the rows."""
-    names = {}
-    for where in sorted({row.device for row in measured}):
-        names[where] = (
-            choose.gpu_state()[1] if where.startswith("gpu") else (platform.processor() or platform.machine())
-        )
-    return names
+def device_names(devices: Sequence[str]) -> dict[str, str]:
+    """The name of the hardware of each device."""
+    host = platform.processor() or platform.machine()
+    return {where: choose.gpu_state()[1] if where.startswith("gpu") else host for where in devices}
 
 
 def save(path: str | Path, measured: Sequence[Row]) -> None:

@@ -76,7 +76,7 @@ def of_kernel(kernel: Kernel, case: Case, arch: str) -> list[Figures]:
 
 def of_launch(launch: launches.Launch, case: str, arch: str) -> Figures:
     """The figures of one launch, cached on disk, since compiling takes most of a second."""
-    text = places.cached("figures", f"{_key(launch, arch)}.json", lambda: json.dumps(_measured(launch, arch)).encode())
+    text = places.cached("figures", f"{key(launch, arch)}.json", lambda: json.dumps(_measured(launch, arch)).encode())
     values = json.loads(text)
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return Figures(
@@ -109,7 +109,8 @@ def _measured(launch: launches.Launch, arch: str) -> dict:
     return values
 
 
-def _key(launch: launches.Launch, arch: str) -> str:
+def key(launch: launches.Launch, arch: str) -> str:
+    """A file name for all that the figures of a launch depend on."""
     function = launch.function
     if isinstance(function, CudaFunction):
         text, kind = function.source(), sorted(function.defines.items())

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import random
 from ..callbacks import EarlyStopping
 from ..datasets import Dataset, ProgressHook, images
 from ..devices import threads
@@ -22,18 +23,24 @@ from ..dispatch import choice
 from ..errors import ArgumentError, warn
 from ..files import MODEL_SUFFIX, explained, make_folder
 from ..layers import Conv2D
-from ..models import memory
+from ..layers.augmentation import Augmentation
+from ..metrics.report import class_numbers
+from ..models import formats, memory
 from ..models.loading import load_model
 from ..models.sequential import Sequential
 from ..models.signature import Signature
 from ..models.summary import flops_per_image
-from . import own_kernels, own_model, zoo
+from . import augmentation, own_kernels, own_model, recipes, zoo
 from .run import Checkpoints, Run, stop_on_signals
 from .settings import RunSettings, extents, fingerprint
 from .trained_run import TrainedRun, checked_signature, images_in, probabilities_of, test_figures
+from .training import Training
 
 Entry = zoo.Entry | own_model.OwnModel
 """What builds a model and knows how it is trained."""
+
+_HELD_OUT = 1
+"""The stream of the division into training and validation images; shuffles of epochs have stream 0."""
 
 Say = Callable[[str], None]
 """Takes one line on the progress of the work."""
@@ -55,6 +62,8 @@ def train(
     load      .py files with your kernels, which are executed
     progress  called while the data set is downloaded or decoded, as in `datasets.load`
     """
+    if settings.recipe is not None:
+        settings = recipes.find(settings.recipe).fill(settings)
     settings = replace(settings, load=own_kernels.load_for_new_run(load)).apply()
     entry: Entry | None = None
     if settings.model is not None:
@@ -62,25 +71,28 @@ def train(
     data = settings.load_data(progress)
     _check_validation(settings, data)
     entry = entry or zoo.default_for(data.name)
-    recipe = _recipe(settings, entry, data)
+    training = _training(settings, entry, data)
     settings = replace(
         settings,
         dataset=data.name,
         model=entry.name,
         model_sha256=entry.sha256 if isinstance(entry, own_model.OwnModel) else None,
-        optimizer=recipe.optimizer,
-        learning_rate=recipe.learning_rate,
-        batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
+        optimizer=training.optimizer,
+        learning_rate=training.learning_rate,
+        batch_size=training.batch_size,
+        epochs=training.epochs,
+        validation_split=settings.validation_split or 0.0,
+        best=bool(settings.best),
+        flip=bool(settings.flip),
         classes=list(data.classes),
         note=data.note,
         fingerprint=fingerprint(data),
     )
     model = _new_model(settings, entry, data)
-    _check_memory(model, recipe, data)
+    _check_memory(model, training, data)
     run = Run.create(folder, asdict(settings))
     with run.locked():
-        return _fit(run, settings, recipe, model, data, pictures, say)
+        return _fit(run, settings, training, model, data, pictures, say)
 
 
 def resume(
@@ -112,16 +124,16 @@ def resume(
         settings.apply()
         entry = _entry_again(run, settings, model)
         data = settings.load_data(progress)
-        recipe = _recipe(settings, entry, data)
+        training = _training(settings, entry, data)
         trained = run.resume() or _new_model(settings, entry, data)
         trained.signature = trained.signature or _signature_for(data)
         checked_signature(trained, settings, run.folder)
         done = trained.training_state.epoch
-        if done > recipe.epochs or (done == recipe.epochs and run.record.get("status") == "finished"):
+        if done > training.epochs or (done == training.epochs and run.record.get("status") == "finished"):
             raise ArgumentError(f"{run.folder} has already trained {done} epochs: give a larger number of epochs")
-        _check_memory(trained, recipe, data)
-        run.continue_with({"epochs": recipe.epochs, "load": kernels})
-        return _fit(run, settings, recipe, trained, data, pictures, say)
+        _check_memory(trained, training, data)
+        run.continue_with({"epochs": training.epochs, "load": kernels})
+        return _fit(run, settings, training, trained, data, pictures, say)
 
 
 def evaluate(
@@ -222,7 +234,7 @@ def draw(folder: str | Path, data_dir: str | None = None, *, progress: ProgressH
 def find_model(name: str, input_shape: str | None = None, classes: int | None = None) -> Sequential:
     """The model of a run folder or file, or a new one of the zoo for `input_shape` ("32x32x3")."""
     path = Path(name)
-    if path.is_dir() or path.suffix == MODEL_SUFFIX:
+    if path.is_dir() or path.suffix == MODEL_SUFFIX or formats.find(path) is not None:
         if input_shape or classes:
             raise ArgumentError(f"{name} is a trained model, whose input shape and classes are fixed: leave them out")
         return load_model(Run.open(path).model_file if path.is_dir() else path)
@@ -259,8 +271,9 @@ def _entry_again(run: Run, settings: RunSettings, model: str | None) -> Entry:
     return zoo.find(str(settings.model))
 
 
-def _recipe(settings: RunSettings, entry: Entry, data: Dataset) -> zoo.Recipe:
-    return entry.recipe_for(data.name).altered(
+def _training(settings: RunSettings, entry: Entry, data: Dataset) -> Training:
+    default = recipes.find(settings.recipe).training if settings.recipe else entry.training_for(data.name)
+    return default.altered(
         settings.optimizer,
         settings.learning_rate,
         settings.batch_size,
@@ -271,16 +284,32 @@ def _recipe(settings: RunSettings, entry: Entry, data: Dataset) -> zoo.Recipe:
 
 
 def _new_model(settings: RunSettings, entry: Entry, data: Dataset) -> Sequential:
-    recipe = _recipe(settings, entry, data)
-    model = entry.build(data.x_train.shape[1:], len(data.classes))
-    steps = recipe.epochs * -(-_images_per_epoch(settings, data) // recipe.batch_size)
-    model.compile(recipe.make_optimizer(steps), recipe.loss, metrics=["accuracy"])
+    training = _training(settings, entry, data)
+    largest = 1.0 if data.x_train.dtype == np.uint8 else float(data.x_train.max())
+    model = augmentation.in_front(
+        entry.build(data.x_train.shape[1:], len(data.classes)),
+        augmentation.layers(settings.augment, bool(settings.flip), largest),
+    )
+    steps = training.epochs * -(-_images_per_epoch(settings, data) // training.batch_size)
+    model.compile(training.make_optimizer(steps), training.loss, metrics=["accuracy"])
     model.signature = _signature_for(data)
     return model
 
 
 def _images_per_epoch(settings: RunSettings, data: Dataset) -> int:
-    return int(len(data.x_train) * (1.0 - settings.validation_split))
+    return int(len(data.x_train) * (1.0 - (settings.validation_split or 0.0)))
+
+
+def _with_validation(data: Dataset, count: int, seed: int) -> Dataset:
+    """The data with its training images divided at random: `count` remain, the others are for validation."""
+    total = len(data.x_train)
+    if count == total:
+        return data
+    order = random.permutation(total, seed=seed, stream=_HELD_OUT)
+    kept, held_out = np.sort(order[:count]), np.sort(order[count:])
+    x, y = data.x_train, data.y_train
+    split = "; ".join(filter(None, (data.split, "validation images drawn at random by the seed")))
+    return replace(data, x_train=x[kept], y_train=y[kept], x_val=x[held_out], y_val=y[held_out], split=split)
 
 
 def _check_validation(settings: RunSettings, data: Dataset) -> None:
@@ -304,35 +333,36 @@ def _signature_for(data: Dataset) -> Signature:
     return Signature(data.classes, (height, width, channels), divisor=None if floats_of_another_range else 255.0)
 
 
-def _check_memory(model: Sequential, recipe: zoo.Recipe, data: Dataset) -> None:
+def _check_memory(model: Sequential, training: Training, data: Dataset) -> None:
     parts = (data.x_train, data.x_test, data.x_val)
     as_float32 = sum(4 * x.size for x in parts if x is not None and x.dtype == np.uint8)
-    memory.check(model, min(recipe.batch_size, len(data.x_train)), as_float32)
+    memory.check(model, min(training.batch_size, len(data.x_train)), as_float32)
 
 
 def _fit(
     run: Run,
     settings: RunSettings,
-    recipe: zoo.Recipe,
+    training: Training,
     model: Sequential,
     data: Dataset,
     pictures: bool,
     say: Say,
 ) -> Run:
+    count = _images_per_epoch(settings, data)
+    data = _with_validation(data, count, settings.seed)
     say(_described(data))
-    epochs = "epoch" if recipe.epochs == 1 else "epochs"
+    epochs = "epoch" if training.epochs == 1 else "epochs"
     say(
         f"{settings.model}: {model.count_params():,} parameters, {type(model.optimizer).__name__}, "
-        f"batch {recipe.batch_size}, {recipe.epochs} {epochs}, seed {settings.seed}; "
+        f"batch {training.batch_size}, {training.epochs} {epochs}, seed {settings.seed}; "
         f"{settings.device}, {choice.backend()} kernels, threads: {threads.in_use()}"
     )
     signature = model.signature
     assert signature is not None
     x_train, x_test = signature.scaled(data.x_train), signature.scaled(data.x_test)
     validation = None if data.x_val is None else (signature.scaled(data.x_val), data.y_val)
-    count = _images_per_epoch(settings, data)
     stopping = EarlyStopping(
-        patience=settings.early_stopping or recipe.epochs + 1, verbose=1, restore_best_weights=settings.best
+        patience=settings.early_stopping or training.epochs + 1, verbose=1, restore_best_weights=bool(settings.best)
     )
     watching = [stopping] if settings.early_stopping or settings.best else []
     before, start = int(model.optimizer.iterations[0]), time.perf_counter()
@@ -340,15 +370,14 @@ def _fit(
         history = model.fit(
             x_train,
             data.y_train,
-            batch_size=recipe.batch_size,
-            epochs=recipe.epochs,
-            validation_split=settings.validation_split,
+            batch_size=training.batch_size,
+            epochs=training.epochs,
             validation_data=validation,
             callbacks=[*watching, Checkpoints(run, settings.save_every, stop)],
         )
     seconds = time.perf_counter() - start
     steps = int(model.optimizer.iterations[0]) - before
-    trained = steps / -(-count // recipe.batch_size) * count
+    trained = steps / -(-count // training.batch_size) * count
     probabilities = probabilities_of(model, x_test)
     run.finish(
         model,
@@ -372,17 +401,32 @@ def _draw(run: Run, model: Sequential, data: Dataset, x_test: np.ndarray, probab
 
     title, note = f"{run.settings['model']} on {data.name}", data.note or ""
     pictures = {
-        "learning_curves": plots.learning_curves(run.read_history(), title, note),
+        "learning_curves": plots.learning_curves(run.read_history(), title, note, _test_figures(run)),
         "confusion_matrix": plots.confusion_matrix(data.y_test, probabilities, data.classes, title, note),
         "predictions": plots.predictions(x_test, data.y_test, probabilities, data.classes, title, note),
     }
     if any(isinstance(layer, Conv2D) for layer in model.layers):
         pictures["filters"] = plots.filters(model, f"{title}: filters of the first convolution", note)
-        pictures["feature_maps"] = plots.feature_maps(model, x_test[0], f"{title}: feature maps", note)
+        y_true = class_numbers("y_test", data.y_test[:1])[0]
+        pictures["feature_maps"] = plots.feature_maps(
+            model, x_test[0], f"{title}: feature maps", note, data.classes, int(y_true)
+        )
+    if any(isinstance(layer, Augmentation) for layer in model.layers):
+        signature = model.signature
+        assert signature is not None
+        shown = signature.scaled(data.x_train[:8])
+        pictures["augmented"] = plots.augmented(model, shown, f"{title}: images as training sees them", note)
     folder = run.folder / "pictures"
     with explained("make", folder):
         make_folder(folder)
     return [picture.save(folder / f"{name}.png") for name, picture in pictures.items()]
+
+
+def _test_figures(run: Run) -> dict[str, float]:
+    """Loss and accuracy on the test images, without those that are not finite."""
+    record = run.record
+    figures = {"loss": record["test_loss"], "accuracy": record["test_accuracy"]}
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _described(data: Dataset) -> str:

@@ -20,7 +20,7 @@ _FROM_RECORD = (
     "epochs",
     "epochs_trained",
 )
-_FROM_SETTINGS = ("optimizer", "learning_rate", "batch_size", "seed")
+_FROM_SETTINGS = ("recipe", "optimizer", "learning_rate", "batch_size", "seed")
 
 
 def list_runs(folder: str | Path) -> list[dict[str, Any]]:

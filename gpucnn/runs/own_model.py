@@ -15,10 +15,10 @@ from ..errors import ArgumentError, FileError, warn
 from ..files import executed
 from ..layers.activation import Activated
 from ..models.sequential import Sequential
-from .zoo import Recipe
+from .training import Training
 
 _HOW = "build(input_shape, classes) returns a Sequential"
-_RECIPE = Recipe("adam", batch_size=32, epochs=10)
+_TRAINING = Training("adam", batch_size=32, epochs=10)
 """How such a model is trained unless the user says otherwise: Keras' defaults, and ten epochs."""
 
 
@@ -65,9 +65,9 @@ class OwnModel:
             raise ArgumentError(f"the model of {self.name} ends without activation: give {last.name} 'softmax'")
         return model
 
-    def recipe_for(self, dataset: str) -> Recipe:
+    def training_for(self, dataset: str) -> Training:
         """The default recipe, with any data set."""
-        return _RECIPE
+        return _TRAINING
 
 
 def is_file(model: str) -> bool:

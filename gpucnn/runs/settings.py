@@ -19,22 +19,24 @@ from ..devices import choose, threads
 from ..dispatch import choice, op
 from ..errors import ArgumentError, DataError, FileError
 from ..progress import say as announce
-from . import self_check, zoo
+from . import augmentation, self_check
 from .run import Run
+from .training import SCHEDULES
 
 _RANGES = {
     "learning_rate": lambda rate: 0 < rate < float("inf"),
     "validation_split": lambda share: 0 <= share < 1,
     "seed": lambda seed: 0 <= seed < 2**32,
     "weight_decay": lambda share: 0 <= share < float("inf"),
-    "schedule": lambda name: name in zoo.SCHEDULES,
+    "schedule": lambda name: name in SCHEDULES,
+    "augment": lambda name: name in augmentation.LEVELS,
     **dict.fromkeys(("batch_size", "epochs", "early_stopping", "threads", "save_every"), lambda count: count >= 1),
 }
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """All that determines the result of a run; None takes the recipe's value.
+    """All that determines the result of a run; None takes the value of the recipe or the model.
 
     dataset      a name from `gpucnn.datasets`; with `data`, the name of those images
     data         the path of the user's images
@@ -42,13 +44,18 @@ class RunSettings:
     image_shape  "HxWxC", the size to which the image files of `data` are converted
     strict       whether a broken image file of `data` is an error; otherwise it is left out
     fingerprint  SHA-256 of all images and labels
+    recipe       a name of `recipes`; it decides what the other settings leave open
     model        a name of the zoo, or FILE.py:FUNCTION; None takes the one for the data set
     model_sha256
                  that of the user's file with the model; nothing imports it by itself
-    schedule     how the learning rate falls over all epochs: a name of `zoo.SCHEDULES`
+    augment      how the training images are changed at random: a name of `augmentation.LEVELS`
+    flip         mirror half of the training images from left to right
+    schedule     how the learning rate falls over all epochs: a name of `training.SCHEDULES`
     early_stopping
                  stop after so many epochs without a lower validation loss
     best         keep the weights of the epoch with the lowest validation loss
+    validation_split
+                 the fraction of the training images, drawn at random by the seed, that is held out
     algorithms   op → algorithm of its kernels; for other ops it is chosen as usual
     load         name and SHA-256 of each file with the user's kernels; nothing loads it by itself
 
@@ -60,6 +67,7 @@ class RunSettings:
     data_dir: str | None = None
     image_shape: str | None = None
     strict: bool = False
+    recipe: str | None = None
     model: str | None = None
     model_sha256: str | None = None
     optimizer: str | None = None
@@ -68,9 +76,11 @@ class RunSettings:
     epochs: int | None = None
     weight_decay: float | None = None
     schedule: str | None = None
+    augment: str | None = None
+    flip: bool | None = None
     early_stopping: int | None = None
-    best: bool = False
-    validation_split: float = 0.0
+    best: bool | None = None
+    validation_split: float | None = None
     seed: int = 0
     device: str = "auto"
     backend: str = "auto"

@@ -1,15 +1,17 @@
 """Batch normalisation in two passes over x for the statistics and one for the result; its gradient
 in one and one.
 
-Each slice of the batch has its own sums, in float64, and they are added in order: the same bits on
-any number of threads, and no rounding to speak of. Traffic: x read three times, y written once; for
-the gradient dy and x read twice, dx written once. The channels of a row are neighbours, so every
-loop over them is one over vectors.
+Each slice of the rows has its own sums, in float64, and they are added in order: the same bits on
+any number of threads, and no rounding to speak of. Rows are taken side by side, so that few channels
+fill vectors too. Traffic: x read three times, y written once; for the gradient dy and x read twice,
+dx written once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +19,10 @@ from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad
+from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad
 
-_SMALL = 1 << 16
-"""Below this many values a second thread costs more than it brings."""
+from ..shared.columns_njit import column_sums, fold, repeat, row_slices, width
+from ..shared.slices_launch import in_slices
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -29,99 +31,197 @@ def _supports(x: Spec, *_: object, **__: object) -> bool:
     return x.dtype == _FLOAT32
 
 
-def _workspace(x: Spec, *_: object, **__: object) -> Spec:
-    return Spec((2, len(threads.slices(x.shape[0])), x.shape[-1]), _FLOAT64)
+def _numbers(x: Spec, *_: object, **__: object) -> Spec:
+    """The numbers of the channels, repeated."""
+    return Spec((4, width(math.prod(x.shape), x.shape[-1])), _FLOAT32)
 
 
-def _over_slices(x: np.ndarray, task: Callable[[int, int, int], None]) -> None:
-    """Call task(i, first, last) for the rows of each slice of the batch; a row has one value of
-    each channel."""
-    rows = x.size // x.shape[-1] // len(x)
-    slices = threads.slices(len(x))
+def _workspace(x: Spec, *_: object, **__: object) -> tuple[Spec, ...]:
+    """Two sums for each slice as well; nothing where there is one slice."""
+    numbers = _numbers(x)
+    count = len(row_slices(math.prod(x.shape), x.shape[-1]))
+    return () if count == 1 else (Spec((2, count, numbers.shape[1]), _FLOAT64), numbers)
 
-    def run(i: int) -> None:
-        task(i, slices[i].start * rows, slices[i].stop * rows)
 
-    threads.run(run, len(slices), parallel=x.size > _SMALL)
+def _over_slices(x: np.ndarray, task: Callable[[int, slice], Any]) -> None:
+    """Call task(i, slice) for each slice of the flat rows."""
+    slices = row_slices(x.size, x.shape[-1])
+    threads.run(lambda i: task(i, slices[i]), len(slices))
 
 
 @kernel(batchnorm, "two_pass", "njit", supports=_supports, workspace=_workspace)
-def launch(y, mean, variance, x, gamma, beta, sums, *, epsilon):
-    """Mean, then variance, then y."""
-    flat, out, count = x.reshape(-1), y.reshape(-1), x.size // x.shape[-1]
-    nothing = np.zeros(x.shape[-1])
-    _over_slices(x, lambda i, first, last: _sum(sums[0, i], flat, first, last))
-    centre = np.add.reduce(sums[0], axis=0) / count
-    _over_slices(x, lambda i, first, last: _sum_squares(sums[1, i], flat, centre, first, last))
-    spread = np.add.reduce(sums[1], axis=0) / count
-    mean[...], variance[...] = centre, spread
-    slope = (1.0 if gamma is None else gamma) / np.sqrt(spread + epsilon)
-    numbers = [a.astype(np.float32) for a in (centre, slope, nothing if beta is None else beta)]
-    _over_slices(x, lambda i, first, last: _shift(out, flat, *numbers, first, last))
+def launch(y, mean, variance, x, gamma, beta, sums=None, numbers=None, *, epsilon):
+    """Mean, then variance, then y; in one call where there is one slice."""
+    flat, out = x.reshape(-1), y.reshape(-1)
+    if sums is None:
+        _whole(out, mean, variance, flat, gamma, beta, width(x.size, mean.size), epsilon)
+        return
+    centre, spread = np.empty((2, mean.size))
+    _over_slices(x, lambda i, part: column_sums(sums[0, i], flat[part]))
+    _means(centre, mean, sums[0], x.size)
+    _over_slices(x, lambda i, part: _sum_squares(sums[1, i], flat[part], centre))
+    _means(spread, variance, sums[1], x.size)
+    _prepare(numbers, centre, spread, gamma, beta, epsilon)
+    _over_slices(x, lambda i, part: _shift(out[part], flat[part], numbers))
+
+
+@kernel(batchnorm_inference, "two_pass", "njit", supports=_supports)
+def launch_inference(y, x, gamma, beta, mean, variance, *, epsilon):
+    """The last of the three passes."""
+    columns = mean.size
+    rows = y.reshape(-1, columns), x.reshape(-1, columns)
+    in_slices(_shift_rows, rows, mean, variance, gamma, beta, width(x.size, columns), epsilon)
 
 
 @kernel(batchnorm_grad, "two_pass", "njit", supports=_supports, workspace=_workspace)
-def launch_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, *, epsilon):
+def launch_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums=None, numbers=None, *, epsilon):
     """The two sums over the batch, then dx."""
-    flat_x, flat_dy, out, count = x.reshape(-1), dy.reshape(-1), dx.reshape(-1), x.size // x.shape[-1]
-    centre = mean.astype(np.float64)
-    _over_slices(x, lambda i, first, last: _sum_products(sums[0, i], sums[1, i], flat_dy, flat_x, centre, first, last))
-    scale = 1.0 / np.sqrt(variance.astype(np.float64) + epsilon)
-    plain, product = np.add.reduce(sums[0], axis=0), np.add.reduce(sums[1], axis=0) * scale
-    dbeta[...], dgamma[...] = plain, product
-    slope = scale * (1.0 if gamma is None else gamma)
-    numbers = [a.astype(np.float32) for a in (centre, plain / count, product / count * scale, slope)]
-    _over_slices(x, lambda i, first, last: _shift_back(out, flat_dy, flat_x, *numbers, first, last))
+    _gradients(True, dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, numbers, epsilon)
+
+
+@kernel(batchnorm_inference_grad, "two_pass", "njit", supports=_supports, workspace=_workspace)
+def launch_inference_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums=None, numbers=None, *, epsilon):
+    """The same where mean and variance do not depend on x: dx is dy times the slope."""
+    _gradients(False, dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, numbers, epsilon)
+
+
+def _gradients(training, dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, numbers, epsilon):
+    """Both gradients; in one call where there is one slice."""
+    flat_x, flat_dy, out = x.reshape(-1), dy.reshape(-1), dx.reshape(-1)
+    if sums is None:
+        wide = width(x.size, mean.size)
+        _whole_grad(out, dgamma, dbeta, flat_dy, flat_x, gamma, mean, variance, wide, np.float32(training), epsilon)
+        return
+    _over_slices(x, lambda i, part: _sum_products(sums[0, i], sums[1, i], flat_dy[part], flat_x[part], mean))
+    _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, np.float32(training), epsilon, x.size)
+    if training:
+        _over_slices(x, lambda i, part: _shift_back(out[part], flat_dy[part], flat_x[part], numbers))
+    else:
+        _over_slices(x, lambda i, part: _scale(out[part], flat_dy[part], numbers[3]))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _sum(sums, x, first, last):
-    c = sums.shape[0]
+def _whole(y, mean, variance, x, gamma, beta, wide, epsilon):
+    means, sums, numbers = np.empty((2, len(mean))), np.empty((2, 1, wide)), np.empty((4, wide), np.float32)
+    column_sums(sums[0, 0], x)
+    _means(means[0], mean, sums[0], len(x))
+    _sum_squares(sums[1, 0], x, means[0])
+    _means(means[1], variance, sums[1], len(x))
+    _prepare(numbers, means[0], means[1], gamma, beta, epsilon)
+    _shift(y, x, numbers)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _whole_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, wide, training, epsilon):
+    sums, numbers = np.empty((2, 1, wide)), np.empty((4, wide), np.float32)
+    _sum_products(sums[0, 0], sums[1, 0], dy, x, mean)
+    _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, training, epsilon, len(x))
+    _shift_back(dx, dy, x, numbers)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _means(means, rounded, sums, size):
+    fold(means, sums)
+    for k in range(len(means)):
+        means[k] /= size // len(means)
+        rounded[k] = means[k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sum_squares(sums, x, mean):
+    wide = len(sums)
+    centre = np.empty(wide)
+    repeat(centre, mean)
     sums[:] = 0.0
-    for row in range(first, last):
-        values = x[row * c : row * c + c]
-        for k in range(c):
-            sums[k] += np.float64(values[k])
+    for start in range(0, len(x), wide):
+        values = x[start : start + wide]
+        for j in range(len(values)):
+            centred = np.float64(values[j]) - centre[j]
+            sums[j] += centred * centred
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _sum_squares(sums, x, mean, first, last):
-    c = sums.shape[0]
-    sums[:] = 0.0
-    for row in range(first, last):
-        values = x[row * c : row * c + c]
-        for k in range(c):
-            centred = np.float64(values[k]) - mean[k]
-            sums[k] += centred * centred
+def _prepare(numbers, mean, variance, gamma, beta, epsilon):
+    """Mean, slope and beta of each channel, repeated."""
+    columns = len(mean)
+    for k in range(columns):
+        slope = 1.0 / np.sqrt(np.float64(variance[k]) + epsilon)
+        if gamma is not None:
+            slope *= gamma[k]
+        numbers[0, k], numbers[1, k], numbers[2, k] = mean[k], slope, 0.0
+        if beta is not None:
+            numbers[2, k] = beta[k]
+    for i in range(3):
+        repeat(numbers[i], numbers[i, :columns].copy())
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _shift(y, x, mean, slope, beta, first, last):
-    c = mean.shape[0]
-    for row in range(first, last):
-        values, results = x[row * c : row * c + c], y[row * c : row * c + c]
-        for k in range(c):
-            results[k] = (values[k] - mean[k]) * slope[k] + beta[k]
+def _shift(y, x, numbers):
+    wide = numbers.shape[1]
+    mean, slope, beta = numbers[0], numbers[1], numbers[2]
+    for start in range(0, len(x), wide):
+        values, results = x[start : start + wide], y[start : start + wide]
+        for j in range(len(values)):
+            results[j] = (values[j] - mean[j]) * slope[j] + beta[j]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _sum_products(plain, product, dy, x, mean, first, last):
-    c = plain.shape[0]
+def _shift_rows(y, x, mean, variance, gamma, beta, wide, epsilon):
+    numbers = np.empty((4, wide), np.float32)
+    _prepare(numbers, mean, variance, gamma, beta, epsilon)
+    _shift(y.reshape(-1), x.reshape(-1), numbers)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sum_products(plain, product, dy, x, mean):
+    wide = len(plain)
+    centre = np.empty(wide)
+    repeat(centre, mean)
     plain[:] = 0.0
     product[:] = 0.0
-    for row in range(first, last):
-        values, slopes = x[row * c : row * c + c], dy[row * c : row * c + c]
-        for k in range(c):
-            g = np.float64(slopes[k])
-            plain[k] += g
-            product[k] += g * (np.float64(values[k]) - mean[k])
+    for start in range(0, len(x), wide):
+        values, slopes = x[start : start + wide], dy[start : start + wide]
+        for j in range(len(values)):
+            g = np.float64(slopes[j])
+            plain[j] += g
+            product[j] += g * (np.float64(values[j]) - centre[j])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _shift_back(dx, dy, x, mean, level, tilt, slope, first, last):
-    c = mean.shape[0]
-    for row in range(first, last):
-        part = slice(row * c, row * c + c)
+def _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, training, epsilon, size):
+    """dgamma and dbeta; and mean, level, tilt and slope of each channel, repeated. Level and tilt
+    are 0 unless `training` is 1."""
+    columns = len(mean)
+    count = size // columns
+    plain, product = np.empty(columns), np.empty(columns)
+    fold(plain, sums[0])
+    fold(product, sums[1])
+    for k in range(columns):
+        scale = 1.0 / np.sqrt(np.float64(variance[k]) + epsilon)
+        dbeta[k], dgamma[k] = plain[k], product[k] * scale
+        numbers[0, k], numbers[1, k] = mean[k], training * plain[k] / count
+        numbers[2, k], numbers[3, k] = training * product[k] * scale / count * scale, scale
+        if gamma is not None:
+            numbers[3, k] = scale * gamma[k]
+    for i in range(4):
+        repeat(numbers[i], numbers[i, :columns].copy())
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _shift_back(dx, dy, x, numbers):
+    wide = numbers.shape[1]
+    mean, level, tilt, slope = numbers[0], numbers[1], numbers[2], numbers[3]
+    for start in range(0, len(x), wide):
+        part = slice(start, start + wide)
         values, slopes, results = x[part], dy[part], dx[part]
-        for k in range(c):
-            results[k] = (slopes[k] - level[k] - (values[k] - mean[k]) * tilt[k]) * slope[k]
+        for j in range(len(values)):
+            results[j] = (slopes[j] - level[j] - (values[j] - mean[j]) * tilt[j]) * slope[j]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _scale(dx, dy, slope):
+    wide = len(slope)
+    for start in range(0, len(dy), wide):
+        slopes, results = dy[start : start + wide], dx[start : start + wide]
+        for j in range(len(slopes)):
+            results[j] = slopes[j] * slope[j]

@@ -15,12 +15,17 @@ from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.dropout import dropout, scale, threshold
+from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
-from ..shared.simd_njit import load, multiply, not_positive, select, splat, store
+from ..shared.columns_njit import repeat, width
+from ..shared.philox_njit import key, words
+from ..shared.slices_launch import SMALLEST
+from ..shared.vector_math_njit import ZERO
+from ..shared.vector_operators_njit import choose
 
-_SMALL = 1 << 15
-"""Below this many values a second thread costs more than it brings."""
+_REPEATED = 1 << 10
+"""The factors of an image are repeated for a quarter of so many values: more would take longer to
+fill than it saves."""
 
 
 def _supports(x: Spec, step: Spec, **_: object) -> bool:
@@ -30,53 +35,62 @@ def _supports(x: Spec, step: Spec, **_: object) -> bool:
 @kernel(dropout, "philox", "njit", supports=_supports)
 def launch(y, x, step, *, rate, seed, stream):
     """Each slice is a whole number of counters."""
-    key = np.array(
-        [
-            int(step[0]) & 0xFFFFFFFF,
-            stream & 0xFFFFFFFF,
-            random.DROPOUT,
-            seed & 0xFFFFFFFF,
-            seed >> 32,
-            threshold(rate),
-        ],
-        np.uint64,
-    )
-    flat_x, flat_y, factor = x.reshape(-1), y.reshape(-1), np.float32(scale(rate))
-    slices = threads.slices(-(-x.size // 4))
+    numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
+    flat_x, flat_y = x.reshape(-1), y.reshape(-1)
+    slices = threads.slices(-(-x.size // 4), SMALLEST // 4)
 
     def task(i: int) -> None:
-        _drop(flat_y, flat_x, key, factor, slices[i].start, slices[i].stop)
+        _drop(flat_y, flat_x, *numbers, slices[i].start, slices[i].stop)
 
-    threads.run(task, len(slices), parallel=x.size > _SMALL)
+    threads.run(task, len(slices))
+
+
+@kernel(spatial_dropout, "philox", "njit", supports=_supports)
+def launch_spatial(y, x, step, *, rate, seed, stream):
+    """Each slice is a whole number of images."""
+    numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
+    wide = width(min(x[0].size, _REPEATED), x.shape[2])
+    slices = threads.slices(len(x), -(-SMALLEST * len(x) // x.size))
+
+    def task(i: int) -> None:
+        _drop_channels(y, x, *numbers, wide, slices[i].start, slices[i].stop)
+
+    threads.run(task, len(slices))
+
+
+@njit(forceinline=True)
+def _draw(factors, key, limit, factor, first):
+    """The factors of the counters from `first` on, four of each."""
+    for i in range(len(factors) // 4):
+        w0, w1, w2, w3 = words(first + i, key)
+        factors[4 * i] = factor if w0 >= limit else ZERO
+        factors[4 * i + 1] = factor if w1 >= limit else ZERO
+        factors[4 * i + 2] = factor if w2 >= limit else ZERO
+        factors[4 * i + 3] = factor if w3 >= limit else ZERO
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _drop(y, x, key, factor, first, last):
-    """The values of counters first … last - 1. Salmon et al., SC'11, section 3.2, as
-    `gpucnn.random.philox`."""
+def _drop_channels(y, x, key, limit, factor, wide, first, last):
+    """Images first … last - 1."""
+    _, M, C = x.shape
+    begin = first * C // 4
+    factors, row = np.empty(4 * ((last * C + 3) // 4 - begin), np.float32), np.empty(wide, np.float32)
+    _draw(factors, key, limit, factor, begin)
+    for n in range(first, last):
+        repeat(row, factors[n * C - 4 * begin : (n + 1) * C - 4 * begin])
+        values, results = x[n].reshape(-1), y[n].reshape(-1)
+        for start in range(0, M * C, wide):
+            part, target = values[start : start + wide], results[start : start + wide]
+            for j in range(len(part)):
+                target[j] = choose(row[j] > ZERO, part[j] * row[j], ZERO)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _drop(y, x, key, limit, factor, first, last):
+    """The values of counters first … last - 1."""
     factors = np.empty(1024, np.float32)
-    low, half, limit = np.uint64(0xFFFFFFFF), np.uint64(32), key[5]
-    zero, nothing = splat(np.float32(0)), np.float32(0)
-    for batch in range((last - first + 255) // 256):
-        begin = first + 256 * batch
-        count = min(256, last - begin)
-        for i in range(count):
-            c0, c1, c2, c3 = np.uint64(begin + i) & low, key[0], key[1], key[2]
-            k0, k1 = key[3], key[4]
-            for _ in range(10):
-                p0 = c0 * np.uint64(0xD2511F53)
-                p1 = c2 * np.uint64(0xCD9E8D57)
-                c0, c1, c2, c3 = (p1 >> half) ^ c1 ^ k0, p1 & low, (p0 >> half) ^ c3 ^ k1, p0 & low
-                k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
-            factors[4 * i] = factor if c0 >= limit else nothing
-            factors[4 * i + 1] = factor if c1 >= limit else nothing
-            factors[4 * i + 2] = factor if c2 >= limit else nothing
-            factors[4 * i + 3] = factor if c3 >= limit else nothing
-        start = 4 * begin
-        values = min(4 * count, x.shape[0] - start)
-        for vector in range(values // 8):
-            e = 8 * vector
-            f = load(factors, e)
-            store(y, start + e, select(not_positive(f), zero, multiply(load(x, start + e), f)))
-        for e in range(values // 8 * 8, values):
-            y[start + e] = x[start + e] * factors[e] if factors[e] > 0 else nothing
+    for begin in range(first, last, 256):
+        _draw(factors[: 4 * min(256, last - begin)], key, limit, factor, begin)
+        part, target = x[4 * begin : 4 * min(begin + 256, last)], y[4 * begin : 4 * min(begin + 256, last)]
+        for e in range(len(part)):
+            target[e] = choose(factors[e] > ZERO, part[e] * factors[e], ZERO)

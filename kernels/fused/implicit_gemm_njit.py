@@ -15,7 +15,7 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_maxpool
 
 from ..shared.epilogue_njit import end
-from ..shared.implicit_gemm_njit import FLOAT32, NONE, POOL, RELU, product, workspace
+from ..shared.implicit_gemm_njit import FLOAT32, NONE, POOL, RELU, filters_of, product, workspace
 from ..shared.patches_njit import Patches, patches, pooled_patches
 
 _NO_INDEX = np.empty(1, np.uint8)
@@ -42,7 +42,7 @@ def _pool_workspace(x: Spec, weight: Spec, b: Spec, *, function, alpha, **window
 def launch(y, *arrays, function, alpha, keep_input, **window):
     """y = f(patches of x times weight + b); what f is applied to comes second if it is kept."""
     sums, (x, weight, b, panels, scratch) = (arrays[0] if keep_input else None), arrays[keep_input:]
-    table, matrix = _table(x, weight, False, **window), weight.reshape(-1, len(b))
+    table, matrix = _table(x, weight, False, **window), filters_of(weight)
     if function == "relu" and not keep_input:
         product(y, _NO_INDEX, x, matrix, b, table, RELU, panels, scratch)
     else:
@@ -54,7 +54,7 @@ def launch(y, *arrays, function, alpha, keep_input, **window):
 @kernel(conv2d_bias_activation_maxpool, "implicit_gemm", "njit", supports=_supports, workspace=_pool_workspace)
 def launch_pooled(y, index, x, weight, b, panels, scratch, *, function, alpha, **window):
     """The same with the patches in the order of the pooling windows."""
-    table, matrix = _table(x, weight, True, **window), weight.reshape(-1, len(b))
+    table, matrix = _table(x, weight, True, **window), filters_of(weight)
     if function == "relu":
         product(y, index, x, matrix, b, table, RELU | POOL, panels, scratch)
     else:

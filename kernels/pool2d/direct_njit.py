@@ -1,14 +1,16 @@
-"""Max pooling window by window, all channels of a cell at once; the gradient goes to the first cell
-that equals y.
+"""Pooling window by window: eight channels of a window are combined in a register and written once.
 
-Traffic: x read once, y written once (and for the gradient x, y and dy read and dx written once),
-while the rows of a window stay in the first-level cache. Images are independent, so slices of the
-batch need no sums.
+Where the number of channels is not a multiple of eight, the last vector overlaps the one before it,
+or what lies behind, which is written later. The gradient of a mean is a sum over the windows that
+cover a cell, so that each cell is written once; that of a maximum goes to the first cell that
+equals y. Traffic: x read and y written once (for the gradients dy, x and y read and dx written),
+while the rows of a window stay in the first-level cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -16,70 +18,277 @@ from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.pool2d import maxpool2d, maxpool2d_grad
+from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
 
-_SMALL = 1 << 16
-"""Below this many values a second thread costs more than it brings."""
+from ..shared.by_name_njit import by_name
+from ..shared.simd_njit import LANES, load, splat, store
+from ..shared.slices_launch import SMALLEST
+from ..shared.vector_math_njit import INFINITY, ZERO
+from ..shared.vector_operators_njit import choose, fma
 
-_FLOAT32 = np.dtype(np.float32)
+_MOST_TAPS = 9
+"""Up to so many taps, there is code for the window size alone."""
 
 
 def _supports(x: Spec, *_: object, **__: object) -> bool:
-    return x.dtype == _FLOAT32
+    return x.dtype == np.float32
 
 
-def _over_slices(images: int, size: int, task: Callable[[int, int], None]) -> None:
-    slices = threads.slices(images)
-    threads.run(lambda i: task(slices[i].start, slices[i].stop), len(slices), parallel=size > _SMALL)
+def _over_rows(rows: int, size: int, task: Any) -> None:
+    """Call task(first, last) for slices of so many rows of images, which have `size` values."""
+    slices = threads.slices(rows, -(-SMALLEST * rows // size))
+    threads.run(lambda i: task(slices[i].start, slices[i].stop), len(slices))
+
+
+def _window(pool: Any, strides: Any, padding: Any) -> tuple[int, ...]:
+    return (*pool, *strides, padding[0][0], padding[1][0])
+
+
+def _along(size: int, window: int, stride: int, before: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each position of a window along an axis, 1 / the number of its cells inside the image; for
+    each cell, the first window that covers it and the end of those that do, as two rows."""
+    start, cell = np.arange(count) * stride - before, np.arange(size) + before
+    shares = 1.0 / (np.minimum(start + window, size) - np.maximum(start, 0))
+    first, end = (cell - window) // stride + 1, cell // stride + 1
+    return shares.astype(np.float32), np.stack([np.maximum(first, 0), np.minimum(end, count)])
+
+
+@cache
+def _plan(size: tuple[int, ...], positions: tuple[int, ...], window: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Shares of rows and of columns, covering windows of rows and of columns."""
+    rows, columns = (_along(size[i], window[i], window[2 + i], window[4 + i], positions[i]) for i in (0, 1))
+    return rows[0], columns[0], rows[1], columns[1]
 
 
 @kernel(maxpool2d, "direct", "njit", supports=_supports)
 def launch(y, x, *, pool, strides, padding):
     """The largest cell of each window."""
-    window = (*pool, *strides, padding[0][0], padding[1][0])
-    _over_slices(len(x), x.size, lambda first, last: _largest(y, x, window, first, last))
+    _forward("max", y, x, _window(pool, strides, padding))
+
+
+@kernel(avgpool2d, "direct", "njit", supports=_supports)
+def launch_mean(y, x, *, pool, strides, padding):
+    """The sum of each window, times its share."""
+    _forward("mean", y, x, _window(pool, strides, padding))
+
+
+def _forward(name: str, y: np.ndarray, x: np.ndarray, window: tuple[int, ...]) -> None:
+    shares = _plan(x.shape[1:3], y.shape[1:3], window)[:2]
+    arguments, run = (
+        (y.reshape(-1), x.reshape(-1), x.shape, y.shape, window, *shares),
+        _combining(name, *_unrolled(window)),
+    )
+    _over_rows(y.shape[0] * y.shape[1], x.size, lambda first, last: run(*arguments, first, last))
+
+
+def _unrolled(window: tuple[int, ...]) -> tuple[int, int]:
+    """The taps of a window for which there is code without loops over them; (0, 0) for a large
+    one."""
+    return window[:2] if window[0] * window[1] <= _MOST_TAPS else (0, 0)
 
 
 @kernel(maxpool2d_grad, "direct", "njit", supports=_supports)
 def launch_grad(dx, dy, x, y, *, pool, strides, padding):
-    """Each dy added to one cell of its window."""
-    window = (*pool, *strides, padding[0][0], padding[1][0])
-    _over_slices(len(x), x.size, lambda first, last: _to_the_first(dx, dy, x, y, window, first, last))
+    """Each dy to one cell of its window: written where windows lie side by side, else added."""
+    flat = [a.reshape(-1) for a in (dx, dy, x, y)]
+    if tuple(pool) == tuple(strides) and not any(map(any, padding)):
+        write = _apart(*pool)
+        rows = y.shape[0] * y.shape[1]
+        _over_rows(rows, x.size, lambda first, last: write(*flat, x.shape, y.shape, first, last))
+        return
+    window = _window(pool, strides, padding)
+    add = _adding(*_unrolled(window))
+    _over_rows(len(x), x.size, lambda first, last: add(*flat, x.shape, y.shape, window, first, last))
+
+
+@kernel(avgpool2d_grad, "direct", "njit", supports=_supports)
+def launch_mean_grad(dx, dy, *, size, pool, strides, padding):
+    """Each cell the sum of its windows' shares."""
+    plan = _plan(tuple(size), dy.shape[1:3], _window(pool, strides, padding))
+    arguments = (dx.reshape(-1), dy.reshape(-1), dx.shape, dy.shape, *plan)
+    _over_rows(dx.shape[0] * dx.shape[1], dx.size, lambda first, last: _from_all(*arguments, first, last))
+
+
+_combined = by_name(
+    {
+        "max": njit(forceinline=True)(
+            lambda value, best: choose(value > best, value, choose(value == value, best, value))
+        ),
+        "mean": njit(forceinline=True)(lambda value, total: value + total),
+    }
+)
+_START = {"max": -INFINITY, "mean": ZERO}
+_finished = by_name(
+    {
+        "max": njit(forceinline=True)(lambda best, share: best),
+        "mean": njit(forceinline=True)(lambda total, share: total * share),
+    }
+)
+
+
+@cache
+def _combining(name, R, S):
+    start = float(_START[name])
+
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def combine_windows(y, x, x_shape, y_shape, window, row_shares, column_shares, first, last):
+        """Rows first … last - 1 of all images' windows."""
+        taps_r, taps_s, stride_p, stride_q, top, left = window
+        _, H, W, C = x_shape
+        _, P, Q, _ = y_shape
+        for row in range(first, last):
+            n, p = row // P, row % P
+            h0, h1 = max(0, p * stride_p - top), min(H, p * stride_p - top + taps_r)
+            for q in range(Q):
+                w0, w1 = max(0, q * stride_q - left), min(W, q * stride_q - left + taps_s)
+                share = row_shares[p] * column_shares[q]
+                corner, target = ((n * H + h0) * W + w0) * C, (row * Q + q) * C
+                vectors = (C + LANES - 1) // LANES
+                if C < LANES:  # lanes beyond the channels are written again by the next windows
+                    end = corner + ((h1 - h0 - 1) * W + w1 - w0 - 1) * C + LANES
+                    vectors = 1 if end <= len(x) and target + LANES <= last * Q * C else 0
+                whole = h1 - h0 == R and w1 - w0 == S
+                for vector in range(vectors):
+                    c = max(0, min(vector * LANES, C - LANES))
+                    value = splat(np.float32(start))
+                    if whole:
+                        for r in range(R):
+                            for s in range(S):
+                                value = _combined(name, load(x, corner + (r * W + s) * C + c), value)
+                    else:
+                        for r in range(h1 - h0):
+                            for s in range(w1 - w0):
+                                value = _combined(name, load(x, corner + (r * W + s) * C + c), value)
+                    store(y, target + c, _finished(name, value, share))
+                for c in range(0 if vectors else C):
+                    single = np.float32(start)
+                    for r in range(h1 - h0):
+                        for s in range(w1 - w0):
+                            single = _combined(name, x[corner + (r * W + s) * C + c], single)
+                    y[target + c] = _finished(name, single, share)
+
+    return combine_windows
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _largest(y, x, window, first, last):
-    taps_r, taps_s, stride_p, stride_q, top, left = window
-    _, h, w, channels = x.shape
-    for n in range(first, last):
-        for p in range(y.shape[1]):
-            for q in range(y.shape[2]):
-                best = y[n, p, q]
-                best[:] = np.float32(-np.inf)
-                for r in range(max(0, top - p * stride_p), min(taps_r, h + top - p * stride_p)):
-                    for s in range(max(0, left - q * stride_q), min(taps_s, w + left - q * stride_q)):
-                        cell = x[n, p * stride_p - top + r, q * stride_q - left + s]
-                        for c in range(channels):
-                            better = cell[c] > best[c] or cell[c] != cell[c]
-                            best[c] = cell[c] if better else best[c]
+def _from_all(dx, dy, x_shape, y_shape, row_shares, column_shares, of_rows, of_columns, first, last):
+    """Rows first … last - 1 of all images."""
+    _, H, W, C = x_shape
+    _, P, Q, _ = y_shape
+    for row in range(first, last):
+        n, h = row // H, row % H
+        p0, p1 = of_rows[0, h], of_rows[1, h]
+        for w in range(W):
+            q0, q1 = of_columns[0, w], of_columns[1, w]
+            target = (row * W + w) * C
+            vectors = (C + LANES - 1) // LANES
+            if C < LANES:  # lanes beyond the channels are written again by the next cells
+                end = ((n * P + p1 - 1) * Q + q1 - 1) * C + LANES
+                vectors = 1 if end <= len(dy) and target + LANES <= last * W * C else 0
+            for vector in range(vectors):
+                c = max(0, min(vector * LANES, C - LANES))
+                total = splat(ZERO)
+                for p in range(p0, p1):
+                    for q in range(q0, q1):
+                        total = fma(load(dy, ((n * P + p) * Q + q) * C + c), row_shares[p] * column_shares[q], total)
+                store(dx, target + c, total)
+            for c in range(0 if vectors else C):
+                single = ZERO
+                for p in range(p0, p1):
+                    for q in range(q0, q1):
+                        single = fma(dy[((n * P + p) * Q + q) * C + c], row_shares[p] * column_shares[q], single)
+                dx[target + c] = single
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _to_the_first(dx, dy, x, y, window, first, last):
-    taps_r, taps_s, stride_p, stride_q, top, left = window
-    _, h, w, channels = x.shape
-    left_over = np.empty(channels, np.float32)
-    for n in range(first, last):
-        dx[n] = np.float32(0)
-        for p in range(y.shape[1]):
-            for q in range(y.shape[2]):
-                best = y[n, p, q]
-                left_over[:] = dy[n, p, q]
-                for r in range(max(0, top - p * stride_p), min(taps_r, h + top - p * stride_p)):
-                    for s in range(max(0, left - q * stride_q), min(taps_s, w + left - q * stride_q)):
-                        cell = x[n, p * stride_p - top + r, q * stride_q - left + s]
-                        target = dx[n, p * stride_p - top + r, q * stride_q - left + s]
-                        for c in range(channels):
-                            hit = cell[c] == best[c]
-                            target[c] += left_over[c] if hit else np.float32(0)
-                            left_over[c] = np.float32(0) if hit else left_over[c]
+@cache
+def _apart(R, S):
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def write_to_the_first(dx, dy, x, y, x_shape, y_shape, first, last):
+        """Rows first … last - 1 of all images' windows, which lie side by side."""
+        _, H, W, C = x_shape
+        _, P, Q, _ = y_shape
+        for row in range(first, last):
+            n, p = row // P, row % P
+            for q in range(Q):
+                corner, source = ((n * H + p * R) * W + q * S) * C, (row * Q + q) * C
+                vectors, tail = C // LANES, C // LANES * LANES
+                if C < LANES and source + LANES <= len(y) and (q * S + S - 1) * C + LANES <= W * C:
+                    vectors, tail = 1, C  # lanes beyond the channels are written again by the next cells
+                for vector in range(vectors):
+                    c = vector * LANES
+                    best, rest, nothing = load(y, source + c), load(dy, source + c), splat(ZERO)
+                    for r in range(R):
+                        for s in range(S):
+                            cell = corner + (r * W + s) * C + c
+                            hit = load(x, cell) == best
+                            store(dx, cell, choose(hit, rest, nothing))
+                            rest = choose(hit, nothing, rest)
+                for c in range(tail, C):
+                    single, left_over = y[source + c], dy[source + c]
+                    for r in range(R):
+                        for s in range(S):
+                            cell = corner + (r * W + s) * C + c
+                            found = x[cell] == single
+                            dx[cell] = choose(found, left_over, ZERO)
+                            left_over = choose(found, ZERO, left_over)
+            for h in range(p * R, p * R + R):
+                dx[((n * H + h) * W + Q * S) * C : (n * H + h + 1) * W * C] = ZERO
+            if p == P - 1:
+                dx[(n * H + P * R) * W * C : (n + 1) * H * W * C] = ZERO
+
+    return write_to_the_first
+
+
+@cache
+def _adding(R, S):
+    @njit(nogil=True, cache=True, error_model="numpy")
+    def add_to_the_first(dx, dy, x, y, x_shape, y_shape, window, first, last):
+        """Images first … last - 1."""
+        taps_r, taps_s, stride_p, stride_q, top, left = window
+        _, H, W, C = x_shape
+        _, P, Q, _ = y_shape
+        channels = np.zeros(LANES, np.float32)
+        channels[:C] = np.float32(1)
+        for n in range(first, last):
+            image_end = (n + 1) * H * W * C
+            dx[n * H * W * C : image_end] = ZERO
+            for p in range(P):
+                h0, h1 = max(0, p * stride_p - top), min(H, p * stride_p - top + taps_r)
+                for q in range(Q):
+                    w0, w1 = max(0, q * stride_q - left), min(W, q * stride_q - left + taps_s)
+                    corner, source = ((n * H + h0) * W + w0) * C, ((n * P + p) * Q + q) * C
+                    vectors, tail = C // LANES, C // LANES * LANES
+                    if C < LANES:  # 0 is added to what lies beyond the channels
+                        end = corner + ((h1 - h0 - 1) * W + w1 - w0 - 1) * C + LANES
+                        if end <= image_end and source + LANES <= len(y):
+                            vectors, tail = 1, C
+                    whole = h1 - h0 == R and w1 - w0 == S
+                    for vector in range(vectors):
+                        c, nothing = vector * LANES, splat(ZERO)
+                        best, rest = load(y, source + c), load(dy, source + c)
+                        if C < LANES:
+                            rest = choose(load(channels, 0) > ZERO, rest, nothing)
+                        if whole:
+                            for r in range(R):
+                                for s in range(S):
+                                    cell = corner + (r * W + s) * C + c
+                                    hit = load(x, cell) == best
+                                    store(dx, cell, load(dx, cell) + choose(hit, rest, nothing))
+                                    rest = choose(hit, nothing, rest)
+                        else:
+                            for r in range(h1 - h0):
+                                for s in range(w1 - w0):
+                                    cell = corner + (r * W + s) * C + c
+                                    hit = load(x, cell) == best
+                                    store(dx, cell, load(dx, cell) + choose(hit, rest, nothing))
+                                    rest = choose(hit, nothing, rest)
+                    for c in range(tail, C):
+                        single, left_over = y[source + c], dy[source + c]
+                        for r in range(h1 - h0):
+                            for s in range(w1 - w0):
+                                cell = corner + (r * W + s) * C + c
+                                found = x[cell] == single
+                                dx[cell] += choose(found, left_over, ZERO)
+                                left_over = choose(found, ZERO, left_over)
+
+    return add_to_the_first

@@ -17,7 +17,16 @@ import numpy as np
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 
-from .implicit_gemm_njit import FLOAT32, NONE, product, transposed_product, transposed_workspace, workspace
+from .implicit_gemm_njit import (
+    FLOAT32,
+    NONE,
+    Matrix,
+    filters_of,
+    product,
+    transposed_product,
+    transposed_workspace,
+    workspace,
+)
 from .patches_njit import Patches, patches, transposed_patches
 
 _NO_INDEX = np.empty(1, np.uint8)
@@ -31,49 +40,58 @@ def register(file: str, conv: Op, conv_grad_input: Op, conv_grad_weight: Op) -> 
     kernel(conv_grad_weight, "implicit_gemm", "njit", workspace=grad_weight_workspace, **options)(grad_weight)
 
 
-def supports(one: Spec, other: Spec, *, groups: int, **_: Any) -> bool:
-    """Float32 without groups."""
-    return groups == 1 and one.dtype == FLOAT32
+def supports(one: Spec, other: Spec, **_: Any) -> bool:
+    """Float32."""
+    return one.dtype == FLOAT32
 
 
-def _table(x: Any, kernel_size: Any, *, strides: Any, padding: Any, dilation: Any, **_: Any) -> Patches:
-    return patches(x.shape[1:-1], x.shape[-1], tuple(kernel_size), strides, padding, dilation)
+def _table(x: Any, kernel_size: Any, *, strides: Any, padding: Any, dilation: Any, groups: int) -> Patches:
+    return patches(x.shape[1:-1], x.shape[-1], tuple(kernel_size), strides, padding, dilation, groups)
 
 
-def forward_workspace(x: Spec, weight: Spec, **window: Any) -> tuple[Spec, ...]:
+def forward_workspace(x: Spec, weight: Spec, *, groups: int, **window: Any) -> tuple[Spec, ...]:
     """Panels and scratch of `forward`."""
-    return workspace(x.shape[0], weight.shape[-1], _table(x, weight.shape[:-2], **window))
+    table = _table(x, weight.shape[:-2], groups=groups, **window)
+    return workspace(x.shape[0], weight.shape[-1], table, groups=groups)
 
 
-def forward(y: Any, x: Any, weight: Any, panels: Any, scratch: Any, **window: Any) -> None:
+def forward(y: Any, x: Any, weight: Any, panels: Any, scratch: Any, *, groups: int, **window: Any) -> None:
     """y = conv(x, weight)."""
-    table = _table(x, weight.shape[:-2], **window)
-    product(y, _NO_INDEX, x, weight.reshape(-1, weight.shape[-1]), None, table, NONE, panels, scratch)
+    table = _table(x, weight.shape[:-2], groups=groups, **window)
+    product(y, _NO_INDEX, x, filters_of(weight, groups), None, table, NONE, panels, scratch, groups)
 
 
-def _transposed_tables(dy: Any, weight: Any, *, size: Any, strides: Any, padding: Any, dilation: Any, **_: Any) -> Any:
+def _transposed_tables(
+    dy: Any, weight: Any, *, size: Any, strides: Any, padding: Any, dilation: Any, groups: int
+) -> Any:
     kernel_size, filters = weight.shape[:-2], weight.shape[-1]
-    return transposed_patches(tuple(size), dy.shape[1:-1], filters, kernel_size, strides, padding, dilation)
+    return transposed_patches(tuple(size), dy.shape[1:-1], filters, kernel_size, strides, padding, dilation, groups)
 
 
-def grad_input_workspace(dy: Spec, weight: Spec, **window: Any) -> tuple[Spec, ...]:
+def grad_input_workspace(dy: Spec, weight: Spec, *, groups: int, **window: Any) -> tuple[Spec, ...]:
     """Panels and scratch of `grad_input`."""
-    tables = [table for table, _ in _transposed_tables(dy, weight, **window)]
-    return workspace(dy.shape[0], weight.shape[-2], *tables)
+    tables = [table for table, _ in _transposed_tables(dy, weight, groups=groups, **window)]
+    return workspace(dy.shape[0], weight.shape[-2] * groups, *tables, groups=groups)
 
 
-def grad_input(dx: Any, dy: Any, weight: Any, panels: Any, scratch: Any, **window: Any) -> None:
+def grad_input(dx: Any, dy: Any, weight: Any, panels: Any, scratch: Any, *, groups: int, **window: Any) -> None:
     """dx, one remainder of the cells by the strides after the other."""
-    for table, taps in _transposed_tables(dy, weight, **window):
-        filters = weight[np.ix_(*taps)].swapaxes(-1, -2).reshape(-1, weight.shape[-2])
-        product(dx, _NO_INDEX, dy, filters, None, table, NONE, panels, scratch)
+    channels, filters = weight.shape[-2:]
+    members = filters // groups
+    starts = np.arange(weight.size // (channels * filters)).reshape(weight.shape[:-2]) * channels * filters
+    for table, taps in _transposed_tables(dy, weight, groups=groups, **window):
+        rows = np.add.outer(starts[np.ix_(*taps)].ravel(), np.arange(members)).ravel()
+        matrix = Matrix(weight, rows, filters, members)
+        product(dx, _NO_INDEX, dy, matrix, None, table, NONE, panels, scratch, groups)
 
 
-def grad_weight_workspace(dy: Spec, x: Spec, *, kernel_size: Any, **window: Any) -> tuple[Spec, ...]:
+def grad_weight_workspace(dy: Spec, x: Spec, *, kernel_size: Any, groups: int, **window: Any) -> tuple[Spec, ...]:
     """Sums and scratch of `grad_weight`."""
-    return transposed_workspace(x.shape[0], dy.shape[-1], _table(x, kernel_size, **window))
+    table = _table(x, kernel_size, groups=groups, **window)
+    return transposed_workspace(x.shape[0], dy.shape[-1], table, groups)
 
 
-def grad_weight(dweight: Any, dy: Any, x: Any, *scratch: Any, kernel_size: Any, **window: Any) -> None:
+def grad_weight(dweight: Any, dy: Any, x: Any, *scratch: Any, kernel_size: Any, groups: int, **window: Any) -> None:
     """dweight, summed by slices of the batch."""
-    transposed_product(dweight.reshape(-1, dy.shape[-1]), dy, x, _table(x, kernel_size, **window), *scratch)
+    table = _table(x, kernel_size, groups=groups, **window)
+    transposed_product(dweight.reshape(-1, dy.shape[-1]), dy, x, table, *scratch, groups=groups)

@@ -20,8 +20,9 @@ from gpucnn.devices.njit import address_of, njit
 from gpucnn.ops.epilogue import LINEAR, keeps_input
 
 from .activations_njit import SLOPES, VALUES
-from .simd_njit import WIDE, load_wide, store_wide
+from .simd_njit import load_wide, store_wide
 from .slopes_of_results_njit import OF_RESULTS
+from .tile_njit import WIDTH
 from .vector_operators_njit import choose
 
 _POINTER = types.CPointer(types.float32)
@@ -75,9 +76,9 @@ def _gradient_of(function, dy, kept, alpha):
 @njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True)
 def _finish(function, y, z, _, count, alpha):
     """y = f(z), for `count` values."""
-    whole = count // WIDE * WIDE
-    for i in range(0, whole, WIDE):
-        store_wide(y, i, WIDE, _value(function, load_wide(z, i, WIDE), alpha))
+    whole = count // WIDTH * WIDTH
+    for i in range(0, whole, WIDTH):
+        store_wide(y, i, WIDTH, _value(function, load_wide(z, i, WIDTH), alpha))
     if whole < count:
         store_wide(y, whole, count - whole, _value(function, load_wide(z, whole, count - whole), alpha))
 
@@ -85,9 +86,9 @@ def _finish(function, y, z, _, count, alpha):
 @njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True)
 def _slope(function, dz, dy, kept, count, alpha):
     """dz = dy · f'."""
-    whole = count // WIDE * WIDE
-    for i in range(0, whole, WIDE):
-        store_wide(dz, i, WIDE, _gradient(function, load_wide(dy, i, WIDE), load_wide(kept, i, WIDE), alpha))
+    whole = count // WIDTH * WIDTH
+    for i in range(0, whole, WIDTH):
+        store_wide(dz, i, WIDTH, _gradient(function, load_wide(dy, i, WIDTH), load_wide(kept, i, WIDTH), alpha))
     if whole < count:
         few = count - whole
         store_wide(dz, whole, few, _gradient(function, load_wide(dy, whole, few), load_wide(kept, whole, few), alpha))

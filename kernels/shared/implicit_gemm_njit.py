@@ -1,20 +1,22 @@
 """Products with an image's patches, without ever building the patches (im2col): the offsets of
 `Patches` say where the values are.
 
-`product` multiplies patches by filters. A tile of eight patches by sixteen filters (four, where a
-register holds eight floats) stays in eight registers while the taps run by: sixteen weights and
-single values of the image feed eight multiply-adds, which keeps the multipliers busy from the
-first-level cache. The weights are copied once per call into panels of sixteen filters, so that each
-step reads the next 64 bytes; the bias is the last row of a panel.
+`product` multiplies patches by filters: a tile of patches by filters (`tile_njit`) stays in
+registers while the taps run by. The weights are copied once per call into panels as wide as a tile,
+so that each step reads the next cache line; the bias is the first row of a panel.
 
 `transposed_product` multiplies the transposed patches by a gradient for each of them: a tile of
-as many taps by sixteen filters stays in registers while the patches run by.
+taps by filters stays in registers while the patches run by.
+
+With groups, each panel belongs to one of them and meets its channels.
 
 Work: 2 · patches · taps · filters each. Traffic: image and result once; panels (sums) once per
 block of patches.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,220 +26,313 @@ from gpucnn.dispatch.case import Spec
 
 from .epilogue_njit import call
 from .patches_njit import Patches
+from .patches_njit import together as images_together
 from .simd_njit import (
-    COLUMNS,
     LANES,
-    PAIRS,
-    ROWS,
-    add,
     at,
     beats,
     copy,
-    empty_tile,
     lane,
     load,
-    load_tile,
-    load_two_tiles,
     not_positive,
-    places,
+    put,
     select,
     splat,
     store,
     store_bytes,
-    store_tiles,
-    two_empty_tiles,
-    with_products,
 )
+from .tile_njit import FILTERS, HALF, LINE, ROWS, WIDTH, add_products, prefetch, products
 
 FLOAT32 = np.dtype(np.float32)
 
-FILTERS = COLUMNS
-"""Filters in a panel."""
-
 NONE, RELU, POOL = 0, 1, 2
-"""What happens to a finished tile, as bits: negative sums become 0, and of four the largest
-counts."""
+"""What happens to a finished tile; RELU and POOL may come together."""
+
+NAN = np.float32(np.nan)
+"""The limit of `products` that changes nothing."""
 
 SMALL = 1 << 22
 """Below this many floating-point operations a second thread costs more than it brings."""
 
-_BLOCK = 32
+_LARGE = 1 << 15
+"""Floats from which on a second thread is worth while for copies."""
+_BLOCK = 64
 """Patches that meet a panel before the next panel comes, so that loading a large panel is worth
 while."""
-_VALUES = 4096
-"""Values of the gradient that stay in the first-level cache while all tiles of taps meet them."""
+_TILE = np.arange(ROWS) * FILTERS
+"""Where the rows of a tile lie."""
+_FEWEST = 128
+"""Patches in work at a time, if images are small enough."""
+_PATCHES = 512
+"""The fewest patches of a slice with its own sums."""
+_PARTS = 4
+"""Parts of the work, if there are not so many images."""
+
+
+class Part(NamedTuple):
+    """Work for one thread: some images, and a part of what is computed from each."""
+
+    first: int
+    last: int
+    part: int
+    parts: int
+
+
+def split(images: int, each: int, smallest: int = 1) -> list[Part]:
+    """A batch in slices of at least `smallest` images; if these are few, each image in up to `each`
+    parts."""
+    slices = threads.slices(images, smallest)
+    parts = max(1, min(_PARTS // len(slices), each))
+    return [Part(s.start, s.stop, part, parts) for s in slices for part in range(parts)]
+
+
+def _split_by_patches(images: int, table: Patches) -> list[Part]:
+    return split(images, table.count // _BLOCK)
+
+
+def _split_by_taps(images: int, table: Patches) -> list[Part]:
+    """With so many patches in each slice, clearing and joining the sums takes little of the time."""
+    return split(images, len(table.taps) // ROWS, -(-_PATCHES // table.count))
+
+
+def together(images: int, table: Patches) -> int:
+    """How many small images are in work at a time, so that tiles and loops are long enough."""
+    return max(1, min(images // len(threads.slices(images)), _FEWEST // table.count))
 
 
 def panels_of(filters: int) -> int:
-    """How many panels the filters fill."""
+    """How many panels the filters of a group fill."""
     return -(-filters // FILTERS)
 
 
-def workspace(images: int, filters: int, *tables: Patches) -> tuple[Spec, Spec]:
-    """For `product`: the panels and, for each slice of the batch, a padded image and two tiles."""
+def workspace(images: int, filters: int, *tables: Patches, groups: int = 1) -> tuple[Spec, Spec]:
+    """For `product`: the panels and, for each part of the work, a padded image and a tile."""
     taps = max(len(table.taps) for table in tables)
-    size = max(table.size * table.padded for table in tables)
-    slices = len(threads.slices(images))
-    return Spec((panels_of(filters), taps + 1, FILTERS), FLOAT32), Spec((slices, size + 2 * ROWS * FILTERS), FLOAT32)
+    size = max(table.size * table.padded * together(images, table) for table in tables)
+    parts = max(len(_split_by_patches(images, table)) for table in tables)
+    panels = groups * panels_of(filters // groups)
+    return Spec((panels, taps + 1, FILTERS), FLOAT32), Spec((parts, size + ROWS * FILTERS), FLOAT32)
+
+
+class Matrix(NamedTuple):
+    """Filters as a matrix of taps by filters, within the values of a weight.
+
+    values  the weight
+    rows    where each tap starts, in floats
+    column  from one filter of a group to the next
+    group   from the filters of one group to those of the next
+    """
+
+    values: np.ndarray
+    rows: np.ndarray
+    column: int
+    group: int
+
+
+def filters_of(weight: np.ndarray, groups: int = 1) -> Matrix:
+    """The filters of a weight (…, C / groups, K): (taps, K)."""
+    filters = weight.shape[-1]
+    return Matrix(weight, np.arange(0, weight.size, filters), 1, filters // groups)
+
+
+def fill_panels(
+    panels: np.ndarray, matrix: Matrix, bias: np.ndarray | None, filters: int, groups: int = 1
+) -> np.ndarray:
+    """Copy the filters into panels, which start with the bias; returns these as a flat array."""
+    count = groups * panels_of(filters // groups)
+    flat = panels.reshape(-1)[: count * (len(matrix.rows) + 1) * FILTERS]
+    biases = np.zeros(filters, FLOAT32) if bias is None else bias
+    weight = matrix.values.reshape(-1)
+
+    def fill(panel: int) -> None:
+        _fill(flat, weight, matrix.rows, biases, filters // groups, matrix.column, matrix.group, panel)
+
+    threads.run(fill, count, parallel=len(flat) > _LARGE)
+    return flat
 
 
 def product(
     y: np.ndarray,
     index: np.ndarray,
     images: np.ndarray,
-    matrix: np.ndarray,
+    matrix: Matrix,
     bias: np.ndarray | None,
     table: Patches,
     epilogue: int,
     panels: np.ndarray,
     scratch: np.ndarray,
+    groups: int = 1,
     *,
     sums: np.ndarray | None = None,
     function: int = 0,
     alpha: float = 0.0,
 ) -> None:
-    """y (N, …, K) = function(epilogue(patches of images · matrix (taps, K) + bias (K,))).
+    """y (N, …, K) = function(epilogue(patches of images · matrix (taps, K) + bias (K,))), where each
+    group of filters sees the channels of its group.
 
     With POOL the patches come in windows of four, y has one value for each window, and index (uint8,
     like y) says which of the four it was: 0 … 3, or with RELU 4 where it is not positive. Otherwise
-    index is any array of bytes. `function` is what `epilogue_njit.end` returns; what it is applied
-    to is kept in `sums`, like y, if that is given.
+    index is any array of bytes. `function` is what `epilogue_njit.end` returns, for patches in the
+    order of their results; what it is applied to is kept in `sums`, like y, if that is given.
     """
-    taps, filters = matrix.shape
-    rows = len(panels) * (taps + 1)
-    flat_panels = panels.reshape(-1)[: rows * FILTERS]
-    _fill(flat_panels.reshape(len(panels), taps + 1, FILTERS), matrix, bias)
-    target, places, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
+    taps, filters = len(matrix.rows), y.shape[-1]
+    flat_panels = fill_panels(panels, matrix, bias, filters, groups)
+    target, indices, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
     ended = target if sums is None else sums.reshape(-1)
-    outputs = y.size // (len(y) * filters)
-    shape = np.array([table.line, table.padded, table.count, outputs, filters, epilogue])
-    slices = threads.slices(len(images))
+    outputs, several = y.size // (len(y) * filters), together(len(images), table)
+    pixels, targets = images_together(table, several, outputs)
+    places = targets * filters
+    shape = _shape(images, table, several, groups, filters, outputs, epilogue)
+    parts = _split_by_patches(len(images), table)
 
     def task(i: int) -> None:
         _tiles(
-            target, ended, places, source, scratch[i], flat_panels, table.rows, table.pixels, table.taps, table.targets,
-            shape, function, np.float32(alpha), slices[i].start, slices[i].stop,
+            target, ended, indices, source, scratch[i], flat_panels, table.rows, pixels, table.taps, places, _TILE,
+            shape, function, np.float32(alpha), *parts[i],
         )  # fmt: skip
 
-    threads.run(task, len(slices), parallel=2 * len(images) * table.count * matrix.size > SMALL)
+    threads.run(task, len(parts), parallel=2 * len(images) * table.count * taps * filters // groups > SMALL)
 
 
-def _fill(panels: np.ndarray, matrix: np.ndarray, bias: np.ndarray | None) -> None:
-    taps, filters = matrix.shape
-    for rows, values in ((slice(taps), matrix), (taps, np.zeros(filters, FLOAT32) if bias is None else bias)):
-        whole = filters // FILTERS
-        panels[:whole, rows] = np.moveaxis(
-            values[..., : whole * FILTERS].reshape(*values.shape[:-1], whole, FILTERS), -2, 0
-        )
-        if filters % FILTERS:
-            panels[whole, rows, : filters % FILTERS] = values[..., whole * FILTERS :]
-            panels[whole, rows, filters % FILTERS :] = 0
+def _shape(images: np.ndarray, table: Patches, several: int, groups: int, *others: int) -> np.ndarray:
+    """What both kernels start from."""
+    return np.array(
+        [table.line, table.size, table.padded, table.count, several, groups, images.shape[-1] // groups, *others]
+    )
 
 
 @njit(inline="always")
-def _place(scratch, images, rows, n, line, padded):
-    """Where image n starts: in `images`, or padded in scratch, into which it is copied."""
-    first = n * rows.shape[0]
-    if padded:
-        for h in range(rows.shape[0]):
-            copy(scratch, rows[h], images, (first + h) * line, line)
-    return 0 if padded else first * line
+def _extents(shape):
+    return shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _tiles(y, sums, index, images, scratch, panels, rows, pixels, taps, targets, shape, function, alpha, first, last):
-    """The images first … last - 1 of a batch.
+def _fill(panels, weight, rows, bias, members, column, group, panel):
+    """One panel: the bias, and a row of filters for each tap; zeros beyond the filters of the
+    group."""
+    group_panels = (members + FILTERS - 1) // FILTERS
+    first = FILTERS * (panel % group_panels)
+    count = min(FILTERS, members - first)
+    start = panel // group_panels * group + first * column
+    j = panel * (rows.shape[0] + 1) * FILTERS
+    for f in range(FILTERS):
+        put(panels, j + f, bias[panel // group_panels * members + first + f] if f < count else np.float32(0))
+    for t in range(rows.shape[0]):
+        j += FILTERS
+        for f in range(count):
+            put(panels, j + f, at(weight, start + rows[t] + f * column))
+        for f in range(count, FILTERS):
+            put(panels, j + f, np.float32(0))
 
-    The epilogue is read where it is needed and not before the loops: LLVM compiles a loop once for
-    each value of what it knows to be constant there.
-    """
-    line, padded, count, outputs, filters = shape[0], shape[1], shape[2], shape[3], shape[4]
-    length = (taps.shape[0] + 1) * FILTERS
-    finished = scratch.shape[0] - 2 * ROWS * FILTERS
-    number = (filters + FILTERS - 1) // FILTERS
+
+@njit(inline="always")
+def place(scratch, images, rows, n, several, size, line, padded):
+    """Where the images from n on start: in `images`, or padded in scratch, into which they are
+    copied."""
+    first = n * rows.shape[0]
+    if padded:
+        for i in range(several):
+            for h in range(rows.shape[0]):
+                copy(scratch, i * size + rows[h], images, (first + i * rows.shape[0] + h) * line, line)
+    return 0 if padded else first * line
+
+
+@njit(forceinline=True)
+def _pool(y, index, scratch, finished, o, filters, windows, lanes, relu):
+    """The largest of four rows of a tile, with relu cut off at 0, and which it was, for each of its
+    windows."""
     zero = splat(np.float32(0))
+    for window in range(windows):
+        for k in range(0, lanes, LANES):
+            done, to = finished + 4 * window * FILTERS + k, o + window * filters + k
+            best, place = load(scratch, done), zero
+            for other in range(1, 4):
+                value = load(scratch, done + FILTERS * other)
+                better = beats(value, best)
+                best = select(better, value, best)
+                place = select(better, splat(np.float32(other)), place)
+            if relu:
+                dead = not_positive(best)
+                best = select(dead, zero, best)
+                place = select(dead, splat(np.float32(4)), place)
+            if lanes - k >= LANES:
+                store(y, to, best)
+                store_bytes(index, to, place)
+            else:
+                for e in range(lanes - k):
+                    y[to + e] = lane(best, e)
+                    index[to + e] = np.uint8(lane(place, e))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _tiles(
+    y, sums, index, images, scratch, panels, rows, pixels, taps, places, tile, shape, function, alpha, first, last,
+    part, parts
+):  # fmt: skip
+    """Of the images first … last - 1 of a batch, a part of the patches."""
+    line, size, padded, cells, several, groups, channels = _extents(shape)
+    filters, outputs, epilogue = shape[7], shape[8], shape[9]
+    steps, members = taps.shape[0], filters // groups
+    group_panels = (members + FILTERS - 1) // FILTERS
+    finished = scratch.shape[0] - ROWS * FILTERS
+    limit = np.float32(0) if epilogue & RELU else NAN
     source = images
     if padded:
         source = scratch
         scratch[:finished] = np.float32(0)
-    for n in range(first, last):
-        origin = _place(scratch, images, rows, n, line, padded)
-        for block in range((count + _BLOCK - 1) // _BLOCK):
-            begin = block * _BLOCK
-            end = min(count, begin + _BLOCK)
-            panel = 0
-            while panel < number:
-                at_once = 2 if PAIRS and panel + 1 < number else 1
-                for i in range(begin, end, ROWS):
-                    rows_of_tile = places(pixels, i)
-                    j = panel * length
-                    if at_once == 2:
-                        pair = two_empty_tiles()
-                        for t in range(taps.shape[0]):
-                            pair = with_products(pair, source, rows_of_tile, origin + at(taps, t), panels, j, length)
-                            j += FILTERS
-                        store_tiles(scratch, finished, pair)
+    for n in range(first, last, several):
+        image = place(scratch, images, rows, n, min(several, last - n), size, line, padded)
+        count = cells * min(several, last - n)
+        blocks = (count + _BLOCK - 1) // _BLOCK
+        for block in range(blocks * part // parts, blocks * (part + 1) // parts):
+            end = min(count, (block + 1) * _BLOCK)
+            for panel in range(groups * group_panels):
+                group, column = panel // group_panels, FILTERS * (panel % group_panels)
+                origin, left = image + group * channels, members - column
+                i = block * _BLOCK
+                while i < end:
+                    large = end - i > HALF
+                    if panel == 0 and not padded:
+                        for ahead in range(min(i + _BLOCK, count - 1), min(i + _BLOCK + ROWS, count - 1)):
+                            for c in range(0, channels * groups, LINE):
+                                prefetch(source, image + pixels[ahead] + c)
+                    j = panel * (steps + 1) * FILTERS
+                    if epilogue & POOL:
+                        products(
+                            large, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS, NAN,
+                            scratch, finished, tile, 0,
+                        )  # fmt: skip
+                        o = (n * outputs + i // 4) * filters + group * members + column
+                        _pool(
+                            sums, index, scratch, finished, o, filters, (ROWS if large else HALF) // 4,
+                            min(left, FILTERS), epilogue & RELU,
+                        )  # fmt: skip
                     else:
-                        tile = empty_tile()
-                        for t in range(taps.shape[0]):
-                            tile = with_products(tile, source, rows_of_tile, origin + at(taps, t), panels, j, length)
-                            j += FILTERS
-                        store_tiles(scratch, finished, tile)
-                    for half in range(2 * at_once):
-                        k = FILTERS * panel + LANES * half
-                        bias = load(panels, j + half // 2 * length + half % 2 * LANES)
-                        done = finished + half // 2 * ROWS * FILTERS + half % 2 * LANES
-                        if shape[5] & POOL:
-                            for window in range(i // 4, min(i + ROWS, end) // 4):
-                                o = (n * outputs + window) * filters + k
-                                best = load(scratch, done)
-                                place = zero
-                                for other in range(1, 4):
-                                    value = load(scratch, done + FILTERS * other)
-                                    better = beats(value, best)
-                                    best = select(better, value, best)
-                                    place = select(better, splat(np.float32(other)), place)
-                                done += 4 * FILTERS
-                                best = add(best, bias)
-                                if shape[5] & RELU:
-                                    dead = not_positive(best)
-                                    best = select(dead, zero, best)
-                                    place = select(dead, splat(np.float32(4)), place)
-                                if filters - k >= LANES:
-                                    store(sums, o, best)
-                                    store_bytes(index, o, place)
-                                else:
-                                    for e in range(filters - k):
-                                        sums[o + e] = lane(best, e)
-                                        index[o + e] = np.uint8(lane(place, e))
-                        else:
-                            for m in range(min(ROWS, end - i)):
-                                o = (n * outputs + targets[i + m]) * filters + k
-                                value = add(load(scratch, done + FILTERS * m), bias)
-                                if shape[5] & RELU:
-                                    value = select(not_positive(value), zero, value)
-                                if filters - k >= LANES:
-                                    store(sums, o, value)
-                                else:
-                                    for e in range(filters - k):
-                                        sums[o + e] = lane(value, e)
-                panel += at_once
+                        products(
+                            large, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS,
+                            limit, sums, n * outputs * filters + group * members + column, places, i,
+                        )  # fmt: skip
+                    i += ROWS if large else HALF
             if function:
-                each = 4 if shape[5] & POOL else 1
-                o = (n * outputs + begin // each) * filters
-                call(function, y, o, sums, o, sums, o, (end - begin) // each * filters, alpha)
+                each = 4 if epilogue & POOL else 1
+                o = (n * outputs + block * _BLOCK // each) * filters
+                call(function, y, o, sums, o, sums, o, (end - block * _BLOCK) // each * filters, alpha)
 
 
-def transposed_workspace(images: int, filters: int, table: Patches) -> tuple[Spec, Spec, Spec]:
-    """For `transposed_product`, for each slice of the batch: the sums, a padded image, and a
-    filled-up gradient."""
-    slices, tiles, panels = len(threads.slices(images)), -(-len(table.taps) // ROWS), panels_of(filters)
-    filled = table.count * panels * FILTERS if filters % FILTERS else 0
+def transposed_workspace(images: int, filters: int, table: Patches, groups: int = 1) -> tuple[Spec, Spec, Spec]:
+    """For `transposed_product`: the sums of each slice of the batch; for each part of the work a padded
+    image and a gradient with room behind it."""
+    parts, members = _split_by_taps(images, table), filters // groups
+    ragged, several = members % WIDTH > 0, together(images, table)
     return (
-        Spec((slices, tiles, panels, ROWS, FILTERS), FLOAT32),
-        Spec((slices, table.size * table.padded), FLOAT32),
-        Spec((slices, filled), FLOAT32),
+        Spec((len(parts) // parts[0].parts, *_extents_of_sums(len(table.taps), filters, groups)), FLOAT32),
+        Spec((len(parts), table.size * table.padded * several), FLOAT32),
+        Spec((len(parts), (table.count * several * filters + WIDTH) * ragged), FLOAT32),
     )
+
+
+def _extents_of_sums(taps: int, filters: int, groups: int) -> tuple[int, int]:
+    return -(-taps // HALF) * HALF, groups * -(-(filters // groups) // WIDTH) * WIDTH
 
 
 def transposed_product(
@@ -247,70 +342,89 @@ def transposed_product(
     table: Patches,
     sums: np.ndarray,
     scratch: np.ndarray,
-    filled: np.ndarray,
+    behind: np.ndarray,
+    groups: int = 1,
 ) -> None:
-    """matrix (taps, K) = transposed patches of images · dy (N, …, K); the sums of the slices are
-    added in order."""
+    """matrix (taps, K) = transposed patches of images · dy (N, …, K), within each group; the sums of
+    the slices are added in order."""
     taps, filters = matrix.shape
-    offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % ROWS)])
-    shape = np.array([table.line, table.padded, table.count, filters, max(ROWS, _VALUES // filters)])
+    offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % HALF)])
+    places = np.arange(len(offsets)) * sums.shape[2]
+    several = together(len(images), table)
+    pixels, _ = images_together(table, several, table.count)
+    shape = _shape(images, table, several, groups, filters, _BLOCK)
     gradient, source = dy.reshape(-1), images.reshape(-1)
-    slices = threads.slices(len(images))
+    parts = _split_by_taps(len(images), table)
 
     def task(i: int) -> None:
-        sums[i] = 0
         _transposed_tiles(
-            sums[i].reshape(-1), gradient, source, scratch[i], filled[i], table.rows, table.pixels, offsets, shape,
-            slices[i].start, slices[i].stop,
+            sums[i // parts[i].parts].reshape(-1), gradient, source, scratch[i], behind[i], table.rows, pixels, offsets,
+            places, shape, *parts[i],
         )  # fmt: skip
 
-    threads.run(task, len(slices), parallel=2 * dy.size * taps > SMALL)
-    total = np.add.reduce(sums, axis=0).swapaxes(1, 2).reshape(len(offsets), -1)
-    matrix[...] = total[:taps, :filters]
+    threads.run(task, len(parts), parallel=2 * dy.size * taps > SMALL)
+    rows = threads.slices(taps)
+    flat_matrix, flat_sums = matrix.reshape(-1), sums.reshape(len(sums), -1)
+
+    def join(i: int) -> None:
+        _join(flat_matrix, flat_sums, filters // groups, groups, sums.shape[2], rows[i].start, rows[i].stop)
+
+    threads.run(join, len(rows), parallel=sums.size > _LARGE)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _transposed_tiles(sums, dy, images, scratch, filled, rows, pixels, taps, shape, first, last):
-    """Add the images first … last - 1 to sums (tiles of taps, panels, 4, 16)."""
-    line, padded, count, filters, block = shape[0], shape[1], shape[2], shape[3], shape[4]
-    panels = (filters + FILTERS - 1) // FILTERS
-    source, gradient, width = images, dy, filters
+def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, places, shape, first, last, part, parts):
+    """sums (taps, groups · vectors) over the images first … last - 1, for a part of the taps."""
+    line, size, padded, cells, several, groups, channels = _extents(shape)
+    filters, block = shape[7], shape[8]
+    members = filters // groups
+    group_panels = (members + FILTERS - 1) // FILTERS
+    group_width = (members + WIDTH - 1) // WIDTH * WIDTH
+    source = images
     if padded:
         source = scratch
         scratch[:] = np.float32(0)
-    if filled.shape[0]:
-        gradient, width = filled, panels * FILTERS
-        filled[:] = np.float32(0)
-    start = 0
-    for n in range(first, last):
-        origin = _place(scratch, images, rows, n, line, padded)
-        if filled.shape[0]:
-            for i in range(count):
-                copy(filled, i * width, dy, (n * count + i) * filters, filters)
-        else:
-            start = n * count * filters
-        for part in range((count + block - 1) // block):
-            begin = part * block
+    if behind.shape[0]:
+        behind[:] = np.float32(0)
+    tiles = (taps.shape[0] + ROWS - 1) // ROWS
+    begin_taps, end_taps = tiles * part // parts * ROWS, min(taps.shape[0], tiles * (part + 1) // parts * ROWS)
+    sums[begin_taps * groups * group_width : end_taps * groups * group_width] = np.float32(0)
+    for n in range(first, last, several):
+        image = place(scratch, images, rows, n, min(several, last - n), size, line, padded)
+        count, start = cells * min(several, last - n), n * cells * filters
+        gradient = dy
+        if behind.shape[0] and start + count * filters + WIDTH > dy.shape[0]:
+            copy(behind, 0, dy, start, count * filters)
+            gradient, start = behind, 0
+        for begin in range(0, count, block):
             end = min(count, begin + block)
-            for tile in range(taps.shape[0] // ROWS):
-                taps_of_tile = places(taps, ROWS * tile)
-                panel = 0
-                while panel < panels:
-                    j = ROWS * FILTERS * (tile * panels + panel)
-                    k = start + begin * width + FILTERS * panel
-                    if PAIRS and panel + 1 < panels:
-                        pair = load_two_tiles(sums, j)
-                        for i in range(begin, end):
-                            p = origin + at(pixels, i)
-                            pair = with_products(pair, source, taps_of_tile, p, gradient, k, FILTERS)
-                            k += width
-                        store_tiles(sums, j, pair)
-                        panel += 2
-                    else:
-                        total = load_tile(sums, j)
-                        for i in range(begin, end):
-                            p = origin + at(pixels, i)
-                            total = with_products(total, source, taps_of_tile, p, gradient, k, FILTERS)
-                            k += width
-                        store_tiles(sums, j, total)
-                        panel += 1
+            for panel in range(groups * group_panels):
+                group, column = panel // group_panels, FILTERS * (panel % group_panels)
+                origin, to = image + group * channels, group * group_width + column
+                k = start + begin * filters + group * members + column
+                if panel == 0 and not padded:
+                    for ahead in range(min(begin + block, count), min(end + block, count)):
+                        for c in range(0, channels * groups, LINE):
+                            prefetch(source, image + pixels[ahead] + c)
+                t = begin_taps
+                while t < end_taps:
+                    large = t + ROWS <= end_taps
+                    add_products(
+                        large, members - column > WIDTH, source, origin, taps, t, pixels, begin, end, gradient,
+                        k, filters, sums, to, places, t,
+                    )  # fmt: skip
+                    t += ROWS if large else HALF
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _join(matrix, sums, members, groups, pitch, first, last):
+    """The rows first … last - 1 of matrix: the sums of all slices, added in order."""
+    group_width = pitch // groups
+    for t in range(first, last):
+        for group in range(groups):
+            to, start = (t * groups + group) * members, t * pitch + group * group_width
+            for k in range(members):
+                total = sums[0, start + k]
+                for i in range(1, sums.shape[0]):
+                    total += sums[i, start + k]
+                matrix[to + k] = total

@@ -17,10 +17,12 @@ import numpy as np
 
 from gpucnn.ops.window import positions
 
-from .simd_njit import ROWS
-
 Pads = tuple[tuple[int, int], ...]
 Extents = tuple[int, ...]
+
+TILE = 8
+"""The table of pixels is filled up with its last one, so that a tile of eight may reach beyond the
+end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +51,30 @@ class Patches:
 
 @lru_cache(256)
 def patches(
-    size: Extents, channels: int, kernel_size: Extents, strides: Extents, padding: Pads, dilation: Extents
+    size: Extents,
+    channels: int,
+    kernel_size: Extents,
+    strides: Extents,
+    padding: Pads,
+    dilation: Extents,
+    groups: int = 1,
 ) -> Patches:
-    """The patches that a convolution's filters meet, in the order of its result."""
+    """The patches that a convolution's filters meet, in the order of its result; the taps are those
+    of the first group of channels."""
     units = _units(size, padding, channels)
     extents = _positions(size, kernel_size, strides, padding, dilation)
     pixels = _sums([np.arange(p) * s * u for p, s, u in zip(extents, strides, units, strict=True)])
     taps = [np.arange(r) * d * u for r, d, u in zip(kernel_size, dilation, units, strict=True)]
-    return _patches(size, channels, padding, units, pixels.ravel(), _sums([*taps, np.arange(channels)]))
+    return _patches(size, channels, padding, units, pixels.ravel(), _sums([*taps, np.arange(channels // groups)]))
+
+
+@lru_cache(256)
+def together(patches: Patches, images: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and targets of so many images that lie one after another, and whose results have so
+    many pixels each."""
+    numbers = np.arange(images)[:, None]
+    pixels, targets = patches.pixels[: patches.count], patches.targets[: patches.count]
+    return _filled((pixels + numbers * patches.size).ravel()), _filled((targets + numbers * outputs).ravel())
 
 
 @lru_cache(256)
@@ -81,9 +99,10 @@ def transposed_patches(
     strides: Extents,
     padding: Pads,
     dilation: Extents,
+    groups: int = 1,
 ) -> list[tuple[Patches, tuple[np.ndarray, ...]]]:
-    """What the gradient of an input of extents `size` meets in dy of extents `output`: patches and
-    the taps to use.
+    """What the gradient of an input of extents `size` meets in dy of extents `output`: patches, whose
+    taps are those of the first group of filters, and the taps of the weight to use.
 
     Cells whose distance to the first is a multiple of the stride meet the same taps of the filter.
     So there is one entry for each remainder, and none of them meets the zeros between the windows
@@ -100,7 +119,13 @@ def transposed_patches(
         offsets = [s * u for s, u in zip(shifts, units, strict=True)]
         targets = _sums([c * u for c, u in zip(cells, places, strict=True)])
         table = _patches(
-            output, filters, around, units, _sums(first).ravel(), _sums([*offsets, np.arange(filters)]), targets.ravel()
+            output,
+            filters,
+            around,
+            units,
+            _sums(first).ravel(),
+            _sums([*offsets, np.arange(filters // groups)]),
+            targets.ravel(),
         )
         tables.append((table, taps))
     return tables
@@ -163,5 +188,4 @@ def _sums(axes: Sequence[np.ndarray] | Iterator[np.ndarray]) -> np.ndarray:
 
 
 def _filled(table: np.ndarray) -> np.ndarray:
-    """The table, filled up with its last number, so that a tile may reach beyond the end."""
-    return np.concatenate([table, np.repeat(table[-1:], ROWS - 1)]).astype(np.int64)
+    return np.concatenate([table, np.repeat(table[-1:], TILE - 1)]).astype(np.int64)

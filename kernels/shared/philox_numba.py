@@ -12,7 +12,7 @@ import numpy as np
 from gpucnn import random
 from gpucnn.devices.numba_cuda import numba_device
 
-DROPOUT, SHUFFLE = np.uint64(random.DROPOUT), np.uint64(random.SHUFFLE)
+DROPOUT, SHUFFLE, AUGMENT = (np.uint64(purpose) for purpose in (random.DROPOUT, random.SHUFFLE, random.AUGMENT))
 
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

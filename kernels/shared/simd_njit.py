@@ -1,5 +1,5 @@
-"""Vectors of eight floats for njit kernels, and tiles of vectors as wide as registers are: what a
-register file needs and Numba's types lack.
+"""Vectors of eight floats for njit kernels, and of as many as a register holds: what a register file
+needs and Numba's types lack.
 
 LLVM maps a vector to the registers at hand: one with AVX, two with NEON or SSE. A kernel that names
 its accumulators (`a0 = fma(s, w0, a0)`) therefore keeps them in registers, which loops over arrays
@@ -11,32 +11,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import binding, ir
-from numba import config, types
+from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
+
+from .tile_njit import VECTOR, WIDTH
 
 LANES = 8
 """Floats in a vector."""
 
-
-def _has_wide_registers() -> bool:
-    """Whether code is compiled for registers of sixteen floats (AVX-512)."""
-    chosen = config.CPU_FEATURES  # type: ignore[attr-defined]
-    if chosen is not None:
-        return "+avx512f" in chosen.split(",")
-    return bool(binding.get_host_cpu_features().get("avx512f"))
-
-
-COLUMNS = 2 * LANES
-"""Columns of a tile: two vectors of eight, or one of sixteen where a register holds so many."""
-
-ROWS = 8 if _has_wide_registers() else 4
-"""Rows of a tile, such that it fills eight registers: as many sums are under way as keep two
-multipliers busy."""
-
-PAIRS = ROWS == 8
-"""Whether there are registers for two tiles side by side, which share the values of their rows."""
 
 _INT = ir.IntType(32)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -62,15 +46,8 @@ class _VectorModel(models.PrimitiveModel):
 _floats = Vector(f"float32x{LANES}", _FLOATS)
 _bools = Vector(f"boolx{LANES}", _BOOLS)
 
-WIDE = ROWS * COLUMNS // 8
-"""Floats in a register."""
-
-_WIDE_FLOATS = ir.VectorType(ir.FloatType(), WIDE)
-_wide = Vector(f"float32x{WIDE}", _WIDE_FLOATS)
-_tile = types.UniTuple(_wide, 8)
-_two_tiles = types.UniTuple(_wide, 16)
+_wide = Vector(f"float32x{WIDTH}", VECTOR)
 _eight = types.UniTuple(_floats, 8)
-_places = types.UniTuple(types.intp, ROWS)
 
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, target: ir.Type) -> Any:
@@ -159,7 +136,7 @@ def store_some(typing, array, index, count, vector):
 
 @intrinsic
 def load_wide(typing, array, index, count):
-    """The same for a vector that fills a register, of `WIDE` floats."""
+    """The same for a vector that fills a register, of `WIDTH` floats."""
     return _wide(array, types.intp, types.intp), _load_some(_wide)
 
 
@@ -192,94 +169,6 @@ def store_eight(typing, array, index, vectors):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, _eight), emit
-
-
-def _empty(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    zeros = [ir.Constant(_WIDE_FLOATS, [0.0] * WIDE)] * signature.return_type.count
-    return context.make_tuple(builder, signature.return_type, zeros)
-
-
-def _load_tiles(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    first = _address(context, builder, signature.args[0], *args, _WIDE_FLOATS)
-    places = (builder.gep(first, [ir.Constant(_INT, i)]) for i in range(signature.return_type.count))
-    return context.make_tuple(builder, signature.return_type, [builder.load(place, align=4) for place in places])
-
-
-@intrinsic
-def empty_tile(typing):
-    """The sums of a tile, all 0."""
-    return _tile(), _empty
-
-
-@intrinsic
-def two_empty_tiles(typing):
-    """The sums of two tiles, all 0."""
-    return _two_tiles(), _empty
-
-
-@intrinsic
-def load_tile(typing, array, index):
-    """A tile that lies in an array row by row from array[index] on."""
-    return _tile(array, types.intp), _load_tiles
-
-
-@intrinsic
-def load_two_tiles(typing, array, index):
-    """Two tiles, one after the other."""
-    return _two_tiles(array, types.intp), _load_tiles
-
-
-@intrinsic
-def store_tiles(typing, array, index, tiles):
-    """The same way back, for one or two."""
-
-    def emit(context, builder, signature, args):
-        first = _address(context, builder, signature.args[0], *args[:2], _WIDE_FLOATS)
-        for i, vector in enumerate(cgutils.unpack_tuple(builder, args[2])):
-            builder.store(vector, builder.gep(first, [ir.Constant(_INT, i)]), align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, tiles), emit
-
-
-@intrinsic
-def places(typing, table, index):
-    """The next numbers of a table, one for each row of a tile."""
-
-    def emit(context, builder, signature, args):
-        first = _address(context, builder, signature.args[0], *args, args[1].type)
-        numbers = [builder.load(builder.gep(first, [ir.Constant(_INT, i)])) for i in range(ROWS)]
-        return context.make_tuple(builder, signature.return_type, numbers)
-
-    return _places(table, types.intp), emit
-
-
-@intrinsic
-def with_products(typing, tiles, left, rows, shift, right, index, distance):
-    """A tile with left[row + shift] · right[index : index + COLUMNS] added to each of its rows: eight
-    multiply-adds in registers. Of two tiles, the second takes its columns `distance` further on."""
-
-    def emit(context, builder, signature, args):
-        tiles, left, rows, shift, right, index, distance = args
-        kinds = signature.args
-        vectors = COLUMNS // WIDE
-        columns = []
-        for tile in range(kinds[0].count // 8):
-            place = builder.add(index, distance) if tile else index
-            first = _address(context, builder, kinds[4], right, place, _WIDE_FLOATS)
-            columns.append([builder.load(builder.gep(first, [ir.Constant(_INT, i)]), align=4) for i in range(vectors)])
-        sums = cgutils.unpack_tuple(builder, tiles)
-        results = list(sums)
-        for i, row in enumerate(cgutils.unpack_tuple(builder, rows)):
-            place = _address(context, builder, kinds[1], left, row, ir.FloatType())  # the same in a whole loop
-            value = _in_every_lane(builder, builder.load(builder.gep(place, [shift])), WIDE)
-            for tile, parts in enumerate(columns):
-                for j, column in enumerate(parts):
-                    number = 8 * tile + i * vectors + j
-                    results[number] = _fma(builder, value, column, sums[number])
-        return context.make_tuple(builder, signature.return_type, results)
-
-    return tiles(tiles, left, rows, types.intp, right, types.intp, types.intp), emit
 
 
 @intrinsic

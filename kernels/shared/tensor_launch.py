@@ -14,6 +14,10 @@ from .gemm_launch import End, Plan, join, plan_of
 OLDEST = 80
 """The compute capability from which on tensor cores multiply TF32."""
 
+SLOW = (86, 89, 120, 121)
+"""Those whose tensor cores multiply TF32 as fast as ordinary arithmetic does float32 (GeForce), or twice
+as fast: three products in the place of one are then slower."""
+
 RATE = 61_000
 """Products in float32 that the tensor core of a scheduler adds up in a microsecond, as measured on
 an H100."""
@@ -54,7 +58,7 @@ def has_tensor_cores() -> bool:
 
 def worthwhile(M: int, N: int, K: int, *, groups: int = 1) -> bool:
     """Whether tensor cores are expected to compute a product faster than ordinary arithmetic."""
-    return 2 * M * N * K * groups >= LEAST_WORK and min(M, N) >= LEAST_COLUMNS
+    return choose.current().cc not in SLOW and 2 * M * N * K * groups >= LEAST_WORK and min(M, N) >= LEAST_COLUMNS
 
 
 def multiply(

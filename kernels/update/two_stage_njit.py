@@ -20,7 +20,7 @@ _SMALLEST = 1 << 14
 """Elements of a slice: fewer are done before a second thread is awake."""
 
 _LEAST = 1 << 12
-"""Shorter arrays are left to the body, which needs no workspace."""
+"""Shorter arrays are better left to the body, which needs no workspace."""
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -29,14 +29,18 @@ _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
 def _supports(x: Spec, **_: object) -> bool:
-    return x.dtype == _FLOAT32 and x.shape[0] >= _LEAST
+    return x.dtype == _FLOAT32
+
+
+def _pays(x: Spec, **_: object) -> bool:
+    return x.shape[0] >= _LEAST
 
 
 def _sums(x: Spec, **_: object) -> Spec:
     return Spec((len(threads.slices(x.shape[0], _SMALLEST)), 2), _FLOAT64)
 
 
-@kernel(norm_parts, "two_stage", "njit", supports=_supports, workspace=_sums)
+@kernel(norm_parts, "two_stage", "njit", supports=_supports, workspace=_sums, pays=_pays)
 def launch_norm_parts(parts, x, sums):
     """Σ x² and max |x| of each slice; then scale and total."""
     slices, bits = threads.slices(x.size, _SMALLEST), x.view(np.uint32)
@@ -58,7 +62,7 @@ def _norm(sums, x, bits):
     sums[1] = largest.view(np.float32)[0]
 
 
-@kernel(penalty, "two_stage", "njit", supports=_supports, workspace=_sums)
+@kernel(penalty, "two_stage", "njit", supports=_supports, workspace=_sums, pays=_pays)
 def launch_penalty(penalty, values, sums, *, l1, l2):
     """Σ |values| and Σ values² of each slice; then their weighted sum."""
     slices = threads.slices(values.size, _SMALLEST)

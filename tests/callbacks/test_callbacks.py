@@ -189,7 +189,7 @@ def test_terminate_on_nan_stops_or_raises(loss, capsys):
     assert not model.stop_training
     hooks.on_train_batch_end(2, {"loss": loss})
     assert model.stop_training
-    assert capsys.readouterr().err == f"Batch 2: the loss is {loss}, training ends\n"
+    assert capsys.readouterr().out == f"Batch 2: the loss is {loss}, training ends\n"
     with pytest.raises(TrainingError, match=f"the loss is {loss} at batch 2"):
         callbacks.TerminateOnNaN(raise_error=True).on_train_batch_end(2, {"loss": loss})
 

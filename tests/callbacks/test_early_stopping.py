@@ -41,8 +41,8 @@ def test_early_stopping_restores_the_weights_of_the_best_epoch(capsys):
     assert model.weights[0] == 1
     assert (stop.best_epoch, stop.stopped_epoch, stop.best) == (1, 3, 1)
     out, err = capsys.readouterr()
-    assert out == ""
-    assert err == "Epoch 4: early stopping\nRestoring the weights of the best epoch, 2\n"
+    assert err == ""
+    assert out == "Epoch 4: early stopping\nRestoring the weights of the best epoch, 2\n"
 
 
 def test_early_stopping_restores_the_best_epoch_below_the_baseline_too():

@@ -34,7 +34,7 @@ def test_reduce_lr_on_plateau_follows_these_rates(settings, values, rates):
 
 def test_reduce_lr_on_plateau_says_what_it_does(capsys):
     run(callbacks.ReduceLROnPlateau(patience=1, verbose=1), by_name("val_loss", 1, 1))
-    assert capsys.readouterr().err == "Epoch 2: learning rate reduced to 0.01\n"
+    assert capsys.readouterr().out == "Epoch 2: learning rate reduced to 0.01\n"
 
 
 def test_reduce_lr_on_plateau_refuses_a_schedule_before_training():
@@ -52,7 +52,7 @@ def test_learning_rate_scheduler_sets_the_rate_of_each_epoch(capsys):
     _, seen = run(callbacks.CallbackList([scheduler, watch]), [{"loss": 1.0}] * 3, model)
     assert rates == [0.1, 0.05, 0.025]
     assert [logs["learning_rate"] for logs in seen] == rates
-    assert capsys.readouterr().err.splitlines()[1] == "Epoch 2: learning rate 0.05"
+    assert capsys.readouterr().out.splitlines()[1] == "Epoch 2: learning rate 0.05"
 
 
 @pytest.mark.parametrize(
@@ -94,5 +94,5 @@ def test_schedule_must_return_a_number(returned):
 
 
 def test_schedule_must_be_a_function():
-    with pytest.raises(ArgumentError, match=r"LearningRateScheduler\(0\.1\)"):
+    with pytest.raises(ArgumentError, match=r"LearningRateScheduler\(schedule=0\.1\): give a function"):
         callbacks.LearningRateScheduler(0.1)

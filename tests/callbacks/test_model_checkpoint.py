@@ -30,7 +30,7 @@ def test_model_checkpoint_keeps_only_the_best(capsys):
         ("weights", "1.weights.safetensors"),
         ("weights", "4.weights.safetensors"),
     ]
-    assert capsys.readouterr().err.splitlines() == [
+    assert capsys.readouterr().out.splitlines() == [
         "Epoch 1: val_loss improved to 3.00000",
         "Epoch 1: saved 1.weights.safetensors",
         "Epoch 2: val_loss did not improve from 3.00000",
@@ -84,7 +84,7 @@ test_wrong_arguments_are_refused = refuses(
         (lambda: callbacks.ModelCheckpoint("best"), "ends in 'no suffix'"),
         (lambda: callbacks.ModelCheckpoint("{epoch:02d.safetensors"), r"write \{epoch:02d\}"),
         (lambda: callbacks.ModelCheckpoint("m.safetensors", period=5), "period=5: it is now called save_freq"),
-        (lambda: callbacks.ModelCheckpoint("m.safetensors", save_best=True), "did you mean save_best_only"),
+        (lambda: callbacks.ModelCheckpoint("m.safetensors", save_best=True), "did you mean 'save_best_only'"),
         (lambda: callbacks.ModelCheckpoint("m.safetensors", save_freq="batch"), "save_freq='batch'"),
         (lambda: callbacks.ModelCheckpoint("m.safetensors", save_freq=0), "save_freq=0"),
         (lambda: callbacks.BackupAndRestore("b", save_freq=True), "save_freq=True"),
@@ -92,7 +92,7 @@ test_wrong_arguments_are_refused = refuses(
         (lambda: callbacks.BackupAndRestore(""), "backup_dir=''"),
         (lambda: callbacks.ReduceLROnPlateau(epsilon=1e-3), "epsilon=0.001: it is now called min_delta"),
         (lambda: callbacks.ReduceLROnPlateau(factor=1.0), "factor=1.0"),
-        (lambda: callbacks.LambdaCallback(on_epoch_ends=print), "did you mean on_epoch_end"),
+        (lambda: callbacks.LambdaCallback(on_epoch_ends=print), "did you mean 'on_epoch_end'"),
         (lambda: callbacks.LambdaCallback(on_epoch_end=3), "on_epoch_end=3"),
         (lambda: callbacks.CSVLogger("a.csv", separator="\t,"), "separator="),
         (lambda: callbacks.CallbackList(verbose=3), "verbose=3"),

@@ -172,7 +172,7 @@ def test_a_resumed_epoch_has_its_line_of_progress(tmp_path, problem, small_model
             model.fit(x, y, **fit, callbacks=[backup, *([crash] if crash else [])])
         except Off:
             capsys.readouterr()
-    assert capsys.readouterr().err.startswith("Epoch 2/2 - 6/6 - 0s - ")
+    assert capsys.readouterr().out.startswith("Epoch 2/2 - 6/6 - 0s - ")
 
 
 # -- states ------------------------------------------------------------------------------------------------------------

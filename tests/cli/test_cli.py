@@ -6,14 +6,15 @@ import re
 import runpy
 import sys
 
+import click
 import numpy as np
 import pytest
 from command import gpucnn
 from PIL import Image
 
 from gpucnn import __version__, datasets
-from gpucnn.cli import doctor
-from gpucnn.cli.screen import Screen
+from gpucnn.cli import doctor, main
+from gpucnn.cli.screen import Screen, print_table
 from gpucnn.errors import FileError, Interrupted
 from gpucnn.runs import commands
 
@@ -157,17 +158,39 @@ def test_models_lists_source_shape_parameters_and_work():
         "mlearning",
         "keras-intro",
         "torres",
+        "torres-wide",
+        "torres-batchnorm",
         "cifar",
+        "vgg-small",
     ]
-    assert set(listed[0]) == {"name", "source", "input_shape", "classes", "parameters", "flops_per_image", "recipe"}
-    assert set(listed[0]["recipe"]) == {
+    assert set(listed[0]) == {"name", "source", "input_shape", "classes", "parameters", "flops_per_image", "training"}
+    assert set(listed[0]["training"]) == {
         "optimizer", "learning_rate", "decay", "options", "batch_size", "epochs", "loss", "schedule",
     }  # fmt: skip
-    table = gpucnn("models").stdout
+    table = gpucnn("models").stdout.partition("recipe ")[0]
     for entry in listed:
         row = next(line for line in table.splitlines() if line.startswith(entry["name"]))
         assert f"{entry['parameters']:,}" in row
         assert entry["source"] in row
+
+
+def test_models_lists_the_recipes_with_the_accuracy_to_be_reached():
+    listed = json.loads(gpucnn("models", "--json").stdout)["recipes"]
+    table = gpucnn("models").stdout.partition("\nrecipe ")[2]
+    slides = next(entry for entry in listed if entry["name"] == "slides")
+    assert (slides["accuracy"], slides["parameters"]) == (0.9883, 38_390)
+    for entry in listed:
+        row = next(line for line in table.splitlines() if line.startswith(f"{entry['name']} "))
+        assert entry["dataset"] in row
+        assert entry["model"] in row
+    assert "98.83 %" in table
+
+
+def test_train_follows_a_recipe(monkeypatch):
+    settings = []
+    monkeypatch.setattr(commands, "train", lambda given, *_, **__: settings.append(given) or 1 / 0)
+    assert isinstance(gpucnn("train", "--recipe", "torres", "--no-best").exception, ZeroDivisionError)
+    assert settings == [commands.RunSettings(recipe="torres", best=False)]
 
 
 def test_data_list_says_what_is_here_and_how_to_get_the_rest():
@@ -242,6 +265,20 @@ def test_a_misspelt_command_is_answered_with_the_nearest_one():
     assert "train" in result.stderr
 
 
+def test_resume_is_an_option_of_train():
+    result = gpucnn("resume", "runs/a")
+    assert result.exit_code == 2
+    assert "No such command 'resume': write gpucnn train --resume RUN" in result.stderr
+
+
+@pytest.mark.parametrize("command", [(), ("data",), ("kernels",)])
+def test_a_group_without_a_command_prints_its_help(command):
+    result = gpucnn(*command)
+    assert result.exit_code == 0
+    assert result.stdout == gpucnn(*command, "--help").stdout
+    assert result.stderr == ""
+
+
 def documented(*command):
     """The words of the help text that follow `Keys of --json`."""
     words = gpucnn(*command, "--help").stdout.partition("Keys of --json")[2].partition("Options:")[0]
@@ -278,7 +315,7 @@ def test_the_help_text_names_every_key_of_the_json(run, monkeypatch):
     }
     for command, value in printed.items():
         assert keys_in(value) <= documented(*command), command
-    assert set(printed["models",]["models"][0]["recipe"]) <= documented("models")
+    assert set(printed["models",]["models"][0]["training"]) <= documented("models")
 
 
 @pytest.mark.parametrize(
@@ -327,3 +364,50 @@ def test_downloads_are_bars_on_a_terminal_and_single_lines_elsewhere(monkeypatch
     shown = capsys.readouterr().err
     assert "100%" in shown
     assert shown.endswith("done\n")
+
+
+def options_of_numbers():
+    return [
+        pytest.param(command, option, id=f"{command.name} {option.opts[0]}")
+        for command in commands_of(main)
+        for option in command.params
+        if isinstance(option.type, (click.types.IntParamType, click.types.FloatParamType))
+    ]
+
+
+def commands_of(group):
+    for command in group.commands.values():
+        yield from commands_of(command) if isinstance(command, click.Group) else [command]
+
+
+@pytest.mark.parametrize(("command", "option"), options_of_numbers())
+def test_an_option_takes_no_number_that_is_not_finite_or_fits_nowhere(command, option):
+    for text in (
+        "nan",
+        "inf",
+        "-inf",
+        "x",
+        "-3",
+        str(2**40) if isinstance(option.type, click.types.IntParamType) else "",
+    ):
+        with pytest.raises(click.BadParameter):
+            option.process_value(click.Context(command), text)
+
+
+def test_a_number_that_is_not_finite_is_named():
+    result = gpucnn("train", "--validation-split", "nan")
+    assert result.exit_code == 2
+    assert "'--validation-split': nan is not in the range 0<=x<1" in result.stderr
+
+
+def test_tables_fit_the_columns_of_the_terminal(monkeypatch, capsys):
+    rows = [("a" * 70, "b" * 40, "97.55 %"), ("short", "text", "1.00 %")]
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(("one", "two", "accuracy"), rows)
+    narrow = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= 60
+    assert "97.55 %" in narrow
+    assert narrow.count("b") == 40
+    monkeypatch.delenv("COLUMNS")
+    print_table(("one", "two", "accuracy"), rows)
+    assert f"{'a' * 70}   {'b' * 40}   97.55 %" in capsys.readouterr().out

@@ -55,6 +55,19 @@ def test_list_says_where_each_kernel_runs():
     }
 
 
+def test_list_of_a_backend_has_its_kernels_alone_and_names_the_ops_without_one():
+    done = gpucnn("kernels", "list", "--backend", "njit", "--arch", "none", "--json")
+    listed = json.loads(done.stdout)
+    ops = {row["op"] for row in listed["kernels"]}
+    assert {row["backend"] for row in listed["kernels"]} == {"njit"}
+    assert {"activation", "softmax_grad", "avgpool2d", "bias", "huber", "nadam", "max_norm"} <= ops
+    assert "matmul" in listed["gaps"] and not ops & set(listed["gaps"])
+    assert ops | set(listed["gaps"]) == set(op_module.declared())
+    done = gpucnn("kernels", "list", "softmax", "--backend", "njit", "--arch", "none")
+    assert "without a kernel of njit: " in done.stdout and "matmul" in done.stdout
+    assert "rows_cuda" not in done.stdout
+
+
 @needs.compilers_here
 def test_list_reports_what_the_compiler_says():
     done = gpucnn("kernels", "list", "matmul/naive_cuda", "--json")
@@ -131,7 +144,7 @@ def test_show_prints_figures_and_traffic_after_the_source():
         (("check", "matmul/blas", "--device", "emulator"), "none of these 1 kernels has such a case on emulator"),
         (("check", "--load", "missing.py"), "missing.py is not a Python file"),
         (("check", "matmul", "--device", "tpu"), "device='tpu' is unknown"),
-        (("bench", "matmul", "--case", "slides_dens_1"), "did you mean slides_dense_1"),
+        (("bench", "matmul", "--case", "slides_dens_1"), "did you mean 'slides_dense_1'"),
         (("bench", "matmul", "--axis", "batch"), "--axis 'batch' must be NAME=A,B"),
         (("bench", "matmul", "--axis", "batch=0"), "must be NAME=A,B with numbers from 1"),
         (("bench", "matmul", "--axis", "depth=2"), "--axis depth: use one of batch"),
@@ -333,3 +346,87 @@ def test_bench_does_not_call_it_wrong(tmp_path, forgotten):
     (tmp_path / "typo.py").write_text(f"from numba import njit\n{FOR_ONE_SHAPE}")
     done = gpucnn("bench", "--load", tmp_path / "typo.py", "--case", "ragged,one_channel", *QUICK)
     assert "WRONG" not in done.stdout
+
+
+def needs_machine_code(test):
+    from gpucnn.profiling import compilers
+
+    missing = compilers.disassembler() is None
+    return needs.compilers_here(pytest.mark.skipif(missing, reason="nvdisasm is not installed")(test))
+
+
+@needs_machine_code
+def test_a_predicted_step_says_that_it_is_predicted_and_how_well():
+    done = gpucnn("bench", "train", "--model", "slides", "--predict", "h100")
+    assert done.exit_code == 0
+    assert "predicted µs" in done.stdout and "bound by" in done.stdout
+    assert "slides, batch 128, on NVIDIA H100 SXM 80 GB: " in done.stdout
+    assert "predicted, ± 25%: " in done.stdout
+    assert "measured" not in done.stdout
+
+
+@needs_machine_code
+def test_a_predicted_step_as_json():
+    done = gpucnn("bench", "train", "--model", "slides", "--predict", "t4", "--json")
+    shown = json.loads(done.stdout)
+    (one,) = shown["steps"]
+    assert shown["card"]["multiprocessors"] == 40
+    assert one["predicted_us_per_step"] > 100 and one["tolerance"] == 0.6
+    assert one["nodes"] == len(one["kernels"])
+    assert sum(kernel["bytes"] for kernel in one["kernels"]) == one["bytes"]
+
+
+@needs_machine_code
+def test_the_plan_of_a_model_on_a_card():
+    done = gpucnn("kernels", "plan", "slides", "--card", "t4")
+    assert done.exit_code == 0
+    assert "implicit_gemm: tiles of 64×16, slabs of 8" in done.stdout
+    assert "why: tensor does not serve it" in done.stdout
+    assert "predicted, ± 60%: " in done.stdout
+    assert done.stdout.rstrip().endswith("all times are predicted, none is measured")
+    rows = json.loads(gpucnn("kernels", "plan", "slides", "--card", "t4", "--json").stdout)["ops"]
+    assert max(len(line) for line in done.stdout.splitlines()) <= 110
+    assert len(rows) == sum(line.startswith("    why: ") for line in done.stdout.splitlines())
+
+
+@needs_machine_code
+def test_kernels_are_predicted_on_their_cases_for_a_card():
+    arguments = ("bench", "matmul/naive", "--backend", "cuda", "--case", "cifar_dense_1", "--predict", "h100")
+    done = gpucnn(*arguments)
+    assert done.exit_code == 0
+    assert "predicted for NVIDIA H100" in done.stdout and "measured" not in done.stdout
+    (row,) = json.loads(gpucnn(*arguments, "--json", "-").stdout)["rows"]
+    assert row["kernel"] == "matmul/naive_cuda"
+    assert row["predicted_us"] > 2 * 512 * 7200 * 512 / 67e6  # the peak of an H100
+    assert gpucnn(*arguments, "--json", "record.json").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["bench", "train", "--predict", "t5"], "card 't5' is unknown: use one of h100, "),
+        (["bench", "train", "--predict", "t4", "--vs", "torch"], "--predict predicts and --vs measures: give one"),
+        (["bench", "train", "--vs", "torhc"], "--vs torhc is unknown: did you mean 'torch'?"),
+        (["bench", "train", "--device", "emulator"], "--device emulator is not timed: use cpu or gpu"),
+        (["kernels", "plan", "slides", "--card", "rtx3061"], "card 'rtx3061' is unknown: did you mean 'rtx3060'?"),
+    ],
+)
+def test_what_cannot_be_predicted_or_measured_is_refused_at_once(arguments, sentence):
+    done = gpucnn(*arguments)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert not done.stdout
+
+
+def test_a_step_is_measured_on_the_cpu():
+    done = gpucnn("bench", "train", "--model", "slides", "--device", "cpu", "--seconds", "0", "--json")
+    record = json.loads(done.stdout)
+    (row,) = record["rows"]
+    assert (row["model"], row["contender"], row["device"], row["variant"]) == ("slides", "gpucnn", "cpu", "njit")
+    assert row["milliseconds"] > 0 and row["ratio"] == 1
+    assert {"device", "versions", "commit", "date"} <= record.keys()
+
+
+def test_bench_without_train_is_still_about_kernels():
+    assert "--min-samples" in gpucnn("bench", "--help").stdout
+    assert "--predict" in gpucnn("bench", "train", "--help").stdout

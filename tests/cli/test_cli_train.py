@@ -13,6 +13,8 @@ import pytest
 from command import FAST, KEYS, NOTE, gpucnn, shell
 from PIL import Image
 
+from gpucnn import datasets
+from gpucnn.models.loading import load_model
 from gpucnn.runs import run
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -139,7 +141,7 @@ def test_a_folder_with_broken_images_is_trained_on_with_a_count_or_not_at_all():
     ("arguments", "status", "message"),
     [
         (("--strict",), 2, "strict=True goes with a folder of images"),
-        (("mnits",), 2, r"unknown data set 'mnits': did you mean mnist\?"),
+        (("mnits",), 2, r"unknown data set 'mnits': did you mean 'mnist'\?"),
         (("--model", "slide"), 2, r"there is no model 'slide': did you mean 'slides'\?"),
         (("--optimizer", "adm"), 2, r"unknown optimizer 'adm': did you mean 'adam"),
         (("--epochs", "0"), 2, "Invalid value for '--epochs': 0 is not in the range"),
@@ -174,12 +176,38 @@ def test_a_folder_that_already_holds_a_run_is_not_overwritten(run, user_npz):
     assert (run / "run.json").read_text() == before
 
 
-def test_warnings_are_lines_with_the_name_of_the_command(user_npz):
+def test_warnings_are_lines_with_the_name_of_the_command(run):
+    (run.parent / "damaged").mkdir()
+    (run.parent / "damaged" / "run.json").write_text("{")
+    result = gpucnn("runs", run.parent)
+    assert result.exit_code == 0
+    assert re.search("^gpucnn: warning: left out: .*damaged", result.stderr, re.MULTILINE)
+
+
+def test_validation_images_of_sorted_data_are_drawn_from_all_classes(user_npz):
     with np.load(user_npz) as arrays:
-        np.savez("sorted.npz", **{**arrays, "y_train": np.sort(arrays["y_train"])})
+        order = np.argsort(arrays["y_train"])
+        np.savez("sorted.npz", **{**arrays, **{name: arrays[name][order] for name in ("x_train", "y_train")}})
     result = gpucnn("train", "--data", "sorted.npz", *FAST, "--validation-split", "0.25")
     assert result.exit_code == 0
-    assert re.search("^gpucnn: warning: validation_split holds out", result.stderr, re.MULTILINE)
+    assert "validation images drawn at random" in result.stderr + result.stdout
+    assert "warning" not in result.stderr
+
+
+def test_training_images_are_changed_at_random_if_asked(user_npz):
+    result = gpucnn(
+        "train", "--data", user_npz, *FAST, "--augment", "strong", "--flip", "--pictures", "--out", "changed", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    settings = json.loads(result.stdout)["settings"]
+    assert (settings["augment"], settings["flip"]) == ("strong", True)
+    model = load_model("changed")
+    names = [layer.name for layer in model.layers if layer.name.startswith("augment")]
+    assert names == ["augment_affine", "augment_contrast"]
+    assert pathlib.Path("changed/pictures/augmented.png").stat().st_size > 5000
+    evaluated = json.loads(gpucnn("evaluate", "changed", "--json").stdout)
+    assert evaluated["test_accuracy"] == json.loads(result.stdout)["test_accuracy"]
+    assert gpucnn("train", "--resume", "changed", "--epochs", "3").exit_code == 0
 
 
 def test_a_process_gives_pure_json_and_its_exit_status(user_npz):
@@ -232,3 +260,16 @@ def test_a_stopped_process_is_resumed_bit_for_bit(user_npz, tmp_path, unbroken, 
     resumed = gpucnn("train", "--resume", "broken", "--no-pictures", "--json")
     assert resumed.exit_code == 0, resumed.stderr
     assert json.loads(resumed.stdout)["weights_sha256"] == unbroken
+
+
+def test_the_advice_after_training_fits_the_images(user_npz, tmp_path):
+    of_digits = gpucnn("train", *FAST, "--out", tmp_path / "digits").stdout
+    assert f"gpucnn predict {tmp_path / 'digits'} IMAGE.png --invert --centre\n" in of_digits
+    mine = tmp_path / "mnist.npz"
+    mine.write_bytes(user_npz.read_bytes())
+    of_mine = gpucnn("train", "--data", mine, *FAST, "--out", tmp_path / "mine").stdout
+    assert f"gpucnn predict {tmp_path / 'mine'} IMAGE.png\n" in of_mine
+
+
+def test_images_of_digits_are_light_strokes_on_dark():
+    assert [name for name in datasets.names() if datasets.is_of_digits(name)] == ["digits", "mnist"]

@@ -23,15 +23,19 @@ HEADERS = {"nvidia-cuda-runtime-cu12": "12.9"}
 def examine(monkeypatch):
     """Examine a machine with these packages and this NVIDIA driver, without running any check."""
 
-    def look(installed=None, driver=None, base=BASE):
+    def look(installed=None, driver=None, base=BASE, gpus=1):
         packages = {**base, **(installed or {})}
         monkeypatch.setattr(doctor, "installed_version", packages.get)
         monkeypatch.setattr(doctor, "driver_version", lambda: driver)
+        if driver:
+            monkeypatch.setattr(
+                doctor.choose, "gpu_state", lambda: (gpus, "NVIDIA H100" if gpus else "no GPU is visible")
+            )
         return doctor.examine()
 
     monkeypatch.setattr(doctor, "CHECKS", {})
     monkeypatch.setattr(doctor.choose, "gpu_state", lambda: (0, "no NVIDIA driver found"))
-    for name in ("NUMBA_DISABLE_JIT", "NUMBA_ENABLE_CUDASIM", "CUDA_PATH", "CUDA_HOME"):
+    for name in ("NUMBA_DISABLE_JIT", "NUMBA_ENABLE_CUDASIM", "CUDA_PATH", "CUDA_HOME", "GPUCNN_DATA"):
         monkeypatch.delenv(name, raising=False)
     return look
 
@@ -258,8 +262,7 @@ def test_without_a_driver_there_is_no_version(monkeypatch):
     assert doctor.driver_version() is None
 
 
-def test_a_gpu_that_is_seen_is_named(examine, monkeypatch):
-    monkeypatch.setattr(doctor.choose, "gpu_state", lambda: (1, "NVIDIA H100"))
+def test_a_gpu_that_is_seen_is_named(examine):
     report = examine({"cupy-cuda12x": "14.1", **HEADERS}, driver=12080)
     assert report.machine["gpu"] == "NVIDIA H100"
     assert report.machine["driver"] == "for CUDA 12.8"
@@ -328,3 +331,32 @@ def test_a_user_without_a_name_is_no_reason_to_fail(monkeypatch):
 
     monkeypatch.setattr(doctor.getpass, "getuser", fail)
     assert doctor._tidy("/scratch/x") == "/scratch/x"
+
+
+def test_a_folder_of_data_sets_that_is_not_there_is_an_error(examine, monkeypatch, tmp_path):
+    monkeypatch.setenv("GPUCNN_DATA", str(tmp_path / "gone"))
+    report = examine()
+    assert not report.ok
+    assert only(report).what == f"GPUCNN_DATA={str(tmp_path / 'gone')!r} is not a folder: no data set can be loaded"
+    assert report.command == "unset GPUCNN_DATA"
+
+
+def test_a_current_folder_that_cannot_be_written_is_a_warning(examine, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "_writable", lambda folder: folder != Path.cwd())
+    report = examine()
+    assert report.ok
+    assert only(report).what == "the current folder cannot be written: training needs --out"
+    assert report.command == "gpucnn train --out /another/folder"
+
+
+def test_cupy_with_a_driver_and_without_a_gpu_is_a_warning(examine, monkeypatch):
+    report = examine({"cupy-cuda12x": "14.1", **HEADERS}, driver=12080, gpus=0)
+    assert only(report).severity == "warning"
+    assert only(report).what == "cupy-cuda12x and a driver are installed, but no GPU can be used: no GPU is visible"
+
+
+def test_the_check_of_the_emulator_names_the_kernels_that_it_cannot_run(monkeypatch):
+    monkeypatch.setattr(selftest, "_missing_compiler", lambda backend: "no compiler" if backend == "numba" else None)
+    detail = selftest.CHECKS["emulator"]()
+    assert detail == "as defined: matmul/naive_cuda; not tried: matmul/naive_numba (no compiler)"

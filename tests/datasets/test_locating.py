@@ -181,7 +181,7 @@ def test_names_are_taken_with_either_dash_and_in_any_case(name):
 
 
 def test_unknown_name_suggests_the_nearest():
-    with pytest.raises(ArgumentError, match="unknown data set 'mnits': did you mean mnist"):
+    with pytest.raises(ArgumentError, match="unknown data set 'mnits': did you mean 'mnist'"):
         datasets.load("mnits")
     with pytest.raises(ArgumentError, match="the data sets are digits, mnist, fashion_mnist, cifar10"):
         datasets.load("qqq")

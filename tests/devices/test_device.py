@@ -46,7 +46,7 @@ def test_idle_memory_is_bounded(monkeypatch):
 
 def test_select_resolves_auto_and_refuses_unknown_names():
     assert choose.select() == choose.select("cpu") == "cpu"
-    with pytest.raises(ArgumentError, match="device='tpu' is unknown: did you mean 'gpu'"):
+    with pytest.raises(ArgumentError, match="device='tpu' is unknown: did you mean 'cpu' or 'gpu'"):
         choose.select("tpu")
 
 

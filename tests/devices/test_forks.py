@@ -6,6 +6,8 @@ import pytest
 from needs import emulator_here
 from processes import program
 
+from gpucnn.devices import forks
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 START = """
@@ -226,3 +228,25 @@ def test_a_child_may_open_a_gpu_that_its_parent_has_not_opened():
     assert in_child(lambda: refused(lambda: choose.use("gpu"))) == 0
     """
     )
+
+
+@pytest.mark.skipif(not forks.is_possible(), reason="copies of the process compute on Linux alone")
+def test_a_function_aside_runs_in_a_silent_process_whose_failure_does_not_matter():
+    done = program(
+        """
+        import os
+        from gpucnn.devices import forks
+
+        read, write = os.pipe()
+
+        def function():
+            print("noise")
+            os.write(write, str(os.getpid()).encode())
+            raise SystemExit(3)
+
+        forks.aside(function)
+        os.close(write)
+        print(int(os.read(read, 100)) != os.getpid())
+        """
+    )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["True"], "")

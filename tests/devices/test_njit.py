@@ -15,8 +15,10 @@ TRAIN = """
     import numpy as np
 
     from gpucnn import Input, Sequential, layers
+    from gpucnn.devices import forks
     from gpucnn.devices.njit import _Cache
 
+    forks.is_possible = lambda: False  # this process compiles all, and counts it
     compiled, load = [], _Cache.load_overload
 
     def loading(self, signature, target):
@@ -69,7 +71,7 @@ def test_compiled_kernels_are_kept_in_the_cache_of_gpucnn_and_found_there(cache)
     [
         lambda path: os.truncate(path, 60),
         lambda path: os.truncate(path, 0),
-        lambda path: path.write_bytes(path.read_bytes()[:200] + b"\xff" + path.read_bytes()[201:]),
+        lambda path: path.write_bytes(b"".join(bytes([b ^ (i == 200)]) for i, b in enumerate(path.read_bytes()))),
     ],
     ids=["cut", "empty", "changed"],
 )

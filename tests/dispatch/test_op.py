@@ -131,7 +131,7 @@ test_unknown_names_are_refused = refuses(
     ArgumentError,
     [
         (lambda: choice.use("fortran"), "backend='fortran' is unknown: use one of auto"),
-        (lambda: choice.use(conv9d="direct"), "'conv9d' is not an op: did you mean 'conv3d' or 'conv2d'"),
+        (lambda: choice.use(conv9d="direct"), "'conv9d' is not an op: did you mean 'conv2d' or 'conv3d'"),
         (lambda: choice.use(frobnicate="direct"), "'frobnicate' is not an op: algorithms can be chosen for"),
         (lambda: choice.use("cdua"), "backend='cdua' is unknown: did you mean 'cuda'"),
         (lambda: choice.use(device="emulater"), "device='emulater' is unknown: did you mean 'emulator'"),

@@ -165,9 +165,9 @@ def test_register_takes_subclasses_of_gpucnns_kinds_with_new_names():
 test_unknown_arguments_are_refused_wherever_the_constructor_would_have_passed_them = refuses(
     ArgumentError,
     [
-        (lambda: layers.Dense(3, trainble=True), r"Dense\(\) has no argument trainble=True: did you mean trainable"),
-        (lambda: layers.MaxPooling2D(algoritm="x"), "did you mean algorithm"),
-        (lambda: optimizers.AdamW(clip_norm=1.0), r"AdamW\(\) has no argument clip_norm=1.0: did you mean clipnorm"),
+        (lambda: layers.Dense(3, trainble=True), r"Dense\(\) has no argument trainble=True: did you mean 'trainable'"),
+        (lambda: layers.MaxPooling2D(algoritm="x"), "did you mean 'algorithm'"),
+        (lambda: optimizers.AdamW(clip_norm=1.0), r"AdamW\(\) has no argument clip_norm=1.0: did you mean 'clipnorm'"),
         (lambda: initializers.Zeros(value=0), r"Zeros\(\) has no argument value=0: leave it out"),
         (lambda: initializers.Zeros(0), "Zeros: too many positional arguments"),
         (lambda: layers.Dense(), "Dense: missing a required argument: 'units'"),

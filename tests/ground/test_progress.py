@@ -29,7 +29,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def terminal(monkeypatch):
     terminal = Terminal()
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stdout=sys.stdout, stderr=terminal, modules=sys.modules))
+    monkeypatch.setattr(progress, "sys", SimpleNamespace(stdout=terminal, stderr=sys.stderr, modules=sys.modules))
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -98,7 +98,7 @@ def test_first_step_does_not_count_in_the_time_per_step(clock, capsys):
     bar.update(1, {})
     clock.now += 0.1
     bar.finish({})
-    assert capsys.readouterr().err == "11/11 - 5s - 10ms/step\n"
+    assert capsys.readouterr().out == "11/11 - 5s - 10ms/step\n"
 
 
 def test_long_line_is_cut_at_the_width_of_the_terminal_until_it_is_final(terminal, clock, monkeypatch):
@@ -139,17 +139,17 @@ def test_without_a_terminal_there_is_one_line_at_the_end(capsys, clock):
     bar = progress.Progress(469, draws=False)
     for step in range(469):
         bar.update(step + 1, {"loss": 1.0})
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().out == ""
     clock.now += 2.8
     bar.finish({"loss": 0.2104, "accuracy": 0.9361}, "Epoch 1/5")
     out, err = capsys.readouterr()
-    assert out == ""
-    assert err == "Epoch 1/5 - 469/469 - 3s - 6ms/step - loss: 0.2104 - accuracy: 0.9361\n"
+    assert err == ""
+    assert out == "Epoch 1/5 - 469/469 - 3s - 6ms/step - loss: 0.2104 - accuracy: 0.9361\n"
 
 
 def test_without_steps_the_line_has_times_and_values_alone(capsys, clock):
     progress.Progress(None, draws=False).finish({"loss": 1.0})
-    assert capsys.readouterr().err == "0s - loss: 1.0000\n"
+    assert capsys.readouterr().out == "0s - loss: 1.0000\n"
 
 
 @pytest.mark.parametrize(
@@ -165,16 +165,16 @@ def test_without_steps_the_line_has_times_and_values_alone(capsys, clock):
 )
 def test_values_have_four_decimals_and_small_ones_an_exponent(value, shown, capsys):
     progress.Progress(None, draws=False).finish({"v": value})
-    assert capsys.readouterr().err.endswith(f"v: {shown}\n")
+    assert capsys.readouterr().out.endswith(f"v: {shown}\n")
 
 
 def test_bars_are_for_terminals_and_notebooks_alone(terminal, monkeypatch):
     assert progress.is_interactive()
     monkeypatch.setenv("TERM", "dumb")
     assert not progress.is_interactive()
-    monkeypatch.setattr(progress.sys, "stderr", io.StringIO())
+    monkeypatch.setattr(progress.sys, "stdout", io.StringIO())
     assert not progress.is_interactive()
-    monkeypatch.setattr(progress.sys, "stderr", None)
+    monkeypatch.setattr(progress.sys, "stdout", None)
     assert not progress.is_interactive()
     progress.say("to nobody")
 

@@ -4,9 +4,11 @@ import importlib
 import sys
 
 import pytest
+from places import ROOT
 
-from gpucnn import activations, initializers, losses, metrics, optimizers, retired
-from gpucnn.errors import ArgumentError
+import gpucnn
+from gpucnn import activations, initializers, layers, losses, metrics, optimizers, retired
+from gpucnn.errors import ArgumentError, did_you_mean
 
 ABSENT = [
     ("gpucnn", "Model", "use Sequential"),
@@ -85,13 +87,38 @@ LOSSES = (
         ("mean_absolut_error", "mean_absolute_error"),
         ("hubber", "huber"),
         ("mse_loss", "mse"),
-        ("l2", None),
-        ("logloss", None),
-        ("", None),
     ],
 )
 def test_the_nearest_name_shares_the_most_words_and_then_letters(misspelt, meant):
-    assert retired.nearest(misspelt, LOSSES.split()) == meant
+    assert did_you_mean(misspelt, LOSSES.split()) == f"did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize("name", ["l2", "logloss", "", "x", "_", "zzzz"])
+def test_a_name_that_is_near_to_none_gets_no_suggestion(name):
+    assert did_you_mean(name, LOSSES.split()) == ""
+
+
+def test_names_that_are_equally_near_are_all_suggested():
+    assert (
+        did_you_mean("conv9d", ["conv2d", "matmul", "conv3d", "conv2d_grad_input"])
+        == "did you mean 'conv2d' or 'conv3d'?"
+    )
+    assert did_you_mean("Conv2d", ["Conv2D", "Conv1D", "DepthwiseConv2D"]) == "did you mean 'Conv2D'?"
+    assert did_you_mean("keras_intro", ["keras-intro", "torres"]) == "did you mean 'keras-intro'?"
+
+
+def test_there_is_one_function_that_suggests_names():
+    users = [path.name for path in sorted((ROOT / "gpucnn").rglob("*.py")) if "difflib" in path.read_text()]
+    assert users == ["errors.py"]
+
+
+def test_a_misspelt_name_of_a_module_or_a_method_is_answered_with_the_nearest():
+    with pytest.raises(AttributeError, match=r"'gpucnn\.layers' has no attribute 'Conv2d': did you mean 'Conv2D'\?"):
+        layers.Conv2d  # noqa: B018
+    with pytest.raises(AttributeError, match=r"did you mean 'Dropout'\?"):
+        layers.DropOut  # noqa: B018
+    with pytest.raises(AttributeError, match=r"has no attribute 'summery': did you mean 'summary'\?"):
+        gpucnn.Sequential().summery  # noqa: B018
 
 
 def test_what_is_misspelt_in_compile_is_answered_with_the_nearest_name():

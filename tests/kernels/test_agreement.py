@@ -32,6 +32,9 @@ KNOWN_GAPS = {
 }
 """Ops without a kernel for GPUs, and why."""
 
+KNOWN_GAPS_ON_THE_CPU = {"matmul": "the product is that of BLAS, which NumPy calls: the backend numpy has a kernel"}
+"""Ops without an njit kernel, and why."""
+
 
 def on_the_cpu():
     return [pytest.param(t, id=str(t), marks=pytest.mark.jit) for t in trials.trials(FOR_CPU, "cpu")]
@@ -72,6 +75,19 @@ def test_kernel_supports_some_case_of_its_op(kernel):
 def test_op_has_a_kernel_in_each_language(op):
     backends = {k.backend for k in FOR_GPUS if k.op is op and k.algorithm not in LIBRARY}
     assert backends == (set() if op.name in KNOWN_GAPS else {"cuda", "numba"})
+
+
+@pytest.mark.parametrize("op", OPS, ids=[op.name for op in OPS])
+def test_op_has_a_compiled_kernel_for_the_cpu(op):
+    kernels = [k for k in FOR_CPU if k.op is op and (k.backend == "njit") == (op.name not in KNOWN_GAPS_ON_THE_CPU)]
+    assert kernels
+    assert op.name in KNOWN_GAPS_ON_THE_CPU or {k.algorithm for k in kernels} <= set(op.prefer)
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if op.family not in ("conv2d", "conv3d", "fused")], ids=str)
+def test_compiled_kernels_for_the_cpu_serve_every_case(op):
+    kernels = [kernel for kernel in FOR_CPU if kernel.op is op]
+    assert not [case.name for case in op.cases if not any(k.serves(case.specs, case.params) for k in kernels)]
 
 
 @pytest.mark.parametrize("kernel", FOR_GPUS, ids=[f"{k.id}-{k.op.name}" for k in FOR_GPUS])

@@ -11,8 +11,6 @@ import pytest
 from gpucnn import places
 from gpucnn.devices.njit import njit
 
-pytestmark = pytest.mark.jit
-
 places.folder_of_kernels()
 MATH = importlib.import_module("gpucnn.kernels.shared.vector_math_njit")
 SIMD = importlib.import_module("gpucnn.kernels.shared.simd_njit")

@@ -414,7 +414,7 @@ def test_softmax_over_another_axis_is_refused():
 
 def test_relu_layers_refuse_what_keras_refuses():
     for arguments in ({"max_value": -1.0}, {"negative_slope": -0.1}, {"negative_slope": None}, {"threshold": -1.0}):
-        with pytest.raises(ArgumentError, match=f"relu: {next(iter(arguments))}"):
+        with pytest.raises(ArgumentError, match=rf"ReLU\({next(iter(arguments))}="):
             layers.ReLU(**arguments)
     with pytest.raises(ArgumentError, match=r"negative_slope=-0\.3"):
         layers.LeakyReLU(-0.3)

@@ -60,7 +60,7 @@ def test_layers_are_named_as_in_keras(cls, arguments, name):
         ("SeparableConv2D", "DepthwiseConv2D"),
         ("LayerNormalization", "BatchNormalization"),
         ("Lambda", "forward"),
-        ("RandomFlip", "generator"),
+        ("RandomBrightness", "generator"),
         ("Concatenate", "one path"),
         ("ThresholdedReLU", r"ReLU\(threshold"),
     ],

@@ -365,7 +365,7 @@ test_wrong_arguments_are_refused = refuses(
         (lambda: layers.MaxPooling2D(data_format="channels_first"), "channels_first"),
         (lambda: layers.GlobalMaxPooling1D(data_format="channels_first"), "channels_first"),
         (lambda: layers.MaxPooling2D(border_mode="same"), "now called padding"),
-        (lambda: layers.MaxPooling2D(poolsize=2), "did you mean pool_size"),
+        (lambda: layers.MaxPooling2D(poolsize=2), "did you mean 'pool_size'"),
     ],
 )
 

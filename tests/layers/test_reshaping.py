@@ -173,7 +173,7 @@ def test_input_states_a_shape():
         ({"shape": (28,), "optional": True}, "optional=True"),
         ({"shape": (28,), "input_tensor": 1}, "symbolic"),
         ({"shape": (28,), "tensor": 1}, "tensor"),
-        ({"shape": (28,), "sahpe": 1}, "did you mean shape"),
+        ({"shape": (28,), "sahpe": 1}, "did you mean 'shape'"),
     ],
 )
 def test_wrong_arguments_of_input_are_refused(arguments, words):
@@ -196,7 +196,7 @@ test_wrong_arguments_are_refused = refuses(
         (lambda: layers.ZeroPadding1D("same"), r"padding='same'\): give a number of cells, or a pair"),
         (lambda: layers.ZeroPadding1D((1, 2, 3)), r"padding=\(1, 2, 3\)"),
         (lambda: layers.ZeroPadding3D(data_format="channels_first"), "channels_first"),
-        (lambda: layers.Rescaling([1, 2]), r"scale=\[1, 2\].*one number"),
+        (lambda: layers.Rescaling([1, 2]), r"scale=\[1, 2\].*a number"),
         (lambda: layers.Rescaling(1.0, "0"), "offset='0'"),
         (lambda: pad(np.ones(2), padding=((-1, 0),)), "must not be negative"),
     ],

@@ -82,7 +82,7 @@ test_wrong_arguments_are_refused = refuses(
     [
         (
             lambda: losses.MeanSquaredError(reduction="average"),
-            r"reduction='average'\): use one of 'sum_over_batch_size'",
+            r"reduction='average'\): give 'sum_over_batch_size'",
         ),
         (lambda: losses.MeanSquaredError(dtype="float16"), "dtype='float16'"),
         (lambda: losses.CategoricalCrossentropy(axis=1), "axis=1"),

@@ -255,7 +255,7 @@ test_wrong_arguments_are_refused = refuses(
         (lambda: metrics.Precision(top_k=2.5), r"top_k=2\.5"),
         (lambda: metrics.Precision(thresholds=[0.1, 0.5]), "one Precision for each threshold"),
         (lambda: metrics.Recall(thresholds=1.5), r"thresholds=1\.5"),
-        (lambda: metrics.BinaryAccuracy(treshold=0.5), "did you mean threshold"),
+        (lambda: metrics.BinaryAccuracy(treshold=0.5), "did you mean 'threshold'"),
         (lambda: metrics.SparseCategoricalCrossentropy(ignore_class=0), "ignore_class=0"),
     ],
 )

@@ -116,7 +116,7 @@ def test_terminate_on_nan_stops_at_such_a_gradient_too(capsys):
     before = state_of(model)
     history = model.fit(X, Y, epochs=3, batch_size=4, verbose=0, callbacks=[callbacks.TerminateOnNaN()])
     assert math.isnan(history.history["loss"][0])
-    assert capsys.readouterr().err == "Batch 0: the loss is nan, training ends\n"
+    assert capsys.readouterr().out == "Batch 0: the loss is nan, training ends\n"
     assert_equal_to_the_bit(state_of(model), before)
     with pytest.raises(TrainingError, match="the loss is nan at batch 0"):
         made(math.inf).fit(X, Y, verbose=0, callbacks=[callbacks.TerminateOnNaN(raise_error=True)])

@@ -69,6 +69,18 @@ def test_a_single_epoch_is_a_point_above_a_whole_number():
     assert [tick for tick in picture.axes[0].get_xticks() if 0.5 <= tick <= 1.5] == [1]
 
 
+def test_curves_say_what_they_are_and_count_epochs_from_1():
+    alone = curves.learning_curves({"loss": [1.0] * 100})
+    assert [t.get_text() for t in alone.axes[0].get_legend().get_texts()] == ["training"]
+    assert alone.axes[0].get_xlim() == (0.5, 100.5)
+    all_three = curves.learning_curves(HISTORY, test={"loss": 0.5, "accuracy": float("nan")})
+    loss, accuracy = all_three.axes
+    assert [t.get_text() for t in loss.get_legend().get_texts()] == ["training", "validation", "test"]
+    assert set(loss.lines[-1].get_ydata()) == {0.5}
+    assert [t.get_text() for t in accuracy.get_legend().get_texts()] == ["training"]
+    pixels(all_three)
+
+
 def test_an_empty_history_is_refused():
     for history in ({}, {"loss": []}, {"val_loss": [1.0]}):
         with pytest.raises(ArgumentError, match="no epoch"):
@@ -177,7 +189,13 @@ def test_each_filter_of_the_first_convolution_is_drawn(model):
     np.testing.assert_array_equal(tiles[4].get_array(), weight[:, :, 0, 4])
     assert tiles[0].get_clim() == pytest.approx((-np.abs(weight).max(), np.abs(weight).max()))
     assert "filters of conv2d" in texts(picture)
+    assert picture.axes[1].get_ylabel() == "weight"
     pixels(picture)
+
+
+def test_the_bar_beside_filters_of_many_channels_says_what_was_averaged():
+    model = gpucnn.Sequential([gpucnn.Input((8, 8, 2)), layers.Conv2D(4, 3)])
+    assert plots.filters(model).axes[1].get_ylabel() == "weight, mean over channels"
 
 
 def test_filters_of_colour_images_are_drawn_in_colour():
@@ -201,6 +219,17 @@ def test_feature_maps_are_what_the_layers_return(model, rng):
     assert len(first.images) == 10
     assert len(second.images) == 16
     assert "conv2d_1: 16 of 20 maps, 5 × 5" in texts(picture)
+    pixels(picture)
+
+
+def test_feature_maps_name_the_class_and_what_the_model_predicts(model, rng):
+    image = rng.uniform(0, 1, (12, 12, 1)).astype(np.float32)
+    probabilities = model.predict(image[None], verbose=0)[0]
+    names = ["cat", "dog", "hen"]
+    picture = plots.feature_maps(model, image, classes=names, y_true=1)
+    said = f"true: dog\npredicted: {names[probabilities.argmax()]} ({100 * probabilities.max():.0f} %)"
+    assert picture.axes[0].get_title() == said
+    assert plots.feature_maps(model, image).axes[0].get_title().startswith("image\npredicted: ")
     pixels(picture)
 
 
@@ -229,13 +258,29 @@ def test_a_picture_that_cannot_be_written_is_an_error_with_its_path(tmp_path):
         curves.learning_curves(HISTORY).save(tmp_path / "missing" / "curves.png")
 
 
-def test_numbers_stand_for_names_that_no_font_can_draw(monkeypatch):
-    pixels(plots.confusion_matrix([0, 1], [0, 1], ["猫", "狗"], "在 MNIST 上"))
+@pytest.fixture
+def few_fonts(monkeypatch):
+    """A machine without fonts for Chinese."""
+    bundled = [entry for entry in curves.font_manager.fontManager.ttflist if "matplotlib" in entry.fname]
+    monkeypatch.setattr(curves.font_manager.fontManager, "ttflist", bundled)
     monkeypatch.setattr(curves, "_FONTS", ("DejaVu Sans",))
-    picture = plots.confusion_matrix([0, 1], [0, 1], ["猫", "狗"], "在 MNIST 上")
+
+
+def test_numbers_and_a_key_stand_for_names_that_no_font_can_draw(few_fonts, tmp_path):
+    with pytest.warns(UserWarning, match=r"no installed font can draw the class names \(猫, 狗\)"):
+        picture = plots.confusion_matrix([0, 1], [0, 1], ["猫", "狗"], "在 MNIST 上")
     assert "? MNIST ?: 2 of 2 right" in texts(picture)
     assert {"0", "1"} <= {label.get_text() for label in picture.axes[0].get_xticklabels()}
-    pixels(picture)
+    picture.save(tmp_path / "confusions.png")
+    assert (tmp_path / "confusions.txt").read_text(encoding="utf-8") == "0 猫\n1 狗\n"
+    sheet = plots.predictions(np.zeros((2, 4, 4, 1)), [0, 1], np.eye(2), ["猫", "狗"])  # without a second warning
+    sheet.save(tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.txt").exists()
+
+
+def test_names_that_can_be_drawn_need_no_key(tmp_path):
+    plots.confusion_matrix([0, 1], [0, 1], ["Käse", "Öl"]).save(tmp_path / "a.png")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_dollar_signs_in_names_are_not_formulas():
@@ -247,6 +292,11 @@ def test_dollar_signs_in_names_are_not_formulas():
 def test_the_font_that_has_all_characters_is_taken(monkeypatch):
     monkeypatch.setattr(curves, "_FONTS", ("No Such Font", "DejaVu Serif"))
     assert curves.font_for("Löwe") == "DejaVu Serif"
+
+
+def test_any_installed_font_that_has_the_characters_is_found(few_fonts, monkeypatch):
+    monkeypatch.setattr(curves, "_FONTS", ("No Such Font",))
+    assert curves.font_for("Löwe") is not None
     assert curves.font_for("猫") is None
 
 

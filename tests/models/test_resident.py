@@ -301,7 +301,7 @@ def test_no_step_but_the_first_of_its_size_reads_uploads_or_allocates(monkeypatc
 def test_what_cannot_be_recorded_is_said_once_and_trains(monkeypatch, capsys, make, words):
     x, y = digits()
     assert_equal(*both_ways(monkeypatch, make, x=x / 255, y=y, verbose=2))
-    assert capsys.readouterr().err.count(words) == 1
+    assert capsys.readouterr().out.count(words) == 1
 
 
 def test_generators_are_not_recorded(monkeypatch):

@@ -34,7 +34,7 @@ SHORT = r"the generator ended after 3 of 5 batches"
 
 def counts(capsys):
     """The counts of steps in the lines of progress."""
-    return re.findall(r"\b\d+/\d+ ", capsys.readouterr().err)
+    return re.findall(r"\b\d+/\d+ ", capsys.readouterr().out)
 
 
 def test_fit_shows_how_many_batches_there_were(model, capsys):
@@ -100,7 +100,7 @@ def test_a_bar_shows_the_batches_that_ran(model, capsys, monkeypatch):
 
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("gpucnn.progress.sys.stderr", terminal)
+    monkeypatch.setattr("gpucnn.progress.sys.stdout", terminal)
     with pytest.warns(UserWarning, match=SHORT):
         model.fit(batches(3), steps_per_epoch=5, verbose=1)
     assert terminal.lines()[0].startswith("3/3 " + "━" * 20)

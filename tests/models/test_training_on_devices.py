@@ -104,8 +104,8 @@ def test_two_runs_end_with_equal_bits(backend):
 def test_every_model_of_the_zoo_takes_a_step(name, backend):
     entry = zoo.find(name)
     rng = np.random.default_rng(0)
-    x = rng.uniform(0, 1, (2, *entry.input_shape)).astype("float32")
-    y = rng.integers(0, entry.classes, 2)
+    x = rng.uniform(0, 1, (4, *entry.input_shape)).astype("float32")  # of two, statistics of a batch amplify errors
+    y = rng.integers(0, entry.classes, 4)
     taken = {}
     for language, where in (("numpy", "cpu"), (backend, "emulator")):
         gpucnn.utils.set_random_seed(0)

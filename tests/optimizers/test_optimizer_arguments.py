@@ -52,7 +52,7 @@ def test_a_users_schedule():
 
 @pytest.mark.parametrize("rate", [-0.1, math.nan, math.inf, "0.1", None, True, [0.1]])
 def test_a_wrong_learning_rate_is_refused(rate):
-    with pytest.raises(ArgumentError, match="SGD: learning_rate="):
+    with pytest.raises(ArgumentError, match=r"SGD\(learning_rate="):
         optimizers.SGD(rate)
 
 
@@ -101,28 +101,34 @@ test_wrong_arguments_and_old_names_are_refused = refuses(
     [
         (lambda: optimizers.Adam(lr=0.1), r"Adam\(\) has no argument lr=0.1: it is now called learning_rate"),
         (lambda: optimizers.SGD(decay=1e-6), "InverseTimeDecay"),
-        (lambda: optimizers.SGD(0.1, momentun=0.9), "did you mean momentum"),
-        (lambda: optimizers.SGD(0.1, clip_norm=0.9), "did you mean clipnorm"),
+        (lambda: optimizers.SGD(0.1, momentun=0.9), "did you mean 'momentum'"),
+        (lambda: optimizers.SGD(0.1, clip_norm=0.9), "did you mean 'clipnorm'"),
         (lambda: optimizers.Adam(nesterov=True), "its arguments are learning_rate, beta_1, .*clipnorm"),
         (lambda: optimizers.Adam(loss_scale_factor=128.0), "float32 and needs no loss scale"),
-        (lambda: optimizers.AdamW(weight_decay=None), "AdamW: weight_decay=None must be a number"),
+        (
+            lambda: optimizers.AdamW(weight_decay=None),
+            r"AdamW\(weight_decay=None\): give a number of 0 or more \(use Adam for no decay\)",
+        ),
         (lambda: optimizers.SGD(clipnorm=1.0, clipvalue=0.5), "give only one of clipnorm=1.0 and clipvalue=0.5"),
-        (lambda: optimizers.SGD(clipnorm=0.0), "clipnorm=0.0 must be above 0"),
-        (lambda: optimizers.SGD(global_clipnorm=math.nan), "global_clipnorm=nan must be above 0"),
-        (lambda: optimizers.SGD(weight_decay=-1.0), "weight_decay=-1.0 must be a finite number, 0 or above"),
-        (lambda: optimizers.SGD(momentum=1.5), "momentum=1.5 must lie in 0 … 1"),
-        (lambda: optimizers.SGD(use_ema=True, ema_momentum=1.5), "ema_momentum=1.5 must lie in 0 … 1"),
-        (lambda: optimizers.SGD(use_ema=True, ema_overwrite_frequency=0), "must be an integer of 1 or more, or None"),
-        (lambda: optimizers.SGD(gradient_accumulation_steps=1), "must be an integer of 2 or more, or None"),
+        (lambda: optimizers.SGD(clipnorm=0.0), r"clipnorm=0.0\): give a number above 0"),
+        (lambda: optimizers.SGD(global_clipnorm=math.nan), r"global_clipnorm=nan\): give a number above 0"),
+        (lambda: optimizers.SGD(weight_decay=-1.0), r"weight_decay=-1.0\): give a number of 0 or more"),
+        (lambda: optimizers.SGD(momentum=1.5), r"momentum=1.5\): give a number of 0 … 1"),
+        (lambda: optimizers.SGD(use_ema=True, ema_momentum=1.5), r"ema_momentum=1.5\): give a number of 0 … 1"),
+        (
+            lambda: optimizers.SGD(use_ema=True, ema_overwrite_frequency=0),
+            r"give an integer of 1 … 2\*\*31 - 1, or None",
+        ),
+        (lambda: optimizers.SGD(gradient_accumulation_steps=1), r"give an integer of 2 … 2\*\*31 - 1, or None"),
         (lambda: optimizers.SGD(gradient_accumulation_steps=2.0), "gradient_accumulation_steps=2.0"),
-        (lambda: optimizers.Adam(beta_1=1.0), "beta_1=1.0 must be at least 0 and below 1"),
-        (lambda: optimizers.Nadam(beta_2=-0.1), "beta_2=-0.1 must be"),
-        (lambda: optimizers.Adam(epsilon=0.0), "epsilon=0.0 must be above 0"),
-        (lambda: optimizers.Adagrad(epsilon=1e-60), "epsilon=1e-60 must be above 0"),
+        (lambda: optimizers.Adam(beta_1=1.0), r"beta_1=1.0\): give a number of 0 or more and below 1"),
+        (lambda: optimizers.Nadam(beta_2=-0.1), r"beta_2=-0.1\): give"),
+        (lambda: optimizers.Adam(epsilon=0.0), r"epsilon=0.0\): give a number"),
+        (lambda: optimizers.Adagrad(epsilon=1e-60), r"epsilon=1e-60\): give a number"),
         (lambda: optimizers.Adagrad(initial_accumulator_value=-1.0), "initial_accumulator_value=-1.0"),
-        (lambda: optimizers.RMSprop(rho=2), "rho=2 must lie in"),
-        (lambda: optimizers.RMSprop(momentum=-1), "momentum=-1 must lie in"),
-        (lambda: optimizers.Adadelta(rho=math.nan), "rho=nan must lie in"),
+        (lambda: optimizers.RMSprop(rho=2), r"rho=2\): give"),
+        (lambda: optimizers.RMSprop(momentum=-1), r"momentum=-1\): give"),
+        (lambda: optimizers.Adadelta(rho=math.nan), r"rho=nan\): give"),
         (lambda: optimizers.Lion, "optimizers.Lion is not in gpucnn: use one of SGD, Adam"),
         (lambda: optimizers.legacy, "leave the word legacy out"),
         (lambda: optimizers.rmsprop, "it is called RMSprop"),

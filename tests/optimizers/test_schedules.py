@@ -124,15 +124,15 @@ def test_cosine_decay_agrees_with_torch():
 test_wrong_arguments_are_refused = refuses(
     ArgumentError,
     [
-        (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), "ExponentialDecay: decay_steps=0 must be above 0"),
+        (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), r"ExponentialDecay\(decay_steps=0\): give a number above 0"),
         (lambda: schedules.InverseTimeDecay(0.1, -1, 0.5), "decay_steps=-1"),
         (lambda: schedules.PolynomialDecay(0.1, 0), "decay_steps=0"),
         (lambda: schedules.CosineDecay(0.1, 0), "decay_steps=0"),
         (lambda: schedules.CosineDecay(0.1, 5, warmup_target=1.0, warmup_steps=-2), "warmup_steps=-2"),
         (lambda: schedules.CosineDecayRestarts(0.1, 0), "first_decay_steps=0"),
-        (lambda: schedules.CosineDecayRestarts(0.1, 5, t_mul=0.5), "t_mul=0.5 must be 1 or above"),
+        (lambda: schedules.CosineDecayRestarts(0.1, 5, t_mul=0.5), r"t_mul=0.5\): give a number of 1 or more"),
         (lambda: schedules.PiecewiseConstantDecay([1, 2], [0.1, 0.2]), "2 boundaries need one value more and got 2"),
         (lambda: schedules.PiecewiseConstantDecay([2, 2], [0.1, 0.2, 0.3]), "must increase"),
-        (lambda: schedules.ExponentialDecay(0.1, 5, decayrate=0.5), "did you mean decay_rate"),
+        (lambda: schedules.ExponentialDecay(0.1, 5, decayrate=0.5), "did you mean 'decay_rate'"),
     ],
 )

@@ -113,7 +113,7 @@ def test_unknown_settings_are_named(settings, words):
 
 
 def test_an_unknown_case_is_named_with_its_neighbours():
-    with pytest.raises(ArgumentError, match=r"takes the case raged; did you mean ragged"):
+    with pytest.raises(ArgumentError, match=r"takes the case raged; did you mean 'ragged'"):
         plan([wrong_kernel()], cases=("raged",)).tasks()
 
 

@@ -12,6 +12,7 @@ from gpucnn.errors import ArgumentError, DataError, FileError, MemoryNeedError
 from gpucnn.runs import commands, zoo
 from gpucnn.runs.commands import RunSettings
 from gpucnn.runs.run import RESULTS, Checkpoints, Run
+from gpucnn.runs.training import Training
 
 PICTURES = {"learning_curves.png", "confusion_matrix.png", "predictions.png", "filters.png", "feature_maps.png"}
 
@@ -225,7 +226,7 @@ def test_nothing_is_written_when_the_memory_is_too_small(settings, monkeypatch, 
 
 
 def test_digits_are_the_default_and_carry_their_note_everywhere(monkeypatch):
-    monkeypatch.setattr(zoo.Entry, "recipe_for", lambda *_: zoo.Recipe("adam", 128, 1))
+    monkeypatch.setattr(zoo.Entry, "training_for", lambda *_: Training("adam", 128, 1))
     lines = []
     run = commands.train(RunSettings(model="slides"), pictures=False, say=lines.append)
     note = "digits: not comparable with MNIST"

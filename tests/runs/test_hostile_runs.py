@@ -69,7 +69,7 @@ WRONG_SETTINGS = {
     "epochs": [0, -3, "two", {}],
     "batch_size": [0, -128, "128", [1]],
     "learning_rate": ["x", 0, -1e-3, {"float": "nan"}, {"float": "inf"}],
-    "validation_split": [-0.5, 1, "0.1", {"float": "nan"}, None],
+    "validation_split": [-0.5, 1, "0.1", {"float": "nan"}],
     "threads": [0, "all", 1.0],
     "save_every": [0, -1, "1"],
     "model": [3, None, ["slides"]],

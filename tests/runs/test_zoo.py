@@ -7,6 +7,7 @@ from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.optimizers import schedules
 from gpucnn.optimizers.schedules import InverseTimeDecay
 from gpucnn.runs import zoo
+from gpucnn.runs.training import Training
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,7 @@ from gpucnn.runs import zoo
         ("mlearning", 484_714),
         ("keras-intro", 121_930),
         ("torres", 62_346),
+        ("torres-wide", 479_178),
         ("cifar", 3_702_186),
     ],
 )
@@ -38,17 +40,17 @@ def test_each_model_has_the_parameters_of_its_text(name, parameters):
         ("torres", "SGD", 0.01, 100, 5),
     ],
 )
-def test_each_recipe_is_that_of_its_text(name, optimizer, rate, batch_size, epochs):
-    recipe = zoo.find(name).recipe
-    chosen = recipe.make_optimizer()
+def test_each_training_is_that_of_its_text(name, optimizer, rate, batch_size, epochs):
+    training = zoo.find(name).training
+    chosen = training.make_optimizer()
     assert type(chosen).__name__ == optimizer
     assert chosen.learning_rate == pytest.approx(rate)
-    assert (recipe.batch_size, recipe.epochs) == (batch_size, epochs)
-    assert recipe.loss == "sparse_categorical_crossentropy"
+    assert (training.batch_size, training.epochs) == (batch_size, epochs)
+    assert training.loss == "sparse_categorical_crossentropy"
 
 
 def test_the_old_decay_of_the_cifar_text_is_an_inverse_time_decay():
-    config = zoo.find("cifar").recipe.make_optimizer().get_config()
+    config = zoo.find("cifar").training.make_optimizer().get_config()
     assert config["momentum"] == 0.5
     schedule = config["learning_rate"]
     assert schedule["class_name"] == "InverseTimeDecay"
@@ -81,36 +83,36 @@ def test_images_that_are_too_small_are_refused_with_the_sizes_on_the_way():
         zoo.find("slides").build((8, 8, 1))
 
 
-def test_a_recipe_is_changed_by_the_arguments():
-    recipe = zoo.find("cifar").recipe
-    assert recipe.altered() == recipe
-    slower = recipe.altered(learning_rate=0.001, epochs=3, batch_size=7)
+def test_a_training_is_changed_by_the_arguments():
+    training = zoo.find("cifar").training
+    assert training.altered() == training
+    slower = training.altered(learning_rate=0.001, epochs=3, batch_size=7)
     assert (slower.learning_rate, slower.epochs, slower.batch_size) == (0.001, 3, 7)
-    assert (slower.decay, slower.options) == (recipe.decay, recipe.options)
+    assert (slower.decay, slower.options) == (training.decay, training.options)
     rate = slower.make_optimizer().get_config()["learning_rate"]["config"]["initial_learning_rate"]
     assert rate == 0.001
 
 
 def test_another_optimizer_leaves_the_rate_and_the_options_of_the_old_one():
-    recipe = zoo.find("cifar").recipe.altered(optimizer="Adam")
-    assert type(recipe.make_optimizer()).__name__ == "Adam"
-    assert recipe.make_optimizer().learning_rate == pytest.approx(0.001)
-    assert zoo.find("slides").recipe.altered(optimizer="RMSprop").learning_rate == 1e-4
+    training = zoo.find("cifar").training.altered(optimizer="Adam")
+    assert type(training.make_optimizer()).__name__ == "Adam"
+    assert training.make_optimizer().learning_rate == pytest.approx(0.001)
+    assert zoo.find("slides").training.altered(optimizer="RMSprop").learning_rate == 1e-4
     with pytest.raises(ArgumentError, match="unknown optimizer 'adamm': did you mean 'adam"):
-        recipe.altered(optimizer="adamm").make_optimizer()
+        training.altered(optimizer="adamm").make_optimizer()
 
 
 def test_a_data_set_may_have_a_special_recipe(monkeypatch):
     entry = zoo.find("slides")
-    chosen = zoo.Recipe("adam", batch_size=16, epochs=2)
-    monkeypatch.setitem(zoo._SPECIAL_RECIPES, ("slides", "digits"), chosen)
-    assert entry.recipe_for("digits") is chosen
-    assert entry.recipe_for("mnist") is entry.recipe
+    chosen = Training("adam", batch_size=16, epochs=2)
+    monkeypatch.setitem(zoo._SPECIAL, ("slides", "digits"), chosen)
+    assert entry.training_for("digits") is chosen
+    assert entry.training_for("mnist") is entry.training
 
 
-def test_recipes_are_written_in_words():
-    assert str(zoo.find("cifar").recipe) == "sgd momentum 0.5 decay 0.0004, batch 512, 25 epochs"
-    assert str(zoo.find("slides").recipe) == "rmsprop 0.0001, batch 128, 50 epochs"
+def test_trainings_are_written_in_words():
+    assert str(zoo.find("cifar").training) == "sgd momentum 0.5 decay 0.0004, batch 512, 25 epochs"
+    assert str(zoo.find("slides").training) == "rmsprop 0.0001, batch 128, 50 epochs"
 
 
 def test_an_entry_describes_itself_in_json_values():
@@ -118,25 +120,25 @@ def test_an_entry_describes_itself_in_json_values():
     assert described["parameters"] == 38_390
     convolutions = 2 * 24 * 24 * 10 * 25 + 2 * 8 * 8 * 20 * 250
     assert described["flops_per_image"] == pytest.approx(convolutions + 2 * 320 * 100 + 2 * 100 * 10, rel=0.05)
-    assert described["recipe"]["optimizer"] == "rmsprop"
+    assert described["training"]["optimizer"] == "rmsprop"
 
 
 def test_a_model_of_the_zoo_learns(problem):
     x, y = problem
     entry = zoo.Entry(
-        "tiny", lambda classes: zoo.find("torres").layers(classes)[-2:], zoo.Recipe("adam", 32, 3), "here", (8, 8, 1)
+        "tiny", lambda classes: zoo.find("torres").layers(classes)[-2:], Training("adam", 32, 3), "here", (8, 8, 1)
     )
     model = entry.build(classes=4)
-    model.compile(entry.recipe.make_optimizer(), entry.recipe.loss, metrics=["accuracy"])
+    model.compile(entry.training.make_optimizer(), entry.training.loss, metrics=["accuracy"])
     history = model.fit(x, y, batch_size=32, epochs=20, verbose=0)
     assert history.history["loss"][-1] < history.history["loss"][0]
     assert np.isfinite(history.history["loss"]).all()
 
 
-def test_a_schedule_takes_the_rate_of_the_recipe_over_all_steps():
-    recipe = zoo.find("cifar").recipe
+def test_a_schedule_takes_the_rate_of_the_training_over_all_steps():
+    training = zoo.find("cifar").training
     for name, end in (("constant", 1), ("linear", 0), ("cosine", 0), ("exponential", 0.01)):
-        optimizer = recipe.altered(learning_rate=0.5, schedule=name).make_optimizer(100)
+        optimizer = training.altered(learning_rate=0.5, schedule=name).make_optimizer(100)
         rate = optimizer.get_config()["learning_rate"]
         if name == "constant":
             assert rate == 0.5
@@ -145,14 +147,14 @@ def test_a_schedule_takes_the_rate_of_the_recipe_over_all_steps():
         assert [float(rate(step)) for step in (0, 100)] == pytest.approx([0.5, 0.5 * end])
         assert 0.5 * end < float(rate(50)) < 0.5
     with pytest.raises(ArgumentError, match="decay_steps"):
-        recipe.altered(schedule="cosine").make_optimizer()
+        training.altered(schedule="cosine").make_optimizer()
 
 
 def test_weight_decay_reaches_the_optimizer_and_keeps_its_other_options():
-    recipe = zoo.find("cifar").recipe.altered(weight_decay=0.01)
-    assert recipe.make_optimizer().weight_decay == 0.01
-    assert recipe.options == {"momentum": 0.5, "weight_decay": 0.01}
-    assert zoo.find("slides").recipe.altered(optimizer="adamw", weight_decay=0).make_optimizer().weight_decay == 0
+    training = zoo.find("cifar").training.altered(weight_decay=0.01)
+    assert training.make_optimizer().weight_decay == 0.01
+    assert training.options == {"momentum": 0.5, "weight_decay": 0.01}
+    assert zoo.find("slides").training.altered(optimizer="adamw", weight_decay=0).make_optimizer().weight_decay == 0
 
 
 def test_cifar_is_trained_on_cifar10_unless_another_model_is_named():

@@ -17,6 +17,7 @@ ROOMS = (
     ("__main__",),
     ("cli",),
     ("runs",),
+    ("exchange",),
     ("datasets", "plots"),
     ("models",),
     ("callbacks",),
@@ -32,6 +33,7 @@ ROOMS = (
     ("devices",),
     ("places", "progress"),
     ("files", "config", "random"),
+    ("arguments",),
     ("retired",),
     ("errors", "version"),
 )
@@ -41,7 +43,7 @@ FLOOR = {room: number for number, row in enumerate(ROOMS) for room in row}
 LINES = 450
 """The budget of a file."""
 
-TOTAL = 26_500  # training on a GPU without the host, its check, states in checkpoints, copies, streams that end early
+TOTAL = 34_000  # recipes and data augmentation; files of ONNX, Keras and PyTorch; predictions, plans and the cache
 """The budget of gpucnn/ without kernels and emulator: raise it only in a commit that says what for."""
 
 LONGER: dict[str, str] = {}
@@ -174,7 +176,7 @@ def test_a_planted_circle_is_seen(tmp_path):
 def test_the_folder_list_fits_on_one_screen():
     entries = [path for path in (ROOT / "gpucnn").iterdir() if path.name != "__pycache__"]
     assert sum(path.is_dir() for path in entries) <= 14
-    assert sum(path.suffix == ".py" for path in entries) <= 16
+    assert sum(path.suffix == ".py" for path in entries) <= 17
 
 
 def test_no_file_is_longer_than_its_budget():
@@ -189,7 +191,7 @@ def test_the_engine_stays_within_its_budget():
 
 
 def test_importing_gpucnn_loads_no_heavy_library():
-    heavy = "{'numba', 'cupy', 'matplotlib', 'PIL', 'rich', 'pooch', 'torch'}"
+    heavy = "{'numba', 'cupy', 'matplotlib', 'PIL', 'rich', 'pooch', 'torch', 'onnx', 'h5py'}"
     code = f"import sys, gpucnn; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

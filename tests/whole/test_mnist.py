@@ -29,7 +29,7 @@ def test_two_epochs_on_a_tenth_of_mnist_reach_what_the_model_can(name, part):
     x, y, x_test, y_test = part
     entry = zoo.find(name)
     model = entry.build()
-    model.compile(entry.recipe.make_optimizer(), entry.recipe.loss, metrics=["accuracy"])
+    model.compile(entry.training.make_optimizer(), entry.training.loss, metrics=["accuracy"])
     history = model.fit(x, y, batch_size=64, epochs=2, verbose=0)
     assert model.evaluate(x_test, y_test, verbose=0)[1] >= 0.92
     assert history.history["loss"][1] < history.history["loss"][0]

@@ -151,6 +151,19 @@ def hostile_data(folder, marker, program):
     (cache / "cifar10-x.npz").write_bytes((folder / "pickled.npz").read_bytes())
 
 
+def hostile_models(folder, program):
+    """Models of other libraries that hold code, or a pickle under their suffix."""
+    for name in ("pickled.onnx", "pickled.keras"):
+        (folder / name).write_bytes(program)
+    code = {"class_name": "__lambda__", "config": {"value": "4wEAAAAA"}}
+    entry = {"module": "x", "class_name": "Lambda", "config": {"name": "mine", "function": code}}
+    config = {"layers": [entry], "build_input_shape": [None, 2]}
+    with zipfile.ZipFile(folder / "lambda.keras", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", json.dumps({"module": "x", "class_name": "Sequential", "config": config}))
+        archive.writestr("model.weights.h5", program)
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """The folder of all hostile files, and the file that exists once any of them is executed."""
@@ -162,6 +175,7 @@ def corpus(tmp_path_factory):
     python_files(folder, code)
     python_files(run, code)
     hostile_data(folder, marker, program)
+    hostile_models(folder, program)
     return folder, marker, [run, *hostile_runs(run, program)]
 
 
@@ -188,6 +202,9 @@ def test_no_file_is_executed_that_the_user_did_not_name(corpus):
     for name in ("mnist", "cifar10"):
         lines += [["train", name, "--data-dir", "sets"], ["data", "verify", name], ["data", "path", name]]
         lines += [["evaluate", run, name, "--data-dir", "sets"]]
+    lines += [["import", name] for name in ("pickled.onnx", "pickled.keras", "lambda.keras", "x.py")]
+    lines += [["export", run, f"out{suffix}"] for suffix in (".onnx", ".keras", ".py")]
+    lines += [["export", "lambda.keras", "out.py"], ["export", run, "x.py"]]
     lines += [["data", "list", "--data-dir", "sets"], ["models"], ["summary", "x.py"], ["train", "--resume", "x.py"]]
     results = watched(folder, marker, lines)
     assert len(results) == len(lines) > 50

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -85,25 +85,25 @@ class EmulatedArray:
         recording.refuse("an array was written from the host")
         self[...] = EmulatedArray(values)
 
-    def reshape(self, *shape: Any) -> EmulatedArray:
+    def reshape(self, *shape: Any) -> Self:
         """The same memory under another shape."""
         host = self.host.reshape(*shape)
         if not np.may_share_memory(host, self.host):
             raise ArgumentError(f"reshape of an array of the emulator that is not contiguous, {self.shape}: copy it")
         written = None if self.written is None else self.written.reshape(*host.shape, self.itemsize)
-        return EmulatedArray(host, written)
+        return type(self)(host, written)
 
-    def view(self, dtype: Any) -> EmulatedArray:
+    def view(self, dtype: Any) -> Self:
         """The same bytes as another dtype; for flat contiguous arrays."""
         host = self.host.view(dtype)
         written = None if self.written is None else self.written.reshape(*host.shape, host.itemsize)
-        return EmulatedArray(host, written)
+        return type(self)(host, written)
 
-    def __getitem__(self, index: Any) -> EmulatedArray:
+    def __getitem__(self, index: Any) -> Self:
         host = self.host[index]
         if not isinstance(host, np.ndarray):
             raise ArgumentError("a single element of an array of the emulator is not a number on the host: use .get()")
-        return EmulatedArray(host, None if self.written is None else self.written[index])
+        return type(self)(host, None if self.written is None else self.written[index])
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if not isinstance(value, (EmulatedArray, int, float, np.generic)):

@@ -25,11 +25,13 @@ from .. import forks
 SOURCE = Path(__file__).parent / "source"
 BUILT = "built.so"
 
-_COMMON = ("-std=c++20", "-fPIC", "-march=native", "-fno-strict-aliasing", "-fno-math-errno", f"-I{SOURCE}")
+_COMMON = ("-std=c++20", "-fPIC", "-march=native", "-fno-strict-aliasing", "-fno-math-errno")
+_HEADERS = f"-I{SOURCE}"
 _RUNTIME = ("runtime.cpp", "checker.cpp", "counters.cpp")
 
 _building = threading.RLock()
-"""Held while a library is built and loaded: two copies of the runtime would each have a state."""
+"""Held while a library is loaded, and while that of the threads, checker and counters is built: two
+copies would each have a state."""
 forks.hold(_building)
 
 
@@ -52,7 +54,7 @@ class Library:
 
     def __init__(self, key: str, build: Callable[[Path], None]) -> None:
         self._key = key
-        self._file = _loaded(f"{key}.so", build)
+        self._file = loaded(f"{key}.so", build)
         self.functions = self._file.functions
         self._locations: dict[int, str] = {}
 
@@ -127,11 +129,11 @@ def library(texts: dict[str, str], main: str, flags: tuple[str, ...]) -> Library
         for name, text in texts.items():
             (scratch / name).write_text(text, encoding="utf-8")
         object_file = str(scratch / "kernel.o")
-        _compile([*flags, "-fvisibility=hidden", "-w", "-c", str(scratch / main), "-o", object_file])
+        run([*flags, _HEADERS, "-fvisibility=hidden", "-w", "-c", str(scratch / main), "-o", object_file])
         # Without `flags`, which would link the sanitizer's library.
-        _compile(["-shared", object_file, "-lm", "-o", str(scratch / BUILT)])
+        run(["-shared", object_file, "-lm", "-o", str(scratch / BUILT)])
 
-    return Library(places.cache_key(repr(sorted(texts.items())), main, repr(flags), _environment()), build)
+    return Library(places.cache_key(repr(sorted(texts.items())), main, repr(flags), environment()), build)
 
 
 def runtime() -> ctypes.CDLL:
@@ -143,31 +145,41 @@ def runtime() -> ctypes.CDLL:
 @cache
 def _runtime() -> ctypes.CDLL:
     def build(scratch: Path) -> None:
-        _compile(["-O2", "-shared", *(str(SOURCE / name) for name in _RUNTIME), "-o", str(scratch / BUILT)])
+        run(["-O2", _HEADERS, "-shared", *(str(SOURCE / name) for name in _RUNTIME), "-o", str(scratch / BUILT)])
 
-    return _loaded(f"runtime-{_environment()}.so", build, ctypes.RTLD_GLOBAL).functions
+    return loaded(f"runtime-{environment()}.so", build, ctypes.RTLD_GLOBAL).functions
 
 
-def _loaded(name: str, build: Callable[[Path], None], mode: int = ctypes.DEFAULT_MODE) -> LoadedFile:
+def loaded(name: str, build: Callable[[Path], None], mode: int = ctypes.DEFAULT_MODE) -> LoadedFile:
     """The library `name` of the cache, which is built first if it is missing, damaged or cannot be
     loaded. `build` writes the file `BUILT` into a folder."""
+    folder = places.cache_folder("emulator")
+    path = folder / name if folder else None
+    if path and (loaded := _from_cache(path, mode)):
+        return loaded
+    with _scratch(folder) as scratch:  # several threads build at a time
+        build(Path(scratch))
+        content = Path(scratch, BUILT).read_bytes()
     with _building:
-        folder = places.cache_folder("emulator")
-        path = folder / name if folder else None
-        if path and places.intact(path) is not None:
-            with suppress(OSError):  # built for another C library, or in a folder where nothing may be executed
-                return LoadedFile(ctypes.CDLL(str(path), mode=mode), path)
-        with _scratch(folder) as scratch:
-            build(Path(scratch))
-            content = Path(scratch, BUILT).read_bytes()
-        if path and places.keep(path, content):
-            with suppress(OSError):
-                return LoadedFile(ctypes.CDLL(str(path), mode=mode), path)
+        if path and (loaded := _from_cache(path, mode)):  # another thread was faster
+            return loaded
+        if path and places.keep(path, content) and (loaded := _from_cache(path, mode)):
+            return loaded
         descriptor = os.memfd_create(name)
         with open(descriptor, "wb", closefd=False) as file:
             file.write(content)
         path = Path(f"/proc/self/fd/{descriptor}")
         return LoadedFile(ctypes.CDLL(str(path), mode=mode), path, (descriptor,))
+
+
+def _from_cache(path: Path, mode: int) -> LoadedFile | None:
+    """The library in a file of the cache; None if it is missing, damaged or cannot be loaded."""
+    with _building:
+        if places.intact(path) is None:
+            return None
+        with suppress(OSError):  # built for another C library, or in a folder where nothing may be executed
+            return LoadedFile(ctypes.CDLL(str(path), mode=mode), path)
+        return None
 
 
 def _scratch(folder: Path | None) -> tempfile.TemporaryDirectory:
@@ -180,7 +192,7 @@ def _scratch(folder: Path | None) -> tempfile.TemporaryDirectory:
 
 
 @cache
-def _environment() -> str:
+def environment() -> str:
     """What a library depends on in addition to its text: the emulator's sources, the compiler and
     the processor."""
     files = sorted(p for p in SOURCE.iterdir() if p.is_file())
@@ -191,7 +203,8 @@ def _environment() -> str:
     return places.cache_key(*(p.read_text(encoding="utf-8") for p in files), version, repr(_COMMON), processor)
 
 
-def _compile(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> None:
+    """Call the compiler. Raises `CompilerLog` with what it prints."""
     done = subprocess.run(
         [compiler() or "g++", *_COMMON, *arguments], capture_output=True, encoding="utf-8", errors="replace"
     )

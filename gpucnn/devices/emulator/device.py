@@ -71,15 +71,19 @@ class Emulator(Device):
         """From here on, check mode reports reads of elements that no kernel has written."""
         array.written = np.zeros((*array.shape, array.itemsize), np.uint8)
 
-    def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
+    def prepare_cuda(self, function: CudaLaunchable) -> CppModule | PtxModule:
         """Compile CUDA C++ with the host's compiler. Files with inline PTX go through NVRTC and its
         PTX, and so does counting: the compiler for GPUs decides how wide a load is."""
         by_nvrtc = settings().count or _holds_ptx(function.source())
         defines = tuple(sorted(function.defines.items()))
         try:
-            module = _cuda_module(function.source(), function.path.name, defines, settings().mode, by_nvrtc)
+            return _cuda_module(function.source(), function.path.name, defines, settings().mode, by_nvrtc)
         except CompilerLog as log:
             raise function.refused(str(log)) from None
+
+    def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
+        """Compile a kernel the first time, then run it."""
+        module = self.prepare_cuda(function)
         names = [p[0] for p, a in zip(function.parameters(), arguments, strict=True) if _is_array(a)]
         recording.perform(lambda: module.launch(function.name, geometry, arguments, names))
 

@@ -109,6 +109,8 @@ class Buffer(ctypes.Structure):
         ("kind", ctypes.c_uint),
         ("granule", ctypes.c_uint),
         ("known", ctypes.c_void_p),
+        ("touched", ctypes.c_void_p),
+        ("used", ctypes.c_int),
     )
 
 
@@ -116,7 +118,7 @@ GLOBAL, SHARED, SHARED_OFFSET = range(3)
 """Kinds of a Buffer; the address of a SHARED_OFFSET counts from the start of shared memory."""
 
 
-class _Launch(ctypes.Structure):
+class Launch(ctypes.Structure):
     """GpuLaunch of runtime.h."""
 
     _fields_ = (
@@ -205,7 +207,7 @@ def launch(
     before = {name: variable.copy() for name, variable in variables.items()}
     buffers += [Buffer(v.ctypes.data, v.nbytes, GLOBAL, min(v.itemsize, 4), None) for v in variables.values()]
     buffers += [s.buffer() for s in shared]
-    config = _Launch(
+    config = Launch(
         grid=grid,
         block=block,
         shared_bytes=dynamic_offset + shared_bytes,

@@ -133,7 +133,9 @@ class PtxText:
             kind, _, count, values = match.groups()
             words = (values or "0").strip().strip("{}").split(",")
             numbers = ", ".join(_number(word.strip(), kind) or word for word in words)
-            lines.append(f"alignas(16) static {cpp_type(kind)} G_{_plain(name)}[{count or 1}] = {{{numbers}}};")
+            variable = f"{cpp_type(kind)} G_{_plain(name)}[{count or 1}]"
+            # `used`: the host may write it
+            lines.append(f"alignas(16) __attribute__((used)) static {variable} = {{{numbers}}};")
         for function in self.functions:
             lines.append(f"static void F_{_plain(function.name)}(void** R, void** A);")
         lines += [function.cpp() for function in self.functions]
@@ -355,11 +357,12 @@ def _translated(ptx: str) -> tuple[PtxText, str]:
 
 
 class PtxModule:
-    """The kernels of one PTX text."""
+    """The kernels of one PTX text. Another `copy` of the same text has its own variables."""
 
-    def __init__(self, ptx: str, mode: str, shared_names: Sequence[str] = ()) -> None:
-        self._text, cpp = _translated(ptx)
-        self._library = library({"kernel.cpp": cpp}, "kernel.cpp", _FLAGS[mode])
+    def __init__(self, ptx: str, mode: str, shared_names: Sequence[str] = (), copy: int = 0) -> None:
+        self.text, cpp = _translated(ptx)
+        extra = {"copy": str(copy)} if copy else {}
+        self.library = library({"kernel.cpp": cpp} | extra, "kernel.cpp", _FLAGS[mode])
         self._shared_names = list(shared_names)
 
     def launch(
@@ -373,29 +376,35 @@ class PtxModule:
         """Run the kernel `name` (in the source: `title`); `names` are those of the arrays among its
         arguments."""
         return launch(
-            getattr(self._library.functions, f"gpu_launch_{self._text.entries.index(name)}"),
+            getattr(self.library.functions, f"gpu_launch_{self.text.entries.index(name)}"),
             title or name,
             geometry,
             arguments,
             names,
-            static_bytes=self._text.static_bytes_of[name],
+            static_bytes=self.text.static_bytes_of[name],
             variables=self._variables,
-            dynamic_offset=self._text.static_bytes,
+            dynamic_offset=self.text.static_bytes,
             shared=self._shared,
-            dynamic_name=self._text.dynamic or "dynamic shared memory",
-            flush=self._text.flushes_itself,
-            location=self._library.location,
+            dynamic_name=self.text.dynamic or "dynamic shared memory",
+            flush=self.text.flushes_itself,
+            location=self.library.location,
         )
 
     @cached_property
     def _variables(self) -> dict[str, np.ndarray]:
         """The __device__ variables."""
-        names = [name for name, match in self._text.constants.items() if match[0].startswith(".global")]
-        return self._library.variables({f"G_{_plain(name)}": name for name in names})
+        return {name: memory for name, memory in self.memory_of_variables().items() if self._is_global(name)}
+
+    def _is_global(self, name: str) -> bool:
+        return self.text.constants[name][0].startswith(".global")
+
+    def memory_of_variables(self) -> dict[str, np.ndarray]:
+        """By name the memory of the __device__ and the __constant__ variables."""
+        return self.library.variables({f"G_{_plain(name)}": name for name in self.text.constants})
 
     @cached_property
     def _shared(self) -> list[SharedArray]:
-        statics = list(self._text.statics.values())
+        statics = list(self.text.statics.values())
         names = [source_name(s.name) for s in statics]
         if len(self._shared_names) == len(statics):
             names = self._shared_names

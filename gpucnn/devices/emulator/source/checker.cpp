@@ -23,7 +23,13 @@ struct Access {
 };
 
 // Which kinds of accesses there were in this block and in others; for global memory.
-enum Seen : uint8_t { READ = 1, PLAIN_READ = 2, WRITE = 4, PLAIN_WRITE = 8, SEVERAL_WROTE = 16 };
+enum Seen : uint8_t {
+    READ = GPU_READ,
+    PLAIN_READ = GPU_PLAIN_READ,
+    WRITE = GPU_WRITE,
+    PLAIN_WRITE = GPU_PLAIN_WRITE,
+    SEVERAL_WROTE = 16
+};
 
 struct Cell {
     Access read, write;
@@ -36,8 +42,10 @@ struct Region {
     size_t bytes;
     unsigned granule;  // bytes per cell
     bool shared;
+    GpuBuffer* origin;  // null for dynamic shared memory
     unsigned char* known;
     Cell* cells;
+    bool used;
 
     size_t count() const { return (bytes + granule - 1) / granule; }
     bool holds(uintptr_t address) const { return address - begin < bytes; }
@@ -64,23 +72,23 @@ static uint32_t block_of_sights;
 
 static Cell* fresh_cells(size_t count) { return (Cell*)calloc(count, sizeof(Cell)); }
 
-static void add_region(uintptr_t begin, size_t bytes, unsigned granule, bool shared, unsigned char* known)
+static void add_region(uintptr_t begin, size_t bytes, unsigned granule, bool shared, GpuBuffer* origin)
 {
     if (!bytes) return;
     for (const Region& r : regions)  // the same array twice, or a part of one
         if (begin >= r.begin && begin + bytes <= r.begin + r.bytes) return;
-    regions.push_back({begin, bytes, granule, shared, known, nullptr});
+    regions.push_back({begin, bytes, granule, shared, origin, origin ? origin->known : nullptr, nullptr, false});
 }
 
 void checker_begin()
 {
     const GpuLaunch& launch = *machine.launch;
-    std::vector<const GpuBuffer*> largest_first;
+    std::vector<GpuBuffer*> largest_first;
     for (int i = 0; i < launch.buffer_count; ++i) largest_first.push_back(&launch.buffers[i]);
     std::stable_sort(largest_first.begin(), largest_first.end(), [](auto* a, auto* b) { return a->bytes > b->bytes; });
-    for (const GpuBuffer* b : largest_first) {
+    for (GpuBuffer* b : largest_first) {
         uintptr_t address = b->kind == GPU_SHARED_OFFSET ? (uintptr_t)gpu_shared() + b->address : b->address;
-        add_region(address, b->bytes, b->granule, b->kind != GPU_GLOBAL, b->known);
+        add_region(address, b->bytes, b->granule, b->kind != GPU_GLOBAL, b);
     }
     add_region((uintptr_t)gpu_dynamic_shared(), gpu_dynamic_shared_bytes(), 4, true, nullptr);
     for (Region& r : regions) r.cells = fresh_cells(r.count());
@@ -89,9 +97,23 @@ void checker_begin()
     block_of_sights = 0;
 }
 
+// How the launch has used each byte, for whoever asks.
+static void report_use(const Region& region)
+{
+    if (!region.origin || !region.origin->touched || !region.used) return;
+    region.origin->used = true;
+    for (size_t i = 0; i < region.bytes; ++i) {
+        const Cell& cell = region.cells[i / region.granule];
+        region.origin->touched[i] = (cell.here | cell.elsewhere) & (READ | PLAIN_READ | WRITE | PLAIN_WRITE);
+    }
+}
+
 void checker_end()
 {
-    for (Region& r : regions) free(r.cells);
+    for (Region& r : regions) {
+        report_use(r);
+        free(r.cells);
+    }
     regions.clear();
 }
 
@@ -289,6 +311,7 @@ static Region* region_of(uintptr_t address, unsigned size, bool write, uint32_t 
     }
     if (address + size > region->begin + region->bytes) fail(fault_of(GPU_OUTSIDE, address, size, write, site));
     if (size <= 16 && address & (size - 1)) fail(fault_of(GPU_MISALIGNED, address, size, write, site));
+    region->used = true;
     unsigned granule = std::min(size, region->granule);
     if (granule < region->granule) refine(*region, granule);
     return region;

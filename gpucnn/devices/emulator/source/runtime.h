@@ -16,10 +16,14 @@ struct uint3 {
 struct GpuBuffer {
     GpuAddress address;
     size_t bytes;
-    unsigned kind;         // GPU_GLOBAL, …
-    unsigned granule;      // bytes that are checked together; finer accesses refine it
-    unsigned char* known;  // one byte for each byte: was it ever written; null: all of it was
+    unsigned kind;           // GPU_GLOBAL, …
+    unsigned granule;        // bytes that are checked together; finer accesses refine it
+    unsigned char* known;    // one byte for each byte: was it ever written; null: all of it was
+    unsigned char* touched;  // out: one byte for each byte: how the launch used it (GpuUse); null: nobody asks
+    int used;                // out: whether the launch used it at all; only with `touched`
 };
+// Bits of `touched`; plain: not by an atomic operation.
+enum GpuUse { GPU_READ = 1, GPU_PLAIN_READ = 2, GPU_WRITE = 4, GPU_PLAIN_WRITE = 8 };
 enum { GPU_GLOBAL, GPU_SHARED, GPU_SHARED_OFFSET };  // the last: `address` counts from the start of shared memory
 
 // What went wrong. Python makes the sentence of it (faults.py has the same numbers).
@@ -59,7 +63,7 @@ struct GpuLaunch {
     unsigned long long seed;              // 0 forward, 1 backward, else a random order of blocks and threads
     int check, count, flush;              // instrumented accesses are checked, counted; denormals are zero
     int buffer_count;
-    const GpuBuffer* buffers;
+    GpuBuffer* buffers;
     const char *image_begin, *image_end;  // the kernel's library in memory
     char* shared;                         // out: where shared memory was
     unsigned long long statistics[8];     // out: Statistics of launching.py

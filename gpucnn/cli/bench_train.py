@@ -1,0 +1,132 @@
+"""The command bench train: one training step, predicted for a card or measured on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import ArgumentError
+from .group import AS_JSON, main, options
+from .screen import Screen, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..runs.step import Step
+    from ..runs.step_race import Row
+
+
+@click.command("train", context_settings=main.context_settings)
+@options(
+    click.option("--model", "models", metavar="NAME", multiple=True, help="Repeatable.  [default: the course models]"),
+    click.option("--predict", "card", metavar="CARD", help="Predict for h100, a100, rtx3060, t4, gtx1660 …"),
+    click.option("--vs", metavar="A,B", default="", help="Compare with torch, torch-compile, torch-graph or jax."),
+    click.option("-d", "--device", metavar="NAME", default="auto", show_default=True, help="cpu or gpu[:N]."),
+    click.option("--backend", metavar="NAME", help="njit, cuda or numba.  [default: that of the device, or cuda]"),
+    click.option(
+        "--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="How long to measure a model."
+    ),
+    AS_JSON,
+)
+def bench_train(
+    models: Sequence[str], card: str | None, vs: str, device: str, backend: str | None, seconds: float, as_json: bool
+) -> None:
+    """Measure one training step (forward, loss, backward, update) of models on this machine, in turns
+    with other libraries; or predict it for a card that need not be here.
+
+    Measured: all train on the same batches from the same weights, and are timed only if their losses
+    agree with those of gpucnn on the CPU. Times are medians of a step with the 10th and 90th
+    percentile.
+
+    Predicted: from machine code, grids and bytes, with the error to expect; never measured.
+
+    Keys of --json: device, versions, commit, date, rows; of each row: model, contender, device,
+    batch_size, optimizer, variant, milliseconds, low, high, ratio, ratio_low, ratio_high, rounds,
+    loss_difference, note. With --predict: card, steps; of each step: model, card, batch_size, nodes,
+    flops, bytes, predicted_us_per_step, tolerance, eager_nodes, predicted_eager_us_per_step, kernels;
+    of each of these: kernel, op, function, blocks, threads, waves, flops, executed_flops, bytes,
+    dram_bytes, predicted_us, tolerance, bottleneck, limits_us.
+    """
+    from ..runs import step
+
+    names = models or tuple(step.OPTIMIZERS)
+    if card is None:
+        return _measure(names, tuple(filter(None, vs.split(","))), device, backend or "auto", seconds, as_json)
+    if vs:
+        raise ArgumentError("--predict predicts and --vs measures: give one of the two")
+    return _predict(names, card, backend or "cuda", as_json)
+
+
+# -- predicted ---------------------------------------------------------------------------------------------------------
+
+
+def _predict(names: Sequence[str], card: str, backend: str, as_json: bool) -> None:
+    from ..devices import cards
+    from ..runs import step
+
+    target, steps = cards.find(card), []
+    with Screen(transient=True) as screen:
+        for number, name in enumerate(names):
+            screen.progress(f"compiling for {target.arch}", number, len(names))
+            steps.append(step.predicted(name, target, backend))
+            if not as_json:
+                _print_step(steps[-1])
+    if as_json:
+        print_json({"card": asdict(target), "steps": [step.row(one) for one in steps]})
+
+
+def _print_step(step: Step) -> None:
+    rows = [
+        (
+            node.function or node.kernel,
+            f"{node.waves:.2f}" if node.waves else "",
+            f"{node.flops / 1e6:,.1f}" if node.flops else "",
+            f"{node.nbytes / 1e6:,.1f}",
+            f"{node.microseconds:,.1f} ± {node.tolerance * node.microseconds:,.1f}",
+            node.bottleneck,
+        )
+        for node in step.nodes
+    ]
+    print_table(("kernel", "waves", "MFLOP", "MB", "predicted µs", "bound by"), rows)
+    for line in (*step.summary(), ""):
+        click.echo(line)
+
+
+# -- measured ----------------------------------------------------------------------------------------------------------
+
+
+def _measure(
+    names: Sequence[str], vs: tuple[str, ...], device: str, backend: str, seconds: float, as_json: bool
+) -> None:
+    from ..dispatch import choice
+    from ..profiling import records
+    from ..runs import self_check, step_race
+
+    step_race.require_known(vs)
+    rows = []
+    with Screen(transient=True) as screen:
+        where = step_race.timed_device(self_check.device(device, screen.say))
+        step_race.share_threads(vs)
+        for number, name in enumerate(names):
+            screen.progress(f"measuring on {where}", number, len(names))
+            with choice.using(backend, device=where):
+                rows += step_race.measure(name, where, backend, vs, seconds)
+    if as_json:
+        return print_json(records.about(sorted({row.device for row in rows})) | {"rows": [asdict(row) for row in rows]})
+    header = ("model", "contender", "ms a step", "10 … 90 %", "ratio (low … high)", "note")
+    shown = 6 if any(row.note for row in rows) else 5
+    return print_table(header[:shown], [_cells(row)[:shown] for row in rows])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if row.milliseconds is None:
+        return (row.model, row.contender, "", "", "", row.note or "")
+    return (
+        row.model,
+        row.contender,
+        f"{row.milliseconds:,.3f}",
+        f"{row.low:,.3f} … {row.high:,.3f}",
+        f"{row.ratio:.2f} ({row.ratio_low:.2f} … {row.ratio_high:.2f})",
+        "",
+    )

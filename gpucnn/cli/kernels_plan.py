@@ -1,0 +1,58 @@
+"""The command kernels plan: how each op of a model's training step is computed on a card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from .group import AS_JSON, options
+from .kernels import kernels
+from .screen import Screen, print_json
+
+
+@kernels.command("plan")
+@options(
+    click.argument("model"),
+    click.option("--card", metavar="NAME", default="h100", show_default=True, help="Such as a100, rtx3060 or t4."),
+    click.option("--backend", metavar="NAME", default="cuda", show_default=True, help="cuda or numba."),
+    AS_JSON,
+)
+def kernels_plan(model: str, card: str, backend: str, as_json: bool) -> None:
+    """Show how each op of a training step of MODEL is computed on a card that need not be here: the
+    algorithm and why it was chosen, its tiles, into how many parts its sums are cut, and its
+    predicted time next to that of the kernels that could take its place.
+
+    Keys of --json: card, model, batch_size, ops; of each op: op, operands (shapes), kernel, algorithm,
+    tile, parts, waves, launches, flops, predicted_us, tolerance, bottleneck, reason,
+    predicted_us_of_others.
+    """
+    from ..devices import cards
+    from ..runs import step_plan, zoo
+
+    target, size = cards.find(card), zoo.find(model).training.batch_size
+    rows = []
+    with Screen(transient=True) as screen:
+        for decision in step_plan.plan(model, target, backend):
+            rows.append(step_plan.row(decision))
+            screen.progress(f"compiling for {target.arch}", len(rows), 0)
+    if as_json:
+        return print_json({"card": asdict(target), "model": model, "batch_size": size, "ops": rows})
+    for number, row in enumerate(rows, 1):
+        click.echo("\n".join(_lines(number, row)))
+    return click.echo(f"{model}, batch {size}, on {target.title}; all times are predicted, none is measured")
+
+
+def _lines(number: int, row: dict[str, Any]) -> list[str]:
+    shapes = ", ".join("×".join(map(str, shape)) for shape in row["operands"] if shape)
+    tiles = "tiles of {}×{}, slabs of {}; ".format(*row["tile"]) if row["tile"] else ""
+    parts = f"{row['parts']} parts; " if row["parts"] > 1 else ""
+    time, off = row["predicted_us"], row["tolerance"]
+    others = [f"{name} {us:,.1f} µs" for name, us in row["predicted_us_of_others"].items()]
+    return [
+        f"{number:>3} {row['op']} {shapes}",
+        f"    {row['algorithm']}: {tiles}{parts}{row['waves']:.2f} waves",
+        f"    predicted, ± {off:.0%}: {time:,.1f} µs, bound by {row['bottleneck']}",
+        f"    why: {row['reason']}" + (f"; predicted for {', '.join(others)}" if others else ""),
+    ]

@@ -1,0 +1,396 @@
+"""One training step of a model in gpucnn, PyTorch and JAX, each at its best, from equal weights.
+
+A contender is built as a loop over several batches that are already on the device. What its losses
+are must be compared before it is timed: `agree`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import layers
+from ..devices import storage
+from ..dispatch import choice
+from ..errors import GpucnnError
+from ..models.batches import Arrays, Batch
+from ..models.resident import TOGETHER
+from ..models.resident_steps import ResidentSteps
+from ..models.sequential import Sequential
+from . import step, zoo
+
+SEED = 0
+TOLERANCE = {False: 1e-3, True: 2e-2}
+"""Largest relative difference of the losses of the first steps, in float32 and with TF32."""
+
+
+class Absent(GpucnnError):
+    """A contender cannot run on this machine."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What all contenders train.
+
+    x, y      batches: (count, images, …) float32, and their labels
+    where     cpu, gpu, gpu:N or emulator
+    tf32      whether products may round their operands to 10 bits
+    """
+
+    model: str
+    x: np.ndarray
+    y: np.ndarray
+    where: str
+    tf32: bool = False
+
+    @classmethod
+    def random(cls, model: str, where: str, count: int, size: int | None = None, tf32: bool = False) -> Problem:
+        """Random images, in batches of `size` (by default that of the model's training)."""
+        entry, rng = zoo.find(model), np.random.default_rng(SEED)
+        shape = (count, size or entry.training.batch_size)
+        x = rng.random((*shape, *entry.input_shape), np.float32)
+        return cls(model, x, rng.integers(0, entry.classes, shape), where, tf32)
+
+    @property
+    def optimizer(self) -> str:
+        """Its name."""
+        return step.OPTIMIZERS.get(self.model, "sgd")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One step on each batch: `run` starts the steps, `losses` waits for the result of `run`."""
+
+    run: Callable[[], Any]
+    losses: Callable[[Any], list[float]]
+    notes: dict[str, Any]
+
+
+Maker = Callable[[bool], Loop]
+"""Builds the loop from the initial weights; the argument says whether dropout is on."""
+
+
+def has_dropout(name: str) -> bool:
+    """Whether a model has a layer whose rate is not 0."""
+    return any(isinstance(layer, layers.Dropout) for layer in zoo.find(name).build().layers)
+
+
+def agree(losses: Sequence[float], expected: Sequence[float], tf32: bool = False) -> float:
+    """The largest relative difference of the losses of the first steps. Raises `GpucnnError` if it is
+    more than rounding explains."""
+    count = min(len(losses), len(expected))
+    got, right = np.array(losses[:count]), np.array(expected[:count])
+    difference = float(np.max(np.abs(got - right) / np.abs(right)))  # NaN stays NaN
+    if not difference <= TOLERANCE[tf32]:
+        raise GpucnnError(
+            f"the losses of the first steps differ by {difference:.2g}: {list(losses)}, expected {list(expected)}"
+        )
+    return difference
+
+
+def _require_translated(model: Sequential, library: str) -> None:
+    """Raise `Absent` if a layer is more than the course models have: convolutions and dense layers
+    with bias and ReLU, max pooling, dropout, and a softmax at the end."""
+    for layer in model.layers:
+        plain = isinstance(layer, (layers.MaxPooling2D, layers.Dropout, layers.Flatten))
+        if isinstance(layer, (layers.Conv2D, layers.Dense)):
+            end = "softmax" if layer is model.layers[-1] else "relu"
+            plain = layer.use_bias and layer.activation.name == end
+        if isinstance(layer, layers.Conv2D):
+            plain = plain and (layer.strides, layer.dilation_rate, layer.groups) == ((1, 1), (1, 1), 1)
+        if isinstance(layer, layers.MaxPooling2D):
+            plain = (layer.strides, layer.padding) == (layer.pool_size, "valid")
+        if not plain:
+            raise Absent(f"{layer.name} ({type(layer).__name__}) is not translated to {library}")
+
+
+# -- gpucnn ------------------------------------------------------------------------------------------------------------
+
+
+def gpucnn_maker(problem: Problem, backend: str = "auto", eager: bool = False) -> Maker:
+    """gpucnn's step: as a CUDA graph on a GPU (and in the emulator), unless it is `eager`."""
+    x, y = problem.x, problem.y
+
+    def make(dropout: bool) -> Loop:
+        choice.use(backend, device=problem.where)
+        model = step.compiled(problem.model, dropout)
+        data = model._trainer.take(np.concatenate(x), np.concatenate(y), None, x.shape[1], None)
+        training = model._trainer.step
+        notes = {"device": problem.where, "backend": choice.backend()}
+        if problem.where == "cpu" or eager:
+            own = np.asarray if problem.where == "cpu" else storage.own
+            held = [Batch(own(images), labels, None) for images, labels in zip(x, y, strict=True)]
+            return Loop(lambda: [training.train(batch) for batch in held], list, notes)
+        assert isinstance(data, Arrays)
+        losses: list[float] = []
+        steps = ResidentSteps(model, training, data, lambda batch, loss: losses.append(loss))
+
+        def run() -> None:
+            losses.clear()
+            for train, _ in steps.epoch(0, steps.steps, 0, SEED, shuffle=False, together=TOGETHER):
+                train()
+
+        def collected(_: Any) -> list[float]:
+            steps.collect()
+            return list(losses)
+
+        return Loop(run, collected, notes)
+
+    return make
+
+
+# -- PyTorch -----------------------------------------------------------------------------------------------------------
+
+TORCH = {"torch": "eager", "torch-compile": "torch.compile", "torch-graph": "all steps in one CUDA graph"}
+
+
+def torch_maker(problem: Problem, how: str, memory_format: str) -> Maker:
+    """PyTorch's step; `how` is a key of TORCH. Raises `Absent`."""
+    try:
+        import torch
+    except ImportError:
+        raise Absent("PyTorch is not installed: pip install torch") from None
+    where = problem.where.replace("gpu", "cuda") if problem.where.startswith("gpu") else "cpu"
+    if where != "cpu" and not torch.cuda.is_available():
+        raise Absent(f"PyTorch {torch.__version__} finds no GPU")
+    if where == "cpu" and how == "torch-graph":
+        raise Absent("a CUDA graph needs a GPU")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = problem.tf32
+    torch.backends.cudnn.benchmark = True
+    form = getattr(torch, memory_format)
+    images = [torch.from_numpy(a).permute(0, 3, 1, 2).contiguous(memory_format=form).to(where) for a in problem.x]
+    labels = [torch.from_numpy(a).to(where) for a in problem.y]
+
+    def make(dropout: bool) -> Loop:
+        with choice.using("auto", device="cpu"):
+            net = as_torch(step.compiled(problem.model, dropout)).to(where).to(memory_format=form)
+        optimizer = torch_optimizer(problem.optimizer, net.parameters(), where != "cpu")
+        builders = {"torch": eager_steps, "torch-compile": compiled_steps, "torch-graph": graphed_steps}
+        run = builders[how](net, optimizer, images, labels)
+        notes = {"device": where, "memory_format": memory_format}
+        return Loop(run, lambda losses: (losses if torch.is_tensor(losses) else torch.stack(losses)).tolist(), notes)
+
+    return make
+
+
+def as_torch(model: Sequential) -> Any:
+    """A PyTorch module with the layers and weights of a built gpucnn model, but no softmax.
+    Raises `Absent` for other layers than the course models have."""
+    import torch
+    from torch import nn
+
+    _require_translated(model, "PyTorch")
+    parts: list[Any] = []
+    image: tuple[int, ...] | None = None
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D):
+            weight, bias = layer.get_weights()
+            part: Any = nn.Conv2d(weight.shape[2], weight.shape[3], weight.shape[:2], padding=layer.padding)
+            part.weight.data = torch.from_numpy(weight.transpose(3, 2, 0, 1).copy())
+            part.bias.data = torch.from_numpy(bias)
+            parts += [part, nn.ReLU()]
+        elif isinstance(layer, layers.Dense):
+            weight, bias = layer.get_weights()
+            if image is not None:
+                weight = weight.reshape(*image, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
+                image = None
+            part = nn.Linear(*weight.shape)
+            part.weight.data = torch.from_numpy(weight.T.copy())
+            part.bias.data = torch.from_numpy(bias)
+            parts += [part, nn.ReLU()]
+        elif isinstance(layer, layers.MaxPooling2D):
+            parts.append(nn.MaxPool2d(layer.pool_size))
+        elif isinstance(layer, layers.Dropout):
+            parts.append(nn.Dropout(layer.rate))
+        elif isinstance(layer, layers.Flatten):
+            assert layer.input_shape is not None
+            image = layer.input_shape[1:]
+            parts.append(nn.Flatten())
+    return nn.Sequential(*parts[:-1])
+
+
+def torch_optimizer(name: str, parameters: Any, on_gpu: bool) -> Any:
+    """PyTorch's fastest version of the optimizer; on a GPU one that can be captured."""
+    import torch
+
+    if name == "adam":
+        return torch.optim.Adam(parameters, 1e-3, eps=1e-8, fused=True, capturable=on_gpu)
+    return torch.optim.SGD(parameters, 0.01, fused=True)
+
+
+def eager_steps(net: Any, optimizer: Any, images: Sequence[Any], labels: Sequence[Any]) -> Callable[[], list]:
+    """Steps that Python launches."""
+    from torch.nn.functional import cross_entropy
+
+    def run() -> list:
+        losses = []
+        for x, y in zip(images, labels, strict=True):
+            optimizer.zero_grad(set_to_none=True)
+            loss = cross_entropy(net(x), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        return losses
+
+    return run
+
+
+def compiled_steps(net: Any, optimizer: Any, images: Sequence[Any], labels: Sequence[Any]) -> Callable[[], list]:
+    """Steps with forward pass, loss and backward pass by `torch.compile`."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    mode = "max-autotune" if images[0].is_cuda else None
+    loss_of = torch.compile(lambda x, y: cross_entropy(net(x), y), mode=mode)
+
+    def run() -> list:
+        losses = []
+        for x, y in zip(images, labels, strict=True):
+            torch.compiler.cudagraph_mark_step_begin()
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(x, y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach().clone())  # the next step overwrites the loss
+        return losses
+
+    return run
+
+
+def graphed_steps(net: Any, optimizer: Any, images: Sequence[Any], labels: Sequence[Any]) -> Callable[[], Any]:
+    """All steps, optimizer included, in one CUDA graph."""
+    import torch
+
+    steps = eager_steps(net, optimizer, images, labels)
+    first = [p.detach().clone() for p in net.parameters()]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            steps()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        losses = torch.stack(steps())
+    with torch.no_grad():
+        for p, value in zip(net.parameters(), first, strict=True):
+            p.copy_(value)
+        for state in optimizer.state.values():
+            for value in state.values():
+                if torch.is_tensor(value):
+                    value.zero_()
+
+    def run() -> Any:
+        graph.replay()
+        return losses
+
+    return run
+
+
+# -- JAX ---------------------------------------------------------------------------------------------------------------
+
+
+def jax_maker(problem: Problem) -> Maker:
+    """JAX's step: all of them in one `jit` of a `scan`. Raises `Absent`."""
+    try:
+        import jax
+    except ImportError:
+        raise Absent("JAX is not installed: pip install jax") from None
+    import jax.numpy as jnp
+
+    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if problem.tf32 else "float32")
+    if not problem.where.startswith("gpu"):
+        jax.config.update("jax_platforms", "cpu")
+    elif jax.default_backend() != "gpu":
+        raise Absent(f"JAX {jax.__version__} finds no GPU")
+    x, y = jnp.asarray(problem.x), jnp.asarray(problem.y)
+
+    def make(dropout: bool) -> Loop:
+        with choice.using("auto", device="cpu"):
+            model = step.compiled(problem.model, dropout)
+        weights = [[jnp.asarray(w) for w in layer.get_weights()] for layer in model.layers]
+        update, state = jax_optimizer(problem.optimizer, weights)
+        loss_of = jax_loss(model)
+
+        def one(carry: Any, batch: Any) -> Any:
+            weights, state, key = carry
+            key, used = jax.random.split(key)
+            loss, gradients = jax.value_and_grad(loss_of)(weights, *batch, used)
+            return (*update(weights, gradients, state), key), loss
+
+        all_steps = jax.jit(lambda carry, x, y: jax.lax.scan(one, carry, (x, y)), donate_argnums=0)
+        kept = [(weights, state, jax.random.key(SEED))]
+
+        def run() -> Any:
+            kept[0], losses = all_steps(kept[0], x, y)
+            return losses
+
+        return Loop(run, lambda losses: np.asarray(losses).tolist(), {"device": jax.default_backend()})
+
+    return make
+
+
+def jax_loss(model: Sequential) -> Callable[..., Any]:
+    """The mean crossentropy as a function of weights by layer, images, labels and a random key."""
+    import jax
+    import jax.numpy as jnp
+
+    _require_translated(model, "JAX")
+
+    def loss(weights: Any, x: Any, y: Any, key: Any) -> Any:
+        for i, (layer, w) in enumerate(zip(model.layers, weights, strict=True)):
+            if isinstance(layer, layers.Conv2D):
+                dims = ("NHWC", "HWIO", "NHWC")
+                x = jax.lax.conv_general_dilated(x, w[0], (1, 1), layer.padding.upper(), dimension_numbers=dims)
+                x = jax.nn.relu(x + w[1])
+            elif isinstance(layer, layers.MaxPooling2D):
+                window = (1, *layer.pool_size, 1)
+                x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
+            elif isinstance(layer, layers.Flatten):
+                x = x.reshape(len(x), -1)
+            elif isinstance(layer, layers.Dense):
+                x = x @ w[0] + w[1]
+                x = x if i == len(weights) - 1 else jax.nn.relu(x)
+            elif isinstance(layer, layers.Dropout):
+                kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - layer.rate, x.shape)
+                x = jnp.where(kept, x / (1 - layer.rate), 0) if layer.rate else x
+        return -jnp.take_along_axis(jax.nn.log_softmax(x), y[:, None], 1).mean()
+
+    return loss
+
+
+def jax_optimizer(name: str, weights: Any) -> tuple[Callable[..., Any], Any]:
+    """(update, initial state), with the parameters of `step.optimizer`."""
+    import jax
+    import jax.numpy as jnp
+
+    tree = jax.tree_util.tree_map
+    if name == "sgd":
+        return lambda weights, g, state: (tree(lambda w, d: w - 0.01 * d, weights, g), state), ()
+
+    def adam(weights: Any, g: Any, state: Any) -> Any:
+        m, v, count = state
+        count = count + 1
+        m = tree(lambda a, d: 0.9 * a + 0.1 * d, m, g)
+        v = tree(lambda a, d: 0.999 * a + 0.001 * d * d, v, g)
+        one, two = 1 - 0.9**count, 1 - 0.999**count
+        weights = tree(lambda w, a, b: w - 1e-3 * (a / one) / (jnp.sqrt(b / two) + 1e-8), weights, m, v)
+        return weights, (m, v, count)
+
+    return adam, (tree(jnp.zeros_like, weights), tree(jnp.zeros_like, weights), jnp.zeros((), jnp.float32))
+
+
+# -- all contenders ----------------------------------------------------------------------------------------------------
+
+NAMES = (*TORCH, "jax")
+"""What gpucnn can be compared with."""
+
+
+def makers(problem: Problem, name: str) -> list[Maker]:
+    """The variants of a rival, of which the fastest counts. Raises `Absent`."""
+    if name == "jax":
+        return [jax_maker(problem)]
+    return [torch_maker(problem, name, form) for form in ("channels_last", "contiguous_format")]

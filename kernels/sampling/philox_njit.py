@@ -1,0 +1,70 @@
+"""Random words and uniform numbers: ten rounds of Philox for four of them, several counters in a
+vector.
+
+Work: about 10 integer operations for each word. Slices are whole numbers of counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpucnn.devices import threads
+from gpucnn.devices.njit import njit
+from gpucnn.dispatch.op import kernel
+from gpucnn.ops.sampling import random_bits, random_uniform
+
+from ..shared.philox_njit import key, words
+from ..shared.slices_launch import SMALLEST
+
+_UNIT, _EIGHT = np.float32(2.0**-24), np.uint64(8)
+
+
+def _draw(function: Callable[..., None], y: np.ndarray, step: np.ndarray, seed: int, stream: int, purpose: int) -> None:
+    numbers = key(int(step[0]), stream, purpose, seed)
+    slices = threads.slices(-(-y.size // 4), SMALLEST // 4)
+
+    def task(i: int) -> None:
+        function(y[4 * slices[i].start : 4 * slices[i].stop], numbers, slices[i].start)
+
+    threads.run(task, len(slices))
+
+
+@kernel(random_bits, "philox", "njit")
+def launch_bits(y: Any, step: Any, *, count: int, seed: int, stream: int, purpose: int) -> None:
+    _draw(_bits, y, step, seed, stream, purpose)
+
+
+@kernel(random_uniform, "philox", "njit")
+def launch_uniform(y: Any, step: Any, *, count: int, seed: int, stream: int, purpose: int) -> None:
+    _draw(_uniform, y, step, seed, stream, purpose)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _bits(y, key, first):
+    whole = len(y) // 4
+    for i in range(whole):
+        w0, w1, w2, w3 = words(first + i, key)
+        y[4 * i], y[4 * i + 1], y[4 * i + 2], y[4 * i + 3] = w0, w1, w2, w3
+    rest = words(first + whole, key)
+    for i in range(4 * whole, len(y)):
+        y[i] = rest[i - 4 * whole]
+
+
+@njit(forceinline=True)
+def _share(word):
+    """A number of [0, 1) from the upper 24 bits of a word: the product is exact."""
+    return np.float32(word >> _EIGHT) * _UNIT
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _uniform(y, key, first):
+    whole = len(y) // 4
+    for i in range(whole):
+        w0, w1, w2, w3 = words(first + i, key)
+        y[4 * i], y[4 * i + 1], y[4 * i + 2], y[4 * i + 3] = _share(w0), _share(w1), _share(w2), _share(w3)
+    rest = words(first + whole, key)
+    for i in range(4 * whole, len(y)):
+        y[i] = _share(rest[i - 4 * whole])

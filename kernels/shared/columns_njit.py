@@ -1,0 +1,63 @@
+"""Sums over the columns of a matrix (rows, columns) and what is done to each of its rows alike.
+
+A loop over ten channels is too short for vectors. So rows are taken side by side: as many as make
+`WIDE` values, as one long row, next to which the numbers of the channels are repeated. Sums are in
+float64, where there is no rounding to speak of, each slice of the rows has its own, and they are
+added in order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpucnn.devices import threads
+from gpucnn.devices.njit import njit
+
+from .slices_launch import SMALLEST
+
+WIDE = 1024
+
+
+def width(size: int, columns: int) -> int:
+    """The length of rows that are taken side by side, of so many values in all."""
+    return columns * max(1, min(WIDE, size // 4) // columns)
+
+
+def row_slices(size: int, columns: int) -> list[slice]:
+    """The slices of the flat values of all rows."""
+    if size < 2 * SMALLEST:
+        return [slice(0, size)]
+    slices = threads.slices(size // columns, -(-SMALLEST // columns))
+    return [slice(s.start * columns, s.stop * columns) for s in slices]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def repeat(wide, numbers):
+    """Fill a row with the numbers of the channels, again and again."""
+    columns = len(numbers)
+    for start in range(0, len(wide), columns):
+        for k in range(columns):
+            wide[start + k] = numbers[k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def column_sums(sums, x):
+    """sums (width,) = the sums of flat rows that are taken side by side."""
+    wide = len(sums)
+    sums[:] = 0.0
+    for start in range(0, len(x), wide):
+        values = x[start : start + wide]
+        for j in range(len(values)):
+            sums[j] += np.float64(values[j])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fold(total, sums):
+    """total (columns,) = the sums of all slices, (slices, width), column by column."""
+    columns = len(total)
+    for k in range(columns):
+        value = 0.0
+        for i in range(sums.shape[0]):
+            for j in range(k, sums.shape[1], columns):
+                value += sums[i, j]
+        total[k] = value

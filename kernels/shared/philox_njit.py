@@ -1,0 +1,34 @@
+"""Philox4x32-10: four random words from a counter and a key, several counters in a vector.
+
+Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11, section 3.2. The
+same bits as `gpucnn.random`. Words have 32 bits and are kept as uint64, where their products have
+room.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpucnn.devices.njit import njit
+
+_LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
+_MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+
+
+def key(step: int, stream: int, purpose: int, seed: int) -> np.ndarray:
+    """The words that all counters share, as `words` takes them."""
+    return np.array([step & 0xFFFFFFFF, stream & 0xFFFFFFFF, purpose, seed & 0xFFFFFFFF, seed >> 32], np.uint64)
+
+
+@njit(forceinline=True)
+def words(counter, key):
+    """The four words of a counter, each as uint64."""
+    c0, c1, c2, c3 = np.uint64(counter) & _LOW, key[0], key[1], key[2]
+    k0, k1 = key[3], key[4]
+    for _ in range(10):
+        p0 = c0 * _MULTIPLY_0
+        p1 = c2 * _MULTIPLY_1
+        c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ k0, p1 & _LOW, (p0 >> _HALF) ^ c3 ^ k1, p0 & _LOW
+        k0, k1 = (k0 + _WEYL_0) & _LOW, (k1 + _WEYL_1) & _LOW
+    return c0, c1, c2, c3

@@ -1,0 +1,55 @@
+"""Scripts on the emulated GPU, in a process of their own as the command starts it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import needs
+import pytest
+from places import ROOT
+
+from gpucnn.devices.emulator.driver import build
+from gpucnn.errors import KernelError
+
+
+@pytest.fixture(scope="session")
+def built():
+    """The emulated GPU is built; without a network for the first time, tests of it are skipped."""
+    try:
+        build.prepare()
+    except KernelError as error:
+        if build.NOT_FETCHED not in str(error):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def emulated(built):
+    """A function that runs a script by `gpucnn emulate-gpu`: the finished process."""
+
+    def run(text, *flags, timeout=600, **environment):
+        command = [sys.executable, "-m", "gpucnn", "emulate-gpu", *flags, "python", "-c", textwrap.dedent(text)]
+        settings = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=settings)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def output(emulated):
+    """The same for scripts that must succeed: the lines that they print."""
+
+    def run(text, *flags, **environment):
+        done = emulated(text, *flags, **environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.splitlines()
+
+    return run
+
+
+def pytest_collection_modifyitems(items):
+    """All of this folder need the emulated GPU."""
+    for item in items:
+        if item.path.parent.name == "emulated_gpu" and "without" not in item.name:
+            item.add_marker(needs.emulated_gpu_here)

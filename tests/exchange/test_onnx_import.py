@@ -1,0 +1,168 @@
+"""An ONNX file becomes a model that computes what the file says."""
+
+import numpy as np
+import pytest
+from examples import IMAGES, LAYERS, OBJECTS, inputs_of, model_of, random_model, randomise
+from needs import onnx_here, torch_here
+from onnx_files import onnx_file
+
+from gpucnn import exchange, layers, models
+from gpucnn.errors import FileError
+from gpucnn.models.signature import Signature
+from gpucnn.runs import zoo
+
+pytestmark = onnx_here
+EXAMPLES = LAYERS | OBJECTS | {name: IMAGES[name] for name in IMAGES if name != "resizing"}
+
+
+def assert_equal_outputs(model, other, x):
+    expected, y = model.predict(x, verbose=0), other.predict(x, verbose=0)
+    assert y.shape == expected.shape
+    assert np.abs(y - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_what_was_exported_comes_back(name, tmp_path):
+    shape, stack = EXAMPLES[name]
+    model = model_of(shape, stack())
+    model.export(tmp_path / "m.onnx")
+    assert_equal_outputs(model, models.load_model(tmp_path / "m.onnx"), inputs_of(model))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_models_come_back(seed, tmp_path):
+    model = random_model(seed)
+    model.export(tmp_path / "m.onnx")
+    assert_equal_outputs(model, models.load_model(tmp_path / "m.onnx"), inputs_of(model))
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_models_of_the_zoo_come_back_with_the_layers_that_compute(name, tmp_path):
+    model = zoo.find(name).build()
+    randomise(model)
+    model.export(tmp_path / "m.onnx")
+    loaded = models.load_model(tmp_path / "m.onnx")
+    kept = [layer for layer in model.layers if not isinstance(layer, layers.Dropout)]
+    assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in kept]
+    for layer, original in zip(loaded.layers, kept, strict=True):
+        assert getattr(layer, "activation", None) is getattr(original, "activation", None)
+    for weight, original in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), original.numpy())
+
+
+def test_classes_and_preparation_come_back(small_model, tmp_path, rng):
+    model = small_model()
+    model.signature = Signature(list("abcd"), (8, 8, 1), divisor=200.0, invert=True)
+    model.export(tmp_path / "m.onnx")
+    assert models.load_model(tmp_path / "m.onnx").signature == model.signature
+    model.export(tmp_path / "raw.onnx", prepare=True)
+    raw = models.load_model(tmp_path / "raw.onnx")
+    assert raw.signature == Signature(list("abcd"), (8, 8, 1), divisor=1.0)
+    x = rng.integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+    expected = model.predict(model.signature.scaled(255 - x), verbose=0)
+    np.testing.assert_allclose(raw.predict(np.float32(x), verbose=0), expected, atol=1e-5, rtol=0)
+
+
+def test_the_products_of_a_resizing_are_refused_by_name(tmp_path):
+    shape, stack = IMAGES["resizing"]
+    model_of(shape, stack()).export(tmp_path / "m.onnx")
+    with pytest.raises(FileError, match=r"the node resizing/matmul .* multiplies with a weight from the left"):
+        models.load_model(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("target", [(0, -1), (-1, 12), (0, 12), (0, 3, -1), (-1, 2, 6), (0, 0, 4)])
+def test_shapes_that_keep_the_samples_are_layers(tmp_path, rng, target):
+    nodes = [("Reshape", ["x", "s"], ["y"], {})]
+    path = onnx_file(tmp_path / "m.onnx", nodes, [("s", np.array(target, np.int64))], x=(None, 3, 4))
+    x = rng.normal(size=(5, 3, 4)).astype(np.float32)
+    extents = [5 if not i else (n or x.shape[i]) for i, n in enumerate(target)]
+    np.testing.assert_array_equal(models.load_model(path).predict(x, verbose=0), x.reshape(extents))
+
+
+# -- files of PyTorch --------------------------------------------------------------------------------------------------
+
+
+def networks():
+    """(name, module, shape of an input) of networks that a Sequential can say."""
+    from torch import nn
+
+    yield (
+        "images",
+        nn.Sequential(
+            *(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3, stride=2, padding=1)),
+            *(nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Flatten(), nn.Linear(8, 10)),
+            *(nn.BatchNorm1d(10), nn.Softmax(1)),
+        ),
+        (3, 8, 8),
+    )
+    yield (
+        "rows",
+        nn.Sequential(
+            *(nn.Conv2d(3, 6, 3), nn.GELU(), nn.Flatten(), nn.BatchNorm1d(216), nn.Linear(216, 10), nn.Hardswish())
+        ),
+        (3, 8, 8),
+    )
+    yield (
+        "activations",
+        nn.Sequential(
+            *(nn.Conv2d(3, 6, 3), nn.SiLU(), nn.Mish(), nn.ELU(), nn.CELU(1.2), nn.SELU(), nn.LeakyReLU(0.2)),
+            *(nn.ReLU6(), nn.Tanh(), nn.Hardsigmoid(), nn.Softplus(), nn.Softsign(), nn.GELU("tanh")),
+            *(nn.Tanhshrink(), nn.Hardtanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)),
+        ),
+        (3, 8, 8),
+    )
+    yield (
+        "groups",
+        nn.Sequential(
+            *(nn.Conv2d(4, 8, 3, groups=4, bias=False), nn.Conv2d(8, 6, 1, groups=2), nn.AvgPool2d(2, padding=1)),
+            nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False),
+        ),
+        (4, 9, 9),
+    )
+    yield (
+        "sequences",
+        nn.Sequential(nn.Conv1d(2, 3, 3, dilation=2), nn.ReLU(), nn.MaxPool1d(3, 2, 1), nn.Flatten(), nn.Linear(24, 2)),
+        (2, 20),
+    )
+    yield "volumes", nn.Sequential(nn.Conv3d(2, 3, 3), nn.ReLU(), nn.MaxPool3d(2), nn.Flatten()), (2, 9, 9, 9)
+    yield "vectors", nn.Sequential(nn.Linear(5, 4), nn.Sigmoid(), nn.Linear(4, 3, bias=False)), (5,)
+
+
+@torch_here
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_files_of_pytorch_give_the_outputs_of_pytorch(tmp_path):
+    import torch
+
+    torch.manual_seed(0)
+    for name, network, shape in networks():
+        for module in network.eval().modules():
+            if getattr(module, "running_var", None) is not None:
+                module.running_var.uniform_(0.5, 2), module.running_mean.uniform_(-1, 1)
+        x = torch.randn(2, *shape)
+        path = tmp_path / f"{name}.onnx"
+        batches = {"dynamic_axes": {"input": {0: "n"}}, "input_names": ["input"]}
+        torch.onnx.export(network, (x,), path, dynamo=False, **batches)
+        y = network(x).detach().numpy()
+        np.testing.assert_allclose(models.load_model(path).predict(x.numpy(), verbose=0), y, atol=1e-5, err_msg=name)
+        last = exchange.onnx.load(path, channels_last=True)
+        images = np.ascontiguousarray(np.moveaxis(x.numpy(), 1, -1))
+        np.testing.assert_allclose(last.predict(images, verbose=0), y, atol=1e-5, err_msg=name)
+
+
+@torch_here
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_network_with_branches_is_refused_with_the_node(tmp_path):
+    import torch
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.conv(x)
+
+    torch.onnx.export(Residual(), (torch.zeros(1, 3, 8, 8),), tmp_path / "m.onnx", dynamo=False)
+    with pytest.raises(FileError, match=r"the node .*Conv.* the graph branches, and a Sequential has one path"):
+        models.load_model(tmp_path / "m.onnx")

@@ -1,0 +1,64 @@
+"""What the cases of the convolutions do not cover on the CPU: several threads, and registers of
+another width than this machine's."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from numba.core.registry import cpu_target
+
+from gpucnn.devices import threads
+from gpucnn.dispatch.check import cases_for
+from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
+from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight
+
+OPS = (conv2d, conv2d_grad_input, conv2d_grad_weight, conv3d, conv3d_grad_input, conv3d_grad_weight)
+KERNELS = [kernel for op in OPS for kernel in op.kernels(("njit",)).values()]
+FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+
+pytestmark = pytest.mark.jit
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_every_case_has_a_compiled_kernel(op):
+    for case in op.cases:
+        assert op.find(case.specs, case.params).backend == "njit", case.name
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k.id}-{k.op.name}")
+def test_the_number_of_threads_does_not_change_a_bit(kernel, monkeypatch, rng):
+    run = threads.run
+    monkeypatch.setattr(threads, "run", lambda task, count, parallel=True: run(task, count))
+    try:
+        for case in cases_for(kernel):
+            operands, results = [draw.sample(rng) for draw in case.operands], set()
+            for count in (1, 2, 3):
+                threads.use(count)
+                results.add(kernel.op(*operands, algorithm=kernel.algorithm, **case.params).tobytes())
+            assert len(results) == 1, case.name
+    finally:
+        threads.use()
+
+
+AGREE = """
+from gpucnn.dispatch.check import cases_for, disagreement
+from gpucnn.kernels.shared.tile_njit import WIDTH
+from gpucnn.profiling.trials import every_op
+
+assert WIDTH == 8
+for op in every_op():
+    if op.family in ("conv2d", "conv3d", "fused"):
+        for kernel in op.kernels(("njit",)).values():
+            for case in cases_for(kernel):
+                fault = disagreement(kernel, case)
+                assert fault is None, fault
+"""
+
+
+@pytest.mark.skipif("+avx512f" not in FEATURES, reason="the registers of this machine have this width already")
+def test_kernels_agree_when_registers_have_256_bits():
+    narrow = ",".join(f"-{f[1:]}" if "avx512" in f or "evex512" in f else f for f in FEATURES)
+    environment = os.environ | {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": narrow}
+    result = subprocess.run([sys.executable, "-c", AGREE], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

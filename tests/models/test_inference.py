@@ -1,0 +1,359 @@
+"""The forward pass of predict: folded layers and recorded launches give what the layers give."""
+
+import copy
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import gpucnn
+from gpucnn import layers
+from gpucnn.models import clone_model, fusion, inference
+from gpucnn.models.inference import MOST_PLANS, simplified
+from gpucnn.models.training_step import NO_STEP, run_forward
+from gpucnn.ops.matmul import matmul
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+def filled(model):
+    """The model with weights, and positive variances, that differ everywhere."""
+    rng = np.random.default_rng(1)
+    for weight in model.weights:
+        low = 0.5 if weight.name in ("moving_variance", "gamma") else -0.5
+        weight.assign(rng.uniform(low, 1.5 if low > 0 else 0.5, weight.shape))
+    return model
+
+
+def images(model, count=3):
+    return np.random.default_rng(2).random((count, *model.input_shape[1:]), np.float32)
+
+
+def layer_by_layer(model, x):
+    with fusion.off():
+        return run_forward(fusion.program(model.layers, False), x, NO_STEP)[0]
+
+
+def normalized(**options):
+    return filled(
+        gpucnn.Sequential(
+            [
+                layers.Input((8, 8, 3)),
+                layers.Conv2D(6, 3, use_bias=False),
+                layers.BatchNormalization(**options),
+                layers.Activation("relu"),
+                layers.MaxPooling2D(2),
+                layers.Flatten(),
+                layers.Dropout(0.5),
+                layers.Dense(4, activation="softmax"),
+            ]
+        )
+    )
+
+
+def rounding(terms):
+    """How far sums of so many products may differ when a scale is moved into one factor: images are at
+    most 1, kernels 0.5 and scales 1.5 / √0.5, and what is added at most 4."""
+    return 2 * (4 + np.sqrt(terms)) * EPS * (terms * 0.5 * 1.5 / np.sqrt(0.5) + 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "linear"),
+    [
+        ((7, 7, 4), layers.Conv2D(5, 3)),
+        ((7, 7, 4), layers.Conv2D(6, 3, groups=2, use_bias=False, dilation_rate=2)),
+        ((7, 7, 4), layers.DepthwiseConv2D(3, depth_multiplier=2)),
+        ((9, 4), layers.Conv1D(5, 3, padding="causal")),
+        ((5, 5, 5, 2), layers.Conv3D(3, 2)),
+        ((6,), layers.Dense(5)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, layers.Layer) else None,
+)
+@pytest.mark.parametrize("activation", ["relu", "tanh", None])
+def test_batch_normalization_and_activation_are_joined_with_the_layer_before(shape, linear, activation):
+    norm = layers.BatchNormalization(scale=activation is not None, center=activation != "tanh")
+    after = [] if activation is None else [layers.Activation(activation)]
+    model = filled(gpucnn.Sequential([layers.Input(shape), clone(linear), norm, *after]))
+    before, x = model.get_weights(), images(model)
+    assert len(simplified(model.layers)[0]) == 1
+    for _ in range(2):
+        assert np.abs(model.predict(x, verbose=0) - layer_by_layer(model, x)).max() <= rounding(terms=36)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def clone(layer):
+    return type(layer).from_config(layer.get_config())
+
+
+def test_what_is_not_linear_or_not_ours_keeps_its_layers():
+    class Mine(layers.Conv2D):
+        pass
+
+    for first in (layers.Conv2D(3, 2, activation="relu"), Mine(3, 2), layers.Flatten()):
+        model = gpucnn.Sequential([layers.Input((4, 4, 2)), first, layers.BatchNormalization()])
+        assert simplified(model.layers)[0] == model.layers
+
+
+def test_chosen_backends_and_algorithms_run_the_layers_as_they_are():
+    model = normalized()
+    with gpucnn.using("numpy"):
+        assert simplified(model.layers)[0] == model.layers
+    with gpucnn.using(matmul="blas"):
+        assert simplified(model.layers)[0] == model.layers
+    assert len(simplified(model.layers)[0]) == 4
+
+
+def _train(model, path):
+    x = images(model, 8)
+    model.fit(x, np.arange(8) % 4, verbose=0)
+
+
+def _train_on_batch(model, path):
+    model.train_on_batch(images(model, 8), np.arange(8) % 4)
+
+
+def _load(model, path):
+    other = clone_model(model)
+    other.set_weights([w * 0.75 for w in model.get_weights()])
+    other.save_weights(path / "other.safetensors")
+    model.load_weights(path / "other.safetensors")
+
+
+def _resume(model, path):
+    other = copy.deepcopy(model)
+    _train(other, path)
+    other.save_checkpoint(path / "other.safetensors")
+    model.load_checkpoint(path / "other.safetensors")
+
+
+def _assign_in_place(model, path):
+    model.layers[0].kernel.value[...] *= 0.5
+
+
+def _replace_value(model, path):
+    weight = model.layers[-1].kernel
+    weight.value = weight.value * np.float32(0.5)
+
+
+def _replace_statistic(model, path):
+    weight = model.layers[1].moving_mean
+    weight.value = weight.value + np.float32(1)
+
+
+def _average(model, path):
+    averaged = gpucnn.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5)
+    model.compile(averaged, "sparse_categorical_crossentropy")
+    _train(model, path)
+
+
+CHANGES = {
+    "fit": _train,
+    "train_on_batch": _train_on_batch,
+    "weights averaged at the end of fit": _average,
+    "load_weights": _load,
+    "load_checkpoint": _resume,
+    "set_weights": lambda model, path: model.set_weights([w * 0.5 for w in model.get_weights()]),
+    "set_weights of a layer": lambda model, path: model.layers[1].set_weights([np.full(6, 0.5)] * 4),
+    "assign": lambda model, path: model.layers[1].gamma.assign(np.full(6, 3)),
+    "assign of a moving statistic": lambda model, path: model.layers[1].moving_variance.assign(np.full(6, 4)),
+    "value[...] =": _assign_in_place,
+    "value =": _replace_value,
+    "value = of a moving statistic": _replace_statistic,
+    "epsilon": lambda model, path: setattr(model.layers[1], "epsilon", 1.0),
+    "activation": lambda model, path: setattr(model.layers[2], "activation", gpucnn.activations.get("tanh")),
+    "a layer less": lambda model, path: model.pop(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_predictions_follow_the_weights_however_they_change(change, tmp_path):
+    model = normalized(momentum=0.5)
+    model.compile(gpucnn.optimizers.SGD(0.5), "sparse_categorical_crossentropy")
+    x = images(model)
+    before = [model.predict(x, verbose=0) for _ in range(2)][1]
+    change(model, tmp_path)
+    after = model.predict(x, verbose=0)
+    assert after.shape != before.shape or np.abs(after - before).max() > 1e-4
+    assert copy.deepcopy(model).predict(x, verbose=0).tobytes() == after.tobytes()
+    assert model.predict(x, verbose=0).tobytes() == after.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("x", "options"),
+    [
+        (lambda x: x, {"batch_size": 5}),
+        (lambda x: x, {"callbacks": [gpucnn.callbacks.Callback()]}),
+        (lambda x: x, {"steps": 1}),
+        (lambda x: x.astype(np.float64), {}),
+        (lambda x: x.tolist(), {}),
+        (lambda x: np.asfortranarray(x), {}),
+        (lambda x: iter([x]), {}),
+    ],
+)
+def test_every_way_to_pass_images_gives_the_same_bits(x, options):
+    model = normalized()
+    batch = images(model)
+    expected = model.predict(batch, verbose=0)
+    assert model.predict(x(batch), verbose=0, **options).tobytes() == expected.tobytes()
+
+
+def test_one_batch_that_looks_unscaled_is_warned_of():
+    with pytest.warns(UserWarning, match="look unscaled"):
+        normalized().predict(images(normalized()) * 200, verbose=0)
+
+
+def test_the_output_of_layers_that_compute_nothing_is_not_the_input():
+    model = gpucnn.Sequential([layers.Input((3, 2)), layers.Flatten(), layers.Dropout(0.5)])
+    x = images(model)
+    for _ in range(2):
+        y = model.predict(x, verbose=0)
+        assert np.array_equal(y, x.reshape(3, 6))
+        assert not np.shares_memory(x, y)
+
+
+def plans(model):
+    return model._trainer._inference._plans
+
+
+def test_a_plan_gives_the_same_bits_for_other_images():
+    model, fresh = normalized(), normalized()
+    x = images(model, 12)
+    expected = fresh.predict(x, batch_size=12, verbose=0)
+    for i in range(0, 12, 3):
+        assert model.predict(x[i : i + 3], verbose=0).tobytes() == expected[i : i + 3].tobytes()
+    assert list(plans(model)) == [(3, 8, 8, 3)]
+
+
+def test_a_plan_keeps_no_hold_of_the_images_and_its_results_are_the_callers():
+    model = normalized()
+    x, other = images(model, 1), images(model, 2)[1:]
+    first = model.predict(x, verbose=0)
+    kept = first.copy()
+    model.predict(other, verbose=0)
+    assert np.array_equal(first, kept)
+    (free,) = plans(model).values()
+    assert not any(array is None or np.shares_memory(array, x) for array in arrays_of(free[0]) if array is not None)
+
+
+def arrays_of(plan):
+    return [array for _, arrays, _ in plan._tape._launches for array in arrays if isinstance(array, np.ndarray)]
+
+
+def test_only_the_last_shapes_and_small_batches_keep_a_plan(monkeypatch):
+    monkeypatch.setattr(inference, "PLANNED_BYTES", 1 << 18)
+    model = normalized()
+    for count in range(1, MOST_PLANS + 3):
+        model.predict(images(model, count), verbose=0)
+    assert [shape[0] for shape in plans(model)] == list(range(3, MOST_PLANS + 3))
+    many = images(model, 4000)
+    y = model.predict(many, batch_size=4000, verbose=0)
+    assert (4000, 8, 8, 3) not in plans(model)
+    assert np.array_equal(model.predict(many[:5], verbose=0), y[:5])
+
+
+def test_a_plan_in_use_is_not_lent_to_another_thread():
+    model = normalized()
+    for _ in range(2):
+        model.predict(images(model), verbose=0)
+    inference = model._trainer._inference
+    assert inference._take_plan((3, 8, 8, 3)) is not None
+    assert inference._take_plan((3, 8, 8, 3)) is None
+
+
+def test_a_layer_that_computes_outside_of_ops_is_called_each_time(monkeypatch):
+    monkeypatch.setattr(layers.Rescaling, "forward", lambda self, x, step, training: (x + 1, None))
+    model = filled(gpucnn.Sequential([layers.Input((4,)), layers.Rescaling(1.0), layers.Dense(3)]))
+    for i in range(3):
+        x = images(model, 2) + i
+        np.testing.assert_allclose(model.predict(x, verbose=0), layer_by_layer(model, x), rtol=1e-6)
+    assert not plans(model)
+
+
+class Bounded(layers.Layer):
+    """A layer of the user's, which computes with its weights outside of ops."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight((input_shape[-1], 2))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], 2)
+
+    def forward(self, x, step, training):
+        return matmul(x, np.tanh(self.kernel.value), transpose_a=False, transpose_b=False), None
+
+
+def test_a_layer_of_the_users_follows_its_weights():
+    model = filled(gpucnn.Sequential([layers.Input((4,)), Bounded()]))
+    x = images(model, 2)
+    for _ in range(3):
+        model.set_weights([w * 0.5 for w in model.get_weights()])
+        assert np.array_equal(model.predict(x, verbose=0), layer_by_layer(model, x))
+
+
+class Shifted(layers.Layer):
+    """A layer of the user's, which computes outside of ops."""
+
+    def forward(self, x, step, training):
+        return x + 1, lambda dy, need_dx=True: dy
+
+
+def test_a_layer_of_the_users_is_called_each_time():
+    model = filled(gpucnn.Sequential([layers.Input((4,)), Shifted(), layers.Dense(3)]))
+    for i in range(3):
+        x = images(model, 2) + i
+        np.testing.assert_allclose(model.predict(x, verbose=0), layer_by_layer(model, x), rtol=1e-6)
+    assert not plans(model)
+
+
+def test_an_activation_of_the_users_is_called_each_time():
+    model = filled(
+        gpucnn.Sequential(
+            [layers.Input((4,)), layers.Dense(3), layers.Activation(lambda z: (z * z + 1, lambda dy: 2 * z * dy))]
+        )
+    )
+    for i in range(3):
+        x = images(model, 2) + i
+        np.testing.assert_allclose(model.predict(x, verbose=0), layer_by_layer(model, x), rtol=1e-6)
+    assert not plans(model)
+
+
+def test_threads_that_predict_at_once_get_their_own_results():
+    model = normalized()
+    x = images(model, 40)
+    expected = [model.predict(x[i : i + 1], verbose=0) for i in range(40)]
+    wrong = []
+
+    def predict(first):
+        for _ in range(20):
+            for i in range(first, 40, 2):
+                if not np.array_equal(model.predict(x[i : i + 1], verbose=0), expected[i]):
+                    wrong.append(i)
+
+    threads = [threading.Thread(target=predict, args=(first,)) for first in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_copy_of_a_model_predicts_with_its_own_weights():
+    model = normalized()
+    x = images(model)
+    y = model.predict(x, verbose=0)
+    other = copy.deepcopy(model)
+    model.set_weights([w * 0.5 for w in model.get_weights()])
+    assert np.array_equal(other.predict(x, verbose=0), y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_predictions_of_many_images_do_not_copy_them(dtype):
+    model = normalized()
+    x = (images(model, 1) * 2).astype(dtype).repeat(10_000, axis=0)
+    model.predict(x[:256], batch_size=256, verbose=0)
+    tracemalloc.start()
+    model.predict(x, batch_size=256, verbose=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000 * 8 * 8 * 3 * 4 / 4

@@ -1,0 +1,98 @@
+"""A training step measured in turns with its rivals."""
+
+import sys
+from types import SimpleNamespace
+
+import needs
+import numpy as np
+import pytest
+
+from gpucnn.errors import ArgumentError, GpucnnError
+from gpucnn.runs import rivals, step, step_race
+
+
+@pytest.fixture
+def torch():
+    return pytest.importorskip("torch")
+
+
+def small(model="slides", count=2, size=2):
+    return rivals.Problem.random(model, "cpu", count, size)
+
+
+def losses(maker, dropout=False):
+    loop = maker(dropout)
+    return loop.losses(loop.run())
+
+
+def test_pytorch_from_the_same_weights_has_the_same_losses(torch):
+    problem = small()
+    ours = losses(rivals.gpucnn_maker(problem))
+    for maker in rivals.makers(problem, "torch"):
+        assert rivals.agree(losses(maker), ours) < 1e-5
+
+
+@pytest.mark.parametrize("model", step.OPTIMIZERS)
+def test_every_course_model_is_the_same_in_pytorch(torch, model):
+    problem = small(model)
+    assert rivals.agree(losses(rivals.makers(problem, "torch")[0]), losses(rivals.gpucnn_maker(problem))) < 1e-4
+
+
+@pytest.mark.parametrize("other", [[1.0, 2.01], [1.0, float("nan")]])
+def test_losses_that_differ_are_refused(other):
+    with pytest.raises(GpucnnError, match="losses of the first steps differ"):
+        rivals.agree(other, [1.0, 2.0])
+
+
+def test_losses_with_tf32_may_differ_by_its_rounding():
+    assert rivals.agree([1.01], [1.0], tf32=True) == pytest.approx(0.01)
+
+
+def test_a_contender_is_timed_in_each_round_and_compared_with_gpucnn(torch, monkeypatch):
+    clock = iter(np.arange(1000.0))
+    monkeypatch.setattr(step_race, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    rows = step_race.measure("slides", "cpu", "auto", ("torch",), seconds=0, batches=2, size=2)
+    assert [row.contender for row in rows] == ["gpucnn", "torch"]
+    for row in rows:
+        assert (row.milliseconds, row.rounds) == (500.0, 5)  # each tick is a second, for two batches
+        assert row.ratio == row.ratio_low == row.ratio_high == 1
+        assert row.loss_difference < 1e-5
+
+
+def test_a_rival_that_cannot_run_is_a_row_that_says_why(torch):
+    ours, theirs = step_race.measure("slides", "cpu", "auto", ("torch-graph",), seconds=0, batches=2, size=2)
+    assert ours.milliseconds > 0
+    assert theirs.milliseconds is None
+    assert theirs.note == "not here: a CUDA graph needs a GPU"
+
+
+def test_a_package_that_is_missing_is_named_with_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "jax", None)
+    for name, sentence in (("torch", "PyTorch is not installed: pip install torch"), ("jax", "JAX is not installed")):
+        with pytest.raises(rivals.Absent, match=sentence):
+            rivals.makers(small(), name)
+
+
+def test_an_unknown_rival_is_refused_before_anything_is_measured():
+    with pytest.raises(ArgumentError, match=r"--vs tensorflow is unknown: use some of torch, .*jax"):
+        step_race.require_known(["torch", "tensorflow"])
+
+
+def test_the_emulator_is_not_timed():
+    with pytest.raises(ArgumentError, match="--device emulator is not timed"):
+        step_race.timed_device("emulator")
+
+
+@needs.emulator_here
+def test_gpucnns_loop_in_the_emulator_is_the_recorded_step():
+    problem = rivals.Problem.random("slides", "emulator", 1, 2)
+    assert (
+        rivals.agree(losses(rivals.gpucnn_maker(problem, "cuda")), losses(rivals.gpucnn_maker(small(count=1)))) < 1e-4
+    )
+
+
+def test_a_layer_that_a_rival_does_not_have_is_named(torch):
+    ours, theirs = step_race.measure("vgg-small", "cpu", "auto", ("torch",), seconds=0, batches=1, size=2)
+    assert ours.milliseconds > 0
+    assert theirs.note == "not here: conv2d (Conv2D) is not translated to PyTorch"
