@@ -180,7 +180,7 @@ def product(
     target, indices, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
     ended = target if sums is None else sums.reshape(-1)
     outputs, several = y.size // (len(y) * filters), together(len(images), table)
-    pixels, targets = images_together(table, several, outputs)
+    pixels, targets = images_together(table, several, outputs, ROWS)
     places = targets * filters
     shape = _shape(images, table, several, groups, filters, outputs, epilogue)
     parts = _split_by_patches(len(images), table)
@@ -281,8 +281,9 @@ def _tiles(
         source = scratch
         scratch[:finished] = np.float32(0)
     for n in range(first, last, several):
-        image = place(scratch, images, rows, n, min(several, last - n), size, line, padded)
-        count = cells * min(several, last - n)
+        at_once = min(several, last - n)
+        image = place(scratch, images, rows, n, at_once, size, line, padded)
+        count = cells * at_once
         blocks = (count + _BLOCK - 1) // _BLOCK
         for block in range(blocks * part // parts, blocks * (part + 1) // parts):
             end = min(count, (block + 1) * _BLOCK)
@@ -292,6 +293,8 @@ def _tiles(
                 i = block * _BLOCK
                 while i < end:
                     large = end - i > HALF
+                    # the tile that ends these images has rows of its own behind the table
+                    r = i if i + (ROWS if large else HALF) <= count else cells * several + ROWS * (at_once - 1)
                     if panel == 0 and not padded:
                         for ahead in range(min(i + _BLOCK, count - 1), min(i + _BLOCK + ROWS, count - 1)):
                             for c in range(0, channels * groups, LINE):
@@ -299,7 +302,7 @@ def _tiles(
                     j = panel * (steps + 1) * FILTERS
                     if epilogue & POOL:
                         products(
-                            large, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS, NAN,
+                            large, min(left, FILTERS), source, origin, pixels, r, taps, panels, j, FILTERS, NAN,
                             scratch, finished, tile, 0,
                         )  # fmt: skip
                         o = (n * outputs + i // 4) * filters + group * members + column
@@ -309,8 +312,8 @@ def _tiles(
                         )  # fmt: skip
                     else:
                         products(
-                            large, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS,
-                            limit, sums, n * outputs * filters + group * members + column, places, i,
+                            large, min(left, FILTERS), source, origin, pixels, r, taps, panels, j, FILTERS,
+                            limit, sums, n * outputs * filters + group * members + column, places, r,
                         )  # fmt: skip
                     i += ROWS if large else HALF
             if function:
@@ -351,7 +354,7 @@ def transposed_product(
     offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % HALF)])
     places = np.arange(len(offsets)) * sums.shape[2]
     several = together(len(images), table)
-    pixels, _ = images_together(table, several, table.count)
+    pixels, _ = images_together(table, several, table.count, ROWS)
     shape = _shape(images, table, several, groups, filters, _BLOCK)
     gradient, source = dy.reshape(-1), images.reshape(-1)
     parts = _split_by_taps(len(images), table)

@@ -5,7 +5,6 @@ import os
 import shutil
 
 import pytest
-from llvmlite import binding
 from places import ROOT
 from processes import program
 
@@ -170,31 +169,3 @@ def test_compiled_kernels_are_not_checked_where_numba_is_told_not_to_compile(tmp
     )
     assert "njit kernels are not checked: NUMBA_DISABLE_JIT is set" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.jit
-@pytest.mark.parametrize("wide", [True, False])
-def test_products_agree_with_vectors_of_eight_and_of_sixteen(wide, tmp_path):
-    features = "+sse4.2,+avx,+avx2,+fma" + ",+avx512f,+avx512dq,+avx512bw,+avx512vl" * wide
-    host = binding.get_host_cpu_features()
-    missing = [name for name in features.replace("+", "").split(",") if not host.get(name)]
-    if missing:
-        pytest.skip(f"this processor has no {', '.join(missing)}")
-    text = """
-        import importlib
-        from gpucnn.dispatch.check import cases_for, disagreement
-        from gpucnn.profiling.trials import every_kernel
-        for ident in ("conv2d/implicit_gemm", "fused/implicit_gemm"):
-            for kernel in every_kernel(ident, ("njit",)):
-                for case in cases_for(kernel):
-                    assert disagreement(kernel, case) is None, (kernel.id, case.name)
-        print(importlib.import_module("gpucnn.kernels.shared.simd_njit").ROWS)
-    """
-    done = program(
-        text,
-        NUMBA_CPU_NAME="x86-64",
-        NUMBA_CPU_FEATURES=features,
-        NUMBA_CACHE_DIR=str(tmp_path),
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["8" if wide else "4"]
