@@ -25,7 +25,7 @@ from .window import ImagePads, Pair
 DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
-_PREFER = ("tensor", "implicit_gemm", "direct")
+_PREFER = ("tensor", "winograd", "implicit_gemm", "direct")
 _PLAIN = [
     *(s for s in SETTINGS if s.window["groups"] == 1),
     setting("three_filters", x=(3, 6, 7, 2), weight=(3, 3, 2, 3)),
