@@ -47,6 +47,14 @@ def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable], Any]:
     return decorate
 
 
+def address_of(dispatcher: Any, kinds: tuple) -> int:
+    """The address of a compiled function for arguments of these Numba types, by which C code and
+    other compiled functions call it; it holds as long as the process."""
+    dispatcher.compile(kinds)
+    compiled = dispatcher.overloads[kinds]
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name)
+
+
 def unavailable() -> str | None:
     """Why Numba does not compile here; None if it does."""
     return "NUMBA_DISABLE_JIT is set" if numba.config.DISABLE_JIT else None  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import traceback
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,9 @@ def disagreement(kernel: Kernel, case: Case) -> str | None:
     Expected values come from the op's body in float64. A sum of products is computed twice: from
     small integers, where every order of summation gives the same bits, and from real numbers, where
     the error may be (4 + √terms) · eps · Σ|a||b|. Any other op may be wrong by ulps · eps · max(1,
-    |value|). Integers must be equal. Each time the kernel is launched twice, on poisoned outputs
-    and workspace, between guard bands.
+    |value|); a sum of products that ends in a function may have both errors. Integers must be
+    equal. Each time the kernel is launched twice, on poisoned outputs and workspace, between guard
+    bands.
     """
     if not _supports(kernel, case):
         return f"{kernel.id} does not support case {case.name!r} of {kernel.op.name}"
@@ -129,24 +130,28 @@ class _Trial:
                 return f"two launches differ at {name}{list(index)}: {one[index]} and {other[index]}"
         return None
 
-    def body(self, operands: Sequence[np.ndarray | None]) -> tuple[np.ndarray, ...]:
-        """The results of the op's body in float64."""
+    def body(
+        self, operands: Sequence[np.ndarray | None], function: Callable[..., Any] | None = None
+    ) -> tuple[np.ndarray, ...]:
+        """The results of the op's body, or of another function of its operands, in float64."""
         doubles = [a if a is None else a.astype(np.float64 if a.dtype.kind == "f" else a.dtype) for a in operands]
-        result = self.op.reference(*doubles, **self.params)
+        with np.errstate(all="ignore"):
+            result = (function or self.op.body)(*doubles, **self.params)
         results = result if isinstance(result, tuple) else (result,)
         return tuple(np.asarray(r) for r in results if r is not None)
 
     def bounds(self, expected: Sequence[np.ndarray]) -> list[Any]:
         """The largest allowed difference from the expected values, for each output."""
         eps = [np.finfo(spec.dtype).eps if spec.dtype.kind == "f" else 0.0 for spec in self.outputs]
-        if self.exact:
-            return [0.0] * len(eps)
-        if self.op.terms is None:
+        bounds: list[Any] = [0.0] * len(eps)
+        if self.op.terms is None or self.op.sums is not None:
             sizes = [np.where(np.isfinite(values), np.abs(values), 1.0) for values in expected]
-            return [self.op.ulps * e * np.maximum(1.0, size) for e, size in zip(eps, sizes, strict=True)]
-        factor = 4.0 + math.sqrt(self.op.terms(*self.specs, **self.params))
-        sums = self.body([a if a is None else np.abs(a) for a in self.operands])
-        return [factor * e * total for e, total in zip(eps, sums, strict=True)]
+            bounds = [self.op.ulps * e * np.maximum(1.0, size) for e, size in zip(eps, sizes, strict=True)]
+        if self.op.terms is not None and not self.exact:
+            factor = 4.0 + math.sqrt(self.op.terms(*self.specs, **self.params))
+            sums = self.body([a if a is None else np.abs(a) for a in self.operands], self.op.sums)
+            bounds = [bound + factor * e * total for bound, e, total in zip(bounds, eps, sums, strict=True)]
+        return bounds
 
     def launch(self, pattern: int) -> list[np.ndarray] | str:
         """The outputs of one launch, or what it wrote that it must not write."""

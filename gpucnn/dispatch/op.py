@@ -103,6 +103,7 @@ class Op:
         ulps: float,
         inplace: tuple[int, ...],
         gradient_of: Op | None = None,
+        sums: Callable | None = None,
     ) -> None:
         self.body = body
         self.outputs = outputs
@@ -111,6 +112,7 @@ class Op:
         self.flops = flops
         self.terms = terms
         self.ulps = ulps
+        self.sums = sums
         self.inplace = inplace
         self.gradient_of = gradient_of
         self.name: str = body.__name__
@@ -242,6 +244,13 @@ class Op:
             raise self._unserved(backends, kernels, operands, params, name)
         return None
 
+    def has_kernel(self, *operands: Spec | None, **params: Any) -> bool:
+        """Whether such a call runs a kernel rather than the body, with the backends in use."""
+        try:
+            return self.find(operands, params) is not None
+        except KernelError:
+            return False
+
     def _unserved(
         self,
         backends: tuple[str, ...],
@@ -306,6 +315,7 @@ def op(
     ulps: float = 4.0,
     inplace: tuple[int, ...] = (),
     gradient_of: Op | None = None,
+    sums: Callable | None = None,
 ) -> Callable[[Callable], Op]:
     """Turn a NumPy function into an op.
 
@@ -318,6 +328,10 @@ def op(
               arguments. Kernels must then agree within (4 + √terms) · eps · Σ|a||b|, and exactly on
               small integers.
     ulps      for any other op: a kernel's error may be `ulps` · eps · max(1, |value|).
+    sums      for a sum of products that ends in a function: from the absolute operands and the
+              parameters, Σ|a||b| times a bound of the function's slope, for each result. Kernels must
+              then agree within (4 + √terms) · eps · sums + ulps · eps · max(1, |value|), and within
+              the latter on small integers.
     inplace   indices of the operands that are updated in place; such an op returns those that are
               not None.
     gradient_of
@@ -326,7 +340,7 @@ def op(
     """
 
     def decorate(body: Callable) -> Op:
-        operation = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace, gradient_of)
+        operation = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace, gradient_of, sums)
         _ops[operation.name] = operation
         choice.declare(operation.name)
         return operation

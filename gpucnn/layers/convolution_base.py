@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from ..arguments import Count, channels_last, extents, padding_name
 from ..dispatch.op import Op
 from ..errors import ArgumentError, ShapeError
-from ..ops.bias import bias, bias_grad
 from ..ops.window import Sliding, positions, same_padding, span
 from .kernel_and_bias import KernelAndBias
 from .layer import Backward, Shape
@@ -119,22 +118,17 @@ class Convolution(KernelAndBias, abstract=True):
                 )
         return (input_shape[0], *counts, self._weight_shape(channels)[-1])
 
-    def linear(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
-        """(conv(x, kernel) + bias, backward)."""
+    def sums(self, x: Any) -> tuple[Any, Backward]:
+        """(conv(x, kernel), backward)."""
         weight = self.kernel.value.reshape(self._weight_shape(self.channels))
         window = {**self.window(x.shape), "groups": self._groups(self.channels), "algorithm": self.algorithm}
-        z = self.conv(x, weight, **window)
-        if self.use_bias:
-            z = bias(z, self.bias.value)
 
         def backward(dz: Any, need_dx: bool = True) -> Any:
-            if self.use_bias:
-                bias_grad(dz, out=self.bias.gradient)
             dweight = self.kernel.gradient.reshape(weight.shape)
             self.conv_grad_weight(dz, x, kernel_size=weight.shape[:-2], **window, out=dweight)
             return self.conv_grad_input(dz, weight, size=x.shape[1:-1], **window) if need_dx else None
 
-        return z, backward
+        return self.conv(x, weight, **window), backward
 
     def flops(self, input_shape: Shape) -> int:
         """Multiplications and additions of the convolution of one image."""

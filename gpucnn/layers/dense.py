@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from ..arguments import Count
-from ..ops.bias import bias, bias_grad
 from ..ops.matmul import matmul
 from .kernel_and_bias import KernelAndBias
 from .layer import Backward, Shape
@@ -69,17 +68,13 @@ class Dense(KernelAndBias):
         """(batch, …, units)."""
         return (*input_shape[:-1], self.units)
 
-    def linear(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
-        """(x @ kernel + bias, backward)."""
+    def sums(self, x: Any) -> tuple[Any, Backward]:
+        """(x @ kernel, backward)."""
         rows, weight = x.reshape(-1, x.shape[-1]), self.kernel.value
         z = matmul(rows, weight, transpose_a=False, transpose_b=False, algorithm=self.algorithm)
-        if self.use_bias:
-            z = bias(z, self.bias.value)
 
         def backward(dz: Any, need_dx: bool = True) -> Any:
             dz = dz.reshape(-1, self.units)
-            if self.use_bias:
-                bias_grad(dz, out=self.bias.gradient)
             gradient, algorithm = self.kernel.gradient, self.algorithm
             matmul(rows, dz, transpose_a=True, transpose_b=False, algorithm=algorithm, out=gradient)
             if not need_dx:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .layer import Activated
+from ..ops.bias import bias, bias_grad
+from .layer import Activated, Backward
 
 
 class KernelAndBias(Activated, abstract=True):
@@ -30,6 +31,22 @@ class KernelAndBias(Activated, abstract=True):
         self.bias_initializer, self.bias_regularizer, self.bias_constraint = bias
         self.algorithm = algorithm
         self.check_arguments_of_weights("kernel", "bias")
+
+    def sums(self, x: Any) -> tuple[Any, Backward]:
+        """(z, backward) for a batch x, where the layer's result is activation(z + bias)."""
+        raise NotImplementedError(f"{type(self).__name__} must define sums(x) -> (z, backward)")
+
+    def linear(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        """(the sums with their bias, backward)."""
+        z, sums_backward = self.sums(x)
+        if not self.use_bias:
+            return z, sums_backward
+
+        def backward(dz: Any, need_dx: bool = True) -> Any:
+            bias_grad(dz, out=self.bias.gradient)
+            return sums_backward(dz, need_dx=need_dx)
+
+        return bias(z, self.bias.value), backward
 
     def add_kernel_and_bias(self, kernel_shape: tuple[int, ...], bias_shape: tuple[int, ...]) -> None:
         """Create kernel and bias."""

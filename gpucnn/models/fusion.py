@@ -1,41 +1,47 @@
 """From layers to the nodes that run: which neighbours are computed together.
 
 `REWRITES` is the table: a rewrite looks at the layers from some place on and returns a fused node,
-or None; the table says with which backends it holds. A layer is fused only if no algorithm was
-chosen for any of the plain ops that a fused one replaces.
-
-`numpy` runs the bodies of the plain ops one by one, and so does `numba` with its kernels: its fused
-kernels are the definitions, `direct`, and a tiled product with a kernel each for bias and ReLU is
-faster than they are. `cuda` has fused kernels of all but the pooled ops.
+or None. A layer is fused only if the fused ops, gradients included, have kernels for it with the
+backends in use, and if no algorithm was chosen for any of the plain ops that they replace.
+`GPUCNN_FUSION=0` fuses nothing.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .. import regularizers
+import numpy as np
+
+from .. import activations, regularizers
 from ..devices import storage
 from ..devices.scoped import Scoped
 from ..dispatch import choice
-from ..layers.conv import Conv2D
+from ..dispatch.case import Spec
+from ..layers.conv import Conv1D, Conv2D, Conv3D
 from ..layers.dense import Dense
+from ..layers.depthwise_conv2d import DepthwiseConv2D
+from ..layers.kernel_and_bias import KernelAndBias
 from ..layers.layer import Backward, Layer
 from ..layers.pooling import MaxPooling2D
+from ..ops import epilogue
+from ..ops.bias import bias_grad
+from ..ops.bias_activation import bias_activation, bias_activation_grad
 from ..ops.conv2d import conv2d_grad_input, conv2d_grad_weight
 from ..ops.fused import (
-    bias_relu_grad,
-    conv2d_bias_relu,
-    conv2d_bias_relu_maxpool,
-    conv2d_bias_relu_maxpool_grad_input,
-    conv2d_bias_relu_maxpool_grad_weight,
-    dense_bias_relu,
+    conv2d_bias_activation,
+    conv2d_bias_activation_maxpool,
+    conv2d_maxpool_grad_input,
+    conv2d_maxpool_grad_weight,
+    matmul_bias_activation,
 )
 from ..ops.matmul import matmul
 
 Forward = Callable[[Any, Any, bool], tuple[Any, Backward]]
 
+_FLOAT32 = np.dtype(np.float32)
 _enabled = Scoped("fusion", True)
 
 
@@ -91,11 +97,9 @@ def is_enabled() -> bool:
 
 
 def _fused(layers: list[Layer]) -> Node | None:
-    if not _enabled.get():
+    if not _enabled.get() or os.environ.get("GPUCNN_FUSION") == "0":
         return None
-    backend = choice.backend()
-    rewrites = (rewrite for rewrite, backends in REWRITES.items() if backend in backends)
-    return next((node for rewrite in rewrites if (node := rewrite(layers)) is not None), None)
+    return next((node for rewrite in REWRITES if (node := rewrite(layers)) is not None), None)
 
 
 def _chosen(*ops: str) -> bool:
@@ -103,62 +107,103 @@ def _chosen(*ops: str) -> bool:
     return not choice.algorithms().keys().isdisjoint(ops)
 
 
-def _ends_in_relu(layer: Layer, op: str) -> bool:
-    """Whether the layer is relu(op(x, kernel) + bias) and no algorithm of these was chosen."""
-    if layer.algorithm is not None or _chosen(op, "bias", "bias_grad", "activation", "activation_grad"):
-        return False
-    plain = layer.activity_regularizer is None and layer.use_bias  # type: ignore[attr-defined]
-    return plain and layer.activation.name == "relu"  # type: ignore[attr-defined]
+class _End:
+    """The activation behind a layer that is act(op(x, kernel) + bias), as the fused ops take it."""
+
+    def __init__(self, layer: Layer, activation: Any) -> None:
+        self.layer = layer
+        self.params: dict[str, Any] = {"function": activation.name, "alpha": getattr(activation, "alpha", 0.0)}
+        self.keeps_input = epilogue.keeps_input(**self.params)
+
+    def backward(self, dy: Any, kept: Any) -> Any:
+        """dz; the gradient of the bias is written."""
+        db = self.layer.bias.gradient  # type: ignore[attr-defined]
+        if self.params["function"] == epilogue.LINEAR:
+            bias_grad(dy, out=db)
+            return dy
+        return bias_activation_grad(dy, kept, **self.params, out=(None, db))[0]
+
+    def has_kernel(self) -> bool:
+        """Whether the gradient does."""
+        if self.params["function"] == epilogue.LINEAR:
+            return True
+        shape = Spec((1, *self.layer.output_shape[1:]), _FLOAT32)  # type: ignore[index]
+        return bias_activation_grad.has_kernel(shape, shape, **self.params)
 
 
-def _is_conv_relu(layer: Layer) -> bool:
-    return type(layer) is Conv2D and layer.groups == 1 and _ends_in_relu(layer, "conv2d")
+def _end_of(layer: Layer) -> _End | None:
+    """The end of a layer with a bias and an elementwise activation, unless an algorithm was chosen for
+    them."""
+    if _chosen("bias", "bias_grad", "activation", "activation_grad"):
+        return None
+    activation = layer.activation  # type: ignore[attr-defined]
+    plain = type(activation) in (activations.Elementwise, activations.Linear)
+    if not plain or layer.activity_regularizer is not None or not layer.use_bias:  # type: ignore[attr-defined]
+        return None
+    end = _End(layer, activation)
+    return end if end.has_kernel() else None
 
 
 _OPS_OF_POOLING = "maxpool2d", "maxpool2d_grad", "conv2d_grad_input", "conv2d_grad_weight"
 """What the ops of a pooled convolution replace, apart from what those of a convolution do."""
 
 
-def _conv_relu_pool(layers: list[Layer]) -> Node | None:
-    """Conv2D with ReLU, then the largest of each 2 × 2; the pooled values and places are kept."""
-    if len(layers) < 2 or not _is_conv_relu(layers[0]):
+def _conv_pool(layers: list[Layer]) -> Node | None:
+    """Conv2D, then the largest of each 2 × 2; the pooled values and places are kept."""
+    if len(layers) < 2 or type(layers[0]) is not Conv2D or layers[0].groups != 1:
         return None
     conv, pool = layers[:2]
     if type(pool) is not MaxPooling2D or (pool.pool_size, pool.strides, pool.padding) != ((2, 2), (2, 2), "valid"):
         return None
-    if pool.algorithm is not None or _chosen(*_OPS_OF_POOLING):
+    end = _end_of(conv)
+    if (
+        end is None
+        or conv.algorithm is not None
+        or _chosen("conv2d")
+        or pool.algorithm is not None
+        or _chosen(*_OPS_OF_POOLING)
+        or not epilogue.rises(**end.params)
+    ):
         return None
     assert isinstance(conv, Conv2D)
+    if not conv2d_bias_activation_maxpool.has_kernel(*_operands(conv), **end.params, **conv.window(_of_one(conv))):
+        return None
+    needs_slope = end.params["function"] not in ("relu", epilogue.LINEAR)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         weight, window = conv.kernel.value, conv.window(x.shape)
-        y, index = conv2d_bias_relu_maxpool(x, weight, conv.bias.value, **window)
+        y, index = conv2d_bias_activation_maxpool(x, weight, conv.bias.value, **end.params, **window)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
+            dz = bias_activation_grad(dy, y, **end.params)[0] if needs_slope else dy
             gradients = conv.kernel.gradient, conv.bias.gradient
-            conv2d_bias_relu_maxpool_grad_weight(dy, index, x, kernel_size=conv.kernel_size, **window, out=gradients)
-            if not need_dx:
-                return None
-            return conv2d_bias_relu_maxpool_grad_input(dy, index, weight, size=x.shape[1:3], **window)
+            conv2d_maxpool_grad_weight(dz, index, x, kernel_size=conv.kernel_size, **window, out=gradients)
+            return conv2d_maxpool_grad_input(dz, index, weight, size=x.shape[1:3], **window) if need_dx else None
 
         return y, backward
 
     return Node([conv, pool], forward, fused=True)
 
 
-def _conv_relu(layers: list[Layer]) -> Node | None:
-    """Conv2D with ReLU: only the result is kept; its zeros show where the gradient is cut off."""
+def _conv(layers: list[Layer]) -> Node | None:
+    """Conv2D: only the result is kept, or what the activation is applied to."""
     conv = layers[0]
-    if not _is_conv_relu(conv):
+    if type(conv) is not Conv2D or conv.groups != 1 or conv.algorithm is not None or _chosen("conv2d"):
         return None
-    assert isinstance(conv, Conv2D)
+    if (end := _end_of(conv)) is None:
+        return None
+    window = conv.window(_of_one(conv))
+    if not conv2d_bias_activation.has_kernel(*_operands(conv), **end.params, keep_input=end.keeps_input, **window):
+        return None
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         weight, window = conv.kernel.value, conv.window(x.shape)
-        y = conv2d_bias_relu(x, weight, conv.bias.value, **window)
+        keep_input = training and end.keeps_input
+        y = conv2d_bias_activation(x, weight, conv.bias.value, **end.params, keep_input=keep_input, **window)
+        y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
-            dz, _ = bias_relu_grad(dy, y, out=(None, conv.bias.gradient))
+            dz = end.backward(dy, kept)
             conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
             return conv2d_grad_input(dz, weight, size=x.shape[1:3], groups=1, **window) if need_dx else None
 
@@ -167,19 +212,23 @@ def _conv_relu(layers: list[Layer]) -> Node | None:
     return Node([conv], forward, fused=True)
 
 
-def _dense_relu(layers: list[Layer]) -> Node | None:
-    """Dense with ReLU on one row per image."""
+def _dense(layers: list[Layer]) -> Node | None:
+    """Dense on one row per image."""
     dense = layers[0]
-    if type(dense) is not Dense or not _ends_in_relu(dense, "matmul") or len(dense.input_shape or ()) != 2:
+    if type(dense) is not Dense or len(dense.input_shape or ()) != 2 or dense.algorithm is not None:
         return None
-    assert isinstance(dense, Dense)
+    if _chosen("matmul") or (end := _end_of(dense)) is None:
+        return None
+    if not matmul_bias_activation.has_kernel(*_operands(dense), **end.params, keep_input=end.keeps_input):
+        return None
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
-        weight = dense.kernel.value
-        y = dense_bias_relu(x, weight, dense.bias.value)
+        weight, keep_input = dense.kernel.value, training and end.keeps_input
+        y = matmul_bias_activation(x, weight, dense.bias.value, **end.params, keep_input=keep_input)
+        y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
-            dz, _ = bias_relu_grad(dy, y, out=(None, dense.bias.gradient))
+            dz = end.backward(dy, kept)
             matmul(x, dz, transpose_a=True, transpose_b=False, out=dense.kernel.gradient)
             return matmul(dz, weight, transpose_a=False, transpose_b=True) if need_dx else None
 
@@ -188,9 +237,43 @@ def _dense_relu(layers: list[Layer]) -> Node | None:
     return Node([dense], forward, fused=True)
 
 
-REWRITES = {
-    _conv_relu_pool: ("njit",),
-    _conv_relu: ("njit", "cuda"),
-    _dense_relu: ("njit", "cuda"),
-}
-"""The backends with which each holds; tried in this order."""
+_BUILT_IN = Conv1D, Conv2D, Conv3D, DepthwiseConv2D, Dense
+
+
+def _sums(layers: list[Layer]) -> Node | None:
+    """Any other layer with a kernel, a bias and an activation: both are applied in one pass."""
+    layer = layers[0]
+    if type(layer) not in _BUILT_IN or (end := _end_of(layer)) is None or end.params["function"] == epilogue.LINEAR:
+        return None
+    assert isinstance(layer, KernelAndBias)
+    z = Spec((1, *layer.output_shape[1:]), _FLOAT32)  # type: ignore[index]
+    if not bias_activation.has_kernel(z, z.like(z.shape[-1]), **end.params, keep_input=end.keeps_input):
+        return None
+
+    def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        keep_input = training and end.keeps_input
+        z, sums_backward = layer.sums(x)
+        y = bias_activation(z, layer.bias.value, **end.params, keep_input=keep_input)
+        y, kept = y if keep_input else (y, y)
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            return sums_backward(end.backward(dy, kept), need_dx=need_dx)
+
+        return y, backward
+
+    return Node([layer], forward, fused=True)
+
+
+def _of_one(layer: Layer) -> tuple[int, ...]:
+    """The shape of a batch of one input."""
+    return (1, *layer.input_shape[1:])  # type: ignore[index]
+
+
+def _operands(layer: Layer) -> list[Spec]:
+    """x, kernel and bias of a layer for one input."""
+    shapes = _of_one(layer), *(weight.shape for weight in layer.weights)
+    return [Spec(shape, _FLOAT32) for shape in shapes]
+
+
+REWRITES = (_conv_pool, _conv, _dense, _sums)
+"""Tried in this order."""

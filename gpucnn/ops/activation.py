@@ -12,8 +12,8 @@ from ..dispatch.case import Array, Case, Draw, Spec, among, real
 from ..dispatch.op import Op, op
 from ..errors import ArgumentError, ShapeError
 
-_SELU_ALPHA = 1.6732632423543772
-_SELU_SCALE = 1.0507009873554805
+SELU_ALPHA = 1.6732632423543772
+SELU_SCALE = 1.0507009873554805
 """Klambauer et al., "Self-Normalizing Neural Networks", NIPS 2017, equation 14."""
 
 
@@ -120,8 +120,8 @@ FUNCTIONS = {
         lambda dy, x, a: np.where(x > 0, dy, a * dy * np.exp(np.minimum(x, 0))),
     ),
     "selu": (
-        lambda x, a: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(np.minimum(x, 0))),
-        lambda dy, x, a: _SELU_SCALE * np.where(x > 0, dy, _SELU_ALPHA * dy * np.exp(np.minimum(x, 0))),
+        lambda x, a: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))),
+        lambda dy, x, a: SELU_SCALE * np.where(x > 0, dy, SELU_ALPHA * dy * np.exp(np.minimum(x, 0))),
     ),
     "celu": (
         lambda x, a: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0) / a)),

@@ -1,7 +1,8 @@
-"""Several layers in one op: a convolution or matrix product with bias, ReLU and pooling; gradients.
+"""Several layers in one op: a convolution or matrix product with bias, activation and pooling; gradients.
 
-A fused op saves memory traffic: it writes no intermediate result, and keeps one byte for each
-pooling window for the backward pass.
+A fused op saves memory traffic: it writes no intermediate result that the backward pass does not
+need, and keeps one byte for each pooling window. The activation is a parameter, `function` with its
+`alpha`: `epilogue.LINEAR` or one of `activation.FUNCTIONS`.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from ..dispatch.case import Array, Case, Spec, integers, real
+from ..dispatch.case import Array, Case, Draw, Spec, integers, real
 from ..dispatch.op import op
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
+from . import epilogue
 from .conv2d import AXES, SETTINGS, conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import Setting, output, setting
+from .epilogue import LINEAR, RELU, ULPS, end, ended, ended_outputs, passed_on
 from .matmul import matmul
 from .window import ImagePads, Pair
 
 DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
-_PREFER = ("tensor", "implicit_gemm", "direct")
+_PREFER = ("tensor", "winograd", "implicit_gemm", "direct")
 _PLAIN = [
     *(s for s in SETTINGS if s.window["groups"] == 1),
     setting("three_filters", x=(3, 6, 7, 2), weight=(3, 3, 2, 3)),
@@ -47,11 +50,6 @@ def _pooled(y: tuple[int, ...]) -> tuple[int, int, int, int]:
     return n, p // 2, q // 2, k
 
 
-def _check_bias(name: str, filters: int, b: Spec) -> None:
-    if b.shape != (filters,):
-        raise ShapeError(f"{name}: weight has {filters} filters but b has shape {b.shape}")
-
-
 def _conv_output(name: str, x: Spec, weight: Spec, **window: Any) -> Spec:
     return output(AXES._replace(op=name), x, weight, groups=1, **window)
 
@@ -60,41 +58,99 @@ def _conv_flops(y: Spec, weight: tuple[int, ...]) -> int:
     return 2 * math.prod(y.shape) * math.prod(weight[:3])
 
 
-# -- convolution, bias, ReLU -------------------------------------------------------------------------------------------
+_ENDS = {
+    "linear": end(LINEAR, keep_input=False),
+    "tanh": end("tanh", keep_input=False),
+    "leaky": end("leaky_relu", keep_input=False),
+    "elu_flat": end("elu", 0.25, keep_input=False),
+    "gelu": end("gelu", keep_input=False),
+}
+_KEEPING = {f"{name}_keeping_input": end(name, keep_input=True) for name in ("relu", "gelu", "silu")}
 
 
-def _conv_relu_outputs(x: Spec, weight: Spec, b: Spec, **window: Any) -> Spec:
-    y = _conv_output("conv2d_bias_relu", x, weight, **window)
-    _check_bias("conv2d_bias_relu", y.shape[-1], b)
-    return y
+def _product_cases(name: str, operands: tuple[Draw, ...], params: dict[str, Any]) -> list[Case]:
+    """A product with other ends than ReLU."""
+    return [Case(f"{name}_{word}", operands, {**ending, **params}) for word, ending in {**_ENDS, **_KEEPING}.items()]
+
+
+# -- convolution, bias, activation -------------------------------------------------------------------------------------
+
+
+def _conv_outputs(
+    x: Spec, weight: Spec, b: Spec, *, function: str, alpha: float, keep_input: bool, **window: Any
+) -> Any:
+    z = _conv_output("conv2d_bias_activation", x, weight, **window)
+    return ended_outputs("conv2d_bias_activation", z, b, function, keep_input)
+
+
+def _conv_flops_of(
+    x: Spec, weight: Spec, b: Spec, *, function: str, alpha: float, keep_input: bool, **window: Any
+) -> int:
+    return _conv_flops(_conv_output("conv2d_bias_activation", x, weight, **window), weight.shape)
+
+
+def _sums(x: Array, weight: Array, b: Array, window: dict[str, Any]) -> np.ndarray:
+    return conv2d.reference(x, weight, **window, groups=1) + b
+
+
+def _conv_operands(setting: Setting) -> tuple[Draw, Draw, Draw]:
+    return real(*setting.x), real(*setting.weight), real(setting.weight[-1])
+
+
+_ENDED = [s for s in _PLAIN if s.name in ("ragged", "a_line_of_filters", "three_filters_long", "quads_of_many_taps")]
 
 
 @op(
-    outputs=_conv_relu_outputs,
-    cases=[Case(s.name, (real(*s.x), real(*s.weight), real(s.weight[-1])), _window(s), s.bench) for s in _PLAIN],
+    outputs=_conv_outputs,
+    cases=[
+        *(Case(s.name, _conv_operands(s), {**RELU, "keep_input": False, **_window(s)}, s.bench) for s in _PLAIN),
+        *(case for s in _ENDED for case in _product_cases(s.name, _conv_operands(s), _window(s))),
+    ],
     prefer=_PREFER,
-    flops=lambda x, weight, b, **window: _conv_flops(_conv_relu_outputs(x, weight, b, **window), weight.shape),
+    flops=_conv_flops_of,
     terms=lambda x, weight, b, **_: math.prod(weight.shape[:3]) + 1,
+    sums=lambda x, weight, b, *, function, alpha, keep_input, **window: passed_on(
+        _sums(x, weight, b, window), function, alpha, keep_input
+    ),
+    ulps=ULPS,
 )
-def conv2d_bias_relu(x: Array, weight: Array, b: Array, *, strides: Pair, padding: ImagePads, dilation: Pair) -> Array:
-    """max(conv2d(x, weight) + b, 0). Its gradients: `bias_relu_grad`, then those of `conv2d`.
+def conv2d_bias_activation(
+    x: Array,
+    weight: Array,
+    b: Array,
+    *,
+    function: str,
+    alpha: float,
+    keep_input: bool,
+    strides: Pair,
+    padding: ImagePads,
+    dilation: Pair,
+) -> Any:
+    """y = f(z) with z = conv2d(x, weight) + b. Its gradients: `bias_activation_grad`, then those of
+    `conv2d`.
 
-    x       (N, H, W, C)
-    weight  (R, S, C, K)
-    b       (K,)
-    →       (N, P, Q, K)
+    x           (N, H, W, C)
+    weight      (R, S, C, K)
+    b           (K,)
+    function    name of f, with its parameter alpha
+    keep_input  whether z is returned too, for a function whose slope follows from it
+    →           y (N, P, Q, K), or y and z
     """
-    z = conv2d.reference(x, weight, strides=strides, padding=padding, dilation=dilation, groups=1) + b
-    return _relu(z)
+    z = _sums(x, weight, b, {"strides": strides, "padding": padding, "dilation": dilation})
+    return ended(z, function, alpha, keep_input)
 
 
-# -- convolution, bias, ReLU, 2×2 pooling ------------------------------------------------------------------------------
+# -- convolution, bias, activation, 2×2 pooling ------------------------------------------------------------------------
 
 
-def _conv_pool_outputs(x: Spec, weight: Spec, b: Spec, **window: Any) -> tuple[Spec, Spec]:
-    name = "conv2d_bias_relu_maxpool"
+def _conv_pool_outputs(
+    x: Spec, weight: Spec, b: Spec, *, function: str, alpha: float, **window: Any
+) -> tuple[Spec, Spec]:
+    name = "conv2d_bias_activation_maxpool"
     z = _conv_output(name, x, weight, **window)
-    _check_bias(name, z.shape[-1], b)
+    ended_outputs(name, z, b, function, False)
+    if not epilogue.rises(function, alpha):
+        raise ArgumentError(f"{name}: {function} with alpha={alpha} falls somewhere: pool its results instead")
     y = _pooled(z.shape)
     if not min(y):
         raise ShapeError(f"{name}: the convolution gives (N, P, Q, K) = {z.shape}, too small for windows of 2 × 2")
@@ -104,20 +160,20 @@ def _conv_pool_outputs(x: Spec, weight: Spec, b: Spec, **window: Any) -> tuple[S
 def _check_pooled(name: str, dy: Spec, index: Spec, z: Spec) -> None:
     if dy != Spec(_pooled(z.shape), z.dtype) or index != Spec(dy.shape, np.dtype(np.uint8)):
         raise ShapeError(
-            f"{name}: dy is {dy.shape} {dy.dtype} and index {index.shape} {index.dtype}, but conv2d_bias_relu_maxpool "
-            f"returns {_pooled(z.shape)} {z.dtype} and uint8"
+            f"{name}: dy is {dy.shape} {dy.dtype} and index {index.shape} {index.dtype}, but "
+            f"conv2d_bias_activation_maxpool returns {_pooled(z.shape)} {z.dtype} and uint8"
         )
 
 
 def _pool_grad_weight_outputs(dy: Spec, index: Spec, x: Spec, *, kernel_size: Any, **window: Any) -> tuple[Spec, Spec]:
-    name = "conv2d_bias_relu_maxpool_grad_weight"
+    name = "conv2d_maxpool_grad_weight"
     weight = x.like(*kernel_size, x.shape[-1], dy.shape[-1])
     _check_pooled(name, dy, index, _conv_output(name, x, weight, **window))
     return weight, x.like(dy.shape[-1])
 
 
 def _pool_grad_input_outputs(dy: Spec, index: Spec, weight: Spec, *, size: Any, **window: Any) -> Spec:
-    name = "conv2d_bias_relu_maxpool_grad_input"
+    name = "conv2d_maxpool_grad_input"
     x = dy.like(dy.shape[0], *size, weight.shape[2])
     _check_pooled(name, dy, index, _conv_output(name, x, weight, **window))
     return x
@@ -128,37 +184,53 @@ def _pool_operands(setting: Setting) -> tuple[Any, Any]:
     return real(*pooled), integers(*pooled, high=DEAD + 1, dtype="uint8")
 
 
+def _pool_sums(x: Array, weight: Array, b: Array, *, function: str, alpha: float, **window: Any) -> Any:
+    largest, index = _largest(_sums(x, weight, b, window))
+    return passed_on(largest, function, alpha, False), index
+
+
 @op(
     outputs=_conv_pool_outputs,
-    cases=[Case(s.name, (real(*s.x), real(*s.weight), real(s.weight[-1])), _window(s), s.bench) for s in _POOLED],
+    cases=[
+        *(Case(s.name, _conv_operands(s), {**RELU, **_window(s)}, s.bench) for s in _POOLED),
+        *(
+            Case(f"{s.name}_{function}", _conv_operands(s), {**end(function), **_window(s)})
+            for s in _ENDED
+            for function in (LINEAR, "tanh", "leaky_relu", "selu")
+        ),
+    ],
     prefer=_PREFER,
-    flops=lambda x, weight, b, **window: 4 * _conv_flops(_conv_pool_outputs(x, weight, b, **window)[0], weight.shape),
+    flops=lambda x, weight, b, *, function, alpha, **window: (
+        4 * _conv_flops(_conv_pool_outputs(x, weight, b, function=function, alpha=alpha, **window)[0], weight.shape)
+    ),
     terms=lambda x, weight, b, **_: math.prod(weight.shape[:3]) + 1,
+    sums=_pool_sums,
+    ulps=ULPS,
 )
-def conv2d_bias_relu_maxpool(
-    x: Array, weight: Array, b: Array, *, strides: Pair, padding: ImagePads, dilation: Pair
+def conv2d_bias_activation_maxpool(
+    x: Array, weight: Array, b: Array, *, function: str, alpha: float, strides: Pair, padding: ImagePads, dilation: Pair
 ) -> tuple[Array, Array]:
-    """The maximum of each 2×2 window of max(conv2d(x, weight) + b, 0), and the index of its cell.
+    """f of the maximum of each 2×2 window of conv2d(x, weight) + b, and the index of its cell.
 
-    Windows do not overlap; an odd last row or column of the convolution belongs to none. NaN counts
-    as the maximum.
+    As f never falls, this is the maximum of its results. Windows do not overlap; an odd last row or
+    column of the convolution belongs to none. NaN counts as the maximum.
 
-    x       (N, H, W, C)
-    weight  (R, S, C, K)
-    b       (K,)
-    →       y (N, P // 2, Q // 2, K), and index, uint8 of the same shape: the first cell, 0 … 3 in
-            row-major order, that holds the maximum, or 4 where y is 0
+    x         (N, H, W, C)
+    weight    (R, S, C, K)
+    b         (K,)
+    function  name of f, with its parameter alpha
+    →         y (N, P // 2, Q // 2, K), and index, uint8 of the same shape: the first cell, 0 … 3 in
+              row-major order, that holds the maximum, or 4 where f is relu and y is 0
     """
-    z = conv2d.reference(x, weight, strides=strides, padding=padding, dilation=dilation, groups=1) + b
-    n, p, q, k = _pooled(z.shape)
-    windows = z[:, : 2 * p, : 2 * q].reshape(n, p, 2, q, 2, k).transpose(0, 1, 3, 5, 2, 4).reshape(n, p, q, k, 4)
-    index = windows.argmax(axis=-1)
-    largest = np.take_along_axis(windows, index[..., None], axis=-1)[..., 0]
-    return _relu(largest), np.where(largest <= 0, DEAD, index).astype(np.uint8)
+    window = {"strides": strides, "padding": padding, "dilation": dilation}
+    largest, index = _largest(_sums(x, weight, b, window))
+    if function == "relu":
+        index = np.where(largest <= 0, DEAD, index)
+    return epilogue.finished(largest, function, alpha), index.astype(np.uint8)
 
 
 @op(
-    gradient_of=conv2d_bias_relu_maxpool,
+    gradient_of=conv2d_bias_activation_maxpool,
     outputs=_pool_grad_weight_outputs,
     cases=[
         Case(s.name, (*_pool_operands(s), real(*s.x)), {"kernel_size": s.weight[:2], **_window(s)}, s.bench)
@@ -168,10 +240,10 @@ def conv2d_bias_relu_maxpool(
     flops=lambda dy, index, x, kernel_size, **_: _conv_flops(dy, (*kernel_size, x.shape[-1])),
     terms=lambda dy, index, x, **_: math.prod(dy.shape[:3]) + 1,
 )
-def conv2d_bias_relu_maxpool_grad_weight(
+def conv2d_maxpool_grad_weight(
     dy: Array, index: Array, x: Array, *, kernel_size: Pair, strides: Pair, padding: ImagePads, dilation: Pair
 ) -> tuple[Array, Array]:
-    """The gradients of `conv2d_bias_relu_maxpool` with respect to weight and b.
+    """The gradients of `conv2d_bias_activation_maxpool` with respect to weight and b.
 
     At most one cell in four has a gradient; where it is 0, x contributes nothing, even if it is not
     finite.
@@ -188,7 +260,7 @@ def conv2d_bias_relu_maxpool_grad_weight(
 
 
 @op(
-    gradient_of=conv2d_bias_relu_maxpool,
+    gradient_of=conv2d_bias_activation_maxpool,
     outputs=_pool_grad_input_outputs,
     cases=[
         Case(s.name, (*_pool_operands(s), real(*s.weight)), {"size": s.x[1:3], **_window(s)}, s.bench) for s in _POOLED
@@ -197,10 +269,10 @@ def conv2d_bias_relu_maxpool_grad_weight(
     flops=lambda dy, index, weight, **_: _conv_flops(dy, weight.shape),
     terms=lambda dy, index, weight, **_: math.prod(weight.shape[:2]) * weight.shape[3],
 )
-def conv2d_bias_relu_maxpool_grad_input(
+def conv2d_maxpool_grad_input(
     dy: Array, index: Array, weight: Array, *, size: Pair, strides: Pair, padding: ImagePads, dilation: Pair
 ) -> Array:
-    """The gradient of `conv2d_bias_relu_maxpool` with respect to x.
+    """The gradient of `conv2d_bias_activation_maxpool` with respect to x.
 
     dy      (N, P // 2, Q // 2, K)
     index   same shape as dy, uint8: returned by the forward pass
@@ -213,13 +285,12 @@ def conv2d_bias_relu_maxpool_grad_input(
     return conv2d_grad_input.reference(dz, weight, size=size, **window)
 
 
-# -- product, bias, ReLU -----------------------------------------------------------------------------------------------
+# -- product, bias, activation -----------------------------------------------------------------------------------------
 
 
-def _dense_outputs(x: Spec, weight: Spec, b: Spec) -> Spec:
-    (y,) = matmul.specs(x, weight, transpose_a=False, transpose_b=False)
-    _check_bias("dense_bias_relu", y.shape[1], b)
-    return y
+def _matmul_outputs(x: Spec, weight: Spec, b: Spec, *, function: str, alpha: float, keep_input: bool) -> Any:
+    (z,) = matmul.specs(x, weight, transpose_a=False, transpose_b=False)
+    return ended_outputs("matmul_bias_activation", z, b, function, keep_input)
 
 
 _DENSE = {
@@ -249,80 +320,52 @@ _DENSE_BENCH = {
 }
 
 
+def _dense_operands(m: int, k: int, n: int) -> tuple[Draw, Draw, Draw]:
+    return real(m, k), real(k, n), real(n)
+
+
 @op(
-    outputs=_dense_outputs,
+    outputs=_matmul_outputs,
     cases=[
-        Case(name, (real(m, k), real(k, n), real(n)), bench=sizes is _DENSE_BENCH)
-        for sizes in (_DENSE, _DENSE_BENCH)
-        for name, (m, k, n) in sizes.items()
+        *(
+            Case(name, _dense_operands(*sizes), {**RELU, "keep_input": False}, bench=group is _DENSE_BENCH)
+            for group in (_DENSE, _DENSE_BENCH)
+            for name, sizes in group.items()
+        ),
+        *(
+            case
+            for name in ("ragged", "quads", "three_units_long")
+            for case in _product_cases(name, _dense_operands(*_DENSE[name]), {})
+        ),
     ],
     prefer=("blas", "tensor", "warptiled", "direct"),
-    flops=lambda x, weight, b: 2 * math.prod(x.shape) * weight.shape[1],
-    terms=lambda x, weight, b: x.shape[1] + 1,
+    flops=lambda x, weight, b, **_: 2 * math.prod(x.shape) * weight.shape[1],
+    terms=lambda x, weight, b, **_: x.shape[1] + 1,
+    sums=lambda x, weight, b, **end: passed_on(x @ weight + b, **end),
+    ulps=ULPS,
 )
-def dense_bias_relu(x: Array, weight: Array, b: Array) -> Array:
-    """max(x @ weight + b, 0). Its gradients: `bias_relu_grad`, then two matrix products.
+def matmul_bias_activation(x: Array, weight: Array, b: Array, *, function: str, alpha: float, keep_input: bool) -> Any:
+    """y = f(z) with z = x @ weight + b. Its gradients: `bias_activation_grad`, then two products.
 
-    x       (N, inputs)
-    weight  (inputs, units)
-    b       (units,)
-    →       (N, units)
+    x           (N, inputs)
+    weight      (inputs, units)
+    b           (units,)
+    function    name of f, with its parameter alpha
+    keep_input  whether z is returned too, for a function whose slope follows from it
+    →           y (N, units), or y and z
     """
-    return _relu(x @ weight + b)
-
-
-# -- the gradient of bias and ReLU -------------------------------------------------------------------------------------
-
-
-def _bias_relu_grad_outputs(dy: Spec, y: Spec) -> tuple[Spec, Spec]:
-    if dy != y or not dy.shape:
-        raise ShapeError(f"bias_relu_grad: dy is {dy.shape} {dy.dtype} but y is {y.shape} {y.dtype}")
-    return dy, dy.like(dy.shape[-1])
-
-
-_ROWS = {
-    "one": (1, 1),
-    "dense": (7, 10),
-    "ragged": (3, 7, 5, 9),
-    "one_channel": (4, 6, 6, 1),
-    "tiles": (2, 16, 16, 65),
-    "many_rows": (1000, 33),
-    "many_rows_of_one": (9, 8, 16, 1),
-    "many_rows_of_three": (700, 3),
-    "many_images": (3, 14, 15, 10),
-    "many_rows_of_a_line": (600, 32),
-}
-_ROWS_BENCH = {"mlearning_1": (128, 28, 28, 32), "mlearning_3": (128, 14, 14, 64), "cifar_1": (512, 32, 32, 32)}
-
-
-@op(
-    gradient_of=conv2d_bias_relu,
-    outputs=_bias_relu_grad_outputs,
-    cases=[
-        Case(name, (real(*shape), real(*shape)), bench=shapes is _ROWS_BENCH)
-        for shapes in (_ROWS, _ROWS_BENCH)
-        for name, shape in shapes.items()
-    ],
-    prefer=("rows",),
-    flops=lambda dy, y: 2 * math.prod(dy.shape),
-    terms=lambda dy, y: math.prod(dy.shape[:-1]),
-)
-def bias_relu_grad(dy: Array, y: Array) -> tuple[Array, Array]:
-    """The gradients of y = max(z + b, 0) with respect to z and b.
-
-    dy, y  (…, K)
-    →      dz (…, K): dy where y is not 0, 0 elsewhere; db (K,): the sum of dz over all positions
-    """
-    dz = np.where(y <= 0, 0, dy)
-    return dz, dz.reshape(-1, dz.shape[-1]).sum(axis=0)
+    return ended(x @ weight + b, function, alpha, keep_input)
 
 
 # -- helpers of the bodies ---------------------------------------------------------------------------------------------
 
 
-def _relu(z: np.ndarray) -> np.ndarray:
-    """max(z, 0); NaN stays."""
-    return np.where(z <= 0, 0, z)
+def _largest(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The maximum of each 2×2 window, and which of its cells is the first that holds it."""
+    n, p, q, k = _pooled(z.shape)
+    windows = z[:, : 2 * p, : 2 * q].reshape(n, p, 2, q, 2, k).transpose(0, 1, 3, 5, 2, 4).reshape(n, p, q, k, 4)
+    index = windows.argmax(axis=-1)
+    return np.take_along_axis(windows, index[..., None], axis=-1)[..., 0], index
 
 
 def _unpooled(dy: np.ndarray, index: np.ndarray, size: Any, kernel_size: Any, window: dict[str, Any]) -> np.ndarray:

@@ -10,16 +10,16 @@ from __future__ import annotations
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.activation import FUNCTIONS, activation, activation_grad, clipped_relu, clipped_relu_grad
+from gpucnn.ops.activation import activation, activation_grad, clipped_relu, clipped_relu_grad
+
+from ..shared.activations_launch import DEFINES as FUNCTION_NUMBERS
+from ..shared.activations_launch import NUMBERS
 
 THREADS = 256
 VALUES = 4 * THREADS
 """Values of a block."""
 
-NUMBERS = {name: number for number, name in enumerate(FUNCTIONS)}
-
-DEFINES = {"THREADS": THREADS, **{name.upper(): number for name, number in NUMBERS.items()}}
-"""RELU=0, RELU6=1, …: the cases of the switches."""
+DEFINES = {"THREADS": THREADS, **FUNCTION_NUMBERS}
 
 activation_elementwise = cuda_function(__file__, "activation_elementwise", **DEFINES)
 activation_grad_elementwise = cuda_function(__file__, "activation_grad_elementwise", **DEFINES)

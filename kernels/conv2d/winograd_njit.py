@@ -13,29 +13,17 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
-from ..shared.implicit_gemm_njit import FLOAT32, Matrix, filters_of
+from ..shared.implicit_gemm_njit import Matrix, filters_of
 from ..shared.winograd_njit import (
     Tiles,
     convolve,
     correlate,
     pays,
+    supports,
     tiles_of,
     transposed_workspace,
     workspace,
 )
-
-_LEAST = 16
-"""Channels and filters from which on the errors of a whole tile are small against the sum behind
-each of its values, even where most taps meet padding."""
-
-
-def _supports(
-    one: Spec, channels: Any, kernel_size: Any, *, strides: Any, padding: Any, dilation: Any, groups: int
-) -> bool:
-    near = max(max(pads) for pads in padding) <= 2 and min(channels) >= _LEAST
-    return (
-        one.dtype == FLOAT32 and (tuple(kernel_size), strides, dilation, groups) == ((3, 3), (1, 1), (1, 1), 1) and near
-    )
 
 
 def _tiles(x: Any, *, padding: Any, **_: Any) -> Tiles:
@@ -43,7 +31,7 @@ def _tiles(x: Any, *, padding: Any, **_: Any) -> Tiles:
 
 
 def _forward_supports(x: Spec, weight: Spec, **window: Any) -> bool:
-    return _supports(x, weight.shape[2:], weight.shape[:2], **window)
+    return supports(x, weight.shape[2:], weight.shape[:2], **window)
 
 
 def _forward_pays(x: Spec, weight: Spec, **window: Any) -> bool:
@@ -65,7 +53,7 @@ def _tiles_of_dy(dy: Any, *, padding: Any, **_: Any) -> Tiles:
 
 
 def _input_supports(dy: Spec, weight: Spec, *, size: Any, **window: Any) -> bool:
-    return _supports(dy, weight.shape[2:], weight.shape[:2], **window)
+    return supports(dy, weight.shape[2:], weight.shape[:2], **window)
 
 
 def _input_pays(dy: Spec, weight: Spec, *, size: Any, **window: Any) -> bool:
@@ -85,7 +73,7 @@ def launch_grad_input(dx, dy, weight, *scratch, size, **window):
 
 
 def _weight_supports(dy: Spec, x: Spec, *, kernel_size: Any, **window: Any) -> bool:
-    return _supports(x, (x.shape[3], dy.shape[3]), kernel_size, **window)
+    return supports(x, (x.shape[3], dy.shape[3]), kernel_size, **window)
 
 
 def _weight_pays(dy: Spec, x: Spec, *, kernel_size: Any, **window: Any) -> bool:

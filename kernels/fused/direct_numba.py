@@ -1,13 +1,14 @@
-"""Bias and ReLU at the end of the definitions: one thread for each value of the result, nothing
+"""Bias and activation at the end of the definitions: one thread for each value of the result, nothing
 shared.
 
-    y[n, p, q, k] = max(Σ x[n, h, w, c] · weight[r, s, c, k] + b[k], 0)      over r, s, c
-    y[m, n]       = max(Σ x[m, k] · weight[k, n] + b[n], 0)                  over k
+    y[n, p, q, k] = f(Σ x[n, h, w, c] · weight[r, s, c, k] + b[k])      over r, s, c
+    y[m, n]       = f(Σ x[m, k] · weight[k, n] + b[n])                  over k
 
     where  h = p · stride + r · dilation - top  and  w = q · stride + s · dilation - left
 
 The slow and obvious form of both ops: two floats loaded for each multiply-add, 1/4 FLOP per byte.
-It has what a fused op is for: the sum is finished in its register and written once.
+It has what a fused op is for: the sum is finished in its register and written once. A tiled product
+and a pass over its result for bias and activation are faster, so "auto" takes these instead.
 """
 
 from __future__ import annotations
@@ -15,21 +16,20 @@ from __future__ import annotations
 import numpy as np
 
 from gpucnn.devices.launch import blocks_1d
-from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
+from gpucnn.devices.numba_cuda import cuda, numba_function
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.fused import conv2d_bias_relu, dense_bias_relu
+from gpucnn.ops.fused import conv2d_bias_activation, matmul_bias_activation
+
+from ..shared.activations_launch import NUMBERS
+from ..shared.activations_numba import value
 
 THREADS = 128
 
 
-@numba_device
-def relu(z):
-    """max(z, 0); NaN stays."""
-    return np.float32(0) if z <= 0 else z
-
-
 @numba_function
-def conv2d_bias_relu_direct(y, x, weight, b, stride_h, stride_w, top, left, dilation_h, dilation_w):
+def conv2d_bias_activation_direct(
+    y, x, weight, b, stride_h, stride_w, top, left, dilation_h, dilation_w, function, alpha
+):
     """The thread owns y[n, p, q, k]; neighbours differ in k."""
     i = cuda.grid(1)
     if i >= y.size:
@@ -48,11 +48,11 @@ def conv2d_bias_relu_direct(y, x, weight, b, stride_h, stride_w, top, left, dila
                 if 0 <= w < W:
                     for c in range(C):
                         total += x[n, h, w, c] * weight[r, s, c, k]
-    y[n, p, q, k] = relu(total + b[k])
+    y[n, p, q, k] = value(function, total + b[k], alpha)
 
 
 @numba_function
-def dense_bias_relu_direct(y, x, weight, b):
+def matmul_bias_activation_direct(y, x, weight, b, function, alpha):
     """The thread owns y[m, n]; neighbours differ in n."""
     i = cuda.grid(1)
     if i >= y.size:
@@ -62,15 +62,28 @@ def dense_bias_relu_direct(y, x, weight, b):
     total = np.float32(0)
     for k in range(x.shape[1]):
         total += x[m, k] * weight[k, n]
-    y[m, n] = relu(total + b[n])
+    y[m, n] = value(function, total + b[n], alpha)
 
 
-@kernel(conv2d_bias_relu, "direct", "numba")
-def launch(y, x, weight, b, *, strides, padding, dilation):
+def supports(x, weight, b, *, keep_input, **_):
+    """One result."""
+    return not keep_input
+
+
+def pays(*_, **__):
+    """Never."""
+    return False
+
+
+@kernel(conv2d_bias_activation, "direct", "numba", supports=supports, pays=pays)
+def launch(y, x, weight, b, *, function, alpha, keep_input, strides, padding, dilation):
     (top, _), (left, _) = padding
-    conv2d_bias_relu_direct[blocks_1d(y.size, THREADS), THREADS](y, x, weight, b, *strides, top, left, *dilation)
+    extents = *strides, top, left, *dilation
+    conv2d_bias_activation_direct[blocks_1d(y.size, THREADS), THREADS](
+        y, x, weight, b, *extents, NUMBERS[function], alpha
+    )
 
 
-@kernel(dense_bias_relu, "direct", "numba")
-def launch_dense(y, x, weight, b):
-    dense_bias_relu_direct[blocks_1d(y.size, THREADS), THREADS](y, x, weight, b)
+@kernel(matmul_bias_activation, "direct", "numba", supports=supports, pays=pays)
+def launch_dense(y, x, weight, b, *, function, alpha, keep_input):
+    matmul_bias_activation_direct[blocks_1d(y.size, THREADS), THREADS](y, x, weight, b, NUMBERS[function], alpha)

@@ -23,7 +23,7 @@ from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.fused import conv2d_bias_relu_maxpool_grad_input, conv2d_bias_relu_maxpool_grad_weight
+from gpucnn.ops.fused import conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
 
 from ..shared.implicit_gemm_njit import FLOAT32, SMALL
 from ..shared.patches_njit import Patches, pooled_patches
@@ -85,7 +85,7 @@ def _weight_workspace(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window) 
     )
 
 
-@kernel(conv2d_bias_relu_maxpool_grad_weight, "sparse", "njit", supports=_supports, workspace=_weight_workspace)
+@kernel(conv2d_maxpool_grad_weight, "sparse", "njit", supports=_supports, workspace=_weight_workspace)
 def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells, amounts, *, kernel_size, **window):
     """Each slice of the batch has its own sum; they are added in order."""
     table, chunks = _table(x.shape, kernel_size, **window)
@@ -120,7 +120,7 @@ def _input_workspace(dy: Spec, index: Spec, weight: Spec, *, size, **window) -> 
     )
 
 
-@kernel(conv2d_bias_relu_maxpool_grad_input, "sparse", "njit", supports=_supports, workspace=_input_workspace)
+@kernel(conv2d_maxpool_grad_input, "sparse", "njit", supports=_supports, workspace=_input_workspace)
 def launch_grad_input(dx, dy, index, weight, panels, image, lists, amounts, *, size, **window):
     """The weight is copied once into panels: for each block of chunks, the filters one after the
     other."""

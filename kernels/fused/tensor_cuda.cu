@@ -1,34 +1,36 @@
 // A convolution and a dense layer on tensor cores that finish their sums:
 //
-//   y = max(patches of x (N P Q, R S C) · weight (R S C, K) + b, 0)
-//   y = max(x (M, K) · weight (K, N) + b, 0)
+//   y = f(patches of x (N P Q, R S C) · weight (R S C, K) + b)
+//   y = f(x (M, K) · weight (K, N) + b)
 //
-// The products are those of conv2d/tensor_cuda.cu and matmul/tensor_cuda.cu; bias_relu.cuh adds and
-// cuts off while the sums are in registers.
+// The products are those of conv2d/tensor_cuda.cu and matmul/tensor_cuda.cu; bias_activation.cuh adds
+// and applies f while the sums are in registers.
 //
 // Grid: x counts the tiles, y the parts of the sum. With several parts the result is (parts, …), b
-// is null, and `sum_parts_bias_relu` follows.
+// is null, and `sum_parts_bias_activation` follows.
 
 // defines: product
 #include "tensor.cuh"
 // defines: Windows, PatchCopies, multiply_images
 #include "patch_copies.cuh"
-// defines: BiasRelu, sum_parts_bias_relu
-#include "bias_relu.cuh"
+// defines: BiasActivation, sum_parts_bias_activation
+#include "bias_activation.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
-    conv2d_bias_relu_tensor(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight,
-                            const float* __restrict__ b, unsigned N, int H, int W, int C, int P, int Q, int K, int R,
-                            int S, int channels, int filters, int stride_h, int stride_w, int top, int left,
-                            int dilation_h, int dilation_w, unsigned length)
+    conv2d_bias_activation_tensor(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight,
+                                  const float* __restrict__ b, float alpha, unsigned N, int H, int W, int C, int P,
+                                  int Q, int K, int R, int S, int channels, int filters, int stride_h, int stride_w,
+                                  int top, int left, int dilation_h, int dilation_w, unsigned length)
 {
     Windows windows{N, H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
-    multiply_images<PatchCopies>(y, x, weight, windows, N * P * Q, R * S * channels, K, filters, length, BiasRelu{b});
+    multiply_images<PatchCopies>(y, x, weight, windows, N * P * Q, R * S * channels, K, filters, length,
+                                 BiasActivation{b, alpha});
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
-    dense_bias_relu_tensor(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight,
-                           const float* __restrict__ b, unsigned M, unsigned N, unsigned K, unsigned length)
+    matmul_bias_activation_tensor(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight,
+                                  const float* __restrict__ b, float alpha, unsigned M, unsigned N, unsigned K,
+                                  unsigned length)
 {
-    product<false, false>(y + blockIdx.y * (M * N), x, weight, M, N, K, length, BiasRelu{b});
+    product<false, false>(y + blockIdx.y * (M * N), x, weight, M, N, K, length, BiasActivation{b, alpha});
 }

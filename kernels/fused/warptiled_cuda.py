@@ -1,7 +1,7 @@
-"""A dense layer by warp tiles with bias and ReLU at its end: the sums are finished in registers,
+"""A dense layer by warp tiles with bias and activation at its end: the sums are finished in registers,
 before they are written.
 
-The product is that of `matmul/warptiled`. Apart, bias and ReLU are two more launches, which for the
+The product is that of `matmul/warptiled`. Apart, bias and activation are two more launches, which for the
 small result of a dense layer cost more than the bytes they move. Where the sums are cut into parts,
 the kernel that adds them up finishes them.
 """
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.fused import dense_bias_relu
+from gpucnn.ops.fused import matmul_bias_activation
 
-from ..shared.gemm_launch import LARGE, Plan, join, product_plan
+from ..shared.gemm_launch import LARGE, End, Plan, join, product_plan
 
-dense_bias_relu_warptiled = cuda_function(__file__, "dense_bias_relu_warptiled", **LARGE._asdict())
-sum_parts_bias_relu = cuda_function(__file__, "sum_parts_bias_relu", **LARGE._asdict())
+matmul_bias_activation_warptiled = cuda_function(__file__, "matmul_bias_activation_warptiled", **LARGE._asdict())
+sum_parts_bias_activation = cuda_function(__file__, "sum_parts_bias_activation", **LARGE._asdict())
 
 
 def planned(x, weight) -> Plan:
@@ -24,18 +24,23 @@ def planned(x, weight) -> Plan:
     return product_plan(M, N, K)
 
 
-def workspace(x, weight, b):
+def supports(x, *_, keep_input, **__):
+    """One result."""
+    return not keep_input
+
+
+def workspace(x, weight, b, **_):
     """The parts of y, if there are several."""
     return planned(x, weight).workspace(x.shape[0] * b.shape[0])
 
 
-@kernel(dense_bias_relu, "warptiled", "cuda", workspace=workspace)
-def launch(y, x, weight, b, parts=None):
-    """y = max(x · weight + b, 0)."""
+@kernel(matmul_bias_activation, "warptiled", "cuda", supports=supports, workspace=workspace)
+def launch(y, x, weight, b, parts=None, *, function, alpha, keep_input):
+    """y = f(x · weight + b)."""
     (M, K), N, plan = x.shape, b.size, planned(x, weight)
-    variant = plan.tile._asdict()
-    result, end = (y, b) if parts is None else (parts, None)
-    dense_bias_relu_warptiled.define(**variant)[plan.grid(), plan.tile.THREADS](
-        result, x, weight, end, M, N, K, plan.length
+    end = End(b, function, alpha)
+    variant, result = plan.tile._asdict() | end.macros(), y if parts is None else parts
+    matmul_bias_activation_warptiled.define(**variant)[plan.grid(), plan.tile.THREADS](
+        result, x, weight, *end.arguments(parts is None), M, N, K, plan.length
     )
-    join(sum_parts_bias_relu.define(**variant), plan, y, parts, b)
+    join(sum_parts_bias_activation.define(**variant), plan, y, parts, end)

@@ -53,11 +53,11 @@ def tiles(columns):
     return ceil_div(columns, LINE)
 
 
-def column_totals(function, total, sums, rows, *arrays):
+def column_totals(function, total, sums, rows, *arrays, end=()):
     """total (columns,), each the sum over the rows, by a kernel that uses `column_totals.cuh`; sums
-    (slices, columns) is None where one slice has all of them."""
+    (slices, columns) is None where one slice has all of them. The kernel takes `end` last."""
     slices = 1 if sums is None else sums.shape[0]
-    _launch(function, slices, rows, total.size, total, sums, *arrays)
+    _launch(function, slices, rows, total.size, total, sums, *arrays, end=end)
 
 
 def join(function, total, sums):
@@ -66,6 +66,7 @@ def join(function, total, sums):
     _launch(function, 1, slices, columns, total, sums)
 
 
-def _launch(function, slices, rows, columns, *arrays):
+def _launch(function, slices, rows, columns, *arrays, end=()):
     width = ceil_div(columns, tiles(columns))
-    function[slices * tiles(columns), THREADS, 4 * THREADS](*arrays, rows, columns, width, ceil_div(rows, slices))
+    launch = function[slices * tiles(columns), THREADS, 4 * THREADS]
+    launch(*arrays, rows, columns, width, ceil_div(rows, slices), *end)

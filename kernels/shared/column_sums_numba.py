@@ -80,14 +80,14 @@ def join_slices(total, sums, width):
     add_lanes(total, value, width)
 
 
-def sum_rows(function, total, sums, *arrays):
+def sum_rows(function, total, sums, *arrays, end=()):
     """total (K,), by a function that takes the sums of slices (slices, K), the arrays with K
-    columns each and the width; sums is None where one slice has all rows."""
+    columns each, `end` and the width; sums is None where one slice has all rows."""
     K = total.size
     blocks, width, total = tiles(K), ceil_div(K, tiles(K)), total.reshape(1, K)
     matrices = [a.reshape(-1, K) for a in arrays]
     if sums is None:
-        function[blocks, THREADS](total, *matrices, width)
+        function[blocks, THREADS](total, *matrices, *end, width)
     else:
-        function[len(sums) * blocks, THREADS](sums, *matrices, width)
+        function[len(sums) * blocks, THREADS](sums, *matrices, *end, width)
         join_slices[blocks, THREADS](total, sums, width)

@@ -16,6 +16,8 @@ import numpy as np
 from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch.case import Spec
 
+from .activations_launch import DEFINES, NUMBERS
+
 FLOAT32 = np.dtype(np.float32)
 
 MULTIPROCESSORS = 132
@@ -140,6 +142,22 @@ class Plan(NamedTuple):
         return (Spec((self.parts, size), FLOAT32),) if self.parts > 1 else ()
 
 
+class End(NamedTuple):
+    """How kernels that include `bias_activation.cuh` finish their sums."""
+
+    bias: Any
+    function: str
+    alpha: float
+
+    def macros(self) -> dict[str, int]:
+        """The macros of the function."""
+        return {**DEFINES, "FUNCTION": NUMBERS[self.function]}
+
+    def arguments(self, finishes: bool) -> tuple[Any, float]:
+        """The bias, or None in a kernel that leaves parts of a sum as they are, and alpha."""
+        return self.bias if finishes else None, self.alpha
+
+
 def product_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -> Plan:
     """The plan for y (M, N) = a (M, K) · b (K, N), once for each group; tiles come in `repeats`
     sets.
@@ -160,10 +178,10 @@ def plan_of(shape: Any, M: int, N: int, K: int, *, groups: int, repeats: int, ra
     return min(plans, key=lambda plan: plan.microseconds(M * N * repeats * groups, groups, rate))
 
 
-def join(sum_parts, plan: Plan, result, parts, *bias):
-    """Add up the parts of a result, if there are several. `sum_parts` takes the bias too if it
-    finishes the sums."""
+def join(sum_parts, plan: Plan, result, parts, end: End | None = None):
+    """Add up the parts of a result, if there are several, and finish them if there is an end."""
     if parts is not None:
-        extents = result.size, plan.parts, *(b.size for b in bias)
+        extents = (result.size, plan.parts) if end is None else (result.size, plan.parts, end.bias.size)
         quads, rows = plan.sum_block()
-        sum_parts[ceil_div(result.size, 4 * quads), (quads, rows)](result, parts, *bias, *extents)
+        ends = () if end is None else end.arguments(True)
+        sum_parts[ceil_div(result.size, 4 * quads), (quads, rows)](result, parts, *ends, *extents)

@@ -7,7 +7,7 @@ from math import prod
 
 from gpucnn.ops.conv2d import conv2d
 
-from .gemm_launch import Plan, join, product_plan
+from .gemm_launch import End, Plan, join, product_plan
 
 
 def planned(weight, y, groups) -> Plan:
@@ -30,12 +30,11 @@ def extents(x, weight, y, strides, padding, dilation, groups):
     return N, H, W, C, P, Q, K, R, S, channels, K // groups, *strides, top, left, *dilation
 
 
-def forward(product, sum_parts, y, parts, x, weight, *bias, strides, padding, dilation, groups=1):
-    """y = patches of x · weight, finished with the bias by kernels that take one. In parts nothing is
-    finished, so there the product gets no bias."""
+def forward(product, sum_parts, y, parts, x, weight, end: End | None = None, *, strides, padding, dilation, groups=1):
+    """y = patches of x · weight, by kernels that finish the sums if there is an end."""
     plan = planned(weight.shape, y.shape, groups)
     shape = extents(x.shape, weight.shape[:-1], y.shape, strides, padding, dilation, groups)
-    variant = plan.macros_with_more_registers()
-    result, *ends = (y, *bias) if parts is None else (parts, *(None for _ in bias))
+    variant = plan.macros_with_more_registers() | ({} if end is None else end.macros())
+    result, ends = (y if parts is None else parts), (() if end is None else end.arguments(parts is None))
     product.define(**variant)[plan.grid(groups), plan.tile.THREADS](result, x, weight, *ends, *shape, plan.length)
-    join(sum_parts.define(**variant), plan, y, parts, *bias)
+    join(sum_parts.define(**variant), plan, y, parts, end)

@@ -24,6 +24,7 @@ from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 
+from .epilogue_njit import call
 from .patches_njit import Patches
 from .patches_njit import together as images_together
 from .simd_njit import (
@@ -44,8 +45,8 @@ from .tile_njit import FILTERS, HALF, LINE, ROWS, WIDTH, add_products, prefetch,
 
 FLOAT32 = np.dtype(np.float32)
 
-NONE, RELU, RELU_POOL = range(3)
-"""What happens to a finished tile."""
+NONE, RELU, POOL = 0, 1, 2
+"""What happens to a finished tile; RELU and POOL may come together."""
 
 NAN = np.float32(np.nan)
 """The limit of `products` that changes nothing."""
@@ -161,27 +162,33 @@ def product(
     panels: np.ndarray,
     scratch: np.ndarray,
     groups: int = 1,
+    *,
+    sums: np.ndarray | None = None,
+    function: int = 0,
+    alpha: float = 0.0,
 ) -> None:
-    """y (N, …, K) = epilogue(patches of images · matrix (taps, K) + bias (K,)), where each group of
-    filters sees the channels of its group.
+    """y (N, …, K) = function(epilogue(patches of images · matrix (taps, K) + bias (K,))), where each
+    group of filters sees the channels of its group.
 
-    With RELU_POOL the patches come in windows of four, y has one value for each window, and index
-    (uint8, like y) says which of the four it was: 0 … 3, or 4 where it is not positive. Otherwise
-    index is any array of bytes.
+    With POOL the patches come in windows of four, y has one value for each window, and index (uint8,
+    like y) says which of the four it was: 0 … 3, or with RELU 4 where it is not positive. Otherwise
+    index is any array of bytes. `function` is what `epilogue_njit.end` returns, for patches in the
+    order of their results; what it is applied to is kept in `sums`, like y, if that is given.
     """
     taps, filters = len(matrix.rows), y.shape[-1]
     flat_panels = fill_panels(panels, matrix, bias, filters, groups)
     target, indices, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
+    ended = target if sums is None else sums.reshape(-1)
     outputs, several = y.size // (len(y) * filters), together(len(images), table)
-    pixels, targets = images_together(table, several, outputs)
+    pixels, targets = images_together(table, several, outputs, ROWS)
     places = targets * filters
     shape = _shape(images, table, several, groups, filters, outputs, epilogue)
     parts = _split_by_patches(len(images), table)
 
     def task(i: int) -> None:
         _tiles(
-            target, indices, source, scratch[i], flat_panels, table.rows, pixels, table.taps, places, _TILE, shape,
-            *parts[i],
+            target, ended, indices, source, scratch[i], flat_panels, table.rows, pixels, table.taps, places, _TILE,
+            shape, function, np.float32(alpha), *parts[i],
         )  # fmt: skip
 
     threads.run(task, len(parts), parallel=2 * len(images) * table.count * taps * filters // groups > SMALL)
@@ -231,8 +238,9 @@ def place(scratch, images, rows, n, several, size, line, padded):
 
 
 @njit(forceinline=True)
-def _pool(y, index, scratch, finished, o, filters, windows, lanes):
-    """The largest of four rows of a tile, cut off at 0, and which it was, for each of its windows."""
+def _pool(y, index, scratch, finished, o, filters, windows, lanes, relu):
+    """The largest of four rows of a tile, with relu cut off at 0, and which it was, for each of its
+    windows."""
     zero = splat(np.float32(0))
     for window in range(windows):
         for k in range(0, lanes, LANES):
@@ -243,9 +251,10 @@ def _pool(y, index, scratch, finished, o, filters, windows, lanes):
                 better = beats(value, best)
                 best = select(better, value, best)
                 place = select(better, splat(np.float32(other)), place)
-            dead = not_positive(best)
-            best = select(dead, zero, best)
-            place = select(dead, splat(np.float32(4)), place)
+            if relu:
+                dead = not_positive(best)
+                best = select(dead, zero, best)
+                place = select(dead, splat(np.float32(4)), place)
             if lanes - k >= LANES:
                 store(y, to, best)
                 store_bytes(index, to, place)
@@ -256,21 +265,25 @@ def _pool(y, index, scratch, finished, o, filters, windows, lanes):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, shape, first, last, part, parts):
+def _tiles(
+    y, sums, index, images, scratch, panels, rows, pixels, taps, places, tile, shape, function, alpha, first, last,
+    part, parts
+):  # fmt: skip
     """Of the images first … last - 1 of a batch, a part of the patches."""
     line, size, padded, cells, several, groups, channels = _extents(shape)
     filters, outputs, epilogue = shape[7], shape[8], shape[9]
     steps, members = taps.shape[0], filters // groups
     group_panels = (members + FILTERS - 1) // FILTERS
     finished = scratch.shape[0] - ROWS * FILTERS
-    limit = NAN if epilogue == NONE else np.float32(0)
+    limit = np.float32(0) if epilogue & RELU else NAN
     source = images
     if padded:
         source = scratch
         scratch[:finished] = np.float32(0)
     for n in range(first, last, several):
-        image = place(scratch, images, rows, n, min(several, last - n), size, line, padded)
-        count = cells * min(several, last - n)
+        at_once = min(several, last - n)
+        image = place(scratch, images, rows, n, at_once, size, line, padded)
+        count = cells * at_once
         blocks = (count + _BLOCK - 1) // _BLOCK
         for block in range(blocks * part // parts, blocks * (part + 1) // parts):
             end = min(count, (block + 1) * _BLOCK)
@@ -280,26 +293,33 @@ def _tiles(y, index, images, scratch, panels, rows, pixels, taps, places, tile, 
                 i = block * _BLOCK
                 while i < end:
                     large = end - i > HALF
+                    # the tile that ends these images has rows of its own behind the table
+                    r = i if i + (ROWS if large else HALF) <= count else cells * several + ROWS * (at_once - 1)
                     if panel == 0 and not padded:
                         for ahead in range(min(i + _BLOCK, count - 1), min(i + _BLOCK + ROWS, count - 1)):
                             for c in range(0, channels * groups, LINE):
                                 prefetch(source, image + pixels[ahead] + c)
                     j = panel * (steps + 1) * FILTERS
-                    if epilogue == RELU_POOL:
+                    if epilogue & POOL:
                         products(
-                            large, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS, NAN,
+                            large, min(left, FILTERS), source, origin, pixels, r, taps, panels, j, FILTERS, NAN,
                             scratch, finished, tile, 0,
                         )  # fmt: skip
                         o = (n * outputs + i // 4) * filters + group * members + column
                         _pool(
-                            y, index, scratch, finished, o, filters, (ROWS if large else HALF) // 4, min(left, FILTERS)
-                        )
+                            sums, index, scratch, finished, o, filters, (ROWS if large else HALF) // 4,
+                            min(left, FILTERS), epilogue & RELU,
+                        )  # fmt: skip
                     else:
                         products(
-                            large, min(left, FILTERS), source, origin, pixels, i, taps, panels, j, FILTERS,
-                            limit, y, n * outputs * filters + group * members + column, places, i,
+                            large, min(left, FILTERS), source, origin, pixels, r, taps, panels, j, FILTERS,
+                            limit, sums, n * outputs * filters + group * members + column, places, r,
                         )  # fmt: skip
                     i += ROWS if large else HALF
+            if function:
+                each = 4 if epilogue & POOL else 1
+                o = (n * outputs + block * _BLOCK // each) * filters
+                call(function, y, o, sums, o, sums, o, (end - block * _BLOCK) // each * filters, alpha)
 
 
 def transposed_workspace(images: int, filters: int, table: Patches, groups: int = 1) -> tuple[Spec, Spec, Spec]:
@@ -334,7 +354,7 @@ def transposed_product(
     offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % HALF)])
     places = np.arange(len(offsets)) * sums.shape[2]
     several = together(len(images), table)
-    pixels, _ = images_together(table, several, table.count)
+    pixels, _ = images_together(table, several, table.count, ROWS)
     shape = _shape(images, table, several, groups, filters, _BLOCK)
     gradient, source = dy.reshape(-1), images.reshape(-1)
     parts = _split_by_taps(len(images), table)

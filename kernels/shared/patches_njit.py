@@ -69,12 +69,20 @@ def patches(
 
 
 @lru_cache(256)
-def together(patches: Patches, images: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+def together(patches: Patches, images: int, outputs: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels and targets of so many images that lie one after another, and whose results have so
-    many pixels each."""
+    many pixels each.
+
+    Behind these come the rows of the tile that ends 1, 2, … of the images: those from the last
+    multiple of `rows` on, and the last one again and again, so that it does not reach into an image
+    that is not there or is another thread's.
+    """
     numbers = np.arange(images)[:, None]
     pixels, targets = patches.pixels[: patches.count], patches.targets[: patches.count]
-    return _filled((pixels + numbers * patches.size).ravel()), _filled((targets + numbers * outputs).ravel())
+    ends = (numbers + 1) * patches.count
+    tiles = np.minimum(ends // rows * rows + np.arange(rows), ends - 1)
+    order = np.concatenate([np.arange(images * patches.count), tiles.ravel()])
+    return (pixels + numbers * patches.size).ravel()[order], (targets + numbers * outputs).ravel()[order]
 
 
 @lru_cache(256)

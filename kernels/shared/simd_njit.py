@@ -1,9 +1,10 @@
-"""Vectors of eight floats for njit kernels: what a register file needs and Numba's types lack.
+"""Vectors of eight floats for njit kernels, and of as many as a register holds: what a register file
+needs and Numba's types lack.
 
 LLVM maps a vector to the registers at hand: one with AVX, two with NEON or SSE. A kernel that names
 its accumulators (`a0 = fma(s, w0, a0)`) therefore keeps them in registers, which loops over arrays
-never guarantee. Arrays are float32 (uint8 for `store_bytes`), one-dimensional and contiguous;
-indices are not checked and must not be negative.
+never guarantee. Arrays are float32 (uint8 for `store_bytes`), one-dimensional and contiguous,
+or pointers; indices are not checked and must not be negative.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from .tile_njit import VECTOR, WIDTH
+
 LANES = 8
 """Floats in a vector."""
+
 
 _INT = ir.IntType(32)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -41,18 +45,27 @@ class _VectorModel(models.PrimitiveModel):
 
 _floats = Vector(f"float32x{LANES}", _FLOATS)
 _bools = Vector(f"boolx{LANES}", _BOOLS)
+
+_wide = Vector(f"float32x{WIDTH}", VECTOR)
 _eight = types.UniTuple(_floats, 8)
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, target: ir.Type) -> Any:
-    first = context.make_array(array_type)(context, builder, array).data
+def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, target: ir.Type) -> Any:
+    """The address of an element of an array, or behind a pointer."""
+    first = array if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(first, [index]), target.as_pointer())
 
 
-def _in_every_lane(builder: Any, value: Any) -> Any:
-    undefined = ir.Constant(_FLOATS, ir.Undefined)
+def _in_every_lane(builder: Any, value: Any, lanes: int = LANES) -> Any:
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     one_lane = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(one_lane, undefined, ir.Constant(_INTS, [0] * LANES))
+    return builder.shuffle_vector(one_lane, undefined, ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes))
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    ternary = ir.FunctionType(a.type, [a.type] * 3)
+    name = f"llvm.fmuladd.v{a.type.count}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, ternary, name), [a, b, c])
 
 
 @intrinsic
@@ -74,6 +87,63 @@ def store(typing, array, index, vector):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, _floats), emit
+
+
+def _masked(builder: Any, name: str, count: Any, lanes: int) -> tuple[Any, Any]:
+    """A masked load or store of LLVM, and the mask of the first `count` lanes."""
+    floats, bools = (ir.VectorType(element, lanes) for element in (ir.FloatType(), ir.IntType(1)))
+    numbers = ir.Constant(ir.VectorType(_INT, lanes), list(range(lanes)))
+    mask = builder.icmp_signed("<", numbers, _in_every_lane(builder, builder.trunc(count, _INT), lanes))
+    if name == "load":
+        function = ir.FunctionType(floats, [floats.as_pointer(), _INT, bools, floats])
+    else:
+        function = ir.FunctionType(ir.VoidType(), [floats, floats.as_pointer(), _INT, bools])
+    symbol = f"llvm.masked.{name}.v{lanes}f32.p0v{lanes}f32"
+    return cgutils.get_or_insert_function(builder.module, function, symbol), mask
+
+
+def _load_some(kind: Vector) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function, mask = _masked(builder, "load", args[2], kind.llvm.count)
+        address = _address(context, builder, signature.args[0], *args[:2], kind.llvm)
+        zeros = ir.Constant(kind.llvm, [0.0] * kind.llvm.count)
+        return builder.call(function, [address, ir.Constant(_INT, 4), mask, zeros])
+
+    return emit
+
+
+def _store_some(kind: Vector) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function, mask = _masked(builder, "store", args[2], kind.llvm.count)
+        address = _address(context, builder, signature.args[0], *args[:2], kind.llvm)
+        builder.call(function, [args[3], address, ir.Constant(_INT, 4), mask])
+        return context.get_dummy_value()
+
+    return emit
+
+
+@intrinsic
+def load_some(typing, array, index, count):
+    """array[index : index + count] for count ≤ 8, and zeros in the other lanes."""
+    return _floats(array, types.intp, types.intp), _load_some(_floats)
+
+
+@intrinsic
+def store_some(typing, array, index, count, vector):
+    """array[index : index + count] = the first lanes of the vector, for count ≤ 8."""
+    return types.void(array, types.intp, types.intp, _floats), _store_some(_floats)
+
+
+@intrinsic
+def load_wide(typing, array, index, count):
+    """The same for a vector that fills a register, of `WIDTH` floats."""
+    return _wide(array, types.intp, types.intp), _load_some(_wide)
+
+
+@intrinsic
+def store_wide(typing, array, index, count, vector):
+    """The same way back."""
+    return types.void(array, types.intp, types.intp, _wide), _store_some(_wide)
 
 
 @intrinsic
@@ -189,8 +259,7 @@ def fma(typing, a, b, c):
     """a · b + c, rounded once where the processor has an instruction for it."""
 
     def emit(context, builder, signature, args):
-        ternary = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-        return builder.call(cgutils.get_or_insert_function(builder.module, ternary, f"llvm.fmuladd.v{LANES}f32"), args)
+        return _fma(builder, *args)
 
     return _floats(_floats, _floats, _floats), emit
 

@@ -8,7 +8,7 @@ from math import prod
 from gpucnn.ops.conv2d import conv2d
 
 from . import convolution_products as products
-from .gemm_launch import FLOAT32, Plan
+from .gemm_launch import FLOAT32, End, Plan
 from .tensor_launch import has_tensor_cores, multiply, tensor_plan, worthwhile
 
 GROUPS = 65535
@@ -47,8 +47,8 @@ def workspace(x, weight, *_, groups=1, **window):
     return planned(y.shape, weight.shape, groups).workspace(prod(y.shape))
 
 
-def forward(product, sum_parts, y, parts, x, weight, *bias, strides, padding, dilation, groups=1):
-    """y = patches of x · weight, finished with the bias by kernels that take one."""
+def forward(product, sum_parts, y, parts, x, weight, end: End | None = None, *, strides, padding, dilation, groups=1):
+    """y = patches of x · weight, by kernels that finish the sums if there is an end."""
     shape = products.extents(x.shape, weight.shape[:-1], y.shape, strides, padding, dilation, groups)
     plan = planned(y.shape, weight.shape, groups)
-    multiply(product, sum_parts, plan, y, parts, x, weight, *shape, bias=bias, groups=groups)
+    multiply(product, sum_parts, plan, y, parts, x, weight, *shape, end=end, groups=groups)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gpucnn.devices import choose
 
-from .gemm_launch import Plan, join, plan_of
+from .gemm_launch import End, Plan, join, plan_of
 
 OLDEST = 80
 """The compute capability from which on tensor cores multiply TF32."""
@@ -61,13 +61,14 @@ def worthwhile(M: int, N: int, K: int, *, groups: int = 1) -> bool:
     return choose.current().cc not in SLOW and 2 * M * N * K * groups >= LEAST_WORK and min(M, N) >= LEAST_COLUMNS
 
 
-def multiply(product, sum_parts, plan: Plan, result, parts, *arguments, bias=(), groups: int = 1, **macros):
+def multiply(
+    product, sum_parts, plan: Plan, result, parts, *arguments, end: End | None = None, groups: int = 1, **macros
+):
     """Launch a product of two operands; where its sums are cut, into the parts, which are then added
-    up. A kernel that finishes its sums takes the bias after the operands; in parts nothing is
-    finished, so there it gets none."""
-    variant = plan.tile._asdict() | macros
-    written, ends = (result, bias) if parts is None else (parts, [None for _ in bias])
+    up. A kernel that finishes its sums takes the end's arguments after the operands."""
+    variant = plan.tile._asdict() | macros | ({} if end is None else end.macros())
+    written, ends = (result if parts is None else parts), (() if end is None else end.arguments(parts is None))
     operands, extents = arguments[:2], arguments[2:]
     launch = product.define(**variant)[plan.grid(groups), plan.tile.THREADS]
     launch(written, *operands, *ends, *extents, plan.length)
-    join(sum_parts.define(**variant), plan, result, parts, *bias)
+    join(sum_parts.define(**variant), plan, result, parts, end)

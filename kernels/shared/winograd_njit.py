@@ -29,12 +29,21 @@ from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 
+from .epilogue_njit import call
 from .implicit_gemm_njit import FLOAT32, NAN, SMALL, Matrix, fill_panels, panels_of, place, split
+from .simd_njit import copy
 from .tile_njit import FILTERS, HALF, ROWS, WIDTH, add_products, products
 from .winograd_transforms_njit import OF_CELLS, OF_FILTER, OF_FILTER_SUMS, OF_GRADIENT, OF_SUMS, transform
 
 PLACES = 16
 """Places of a tile of 4 × 4."""
+
+_BIAS = 5
+"""The place whose sum reaches all 2 × 2 results unchanged: a bias is added there."""
+
+_LEAST = 16
+"""Channels and filters from which on the errors of a whole tile are small against the sum behind
+each of its values, even where most taps meet padding."""
 
 _VALUES = 8192
 """Channels and filters of all tiles in work at a time."""
@@ -115,6 +124,16 @@ def _pitch(block: int, channels: int) -> int:
     return block * _columns(channels) + WIDTH
 
 
+def supports(
+    one: Spec, channels: Any, kernel_size: Any, *, strides: Any, padding: Any, dilation: Any, groups: int = 1
+) -> bool:
+    """Whether a convolution of an array has these filters, and channels and filters enough."""
+    near = max(max(pads) for pads in padding) <= 2 and min(channels) >= _LEAST
+    return (
+        one.dtype == FLOAT32 and (tuple(kernel_size), strides, dilation, groups) == ((3, 3), (1, 1), (1, 1), 1) and near
+    )
+
+
 def pays(channels: int, filters: int, tiles: Tiles) -> bool:
     """Whether it is expected to be faster than the products of the definition: not with few channels,
     where the transforms weigh more, and not where tiles reach far beyond the image."""
@@ -146,10 +165,19 @@ def convolve(
     scratch: np.ndarray,
     cells: np.ndarray,
     sums: np.ndarray,
+    *,
+    bias: np.ndarray | None = None,
+    ended: np.ndarray | None = None,
+    function: int = 0,
+    alpha: float = 0.0,
 ) -> None:
-    """y (N, P, Q, K) = images (N, H, W, C) by filters (9 · C, K)."""
+    """y (N, P, Q, K) = function(images (N, H, W, C) by filters (9 · C, K) + bias (K,)).
+
+    `function` is what `epilogue_njit.end` returns; what it is applied to is kept in `ended`, like y,
+    if that is given.
+    """
     channels, filters, block = images.shape[-1], y.shape[-1], _block(images.shape[-1], y.shape[-1])
-    flat_panels, flat = fill_panels(panels, matrix, None, filters), transformed.reshape(-1)
+    flat_panels, flat = fill_panels(panels, matrix, bias, filters), transformed.reshape(-1)
 
     def transform_panel(panel: int) -> None:
         _transform_filters(flat, flat_panels, channels, panel, len(panels))
@@ -163,11 +191,13 @@ def convolve(
     offsets, places, steps = np.arange(block) * _columns(channels), np.arange(block) * width, np.arange(channels)
     parts = split(len(images), tiles.count // block)
     target, source = y.reshape(-1), images.reshape(-1)
+    kept = target if ended is None else ended.reshape(-1)
 
     def task(i: int) -> None:
         _convolve(
-            target, source, flat, scratch[i], cells[i].reshape(-1), sums[i].reshape(-1), tiles.rows, tiles.cells,
-            tiles.results, tiles.heights, tiles.widths, offsets, steps, places, shape, *parts[i],
+            target, kept, source, flat, scratch[i], cells[i].reshape(-1), sums[i].reshape(-1), tiles.rows, tiles.cells,
+            tiles.results, tiles.heights, tiles.widths, offsets, steps, places, shape, function, np.float32(alpha),
+            *parts[i],
         )  # fmt: skip
 
     threads.run(task, len(parts), parallel=8 * y.size * channels > SMALL)
@@ -175,11 +205,19 @@ def convolve(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _transform_filters(transformed, panels, channels, panel, count):
-    """G g Gᵀ for one panel, below a row of zeros."""
+    """G g Gᵀ for one panel, below the bias at the place that adds it to every result, and zeros
+    elsewhere."""
     size, length = count * (channels + 1) * FILTERS, channels * FILTERS
     for p in range(PLACES):
         first = p * size + panel * (channels + 1) * FILTERS
         transformed[first : first + FILTERS] = np.float32(0)
+    copy(
+        transformed,
+        _BIAS * size + panel * (channels + 1) * FILTERS,
+        panels,
+        panel * (9 * channels + 1) * FILTERS,
+        FILTERS,
+    )
     for c in range(channels):
         for k in range(0, FILTERS, WIDTH):
             start = (panel * (9 * channels + 1) + 1 + c) * FILTERS + k
@@ -189,8 +227,8 @@ def _transform_filters(transformed, panels, channels, panel, count):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _convolve(
-    y, images, filters_, scratch, cells, sums, rows, starts, results, heights, widths, offsets, steps, places, shape,
-    first, last, part, parts
+    y, ended, images, filters_, scratch, cells, sums, rows, starts, results, heights, widths, offsets, steps, places,
+    shape, function, alpha, first, last, part, parts
 ):  # fmt: skip
     """Of the images first … last - 1 of a batch, a part of the tiles."""
     image_line, size, line, count, several, channels, filters, block = _extents(shape)
@@ -223,12 +261,16 @@ def _convolve(
                         )  # fmt: skip
                         i += ROWS if large else HALF
             for t in range(tiles):
+                o = n * outputs + results[begin + t] * filters
                 for k in range(0, filters, WIDTH):
                     transform(
-                        OF_SUMS, sums, t * width + k, 4 * pitch, pitch, y,
-                        n * outputs + results[begin + t] * filters + k, columns * filters, filters, heights[begin + t],
-                        widths[begin + t], min(WIDTH, filters - k),
+                        OF_SUMS, sums, t * width + k, 4 * pitch, pitch, ended, o + k, columns * filters, filters,
+                        heights[begin + t], widths[begin + t], min(WIDTH, filters - k),
                     )  # fmt: skip
+                if function:
+                    for row in range(heights[begin + t]):
+                        r = o + row * columns * filters
+                        call(function, y, r, ended, r, ended, r, widths[begin + t] * filters, alpha)
 
 
 def transposed_workspace(images: int, channels: int, filters: int, tiles: Tiles) -> tuple[Spec, ...]:

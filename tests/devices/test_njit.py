@@ -163,7 +163,7 @@ model.fit(np.zeros((8, 6, 6, 1), np.float32), np.zeros((8, 2), np.float32), epoc
 
 def test_compiled_kernels_are_not_checked_where_numba_is_told_not_to_compile(tmp_path):
     done = program(
-        "import sys; from gpucnn.cli import main; main(['check', 'bias_relu_grad', '--device', 'cpu'])",
+        "import sys; from gpucnn.cli import main; main(['check', 'bias_activation_grad', '--device', 'cpu'])",
         NUMBA_DISABLE_JIT="1",
         GPUCNN_CACHE=str(tmp_path),
     )

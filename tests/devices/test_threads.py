@@ -9,8 +9,9 @@ import pytest
 from gpucnn.devices import threads
 from gpucnn.errors import ArgumentError
 from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad
+from gpucnn.ops.bias_activation import bias_activation_grad
 from gpucnn.ops.conv2d import conv2d_grad_weight
-from gpucnn.ops.fused import bias_relu_grad, conv2d_bias_relu_maxpool_grad_input, conv2d_bias_relu_maxpool_grad_weight
+from gpucnn.ops.fused import conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
 from gpucnn.ops.matmul import matmul
 
 
@@ -126,10 +127,10 @@ def _sums(rng):
     window = {"kernel_size": (3, 3), **WINDOW}
     return {
         "conv2d_grad_weight": lambda: conv2d_grad_weight(dy, x, groups=1, **window),
-        "pooled weight": lambda: conv2d_bias_relu_maxpool_grad_weight(pooled, index, x, **window)[0],
-        "pooled bias": lambda: conv2d_bias_relu_maxpool_grad_weight(pooled, index, x, **window)[1],
-        "pooled input": lambda: conv2d_bias_relu_maxpool_grad_input(pooled, index, weight, size=(12, 12), **WINDOW),
-        "bias_relu_grad": lambda: bias_relu_grad(tall, tall)[1],
+        "pooled weight": lambda: conv2d_maxpool_grad_weight(pooled, index, x, **window)[0],
+        "pooled bias": lambda: conv2d_maxpool_grad_weight(pooled, index, x, **window)[1],
+        "pooled input": lambda: conv2d_maxpool_grad_input(pooled, index, weight, size=(12, 12), **WINDOW),
+        "bias_activation_grad": lambda: bias_activation_grad(tall, tall, function="tanh", alpha=0.0)[1],
         "batchnorm": lambda: batchnorm(tall, None, None, epsilon=1e-3)[1],
         "batchnorm_grad": lambda: batchnorm_grad(tall, -tall, None, tall[0, 0, 0], tall[0, 0, 1] ** 2, epsilon=1e-3)[1],
         "matmul": lambda: matmul(a, b, transpose_a=False, transpose_b=False),
@@ -143,7 +144,7 @@ def _sums(rng):
         "pooled weight",
         "pooled bias",
         "pooled input",
-        "bias_relu_grad",
+        "bias_activation_grad",
         "batchnorm",
         "batchnorm_grad",
     ],

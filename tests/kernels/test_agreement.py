@@ -28,13 +28,11 @@ SEEDS = (0, 1, 2, 3, 4) if os.environ.get("GPUCNN_TEST_ALL") else (3,)
 KNOWN_GAPS = {
     op.name: "pooling is fused on the CPU alone; on a GPU it is a kernel of its own"
     for op in OPS
-    if op.name.startswith("conv2d_bias_relu_maxpool")
+    if op.name.startswith("conv2d_bias_activation_maxpool")
 }
 """Ops without a kernel for GPUs, and why."""
 
-KNOWN_GAPS_ON_THE_CPU = dict.fromkeys(
-    ("matmul", "dense_bias_relu"), "the product is that of BLAS, which NumPy calls: the backend numpy has a kernel"
-)
+KNOWN_GAPS_ON_THE_CPU = {"matmul": "the product is that of BLAS, which NumPy calls: the backend numpy has a kernel"}
 """Ops without an njit kernel, and why."""
 
 

@@ -159,9 +159,9 @@ def test_each_rung_of_convolution_moves_fewer_bytes(op, multiply_adds):
 
 OTHERS = {
     "matmul": 2.9,
-    "dense_bias_relu": 2.9,
+    "matmul_bias_activation": 2.9,
     "conv2d": 3.5,
-    "conv2d_bias_relu": 3.5,
+    "conv2d_bias_activation": 3.5,
     "conv2d_grad_input": 3.5,
     "conv2d_grad_weight": 4.0,
 }
@@ -175,7 +175,7 @@ def test_tensor_cores_are_fed_by_few_other_instructions(op, others):
     instructions."""
     (kernel,) = [k for k in KERNELS if k.op.name == op and k.algorithm == "tensor"]
     cases = [c for c in kernel.op.cases if c.bench and kernel.is_worthwhile(c.specs, c.params)]
-    assert len(cases) >= (2 if op == "dense_bias_relu" else 4)
+    assert len(cases) >= (2 if op == "matmul_bias_activation" else 4)
     for case in cases:
         figures = main_function(static_analysis.of_kernel(kernel, case, "sm_90"))
         assert 1 / figures.ffma_share - 1 <= others, case.name

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from numba.core.registry import cpu_target
 
@@ -12,6 +13,8 @@ from gpucnn.devices import threads
 from gpucnn.dispatch.check import cases_for
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight
+from gpucnn.ops.epilogue import end
+from gpucnn.ops.fused import conv2d_bias_activation
 
 OPS = (conv2d, conv2d_grad_input, conv2d_grad_weight, conv3d, conv3d_grad_input, conv3d_grad_weight)
 KERNELS = [kernel for op in OPS for kernel in op.kernels(("njit",)).values()]
@@ -41,6 +44,24 @@ def test_the_number_of_threads_does_not_change_a_bit(kernel, monkeypatch, rng):
         threads.use()
 
 
+@pytest.mark.parametrize("size", [1, 3, 5, 6, 7])
+@pytest.mark.parametrize("images", [7, 17, 23, 38])
+def test_small_images_that_share_tiles_are_written_once_and_nothing_behind_them(images, size, rng):
+    window = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1)}
+    x = rng.standard_normal((images, size, size, 4), np.float32)
+    weight, b = rng.standard_normal((3, 3, 4, 20), np.float32), rng.standard_normal(20, np.float32)
+    room = np.full(images * size * size * 20 + 512, 7, np.float32)
+    y = room[:-512].reshape(images, size, size, 20)
+
+    def run(x, out=None):
+        params = {**end("tanh"), "keep_input": False, "algorithm": "implicit_gemm", **window}
+        return conv2d_bias_activation(x, weight, b, **params, out=out)
+
+    run(x, y)
+    assert (room[-512:] == 7).all()
+    assert y.tobytes() == b"".join(run(one[None]).tobytes() for one in x)
+
+
 AGREE = """
 from gpucnn.dispatch.check import cases_for, disagreement
 from gpucnn.kernels.shared.tile_njit import WIDTH
@@ -48,7 +69,7 @@ from gpucnn.profiling.trials import every_op
 
 assert WIDTH == 8
 for op in every_op():
-    if op.family in ("conv2d", "conv3d", "fused"):
+    if op.family in ("conv2d", "conv3d", "fused", "bias_activation"):
         for kernel in op.kernels(("njit",)).values():
             for case in cases_for(kernel):
                 fault = disagreement(kernel, case)

@@ -9,7 +9,7 @@ import pytest
 from gpucnn.devices import storage
 from gpucnn.devices.emulator.launching import running
 from gpucnn.dispatch import choice
-from gpucnn.ops.fused import dense_bias_relu
+from gpucnn.ops.fused import matmul_bias_activation
 from gpucnn.ops.matmul import matmul
 
 
@@ -56,14 +56,19 @@ def added_up(parts, bias=None, shift=0):
     """What the kernels make of the parts of a result, which starts `shift` floats after a multiple
     of 16 bytes."""
     if bias is None:
-        function, ends = module_of(matmul, "tensor").sum_parts, []
+        function, end = module_of(matmul, "tensor").sum_parts, None
     else:
-        function, ends = module_of(dense_bias_relu, "tensor").sum_parts_bias_relu, [bias]
+        function, end = (
+            module_of(matmul_bias_activation, "tensor").sum_parts_bias_activation,
+            LAUNCH.End(bias, "relu", 0.0),
+        )
+        function = function.define(**end.macros())
     count, size = parts.shape
     plan = TENSOR(64, 32, 64)._replace(parts=count)
     with choice.using("cuda", device="emulator"), running(mode="check"):
         y = storage.empty((size + shift,), parts.dtype)[shift:]
-        LAUNCH.join(function, plan, y, storage.put(parts), *map(storage.put, ends))
+        end = end and end._replace(bias=storage.put(bias))
+        LAUNCH.join(function, plan, y, storage.put(parts), end)
         return y.get()
 
 

@@ -12,13 +12,14 @@ from gpucnn.devices.emulator.device import Emulator
 from gpucnn.dispatch import choice
 from gpucnn.dispatch.case import Spec
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
-from gpucnn.ops.fused import conv2d_bias_relu, dense_bias_relu
+from gpucnn.ops.fused import conv2d_bias_activation, matmul_bias_activation
 from gpucnn.ops.matmul import matmul
 
 pytestmark = needs.emulator_here
 
 FLOAT32 = np.dtype(np.float32)
-CONVOLUTIONS = [conv2d, conv2d_grad_input, conv2d_grad_weight, conv2d_bias_relu]
+ENDED = {"function": "relu", "alpha": 0.0, "keep_input": False}
+CONVOLUTIONS = [conv2d, conv2d_grad_input, conv2d_grad_weight, conv2d_bias_activation]
 KERNEL = matmul.kernels(("cuda",))["tensor_cuda"]
 PLAIN = {"transpose_a": False, "transpose_b": False}
 
@@ -60,10 +61,12 @@ def test_relu_cuts_off_infinities_as_in_float32(rng):
     b[2], b[3], b[4] = np.inf, -np.inf, np.nan
     x[0, 3], x[1, 2], x[2, 3] = np.inf, -np.inf, np.nan
     with np.errstate(invalid="ignore"):
-        expected = dense_bias_relu.reference(*(a.astype(np.float64) for a in (x, weight, b))).astype(np.float32)
+        expected = matmul_bias_activation.reference(*(a.astype(np.float64) for a in (x, weight, b)), **ENDED).astype(
+            np.float32
+        )
     assert np.isnan(expected).sum() == 40 + 39 + 2 and np.isinf(expected).sum() == 38 + 37
     with choice.using("cuda", device="emulator"):
-        y = dense_bias_relu(*map(storage.put, (x, weight, b)), algorithm="tensor").get()
+        y = matmul_bias_activation(*map(storage.put, (x, weight, b)), **ENDED, algorithm="tensor").get()
     np.testing.assert_allclose(y, expected, rtol=1e-6)
 
 
@@ -76,10 +79,10 @@ def unaligned(array):
 
 
 @needs.nvrtc_here
-@pytest.mark.parametrize("op", [matmul, *CONVOLUTIONS, dense_bias_relu], ids=lambda op: op.name)
+@pytest.mark.parametrize("op", [matmul, *CONVOLUTIONS, matmul_bias_activation], ids=lambda op: op.name)
 def test_arrays_need_not_be_aligned(op, rng):
     names = ("quads", "multiples_of_4_strided")
-    for case in (case for case in op.cases if case.name.startswith(names)):
+    for case in (case for case in op.cases if case.name.startswith(names) and not case.params.get("keep_input")):
         operands = [draw.sample(rng) for draw in case.operands]
         expected = op.reference(*(a.astype(np.float64) for a in operands), **case.params)
         with choice.using("cuda", device="emulator"):
@@ -107,7 +110,11 @@ def test_large_convolutions_are_for_tensor_cores_if_channels_come_in_quads(op):
 
 def test_large_dense_layers_are_for_tensor_cores():
     with choice.using("cuda", device="emulator"):
-        chosen = {c.name: dense_bias_relu.find(c.specs, c.params).algorithm for c in dense_bias_relu.cases if c.bench}
+        chosen = {
+            c.name: matmul_bias_activation.find(c.specs, c.params).algorithm
+            for c in matmul_bias_activation.cases
+            if c.bench
+        }
     assert chosen == {"slides": "warptiled", "mlearning": "tensor", "keras_intro": "warptiled", "cifar": "tensor"}
 
 

@@ -19,7 +19,7 @@ HOT = {
     "conv2d/im2col_numba": (1.0, 1.1),
     "fused/implicit_gemm_cuda": (1.0, 1.2),
     "fused/warptiled_cuda": (1.0, 1.15),
-    "fused/rows_cuda": (1.0, 1.0),
+    "bias_activation/rows_cuda": (1.0, 1.0),
     "pool2d/direct_cuda": (1.15, 1.0),
     "batchnorm/two_pass_cuda": (1.0, 2.0),
     "activation/elementwise_cuda": (1.0, 1.0),

@@ -1,28 +1,32 @@
-// Bias and ReLU at the end of a product: y = max(sum + b, 0), b by columns, while the sums are in
-// registers. Where the sums are cut into parts, whoever adds them up finishes them.
+// Bias and activation at the end of a product: y = f(sum + b), b by columns, while the sums are in
+// registers. Where the sums are cut into parts, whoever adds them up finishes them. The launcher
+// defines FUNCTION, the number of f.
 
 // gemm.cuh or tensor.cuh comes before: it defines THREAD_N and column_of.
 
+// defines: value
+#include "activations.cuh"
 // defines: add_up
 #include "split.cuh"
 
-// max(z, 0); NaN stays.
-__device__ inline float relu(float z) { return z <= 0.f ? 0.f : z; }
-
 // For `write`. In a part of a sum b is null, and the sums stay as they are.
-struct BiasRelu {
+struct BiasActivation {
     const float* __restrict__ b;
+    float alpha;
 
     struct Columns {
         bool whole;
-        float bias[THREAD_N];
-        __device__ float operator()(float sum, int j) const { return whole ? relu(sum + bias[j]) : sum; }
+        float alpha, bias[THREAD_N];
+        __device__ float operator()(float sum, int j) const
+        {
+            return whole ? value(FUNCTION, sum + bias[j], alpha) : sum;
+        }
     };
 
     __device__ Columns of_columns(unsigned n, unsigned N) const
     {
         Columns columns;
-        columns.whole = b != nullptr;
+        columns.whole = b != nullptr, columns.alpha = alpha;
 #pragma unroll
         for (int j = 0; j < THREAD_N; ++j) {
             unsigned at_n = n + column_of(j);
@@ -33,8 +37,9 @@ struct BiasRelu {
 };
 
 // For `add_up`.
-struct BiasReluOfSum {
+struct BiasActivationOfSum {
     const float* __restrict__ b;
+    float alpha;
     unsigned K;
 
     __device__ float4 operator()(float4 sum, unsigned i) const
@@ -52,13 +57,14 @@ struct BiasReluOfSum {
             }
         }
 #pragma unroll
-        for (int e = 0; e < 4; ++e) four[e] = relu(four[e] + bias[e]);
+        for (int e = 0; e < 4; ++e) four[e] = value(FUNCTION, four[e] + bias[e], alpha);
         return make_float4(four[0], four[1], four[2], four[3]);
     }
 };
 
-extern "C" __global__ void sum_parts_bias_relu(float* __restrict__ y, const float* __restrict__ parts,
-                                               const float* __restrict__ b, unsigned size, unsigned count, unsigned K)
+extern "C" __global__ void sum_parts_bias_activation(float* __restrict__ y, const float* __restrict__ parts,
+                                                     const float* __restrict__ b, float alpha, unsigned size,
+                                                     unsigned count, unsigned K)
 {
-    add_up(y, parts, size, count, BiasReluOfSum{b, K});
+    add_up(y, parts, size, count, BiasActivationOfSum{b, alpha, K});
 }

@@ -1,0 +1,123 @@
+"""Bias and activation in one pass over the values, and their gradient in one: a stretch of values
+goes through all of it while it is in the first-level cache.
+
+Traffic: z read once and y written once; for the gradient dy and what was kept read once, dz written
+once. The bias is laid out again and again until it fills whole vectors, and so are the sums of its
+gradient: then values need no thought of which row they are in.
+"""
+
+from __future__ import annotations
+
+from math import lcm
+
+import numpy as np
+
+from gpucnn.devices import threads
+from gpucnn.devices.njit import njit
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
+from gpucnn.ops.bias_activation import bias_activation, bias_activation_grad
+from gpucnn.ops.epilogue import LINEAR
+
+from ..shared.epilogue_njit import call, end, slope
+from ..shared.simd_njit import LANES, add, copy, load, load_some, store, store_some
+
+_SMALL = 1 << 17
+"""Below this many values a second thread costs more than it brings."""
+
+_STRETCH = 2048
+"""Values that go through a pass at a time."""
+
+_PERIOD = 64
+"""At least so many sums are under way, so that an addition does not wait for the one before it."""
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+def _supports(one: Spec, other: Spec, **_: object) -> bool:
+    return one.dtype == _FLOAT32
+
+
+def _period(channels: int) -> int:
+    """Whole vectors and whole rows, and enough of them."""
+    least = lcm(channels, LANES)
+    return -(-_PERIOD // least) * least
+
+
+def _bounds(rows: int, channels: int) -> list[tuple[int, int]]:
+    """The first value and the end of each slice of the rows."""
+    return [(s.start * channels, s.stop * channels) for s in threads.slices(rows)]
+
+
+def _workspace(z: Spec, b: Spec, **_: object) -> Spec:
+    return Spec((_period(z.shape[-1]),), _FLOAT32)
+
+
+@kernel(bias_activation, "rows", "njit", supports=_supports, workspace=_workspace)
+def launch(y, *arrays, function, alpha, keep_input):
+    """y = f(z + b); z + b comes second if it is kept."""
+    sums, (z, b, period) = (arrays[0] if keep_input else y), arrays[keep_input:]
+    period.reshape(-1, len(b))[...] = b
+    bounds, address = _bounds(z.size // len(b), len(b)), end(function)
+    flat, flat_sums, flat_z = y.reshape(-1), sums.reshape(-1), z.reshape(-1)
+
+    def task(i: int) -> None:
+        _add_and_finish(flat, flat_sums, flat_z, period, address, np.float32(alpha), *bounds[i])
+
+    threads.run(task, len(bounds), parallel=z.size > _SMALL)
+
+
+def _grad_workspace(dy: Spec, kept: Spec, **_: object) -> Spec:
+    channels = dy.shape[-1]
+    rows = int(np.prod(dy.shape)) // channels
+    return Spec((len(threads.slices(rows)), _period(channels)), _FLOAT32)
+
+
+@kernel(bias_activation_grad, "rows", "njit", supports=_supports, workspace=_grad_workspace)
+def launch_grad(dz, db, dy, kept, sums, *, function, alpha):
+    """The sums of each slice of the rows, added in order."""
+    bounds = _bounds(dy.size // len(db), len(db))
+    address = 0 if function == LINEAR else slope(function, alpha)
+    flat = dz.reshape(-1), dy.reshape(-1), kept.reshape(-1)
+
+    def task(i: int) -> None:
+        _mask_and_add(*flat, sums[i], address, np.float32(alpha), *bounds[i])
+
+    threads.run(task, len(bounds), parallel=dy.size > _SMALL)
+    np.add.reduce(sums.reshape(-1, len(db)), axis=0, out=db)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _add_and_finish(y, sums, z, period, function, alpha, first, last):
+    place = 0
+    for begin in range(first, last, _STRETCH):
+        end = min(last, begin + _STRETCH)
+        whole = begin + (end - begin) // LANES * LANES
+        for i in range(begin, whole, LANES):
+            store(sums, i, add(load(z, i), load(period, place)))
+            place += LANES
+            place = 0 if place == period.shape[0] else place
+        if whole < end:
+            few = end - whole
+            store_some(sums, whole, few, add(load_some(z, whole, few), load(period, place)))
+        if function:
+            call(function, y, begin, sums, begin, sums, begin, end - begin, alpha)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _mask_and_add(dz, dy, kept, sums, function, alpha, first, last):
+    sums[:] = np.float32(0)
+    place = 0
+    for begin in range(first, last, _STRETCH):
+        end = min(last, begin + _STRETCH)
+        if function:
+            call(function, dz, begin, dy, begin, kept, begin, end - begin, alpha)
+        else:
+            copy(dz, begin, dy, begin, end - begin)
+        whole = begin + (end - begin) // LANES * LANES
+        for i in range(begin, whole, LANES):
+            store(sums, place, add(load(sums, place), load(dz, i)))
+            place += LANES
+            place = 0 if place == sums.shape[0] else place
+        if whole < end:
+            store(sums, place, add(load(sums, place), load_some(dz, whole, end - whole)))

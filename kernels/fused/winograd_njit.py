@@ -1,0 +1,42 @@
+"""A convolution by 3 × 3 filters with bias and activation, with 4/9 of the multiplications.
+
+`shared/winograd_njit.py` holds the algorithm. The bias is one more term of its sums, and the
+activation follows for each tile of results while it is in the first-level cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
+from gpucnn.ops.fused import conv2d_bias_activation
+
+from ..shared.epilogue_njit import end
+from ..shared.implicit_gemm_njit import filters_of
+from ..shared.winograd_njit import Tiles, convolve, pays, supports, tiles_of, workspace
+
+
+def _tiles(x: Any, padding: Any) -> Tiles:
+    return tiles_of(*x.shape[1:], padding, x.shape[0])
+
+
+def _supports(x: Spec, weight: Spec, b: Spec, *, function: Any, alpha: Any, keep_input: Any, **window: Any) -> bool:
+    return supports(x, weight.shape[2:], weight.shape[:2], **window)
+
+
+def _pays(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> bool:
+    return pays(*weight.shape[2:], _tiles(x, padding))
+
+
+def _workspace(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> tuple[Spec, ...]:
+    return workspace(x.shape[0], *weight.shape[2:], _tiles(x, padding))
+
+
+@kernel(conv2d_bias_activation, "winograd", "njit", supports=_supports, pays=_pays, workspace=_workspace)
+def launch(y, *arrays, function, alpha, keep_input, padding, **_):
+    """y = f(x by the filters + b); what f is applied to comes second if it is kept."""
+    sums, (x, weight, b, *scratch) = (arrays[0] if keep_input else None), arrays[keep_input:]
+    convolve(
+        y, x, filters_of(weight), _tiles(x, padding), *scratch, bias=b, ended=sums, function=end(function), alpha=alpha
+    )
