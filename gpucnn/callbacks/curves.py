@@ -7,6 +7,7 @@ do not disturb a user's figures.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ..errors import ArgumentError, warn
@@ -24,6 +26,9 @@ from ..files import write_atomically
 BLUE, ORANGE, RED, GREY = "#0072B2", "#D55E00", "#CC0000", "#555555"
 """Colours that colour-blind readers can distinguish (Okabe and Ito, "Color universal design",
 2008). What is red is also said in words."""
+
+_DISTINCT = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "black")
+"""One colour for each run, of the same palette."""
 
 _DPI = 120
 _FONTS = (
@@ -130,6 +135,33 @@ def learning_curves(
         axes.legend(frameon=False)
         axes.grid(color="0.9")
         axes.spines[["top", "right"]].set_visible(False)
+    return picture
+
+
+def compared_curves(histories: Mapping[str, Mapping[str, Sequence[float]]], title: str = "", note: str = "") -> Picture:
+    """Loss and accuracy of several runs by epoch, a colour for each: training solid, validation dashed.
+
+    histories   what `fit` returned as dictionaries of lists, by the name of the run
+    """
+    names = [name for name in ("loss", "accuracy") if any(name in history for history in histories.values())]
+    if not names:
+        raise ArgumentError("the histories hold neither loss nor accuracy: train first")
+    picture = Picture(10, 4.2 + 0.22 * len(histories), title, note)
+    colours = dict(zip(histories, itertools.cycle(_DISTINCT)))
+    for axes, name in zip(picture.subplots(1, len(names), squeeze=False)[0], names):
+        for run, history in histories.items():
+            for key, line in ((name, "-"), (f"val_{name}", "--")):
+                if key in history:
+                    epochs = 1 + np.arange(len(history[key]))
+                    axes.plot(epochs, history[key], line, color=colours[run], marker="o", markersize=3)
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    lines = [Line2D([], [], color=colour) for colour in colours.values()]
+    legend = picture.legend(lines, list(histories), loc="outside lower left", frameon=False, fontsize=9)
+    for label in legend.get_texts():
+        label.set(family=font_for(label.get_text()), parse_math=False)
     return picture
 
 
