@@ -1,6 +1,6 @@
 """Calls of functions by the host, for each launch of a kernel and each step of training.
 
-gpucnn emulate-gpu python bench/host_calls.py > bench/results/host_calls.json
+gpucnn emulate-gpu python bench/host_calls.py     # the part "now" of bench/results/host_calls.json
 
 Python calls are functions written in Python, C calls all others. A step launched one by one costs
 what its launches cost; a replayed one costs the same for every model.

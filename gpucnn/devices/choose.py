@@ -132,6 +132,13 @@ def described(name: str) -> str:
     return f"{name} (emulated)" if is_emulated(name) else name
 
 
+def with_card() -> str:
+    """The device in use, a GPU with the name of its card: `gpu:0 (NVIDIA H100)`."""
+    name = selected().name
+    kind, _, number = name.partition(":")
+    return f"{name} ({gpu_state()[1].split(', ')[int(number)]})" if kind == "gpu" else name
+
+
 def require_gpu(request: str, number: int = 0) -> None:
     """Raise `KernelError` if that GPU cannot be used, instead of silently taking the CPU."""
     count, reason = gpu_state()

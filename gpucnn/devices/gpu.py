@@ -101,8 +101,14 @@ class Gpu(Device):
         return Peak(2e3 * lanes * clock, bytes_per_second, attributes.get("L2CacheSize", 0))
 
     def synchronize(self) -> None:
-        """Wait until all work on the current stream has finished."""
-        cupy.cuda.get_current_stream().synchronize()
+        """Wait until all work on the current stream has finished. Raises `KernelError` if a kernel has
+        broken the GPU."""
+        try:
+            cupy.cuda.get_current_stream().synchronize()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            if error.status in _LOST:
+                raise self._lost(error) from None
+            raise
 
     def stream(self) -> int:
         """The address of the current stream: events time the stream on which they were recorded."""
@@ -214,11 +220,14 @@ class Gpu(Device):
                 self.synchronize()
         except (driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
             if error.status in _LOST:
-                raise KernelError(
-                    f"{self.name} is lost to this process ({error}): a kernel launched before, or this one, broke it. "
-                    "Start the process again; GPUCNN_SYNC=1 names the kernel"
-                ) from None
+                raise self._lost(error) from None
             raise LaunchError(f"the driver refuses grid {grid}, block {block}, {shared_bytes} bytes: {error}") from None
+
+    def _lost(self, error: Exception) -> KernelError:
+        return KernelError(
+            f"{self.name} is lost to this process ({error}): a kernel launched before, or this one, broke it. "
+            "Start the process again; GPUCNN_SYNC=1 names the kernel"
+        )
 
     def _most_shared(self, kernel: Any) -> int:
         """Bytes of dynamic shared memory that the kernel may use so far: static arrays count too."""

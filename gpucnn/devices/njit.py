@@ -10,6 +10,7 @@ neither can be written. Here it goes to the cache of gpucnn, or to NUMBA_CACHE_D
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -58,6 +59,19 @@ def address_of(dispatcher: Any, kinds: tuple) -> int:
 def unavailable() -> str | None:
     """Why Numba does not compile here; None if it does."""
     return "NUMBA_DISABLE_JIT is set" if numba.config.DISABLE_JIT else None  # type: ignore[attr-defined]
+
+
+def is_off() -> bool:
+    """Whether Numba is told not to compile; the first time, a warning says what that costs."""
+    reason = unavailable()
+    if reason:
+        _warn_of_slowness(reason)
+    return reason is not None
+
+
+@cache
+def _warn_of_slowness(reason: str) -> None:
+    warnings.warn(f"{reason}, so NumPy computes instead of compiled kernels, many times slower", stacklevel=2)
 
 
 def folder() -> Path | None:

@@ -73,14 +73,15 @@ def compile_cuda(text: str, file: str, defines: Mapping[str, Any], *, arch: str)
             f"{file} cannot be compiled here: NVRTC cannot be loaded ({error}): pip install 'gpucnn[compile]'"
         ) from None
     status = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
-    log = b" " * result(nvrtc.nvrtcGetProgramLogSize(program))
+    # One byte more than NVRTC writes: Python shares all bytes of length 0 and 1.
+    log = bytes(result(nvrtc.nvrtcGetProgramLogSize(program)) + 1)
     result(nvrtc.nvrtcGetProgramLog(program, log))
     message = log.rstrip(b"\0 ").decode()
     if int(status[0]):
         raise CompilerLog(message)
-    ptx = b" " * result(nvrtc.nvrtcGetPTXSize(program))
+    ptx = bytes(result(nvrtc.nvrtcGetPTXSize(program)) + 1)
     result(nvrtc.nvrtcGetPTX(program, ptx))
-    cubin = b" " * result(nvrtc.nvrtcGetCUBINSize(program))
+    cubin = bytes(result(nvrtc.nvrtcGetCUBINSize(program)))
     if cubin:
         result(nvrtc.nvrtcGetCUBIN(program, cubin))
     nvrtc.nvrtcDestroyProgram(program)

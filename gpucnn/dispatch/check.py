@@ -165,6 +165,7 @@ class _Trial:
         arguments = [*fresh, *inputs, *scratch]
         try:
             self.kernel.run(*[a if a is None else a.array for a in arguments], **self.params)
+            choose.current().synchronize()  # what the launch breaks is its own fault
         except CompileError:
             raise
         except GpucnnError as error:

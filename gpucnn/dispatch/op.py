@@ -14,11 +14,9 @@ import importlib
 import inspect
 import math
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +217,7 @@ class Op:
         that name, so a kernel for the forward pass alone can train."""
         backends = choice.backends()
         kernels = self.kernels(backends)
-        if any(kernel.backend == "njit" for kernel in kernels.values()) and _numba_is_off():
+        if any(kernel.backend == "njit" for kernel in kernels.values()) and _numba_compiles_nothing():
             kernels = {key: kernel for key, kernel in kernels.items() if kernel.backend != "njit"}
         algorithms = choice.algorithms()
         name = algorithm or algorithms.get(self.name)
@@ -422,19 +420,10 @@ def _whole_file() -> Iterator[None]:
         raise
 
 
-def _numba_is_off() -> bool:
-    """Whether Numba is told not to compile; the first time, a warning says what that costs."""
-    from ..devices import njit
+def _numba_compiles_nothing() -> bool:
+    from ..devices import njit  # which imports Numba
 
-    reason = njit.unavailable()
-    if reason:
-        _warn_of_slowness(reason)
-    return reason is not None
-
-
-@cache
-def _warn_of_slowness(reason: str) -> None:
-    warnings.warn(f"{reason}, so NumPy computes instead of compiled kernels, many times slower", stacklevel=2)
+    return njit.is_off()
 
 
 def _has(kernels: dict[str, Kernel], algorithm: str) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from .. import random
 from ..callbacks import EarlyStopping
 from ..datasets import Dataset, ProgressHook, images
-from ..devices import threads
+from ..devices import choose, threads
 from ..dispatch import choice
 from ..errors import ArgumentError, warn
 from ..files import MODEL_SUFFIX
@@ -352,7 +352,7 @@ def _fit(
     say(
         f"{settings.model}: {model.count_params():,} parameters, {type(model.optimizer).__name__}, "
         f"batch {training.batch_size}, {training.epochs} {epochs}, seed {settings.seed}; "
-        f"{run.record['device']}, {choice.backend()} kernels, threads: {threads.in_use()}"
+        f"{choose.with_card()}, {choice.backend()} kernels, threads: {threads.in_use()}"
     )
     signature = model.signature
     assert signature is not None

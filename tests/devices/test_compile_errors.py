@@ -1,9 +1,11 @@
 """What does not compile is named with the user's path and line, once, whichever compiler says it."""
 
+import subprocess
 import sys
 
 import pytest
 from needs import emulator_here, nvrtc_here
+from places import ROOT
 from stand_in_cupy import StandIn
 
 import gpucnn
@@ -85,3 +87,15 @@ def test_a_file_that_is_not_utf_8_says_so(tmp_path):
     (tmp_path / "wrong.cu").write_bytes(b"// caf\xe9\n")
     with pytest.raises(KernelError, match=r"wrong\.cu is not UTF-8 text, at byte 6: save it as UTF-8"):
         cuda_function(tmp_path / "wrong.cu", "wrong")
+
+
+@nvrtc_here
+def test_a_compilation_without_a_word_leaves_pythons_own_bytes_alone():
+    """NVRTC ends an empty log by a zero byte; Python shares all bytes of length 1, and prints with them."""
+    code = """if True:
+        from gpucnn.devices.nvrtc import compile_cuda
+        done = compile_cuda('extern "C" __global__ void nothing() {}', "nothing.cu", {}, arch="compute_80")
+        print(repr(done.log), ".entry nothing" in done.ptx, ord(" ".encode()))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == [b"''", b"True", b"32"]

@@ -212,6 +212,21 @@ def test_the_peak_is_that_of_the_clocks_and_unknown_without_them(cupy, gpu):
     assert gpu.peak() is None
 
 
+def test_a_gpu_is_described_with_the_name_of_its_card(cupy):
+    for name, text in (("gpu:1", "gpu:1 (A Test GPU)"), ("cpu", "cpu")):
+        choose.use(name)
+        assert choose.described() == text
+
+
+def test_what_a_kernel_breaks_shows_when_it_is_waited_for(cupy, gpu, monkeypatch):
+    def synchronize():
+        raise cupy.cuda.runtime.CUDARuntimeError(700, "cudaErrorIllegalAddress: an illegal memory access")
+
+    monkeypatch.setattr(cupy.cuda, "get_current_stream", lambda: SimpleNamespace(synchronize=synchronize))
+    with pytest.raises(KernelError, match=r"gpu:0 is lost to this process .*IllegalAddress"):
+        gpu.synchronize()
+
+
 def test_each_gpu_is_one_object_and_the_one_in_use_is_cupys(cupy, monkeypatch):
     first = choose.use("gpu:0")
     second = choose.use("gpu:1")

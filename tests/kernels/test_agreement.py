@@ -28,7 +28,7 @@ SEEDS = (0, 1, 2, 3, 4) if os.environ.get("GPUCNN_TEST_ALL") else (3,)
 KNOWN_GAPS = {
     op.name: "pooling is fused on the CPU alone; on a GPU it is a kernel of its own"
     for op in OPS
-    if op.name.startswith("conv2d_bias_activation_maxpool")
+    if op.name.startswith(("conv2d_bias_activation_maxpool", "conv2d_maxpool_grad"))
 }
 """Ops without a kernel for GPUs, and why."""
 

@@ -97,7 +97,7 @@ def test_use_auto_takes_the_gpu_that_has_passed_its_check(gpu, monkeypatch, caps
     with gpucnn.using("auto"):
         pass
     assert taken == ["gpu:0", "gpu:0", "cpu", "gpu:0"]
-    assert capsys.readouterr().err.count("checking Some GPU once") == 1
+    assert capsys.readouterr().out.count("checking Some GPU once") == 1
 
 
 @in_emulator

@@ -1,0 +1,174 @@
+"""The step that CuPy captures, as data; and what a step costs the host and the driver."""
+
+import json
+
+import pytest
+from places import ROOT
+
+TRAINING = """
+    import json, os
+    from dataclasses import asdict
+    import numpy as np
+    import gpucnn
+    from gpucnn import callbacks
+    from gpucnn.devices.emulator.driver import counters
+    from gpucnn.devices.gpu import Gpu
+    from gpucnn.runs import zoo
+
+    gpucnn.use("cuda", device="gpu")
+    graphs, record = [], Gpu.record
+    Gpu.record = lambda device, run: (graphs.append(record(device, run)), graphs[-1])[1]
+
+    def costs(name, graph, steps=6):
+        \"\"\"What the driver does in each step but the first two.\"\"\"
+        os.environ["GPUCNN_GRAPH"] = graph
+        model = zoo.find(name).build()
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        x = np.zeros((2 * steps, *model.input_shape[1:]), np.float32)
+        seen = []
+
+        class Note(callbacks.Callback):
+            takes_late_logs = True
+
+            def on_train_batch_end(self, batch, logs=None):
+                seen.append(asdict(counters()))
+
+        model.fit(x, np.zeros(2 * steps, np.int64), batch_size=2, shuffle=False, verbose=0, callbacks=[Note()])
+        return [{name: after[name] - before[name] for name in after} for before, after in zip(seen[1:], seen[2:])]
+"""
+
+
+@pytest.mark.parametrize(("model", "most"), [("slides", 44), ("mlearning", 62)])
+def test_the_captured_step_is_one_chain_of_kernels_no_longer_than_the_launched_one(output, model, most):
+    text = (
+        TRAINING
+        + f"""
+    launched, replayed = costs({model!r}, "0"), costs({model!r}, "1")
+    print(json.dumps([launched[-1], replayed, graphs[0].graph.debug_dot_str()]))
+    """
+    )
+    launched, replayed, dot = json.loads(output(text)[-1])
+    nodes = [line.partition('label="')[2].partition('"')[0] for line in dot.splitlines() if "label=" in line]
+    edges = [line.split(" -> ") for line in dot.splitlines() if "->" in line]
+    assert edges == [[f"n{i}", f"n{i + 1}"] for i in range(len(nodes) - 1)]
+    assert not [name for name in nodes if "host" in name], nodes
+    assert nodes[-1] == "advance" and "sgd" in nodes
+    assert len(nodes) <= min(most, launched["launches"] + launched["uploads"] + launched["reads"])
+    for step in replayed:
+        assert step["graph_launches"] == 1
+        assert not any(step[name] for name in ("uploads", "reads", "allocations", "frees", "waits", "modules")), step
+
+
+def test_a_launch_and_a_step_call_no_more_functions_than_the_table_says(output):
+    text = f"""
+        import json, sys
+        sys.path.insert(0, "{ROOT}/bench")
+        import host_calls
+        print(json.dumps(host_calls.table()))
+    """
+    counted = json.loads(output(text)[-1])
+    table = json.loads((ROOT / "bench/results/host_calls.json").read_text())["now"]
+    assert counted.keys() == table.keys()
+    for what, numbers in table.items():
+        for language, most in numbers.items():
+            assert counted[what][language] <= 1.05 * most, (what, language)
+    for model in ("slides", "keras-intro"):
+        assert (
+            counted[f"step of {model}, replayed"]["python"] < 0.04 * counted[f"step of {model}, one by one"]["python"]
+        )
+
+
+def test_out_of_memory_the_batch_that_fits_is_named_and_does_fit(output):
+    text = """
+        import re
+        import numpy as np
+        import gpucnn
+        from gpucnn import layers
+        from gpucnn.errors import MemoryNeedError
+
+        gpucnn.use("cuda", device="gpu")
+        def fit(batch_size):
+            model = gpucnn.Sequential([
+                gpucnn.Input((32, 32, 1)), layers.Conv2D(16, 3, activation="relu"), layers.GlobalAveragePooling2D(),
+                layers.Dense(2, activation="softmax"),
+            ])
+            model.compile("sgd", "sparse_categorical_crossentropy")
+            return model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0)
+
+        x, y = np.zeros((1024, 32, 32, 1), np.float32), np.zeros(1024, np.int64)
+        try:
+            fit(1024)
+        except MemoryNeedError as error:
+            print(error)
+            fits = int(re.search(r"the largest batch size that fits is about (\\d+)", str(error))[1])
+            print(fits, np.isfinite(fit(fits).history["loss"][0]))
+    """
+    refusal, after = output(text, "--memory", "160MiB")
+    assert refusal.startswith("a batch of 1024 images does not fit into the memory of gpu:0: out of memory on gpu:0")
+    fits, finite = after.split()
+    assert 1 <= int(fits) < 1024 and finite == "True"
+
+
+def test_a_model_follows_the_gpu_in_use_and_every_thread_works_on_that_one(output):
+    text = """
+        import threading
+        import numpy as np
+        import gpucnn
+        from gpucnn import layers
+        from gpucnn.devices import choose
+
+        gpucnn.use("cuda", device="gpu:0")
+        model = gpucnn.Sequential([gpucnn.Input((8,)), layers.Dense(4), layers.Dense(2, activation="softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        x, y = np.ones((8, 8), np.float32), np.zeros(8, np.int64)
+
+        def fit():
+            model.fit(x, y, batch_size=4, verbose=0)
+            arrays = [model.parameters.values, *model.optimizer.flat_slots.values()]
+            print(choose.current().name, *(array.data.device_id for array in arrays))
+
+        for device in ("gpu:0", "gpu:1", "gpu:0"):
+            gpucnn.use("cuda", device=device)
+            fit()
+            thread = threading.Thread(target=fit)
+            thread.start()
+            thread.join()
+    """
+    expected = [f"gpu:{n} {n} {n} {n}" for n in (0, 0, 1, 1, 0, 0)]
+    assert output(text, "--devices", "2") == expected
+
+
+def test_a_gpu_newer_than_the_compilers_trains_by_ptx(output):
+    text = """
+        import numpy as np
+        import gpucnn
+        from gpucnn import layers
+        from gpucnn.devices import choose, nvrtc
+
+        nvrtc.newest_architecture = lambda: 75
+        for backend in ("cuda", "numba"):
+            gpucnn.utils.set_random_seed(1)
+            gpucnn.use(backend, device="gpu")
+            model = gpucnn.Sequential([gpucnn.Input((8,)), layers.Dense(4), layers.Dense(2, activation="softmax")])
+            model.compile("sgd", "sparse_categorical_crossentropy")
+            x, y = np.ones((8, 8), np.float32), np.zeros(8, np.int64)
+            loss = model.fit(x, y, batch_size=4, verbose=0).history["loss"][0]
+            print(choose.current()._newer_than, np.isfinite(loss))
+    """
+    assert output(text) == ["75 True", "75 True"]
+
+
+def test_use_auto_takes_the_gpu_after_a_check_that_is_kept(emulated):
+    text = """
+        import gpucnn
+        from gpucnn.devices import choose
+        from gpucnn.ops.matmul import matmul
+        from gpucnn.runs import self_check
+
+        self_check._kernels = lambda: iter([matmul.kernels(("cuda",))["naive_cuda"]])
+        gpucnn.use("auto")
+        print(choose.current().name, self_check.stored("gpu:0").fault)
+    """
+    done = [emulated(text) for _ in range(2)]
+    assert [process.stdout for process in done] == ["gpu:0 None\n"] * 2, done[0].stderr
+    assert "checking Emulated GPU" not in done[1].stderr
