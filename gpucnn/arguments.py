@@ -171,6 +171,13 @@ def numbers(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def is_array(value: Any) -> bool:
+    """Whether this is an array of NumPy or of another library that `numbers` reads."""
+    return isinstance(value, np.ndarray) or any(
+        hasattr(value, protocol) for protocol in ("__dlpack__", "__cuda_array_interface__")
+    )
+
+
 def is_count(value: Any) -> bool:
     """Whether this is an integer of at least 1 that fits into 32 bits."""
     return _COUNT.accepts(value)

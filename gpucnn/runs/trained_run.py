@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import datasets
+from ..arguments import is_array, numbers
 from ..datasets import ImageSet, ProgressHook, image_files, images
 from ..errors import ArgumentError, DataError, FileError, warn
 from ..metrics.report import count_confusions, scores_of
@@ -53,6 +54,11 @@ class Prediction:
         return f"{self.class_name} ({self.probability:.1%})".replace("%", " %")
 
 
+def _on_host(images: Any) -> Any:
+    """Arrays of other libraries as NumPy's; anything else as it is."""
+    return numbers("images", images) if is_array(images) else images
+
+
 class TrainedRun:
     """A run with its trained model; `load_run` makes it.
 
@@ -85,20 +91,21 @@ class TrainedRun:
 
         images          one image: a path, an open binary file, a Pillow image, or an array (H, W, C)
                         or (H, W). Several: a list of these, a folder, or an array (n, H, W, C) or
-                        (n, H, W). uint8 arrays hold 0 … 255 and are resized; floats are what the
-                        model takes, in its size.
+                        (n, H, W), also of PyTorch, JAX or CuPy. uint8 arrays hold 0 … 255 and are
+                        resized; floats are what the model takes, in its size.
         invert, centre  how the images are prepared; None as the model says
 
         Raises `DataError` or `FileError` for an image that cannot be used. Of a folder, such images
         are left out, and a warning counts them.
         """
         left_out = None
+        images = _on_host(images)
         if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
             sources, left_out = images_in(Path(images))
             if not sources:
                 raise DataError(f"{images} holds no {datasets.images.KINDS} images")
         elif isinstance(images, (list, tuple)):
-            sources = list(images)
+            sources = [_on_host(image) for image in images]
         else:
             sources = list(images) if self._is_batch(images) else [images]
         several = left_out is not None or len(sources) != 1 or sources[0] is not images
@@ -173,6 +180,7 @@ class TrainedRun:
         Classes are matched by their names. Raises `DataError` if they are not those of the model,
         unless `common_classes`. The keys of the result are those of `gpucnn evaluate --json`.
         """
+        images = _on_host(images)
         in_files = isinstance(images, (str, os.PathLike))
         if not in_files and (share is not None or strict):
             raise ArgumentError("a share of the images and strict reading go with a folder of images (--data)")
@@ -187,7 +195,7 @@ class TrainedRun:
         elif isinstance(images, ImageSet):
             test = images
         elif images is not None:
-            test = ImageSet("the arrays", images, np.asarray(y), self.classes, "all images of the array")
+            test = ImageSet("the arrays", images, numbers("y", y), self.classes, "all images of the array")
         elif dataset is not None:
             test = datasets.load(dataset, data_dir, progress=progress).test
         else:

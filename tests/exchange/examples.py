@@ -105,6 +105,7 @@ IMAGES = {
     "crop": ((7, 6, 2), lambda: [layers.CenterCrop(4, 5), layers.Conv2D(2, 3), layers.CenterCrop(1, 2)]),
     "random_crop": ((7, 6, 2), lambda: [layers.RandomCrop(4, 3), layers.Conv2D(2, 3)]),
     "resizing": ((7, 6, 2), lambda: [layers.Resizing(9, 4), layers.Conv2D(2, 3)]),
+    "resizing_shrinks": ((11, 9, 2), lambda: [layers.Conv2D(3, 2), layers.Resizing(3, 8), layers.Resizing(5, 2)]),
 }
 """The same for layers that bring images to another size, or change them in training."""
 

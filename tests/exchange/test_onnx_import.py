@@ -12,7 +12,7 @@ from gpucnn.models.signature import Signature
 from gpucnn.runs import zoo
 
 pytestmark = onnx_here
-EXAMPLES = LAYERS | OBJECTS | {name: IMAGES[name] for name in IMAGES if name != "resizing"}
+EXAMPLES = LAYERS | IMAGES | OBJECTS
 
 
 def assert_equal_outputs(model, other, x):
@@ -63,11 +63,16 @@ def test_classes_and_preparation_come_back(small_model, tmp_path, rng):
     np.testing.assert_allclose(raw.predict(np.float32(x), verbose=0), expected, atol=1e-5, rtol=0)
 
 
-def test_the_products_of_a_resizing_are_refused_by_name(tmp_path):
+def test_the_products_of_a_resizing_become_the_layer_and_others_are_refused(tmp_path):
     shape, stack = IMAGES["resizing"]
-    model_of(shape, stack()).export(tmp_path / "m.onnx")
-    with pytest.raises(FileError, match=r"the node resizing/matmul .* multiplies with a weight from the left"):
-        models.load_model(tmp_path / "m.onnx")
+    model = model_of(shape, stack())
+    model.export(tmp_path / "m.onnx")
+    resizing, _ = models.load_model(tmp_path / "m.onnx").layers
+    assert (type(resizing), resizing.height, resizing.width) == (layers.Resizing, 9, 4)
+    left = np.eye(4, dtype=np.float32)[[0, 1, 2, 2]]
+    nodes = [("MatMul", ["w", "x"], ["y"], {})]
+    with pytest.raises(FileError, match=r"from the left, which is not the interpolation of the layer Resizing"):
+        models.load_model(onnx_file(tmp_path / "w.onnx", nodes, [("w", left)], (None, 3, 4, 4), (None, 3, 4, 4)))
 
 
 @pytest.mark.parametrize("target", [(0, -1), (-1, 12), (0, 12), (0, 3, -1), (-1, 2, 6), (0, 0, 4)])
@@ -85,6 +90,15 @@ def test_shapes_that_keep_the_samples_are_layers(tmp_path, rng, target):
 def networks():
     """(name, module, shape of an input) of networks that a Sequential can say."""
     from torch import nn
+
+    class Viewed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.dense = nn.Conv2d(2, 3, 2), nn.Linear(36, 2)
+
+        def forward(self, x):
+            x = self.conv(x).relu()
+            return self.dense(x.view(x.size(0), -1))
 
     yield (
         "images",
@@ -125,7 +139,33 @@ def networks():
         (2, 20),
     )
     yield "volumes", nn.Sequential(nn.Conv3d(2, 3, 3), nn.ReLU(), nn.MaxPool3d(2), nn.Flatten()), (2, 9, 9, 9)
+    yield "log sigmoid", nn.Sequential(nn.Linear(5, 4), nn.LogSigmoid()), (5,)
+    yield "shrinking", nn.Sequential(nn.Linear(5, 4), nn.Hardshrink(0.3), nn.Linear(4, 4), nn.Softshrink(0.2)), (5,)
+    yield "shrinking as usual", nn.Sequential(nn.Conv2d(2, 3, 2), nn.Hardshrink(), nn.Softshrink()), (2, 4, 4)
+    yield "view", Viewed(), (2, 4, 5)
     yield "vectors", nn.Sequential(nn.Linear(5, 4), nn.Sigmoid(), nn.Linear(4, 3, bias=False)), (5,)
+
+
+@pytest.mark.parametrize("cast", [1, 9])
+def test_a_size_that_is_not_of_samples_alone_and_a_condition_as_numbers_are_refused(tmp_path, cast):
+    sizes = [("zero", np.array(0)), ("one", np.array([1])), ("axes", np.array([0]))]
+    nodes = [
+        ("Shape", ["x"], ["s"], {}),
+        ("Gather", ["s", "zero"], ["n"], {}),
+        ("Unsqueeze", ["n", "axes"], ["m"], {}),
+        ("Concat", ["one", "m"], ["t"], {"axis": 0}),
+        ("Reshape", ["x", "t"], ["y"], {}),
+    ]
+    with pytest.raises(FileError, match="layers do not change the number of samples"):
+        models.load_model(onnx_file(tmp_path / "s.onnx", nodes, sizes))
+    nodes = [
+        ("Greater", ["x", "zero"], ["c"], {}),
+        ("Cast", ["c"], ["d"], {"to": cast}),
+        ("Mul", ["x", "d"], ["y"], {}),
+    ]
+    words = "does not convert to floats" if cast == 1 else "not an activation of gpucnn"
+    with pytest.raises(FileError, match=words):
+        models.load_model(onnx_file(tmp_path / "c.onnx", nodes, [("zero", np.float32(0))]))
 
 
 @torch_here

@@ -13,7 +13,7 @@ from gpucnn.errors import ArgumentError, FileError
 from gpucnn.models.signature import Signature
 from gpucnn.runs import zoo
 
-EXAMPLES = LAYERS | OBJECTS | {name: IMAGES[name] for name in IMAGES if name != "resizing"}
+EXAMPLES = LAYERS | IMAGES | OBJECTS
 
 
 def module_in(path):

@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from needs import torch_here
 from PIL import Image
 
 import gpucnn
@@ -99,6 +100,23 @@ def test_several_images_give_a_list_in_their_order(run, tmp_path):
     for images in (paths[:1], batch[:1]):
         assert [prediction.class_name for prediction in run.predict(images)] == ["dog"]
     assert run.predict([]) == []
+
+
+@torch_here
+def test_tensors_are_images_like_arrays(run):
+    import torch
+
+    order = ["dog", "cat", "fox"]
+    batch = np.stack([picture(name, seed=i) for i, name in enumerate(order)])
+    expected = [prediction.probabilities for prediction in run.predict(batch)]
+    tensors = torch.from_numpy(batch)
+    for images in (tensors, list(tensors), torch.from_numpy(batch / np.float32(255))):
+        assert [prediction.probabilities for prediction in run.predict(images)] == expected
+    assert run.predict(tensors[1]).probabilities == expected[1]
+    y = np.array([run.classes.index(name) for name in order])
+    assert run.evaluate(tensors, torch.from_numpy(y)) == run.evaluate(batch, y)
+    with pytest.raises(DataError, match="requires a gradient"):
+        run.predict(torch.zeros(12, 12, 3, requires_grad=True))
 
 
 def test_grey_images_may_lack_their_channel(tmp_path):

@@ -100,6 +100,14 @@ class Stack:
         self.weights[-1].append(bias)
         return True
 
+    def log_of_sigmoid(self) -> list[Layer] | None:
+        """The layer for the logarithm of the last one, a sigmoid, which is removed; None after others."""
+        last = self.layers[-1] if self.layers else None
+        if type(last) is not layers.Activation or last.activation.name != "sigmoid":
+            return None
+        self._pop()
+        return [layers.Activation("log_sigmoid")]
+
     def keep_order(self) -> None:
         """Bring gpucnn's tensor into the order of the graph's."""
         if self.flat is not None and self.rank == 2:

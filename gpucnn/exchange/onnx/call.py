@@ -14,6 +14,9 @@ from .reading import Node
 
 Constants = dict[str, np.ndarray]
 
+BATCH = -(1 << 40)
+"""What stands for the number of samples among the sizes of a tensor."""
+
 
 class Call:
     """A node with the constants among its operands."""

@@ -19,13 +19,15 @@ from ...ops import activation as ops
 X = "x"
 
 UNARY = (
-    *("Abs", "Celu", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Relu"),
-    *("Selu", "Shrink", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu"),
+    *("Abs", "Celu", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Mish"),
+    *("Relu", "Selu", "Shrink", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu"),
 )
 """Operators of one tensor; their numbers follow in a fixed order."""
 
-FORMULAS = ("Add", "Div", "Greater", "Max", "Min", "Mul", "Neg", "Pow", "Sub", "Where")
+FORMULAS = ("Add", "Div", "Greater", "Less", "Max", "Min", "Mul", "Neg", "Or", "Pow", "Sub", "Where")
 """Operators in formulas."""
+
+_CONDITIONS = ("Greater", "Less", "Or")
 
 _DIGITS = 5
 """Constants of a formula are equal if they agree to so many digits: files hold them rounded."""
@@ -83,7 +85,7 @@ def of_node(op: str, operands: Sequence[Any], numbers: Sequence[float]) -> Any:
         return multiply(first, 1 / operands[1]) if operands[1] else None
     if op == "Pow" and operands[1] in (2.0, 3.0):
         return multiply(*[first] * int(operands[1]))
-    if op in ("Div", "Greater", "Where", "Max", "Min"):
+    if op in ("Div", "Where", "Max", "Min", *_CONDITIONS):
         return (op, *operands)
     return None
 
@@ -138,7 +140,12 @@ def layers_of(expression: Any) -> list[Layer] | None:
     if op in ("Max", "Min") and X in operands and any(isinstance(o, float) for o in operands) and len(operands) == 2:
         bound = next(o for o in operands if isinstance(o, float))
         return _clip(bound, math.inf) if op == "Max" else _clip(-math.inf, bound)
-    return _clipped_relu(expression)
+    return _clipped_relu(expression) or _shrinking(expression)
+
+
+def is_condition(expression: Any) -> bool:
+    """Whether an expression is true or false for each element."""
+    return isinstance(expression, tuple) and expression[0] in _CONDITIONS
 
 
 def _named(function: str) -> Layer:
@@ -216,6 +223,21 @@ def _clipped_relu(expression: Any) -> list[Layer] | None:
     for slope in _numbers_in(low):
         if cap is not None and _key(low) == _key(multiply(slope, add(X, -threshold))):
             return [ReLU(None if math.isinf(cap) else cap, slope, threshold)]
+    return None
+
+
+def _shrinking(expression: Any) -> list[Layer] | None:
+    """Values within ±lambd become 0; others are kept, or lambd nearer to 0, as PyTorch's older exporter
+    spells it."""
+    conditions = [part[1] for part in (expression, *expression[1:]) if _is(part, "Where")]
+    for condition in (part for one in conditions for part in (one, *one[1:]) if _is(part, "Greater")):
+        for lambd in _numbers_in(condition):
+            above, below = ("Greater", X, lambd), ("Less", X, -lambd)
+            nearer = ("Where", above, add(X, -lambd), 0.0), ("Where", below, add(X, lambd), 0.0)
+            if lambd >= 0 and _key(expression) == _key(("Where", ("Or", above, below), X, 0.0)):
+                return _parametrised("hard_shrink", lambd)
+            if lambd >= 0 and _key(expression) == _key(add(*nearer)):
+                return _parametrised("soft_shrink", lambd)
     return None
 
 

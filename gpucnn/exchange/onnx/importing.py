@@ -19,7 +19,7 @@ from ...models.sequential import Sequential
 from ...models.signature import Signature
 from . import expressions, nodes
 from .building import Stack, Unreadable
-from .call import Call
+from .call import BATCH, Call
 from .expressions import X
 from .reading import Node, Source, read
 
@@ -92,6 +92,9 @@ class _Importer:
             raise Unreadable(
                 "takes a tensor that an earlier node took: the graph branches, and a Sequential has one path"
             )
+        if node.op == "Shape" and self.values[live[0]] == X:
+            self.constants[node.outputs[0]] = np.array([BATCH, *self.stack.extents])
+            return None
         length = 1 + sum(self.lengths.get(name, 1) for name in names)
         if length > _LONGEST:
             raise Unreadable("belongs to a formula that is not an activation of gpucnn")
@@ -110,7 +113,7 @@ class _Importer:
     def _settle(self, node: Node, expression: Any) -> None:
         """Turn an expression that all later nodes depend on into layers."""
         if expression != X:
-            stack = expressions.layers_of(expression)
+            stack = self.stack.log_of_sigmoid() if expression == ("Log", X) else expressions.layers_of(expression)
             if stack is None:
                 raise Unreadable("completes a formula that is not an activation of gpucnn")
             for layer in stack:
@@ -122,10 +125,11 @@ class _Importer:
     def _expression(self, node: Node) -> Any:
         """What an elementwise node computes; None for other nodes."""
         if node.op in ("Identity", "Cast"):
-            kinds = (1, 10, 11, 16)  # float32, float16, float64, bfloat16
+            value = self.values[node.inputs[0]]
+            kinds = (9,) if expressions.is_condition(value) else (1, 10, 11, 16)  # bool; floats
             if node.op == "Cast" and node.attributes.get("to") not in kinds:
                 raise Unreadable("does not convert to floats")
-            return self.values[node.inputs[0]]
+            return value
         call = self._call(node)
         if node.op in expressions.UNARY:
             return expressions.of_node(node.op, [self.values[node.inputs[0]]], _numbers_of(call))
@@ -139,7 +143,7 @@ class _Importer:
 
     def _add_layers(self, node: Node, name: str) -> None:
         if node.op == "Shape":
-            raise Unreadable("reads a size when the model runs: export it with fixed sizes, flatten(1) instead of view")
+            raise Unreadable("reads the size of a formula: export the model with fixed sizes")
         if self.values[name] != X or any(self.uses[other] > 0 for other in self.values):
             raise Unreadable("takes one of several tensors in use: the graph branches, and a Sequential has one path")
         constants = [place for place, other in enumerate(node.inputs[:2]) if other in self.constants]
@@ -159,7 +163,7 @@ class _Importer:
         compute = _FOLDED.get(node.op)
         if compute is None or not names or any(name not in self.constants for name in names):
             raise Unreadable("does not depend on the input: export the model with its constants folded")
-        self.constants[node.outputs[0]] = compute(self.constants[names[0]], node)
+        self.constants[node.outputs[0]] = compute([self.constants[name] for name in names], node)
 
     def _name(self) -> str | None:
         name = self.path.stem.replace("-", "_")
@@ -200,12 +204,28 @@ _ATTRIBUTES: dict[str, tuple[tuple[str, float], ...]] = {
 """The attributes of operators and their defaults."""
 
 
-def _transposed(array: np.ndarray, node: Node) -> np.ndarray:
-    return array.transpose(node.attributes.get("perm"))
+def _transposed(arrays: list[np.ndarray], node: Node) -> np.ndarray:
+    return arrays[0].transpose(node.attributes.get("perm"))
 
 
-_FOLDED: dict[str, Callable[[np.ndarray, Node], np.ndarray]] = {
-    "Identity": lambda array, node: array,
+def _of_sizes(
+    compute: Callable[[list[np.ndarray], Node], np.ndarray],
+) -> Callable[[list[np.ndarray], Node], np.ndarray]:
+    """The same for a few integers alone, which a file computes from the size of a tensor."""
+
+    def checked(arrays: list[np.ndarray], node: Node) -> np.ndarray:
+        if any(array.dtype.kind != "i" or array.ndim > 1 or array.size > 16 for array in arrays):
+            raise Unreadable("does not depend on the input: export the model with its constants folded")
+        return compute(arrays, node)
+
+    return checked
+
+
+_FOLDED: dict[str, Callable[[list[np.ndarray], Node], np.ndarray]] = {
+    "Concat": _of_sizes(lambda arrays, node: np.concatenate(arrays)),
+    "Gather": _of_sizes(lambda arrays, node: arrays[0][arrays[1]]),
+    "Identity": lambda arrays, node: arrays[0],
     "Transpose": _transposed,
+    "Unsqueeze": _of_sizes(lambda arrays, node: arrays[0].reshape(-1)),
 }
-"""Nodes of one constant."""
+"""Nodes of constants, and of the sizes of tensors."""

@@ -148,12 +148,17 @@ def _crop(graph: Graph, x: Tensor, layer: Any) -> Tensor:
 def _resizing(graph: Graph, x: Tensor, layer: layers.Resizing) -> Tensor:
     """Products with the weights of gpucnn's interpolation, whose coordinates ONNX' Resize rounds in another way."""
     x = graph.layout(x, channels_first=True)
-    rows, columns = (np.eye(extent, dtype=np.float32) for extent in x.shape[1:3])
-    down = layer.forward(storage.put(rows[None, :, None, :]), None, False)[0]
-    across = layer.forward(storage.put(columns[None, None, :, :]), None, False)[0]
-    left, right = storage.get(down)[0, :, 0, :], storage.get(across)[0, 0, :, :].T
+    left, right = (interpolation(layer, axis, extent) for axis, extent in enumerate(x.shape[1:3]))
     x = replace(x, name=graph.add("MatMul", graph.constant("rows", left), x.name))
-    return graph.apply(x, "MatMul", graph.constant("columns", np.ascontiguousarray(right)))
+    return graph.apply(x, "MatMul", graph.constant("columns", np.ascontiguousarray(right.T)))
+
+
+def interpolation(layer: layers.Resizing, axis: int, extent: int) -> np.ndarray:
+    """The weights by which rows (axis 0) or columns (axis 1) of that many pixels are resized: (new, old)."""
+    unit = np.eye(extent, dtype=np.float32)
+    unit = unit[None, :, None, :] if axis == 0 else unit[None, None, :, :]
+    resized = storage.get(layer.forward(storage.put(unit), None, False)[0])[0]
+    return resized[:, 0, :] if axis == 0 else resized[0]
 
 
 def _rescaling(graph: Graph, x: Tensor, layer: layers.Rescaling) -> Tensor:

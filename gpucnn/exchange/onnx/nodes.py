@@ -11,7 +11,11 @@ import numpy as np
 from ... import layers
 from . import expressions
 from .building import Stack, Unreadable
-from .call import Call, Window
+from .call import BATCH, Call, Window
+from .layers import interpolation
+
+_LARGEST_SIDE = 4096
+"""Of images that are resized: the weights are compared as matrices of this size."""
 
 
 def add_layers(stack: Stack, call: Call) -> None:
@@ -128,10 +132,41 @@ def _vector(array: np.ndarray, units: int) -> np.ndarray:
 def _product(stack: Stack, call: Call) -> None:
     """MatMul."""
     if call.node.inputs[0] in call.constants:
-        raise Unreadable("multiplies with a weight from the left: layers do from the right")
+        return _resize_rows(stack, call.weight(0, 2))
+    if _resize_columns(stack, call.weight(1, 2)):
+        return None
     if stack.rank > 2:
         stack.keep_order()
-    _add_dense(stack, call.weight(1, 2), [])
+    return _add_dense(stack, call.weight(1, 2), [])
+
+
+def _resize_rows(stack: Stack, left: np.ndarray) -> None:
+    """The first of the two products that gpucnn writes for Resizing."""
+    if stack.rank == 4 and stack.channels_first and left.shape[1] == stack.shape[0]:
+        layer = layers.Resizing(left.shape[0], stack.shape[1])
+        if _interpolates(left, layer, 0, stack.shape[0]):
+            return stack.add(layer)
+    raise Unreadable("multiplies with a weight from the left, which is not the interpolation of the layer Resizing")
+
+
+def _resize_columns(stack: Stack, right: np.ndarray) -> bool:
+    """Whether this is the second one; if so, the layer is completed."""
+    last = stack.layers[-1] if stack.layers else None
+    if type(last) is not layers.Resizing or not stack.channels_first or right.shape[0] != stack.shape[1]:
+        return False
+    layer = layers.Resizing(last.height, right.shape[1])
+    if not _interpolates(right.T, layer, 1, stack.shape[1]):
+        return False
+    stack.layers[-1], stack.shape = layer, (last.height, right.shape[1], stack.shape[2])
+    return True
+
+
+def _interpolates(weights: np.ndarray, layer: layers.Resizing, axis: int, extent: int) -> bool:
+    """Whether these are the weights of an axis, but for the rounding of coordinates on another device."""
+    if extent > _LARGEST_SIDE:
+        raise Unreadable(f"resizes images of {extent} pixels: at most {_LARGEST_SIDE} are read")
+    off = np.abs(weights - interpolation(layer, axis, extent)).max(initial=0)
+    return bool(off <= 4 * max(weights.shape) * np.finfo(np.float32).eps)
 
 
 def _add_dense(stack: Stack, kernel: np.ndarray, arrays: list[np.ndarray]) -> None:
@@ -180,7 +215,7 @@ def _reshape(stack: Stack, call: Call) -> None:
     for place, extent in enumerate(rest):
         if extent == 0 and zero_copies and place < len(extents):
             rest[place] = extents[place]
-    kept = first == -1 or (first == 0 and zero_copies) or (first == call.batch and call.batch is not None)
+    kept = first in (-1, BATCH) or (first == 0 and zero_copies) or (first == call.batch and call.batch is not None)
     others = -_product_of(rest)
     if first != -1 and rest.count(-1) == 1 and others > 0 and size % others == 0:
         rest[rest.index(-1)] = size // others

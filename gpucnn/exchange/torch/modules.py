@@ -237,6 +237,10 @@ class Modules:
         pairs = [(-(cells // 2), -(cells - cells // 2)) for cells in cut]
         self._line(f"nn.ConstantPad2d({_last_first(pairs)}, 0.0)")
 
+    def _resizing(self, layer: layers.Resizing, shape: tuple[Any, ...]) -> None:
+        self._layout(len(shape), channels_first=True)
+        self._line(f"Resizing({layer.height}, {layer.width})")
+
     def _nothing(self, layer: Layer, shape: tuple[Any, ...]) -> None:
         """Augmentation, which returns its input in inference."""
 
@@ -373,6 +377,24 @@ class Reshape(nn.Module):
     def forward(self, x):
         return x.reshape(len(x), *self.shape)
 """,
+    "Resizing": """
+class Resizing(nn.Module):
+    \"\"\"Bilinear interpolation at coordinates that are rounded to 1 / 65536 of a pixel, as gpucnn rounds them.\"\"\"
+
+    def __init__(self, height, width):
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, x):
+        for axis, new in ((2, self.height), (3, self.width)):
+            old = torch.arange(x.shape[axis], device=x.device)
+            step = round(len(old) * 65536 / new)
+            place = torch.arange(new, device=x.device) * step + (step - 65536) // 2
+            place = (place.double() / 65536).clamp(0, len(old) - 1)
+            weights = (1 - (place[:, None] - old).abs()).clamp(min=0).to(x.dtype)
+            x = torch.tensordot(x, weights, ([axis], [1])).movedim(-1, axis)
+        return x
+""",
 }
 """Modules that PyTorch does not have; a file holds those that its model uses."""
 
@@ -405,5 +427,6 @@ _WRITERS: dict[type, Callable[..., None]] = {
     layers.Reshape: Modules._reshape,
     layers.Permute: Modules._permute,
     layers.Rescaling: Modules._rescaling,
+    layers.Resizing: Modules._resizing,
 }
 """By the exact class: a subclass of the user's may compute something else."""
