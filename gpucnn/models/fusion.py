@@ -269,9 +269,9 @@ def _of_one(layer: Layer) -> tuple[int, ...]:
     return (1, *layer.input_shape[1:])  # type: ignore[index]
 
 
-def _operands(layer: Layer) -> list[Spec]:
+def _operands(layer: KernelAndBias) -> list[Spec]:
     """x, kernel and bias of a layer for one input."""
-    shapes = _of_one(layer), *(weight.shape for weight in layer.weights)
+    shapes = _of_one(layer), layer.kernel.shape, layer.bias.shape
     return [Spec(shape, _FLOAT32) for shape in shapes]
 
 
