@@ -126,7 +126,7 @@ def test_plot_draws_the_pictures_again(run):
     assert (
         {os.path.basename(line) for line in result.stdout.splitlines()} == names == {p.name for p in folder.iterdir()}
     )
-    assert len(names) == 5
+    assert len(names) == 6
 
 
 def test_summary_prints_keras_table_and_its_json(run, monkeypatch):

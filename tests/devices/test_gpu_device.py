@@ -215,7 +215,7 @@ def test_the_peak_is_that_of_the_clocks_and_unknown_without_them(cupy, gpu):
 def test_a_gpu_is_described_with_the_name_of_its_card(cupy):
     for name, text in (("gpu:1", "gpu:1 (A Test GPU)"), ("cpu", "cpu")):
         choose.use(name)
-        assert choose.described() == text
+        assert choose.with_card() == text
 
 
 def test_what_a_kernel_breaks_shows_when_it_is_waited_for(cupy, gpu, monkeypatch):

@@ -90,6 +90,7 @@ NEEDED = {
     "data": "images",
     "size": 28,
     "pool_size": 2,
+    "model": gpucnn.Sequential([gpucnn.Input((2,)), gpucnn.layers.Dense(2)]),
     "height": 2,
     "width": 2,
     "factor": 0.1,
