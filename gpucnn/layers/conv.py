@@ -47,9 +47,9 @@ class Conv1D(Convolution):
     conv, conv_grad_input, conv_grad_weight = conv2d, conv2d_grad_input, conv2d_grad_weight
     paddings = ("valid", "same", "causal")
 
-    def linear(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
-        """(conv(x, kernel) + bias, backward)."""
-        z, backward_of_images = super().linear(_one_row(x), step, training)
+    def sums(self, x: Any) -> tuple[Any, Backward]:
+        """(conv(x, kernel), backward)."""
+        z, backward_of_images = super().sums(_one_row(x))
 
         def backward(dz: Any, need_dx: bool = True) -> Any:
             dx = backward_of_images(_one_row(dz), need_dx=need_dx)
