@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -78,10 +79,10 @@ def print_pairs(*pairs: tuple[str, Any]) -> None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print columns under a header. Where the terminal, or COLUMNS, is too narrow, the widest wrap."""
+    """Print columns under a header. Where the terminal, or COLUMNS, is too narrow, the widest wrap,
+    between words or after a `/`."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     console = Console(highlight=False)
     if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
@@ -90,8 +91,42 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for title in header:
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    console.print(table)
+        table.add_row(*(_Cell(printable(cell)) for cell in row))
+    with console.capture() as printed:
+        console.print(table)
+    for line in printed.get().splitlines():
+        click.echo(_LINE_END.sub(lambda end: end[0].replace(" ", ""), line))
+
+
+_LINE_END = re.compile(r"(?: |\x1b\[[0-9;]*m)+$")
+"""Spaces at the end of a line, and the codes of styles among them."""
+
+
+class _Cell:
+    """The text of a cell for rich, which by itself wraps between words only."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.parts = re.findall(r"[^\s/]*/+|[^\s/]+\s*|\s+", text)
+
+    def __rich_measure__(self, console: Any, options: Any) -> Any:
+        from rich.cells import cell_len
+        from rich.measure import Measurement
+
+        least = max((cell_len(part.rstrip()) for part in self.parts), default=0)
+        return Measurement(least, max(least, cell_len(self.text)))
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.cells import cell_len, chop_cells
+        from rich.text import Text
+
+        lines, width = [""], options.max_width
+        for part in self.parts:
+            for piece in [part] if cell_len(part.rstrip()) <= width else chop_cells(part, width):
+                if cell_len(lines[-1]) + cell_len(piece.rstrip()) > width:
+                    lines.append("")
+                lines[-1] += piece
+        yield Text("\n".join(line.rstrip() for line in lines), no_wrap=True)
 
 
 def percent(share: float) -> str:

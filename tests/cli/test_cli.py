@@ -411,3 +411,24 @@ def test_tables_fit_the_columns_of_the_terminal(monkeypatch, capsys):
     monkeypatch.delenv("COLUMNS")
     print_table(("one", "two", "accuracy"), rows)
     assert f"{'a' * 70}   {'b' * 40}   97.55 %" in capsys.readouterr().out
+
+
+def test_cells_fold_after_a_slash_or_between_words_and_no_line_ends_in_spaces(monkeypatch, capsys):
+    path, words = "runs/2026-01-31-mnist/a_very_long_name.png", "no kernel serves this call"
+    rows = [("1", path, words), ("2", "short", "")]
+    monkeypatch.setenv("COLUMNS", "55")
+    print_table(("number", "image", "note"), rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    columns = [lines[0].index("image"), lines[0].index("note")]
+    parts = [(line[columns[0] : columns[1]].strip(), line[columns[1] :].strip()) for line in lines[1:-1]]
+    assert "".join(part for part, _ in parts) == path
+    assert all(part.endswith("/") for part, _ in parts[:-1] if part and not path.endswith(part))
+    assert " ".join(part for _, part in parts if part) == words
+    monkeypatch.delenv("COLUMNS")
+    print_table(("number", "image", "note"), rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and path in lines[1] and lines[2].endswith("short")
+    monkeypatch.setenv("COLUMNS", "20")
+    print_table(("number", "image"), rows=[("1", "x" * 40)])
+    assert capsys.readouterr().out.count("x") == 40
