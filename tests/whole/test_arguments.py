@@ -90,7 +90,6 @@ NEEDED = {
     "data": "images",
     "size": 28,
     "pool_size": 2,
-    "model": gpucnn.Sequential([gpucnn.Input((2,)), gpucnn.layers.Dense(2)]),
     "height": 2,
     "width": 2,
     "factor": 0.1,
@@ -133,6 +132,7 @@ BETWEEN_ROOMS = {
     "ImageSet",
     "CallbackList",
     "clone_model",
+    "ladder",
 }
 """What rooms of gpucnn call in each other with values that they have checked, or takes only a model."""
 
