@@ -210,7 +210,6 @@ def test_layers_of_the_user_are_refused_by_name(tmp_path):
 
     for layer, words in [
         (Double(2, name="mine"), r"the layer mine \(Double\) cannot be written for PyTorch"),
-        (layers.Resizing(2, 2), r"the layer resizing \(Resizing\) cannot be written for PyTorch"),
         (layers.Dense(2, activation=lambda x: (x, lambda dy: dy), name="own"), "own: the activation"),
     ]:
         with pytest.raises(ArgumentError, match=words):
