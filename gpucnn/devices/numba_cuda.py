@@ -150,7 +150,7 @@ def numba_device(body: Callable) -> Any:
 @lru_cache
 def _type(dtype: np.dtype, axes: int | None) -> Any:
     """Numba's type of an array with this many axes; of a scalar for None."""
-    scalar = numba.from_dtype(dtype)  # type: ignore[arg-type]
+    scalar = numba.from_dtype(dtype)
     return scalar if axes is None else numba.types.Array(scalar, axes, "C")
 
 
