@@ -7,6 +7,7 @@ remain go on in another process.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,8 @@ def _run(sender: Connection, keys: Sequence[Key], load: Sequence[str]) -> None:
         outcome = _outcome(Trial(kernel, case, where, mode))
         sender.send(outcome)
         if outcome.fault is not None and _is_lost(where):
-            break
+            sender.close()
+            os._exit(0)  # CuPy would try in vain to unload its modules
     sender.close()
 
 
