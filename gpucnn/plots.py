@@ -269,20 +269,14 @@ def explanations(
         texts = [names[true[index]], "", *("" for _ in maps)]
         for column, (each, number) in enumerate(zip(maps, (guess[place], other[place])), 2):
             _show(axes, image.mean(axis=2, keepdims=True), cells[column])
-            heat: dict[str, Any] = {"cmap": "inferno", "alpha": 0.6, "interpolation": "bilinear", "vmin": 0}
-            axes.imshow(each[place], extent=cells[column], vmax=float(each[place].max()) or 1.0, **heat)
+            style: dict[str, Any] = {"cmap": "inferno", "alpha": 0.6, "interpolation": "bilinear", "vmin": 0}
+            axes.imshow(each[place], extent=cells[column], vmax=float(each[place].max()) or 1.0, **style)
             texts[column] = f"{names[number]} ({_percent(probabilities[index, number])})"
         for cell, label in zip(cells, texts):
             middle, top = (cell[0] + cell[1]) / 2, cell[3] - 0.03
             colour = RED if predicted[index] != true[index] else "black"
-            style: dict[str, Any] = {
-                "ha": "center",
-                "va": "bottom",
-                "fontsize": 8,
-                "family": family,
-                "parse_math": False,
-            }
-            axes.text(middle, top, label, color=colour, **style)
+            where: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8}
+            axes.text(middle, top, label, color=colour, family=family, parse_math=False, **where)
     for start in (0.0, 4.6)[: 1 + (len(chosen) > rows)]:
         for column, heading in enumerate(_COLUMNS_OF_EXPLANATIONS):
             axes.text(start + column + 0.5, -0.2, heading, ha="center", va="bottom", fontsize=8, color=GREY)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import click
 
+from ..devices.free_memory import readable
 from ..models.shapes import ladder
 from ..runs import commands, recipes, zoo
 from .group import AS_JSON, AT_LEAST_ONE, main, options
@@ -70,30 +71,24 @@ def shapes(model: str, input_shape: str | None, classes: int | None, as_json: bo
             "–" if rung.receptive_field is None else _extents(rung.receptive_field),
             f"{rung.parameters:,}",
             f"{rung.flops:,}",
-            _bytes(rung.activation_bytes),
+            readable(rung.activation_bytes),
         )
         for rung in rungs
     ]
     print_table(
         ("layer", "output", "sees", "parameters", "FLOPs", "memory"),
-        [("input", _extents(image), "", "", "", _bytes(4 * math.prod(image))), *rows],
+        [("input", _extents(image), "", "", "", readable(4 * math.prod(image))), *rows],
     )
     click.echo()
     formulas = [(rung.name, "; ".join(rung.size), rung.parameters_formula) for rung in rungs]
     print_table(("layer", "size", "parameters"), [row for row in formulas if any(row[1:])])
     click.echo()
     parameters = f"{built.count_params():,} parameters"
-    return click.echo(f"{parameters}; for each image {flops:,} FLOPs, {_bytes(memory)} of activations")
+    return click.echo(f"{parameters}; for each image {flops:,} FLOPs, {readable(memory)} of activations")
 
 
 def _extents(shape: Iterable[int]) -> str:
     return "×".join(map(str, shape))
-
-
-def _bytes(size: int) -> str:
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:,.1f} MB"
 
 
 @main.command()

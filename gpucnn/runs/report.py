@@ -16,6 +16,7 @@ import numpy as np
 
 from ..callbacks.curves import compared_curves
 from ..datasets import ProgressHook
+from ..devices.free_memory import readable
 from ..errors import ArgumentError, FileError, printable
 from ..files import write_atomically
 from ..metrics.report import count_confusions, scores_of
@@ -114,8 +115,9 @@ def command(record: dict[str, Any]) -> str:
     words = ["gpucnn", "train"]
     words += ["--data", settings["data"]] if settings.get("data") else [settings.get("dataset")]
     for name, option in _OPTIONS.items():
-        if settings.get(name) not in (None, 0.0) or name == "seed":
-            words += [option, settings.get(name)]
+        value = settings.get(name)
+        if value is not None and (name != "validation_split" or value or settings.get("recipe")):
+            words += [option, value]
     words += ["--backend", record["backend"]] if record.get("backend") else []
     for name in ("best", "flip"):
         if settings.get(name):
@@ -172,10 +174,14 @@ def _part(run: Run, settings: RunSettings, data_dir: str | None, progress: Progr
         ),
         _section(
             "Settings",
-            _pairs({key: _said(value) for key, value in run.settings.items() if value not in (None, False, [])}),
+            _pairs({key: _said(value) for key, value in run.settings.items() if _is_set(value)}),
         ),
     ]
     return _Part(str(run.folder), record, run.read_history(), flops, "".join(body))
+
+
+def _is_set(value: Any) -> bool:
+    return value is not None and value is not False and value != []
 
 
 def _said(value: Any) -> str:
@@ -243,7 +249,7 @@ def _layers(rungs: Iterable[Any]) -> str:
             "–" if rung.receptive_field is None else "×".join(map(str, rung.receptive_field)),
             rung.parameters_formula or "0",
             f"{rung.flops:,}",
-            f"{rung.activation_bytes / 1000:,.1f} kB",
+            readable(rung.activation_bytes),
         )
         for rung in rungs
     ]

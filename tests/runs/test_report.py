@@ -109,7 +109,7 @@ def test_the_page_says_what_the_run_says(run):
     assert f"{record['test_loss']:.4f}" in page.text and record["weights_sha256"] in page.text
     assert "(5·5·10 + 1)·20 = 5,020" in page.text
     assert HOSTILE in page.text
-    assert record["versions"]["numpy"] in page.text
+    assert record["versions"]["numpy"] in page.text and "seed0" in page.text
 
 
 def test_the_command_on_the_page_repeats_the_run(run):
@@ -126,12 +126,14 @@ def test_options_of_the_command_are_all_that_were_set(run):
     settings = record["settings"] | {
         "data": None, "dataset": "mnist", "recipe": "a recipe", "model": "my $model.py:f", "learning_rate": 0.001,
         "best": True, "flip": False, "early_stopping": 3, "validation_split": 0.1, "augment": "light",
-        "algorithms": {"conv2d": "direct"}, "load": [{"name": "k.py", "sha256": "0"}],
+        "weight_decay": 0.0, "algorithms": {"conv2d": "direct"}, "load": [{"name": "k.py", "sha256": "0"}],
     }  # fmt: skip
     command = report.command({**record, "settings": settings})
     assert command.startswith("gpucnn train mnist --recipe 'a recipe' --model 'my $model.py:f' ")
     for option in ("--lr 0.001", "--best", "--no-flip", "--early-stopping 3", "--validation-split 0.1"):
         assert f" {option}" in command
+    assert " --seed 0 --device cpu" in command and " --weight-decay 0.0" in command
+    assert "--validation-split" not in report.command(record)
     assert " --augment light" in command and " --algorithm conv2d=direct" in command and " --load k.py" in command
 
 
