@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import random
+from .. import distributed, random
 from ..callbacks import EarlyStopping
 from ..datasets import Dataset, ProgressHook, images
 from ..devices import threads
@@ -90,7 +90,7 @@ def train(
     )
     model = _new_model(settings, entry, data)
     _check_memory(model, training, data)
-    run = Run.create(folder, asdict(settings))
+    run = Run.create(folder, asdict(settings)) if distributed.leads() else Run.followed(folder, asdict(settings))
     with run.locked():
         return _fit(run, settings, training, model, data, pictures, say)
 
@@ -134,6 +134,11 @@ def resume(
         _check_memory(trained, training, data)
         run.continue_with({"epochs": training.epochs, "load": kernels})
         return _fit(run, settings, training, trained, data, pictures, say)
+
+
+def parts_of(folder: str | Path) -> int | None:
+    """Into how many parts a run cuts its batches; None for as many as there are processes."""
+    return RunSettings.of(Run.open(folder)).parts
 
 
 def evaluate(
@@ -336,7 +341,8 @@ def _signature_for(data: Dataset) -> Signature:
 def _check_memory(model: Sequential, training: Training, data: Dataset) -> None:
     parts = (data.x_train, data.x_test, data.x_val)
     as_float32 = sum(4 * x.size for x in parts if x is not None and x.dtype == np.uint8)
-    memory.check(model, min(training.batch_size, len(data.x_train)), as_float32)
+    group, rows = distributed.group(), min(training.batch_size, len(data.x_train))
+    memory.check(model, rows if group is None else -(-rows // group.parts), as_float32)
 
 
 def _fit(
@@ -375,6 +381,8 @@ def _fit(
             validation_data=validation,
             callbacks=[*watching, Checkpoints(run, settings.save_every, stop)],
         )
+    if not distributed.leads():
+        return run
     seconds = time.perf_counter() - start
     steps = int(model.optimizer.iterations[0]) - before
     trained = steps / -(-count // training.batch_size) * count
