@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .. import datasets, distributed
-from ..errors import ArgumentError
+from ..errors import ArgumentError, warn
 from ..runs import augmentation, commands
 from ..runs.listing import list_runs
 from ..runs.training import SCHEDULES
@@ -197,8 +197,8 @@ def train(
         values["algorithms"] = dict(map(_op_and_algorithm, values["algorithms"]))
     load = values.pop("load", ())
     with distributed.ending_together(), Screen() as screen:
-        parts = commands.parts_of(resumed) if resumed else values.get("parts")
-        size = _join(parts, time_limit)
+        parts = commands.RunSettings.of(commands.Run.open(resumed)).parts if resumed else values.get("parts")
+        size = _join(parts, time_limit, bool(resumed))
         if per_rank is not None:
             if "batch_size" in values:
                 raise ArgumentError("--batch-size and --batch-size-per-rank are both given: give one of them")
@@ -216,7 +216,8 @@ def train(
             if not values.keys() & {"dataset", "data", "recipe"}:
                 screen.say("no data set given: using the embedded digits")
             run = commands.train(commands.RunSettings(**values), folder, **work)
-    if not distributed.leads():
+        leads = distributed.leads()
+    if not leads:
         return 0
     record = run.record
     if as_json:
@@ -237,14 +238,21 @@ def train(
     return _verdict(record["test_loss"])
 
 
-def _join(parts: int | None, time_limit: float) -> int:
+def _join(parts: int | None, time_limit: float, resumed: bool) -> int:
     """Join the processes of this training, if it has several or computes in parts; returns how many they
     are."""
-    if distributed.launched() == 1 and parts is None:
+    processes = distributed.launched()
+    if processes == 1 and parts is None:
         return 1
-    group = distributed.start(parts, time_limit)
+    more = resumed and parts is not None and parts < processes
+    group = distributed.start(None if more else parts, time_limit)
     if group.rank:
         warnings.simplefilter("ignore")
+    if resumed and group.parts != (parts or 1):
+        warn(
+            f"batches were cut into {parts or 1} parts and are now cut into {group.parts}: the last bits will differ "
+            "from an uninterrupted run"
+        )
     return group.size
 
 

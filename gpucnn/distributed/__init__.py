@@ -9,6 +9,30 @@ Each batch is cut into contiguous parts, by default one for each process. The pr
 gradients of the parts in their order and make the same update. Rank 0 alone prints and writes.
 """
 
-from .group import TIME_LIMIT, Group, RankError, ending_together, group, launched, leads, start, stop
+from .group import (
+    TIME_LIMIT,
+    Group,
+    RankError,
+    check_device,
+    ending_together,
+    group,
+    launched,
+    leads,
+    parts,
+    start,
+    stop,
+)
 
-__all__ = ["TIME_LIMIT", "Group", "RankError", "ending_together", "group", "launched", "leads", "start", "stop"]
+__all__ = [
+    "TIME_LIMIT",
+    "Group",
+    "RankError",
+    "check_device",
+    "ending_together",
+    "group",
+    "launched",
+    "leads",
+    "parts",
+    "start",
+    "stop",
+]

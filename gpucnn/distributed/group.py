@@ -20,6 +20,8 @@ import numpy as np
 
 from .. import progress
 from ..arguments import Bounds, Count, checked
+from ..devices import choose
+from ..devices.cpu import CPU
 from ..errors import ArgumentError, GpucnnError, printable
 
 _LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -48,13 +50,10 @@ class Group:
 
     def __init__(self, comm: Any, parts: int | None, time_limit: float) -> None:
         self._comm = comm
-        self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
+        self.rank: int = 0 if comm is None else comm.Get_rank()
+        self.size: int = 1 if comm is None else comm.Get_size()
         self.parts = parts or self.size
         self.time_limit = time_limit
-        if self.parts < self.size:
-            raise ArgumentError(
-                f"{self.size} processes cannot share batches of {self.parts} parts: start at most {self.parts}"
-            )
         self._bounds = [rank * self.parts // self.size for rank in range(self.size + 1)]
         self._places = [""] * self.size
         names = self.gather_text(f"pid {os.getpid()} on {socket.gethostname()}")
@@ -153,8 +152,8 @@ class Group:
             if time.monotonic() - began > self.time_limit:
                 late = ", ".join(f"rank {rank}{self._places[rank]}" for rank in requests)
                 raise RankError(
-                    f"no answer from {late} for {self.time_limit:g} s: it is stopped, or waits for memory, a disk or the "
-                    "network; the job ends"
+                    f"no answer from {late} for {self.time_limit:g} s: it is stopped, or waits for memory, a disk or "
+                    "the network; the job ends"
                 )
             time.sleep(pause)
             pause = min(pause + 1e-6, 1e-3)
@@ -179,6 +178,11 @@ def group() -> Group | None:
 def leads() -> bool:
     """Whether this process prints and writes: rank 0, or one that trains alone."""
     return _group is None or _group.rank == 0
+
+
+def parts() -> int | None:
+    """Into how many parts batches are cut; None for a process that trains alone."""
+    return None if _group is None else _group.parts
 
 
 def launched() -> int:
@@ -207,6 +211,10 @@ def start(parts: Count | None = None, time_limit: Seconds = TIME_LIMIT) -> Group
         progress.silence()
     if _group.size > 1:
         sys.excepthook = _end_all
+    if _group.parts < _group.size:
+        raise ArgumentError(
+            f"{_group.size} processes cannot share batches of {_group.parts} parts: start at most {_group.parts}"
+        )
     return _group
 
 
@@ -218,10 +226,20 @@ def stop() -> None:
     _group = None
 
 
+def check_device() -> None:
+    """Raise `ArgumentError` if a group, or parts of a batch, would be computed elsewhere than on the CPU."""
+    if _group is not None and choose.current() is not CPU:
+        raise ArgumentError(
+            f"several processes, or parts of a batch, train on the CPU alone so far, not on {choose.current().name}: "
+            "give --device cpu, or use(device='cpu')"
+        )
+
+
 @contextmanager
 def ending_together() -> Iterator[None]:
     """End all ranks when an error of gpucnn's, or a request to stop, leaves the body of a with statement:
-    the others would wait for this one. Rank 0 reports an error that all have."""
+    the others would wait for this one. Rank 0 reports an error that all have. After it, this process trains
+    alone again."""
     try:
         yield
     except (GpucnnError, OSError, MemoryError, KeyboardInterrupt) as error:
@@ -229,6 +247,8 @@ def ending_together() -> Iterator[None]:
             raise
         _report(f"gpucnn: error: {error}", _group)
         _group.abort(getattr(error, "exit_status", 2 if isinstance(error, ArgumentError) else 1))
+    finally:
+        stop()
 
 
 def _end_all(kind: type[BaseException], error: BaseException, traceback: Any) -> None:

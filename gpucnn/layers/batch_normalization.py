@@ -73,7 +73,8 @@ class BatchNormalization(Layer):
                 raise ArgumentError(f"{given}: batch renormalisation is not in gpucnn; leave it out")
         if synchronized:
             raise ArgumentError(
-                "BatchNormalization(synchronized=True): each process normalises its own part of a batch; leave it out"
+                "BatchNormalization(synchronized=True) is not in gpucnn: each process normalises by its part of the "
+                "batch; leave it out"
             )
         self.axis = axis
         self.momentum, self.epsilon = float(momentum), float(epsilon)

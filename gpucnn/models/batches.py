@@ -71,7 +71,7 @@ class Stream:
         self._begun = inspect.isgenerator(source) and inspect.getgeneratorstate(source) != inspect.GEN_CREATED
         self.batch_size = 0
 
-    def epoch(self, order: np.ndarray | None, first: int = 0, own: None = None) -> Iterator[Batch]:
+    def epoch(self, order: np.ndarray | None, first: int = 0, own: Any = None) -> Iterator[Batch]:
         """The batches of one epoch from number `first` on; `order` and `own` do not apply to a stream."""
         if not isinstance(self.source, Iterator):
             items = itertools.islice(self.source, first, self.steps)

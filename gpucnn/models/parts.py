@@ -10,29 +10,52 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from .. import distributed, losses, places
 from ..callbacks import BackupAndRestore, CallbackList
-from ..devices import choose, storage
-from ..devices.cpu import CPU
+from ..devices import storage
 from ..dispatch import choice
 from ..distributed import Group
 from ..errors import ArgumentError
-from ..layers.layer import Layer
+from ..layers.layer import Backward, Layer
+from ..losses import Loss
+from ..metrics import Metric
 from ..version import __version__, installed_version
 from . import saving
 from .batches import Arrays, Batch, Batches
+from .compile_settings import CompileSettings
+from .fusion import Node
 from .model import Model
 from .resident import is_ours
 
-if TYPE_CHECKING:
-    from .training_step import TrainingStep
+
+class Step(Protocol):
+    """What a step that is computed in parts needs of `TrainingStep`."""
+
+    model: Model
+    settings: CompileSettings
+    metrics: list[Metric] | None
+
+    def nodes(self) -> list[Node]:
+        """What the step runs through."""
+
+    def loss(self) -> Loss:
+        """The loss that takes the output of the last node."""
+
+    def forward(self, x: Any, step: Any) -> tuple[Any, list[Backward], float]:
+        """(output, the backward passes of all nodes, penalties)."""
+
+    def backward(self, backwards: list[Backward], dy: Any) -> None:
+        """Write the gradients of all weights."""
+
+    def prediction(self, x: Any) -> Any:
+        """What the metrics see."""
 
 
-def gradients(step: TrainingStep, batch: Batch, group: Group) -> tuple[np.ndarray, np.ndarray | None, float]:
+def gradients(step: Step, batch: Batch, group: Group) -> tuple[np.ndarray, np.ndarray | None, float]:
     """(the losses of all samples, all predictions if metrics need them, penalties), with the gradients of
     the batch written.
 
@@ -66,7 +89,7 @@ def gradients(step: TrainingStep, batch: Batch, group: Group) -> tuple[np.ndarra
     return losses_of_all, predicted, float(sum(group.gather(np.array(penalties[: len(own)]), counts)))
 
 
-def _part(step: TrainingStep, x: Any, batch: Batch, cut: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+def _part(step: Step, x: Any, batch: Batch, cut: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """(gradients and weighted statistics, losses, predictions, penalty) of the samples `cut` of a batch."""
     assert batch.y is not None
     loss, samples = step.loss(), len(batch.y)
@@ -109,7 +132,7 @@ def of_this_rank(batch: Batch) -> Batch:
     return batch if own is None else batch._replace(x=batch.x[own(len(batch.x))])
 
 
-def prepare(model: Model, step: TrainingStep, data: Batches, callbacks: Any, plan: tuple[Any, ...]) -> Any:
+def prepare(model: Model, step: Step, data: Batches, callbacks: Any, plan: tuple[Any, ...]) -> Any:
     """The callbacks of this rank in `fit`: those that write are called on rank 0 alone.
 
     plan  what else decides the result
@@ -131,11 +154,7 @@ def prepare(model: Model, step: TrainingStep, data: Batches, callbacks: Any, pla
 
 
 def _check(model: Model, data: Batches) -> None:
-    if choose.current() is not CPU:
-        raise ArgumentError(
-            f"several processes, or parts of a batch, are trained on the CPU alone so far, not on "
-            f"{choose.current().name}: give --device cpu, or use(device='cpu')"
-        )
+    distributed.check_device()
     if not isinstance(data, Arrays):
         raise ArgumentError(f"several processes cannot share a {data.kind} of batches: give arrays")
     for layer in model.layers:
@@ -146,7 +165,7 @@ def _check(model: Model, data: Batches) -> None:
             )
 
 
-def _digests(model: Model, step: TrainingStep, data: Arrays, plan: tuple[Any, ...]) -> dict[str, str]:
+def _digests(model: Model, step: Step, data: Arrays, plan: tuple[Any, ...]) -> dict[str, str]:
     """What must be the same on all ranks, each as a version or a SHA-256."""
     state = model.training_state
     settings = [model.get_config(), step.settings.to_json(), data.batch_size, state.seed, state.shuffles, *plan]
@@ -158,7 +177,7 @@ def _digests(model: Model, step: TrainingStep, data: Arrays, plan: tuple[Any, ..
     for array in (data.x, data.y, data.weight):
         if array is not None:
             images.update(f"{array.dtype}{array.shape}".encode())
-            images.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            images.update(np.ascontiguousarray(array).data)
     return {
         "gpucnn": __version__,
         "numpy": np.__version__,

@@ -62,9 +62,11 @@ def train(
     load      .py files with your kernels, which are executed
     progress  called while the data set is downloaded or decoded, as in `datasets.load`
     """
+    if settings.parts not in (None, distributed.parts()):
+        raise ArgumentError(f"parts={settings.parts}: call distributed.start(parts={settings.parts}) first")
     if settings.recipe is not None:
         settings = recipes.find(settings.recipe).fill(settings)
-    settings = replace(settings, load=own_kernels.load_for_new_run(load)).apply()
+    settings = replace(settings, load=own_kernels.load_for_new_run(load), parts=distributed.parts()).apply()
     entry: Entry | None = None
     if settings.model is not None:
         entry = own_model.load(settings.model) if own_model.is_file(settings.model) else zoo.find(settings.model)
@@ -132,13 +134,8 @@ def resume(
         if done > training.epochs or (done == training.epochs and run.record.get("status") == "finished"):
             raise ArgumentError(f"{run.folder} has already trained {done} epochs: give a larger number of epochs")
         _check_memory(trained, training, data)
-        run.continue_with({"epochs": training.epochs, "load": kernels})
+        run.continue_with({"epochs": training.epochs, "load": kernels, "parts": distributed.parts()})
         return _fit(run, settings, training, trained, data, pictures, say)
-
-
-def parts_of(folder: str | Path) -> int | None:
-    """Into how many parts a run cuts its batches; None for as many as there are processes."""
-    return RunSettings.of(Run.open(folder)).parts
 
 
 def evaluate(

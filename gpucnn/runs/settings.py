@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import datasets, utils
+from .. import datasets, distributed, utils
 from ..config import check_fields
 from ..datasets import Dataset, ProgressHook
 from ..devices import choose, threads
@@ -154,6 +154,7 @@ class RunSettings:
         device = self_check.device(self.device, announce) if self.backend == "auto" else self.device
         utils.set_random_seed(self.seed)  # after the check, which trains too
         choice.use(self.backend, device=device)
+        distributed.check_device()
         choice.use(**self._algorithms_here())
         threads.use(self.threads)
         return replace(self, device=choose.current().name)

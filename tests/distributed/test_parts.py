@@ -5,8 +5,12 @@ give the bits of the whole batch. Such are integers in few bits, batches and rat
 of two, and a dropout of one half.
 """
 
+import json
+
 import numpy as np
 import pytest
+from command import FAST, gpucnn
+from needs import emulator_here
 
 from gpucnn import Sequential, distributed, layers, losses, random
 from gpucnn.errors import ArgumentError
@@ -78,9 +82,9 @@ def test_the_penalty_of_activities_is_that_of_the_whole_batch(parts):
     def stack():
         return exact_stack("l2")
 
-    whole, history = trained(stack, loss=squares, batch_size=8)
+    _, history = trained(stack, loss=squares, batch_size=8)
     parts(3)
-    model, in_parts = trained(stack, loss=squares, batch_size=8)
+    _, in_parts = trained(stack, loss=squares, batch_size=8)
     np.testing.assert_allclose(in_parts["loss"], history["loss"], rtol=16 * 2.0**-24)  # 0.01 rounds, as do its sums
     assert in_parts["loss"] != trained(loss=squares, batch_size=8)[1]["loss"]
 
@@ -89,7 +93,7 @@ def test_the_mean_weighted_by_samples_divides_by_the_weights_of_the_whole_batch(
     loss = "mean_with_sample_weight"
     weight = np.repeat(np.float32([1, 3]), 12)[RANDOM.permutation(SAMPLES)]
     weight[16:] = [1, 1, 1, 1, 3, 3, 3, 3]
-    whole, history = trained(weight=weight, loss=loss, shuffle=False)
+    _, history = trained(weight=weight, loss=loss, shuffle=False)
     parts(3)
     _, in_parts = trained(weight=weight, loss=loss, shuffle=False)
     np.testing.assert_allclose(in_parts["loss"], history["loss"], rtol=32 * 2.0**-24)
@@ -190,3 +194,35 @@ def test_training_on_one_batch_computes_parts_too(parts):
     parts(3)
     for one, other in zip(whole, model(), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_the_command_trains_in_parts_and_repeats_it(tmp_path):
+    hashes = []
+    for name in ("one", "two"):
+        done = gpucnn("train", *FAST, "--parts", 3, "--json", "--out", tmp_path / name)
+        assert done.exit_code == 0, done.stderr
+        hashes.append(json.loads(done.stdout)["weights_sha256"])
+        assert json.loads(done.stdout)["settings"]["parts"] == 3
+        assert distributed.group() is None
+    assert hashes[0] == hashes[1]
+
+
+def test_a_resumed_run_is_cut_into_the_parts_it_began_with(tmp_path):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    done = gpucnn("train", *FAST, "--epochs", 2, "--parts", 3, "--json", "--out", whole)
+    gpucnn("train", *FAST, "--parts", 3, "--out", run)
+    resumed = gpucnn("train", "--resume", run, "--epochs", 2, "--no-pictures", "--json")
+    assert json.loads(resumed.stdout)["weights_sha256"] == json.loads(done.stdout)["weights_sha256"]
+    assert "warning" not in resumed.stderr
+
+
+def test_two_sizes_of_a_batch_are_refused():
+    done = gpucnn("train", "--batch-size", 8, "--batch-size-per-rank", 4)
+    assert done.exit_code == 2 and "--batch-size and --batch-size-per-rank are both given" in done.stderr
+
+
+@emulator_here
+def test_another_device_is_refused_before_any_work(tmp_path):
+    done = gpucnn("train", "--parts", 2, "--device", "emulator", "--out", tmp_path / "run")
+    assert done.exit_code == 2 and "train on the CPU alone so far" in done.stderr
+    assert not (tmp_path / "run").exists()
