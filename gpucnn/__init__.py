@@ -81,7 +81,7 @@ _absent = absent(
         "backend": "use gpucnn.use(...) for backends and gpucnn.utils.set_random_seed for seeds",
         "preprocessing": "scale arrays yourself or with layers.Rescaling; `gpucnn train --data FOLDER` reads images",
         "mixed_precision": "gpucnn trains in float32",
-        "distribution": "gpucnn trains on one device",
+        "distribution": "gpucnn.distributed trains one model in several processes",
         "export": "export with model.export('model.onnx')",
     },
 )

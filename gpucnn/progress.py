@@ -28,6 +28,7 @@ _NOTEBOOK_COLUMNS = 120
 
 _on_screen: Progress | None = None
 _kept_for_results = False
+_silent = False
 
 
 class Progress:
@@ -130,6 +131,8 @@ def on_standard_error() -> Iterator[None]:
 
 def is_interactive() -> bool:
     """Whether a bar can be drawn: in a notebook, or on a terminal that can redraw a line."""
+    if _silent:
+        return False
     if _in_notebook():
         return True
     with suppress(AttributeError, ValueError):  # a program's own stream, or one that it has closed
@@ -166,7 +169,15 @@ def _stream() -> TextIO:
     return sys.stderr if _kept_for_results else sys.stdout
 
 
+def silence() -> None:
+    """Show nothing from now on: another process of the same training does."""
+    global _silent
+    _silent = True
+
+
 def _write(text: str) -> None:
+    if _silent:
+        return
     with suppress(OSError, ValueError, AttributeError):  # closed or None: no reason to end a training
         stream = _stream()
         stream.write(text)

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 
+import processes
 import pytest
 
 from gpucnn.devices import choose, emulator
@@ -29,6 +30,11 @@ h5py_here = _package("h5py", "h5py")
 keras_here = _package("keras", "Keras")
 torch_here = _package("torch", "PyTorch")
 jax_here = _package("jax", "JAX")
+mpi_here = _unless(
+    None
+    if importlib.util.find_spec("mpi4py") and processes.mpiexec()
+    else "mpi4py and an mpiexec are not installed: pip install 'gpucnn[mpi]'"
+)
 numba_cuda_here = _package("numba_cuda", "numba-cuda")
 gpu_here = _unless(None if choose.gpu_state()[0] else f"no GPU here: {choose.gpu_state()[1]}")
 posix_here = _unless(None if os.name == "posix" else "needs fork, POSIX signals and file locks")

@@ -1,11 +1,33 @@
 """Programs in a process of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 
 from places import ROOT
+
+
+def mpiexec():
+    """The mpiexec next to this Python, else that of the system; None without one."""
+    beside = os.path.join(os.path.dirname(sys.executable), "mpiexec")
+    return beside if os.access(beside, os.X_OK) else shutil.which("mpiexec")
+
+
+def ranks(count, *command, **extra):
+    """Start Python with these arguments in so many processes of MPI, on any number of cores."""
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), "OMPI_ALLOW_RUN_AS_ROOT": "1"}
+    settings |= {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+    settings |= {"PRTE_MCA_hwloc_default_binding_policy": "none"}
+    return subprocess.Popen(
+        [mpiexec(), "-n", str(count), sys.executable, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=settings,
+        **extra,
+    )
 
 
 def program(text, *, timeout=600, cwd=ROOT, **environment):

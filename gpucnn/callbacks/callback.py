@@ -34,6 +34,9 @@ class Callback(Checked):
     """Whether it saves checkpoints. Then it is called after all others, so that their states are
     complete, and before them in `on_train_begin`, where it may load one."""
 
+    writes: ClassVar[bool] = False
+    """Whether it writes files: where several processes train a model, rank 0 alone calls it."""
+
     def set_model(self, model: Any) -> None:
         """Called with the model before the first hook."""
         self.model = model

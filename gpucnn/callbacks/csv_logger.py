@@ -6,7 +6,7 @@ import csv
 import io
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ class CSVLogger(Callback):
     without, the file is replaced after the first epoch, unless training is resumed. A write that
     fails leaves the old file intact.
     """
+
+    writes: ClassVar[bool] = True
 
     def __init__(self, filename: PathLike, separator: str = ",", append: bool = False) -> None:
         if not isinstance(separator, str) or len(separator) != 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import string
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from .. import progress
 from ..arguments import Count, PathLike
@@ -26,6 +26,8 @@ class ModelCheckpoint(Monitor):
     save_best_only  save only when `monitor` improves on its best value, which starts at
                     `initial_value_threshold`.
     """
+
+    writes: ClassVar[bool] = True
 
     def __init__(
         self,

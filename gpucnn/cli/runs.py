@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from .. import datasets
-from ..errors import ArgumentError
+from .. import datasets, distributed
+from ..errors import ArgumentError, warn
 from ..runs import augmentation, commands
 from ..runs.listing import list_runs
 from ..runs.training import SCHEDULES
@@ -34,7 +35,31 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     click.option(
         "--epochs", metavar="N", type=AT_LEAST_ONE, help="Passes over the training images.  [default: the model's]"
     ),
-    click.option("--batch-size", metavar="N", type=AT_LEAST_ONE, help="Images per step.  [default: the model's]"),
+    click.option(
+        "--batch-size",
+        metavar="N",
+        type=AT_LEAST_ONE,
+        help="Images per step, of all processes together.  [default: the model's]",
+    ),
+    click.option(
+        "--batch-size-per-rank", "per_rank", metavar="N", type=AT_LEAST_ONE, help="Images per step and MPI process."
+    ),
+    click.option(
+        "--parts",
+        metavar="N",
+        type=AT_LEAST_ONE,
+        help="Cut each batch into N parts and add up their gradients in order: the result is the same for any number "
+        "of MPI processes up to N.  [default: one part a process]",
+    ),
+    click.option(
+        "--rank-timeout",
+        "time_limit",
+        metavar="SECONDS",
+        type=Number(0.1, 86_400),
+        default=distributed.TIME_LIMIT,
+        show_default=True,
+        help="End all MPI processes after waiting so long for one.",
+    ),
     click.option("--optimizer", metavar="NAME", help="sgd, adam, rmsprop, …  [default: the model's]"),
     click.option(
         "--lr",
@@ -134,7 +159,14 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     AS_JSON,
 )
 def train(
-    resumed: str | None, folder: str | None, target_acc: float | None, pictures: bool, as_json: bool, **arguments: Any
+    resumed: str | None,
+    folder: str | None,
+    target_acc: float | None,
+    pictures: bool,
+    as_json: bool,
+    per_rank: int | None,
+    time_limit: float,
+    **arguments: Any,
 ) -> int:
     """Train a model, then evaluate it once on the test images.
 
@@ -147,6 +179,8 @@ def train(
     - a folder with train/ and test/, which hold these subfolders, and perhaps val/ (or valid/,
       validation/): they are used as they are, val/ as validation data
     - an .npz file with x_train, y_train, x_test, y_test, and perhaps x_val, y_val and classes
+
+    `mpiexec -n N gpucnn train …` trains with N processes, each of which computes a part of each batch.
 
     Subfolders of a class belong to it. Files that are left out are counted, with the reasons.
 
@@ -162,7 +196,13 @@ def train(
     if "algorithms" in values:
         values["algorithms"] = dict(map(_op_and_algorithm, values["algorithms"]))
     load = values.pop("load", ())
-    with Screen() as screen:
+    with distributed.ending_together(), Screen() as screen:
+        parts = commands.RunSettings.of(commands.Run.open(resumed)).parts if resumed else values.get("parts")
+        size = _join(parts, time_limit, bool(resumed))
+        if per_rank is not None:
+            if "batch_size" in values:
+                raise ArgumentError("--batch-size and --batch-size-per-rank are both given: give one of them")
+            values["batch_size"] = per_rank * size
         work = {"load": load, "pictures": pictures, "say": screen.say, "progress": screen.progress}
         if resumed is not None:
             epochs = values.pop("epochs", None)
@@ -176,6 +216,9 @@ def train(
             if not values.keys() & {"dataset", "data", "recipe"}:
                 screen.say("no data set given: using the embedded digits")
             run = commands.train(commands.RunSettings(**values), folder, **work)
+        leads = distributed.leads()
+    if not leads:
+        return 0
     record = run.record
     if as_json:
         print_json(record)
@@ -193,6 +236,24 @@ def train(
         click.echo(f"gpucnn: the test accuracy {record['test_accuracy']:.4f} misses the target {target_acc}", err=True)
         return 1
     return _verdict(record["test_loss"])
+
+
+def _join(parts: int | None, time_limit: float, resumed: bool) -> int:
+    """Join the processes of this training, if it has several or computes in parts; returns how many they
+    are."""
+    processes = distributed.launched()
+    if processes == 1 and parts is None:
+        return 1
+    more = resumed and parts is not None and parts < processes
+    group = distributed.start(None if more else parts, time_limit)
+    if group.rank:
+        warnings.simplefilter("ignore")
+    if resumed and group.parts != (parts or 1):
+        warn(
+            f"batches were cut into {parts or 1} parts and are now cut into {group.parts}: the last bits will differ "
+            "from an uninterrupted run"
+        )
+    return group.size
 
 
 def _preparation(settings: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from ..distributed import leads
 from ..errors import printable
 from ..runs.run import plain
 
@@ -37,11 +38,15 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Print one line below any bar."""
+        if not leads():
+            return
         self._stop()
         click.echo(printable(line), err=True)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Draw a bar on a terminal, else print `what` once; a total of 0 means unknown."""
+        if not leads():
+            return
         what = printable(what)
         if what not in self._tasks:
             self._tasks[what] = self._begin(what)

@@ -15,7 +15,7 @@ from ..ops.affine import Fill, affine, random_affine
 from ..ops.contrast import random_contrast
 from ..ops.globalpool import globalavgpool
 from ..ops.window import Sliding
-from .layer import Backward, Layer, Shape
+from .layer import Backward, Layer, Shape, behind
 from .resizing import cut_shape, cut_windows, middle
 
 Range = tuple[float, float]
@@ -85,8 +85,9 @@ class _Mapped(Augmentation, abstract=True):
             "zoom": (_NOTHING,),
             "flip": (False, False),
         } | self.limits()
-        maps = random_affine(step, count=x.shape[0], **parameters, seed=self.seed, stream=self.stream)
-        return affine(x, maps, size=parameters["size"], fill=self.fill_mode, value=self.fill_value)
+        count = self.first_sample + x.shape[0]
+        maps = random_affine(step, count=count, **parameters, seed=self.seed, stream=self.stream)
+        return affine(x, maps[self.first_sample :], size=parameters["size"], fill=self.fill_mode, value=self.fill_value)
 
     def flops(self, input_shape: Shape) -> int:
         """None in inference."""
@@ -375,7 +376,8 @@ class RandomContrast(Augmentation):
         factor = (1.0 - self.factor[0], 1.0 + self.factor[1])
         mean = globalavgpool(x.reshape(x.shape[0], -1, x.shape[3]))
         how: dict[str, Any] = {"factor": factor, "limits": self.value_range, "seed": self.seed, "stream": self.stream}
-        return random_contrast(x, mean.reshape(x.shape[0], x.shape[3]), step, **how)
+        first, means = self.first_sample, mean.reshape(x.shape[0], x.shape[3])
+        return random_contrast(behind(x, first), behind(means, first), step, **how)[first:]
 
 
 def _limits(owner: str, name: str, value: Limits) -> Range:

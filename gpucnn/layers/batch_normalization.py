@@ -17,7 +17,8 @@ class BatchNormalization(Layer):
 
     (N, …, C) → (N, …, C). In training, mean and variance are those of the batch, and after the step
     each moving statistic becomes moving · momentum + batch · (1 - momentum). In inference, and when
-    `trainable` is False, the moving statistics are used instead.
+    `trainable` is False, the moving statistics are used instead. Where several processes train, each
+    normalises by the statistics of its part of the batch, and the moving ones follow their mean.
 
     axis            -1 or the number of the last axis
     momentum        0 … 1: how slowly the moving statistics follow the batches
@@ -71,7 +72,10 @@ class BatchNormalization(Layer):
                 given = f"BatchNormalization({name}={renormalisation[name]!r})"
                 raise ArgumentError(f"{given}: batch renormalisation is not in gpucnn; leave it out")
         if synchronized:
-            raise ArgumentError("BatchNormalization(synchronized=True): gpucnn trains on one device; leave it out")
+            raise ArgumentError(
+                "BatchNormalization(synchronized=True) is not in gpucnn: each process normalises by its part of the "
+                "batch; leave it out"
+            )
         self.axis = axis
         self.momentum, self.epsilon = float(momentum), float(epsilon)
         self.center, self.scale = center, scale
@@ -85,7 +89,6 @@ class BatchNormalization(Layer):
         initializers.check(moving_variance_initializer)
         self.gamma: Weight | None = None
         self.beta: Weight | None = None
-        self._statistics: tuple[Any, Any] | None = None
 
     def build(self, input_shape: Shape) -> None:
         """Create gamma, beta and the moving statistics."""
@@ -115,11 +118,11 @@ class BatchNormalization(Layer):
         epsilon = self.epsilon
         if training and self.trainable:
             y, mean, variance = batchnorm(x, gamma, beta, epsilon=epsilon)
-            self._statistics, gradient = (mean, variance), batchnorm_grad
+            self.batch_statistics, gradient = (mean, variance), batchnorm_grad
         else:
             mean, variance = self.moving_mean.value, self.moving_variance.value
             y = batchnorm_inference(x, gamma, beta, mean, variance, epsilon=epsilon)
-            self._statistics, gradient = None, batchnorm_inference_grad
+            self.batch_statistics, gradient = None, batchnorm_inference_grad
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
             dgamma = None if self.gamma is None else self.gamma.gradient
@@ -131,10 +134,10 @@ class BatchNormalization(Layer):
 
     def update(self) -> None:
         """Update the moving statistics with those of the last batch."""
-        if self._statistics is not None:
-            for moving, batch in zip((self.moving_mean, self.moving_variance), self._statistics, strict=True):
+        if self.batch_statistics is not None:
+            for moving, batch in zip((self.moving_mean, self.moving_variance), self.batch_statistics, strict=True):
                 moving_average(moving.value, batch, momentum=self.momentum)
-            self._statistics = None
+            self.batch_statistics = None
 
     def flops(self, input_shape: Shape) -> int:
         """Subtraction, product and sum for each value, as in inference."""

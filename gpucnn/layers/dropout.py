@@ -10,7 +10,7 @@ from ..arguments import Fraction, Seed, channels_last
 from ..dispatch.op import Op
 from ..errors import ArgumentError
 from ..ops.dropout import dropout, spatial_dropout
-from .layer import Backward, Layer, Shape
+from .layer import Backward, Layer, Shape, behind
 
 Share = Annotated[Fraction, "the share that is dropped"]
 
@@ -50,11 +50,11 @@ class Dropout(Layer):
         """(y, backward); x itself in inference."""
         if not training or self.rate == 0:
             return x, lambda dy, need_dx=True: dy if need_dx else None
-        shape, op_shape = x.shape, self._op_shape(x.shape)
+        shape, op_shape, first = x.shape, self._op_shape(x.shape), self.first_sample
         params: dict[str, Any] = {"rate": self.rate, "seed": self.seed, "stream": self.stream}
 
         def dropped(values: Any) -> Any:
-            return self.op(values.reshape(op_shape), step, **params).reshape(shape)
+            return self.op(behind(values.reshape(op_shape), first), step, **params)[first:].reshape(shape)
 
         return dropped(x), lambda dy, need_dx=True: dropped(dy) if need_dx else None
 

@@ -195,6 +195,11 @@ class Layer(Configurable):
     min_ndim: int | None = None
     ndim: int | None = None
     """The number of axes of the input, or the least number, batch included; None for any."""
+    first_sample: int = 0
+    """The place of x[0] in the batch, where a batch is computed in parts."""
+    batch_statistics: tuple[Any, ...] | None = None
+    """What forward has computed for `update`; where a batch is computed in parts, `update` sees the mean
+    over them, weighted by their samples."""
 
     def __init__(
         self,
@@ -376,6 +381,15 @@ def assign_all(owner: str, weights: list[Weight], values: list[Any]) -> None:
             raise ShapeError(f"{weight.path} has shape {weight.shape}; the given array has shape {np.shape(value)}")
     for weight, value in zip(weights, values, strict=True):
         weight.assign(value)
+
+
+def behind(x: Any, first: int) -> Any:
+    """x behind `first` samples of zeros, so that an op draws the random words of its place in a batch."""
+    if not first:
+        return x
+    longer = storage.zeros((first + x.shape[0], *x.shape[1:]), x.dtype)
+    longer[first:] = x
+    return longer
 
 
 def check_input_shape(owner: str, shape: Any) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,12 +36,23 @@ class Arrays:
         self.batch_size = int(batch_size or 32)
         self.steps: int | None = -(-len(x) // self.batch_size)
 
-    def epoch(self, order: np.ndarray | None, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `first` on; the samples in this order, if any."""
+    def epoch(
+        self, order: np.ndarray | None, first: int = 0, own: Callable[[int], slice] | None = None
+    ) -> Iterator[Batch]:
+        """The batches of an epoch from number `first` on; the samples in this order, if any.
+
+        own  chooses the rows that x holds, from how many the batch has; y and weight hold all
+        """
         for start in range(first * self.batch_size, len(self.x), self.batch_size):
             stop = min(start + self.batch_size, len(self.x))
             rows = slice(start, stop) if order is None else order[start:stop]
-            yield _batch(self.x, self.y, self.weight, rows)
+            if own is None:
+                yield _batch(self.x, self.y, self.weight, rows)
+                continue
+            part = own(stop - start)
+            rows_of_x = slice(start + part.start, start + part.stop) if order is None else order[start:stop][part]
+            labels, weights = chosen_labels(self.y, rows), chosen_labels(self.weight, rows)
+            yield Batch(_rows(self.x, rows_of_x, np.float32), labels, weights)
 
 
 class Stream:
@@ -60,8 +71,8 @@ class Stream:
         self._begun = inspect.isgenerator(source) and inspect.getgeneratorstate(source) != inspect.GEN_CREATED
         self.batch_size = 0
 
-    def epoch(self, order: np.ndarray | None, first: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from number `first` on; `order` does not apply to a stream."""
+    def epoch(self, order: np.ndarray | None, first: int = 0, own: Any = None) -> Iterator[Batch]:
+        """The batches of one epoch from number `first` on; `order` and `own` do not apply to a stream."""
         if not isinstance(self.source, Iterator):
             items = itertools.islice(self.source, first, self.steps)
         else:

@@ -53,6 +53,7 @@ class Node:
         self.fused = fused
         self._forward = forward
         self._regularizer = layers[-1].activity_regularizer
+        self.samples: int | None = None
 
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward, float]:
         """(y, backward, penalty); the penalty is the activity regularizer's, per image."""
@@ -60,7 +61,7 @@ class Node:
         regularizer = self._regularizer
         if regularizer is None:
             return y, backward, 0.0
-        share = 1.0 / len(y)
+        share = 1.0 / (self.samples or len(y))
 
         def regularized(dy: Any, need_dx: bool = True) -> Any:
             regularizers.add_gradient(regularizer, dy, y, share)

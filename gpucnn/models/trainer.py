@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import losses, progress, random
+from .. import distributed, losses, progress, random
 from ..callbacks import CallbackList, History, TerminateOnNaN
 from ..devices import threads
 from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Activated
 from ..metrics import Metric
-from . import compile_ahead, memory, resident, stream_ends
+from . import compile_ahead, memory, parts, resident, stream_ends
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
 from .inference import Inference
@@ -100,6 +100,7 @@ class Trainer:
     ) -> History:
         """Train until `epochs` epochs are done, with the validation data `held_out`."""
         model, history = self.model, History()
+        callbacks = parts.prepare(model, self.step, data, callbacks, (epochs, initial_epoch, shuffle))
         hooks = CallbackList([callbacks, history], model=model, verbose=verbose, epochs=epochs, steps=data.steps)
         tolerant = any(isinstance(callback, TerminateOnNaN) for callback in hooks.callbacks)
         model.stop_training = False
@@ -194,7 +195,7 @@ class Trainer:
         order = None
         if shuffle and isinstance(data, Arrays):
             order = random.permutation(len(data.x), seed=state.seed, epoch=state.shuffles)
-        for batch in data.epoch(order, state.batch):
+        for batch in data.epoch(order, state.batch, parts.own_rows()):
             yield partial(self._train, batch, tolerant), 1
 
     def _may_record(self, data: Batches, hooks: CallbackList, tolerant: bool) -> bool:
@@ -217,14 +218,14 @@ class Trainer:
 
     def _train(self, batch: Batch, tolerant: bool) -> None:
         step = self.step
-        with nullcontext() if step.has_run else compile_ahead.shared(step, batch):
+        with nullcontext() if step.has_run or distributed.group() else compile_ahead.shared(step, batch):
             loss = step.train(batch, tolerant)
         self._count(batch, loss)
 
     def _count(self, batch: Batch, loss: float) -> None:
-        state = self.model.training_state
-        state.loss_sum += loss * len(batch.x)
-        state.loss_count += len(batch.x)
+        state, samples = self.model.training_state, len(batch.x if batch.y is None else batch.y)
+        state.loss_sum += loss * samples
+        state.loss_count += samples
 
     def _logs(self) -> dict[str, float]:
         state = self.model.training_state
@@ -328,7 +329,7 @@ class Trainer:
 
     def train_on_batch(self, data: Batches) -> dict[str, float]:
         """One update; returns loss and metrics since the last `reset_metrics`, by name."""
-        batch = next(stream_ends.limited(data))
+        batch = parts.of_this_rank(next(stream_ends.limited(data)))
         with self._computing(data):
             self._train(batch, tolerant=False)
         return self._logs()

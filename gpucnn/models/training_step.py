@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .. import losses
+from .. import distributed, losses
 from ..devices import storage
 from ..dispatch import choice
 from ..errors import TrainingError
 from ..layers.layer import Activated, Backward
 from ..losses import Loss, labels
 from ..metrics import Metric
-from . import fusion
+from . import fusion, parts
 from .batches import Batch
 from .compile_settings import CompileSettings
 from .model import Model
@@ -72,13 +73,11 @@ class TrainingStep:
         NaN for the gradient, is returned without an update. Nothing is read from the device before
         all of the backward pass is under way there.
         """
-        self.has_run, optimizer = True, self.settings.optimizer
-        x, backwards, penalties = self.forward(storage.put(batch.x), storage.put(optimizer.batches))
-        loss = self.loss()
-        values, loss_backward = losses.forward(loss, batch.y, x)
-        self.backward(backwards, loss_backward(losses.shares(values, batch.weight, loss.reduction)))
+        self.has_run, optimizer, group = True, self.settings.optimizer, distributed.group()
+        compute = self._gradients if group is None else partial(parts.gradients, self, group=group)
+        values, predicted, penalties = compute(batch)
         norms = self.model.parameters.gradient_norms()
-        prediction = None if not self.metrics else storage.get(self.prediction(x))
+        prediction = None if predicted is None else storage.get(predicted)
         total = self._total(values, batch, penalties)
         norm = math.hypot(*(_norm(storage.get(parts)) for parts in norms))
         if not math.isfinite(total) or not optimizer.can_take(norm):
@@ -90,6 +89,15 @@ class TrainingStep:
         optimizer.apply(self.model.parameters)
         self.measure(batch, prediction)
         return total
+
+    def _gradients(self, batch: Batch) -> tuple[Any, Any, float]:
+        """(the losses of the samples, predictions if metrics need them, penalties), with the gradients
+        written, all on the device."""
+        x, backwards, penalties = self.forward(storage.put(batch.x), storage.put(self.settings.optimizer.batches))
+        loss = self.loss()
+        values, loss_backward = losses.forward(loss, batch.y, x)
+        self.backward(backwards, loss_backward(losses.shares(values, batch.weight, loss.reduction)))
+        return values, self.prediction(x) if self.metrics else None, penalties
 
     def forward(self, x: Any, step: Any) -> tuple[Any, list[Backward], float]:
         """(output, the backward passes of all nodes, sum of the activity regularizers' penalties) in

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import random
+from .. import distributed, random
 from ..callbacks import EarlyStopping
 from ..datasets import Dataset, ProgressHook, images
 from ..devices import choose, threads
@@ -59,9 +59,11 @@ def train(
     load      .py files with your kernels, which are executed
     progress  called while the data set is downloaded or decoded, as in `datasets.load`
     """
+    if settings.parts not in (None, distributed.parts()):
+        raise ArgumentError(f"parts={settings.parts}: call distributed.start(parts={settings.parts}) first")
     if settings.recipe is not None:
         settings = recipes.find(settings.recipe).fill(settings)
-    settings = replace(settings, load=own_kernels.load_for_new_run(load)).apply()
+    settings = replace(settings, load=own_kernels.load_for_new_run(load), parts=distributed.parts()).apply()
     entry: Entry | None = None
     if settings.model is not None:
         entry = own_model.load(settings.model) if own_model.is_file(settings.model) else zoo.find(settings.model)
@@ -87,7 +89,7 @@ def train(
     )
     model = _new_model(settings, entry, data)
     _check_memory(model, training, data)
-    run = Run.create(folder, asdict(settings))
+    run = Run.create(folder, asdict(settings)) if distributed.leads() else Run.followed(folder, asdict(settings))
     with run.locked():
         return _fit(run, settings, training, model, data, pictures, say)
 
@@ -129,7 +131,7 @@ def resume(
         if done > training.epochs or (done == training.epochs and run.record.get("status") == "finished"):
             raise ArgumentError(f"{run.folder} has already trained {done} epochs: give a larger number of epochs")
         _check_memory(trained, training, data)
-        run.continue_with({"epochs": training.epochs, "load": kernels})
+        run.continue_with({"epochs": training.epochs, "load": kernels, "parts": distributed.parts()})
         return _fit(run, settings, training, trained, data, pictures, say)
 
 
@@ -333,7 +335,8 @@ def _signature_for(data: Dataset) -> Signature:
 def _check_memory(model: Sequential, training: Training, data: Dataset) -> None:
     parts = (data.x_train, data.x_test, data.x_val)
     as_float32 = sum(4 * x.size for x in parts if x is not None and x.dtype == np.uint8)
-    memory.check(model, min(training.batch_size, len(data.x_train)), as_float32)
+    group, rows = distributed.group(), min(training.batch_size, len(data.x_train))
+    memory.check(model, rows if group is None else -(-rows // group.parts), as_float32)
 
 
 def _fit(
@@ -372,6 +375,8 @@ def _fit(
             validation_data=validation,
             callbacks=[*watching, Checkpoints(run, settings.save_every, stop)],
         )
+    if not distributed.leads():
+        return run
     seconds = time.perf_counter() - start
     steps = int(model.optimizer.iterations[0]) - before
     trained = steps / -(-count // training.batch_size) * count

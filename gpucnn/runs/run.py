@@ -28,6 +28,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from .. import distributed
 from ..callbacks import Callback
 from ..config import check_fields
 from ..devices import choose, forks
@@ -103,6 +104,11 @@ class Run:
         return run
 
     @classmethod
+    def followed(cls, folder: str | Path | None, settings: dict[str, Any]) -> Run:
+        """The run of a process that trains with the one that writes: nothing is written."""
+        return cls(Path(folder or "runs"), {"status": "running", "settings": settings})
+
+    @classmethod
     def open(cls, folder: str | Path) -> Run:
         """Open the run in `folder`. Raises `FileError` if there is none or it is damaged."""
         path = Path(folder)
@@ -138,7 +144,10 @@ class Run:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training in this folder. The lock ends with the process,
-        however it ends."""
+        however it ends. Of the processes that train together, rank 0 holds it."""
+        if not distributed.leads():
+            yield
+            return
         path = self.folder / ".lock"
         with explained("write", path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -252,7 +261,8 @@ class Run:
         self.record["settings"] = {**self.settings, **settings}
         device = _device(self.record, self.settings)
         self.record |= {key: self.settings.get(key) for key in RESULTS} | {"device": device, "status": "running"}
-        self._write_record()
+        if distributed.leads():
+            self._write_record()
 
     def _write_record(self) -> None:
         self.record = plain(self.record)
@@ -267,7 +277,7 @@ class Checkpoints(Callback):
     `Interrupted`; during validation, once the epoch ends.
     """
 
-    saves_training = True
+    saves_training = writes = True
     takes_late_logs = True
 
     def __init__(self, run: Run, save_every: int | None = None, stop: Stop | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import datasets, utils
+from .. import datasets, distributed, utils
 from ..config import check_fields
 from ..datasets import Dataset, ProgressHook
 from ..devices import choose, threads
@@ -30,7 +30,9 @@ _RANGES = {
     "weight_decay": lambda share: 0 <= share < float("inf"),
     "schedule": lambda name: name in SCHEDULES,
     "augment": lambda name: name in augmentation.LEVELS,
-    **dict.fromkeys(("batch_size", "epochs", "early_stopping", "threads", "save_every"), lambda count: count >= 1),
+    **dict.fromkeys(
+        ("batch_size", "epochs", "early_stopping", "threads", "save_every", "parts"), lambda count: count >= 1
+    ),
 }
 
 
@@ -56,6 +58,9 @@ class RunSettings:
     best         keep the weights of the epoch with the lowest validation loss
     validation_split
                  the fraction of the training images, drawn at random by the seed, that is held out
+    batch_size   of all processes together
+    parts        into how many parts each batch is cut, whose gradients are added up in their order; None
+                 for as many as there are processes
     algorithms   op → algorithm of its kernels; for other ops it is chosen as usual
     load         name and SHA-256 of each file with the user's kernels; nothing loads it by itself
 
@@ -89,6 +94,7 @@ class RunSettings:
     precision: str = "float32"
     threads: int | None = None
     save_every: int | None = None
+    parts: int | None = None
     classes: list[str] | None = None
     note: str | None = None
     fingerprint: str | None = None
@@ -150,6 +156,7 @@ class RunSettings:
             device = self_check.device(device, announce)
         utils.set_random_seed(self.seed)  # after the check, which trains too
         choice.use(self.backend, device=device)
+        distributed.check_device()
         choice.use(**self._algorithms_here())
         threads.use(self.threads)
         return replace(self, device=choose.current().name)

@@ -1,0 +1,287 @@
+"""The processes of one training: their ranks, their parts of a batch, and what they exchange.
+
+All exchange is by messages between two ranks that are waited for up to a time limit, so that a rank
+which no longer answers is known by its number. mpi4py is imported only where processes were started
+by an MPI launcher.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Annotated, Any
+
+import numpy as np
+
+from .. import progress
+from ..arguments import Bounds, Count, checked
+from ..devices import choose
+from ..devices.cpu import CPU
+from ..errors import ArgumentError, GpucnnError, printable
+
+_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+"""What Open MPI, MPICH and its relatives, and Slurm's srun put into the environment."""
+
+TIME_LIMIT = 300.0
+"""Seconds that ranks wait for another: more than compiling all kernels takes."""
+
+Seconds = Annotated[float, Bounds(0.1, 86_400.0)]
+
+_AFTER_RANK_0 = 2.0
+"""Seconds in which rank 0 may report an error that all ranks have, before another rank does."""
+
+
+class RankError(GpucnnError, RuntimeError):
+    """A rank does not answer, or does not do the same as the others."""
+
+
+class Group:
+    """The processes that train one model together.
+
+    rank, size  the number of this process, counted from 0, and how many there are
+    parts       how many parts a batch is cut into
+    time_limit  seconds to wait for another rank
+    """
+
+    def __init__(self, comm: Any, parts: int | None, time_limit: float) -> None:
+        self._comm = comm
+        self.rank: int = 0 if comm is None else comm.Get_rank()
+        self.size: int = 1 if comm is None else comm.Get_size()
+        self.parts = parts or self.size
+        self.time_limit = time_limit
+        self._bounds = [rank * self.parts // self.size for rank in range(self.size + 1)]
+        self._places = [""] * self.size
+        names = self.gather_text(f"pid {os.getpid()} on {socket.gethostname()}")
+        self._places = [f" ({name})" for name in names]
+
+    # -- how a batch is divided ----------------------------------------------------------------------------------------
+
+    def cuts(self, rows: int) -> list[list[slice]]:
+        """The parts of a batch of so many rows, for each rank; parts without rows are left out."""
+        ends = [part * rows // self.parts for part in range(self.parts + 1)]
+        parts = [slice(start, stop) for start, stop in pairwise(ends)]
+        return [
+            [part for part in parts[first:last] if part.stop > part.start] for first, last in pairwise(self._bounds)
+        ]
+
+    def own_rows(self, rows: int) -> slice:
+        """The rows of a batch that this rank computes."""
+        return slice(*(self._bounds[self.rank + i] * rows // self.parts for i in (0, 1)))
+
+    # -- what the ranks exchange ---------------------------------------------------------------------------------------
+
+    def gather(self, own: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+        """The rows of all ranks, one rank after the other.
+
+        own   (rows[rank], …), of one dtype and inner shape on all ranks
+        rows  how many each rank has
+        →     (sum of rows, …)
+        """
+        whole = np.empty((sum(rows), *own.shape[1:]), own.dtype)
+        ends = np.cumsum([0, *rows])
+        own = np.ascontiguousarray(own)
+        self._exchange([own] * self.size, [whole[start:stop] for start, stop in pairwise(ends)])
+        return whole
+
+    def all_reduce(self, own: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+        """The sum of the rows of all ranks, ((row 0 + row 1) + row 2) + …, the same bits on every rank.
+
+        The ranks divide the columns: each adds up one range of them, then they exchange the sums. So
+        the result depends on the rows alone, not on how many ranks have them. It differs from the
+        exact sum of n rows by at most (n - 1) · 2⁻²⁴ · Σ |row|, to first order.
+
+        own   (rows[rank], columns) float32
+        rows  how many each rank has
+        →     (columns,) float32
+        """
+        columns = own.shape[1]
+        ends = [rank * columns // self.size for rank in range(self.size + 1)]
+        ranges = [slice(start, stop) for start, stop in pairwise(ends)]
+        mine = ranges[self.rank]
+        received = [np.empty((count, mine.stop - mine.start), np.float32) for count in rows]
+        self._exchange([np.ascontiguousarray(own[:, part]) for part in ranges], received)
+        total = np.zeros(columns, np.float32)
+        for row in (row for of_rank in received for row in of_rank):
+            total[mine] += row
+        return self.gather(total[mine], [part.stop - part.start for part in ranges])
+
+    def broadcast(self, array: np.ndarray) -> np.ndarray:
+        """Rank 0's array, on every rank; all give one of its shape and dtype."""
+        return self.gather(array if self.rank == 0 else array[:0], [len(array), *[0] * (self.size - 1)])
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.gather(np.zeros(1, np.uint8), [1] * self.size)
+
+    def gather_text(self, text: str, limit: int = 512) -> list[str]:
+        """A text of each rank, cut off after `limit` bytes."""
+        own = np.frombuffer(text.encode()[:limit].ljust(limit, b"\0"), np.uint8)
+        rows = self.gather(own[None], [1] * self.size)
+        return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in rows]
+
+    def compare(self, **digests: str) -> None:
+        """Raise `RankError` on all ranks unless all have the same digests; the names say of what."""
+        for name, digest in digests.items():
+            first, *others = self.gather_text(digest)
+            for rank, other in enumerate(others, 1):
+                if other != first:
+                    what = name.replace("_", " ")
+                    raise RankError(
+                        f"rank {rank}{self._places[rank]} has {what} {other[:16]}, and rank 0{self._places[0]} "
+                        f"{first[:16]}: give all processes the same"
+                    )
+
+    def _exchange(self, outgoing: Sequence[np.ndarray], incoming: Sequence[np.ndarray]) -> None:
+        """Send an array to each rank, and fill an array from each. Raises `RankError` after the time
+        limit."""
+        incoming[self.rank][...] = outgoing[self.rank]
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        receiving = {rank: self._comm.Irecv(incoming[rank], rank) for rank in others if incoming[rank].size}
+        sending = {rank: self._comm.Isend(outgoing[rank], rank) for rank in others if outgoing[rank].size}
+        for waiting in (receiving, sending):
+            self._wait(waiting)
+
+    def _wait(self, requests: dict[int, Any]) -> None:
+        began, pause = time.monotonic(), 0.0
+        while requests := {rank: request for rank, request in requests.items() if not request.Test()}:
+            if time.monotonic() - began > self.time_limit:
+                late = ", ".join(f"rank {rank}{self._places[rank]}" for rank in requests)
+                raise RankError(
+                    f"no answer from {late} for {self.time_limit:g} s: it is stopped, or waits for memory, a disk or "
+                    "the network; the job ends"
+                )
+            time.sleep(pause)
+            pause = min(pause + 1e-6, 1e-3)
+
+    def abort(self, status: int = 1) -> None:
+        """End the processes of all ranks."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        if self._comm is None:
+            sys.exit(status)
+        self._comm.Abort(status)
+
+
+_group: Group | None = None
+
+
+def group() -> Group | None:
+    """The group of this process; None if it trains alone."""
+    return _group
+
+
+def leads() -> bool:
+    """Whether this process prints and writes: rank 0, or one that trains alone."""
+    return _group is None or _group.rank == 0
+
+
+def parts() -> int | None:
+    """Into how many parts batches are cut; None for a process that trains alone."""
+    return None if _group is None else _group.parts
+
+
+def launched() -> int:
+    """How many processes an MPI launcher says it has started; 1 without one."""
+    sizes = [os.environ.get(name, "") for name in _LAUNCHERS]
+    return max([1, *(int(size) for size in sizes if size.isdigit())])
+
+
+@checked
+def start(parts: Count | None = None, time_limit: Seconds = TIME_LIMIT) -> Group:
+    """Join the processes that `mpiexec` started into the group that trains from now on.
+
+    parts       how many parts each batch is cut into; None for one a process. For the same number
+                of parts, any number of processes up to it gives the same result bit for bit, one
+                process included.
+    time_limit  seconds after which a rank that does not answer ends the job
+
+    From then on, an error that ends one process ends all. Raises `ArgumentError` without mpi4py, or
+    if its MPI is not the one of `mpiexec`.
+    """
+    global _group
+    if _group is not None:
+        raise ArgumentError("distributed.start() was called before: call it once")
+    _group = Group(_world(launched()), parts, float(time_limit))
+    if _group.rank:
+        progress.silence()
+    if _group.size > 1:
+        sys.excepthook = _end_all
+    if _group.parts < _group.size:
+        raise ArgumentError(
+            f"{_group.size} processes cannot share batches of {_group.parts} parts: start at most {_group.parts}"
+        )
+    return _group
+
+
+def stop() -> None:
+    """Train alone again. All ranks must call it."""
+    global _group
+    if _group is not None and _group.size > 1:
+        sys.excepthook = sys.__excepthook__
+    _group = None
+
+
+def check_device() -> None:
+    """Raise `ArgumentError` if a group, or parts of a batch, would be computed elsewhere than on the CPU."""
+    if _group is not None and choose.current() is not CPU:
+        raise ArgumentError(
+            f"several processes, or parts of a batch, train on the CPU alone so far, not on {choose.current().name}: "
+            "give --device cpu, or use(device='cpu')"
+        )
+
+
+@contextmanager
+def ending_together() -> Iterator[None]:
+    """End all ranks when an error of gpucnn's, or a request to stop, leaves the body of a with statement:
+    the others would wait for this one. Rank 0 reports an error that all have. After it, this process trains
+    alone again."""
+    try:
+        yield
+    except (GpucnnError, OSError, MemoryError, KeyboardInterrupt) as error:
+        if _group is None or _group.size == 1:
+            raise
+        _report(f"gpucnn: error: {error}", _group)
+        _group.abort(getattr(error, "exit_status", 2 if isinstance(error, ArgumentError) else 1))
+    finally:
+        stop()
+
+
+def _end_all(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    """The hook for errors that end a process: end those of the other ranks as well."""
+    assert _group is not None
+    if _group.rank:
+        time.sleep(_AFTER_RANK_0)
+        print(f"rank {_group.rank}:", file=sys.stderr)
+    sys.__excepthook__(kind, error, traceback)
+    _group.abort()
+
+
+def _report(message: str, group: Group) -> None:
+    if group.rank:
+        time.sleep(_AFTER_RANK_0)
+        message = f"{message} (rank {group.rank})"
+    print(printable(message), file=sys.stderr, flush=True)
+
+
+def _world(processes: int) -> Any:
+    """The communicator of all processes; None for one alone."""
+    if processes == 1:
+        return None
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: there is mpi4py, and no MPI library
+        raise ArgumentError(
+            f"{processes} processes were started to train together, and mpi4py cannot be used ({error}): "
+            "pip install 'gpucnn[mpi]'"
+        ) from error
+    if MPI.COMM_WORLD.Get_size() != processes:
+        raise ArgumentError(
+            f"mpiexec started {processes} processes, and mpi4py sees {MPI.COMM_WORLD.Get_size()}: it uses another MPI; "
+            "use the mpiexec of the same installation"
+        )
+    return MPI.COMM_WORLD.Dup()

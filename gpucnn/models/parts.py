@@ -1,0 +1,190 @@
+"""A training step whose batch is computed in parts, each by one of several processes.
+
+Each part is a forward and a backward pass with the factors of the whole batch, so that the sum of
+the gradients of the parts is the gradient of the batch. Losses and predictions of all parts are
+gathered: loss and metrics are those of the batch. All ranks then make the same update.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from .. import distributed, losses, places
+from ..callbacks import BackupAndRestore, CallbackList
+from ..devices import storage
+from ..dispatch import choice
+from ..distributed import Group
+from ..errors import ArgumentError
+from ..layers.layer import Backward, Layer
+from ..losses import Loss
+from ..metrics import Metric
+from ..version import __version__, installed_version
+from . import saving
+from .batches import Arrays, Batch, Batches
+from .compile_settings import CompileSettings
+from .fusion import Node
+from .model import Model
+from .resident import is_ours
+
+
+class Step(Protocol):
+    """What a step that is computed in parts needs of `TrainingStep`."""
+
+    model: Model
+    settings: CompileSettings
+    metrics: list[Metric] | None
+
+    def nodes(self) -> list[Node]:
+        """What the step runs through."""
+
+    def loss(self) -> Loss:
+        """The loss that takes the output of the last node."""
+
+    def forward(self, x: Any, step: Any) -> tuple[Any, list[Backward], float]:
+        """(output, the backward passes of all nodes, penalties)."""
+
+    def backward(self, backwards: list[Backward], dy: Any) -> None:
+        """Write the gradients of all weights."""
+
+    def prediction(self, x: Any) -> Any:
+        """What the metrics see."""
+
+
+def gradients(step: Step, batch: Batch, group: Group) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """(the losses of all samples, all predictions if metrics need them, penalties), with the gradients of
+    the batch written.
+
+    batch  its x holds the rows of this rank alone, `Group.own_rows`; y and weight are whole
+    """
+    assert batch.y is not None
+    layers, samples = step.model.layers, len(batch.y)
+    cuts = group.cuts(samples)
+    own, counts = cuts[group.rank], [len(of_rank) for of_rank in cuts]
+    sizes = [sum(cut.stop - cut.start for cut in of_rank) for of_rank in cuts]
+    images = batch.x if own else np.zeros((1, *batch.x.shape[1:]), np.float32)  # without samples: for the shapes
+    computed = []
+    try:
+        for node in step.nodes():
+            node.samples = samples
+        for cut in own or [slice(0, 1)]:
+            for layer in layers:
+                layer.first_sample = cut.start
+            first = own[0].start if own else 0
+            computed.append(_part(step, images[cut.start - first : cut.stop - first], batch, cut))
+    finally:
+        for node in step.nodes():
+            node.samples = None
+        for layer in layers:
+            layer.first_sample = 0
+    rows, values, outputs, penalties = (list(column) for column in zip(*computed, strict=True))
+    _put_back(step.model, group.all_reduce(np.stack(rows)[: len(own)], counts))
+    mine = sizes[group.rank]
+    losses_of_all = group.gather(np.concatenate(values)[:mine], sizes)
+    predicted = group.gather(np.concatenate(outputs)[:mine], sizes) if step.metrics else None
+    return losses_of_all, predicted, float(sum(group.gather(np.array(penalties[: len(own)]), counts)))
+
+
+def _part(step: Step, x: Any, batch: Batch, cut: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """(gradients and weighted statistics, losses, predictions, penalty) of the samples `cut` of a batch."""
+    assert batch.y is not None
+    loss, samples = step.loss(), len(batch.y)
+    y, backwards, penalty = step.forward(storage.put(x), storage.put(step.settings.optimizer.batches))
+    values, loss_backward = losses.forward(loss, batch.y[cut], y)
+    of_batch = np.broadcast_to(values.dtype.type(0), (samples, *values.shape[1:]))
+    step.backward(backwards, loss_backward(losses.shares(of_batch, batch.weight, loss.reduction)[cut]))
+    share, parameters = np.float32((cut.stop - cut.start) / samples), step.model.parameters
+    gradients = [parameters.gradients[span] for span in parameters.trainable_spans()]
+    statistics = [share * array.reshape(-1) for layer in step.model.layers for array in layer.batch_statistics or ()]
+    return np.concatenate([*gradients, *statistics]), np.asarray(values), np.asarray(step.prediction(y)), penalty
+
+
+def _put_back(model: Model, row: np.ndarray) -> None:
+    """Write the gradients of all parts, and the means of the layers' statistics, where an update finds
+    them."""
+    parameters, start = model.parameters, 0
+    for span in parameters.trainable_spans():
+        stop = start + span.stop - span.start
+        parameters.gradients[span] = row[start:stop]
+        start = stop
+    for layer in model.layers:
+        means = []
+        for array in layer.batch_statistics or ():
+            means.append(row[start : start + array.size].reshape(array.shape))
+            start += array.size
+        if means:
+            layer.batch_statistics = tuple(means)
+
+
+def own_rows() -> Callable[[int], slice] | None:
+    """What chooses the rows of a batch that this process computes; None if it trains alone."""
+    group = distributed.group()
+    return None if group is None else group.own_rows
+
+
+def of_this_rank(batch: Batch) -> Batch:
+    """A whole batch with the x of this rank alone."""
+    own = own_rows()
+    return batch if own is None else batch._replace(x=batch.x[own(len(batch.x))])
+
+
+def prepare(model: Model, step: Step, data: Batches, callbacks: Any, plan: tuple[Any, ...]) -> Any:
+    """The callbacks of this rank in `fit`: those that write are called on rank 0 alone.
+
+    plan  what else decides the result
+
+    Raises `ArgumentError` for what cannot be computed in parts, and `RankError` unless all ranks have
+    the same data, model, kernels and versions.
+    """
+    group = distributed.group()
+    if group is None:
+        return callbacks
+    _check(model, data)
+    every = CallbackList([callbacks]).callbacks
+    if group.size > 1:
+        if any(isinstance(callback, BackupAndRestore) for callback in every):
+            raise ArgumentError("BackupAndRestore cannot restore several processes: resume with gpucnn train --resume")
+        assert isinstance(data, Arrays)
+        group.compare(**_digests(model, step, data, plan))
+    return [callback for callback in every if group.rank == 0 or not callback.writes]
+
+
+def _check(model: Model, data: Batches) -> None:
+    distributed.check_device()
+    if not isinstance(data, Arrays):
+        raise ArgumentError(f"several processes cannot share a {data.kind} of batches: give arrays")
+    for layer in model.layers:
+        if type(layer).update is not Layer.update and not is_ours(layer):
+            raise ArgumentError(
+                f"{layer.name} ({type(layer).__name__}) has an update of its own state, which would differ from "
+                "process to process: train it in one process"
+            )
+
+
+def _digests(model: Model, step: Step, data: Arrays, plan: tuple[Any, ...]) -> dict[str, str]:
+    """What must be the same on all ranks, each as a version or a SHA-256."""
+    state = model.training_state
+    settings = [model.get_config(), step.settings.to_json(), data.batch_size, state.seed, state.shuffles, *plan]
+    kernels = sorted(path for path in places.folder_of_kernels().rglob("*") if path.suffix in (".py", ".cu", ".cuh"))
+    contents = hashlib.sha256(repr(choice.decides()).encode())
+    for path in kernels:
+        contents.update(path.read_bytes())
+    images = hashlib.sha256()
+    for array in (data.x, data.y, data.weight):
+        if array is not None:
+            images.update(f"{array.dtype}{array.shape}".encode())
+            images.update(np.ascontiguousarray(array).data)
+    return {
+        "gpucnn": __version__,
+        "numpy": np.__version__,
+        "numba": str(installed_version("numba")),
+        "kernels": contents.hexdigest(),
+        "settings": hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest(),
+        "training_data": images.hexdigest(),
+        "weights": saving.weights_sha256(model),
+        "progress": f"epoch {state.epoch} batch {state.batch}",
+    }
