@@ -46,7 +46,7 @@ LINES = 450
 TOTAL = 34_000  # recipes and data augmentation; files of ONNX, Keras and PyTorch; predictions, plans and the cache
 """The budget of gpucnn/ without kernels and emulator: raise it only in a commit that says what for."""
 
-LONGER: dict[str, str] = {}
+LONGER = {"gpucnn.dispatch.op": "what an op states, how its kernel is found and how it is called are one class"}
 """Files above the budget, and why."""
 
 
