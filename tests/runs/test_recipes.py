@@ -1,10 +1,12 @@
 """A recipe fills in what the user leaves open, and a run knows whether it followed one."""
 
 import json
+import runpy
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from places import ROOT
 
 from gpucnn import datasets
 from gpucnn.datasets import Dataset
@@ -125,3 +127,9 @@ def test_recipes_describe_themselves_in_json_values():
     assert str(replace(recipes.find("cifar-early-stopping"), training=Training("sgd", 1, 2))) == (
         "sgd, batch 1, 2 epochs, 0.1 held out, stops after 3 epochs without progress, best epoch kept"
     )
+
+
+def test_the_table_in_the_documents_is_that_of_the_record():
+    script = runpy.run_path(str(ROOT / "bench" / "recipes.py"))
+    record = json.loads((ROOT / "bench" / "results" / "cpu-amd-epyc" / "recipes.json").read_text())
+    assert script["table"](record) in (ROOT / "bench" / "README.md").read_text()
