@@ -132,6 +132,7 @@ BETWEEN_ROOMS = {
     "ImageSet",
     "CallbackList",
     "clone_model",
+    "ladder",
 }
 """What rooms of gpucnn call in each other with values that they have checked, or takes only a model."""
 
