@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..arguments import checked
 from ..errors import ArgumentError
 from ..layers.activation import Activation
 from ..layers.augmentation import Augmentation
@@ -21,7 +22,7 @@ from ..layers.pooling import GlobalPooling
 from ..layers.rescaling import Rescaling
 from ..layers.reshaping import Flatten
 from ..ops.window import Sliding, span
-from .model import Model
+from .sequential import Sequential
 
 Reach = list[tuple[int, int, int]]
 """For each axis of the input: cells that one output sees, cells from one output to the next, and
@@ -56,7 +57,8 @@ class Rung:
     receptive_field: tuple[int, ...] | None
 
 
-def ladder(model: Model) -> list[Rung]:
+@checked
+def ladder(model: Sequential) -> list[Rung]:
     """The layers of a model with their sizes for one image, first to last.
 
     Raises `ArgumentError` if the model is not built.

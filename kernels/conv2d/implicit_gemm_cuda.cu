@@ -11,7 +11,9 @@
 
 // defines: THREAD_M, SLAB_A, SLAB_B, Slab, multiply
 #include "gemm.cuh"
-// defines: Windows, Odometer, can_load_quads, PatchSource, multiply_images
+// defines: Windows, Odometer, Remainder, Cells
+#include "windows.cuh"
+// defines: can_load_quads, PatchSource, multiply_images
 #include "patches.cuh"
 // defines: sum_parts
 #include "split.cuh"
@@ -103,35 +105,6 @@ template <bool QUADS> struct TurnedWeight {
         }
         tap.add(step, taps_s, filters);
     }
-};
-
-// Along one axis, the cells h with h % stride == remainder, and the taps that reach them: r with
-// h + before - r · dilation a multiple of the stride. They are first, first + step, …, the same for
-// all these cells, so that no tap is tried in vain. Cell i of them meets with tap j the window
-// origin + i - j · dilation / gcd.
-struct Remainder {
-    int cells, first, taps, origin;
-
-    __device__ Remainder(int remainder, int size, int taps_of_filter, int stride, int before, int dilation, int step)
-        : cells((size - remainder + stride - 1) / stride), first(0)
-    {
-        while (first < step && (remainder + before - first * dilation) % stride != 0) ++first;
-        taps = first < step && first < taps_of_filter ? (taps_of_filter - first + step - 1) / step : 0;
-        origin = (remainder + before - first * dilation) / stride;
-    }
-};
-
-// Where the cells of a remainder lie in dx.
-struct Cells {
-    float* dx;
-    unsigned H, W, C, rows, columns, h, w, stride_h, stride_w;
-
-    __device__ float* operator()(unsigned m) const
-    {
-        unsigned i = m / columns % rows, j = m % columns, n = m / columns / rows;
-        return dx + ((n * H + h + i * stride_h) * W + w + j * stride_w) * C;
-    }
-    __device__ bool aligned() const { return C % 4 == 0 && (size_t)dx % 16 == 0; }
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)

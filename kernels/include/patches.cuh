@@ -5,54 +5,12 @@
 // There is no division in a main loop. A thread computes once where its rows lie in the images, and
 // counts its place along the sum, (r, s, c) or (n, p, q), with digits of mixed radix, as an
 // odometer does. A quad of channels lies within one pixel if the channels of a group are a multiple
-// of 4: then it is one load of 128 bits. Addresses wrap modulo 2³², so that a cell in the padding
-// may have a "negative" one; it is never used.
+// of 4: then it is one load of 128 bits.
 
 // defines: THREAD_M, SLAB_A, SLAB_B, Slab, EITHER, Matrix, multiply
 #include "gemm.cuh"
-
-// Windows on N images: window (p, q) meets with its tap (r, s) the cell
-// (first_h + p · stride_h + r · dilation_h, …). An image has H × W cells of C values, of which a
-// group sees `channels`.
-struct Windows {
-    unsigned N;
-    int H, W, C, channels;
-    int P, Q, R, S;
-    int first_h, first_w, stride_h, stride_w, dilation_h, dilation_w;
-
-    __device__ bool inside(int h, int w) const { return (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W; }
-    __device__ unsigned cell(unsigned n, int h, int w) const { return ((n * H + h) * W + w) * C; }
-};
-
-// The number (high · middles + middle) · lows + low, by its digits.
-struct Odometer {
-    int high, middle, low;
-
-    __device__ Odometer(unsigned number, unsigned middles, unsigned lows)
-        : high(number / lows / middles), middle(number / lows % middles), low(number % lows)
-    {
-    }
-
-    __device__ void add(const Odometer& step, int middles, int lows)
-    {
-        low += step.low;
-        bool carry = low >= lows;
-        low -= carry ? lows : 0;
-        middle += step.middle + carry;
-        carry = middle >= middles;
-        middle -= carry ? middles : 0;
-        high += step.high + carry;
-    }
-
-    __device__ void next(int middles, int lows)
-    {
-        if (++low < lows) return;
-        low = 0;
-        if (++middle < middles) return;
-        middle = 0;
-        ++high;
-    }
-};
+// defines: Windows, Odometer
+#include "windows.cuh"
 
 __device__ inline bool can_load_quads(const float* values, unsigned pitch, unsigned width)
 {

@@ -34,6 +34,15 @@ struct Odometer {
         middle -= carry ? middles : 0;
         high += step.high + carry;
     }
+
+    __device__ void next(int middles, int lows)
+    {
+        if (++low < lows) return;
+        low = 0;
+        if (++middle < middles) return;
+        middle = 0;
+        ++high;
+    }
 };
 
 // Along one axis, the cells h with h % stride == remainder, and the taps that reach them: r with
