@@ -100,7 +100,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     with console.capture() as printed:
         console.print(table)
     for line in printed.get().splitlines():
-        click.echo(_LINE_END.sub(lambda end: end[0].replace(" ", ""), line))
+        sys.stdout.write(f"{_LINE_END.sub(lambda end: end[0].replace(' ', ''), line)}\n")
 
 
 _LINE_END = re.compile(r"(?: |\x1b\[[0-9;]*m)+$")

@@ -118,11 +118,11 @@ class BatchNormalization(Layer):
         epsilon = self.epsilon
         if training and self.trainable:
             y, mean, variance = batchnorm(x, gamma, beta, epsilon=epsilon)
-            self.batch_statistics, gradient = (mean, variance), batchnorm_grad
+            self.batch_statistics, gradient = [mean, variance], batchnorm_grad
         else:
             mean, variance = self.moving_mean.value, self.moving_variance.value
             y = batchnorm_inference(x, gamma, beta, mean, variance, epsilon=epsilon)
-            self.batch_statistics, gradient = None, batchnorm_inference_grad
+            self.batch_statistics, gradient = [], batchnorm_inference_grad
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
             dgamma = None if self.gamma is None else self.gamma.gradient
@@ -134,10 +134,10 @@ class BatchNormalization(Layer):
 
     def update(self) -> None:
         """Update the moving statistics with those of the last batch."""
-        if self.batch_statistics is not None:
+        if self.batch_statistics:
             for moving, batch in zip((self.moving_mean, self.moving_variance), self.batch_statistics, strict=True):
                 moving_average(moving.value, batch, momentum=self.momentum)
-            self.batch_statistics = None
+            self.batch_statistics = []
 
     def flops(self, input_shape: Shape) -> int:
         """Subtraction, product and sum for each value, as in inference."""

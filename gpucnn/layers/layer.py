@@ -21,7 +21,7 @@ shape changes):
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -197,7 +197,7 @@ class Layer(Configurable):
     """The number of axes of the input, or the least number, batch included; None for any."""
     first_sample: int = 0
     """The place of x[0] in the batch, where a batch is computed in parts."""
-    batch_statistics: tuple[Any, ...] | None = None
+    batch_statistics: Sequence[Any] = ()
     """What forward has computed for `update`; where a batch is computed in parts, `update` sees the mean
     over them, weighted by their samples."""
 

@@ -99,7 +99,7 @@ def _part(step: Step, x: Any, batch: Batch, cut: slice) -> tuple[np.ndarray, np.
     step.backward(backwards, loss_backward(losses.shares(of_batch, batch.weight, loss.reduction)[cut]))
     share, parameters = np.float32((cut.stop - cut.start) / samples), step.model.parameters
     gradients = [parameters.gradients[span] for span in parameters.trainable_spans()]
-    statistics = [share * array.reshape(-1) for layer in step.model.layers for array in layer.batch_statistics or ()]
+    statistics = [share * array.reshape(-1) for layer in step.model.layers for array in layer.batch_statistics]
     return np.concatenate([*gradients, *statistics]), np.asarray(values), np.asarray(step.prediction(y)), penalty
 
 
@@ -113,11 +113,11 @@ def _put_back(model: Model, row: np.ndarray) -> None:
         start = stop
     for layer in model.layers:
         means = []
-        for array in layer.batch_statistics or ():
+        for array in layer.batch_statistics:
             means.append(row[start : start + array.size].reshape(array.shape))
             start += array.size
         if means:
-            layer.batch_statistics = tuple(means)
+            layer.batch_statistics = list(means)
 
 
 def own_rows() -> Callable[[int], slice] | None:

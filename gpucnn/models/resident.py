@@ -153,6 +153,8 @@ class Resident:
                     self.launch(rows, place)
 
             self._recorded[rows, count] = choose.current().record(launch)
+            if self._key is not None:  # the first step imports kernel files, which registers their kernels
+                self._key = (choice.decides(), *self._key[1:])
         else:
             recorded()
         for kept in self.places.values():

@@ -222,7 +222,7 @@ def test_output_can_be_written_where_only_ascii_is_known():
     done = shell("models", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     out, err = done.communicate(timeout=600)
     assert (done.returncode, err) == (0, "")
-    assert "28?28?1" in out
+    assert "28?28?1" in out, out
 
 
 def wait_for_checkpoint(folder, process):
