@@ -136,7 +136,11 @@ def with_card() -> str:
     """The device in use, a GPU with the name of its card: `gpu:0 (NVIDIA H100)`."""
     name = selected().name
     kind, _, number = name.partition(":")
-    return f"{name} ({gpu_state()[1].split(', ')[int(number)]})" if kind == "gpu" else name
+    if kind != "gpu":
+        return name
+    import cupy
+
+    return f"{name} ({cupy.cuda.runtime.getDeviceProperties(int(number))['name'].decode()})"
 
 
 def require_gpu(request: str, number: int = 0) -> None:

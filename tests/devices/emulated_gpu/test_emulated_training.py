@@ -47,7 +47,7 @@ def test_a_run_says_that_its_gpu_was_emulated(built, tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert (record["device"], record["settings"]["device"]) == ("gpu:0 (emulated)", "gpu:0")
-    assert "; gpu:0 (emulated), cuda kernels" in done.stderr
+    assert "; gpu:0 (Emulated GPU (sm_80, as NVIDIA H100" in done.stderr
 
 
 def test_further_steps_neither_copy_nor_allocate(output):
