@@ -40,7 +40,8 @@ WATCH = textwrap.dedent(
         elif event == "pickle.find_class" and arguments[1] not in ("_reconstruct", "ndarray", "dtype"):
             seen.append([event, str(arguments)])
         elif event in ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen"):
-            if arguments[0] not in ("fc-list", "uname"):  # of matplotlib, for fonts, and of Python's platform
+            # Of matplotlib, for fonts; of Python's platform; of ctypes, for the libraries that CuPy loads.
+            if arguments[0] not in ("fc-list", "uname", "/sbin/ldconfig"):
                 seen.append([event, str(arguments)])
 
     from gpucnn.cli import main
