@@ -20,7 +20,7 @@ from ..devices import storage
 from ..dispatch import choice
 from ..distributed import Group
 from ..errors import ArgumentError
-from ..layers.layer import Backward, Layer
+from ..layers.layer import Backward, Layer, every, leaves
 from ..losses import Loss
 from ..metrics import Metric
 from ..version import __version__, installed_version
@@ -62,7 +62,7 @@ def gradients(step: Step, batch: Batch, group: Group) -> tuple[np.ndarray, np.nd
     batch  its x holds the rows of this rank alone, `Group.own_rows`; y and weight are whole
     """
     assert batch.y is not None
-    layers, samples = step.model.layers, len(batch.y)
+    layers, samples = [*leaves(step.model.layers)], len(batch.y)
     cuts = group.cuts(samples)
     own, counts = cuts[group.rank], [len(of_rank) for of_rank in cuts]
     sizes = [sum(cut.stop - cut.start for cut in of_rank) for of_rank in cuts]
@@ -99,7 +99,7 @@ def _part(step: Step, x: Any, batch: Batch, cut: slice) -> tuple[np.ndarray, np.
     step.backward(backwards, loss_backward(losses.shares(of_batch, batch.weight, loss.reduction)[cut]))
     share, parameters = np.float32((cut.stop - cut.start) / samples), step.model.parameters
     gradients = [parameters.gradients[span] for span in parameters.trainable_spans()]
-    statistics = [share * array.reshape(-1) for layer in step.model.layers for array in layer.batch_statistics]
+    statistics = [share * array.reshape(-1) for layer in leaves(step.model.layers) for array in layer.batch_statistics]
     return np.concatenate([*gradients, *statistics]), np.asarray(values), np.asarray(step.prediction(y)), penalty
 
 
@@ -111,7 +111,7 @@ def _put_back(model: Model, row: np.ndarray) -> None:
         stop = start + span.stop - span.start
         parameters.gradients[span] = row[start:stop]
         start = stop
-    for layer in model.layers:
+    for layer in leaves(model.layers):
         means = []
         for array in layer.batch_statistics:
             means.append(row[start : start + array.size].reshape(array.shape))
@@ -157,7 +157,7 @@ def _check(model: Model, data: Batches) -> None:
     distributed.check_device()
     if not isinstance(data, Arrays):
         raise ArgumentError(f"several processes cannot share a {data.kind} of batches: give arrays")
-    for layer in model.layers:
+    for layer in every(model.layers):
         if type(layer).update is not Layer.update and not is_ours(layer):
             raise ArgumentError(
                 f"{layer.name} ({type(layer).__name__}) has an update of its own state, which would differ from "

@@ -355,8 +355,11 @@ class Sequential(Checked):
         layer_range: Any = None,
         show_flops: bool = False,
     ) -> None:
-        """Print the table of layers, output shapes and parameters, or pass it to `print_fn`."""
-        summarize(self, line_length, positions, print_fn, show_trainable, layer_range, show_flops)
+        """Print the table of layers, output shapes and parameters, or pass it to `print_fn`.
+
+        `expand_nested` also lists the layers that layers hold.
+        """
+        summarize(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range, show_flops)
 
     @checked
     def save(self, filepath: PathLike, overwrite: bool = True) -> None:
