@@ -14,9 +14,11 @@ from .augmentation import (
 from .batch_normalization import BatchNormalization
 from .conv import Conv1D, Conv2D, Conv3D
 from .conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
+from .cropping import Cropping1D, Cropping2D, Cropping3D
 from .dense import Dense
 from .depthwise_conv import DepthwiseConv1D, DepthwiseConv2D
 from .dropout import Dropout, SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
+from .group_normalization import GroupNormalization, LayerNormalization
 from .input import Input, InputLayer
 from .layer import Layer
 from .parallel import Parallel, Residual
@@ -34,6 +36,7 @@ from .pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
+from .prelu import PReLU
 from .rescaling import Rescaling
 from .reshaping import Flatten, Permute, Reshape, ZeroPadding1D, ZeroPadding2D, ZeroPadding3D
 from .resizing import CenterCrop, Resizing
@@ -79,6 +82,9 @@ __all__ = [
     "Convolution2DTranspose",
     "Convolution3D",
     "Convolution3DTranspose",
+    "Cropping1D",
+    "Cropping2D",
+    "Cropping3D",
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
@@ -96,9 +102,11 @@ __all__ = [
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
+    "GroupNormalization",
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
     "MaxPool1D",
     "MaxPool2D",
@@ -106,6 +114,7 @@ __all__ = [
     "MaxPooling1D",
     "MaxPooling2D",
     "MaxPooling3D",
+    "PReLU",
     "Parallel",
     "Permute",
     "RandomAffine",
@@ -151,8 +160,8 @@ _INSTEAD = {
         "Embedding ReversibleEmbedding TextVectorization StringLookup IntegerLookup CategoryEncoding Discretization "
         "Hashing HashedCrossing MelSpectrogram STFTSpectrogram"
     ),
-    "use BatchNormalization": (
-        "LayerNormalization GroupNormalization RMSNormalization UnitNormalization SpectralNormalization"
+    "use LayerNormalization, GroupNormalization or BatchNormalization": (
+        "RMSNormalization UnitNormalization SpectralNormalization"
     ),
     "use Rescaling, or subtract the mean and divide by the deviation before fit": "Normalization",
     "write a layers.Layer with forward(x, step, training) returning (y, backward)": "Lambda Wrapper Pipeline",
@@ -161,7 +170,7 @@ _INSTEAD = {
     "models are sequences of layers: Parallel can add and concatenate": (
         "Subtract Multiply Average Maximum Minimum Dot subtract multiply average maximum minimum dot Highway"
     ),
-    "use LeakyReLU(negative_slope=...) or ELU": "PReLU ParametricSoftplus SReLU",
+    "use PReLU, LeakyReLU(negative_slope=...) or ELU": "ParametricSoftplus SReLU",
     "write ReLU(threshold=...)": "ThresholdedReLU",
     "Activation('linear') returns its input": "Identity",
     "use Dropout or a SpatialDropout layer": "GaussianDropout GaussianNoise AlphaDropout",
@@ -170,7 +179,7 @@ _INSTEAD = {
         "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D AdaptiveMaxPooling1D "
         "AdaptiveMaxPooling2D AdaptiveMaxPooling3D"
     ),
-    "cut or resize the arrays before fit, x[:, 2:-2, 2:-2]": ("Cropping1D Cropping2D Cropping3D MaxNumBoundingBoxes"),
+    "gpucnn is for images with labels, not for bounding boxes": "MaxNumBoundingBoxes",
     "change the images in a generator that fit reads": (
         "RandomBrightness "
         "RandomShear  RandomErasing RandomElasticTransform RandomHue RandomSaturation RandomSharpness "

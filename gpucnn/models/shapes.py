@@ -20,6 +20,7 @@ from ..layers.kernel_and_bias import KernelAndBias
 from ..layers.layer import Layer
 from ..layers.parallel import Parallel
 from ..layers.pooling import GlobalPooling
+from ..layers.prelu import PReLU
 from ..layers.rescaling import Rescaling
 from ..layers.reshaping import Flatten
 from ..ops.window import Sliding, span
@@ -29,7 +30,7 @@ Reach = list[tuple[int, int, int]]
 """For each axis of the input: cells that one output sees, cells from one output to the next, and
 the number of outputs."""
 
-_BY_CELL = (Activation, Augmentation, BatchNormalization, Dropout, Flatten, Rescaling)
+_BY_CELL = (Activation, Augmentation, BatchNormalization, Dropout, Flatten, PReLU, Rescaling)
 """Layers whose every value comes from the channels of one position."""
 
 
