@@ -59,6 +59,24 @@ def add(a: Array, b: Array) -> Array:
 
 
 @op(
+    outputs=lambda a, b, **_: _added(a, b),
+    cases=[
+        Case(name, (real(*shape), real(*shape)), {"of_a": 3.4445, "of_b": -4.775}) for name, shape in _SHAPES.items()
+    ],
+    prefer=("elementwise",),
+    flops=lambda a, b, **_: 3 * math.prod(a.shape),
+    ulps=16,
+)
+def weighted_sum(a: Array, b: Array, *, of_a: float, of_b: float) -> Array:
+    """of_a · a + of_b · b.
+
+    a, b  any shape, the same for both
+    →     same shape
+    """
+    return of_a * a + of_b * b
+
+
+@op(
     outputs=_joined,
     cases=[
         *(Case(name, (real(rows, a), real(rows, b))) for name, (rows, a, b) in _CHANNELS.items()),

@@ -22,6 +22,13 @@ extern "C" __global__ void add_elementwise(float* __restrict__ y, const float* _
     *reinterpret_cast<float4*>(y + first) = four;
 }
 
+extern "C" __global__ void weighted_sum_elementwise(float* __restrict__ y, const float* __restrict__ a,
+                                                    const float* __restrict__ b, unsigned size, float of_a, float of_b)
+{
+    unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < size) y[i] = fmaf(of_a, a[i], of_b * b[i]);
+}
+
 // VALUE is float4 where A and B are multiples of four, else float; both count VALUEs.
 extern "C" __global__ void concatenate_elementwise(float* __restrict__ y, const float* __restrict__ a,
                                                    const float* __restrict__ b, unsigned size, unsigned A, unsigned B)

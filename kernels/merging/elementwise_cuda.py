@@ -5,17 +5,23 @@ from __future__ import annotations
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import blocks_1d, ceil_div
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.merging import add, concatenate
+from gpucnn.ops.merging import add, concatenate, weighted_sum
 
 THREADS = 256
 
 add_elementwise = cuda_function(__file__, "add_elementwise", VALUE="float")
+weighted_sum_elementwise = cuda_function(__file__, "weighted_sum_elementwise", VALUE="float")
 concatenate_elementwise = cuda_function(__file__, "concatenate_elementwise", VALUE="float")
 
 
 @kernel(add, "elementwise", "cuda")
 def launch_add(y, a, b):
     add_elementwise[blocks_1d(ceil_div(y.size, 4), THREADS), THREADS](y, a, b, y.size)
+
+
+@kernel(weighted_sum, "elementwise", "cuda")
+def launch_weighted_sum(y, a, b, *, of_a, of_b):
+    weighted_sum_elementwise[blocks_1d(y.size, THREADS), THREADS](y, a, b, y.size, of_a, of_b)
 
 
 @kernel(concatenate, "elementwise", "cuda")

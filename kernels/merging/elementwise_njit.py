@@ -8,12 +8,12 @@ import numpy as np
 from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.merging import add, concatenate
+from gpucnn.ops.merging import add, concatenate, weighted_sum
 
 from ..shared.slices_launch import in_slices
 
 
-def _supports(a: Spec, b: Spec) -> bool:
+def _supports(a: Spec, b: Spec, **_: float) -> bool:
     return a.dtype == np.float32
 
 
@@ -26,6 +26,17 @@ def launch_add(y, a, b):
 def _add(y, a, b):
     for i in range(len(y)):
         y[i] = a[i] + b[i]
+
+
+@kernel(weighted_sum, "elementwise", "njit", supports=_supports)
+def launch_weighted_sum(y, a, b, *, of_a, of_b):
+    in_slices(_weighted_sum, (y.reshape(-1), a.reshape(-1), b.reshape(-1)), np.float32(of_a), np.float32(of_b))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _weighted_sum(y, a, b, of_a, of_b):
+    for i in range(len(y)):
+        y[i] = of_a * a[i] + of_b * b[i]
 
 
 @kernel(concatenate, "elementwise", "njit", supports=_supports)

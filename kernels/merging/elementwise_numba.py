@@ -9,7 +9,7 @@ from __future__ import annotations
 from gpucnn.devices.launch import blocks_1d
 from gpucnn.devices.numba_cuda import cuda, numba_function
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.merging import add, concatenate
+from gpucnn.ops.merging import add, concatenate, weighted_sum
 
 THREADS = 256
 
@@ -19,6 +19,13 @@ def add_elementwise(y, a, b):
     i = cuda.grid(1)
     if i < y.size:
         y[i] = a[i] + b[i]
+
+
+@numba_function
+def weighted_sum_elementwise(y, a, b, of_a, of_b):
+    i = cuda.grid(1)
+    if i < y.size:
+        y[i] = of_a * a[i] + of_b * b[i]
 
 
 @numba_function
@@ -33,6 +40,12 @@ def concatenate_elementwise(y, a, b):
 @kernel(add, "elementwise", "numba")
 def launch_add(y, a, b):
     add_elementwise[blocks_1d(y.size, THREADS), THREADS](y.reshape(-1), a.reshape(-1), b.reshape(-1))
+
+
+@kernel(weighted_sum, "elementwise", "numba")
+def launch_weighted_sum(y, a, b, *, of_a, of_b):
+    flat = y.reshape(-1), a.reshape(-1), b.reshape(-1)
+    weighted_sum_elementwise[blocks_1d(y.size, THREADS), THREADS](*flat, float(of_a), float(of_b))
 
 
 @kernel(concatenate, "elementwise", "numba")

@@ -413,7 +413,6 @@ def test_softmax_over_another_axis_sums_to_1_along_it():
     np.testing.assert_allclose(layers.Softmax(axis=[1, 2])(x).sum(axis=(1, 2)), 1, rtol=1e-6)
 
 
-
 def test_relu_layers_refuse_what_keras_refuses():
     for arguments in ({"max_value": -1.0}, {"negative_slope": -0.1}, {"negative_slope": None}, {"threshold": -1.0}):
         with pytest.raises(ArgumentError, match=rf"ReLU\({next(iter(arguments))}="):

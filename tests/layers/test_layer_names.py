@@ -57,7 +57,7 @@ def test_layers_are_named_as_in_keras(cls, arguments, name):
         ("LSTM", "Conv1D"),
         ("Embedding", "to_categorical"),
         ("Deconvolution2D", "Conv2DTranspose"),
-        ("LayerNormalization", "BatchNormalization"),
+        ("RMSNormalization", "LayerNormalization"),
         ("Lambda", "forward"),
         ("RandomBrightness", "generator"),
         ("Concatenate", "Parallel"),
