@@ -16,7 +16,6 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,63 +26,22 @@ from ..arguments import check_keywords
 from ..devices import choose, forks, storage
 from ..devices.cpu import CPU
 from ..devices.device import Device
-from ..errors import ArgumentError, CompileError, KernelError, ShapeError, did_you_mean, in_one_line
+from ..errors import ArgumentError, KernelError, ShapeError, did_you_mean
 from ..files import executed
-from . import choice, tape
+from . import choice, precision, tape
 from .case import Case, Spec
+from .kernel import Kernel, as_tuple
 from .operands import as_kernels_take_them, require_owned, targets_of
 
 _TOO_LARGE = 1 << 31
 """Kernels count elements in 32 bits."""
 
-_NOT_ON_GPU = ("float16", "float64")
 _ops: dict[str, Op] = {}
 _kernels: dict[str, dict[str, Kernel]] = {}
 _imported: set[tuple[str, str]] = set()
 _loading = threading.RLock()
 """Held while a kernel file is imported: `_whole_file` is for one file at a time."""
 forks.hold(_loading, outermost=True)
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One implementation of one op: what `@kernel` registers."""
-
-    op: Op
-    algorithm: str
-    backend: str
-    id: str
-    launch: Callable[..., None]
-    supports: Callable[..., bool] | None = None
-    workspace: Callable[..., tuple[Spec, ...]] | None = None
-    pays: Callable[..., bool] | None = None
-    file: Path = Path()
-    """The kernel file, whose name is the last part of the id."""
-
-    def serves(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
-        """Whether the kernel takes this call. Kernels for GPUs compute in float32."""
-        if choice.BACKENDS[self.backend] == "gpu" and any(
-            s is not None and s.dtype.name in _NOT_ON_GPU for s in operands
-        ):
-            return False
-        return self.supports is None or self.supports(*operands, **params)
-
-    def is_worthwhile(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
-        """Whether "auto" chooses the kernel for a call that it serves."""
-        return self.pays is None or self.pays(*operands, **params)
-
-    def run(self, *arrays: Any, **params: Any) -> None:
-        """Launch. Raises `CompileError` for what Numba cannot compile."""
-        try:
-            self.launch(*arrays, **params)
-        except Exception as error:
-            if type(error).__module__.partition(".")[0] != "numba":
-                raise
-            raise CompileError(f"{self.id} cannot be compiled here: {in_one_line(error)}") from error
-
-    def scratch(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> tuple[Spec, ...]:
-        """The arrays that the kernel needs as workspace for a call."""
-        return _as_tuple(self.workspace(*operands, **params)) if self.workspace else ()
 
 
 class Op:
@@ -102,6 +60,7 @@ class Op:
         inplace: tuple[int, ...],
         gradient_of: Op | None = None,
         sums: Callable | None = None,
+        factors: tuple[int, ...] = (),
     ) -> None:
         self.body = body
         self.outputs = outputs
@@ -111,6 +70,7 @@ class Op:
         self.terms = terms
         self.ulps = ulps
         self.sums = sums
+        self.factors = factors
         self.inplace = inplace
         self.gradient_of = gradient_of
         self.name: str = body.__name__
@@ -131,13 +91,20 @@ class Op:
         """What the call would return, as `Spec`s, computed from shapes alone. Raises
         `ShapeError`, and `ArgumentError` for parameters that do not fit the body's annotations."""
         check_keywords(self.name, self.body, params)
-        return _as_tuple(self.outputs(*map(_spec, arrays), **params))
+        return as_tuple(self.outputs(*map(_spec, arrays), **params))
 
     def reference(self, *arrays: Any, **params: Any) -> Any:
-        """The NumPy body itself, in whatever dtype comes in. Like a kernel, it neither warns nor
-        raises at values that are not finite, whatever `numpy.seterr` says."""
+        """The NumPy body itself, in whatever dtype comes in, of factors in the precision in force. Like
+        a kernel, it neither warns nor raises at values that are not finite, whatever `numpy.seterr` says."""
         with np.errstate(all="ignore"):
-            return self.body(*arrays, **params)
+            return self.body(*self.with_factors(arrays), **params)
+
+    def with_factors(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        """The operands, those that are multiplied rounded to the precision in force."""
+        kind = precision.in_force()
+        if kind == precision.FLOAT32 or not self.factors:
+            return arrays
+        return [precision.rounded(a, kind) if i in self.factors else a for i, a in enumerate(arrays)]
 
     def __call__(self, *arrays: Any, algorithm: str | None = None, out: Any = None, **params: Any) -> Any:
         """Check → choose → allocate → launch.
@@ -219,6 +186,8 @@ class Op:
         kernels = self.kernels(backends)
         if any(kernel.backend == "njit" for kernel in kernels.values()) and _numba_compiles_nothing():
             kernels = {key: kernel for key, kernel in kernels.items() if kernel.backend != "njit"}
+        if self.factors and precision.is_as_stated():
+            kernels = {key: kernel for key, kernel in kernels.items() if precision.in_force() in kernel.precisions}
         algorithms = choice.algorithms()
         name = algorithm or algorithms.get(self.name)
         if self.gradient_of is not None:
@@ -276,7 +245,7 @@ class Op:
         else:
             result = self.reference(*(None if a is None else storage.get(a) for a in arrays), **params)
             result = tuple(map(where.put, result)) if isinstance(result, tuple) else where.put(result)
-        results = _as_tuple(result)
+        results = as_tuple(result)
         if targets is not None:
             results = tuple(_copied(value, target) for value, target in zip(results, targets, strict=True))
         recorder = tape.recording()
@@ -286,7 +255,7 @@ class Op:
 
     def _repeat_body(self, results: tuple, *arrays: Any, **params: Any) -> None:
         """The NumPy body once more, into arrays that it returned before."""
-        for value, target in zip(_as_tuple(self.reference(*arrays, **params)), results, strict=True):
+        for value, target in zip(as_tuple(self.reference(*arrays, **params)), results, strict=True):
             if value is not target:
                 _copied(value, target)
 
@@ -314,6 +283,7 @@ def op(
     inplace: tuple[int, ...] = (),
     gradient_of: Op | None = None,
     sums: Callable | None = None,
+    factors: tuple[int, ...] = (),
 ) -> Callable[[Callable], Op]:
     """Turn a NumPy function into an op.
 
@@ -330,6 +300,8 @@ def op(
               parameters, Σ|a||b| times a bound of the function's slope, for each result. Kernels must
               then agree within (4 + √terms) · eps · sums + ulps · eps · max(1, |value|), and within
               the latter on small integers.
+    factors   indices of the operands that a sum of products multiplies: a lower precision rounds them,
+              as `precision.rounded` does.
     inplace   indices of the operands that are updated in place; such an op returns those that are
               not None.
     gradient_of
@@ -338,7 +310,7 @@ def op(
     """
 
     def decorate(body: Callable) -> Op:
-        operation = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace, gradient_of, sums)
+        operation = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace, gradient_of, sums, factors)
         _ops[operation.name] = operation
         choice.declare(operation.name)
         return operation
@@ -355,6 +327,7 @@ def kernel(
     workspace: Callable[..., tuple[Spec, ...]] | None = None,
     pays: Callable[..., bool] | None = None,
     file: str | Path | None = None,
+    precisions: tuple[str, ...] = (precision.FLOAT32,),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register the decorated function as a kernel of `op`.
 
@@ -371,6 +344,8 @@ def kernel(
     file        the kernel file, whose name the id carries; by default the one that holds the
                 function. A function that registers the kernels of several families passes the
                 `__file__` of the family's file.
+    precisions  those that the kernel computes; `precision.in_force()` is the one of a call. On a GPU, a
+                kernel for float32 alone may serve calls of any.
     """
     if backend not in choice.BACKENDS:
         raise ArgumentError(
@@ -379,7 +354,8 @@ def kernel(
 
     def decorate(launch: Callable[..., None]) -> Callable[..., None]:
         path = Path(file or launch.__code__.co_filename)
-        entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, supports, workspace, pays, path)
+        name = f"{op.family}/{path.stem}"
+        entry = Kernel(op, algorithm, backend, name, launch, supports, workspace, pays, path, precisions)
         _kernels.setdefault(op.name, {})[f"{algorithm}_{backend}"] = entry
         choice.changed()
         return launch
@@ -440,7 +416,3 @@ def _copied(value: Any, target: Any) -> Any:
 
 def _spec(array: Any) -> Spec | None:
     return None if array is None else Spec(tuple(array.shape), np.dtype(array.dtype))
-
-
-def _as_tuple(value: Any) -> tuple:
-    return value if isinstance(value, tuple) and not isinstance(value, Spec) else (value,)
