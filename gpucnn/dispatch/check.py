@@ -18,7 +18,7 @@ from ..devices.device import ALIGNMENT
 from ..errors import CompileError, GpucnnError, in_one_line
 from . import precision
 from .case import Case, Spec
-from .kernel import Kernel
+from .op import Kernel
 
 GUARD = 16 * ALIGNMENT
 """Bytes of the guard band on each side of an array."""

@@ -126,13 +126,13 @@ def computing(kind: str) -> Iterator[None]:
 
 def require_precision(kind: str) -> None:
     """Raise `KernelError` unless the device and the backends in use compute products in this precision."""
-    device, cc = choose.current(), choose.current().cc
+    cc = choose.current().cc
     if kind == precision.FLOAT32:
         return
     if not {"numpy", "cuda"} & set(backends()):
         reason = f"the {backend()} kernels compute products in float32 alone"
     elif cc is not None and cc < OLDEST_FACTORS:
-        reason = f"{device.name} has compute capability {cc / 10}, and tensor cores multiply {kind} from 8.0 on"
+        reason = f"tensor cores multiply {kind} from compute capability 8.0 on, and this GPU has {cc / 10}"
     else:
         return
     raise KernelError(

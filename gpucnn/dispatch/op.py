@@ -16,6 +16,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,16 @@ from ..arguments import check_keywords
 from ..devices import choose, forks, storage
 from ..devices.cpu import CPU
 from ..devices.device import Device
-from ..errors import ArgumentError, KernelError, ShapeError, did_you_mean
+from ..errors import ArgumentError, CompileError, KernelError, ShapeError, in_one_line
 from ..files import executed
 from . import choice, precision, tape
 from .case import Case, Spec
-from .kernel import Kernel, as_tuple
-from .operands import as_kernels_take_them, require_owned, targets_of
+from .operands import as_kernels_take_them, refusal, require_owned, targets_of
 
 _TOO_LARGE = 1 << 31
 """Kernels count elements in 32 bits."""
+
+_NOT_ON_GPU = ("float16", "float64")
 
 _ops: dict[str, Op] = {}
 _kernels: dict[str, dict[str, Kernel]] = {}
@@ -42,6 +44,48 @@ _imported: set[tuple[str, str]] = set()
 _loading = threading.RLock()
 """Held while a kernel file is imported: `_whole_file` is for one file at a time."""
 forks.hold(_loading, outermost=True)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One implementation of one op: what `@kernel` registers."""
+
+    op: Op
+    algorithm: str
+    backend: str
+    id: str
+    launch: Callable[..., None]
+    supports: Callable[..., bool] | None = None
+    workspace: Callable[..., tuple[Spec, ...]] | None = None
+    pays: Callable[..., bool] | None = None
+    file: Path = Path()
+    """The kernel file, whose name is the last part of the id."""
+    precisions: tuple[str, ...] = (precision.FLOAT32,)
+
+    def serves(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
+        """Whether the kernel takes this call. Kernels for GPUs compute in float32."""
+        if choice.BACKENDS[self.backend] == "gpu" and any(
+            s is not None and s.dtype.name in _NOT_ON_GPU for s in operands
+        ):
+            return False
+        return self.supports is None or self.supports(*operands, **params)
+
+    def is_worthwhile(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
+        """Whether "auto" chooses the kernel for a call that it serves."""
+        return self.pays is None or self.pays(*operands, **params)
+
+    def run(self, *arrays: Any, **params: Any) -> None:
+        """Launch. Raises `CompileError` for what Numba cannot compile."""
+        try:
+            self.launch(*arrays, **params)
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != "numba":
+                raise
+            raise CompileError(f"{self.id} cannot be compiled here: {in_one_line(error)}") from error
+
+    def scratch(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> tuple[Spec, ...]:
+        """The arrays that the kernel needs as workspace for a call."""
+        return _as_tuple(self.workspace(*operands, **params)) if self.workspace else ()
 
 
 class Op:
@@ -91,7 +135,7 @@ class Op:
         """What the call would return, as `Spec`s, computed from shapes alone. Raises
         `ShapeError`, and `ArgumentError` for parameters that do not fit the body's annotations."""
         check_keywords(self.name, self.body, params)
-        return as_tuple(self.outputs(*map(_spec, arrays), **params))
+        return _as_tuple(self.outputs(*map(_spec, arrays), **params))
 
     def reference(self, *arrays: Any, **params: Any) -> Any:
         """The NumPy body itself, in whatever dtype comes in, of factors in the precision in force. Like
@@ -208,7 +252,7 @@ class Op:
         if excess:
             raise ShapeError(f"{self.name}: {excess}: use less than 2**31, such as with a smaller batch")
         if name or ("numpy" not in backends and "njit" not in backends):
-            raise self._unserved(backends, kernels, operands, params, name)
+            raise refusal(self.name, backends, [k.algorithm for k in kernels.values()], operands, params, name)
         return None
 
     def has_kernel(self, *operands: Spec | None, **params: Any) -> bool:
@@ -218,25 +262,6 @@ class Op:
         except KernelError:
             return False
 
-    def _unserved(
-        self,
-        backends: tuple[str, ...],
-        kernels: dict[str, Kernel],
-        operands: tuple[Spec | None, ...],
-        params: dict[str, Any],
-        name: str | None,
-    ) -> KernelError:
-        shapes = ", ".join("None" if s is None else f"{s.shape} {s.dtype}" for s in operands)
-        registered = sorted(key.removesuffix(f"_{b}") for key in kernels for b in backends if key.endswith(f"_{b}"))
-        if choose.current() is CPU:
-            registered.append("reference")
-        request = name or "auto"
-        near = did_you_mean(request, registered) if name and name not in registered else ""
-        return KernelError(
-            f"{self.name}: no {'/'.join(backends)} kernel for this call. Requested: {request}{near and f' ({near})'}; "
-            f"registered: {', '.join(registered) or 'none'}; shapes {shapes}, {params}"
-        )
-
     def _body_on_host(self, where: Device, arrays: tuple, params: dict, targets: tuple | None) -> Any:
         """The NumPy body: on the CPU the reference, elsewhere for calls without elements, which
         need no kernel."""
@@ -245,7 +270,7 @@ class Op:
         else:
             result = self.reference(*(None if a is None else storage.get(a) for a in arrays), **params)
             result = tuple(map(where.put, result)) if isinstance(result, tuple) else where.put(result)
-        results = as_tuple(result)
+        results = _as_tuple(result)
         if targets is not None:
             results = tuple(_copied(value, target) for value, target in zip(results, targets, strict=True))
         recorder = tape.recording()
@@ -255,7 +280,7 @@ class Op:
 
     def _repeat_body(self, results: tuple, *arrays: Any, **params: Any) -> None:
         """The NumPy body once more, into arrays that it returned before."""
-        for value, target in zip(as_tuple(self.reference(*arrays, **params)), results, strict=True):
+        for value, target in zip(_as_tuple(self.reference(*arrays, **params)), results, strict=True):
             if value is not target:
                 _copied(value, target)
 
@@ -416,3 +441,7 @@ def _copied(value: Any, target: Any) -> Any:
 
 def _spec(array: Any) -> Spec | None:
     return None if array is None else Spec(tuple(array.shape), np.dtype(array.dtype))
+
+
+def _as_tuple(value: Any) -> tuple:
+    return value if isinstance(value, tuple) and not isinstance(value, Spec) else (value,)

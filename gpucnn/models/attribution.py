@@ -17,7 +17,7 @@ from ..errors import ArgumentError, ShapeError
 from ..layers import BatchNormalization, Conv2D, DepthwiseConv2D, Dropout
 from ..layers.activation import Activation
 from ..layers.layer import Activated
-from .model import Model
+from .model import Model, computing
 from .training_step import NO_STEP
 
 
@@ -60,7 +60,7 @@ def _from_layer(
     """(what enters the layer at `place`, the gradient of the scores by it), both on the host."""
     x = np.ascontiguousarray(images, np.float32)
     dy = _directions(model, x, np.asarray(classes))
-    with model.parameters.in_use():
+    with computing(model):
         step, y = storage.put(NO_STEP), storage.put(x)
         entering, backwards = y, []
         for number, layer in enumerate(model.layers):
