@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from .. import datasets, distributed
+from ..dispatch.precision import PRECISIONS
 from ..errors import ArgumentError, warn
 from ..runs import augmentation, commands
 from ..runs.listing import list_runs
@@ -122,6 +123,12 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         metavar="NAME",
         help="Kernels to use: njit or numpy on the CPU, cuda or numba on a GPU and in the emulator.  "
         "[default: the fastest for the device]",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="Of factors in products: tf32 and bfloat16 are for tensor cores (cuda, 8.0 and newer); the CPU computes "
+        "the same with NumPy, slowly.  [default: float32]",
     ),
     click.option(
         "--algorithm",

@@ -290,7 +290,8 @@ def _new_model(settings: RunSettings, entry: Entry, data: Dataset) -> Sequential
         augmentation.layers(settings.augment, bool(settings.flip), largest),
     )
     steps = training.epochs * -(-_images_per_epoch(settings, data) // training.batch_size)
-    model.compile(training.make_optimizer(steps), training.loss, metrics=["accuracy"])
+    optimizer = training.make_optimizer(steps)
+    model.compile(optimizer, training.loss, metrics=["accuracy"], precision=settings.precision)  # type: ignore[arg-type]
     model.signature = _signature_for(data)
     return model
 
