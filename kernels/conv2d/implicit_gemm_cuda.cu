@@ -161,6 +161,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
         TurnedWeight<false> turned(weight, channels, K, filters, taps_r, taps_s, row_step, column_step, task.n, task.k);
         multiply(sums, patches, turned, task.slabs, a_slabs, b_slabs);
     }
+    if (slice_of_thread() > 0) return;
     Cells result{dx + blockIdx.y * (N * H * W * C) + group * channels,
                  (unsigned)H,
                  (unsigned)W,

@@ -88,6 +88,7 @@ __device__ __forceinline__ void multiply_images(float* result, const float* x, c
         Source<false> left(x, windows, rows, task.m, task.k);
         multiply(sums, left, matrix, task.slabs, a_slabs, b_slabs);
     }
+    if (slice_of_thread() > 0) return;
     write(Rows{result + blockIdx.y * (rows * K) + group * filters, K}, sums, task.m, task.n, rows, filters, false,
           finish);
 }
