@@ -59,6 +59,7 @@ class Kernel:
     pays: Callable[..., bool] | None = None
     file: Path = Path()
     """The kernel file, whose name is the last part of the id."""
+    executed: Callable[..., tuple[float, float]] | None = None
 
     def serves(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
         """Whether the kernel takes this call. Kernels for GPUs compute in float32."""
@@ -219,11 +220,10 @@ class Op:
         kernels = self.kernels(backends)
         if any(kernel.backend == "njit" for kernel in kernels.values()) and _numba_compiles_nothing():
             kernels = {key: kernel for key, kernel in kernels.items() if kernel.backend != "njit"}
-        algorithms = choice.algorithms()
-        name = algorithm or algorithms.get(self.name)
+        name = algorithm or choice.algorithms().get(self.name)
         if self.gradient_of is not None:
-            name = name or algorithms.get(self.gradient_of.name)
-            if name and not _has(kernels, name) and _has(self.gradient_of.kernels(backends), name):
+            name = name or choice.algorithms().get(self.gradient_of.name)
+            if name and name not in _names(kernels) and name in _names(self.gradient_of.kernels(backends)):
                 name = None
         if name == "reference" and choose.current() is CPU:
             return None
@@ -355,6 +355,7 @@ def kernel(
     workspace: Callable[..., tuple[Spec, ...]] | None = None,
     pays: Callable[..., bool] | None = None,
     file: str | Path | None = None,
+    executed: Callable[..., tuple[float, float]] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register the decorated function as a kernel of `op`.
 
@@ -371,6 +372,8 @@ def kernel(
     file        the kernel file, whose name the id carries; by default the one that holds the
                 function. A function that registers the kernels of several families passes the
                 `__file__` of the family's file.
+    executed    takes the same as `supports`; returns the FLOPs of a product whose blocks differ in
+                length and those of the longest of them, for predictions.
     """
     if backend not in choice.BACKENDS:
         raise ArgumentError(
@@ -379,7 +382,8 @@ def kernel(
 
     def decorate(launch: Callable[..., None]) -> Callable[..., None]:
         path = Path(file or launch.__code__.co_filename)
-        entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, supports, workspace, pays, path)
+        settings = supports, workspace, pays, path, executed
+        entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, *settings)
         _kernels.setdefault(op.name, {})[f"{algorithm}_{backend}"] = entry
         choice.changed()
         return launch
@@ -426,8 +430,8 @@ def _numba_compiles_nothing() -> bool:
     return njit.is_off()
 
 
-def _has(kernels: dict[str, Kernel], algorithm: str) -> bool:
-    return any(kernel.algorithm == algorithm for kernel in kernels.values())
+def _names(kernels: dict[str, Kernel]) -> set[str]:
+    return {kernel.algorithm for kernel in kernels.values()}
 
 
 def _copied(value: Any, target: Any) -> Any:

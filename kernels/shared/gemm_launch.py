@@ -87,7 +87,7 @@ NARROW = Tile(64, 32, 16, 64, 4, 4, 6)
 SKINNY = Tile(64, 16, 8, 32, 4, 8, 12)
 SLICED = Tile(32, 64, 32, 128, 8, 4, 3, SLICES=4)
 SLICED_NARROW = Tile(32, 32, 32, 128, 4, 4, 4, SLICES=4)
-SLICED_SKINNY = Tile(64, 16, 32, 128, 4, 8, 4, SLICES=4)
+SLICED_SKINNY = Tile(64, 16, 32, 128, 4, 8, 3, SLICES=4)
 
 
 def tiles_for(M: int, N: int, K: int) -> tuple[Tile, ...]:
@@ -162,22 +162,27 @@ class End(NamedTuple):
         return self.bias if finishes else None, self.alpha
 
 
-def product_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -> Plan:
+def product_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1, most_parts: int | None = None) -> Plan:
     """The plan for y (M, N) = a (M, K) · b (K, N), once for each group; tiles come in `repeats`
     sets.
 
     The tile and the number of parts of K are those that take least time (`Plan.microseconds`): parts
     let more multiprocessors work, and each of them is written and read again.
     """
-    plans = [plan_of(one, M, N, K, groups=groups, repeats=repeats, rate=RATE) for one in tiles_for(M, N, K)]
+    plans = [
+        plan_of(one, M, N, K, groups=groups, repeats=repeats, rate=RATE, most_parts=most_parts)
+        for one in tiles_for(M, N, K)
+    ]
     return min(plans, key=lambda plan: plan.microseconds(M * N * repeats * groups, groups, RATE))
 
 
 @cache
-def plan_of(shape: Any, M: int, N: int, K: int, *, groups: int, repeats: int, rate: float) -> Plan:
+def plan_of(
+    shape: Any, M: int, N: int, K: int, *, groups: int, repeats: int, rate: float, most_parts: int | None = None
+) -> Plan:
     """The same with tiles of a given shape, at a given `RATE`."""
     tiles = ceil_div(M, shape.TILE_M) * ceil_div(N, shape.TILE_N) * repeats
-    most = max(1, min(FULL // (tiles * groups * shape.THREADS), K // SHORTEST))
+    most = max(1, min(FULL // (tiles * groups * shape.THREADS), K // SHORTEST, most_parts or K))
     lengths = {ceil_div(ceil_div(K, parts), shape.TILE_K) * shape.TILE_K for parts in range(1, most + 1)}
     plans = (Plan(shape, tiles, max(ceil_div(K, length), 1), length) for length in sorted(lengths, reverse=True))
     return min(plans, key=lambda plan: plan.microseconds(M * N * repeats * groups, groups, rate))
