@@ -19,7 +19,7 @@ from ..metrics import Metric
 from ..retired import GONE_METHODS, no_attribute
 from . import saving, stack
 from .batches import Arrays, ClassWeight, one_batch, split_off
-from .compile_settings import CompileSettings
+from .compile_settings import CompileSettings, Steps
 from .signature import Signature
 from .state import TrainingState
 from .summary import summarize
@@ -184,14 +184,15 @@ class Sequential(Checked):
         metrics: Any = None,
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
-        steps_per_execution: Count = 1,
+        steps_per_execution: Steps = 1,
         jit_compile: bool | Literal["auto"] = "auto",
         auto_scale_loss: bool = True,
     ) -> None:
         """Set how to train: the optimizer, the loss and the metrics, as names or objects.
 
         `run_eagerly`, `jit_compile` and `auto_scale_loss` are accepted and change nothing. With
-        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches.
+        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches; with "auto"
+        for as many as a GPU replays as one (up to 16), and on the CPU for each batch.
         """
         self._trainer.compile(CompileSettings(optimizer, loss, metrics, weighted_metrics, steps_per_execution))
 
@@ -227,12 +228,12 @@ class Sequential(Checked):
         self._trainer.compiled_settings("loss").loss = value
 
     @property
-    def steps_per_execution(self) -> int:
+    def steps_per_execution(self) -> int | Literal["auto"]:
         """For how many batches the batch hooks of callbacks are called once."""
         return 1 if self._trainer.settings is None else self._trainer.settings.steps_per_execution
 
     @steps_per_execution.setter
-    def steps_per_execution(self, value: int) -> None:
+    def steps_per_execution(self, value: int | Literal["auto"]) -> None:
         self._trainer.compiled_settings("steps_per_execution").steps_per_execution = value
 
     @property
