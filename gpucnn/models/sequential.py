@@ -20,7 +20,7 @@ from ..metrics import Metric
 from ..retired import GONE_METHODS, no_attribute
 from . import saving, stack
 from .batches import Arrays, ClassWeight, one_batch, split_off
-from .compile_settings import CompileSettings
+from .compile_settings import CompileSettings, Steps
 from .model import computing
 from .signature import Signature
 from .state import TrainingState
@@ -180,7 +180,7 @@ class Sequential(Checked):
         metrics: Any = None,
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
-        steps_per_execution: Count = 1,
+        steps_per_execution: Steps = 1,
         jit_compile: bool | Literal["auto"] = "auto",
         auto_scale_loss: bool = True,
         precision: Precision = "float32",
@@ -188,7 +188,8 @@ class Sequential(Checked):
         """Set how to train: the optimizer, the loss and the metrics, as names or objects.
 
         `run_eagerly`, `jit_compile` and `auto_scale_loss` are accepted and change nothing. With
-        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches.
+        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches; with "auto"
+        for as many as a GPU replays as one (up to 16), and on the CPU for each batch.
         `precision` "tf32" (11 bits) or "bfloat16" (8) rounds the factors of products, for tensor cores.
         """
         settings = CompileSettings(optimizer, loss, metrics, weighted_metrics, steps_per_execution, precision)
@@ -226,12 +227,12 @@ class Sequential(Checked):
         self._trainer.compiled_settings("loss").loss = value
 
     @property
-    def steps_per_execution(self) -> int:
+    def steps_per_execution(self) -> int | Literal["auto"]:
         """For how many batches the batch hooks of callbacks are called once."""
         return 1 if self._trainer.settings is None else self._trainer.settings.steps_per_execution
 
     @steps_per_execution.setter
-    def steps_per_execution(self, value: int) -> None:
+    def steps_per_execution(self, value: int | Literal["auto"]) -> None:
         self._trainer.compiled_settings("steps_per_execution").steps_per_execution = value
 
     @property
