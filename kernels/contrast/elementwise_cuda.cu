@@ -8,7 +8,8 @@
 extern "C" __global__ void random_contrast(float* __restrict__ y, const float* __restrict__ x,
                                            const float* __restrict__ mean, const long long* __restrict__ step,
                                            unsigned blocks, unsigned values, unsigned C, float low, float width,
-                                           float least, float most, unsigned long long seed, unsigned stream, unsigned counter)
+                                           float least, float most, unsigned long long seed, unsigned stream,
+                                           unsigned counter)
 {
     unsigned n = blockIdx.x / blocks;
     __shared__ float factor;

@@ -28,8 +28,7 @@ __device__ __forceinline__ uint4 words(unsigned block, const long long* step, un
 
 extern "C" __global__ void dropout_philox(float* __restrict__ y, const float* __restrict__ x,
                                           const long long* __restrict__ step, unsigned size, unsigned threshold,
-                                          float scale, unsigned long long seed, unsigned stream,
-                                          unsigned counter)
+                                          float scale, unsigned long long seed, unsigned stream, unsigned counter)
 {
     unsigned block = blockIdx.x * blockDim.x + threadIdx.x;
     unsigned first = 4 * block;
@@ -71,7 +70,7 @@ extern "C" __global__ void spatial_dropout_quads(float* __restrict__ y, const fl
 extern "C" __global__ void spatial_dropout_singles(float* __restrict__ y, const float* __restrict__ x,
                                                    const long long* __restrict__ step, unsigned N, unsigned M,
                                                    unsigned C, unsigned chunks, unsigned threshold, float scale,
-                                                   unsigned long long seed, unsigned stream)
+                                                   unsigned long long seed, unsigned stream, unsigned counter)
 {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     unsigned lanes = chunks * C;
