@@ -32,6 +32,10 @@ TIME_LIMIT = 300.0
 
 Seconds = Annotated[float, Bounds(0.1, 86_400.0)]
 
+MAY_PASS = 75
+"""The exit status of a training that ends because a rank does not answer or memory is short: another start may
+succeed (EX_TEMPFAIL of sysexits.h)."""
+
 _AFTER_RANK_0 = 2.0
 """Seconds in which rank 0 may report an error that all ranks have, before another rank does."""
 
@@ -41,7 +45,13 @@ Messages = Sequence[tuple[int, np.ndarray, int]]
 
 
 class RankError(GpucnnError, RuntimeError):
-    """A rank does not answer, or does not do the same as the others."""
+    """A rank does not do the same as the others."""
+
+
+class SilentRankError(RankError):
+    """A rank does not answer."""
+
+    exit_status = MAY_PASS
 
 
 class Group:
@@ -192,7 +202,7 @@ class Group:
         while requests := [(rank, request) for rank, request in requests if not request.Test()]:
             if time.monotonic() - began > self.time_limit:
                 late = ", ".join(f"rank {rank}{self._places[rank]}" for rank in sorted({rank for rank, _ in requests}))
-                raise RankError(
+                raise SilentRankError(
                     f"no answer from {late} for {self.time_limit:g} s: it is stopped, or waits for memory, a disk or "
                     "the network; the job ends"
                 )
@@ -287,9 +297,16 @@ def ending_together() -> Iterator[None]:
         if _group is None or _group.size == 1:
             raise
         _report(f"gpucnn: error: {error}", _group)
-        _group.abort(getattr(error, "exit_status", 2 if isinstance(error, ArgumentError) else 1))
+        _group.abort(exit_status(error))
     finally:
         stop()
+
+
+def exit_status(error: BaseException) -> int:
+    """That of a process which an error ends: 2 for wrong arguments, `MAY_PASS` or 1."""
+    if isinstance(error, MemoryError):
+        return MAY_PASS
+    return getattr(error, "exit_status", 2 if isinstance(error, ArgumentError) else 1)
 
 
 def _end_all(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
@@ -299,7 +316,7 @@ def _end_all(kind: type[BaseException], error: BaseException, traceback: Any) ->
         time.sleep(_AFTER_RANK_0)
         print(f"rank {_group.rank}:", file=sys.stderr)
     sys.__excepthook__(kind, error, traceback)
-    _group.abort()
+    _group.abort(exit_status(error))
 
 
 def _report(message: str, group: Group) -> None:
