@@ -15,17 +15,21 @@ def mpiexec():
     return beside if os.access(beside, os.X_OK) else shutil.which("mpiexec")
 
 
-def ranks(count, *command, **extra):
-    """Start Python with these arguments in so many processes of MPI, on any number of cores."""
+def settings_of_ranks():
+    """An environment in which mpiexec starts any number of processes, for any user."""
     settings = {**os.environ, "PYTHONPATH": str(ROOT), "OMPI_ALLOW_RUN_AS_ROOT": "1"}
     settings |= {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
-    settings |= {"PRTE_MCA_hwloc_default_binding_policy": "none"}
+    return settings | {"PRTE_MCA_hwloc_default_binding_policy": "none"}
+
+
+def ranks(count, *command, **extra):
+    """Start Python with these arguments in so many processes of MPI, on any number of cores."""
     return subprocess.Popen(
         [mpiexec(), "-n", str(count), sys.executable, *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=settings,
+        env=settings_of_ranks(),
         **extra,
     )
 

@@ -17,10 +17,11 @@ from ..runs import augmentation, commands
 from ..runs.listing import list_runs
 from ..runs.training import SCHEDULES
 from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, STRICT, Number, main, options
+from .restarts import KeepsArguments, supervise
 from .screen import Screen, percent, print_json, print_pairs, print_table
 
 
-@main.command()
+@main.command(cls=KeepsArguments)
 @options(
     click.argument("dataset", required=False),
     click.option(
@@ -61,6 +62,16 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         default=distributed.TIME_LIMIT,
         show_default=True,
         help="End all MPI processes after waiting so long for one.",
+    ),
+    click.option(
+        "--ranks", metavar="N", type=AT_LEAST_ONE, help="Start N MPI processes on this machine, as mpiexec -n N does."
+    ),
+    click.option(
+        "--restarts",
+        metavar="K",
+        type=click.IntRange(0),
+        default=0,
+        help="Resume up to K times after a process was killed, hung or ran out of memory.",
     ),
     click.option("--optimizer", metavar="NAME", help="sgd, adam, rmsprop, …  [default: the model's]"),
     click.option(
@@ -174,6 +185,8 @@ def train(
     as_json: bool,
     per_rank: int | None,
     time_limit: float,
+    ranks: int | None,
+    restarts: int,
     **arguments: Any,
 ) -> int:
     """Train a model, then evaluate it once on the test images.
@@ -188,7 +201,8 @@ def train(
       validation/): they are used as they are, val/ as validation data
     - an .npz file with x_train, y_train, x_test, y_test, and perhaps x_val, y_val and classes
 
-    `mpiexec -n N gpucnn train …` trains with N processes, each of which computes a part of each batch.
+    `mpiexec -n N gpucnn train …`, or --ranks N, trains with N processes, each of which computes a part of
+    each batch.
 
     Subfolders of a class belong to it. Files that are left out are counted, with the reasons.
 
@@ -198,6 +212,10 @@ def train(
     process), train_accuracy (in the last epoch), test_accuracy, test_loss, per_class (by name:
     precision, recall, f1, images), parameters, weights_sha256, status, note, settings, versions.
     """
+    if ranks is not None or restarts:
+        context = click.get_current_context()
+        again = [*_repeated(context.params), *(["--json"] if as_json else []), *([] if pictures else ["--no-pictures"])]
+        return supervise(context.meta["gpucnn.arguments"], again, resumed or folder, ranks, restarts)
     values = {name: value for name, value in arguments.items() if value not in (None, ())}
     if not values["strict"]:
         del values["strict"]
@@ -245,6 +263,15 @@ def train(
         click.echo(f"gpucnn: the test accuracy {record['test_accuracy']:.4f} misses the target {target_acc}", err=True)
         return 1
     return _verdict(record["test_loss"])
+
+
+def _repeated(values: dict[str, Any]) -> list[str]:
+    """The options that --resume needs again."""
+    options = [("--load", path) for path in values["load"]]
+    if ":" in (values["model"] or ""):
+        options.append(("--model", values["model"]))
+    options += [("--rank-timeout", values["time_limit"]), ("--target-acc", values["target_acc"])]
+    return [str(word) for name, value in options if value is not None for word in (name, value)]
 
 
 def _join(parts: int | None, time_limit: float, resumed: bool) -> int:

@@ -10,11 +10,14 @@ gradients of the parts in their order and make the same update. Rank 0 alone pri
 """
 
 from .group import (
+    MAY_PASS,
     TIME_LIMIT,
     Group,
     RankError,
+    SilentRankError,
     check_device,
     ending_together,
+    exit_status,
     group,
     launched,
     leads,
@@ -24,11 +27,14 @@ from .group import (
 )
 
 __all__ = [
+    "MAY_PASS",
     "TIME_LIMIT",
     "Group",
     "RankError",
+    "SilentRankError",
     "check_device",
     "ending_together",
+    "exit_status",
     "group",
     "launched",
     "leads",

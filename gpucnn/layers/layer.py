@@ -406,6 +406,13 @@ def assign_all(owner: str, weights: list[Weight], values: list[Any]) -> None:
         weight.assign(value)
 
 
+def drawn_before(first: int, words: int) -> tuple[int, int]:
+    """(samples, counter): sample `first` of a batch, with so many random words each, behind so many samples,
+    three at most, takes the words from this counter on, which has four."""
+    spare = first % (4 // math.gcd(4, words))
+    return spare, (first - spare) * words // 4
+
+
 def behind(x: Any, first: int) -> Any:
     """x behind `first` samples of zeros, so that an op draws the random words of its place in a batch."""
     if not first:
