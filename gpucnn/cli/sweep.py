@@ -1,18 +1,19 @@
-"""The command that tries settings: sweep."""
+"""The commands that try settings: sweep and lr-find."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from ..errors import ArgumentError, did_you_mean
-from ..runs import commands
+from ..runs import commands, rate_search
 from ..runs import sweep as sweeps
 from ..runs.sweep_result import Sweep, label
-from .group import AS_JSON, AT_LEAST_ONE, main, options
+from .group import AS_JSON, AT_LEAST_ONE, Number, main, options
 from .runs import train
-from .screen import Screen, percent, print_json, print_table
+from .screen import Screen, percent, print_json, print_pairs, print_table
 
 _AXES = {option.name: option for option in train.params if option.name in sweeps.AXES}
 """The options of `gpucnn train` that an axis can vary, by setting."""
@@ -81,6 +82,67 @@ def sweep(
     else:
         _print(result)
     return 1 if any(trial.status != "finished" for trial in result.trials) else 0
+
+
+_OF_A_RUN = _OF_ALL | {"model", "filters", "optimizer", "batch_size", "weight_decay", "augment", "flip"}
+
+
+@main.command("lr-find", params=[option for option in train.params if option.name in _OF_A_RUN])
+@options(
+    click.option(
+        "--steps", metavar="N", type=AT_LEAST_ONE, default=rate_search.STEPS, show_default=True, help="Batches."
+    ),
+    click.option(
+        "--from",
+        "lowest",
+        metavar="X",
+        type=Number(0, min_open=True),
+        default=rate_search.LOWEST,
+        show_default=True,
+        help="The first rate.",
+    ),
+    click.option(
+        "--to",
+        "highest",
+        metavar="X",
+        type=Number(0, min_open=True),
+        default=rate_search.HIGHEST,
+        show_default=True,
+        help="The last rate.",
+    ),
+    click.option("--out", metavar="FILE", help="The picture, a .png file.  [default: lr-find-<dataset>-<model>.png]"),
+    AS_JSON,
+)
+def lr_find(
+    steps: int, lowest: float, highest: float, out: str | None, strict: bool, as_json: bool, **given: Any
+) -> int:
+    """Find a learning rate: train a new model for some batches while the rate grows, and draw the
+    loss by rate (Smith 2017, the range test).
+
+    The suggestion is the rate at which the loss falls fastest. Nothing but the picture is written.
+    Exit with status 1 if the loss never falls.
+
+    Keys of --json: suggestion, ended (why, if before the last step), dataset, model, optimizer, note,
+    rates, losses, smoothed, picture.
+    """
+    if out is not None and not out.lower().endswith(".png"):
+        raise ArgumentError(f"--out {out}: the picture is a PNG file; give a name that ends in .png")
+    values = {name: value for name, value in given.items() if value is not None}
+    with Screen() as screen:
+        settings = commands.RunSettings(**values, strict=strict)
+        found = rate_search.search(settings, steps, lowest, highest, progress=screen.progress)
+    default = f"lr-find-{found.dataset}-{found.model}".replace(":", "-")
+    path = found.picture().save(out or f"{default}.png")
+    if as_json:
+        print_json({**asdict(found), "picture": str(path)})
+    else:
+        rate = "none: the loss never falls; try other rates" if found.suggestion is None else f"{found.suggestion:.2g}"
+        print_pairs(("suggestion", f"{rate}{commands.noted(found.note)}"), ("picture", path))
+        if found.ended:
+            print_pairs(("ended early", found.ended))
+        if found.suggestion is not None:
+            print_pairs(("next", f"gpucnn train {found.dataset} --model {found.model} --lr {found.suggestion:.2g}"))
+    return 1 if found.suggestion is None else 0
 
 
 def _axis(text: str) -> tuple[str, list[Any]]:

@@ -85,3 +85,15 @@ def test_ranks_of_mpi_share_the_trials_and_give_the_same_results(user_npz, tmp_p
     assert [row["scores"] for row in json.loads(out)["rows"]] == [
         row["scores"] for row in json.loads(alone.stdout)["rows"]
     ]
+
+
+def test_lr_find_draws_and_suggests_a_rate(user_npz):
+    options = ("--model", "slides", "--optimizer", "adam", "--batch-size", 12, "--from", "1e-5", "--steps", 40)
+    result = gpucnn("lr-find", "--data", user_npz, *options, "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0 and 1e-5 < found["suggestion"] < 1
+    assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert found["picture"] == "lr-find-squares-slides.png"
+    assert sorted(path.name for path in Path().iterdir()) == ["lr-find-squares-slides.png"]
+    refused = gpucnn("lr-find", "--data", user_npz, "--out", "rate.jpg")
+    assert refused.exit_code == 2 and "ends in .png" in refused.stderr
