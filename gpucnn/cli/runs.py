@@ -36,6 +36,12 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         "your Sequential.  [default: mnist_convnet; cifar for cifar10]",
     ),
     click.option(
+        "--filters",
+        metavar="N",
+        type=AT_LEAST_ONE,
+        help="Filters of the first convolution; the others keep their ratio to it.  [default: the model's]",
+    ),
+    click.option(
         "--epochs", metavar="N", type=AT_LEAST_ONE, help="Passes over the training images.  [default: the model's]"
     ),
     click.option(
