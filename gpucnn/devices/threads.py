@@ -26,6 +26,7 @@ SLICES = 8
 _threads = 0
 _pool: ThreadPoolExecutor | None = None
 _changing_pool = threading.RLock()
+_reactions: list[Callable[[], None]] = []
 
 _changing_limit = threading.RLock()
 _limiting: list[int] = []
@@ -52,6 +53,13 @@ def use(count: int | None = None) -> None:
         before, _pool = _pool, None
     if before is not None:
         before.shutdown()
+    for react in _reactions:
+        react()
+
+
+def when_changed(react: Callable[[], None]) -> None:
+    """From now on, call this after each change of the number of threads."""
+    _reactions.append(react)
 
 
 @contextmanager
