@@ -17,6 +17,8 @@ from contextvars import copy_context
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from ..errors import ArgumentError
 from . import forks
 
@@ -120,6 +122,12 @@ def slices(n: int, smallest: int = 1) -> list[slice]:
     count = max(1, min(SLICES, n // smallest))
     bounds = [n * i // count for i in range(count + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(bounds)]
+
+
+@cache
+def bounds(n: int, smallest: int = 1) -> np.ndarray:
+    """Where the slices of 0 … n begin, and n, as int64."""
+    return np.array([*(s.start for s in slices(n, smallest)), n])
 
 
 def run(task: Callable[[int], None], count: int, parallel: bool = True) -> None:
