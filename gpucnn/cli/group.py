@@ -19,7 +19,7 @@ import click
 
 from ..dispatch.precision import FLOAT32, PRECISIONS
 from ..distributed import exit_status
-from ..errors import ArgumentError, GpucnnError, did_you_mean, printable
+from ..errors import GpucnnError, did_you_mean, printable
 from ..progress import on_standard_error, say
 from ..version import __version__
 
