@@ -131,20 +131,25 @@ def row(step: Step) -> dict[str, Any]:
     }
 
 
-def predicted(model: str, card: Card, backend: str = "cuda") -> Step:
-    """The step of a model, with the batch size of its training. Raises `KernelError` without the
-    compilers."""
-    size = zoo.find(model).training.batch_size
-    graph, eager = (prediction.of_step(nodes(model, card.arch, backend, eager=eager), card) for eager in (False, True))
+def predicted(model: str, card: Card, backend: str = "cuda", batch_size: int | None = None) -> Step:
+    """The step of a model, by default with the batch size of its training. Raises `KernelError` without
+    the compilers."""
+    size = batch_size or zoo.find(model).training.batch_size
+    graph, eager = (
+        prediction.of_step(nodes(model, card.arch, backend, eager=eager, batch_size=size), card)
+        for eager in (False, True)
+    )
     return Step(model, card, size, graph, eager)
 
 
-def nodes(model: str, arch: str, backend: str = "cuda", eager: bool = False) -> list[Launch | Copy]:
+def nodes(
+    model: str, arch: str, backend: str = "cuda", eager: bool = False, batch_size: int | None = None
+) -> list[Launch | Copy]:
     """What a step launches and copies on GPUs of an architecture, such as sm_90."""
     entry, recorder = zoo.find(model), LaunchRecorder(arch)
     if backend not in recorder.backends:
         raise ArgumentError(f"--backend {backend}: a card runs {' or '.join(recorder.backends)}")
-    size = entry.training.batch_size
+    size = batch_size or entry.training.batch_size
     x, y = np.zeros((size, *entry.input_shape), np.float32), np.zeros(size, np.int64)
     with choice.using(backend, device="emulator"), choose.using(recorder):
         built = compiled(model)
