@@ -31,8 +31,69 @@ PLOT = FOLDER / "results" / "predicted" / "scaling.svg"
 PAGE = FOLDER / "scaling.md"
 CARD = "h100"
 GPUS = tuple(2**power for power in range(11))
+MEASURED = FOLDER / "results" / "cpu-amd-epyc" / "scaling.json"
 ENOUGH = 0.8
 """Scaling ends where a GPU does less than this share of what it does alone."""
+
+PROSE = """# Training over several processes
+
+How far data-parallel training scales: measured on one machine, and predicted for many GPUs. Both
+tables and the plot are generated from records by `python bench/scaling_plan.py`.
+
+## Measured: processes on one machine
+
+One thread for each process, {cores} cores of an {processor}, {date} (`python bench/scaling.py`,
+[record](results/cpu-amd-epyc/scaling.json)). Medians of the pairs, with the lowest and the highest.
+
+| model | processes | batch | gradients | weak scaling | without exchange | strong scaling |
+|---|---|---|---|---|---|---|
+{measured}
+
+*Weak scaling*: images per second of all processes, each with the batch of the training, compared
+with one process of one thread. *Without exchange*: the same if each trains a model of its own, which
+is what cores, caches and memory allow. *Strong scaling*: the processes share one batch.
+
+The gradients lie in one flat array, which is exchanged in place: each process adds up one part of it
+and sends the sum to the others. On a CPU, the exchange is not overlapped with the backward pass: the
+core that copies the bytes is the one that computes.
+
+## Predicted: up to 1,024 GPUs
+
+Nothing in this section is measured. The cluster: {cluster}. The step of
+one GPU comes from [the predictor](README.md#predicted-for-cards-that-are-not-here), and the time of
+an all-reduce from the model by which NCCL itself chooses between rings and trees
+([gpucnn/profiling/scaling.py](../gpucnn/profiling/scaling.py)).
+
+![efficiency of weak scaling and speed-up of strong scaling](results/predicted/scaling.svg)
+
+| model | batch | gradients | 1 GPU | 8 GPUs | 64 | 1,024 | exposed on 1,024 | weak ends at | strong ends at |
+|---|---|---|---|---|---|---|---|---|---|
+{plan}
+
+In weak scaling, each GPU has the batch of the training; it ends at the largest number of GPUs that
+still do {enough} of what one does alone. In strong scaling, the GPUs share the batch of the training;
+it ends where the step is shortest. *Exposed* is what the backward pass does not hide of all
+all-reduces.
+
+* These models are small. With a step of 0.14 to 1.1 ms, the latency of the network decides, not its
+  bandwidth: 7 levels of a tree between 128 nodes take 70 µs in both directions together.
+* Strong scaling ends early: a step consists of 30 to 45 kernels, each of which takes microseconds to
+  start however few images there are.
+* Accuracy limits the batch before the network does. 1,024 GPUs with 128 images each are a batch of
+  131,072, more than twice MNIST. The model says how fast steps are, not how much they teach.
+
+| parameter | value | source |
+|---|---|---|
+| link | {link} GB/s from a GPU to its node | NCCL, `src/graph/topo.h`: 20.6 GB/s for each of 18 NVLinks |
+| rails | {rails} GB/s from node to node | DGX H100 datasheet: 8 adapters of 400 Gbit/s; 85 % reached: estimate |
+| latencies | by algorithm, protocol and link | NCCL, `src/graph/tuning.cc`: `baseLat`, `hwLat` |
+| compute | by model and batch | gpucnn's predictor for an H100, 15 to 20 % too short where it was compared |
+| backward | ⅔ of forward and backward, shared among layers by their operations | two products to one |
+| buckets | 1, 2, 4 or 8, whichever is best | an all-reduce starts when its gradients are final |
+
+Not modelled: GPUs that wait for the slowest, multiprocessors that NCCL takes from the kernels, a
+network that others use, sums inside switches, and how data reach the GPUs.
+"""
 
 
 def batch_sizes(model: str) -> list[int]:
@@ -122,19 +183,51 @@ def plot(models: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def page(models: list[dict[str, Any]]) -> str:
-    """The plan in Markdown."""
+def measured_rows(record: dict[str, Any]) -> str:
+    """The table of the processes on one machine."""
+
+    def ratio(values: list[float]) -> str:
+        return f"{values[0]:.2f} ({values[1]:.2f} … {values[2]:.2f})"
+
+    return "\n".join(
+        f"| {row['model']} | {row['ranks']} | {row['batch_size']} | {4 * row['parameters'] / 1e6:.1f} MB | "
+        f"**{ratio(row['weak'])}** | {ratio(row['apart'])} | {ratio(row['strong'])} |"
+        for row in record["rows"]
+    )
+
+
+def plan_rows(models: list[dict[str, Any]]) -> str:
+    """The table of the plan."""
     rows = []
     for record in models:
         steps, shared = weak(record), strong(record)
-        shares, best, last = efficiency(steps), end_of_strong(shared), steps[-1]
-        at = {one.gpus: f"{one.step:,.0f} µs ({share:.0%})" for one, share in zip(steps, shares, strict=True)}
-        rows.append(
-            f"| {record['model']} | {max(map(int, record['steps']))} | {work(record, 1).nbytes / 1e6:,.2f} MB | "
-            f"{steps[0].step:,.0f} µs | {at[8]} | {at[64]} | {at[1024]} | {last.exposed:,.0f} of {last.reduce:,.0f} µs, "
-            f"{last.algorithm} | {end_of_weak(steps):,} | {best.gpus}: {shared[0].step / best.step:.1f} × |"
+        best, last = end_of_strong(shared), steps[-1]
+        at = dict(zip(GPUS, efficiency(steps), strict=True))
+        cells = (
+            record["model"],
+            f"{max(map(int, record['steps']))}",
+            f"{work(record, 1).nbytes / 1e6:,.2f} MB",
+            f"{steps[0].step:,.0f} µs",
+            *(f"{at[gpus]:.0%}" for gpus in (8, 64, 1024)),
+            f"{last.exposed:,.0f} of {last.reduce:,.0f} µs, {last.algorithm}",
+            "beyond 1,024" if end_of_weak(steps) == GPUS[-1] else f"{end_of_weak(steps):,}",
+            f"{shared[0].step / best.step:.1f} × on {best.gpus}",
         )
-    return (FOLDER / "scaling_page.md").read_text(encoding="utf-8").replace("{rows}", "\n".join(rows))
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def page(models: list[dict[str, Any]], measured: dict[str, Any]) -> str:
+    """Both tables, and how to read them, in Markdown."""
+    return PROSE.format(
+        **{key: measured[key] for key in ("processor", "cores", "date")},
+        measured=measured_rows(measured),
+        plan=plan_rows(models),
+        cluster=DGX_H100.title,
+        link=f"{DGX_H100.link / 1e3:,.0f}",
+        rails=f"{DGX_H100.rails / 1e3:,.0f}",
+        enough=f"{ENOUGH:.0%}",
+    )
 
 
 @click.command(help=__doc__)
@@ -143,7 +236,7 @@ def main(predict: bool) -> None:
     if predict:
         write_atomically(RECORD, (json.dumps(predicted_steps(), indent=1) + "\n").encode())
     models = json.loads(RECORD.read_text(encoding="utf-8"))["models"]
-    write_atomically(PAGE, page(models).encode())
+    write_atomically(PAGE, page(models, json.loads(MEASURED.read_text(encoding="utf-8"))).encode())
     plot(models).savefig(PLOT, metadata={"Date": None})
     click.echo(f"{PAGE} and {PLOT}")
 

@@ -117,7 +117,7 @@ class BatchNormalization(Layer):
         beta = None if self.beta is None else self.beta.value
         epsilon = self.epsilon
         if training and self.trainable and self.synchronized and self.peers is not None:
-            return synchronized_batchnorm.forward(self, x, gamma, beta, self.peers)
+            return synchronized_batchnorm.forward(self, x, self.gamma, self.beta, epsilon, self.peers)
         if training and self.trainable:
             y, mean, variance = batchnorm(x, gamma, beta, epsilon=epsilon)
             self.batch_statistics, gradient = [mean, variance], batchnorm_grad

@@ -9,23 +9,23 @@ taken over all parts.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..devices import storage
 from ..distributed import Group
 from ..ops.batchnorm import batchnorm, batchnorm_inference, batchnorm_inference_grad
-from .layer import Backward
-
-if TYPE_CHECKING:
-    from .batch_normalization import BatchNormalization
+from .layer import Backward, Layer, Weight
 
 
-def forward(layer: BatchNormalization, x: Any, gamma: Any, beta: Any, group: Group) -> tuple[Any, Backward]:
-    """(y, backward), with the statistics of the whole batch kept for `update`. All processes of the group
-    call it, and then the backward pass, in the same order."""
-    positions, epsilon = math.prod(x.shape[1:-1]), layer.epsilon
+def forward(
+    layer: Layer, x: Any, scale: Weight | None, shift: Weight | None, epsilon: float, group: Group
+) -> tuple[Any, Backward]:
+    """(y, backward) with the weights gamma and beta, and the statistics of the whole batch kept for the
+    `update` of the layer. All processes of the group call it, and then the backward pass, in the same order."""
+    gamma, beta = (None if weight is None else weight.value for weight in (scale, shift))
+    positions = math.prod(x.shape[1:-1])
     own = 0 if layer.is_idle else len(x) * positions
     _, local_mean, local_variance = batchnorm(x, None, None, epsilon=epsilon)
     counts = gathered(group, np.array([own], np.float32))[:, 0]
@@ -35,9 +35,7 @@ def forward(layer: BatchNormalization, x: Any, gamma: Any, beta: Any, group: Gro
     y = batchnorm_inference(x, gamma, beta, mean, variance, epsilon=epsilon)
 
     def backward(dy: Any, need_dx: bool = True) -> Any:
-        dgamma = None if layer.gamma is None else layer.gamma.gradient
-        dbeta = None if layer.beta is None else layer.beta.gradient
-        out = (None, dgamma, dbeta)
+        out = (None, *(None if weight is None else weight.gradient for weight in (scale, shift)))
         dx, along, sums = batchnorm_inference_grad(dy, x, gamma, mean, variance, epsilon=epsilon, out=out)
         share = np.float32(not layer.is_idle) / total
         rows = gathered(group, share * storage.get(along), share * storage.get(sums))
