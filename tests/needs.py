@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 
 import processes
 import pytest
@@ -14,6 +15,11 @@ from gpucnn.profiling import static_analysis
 def _unless(reason):
     """Skip with this reason; None runs the test."""
     return pytest.mark.skipif(reason is not None, reason=str(reason))
+
+
+def browser():
+    """The Chromium of this machine; None without one."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def _package(module, name):
@@ -34,6 +40,9 @@ mpi_here = _unless(
     None
     if importlib.util.find_spec("mpi4py") and processes.mpiexec()
     else "mpi4py and an mpiexec are not installed: pip install 'gpucnn[mpi]'"
+)
+browser_here = _unless(
+    None if importlib.util.find_spec("playwright") and browser() else "playwright and Chromium are not installed"
 )
 numba_cuda_here = _package("numba_cuda", "numba-cuda")
 gpu_here = _unless(None if choose.gpu_state()[0] else f"no GPU here: {choose.gpu_state()[1]}")

@@ -1,12 +1,13 @@
 """The command `gpucnn`: from arguments to calls, and from their results to text or JSON."""
 
-from . import bench, cache, data, doctor, emulate, exchange, kernels, kernels_plan, models, pictures, runs
+from . import bench, cache, data, demo, doctor, emulate, exchange, kernels, kernels_plan, models, pictures, runs, sweep
 from .group import main
 
 __all__ = [
     "bench",
     "cache",
     "data",
+    "demo",
     "doctor",
     "emulate",
     "exchange",
@@ -16,4 +17,5 @@ __all__ = [
     "models",
     "pictures",
     "runs",
+    "sweep",
 ]

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from ..dispatch.precision import FLOAT32, PRECISIONS
 from ..distributed import exit_status
 from ..errors import GpucnnError, did_you_mean, printable
 from ..progress import on_standard_error, say
@@ -139,5 +140,12 @@ STRICT = click.option("--strict", is_flag=True, help="With --data: stop at a bro
 DATA_DIR = click.option("--data-dir", metavar="FOLDER", help="Folder of data sets; overrides GPUCNN_DATA.")
 LOAD = click.option(
     "--load", metavar="FILE", multiple=True, help="Run this .py file, which has your kernels; repeatable."
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=FLOAT32,
+    show_default=True,
+    help="Of the factors in products; tf32 and bfloat16 are for tensor cores.",
 )
 RUN = click.argument("run")

@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from .. import datasets, distributed
+from ..devices.free_memory import readable
+from ..dispatch.precision import PRECISIONS
 from ..errors import ArgumentError, warn
 from ..runs import augmentation, commands
 from ..runs.listing import list_runs
@@ -32,6 +34,12 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         metavar="NAME",
         help="A name from `gpucnn models`, or FILE.py:FUNCTION, which is run: FUNCTION(input_shape, classes) returns "
         "your Sequential.  [default: mnist_convnet; cifar for cifar10]",
+    ),
+    click.option(
+        "--filters",
+        metavar="N",
+        type=AT_LEAST_ONE,
+        help="Filters of the first convolution; the others keep their ratio to it.  [default: the model's]",
     ),
     click.option(
         "--epochs", metavar="N", type=AT_LEAST_ONE, help="Passes over the training images.  [default: the model's]"
@@ -135,6 +143,12 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         "[default: the fastest for the device]",
     ),
     click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="Of factors in products: tf32 and bfloat16 are for tensor cores (cuda, 8.0 and newer); the CPU computes "
+        "the same with NumPy, slowly.  [default: float32]",
+    ),
+    click.option(
         "--algorithm",
         "algorithms",
         metavar="OP=NAME",
@@ -200,9 +214,9 @@ def train(
 
     Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, seed,
     epochs, epochs_trained, best_epoch (with --best), seconds (of training since the start or the
-    last --resume), images_per_second, train_accuracy (in the last epoch), test_accuracy, test_loss,
-    per_class (by name: precision, recall, f1, images), parameters, weights_sha256, status, note,
-    settings, versions.
+    last --resume), images_per_second, peak_device_bytes (of arrays on a GPU), peak_host_bytes (of the
+    process), train_accuracy (in the last epoch), test_accuracy, test_loss, per_class (by name:
+    precision, recall, f1, images), parameters, weights_sha256, status, note, settings, versions.
     """
     if ranks is not None or restarts:
         context = click.get_current_context()
@@ -246,6 +260,7 @@ def train(
             ("test loss", _four_decimals(record["test_loss"])),
             ("train accuracy", f"{percent(record['train_accuracy'])} in the last epoch"),
             ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),
+            ("peak memory", _peak(record)),
             ("weights", f"sha256 {record['weights_sha256']}"),
             ("run", f"{run.folder}{' (pictures in pictures/)' if pictures else ''}"),
             ("next", f"gpucnn predict {run.folder} IMAGE.png{_preparation(run.settings)}"),
@@ -281,6 +296,13 @@ def _join(parts: int | None, time_limit: float, resumed: bool) -> int:
             "from an uninterrupted run"
         )
     return group.size
+
+
+def _peak(record: dict[str, Any]) -> str:
+    """The most memory that a run has occupied: arrays on a GPU, and the process (its resident set)."""
+    device, host = (record.get(f"peak_{where}_bytes") for where in ("device", "host"))
+    on_device = [] if device is None else [f"{readable(device)} GPU"]
+    return ", ".join([*on_device, *([] if host is None else [f"{readable(host)} host"])]) or "–"
 
 
 def _preparation(settings: dict[str, Any]) -> str:
@@ -367,8 +389,8 @@ def runs(folder: str, as_json: bool) -> None:
     Accuracies on different data sets cannot be compared. epochs: trained of planned.
 
     Keys of --json: runs; of each run: run, dataset, model, device, status, test_accuracy,
-    test_loss, train_accuracy, epochs, epochs_trained, recipe, optimizer, learning_rate, batch_size,
-    seed, note.
+    test_loss, train_accuracy, epochs, epochs_trained, peak_device_bytes, peak_host_bytes, recipe,
+    optimizer, learning_rate, batch_size, seed, note.
     """
     found = list_runs(folder)
     if as_json:
@@ -382,11 +404,13 @@ def runs(folder: str, as_json: bool) -> None:
             _share(run["test_accuracy"]),
             "–" if run["test_loss"] is None else _four_decimals(run["test_loss"]),
             f"{'–' if run['epochs_trained'] is None else run['epochs_trained']} of {run['epochs']}",
+            _peak(run),
             run["status"] or "",
         )
         for run in found
     ]
-    return print_table(("run", "data set", "model", "device", "accuracy", "loss", "epochs", "status"), rows)
+    header = "run", "data set", "model", "device", "accuracy", "loss", "epochs", "peak memory", "status"
+    return print_table(header, rows)
 
 
 @main.command()

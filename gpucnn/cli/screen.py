@@ -43,6 +43,12 @@ class Screen:
         self._stop()
         click.echo(printable(line), err=True)
 
+    def remark(self, line: str) -> None:
+        """Print one line above the bars, which stay."""
+        if self._bars is None:
+            return self.say(line)
+        return self._bars.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
     def progress(self, what: str, done: int, total: int) -> None:
         """Draw a bar on a terminal, else print `what` once; a total of 0 means unknown."""
         if not leads():

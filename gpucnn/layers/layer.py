@@ -21,7 +21,7 @@ shape changes):
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -196,6 +196,8 @@ class Layer(Configurable):
     min_ndim: int | None = None
     ndim: int | None = None
     """The number of axes of the input, or the least number, batch included; None for any."""
+    inner: Sequence[Layer] = ()
+    """Layers that the layer holds."""
     first_sample: int = 0
     """The place of x[0] in the batch, where a batch is computed in parts."""
     peers: Group | None = None
@@ -297,7 +299,7 @@ class Layer(Configurable):
         output_shape = self.compute_output_shape(input_shape)
         self.build(input_shape)
         for weight in self.weights:
-            weight.path = f"{self.name}/{weight.name}"
+            weight.path = f"{self.name}/{weight.path}"
         self.input_shape, self.output_shape = input_shape, output_shape
         self.built = True
 
@@ -375,6 +377,27 @@ class Activated(Layer, abstract=True):
             return linear_backward(activation_backward(dy), need_dx=need_dx)
 
         return y, backward
+
+
+def every(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """The layers, each followed by those that it holds, at any depth."""
+    for layer in layers:
+        yield layer
+        yield from every(layer.inner)
+
+
+def leaves(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """The layers at any depth that hold no others."""
+    return (layer for layer in every(layers) if not layer.inner)
+
+
+def by_path(layers: Iterable[Layer], path: str = "") -> Iterator[tuple[str, Layer]]:
+    """The layers at any depth that hold no others, with names such as "residual/dropout"."""
+    for layer in layers:
+        if layer.inner:
+            yield from by_path(layer.inner, f"{path}{layer.name}/")
+        else:
+            yield f"{path}{layer.name}", layer
 
 
 def assign_all(owner: str, weights: list[Weight], values: list[Any]) -> None:

@@ -20,7 +20,7 @@ from ..devices import storage
 from ..dispatch import choice
 from ..distributed import Group
 from ..errors import ArgumentError
-from ..layers.layer import Backward, Layer
+from ..layers.layer import Backward, Layer, every, leaves
 from ..losses import Loss
 from ..metrics import Metric
 from ..version import __version__, installed_version
@@ -62,7 +62,7 @@ def gradients(step: Step, batch: Batch, group: Group) -> tuple[np.ndarray, np.nd
     batch  its x holds the rows of this rank alone, `Group.own_rows`; y and weight are whole
     """
     assert batch.y is not None
-    layers, samples = step.model.layers, len(batch.y)
+    layers, samples = [*leaves(step.model.layers)], len(batch.y)
     cuts = group.cuts(samples)
     own, counts = cuts[group.rank], [len(of_rank) for of_rank in cuts]
     sizes = [sum(cut.stop - cut.start for cut in of_rank) for of_rank in cuts]
@@ -109,7 +109,7 @@ def _pieces(model: Model, cut: slice, samples: int) -> list[np.ndarray]:
     """What is added up over the parts: the flat gradients themselves, and in the last piece the statistics of
     the layers, each times the share of this part in the samples."""
     share, parameters = np.float32((cut.stop - cut.start) / samples), model.parameters
-    statistics = [share * array.reshape(-1) for layer in model.layers for array in layer.batch_statistics]
+    statistics = [share * array.reshape(-1) for layer in leaves(model.layers) for array in layer.batch_statistics]
     gradients = [parameters.gradients[span] for span in parameters.trainable_spans()]
     return [*gradients, np.concatenate([*statistics, np.empty(0, np.float32)])]
 
@@ -117,7 +117,7 @@ def _pieces(model: Model, cut: slice, samples: int) -> list[np.ndarray]:
 def _put_back_statistics(model: Model, means: np.ndarray) -> None:
     """Write the means of the layers' statistics over all parts where an update finds them."""
     start = 0
-    for layer in model.layers:
+    for layer in leaves(model.layers):
         arrays = []
         for array in layer.batch_statistics:
             arrays.append(means[start : start + array.size].reshape(array.shape))
@@ -165,7 +165,7 @@ def _check(model: Model, data: Batches) -> None:
         raise ArgumentError(f"several processes cannot share a {data.kind} of batches: give arrays")
     group = distributed.group()
     assert group is not None
-    for layer in model.layers:
+    for layer in every(model.layers):
         if group.parts > group.size and getattr(layer, "synchronized", False):
             raise ArgumentError(
                 f"{layer.name} is synchronized, and the statistics of {group.parts} parts cannot be exchanged by "
