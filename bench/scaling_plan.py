@@ -3,7 +3,7 @@
     python bench/scaling_plan.py --predict     # the steps of one GPU at all batch sizes: minutes, needs the compilers
     python bench/scaling_plan.py               # the page and the plot from that record: seconds
 
-Writes results/predicted/scaling.json, and from it scaling.md and results/predicted/scaling.svg. Nothing
+Writes results/scaling/predicted.json, and from it scaling.md and results/scaling/plan.svg. Nothing
 here is measured: see gpucnn/profiling/scaling.py for the model and its parameters.
 """
 
@@ -26,8 +26,8 @@ from gpucnn.profiling.scaling import DGX_H100, Prediction, Work
 from gpucnn.runs import step, zoo
 
 FOLDER = Path(__file__).parent
-RECORD = FOLDER / "results" / "predicted" / "scaling.json"
-PLOT = FOLDER / "results" / "predicted" / "scaling.svg"
+RECORD = FOLDER / "results" / "scaling" / "predicted.json"
+PLOT = FOLDER / "results" / "scaling" / "plan.svg"
 PAGE = FOLDER / "scaling.md"
 CARD = "h100"
 GPUS = tuple(2**power for power in range(11))
@@ -64,7 +64,7 @@ one GPU comes from [the predictor](README.md#predicted-for-cards-that-are-not-he
 an all-reduce from the model by which NCCL itself chooses between rings and trees
 ([gpucnn/profiling/scaling.py](../gpucnn/profiling/scaling.py)).
 
-![efficiency of weak scaling and speed-up of strong scaling](results/predicted/scaling.svg)
+![efficiency of weak scaling and speed-up of strong scaling](results/scaling/plan.svg)
 
 | model | batch | gradients | 1 GPU | 8 GPUs | 64 | 1,024 | exposed on 1,024 | weak ends at | strong ends at |
 |---|---|---|---|---|---|---|---|---|---|
