@@ -22,14 +22,20 @@ def settings_of_ranks():
     return settings | {"PRTE_MCA_hwloc_default_binding_policy": "none"}
 
 
-def ranks(count, *command, **extra):
-    """Start Python with these arguments in so many processes of MPI, on any number of cores."""
+def ranks(count, *command, path=None, **extra):
+    """Start Python with these arguments in so many processes of MPI, on any number of cores.
+
+    path  a test whose folder and the folder of all tests are on the path of imports
+    """
+    settings = settings_of_ranks()
+    if path is not None:
+        settings["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.path.dirname(path)])
     return subprocess.Popen(
         [mpiexec(), "-n", str(count), sys.executable, *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=settings_of_ranks(),
+        env=settings,
         **extra,
     )
 

@@ -51,7 +51,9 @@ def supervise(
     """
     if restarts and folder is None:
         raise ArgumentError("--restarts needs to know the folder of the run: give it with --out FOLDER")
-    command = [*_launcher(ranks), sys.executable, "-m", "gpucnn", "train"]
+    if distributed.launched() > 1:
+        raise ArgumentError("mpiexec has started this process: leave out --ranks and --restarts")
+    command = [*mpiexec(ranks), sys.executable, "-m", "gpucnn", "train"]
     first = [*command, *_without(arguments, "--ranks", "--restarts")]
     status = _run(first)
     for restart in range(1, restarts + 1):
@@ -64,16 +66,16 @@ def supervise(
     return status
 
 
-def _launcher(ranks: int | None) -> list[str]:
-    if distributed.launched() > 1:
-        raise ArgumentError("mpiexec has started this process: leave out --ranks and --restarts")
+def mpiexec(ranks: int | None) -> list[str]:
+    """What starts so many MPI processes of the command behind it: the mpiexec next to this Python, else that
+    of the system; nothing for None. Raises `ArgumentError` without one."""
     if ranks is None:
         return []
     beside = os.path.join(os.path.dirname(sys.executable), "mpiexec")
-    mpiexec = beside if os.access(beside, os.X_OK) else shutil.which("mpiexec")
-    if mpiexec is None:
+    program = beside if os.access(beside, os.X_OK) else shutil.which("mpiexec")
+    if program is None:
         raise ArgumentError(f"--ranks {ranks} needs an mpiexec, and there is none: pip install 'gpucnn[mpi]'")
-    return [mpiexec, "-n", str(ranks)]
+    return [program, "-n", str(ranks)]
 
 
 def _without(arguments: Sequence[str], *options: str) -> list[str]:

@@ -277,6 +277,17 @@ def stop() -> None:
     _group = None
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """This process trains alone in the body of a with statement, whatever the other ranks do."""
+    global _group
+    group, _group = _group, None
+    try:
+        yield
+    finally:
+        _group = group
+
+
 def check_device() -> None:
     """Raise `ArgumentError` if a group, or parts of a batch, would be computed elsewhere than on the CPU."""
     if _group is not None and choose.current() is not CPU:

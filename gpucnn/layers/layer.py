@@ -32,6 +32,7 @@ from .. import activations, constraints, initializers, random, regularizers
 from ..arguments import float32, is_count
 from ..config import Configurable, snake_case
 from ..devices import free_memory, storage
+from ..distributed import Group
 from ..errors import ArgumentError, MemoryNeedError, ShapeError, one_line
 from ..ops.window import Sliding
 
@@ -199,6 +200,10 @@ class Layer(Configurable):
     """Layers that the layer holds."""
     first_sample: int = 0
     """The place of x[0] in the batch, where a batch is computed in parts."""
+    peers: Group | None = None
+    """The processes that compute the other parts of the batch, during a step that several compute."""
+    is_idle: bool = False
+    """Whether x stands in for the part of a process for which the batch has no samples."""
     batch_statistics: Sequence[Any] = ()
     """What forward has computed for `update`; where a batch is computed in parts, `update` sees the mean
     over them, weighted by their samples."""

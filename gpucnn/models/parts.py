@@ -73,7 +73,7 @@ def gradients(step: Step, batch: Batch, group: Group) -> tuple[np.ndarray, np.nd
             node.samples = samples
         for cut in own or [slice(0, 1)]:
             for layer in layers:
-                layer.first_sample = cut.start
+                layer.first_sample, layer.peers, layer.is_idle = cut.start, group, not own
             first = own[0].start if own else 0
             computed.append(_part(step, images[cut.start - first : cut.stop - first], batch, cut))
             pieces = _pieces(step.model, cut, samples)
@@ -83,7 +83,7 @@ def gradients(step: Step, batch: Batch, group: Group) -> tuple[np.ndarray, np.nd
         for node in step.nodes():
             node.samples = None
         for layer in layers:
-            layer.first_sample = 0
+            layer.first_sample, layer.peers, layer.is_idle = 0, None, False
     for number, piece in enumerate(pieces):
         group.all_reduce([row[number] for row in rows] or [piece][: len(own)], counts, out=piece)
     _put_back_statistics(step.model, pieces[-1])
@@ -163,7 +163,15 @@ def _check(model: Model, data: Batches) -> None:
     distributed.check_device()
     if not isinstance(data, Arrays):
         raise ArgumentError(f"several processes cannot share a {data.kind} of batches: give arrays")
+    group = distributed.group()
+    assert group is not None
     for layer in every(model.layers):
+        if group.parts > group.size and getattr(layer, "synchronized", False):
+            raise ArgumentError(
+                f"{layer.name} is synchronized, and the statistics of {group.parts} parts cannot be exchanged by "
+                f"{group.size} processes, which compute them one after the other: start {group.parts}, or leave out "
+                "--parts"
+            )
         if type(layer).update is not Layer.update and not is_ours(layer):
             raise ArgumentError(
                 f"{layer.name} ({type(layer).__name__}) has an update of its own state, which would differ from "
