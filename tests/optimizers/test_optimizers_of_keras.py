@@ -52,7 +52,9 @@ def test_thirty_steps_are_those_of_keras(name, arguments):
         ours.apply(parameters)
         theirs.apply([keras.ops.convert_to_tensor(gradient) for gradient in gradients], variables)
     for variable, value in zip(variables, values_of(parameters), strict=True):
-        np.testing.assert_allclose(value, variable.value.detach().numpy(), rtol=0, atol=2e-5 * max(1.0, np.abs(value).max()))
+        np.testing.assert_allclose(
+            value, variable.value.detach().numpy(), rtol=0, atol=2e-5 * max(1.0, np.abs(value).max())
+        )
 
 
 @pytest.mark.parametrize("name", KERAS)
