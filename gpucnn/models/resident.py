@@ -58,6 +58,8 @@ def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | Non
             return f"{type(part).__name__} is not one of gpucnn's own"
     if loss is not None and not loss.on_device:
         return f"the loss {loss.name} computes on the host"
+    if loss is not None and not loss.by_sample:
+        return f"the loss {loss.name} looks at a whole batch together"
     for layer in every(model.layers):
         if layer.activity_regularizer is not None:
             return f"{layer.name} has an activity_regularizer"
