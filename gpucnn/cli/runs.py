@@ -181,6 +181,9 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         help="Exit with status 1 if the test accuracy is lower.",
     ),
     click.option("--pictures/--no-pictures", default=True, help="Draw the pictures of the run.  [default: pictures]"),
+    click.option(
+        "--tensorboard", is_flag=True, help="Also write RUN/tensorboard, for TensorBoard (extra tensorboard)."
+    ),
     AS_JSON,
 )
 def train(
@@ -188,6 +191,7 @@ def train(
     folder: str | None,
     target_acc: float | None,
     pictures: bool,
+    tensorboard: bool,
     as_json: bool,
     per_rank: int | None,
     time_limit: float,
@@ -235,7 +239,13 @@ def train(
             if "batch_size" in values:
                 raise ArgumentError("--batch-size and --batch-size-per-rank are both given: give one of them")
             values["batch_size"] = per_rank * size
-        work = {"load": load, "pictures": pictures, "say": screen.say, "progress": screen.progress}
+        work = {
+            "load": load,
+            "pictures": pictures,
+            "tensorboard": tensorboard,
+            "say": screen.say,
+            "progress": screen.progress,
+        }
         if resumed is not None:
             epochs = values.pop("epochs", None)
             model = values.pop("model", None)
@@ -263,6 +273,7 @@ def train(
             ("peak memory", _peak(record)),
             ("weights", f"sha256 {record['weights_sha256']}"),
             ("run", f"{run.folder}{' (pictures in pictures/)' if pictures else ''}"),
+            *([("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")] if tensorboard else []),
             ("next", f"gpucnn predict {run.folder} IMAGE.png{_preparation(run.settings)}"),
         )
     if target_acc is not None and not record["test_accuracy"] >= target_acc:

@@ -45,6 +45,16 @@ def test_train_prints_its_run_json_and_nothing_else(user_npz):
         assert json.load(file) == record
 
 
+@needs.tensorboardx_here
+def test_tensorboard_finds_its_files_in_the_run_folder_also_after_resuming(user_npz):
+    result = gpucnn("train", "--data", user_npz, *FAST, "--tensorboard", "--out", "r")
+    assert result.exit_code == 0, result.stderr
+    assert f"tensorboard --logdir {pathlib.Path('r', 'tensorboard')}" in result.stdout
+    assert len(list(pathlib.Path("r/tensorboard/train").glob("events*"))) == 1
+    assert gpucnn("train", "--resume", "r", "--epochs", 2, "--no-pictures", "--tensorboard").exit_code == 0
+    assert len(list(pathlib.Path("r/tensorboard/train").glob("events*"))) == 2
+
+
 def test_without_a_data_set_the_digits_are_used_and_named_as_such():
     result = gpucnn("train", *FAST, "--target-acc", "0.01")
     assert result.exit_code == 0
