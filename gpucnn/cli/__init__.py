@@ -15,6 +15,7 @@ from . import (
     pictures,
     runs,
     sweep,
+    train,
 )
 from .group import main
 
@@ -34,4 +35,5 @@ __all__ = [
     "pictures",
     "runs",
     "sweep",
+    "train",
 ]
