@@ -18,7 +18,7 @@ from ..devices import choose, storage
 from ..devices.feed import Feed
 from ..devices.free_memory import readable
 from ..dispatch import choice
-from ..layers.layer import Activated
+from ..layers.layer import Activated, every
 from ..losses import Loss
 from ..losses.loss import RowLoss
 from ..ops.batch import gather_images, gather_labels
@@ -53,12 +53,14 @@ def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | Non
     """Why the batches of `data` cannot stay on the device, or None if they can."""
     if not isinstance(data, Arrays):
         return "its batches come from a generator"
-    for part in (*model.layers, *([] if loss is None else [loss])):
+    for part in (*every(model.layers), *([] if loss is None else [loss])):
         if not is_ours(part):
             return f"{type(part).__name__} is not one of gpucnn's own"
     if loss is not None and not loss.on_device:
         return f"the loss {loss.name} computes on the host"
-    for layer in model.layers:
+    if loss is not None and not loss.by_sample:
+        return f"the loss {loss.name} looks at a whole batch together"
+    for layer in every(model.layers):
         if layer.activity_regularizer is not None:
             return f"{layer.name} has an activity_regularizer"
         if isinstance(layer, Activated) and isinstance(layer.activation, UserFunction):

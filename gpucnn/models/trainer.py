@@ -19,7 +19,7 @@ from . import compile_ahead, memory, parts, stream_ends
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
 from .inference import Inference
-from .model import Model
+from .model import Model, computing
 from .replaying import Replaying, together
 from .resident import Turn
 from .state import TrainingState, nothing_to_collect
@@ -212,9 +212,9 @@ class Trainer:
 
     @contextmanager
     def _computing(self, data: Batches) -> Iterator[None]:
-        """A context in which batches are computed: with one BLAS thread for each thread, weights
-        that stay on the device in use, and errors for batches that do not fit into its memory."""
-        with threads.one_blas_thread(), self.model.parameters.in_use(), memory.explained(self.model, data):
+        """A context in which batches are computed: with one BLAS thread for each thread, weights that
+        stay on the device in use, the model's precision, and errors for batches too large for memory."""
+        with threads.one_blas_thread(), computing(self.model), memory.explained(self.model, data):
             yield
 
     # -- evaluate, predict and single batches --------------------------------------------------------------------------
