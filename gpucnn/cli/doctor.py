@@ -251,7 +251,7 @@ def _problems(
     problems = [_missing(packages), _two_cupys(packages), _numpy_too_new(packages), _numba_switches(), _folders()]
     wheel = next((name for name in CUPY if packages.get(name)), None)
     if wheel:
-        problems += [_driver(wheel), _headers(wheel)]
+        problems += [_driver(wheel), _headers(wheel), _dropped(wheel), _numba_cuda(packages)]
     if verdict is not None and verdict.fault:
         what = f"{verdict.gpu} fails its check, and the CPU is used instead: {_tidy(verdict.fault)}"
         problems.append(Problem("error", what, "gpucnn doctor --self-check"))
@@ -341,6 +341,30 @@ def _driver(wheel: str) -> Problem | None:
         f"the NVIDIA driver is {_cuda(driver)} and {wheel} needs CUDA {needed}: update it or install what fits it",
         f'python -m pip uninstall -y {wheel} && python -m pip install "gpucnn[{_extra()}]"',
     )
+
+
+def _dropped(wheel: str) -> Problem | None:
+    """GPUs before Turing, which the compilers of CUDA 13 do not know."""
+    if "13" not in wheel:
+        return None
+    try:
+        oldest = min(choose.gpu_capabilities(), default=75)
+    except Exception:  # CuPy reports no such GPU: `gpu_state` says why
+        return None
+    if oldest >= 75:
+        return None
+    return Problem(
+        "error",
+        f"CUDA 13 has dropped GPUs below compute capability 7.5, and one here has {oldest / 10}: it needs cupy-cuda12x",
+        f'python -m pip uninstall -y {wheel} && python -m pip install "gpucnn[cuda12]"',
+    )
+
+
+def _numba_cuda(packages: dict[str, str | None]) -> Problem | None:
+    if packages.get("numba-cuda"):
+        return None
+    what = "numba-cuda is not installed: the kernels of the backend numba need it"
+    return Problem("warning", what, f'python -m pip install "gpucnn[{_extra()}]"')
 
 
 def _headers(wheel: str) -> Problem | None:

@@ -1,6 +1,7 @@
 """The progress line: its fields, its pace, and what it becomes without a terminal."""
 
 import io
+import itertools
 import re
 import sys
 from types import SimpleNamespace
@@ -207,4 +208,4 @@ def test_logs_that_are_read_from_a_device_are_asked_for_at_most_ten_times_a_seco
         clock.now += 0.001
         bar.update(step + 1, LateLogs(lambda: asked.append(clock.now) or {"loss": 1.0}))
     assert 45 <= len(asked) <= 51
-    assert min(after - before for before, after in zip(asked, asked[1:], strict=False)) >= 0.0999
+    assert min(after - before for before, after in itertools.pairwise(asked)) >= 0.0999
