@@ -8,7 +8,7 @@
 // well. The threads that load it for dweight also add it up for db. Tiles are those of gemm.cuh with
 // several slices; KEPT says whether there is a y.
 
-// defines: TILE_M, SLAB_A, SLAB_B, Slab, EITHER, Matrix, multiply, slice_of_thread, write, Rows, Task
+// defines: THREAD_M, SLAB_A, SLAB_B, Slab, EITHER, Matrix, multiply, slice_of_thread
 #include "gemm.cuh"
 // defines: write_column_totals
 #include "slab_totals.cuh"
