@@ -267,7 +267,10 @@ class Targets:
         self._shape = targets.shape[1:]
         self._all = storage.put(targets.reshape(len(data.x), -1))
 
+    def of_batch(self, resident: Resident, rows: int) -> Any:
+        """The labels of a batch, for each row of its outputs."""
+        return resident.of_batch(self._all, rows).reshape(-1, *self._shape)
+
     def losses(self, resident: Resident, outputs: Any, rows: int) -> tuple[Any, Any]:
         """The losses of a batch, one for each row of its outputs (rows, …, K), and their gradient."""
-        targets = resident.of_batch(self._all, rows).reshape(-1, *self._shape)
-        return self.loss.of_rows(outputs.reshape(-1, outputs.shape[-1]), targets)
+        return self.loss.of_rows(outputs.reshape(-1, outputs.shape[-1]), self.of_batch(resident, rows))
