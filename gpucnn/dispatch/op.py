@@ -61,6 +61,7 @@ class Kernel:
     file: Path = Path()
     """The kernel file, whose name is the last part of the id."""
     precisions: tuple[str, ...] = (precision.FLOAT32,)
+    executed: Callable[..., tuple[float, float]] | None = None
 
     def serves(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
         """Whether the kernel takes this call. Kernels for GPUs compute in float32."""
@@ -232,11 +233,10 @@ class Op:
             kernels = {key: kernel for key, kernel in kernels.items() if kernel.backend != "njit"}
         if self.factors and precision.is_as_stated():
             kernels = {key: kernel for key, kernel in kernels.items() if precision.in_force() in kernel.precisions}
-        algorithms = choice.algorithms()
-        name = algorithm or algorithms.get(self.name)
+        name = algorithm or choice.algorithms().get(self.name)
         if self.gradient_of is not None:
-            name = name or algorithms.get(self.gradient_of.name)
-            if name and not _has(kernels, name) and _has(self.gradient_of.kernels(backends), name):
+            name = name or choice.algorithms().get(self.gradient_of.name)
+            if name and name not in _names(kernels) and name in _names(self.gradient_of.kernels(backends)):
                 name = None
         if name == "reference" and choose.current() is CPU:
             return None
@@ -353,6 +353,7 @@ def kernel(
     pays: Callable[..., bool] | None = None,
     file: str | Path | None = None,
     precisions: tuple[str, ...] = (precision.FLOAT32,),
+    executed: Callable[..., tuple[float, float]] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register the decorated function as a kernel of `op`.
 
@@ -371,6 +372,8 @@ def kernel(
                 `__file__` of the family's file.
     precisions  those that the kernel computes; `precision.in_force()` is the one of a call. On a GPU, a
                 kernel for float32 alone may serve calls of any.
+    executed    takes the same as `supports`; returns the FLOPs of a product whose blocks differ in
+                length and those of the longest of them, for predictions.
     """
     if backend not in choice.BACKENDS:
         raise ArgumentError(
@@ -379,8 +382,8 @@ def kernel(
 
     def decorate(launch: Callable[..., None]) -> Callable[..., None]:
         path = Path(file or launch.__code__.co_filename)
-        name = f"{op.family}/{path.stem}"
-        entry = Kernel(op, algorithm, backend, name, launch, supports, workspace, pays, path, precisions)
+        settings = supports, workspace, pays, path, precisions, executed
+        entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, *settings)
         _kernels.setdefault(op.name, {})[f"{algorithm}_{backend}"] = entry
         choice.changed()
         return launch
@@ -427,8 +430,8 @@ def _numba_compiles_nothing() -> bool:
     return njit.is_off()
 
 
-def _has(kernels: dict[str, Kernel], algorithm: str) -> bool:
-    return any(kernel.algorithm == algorithm for kernel in kernels.values())
+def _names(kernels: dict[str, Kernel]) -> set[str]:
+    return {kernel.algorithm for kernel in kernels.values()}
 
 
 def _copied(value: Any, target: Any) -> Any:

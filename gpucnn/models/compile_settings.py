@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from .. import losses, metrics, optimizers
 from ..arguments import Count, check
@@ -13,6 +13,10 @@ from ..layers.layer import Shape
 from ..losses import Loss
 from ..metrics import Metric
 from ..optimizers import Optimizer
+
+Steps = Count | Literal["auto"]
+"""Batches for which the batch hooks of callbacks are called once. "auto" is as many as a GPU replays
+as one, up to 16, and 1 on the CPU and wherever steps are launched one by one."""
 
 
 class CompileSettings:
@@ -62,14 +66,14 @@ class CompileSettings:
         self._loss, self._loss_as_given = loss, value
 
     @property
-    def steps_per_execution(self) -> int:
+    def steps_per_execution(self) -> int | Literal["auto"]:
         """For how many batches the batch hooks of callbacks are called once."""
         return self._steps_per_execution
 
     @steps_per_execution.setter
     def steps_per_execution(self, value: Any) -> None:
-        check("compile", "steps_per_execution", value, Count)
-        self._steps_per_execution = int(value)
+        check("compile", "steps_per_execution", value, Steps)
+        self._steps_per_execution: int | Literal["auto"] = "auto" if value == "auto" else int(value)
 
     @property
     def precision(self) -> str:

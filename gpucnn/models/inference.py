@@ -27,7 +27,8 @@ from ..layers.batch_normalization import BatchNormalization
 from ..layers.convolution_base import Convolution
 from ..layers.dense import Dense
 from ..layers.dropout import Dropout
-from ..layers.layer import Activated, Layer, Weight
+from ..layers.layer import Activated, Layer, Weight, every
+from ..layers.parallel import Parallel
 from . import fusion, memory
 from .batches import Arrays
 from .model import Model, computing
@@ -140,7 +141,7 @@ class _Plan:
     @staticmethod
     def of(nodes: list[fusion.Node], layers: list[Layer], shape: tuple[int, ...]) -> _Plan | None:
         """The plan; None if the layers cannot be recorded or need too much memory."""
-        if not all(_is_recordable(layer) for layer in layers):
+        if not all(_is_recordable(layer) for layer in every(layers)):
             return None
         x, tape = storage.zeros(shape), Tape(PLANNED_BYTES)
         with onto(tape):
@@ -164,8 +165,8 @@ def _is_recordable(layer: Layer) -> bool:
 def _state(layers: list[Layer]) -> tuple[Any, ...]:
     """All objects on which the nodes and their arrays depend; equal ones are the same objects."""
     decides = choice.decides()
-    parts: list[Any] = [*decides, fusion.is_enabled(), *layers]
-    for layer in layers:
+    parts: list[Any] = [*decides, fusion.is_enabled(), *every(layers)]
+    for layer in every(layers):
         parts += vars(layer).values()
         for weight in layer.weights:
             parts.append(weight.value)
@@ -185,10 +186,24 @@ def simplified(layers: list[Layer]) -> tuple[list[Layer], list[Callable[[], None
     folds: list[Callable[[], None]] = []
     for layer in layers:
         last = result[-1] if result else None
+        if isinstance(layer, Parallel):
+            layer = _simplified_paths(layer, folds)
         if type(layer).__module__ != "gpucnn.layers.dropout" or not isinstance(layer, Dropout):
             joined = None if last is None else _joined(last, layer, folds)
             result[-1:] = [joined] if joined is not None else [*result[-1:], layer]
     return result, folds
+
+
+def _simplified_paths(layer: Parallel, folds: list[Callable[[], None]]) -> Parallel:
+    """The same layer with fewer layers in its paths."""
+    copied = copy.copy(layer)
+    copied.paths = []
+    for path in layer.paths:
+        fewer, of_path = simplified(path)
+        copied.paths.append(fewer)
+        folds += of_path
+    copied.inner = [part for path in copied.paths for part in path]
+    return copied
 
 
 def _joined(last: Layer, layer: Layer, folds: list[Callable[[], None]]) -> Layer | None:
@@ -197,7 +212,7 @@ def _joined(last: Layer, layer: Layer, folds: list[Callable[[], None]]) -> Layer
         return None
     if last.activation.name != "linear":
         return None
-    if type(layer) is BatchNormalization:
+    if type(layer) is BatchNormalization and last.filters_last:
         joined = copy.copy(last)
         folds.append(_fold(joined, last, layer))
         return joined

@@ -20,12 +20,31 @@ from ..metrics import Metric
 from ..retired import GONE_METHODS, no_attribute
 from . import saving, stack
 from .batches import Arrays, ClassWeight, one_batch, split_off
-from .compile_settings import CompileSettings
+from .compile_settings import CompileSettings, Steps
 from .model import computing
 from .signature import Signature
 from .state import TrainingState
 from .summary import summarize
 from .trainer import Trainer, report
+
+
+class CompiledWith:
+    """An attribute of a model that its settings of `compile` hold; `default` before."""
+
+    def __init__(self, default: Any, doc: str) -> None:
+        self._default, self.__doc__ = default, doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, model: Any, owner: Any = None) -> Any:
+        if model is None:
+            return self
+        settings = model._trainer.settings
+        return self._default if settings is None else getattr(settings, self._name)
+
+    def __set__(self, model: Any, value: Any) -> None:
+        setattr(model._trainer.compiled_settings(self._name), self._name, value)
 
 
 class Sequential(Checked):
@@ -180,7 +199,7 @@ class Sequential(Checked):
         metrics: Any = None,
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
-        steps_per_execution: Count = 1,
+        steps_per_execution: Steps = 1,
         jit_compile: bool | Literal["auto"] = "auto",
         auto_scale_loss: bool = True,
         precision: Precision = "float32",
@@ -188,7 +207,8 @@ class Sequential(Checked):
         """Set how to train: the optimizer, the loss and the metrics, as names or objects.
 
         `run_eagerly`, `jit_compile` and `auto_scale_loss` are accepted and change nothing. With
-        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches.
+        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches; with "auto"
+        for as many as a GPU replays as one (up to 16), and on the CPU for each batch.
         `precision` "tf32" (11 bits) or "bfloat16" (8) rounds the factors of products, for tensor cores.
         """
         settings = CompileSettings(optimizer, loss, metrics, weighted_metrics, steps_per_execution, precision)
@@ -207,41 +227,10 @@ class Sequential(Checked):
         """Whether `compile` was called."""
         return self._trainer.settings is not None
 
-    @property
-    def optimizer(self) -> Any:
-        """The optimizer; None before `compile`. After it, another one can be assigned."""
-        return None if self._trainer.settings is None else self._trainer.settings.optimizer
-
-    @optimizer.setter
-    def optimizer(self, value: Any) -> None:
-        self._trainer.compiled_settings("optimizer").optimizer = value
-
-    @property
-    def loss(self) -> Any:
-        """The loss; None before `compile`. After it, another one can be assigned."""
-        return None if self._trainer.settings is None else self._trainer.settings.loss
-
-    @loss.setter
-    def loss(self, value: Any) -> None:
-        self._trainer.compiled_settings("loss").loss = value
-
-    @property
-    def steps_per_execution(self) -> int:
-        """For how many batches the batch hooks of callbacks are called once."""
-        return 1 if self._trainer.settings is None else self._trainer.settings.steps_per_execution
-
-    @steps_per_execution.setter
-    def steps_per_execution(self, value: int) -> None:
-        self._trainer.compiled_settings("steps_per_execution").steps_per_execution = value
-
-    @property
-    def precision(self) -> str:
-        """The precision of products; another one can be assigned after `compile`."""
-        return FLOAT32 if self._trainer.settings is None else self._trainer.settings.precision
-
-    @precision.setter
-    def precision(self, value: str) -> None:
-        self._trainer.compiled_settings("precision").precision = value
+    optimizer = CompiledWith(None, "The optimizer; None before `compile`. After it, another one can be assigned.")
+    loss = CompiledWith(None, "The loss; None before `compile`. After it, another one can be assigned.")
+    steps_per_execution = CompiledWith(1, "For how many batches the batch hooks of callbacks are called once.")
+    precision = CompiledWith(FLOAT32, "The precision of products; another one can be assigned after `compile`.")
 
     @property
     def metrics(self) -> list[Metric]:
@@ -363,8 +352,11 @@ class Sequential(Checked):
         layer_range: Any = None,
         show_flops: bool = False,
     ) -> None:
-        """Print the table of layers, output shapes and parameters, or pass it to `print_fn`."""
-        summarize(self, line_length, positions, print_fn, show_trainable, layer_range, show_flops)
+        """Print the table of layers, output shapes and parameters, or pass it to `print_fn`.
+
+        `expand_nested` also lists the layers that layers hold.
+        """
+        summarize(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range, show_flops)
 
     @checked
     def save(self, filepath: PathLike, overwrite: bool = True) -> None:

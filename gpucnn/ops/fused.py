@@ -26,6 +26,8 @@ DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
 _PREFER = ("tensor", "winograd", "implicit_gemm", "direct")
+_PREFER_POOLED = ("winograd", "implicit_gemm", "pooled_gemm", "direct")
+_PREFER_UNPOOLED = ("sparse", "pooled_gemm", "direct")
 _PLAIN = [
     *(s for s in SETTINGS if s.window["groups"] == 1),
     setting("three_filters", x=(3, 6, 7, 2), weight=(3, 3, 2, 3)),
@@ -200,7 +202,7 @@ def _pool_sums(x: Array, weight: Array, b: Array, *, function: str, alpha: float
             for function in (LINEAR, "tanh", "leaky_relu", "selu")
         ),
     ],
-    prefer=_PREFER,
+    prefer=_PREFER_POOLED,
     factors=(0, 1),
     flops=lambda x, weight, b, *, function, alpha, **window: (
         4 * _conv_flops(_conv_pool_outputs(x, weight, b, function=function, alpha=alpha, **window)[0], weight.shape)
@@ -238,7 +240,7 @@ def conv2d_bias_activation_maxpool(
         Case(s.name, (*_pool_operands(s), real(*s.x)), {"kernel_size": s.weight[:2], **_window(s)}, s.bench)
         for s in _POOLED
     ],
-    prefer=("sparse",),
+    prefer=_PREFER_UNPOOLED,
     factors=(0, 2),
     flops=lambda dy, index, x, kernel_size, **_: _conv_flops(dy, (*kernel_size, x.shape[-1])),
     terms=lambda dy, index, x, **_: math.prod(dy.shape[:3]) + 1,
@@ -268,7 +270,7 @@ def conv2d_maxpool_grad_weight(
     cases=[
         Case(s.name, (*_pool_operands(s), real(*s.weight)), {"size": s.x[1:3], **_window(s)}, s.bench) for s in _POOLED
     ],
-    prefer=("sparse",),
+    prefer=_PREFER_UNPOOLED,
     factors=(0, 2),
     flops=lambda dy, index, weight, **_: _conv_flops(dy, weight.shape),
     terms=lambda dy, index, weight, **_: math.prod(weight.shape[:2]) * weight.shape[3],

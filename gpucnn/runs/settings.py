@@ -32,7 +32,8 @@ _RANGES = {
     "augment": lambda name: name in augmentation.LEVELS,
     "precision": lambda name: name in precision.PRECISIONS,
     **dict.fromkeys(
-        ("batch_size", "epochs", "early_stopping", "threads", "save_every", "parts"), lambda count: count >= 1
+        ("batch_size", "epochs", "early_stopping", "threads", "save_every", "parts", "filters"),
+        lambda count: count >= 1,
     ),
 }
 
@@ -51,6 +52,7 @@ class RunSettings:
     model        a name of the zoo, or FILE.py:FUNCTION; None takes the one for the data set
     model_sha256
                  that of the user's file with the model; nothing imports it by itself
+    filters      how many the first convolution has; the others keep their ratio to it
     augment      how the training images are changed at random: a name of `augmentation.LEVELS`
     flip         mirror half of the training images from left to right
     schedule     how the learning rate falls over all epochs: a name of `training.SCHEDULES`
@@ -77,6 +79,7 @@ class RunSettings:
     recipe: str | None = None
     model: str | None = None
     model_sha256: str | None = None
+    filters: int | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
     batch_size: int | None = None

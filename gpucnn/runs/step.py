@@ -135,24 +135,31 @@ def row(step: Step) -> dict[str, Any]:
     }
 
 
-def predicted(model: str, card: Card, backend: str = "cuda", precision: Precision = "float32") -> Step:
-    """The step of a model, with the batch size of its training. Raises `KernelError` without the
+def predicted(
+    model: str, card: Card, backend: str = "cuda", precision: Precision = "float32", batch_size: int | None = None
+) -> Step:
+    """The step of a model, by default with the batch size of its training. Raises `KernelError` without the
     compilers, and for a precision that the card or the backend does not compute."""
-    size = zoo.find(model).training.batch_size
+    size = batch_size or zoo.find(model).training.batch_size
     graph, eager = (
-        prediction.of_step(nodes(model, card.arch, backend, precision, eager=eager), card) for eager in (False, True)
+        prediction.of_step(nodes(model, card.arch, backend, precision, eager, size), card) for eager in (False, True)
     )
     return Step(model, card, size, graph, eager, precision)
 
 
 def nodes(
-    model: str, arch: str, backend: str = "cuda", precision: Precision = "float32", eager: bool = False
+    model: str,
+    arch: str,
+    backend: str = "cuda",
+    precision: Precision = "float32",
+    eager: bool = False,
+    batch_size: int | None = None,
 ) -> list[Launch | Copy]:
     """What a step launches and copies on GPUs of an architecture, such as sm_90."""
     entry, recorder = zoo.find(model), LaunchRecorder(arch)
     if backend not in recorder.backends:
         raise ArgumentError(f"--backend {backend}: a card runs {' or '.join(recorder.backends)}")
-    size = entry.training.batch_size
+    size = batch_size or entry.training.batch_size
     x, y = np.zeros((size, *entry.input_shape), np.float32), np.zeros(size, np.int64)
     with choice.using(backend, device="emulator"), choose.using(recorder), choice.computing(precision):
         built = compiled(model, precision=precision)

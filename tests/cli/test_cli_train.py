@@ -26,8 +26,9 @@ def test_results_go_to_standard_output_and_progress_to_standard_error(user_npz):
     lines = result.stdout.splitlines()
     assert re.fullmatch(r"test accuracy   \d+\.\d\d %", lines[0])
     assert [line.split("  ")[0] for line in lines] == [
-        "test accuracy", "test loss", "train accuracy", "time", "weights", "run", "next",
+        "test accuracy", "test loss", "train accuracy", "time", "peak memory", "weights", "run", "next",
     ]  # fmt: skip
+    assert re.fullmatch(r"peak memory     [\d.]+ [MG]B host", lines[4])
     assert "38,390" not in result.stdout
     assert "squares: 48 training and 24 test images" in result.stderr
     assert "loss: " in result.stderr
@@ -38,9 +39,20 @@ def test_train_prints_its_run_json_and_nothing_else(user_npz):
     result = gpucnn("train", "--data", user_npz, *FAST, "--json")
     record = json.loads(result.stdout)
     assert record.keys() >= KEYS
+    assert record["peak_host_bytes"] > 4 * record["parameters"] and record["peak_device_bytes"] is None
     (folder,) = (path for path in os.listdir("runs"))
     with open(f"runs/{folder}/run.json") as file:
         assert json.load(file) == record
+
+
+@needs.tensorboardx_here
+def test_tensorboard_finds_its_files_in_the_run_folder_also_after_resuming(user_npz):
+    result = gpucnn("train", "--data", user_npz, *FAST, "--tensorboard", "--out", "r")
+    assert result.exit_code == 0, result.stderr
+    assert f"tensorboard --logdir {pathlib.Path('r', 'tensorboard')}" in result.stdout
+    assert len(list(pathlib.Path("r/tensorboard/train").glob("events*"))) == 1
+    assert gpucnn("train", "--resume", "r", "--epochs", 2, "--no-pictures", "--tensorboard").exit_code == 0
+    assert len(list(pathlib.Path("r/tensorboard/train").glob("events*"))) == 2
 
 
 def test_without_a_data_set_the_digits_are_used_and_named_as_such():
