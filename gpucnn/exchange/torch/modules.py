@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from ... import layers
-from ...activations import Activation, ClippedReLU, Elementwise, Linear, LogSoftmax, Softmax
+from ...activations import Activation, ClippedReLU, Elementwise, Linear, LogSoftmax, Softmax, SoftmaxOver
 from ...errors import ArgumentError
 from ...layers.layer import Layer, Weight
 from ...models.model import Model
+from ...ops.window import span
 
 Turn = Callable[[np.ndarray], np.ndarray]
 
@@ -241,6 +242,139 @@ class Modules:
         self._layout(len(shape), channels_first=True)
         self._line(f"Resizing({layer.height}, {layer.width})")
 
+    def _transposed(self, layer: Any, shape: tuple[Any, ...]) -> None:
+        """Cells are cut off the largest result by a padding with negative numbers where the sides differ."""
+        self._layout(len(shape), channels_first=True)
+        rank, sizes = len(shape) - 2, shape[1:-1]
+        larger, pairs, extra = layer._larger(sizes), [], []
+        for axis, (before, _) in enumerate(layer._padding(sizes)):
+            reach = span(layer.kernel_size[axis], layer.dilation_rate[axis])
+            behind = (sizes[axis] - 1) * layer.strides[axis] + reach - larger[axis] - before
+            pairs.append((before, max(behind, 0)))
+            extra.append(max(-behind, 0))
+        even = all(before == after for before, after in pairs)
+        padding = tuple(before if even else 0 for before, _ in pairs)
+        how = _unless_default("stride", layer.strides, (1,) * rank)
+        how += _unless_default("padding", padding, (0,) * rank)
+        how += _unless_default("output_padding", tuple(extra), (0,) * rank)
+        how += _unless_default("dilation", layer.dilation_rate, (1,) * rank)
+        how += _unless_default("bias", layer.use_bias, True)
+        self._line(f"nn.ConvTranspose{rank}d({shape[-1]}, {layer.filters}, {layer.kernel_size}{how})")
+        self._slot(
+            "weight",
+            layer.kernel,
+            lambda array: np.moveaxis(array, (-1, -2), (0, 1)),
+            lambda array: np.moveaxis(array, (0, 1), (-1, -2)),
+        )
+        if layer.use_bias:
+            self._slot("bias", layer.bias, _same, _same)
+        if not even:
+            cut = [(-before, -after) for before, after in pairs]
+            self._line(f"nn.ConstantPad{rank}d({_last_first(cut)}, 0.0)", "_cut")
+        self._activation(layer.activation, layer, len(shape))
+
+    def _separable(self, layer: Any, shape: tuple[Any, ...]) -> None:
+        self._layout(len(shape), channels_first=True)
+        rank, channels = len(shape) - 2, shape[-1]
+        wide, kept = channels * layer.depth_multiplier, layer.depthwise_kernel.shape
+        padding = self._padding(rank, layer._padding(shape[1:-1]), "0.0")
+        how = _unless_default("stride", layer.strides, (1,) * rank)
+        how += _unless_default("padding", padding, (0,) * rank)
+        how += _unless_default("dilation", layer.dilation_rate, (1,) * rank)
+        conv = f"nn.Conv{rank}d({channels}, {wide}, {layer.kernel_size}{how}, groups={channels}, bias=False)"
+        self._line(conv, "_depthwise")
+        self._slot(
+            "weight",
+            layer.depthwise_kernel,
+            lambda array: np.moveaxis(array.reshape(*layer.kernel_size, 1, wide), (-1, -2), (0, 1)),
+            lambda array: np.moveaxis(array, (0, 1), (-1, -2)).reshape(kept),
+        )
+        bias = _unless_default("bias", layer.use_bias, True)
+        self._line(f"nn.Conv{rank}d({wide}, {layer.filters}, 1{bias})")
+        self._slot(
+            "weight",
+            layer.pointwise_kernel,
+            lambda array: np.moveaxis(array, (-1, -2), (0, 1)),
+            lambda array: np.moveaxis(array, (0, 1), (-1, -2)),
+        )
+        if layer.use_bias:
+            self._slot("bias", layer.bias, _same, _same)
+        self._activation(layer.activation, layer, len(shape))
+
+    def _layer_normalization(self, layer: layers.LayerNormalization, shape: tuple[Any, ...]) -> None:
+        self._layout(len(shape), channels_first=False)
+        extents = layer._weight_shape(shape)
+        self._line(f"nn.LayerNorm({extents}, eps={layer.epsilon!r})")
+        self._scale_and_shift(layer, extents)
+
+    def _group_normalization(self, layer: layers.GroupNormalization, shape: tuple[Any, ...]) -> None:
+        self._layout(len(shape), channels_first=True)
+        _, channels, groups = layer._parts(shape)
+        self._line(f"nn.GroupNorm({groups}, {channels}, eps={layer.epsilon!r})")
+        self._scale_and_shift(layer, (channels,))
+
+    def _scale_and_shift(self, layer: Any, extents: tuple[int, ...]) -> None:
+        for word, weight, constant in (("weight", layer.gamma, 1.0), ("bias", layer.beta, 0.0)):
+            if weight is None:
+                self.slots[f"{self.lines[-1][0]}.{word}"] = Slot(None, extents, _same, _same, constant)
+            else:
+                self._slot(word, weight, _same, _same)
+
+    def _prelu(self, layer: layers.PReLU, shape: tuple[Any, ...]) -> None:
+        self._layout(len(shape), channels_first=True)
+        extents = layer.alpha.shape
+        turned = (extents[-1], *extents[:-1]) if len(shape) > 2 else extents
+        self._line(f"Slopes{turned}" if len(turned) > 1 else f"Slopes({turned[0]})")
+        self._slot(
+            "weight",
+            layer.alpha,
+            lambda array: np.moveaxis(array, -1, 0),
+            lambda array: np.moveaxis(array, 0, -1),
+        )
+
+    def _softmax(self, layer: layers.Softmax, shape: tuple[Any, ...]) -> None:
+        if not isinstance(layer.activation, SoftmaxOver):
+            return self._activation_layer(layer, shape)
+        self._layout(len(shape), channels_first=False)
+        axes = layer.activation.axes
+        return self._line(f"nn.Softmax(dim={axes[0]})" if len(axes) == 1 else f"SoftmaxOver{axes}")
+
+    def _cropping(self, layer: Any, shape: tuple[Any, ...]) -> None:
+        self._layout(len(shape), channels_first=True)
+        cut = [(-before, -after) for before, after in layer.cropping]
+        self._line(f"nn.ConstantPad{len(shape) - 2}d({_last_first(cut)}, 0.0)")
+
+    def _upsampling(self, layer: Any, shape: tuple[Any, ...]) -> None:
+        self._layout(len(shape), channels_first=True)
+        mode = getattr(layer, "interpolation", "nearest")
+        factors = layer.size if len(layer.size) > 1 else layer.size[0]
+        self._line(f"nn.Upsample(scale_factor={factors}, mode={mode!r})")
+
+    def _repeat_vector(self, layer: layers.RepeatVector, shape: tuple[Any, ...]) -> None:
+        self._line(f"RepeatVector({layer.n})")
+        self.channels_first = False
+
+    def _parallel(self, layer: layers.Parallel, shape: tuple[Any, ...]) -> None:
+        """All paths take and return channels first."""
+        self._layout(len(shape), channels_first=True)
+        before, name, paths, inside = (self.lines, self.slots), self._name, [], {}
+        for number, path in enumerate(layer.paths):
+            self.lines, self.slots, self.channels_first = [], {}, len(shape) > 2
+            for place, part in enumerate(path):
+                self._name = re.sub(r"\W", "_", part.name)
+                self._add(part, path[place + 1 :])
+            self._name = name
+            self._layout(len(layer.output_shape or ()), channels_first=True)
+            paths.append(f"nn.Sequential({', '.join(constructor for _, constructor in self.lines)})")
+            places = {line: str(place) for place, (line, _) in enumerate(self.lines)}
+            for key, slot in self.slots.items():
+                line, _, rest = key.partition(".")
+                inside[f"paths.{number}.{places[line]}.{rest}"] = slot
+        (self.lines, self.slots), self._name = before, name
+        self.channels_first = len(layer.output_shape or ()) > 2
+        self._line(f"Parallel({layer.merge!r}, {', '.join(paths)})")
+        self.slots |= {f"{self.lines[-1][0]}.{key}": slot for key, slot in inside.items()}
+
     def _nothing(self, layer: Layer, shape: tuple[Any, ...]) -> None:
         """Augmentation, which returns its input in inference."""
 
@@ -321,6 +455,48 @@ _ACTIVATIONS = {
 }
 
 HELPERS = {
+    "Parallel": """
+class Parallel(nn.Module):
+    \"\"\"Several paths from one input, whose results are added or joined along the channels.\"\"\"
+
+    def __init__(self, merge, *paths):
+        super().__init__()
+        self.merge, self.paths = merge, nn.ModuleList(paths)
+
+    def forward(self, x):
+        results = [path(x) for path in self.paths]
+        return sum(results[1:], results[0]) if self.merge == "add" else torch.cat(results, 1)
+""",
+    "RepeatVector": """
+class RepeatVector(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+
+    def forward(self, x):
+        return x[:, None].expand(-1, self.n, -1)
+""",
+    "Slopes": """
+class Slopes(nn.Module):
+    \"\"\"A rectifier with learned slopes, one for each value or shared along axes of extent 1.\"\"\"
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x):
+        return torch.where(x > 0, x, self.weight * x)
+""",
+    "SoftmaxOver": """
+class SoftmaxOver(nn.Module):
+    def __init__(self, *axes):
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x):
+        powers = (x - x.amax(self.axes, keepdim=True)).exp()
+        return powers / powers.sum(self.axes, keepdim=True)
+""",
     "AveragePooling": """
 class AveragePooling(nn.Module):
     \"\"\"The mean of each window; the padding, which differs from side to side, is not counted.\"\"\"
@@ -411,15 +587,23 @@ _WRITERS: dict[type, Callable[..., None]] = {
     **_of_each_rank("GlobalAveragePooling", Modules._global),
     **_of_each_rank("SpatialDropout", Modules._dropout),
     **_of_each_rank("ZeroPadding", Modules._zero_padding),
-    **dict.fromkeys(
-        (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax), Modules._activation_layer
-    ),
+    **_of_each_rank("UpSampling", Modules._upsampling),
+    **_of_each_rank("Cropping", Modules._cropping),
+    **{getattr(layers, f"Conv{rank}DTranspose"): Modules._transposed for rank in (1, 2, 3)},
+    **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), Modules._separable),
+    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), Modules._convolution),
+    **dict.fromkeys((layers.Parallel, layers.Residual), Modules._parallel),
+    **dict.fromkeys((layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU), Modules._activation_layer),
+    layers.GroupNormalization: Modules._group_normalization,
+    layers.LayerNormalization: Modules._layer_normalization,
+    layers.PReLU: Modules._prelu,
+    layers.RepeatVector: Modules._repeat_vector,
+    layers.Softmax: Modules._softmax,
     **dict.fromkeys(
         (layers.RandomFlip, layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom), Modules._nothing
     ),
     **dict.fromkeys((layers.RandomAffine, layers.RandomContrast), Modules._nothing),
     **dict.fromkeys((layers.CenterCrop, layers.RandomCrop), Modules._crop),
-    layers.DepthwiseConv2D: Modules._convolution,
     layers.Dense: Modules._dense,
     layers.BatchNormalization: Modules._batch_normalization,
     layers.Dropout: Modules._dropout,
