@@ -32,6 +32,7 @@ from .. import activations, constraints, initializers, random, regularizers
 from ..arguments import float32, is_count
 from ..config import Configurable, snake_case
 from ..devices import free_memory, storage
+from ..distributed import Group
 from ..errors import ArgumentError, MemoryNeedError, ShapeError, one_line
 from ..ops.window import Sliding
 
@@ -199,6 +200,10 @@ class Layer(Configurable):
     """Layers that the layer holds."""
     first_sample: int = 0
     """The place of x[0] in the batch, where a batch is computed in parts."""
+    peers: Group | None = None
+    """The processes that compute the other parts of the batch, during a step that several compute."""
+    is_idle: bool = False
+    """Whether x stands in for the part of a process for which the batch has no samples."""
     batch_statistics: Sequence[Any] = ()
     """What forward has computed for `update`; where a batch is computed in parts, `update` sees the mean
     over them, weighted by their samples."""
@@ -404,6 +409,13 @@ def assign_all(owner: str, weights: list[Weight], values: list[Any]) -> None:
             raise ShapeError(f"{weight.path} has shape {weight.shape}; the given array has shape {np.shape(value)}")
     for weight, value in zip(weights, values, strict=True):
         weight.assign(value)
+
+
+def drawn_before(first: int, words: int) -> tuple[int, int]:
+    """(samples, counter): sample `first` of a batch, with so many random words each, behind so many samples,
+    three at most, takes the words from this counter on, which has four."""
+    spare = first % (4 // math.gcd(4, words))
+    return spare, (first - spare) * words // 4
 
 
 def behind(x: Any, first: int) -> Any:

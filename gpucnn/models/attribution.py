@@ -18,7 +18,7 @@ from ..layers import BatchNormalization, Dropout
 from ..layers.activation import Activation
 from ..layers.convolution_base import Convolution
 from ..layers.layer import Activated, Layer, every
-from .model import Model
+from .model import Model, computing
 from .training_step import NO_STEP
 
 
@@ -61,7 +61,7 @@ def _from_layer(
     """(what enters the layer at `place`, the gradient of the scores by it), both on the host."""
     x = np.ascontiguousarray(images, np.float32)
     dy = _directions(model, x, np.asarray(classes))
-    with model.parameters.in_use():
+    with computing(model):
         step, y = storage.put(NO_STEP), storage.put(x)
         entering, backwards = y, []
         for number, layer in enumerate(model.layers):

@@ -20,7 +20,7 @@ import numpy as np
 from ..activations import UserFunction
 from ..devices import choose, storage, threads
 from ..devices.cpu import CPU
-from ..dispatch import choice
+from ..dispatch import choice, precision
 from ..dispatch.tape import Tape, onto
 from ..layers.activation import Activation
 from ..layers.batch_normalization import BatchNormalization
@@ -31,7 +31,7 @@ from ..layers.layer import Activated, Layer, Weight, every
 from ..layers.parallel import Parallel
 from . import fusion, memory
 from .batches import Arrays
-from .model import Model
+from .model import Model, computing
 from .training_step import NO_STEP, run_forward
 
 PLANNED_BYTES = 4 << 20
@@ -88,7 +88,7 @@ class Inference:
     def of_one_batch(self, x: np.ndarray) -> np.ndarray:
         """The output for a batch that `takes` has accepted."""
         model, data = self._model, Arrays(x, None, None, len(x))
-        with threads.one_blas_thread(), model.parameters.in_use(), memory.explained(model, data):
+        with threads.one_blas_thread(), computing(model), memory.explained(model, data):
             self.nodes()
             y = self(x)
         return y.copy() if np.may_share_memory(x, y) else y
@@ -179,6 +179,8 @@ def _state(layers: list[Layer]) -> tuple[Any, ...]:
 def simplified(layers: list[Layer]) -> tuple[list[Layer], list[Callable[[], None]]]:
     """(layers that compute the same in inference, functions that compute what is folded into them)."""
     if choose.current() is not CPU or choice.backend() != "njit" or choice.algorithms() or not fusion.is_enabled():
+        return layers, []
+    if precision.in_force() != precision.FLOAT32:  # the weights are what is rounded
         return layers, []
     result: list[Layer] = []
     folds: list[Callable[[], None]] = []
