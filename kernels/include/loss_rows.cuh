@@ -1,9 +1,9 @@
 // What losses over rows of K values share: clipped probabilities, and the mean over a row of a loss of
 // each value. EPSILON, to which probabilities are clipped, is defined by the launcher.
 
-// defines: row_of_thread, enter_row, row_sum, row_max, largest_of_row, sum_of_row, sum_of_exponentials
+// defines: row_of_thread, enter_row, row_sum
 #include "rows.cuh"
-// defines: clamp, decay, sigmoid
+// defines: clamp
 #include "stable.cuh"
 
 __device__ float clip_probability(float p) { return clamp(p, EPSILON, 1.f - EPSILON); }

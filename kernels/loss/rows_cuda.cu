@@ -5,8 +5,12 @@
 // that does not exist go without columns: they are needed in the reductions. EPSILON, to which
 // probabilities are clipped, is defined by the launcher.
 
-// defines: clip_probability, Term, mean_over_rows, and what rows.cuh and stable.cuh define
+// defines: clip_probability, Term, mean_over_rows
 #include "loss_rows.cuh"
+// defines: row_of_thread, enter_row, row_sum, largest_of_row, sum_of_row, sum_of_exponentials
+#include "rows.cuh"
+// defines: clamp, decay, sigmoid
+#include "stable.cuh"
 
 // -- the mean over a row of a loss of each value
 // ----------------------------------------------------------------------

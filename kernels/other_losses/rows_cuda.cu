@@ -4,8 +4,12 @@
 // does not exist go without columns: they are needed in the reductions. The function of value_loss is
 // a number, and all threads take the same case; EPSILON and the numbers are defined by the launcher.
 
-// defines: clip_probability, Term, mean_over_rows, and what rows.cuh and stable.cuh define
+// defines: clip_probability, Term, mean_over_rows
 #include "loss_rows.cuh"
+// defines: row_of_thread, enter_row, row_sum, row_max, sum_of_row, LOWEST
+#include "rows.cuh"
+// defines: clamp
+#include "stable.cuh"
 
 __device__ __forceinline__ Term value_term(int function, float p, float t)
 {
