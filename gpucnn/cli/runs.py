@@ -10,15 +10,18 @@ from typing import Any
 import click
 
 from .. import datasets, distributed
+from ..devices.free_memory import readable
+from ..dispatch.precision import PRECISIONS
 from ..errors import ArgumentError, warn
 from ..runs import augmentation, commands
 from ..runs.listing import list_runs
 from ..runs.training import SCHEDULES
 from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, RUN, STRICT, Number, main, options
+from .restarts import KeepsArguments, supervise
 from .screen import Screen, percent, print_json, print_pairs, print_table
 
 
-@main.command()
+@main.command(cls=KeepsArguments)
 @options(
     click.argument("dataset", required=False),
     click.option(
@@ -65,6 +68,16 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         default=distributed.TIME_LIMIT,
         show_default=True,
         help="End all MPI processes after waiting so long for one.",
+    ),
+    click.option(
+        "--ranks", metavar="N", type=AT_LEAST_ONE, help="Start N MPI processes on this machine, as mpiexec -n N does."
+    ),
+    click.option(
+        "--restarts",
+        metavar="K",
+        type=click.IntRange(0),
+        default=0,
+        help="Resume up to K times after a process was killed, hung or ran out of memory.",
     ),
     click.option("--optimizer", metavar="NAME", help="sgd, adam, rmsprop, …  [default: the model's]"),
     click.option(
@@ -130,6 +143,12 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
         "[default: the fastest for the device]",
     ),
     click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="Of factors in products: tf32 and bfloat16 are for tensor cores (cuda, 8.0 and newer); the CPU computes "
+        "the same with NumPy, slowly.  [default: float32]",
+    ),
+    click.option(
         "--algorithm",
         "algorithms",
         metavar="OP=NAME",
@@ -176,6 +195,8 @@ def train(
     as_json: bool,
     per_rank: int | None,
     time_limit: float,
+    ranks: int | None,
+    restarts: int,
     **arguments: Any,
 ) -> int:
     """Train a model, then evaluate it once on the test images.
@@ -190,16 +211,21 @@ def train(
       validation/): they are used as they are, val/ as validation data
     - an .npz file with x_train, y_train, x_test, y_test, and perhaps x_val, y_val and classes
 
-    `mpiexec -n N gpucnn train …` trains with N processes, each of which computes a part of each batch.
+    `mpiexec -n N gpucnn train …`, or --ranks N, trains with N processes, each of which computes a part of
+    each batch.
 
     Subfolders of a class belong to it. Files that are left out are counted, with the reasons.
 
     Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, seed,
     epochs, epochs_trained, best_epoch (with --best), seconds (of training since the start or the
-    last --resume), images_per_second, train_accuracy (in the last epoch), test_accuracy, test_loss,
-    per_class (by name: precision, recall, f1, images), parameters, weights_sha256, status, note,
-    settings, versions.
+    last --resume), images_per_second, peak_device_bytes (of arrays on a GPU), peak_host_bytes (of the
+    process), train_accuracy (in the last epoch), test_accuracy, test_loss, per_class (by name:
+    precision, recall, f1, images), parameters, weights_sha256, status, note, settings, versions.
     """
+    if ranks is not None or restarts:
+        context = click.get_current_context()
+        again = [*_repeated(context.params), *(["--json"] if as_json else []), *([] if pictures else ["--no-pictures"])]
+        return supervise(context.meta["gpucnn.arguments"], again, resumed or folder, ranks, restarts)
     values = {name: value for name, value in arguments.items() if value not in (None, ())}
     if not values["strict"]:
         del values["strict"]
@@ -244,6 +270,7 @@ def train(
             ("test loss", _four_decimals(record["test_loss"])),
             ("train accuracy", f"{percent(record['train_accuracy'])} in the last epoch"),
             ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),
+            ("peak memory", _peak(record)),
             ("weights", f"sha256 {record['weights_sha256']}"),
             ("run", f"{run.folder}{' (pictures in pictures/)' if pictures else ''}"),
             *([("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")] if tensorboard else []),
@@ -253,6 +280,15 @@ def train(
         click.echo(f"gpucnn: the test accuracy {record['test_accuracy']:.4f} misses the target {target_acc}", err=True)
         return 1
     return _verdict(record["test_loss"])
+
+
+def _repeated(values: dict[str, Any]) -> list[str]:
+    """The options that --resume needs again."""
+    options = [("--load", path) for path in values["load"]]
+    if ":" in (values["model"] or ""):
+        options.append(("--model", values["model"]))
+    options += [("--rank-timeout", values["time_limit"]), ("--target-acc", values["target_acc"])]
+    return [str(word) for name, value in options if value is not None for word in (name, value)]
 
 
 def _join(parts: int | None, time_limit: float, resumed: bool) -> int:
@@ -271,6 +307,13 @@ def _join(parts: int | None, time_limit: float, resumed: bool) -> int:
             "from an uninterrupted run"
         )
     return group.size
+
+
+def _peak(record: dict[str, Any]) -> str:
+    """The most memory that a run has occupied: arrays on a GPU, and the process (its resident set)."""
+    device, host = (record.get(f"peak_{where}_bytes") for where in ("device", "host"))
+    on_device = [] if device is None else [f"{readable(device)} GPU"]
+    return ", ".join([*on_device, *([] if host is None else [f"{readable(host)} host"])]) or "–"
 
 
 def _preparation(settings: dict[str, Any]) -> str:
@@ -357,8 +400,8 @@ def runs(folder: str, as_json: bool) -> None:
     Accuracies on different data sets cannot be compared. epochs: trained of planned.
 
     Keys of --json: runs; of each run: run, dataset, model, device, status, test_accuracy,
-    test_loss, train_accuracy, epochs, epochs_trained, recipe, optimizer, learning_rate, batch_size,
-    seed, note.
+    test_loss, train_accuracy, epochs, epochs_trained, peak_device_bytes, peak_host_bytes, recipe,
+    optimizer, learning_rate, batch_size, seed, note.
     """
     found = list_runs(folder)
     if as_json:
@@ -372,11 +415,13 @@ def runs(folder: str, as_json: bool) -> None:
             _share(run["test_accuracy"]),
             "–" if run["test_loss"] is None else _four_decimals(run["test_loss"]),
             f"{'–' if run['epochs_trained'] is None else run['epochs_trained']} of {run['epochs']}",
+            _peak(run),
             run["status"] or "",
         )
         for run in found
     ]
-    return print_table(("run", "data set", "model", "device", "accuracy", "loss", "epochs", "status"), rows)
+    header = "run", "data set", "model", "device", "accuracy", "loss", "epochs", "peak memory", "status"
+    return print_table(header, rows)
 
 
 @main.command()

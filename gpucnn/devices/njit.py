@@ -41,11 +41,16 @@ def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable], Any]:
 
     def decorate(function: Callable) -> Any:
         dispatcher = numba.njit(**options)(function)
-        if cache and dispatcher is not function and folder() is not None:
-            dispatcher._cache = _Cache(function)
-        return dispatcher
+        return cached(dispatcher, function) if cache and dispatcher is not function else dispatcher
 
     return decorate
+
+
+def cached(dispatcher: Any, function: Callable) -> Any:
+    """The dispatcher, which from now on keeps on disk what it compiles, by the code of this function."""
+    if folder() is not None:
+        dispatcher._cache = _Cache(function)
+    return dispatcher
 
 
 def address_of(dispatcher: Any, kinds: tuple) -> int:

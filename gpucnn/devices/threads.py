@@ -17,6 +17,8 @@ from contextvars import copy_context
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from ..errors import ArgumentError
 from . import forks
 
@@ -26,6 +28,7 @@ SLICES = 8
 _threads = 0
 _pool: ThreadPoolExecutor | None = None
 _changing_pool = threading.RLock()
+_reactions: list[Callable[[], None]] = []
 
 _changing_limit = threading.RLock()
 _limiting: list[int] = []
@@ -52,6 +55,13 @@ def use(count: int | None = None) -> None:
         before, _pool = _pool, None
     if before is not None:
         before.shutdown()
+    for react in _reactions:
+        react()
+
+
+def when_changed(react: Callable[[], None]) -> None:
+    """From now on, call this after each change of the number of threads."""
+    _reactions.append(react)
 
 
 @contextmanager
@@ -112,6 +122,12 @@ def slices(n: int, smallest: int = 1) -> list[slice]:
     count = max(1, min(SLICES, n // smallest))
     bounds = [n * i // count for i in range(count + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(bounds)]
+
+
+@cache
+def bounds(n: int, smallest: int = 1) -> np.ndarray:
+    """Where the slices of 0 … n begin, and n, as int64."""
+    return np.array([*(s.start for s in slices(n, smallest)), n])
 
 
 def run(task: Callable[[int], None], count: int, parallel: bool = True) -> None:

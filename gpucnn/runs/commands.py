@@ -18,7 +18,7 @@ import numpy as np
 from .. import distributed, random
 from ..callbacks import Callback, EarlyStopping, TensorBoard
 from ..datasets import Dataset, ProgressHook, images
-from ..devices import choose, threads
+from ..devices import choose, free_memory, threads
 from ..dispatch import choice
 from ..errors import ArgumentError, warn
 from ..files import MODEL_SUFFIX
@@ -311,7 +311,8 @@ def _new_model(settings: RunSettings, entry: Entry, data: Dataset) -> Sequential
         augmentation.layers(settings.augment, bool(settings.flip), largest),
     )
     steps = training.epochs * -(-_images_per_epoch(settings, data) // training.batch_size)
-    model.compile(training.make_optimizer(steps), training.loss, metrics=["accuracy"])
+    optimizer = training.make_optimizer(steps)
+    model.compile(optimizer, training.loss, metrics=["accuracy"], precision=settings.precision)  # type: ignore[arg-type]
     model.signature = _signature_for(data)
     return model
 
@@ -412,6 +413,8 @@ def _fit(
             "backend": choice.backend(),
             "seconds": seconds,
             "images_per_second": trained / seconds if steps else None,
+            "peak_device_bytes": choose.current().peak_bytes(),
+            "peak_host_bytes": free_memory.peak(),
             "train_accuracy": history.history["accuracy"][-1],
             "epochs_trained": len(history.epoch),
             "best_epoch": stopping.best_epoch + 1 if settings.best else None,

@@ -16,7 +16,7 @@ from .. import datasets, distributed, utils
 from ..config import check_fields
 from ..datasets import Dataset, ProgressHook
 from ..devices import choose, threads
-from ..dispatch import choice, op
+from ..dispatch import choice, op, precision
 from ..errors import ArgumentError, DataError, FileError
 from ..progress import say as announce
 from . import augmentation, self_check
@@ -30,6 +30,7 @@ _RANGES = {
     "weight_decay": lambda share: 0 <= share < float("inf"),
     "schedule": lambda name: name in SCHEDULES,
     "augment": lambda name: name in augmentation.LEVELS,
+    "precision": lambda name: name in precision.PRECISIONS,
     **dict.fromkeys(
         ("batch_size", "epochs", "early_stopping", "threads", "save_every", "parts", "filters"),
         lambda count: count >= 1,
@@ -64,6 +65,7 @@ class RunSettings:
     parts        into how many parts each batch is cut, whose gradients are added up in their order; None
                  for as many as there are processes
     algorithms   op → algorithm of its kernels; for other ops it is chosen as usual
+    precision    how exactly products read their factors: a name of `precision.PRECISIONS`
     load         name and SHA-256 of each file with the user's kernels; nothing loads it by itself
 
     Raises `ArgumentError` for a value of another type or out of range.
@@ -159,6 +161,7 @@ class RunSettings:
             device = self_check.device(device, announce)
         utils.set_random_seed(self.seed)  # after the check, which trains too
         choice.use(self.backend, device=device)
+        choice.require_precision(self.precision)
         distributed.check_device()
         choice.use(**self._algorithms_here())
         threads.use(self.threads)

@@ -33,27 +33,27 @@ def _supports(x: Spec, step: Spec, **_: object) -> bool:
 
 
 @kernel(dropout, "philox", "njit", supports=_supports)
-def launch(y, x, step, *, rate, seed, stream):
+def launch(y, x, step, *, rate, seed, stream, counter=0):
     """Each slice is a whole number of counters."""
     numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
     flat_x, flat_y = x.reshape(-1), y.reshape(-1)
     slices = threads.slices(-(-x.size // 4), SMALLEST // 4)
 
     def task(i: int) -> None:
-        _drop(flat_y, flat_x, *numbers, slices[i].start, slices[i].stop)
+        _drop(flat_y, flat_x, *numbers, counter, slices[i].start, slices[i].stop)
 
     threads.run(task, len(slices))
 
 
 @kernel(spatial_dropout, "philox", "njit", supports=_supports)
-def launch_spatial(y, x, step, *, rate, seed, stream):
+def launch_spatial(y, x, step, *, rate, seed, stream, counter=0):
     """Each slice is a whole number of images."""
     numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
     wide = width(min(x[0].size, _REPEATED), x.shape[2])
     slices = threads.slices(len(x), -(-SMALLEST * len(x) // x.size))
 
     def task(i: int) -> None:
-        _drop_channels(y, x, *numbers, wide, slices[i].start, slices[i].stop)
+        _drop_channels(y, x, *numbers, counter, wide, slices[i].start, slices[i].stop)
 
     threads.run(task, len(slices))
 
@@ -70,12 +70,12 @@ def _draw(factors, key, limit, factor, first):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _drop_channels(y, x, key, limit, factor, wide, first, last):
+def _drop_channels(y, x, key, limit, factor, counter, wide, first, last):
     """Images first … last - 1."""
     _, M, C = x.shape
     begin = first * C // 4
     factors, row = np.empty(4 * ((last * C + 3) // 4 - begin), np.float32), np.empty(wide, np.float32)
-    _draw(factors, key, limit, factor, begin)
+    _draw(factors, key, limit, factor, counter + begin)
     for n in range(first, last):
         repeat(row, factors[n * C - 4 * begin : (n + 1) * C - 4 * begin])
         values, results = x[n].reshape(-1), y[n].reshape(-1)
@@ -86,11 +86,11 @@ def _drop_channels(y, x, key, limit, factor, wide, first, last):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _drop(y, x, key, limit, factor, first, last):
-    """The values of counters first … last - 1."""
+def _drop(y, x, key, limit, factor, counter, first, last):
+    """The values of counters first … last - 1 behind `counter`."""
     factors = np.empty(1024, np.float32)
     for begin in range(first, last, 256):
-        _draw(factors[: 4 * min(256, last - begin)], key, limit, factor, begin)
+        _draw(factors[: 4 * min(256, last - begin)], key, limit, factor, counter + begin)
         part, target = x[4 * begin : 4 * min(begin + 256, last)], y[4 * begin : 4 * min(begin + 256, last)]
         for e in range(len(part)):
             target[e] = choose(factors[e] > ZERO, part[e] * factors[e], ZERO)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpucnn.devices import threads
-from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
@@ -91,18 +91,11 @@ def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells,
     table, chunks = _table(x.shape, kernel_size, **window)
     filters = dy.shape[3]
     shape = np.array([table.line, table.count // 4, filters, _group(table)])
-    slices = threads.slices(len(x))
-    flat_dy, flat_index, flat_x = dy.reshape(-1), index.reshape(-1), x.reshape(-1)
-
-    def task(i: int) -> None:
-        sums[i] = 0
-        bias_sums[i] = 0
-        _add_patches(
-            sums[i].reshape(-1), bias_sums[i], flat_dy, flat_index, flat_x, image[i], table.rows, table.pixels,
-            chunks.starts, cells[i], amounts[i], shape, slices[i].start, slices[i].stop,
-        )  # fmt: skip
-
-    threads.run(task, len(slices), parallel=2 * dy.size * len(chunks.places) > SMALL)
+    _add_patches(
+        len(sums), sums.reshape(len(sums), -1), bias_sums, dy.reshape(-1), index.reshape(-1), x.reshape(-1), image,
+        table.rows, table.pixels, chunks.starts, cells, amounts, shape, threads.bounds(len(x)),
+        parallel=2 * dy.size * len(chunks.places) > SMALL,
+    )  # fmt: skip
     np.add.reduce(bias_sums, axis=0, out=db)
     by_place = np.add.reduce(sums, axis=0).swapaxes(1, 2).reshape(-1, filters)
     np.take(by_place, chunks.places, axis=0, out=dweight.reshape(-1, filters))
@@ -130,16 +123,11 @@ def launch_grad_input(dx, dy, index, weight, panels, image, lists, amounts, *, s
     by_place[chunks.places] = weight.reshape(-1, filters)
     panels[...] = by_place.reshape(-1, _BLOCK, filters).swapaxes(1, 2)
     shape = np.array([table.line, table.count // 4, filters, _listed(table, filters)])
-    slices = threads.slices(len(dx))
-    flat_dx, flat_dy, flat_index, flat_panels = dx.reshape(-1), dy.reshape(-1), index.reshape(-1), panels.reshape(-1)
-
-    def task(i: int) -> None:
-        _add_filters(
-            flat_dx, flat_dy, flat_index, flat_panels, image[i], table.rows, table.pixels, chunks.starts, lists[i],
-            amounts[i], shape, slices[i].start, slices[i].stop,
-        )  # fmt: skip
-
-    threads.run(task, len(slices), parallel=2 * dy.size * len(chunks.places) > SMALL)
+    _add_filters(
+        len(image), dx.reshape(-1), dy.reshape(-1), index.reshape(-1), panels.reshape(-1), image, table.rows,
+        table.pixels, chunks.starts, lists, amounts, shape, threads.bounds(len(dx)),
+        parallel=2 * dy.size * len(chunks.places) > SMALL,
+    )  # fmt: skip
 
 
 def _group(table: Patches) -> int:
@@ -153,26 +141,31 @@ def _listed(table: Patches, filters: int) -> int:
     return max(1, min(table.count // 4, _LISTED // (4 * filters)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _add_patches(sums, db, dy, index, x, image, rows, pixels, starts, cells, amounts, shape, first, last):
-    """Add the images first … last - 1 to sums (blocks, filters, 64) and db (filters,).
+@tasks
+def _add_patches(
+    i, all_sums, bias_sums, dy, index, x, padded, rows, pixels, starts, all_cells, all_amounts, shape, bounds
+):  # fmt: skip
+    """The sums over a slice of the images: sums (blocks, filters, 64) and db (filters,).
 
     cells and amounts list, for each filter, where its gradients are and what they are; the counts
     stand at the end of cells.
     """
     line, windows, filters, group = shape[0], shape[1], shape[2], shape[3]
     counts = filters * group
+    sums, db, image, cells, amounts = all_sums[i], bias_sums[i], padded[i], all_cells[i], all_amounts[i]
+    sums[:] = np.float32(0)
+    db[:] = np.float32(0)
     image[:] = np.float32(0)
-    for n in range(first, last):
+    for n in range(bounds[i], bounds[i + 1]):
         for h in range(rows.shape[0]):
             copy(image, rows[h], x, (n * rows.shape[0] + h) * line, line)
         for part in range((windows + group - 1) // group):
             for k in range(filters):
                 cells[counts + k] = 0
             for m in range(part * group, min(windows, (part + 1) * group)):
-                i = (n * windows + m) * filters
+                o = (n * windows + m) * filters
                 for k in range(filters):
-                    g, place, count = at(dy, i + k), np.int64(at(index, i + k)), at(cells, counts + k)
+                    g, place, count = at(dy, o + k), np.int64(at(index, o + k)), at(cells, counts + k)
                     put(cells, k * group + count, at(pixels, 4 * m + (place & 3)))
                     put(amounts, k * group + count, g)
                     put(cells, counts + k, count + (np.int64(place < 4) & np.int64(g != 0)))
@@ -193,9 +186,11 @@ def _add_patches(sums, db, dy, index, x, image, rows, pixels, starts, cells, amo
                     store_eight(sums, j, (a0, a1, a2, a3, a4, a5, a6, a7))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _add_filters(dx, dy, index, panels, image, rows, pixels, starts, lists, amounts, shape, first, last):
-    """The gradients of the images first … last - 1.
+@tasks
+def _add_filters(
+    i, dx, dy, index, panels, padded, rows, pixels, starts, all_lists, all_amounts, shape, bounds
+):  # fmt: skip
+    """The gradients of a slice of the images.
 
     lists and amounts hold, for each cell of the windows at hand, which filters have a gradient
     there and what it is; the counts stand at the end of lists. Chunks of a block may overlap where
@@ -204,7 +199,8 @@ def _add_filters(dx, dy, index, panels, image, rows, pixels, starts, lists, amou
     """
     line, windows, filters, group = shape[0], shape[1], shape[2], shape[3]
     counts = 4 * group * filters
-    for n in range(first, last):
+    image, lists, amounts = padded[i], all_lists[i], all_amounts[i]
+    for n in range(bounds[i], bounds[i + 1]):
         image[:] = np.float32(0)
         for part in range((windows + group - 1) // group):
             begin = part * group
@@ -212,9 +208,9 @@ def _add_filters(dx, dy, index, panels, image, rows, pixels, starts, lists, amou
             for cell in range(4 * group):
                 lists[counts + cell] = 0
             for m in range(begin, end):
-                i = (n * windows + m) * filters
+                o = (n * windows + m) * filters
                 for k in range(filters):
-                    g, place = at(dy, i + k), np.int64(at(index, i + k))
+                    g, place = at(dy, o + k), np.int64(at(index, o + k))
                     cell = 4 * (m - begin) + (place & 3)
                     count = at(lists, counts + cell)
                     put(lists, cell * filters + count, k * 64)

@@ -21,6 +21,7 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 
@@ -170,17 +171,13 @@ def grad_input(dx: Any, dy: Any, weight: Any, scratch: Any, *, groups: int, **wi
 
 
 def _launch(y: Any, images: Any, weight: Any, scratch: Any, image: _Image) -> None:
-    table, slices = image.table, threads.slices(len(images))
+    table = image.table
     shape = np.array([table.line, images.shape[-2], images.shape[-1], table.count, y.size // len(y), y.shape[-1]])
-    arrays = y.reshape(-1), images.reshape(-1), weight.reshape(-1)
-
-    def task(i: int) -> None:
-        _results(
-            *arrays, scratch[i, : image.copy], table.rows, table.pixels, image.steps[: image.count], image.places,
-            image.sources, shape, slices[i].start, slices[i].stop,
-        )  # fmt: skip
-
-    threads.run(task, len(slices), parallel=2 * y.size * image.count > SMALL)
+    _results(
+        len(scratch), y.reshape(-1), images.reshape(-1), weight.reshape(-1), scratch, image.copy, table.rows,
+        table.pixels, image.steps[: image.count], image.places, image.sources, shape, threads.bounds(len(images)),
+        parallel=2 * y.size * image.count > SMALL,
+    )  # fmt: skip
 
 
 def grad_weight_workspace(dy: Spec, x: Spec, *, kernel_size: Any, **window: Any) -> tuple[Spec, Spec]:
@@ -192,20 +189,15 @@ def grad_weight_workspace(dy: Spec, x: Spec, *, kernel_size: Any, **window: Any)
 def grad_weight(dweight: Any, dy: Any, x: Any, sums: Any, scratch: Any, *, kernel_size: Any, **window: Any) -> None:
     """Each slice of the batch has its own sum; they are added in order."""
     filters = dy.shape[-1]
-    image, slices = _x(x, filters, kernel_size, **window), threads.slices(len(x))
+    image = _x(x, filters, kernel_size, **window)
     table = image.table
     shape = np.array([table.line, x.shape[-2], x.shape[-1], table.count, filters, image.count])
     places = np.arange(len(image.steps)) * filters
-    gradient, images = dy.reshape(-1), x.reshape(-1)
-
-    def task(i: int) -> None:
-        sums[i] = 0
-        _add_images(
-            sums[i].reshape(-1), gradient, images, scratch[i], table.rows, table.pixels, image.steps, places,
-            image.sources, shape, slices[i].start, slices[i].stop,
-        )  # fmt: skip
-
-    threads.run(task, len(slices), parallel=2 * dy.size * image.count > SMALL)
+    _add_images(
+        len(sums), sums.reshape(len(sums), -1), dy.reshape(-1), x.reshape(-1), scratch, table.rows, table.pixels,
+        image.steps, places, image.sources, shape, threads.bounds(len(x)),
+        parallel=2 * dy.size * image.count > SMALL,
+    )  # fmt: skip
     np.add.reduce(sums[:, : image.count], axis=0, out=dweight.reshape(image.count, filters))
 
 
@@ -227,9 +219,10 @@ def _place(scratch, images, rows, sources, n, line, cells, channels):
     return 0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _results(y, images, weight, scratch, rows, pixels, steps, places, sources, shape, first, last):
-    """The images first … last - 1 of a batch."""
+@tasks
+def _results(part, y, images, weight, scratches, used, rows, pixels, steps, places, sources, shape, bounds):
+    """A slice of the images of a batch."""
+    first, last, scratch = bounds[part], bounds[part + 1], scratches[part, :used]
     line, cells, channels, count, outputs, width = shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]
     source = scratch if scratch.shape[0] else images
     scratch[:] = np.float32(0)
@@ -246,9 +239,11 @@ def _results(y, images, weight, scratch, rows, pixels, steps, places, sources, s
             i += ROWS if large else FEW
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _add_images(sums, dy, images, scratch, rows, pixels, taps, places, sources, shape, first, last):
-    """Add the images first … last - 1 to sums (taps and layers, K)."""
+@tasks
+def _add_images(part, all_sums, dy, images, scratches, rows, pixels, taps, places, sources, shape, bounds):
+    """sums (taps and layers, K) over a slice of the images."""
+    first, last, sums, scratch = bounds[part], bounds[part + 1], all_sums[part], scratches[part]
+    sums[:] = np.float32(0)
     line, cells, channels, count, width, terms = shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]
     source = scratch if scratch.shape[0] else images
     scratch[:] = np.float32(0)

@@ -22,6 +22,7 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 
 from .epilogue_njit import call
@@ -51,10 +52,10 @@ NONE, RELU, POOL = 0, 1, 2
 NAN = np.float32(np.nan)
 """The limit of `products` that changes nothing."""
 
-SMALL = 1 << 22
+SMALL = 1 << 20
 """Below this many floating-point operations a second thread costs more than it brings."""
 
-_LARGE = 1 << 15
+_LARGE = 1 << 13
 """Floats from which on a second thread is worth while for copies."""
 _BLOCK = 64
 """Patches that meet a panel before the next panel comes, so that loading a large panel is worth
@@ -84,6 +85,11 @@ def split(images: int, each: int, smallest: int = 1) -> list[Part]:
     slices = threads.slices(images, smallest)
     parts = max(1, min(_PARTS // len(slices), each))
     return [Part(s.start, s.stop, part, parts) for s in slices for part in range(parts)]
+
+
+def table_of(parts: list[Part]) -> np.ndarray:
+    """The parts as rows of numbers."""
+    return np.array(parts)
 
 
 def _split_by_patches(images: int, table: Patches) -> list[Part]:
@@ -142,12 +148,10 @@ def fill_panels(
     count = groups * panels_of(filters // groups)
     flat = panels.reshape(-1)[: count * (len(matrix.rows) + 1) * FILTERS]
     biases = np.zeros(filters, FLOAT32) if bias is None else bias
-    weight = matrix.values.reshape(-1)
-
-    def fill(panel: int) -> None:
-        _fill(flat, weight, matrix.rows, biases, filters // groups, matrix.column, matrix.group, panel)
-
-    threads.run(fill, count, parallel=len(flat) > _LARGE)
+    _fill(
+        count, flat, matrix.values.reshape(-1), matrix.rows, biases, filters // groups, matrix.column, matrix.group,
+        parallel=len(flat) > _LARGE,
+    )  # fmt: skip
     return flat
 
 
@@ -184,14 +188,11 @@ def product(
     places = targets * filters
     shape = _shape(images, table, several, groups, filters, outputs, epilogue)
     parts = _split_by_patches(len(images), table)
-
-    def task(i: int) -> None:
-        _tiles(
-            target, ended, indices, source, scratch[i], flat_panels, table.rows, pixels, table.taps, places, _TILE,
-            shape, function, np.float32(alpha), *parts[i],
-        )  # fmt: skip
-
-    threads.run(task, len(parts), parallel=2 * len(images) * table.count * taps * filters // groups > SMALL)
+    _tiles(
+        len(parts), target, ended, indices, source, scratch, flat_panels, table.rows, pixels, table.taps, places,
+        _TILE, shape, function, np.float32(alpha), table_of(parts),
+        parallel=2 * len(images) * table.count * taps * filters // groups > SMALL,
+    )  # fmt: skip
 
 
 def _shape(images: np.ndarray, table: Patches, several: int, groups: int, *others: int) -> np.ndarray:
@@ -206,8 +207,8 @@ def _extents(shape):
     return shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _fill(panels, weight, rows, bias, members, column, group, panel):
+@tasks
+def _fill(panel, panels, weight, rows, bias, members, column, group):
     """One panel: the bias, and a row of filters for each tap; zeros beyond the filters of the
     group."""
     group_panels = (members + FILTERS - 1) // FILTERS
@@ -264,12 +265,13 @@ def _pool(y, index, scratch, finished, o, filters, windows, lanes, relu):
                     index[to + e] = np.uint8(lane(place, e))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@tasks
 def _tiles(
-    y, sums, index, images, scratch, panels, rows, pixels, taps, places, tile, shape, function, alpha, first, last,
-    part, parts
+    i, y, sums, index, images, scratches, panels, rows, pixels, taps, places, tile, shape, function, alpha, table
 ):  # fmt: skip
     """Of the images first … last - 1 of a batch, a part of the patches."""
+    first, last, part, parts = table[i, 0], table[i, 1], table[i, 2], table[i, 3]
+    scratch = scratches[i]
     line, size, padded, cells, several, groups, channels = _extents(shape)
     filters, outputs, epilogue = shape[7], shape[8], shape[9]
     steps, members = taps.shape[0], filters // groups
@@ -290,32 +292,32 @@ def _tiles(
             for panel in range(groups * group_panels):
                 group, column = panel // group_panels, FILTERS * (panel % group_panels)
                 origin, left = image + group * channels, members - column
-                i = block * _BLOCK
-                while i < end:
-                    large = end - i > HALF
+                j = block * _BLOCK
+                while j < end:
+                    large = end - j > HALF
                     # the tile that ends these images has rows of its own behind the table
-                    r = i if i + (ROWS if large else HALF) <= count else cells * several + ROWS * (at_once - 1)
+                    r = j if j + (ROWS if large else HALF) <= count else cells * several + ROWS * (at_once - 1)
                     if panel == 0 and not padded:
-                        for ahead in range(min(i + _BLOCK, count - 1), min(i + _BLOCK + ROWS, count - 1)):
+                        for ahead in range(min(j + _BLOCK, count - 1), min(j + _BLOCK + ROWS, count - 1)):
                             for c in range(0, channels * groups, LINE):
                                 prefetch(source, image + pixels[ahead] + c)
-                    j = panel * (steps + 1) * FILTERS
+                    weights = panel * (steps + 1) * FILTERS
                     if epilogue & POOL:
                         products(
-                            large, min(left, FILTERS), source, origin, pixels, r, taps, panels, j, FILTERS, NAN,
+                            large, min(left, FILTERS), source, origin, pixels, r, taps, panels, weights, FILTERS, NAN,
                             scratch, finished, tile, 0,
                         )  # fmt: skip
-                        o = (n * outputs + i // 4) * filters + group * members + column
+                        o = (n * outputs + j // 4) * filters + group * members + column
                         _pool(
                             sums, index, scratch, finished, o, filters, (ROWS if large else HALF) // 4,
                             min(left, FILTERS), epilogue & RELU,
                         )  # fmt: skip
                     else:
                         products(
-                            large, min(left, FILTERS), source, origin, pixels, r, taps, panels, j, FILTERS,
+                            large, min(left, FILTERS), source, origin, pixels, r, taps, panels, weights, FILTERS,
                             limit, sums, n * outputs * filters + group * members + column, places, r,
                         )  # fmt: skip
-                    i += ROWS if large else HALF
+                    j += ROWS if large else HALF
             if function:
                 each = 4 if epilogue & POOL else 1
                 o = (n * outputs + block * _BLOCK // each) * filters
@@ -358,26 +360,22 @@ def transposed_product(
     shape = _shape(images, table, several, groups, filters, _BLOCK)
     gradient, source = dy.reshape(-1), images.reshape(-1)
     parts = _split_by_taps(len(images), table)
-
-    def task(i: int) -> None:
-        _transposed_tiles(
-            sums[i // parts[i].parts].reshape(-1), gradient, source, scratch[i], behind[i], table.rows, pixels, offsets,
-            places, shape, *parts[i],
-        )  # fmt: skip
-
-    threads.run(task, len(parts), parallel=2 * dy.size * taps > SMALL)
-    rows = threads.slices(taps)
-    flat_matrix, flat_sums = matrix.reshape(-1), sums.reshape(len(sums), -1)
-
-    def join(i: int) -> None:
-        _join(flat_matrix, flat_sums, filters // groups, groups, sums.shape[2], rows[i].start, rows[i].stop)
-
-    threads.run(join, len(rows), parallel=sums.size > _LARGE)
+    flat_sums, bounds = sums.reshape(len(sums), -1), threads.bounds(taps)
+    _transposed_tiles(
+        len(parts), flat_sums, gradient, source, scratch, behind, table.rows, pixels, offsets, places, shape,
+        table_of(parts), parallel=2 * dy.size * taps > SMALL,
+    )  # fmt: skip
+    _join(
+        len(bounds) - 1, matrix.reshape(-1), flat_sums, filters // groups, groups, sums.shape[2], bounds,
+        parallel=sums.size > _LARGE,
+    )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, places, shape, first, last, part, parts):
+@tasks
+def _transposed_tiles(i, all_sums, dy, images, scratches, copies, rows, pixels, taps, places, shape, table):
     """sums (taps, groups · vectors) over the images first … last - 1, for a part of the taps."""
+    first, last, part, parts = table[i, 0], table[i, 1], table[i, 2], table[i, 3]
+    sums, scratch, behind = all_sums[i // parts], scratches[i], copies[i]
     line, size, padded, cells, several, groups, channels = _extents(shape)
     filters, block = shape[7], shape[8]
     members = filters // groups
@@ -419,11 +417,11 @@ def _transposed_tiles(sums, dy, images, scratch, behind, rows, pixels, taps, pla
                     t += ROWS if large else HALF
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _join(matrix, sums, members, groups, pitch, first, last):
-    """The rows first … last - 1 of matrix: the sums of all slices, added in order."""
+@tasks
+def _join(part, matrix, sums, members, groups, pitch, bounds):
+    """Some rows of matrix: the sums of all slices, added in order."""
     group_width = pitch // groups
-    for t in range(first, last):
+    for t in range(bounds[part], bounds[part + 1]):
         for group in range(groups):
             to, start = (t * groups + group) * members, t * pitch + group * group_width
             for k in range(members):

@@ -27,10 +27,11 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 
 from .epilogue_njit import call
-from .implicit_gemm_njit import FLOAT32, NAN, SMALL, Matrix, fill_panels, panels_of, place, split
+from .implicit_gemm_njit import FLOAT32, NAN, SMALL, Matrix, fill_panels, panels_of, place, split, table_of
 from .simd_njit import copy
 from .tile_njit import FILTERS, HALF, ROWS, WIDTH, add_products, products
 from .winograd_transforms_njit import OF_CELLS, OF_FILTER, OF_FILTER_SUMS, OF_GRADIENT, OF_SUMS, transform
@@ -178,11 +179,7 @@ def convolve(
     """
     channels, filters, block = images.shape[-1], y.shape[-1], _block(images.shape[-1], y.shape[-1])
     flat_panels, flat = fill_panels(panels, matrix, bias, filters), transformed.reshape(-1)
-
-    def transform_panel(panel: int) -> None:
-        _transform_filters(flat, flat_panels, channels, panel, len(panels))
-
-    threads.run(transform_panel, len(panels), parallel=flat.size > _LARGE)
+    _transform_filters(len(panels), flat, flat_panels, channels, len(panels), parallel=flat.size > _LARGE)
     width = _columns(filters)
     shape = np.array([
         images.shape[2] * channels, tiles.size, tiles.line, tiles.count, tiles.several, channels, filters, block,
@@ -192,19 +189,15 @@ def convolve(
     parts = split(len(images), tiles.count // block)
     target, source = y.reshape(-1), images.reshape(-1)
     kept = target if ended is None else ended.reshape(-1)
-
-    def task(i: int) -> None:
-        _convolve(
-            target, kept, source, flat, scratch[i], cells[i].reshape(-1), sums[i].reshape(-1), tiles.rows, tiles.cells,
-            tiles.results, tiles.heights, tiles.widths, offsets, steps, places, shape, function, np.float32(alpha),
-            *parts[i],
-        )  # fmt: skip
-
-    threads.run(task, len(parts), parallel=8 * y.size * channels > SMALL)
+    _convolve(
+        len(parts), target, kept, source, flat, scratch, cells.reshape(len(parts), -1), sums.reshape(len(parts), -1),
+        tiles.rows, tiles.cells, tiles.results, tiles.heights, tiles.widths, offsets, steps, places, shape, function,
+        np.float32(alpha), table_of(parts), parallel=8 * y.size * channels > SMALL,
+    )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _transform_filters(transformed, panels, channels, panel, count):
+@tasks
+def _transform_filters(panel, transformed, panels, channels, count):
     """G g Gᵀ for one panel, below the bias at the place that adds it to every result, and zeros
     elsewhere."""
     size, length = count * (channels + 1) * FILTERS, channels * FILTERS
@@ -225,12 +218,14 @@ def _transform_filters(transformed, panels, channels, panel, count):
             transform(OF_FILTER, panels, start, 3 * length, length, transformed, to, 4 * size, size, 0, 0, 0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@tasks
 def _convolve(
-    y, ended, images, filters_, scratch, cells, sums, rows, starts, results, heights, widths, offsets, steps, places,
-    shape, function, alpha, first, last, part, parts
+    number, y, ended, images, filters_, scratches, all_cells, all_sums, rows, starts, results, heights, widths, offsets,
+    steps, places, shape, function, alpha, table
 ):  # fmt: skip
     """Of the images first … last - 1 of a batch, a part of the tiles."""
+    first, last, part, parts = table[number, 0], table[number, 1], table[number, 2], table[number, 3]
+    scratch, cells, sums = scratches[number], all_cells[number], all_sums[number]
     image_line, size, line, count, several, channels, filters, block = _extents(shape)
     columns, outputs = shape[8], shape[9]
     cell_width, width = (channels + WIDTH - 1) // WIDTH * WIDTH, (filters + WIDTH - 1) // WIDTH * WIDTH
@@ -275,7 +270,7 @@ def _convolve(
 
 def transposed_workspace(images: int, channels: int, filters: int, tiles: Tiles) -> tuple[Spec, ...]:
     """For `correlate`: for each slice of the batch the sums, padded images, and the transforms."""
-    slices, block = len(_slices(images, tiles)), _block(channels, filters)
+    slices, block = len(_bounds(images, tiles)) - 1, _block(channels, filters)
     return (
         Spec((slices, PLACES, _rows(channels), _columns(filters)), FLOAT32),
         Spec((slices, tiles.size * tiles.several + WIDTH), FLOAT32),
@@ -289,9 +284,9 @@ def _rows(channels: int) -> int:
     return -(-channels // HALF) * HALF
 
 
-def _slices(images: int, tiles: Tiles) -> list[slice]:
-    """Clearing and joining the sums of a slice takes little of the time for so many tiles."""
-    return threads.slices(images, -(-_TILES // tiles.count))
+def _bounds(images: int, tiles: Tiles) -> np.ndarray:
+    """Those of slices: clearing and joining the sums of one takes little of the time for so many tiles."""
+    return threads.bounds(images, -(-_TILES // tiles.count))
 
 
 def correlate(
@@ -311,32 +306,30 @@ def correlate(
         images.shape[2] * channels, tiles.size, tiles.line, tiles.count, tiles.several, channels, filters, block,
         dy.shape[2], dy.size // len(dy),
     ])  # fmt: skip
-    slices, steps = _slices(len(images), tiles), np.arange(block) * _columns(channels)
+    steps = np.arange(block) * _columns(channels)
     offsets, places = np.arange(sums.shape[2]), np.arange(sums.shape[2]) * sums.shape[3]
     gradient, source = dy.reshape(-1), images.reshape(-1)
-
-    def task(i: int) -> None:
-        _correlate(
-            sums[i].reshape(-1), gradient, source, scratch[i], cells[i].reshape(-1), gradients[i].reshape(-1),
-            tiles.rows, tiles.cells, tiles.results, tiles.heights, tiles.widths, offsets, steps, places, shape,
-            slices[i].start, slices[i].stop,
-        )  # fmt: skip
-
-    threads.run(task, len(slices), parallel=8 * dy.size * channels > SMALL)
-    parts, target, flat = threads.slices(channels, ROWS), dweight.reshape(-1), sums.reshape(len(sums), -1)
-
-    def join(i: int) -> None:
-        _join(target, flat, channels, filters, sums.shape[2], sums.shape[3], parts[i].start, parts[i].stop)
-
-    threads.run(join, len(parts), parallel=sums.size > _LARGE)
+    count, flat = len(sums), sums.reshape(len(sums), -1)
+    _correlate(
+        count, flat, gradient, source, scratch, cells.reshape(count, -1), gradients.reshape(count, -1), tiles.rows,
+        tiles.cells, tiles.results, tiles.heights, tiles.widths, offsets, steps, places, shape,
+        _bounds(len(images), tiles), parallel=8 * dy.size * channels > SMALL,
+    )  # fmt: skip
+    parts = threads.bounds(channels, ROWS)
+    _join(
+        len(parts) - 1, dweight.reshape(-1), flat, channels, filters, sums.shape[2], sums.shape[3], parts,
+        parallel=sums.size > _LARGE,
+    )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@tasks
 def _correlate(
-    sums, dy, images, scratch, cells, gradients, rows, starts, results, heights, widths, offsets, steps, places, shape,
-    first, last
+    i, all_sums, dy, images, scratches, all_cells, all_gradients, rows, starts, results, heights, widths, offsets,
+    steps, places, shape, bounds
 ):  # fmt: skip
-    """sums (16, C, K) over the images first … last - 1."""
+    """sums (16, C, K) over a slice of the images."""
+    first, last = bounds[i], bounds[i + 1]
+    sums, scratch, cells, gradients = all_sums[i], scratches[i], all_cells[i], all_gradients[i]
     image_line, size, line, count, several, channels, filters, block = _extents(shape)
     columns, outputs = shape[8], shape[9]
     cell_width, width = (channels + WIDTH - 1) // WIDTH * WIDTH, (filters + WIDTH - 1) // WIDTH * WIDTH
@@ -374,9 +367,10 @@ def _correlate(
                         c += ROWS if large else HALF
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _join(dweight, sums, channels, filters, rows, width, first, last):
-    """The channels first … last - 1 of dweight: Gᵀ u G of the sums of all slices, added in order."""
+@tasks
+def _join(part, dweight, sums, channels, filters, rows, width, bounds):
+    """Some channels of dweight: Gᵀ u G of the sums of all slices, added in order."""
+    first, last = bounds[part], bounds[part + 1]
     for p in range(PLACES):
         for j in range((p * rows + first) * width, (p * rows + last) * width):
             for i in range(1, sums.shape[0]):

@@ -1,0 +1,344 @@
+"""Threads that take the tasks of a compiled kernel, without Python between them.
+
+@tasks
+def scale(i, y, x, factor):  # task i: a row
+    for k in range(y.shape[1]):
+        y[i, k] = factor * x[i, k]
+
+scale(len(y), y, x, factor)  # all rows, each on whichever thread is free
+
+A training step consists of dozens of kernels of less than a millisecond, and waking a thread that
+sleeps takes 0.05 to 0.1 ms. So a thread that has run out of tasks looks out for more for a while
+before it goes to sleep. Handing over takes less than a microsecond then, and no thread needs the
+interpreter for it.
+
+A kernel whose threads are taken (by a call from another Python thread) or asleep does not wait: the
+calling thread computes, and whoever comes takes a share.
+"""
+
+from __future__ import annotations
+
+import atexit
+import platform
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import forks, threads
+from .njit import cached, njit
+
+_WORD, _DONE, _BUSY, _CLOSING, _FUNCTION, _ARGUMENTS = 0, 16, 32, 48, 64, 65
+"""Where a control array has: how many tasks there are (upper half) and the next one (lower half);
+how many are done; whether a kernel is running; whether the threads are to end; the kernel. What
+threads write is in cache lines of its own."""
+
+_IDLE_ROUNDS = 10_000
+"""Looks for a task before a thread goes to sleep: 0.2 to 0.5 ms."""
+
+_ROUNDS = 2_000
+"""Looks for the end of the others' tasks before the processor is offered to other programs, of which
+one may be where a thread of this team would be."""
+
+_LOW = 0xFFFFFFFF
+
+_X86, _ARM = ("llvm.x86.sse2.pause", ()), ("llvm.aarch64.isb", (15,))
+_PAUSE = {"x86_64": _X86, "AMD64": _X86, "aarch64": _ARM, "arm64": _ARM}.get(platform.machine())
+"""The instruction of this processor that waits for some cycles, with its operands."""
+
+
+# -- what Numba lacks --------------------------------------------------------------------------------------------------
+
+
+def _element(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [index])
+
+
+@intrinsic
+def _read(typing, array, index):
+    """array[index], and all that the thread which wrote it had written before."""
+
+    def emit(context, builder, signature, args):
+        return builder.load_atomic(_element(context, builder, signature.args[0], *args), "acquire", 8)
+
+    return types.int64(array, types.intp), emit
+
+
+@intrinsic
+def _write(typing, array, index, value):
+    """array[index] = value, visible after all that this thread wrote before."""
+
+    def emit(context, builder, signature, args):
+        builder.store_atomic(args[2], _element(context, builder, signature.args[0], *args[:2]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), emit
+
+
+@intrinsic
+def _add(typing, array, index, value):
+    """array[index] += value in one step; returns the old value."""
+
+    def emit(context, builder, signature, args):
+        address = _element(context, builder, signature.args[0], *args[:2])
+        return builder.atomic_rmw("add", address, args[2], "acq_rel")
+
+    return types.int64(array, types.intp, types.int64), emit
+
+
+@intrinsic
+def _exchange(typing, array, index, value):
+    """array[index] = value in one step; returns the old value."""
+
+    def emit(context, builder, signature, args):
+        address = _element(context, builder, signature.args[0], *args[:2])
+        return builder.atomic_rmw("xchg", address, args[2], "acq_rel")
+
+    return types.int64(array, types.intp, types.int64), emit
+
+
+@intrinsic
+def _pause(typing):
+    """Wait for some cycles without disturbing the other thread of the core."""
+
+    def emit(context, builder, signature, args):
+        if _PAUSE is not None:
+            name, operands = _PAUSE
+            numbers = [ir.Constant(ir.IntType(32), operand) for operand in operands]
+            kind = ir.FunctionType(ir.VoidType(), [number.type for number in numbers])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), numbers)
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+_offer_processor = types.ExternalFunction("sched_yield", types.int32()) if sys.platform != "win32" else None
+
+_TASK = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, ir.IntType(64)])
+
+
+@intrinsic
+def _call(typing, function, arguments, i):
+    """function(arguments, i), by its address."""
+
+    def emit(context, builder, signature, args):
+        function, arguments, i = args
+        builder.call(
+            builder.inttoptr(function, _TASK.as_pointer()), [builder.inttoptr(arguments, cgutils.voidptr_t), i]
+        )
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+def _task_of(kernel: Any) -> Any:
+    """A function of compiled code: from the arguments of the kernel, (address of a function that calls it
+    with them, address of the arguments, which stay there until the calling function returns)."""
+
+    @intrinsic
+    def task(typing, arguments):
+        kinds = (types.intp, *arguments.types)
+        kernel.compile(kinds)
+        compiled = kernel.overloads[kinds]
+
+        def emit(context, builder, signature, args):
+            module, values = builder.module, cgutils.alloca_once_value(builder, args[0])
+            function = ir.Function(module, _TASK, module.get_unique_name("task"))
+            function.linkage = "internal"
+            body = ir.IRBuilder(function.append_basic_block())
+            packed = body.load(body.bitcast(function.args[0], values.type))
+            unpacked = [body.extract_value(packed, k) for k in range(len(arguments.types))]
+            callee = context.declare_function(module, compiled.fndesc)
+            context.call_conv.call_function(body, callee, types.none, kinds, [function.args[1], *unpacked])
+            body.ret_void()
+            context.add_linking_libs([compiled.library])
+            addresses = [builder.ptrtoint(pointer, ir.IntType(64)) for pointer in (function, values)]
+            return context.make_tuple(builder, signature.return_type, addresses)
+
+        return types.UniTuple(types.int64, 2)(arguments), emit
+
+    return task
+
+
+# -- the tasks of one kernel after another -----------------------------------------------------------------------------
+
+
+@njit(nogil=True, no_cpython_wrapper=True)
+def _take(control):
+    """Do the tasks that nobody has taken."""
+    while True:
+        word = _read(control, _WORD)
+        if word & _LOW >= word >> 32:
+            return
+        word = _add(control, _WORD, 1)
+        if word & _LOW >= word >> 32:
+            return
+        _call(control[_FUNCTION], control[_ARGUMENTS], word & _LOW)
+        _add(control, _DONE, 1)
+
+
+@njit(nogil=True, no_cpython_wrapper=True)
+def _share(control, count, function, arguments):
+    """All tasks of a kernel, on all threads; on this one alone if the others are taken."""
+    if count == 1 or _exchange(control, _BUSY, 1):
+        for i in range(count):
+            _call(function, arguments, i)
+        return
+    control[_FUNCTION], control[_ARGUMENTS] = function, arguments
+    _write(control, _DONE, 0)
+    _write(control, _WORD, count << 32)
+    _take(control)
+    rounds = 0
+    while _read(control, _DONE) < count:
+        _pause()
+        rounds += 1
+        if _offer_processor is not None and rounds % _ROUNDS == 0:
+            _offer_processor()
+    _write(control, _BUSY, 0)
+
+
+@njit(nogil=True, cache=True)
+def _work(control):
+    """Take tasks until there have been none for a while."""
+    idle = 0
+    while idle < _IDLE_ROUNDS and _read(control, _CLOSING) == 0:
+        word = _read(control, _WORD)
+        if word & _LOW < word >> 32:
+            _take(control)
+            idle = 0
+        else:
+            _pause()
+            idle += 1
+
+
+def _control() -> np.ndarray:
+    """A control array without tasks."""
+    return np.zeros(80, np.int64)
+
+
+_nobody = _control()
+"""The control array for a thread that works alone: it is always busy."""
+_nobody[_BUSY] = 1
+
+
+# -- the threads -------------------------------------------------------------------------------------------------------
+
+
+class _Team:
+    """So many threads that help the calling one."""
+
+    def __init__(self, helpers: int) -> None:
+        self.control = _control()
+        _work.compile((types.int64[::1],))  # not by the threads, which would come late for it
+        self._asleep: list[Any] = []
+        self._threads = [
+            threading.Thread(target=self._help, name=f"gpucnn-{i}", daemon=True) for i in range(1, helpers + 1)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Wake those that sleep."""
+        while self._asleep:
+            try:
+                self._asleep.pop().release()
+            except IndexError:  # another thread was faster
+                return
+
+    def close(self) -> None:
+        """End the threads."""
+        self.control[_CLOSING] = 1
+        for thread in self._threads:
+            while thread.is_alive():
+                self.wake()
+                thread.join(0.01)
+
+    def _help(self) -> None:
+        bed = threading.Lock()
+        bed.acquire()
+        while not self.control[_CLOSING]:
+            _work(self.control)
+            self._asleep.append(bed)
+            word = int(self.control[_WORD])
+            if word & _LOW < word >> 32:  # it came while this thread waited for the interpreter
+                self.wake()
+            bed.acquire()
+
+
+_team: _Team | None = None
+_changing = threading.RLock()
+
+
+def _call_team() -> np.ndarray:
+    """The control array of the team, which is awake or waking up."""
+    global _team
+    team = _team
+    if team is None:
+        with _changing:
+            if _team is None:
+                if threads.in_use() == 1:
+                    return _nobody
+                _team = _Team(threads.in_use() - 1)
+            team = _team
+    team.wake()
+    return team.control
+
+
+def _dismiss() -> None:
+    """End the threads; the next kernel calls others."""
+    global _team
+    with _changing:
+        team, _team = _team, None
+    if team is not None:
+        team.close()
+
+
+def _start_anew() -> None:
+    """In a forked child, which has none of the threads."""
+    global _team, _changing
+    _team, _changing = None, threading.RLock()
+
+
+threads.when_changed(_dismiss)
+atexit.register(_dismiss)
+forks.in_child(_start_anew)
+
+
+# -- kernels -----------------------------------------------------------------------------------------------------------
+
+
+def tasks(function: Callable[..., None]) -> Callable[..., None]:
+    """A kernel made of tasks: `function(i, *arguments)` is task i, compiled by Numba.
+
+    What this returns is called as `kernel(count, *arguments)`, for tasks 0 … count - 1, in any
+    order and side by side; `parallel=False` does them one after another on the calling thread.
+    Division by zero follows NumPy; tasks raise nothing.
+    """
+    kernel: Any = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True)(function)
+    if kernel is function:  # Numba is told not to compile
+
+        def in_python(count: int, *arguments: Any, parallel: bool = True) -> None:
+            for i in range(count):
+                function(i, *arguments)
+
+        return in_python
+
+    task = _task_of(kernel)
+
+    def launch(control, count, *arguments):
+        address, place = task(arguments)
+        _share(control, count, address, place)
+
+    launching: Any = cached(numba.njit(nogil=True)(launch), function)
+
+    def run(count: int, *arguments: Any, parallel: bool = True) -> None:
+        launching(_call_team() if parallel and count > 1 else _nobody, count, *arguments)
+
+    return run
