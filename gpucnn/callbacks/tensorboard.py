@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -117,7 +118,8 @@ class TensorBoard(Callback):
 
     def _writer(self, half: str) -> Any:
         if half not in self._writers:
-            self._writers[half] = self._new_writer(str(self.log_dir / half))
+            suffix = f".{secrets.token_hex(4)}"  # a file that begins in the same second would be replaced
+            self._writers[half] = self._new_writer(str(self.log_dir / half), filename_suffix=suffix)
         return self._writers[half]
 
     def _write(self, half: str, values: dict[str, Any], step: int) -> None:
