@@ -166,6 +166,12 @@ from .screen import Screen, percent, print_json, print_pairs, print_table
     DATA,
     click.option("--image-shape", metavar="HxWxC", help="With --data: convert image files to this size."),
     STRICT,
+    click.option(
+        "--stream/--no-stream",
+        default=None,
+        help="With --data: leave the training images in a file and read each batch when it is due.  [default: if they "
+        "do not fit into the memory]",
+    ),
     DATA_DIR,
     click.option("--out", "folder", metavar="FOLDER", help="Run folder.  [default: runs/<date>-<dataset>-<model>]"),
     click.option(
