@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -76,6 +77,7 @@ def _once(name: str, write: Callable[[BinaryIO], int | None], shape: tuple[int, 
     if not path.is_file():
         with explained("write", path):
             make_folder(folder)
+            _check_disk(folder, math.prod(shape))
             descriptor, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
             try:
                 with open(descriptor, "wb") as file:
@@ -89,6 +91,16 @@ def _once(name: str, write: Callable[[BinaryIO], int | None], shape: tuple[int, 
                 os.unlink(temporary)
                 raise
     return StoredImages(path)
+
+
+def _check_disk(folder: Path, nbytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if nbytes > free:
+        need, left = free_memory.readable(nbytes), free_memory.readable(free)
+        raise DataError(
+            f"the images need {need} in {folder}, and {left} is free on the disk: set XDG_CACHE_HOME to a folder with "
+            "more"
+        )
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:

@@ -94,7 +94,7 @@ def test_fit_evaluate_and_predict_take_them(images):
 @pytest.fixture
 def archive(tmp_path, rng, monkeypatch):
     """An .npz file of a user, and a cache of this test alone."""
-    monkeypatch.setenv("GPUCNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     y = rng.integers(0, 2, SAMPLES)
     x = np.clip(rng.normal(60 + 100 * y[:, None, None], 30, (SAMPLES, 28, 28)), 0, 255).astype(np.uint8)
     np.savez_compressed(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x[:50], y_test=y[:50])
