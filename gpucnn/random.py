@@ -109,6 +109,23 @@ def permutation(n: int, *, seed: int, epoch: int = 0, stream: int = 0) -> np.nda
     return values.astype(np.int64)
 
 
+def near_permutation(n: int, block: int, near: int, *, seed: int, epoch: int = 0) -> np.ndarray:
+    """A keyed shuffle of 0 … n-1 for files: blocks of neighbours are shuffled, and then the values within
+    each `near` blocks. It needs few values besides the result.
+
+    →  (n,) int64
+    """
+    blocks = permutation(-(-n // block), seed=seed, epoch=epoch)
+    result, start = np.empty(n, np.int64), 0
+    for stream, first in enumerate(range(0, len(blocks), near), 1):
+        ranges = [np.arange(b * block, min((b + 1) * block, n)) for b in blocks[first : first + near].tolist()]
+        values = np.concatenate(ranges)
+        stop = start + len(values)
+        result[start:stop] = values[permutation(len(values), seed=seed, epoch=epoch, stream=stream)]
+        start = stop
+    return result
+
+
 def _feistel(values: np.ndarray, left: int, right: int, seed: int, epoch: int, stream: int) -> np.ndarray:
     """Eight rounds of the Feistel network on words of `left` + `right` bits."""
     high, low = values >> np.uint32(right), values & np.uint32((1 << right) - 1)

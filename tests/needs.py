@@ -35,6 +35,7 @@ onnxruntime_here = _package("onnxruntime", "onnxruntime")
 tensorboardx_here = _package("tensorboardX", "tensorboardX")
 h5py_here = _package("h5py", "h5py")
 keras_here = _package("keras", "Keras")
+yaml_here = _package("yaml", "PyYAML")
 torch_here = _package("torch", "PyTorch")
 jax_here = _package("jax", "JAX")
 mpi_here = _unless(

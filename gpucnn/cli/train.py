@@ -162,6 +162,12 @@ from .screen import Screen, four_decimals, peak_memory, percent, print_json, pri
     DATA,
     click.option("--image-shape", metavar="HxWxC", help="With --data: convert image files to this size."),
     STRICT,
+    click.option(
+        "--stream/--no-stream",
+        default=None,
+        help="With --data: leave the training images in a file and read each batch when it is due.  [default: if they "
+        "do not fit into the memory]",
+    ),
     DATA_DIR,
     click.option("--out", "folder", metavar="FOLDER", help="Run folder.  [default: runs/<date>-<dataset>-<model>]"),
     click.option(

@@ -13,6 +13,7 @@ from typing import Annotated, TypeVar
 
 from ..arguments import Bounds, Count, PathLike, checked
 from ..errors import ArgumentError, DataError, did_you_mean, warn
+from ..models.stored import StoredImages
 from . import cifar10, digits, fashion_mnist, folder, mnist, npz_set, synthetic
 from .dataset import Dataset, ImageSet
 from .download import fetch as _fetch
@@ -24,6 +25,7 @@ __all__ = [
     "Dataset",
     "Found",
     "ImageSet",
+    "StoredImages",
     "about",
     "cifar10",
     "digits",
@@ -72,6 +74,7 @@ def load(
     *,
     shape: ImageShape | None = None,
     strict: bool = False,
+    stream: bool | None = None,
     progress: ProgressHook | None = None,
 ) -> Dataset:
     """Load a data set by name, or a user's images from `data`; `digits` by default.
@@ -80,6 +83,8 @@ def load(
     data_dir  the folder of data sets; overrides GPUCNN_DATA
     shape     (H, W, C) of a user's images after conversion; by default all must have the same size
     strict    raise the error of an image file that cannot be read, instead of leaving it out
+    stream    whether a user's training images stay in a file, as `StoredImages`, and each batch is read when
+              it is due; None if they do not fit into the memory. They must be 8-bit.
     progress  called with (what, done, total) while files are downloaded or decoded
 
     A folder has a subfolder of images for each class. With train/ and test/ above them, and perhaps
@@ -94,11 +99,15 @@ def load(
         raise ArgumentError(f"both the data set {name!r} and data={os.fspath(data)!r} are given: give one of them")
     path = None if data is None else _of_user(data)
     if path is not None and path.is_dir():
-        return _warned(folder.load(path, shape, progress, strict))
+        return _warned(folder.load(path, shape, progress, strict, stream))
     for option, value in (("shape", shape), ("strict", strict)):
         if value:
             raise ArgumentError(f"{option}={value} goes with a folder of images (--data): leave it out")
-    return _load(_source(name or "digits"), data_dir, progress) if path is None else _warned(npz_set.load(path))
+    if path is not None:
+        return _warned(npz_set.load(path, stream))
+    if stream:
+        raise ArgumentError(f"stream={stream} goes with a user's images (--data): published data sets are small")
+    return _load(_source(name or "digits"), data_dir, progress)
 
 
 @checked

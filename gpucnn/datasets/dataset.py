@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DataError
 from ..models.signature import check_classes
+from ..models.stored import StoredImages
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -83,6 +84,8 @@ class Dataset:
     path             the file or folder that was read
     x_val, y_val     validation images and labels, or None
     split            how the images were divided, in words; empty for published data sets
+
+    x_train may be `StoredImages`, which stay in a file.
     """
 
     name: str
@@ -156,6 +159,8 @@ def _in(path: Path | None) -> str:
 
 
 def _images(x: np.ndarray, what: str) -> np.ndarray:
+    if isinstance(x, StoredImages):
+        return x  # type: ignore[return-value]
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim != 4 or 0 in x.shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from ..devices import free_memory
 from ..errors import DataError, FileError
 from ..random import permutation
-from . import images
+from . import images, stored
 from .dataset import Dataset, ImageSet, Pair
 from .image_files import Labelled, LeftOut, class_names, labelled, parts_of
 from .source import ProgressHook
@@ -22,7 +22,11 @@ Shape = tuple[int, int, int]
 
 
 def load(
-    folder: Path, shape: Shape | None = None, progress: ProgressHook | None = None, strict: bool = False
+    folder: Path,
+    shape: Shape | None = None,
+    progress: ProgressHook | None = None,
+    strict: bool = False,
+    stream: bool | None = None,
 ) -> Dataset:
     """Load a user's images to train on, from a subfolder for each class.
 
@@ -32,6 +36,7 @@ def load(
     shape   (H, W, C) to which all images are converted; without it they must have one size, and are
             RGB if any of them is
     strict  whether a broken image raises its error; otherwise it is left out
+    stream  whether the training images stay in a file; None if they do not fit into the memory
 
     A warning counts the files that were left out, with the reasons. Raises `DataError`.
     """
@@ -53,7 +58,11 @@ def load(
         train, test = _split(whole, classes, folder, TEST_SHARE)
         files = {"train": train, "test": test}
         split = "a fixed random fifth of each class is held out for the test"
-    pairs = {part: _read(members, shape, folder, progress, left_out, strict) for part, members in files.items()}
+    pairs: dict[str, Pair] = {}
+    for part, members in files.items():
+        large = stored.is_needed(len(members) * int(np.prod(shape))) if stream is None else stream
+        read = _store if part == "train" and large else _read
+        pairs[part] = read(members, shape, folder, progress, left_out, strict)
     lacking = sorted(set(range(len(classes))) - set(pairs["train"][1]))
     if lacking:
         raise DataError(f"{folder}: no training image of {classes[lacking[0]]} can be read")
@@ -181,6 +190,45 @@ def _read(
     if not count:
         raise _nothing_to_read(left_out)
     return x[:count], y[:count]
+
+
+def _store(
+    files: Sequence[Labelled],
+    shape: Shape,
+    folder: Path,
+    progress: ProgressHook | None,
+    left_out: LeftOut,
+    strict: bool,
+) -> Pair:
+    """What `_read` returns, with the images decoded once into a file of the cache."""
+    order = permutation(len(files), seed=0)
+
+    def key() -> Iterator[str]:
+        yield str((shape, strict))
+        for place in order:
+            status = files[place].path.stat()
+            yield f"{files[place].path.resolve()} {status.st_size} {status.st_mtime_ns} {files[place].label}"
+
+    def decoded() -> Iterator[np.ndarray | None]:
+        for done, place in enumerate(order, 1):
+            try:
+                image = images.read(files[place].path, shape)
+            except (DataError, FileError) as error:
+                if strict:
+                    raise
+                left_out.add_broken(files[place].path, error)
+                image = None
+            yield image
+            if progress and done % 256 == 0:
+                progress(f"reading {folder}", done, len(files))
+
+    x, intact = stored.of_files(key(), decoded(), len(files), shape, folder.name)
+    for place in order[~intact].tolist():
+        if files[place].path not in left_out.broken:
+            left_out.add_broken(files[place].path, DataError(f"{files[place].path} could not be decoded before"))
+    if not len(x):
+        raise _nothing_to_read(left_out)
+    return x, np.array([files[place].label for place in order[intact].tolist()])  # type: ignore[return-value]
 
 
 def _nothing_to_read(left_out: LeftOut) -> DataError:

@@ -62,6 +62,26 @@ def names(path: Path) -> list[str]:
         return [info.filename.removesuffix(".npy") for info in archive.infolist()]
 
 
+def size_of(path: Path, name: str) -> int:
+    """The bytes of an array of an .npz file; 0 if it has none of that name."""
+    with _opened(path) as archive:
+        return next((info.file_size for info in archive.infolist() if info.filename == f"{name}.npy"), 0)
+
+
+@contextmanager
+def opened_array(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype, str]]:
+    """(a stream of the values, shape, dtype, a checksum) of an array of an .npz file, which may be larger than
+    the memory. Raises as `read` does."""
+    with _opened(path) as archive:
+        info = archive.getinfo(f"{name}.npy")
+        _check_packed(info.file_size, path, "write it again with np.savez")
+        with archive.open(info) as stream:
+            shape, by_columns, dtype = _header(stream, info.file_size, f"{name} in {path}")
+            if by_columns:
+                raise DataError(f"{name} in {path} is stored by columns: write it again with np.ascontiguousarray")
+            yield stream, shape, dtype, f"{info.CRC:08x}{info.file_size:x}"
+
+
 def read_array(path: Path) -> np.ndarray:
     """The array of an .npy file, under the same conditions as `read`."""
     try:
@@ -80,10 +100,15 @@ def read_array(path: Path) -> np.ndarray:
 def check_unpacked(size: int, path: Path, cure: str) -> None:
     """Raise `DataError` if a file would unpack to more bytes than are free, or than its own size
     makes likely."""
-    free, packed = free_memory.available(), os.path.getsize(path)
+    free = free_memory.available()
     if free is not None and size > free:
         need, left = free_memory.readable(size), free_memory.readable(free)
         raise DataError(f"{path} unpacks to {need} but {left} is free: use a smaller file")
+    _check_packed(size, path, cure)
+
+
+def _check_packed(size: int, path: Path, cure: str) -> None:
+    packed = os.path.getsize(path)
     if size > max(MOST_PACKED * packed, _ALWAYS_ALLOWED):
         raise DataError(
             f"{path} of {free_memory.readable(packed)} would unpack to {free_memory.readable(size)}, more than "
@@ -116,7 +141,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise DataError(f"{path} is not an intact .npz file ({error}): write it again with np.savez") from error
 
 
-def _array(stream: IO[bytes], size: int, what: str) -> np.ndarray:
+def _header(stream: IO[bytes], size: int, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether it is stored by columns, dtype) of the array that begins here."""
     version = np.lib.format.read_magic(stream)
     if version not in _HEADERS:
         raise DataError(f"{what} is of .npy version {version}: only plain arrays (versions 1.0 and 2.0) are read")
@@ -127,6 +153,11 @@ def _array(stream: IO[bytes], size: int, what: str) -> np.ndarray:
     count = math.prod(shape)
     if count * dtype.itemsize != rest:
         raise DataError(f"{what}: the header promises {shape} of {dtype} but {rest} bytes follow: the file is damaged")
+    return shape, by_columns, dtype
+
+
+def _array(stream: IO[bytes], size: int, what: str) -> np.ndarray:
+    shape, by_columns, dtype = _header(stream, size, what)
     array = np.empty(shape, dtype, order="F" if by_columns else "C")
     if not fill(array.T if by_columns else array, stream):
         raise DataError(f"{what} ends before its last value: the file is damaged")

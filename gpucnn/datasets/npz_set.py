@@ -8,19 +8,25 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, printable
-from . import npz
+from . import npz, stored
 from .dataset import Dataset, ImageSet
 
 _TRAIN, _TEST, _VAL = ("x_train", "y_train"), ("x_test", "y_test"), ("x_val", "y_val")
 
 
-def load(path: Path) -> Dataset:
+def load(path: Path, stream: bool | None = None) -> Dataset:
     """Load x_train, y_train, x_test, y_test (see `Dataset`) and, optionally, x_val, y_val and the
     names `classes`; a warning names all other arrays.
 
+    stream  whether x_train stays in a file; None if it does not fit into the memory
+
     Raises `DataError`.
     """
-    arrays = npz.read(path, (*_TRAIN, *_TEST), (*_VAL, "classes"))
+    if stream is None:
+        stream = stored.is_needed(npz.size_of(path, "x_train"))
+    arrays = npz.read(path, ("y_train", *_TEST) if stream else (*_TRAIN, *_TEST), (*_VAL, "classes"))
+    if stream:
+        arrays["x_train"] = stored.of_npz(path, "x_train")  # type: ignore[assignment]
     others = [name for name in npz.names(path) if name not in (*_TRAIN, *_TEST, *_VAL, "classes")]
     ignored = [f"{path}: the arrays {printable(', '.join(others))} are not used"] if others else []
     (x_train, y_train), (x_test, y_test) = ((arrays[x], arrays[y]) for x, y in (_TRAIN, _TEST))

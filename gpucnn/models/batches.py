@@ -5,16 +5,24 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import random
 from ..arguments import Natural, NotNegative, numbers, wrong
 from ..devices.cpu import CPU
 from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Shape
 from ..losses.labels import class_numbers
+from .stored import BLOCK, NEAR, StoredImages
+
+_AHEAD, _READERS = 4, 2
+"""Batches that are read before they are due, and the threads that read."""
 
 ClassWeight = dict[Natural, NotNegative] | None
 """How much the samples of a class weigh, by its number."""
@@ -43,16 +51,51 @@ class Arrays:
 
         own  chooses the rows that x holds, from how many the batch has; y and weight hold all
         """
-        for start in range(first * self.batch_size, len(self.x), self.batch_size):
-            stop = min(start + self.batch_size, len(self.x))
-            rows = slice(start, stop) if order is None else order[start:stop]
-            if own is None:
-                yield _batch(self.x, self.y, self.weight, rows)
-                continue
-            part = own(stop - start)
-            rows_of_x = slice(start + part.start, start + part.stop) if order is None else order[start:stop][part]
-            labels, weights = chosen_labels(self.y, rows), chosen_labels(self.weight, rows)
-            yield Batch(_rows(self.x, rows_of_x, np.float32), labels, weights)
+        for number in range(first, -(-len(self.x) // self.batch_size)):
+            yield self.batch(number, order, own)
+
+    def batch(self, number: int, order: np.ndarray | None, own: Callable[[int], slice] | None = None) -> Batch:
+        """One batch; the arguments are those of `epoch`."""
+        start = number * self.batch_size
+        stop = min(start + self.batch_size, len(self.x))
+        rows = slice(start, stop) if order is None else order[start:stop]
+        if own is None:
+            return _batch(self.x, self.y, self.weight, rows)
+        part = own(stop - start)
+        rows_of_x = slice(start + part.start, start + part.stop) if order is None else order[start:stop][part]
+        labels, weights = chosen_labels(self.y, rows), chosen_labels(self.weight, rows)
+        return Batch(_rows(self.x, rows_of_x, np.float32), labels, weights)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """(N,): the samples in the order in which a shuffled epoch takes them."""
+        return random.permutation(len(self.x), seed=seed, epoch=epoch)
+
+
+class StoredArrays(Arrays):
+    """Images in a file, with labels and weights in memory. Threads read the batches that come next."""
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """(N,): near images shuffled, then near blocks of them."""
+        return random.near_permutation(len(self.x), BLOCK, NEAR, seed=seed, epoch=epoch)
+
+    def epoch(
+        self, order: np.ndarray | None, first: int = 0, own: Callable[[int], slice] | None = None
+    ) -> Iterator[Batch]:
+        """The batches of an epoch, read ahead of their use."""
+        pending: deque[Future[Batch]] = deque()
+        numbers = iter(range(first, -(-len(self.x) // self.batch_size)))
+        with ThreadPoolExecutor(_READERS, "gpucnn-reader") as readers:
+            try:
+                for number in islice(numbers, _AHEAD):
+                    pending.append(readers.submit(self.batch, number, order, own))
+                while pending:
+                    batch = pending.popleft().result()
+                    for number in islice(numbers, 1):
+                        pending.append(readers.submit(self.batch, number, order, own))
+                    yield batch
+            finally:
+                for future in pending:
+                    future.cancel()
 
 
 class Stream:
@@ -134,13 +177,15 @@ def as_batches(
     """Arrays or a stream, checked against the model's input shape unless it is unknown."""
     if x is None:
         raise ArgumentError("x is missing: give arrays, a generator or an iterable of batches")
-    if _is_array(x):
-        array = numbers("x", x)
+    if isinstance(x, StoredImages) or _is_array(x):
+        array = x if isinstance(x, StoredImages) else numbers("x", x)
         labels, weights = (None if a is None else numbers(n, a) for n, a in (("y", y), ("sample_weight", weight)))
         check_lengths(array, labels, weights)
         if expected is not None:
             check_input(array, expected)
-        arrays = Arrays(array, labels, weights, batch_size)
+        arrays = (StoredArrays if array is x and isinstance(x, StoredImages) else Arrays)(
+            array, labels, weights, batch_size
+        )
         if steps is not None:
             arrays.steps = min(steps, arrays.steps or steps)
         return arrays
@@ -283,7 +328,8 @@ def _batch(x: np.ndarray, y: np.ndarray | None, weight: np.ndarray | None, rows:
 
 def _rows(array: np.ndarray, rows: Any, dtype: Any) -> np.ndarray:
     """The chosen rows as a contiguous array of this type."""
-    if array.dtype == dtype == np.float32 and isinstance(rows, np.ndarray) and array.flags.c_contiguous:
+    in_memory = isinstance(array, np.ndarray) and array.flags.c_contiguous
+    if in_memory and array.dtype == dtype == np.float32 and isinstance(rows, np.ndarray):
         out = CPU.empty((len(rows), *array.shape[1:]), np.float32)
         return np.take(array, rows, axis=0, out=out, mode="clip")
     return np.ascontiguousarray(array[rows], dtype)

@@ -30,6 +30,7 @@ from .compile_settings import CompileSettings
 from .fusion import Node
 from .model import Model
 from .resident import is_ours
+from .stored import StoredImages
 
 
 class Step(Protocol):
@@ -194,7 +195,8 @@ def _digests(model: Model, step: Step, data: Arrays, plan: tuple[Any, ...]) -> d
     for array in (data.x, data.y, data.weight):
         if array is not None:
             images.update(f"{array.dtype}{array.shape}".encode())
-            images.update(np.ascontiguousarray(array).data)
+            for block in array.blocks() if isinstance(array, StoredImages) else (array,):
+                images.update(np.ascontiguousarray(block).data)
     return {
         "gpucnn": __version__,
         "numpy": np.__version__,

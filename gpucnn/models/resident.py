@@ -22,7 +22,7 @@ from ..layers.layer import Activated, every
 from ..losses import Loss
 from ..losses.loss import RowLoss
 from ..ops.batch import gather_images, gather_labels
-from .batches import Arrays, Batch, Batches, chosen_labels
+from .batches import Arrays, Batch, Batches, StoredArrays, chosen_labels
 from .model import Model
 
 Turn = tuple[Callable[[], None], int]
@@ -53,6 +53,8 @@ def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | Non
     """Why the batches of `data` cannot stay on the device, or None if they can."""
     if not isinstance(data, Arrays):
         return "its batches come from a generator"
+    if isinstance(data, StoredArrays):
+        return "its images stay in a file"
     for part in (*every(model.layers), *([] if loss is None else [loss])):
         if not is_ours(part):
             return f"{type(part).__name__} is not one of gpucnn's own"

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..config import check_fields, check_name
 from ..errors import ArgumentError, DataError
+from .stored import StoredImages
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class Signature:
             outputs = math.prod(extent or 0 for extent in output_shape[1:])
             raise ArgumentError(f"the signature names {len(self.classes)} classes, and the model has {outputs} outputs")
 
-    def scaled(self, x: np.ndarray) -> np.ndarray:
-        """8-bit values divided by `divisor`, as float32; floats are returned as they are."""
+    def scaled(self, x: Any) -> Any:
+        """8-bit values divided by `divisor`, as float32; floats are returned as they are. Images in a file
+        stay there, and are divided when they are read."""
         if x.dtype != np.uint8:
             return x
         if self.divisor is None:
@@ -64,6 +66,8 @@ class Signature:
                 "the model was trained on floats outside 0 … 1, and how they were made from images is not known: "
                 "give .npy files of floats, prepared in the same way"
             )
+        if isinstance(x, StoredImages):
+            return x.scaled(self.divisor)
         return np.divide(x, np.float32(self.divisor), dtype=np.float32)
 
     def to_json(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import distributed, losses, random
+from .. import distributed, losses
 from ..callbacks import CallbackList, History, TerminateOnNaN
 from ..devices import threads
 from ..errors import ArgumentError, DataError, ShapeError, warn
@@ -190,7 +190,7 @@ class Trainer:
             return
         order = None
         if shuffle and isinstance(data, Arrays):
-            order = random.permutation(len(data.x), seed=state.seed, epoch=state.shuffles)
+            order = data.order(state.seed, state.shuffles)
         for batch in data.epoch(order, state.batch, parts.own_rows()):
             yield partial(self._train, batch, tolerant), 1
 

@@ -26,6 +26,7 @@ from ..models import formats, memory
 from ..models.loading import load_model
 from ..models.sequential import Sequential
 from ..models.signature import Signature
+from ..models.stored import StoredImages
 from ..models.summary import flops_per_image
 from . import augmentation, drawing, own_kernels, own_model, recipes, zoo
 from .filters import with_filters
@@ -109,6 +110,7 @@ def planned(settings: RunSettings, entry: Entry | None, data: Dataset) -> tuple[
         classes=list(data.classes),
         note=data.note,
         fingerprint=settings.fingerprint or fingerprint(data),
+        stream=is_stored(data) if settings.data else None,
     )
     return settings, training, _new_model(settings, entry, data)
 
@@ -330,7 +332,8 @@ def _with_validation(data: Dataset, count: int, seed: int) -> Dataset:
     kept, held_out = np.sort(order[:count]), np.sort(order[count:])
     x, y = data.x_train, data.y_train
     split = "; ".join(filter(None, (data.split, "validation images drawn at random by the seed")))
-    return replace(data, x_train=x[kept], y_train=y[kept], x_val=x[held_out], y_val=y[held_out], split=split)
+    remaining = x.chosen(kept) if isinstance(x, StoredImages) else x[kept]
+    return replace(data, x_train=remaining, y_train=y[kept], x_val=x[held_out], y_val=y[held_out], split=split)
 
 
 def _check_validation(settings: RunSettings, data: Dataset) -> None:
@@ -355,7 +358,7 @@ def _signature_for(data: Dataset) -> Signature:
 
 
 def _check_memory(model: Sequential, training: Training, data: Dataset) -> None:
-    parts = (data.x_train, data.x_test, data.x_val)
+    parts = (None if is_stored(data) else data.x_train, data.x_test, data.x_val)
     as_float32 = sum(4 * x.size for x in parts if x is not None and x.dtype == np.uint8)
     group, rows = distributed.group(), min(training.batch_size, len(data.x_train))
     memory.check(model, rows if group is None else -(-rows // group.parts), as_float32)
@@ -426,11 +429,17 @@ def _fit(
     return run
 
 
+def is_stored(data: Dataset) -> bool:
+    """Whether the training images stay in a file."""
+    return isinstance(data.x_train, StoredImages)
+
+
 def _described(data: Dataset) -> str:
     """How many images there are and how they were divided, in one line."""
     counts = [("training", data.x_train), ("validation", data.x_val), ("test", data.x_test)]
     *parts, last = [f"{len(x):,} {part}" for part, x in counts if x is not None]
-    note = "; ".join(remark for remark in (data.split, data.note) if remark)
+    stored = f"training images stay in a file of {free_memory.readable(data.x_train.nbytes)}, shuffled by blocks"
+    note = "; ".join(remark for remark in (data.split, stored if is_stored(data) else None, data.note) if remark)
     return f"{data.name}: {', '.join(parts)} and {last} images{noted(note)}"
 
 

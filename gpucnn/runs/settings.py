@@ -18,6 +18,7 @@ from ..datasets import Dataset, ProgressHook
 from ..devices import choose, threads
 from ..dispatch import choice, op, precision
 from ..errors import ArgumentError, DataError, FileError
+from ..models.stored import StoredImages
 from ..progress import say as announce
 from . import augmentation, self_check
 from .run import Run
@@ -47,6 +48,7 @@ class RunSettings:
     data_dir     where to look first for published data sets
     image_shape  "HxWxC", the size to which the image files of `data` are converted
     strict       whether a broken image file of `data` is an error; otherwise it is left out
+    stream       whether the training images of `data` stay in a file; None if they do not fit into the memory
     fingerprint  SHA-256 of all images and labels
     recipe       a name of `recipes`; it decides what the other settings leave open
     model        a name of the zoo, or FILE.py:FUNCTION; None takes the one for the data set
@@ -76,6 +78,7 @@ class RunSettings:
     data_dir: str | None = None
     image_shape: str | None = None
     strict: bool = False
+    stream: bool | None = None
     recipe: str | None = None
     model: str | None = None
     model_sha256: str | None = None
@@ -130,12 +133,13 @@ class RunSettings:
     def load_data(self, progress: ProgressHook | None = None) -> Dataset:
         """Load the images. Raises `DataError` if they are not those of the fingerprint."""
         files: dict[str, Any] = {"shape": self.image_shape and extents(self.image_shape), "strict": self.strict}
+        stream = {"stream": self.stream}
         if self.fingerprint is None:
-            return datasets.load(self.dataset, self.data_dir, self.data, progress=progress, **files)
+            return datasets.load(self.dataset, self.data_dir, self.data, progress=progress, **files, **stream)
         if self.data is not None and not os.path.isdir(os.path.expanduser(self.data)):
             files = {}  # which earlier versions accepted for .npz files as well, and did not use
         name = None if self.data else self.dataset
-        data = datasets.load(name, self.data_dir, self.data, progress=progress, **files)
+        data = datasets.load(name, self.data_dir, self.data, progress=progress, **files, **stream)
         if fingerprint(data) != self.fingerprint:
             data = replace(data, x_val=None, y_val=None)  # which earlier versions did not read
         if fingerprint(data) != self.fingerprint:
@@ -196,7 +200,8 @@ def fingerprint(data: Dataset) -> str:
     arrays = (data.x_train, data.y_train, data.x_test, data.y_test, data.x_val, data.y_val)
     for array in (array for array in arrays if array is not None):
         sha256.update(f"{array.dtype}{array.shape}".encode())
-        sha256.update(np.ascontiguousarray(array).data)
+        for block in array.blocks() if isinstance(array, StoredImages) else (array,):
+            sha256.update(np.ascontiguousarray(block).data)
     return sha256.hexdigest()
 
 

@@ -5,6 +5,7 @@ import pytest
 from data_files import write_image
 
 from gpucnn import datasets
+from gpucnn.datasets import images
 from gpucnn.devices import free_memory
 from gpucnn.errors import DataError
 
@@ -274,7 +275,7 @@ def test_images_that_need_more_than_the_free_memory_are_refused(tmp_path, monkey
     fill(tmp_path / "d", {"a": 2, "b": 2})
     monkeypatch.setattr(free_memory, "available", lambda: 50)
     with pytest.raises(DataError, match=r"2 images of .* need 60 bytes, but 50 bytes is free"):
-        datasets.load(data=tmp_path / "d")
+        datasets.load(data=tmp_path / "d", stream=False)
 
 
 def test_reading_a_folder_reports_its_progress(tmp_path):
@@ -303,3 +304,37 @@ def test_what_is_no_folder_of_images_is_refused(tmp_path):
     for path in (tmp_path / "gone", tmp_path / "d.npz"):
         with pytest.raises(DataError, match=f"{path.name} is not a folder: give one with a subfolder of images"):
             datasets.image_folder(path)
+
+
+def test_training_images_in_a_file_are_those_in_memory_and_are_decoded_once(tmp_path, monkeypatch):
+    fill(tmp_path / "pets", {"cat": 10, "dog": 5})
+    (tmp_path / "pets/cat/torn.png").write_bytes(b"\x89PNG")
+    with pytest.warns(UserWarning, match="1 broken"):
+        expected = datasets.load(data=tmp_path / "pets", shape=(6, 5, 1))
+    read, counted = images.read, []
+    monkeypatch.setattr(images, "read", lambda *arguments: counted.append(arguments) or read(*arguments))
+    for files in (16, 3):  # with the broken one; and those of the test alone
+        counted.clear()
+        with pytest.warns(UserWarning, match="1 broken"):
+            stored = datasets.load(data=tmp_path / "pets", shape=(6, 5, 1), stream=True)
+        assert len(counted) == files
+        assert isinstance(stored.x_train, datasets.StoredImages)
+        assert np.array_equal(stored.x_train[:], expected.x_train)
+        assert np.array_equal(stored.y_train, expected.y_train) and np.array_equal(stored.x_test, expected.x_test)
+
+
+def test_training_images_stay_in_a_file_if_they_do_not_fit_into_the_memory(tmp_path, monkeypatch):
+    fill(tmp_path / "pets", {"cat": 10, "dog": 5})
+    monkeypatch.setattr(free_memory, "available", lambda: 12 * 30 * 5 - 1)
+    assert isinstance(datasets.load(data=tmp_path / "pets").x_train, datasets.StoredImages)
+    monkeypatch.setattr(free_memory, "available", lambda: 12 * 30 * 5)
+    assert isinstance(datasets.load(data=tmp_path / "pets").x_train, np.ndarray)
+
+
+def test_a_full_disk_is_an_error_before_anything_is_decoded(tmp_path, monkeypatch):
+    from collections import namedtuple
+
+    fill(tmp_path / "pets", {"cat": 10, "dog": 5})
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: namedtuple("Usage", "free")(12 * 30 - 1))
+    with pytest.raises(DataError, match=r"the images need 360 bytes in .*stored, and 359 bytes is free on the disk"):
+        datasets.load(data=tmp_path / "pets", stream=True)

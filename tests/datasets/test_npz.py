@@ -126,7 +126,7 @@ def test_npz_that_unpacks_to_more_than_the_free_memory_is_refused_before_it_is_r
     monkeypatch.setattr(free_memory, "available", lambda: 3 * 10**6)
     monkeypatch.setattr(np, "frombuffer", None)
     with pytest.raises(DataError, match=r"bomb\.npz unpacks to 4\.0 MB but 3\.0 MB is free"):
-        datasets.load(data=path)
+        datasets.load(data=path, stream=False)
 
 
 def bomb(path, size=40 << 20):

@@ -1,4 +1,4 @@
-"""Builds the driver, its cuBLAS, and CuPy's runtime module for it; all are kept in the cache.
+"""Builds the driver, its cuBLAS and NCCL, and CuPy's runtime module for it; all are kept in the cache.
 
 CuPy's wheels hold NVIDIA's runtime library inside their module `cupy_backends.cuda.api.runtime`. So
 this one module is compiled from CuPy's own source package of the installed version, unchanged, with
@@ -33,7 +33,7 @@ NOT_FETCHED = "pip cannot fetch the source package of CuPy"
 _INSTALL = "pip install 'gpucnn[emulated-gpu]'"
 _DRIVER = ("captures", "copies", "devices", "launches", "memory", "modules", "ordering", "streams", "symbols")
 _RUNTIME = ("runtime_api", "runtime_memory")
-_CUBLAS_NOT_SUPPORTED, _CUDA_NOT_SUPPORTED = 15, 801
+_CUBLAS_NOT_SUPPORTED, _CUDA_NOT_SUPPORTED, _NCCL_NOT_SUPPORTED = 15, 801, 5
 
 
 def unavailable() -> str | None:
@@ -102,24 +102,24 @@ def build_all(key: str) -> None:
         sys.exit(next((line for line in lines if " error: " in line), lines[-1]))
 
 
-def _names(key: str) -> tuple[str, str, str, str]:
-    """The files in the cache: the driver, the two libraries of cuBLAS, CuPy's module."""
+def _names(key: str) -> tuple[str, str, str, str, str]:
+    """The files in the cache: the driver, the two libraries of cuBLAS, NCCL, CuPy's module."""
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    return f"libcuda-{key}.so", f"libcublasLt-{key}.so", f"libcublas-{key}.so", f"cupy-runtime-{key}{suffix}"
+    return f"libcuda-{key}.so", f"libcublasLt-{key}.so", f"libcublas-{key}.so", f"libnccl-{key}.so", f"cupy-runtime-{key}{suffix}"
 
 
 def load(key: str) -> ctypes.CDLL:
-    """The driver and its cuBLAS, loaded under the names by which everybody in this process will look
+    """The driver, its cuBLAS and its NCCL, loaded under the names by which everybody in this process will look
     for them."""
     compiler.runtime()
-    names = zip(_names(key), (_build_driver, _build_light, _build_cublas), strict=False)
+    names = zip(_names(key), (_build_driver, _build_light, _build_cublas, _build_nccl), strict=False)
     driver, *_ = [compiler.loaded(name, build, ctypes.RTLD_GLOBAL) for name, build in names]
     return driver.functions
 
 
 def runtime_module(key: str) -> LoadedFile:
     """CuPy's module for the runtime API."""
-    return compiler.loaded(_names(key)[3], _build_module)
+    return compiler.loaded(_names(key)[4], _build_module)
 
 
 def _build_driver(scratch: Path) -> None:
@@ -137,6 +137,13 @@ def _build_cublas(scratch: Path) -> None:
     named = _symbols(module, "--undefined-only", "-D", prefix="cublas") - _symbols(product, prefix="cublas")
     refusals = _refusals(scratch, named, _CUBLAS_NOT_SUPPORTED)
     _link(scratch, [product, refusals], f"libcublas.so.{_major()}", "-Wl,-Bsymbolic")
+
+
+def _build_nccl(scratch: Path) -> None:
+    (module,) = _package("cupy_backends.cuda.libs").glob("nccl.*.so")
+    own = _compile(scratch, "nccl")
+    named = _symbols(module, "--undefined-only", "-D", prefix="nccl") - _symbols(own, prefix="nccl")
+    _link(scratch, [own, _refusals(scratch, named, _NCCL_NOT_SUPPORTED)], "libnccl.so.2", "-Wl,-Bsymbolic")
 
 
 def _build_module(scratch: Path) -> None:
