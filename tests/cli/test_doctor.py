@@ -36,6 +36,7 @@ def examine(monkeypatch):
 
     monkeypatch.setattr(doctor, "CHECKS", {})
     monkeypatch.setattr(doctor.choose, "gpu_capabilities", lambda: [90])
+    monkeypatch.setattr(doctor.nvrtc, "newest_architecture", lambda: 121)
     monkeypatch.setattr(doctor.choose, "gpu_state", lambda: (0, "no NVIDIA driver found"))
     for name in ("NUMBA_DISABLE_JIT", "NUMBA_ENABLE_CUDASIM", "CUDA_PATH", "CUDA_HOME", "GPUCNN_DATA"):
         monkeypatch.delenv(name, raising=False)
@@ -76,6 +77,22 @@ def test_a_gpu_that_cuda_13_has_dropped_needs_cuda_12(examine, monkeypatch, capa
         )
         assert report.command == 'python -m pip uninstall -y cupy-cuda13x && python -m pip install "gpucnn[cuda12]"'
     assert examine({"cupy-cuda12x": "14.1", **HEADERS}, driver=13000).ok, "CUDA 12 still compiles for it"
+
+
+def test_a_gpu_newer_than_the_compilers_is_a_warning(examine, monkeypatch):
+    packages = {"cupy-cuda12x": "14.1", **HEADERS}
+    monkeypatch.setattr(doctor.choose, "gpu_capabilities", lambda: [90, 130])
+    monkeypatch.setattr(doctor.nvrtc, "newest_architecture", lambda: 121)
+    report = examine(packages, driver=13000)
+    assert report.ok and only(report).severity == "warning"
+    assert only(report).what == (
+        "a GPU here has compute capability 13.0 and the compilers know up to 12.1: the driver compiles its kernels, "
+        "from PTX"
+    )
+    assert report.command == 'python -m pip install --upgrade --upgrade-strategy eager "gpucnn[cuda13]"'
+    for newest in (130, None):
+        monkeypatch.setattr(doctor.nvrtc, "newest_architecture", lambda newest=newest: newest)
+        assert examine(packages, driver=13000).problems == []
 
 
 def test_two_cupy_wheels_are_an_error_with_one_command_that_fixes_it(examine):
