@@ -14,7 +14,7 @@ from .helpers import last_first, same, unless_default
 
 
 def transposed(modules: Any, layer: Any, shape: tuple[Any, ...]) -> None:
-    """A transposed convolution: cells are cut off the largest result by a padding with negative numbers where the sides differ."""
+    """A transposed convolution: where the sides differ, cells are cut off the largest result."""
     modules.layout(len(shape), channels_first=True)
     rank, sizes = len(shape) - 2, shape[1:-1]
     larger, pairs, extra = layer._larger(sizes), [], []
