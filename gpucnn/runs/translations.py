@@ -93,20 +93,21 @@ def as_torch(model: Sequential) -> Any:
             parts += _torch_convolution(layer)
         elif isinstance(layer, layers.Dense):
             weight, *bias = layer.get_weights()
-            linear = nn.Linear(*weight.shape, bias=bool(bias))
+            linear = nn.Linear(weight.shape[0], weight.shape[1], bias=bool(bias))
             _fill(linear, dense_weight(weight, flattened).T, *bias)
             parts.append(linear)
             flattened = None
         elif isinstance(layer, Pooling):
             parts += _torch_pooling(layer)
-        elif global_pooling(layer):
-            parts.append(_torch_global(global_pooling(layer)))
+        elif pooled := global_pooling(layer):
+            parts.append(_torch_global(pooled))
         elif isinstance(layer, layers.BatchNormalization):
             parts.append(_torch_normalization(layer))
         elif isinstance(layer, layers.Dropout):
             parts.append(nn.Dropout(layer.rate))
         elif isinstance(layer, layers.Flatten):
-            flattened = layer.input_shape[1:] if len(layer.input_shape) > 2 else None
+            sample = (layer.input_shape or ())[1:]
+            flattened = sample if len(sample) > 1 else None
             parts.append(nn.Flatten())
         elif not isinstance(layer, layers.Activation):
             raise Untranslated(f"{layer.name} has no translation")
@@ -178,7 +179,7 @@ def _torch_normalization(layer: layers.BatchNormalization) -> Any:
     if not (layer.scale and layer.center):
         raise Untranslated(f"{layer.name} without scale or center")
     gamma, beta, mean, variance = layer.get_weights()
-    part = getattr(nn, f"BatchNorm{max(1, len(layer.input_shape) - 2)}d")(
+    part = getattr(nn, f"BatchNorm{max(1, len(layer.input_shape or ()) - 2)}d")(
         len(gamma), eps=layer.epsilon, momentum=1 - layer.momentum
     )
     _fill(part, gamma, beta)
@@ -217,7 +218,7 @@ def _jax_layer(layer: Layer, w: Any, x: Any, key: Any) -> tuple[Any, Any]:
     import jax.numpy as jnp
 
     if isinstance(layer, Convolution):
-        axes = "DHW"[3 - layer.rank :]
+        names = "DHW"[3 - layer.rank :]
         depthwise = isinstance(layer, layers.DepthwiseConv2D)
         kernel = w[0].reshape(*w[0].shape[:-2], 1, -1) if depthwise else w[0]
         y = jax.lax.conv_general_dilated(
@@ -226,7 +227,7 @@ def _jax_layer(layer: Layer, w: Any, x: Any, key: Any) -> tuple[Any, Any]:
             layer.strides,
             padding_of(layer),
             rhs_dilation=layer.dilation_rate,
-            dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+            dimension_numbers=(f"N{names}C", f"{names}IO", f"N{names}C"),
             feature_group_count=x.shape[-1] if depthwise else layer.groups,
         )
         return (y + w[1] if layer.use_bias else y), w
