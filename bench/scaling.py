@@ -30,7 +30,7 @@ import numpy as np
 from train_step_vs_torch import processor
 
 from gpucnn import distributed
-from gpucnn.cli.restarts import mpiexec
+from gpucnn.cli.ranks import mpiexec
 from gpucnn.devices import threads
 from gpucnn.distributed import Group
 from gpucnn.files import make_folder, write_atomically

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import click
 
 from .. import datasets, distributed
 from ..dispatch.precision import PRECISIONS
-from ..errors import ArgumentError, warn
+from ..errors import ArgumentError
 from ..runs import augmentation, commands
 from ..runs.training import SCHEDULES
 from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, STRICT, Number, main, options
-from .restarts import KeepsArguments, supervise
+from .ranks import KeepsArguments, join, supervise
 from .screen import Screen, four_decimals, peak_memory, percent, print_json, print_pairs, verdict
 
 
@@ -225,9 +224,7 @@ def train(
     precision, recall, f1, images), parameters, weights_sha256, status, note, settings, versions.
     """
     if ranks is not None or restarts:
-        context = click.get_current_context()
-        again = [*_repeated(context.params), *(["--json"] if as_json else []), *([] if pictures else ["--no-pictures"])]
-        return supervise(context.meta["gpucnn.arguments"], again, resumed or folder, ranks, restarts)
+        return supervise(click.get_current_context(), resumed or folder, ranks, restarts)
     values = {name: value for name, value in arguments.items() if value not in (None, ())}
     if not values["strict"]:
         del values["strict"]
@@ -236,7 +233,7 @@ def train(
     load = values.pop("load", ())
     with distributed.ending_together(), Screen() as screen:
         parts = commands.RunSettings.of(commands.Run.open(resumed)).parts if resumed else values.get("parts")
-        size = _join(parts, time_limit, bool(resumed))
+        size = join(parts, time_limit, bool(resumed))
         if per_rank is not None:
             if "batch_size" in values:
                 raise ArgumentError("--batch-size and --batch-size-per-rank are both given: give one of them")
@@ -282,33 +279,6 @@ def train(
         click.echo(f"gpucnn: the test accuracy {record['test_accuracy']:.4f} misses the target {target_acc}", err=True)
         return 1
     return verdict(record["test_loss"])
-
-
-def _repeated(values: dict[str, Any]) -> list[str]:
-    """The options that --resume needs again."""
-    options = [("--load", path) for path in values["load"]]
-    if ":" in (values["model"] or ""):
-        options.append(("--model", values["model"]))
-    options += [("--rank-timeout", values["time_limit"]), ("--target-acc", values["target_acc"])]
-    return [str(word) for name, value in options if value is not None for word in (name, value)]
-
-
-def _join(parts: int | None, time_limit: float, resumed: bool) -> int:
-    """Join the processes of this training, if it has several or computes in parts; returns how many they
-    are."""
-    processes = distributed.launched()
-    if processes == 1 and parts is None:
-        return 1
-    more = resumed and parts is not None and parts < processes
-    group = distributed.start(None if more else parts, time_limit)
-    if group.rank:
-        warnings.simplefilter("ignore")
-    if resumed and group.parts != (parts or 1):
-        warn(
-            f"batches were cut into {parts or 1} parts and are now cut into {group.parts}: the last bits will differ "
-            "from an uninterrupted run"
-        )
-    return group.size
 
 
 def _preparation(settings: dict[str, Any]) -> str:

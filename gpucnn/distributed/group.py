@@ -20,8 +20,9 @@ import numpy as np
 
 from .. import progress
 from ..arguments import Bounds, Count, checked
-from ..devices import choose
+from ..devices import choose, nccl, storage
 from ..devices.cpu import CPU
+from ..devices.nccl import Nccl
 from ..errors import ArgumentError, GpucnnError, printable
 
 _LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -59,6 +60,7 @@ class Group:
 
     rank, size  the number of this process, counted from 0, and how many there are
     parts       how many parts a batch is cut into
+    is_ordered  whether sums must run in the order of the parts: their number was given
     time_limit  seconds to wait for another rank
     """
 
@@ -70,9 +72,13 @@ class Group:
         self.time_limit = time_limit
         self._bounds = [rank * self.parts // self.size for rank in range(self.size + 1)]
         self._arrays: dict[str, np.ndarray] = {}
+        self._nccl: Nccl | None = None
+        self._staged = False
+        self.is_ordered = parts is not None
         self._places = [""] * self.size
         names = self.gather_text(f"pid {os.getpid()} on {socket.gethostname()}")
         self._places = [f" ({name})" for name in names]
+        self._hosts = [name.partition(" on ")[2] for name in names]
 
     # -- how a batch is divided ----------------------------------------------------------------------------------------
 
@@ -114,7 +120,13 @@ class Group:
         rows    the rows of this rank, each (columns,) float32
         counts  how many rows each rank has, one at least in all
         out     (columns,) float32; may be one of `rows`
+
+        On a GPU, where each rank has one row at most and `out` is that row, NCCL adds up; without it, the
+        host does.
         """
+        if not isinstance(out, np.ndarray):
+            self._all_reduce_on_device(rows, counts, out)
+            return
         ends = [rank * out.size // self.size for rank in range(self.size + 1)]
         ranges = [slice(start, stop) for start, stop in pairwise(ends)]
         mine = ranges[self.rank]
@@ -138,6 +150,32 @@ class Group:
         out[mine] = total
         sums = [(rank, out[ranges[rank]], 0) for rank in self._others()]
         self._transfer([(rank, total, 0) for rank in self._others()], sums)
+
+    def _all_reduce_on_device(self, rows: Sequence[Any], counts: Sequence[int], out: Any) -> None:
+        if not rows:
+            out[...] = 0
+        if self._nccl is None and not self._staged:
+            reason = nccl.unavailable()
+            if reason is None:
+                self._nccl = Nccl(self.size, self.rank, self.broadcast)
+            else:
+                self._staged = True
+                progress.say(f"gradients are added up in the memory of the host, which takes longer: {reason}")
+        if self._nccl is not None:
+            self._nccl.add_up(out, self.is_ordered)
+            return
+        host = storage.get(out)
+        self.all_reduce([host][: len(rows)], counts, host)
+        storage.write(out, host)
+
+    @property
+    def gpu(self) -> int:
+        """The number of the GPU of this rank: its number among the ranks of its machine, or 0 where the launcher
+        shows each of them another GPU. All ranks must ask for it."""
+        visible = self.gather_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        here = [rank for rank, host in enumerate(self._hosts) if host == self._hosts[self.rank]]
+        shown = {visible[rank] for rank in here}
+        return 0 if len(shown) == len(here) and "" not in shown else here.index(self.rank)
 
     def broadcast(self, array: np.ndarray) -> np.ndarray:
         """Rank 0's array, on every rank; all give one of its shape and dtype."""
@@ -289,12 +327,34 @@ def alone() -> Iterator[None]:
 
 
 def check_device() -> None:
-    """Raise `ArgumentError` if a group, or parts of a batch, would be computed elsewhere than on the CPU."""
-    if _group is not None and choose.current() is not CPU:
+    """Raise `ArgumentError` if the device in use cannot compute a part of a batch: on GPUs, there is one part for
+    each process."""
+    if _group is None or choose.current() is CPU:
+        return
+    name = choose.current().name
+    if not name.startswith("gpu"):
+        raise ArgumentError(f"several processes, or parts of a batch, train on the CPU or on GPUs, not on {name}")
+    if _group.parts != _group.size:
         raise ArgumentError(
-            f"several processes, or parts of a batch, train on the CPU alone so far, not on {choose.current().name}: "
-            "give --device cpu, or use(device='cpu')"
+            f"on {name}, each of {_group.size} processes computes one part of a batch, not {_group.parts} parts in "
+            "all: leave out --parts, or give --device cpu"
         )
+
+
+def device_of_rank(name: str) -> str:
+    """The device of this rank for `name`: with several processes, "gpu" and "auto" are the GPU that
+    `Group.gpu` names, and "auto" the CPU where there is none. Raises `ArgumentError` for too few GPUs."""
+    if _group is None or _group.size == 1 or name not in ("auto", "gpu"):
+        return name
+    number, (count, reason) = _group.gpu, choose.gpu_state()
+    if name == "auto" and not count:
+        return "cpu"
+    if number >= max(count, 1):
+        raise ArgumentError(
+            f"rank {_group.rank} would compute on gpu:{number}, and this machine has {count} ({reason}): start one "
+            "process for each GPU, or give --device cpu"
+        )
+    return f"gpu:{number}"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,7 +86,7 @@ def gradients(step: Step, batch: Batch, group: Group) -> tuple[np.ndarray, np.nd
             node.samples = None
         for layer in layers:
             layer.first_sample, layer.peers, layer.is_idle = 0, None, False
-    for number, piece in enumerate(pieces):
+    for number, piece in enumerate(piece for piece in pieces if piece.size):
         group.all_reduce([row[number] for row in rows] or [piece][: len(own)], counts, out=piece)
     _put_back_statistics(step.model, pieces[-1])
     values, outputs, penalties = (list(column) for column in zip(*computed, strict=True))
@@ -103,7 +104,7 @@ def _part(step: Step, x: Any, batch: Batch, cut: slice) -> tuple[np.ndarray, np.
     values, loss_backward = losses.forward(loss, batch.y[cut], y)
     of_batch = np.broadcast_to(values.dtype.type(0), (samples, *values.shape[1:]))
     step.backward(backwards, loss_backward(losses.shares(of_batch, batch.weight, loss.reduction)[cut]))
-    return np.asarray(values), np.asarray(step.prediction(y)), penalty
+    return storage.get(values), storage.get(step.prediction(y)), penalty
 
 
 def _pieces(model: Model, cut: slice, samples: int) -> list[np.ndarray]:
@@ -112,7 +113,11 @@ def _pieces(model: Model, cut: slice, samples: int) -> list[np.ndarray]:
     share, parameters = np.float32((cut.stop - cut.start) / samples), model.parameters
     statistics = [share * array.reshape(-1) for layer in leaves(model.layers) for array in layer.batch_statistics]
     gradients = [parameters.gradients[span] for span in parameters.trainable_spans()]
-    return [*gradients, np.concatenate([*statistics, np.empty(0, np.float32)])]
+    ends = np.cumsum([0, *(array.size for array in statistics)]).tolist()
+    joined = storage.empty((ends[-1],))
+    for array, (start, stop) in zip(statistics, pairwise(ends), strict=True):
+        joined[start:stop] = array
+    return [*gradients, joined]
 
 
 def _put_back_statistics(model: Model, means: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import losses, random
+from .. import distributed, losses, random
 from ..devices import choose, storage
 from ..layers.layer import every
 from ..ops.batch import advance, gather_labels
@@ -33,6 +33,8 @@ def obstacle(model: Model, settings: CompileSettings, data: Batches, tolerant: b
     """Why steps of training cannot be recorded, or None if they can."""
     loss, optimizer = settings.loss, settings.optimizer
     assert loss is not None
+    if distributed.group() is not None:
+        return "several processes train together"
     reason = resident.obstacle(model, data, loss)
     if reason is not None:
         return reason

@@ -160,7 +160,7 @@ class RunSettings:
 
         An algorithm of the user's own that is not loaded is not used, and a warning says so.
         """
-        device = self.device
+        device = distributed.device_of_rank(self.device)
         if device != "auto" or self.backend == "auto":
             device = self_check.device(device, announce)
         utils.set_random_seed(self.seed)  # after the check, which trains too
@@ -169,7 +169,9 @@ class RunSettings:
         distributed.check_device()
         choice.use(**self._algorithms_here())
         threads.use(self.threads)
-        return replace(self, device=choose.current().name)
+        name = choose.current().name
+        several = distributed.launched() > 1 and name.startswith("gpu")
+        return replace(self, device="gpu" if several else name)  # each process has another
 
     def _algorithms_here(self) -> dict[str, str]:
         """The chosen algorithms, without those of kernel files that are not loaded."""

@@ -234,5 +234,5 @@ def test_two_sizes_of_a_batch_are_refused():
 @emulator_here
 def test_another_device_is_refused_before_any_work(tmp_path):
     done = gpucnn("train", "--parts", 2, "--device", "emulator", "--out", tmp_path / "run")
-    assert done.exit_code == 2 and "train on the CPU alone so far" in done.stderr
+    assert done.exit_code == 2 and "train on the CPU or on GPUs, not on emulator" in done.stderr
     assert not (tmp_path / "run").exists()

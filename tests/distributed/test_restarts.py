@@ -14,7 +14,7 @@ from jobs import LIMIT, MINE, TRAIN, pids, until
 from needs import mpi_here, posix_here, takes_long
 from processes import settings_of_ranks
 
-from gpucnn.cli.restarts import _without
+from gpucnn.cli.ranks import _without
 from gpucnn.runs.run import Run
 
 pytestmark = [mpi_here, posix_here]

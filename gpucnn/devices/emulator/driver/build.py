@@ -105,7 +105,8 @@ def build_all(key: str) -> None:
 def _names(key: str) -> tuple[str, str, str, str, str]:
     """The files in the cache: the driver, the two libraries of cuBLAS, NCCL, CuPy's module."""
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    return f"libcuda-{key}.so", f"libcublasLt-{key}.so", f"libcublas-{key}.so", f"libnccl-{key}.so", f"cupy-runtime-{key}{suffix}"
+    driver, light, cublas, nccl = (f"lib{name}-{key}.so" for name in ("cuda", "cublasLt", "cublas", "nccl"))
+    return driver, light, cublas, nccl, f"cupy-runtime-{key}{suffix}"
 
 
 def load(key: str) -> ctypes.CDLL:

@@ -1,4 +1,5 @@
-"""A training that is started again when it is killed, hangs or runs out of memory.
+"""Trainings of several processes: how one joins the others, and how they are started, and started again
+when one is killed, hangs or runs out of memory.
 
 `mpiexec` ends with its processes, so the process that starts it again is one outside of it.
 """
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +20,12 @@ from typing import Any
 import click
 
 from .. import distributed
-from ..errors import ArgumentError, FileError
+from ..errors import ArgumentError, FileError, warn
 from ..progress import say
 from ..runs.run import Run
+
+_ARGUMENTS = "gpucnn.arguments"
+"""Where a context keeps them."""
 
 _STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 """Exit statuses of a training that was asked to stop."""
@@ -31,20 +36,35 @@ class KeepsArguments(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As usual."""
-        ctx.meta["gpucnn.arguments"] = list(args)
+        ctx.meta[_ARGUMENTS] = list(args)
         return super().parse_args(ctx, args)
 
 
-def supervise(
-    arguments: Sequence[str], again: Sequence[str], folder: str | None, ranks: int | None, restarts: int
-) -> int:
+def join(parts: int | None, time_limit: float, resumed: bool) -> int:
+    """Join the processes of this training, if it has several or computes in parts; returns how many they
+    are."""
+    processes = distributed.launched()
+    if processes == 1 and parts is None:
+        return 1
+    more = resumed and parts is not None and parts < processes
+    group = distributed.start(None if more else parts, time_limit)
+    if group.rank:
+        warnings.simplefilter("ignore")
+    if resumed and group.parts != (parts or 1):
+        warn(
+            f"batches were cut into {parts or 1} parts and are now cut into {group.parts}: the last bits will differ "
+            "from an uninterrupted run"
+        )
+    return group.size
+
+
+def supervise(context: click.Context, folder: str | None, ranks: int | None, restarts: int) -> int:
     """Run `gpucnn train` in new processes, and again while that may help; returns the last exit status.
 
-    arguments  of the first start; --ranks and --restarts are taken out
-    again      what each restart repeats of them, besides --resume
-    folder     of the run; needed for restarts
-    ranks      how many MPI processes; None for one without MPI
-    restarts   how often at most
+    context   of the command, a `KeepsArguments`
+    folder    of the run; needed for restarts
+    ranks     how many MPI processes; None for one without MPI
+    restarts  how often at most
 
     Raises `ArgumentError` if there is no mpiexec, if this process is one of several already, or if a restart
     would not know the folder.
@@ -54,15 +74,18 @@ def supervise(
     if distributed.launched() > 1:
         raise ArgumentError("mpiexec has started this process: leave out --ranks and --restarts")
     command = [*mpiexec(ranks), sys.executable, "-m", "gpucnn", "train"]
-    first = [*command, *_without(arguments, "--ranks", "--restarts")]
+    first = [*command, *_without(context.meta[_ARGUMENTS], "--ranks", "--restarts")]
     status = _run(first)
     for restart in range(1, restarts + 1):
         assert folder is not None
         state = _state(folder)
+        if status > 128 and state == "finished":
+            say(f"gpucnn: a process was killed when the run was finished: its results are in {folder}")
+            return 0
         if status in _STOPPED or state == "finished" or not _may_help(status, begun=state is not None):
             break
         say(f"gpucnn: the training ended with status {status}: restart {restart} of {restarts}, from {_newest(folder)}")
-        status = _run([*command, "--resume", folder, *again] if state is not None else first)
+        status = _run([*command, "--resume", folder, *_repeated(context.params)] if state is not None else first)
     return status
 
 
@@ -131,3 +154,18 @@ def _newest(folder: str) -> str:
     """What a restart goes on from, in words."""
     paths = Run(Path(folder), {}).checkpoints()
     return f"the checkpoint {paths[-1].name}" if paths else "the beginning"
+
+
+def _repeated(values: dict[str, Any]) -> list[str]:
+    """The options that --resume needs again."""
+    options = [("--load", path) for path in values["load"]]
+    if ":" in (values["model"] or ""):
+        options.append(("--model", values["model"]))
+    options += [("--rank-timeout", values["time_limit"]), ("--target-acc", values["target_acc"])]
+    words = [str(word) for name, value in options if value is not None for word in (name, value)]
+    flags = (
+        ("--json", values["as_json"]),
+        ("--no-pictures", not values["pictures"]),
+        ("--tensorboard", values["tensorboard"]),
+    )
+    return [*words, *(flag for flag, given in flags if given)]

@@ -1,0 +1,58 @@
+"""Sums over the GPUs of several processes, by NCCL through CuPy, on the current stream. A recorded step
+repeats them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_ID_BYTES = 128
+"""Of an ncclUniqueId."""
+
+
+def unavailable() -> str | None:
+    """Why NCCL cannot be used here; None if it can."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # CuPy warns, and this says it in one sentence
+            from cupy.cuda import nccl
+    except ImportError as error:
+        return f"CuPy cannot be imported: {error}"
+    return None if nccl.available else "CuPy finds no libnccl.so.2: pip install nvidia-nccl-cu13 (or -cu12)"
+
+
+class Nccl:
+    """The communicator of this process, on the GPU in use.
+
+    share  gives all ranks the array of rank 0
+    """
+
+    def __init__(self, size: int, rank: int, share: Callable[[np.ndarray], np.ndarray]) -> None:
+        from cupy.cuda import nccl
+
+        own = np.frombuffer(nccl.get_unique_id(), np.uint8) if rank == 0 else np.zeros(_ID_BYTES, np.uint8)
+        self.size = size
+        self._comm = nccl.NcclCommunicator(size, share(own).tobytes(), rank)
+
+    def add_up(self, array: Any, ordered: bool) -> None:
+        """Replace a contiguous float32 array by its sum over all ranks.
+
+        ordered  in the order of the ranks, ((0 + 1) + 2) + …, for `size` times the memory and traffic;
+                 otherwise in the order that NCCL chooses. Of two ranks, both are the same.
+        """
+        import cupy
+        from cupy.cuda import nccl
+
+        stream = cupy.cuda.get_current_stream().ptr
+        if not ordered or self.size == 2:
+            address = array.data.ptr
+            self._comm.allReduce(address, address, array.size, nccl.NCCL_FLOAT32, nccl.NCCL_SUM, stream)
+            return
+        rows = cupy.empty((self.size, array.size), np.float32)
+        self._comm.allGather(array.data.ptr, rows.data.ptr, array.size, nccl.NCCL_FLOAT32, stream)
+        array[...] = rows[0].reshape(array.shape)
+        for row in rows[1:]:
+            array += row.reshape(array.shape)
