@@ -35,6 +35,7 @@ from contenders import Absent, Budget, Combination, Loop, has_dropout, makers
 
 from gpucnn.devices import choose
 from gpucnn.devices.emulator import driver
+from gpucnn.dispatch.precision import PRECISIONS
 from gpucnn.files import write_atomically
 from gpucnn.profiling import records
 from gpucnn.runs import zoo
@@ -75,7 +76,7 @@ def measure(combination: Combination, budget: Budget, expected: list[float]) -> 
         begin = time.perf_counter()
         loop = make(False)
         losses = loop.losses(loop.run())
-        difference = agree(losses, expected, combination.precision == "tf32")
+        difference = agree(losses, expected, combination.precision)
         variant = {**loop.notes, "losses": losses, "loss_difference": difference, "milliseconds": None}
         if loop.notes["device"] != "emulator":
             if has_dropout(combination.model):
@@ -159,7 +160,8 @@ def combinations(models: Sequence[str], contenders: Sequence[str], dry: bool) ->
         if dry and "gpucnn-cuda" in contenders:
             rows.append(Combination(model, "gpucnn-njit", "float32"))
         for contender in contenders:
-            precisions = ("float32",) if contender.startswith("gpucnn") else ("float32", "tf32")
+            alone = contender.startswith("gpucnn-numba")
+            precisions = PRECISIONS[:1] if alone else PRECISIONS[:2]
             rows += [Combination(model, contender, precision) for precision in precisions]
     return rows
 

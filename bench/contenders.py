@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gpucnn.dispatch.precision import Precision
 from gpucnn.runs import zoo
 from gpucnn.runs.rivals import TORCH, Absent, Loop, Maker, Problem, gpucnn_maker, has_dropout, jax_maker, torch_maker
 
@@ -16,7 +17,7 @@ class Combination:
 
     model: str
     contender: str
-    precision: str
+    precision: Precision
 
     def __str__(self) -> str:
         return f"{self.model}-{self.contender}-{self.precision}"
@@ -39,13 +40,13 @@ class Budget:
 
 def makers(combination: Combination, budget: Budget) -> list[Maker]:
     """The variants of the combination, of which the fastest counts."""
-    name, tf32 = combination.contender, combination.precision == "tf32"
-    if budget.dry and tf32:
+    name, precision = combination.contender, combination.precision
+    if budget.dry and precision == "tf32":
         raise Absent("TF32 needs a GPU")
     ours = name.startswith("gpucnn")
     where = "cpu" if name == "gpucnn-njit" else "gpu" if not budget.dry else "emulator" if ours else "cpu"
     size = budget.batch_size(zoo.find(combination.model))
-    problem = Problem.random(combination.model, where, budget.batches, size, tf32)
+    problem = Problem.random(combination.model, where, budget.batches, size, precision)
     if where == "emulator":
         problem = replace(problem, x=problem.x[:1], y=problem.y[:1])
     if ours:

@@ -170,18 +170,21 @@ def _seconds(run: Step) -> float:
     return time.perf_counter() - start
 
 
+def processor() -> str:
+    """The name of the processor."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
 def machine() -> dict[str, str | int | float]:
     """The machine and the versions that produce the figures."""
     import torch
 
-    processor = platform.processor()
-    try:
-        with open("/proc/cpuinfo") as file:
-            processor = next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
     return {
-        "processor": processor,
+        "processor": processor(),
         "cores": threads.available(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else "unknown",
         "threads": threads.in_use(),

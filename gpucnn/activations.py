@@ -23,6 +23,7 @@ from .config import Configurable, deserialize
 from .devices import storage
 from .errors import ArgumentError, ShapeError, did_you_mean
 from .ops import activation as ops
+from .ops.reshaping import transpose
 from .retired import absent, absent_error
 
 Backward = Callable[[Any], Any]
@@ -102,6 +103,29 @@ class Softmax(Activation):
         """(y, backward); backward keeps y."""
         y = ops.softmax(x)
         return y, lambda dy: ops.softmax_grad(dy, y)
+
+
+class SoftmaxOver(Activation):
+    """exp(x) / Σ exp(x) over other axes than the last one alone: they are brought to the end and back."""
+
+    name = "softmax_over"
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        self.axes = tuple(axes)
+
+    def forward(self, x: Any) -> tuple[Any, Backward]:
+        """(y, backward); backward keeps the result with these axes last, as rows."""
+        order = (*(axis for axis in range(x.ndim) if axis not in self.axes), *self.axes)
+        back = tuple(order.index(axis) for axis in range(x.ndim))
+        length = math.prod(x.shape[axis] for axis in self.axes)
+        turned = transpose(x, axes=order)
+        y = ops.softmax(turned.reshape(-1, length))
+
+        def backward(dy: Any) -> Any:
+            dx = ops.softmax_grad(transpose(dy, axes=order).reshape(-1, length), y)
+            return transpose(dx.reshape(turned.shape), axes=back)
+
+        return transpose(y.reshape(turned.shape), axes=back), backward
 
 
 class LogSoftmax(Activation):

@@ -25,6 +25,7 @@ from .devices import storage
 from .errors import ArgumentError, DataError, ShapeError
 from .layers import Conv2D
 from .layers.augmentation import Augmentation
+from .layers.layer import every
 from .metrics.report import class_numbers, count_confusions
 from .models import attribution
 from .models.model import Model
@@ -177,7 +178,7 @@ def feature_maps(
     convolutions = {id(layer) for layer in _convolutions(model)}
     for layer in model.layers:
         x = layer(x)
-        if id(layer) in convolutions:
+        if any(id(part) in convolutions for part in every([layer])):
             outputs.append((layer.name, x[0]))
     if not outputs:
         raise ArgumentError("the model has no two-dimensional convolution whose maps could be drawn")
@@ -384,7 +385,7 @@ def _show(axes: Axes, image: np.ndarray, extent: tuple[float, float, float, floa
 
 
 def _convolutions(model: Model) -> Iterator[Conv2D]:
-    return (layer for layer in model.layers if isinstance(layer, Conv2D))
+    return (layer for layer in every(model.layers) if isinstance(layer, Conv2D))
 
 
 def _percent(share: float) -> str:

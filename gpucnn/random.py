@@ -64,18 +64,20 @@ def philox(counter: np.ndarray, seed: int) -> np.ndarray:
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 
-def bits(count: int, *, seed: int, step: int = 0, stream: int = 0, purpose: int = USER) -> np.ndarray:
-    """`count` random uint32: element i is word i % 4 of block (i // 4, step, stream, purpose)."""
+def bits(count: int, *, seed: int, step: int = 0, stream: int = 0, purpose: int = USER, counter: int = 0) -> np.ndarray:
+    """`count` random uint32: element i is word i % 4 of block (counter + i // 4, step, stream, purpose)."""
     blocks = -(-count // 4)
-    counter = np.empty((blocks, 4), np.uint32)
-    counter[:, 0] = np.arange(blocks, dtype=np.uint32)
-    counter[:, 1:] = [step & 0xFFFFFFFF, stream & 0xFFFFFFFF, purpose]
-    return philox(counter, seed).reshape(-1)[:count]
+    counters = np.empty((blocks, 4), np.uint32)
+    counters[:, 0] = np.arange(counter, counter + blocks) & 0xFFFFFFFF
+    counters[:, 1:] = [step & 0xFFFFFFFF, stream & 0xFFFFFFFF, purpose]
+    return philox(counters, seed).reshape(-1)[:count]
 
 
-def uniform(count: int, *, seed: int, step: int = 0, stream: int = 0, purpose: int = USER) -> np.ndarray:
-    """`count` float32 of [0, 1): (u >> 8) · 2⁻²⁴."""
-    words = bits(count, seed=seed, step=step, stream=stream, purpose=purpose)
+def uniform(
+    count: int, *, seed: int, step: int = 0, stream: int = 0, purpose: int = USER, counter: int = 0
+) -> np.ndarray:
+    """`count` float32 of [0, 1): (u >> 8) · 2⁻²⁴ for each of the `bits`."""
+    words = bits(count, seed=seed, step=step, stream=stream, purpose=purpose, counter=counter)
     return (words >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 
 import processes
 import pytest
@@ -16,6 +17,11 @@ def _unless(reason):
     return pytest.mark.skipif(reason is not None, reason=str(reason))
 
 
+def browser():
+    """The Chromium of this machine; None without one."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
 def _package(module, name):
     return _unless(None if importlib.util.find_spec(module) else f"{name} is not installed")
 
@@ -26,6 +32,7 @@ compilers_here = _unless(static_analysis.unavailable())
 nvrtc_here = _package("cuda", "cuda-bindings")
 onnx_here = _package("onnx", "onnx")
 onnxruntime_here = _package("onnxruntime", "onnxruntime")
+tensorboardx_here = _package("tensorboardX", "tensorboardX")
 h5py_here = _package("h5py", "h5py")
 keras_here = _package("keras", "Keras")
 torch_here = _package("torch", "PyTorch")
@@ -34,6 +41,9 @@ mpi_here = _unless(
     None
     if importlib.util.find_spec("mpi4py") and processes.mpiexec()
     else "mpi4py and an mpiexec are not installed: pip install 'gpucnn[mpi]'"
+)
+browser_here = _unless(
+    None if importlib.util.find_spec("playwright") and browser() else "playwright and Chromium are not installed"
 )
 numba_cuda_here = _package("numba_cuda", "numba-cuda")
 gpu_here = _unless(None if choose.gpu_state()[0] else f"no GPU here: {choose.gpu_state()[1]}")

@@ -15,11 +15,21 @@ def mpiexec():
     return beside if os.access(beside, os.X_OK) else shutil.which("mpiexec")
 
 
-def ranks(count, *command, **extra):
-    """Start Python with these arguments in so many processes of MPI, on any number of cores."""
+def settings_of_ranks():
+    """An environment in which mpiexec starts any number of processes, for any user."""
     settings = {**os.environ, "PYTHONPATH": str(ROOT), "OMPI_ALLOW_RUN_AS_ROOT": "1"}
     settings |= {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
-    settings |= {"PRTE_MCA_hwloc_default_binding_policy": "none"}
+    return settings | {"PRTE_MCA_hwloc_default_binding_policy": "none"}
+
+
+def ranks(count, *command, path=None, **extra):
+    """Start Python with these arguments in so many processes of MPI, on any number of cores.
+
+    path  a test whose folder and the folder of all tests are on the path of imports
+    """
+    settings = settings_of_ranks()
+    if path is not None:
+        settings["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.path.dirname(path)])
     return subprocess.Popen(
         [mpiexec(), "-n", str(count), sys.executable, *map(str, command)],
         stdout=subprocess.PIPE,

@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from ..dispatch.choice import BACKENDS
+from ..dispatch.precision import scope
 from ..errors import ArgumentError
 from .bench_train import bench_train
-from .group import LOAD, Number, main, options
+from .group import LOAD, PRECISION, Number, main, options
 from .screen import Screen, print_json, print_table
 
 
@@ -36,7 +37,7 @@ class _Bench(click.Command):
         "-a", "--axis", "axes", metavar="NAME=A,B", multiple=True, help="Other extents, such as batch=32,128."
     ),
     click.option("--backend", metavar="NAME", help="Only kernels in this language: numpy, njit, cuda or numba."),
-    click.option("--precision", metavar="NAME", default="float32", help="Precision to compute in.  [default: float32]"),
+    PRECISION,
     LOAD,
     click.option("--vs", metavar="A,B", default="", help="Compare with numpy (the definition), torch or cublas."),
     click.option(
@@ -177,7 +178,8 @@ def _predict(plan: Any, name: str, json_file: str | None) -> int:
                 if BACKENDS[kernel.backend] != "gpu" or not launches.serves(kernel, case, card.arch):
                     continue
                 screen.progress(f"compiling for {card.arch}", len(rows), 0)
-                nodes = prediction.of_step(launches.launches(kernel, case, card.arch), card)
+                with scope(plan.precision):
+                    nodes = prediction.of_step(launches.launches(kernel, case, card.arch), card)
                 longest = max(nodes, key=lambda node: node.microseconds)
                 rows.append(
                     {
@@ -191,7 +193,7 @@ def _predict(plan: Any, name: str, json_file: str | None) -> int:
                     }
                 )
     if json_file == "-":
-        print_json({"predicted_for": card.name, "rows": rows})
+        print_json({"predicted_for": card.name, "precision": plan.precision, "rows": rows})
         return 0
     cells = [
         (

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..dispatch.precision import Precision
 from ..errors import ArgumentError
-from .group import AS_JSON, main, options
+from .group import AS_JSON, PRECISION, main, options
 from .screen import Screen, print_json, print_table
 
 if TYPE_CHECKING:
@@ -24,13 +25,21 @@ if TYPE_CHECKING:
     click.option("--vs", metavar="A,B", default="", help="Compare with torch, torch-compile, torch-graph or jax."),
     click.option("-d", "--device", metavar="NAME", default="auto", show_default=True, help="cpu or gpu[:N]."),
     click.option("--backend", metavar="NAME", help="njit, cuda or numba.  [default: that of the device, or cuda]"),
+    PRECISION,
     click.option(
         "--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="How long to measure a model."
     ),
     AS_JSON,
 )
 def bench_train(
-    models: Sequence[str], card: str | None, vs: str, device: str, backend: str | None, seconds: float, as_json: bool
+    models: Sequence[str],
+    card: str | None,
+    vs: str,
+    device: str,
+    backend: str | None,
+    precision: Precision,
+    seconds: float,
+    as_json: bool,
 ) -> None:
     """Measure one training step (forward, loss, backward, update) of models on this machine, in turns
     with other libraries; or predict it for a card that need not be here.
@@ -43,7 +52,7 @@ def bench_train(
 
     Keys of --json: device, versions, commit, date, rows; of each row: model, contender, device,
     batch_size, optimizer, variant, milliseconds, low, high, ratio, ratio_low, ratio_high, rounds,
-    loss_difference, note. With --predict: card, steps; of each step: model, card, batch_size, nodes,
+    loss_difference, note. With --predict: card, steps; of each step: model, card, batch_size, precision, nodes,
     flops, bytes, predicted_us_per_step, tolerance, eager_nodes, predicted_eager_us_per_step, kernels;
     of each of these: kernel, op, function, blocks, threads, waves, flops, executed_flops, bytes,
     dram_bytes, predicted_us, tolerance, bottleneck, limits_us.
@@ -52,16 +61,18 @@ def bench_train(
 
     names = models or tuple(step.OPTIMIZERS)
     if card is None:
-        return _measure(names, tuple(filter(None, vs.split(","))), device, backend or "auto", seconds, as_json)
+        return _measure(
+            names, tuple(filter(None, vs.split(","))), device, backend or "auto", precision, seconds, as_json
+        )
     if vs:
         raise ArgumentError("--predict predicts and --vs measures: give one of the two")
-    return _predict(names, card, backend or "cuda", as_json)
+    return _predict(names, card, backend or "cuda", precision, as_json)
 
 
 # -- predicted ---------------------------------------------------------------------------------------------------------
 
 
-def _predict(names: Sequence[str], card: str, backend: str, as_json: bool) -> None:
+def _predict(names: Sequence[str], card: str, backend: str, precision: Precision, as_json: bool) -> None:
     from ..devices import cards
     from ..runs import step
 
@@ -69,7 +80,7 @@ def _predict(names: Sequence[str], card: str, backend: str, as_json: bool) -> No
     with Screen(transient=True) as screen:
         for number, name in enumerate(names):
             screen.progress(f"compiling for {target.arch}", number, len(names))
-            steps.append(step.predicted(name, target, backend))
+            steps.append(step.predicted(name, target, backend, precision))
             if not as_json:
                 _print_step(steps[-1])
     if as_json:
@@ -97,7 +108,13 @@ def _print_step(step: Step) -> None:
 
 
 def _measure(
-    names: Sequence[str], vs: tuple[str, ...], device: str, backend: str, seconds: float, as_json: bool
+    names: Sequence[str],
+    vs: tuple[str, ...],
+    device: str,
+    backend: str,
+    precision: Precision,
+    seconds: float,
+    as_json: bool,
 ) -> None:
     from ..dispatch import choice
     from ..profiling import records
@@ -111,7 +128,7 @@ def _measure(
         for number, name in enumerate(names):
             screen.progress(f"measuring on {where}", number, len(names))
             with choice.using(backend, device=where):
-                rows += step_race.measure(name, where, backend, vs, seconds)
+                rows += step_race.measure(name, where, backend, vs, seconds, precision=precision)
     if as_json:
         return print_json(records.about(sorted({row.device for row in rows})) | {"rows": [asdict(row) for row in rows]})
     header = ("model", "contender", "ms a step", "10 … 90 %", "ratio (low … high)", "note")

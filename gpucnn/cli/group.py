@@ -1,7 +1,8 @@
 """The group of all commands: how a command ends, options that several share, and version.
 
 Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed,
-2 wrong arguments, 3 (of `check`) kernels that cannot be compiled here, 130 stopped by Ctrl-C.
+2 wrong arguments, 3 (of `check`) kernels that cannot be compiled here, 75 too little memory
+or a process that does not answer, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import ArgumentError, GpucnnError, did_you_mean, printable
+from ..dispatch.precision import FLOAT32, PRECISIONS
+from ..distributed import exit_status
+from ..errors import GpucnnError, did_you_mean, printable
 from ..progress import on_standard_error, say
 from ..version import __version__
 
@@ -76,7 +79,7 @@ class Commands(click.Group):
         except (GpucnnError, OSError, MemoryError) as error:
             if os.environ.get("GPUCNN_DEBUG", "0") not in ("", "0"):
                 raise
-            return _fail(str(error) or type(error).__name__, 2 if isinstance(error, ArgumentError) else 1)
+            return _fail(str(error) or type(error).__name__, exit_status(error))
         return status if isinstance(status, int) else 0
 
 
@@ -137,5 +140,12 @@ STRICT = click.option("--strict", is_flag=True, help="With --data: stop at a bro
 DATA_DIR = click.option("--data-dir", metavar="FOLDER", help="Folder of data sets; overrides GPUCNN_DATA.")
 LOAD = click.option(
     "--load", metavar="FILE", multiple=True, help="Run this .py file, which has your kernels; repeatable."
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=FLOAT32,
+    show_default=True,
+    help="Of the factors in products; tf32 and bfloat16 are for tensor cores.",
 )
 RUN = click.argument("run")

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from .group import AS_JSON, options
+from ..dispatch.precision import Precision
+from .group import AS_JSON, PRECISION, options
 from .kernels import kernels
 from .screen import Screen, print_json
 
@@ -17,14 +18,15 @@ from .screen import Screen, print_json
     click.argument("model"),
     click.option("--card", metavar="NAME", default="h100", show_default=True, help="Such as a100, rtx3060 or t4."),
     click.option("--backend", metavar="NAME", default="cuda", show_default=True, help="cuda or numba."),
+    PRECISION,
     AS_JSON,
 )
-def kernels_plan(model: str, card: str, backend: str, as_json: bool) -> None:
+def kernels_plan(model: str, card: str, backend: str, precision: Precision, as_json: bool) -> None:
     """Show how each op of a training step of MODEL is computed on a card that need not be here: the
     algorithm and why it was chosen, its tiles, into how many parts its sums are cut, and its
     predicted time next to that of the kernels that could take its place.
 
-    Keys of --json: card, model, batch_size, ops; of each op: op, operands (shapes), kernel, algorithm,
+    Keys of --json: card, model, batch_size, precision, ops; of each op: op, operands (shapes), kernel, algorithm,
     tile, parts, waves, launches, flops, predicted_us, tolerance, bottleneck, reason,
     predicted_us_of_others.
     """
@@ -34,14 +36,18 @@ def kernels_plan(model: str, card: str, backend: str, as_json: bool) -> None:
     target, size = cards.find(card), zoo.find(model).training.batch_size
     rows = []
     with Screen(transient=True) as screen:
-        for decision in step_plan.plan(model, target, backend):
+        for decision in step_plan.plan(model, target, backend, precision):
             rows.append(step_plan.row(decision))
             screen.progress(f"compiling for {target.arch}", len(rows), 0)
     if as_json:
-        return print_json({"card": asdict(target), "model": model, "batch_size": size, "ops": rows})
+        return print_json(
+            {"card": asdict(target), "model": model, "batch_size": size, "precision": precision, "ops": rows}
+        )
     for number, row in enumerate(rows, 1):
         click.echo("\n".join(_lines(number, row)))
-    return click.echo(f"{model}, batch {size}, on {target.title}; all times are predicted, none is measured")
+    return click.echo(
+        f"{model}, batch {size}, {precision}, on {target.title}; all times are predicted, none is measured"
+    )
 
 
 def _lines(number: int, row: dict[str, Any]) -> list[str]:

@@ -91,6 +91,12 @@ class Card:
     sources: str
 
     @property
+    def bfloat16(self) -> float:
+        """Multiply-adds in bfloat16 by `mma.sync`: twice those in TF32 on every card that has both
+        (whitepaper)."""
+        return 2 * self.tf32
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether the share of its float32 rate that a product reaches was measured on this card."""
         return "fp32_share: ladder" in self.sources

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import KernelError, MemoryNeedError
 from . import free_memory
 from .array import DeviceArray
+from .feed import Feed
 from .free_memory import readable
 from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
 
@@ -82,6 +83,11 @@ class Device(ABC):
         """Bytes that arrays can still take; None if unknown."""
         return free_memory.available()
 
+    def peak_bytes(self) -> int | None:
+        """The most bytes of the device's own memory that arrays of this process have occupied so far,
+        together with what waits for later arrays; None if there is none or it is unknown."""
+        return None
+
     @abstractmethod
     def put(self, array: np.ndarray) -> DeviceArray:
         """A host array copied to the device; on the CPU, the array itself."""
@@ -121,7 +127,7 @@ class Device(ABC):
         return 0
 
     records = False
-    """Whether `record` works here."""
+    """Whether `record` and `feed` work here."""
 
     def record(self, run: Callable[[], None]) -> Callable[[], None]:
         """Call `run` once, and return a function that repeats its launches on the same arrays.
@@ -130,6 +136,10 @@ class Device(ABC):
         copies nothing to it.
         """
         raise KernelError(f"{self.name} does not record launches")
+
+    def feed(self, shape: tuple[int, ...], dtype: Any) -> Feed:
+        """A ring of rows, which the host fills in parts while the device computes with others."""
+        raise KernelError(f"{self.name} needs no feed: it computes with arrays of the host")
 
     def begin(self, kernel: Any, operands: tuple[Any, ...], params: dict[str, Any]) -> None:  # noqa: B027
         """Called before a kernel serves a call of an op: the launches that follow are its launches."""

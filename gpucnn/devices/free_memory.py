@@ -18,6 +18,22 @@ def available() -> int | None:
     return max(0, min(limits)) if limits else None
 
 
+def peak() -> int | None:
+    """The most bytes of memory that this process has occupied so far (its resident set); None if
+    unknown."""
+    try:
+        if sys.platform.startswith("linux"):  # getrusage counts what came before exec as well
+            match = re.search(
+                r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE
+            )
+            return int(match[1]) * 1024 if match else None
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    except (ImportError, OSError, ValueError):
+        return None
+
+
 def readable(count: int | None) -> str:
     """A number of bytes for people: `1.5 GB`; None is `unknown`."""
     if count is None:

@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from ..version import installed_version
 from . import nvrtc
 from .array import DeviceArray
 from .device import Device, Peak
+from .gpu_feed import GpuFeed, pinned
 from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
 
 _FP32_LANES = {60: 64, 70: 64, 72: 64, 75: 64, 80: 64}
@@ -51,7 +51,8 @@ class Gpu(Device):
     def __init__(self, number: int) -> None:
         self.name, self.number = f"gpu:{number}", number
         self.activate()
-        if os.environ.get("GPUCNN_NO_POOL", "0") not in ("", "0"):
+        self._pooled = os.environ.get("GPUCNN_NO_POOL", "0") in ("", "0")
+        if not self._pooled:
             cupy.cuda.set_allocator(None)
         self._cache = _place_cache()
         self.cc = int(cupy.cuda.Device(number).compute_capability)
@@ -60,6 +61,9 @@ class Gpu(Device):
         """The newest architecture of the compilers if this GPU is newer: the driver then compiles PTX."""
         self._functions: dict[Any, Any] = {}
         self._shared: dict[int, int] = {}
+        self._pools: list[cupy.cuda.MemoryPool] = []
+        """Those of recorded launches."""
+        self._peak = 0
 
     def activate(self) -> None:
         """Make this GPU the one that CuPy works on."""
@@ -71,7 +75,16 @@ class Gpu(Device):
 
     def release(self) -> None:
         """Give the blocks that CuPy's pool keeps back to the driver."""
+        self.peak_bytes()
         cupy.get_default_memory_pool().free_all_blocks()
+
+    def peak_bytes(self) -> int | None:
+        """What CuPy's pool and the pools of recorded launches have held together; None without pools.
+        CUDA's own memory, such as that of compiled kernels, is not in it."""
+        pools = [cupy.get_default_memory_pool(), *self._pools]
+        with cupy.cuda.Device(self.number):
+            self._peak = max(self._peak, sum(pool.total_bytes() for pool in pools))
+        return self._peak if self._pooled else None
 
     def free_bytes(self) -> int:
         """What the driver has left, and what CuPy's pool keeps."""
@@ -144,7 +157,12 @@ class Gpu(Device):
                 with suppress(Exception):  # it fails too, and would hide the reason
                     stream.end_capture()
                 raise
-            return _Graph(stream.end_capture(), pool)
+            return _Graph(stream.end_capture(), pool, self)
+
+    def feed(self, shape: tuple[int, ...], dtype: Any) -> GpuFeed:
+        """A ring that a stream of its own fills."""
+        half, dtype = (-(-shape[0] // 2), *shape[1:]), np.dtype(dtype)
+        return GpuFeed(self.empty(shape, dtype), [pinned(half, dtype) for _ in range(2)])
 
     def prepare_cuda(self, function: CudaLaunchable) -> Any:
         """The kernel: compiled the first time; CuPy keeps cubins on disk."""
@@ -238,12 +256,21 @@ class Gpu(Device):
         return self._shared[kernel.ptr]
 
 
-@dataclass(frozen=True)
 class _Graph:
     """A CUDA graph, and the pool to which the arrays between its kernels belong."""
 
-    graph: Any
-    pool: cupy.cuda.MemoryPool
+    def __init__(self, graph: Any, pool: cupy.cuda.MemoryPool, gpu: Gpu) -> None:
+        self.graph, self._pool, self._gpu = graph, pool, gpu
+        gpu._pools.append(pool)
+
+    def __del__(self) -> None:
+        """Count the pool, then give back its memory, which CuPy does not do by itself."""
+        with suppress(Exception):  # when the process ends, CuPy may have ended before
+            self._gpu.peak_bytes()
+            self._gpu._pools.remove(self._pool)
+            self.graph = None
+            with cupy.cuda.Device(self._gpu.number):
+                self._pool.free_all_blocks()
 
     def __call__(self) -> None:
         self.graph.launch(cupy.cuda.get_current_stream())

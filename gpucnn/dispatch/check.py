@@ -7,6 +7,7 @@ import math
 import traceback
 import zlib
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from ..devices import choose, storage
 from ..devices.device import ALIGNMENT
 from ..errors import CompileError, GpucnnError, in_one_line
+from . import precision
 from .case import Case, Spec
 from .op import Kernel
 
@@ -37,7 +39,8 @@ def disagreement(kernel: Kernel, case: Case) -> str | None:
     """One sentence on what is wrong with the kernel on this case, or None if nothing is. Raises
     `CompileError` if it cannot be compiled here.
 
-    Expected values come from the op's body in float64. A sum of products is computed twice: from
+    Expected values come from the op's body in float64, of factors in each precision that the kernel
+    computes. A sum of products is computed twice: from
     small integers, where every order of summation gives the same bits, and from real numbers, where
     the error may be (4 + √terms) · eps · Σ|a||b|. Any other op may be wrong by ulps · eps · max(1,
     |value|); a sum of products that ends in a function may have both errors. Integers must be
@@ -46,10 +49,11 @@ def disagreement(kernel: Kernel, case: Case) -> str | None:
     """
     if not _supports(kernel, case):
         return f"{kernel.id} does not support case {case.name!r} of {kernel.op.name}"
-    for exact in (True, False) if kernel.op.terms else (False,):
-        fault = _Trial(kernel, case, exact).fault()
+    for kind, exact in product(kernel.precisions, (True, False) if kernel.op.terms else (False,)):
+        with precision.scope(kind):
+            fault = _Trial(kernel, case, exact).fault()
         if fault:
-            numbers = "integer-valued" if exact else "real"
+            numbers = ("integer-valued" if exact else "real") + ("" if kind == precision.FLOAT32 else f" {kind}")
             return f"{kernel.id}, {kernel.op.name} on case {case.name!r} with {numbers} operands: {fault}"
     return None
 
@@ -136,7 +140,7 @@ class _Trial:
         """The results of the op's body, or of another function of its operands, in float64."""
         doubles = [a if a is None else a.astype(np.float64 if a.dtype.kind == "f" else a.dtype) for a in operands]
         with np.errstate(all="ignore"):
-            result = (function or self.op.body)(*doubles, **self.params)
+            result = (function or self.op.body)(*self.op.with_factors(doubles), **self.params)
         results = result if isinstance(result, tuple) else (result,)
         return tuple(np.asarray(r) for r in results if r is not None)
 

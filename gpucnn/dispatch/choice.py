@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from ..devices import choose
 from ..devices.cpu import CPU
 from ..devices.scoped import Scoped
-from ..errors import ArgumentError, did_you_mean
+from ..errors import ArgumentError, KernelError, did_you_mean
+from . import precision
 
 BACKENDS = {"numpy": "cpu", "njit": "cpu", "numba": "gpu", "cuda": "gpu"}
 """Each backend and the kind of device on which its kernels run."""
@@ -54,10 +55,10 @@ def changed() -> None:
     _registrations += 1
 
 
-def decides() -> tuple[int, bool, int | None, Choice]:
+def decides() -> tuple[int, bool, int | None, Choice, str]:
     """All that decides which kernel serves a call of given shapes, as a key for caches."""
     device = choose.current()
-    return _registrations, device is CPU, device.cc, _choice.get()
+    return _registrations, device is CPU, device.cc, _choice.get(), precision.in_force()
 
 
 def backends() -> tuple[str, ...]:
@@ -108,6 +109,36 @@ def using(backend: str | None = None, *, device: str | None = None, **algorithms
     with choose.using(), _choice.scope():
         use(backend, device=device, **algorithms)
         yield
+
+
+OLDEST_FACTORS = 80
+"""The compute capability from which on tensor cores multiply TF32 and bfloat16."""
+
+
+@contextmanager
+def computing(kind: str) -> Iterator[None]:
+    """Products in the body of the with statement, in this thread, have the precision `kind`. Raises
+    `KernelError` if the device or the backends in use cannot compute it."""
+    require_precision(kind)
+    with precision.scope(kind):
+        yield
+
+
+def require_precision(kind: str) -> None:
+    """Raise `KernelError` unless the device and the backends in use compute products in this precision."""
+    cc = choose.current().cc
+    if kind == precision.FLOAT32:
+        return
+    if not {"numpy", "cuda"} & set(backends()):
+        reason = f"the {backend()} kernels compute products in float32 alone"
+    elif cc is not None and cc < OLDEST_FACTORS:
+        reason = f"tensor cores multiply {kind} from compute capability 8.0 on, and this GPU has {cc / 10}"
+    else:
+        return
+    raise KernelError(
+        f"precision={kind!r}: {reason}: use precision='float32', backend='cuda' on a GPU of 8.0 or newer, or "
+        "device='cpu' with backend='auto' or 'numpy'"
+    )
 
 
 def _with_device(backend: str, device: str | None) -> tuple[str, ...]:

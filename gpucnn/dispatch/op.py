@@ -27,16 +27,17 @@ from ..arguments import check_keywords
 from ..devices import choose, forks, storage
 from ..devices.cpu import CPU
 from ..devices.device import Device
-from ..errors import ArgumentError, CompileError, KernelError, ShapeError, did_you_mean, in_one_line
+from ..errors import ArgumentError, CompileError, KernelError, ShapeError, in_one_line
 from ..files import executed
-from . import choice, tape
+from . import choice, precision, tape
 from .case import Case, Spec
-from .operands import as_kernels_take_them, require_owned, targets_of
+from .operands import as_kernels_take_them, refusal, require_owned, targets_of
 
 _TOO_LARGE = 1 << 31
 """Kernels count elements in 32 bits."""
 
 _NOT_ON_GPU = ("float16", "float64")
+
 _ops: dict[str, Op] = {}
 _kernels: dict[str, dict[str, Kernel]] = {}
 _imported: set[tuple[str, str]] = set()
@@ -59,6 +60,8 @@ class Kernel:
     pays: Callable[..., bool] | None = None
     file: Path = Path()
     """The kernel file, whose name is the last part of the id."""
+    precisions: tuple[str, ...] = (precision.FLOAT32,)
+    executed: Callable[..., tuple[float, float]] | None = None
 
     def serves(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
         """Whether the kernel takes this call. Kernels for GPUs compute in float32."""
@@ -102,6 +105,7 @@ class Op:
         inplace: tuple[int, ...],
         gradient_of: Op | None = None,
         sums: Callable | None = None,
+        factors: tuple[int, ...] = (),
     ) -> None:
         self.body = body
         self.outputs = outputs
@@ -111,6 +115,7 @@ class Op:
         self.terms = terms
         self.ulps = ulps
         self.sums = sums
+        self.factors = factors
         self.inplace = inplace
         self.gradient_of = gradient_of
         self.name: str = body.__name__
@@ -134,10 +139,17 @@ class Op:
         return _as_tuple(self.outputs(*map(_spec, arrays), **params))
 
     def reference(self, *arrays: Any, **params: Any) -> Any:
-        """The NumPy body itself, in whatever dtype comes in. Like a kernel, it neither warns nor
-        raises at values that are not finite, whatever `numpy.seterr` says."""
+        """The NumPy body itself, in whatever dtype comes in, of factors in the precision in force. Like
+        a kernel, it neither warns nor raises at values that are not finite, whatever `numpy.seterr` says."""
         with np.errstate(all="ignore"):
-            return self.body(*arrays, **params)
+            return self.body(*self.with_factors(arrays), **params)
+
+    def with_factors(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        """The operands, those that are multiplied rounded to the precision in force."""
+        kind = precision.in_force()
+        if kind == precision.FLOAT32 or not self.factors:
+            return arrays
+        return [precision.rounded(a, kind) if i in self.factors else a for i, a in enumerate(arrays)]
 
     def __call__(self, *arrays: Any, algorithm: str | None = None, out: Any = None, **params: Any) -> Any:
         """Check → choose → allocate → launch.
@@ -219,11 +231,12 @@ class Op:
         kernels = self.kernels(backends)
         if any(kernel.backend == "njit" for kernel in kernels.values()) and _numba_compiles_nothing():
             kernels = {key: kernel for key, kernel in kernels.items() if kernel.backend != "njit"}
-        algorithms = choice.algorithms()
-        name = algorithm or algorithms.get(self.name)
+        if self.factors and precision.is_as_stated():
+            kernels = {key: kernel for key, kernel in kernels.items() if precision.in_force() in kernel.precisions}
+        name = algorithm or choice.algorithms().get(self.name)
         if self.gradient_of is not None:
-            name = name or algorithms.get(self.gradient_of.name)
-            if name and not _has(kernels, name) and _has(self.gradient_of.kernels(backends), name):
+            name = name or choice.algorithms().get(self.gradient_of.name)
+            if name and name not in _names(kernels) and name in _names(self.gradient_of.kernels(backends)):
                 name = None
         if name == "reference" and choose.current() is CPU:
             return None
@@ -239,7 +252,7 @@ class Op:
         if excess:
             raise ShapeError(f"{self.name}: {excess}: use less than 2**31, such as with a smaller batch")
         if name or ("numpy" not in backends and "njit" not in backends):
-            raise self._unserved(backends, kernels, operands, params, name)
+            raise refusal(self.name, backends, [k.algorithm for k in kernels.values()], operands, params, name)
         return None
 
     def has_kernel(self, *operands: Spec | None, **params: Any) -> bool:
@@ -248,25 +261,6 @@ class Op:
             return self.find(operands, params) is not None
         except KernelError:
             return False
-
-    def _unserved(
-        self,
-        backends: tuple[str, ...],
-        kernels: dict[str, Kernel],
-        operands: tuple[Spec | None, ...],
-        params: dict[str, Any],
-        name: str | None,
-    ) -> KernelError:
-        shapes = ", ".join("None" if s is None else f"{s.shape} {s.dtype}" for s in operands)
-        registered = sorted(key.removesuffix(f"_{b}") for key in kernels for b in backends if key.endswith(f"_{b}"))
-        if choose.current() is CPU:
-            registered.append("reference")
-        request = name or "auto"
-        near = did_you_mean(request, registered) if name and name not in registered else ""
-        return KernelError(
-            f"{self.name}: no {'/'.join(backends)} kernel for this call. Requested: {request}{near and f' ({near})'}; "
-            f"registered: {', '.join(registered) or 'none'}; shapes {shapes}, {params}"
-        )
 
     def _body_on_host(self, where: Device, arrays: tuple, params: dict, targets: tuple | None) -> Any:
         """The NumPy body: on the CPU the reference, elsewhere for calls without elements, which
@@ -314,6 +308,7 @@ def op(
     inplace: tuple[int, ...] = (),
     gradient_of: Op | None = None,
     sums: Callable | None = None,
+    factors: tuple[int, ...] = (),
 ) -> Callable[[Callable], Op]:
     """Turn a NumPy function into an op.
 
@@ -330,6 +325,8 @@ def op(
               parameters, Σ|a||b| times a bound of the function's slope, for each result. Kernels must
               then agree within (4 + √terms) · eps · sums + ulps · eps · max(1, |value|), and within
               the latter on small integers.
+    factors   indices of the operands that a sum of products multiplies: a lower precision rounds them,
+              as `precision.rounded` does.
     inplace   indices of the operands that are updated in place; such an op returns those that are
               not None.
     gradient_of
@@ -338,7 +335,7 @@ def op(
     """
 
     def decorate(body: Callable) -> Op:
-        operation = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace, gradient_of, sums)
+        operation = Op(body, outputs, cases, prefer, flops, terms, ulps, inplace, gradient_of, sums, factors)
         _ops[operation.name] = operation
         choice.declare(operation.name)
         return operation
@@ -355,6 +352,8 @@ def kernel(
     workspace: Callable[..., tuple[Spec, ...]] | None = None,
     pays: Callable[..., bool] | None = None,
     file: str | Path | None = None,
+    precisions: tuple[str, ...] = (precision.FLOAT32,),
+    executed: Callable[..., tuple[float, float]] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register the decorated function as a kernel of `op`.
 
@@ -371,6 +370,10 @@ def kernel(
     file        the kernel file, whose name the id carries; by default the one that holds the
                 function. A function that registers the kernels of several families passes the
                 `__file__` of the family's file.
+    precisions  those that the kernel computes; `precision.in_force()` is the one of a call. On a GPU, a
+                kernel for float32 alone may serve calls of any.
+    executed    takes the same as `supports`; returns the FLOPs of a product whose blocks differ in
+                length and those of the longest of them, for predictions.
     """
     if backend not in choice.BACKENDS:
         raise ArgumentError(
@@ -379,7 +382,8 @@ def kernel(
 
     def decorate(launch: Callable[..., None]) -> Callable[..., None]:
         path = Path(file or launch.__code__.co_filename)
-        entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, supports, workspace, pays, path)
+        settings = supports, workspace, pays, path, precisions, executed
+        entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, *settings)
         _kernels.setdefault(op.name, {})[f"{algorithm}_{backend}"] = entry
         choice.changed()
         return launch
@@ -426,8 +430,8 @@ def _numba_compiles_nothing() -> bool:
     return njit.is_off()
 
 
-def _has(kernels: dict[str, Kernel], algorithm: str) -> bool:
-    return any(kernel.algorithm == algorithm for kernel in kernels.values())
+def _names(kernels: dict[str, Kernel]) -> set[str]:
+    return {kernel.algorithm for kernel in kernels.values()}
 
 
 def _copied(value: Any, target: Any) -> Any:

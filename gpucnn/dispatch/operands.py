@@ -1,12 +1,15 @@
-"""The arrays of a call: on the device in use, and such that kernels can take them."""
+"""The arrays of a call: on the device in use, such that kernels can take them, and the error where no
+kernel does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from ..devices import choose
+from ..devices.cpu import CPU
 from ..devices.device import Device
-from ..errors import ArgumentError
+from ..errors import ArgumentError, KernelError, did_you_mean
 from .case import Spec
 
 _UNFIT = "a view with gaps or exchanged axes, or from an address that is not aligned, cannot be written by kernels"
@@ -61,3 +64,22 @@ def targets_of(op: str, where: Device, out: Any, specs: tuple[Spec, ...]) -> tup
                 f"{op}: out of shape {target.shape}: {_UNFIT}, so create it with gpucnn.devices.storage.empty"
             )
     return targets
+
+
+def refusal(
+    op: str,
+    backends: Sequence[str],
+    algorithms: Sequence[str],
+    operands: Sequence[Spec | None],
+    params: dict[str, Any],
+    name: str | None,
+) -> KernelError:
+    """The error for a call that none of the registered algorithms serves; `name` is the chosen one."""
+    shapes = ", ".join("None" if s is None else f"{s.shape} {s.dtype}" for s in operands)
+    registered = [*sorted(algorithms), *(["reference"] if choose.current() is CPU else [])]
+    request = name or "auto"
+    near = did_you_mean(request, registered) if name and name not in registered else ""
+    return KernelError(
+        f"{op}: no {'/'.join(backends)} kernel for this call. Requested: {request}{near and f' ({near})'}; "
+        f"registered: {', '.join(registered) or 'none'}; shapes {shapes}, {params}"
+    )

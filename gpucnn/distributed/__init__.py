@@ -10,11 +10,15 @@ gradients of the parts in their order and make the same update. Rank 0 alone pri
 """
 
 from .group import (
+    MAY_PASS,
     TIME_LIMIT,
     Group,
     RankError,
+    SilentRankError,
+    alone,
     check_device,
     ending_together,
+    exit_status,
     group,
     launched,
     leads,
@@ -24,11 +28,15 @@ from .group import (
 )
 
 __all__ = [
+    "MAY_PASS",
     "TIME_LIMIT",
     "Group",
     "RankError",
+    "SilentRankError",
+    "alone",
     "check_device",
     "ending_together",
+    "exit_status",
     "group",
     "launched",
     "leads",

@@ -32,12 +32,26 @@ TIME_LIMIT = 300.0
 
 Seconds = Annotated[float, Bounds(0.1, 86_400.0)]
 
+MAY_PASS = 75
+"""The exit status of a training that ends because a rank does not answer or memory is short: another start may
+succeed (EX_TEMPFAIL of sysexits.h)."""
+
 _AFTER_RANK_0 = 2.0
 """Seconds in which rank 0 may report an error that all ranks have, before another rank does."""
 
 
+Messages = Sequence[tuple[int, np.ndarray, int]]
+"""Each with the rank at the other end, and a tag that tells messages between two ranks apart."""
+
+
 class RankError(GpucnnError, RuntimeError):
-    """A rank does not answer, or does not do the same as the others."""
+    """A rank does not do the same as the others."""
+
+
+class SilentRankError(RankError):
+    """A rank does not answer."""
+
+    exit_status = MAY_PASS
 
 
 class Group:
@@ -55,6 +69,7 @@ class Group:
         self.parts = parts or self.size
         self.time_limit = time_limit
         self._bounds = [rank * self.parts // self.size for rank in range(self.size + 1)]
+        self._arrays: dict[str, np.ndarray] = {}
         self._places = [""] * self.size
         names = self.gather_text(f"pid {os.getpid()} on {socket.gethostname()}")
         self._places = [f" ({name})" for name in names]
@@ -88,27 +103,41 @@ class Group:
         self._exchange([own] * self.size, [whole[start:stop] for start, stop in pairwise(ends)])
         return whole
 
-    def all_reduce(self, own: np.ndarray, rows: Sequence[int]) -> np.ndarray:
-        """The sum of the rows of all ranks, ((row 0 + row 1) + row 2) + …, the same bits on every rank.
+    def all_reduce(self, rows: Sequence[np.ndarray], counts: Sequence[int], out: np.ndarray) -> None:
+        """Write the sum of the rows of all ranks, ((row 0 + row 1) + row 2) + …, the same bits on every rank.
 
         The ranks divide the columns: each adds up one range of them, then they exchange the sums. So
         the result depends on the rows alone, not on how many ranks have them. It differs from the
-        exact sum of n rows by at most (n - 1) · 2⁻²⁴ · Σ |row|, to first order.
+        exact sum of n rows by at most (n - 1) · 2⁻²⁴ · Σ |row|, to first order. Each rank sends and
+        receives 2 · (size - 1) / size times the bytes of a row if it has one.
 
-        own   (rows[rank], columns) float32
-        rows  how many each rank has
-        →     (columns,) float32
+        rows    the rows of this rank, each (columns,) float32
+        counts  how many rows each rank has, one at least in all
+        out     (columns,) float32; may be one of `rows`
         """
-        columns = own.shape[1]
-        ends = [rank * columns // self.size for rank in range(self.size + 1)]
+        ends = [rank * out.size // self.size for rank in range(self.size + 1)]
         ranges = [slice(start, stop) for start, stop in pairwise(ends)]
         mine = ranges[self.rank]
-        received = [np.empty((count, mine.stop - mine.start), np.float32) for count in rows]
-        self._exchange([np.ascontiguousarray(own[:, part]) for part in ranges], received)
-        total = np.zeros(columns, np.float32)
-        for row in (row for of_rank in received for row in of_rank):
-            total[mine] += row
-        return self.gather(total[mine], [part.stop - part.start for part in ranges])
+        width, own = mine.stop - mine.start, list(self._rows_of(counts, self.rank))
+        received = self._scratch("rows", (sum(counts) - len(own), width))
+        others = [row for row in range(sum(counts)) if row not in own]
+        places = dict(zip(others, received, strict=True))
+        self._transfer(
+            [(rank, row[ranges[rank]], tag) for rank in self._others() for tag, row in enumerate(rows)],
+            [
+                (rank, places[row], tag)
+                for rank in self._others()
+                for tag, row in enumerate(self._rows_of(counts, rank))
+            ],
+        )
+        places |= {place: row[mine] for place, row in zip(own, rows, strict=True)}
+        total = self._scratch("total", (width,))
+        total[...] = places[0]
+        for row in range(1, sum(counts)):
+            total += places[row]
+        out[mine] = total
+        sums = [(rank, out[ranges[rank]], 0) for rank in self._others()]
+        self._transfer([(rank, total, 0) for rank in self._others()], sums)
 
     def broadcast(self, array: np.ndarray) -> np.ndarray:
         """Rank 0's array, on every rank; all give one of its shape and dtype."""
@@ -140,18 +169,40 @@ class Group:
         """Send an array to each rank, and fill an array from each. Raises `RankError` after the time
         limit."""
         incoming[self.rank][...] = outgoing[self.rank]
-        others = [rank for rank in range(self.size) if rank != self.rank]
-        receiving = {rank: self._comm.Irecv(incoming[rank], rank) for rank in others if incoming[rank].size}
-        sending = {rank: self._comm.Isend(outgoing[rank], rank) for rank in others if outgoing[rank].size}
-        for waiting in (receiving, sending):
-            self._wait(waiting)
+        self._transfer(
+            [(rank, outgoing[rank], 0) for rank in self._others()],
+            [(rank, incoming[rank], 0) for rank in self._others()],
+        )
 
-    def _wait(self, requests: dict[int, Any]) -> None:
+    def _transfer(self, outgoing: Messages, incoming: Messages) -> None:
+        """Send and receive at the same time; empty arrays are left out."""
+        receiving = [(rank, self._comm.Irecv(array, rank, tag)) for rank, array, tag in incoming if array.size]
+        sending = [(rank, self._comm.Isend(array, rank, tag)) for rank, array, tag in outgoing if array.size]
+        for requests in (receiving, sending):
+            self._wait(requests)
+
+    def _others(self) -> list[int]:
+        return [rank for rank in range(self.size) if rank != self.rank]
+
+    @staticmethod
+    def _rows_of(counts: Sequence[int], rank: int) -> range:
+        """The numbers of a rank's rows among the rows of all."""
+        first = sum(counts[:rank])
+        return range(first, first + counts[rank])
+
+    def _scratch(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """An array that is used again in each step: new memory of many megabytes costs more than adding it up."""
+        array = self._arrays.get(name)
+        if array is None or array.shape != shape:
+            array = self._arrays[name] = np.empty(shape, np.float32)
+        return array
+
+    def _wait(self, requests: list[tuple[int, Any]]) -> None:
         began, pause = time.monotonic(), 0.0
-        while requests := {rank: request for rank, request in requests.items() if not request.Test()}:
+        while requests := [(rank, request) for rank, request in requests if not request.Test()]:
             if time.monotonic() - began > self.time_limit:
-                late = ", ".join(f"rank {rank}{self._places[rank]}" for rank in requests)
-                raise RankError(
+                late = ", ".join(f"rank {rank}{self._places[rank]}" for rank in sorted({rank for rank, _ in requests}))
+                raise SilentRankError(
                     f"no answer from {late} for {self.time_limit:g} s: it is stopped, or waits for memory, a disk or "
                     "the network; the job ends"
                 )
@@ -226,6 +277,17 @@ def stop() -> None:
     _group = None
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """This process trains alone in the body of a with statement, whatever the other ranks do."""
+    global _group
+    group, _group = _group, None
+    try:
+        yield
+    finally:
+        _group = group
+
+
 def check_device() -> None:
     """Raise `ArgumentError` if a group, or parts of a batch, would be computed elsewhere than on the CPU."""
     if _group is not None and choose.current() is not CPU:
@@ -246,9 +308,16 @@ def ending_together() -> Iterator[None]:
         if _group is None or _group.size == 1:
             raise
         _report(f"gpucnn: error: {error}", _group)
-        _group.abort(getattr(error, "exit_status", 2 if isinstance(error, ArgumentError) else 1))
+        _group.abort(exit_status(error))
     finally:
         stop()
+
+
+def exit_status(error: BaseException) -> int:
+    """That of a process which an error ends: 2 for wrong arguments, `MAY_PASS` or 1."""
+    if isinstance(error, MemoryError):
+        return MAY_PASS
+    return getattr(error, "exit_status", 2 if isinstance(error, ArgumentError) else 1)
 
 
 def _end_all(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
@@ -258,7 +327,7 @@ def _end_all(kind: type[BaseException], error: BaseException, traceback: Any) ->
         time.sleep(_AFTER_RANK_0)
         print(f"rank {_group.rank}:", file=sys.stderr)
     sys.__excepthook__(kind, error, traceback)
-    _group.abort()
+    _group.abort(exit_status(error))
 
 
 def _report(message: str, group: Group) -> None:

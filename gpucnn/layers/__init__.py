@@ -13,11 +13,15 @@ from .augmentation import (
 )
 from .batch_normalization import BatchNormalization
 from .conv import Conv1D, Conv2D, Conv3D
+from .conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
+from .cropping import Cropping1D, Cropping2D, Cropping3D
 from .dense import Dense
-from .depthwise_conv2d import DepthwiseConv2D
+from .depthwise_conv import DepthwiseConv1D, DepthwiseConv2D
 from .dropout import Dropout, SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
+from .group_normalization import GroupNormalization, LayerNormalization
 from .input import Input, InputLayer
 from .layer import Layer
+from .parallel import Parallel, Residual
 from .pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -32,11 +36,20 @@ from .pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
+from .prelu import PReLU
 from .rescaling import Rescaling
 from .reshaping import Flatten, Permute, Reshape, ZeroPadding1D, ZeroPadding2D, ZeroPadding3D
 from .resizing import CenterCrop, Resizing
+from .separable_conv import SeparableConv1D, SeparableConv2D
+from .upsampling import RepeatVector, UpSampling1D, UpSampling2D, UpSampling3D
 
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
+Convolution1DTranspose, Convolution2DTranspose, Convolution3DTranspose = (
+    Conv1DTranspose,
+    Conv2DTranspose,
+    Conv3DTranspose,
+)
+SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
 GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D = GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D
@@ -58,12 +71,22 @@ __all__ = [
     "BatchNormalization",
     "CenterCrop",
     "Conv1D",
+    "Conv1DTranspose",
     "Conv2D",
+    "Conv2DTranspose",
     "Conv3D",
+    "Conv3DTranspose",
     "Convolution1D",
+    "Convolution1DTranspose",
     "Convolution2D",
+    "Convolution2DTranspose",
     "Convolution3D",
+    "Convolution3DTranspose",
+    "Cropping1D",
+    "Cropping2D",
+    "Cropping3D",
     "Dense",
+    "DepthwiseConv1D",
     "DepthwiseConv2D",
     "Dropout",
     "Flatten",
@@ -79,9 +102,11 @@ __all__ = [
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
+    "GroupNormalization",
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
     "MaxPool1D",
     "MaxPool2D",
@@ -89,6 +114,8 @@ __all__ = [
     "MaxPooling1D",
     "MaxPooling2D",
     "MaxPooling3D",
+    "PReLU",
+    "Parallel",
     "Permute",
     "RandomAffine",
     "RandomContrast",
@@ -98,28 +125,31 @@ __all__ = [
     "RandomTranslation",
     "RandomZoom",
     "ReLU",
+    "RepeatVector",
     "Rescaling",
     "Reshape",
+    "Residual",
     "Resizing",
+    "SeparableConv1D",
+    "SeparableConv2D",
+    "SeparableConvolution1D",
+    "SeparableConvolution2D",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
+    "UpSampling1D",
+    "UpSampling2D",
+    "UpSampling3D",
     "ZeroPadding1D",
     "ZeroPadding2D",
     "ZeroPadding3D",
 ]
 
 _INSTEAD = {
-    "put DepthwiseConv2D and a Conv2D(filters, 1) in a row": "SeparableConv2D SeparableConvolution2D",
-    "Conv1D(filters, kernel_size, groups=channels) filters each channel alone": (
-        "DepthwiseConv1D SeparableConv1D SeparableConvolution1D"
-    ),
     "write Conv2D(..., dilation_rate=rate)": "AtrousConvolution1D AtrousConvolution2D AtrousConv1D AtrousConv2D",
-    "no layer enlarges images; gpucnn is for classification and regression": (
-        "Conv1DTranspose Conv2DTranspose Conv3DTranspose Convolution1DTranspose Convolution2DTranspose "
-        "Convolution3DTranspose Deconvolution2D Deconvolution3D UpSampling1D UpSampling2D UpSampling3D RepeatVector"
-    ),
+    "it is now called Conv2DTranspose": "Deconvolution2D",
+    "it is now called Conv3DTranspose": "Deconvolution3D",
     "use a convolution, which shares its weights over all positions": "LocallyConnected1D LocallyConnected2D",
     "use Conv1D, pooling and Dense for sequences": (
         "LSTM LSTMCell GRU GRUCell RNN SimpleRNN SimpleRNNCell StackedRNNCells ConvLSTM1D ConvLSTM2D ConvLSTM3D "
@@ -130,16 +160,17 @@ _INSTEAD = {
         "Embedding ReversibleEmbedding TextVectorization StringLookup IntegerLookup CategoryEncoding Discretization "
         "Hashing HashedCrossing MelSpectrogram STFTSpectrogram"
     ),
-    "use BatchNormalization": (
-        "LayerNormalization GroupNormalization RMSNormalization UnitNormalization SpectralNormalization"
+    "use LayerNormalization, GroupNormalization or BatchNormalization": (
+        "RMSNormalization UnitNormalization SpectralNormalization"
     ),
     "use Rescaling, or subtract the mean and divide by the deviation before fit": "Normalization",
     "write a layers.Layer with forward(x, step, training) returning (y, backward)": "Lambda Wrapper Pipeline",
-    "models are sequences of layers with one path": (
-        "Add Subtract Multiply Average Maximum Minimum Concatenate Dot add subtract multiply average maximum minimum "
-        "concatenate dot Merge merge Highway"
+    "a residual block is Residual([...]); Parallel(paths, merge='add') sums the results of several paths": "Add add",
+    "Parallel(paths, merge='concatenate') joins the results of several paths": "Concatenate concatenate Merge merge",
+    "models are sequences of layers: Parallel can add and concatenate": (
+        "Subtract Multiply Average Maximum Minimum Dot subtract multiply average maximum minimum dot Highway"
     ),
-    "use LeakyReLU(negative_slope=...) or ELU": "PReLU ParametricSoftplus SReLU",
+    "use PReLU, LeakyReLU(negative_slope=...) or ELU": "ParametricSoftplus SReLU",
     "write ReLU(threshold=...)": "ThresholdedReLU",
     "Activation('linear') returns its input": "Identity",
     "use Dropout or a SpatialDropout layer": "GaussianDropout GaussianNoise AlphaDropout",
@@ -148,7 +179,7 @@ _INSTEAD = {
         "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D AdaptiveMaxPooling1D "
         "AdaptiveMaxPooling2D AdaptiveMaxPooling3D"
     ),
-    "cut or resize the arrays before fit, x[:, 2:-2, 2:-2]": ("Cropping1D Cropping2D Cropping3D MaxNumBoundingBoxes"),
+    "gpucnn is for images with labels, not for bounding boxes": "MaxNumBoundingBoxes",
     "change the images in a generator that fit reads": (
         "RandomBrightness "
         "RandomShear  RandomErasing RandomElasticTransform RandomHue RandomSaturation RandomSharpness "

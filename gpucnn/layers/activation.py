@@ -114,29 +114,38 @@ class ELU(_One):
 
 
 class Softmax(_One):
-    """Turn scores into probabilities: exp(x) / Σ exp(x) over the last axis.
+    """Turn scores into probabilities: exp(x) / Σ exp(x) over an axis.
 
-    axis  -1 or the number of the last axis
+    axis  number of the axis, or of several in a list; -1 is the last one, 0 the batch
 
-    The output has the shape of x and sums to 1 along its last axis. Also takes the arguments of
-    `Layer`. Raises `ArgumentError` for any other axis when the model is built: put `Permute` before
-    and after the layer.
+    The output has the shape of x and sums to 1 along these axes. Also takes the arguments of `Layer`.
+    Raises `ArgumentError` for axes that x does not have, and for the batch.
 
     >>> import numpy as np
     >>> from gpucnn import layers
     >>> layers.Softmax()(np.array([[3, 3], [0, 1000]])).tolist()
     [[0.5, 0.5], [0.0, 1.0]]
+    >>> layers.Softmax(axis=1)(np.array([[[3, 0], [3, 1000]]])).tolist()
+    [[[0.5, 0.0], [0.5, 1.0]]]
     """
 
-    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+    def __init__(self, axis: Any = -1, **kwargs: Any) -> None:
         super().__init__("softmax", **kwargs)
+        axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+        if not axes or not all(type(number) is int for number in axes):
+            raise ArgumentError(f"Softmax(axis={axis!r}): give the number of an axis, or a list of them")
         self.axis = axis
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The shape of x."""
-        if self.axis not in (-1, len(input_shape) - 1):
+        rank = len(input_shape)
+        axes = self.axis if isinstance(self.axis, (tuple, list)) else (self.axis,)
+        numbers = sorted({axis % rank for axis in axes if -rank <= axis < rank})
+        if len(numbers) < len(axes) or 0 in numbers:
             raise ArgumentError(
-                f"{self.name}: Softmax(axis={self.axis!r}) of inputs {input_shape}: gpucnn sums over the last "
-                "axis only; put Permute before and after it"
+                f"{self.name}: Softmax(axis={self.axis!r}) of inputs {input_shape}: give axes of 1 … {rank - 1}, each "
+                "once"
             )
+        if numbers != [rank - 1]:
+            self.activation = activations.SoftmaxOver(tuple(numbers))
         return input_shape

@@ -15,7 +15,7 @@ from ..ops.affine import Fill, affine, random_affine
 from ..ops.contrast import random_contrast
 from ..ops.globalpool import globalavgpool
 from ..ops.window import Sliding
-from .layer import Backward, Layer, Shape, behind
+from .layer import Backward, Layer, Shape, behind, drawn_before
 from .resizing import cut_shape, cut_windows, middle
 
 Range = tuple[float, float]
@@ -376,8 +376,8 @@ class RandomContrast(Augmentation):
         factor = (1.0 - self.factor[0], 1.0 + self.factor[1])
         mean = globalavgpool(x.reshape(x.shape[0], -1, x.shape[3]))
         how: dict[str, Any] = {"factor": factor, "limits": self.value_range, "seed": self.seed, "stream": self.stream}
-        first, means = self.first_sample, mean.reshape(x.shape[0], x.shape[3])
-        return random_contrast(behind(x, first), behind(means, first), step, **how)[first:]
+        (spare, counter), means = drawn_before(self.first_sample, 1), mean.reshape(x.shape[0], x.shape[3])
+        return random_contrast(behind(x, spare), behind(means, spare), step, **how, counter=counter)[spare:]
 
 
 def _limits(owner: str, name: str, value: Limits) -> Range:

@@ -9,6 +9,7 @@ from .. import initializers
 from ..arguments import Fraction, NotNegative
 from ..errors import ArgumentError
 from ..ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad, moving_average
+from . import synchronized_batchnorm
 from .layer import Backward, Layer, Shape, Weight
 
 
@@ -18,7 +19,8 @@ class BatchNormalization(Layer):
     (N, …, C) → (N, …, C). In training, mean and variance are those of the batch, and after the step
     each moving statistic becomes moving · momentum + batch · (1 - momentum). In inference, and when
     `trainable` is False, the moving statistics are used instead. Where several processes train, each
-    normalises by the statistics of its part of the batch, and the moving ones follow their mean.
+    normalises by the statistics of its part of the batch, and the moving ones follow their mean; if
+    `synchronized`, all normalise by those of the whole batch.
 
     axis            -1 or the number of the last axis
     momentum        0 … 1: how slowly the moving statistics follow the batches
@@ -27,7 +29,9 @@ class BatchNormalization(Layer):
     *_initializer   start values of beta, gamma, moving_mean and moving_variance
     *_regularizer   penalties on beta and gamma that are added to the loss, such as "l2"
     *_constraint    bounds for beta and gamma after each update, such as "non_neg"
-    renorm*, synchronized  not in gpucnn: leave them at their defaults
+    renorm*         not in gpucnn: leave them at their defaults
+    synchronized    whether processes that train together share the statistics of their parts of the
+                    batch: two exchanges of (processes · 2 C) values in each step
 
     Weights: gamma, beta, moving_mean, moving_variance, each (C,). Also takes the arguments of
     `Layer`. Raises `ArgumentError` for arguments out of range and, when the model is built, for
@@ -71,11 +75,7 @@ class BatchNormalization(Layer):
             if renormalisation[name] != default:
                 given = f"BatchNormalization({name}={renormalisation[name]!r})"
                 raise ArgumentError(f"{given}: batch renormalisation is not in gpucnn; leave it out")
-        if synchronized:
-            raise ArgumentError(
-                "BatchNormalization(synchronized=True) is not in gpucnn: each process normalises by its part of the "
-                "batch; leave it out"
-            )
+        self.synchronized = synchronized
         self.axis = axis
         self.momentum, self.epsilon = float(momentum), float(epsilon)
         self.center, self.scale = center, scale
@@ -116,6 +116,8 @@ class BatchNormalization(Layer):
         gamma = None if self.gamma is None else self.gamma.value
         beta = None if self.beta is None else self.beta.value
         epsilon = self.epsilon
+        if training and self.trainable and self.synchronized and self.peers is not None:
+            return synchronized_batchnorm.forward(self, x, self.gamma, self.beta, epsilon, self.peers)
         if training and self.trainable:
             y, mean, variance = batchnorm(x, gamma, beta, epsilon=epsilon)
             self.batch_statistics, gradient = [mean, variance], batchnorm_grad

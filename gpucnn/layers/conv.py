@@ -10,7 +10,33 @@ from .convolution_base import Convolution
 from .layer import Backward
 
 
-class Conv1D(Convolution):
+class OneRow(Convolution, abstract=True):
+    """Base of convolutions along sequences, which are computed as images of one row."""
+
+    def sums(self, x: Any) -> tuple[Any, Backward]:
+        """(conv(x, kernel), backward)."""
+        z, backward_of_images = super().sums(_one_row(x))
+
+        def backward(dz: Any, need_dx: bool = True) -> Any:
+            dx = backward_of_images(_one_row(dz), need_dx=need_dx)
+            return dx.reshape(x.shape) if need_dx else None
+
+        return z.reshape(len(z), *z.shape[2:]), backward
+
+    def window(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """How the filters slide over images of one row, as the ops take it."""
+        before_and_after = self._padding(shape[2:-1])
+        return {
+            "strides": (1, *self.strides),
+            "padding": ((0, 0), *before_and_after),
+            "dilation": (1, *self.dilation_rate),
+        }
+
+    def _weight_shape(self, channels: int) -> tuple[int, ...]:
+        return (1, *super()._weight_shape(channels))
+
+
+class Conv1D(OneRow):
     """Slide filters along sequences: (N, W, C) → (N, Q, filters).
 
     filters        number of filters
@@ -46,28 +72,6 @@ class Conv1D(Convolution):
     rank = 1
     conv, conv_grad_input, conv_grad_weight = conv2d, conv2d_grad_input, conv2d_grad_weight
     paddings = ("valid", "same", "causal")
-
-    def sums(self, x: Any) -> tuple[Any, Backward]:
-        """(conv(x, kernel), backward)."""
-        z, backward_of_images = super().sums(_one_row(x))
-
-        def backward(dz: Any, need_dx: bool = True) -> Any:
-            dx = backward_of_images(_one_row(dz), need_dx=need_dx)
-            return dx.reshape(x.shape) if need_dx else None
-
-        return z.reshape(len(z), *z.shape[2:]), backward
-
-    def window(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """How the filters slide over images of one row, as the ops take it."""
-        before_and_after = self._padding(shape[2:-1])
-        return {
-            "strides": (1, *self.strides),
-            "padding": ((0, 0), *before_and_after),
-            "dilation": (1, *self.dilation_rate),
-        }
-
-    def _weight_shape(self, channels: int) -> tuple[int, ...]:
-        return (1, *super()._weight_shape(channels))
 
     def _kernel_shape(self, channels: int) -> tuple[int, ...]:
         return self._weight_shape(channels)[1:]

@@ -10,7 +10,7 @@ from ..arguments import Fraction, Seed, channels_last
 from ..dispatch.op import Op
 from ..errors import ArgumentError
 from ..ops.dropout import dropout, spatial_dropout
-from .layer import Backward, Layer, Shape, behind
+from .layer import Backward, Layer, Shape, behind, drawn_before
 
 Share = Annotated[Fraction, "the share that is dropped"]
 
@@ -50,11 +50,12 @@ class Dropout(Layer):
         """(y, backward); x itself in inference."""
         if not training or self.rate == 0:
             return x, lambda dy, need_dx=True: dy if need_dx else None
-        shape, op_shape, first = x.shape, self._op_shape(x.shape), self.first_sample
-        params: dict[str, Any] = {"rate": self.rate, "seed": self.seed, "stream": self.stream}
+        shape, op_shape = x.shape, self._op_shape(x.shape)
+        spare, counter = drawn_before(self.first_sample, self._words(shape))
+        params: dict[str, Any] = {"rate": self.rate, "seed": self.seed, "stream": self.stream, "counter": counter}
 
         def dropped(values: Any) -> Any:
-            return self.op(behind(values.reshape(op_shape), first), step, **params)[first:].reshape(shape)
+            return self.op(behind(values.reshape(op_shape), spare), step, **params)[spare:].reshape(shape)
 
         return dropped(x), lambda dy, need_dx=True: dropped(dy) if need_dx else None
 
@@ -66,9 +67,16 @@ class Dropout(Layer):
         """The shape under which the op reads the values."""
         return shape
 
+    def _words(self, shape: tuple[int, ...]) -> int:
+        """How many random words a sample takes."""
+        return math.prod(shape[1:])
+
 
 class _SpatialDropout(Dropout, abstract=True):
     op = spatial_dropout
+
+    def _words(self, shape: tuple[int, ...]) -> int:
+        return shape[-1]
 
     def _op_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (shape[0], -1, shape[-1])

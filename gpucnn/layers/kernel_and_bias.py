@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ..ops.bias import bias, bias_grad
 from .layer import Activated, Backward
@@ -13,6 +13,9 @@ class KernelAndBias(Activated, abstract=True):
 
     `kernel` and `bias` are the initializer, the regularizer and the constraint of each.
     """
+
+    filters_last: ClassVar[bool] = True
+    """Whether `kernel` is one array whose last axes are the filters, or the units."""
 
     def __init__(
         self,

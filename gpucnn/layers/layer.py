@@ -21,7 +21,7 @@ shape changes):
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -32,6 +32,7 @@ from .. import activations, constraints, initializers, random, regularizers
 from ..arguments import float32, is_count
 from ..config import Configurable, snake_case
 from ..devices import free_memory, storage
+from ..distributed import Group
 from ..errors import ArgumentError, MemoryNeedError, ShapeError, one_line
 from ..ops.window import Sliding
 
@@ -195,8 +196,14 @@ class Layer(Configurable):
     min_ndim: int | None = None
     ndim: int | None = None
     """The number of axes of the input, or the least number, batch included; None for any."""
+    inner: Sequence[Layer] = ()
+    """Layers that the layer holds."""
     first_sample: int = 0
     """The place of x[0] in the batch, where a batch is computed in parts."""
+    peers: Group | None = None
+    """The processes that compute the other parts of the batch, during a step that several compute."""
+    is_idle: bool = False
+    """Whether x stands in for the part of a process for which the batch has no samples."""
     batch_statistics: Sequence[Any] = ()
     """What forward has computed for `update`; where a batch is computed in parts, `update` sees the mean
     over them, weighted by their samples."""
@@ -292,7 +299,7 @@ class Layer(Configurable):
         output_shape = self.compute_output_shape(input_shape)
         self.build(input_shape)
         for weight in self.weights:
-            weight.path = f"{self.name}/{weight.name}"
+            weight.path = f"{self.name}/{weight.path}"
         self.input_shape, self.output_shape = input_shape, output_shape
         self.built = True
 
@@ -372,6 +379,27 @@ class Activated(Layer, abstract=True):
         return y, backward
 
 
+def every(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """The layers, each followed by those that it holds, at any depth."""
+    for layer in layers:
+        yield layer
+        yield from every(layer.inner)
+
+
+def leaves(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """The layers at any depth that hold no others."""
+    return (layer for layer in every(layers) if not layer.inner)
+
+
+def by_path(layers: Iterable[Layer], path: str = "") -> Iterator[tuple[str, Layer]]:
+    """The layers at any depth that hold no others, with names such as "residual/dropout"."""
+    for layer in layers:
+        if layer.inner:
+            yield from by_path(layer.inner, f"{path}{layer.name}/")
+        else:
+            yield f"{path}{layer.name}", layer
+
+
 def assign_all(owner: str, weights: list[Weight], values: list[Any]) -> None:
     """Copy an array into each weight; all shapes are checked before the first is changed."""
     if len(values) != len(weights):
@@ -381,6 +409,13 @@ def assign_all(owner: str, weights: list[Weight], values: list[Any]) -> None:
             raise ShapeError(f"{weight.path} has shape {weight.shape}; the given array has shape {np.shape(value)}")
     for weight, value in zip(weights, values, strict=True):
         weight.assign(value)
+
+
+def drawn_before(first: int, words: int) -> tuple[int, int]:
+    """(samples, counter): sample `first` of a batch, with so many random words each, behind so many samples,
+    three at most, takes the words from this counter on, which has four."""
+    spare = first % (4 // math.gcd(4, words))
+    return spare, (first - spare) * words // 4
 
 
 def behind(x: Any, first: int) -> Any:

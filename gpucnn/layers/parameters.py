@@ -17,7 +17,7 @@ from ..devices import choose, forks, storage
 from ..devices.device import ALIGNMENT
 from ..errors import ArgumentError
 from ..ops import update
-from .layer import Layer, Weight
+from .layer import Layer, Weight, leaves
 
 _ELEMENTS = ALIGNMENT // 4
 
@@ -53,7 +53,7 @@ class Parameters:
         self.segments: list[Segment] = []
         self.others: list[Weight] = []
         offset = 0
-        for layer in layers:
+        for layer in leaves(layers):
             for weight in layer.weights:
                 if not weight.trainable:
                     self.others.append(weight)

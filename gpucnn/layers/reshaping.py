@@ -126,7 +126,7 @@ class ZeroPadding(Layer, abstract=True):
     def __init__(self, padding: Any, data_format: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         channels_last(type(self).__name__, data_format)
-        self.padding = self._pairs(padding)
+        self.padding = pairs_of(type(self).__name__, "padding", padding, self.rank)
         self.ndim = self.rank + 2
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -143,16 +143,17 @@ class ZeroPadding(Layer, abstract=True):
         """A window of one cell along the longer axes."""
         return tuple(Sliding(padding=pair) for pair in self.padding)
 
-    def _pairs(self, padding: Any) -> tuple[tuple[int, int], ...]:
-        """(before, after) for each axis, from one number for all, or a number or pair for each."""
-        each = padding if self.rank > 1 and isinstance(padding, (tuple, list)) else (padding,) * self.rank
-        pairs = tuple(tuple(axis) if isinstance(axis, (tuple, list)) else (axis, axis) for axis in each)
-        counts = [n for pair in pairs for n in pair]
-        whole = all(is_count(n) or (type(n) is int and n == 0) for n in counts)
-        if len(pairs) != self.rank or any(len(pair) != 2 for pair in pairs) or not whole:
-            form = "a pair (before, after)" if self.rank == 1 else f"for each of {self.rank} axes a number or a pair"
-            raise ArgumentError(f"{type(self).__name__}(padding={padding!r}): give a number of cells, or {form}")
-        return tuple((int(before), int(after)) for before, after in pairs)
+
+def pairs_of(owner: str, name: str, value: Any, rank: int) -> tuple[tuple[int, int], ...]:
+    """(before, after) for each axis, from one number for all, or a number or pair for each."""
+    each = value if rank > 1 and isinstance(value, (tuple, list)) else (value,) * rank
+    pairs = tuple(tuple(axis) if isinstance(axis, (tuple, list)) else (axis, axis) for axis in each)
+    counts = [n for pair in pairs for n in pair]
+    whole = all(is_count(n) or (type(n) is int and n == 0) for n in counts)
+    if len(pairs) != rank or any(len(pair) != 2 for pair in pairs) or not whole:
+        form = "a pair (before, after)" if rank == 1 else f"for each of {rank} axes a number or a pair"
+        raise ArgumentError(f"{owner}({name}={value!r}): give a number of cells, or {form}")
+    return tuple((int(before), int(after)) for before, after in pairs)
 
 
 class ZeroPadding1D(ZeroPadding):

@@ -14,10 +14,11 @@ import numpy as np
 
 from ..devices import storage
 from ..errors import ArgumentError, ShapeError
-from ..layers import BatchNormalization, Conv2D, DepthwiseConv2D, Dropout
+from ..layers import BatchNormalization, Dropout
 from ..layers.activation import Activation
-from ..layers.layer import Activated
-from .model import Model
+from ..layers.convolution_base import Convolution
+from ..layers.layer import Activated, Layer, every
+from .model import Model, computing
 from .training_step import NO_STEP
 
 
@@ -60,7 +61,7 @@ def _from_layer(
     """(what enters the layer at `place`, the gradient of the scores by it), both on the host."""
     x = np.ascontiguousarray(images, np.float32)
     dy = _directions(model, x, np.asarray(classes))
-    with model.parameters.in_use():
+    with computing(model):
         step, y = storage.put(NO_STEP), storage.put(x)
         entering, backwards = y, []
         for number, layer in enumerate(model.layers):
@@ -99,9 +100,13 @@ def _directions(model: Model, x: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.eye(count, dtype=np.float32)[classes]
 
 
+def _convolves_images(layer: Layer) -> bool:
+    return isinstance(layer, Convolution) and layer.rank == 2
+
+
 def _after_last_convolution(model: Model) -> int:
     """The layer that takes the maps of the last convolution, once they are activated."""
-    convolutions = [i for i, layer in enumerate(model.layers) if isinstance(layer, (Conv2D, DepthwiseConv2D))]
+    convolutions = [i for i, layer in enumerate(model.layers) if any(map(_convolves_images, every([layer])))]
     if not convolutions:
         raise ArgumentError("the model has no two-dimensional convolution whose maps could be weighed")
     place = convolutions[-1] + 1

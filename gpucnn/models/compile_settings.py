@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from .. import losses, metrics, optimizers
 from ..arguments import Count, check
 from ..config import Configurable, deserialize, serialize
+from ..dispatch.precision import FLOAT32, Precision
 from ..errors import ArgumentError
 from ..layers.layer import Shape
 from ..losses import Loss
 from ..metrics import Metric
 from ..optimizers import Optimizer
 
+Steps = Count | Literal["auto"]
+"""Batches for which the batch hooks of callbacks are called once. "auto" is as many as a GPU replays
+as one, up to 16, and 1 on the CPU and wherever steps are launched one by one."""
+
 
 class CompileSettings:
     """What `compile` says, as objects; metrics need the shapes of labels and outputs first."""
 
     def __init__(
-        self, optimizer: Any, loss: Any, metrics: Any = None, weighted_metrics: Any = None, steps_per_execution: Any = 1
+        self,
+        optimizer: Any,
+        loss: Any,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        steps_per_execution: Any = 1,
+        precision: Any = FLOAT32,
     ) -> None:
         for name, value in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
             if value is not None and not isinstance(value, (list, tuple)):
@@ -26,6 +37,7 @@ class CompileSettings:
             for metric in value or ():
                 _check_metric(metric)
         self.steps_per_execution = steps_per_execution
+        self.precision = precision
         self.optimizer = optimizer
         self.loss = loss
         self._metrics, self._weighted_metrics = list(metrics or []), list(weighted_metrics or [])
@@ -54,14 +66,24 @@ class CompileSettings:
         self._loss, self._loss_as_given = loss, value
 
     @property
-    def steps_per_execution(self) -> int:
+    def steps_per_execution(self) -> int | Literal["auto"]:
         """For how many batches the batch hooks of callbacks are called once."""
         return self._steps_per_execution
 
     @steps_per_execution.setter
     def steps_per_execution(self, value: Any) -> None:
-        check("compile", "steps_per_execution", value, Count)
-        self._steps_per_execution = int(value)
+        check("compile", "steps_per_execution", value, Steps)
+        self._steps_per_execution: int | Literal["auto"] = "auto" if value == "auto" else int(value)
+
+    @property
+    def precision(self) -> str:
+        """How exactly products read their factors."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, value: Any) -> None:
+        check("compile", "precision", value, Precision)
+        self._precision: str = value
 
     def make_metrics(self, y_shape: Shape, output_shape: Shape) -> tuple[list[Metric], list[Metric]]:
         """All metrics, with distinct names, and those among them that use sample weights."""
@@ -81,6 +103,7 @@ class CompileSettings:
         return {
             "optimizer": serialize(self.optimizer),
             "steps_per_execution": self.steps_per_execution,
+            "precision": self.precision,
             "loss": _described(self._loss_as_given),
             "metrics": [_described(metric) for metric in self._metrics],
             "weighted_metrics": [_described(metric) for metric in self._weighted_metrics],
@@ -96,6 +119,7 @@ class CompileSettings:
             [_restored(metric, objects) for metric in values["metrics"]],
             [_restored(metric, objects) for metric in values["weighted_metrics"]],
             values["steps_per_execution"],
+            values.get("precision", FLOAT32),  # which earlier files do not have
         )
 
 

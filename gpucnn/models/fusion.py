@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,14 @@ from ..devices.scoped import Scoped
 from ..dispatch import choice
 from ..dispatch.case import Spec
 from ..layers.conv import Conv1D, Conv2D, Conv3D
+from ..layers.conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from ..layers.dense import Dense
-from ..layers.depthwise_conv2d import DepthwiseConv2D
+from ..layers.depthwise_conv import DepthwiseConv1D, DepthwiseConv2D
 from ..layers.kernel_and_bias import KernelAndBias
 from ..layers.layer import Backward, Layer
+from ..layers.parallel import Parallel
 from ..layers.pooling import MaxPooling2D
+from ..layers.separable_conv import SeparableConv1D, SeparableConv2D
 from ..ops import epilogue
 from ..ops.bias import bias_grad
 from ..ops.bias_activation import bias_activation, bias_activation_grad
@@ -55,9 +59,16 @@ class Node:
         self._regularizer = layers[-1].activity_regularizer
         self.samples: int | None = None
 
+    def outputs(self) -> list[Any]:
+        """The shapes of the arrays that the node leaves for its backward pass."""
+        return [self.layers[-1].output_shape]
+
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward, float]:
         """(y, backward, penalty); the penalty is the activity regularizer's, per image."""
         y, backward = self._forward(x, step, training)
+        return self._penalised(y, backward)
+
+    def _penalised(self, y: Any, backward: Backward) -> tuple[Any, Backward, float]:
         regularizer = self._regularizer
         if regularizer is None:
             return y, backward, 0.0
@@ -70,18 +81,52 @@ class Node:
         return y, regularized, float(storage.get(regularizers.penalty(regularizer, y, share))[0])
 
 
+class Paths(Node):
+    """A layer that holds paths of layers, with the nodes of each path."""
+
+    def __init__(self, layer: Parallel) -> None:
+        super().__init__([layer], layer.forward)
+        self._layer = layer
+        self._programs = [program(path, False) for path in layer.paths]
+
+    @property
+    def samples(self) -> int | None:
+        """As of any node; those inside have the same."""
+        return self._samples
+
+    @samples.setter
+    def samples(self, value: int | None) -> None:
+        self._samples = value
+        for node in chain(*vars(self).get("_programs", [])):
+            node.samples = value
+
+    def outputs(self) -> list[Any]:
+        """Those of the nodes inside, and the layer's."""
+        return [shape for node in chain(*self._programs) for shape in node.outputs()] + super().outputs()
+
+    def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward, float]:
+        """(y, backward, penalties)."""
+        y, backward, penalties = self._layer.through(self._programs, x, step, training)
+        y, backward, own = self._penalised(y, backward)
+        return y, backward, penalties + own
+
+
 def program(layers: list[Layer], logits: bool) -> list[Node]:
     """The nodes of a model. With `logits`, the last layer stops before its activation."""
     nodes: list[Node] = []
     free = len(layers) - logits
     place = 0
     while place < free:
-        node = _fused(layers[place:free]) or Node([layers[place]], layers[place].forward)
+        node = _fused(layers[place:free]) or _alone(layers[place])
         nodes.append(node)
         place += len(node.layers)
     if logits:
         nodes.append(Node(layers[-1:], layers[-1].linear))  # type: ignore[attr-defined]
     return nodes
+
+
+def _alone(layer: Layer) -> Node:
+    return Paths(layer) if isinstance(layer, Parallel) else Node([layer], layer.forward)
 
 
 @contextmanager
@@ -238,7 +283,10 @@ def _dense(layers: list[Layer]) -> Node | None:
     return Node([dense], forward, fused=True)
 
 
-_BUILT_IN = Conv1D, Conv2D, Conv3D, DepthwiseConv2D, Dense
+_BUILT_IN = (
+    *(Conv1D, Conv2D, Conv3D, DepthwiseConv1D, DepthwiseConv2D, SeparableConv1D, SeparableConv2D),
+    *(Conv1DTranspose, Conv2DTranspose, Conv3DTranspose, Dense),
+)
 
 
 def _sums(layers: list[Layer]) -> Node | None:

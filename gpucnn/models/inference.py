@@ -20,17 +20,18 @@ import numpy as np
 from ..activations import UserFunction
 from ..devices import choose, storage, threads
 from ..devices.cpu import CPU
-from ..dispatch import choice
+from ..dispatch import choice, precision
 from ..dispatch.tape import Tape, onto
 from ..layers.activation import Activation
 from ..layers.batch_normalization import BatchNormalization
 from ..layers.convolution_base import Convolution
 from ..layers.dense import Dense
 from ..layers.dropout import Dropout
-from ..layers.layer import Activated, Layer, Weight
+from ..layers.layer import Activated, Layer, Weight, every
+from ..layers.parallel import Parallel
 from . import fusion, memory
 from .batches import Arrays
-from .model import Model
+from .model import Model, computing
 from .training_step import NO_STEP, run_forward
 
 PLANNED_BYTES = 4 << 20
@@ -87,7 +88,7 @@ class Inference:
     def of_one_batch(self, x: np.ndarray) -> np.ndarray:
         """The output for a batch that `takes` has accepted."""
         model, data = self._model, Arrays(x, None, None, len(x))
-        with threads.one_blas_thread(), model.parameters.in_use(), memory.explained(model, data):
+        with threads.one_blas_thread(), computing(model), memory.explained(model, data):
             self.nodes()
             y = self(x)
         return y.copy() if np.may_share_memory(x, y) else y
@@ -140,7 +141,7 @@ class _Plan:
     @staticmethod
     def of(nodes: list[fusion.Node], layers: list[Layer], shape: tuple[int, ...]) -> _Plan | None:
         """The plan; None if the layers cannot be recorded or need too much memory."""
-        if not all(_is_recordable(layer) for layer in layers):
+        if not all(_is_recordable(layer) for layer in every(layers)):
             return None
         x, tape = storage.zeros(shape), Tape(PLANNED_BYTES)
         with onto(tape):
@@ -164,8 +165,8 @@ def _is_recordable(layer: Layer) -> bool:
 def _state(layers: list[Layer]) -> tuple[Any, ...]:
     """All objects on which the nodes and their arrays depend; equal ones are the same objects."""
     decides = choice.decides()
-    parts: list[Any] = [*decides, fusion.is_enabled(), *layers]
-    for layer in layers:
+    parts: list[Any] = [*decides, fusion.is_enabled(), *every(layers)]
+    for layer in every(layers):
         parts += vars(layer).values()
         for weight in layer.weights:
             parts.append(weight.value)
@@ -179,14 +180,30 @@ def simplified(layers: list[Layer]) -> tuple[list[Layer], list[Callable[[], None
     """(layers that compute the same in inference, functions that compute what is folded into them)."""
     if choose.current() is not CPU or choice.backend() != "njit" or choice.algorithms() or not fusion.is_enabled():
         return layers, []
+    if precision.in_force() != precision.FLOAT32:  # the weights are what is rounded
+        return layers, []
     result: list[Layer] = []
     folds: list[Callable[[], None]] = []
     for layer in layers:
         last = result[-1] if result else None
+        if isinstance(layer, Parallel):
+            layer = _simplified_paths(layer, folds)
         if type(layer).__module__ != "gpucnn.layers.dropout" or not isinstance(layer, Dropout):
             joined = None if last is None else _joined(last, layer, folds)
             result[-1:] = [joined] if joined is not None else [*result[-1:], layer]
     return result, folds
+
+
+def _simplified_paths(layer: Parallel, folds: list[Callable[[], None]]) -> Parallel:
+    """The same layer with fewer layers in its paths."""
+    copied = copy.copy(layer)
+    copied.paths = []
+    for path in layer.paths:
+        fewer, of_path = simplified(path)
+        copied.paths.append(fewer)
+        folds += of_path
+    copied.inner = [part for path in copied.paths for part in path]
+    return copied
 
 
 def _joined(last: Layer, layer: Layer, folds: list[Callable[[], None]]) -> Layer | None:
@@ -195,7 +212,7 @@ def _joined(last: Layer, layer: Layer, folds: list[Callable[[], None]]) -> Layer
         return None
     if last.activation.name != "linear":
         return None
-    if type(layer) is BatchNormalization:
+    if type(layer) is BatchNormalization and last.filters_last:
         joined = copy.copy(last)
         folds.append(_fold(joined, last, layer))
         return joined

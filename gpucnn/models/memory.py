@@ -110,7 +110,7 @@ def _advice(fits: int, about: str = "") -> str:
 
 def _image(model: Model) -> int:
     """Bytes that one image of a batch needs in training."""
-    outputs = sum(_elements(node.layers[-1].output_shape) for node in program(model.layers, False))
+    outputs = sum(_elements(shape) for node in program(model.layers, False) for shape in node.outputs())
     return 4 * (_elements(model.input_shape) + _ARRAYS * outputs)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ..callbacks import History
+from ..dispatch import choice
 from ..layers.layer import Layer, Weight
 from ..layers.parameters import Parameters
 from .signature import Signature
@@ -58,6 +61,10 @@ class Model(Protocol):
     def optimizer(self) -> Any:
         """The optimizer; None before `compile`."""
 
+    @property
+    def precision(self) -> str:
+        """The precision of products."""
+
     def build(self, input_shape: Any = None) -> None:
         """Make the weights for inputs of `input_shape`, batch axis (None) first."""
 
@@ -72,3 +79,11 @@ class Model(Protocol):
 
     def compile_config(self) -> dict[str, Any] | None:
         """What `compile` said as JSON values; None before."""
+
+
+@contextmanager
+def computing(model: Model) -> Iterator[None]:
+    """A context in which the model computes: its weights on the device in use, products in its precision.
+    Raises `KernelError` if the device or the backends in use cannot compute it."""
+    with choice.computing(model.precision), model.parameters.in_use():
+        yield

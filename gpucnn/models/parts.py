@@ -20,7 +20,7 @@ from ..devices import storage
 from ..dispatch import choice
 from ..distributed import Group
 from ..errors import ArgumentError
-from ..layers.layer import Backward, Layer
+from ..layers.layer import Backward, Layer, every, leaves
 from ..losses import Loss
 from ..metrics import Metric
 from ..version import __version__, installed_version
@@ -62,62 +62,68 @@ def gradients(step: Step, batch: Batch, group: Group) -> tuple[np.ndarray, np.nd
     batch  its x holds the rows of this rank alone, `Group.own_rows`; y and weight are whole
     """
     assert batch.y is not None
-    layers, samples = step.model.layers, len(batch.y)
+    layers, samples = [*leaves(step.model.layers)], len(batch.y)
     cuts = group.cuts(samples)
     own, counts = cuts[group.rank], [len(of_rank) for of_rank in cuts]
     sizes = [sum(cut.stop - cut.start for cut in of_rank) for of_rank in cuts]
     images = batch.x if own else np.zeros((1, *batch.x.shape[1:]), np.float32)  # without samples: for the shapes
-    computed = []
+    computed, rows = [], []
     try:
         for node in step.nodes():
             node.samples = samples
         for cut in own or [slice(0, 1)]:
             for layer in layers:
-                layer.first_sample = cut.start
+                layer.first_sample, layer.peers, layer.is_idle = cut.start, group, not own
             first = own[0].start if own else 0
             computed.append(_part(step, images[cut.start - first : cut.stop - first], batch, cut))
+            pieces = _pieces(step.model, cut, samples)
+            if len(own) > 1:
+                rows.append([piece.copy() for piece in pieces])
     finally:
         for node in step.nodes():
             node.samples = None
         for layer in layers:
-            layer.first_sample = 0
-    rows, values, outputs, penalties = (list(column) for column in zip(*computed, strict=True))
-    _put_back(step.model, group.all_reduce(np.stack(rows)[: len(own)], counts))
+            layer.first_sample, layer.peers, layer.is_idle = 0, None, False
+    for number, piece in enumerate(pieces):
+        group.all_reduce([row[number] for row in rows] or [piece][: len(own)], counts, out=piece)
+    _put_back_statistics(step.model, pieces[-1])
+    values, outputs, penalties = (list(column) for column in zip(*computed, strict=True))
     mine = sizes[group.rank]
     losses_of_all = group.gather(np.concatenate(values)[:mine], sizes)
     predicted = group.gather(np.concatenate(outputs)[:mine], sizes) if step.metrics else None
     return losses_of_all, predicted, float(sum(group.gather(np.array(penalties[: len(own)]), counts)))
 
 
-def _part(step: Step, x: Any, batch: Batch, cut: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """(gradients and weighted statistics, losses, predictions, penalty) of the samples `cut` of a batch."""
+def _part(step: Step, x: Any, batch: Batch, cut: slice) -> tuple[np.ndarray, np.ndarray, float]:
+    """(losses, predictions, penalty) of the samples `cut` of a batch, with their gradients written."""
     assert batch.y is not None
     loss, samples = step.loss(), len(batch.y)
     y, backwards, penalty = step.forward(storage.put(x), storage.put(step.settings.optimizer.batches))
     values, loss_backward = losses.forward(loss, batch.y[cut], y)
     of_batch = np.broadcast_to(values.dtype.type(0), (samples, *values.shape[1:]))
     step.backward(backwards, loss_backward(losses.shares(of_batch, batch.weight, loss.reduction)[cut]))
-    share, parameters = np.float32((cut.stop - cut.start) / samples), step.model.parameters
+    return np.asarray(values), np.asarray(step.prediction(y)), penalty
+
+
+def _pieces(model: Model, cut: slice, samples: int) -> list[np.ndarray]:
+    """What is added up over the parts: the flat gradients themselves, and in the last piece the statistics of
+    the layers, each times the share of this part in the samples."""
+    share, parameters = np.float32((cut.stop - cut.start) / samples), model.parameters
+    statistics = [share * array.reshape(-1) for layer in leaves(model.layers) for array in layer.batch_statistics]
     gradients = [parameters.gradients[span] for span in parameters.trainable_spans()]
-    statistics = [share * array.reshape(-1) for layer in step.model.layers for array in layer.batch_statistics]
-    return np.concatenate([*gradients, *statistics]), np.asarray(values), np.asarray(step.prediction(y)), penalty
+    return [*gradients, np.concatenate([*statistics, np.empty(0, np.float32)])]
 
 
-def _put_back(model: Model, row: np.ndarray) -> None:
-    """Write the gradients of all parts, and the means of the layers' statistics, where an update finds
-    them."""
-    parameters, start = model.parameters, 0
-    for span in parameters.trainable_spans():
-        stop = start + span.stop - span.start
-        parameters.gradients[span] = row[start:stop]
-        start = stop
-    for layer in model.layers:
-        means = []
+def _put_back_statistics(model: Model, means: np.ndarray) -> None:
+    """Write the means of the layers' statistics over all parts where an update finds them."""
+    start = 0
+    for layer in leaves(model.layers):
+        arrays = []
         for array in layer.batch_statistics:
-            means.append(row[start : start + array.size].reshape(array.shape))
+            arrays.append(means[start : start + array.size].reshape(array.shape))
             start += array.size
-        if means:
-            layer.batch_statistics = list(means)
+        if arrays:
+            layer.batch_statistics = arrays
 
 
 def own_rows() -> Callable[[int], slice] | None:
@@ -144,6 +150,9 @@ def prepare(model: Model, step: Step, data: Batches, callbacks: Any, plan: tuple
     if group is None:
         return callbacks
     _check(model, data)
+    loss = step.settings.loss
+    if loss is not None and not loss.by_sample:
+        raise ArgumentError(f"several processes cannot compute the loss {loss.name}, which looks at a whole batch")
     every = CallbackList([callbacks]).callbacks
     if group.size > 1:
         if any(isinstance(callback, BackupAndRestore) for callback in every):
@@ -157,7 +166,15 @@ def _check(model: Model, data: Batches) -> None:
     distributed.check_device()
     if not isinstance(data, Arrays):
         raise ArgumentError(f"several processes cannot share a {data.kind} of batches: give arrays")
-    for layer in model.layers:
+    group = distributed.group()
+    assert group is not None
+    for layer in every(model.layers):
+        if group.parts > group.size and getattr(layer, "synchronized", False):
+            raise ArgumentError(
+                f"{layer.name} is synchronized, and the statistics of {group.parts} parts cannot be exchanged by "
+                f"{group.size} processes, which compute them one after the other: start {group.parts}, or leave out "
+                "--parts"
+            )
         if type(layer).update is not Layer.update and not is_ours(layer):
             raise ArgumentError(
                 f"{layer.name} ({type(layer).__name__}) has an update of its own state, which would differ from "

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from ..activations import UserFunction
 from ..devices import choose, storage
+from ..devices.feed import Feed
+from ..devices.free_memory import readable
 from ..dispatch import choice
-from ..layers.layer import Activated
+from ..layers.layer import Activated, every
 from ..losses import Loss
 from ..losses.loss import RowLoss
 from ..ops.batch import gather_images, gather_labels
@@ -32,6 +34,12 @@ _PLAIN = (type(None), bool, int, float, str, tuple, np.generic)
 TOGETHER = 16
 """The most batches that are replayed as one: the host launches one graph for all of them."""
 
+_RING_BYTES = 256 << 20
+"""The most memory of the device for batches of a data set that is too large for it, unless two
+batches need more."""
+
+_IN_ORDER: dict[str, Any] = {"seed": 0, "stream": 0, "shuffle": False}
+
 _KEPT_BYTES = 64 << 20
 """What batches leave behind is read when it takes this much memory of the device."""
 
@@ -45,25 +53,40 @@ def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | Non
     """Why the batches of `data` cannot stay on the device, or None if they can."""
     if not isinstance(data, Arrays):
         return "its batches come from a generator"
-    for part in (*model.layers, *([] if loss is None else [loss])):
+    for part in (*every(model.layers), *([] if loss is None else [loss])):
         if not is_ours(part):
             return f"{type(part).__name__} is not one of gpucnn's own"
     if loss is not None and not loss.on_device:
         return f"the loss {loss.name} computes on the host"
-    for layer in model.layers:
+    if loss is not None and not loss.by_sample:
+        return f"the loss {loss.name} looks at a whole batch together"
+    for layer in every(model.layers):
         if layer.activity_regularizer is not None:
             return f"{layer.name} has an activity_regularizer"
         if isinstance(layer, Activated) and isinstance(layer.activation, UserFunction):
             return f"{layer.name} has the activation {layer.activation.name}"
-    need, free = data.x.size * (1 if data.x.dtype == np.uint8 else 4), choose.current().free_bytes()
-    if free is not None and need > free // 2:
-        return f"x needs {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on {choose.current().name}"
+    need, free = 4 * (0 if data.y is None else data.y.size), choose.current().free_bytes()
+    if free is not None and need > free // 4:
+        return f"y needs {readable(need)}, and {readable(free)} is free on {choose.current().name}"
     return None
+
+
+def excess(data: Arrays) -> str | None:
+    """Why x does not stay on the device as a whole, or None if it does."""
+    need, free = data.x.size * _dtype(data).itemsize, choose.current().free_bytes()
+    if free is None or need <= free // 2:
+        return None
+    return f"x needs {readable(need)}, and {readable(free)} is free on {choose.current().name}"
 
 
 def is_ours(part: object) -> bool:
     """Whether gpucnn defines the class of an object, and so knows that it can be recorded."""
     return type(part).__module__.startswith("gpucnn.")
+
+
+def _dtype(data: Arrays) -> np.dtype:
+    """What x is on the device."""
+    return np.dtype(np.uint8 if data.x.dtype == np.uint8 else np.float32)
 
 
 class Place:
@@ -84,7 +107,7 @@ class Place:
 class Resident:
     """Base of what is done with each batch of arrays on the device.
 
-    data    the arrays, of which the device gets a copy
+    data    the arrays, of which the device gets a copy: of x in parts, in turn, if it is too large
     places  what each batch leaves behind: names and shapes, float32
 
     A subclass defines `launch` and `collect`.
@@ -95,8 +118,18 @@ class Resident:
         self.steps = math.ceil(len(data.x) / data.batch_size)
         self.order: Callable[[], np.ndarray | None] = lambda: None
         """The order of the samples; computed when it is first needed, while the device is at work."""
-        self.chosen: dict[str, Any] = {"seed": 0, "stream": 0, "shuffle": False}
-        self._images = storage.put(np.ascontiguousarray(data.x, np.uint8 if data.x.dtype == np.uint8 else np.float32))
+        self.chosen = _IN_ORDER
+        self.excess = excess(data)
+        self.together = TOGETHER
+        """The most batches that can be replayed as one."""
+        self._feed: Feed | None = None
+        self._filled = -1
+        """The first batch of those that the feed got last."""
+        self._coming: dict[int, int] = {}
+        if self.excess is None:
+            self._images = storage.put(np.ascontiguousarray(data.x, _dtype(data)))
+        else:
+            self._images = self._open_feed().array
         self.counters = storage.put(np.zeros(3, np.int64))
         """The number of the batch, of the epoch and of all steps, as `ops.batch.advance` counts."""
         each = 4 * sum(math.prod(shape) for shape in places.values())
@@ -117,9 +150,10 @@ class Resident:
         raise NotImplementedError
 
     def start(self, first: int, epoch: int = 0, total: int = 0) -> None:
-        """Begin with batch number `first`."""
+        """Begin with batch number `first`, when all batches before have been collected."""
         storage.write(self.counters, np.array([first, epoch, total], np.int64))
         self.read = self.done = first
+        self._filled = -1
 
     def renew(self, things: Iterable[object], *others: object) -> bool:
         """Forget what was recorded with other settings of these layers and the like; returns whether
@@ -132,18 +166,22 @@ class Resident:
             self._recorded.clear()
         return changed
 
-    def turns(self, first: int, stop: int, together: int) -> Iterator[tuple[int, int]]:
+    def turns(self, first: int, stop: int, together: int) -> list[tuple[int, int]]:
         """(number, count) for runs of batches from `first` to `stop` of one size: `together` or one."""
+        self._coming = {}
         while first < stop:
             full = self.rows_of(first) == self.rows_of(min(first + together, self.steps) - 1)
-            count = together if full and first + together <= stop else 1
-            yield first, count
-            first += count
+            self._coming[first] = together if full and first + together <= stop else 1
+            first += self._coming[first]
+        return list(self._coming.items())
 
     def replay(self, number: int, count: int) -> None:
         """Do what is done with `count` batches, of which `number` is the first and the next one."""
         if number + count - self.read > self._slots:
             self.collect()
+        if self._feed is not None:
+            self._fill(number)
+            self._feed.await_rows()
         rows = self.rows_of(number)
         recorded = self._recorded.get((rows, count))
         if recorded is None:
@@ -160,6 +198,9 @@ class Resident:
         for kept in self.places.values():
             kept.keep(number - self.read, count)
         self.done = number + count
+        if self._feed is not None:
+            self._feed.mark_used()
+            self._fill(self.done)
 
     def labels(self, number: int) -> Batch:
         """The labels and weights of a batch on the host; its x is a stand-in of the same length."""
@@ -174,10 +215,37 @@ class Resident:
         """How many rows batch `number` has: the last one may be shorter."""
         return min(self.data.batch_size, len(self.data.x) - number * self.data.batch_size)
 
+    def _open_feed(self) -> Feed:
+        """A ring of twice as many batches as may be replayed as one."""
+        device, dtype = choose.current(), _dtype(self.data)
+        batch = self.data.batch_size * math.prod(self.data.x.shape[1:]) * dtype.itemsize
+        most = min(_RING_BYTES, (device.free_bytes() or _RING_BYTES) // 8)
+        self.together = max(1, min(TOGETHER, most // (2 * batch)))
+        self._feed = device.feed((2 * self.together * self.data.batch_size, *self.data.x.shape[1:]), dtype)
+        return self._feed
+
+    def _fill(self, number: int) -> None:
+        """Hand the batches of the turn that begins with `number` to the device, unless it has them."""
+        if number == self._filled or number not in self._coming:
+            return
+        assert self._feed is not None
+        start, stop = (self.data.batch_size * batch for batch in (number, number + self._coming[number]))
+        stop, order, x = min(stop, len(self.data.x)), self.order(), self.data.x
+
+        def write(rows: np.ndarray) -> None:
+            if order is not None and x.dtype == rows.dtype:
+                np.take(x, order[start:stop], axis=0, out=rows, mode="clip")
+            else:
+                rows[...] = x[start:stop] if order is None else x[order[start:stop]]
+
+        self._feed.fill(start, stop - start, write)
+        self._filled = number
+
     def images(self, rows: int) -> Any:
         """The images of the batch that the counters name, (rows, …) float32."""
         batch, epoch = self.counters[0:1], self.counters[1:2]
-        chosen: dict[str, Any] = {"rows": rows, "batch_size": self.data.batch_size, **self.chosen}
+        order = self.chosen if self._feed is None else _IN_ORDER  # the ring begins again after its last row
+        chosen: dict[str, Any] = {"rows": rows, "batch_size": self.data.batch_size, **order}
         return gather_images(self._images, epoch, batch, **chosen, scale=1.0, offset=0.0)
 
     def of_batch(self, array: Any, rows: int) -> Any:

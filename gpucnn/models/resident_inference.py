@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import losses
+from ..layers.layer import every
 from ..ops.batch import advance
 from .batches import Arrays, Batch
 from .fusion import Node
@@ -38,7 +39,7 @@ class ResidentTest(Resident):
     def batches(self, stop: int, together: int) -> Iterator[Turn]:
         """Functions that compute losses and predictions of batches up to `stop`, and of how many each."""
         self.start(0)
-        self.renew(self.model.layers)
+        self.renew(every(self.model.layers))
         for number, count in self.turns(0, stop, together):
             yield partial(self.replay, number, count), count
 

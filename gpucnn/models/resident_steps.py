@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import losses, random
 from ..devices import storage
+from ..layers.layer import every
 from ..ops.batch import advance, gather_labels
 from ..ops.loss import scale_rows
 from ..ops.update import norm_parts
@@ -153,7 +154,7 @@ class ResidentSteps(Resident):
         optimizer, segments = self.step.settings.optimizer, self.model.parameters.segments
         weights = [segment.weight for segment in segments]
         parts = [part for w in weights for part in (w.regularizer, w.constraint) if part is not None]
-        things = (optimizer, self.step.loss(), *self.model.layers, *parts)
+        things = (optimizer, self.step.loss(), *every(self.model.layers), *parts)
         if "penalty" not in self.places and any(w.regularizer is not None for w in weights):
             self.collect()
             self.places["penalty"] = Place((1,), self._slots)

@@ -24,6 +24,7 @@ from ..arguments import PathLike, check
 from ..devices import storage
 from ..errors import ArgumentError, FileError, TrainingError, one_line, warn
 from ..files import MODEL_SUFFIX, check_regular, explained, write_atomically
+from ..layers.layer import by_path
 from ..retired import arguments_of, reject
 from ..version import __version__
 from . import callback_states, formats
@@ -187,7 +188,7 @@ def signature_of(document: dict[str, Any], model: Model) -> Signature | None:
 
 def _seeds_of(model: Model) -> dict[str, int]:
     """The seeds of the layers that draw random numbers, by the layers' names."""
-    seeds = {layer.name: getattr(layer, "seed", None) for layer in model.layers}
+    seeds = {path: getattr(layer, "seed", None) for path, layer in by_path(model.layers)}
     return {name: seed for name, seed in seeds.items() if isinstance(seed, int)}
 
 
@@ -195,8 +196,9 @@ def set_seeds(model: Model, seeds: dict[str, int]) -> None:
     """Give the layers that draw random numbers the seeds in a file."""
     if seeds.keys() != _seeds_of(model).keys() or not all(type(s) is int and 0 <= s < 2**64 for s in seeds.values()):
         raise ArgumentError(f"the seeds {seeds} are not those of the layers")
-    for name, seed in seeds.items():
-        model.get_layer(name).seed = seed  # type: ignore[attr-defined]
+    for path, layer in by_path(model.layers):
+        if path in seeds:
+            layer.seed = seeds[path]  # type: ignore[attr-defined]
 
 
 def arrays_of(model: Model, with_optimizer: bool = False) -> dict[str, np.ndarray]:

@@ -10,7 +10,8 @@ import numpy as np
 from ..arguments import BelowOne, Checked, Count, Length, Natural, PathLike, checked, numbers
 from ..callbacks import History
 from ..callbacks.progbar_logger import Verbose
-from ..config import deserialize, serialize
+from ..config import deserialize
+from ..dispatch.precision import FLOAT32, Precision
 from ..errors import ArgumentError, ShapeError
 from ..layers.input import InputLayer
 from ..layers.layer import Layer, Weight, assign_all, check_input_shape
@@ -19,11 +20,31 @@ from ..metrics import Metric
 from ..retired import GONE_METHODS, no_attribute
 from . import saving, stack
 from .batches import Arrays, ClassWeight, one_batch, split_off
-from .compile_settings import CompileSettings
+from .compile_settings import CompileSettings, Steps
+from .model import computing
 from .signature import Signature
 from .state import TrainingState
 from .summary import summarize
 from .trainer import Trainer, report
+
+
+class CompiledWith:
+    """An attribute of a model that its settings of `compile` hold; `default` before."""
+
+    def __init__(self, default: Any, doc: str) -> None:
+        self._default, self.__doc__ = default, doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, model: Any, owner: Any = None) -> Any:
+        if model is None:
+            return self
+        settings = model._trainer.settings
+        return self._default if settings is None else getattr(settings, self._name)
+
+    def __set__(self, model: Any, value: Any) -> None:
+        setattr(model._trainer.compiled_settings(self._name), self._name, value)
 
 
 class Sequential(Checked):
@@ -65,13 +86,7 @@ class Sequential(Checked):
         stack.name_uniquely(layer, self.layers)
         if not self.layers and self._sample_shape is None and layer.given_input_shape is not None:
             self._sample_shape = check_input_shape(layer.name, layer.given_input_shape)
-        self.layers.append(layer)
-        try:
-            if self._sample_shape is not None:
-                stack.build(self.layers, self._sample_shape, len(self.layers) - 1)
-        except Exception:
-            self.layers.pop()
-            raise
+        stack.append(self.layers, layer, self._sample_shape)
         self._changed()
 
     def pop(self, rebuild: bool = True) -> Layer | None:
@@ -184,16 +199,20 @@ class Sequential(Checked):
         metrics: Any = None,
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
-        steps_per_execution: Count = 1,
+        steps_per_execution: Steps = 1,
         jit_compile: bool | Literal["auto"] = "auto",
         auto_scale_loss: bool = True,
+        precision: Precision = "float32",
     ) -> None:
         """Set how to train: the optimizer, the loss and the metrics, as names or objects.
 
         `run_eagerly`, `jit_compile` and `auto_scale_loss` are accepted and change nothing. With
-        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches.
+        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches; with "auto"
+        for as many as a GPU replays as one (up to 16), and on the CPU for each batch.
+        `precision` "tf32" (11 bits) or "bfloat16" (8) rounds the factors of products, for tensor cores.
         """
-        self._trainer.compile(CompileSettings(optimizer, loss, metrics, weighted_metrics, steps_per_execution))
+        settings = CompileSettings(optimizer, loss, metrics, weighted_metrics, steps_per_execution, precision)
+        self._trainer.compile(settings)
 
     def compile_config(self) -> dict[str, Any] | None:
         """What `compile` said as JSON values, functions by their names; None before."""
@@ -208,32 +227,10 @@ class Sequential(Checked):
         """Whether `compile` was called."""
         return self._trainer.settings is not None
 
-    @property
-    def optimizer(self) -> Any:
-        """The optimizer; None before `compile`. After it, another one can be assigned."""
-        return None if self._trainer.settings is None else self._trainer.settings.optimizer
-
-    @optimizer.setter
-    def optimizer(self, value: Any) -> None:
-        self._trainer.compiled_settings("optimizer").optimizer = value
-
-    @property
-    def loss(self) -> Any:
-        """The loss; None before `compile`. After it, another one can be assigned."""
-        return None if self._trainer.settings is None else self._trainer.settings.loss
-
-    @loss.setter
-    def loss(self, value: Any) -> None:
-        self._trainer.compiled_settings("loss").loss = value
-
-    @property
-    def steps_per_execution(self) -> int:
-        """For how many batches the batch hooks of callbacks are called once."""
-        return 1 if self._trainer.settings is None else self._trainer.settings.steps_per_execution
-
-    @steps_per_execution.setter
-    def steps_per_execution(self, value: int) -> None:
-        self._trainer.compiled_settings("steps_per_execution").steps_per_execution = value
+    optimizer = CompiledWith(None, "The optimizer; None before `compile`. After it, another one can be assigned.")
+    loss = CompiledWith(None, "The loss; None before `compile`. After it, another one can be assigned.")
+    steps_per_execution = CompiledWith(1, "For how many batches the batch hooks of callbacks are called once.")
+    precision = CompiledWith(FLOAT32, "The precision of products; another one can be assigned after `compile`.")
 
     @property
     def metrics(self) -> list[Metric]:
@@ -355,8 +352,11 @@ class Sequential(Checked):
         layer_range: Any = None,
         show_flops: bool = False,
     ) -> None:
-        """Print the table of layers, output shapes and parameters, or pass it to `print_fn`."""
-        summarize(self, line_length, positions, print_fn, show_trainable, layer_range, show_flops)
+        """Print the table of layers, output shapes and parameters, or pass it to `print_fn`.
+
+        `expand_nested` also lists the layers that layers hold.
+        """
+        summarize(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range, show_flops)
 
     @checked
     def save(self, filepath: PathLike, overwrite: bool = True) -> None:
@@ -388,13 +388,8 @@ class Sequential(Checked):
 
     def get_config(self) -> dict[str, Any]:
         """The architecture as JSON values."""
-        layers = []
-        for layer in self.layers:
-            description = serialize(layer)
-            description["config"]["name"] = layer.name
-            layers.append(description)
         shape = None if self._sample_shape is None else list(self._sample_shape)
-        return {"name": self.name, "input_shape": shape, "layers": layers}
+        return {"name": self.name, "input_shape": shape, "layers": stack.descriptions(self.layers)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, type] | None = None) -> Sequential:
@@ -429,7 +424,7 @@ class Sequential(Checked):
         x = numbers("x", x).astype(np.float32, copy=False)
         if self.input_shape is None:
             self.build((None, *x.shape[1:]))
-        with self.parameters.in_use():
+        with computing(self):
             call = self.training_state.calls
             self.training_state.calls += bool(training)
             return stack.apply(self.layers, x, call, training)

@@ -18,7 +18,9 @@ from ..layers.dense import Dense
 from ..layers.dropout import Dropout
 from ..layers.kernel_and_bias import KernelAndBias
 from ..layers.layer import Layer
+from ..layers.parallel import Parallel
 from ..layers.pooling import GlobalPooling
+from ..layers.prelu import PReLU
 from ..layers.rescaling import Rescaling
 from ..layers.reshaping import Flatten
 from ..ops.window import Sliding, span
@@ -28,7 +30,7 @@ Reach = list[tuple[int, int, int]]
 """For each axis of the input: cells that one output sees, cells from one output to the next, and
 the number of outputs."""
 
-_BY_CELL = (Activation, Augmentation, BatchNormalization, Dropout, Flatten, Rescaling)
+_BY_CELL = (Activation, Augmentation, BatchNormalization, Dropout, Flatten, PReLU, Rescaling)
 """Layers whose every value comes from the channels of one position."""
 
 
@@ -124,7 +126,7 @@ def _parameters(layer: Layer) -> str:
         return ""
     products = ["·".join(map(str, shape)) for shape in shapes]
     formula = " + ".join(products)
-    if isinstance(layer, KernelAndBias) and layer.use_bias:
+    if isinstance(layer, KernelAndBias) and layer.use_bias and layer.filters_last:
         inputs = len(shapes[0]) - (1 if shapes[0][-1:] == shapes[1] else 2)
         each, filters = ("·".join(map(str, part)) for part in (shapes[0][:inputs], shapes[0][inputs:]))
         formula = f"({each} + 1)·{filters}"
@@ -139,6 +141,8 @@ def _reach(
     """What an output of the layer sees of the image, from what one of its inputs sees."""
     if reach is None:
         return None
+    if isinstance(layer, Parallel):
+        return _widest([_along(path, reach, image) for path in layer.paths])
     windows = layer.sliding((None, *before))
     if windows:
         return [
@@ -149,3 +153,18 @@ def _reach(
         everything = zip(reach, image, strict=True)
         return [(min(field + (count - 1) * step, extent), step, 1) for (field, step, count), extent in everything]
     return reach if isinstance(layer, (*_BY_CELL, Dense)) else None
+
+
+def _along(path: list[Layer], reach: Reach | None, image: tuple[int, ...]) -> Reach | None:
+    """What an output of a path sees of the image."""
+    for layer in path:
+        reach = _reach(layer, reach, _extents(layer.input_shape), _extents(layer.output_shape), image)
+    return reach
+
+
+def _widest(reaches: list[Reach | None]) -> Reach | None:
+    """What is seen along all of these paths, which end in results of one size."""
+    known = [reach for reach in reaches if reach is not None]
+    if len(known) < len(reaches):
+        return None
+    return [max(of_axis) for of_axis in zip(*known, strict=True)]

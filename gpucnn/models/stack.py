@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..config import serialize
 from ..devices import storage
 from ..errors import ArgumentError, ShapeError
 from ..layers.layer import Layer, Shape
@@ -19,6 +20,25 @@ def check_new(layer: Any, others: list[Layer]) -> None:
         raise ArgumentError(f"add({layer!r}) needs a layer of gpucnn.layers, such as Dense(10)")
     if any(layer is other for other in others):
         raise ArgumentError(f"{layer.name} is in the model already: make a second {type(layer).__name__}(...)")
+
+
+def append(layers: list[Layer], layer: Layer, input_shape: tuple[int, ...] | None) -> None:
+    """Add a layer, built if the shape of the inputs is known; if it does not fit, the row is left as it was."""
+    layers.append(layer)
+    try:
+        if input_shape is not None:
+            build(layers, input_shape, len(layers) - 1)
+    except Exception:
+        layers.pop()
+        raise
+
+
+def descriptions(layers: list[Layer]) -> list[dict[str, Any]]:
+    """The layers as JSON values, with their names."""
+    described = [serialize(layer) for layer in layers]
+    for layer, description in zip(layers, described, strict=True):
+        description["config"]["name"] = layer.name
+    return described
 
 
 def find(layers: list[Layer], name: str | None, index: int | None) -> Layer:

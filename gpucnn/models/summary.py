@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import ArgumentError, printable
@@ -15,6 +15,7 @@ def summarize(
     line_length: int | None,
     positions: Any,
     print_fn: Callable[[str], Any] | None,
+    expand_nested: bool,
     show_trainable: bool,
     layer_range: Any,
     show_flops: bool,
@@ -38,9 +39,9 @@ def summarize(
         table.add_column("FLOPs / image", justify="right", ratio=20)
     if show_trainable:
         table.add_column("Trainable", justify="center", ratio=14)
-    for layer in layers:
+    for depth, layer in _rows(layers) if expand_nested else ((0, layer) for layer in layers):
         parameters = f"{layer.count_params():,}" if layer.built else "0 (unbuilt)"
-        row = [printable(f"{layer.name} ({type(layer).__name__})"), _shape(layer), parameters]
+        row = [printable(f"{_INDENT * depth}{layer.name} ({type(layer).__name__})"), _shape(layer), parameters]
         if show_flops:
             row.append(f"{layer.flops(layer.input_shape):,}" if layer.input_shape is not None else "?")
         if show_trainable:
@@ -57,6 +58,16 @@ def summarize(
         print(text, end="")
     else:
         print_fn(text)
+
+
+_INDENT = "  "
+
+
+def _rows(layers: Iterable[Layer], depth: int = 0) -> Iterator[tuple[int, Layer]]:
+    """The layers, each followed by those that it holds, and how deep they lie."""
+    for layer in layers:
+        yield depth, layer
+        yield from _rows(layer.inner, depth + 1)
 
 
 def flops_per_image(model: Model) -> int:

@@ -9,20 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from .. import distributed, losses, progress, random
+from .. import distributed, losses, random
 from ..callbacks import CallbackList, History, TerminateOnNaN
 from ..devices import threads
 from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Activated
 from ..metrics import Metric
-from . import compile_ahead, memory, parts, resident, stream_ends
+from . import compile_ahead, memory, parts, stream_ends
 from .batches import Arrays, Batch, Batches, Stream, as_batches, class_weights, warn_if_unscaled
 from .compile_settings import CompileSettings
 from .inference import Inference
-from .model import Model
+from .model import Model, computing
+from .replaying import Replaying, together
 from .resident import Turn
-from .resident_inference import ResidentOutputs, ResidentTest
-from .resident_steps import ResidentSteps, obstacle
 from .state import TrainingState, nothing_to_collect
 from .training_step import TrainingStep
 
@@ -42,9 +41,7 @@ class Trainer:
         self._step: TrainingStep | None = None
         self._inference = Inference(model)
         self._warned_unscaled = False
-        self._resident: ResidentSteps | None = None
-        self._tested: ResidentTest | None = None
-        self._said: str | None = None
+        self._replaying = Replaying(model)
 
     def compile(self, settings: CompileSettings) -> None:
         """Use these settings from now on, with a new training state."""
@@ -105,7 +102,7 @@ class Trainer:
         tolerant = any(isinstance(callback, TerminateOnNaN) for callback in hooks.callbacks)
         model.stop_training = False
         model.history = history
-        self._resident, self._said = None, None
+        self._replaying.forget()
         with self._computing(data):
             hooks.on_train_begin()
             resumed = model.training_state.resume
@@ -126,7 +123,8 @@ class Trainer:
                 state.record()
                 if model.stop_training:
                     break
-            self._resident, self._tested, state.collect = None, None, nothing_to_collect
+            state.collect = nothing_to_collect
+            self._replaying.forget()
             self.step.settings.optimizer.finalize(model.parameters)
             hooks.on_train_end(logs)
         return history
@@ -159,14 +157,15 @@ class Trainer:
             self.reset_metrics()
         else:
             hooks.on_epoch_resume(state.epoch)
-        together, reported = self.step.settings.steps_per_execution, state.batch
+        chosen, reported = self.step.settings.steps_per_execution, state.batch
+        each = 1 if chosen == "auto" else chosen
         for train, count in self._batches(data, hooks, shuffle, tolerant):
             if state.batch == reported:
                 hooks.on_train_batch_begin(state.batch)
             train()
             state.batch += count
             last = state.batch == data.steps
-            if last or state.batch % together == 0:
+            if last or state.batch % each == 0:
                 reported = state.batch
                 hooks.on_train_batch_end(state.batch - 1, self._logs)
             if last or model.stop_training:
@@ -183,38 +182,17 @@ class Trainer:
         """Functions that train on the batches of the epoch, and on how many each: replayed where that is
         possible, else step by step."""
         state = self.model.training_state
-        if self._may_record(data, hooks, tolerant):
-            assert isinstance(data, Arrays)
-            if self._resident is None:
-                self._resident = ResidentSteps(self.model, self.step, data, self._count)
-                state.collect = self._resident.collect
-            together = self._together(hooks, "train")
-            stop = data.steps or self._resident.steps
-            yield from self._resident.epoch(state.batch, stop, state.shuffles, state.seed, shuffle, together)
+        replayed = self._replaying.training(self.step, data, hooks, tolerant, self._count)
+        if replayed is not None:
+            several = together(hooks, "train", self.step.settings.steps_per_execution, replayed.together)
+            stop = data.steps or replayed.steps
+            yield from replayed.epoch(state.batch, stop, state.shuffles, state.seed, shuffle, several)
             return
         order = None
         if shuffle and isinstance(data, Arrays):
             order = random.permutation(len(data.x), seed=state.seed, epoch=state.shuffles)
         for batch in data.epoch(order, state.batch, parts.own_rows()):
             yield partial(self._train, batch, tolerant), 1
-
-    def _may_record(self, data: Batches, hooks: CallbackList, tolerant: bool) -> bool:
-        """Whether steps are recorded and replayed; says once in each `fit` why not."""
-        if not resident.is_used():
-            return False
-        reason = obstacle(self.model, self.step.settings, data, tolerant)
-        if reason is not None and hooks.params.get("verbose") and self._said != reason:
-            self._said = reason
-            progress.say(f"each step is launched from Python, which is slower on a GPU: {reason}")
-        return reason is None
-
-    def _together(self, hooks: CallbackList, what: str) -> int:
-        """How many batches may be replayed as one: as many as `compile` said, or else one for callbacks
-        that follow each batch, and many without such callbacks."""
-        chosen = self.step.settings.steps_per_execution if what == "train" else 1
-        each = hooks.follows_each(f"on_{what}_batch_begin") or hooks.follows_each(f"on_{what}_batch_end")
-        most = chosen if chosen > 1 or each else resident.TOGETHER
-        return max(count for count in range(1, resident.TOGETHER + 1) if most % count == 0)
 
     def _train(self, batch: Batch, tolerant: bool) -> None:
         step = self.step
@@ -234,9 +212,9 @@ class Trainer:
 
     @contextmanager
     def _computing(self, data: Batches) -> Iterator[None]:
-        """A context in which batches are computed: with one BLAS thread for each thread, weights
-        that stay on the device in use, and errors for batches that do not fit into its memory."""
-        with threads.one_blas_thread(), self.model.parameters.in_use(), memory.explained(self.model, data):
+        """A context in which batches are computed: with one BLAS thread for each thread, weights that
+        stay on the device in use, the model's precision, and errors for batches too large for memory."""
+        with threads.one_blas_thread(), computing(self.model), memory.explained(self.model, data):
             yield
 
     # -- evaluate, predict and single batches --------------------------------------------------------------------------
@@ -246,7 +224,7 @@ class Trainer:
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         with self._computing(data):
             logs = self._test(data, hooks)
-        self._tested = None
+        self._replaying.test = None
         return logs
 
     def _test(self, data: Batches, hooks: CallbackList, within_fit: bool = False) -> dict[str, float]:
@@ -256,12 +234,14 @@ class Trainer:
         def count(batch: Batch, loss: float) -> None:
             sums[:] += loss * len(batch.x), len(batch.x)
 
-        replayed = self._resident_test(data, count)
+        replayed = self._replaying.testing(step, data, hooks)
         turns: Iterator[Turn] = (
             (partial(_test_one, step, batch, count), 1) for batch in stream_ends.limited(data, hooks, within_fit)
         )
         if replayed is not None:
-            turns = replayed.batches(data.steps or replayed.steps, self._together(hooks, "test"))
+            penalty = step.settings.optimizer.penalty(self.model.parameters)
+            replayed.count = lambda batch, loss: count(batch, loss + penalty)
+            turns = replayed.batches(data.steps or replayed.steps, together(hooks, "test", 1, replayed.together))
 
         def logs() -> dict[str, float]:
             if replayed is not None:
@@ -282,18 +262,6 @@ class Trainer:
         hooks.on_test_end(result)
         return result
 
-    def _resident_test(self, data: Batches, count: Callable[[Batch, float], None]) -> ResidentTest | None:
-        """What replays the evaluation on these arrays; None where that is impossible."""
-        step = self.step
-        if not resident.is_used() or resident.obstacle(self.model, data, step.settings.loss) is not None:
-            return None
-        assert isinstance(data, Arrays)
-        penalty = step.settings.optimizer.penalty(self.model.parameters)
-        if self._tested is None or self._tested.data is not data or self._tested.step is not step:
-            self._tested = ResidentTest(self.model, step, data)
-        self._tested.count = lambda batch, loss: count(batch, loss + penalty)
-        return self._tested
-
     def predict(self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, verbose: Any) -> np.ndarray:
         """The model's output for all batches, as one float32 array (n, …)."""
         if verbose == 0 and callbacks is None and steps is None and self._inference.takes(x, batch_size):
@@ -302,16 +270,14 @@ class Trainer:
         data = self.take(x, None, None, batch_size, steps, labelled=False)
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         outputs: list[np.ndarray] = []
-        nodes, replayed = self._inference.nodes(), None
+        replayed = self._replaying.predicting(self._inference.nodes(), data, hooks)
         turns: Iterator[Turn] = (
             (partial(lambda x: outputs.append(self._inference(x)), batch.x), 1)
             for batch in stream_ends.limited(data, hooks)
         )
-        if resident.is_used() and resident.obstacle(self.model, data) is None:
-            assert isinstance(data, Arrays)
-            replayed = ResidentOutputs(self.model, nodes, data)
+        if replayed is not None:
             outputs = replayed.outputs
-            turns = replayed.batches(data.steps or replayed.steps, self._together(hooks, "predict"))
+            turns = replayed.batches(data.steps or replayed.steps, together(hooks, "predict", 1, replayed.together))
         with self._computing(data):
             hooks.on_predict_begin()
             done = 0

@@ -64,6 +64,7 @@ def convolution(axes: Axes, settings: Sequence[Setting]) -> Callable[[Callable],
         terms=lambda x, weight, **_: math.prod(weight.shape[:-1]),
         cases=[Case(s.name, (real(*s.x), real(*s.weight)), s.window, s.bench) for s in settings],
         prefer=PREFER,
+        factors=(0, 1),
     )
 
 
@@ -76,6 +77,7 @@ def grad_input_of(conv: Op, axes: Axes, settings: Sequence[Setting]) -> Callable
         terms=lambda dy, weight, groups, **_: math.prod(weight.shape[:-2]) * weight.shape[-1] // groups,
         cases=[Case(s.name, (real(*s.y), real(*s.weight)), {"size": s.x[1:-1], **s.window}, s.bench) for s in settings],
         prefer=PREFER,
+        factors=(0, 1),
     )
 
 
@@ -92,6 +94,7 @@ def grad_weight_of(conv: Op, axes: Axes, settings: Sequence[Setting]) -> Callabl
             for s in settings
         ],
         prefer=PREFER,
+        factors=(0, 1),
     )
 
 

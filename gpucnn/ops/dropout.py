@@ -45,6 +45,12 @@ def _cases(shapes: Mapping[str, tuple[int, ...]], bench: bool = False) -> list[C
     ]
 
 
+def _part_of_a_batch(*shape: int) -> Case:
+    """A case whose words are not the first ones; their counters pass 2³²."""
+    params = {"rate": 0.5, "seed": 3, "stream": 1, "counter": 2**32 - 3}
+    return Case("part_of_a_batch", (real(*shape), _STEP), params)
+
+
 def _at_the_threshold(*shape: int) -> Case:
     """A case in which the random word of element or channel 5 is the threshold itself."""
     word = random.bits(6, seed=3, step=7, stream=1, purpose=random.DROPOUT)[5]
@@ -52,12 +58,12 @@ def _at_the_threshold(*shape: int) -> Case:
     return Case("at_the_threshold", (real(*shape), step), {"rate": int(word) / 2**32, "seed": 3, "stream": 1})
 
 
-def _outputs(x: Spec, step: Spec, *, rate: Fraction, seed: Seed, stream: Seed) -> Spec:
+def _outputs(x: Spec, step: Spec, *, rate: Fraction, seed: Seed, stream: Seed, counter: Seed = 0) -> Spec:
     check_counter("dropout", "step", step)
     return x
 
 
-def _spatial_outputs(x: Spec, step: Spec, *, rate: Fraction, seed: Seed, stream: Seed) -> Spec:
+def _spatial_outputs(x: Spec, step: Spec, *, rate: Fraction, seed: Seed, stream: Seed, counter: Seed = 0) -> Spec:
     check_counter("spatial_dropout", "step", step)
     if len(x.shape) != 3:
         raise ShapeError(f"spatial_dropout: x needs 3 axes (N, M, C) and has shape {x.shape}")
@@ -66,51 +72,59 @@ def _spatial_outputs(x: Spec, step: Spec, *, rate: Fraction, seed: Seed, stream:
 
 @op(
     outputs=_outputs,
-    cases=[*_cases(_ELEMENTS), _at_the_threshold(9), *_cases(_ELEMENTS_BENCH, bench=True)],
+    cases=[*_cases(_ELEMENTS), _at_the_threshold(9), _part_of_a_batch(5, 11), *_cases(_ELEMENTS_BENCH, bench=True)],
     prefer=("philox",),
     flops=lambda x, step, **_: math.prod(x.shape),
 )
-def dropout(x: Array, step: Array, *, rate: Fraction, seed: Seed, stream: Seed) -> Array:
+def dropout(x: Array, step: Array, *, rate: Fraction, seed: Seed, stream: Seed, counter: Seed = 0) -> Array:
     """Set a share `rate` of the elements to 0 and divide the others by 1 - rate.
 
     Its gradient is itself, applied to dy. Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov,
-    JMLR 15 (2014), section 10. Element i of the flat array is dropped if random word i
-    (`random.bits`, purpose DROPOUT) lies below `threshold(rate)`.
+    JMLR 15 (2014), section 10. Element i of the flat array is dropped if random word
+    4 · counter + i (`random.bits`, purpose DROPOUT) lies below `threshold(rate)`.
 
-    x       any shape
-    step    (1,) int64: each step drops other elements
-    rate    0 … 1
-    seed    0 … 2⁶⁴ - 1
-    stream  number of the layer
-    →       same shape as x
+    x        any shape
+    step     (1,) int64: each step drops other elements
+    rate     0 … 1
+    seed     0 … 2⁶⁴ - 1
+    stream   number of the layer
+    counter  of the first four words: x may be a part of a batch
+    →        same shape as x
     """
-    return np.where(_kept(x.size, step, rate, seed, stream).reshape(x.shape), x * scale(rate), 0)
+    return np.where(_kept(x.size, step, rate, seed, stream, counter).reshape(x.shape), x * scale(rate), 0)
 
 
 @op(
     outputs=_spatial_outputs,
-    cases=[*_cases(_CHANNELS), _at_the_threshold(1, 2, 9), *_cases(_CHANNELS_BENCH, bench=True)],
+    cases=[
+        *_cases(_CHANNELS),
+        _at_the_threshold(1, 2, 9),
+        _part_of_a_batch(3, 35, 5),
+        *_cases(_CHANNELS_BENCH, bench=True),
+    ],
     prefer=("philox",),
     flops=lambda x, step, **_: math.prod(x.shape),
 )
-def spatial_dropout(x: Array, step: Array, *, rate: Fraction, seed: Seed, stream: Seed) -> Array:
+def spatial_dropout(x: Array, step: Array, *, rate: Fraction, seed: Seed, stream: Seed, counter: Seed = 0) -> Array:
     """Drop whole channels: all positions of a channel of an image together.
 
     Its gradient is itself, applied to dy. Tompson, Goroshin, Jain, LeCun, Bregler, "Efficient
     object localization using convolutional networks", CVPR 2015, section 3.2. Channel c of image n
-    is dropped if random word n · C + c lies below `threshold(rate)`.
+    is dropped if random word 4 · counter + n · C + c lies below `threshold(rate)`.
 
-    x       (N, M, C), M positions
-    step    (1,) int64: each step drops other channels
-    rate    0 … 1
-    seed    0 … 2⁶⁴ - 1
-    stream  number of the layer
-    →       (N, M, C)
+    x        (N, M, C), M positions
+    step     (1,) int64: each step drops other channels
+    rate     0 … 1
+    seed     0 … 2⁶⁴ - 1
+    stream   number of the layer
+    counter  of the first four words: x may be a part of a batch
+    →        (N, M, C)
     """
     n, _, c = x.shape
-    return np.where(_kept(n * c, step, rate, seed, stream).reshape(n, 1, c), x * scale(rate), 0)
+    return np.where(_kept(n * c, step, rate, seed, stream, counter).reshape(n, 1, c), x * scale(rate), 0)
 
 
-def _kept(count: int, step: np.ndarray, rate: Fraction, seed: Seed, stream: Seed) -> np.ndarray:
-    words = random.bits(count, seed=seed, step=int(step[0]), stream=stream, purpose=random.DROPOUT)
+def _kept(count: int, step: np.ndarray, rate: Fraction, seed: Seed, stream: Seed, counter: int) -> np.ndarray:
+    key = {"seed": seed, "step": int(step[0]), "stream": stream, "purpose": random.DROPOUT}
+    words = random.bits(count, **key, counter=counter)
     return words >= np.uint32(threshold(rate))

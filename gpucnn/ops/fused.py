@@ -26,6 +26,8 @@ DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
 _PREFER = ("tensor", "winograd", "implicit_gemm", "direct")
+_PREFER_POOLED = ("winograd", "implicit_gemm", "pooled_gemm", "direct")
+_PREFER_UNPOOLED = ("sparse", "pooled_gemm", "direct")
 _PLAIN = [
     *(s for s in SETTINGS if s.window["groups"] == 1),
     setting("three_filters", x=(3, 6, 7, 2), weight=(3, 3, 2, 3)),
@@ -107,6 +109,7 @@ _ENDED = [s for s in _PLAIN if s.name in ("ragged", "a_line_of_filters", "three_
         *(case for s in _ENDED for case in _product_cases(s.name, _conv_operands(s), _window(s))),
     ],
     prefer=_PREFER,
+    factors=(0, 1),
     flops=_conv_flops_of,
     terms=lambda x, weight, b, **_: math.prod(weight.shape[:3]) + 1,
     sums=lambda x, weight, b, *, function, alpha, keep_input, **window: passed_on(
@@ -199,7 +202,8 @@ def _pool_sums(x: Array, weight: Array, b: Array, *, function: str, alpha: float
             for function in (LINEAR, "tanh", "leaky_relu", "selu")
         ),
     ],
-    prefer=_PREFER,
+    prefer=_PREFER_POOLED,
+    factors=(0, 1),
     flops=lambda x, weight, b, *, function, alpha, **window: (
         4 * _conv_flops(_conv_pool_outputs(x, weight, b, function=function, alpha=alpha, **window)[0], weight.shape)
     ),
@@ -236,7 +240,8 @@ def conv2d_bias_activation_maxpool(
         Case(s.name, (*_pool_operands(s), real(*s.x)), {"kernel_size": s.weight[:2], **_window(s)}, s.bench)
         for s in _POOLED
     ],
-    prefer=("sparse",),
+    prefer=_PREFER_UNPOOLED,
+    factors=(0, 2),
     flops=lambda dy, index, x, kernel_size, **_: _conv_flops(dy, (*kernel_size, x.shape[-1])),
     terms=lambda dy, index, x, **_: math.prod(dy.shape[:3]) + 1,
 )
@@ -265,7 +270,8 @@ def conv2d_maxpool_grad_weight(
     cases=[
         Case(s.name, (*_pool_operands(s), real(*s.weight)), {"size": s.x[1:3], **_window(s)}, s.bench) for s in _POOLED
     ],
-    prefer=("sparse",),
+    prefer=_PREFER_UNPOOLED,
+    factors=(0, 2),
     flops=lambda dy, index, weight, **_: _conv_flops(dy, weight.shape),
     terms=lambda dy, index, weight, **_: math.prod(weight.shape[:2]) * weight.shape[3],
 )
@@ -339,6 +345,7 @@ def _dense_operands(m: int, k: int, n: int) -> tuple[Draw, Draw, Draw]:
         ),
     ],
     prefer=("blas", "tensor", "warptiled", "direct"),
+    factors=(0, 1),
     flops=lambda x, weight, b, **_: 2 * math.prod(x.shape) * weight.shape[1],
     terms=lambda x, weight, b, **_: x.shape[1] + 1,
     sums=lambda x, weight, b, **end: passed_on(x @ weight + b, **end),

@@ -66,7 +66,14 @@ CASES = [
 ]
 
 
-@op(outputs=_outputs, cases=CASES, prefer=("blas", "tensor", "warptiled", "tiled", "naive"), flops=_flops, terms=_terms)
+@op(
+    outputs=_outputs,
+    cases=CASES,
+    prefer=("blas", "tensor", "warptiled", "tiled", "naive"),
+    flops=_flops,
+    terms=_terms,
+    factors=(0, 1),
+)
 def matmul(a: Array, b: Array, *, transpose_a: bool, transpose_b: bool) -> Array:
     """The matrix product a @ b.
 

@@ -1,19 +1,10 @@
 """Updates of weights: each op makes one pass, in place, over the flat arrays of a model.
 
-Numbers that differ from step to step are passed in one array, the row:
-
-    row[DECAY]      learning rate · weight decay
-    row[MOMENTUM]   momentum of the average of the weights, row[TAKE] = 1 - row[MOMENTUM]
-    row[RATE]       learning rate, times the bias corrections of Adam; Nadam also uses the next two
-
-A zero gradient on a zero weight with zero slots leaves all of them zero, so the padding between
-weights stays zero.
+`flat_updates` says what the row of numbers holds, and how such an op is declared.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -21,96 +12,33 @@ from typing import Any
 import numpy as np
 
 from ..arguments import Count
-from ..dispatch.case import Array, Case, Draw, Spec, among, real
-from ..dispatch.op import Op, op
-from ..errors import ArgumentError, ShapeError
-
-DECAY, MOMENTUM, TAKE, RATE = range(4)
-"""Places in the row."""
-
-BLOCK = 1 << 15
-"""Elements handled at a time: 128 KiB of each array; a block and its temporaries stay in cache."""
+from ..dispatch.case import Array, Case, Spec, among, real
+from ..dispatch.op import op
+from ..errors import ShapeError
+from .flat_updates import (
+    BLOCK,
+    DECAY,
+    MOMENTUM,
+    RATE,
+    ROW,
+    SIGNS,
+    SMALL_SQUARES,
+    TAKE,
+    in_place,
+    sized,
+    squares,
+    zeros_and_signs,
+)
 
 LEAST_SCALE, MOST_SCALE = 2.0**-126, 2.0**126
 """Bounds of a norm's scale: within them, it and 1 / scale are normal numbers of float32."""
 
-_WHOLE = ("row", "parts")
-"""Operands that a formula reads whole; all others are cut into blocks."""
 
-_SIZES = {"one": 1, "segment": 64, "ragged": 1003, "blocks": 2 * BLOCK + 5}
-_BENCH_SIZES = {"slides": 38_464, "mlearning": 484_736, "cifar": 3_702_208}
-
-Operands = tuple[Draw | None, ...]
-
-
-def _in_place(*changed: str, cases: list[Case]) -> Callable[[Callable[..., None]], Op]:
-    """Turn a formula on flat arrays into an op that writes into the operands `changed`."""
-
-    def decorate(formula: Callable[..., None]) -> Op:
-        names = [p.name for p in inspect.signature(formula).parameters.values() if p.kind is not p.KEYWORD_ONLY]
-        places = tuple(names.index(name) for name in changed)
-
-        @functools.wraps(formula)
-        def body(*arrays: Any, **params: Any) -> Any:
-            whole = [array is None or name in _WHOLE for name, array in zip(names, arrays, strict=True)]
-            for start in range(0, arrays[0].size, BLOCK):
-                block = slice(start, start + BLOCK)
-                formula(*(a if w else a[block] for a, w in zip(arrays, whole, strict=True)), **params)
-            results = tuple(arrays[place] for place in places if arrays[place] is not None)
-            return results if len(results) > 1 else results[0]
-
-        def outputs(*specs: Spec | None, **params: Any) -> Any:
-            _check(formula.__name__, names, specs)
-            results = tuple(specs[place] for place in places if specs[place] is not None)
-            return results if len(results) > 1 else results[0]
-
-        return op(outputs=outputs, cases=cases, prefer=("fused",), ulps=8, inplace=places)(body)
-
-    return decorate
-
-
-def _sized(operands: Callable[[int], Operands], ending: str = "", **params: Any) -> list[Case]:
-    """A case for each length n of the flat arrays; `operands(n)` draws the operands."""
-    return [
-        Case(f"{name}{ending}", operands(n), params, bench=sizes is _BENCH_SIZES)
-        for sizes in (_SIZES, _BENCH_SIZES)
-        for name, n in sizes.items()
-    ]
-
-
-def _zeros_and_signs(*operands: Draw, **params: Any) -> Case:
-    """A case in which signs decide, an epsilon counts in a sum, and a norm is below its limit."""
-    return Case("zeros_and_signs", operands, params)
-
-
-def _squares(n: int) -> Draw:
-    """Draw means of squares."""
-    return real(n, low=1.0, high=2.0)
-
-
-_ROW = real(6, low=0.1, high=0.9)
-_SIGNS = among(67, values=(-2.0, -0.5, -0.0, 0.0, 0.5, 2.0))
-_SMALL_SQUARES = among(67, values=(1e-8, 1e-6))
-
-
-def _check(name: str, names: list[str], specs: tuple[Spec | None, ...]) -> None:
-    first = specs[0]
-    assert first is not None
-    for other, spec in zip(names, specs, strict=True):
-        if spec is None or other in _WHOLE:
-            continue
-        if len(spec.shape) != 1 or spec.shape != first.shape:
-            shapes = f"{names[0]} {first.shape}, {other} {spec.shape}"
-            raise ShapeError(f"{name}: {names[0]} and {other} must be flat and of one length: {shapes}")
-        if spec.dtype != first.dtype:
-            raise ArgumentError(f"{name}: {names[0]} is {first.dtype} but {other} is {spec.dtype}: use one dtype")
-
-
-@_in_place(
+@in_place(
     "values",
     cases=[
-        *_sized(lambda n: (real(n), real(n), _ROW)),
-        _zeros_and_signs(_SIGNS, _SIGNS, _ROW),
+        *sized(lambda n: (real(n), real(n), ROW)),
+        zeros_and_signs(SIGNS, SIGNS, ROW),
     ],
 )
 def sgd(values: Array, gradients: Array, row: Array) -> None:
@@ -118,12 +46,12 @@ def sgd(values: Array, gradients: Array, row: Array) -> None:
     values -= row[RATE] * gradients
 
 
-@_in_place(
+@in_place(
     "values",
     "m",
     cases=[
-        *_sized(lambda n: (real(n), real(n), real(n), _ROW), momentum=0.9, nesterov=True),
-        _zeros_and_signs(_SIGNS, _SIGNS, real(67), _ROW, momentum=0.9, nesterov=True),
+        *sized(lambda n: (real(n), real(n), real(n), ROW), momentum=0.9, nesterov=True),
+        zeros_and_signs(SIGNS, SIGNS, real(67), ROW, momentum=0.9, nesterov=True),
     ],
 )
 def momentum(values: Array, gradients: Array, m: Array, row: Array, *, momentum: float, nesterov: bool) -> None:
@@ -136,15 +64,15 @@ def momentum(values: Array, gradients: Array, m: Array, row: Array, *, momentum:
 _ADAM: dict[str, Any] = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
 
 
-@_in_place(
+@in_place(
     "values",
     "m",
     "v",
     "v_max",
     cases=[
-        *_sized(lambda n: (real(n), real(n), real(n), _squares(n), _squares(n), _ROW), **_ADAM),
-        *_sized(lambda n: (real(n), real(n), real(n), _squares(n), None, _ROW), "_plain", **_ADAM),
-        _zeros_and_signs(_SIGNS, _SIGNS, real(67), _SMALL_SQUARES, _SMALL_SQUARES, _ROW, **_ADAM),
+        *sized(lambda n: (real(n), real(n), real(n), squares(n), squares(n), ROW), **_ADAM),
+        *sized(lambda n: (real(n), real(n), real(n), squares(n), None, ROW), "_plain", **_ADAM),
+        zeros_and_signs(SIGNS, SIGNS, real(67), SMALL_SQUARES, SMALL_SQUARES, ROW, **_ADAM),
     ],
 )
 def adam(
@@ -171,13 +99,13 @@ def adam(
     values -= row[RATE] * m / (np.sqrt(v) + epsilon)
 
 
-@_in_place(
+@in_place(
     "values",
     "m",
     "v",
     cases=[
-        *_sized(lambda n: (real(n), real(n), real(n), _squares(n), _ROW), **_ADAM),
-        _zeros_and_signs(_SIGNS, _SIGNS, real(67), _SMALL_SQUARES, _ROW, **_ADAM),
+        *sized(lambda n: (real(n), real(n), real(n), squares(n), ROW), **_ADAM),
+        zeros_and_signs(SIGNS, SIGNS, real(67), SMALL_SQUARES, ROW, **_ADAM),
     ],
 )
 def nadam(
@@ -197,15 +125,15 @@ def nadam(
 _RMSPROP: dict[str, Any] = {"rho": 0.9, "momentum": 0.9, "epsilon": 1e-7}
 
 
-@_in_place(
+@in_place(
     "values",
     "v",
     "mean",
     "m",
     cases=[
-        *_sized(lambda n: (real(n), real(n), _squares(n), real(n, low=-0.5, high=0.5), real(n), _ROW), **_RMSPROP),
-        *_sized(lambda n: (real(n), real(n), _squares(n), None, None, _ROW), "_plain", **_RMSPROP),
-        _zeros_and_signs(_SIGNS, _SIGNS, _SMALL_SQUARES, real(67, low=-1e-5, high=1e-5), real(67), _ROW, **_RMSPROP),
+        *sized(lambda n: (real(n), real(n), squares(n), real(n, low=-0.5, high=0.5), real(n), ROW), **_RMSPROP),
+        *sized(lambda n: (real(n), real(n), squares(n), None, None, ROW), "_plain", **_RMSPROP),
+        zeros_and_signs(SIGNS, SIGNS, SMALL_SQUARES, real(67, low=-1e-5, high=1e-5), real(67), ROW, **_RMSPROP),
     ],
 )
 def rmsprop(
@@ -240,12 +168,12 @@ def rmsprop(
     values -= change
 
 
-@_in_place(
+@in_place(
     "values",
     "v",
     cases=[
-        *_sized(lambda n: (real(n), real(n), _squares(n), _ROW), epsilon=1e-7),
-        _zeros_and_signs(_SIGNS, _SIGNS, _SMALL_SQUARES, _ROW, epsilon=1e-7),
+        *sized(lambda n: (real(n), real(n), squares(n), ROW), epsilon=1e-7),
+        zeros_and_signs(SIGNS, SIGNS, SMALL_SQUARES, ROW, epsilon=1e-7),
     ],
 )
 def adagrad(values: Array, gradients: Array, v: Array, row: Array, *, epsilon: float) -> None:
@@ -254,13 +182,13 @@ def adagrad(values: Array, gradients: Array, v: Array, row: Array, *, epsilon: f
     values -= row[RATE] * gradients / np.sqrt(v + epsilon)
 
 
-@_in_place(
+@in_place(
     "values",
     "v",
     "delta",
     cases=[
-        *_sized(lambda n: (real(n), real(n), _squares(n), real(n, low=0.0), _ROW), rho=0.95, epsilon=1e-7),
-        _zeros_and_signs(_SIGNS, _SIGNS, _SMALL_SQUARES, real(67, low=0.0), _ROW, rho=0.95, epsilon=1e-7),
+        *sized(lambda n: (real(n), real(n), squares(n), real(n, low=0.0), ROW), rho=0.95, epsilon=1e-7),
+        zeros_and_signs(SIGNS, SIGNS, SMALL_SQUARES, real(67, low=0.0), ROW, rho=0.95, epsilon=1e-7),
     ],
 )
 def adadelta(
@@ -278,15 +206,15 @@ def adadelta(
     values -= row[RATE] * change
 
 
-@_in_place("values", cases=[*_sized(lambda n: (real(n), _ROW)), _zeros_and_signs(_SIGNS, _ROW)])
+@in_place("values", cases=[*sized(lambda n: (real(n), ROW)), zeros_and_signs(SIGNS, ROW)])
 def decay(values: Array, row: Array) -> None:
     """Decoupled weight decay: Loshchilov and Hutter, ICLR 2019, algorithm 1. All arrays (n,)."""
     values -= row[DECAY] * values
 
 
-@_in_place(
+@in_place(
     "averages",
-    cases=[*_sized(lambda n: (real(n), real(n), _ROW)), _zeros_and_signs(real(67), _SIGNS, _ROW)],
+    cases=[*sized(lambda n: (real(n), real(n), ROW)), zeros_and_signs(real(67), SIGNS, ROW)],
 )
 def average(averages: Array, values: Array, row: Array) -> None:
     """Update the moving average of the weights with their current values. All arrays (n,)."""
@@ -294,18 +222,18 @@ def average(averages: Array, values: Array, row: Array) -> None:
     averages += row[TAKE] * values
 
 
-@_in_place("total", cases=[*_sized(lambda n: (real(n), real(n))), _zeros_and_signs(real(67), _SIGNS)])
+@in_place("total", cases=[*sized(lambda n: (real(n), real(n))), zeros_and_signs(real(67), SIGNS)])
 def accumulate(total: Array, gradients: Array) -> None:
     """Add gradients to total. All arrays (n,)."""
     total += gradients
 
 
-@_in_place(
+@in_place(
     "gradients",
     "total",
     cases=[
-        *_sized(lambda n: (real(n), real(n)), count=4),
-        _zeros_and_signs(_SIGNS, real(67), count=4),
+        *sized(lambda n: (real(n), real(n)), count=4),
+        zeros_and_signs(SIGNS, real(67), count=4),
     ],
 )
 def take_mean(gradients: Array, total: Array, *, count: Count) -> None:
@@ -315,17 +243,17 @@ def take_mean(gradients: Array, total: Array, *, count: Count) -> None:
     total[...] = 0
 
 
-@_in_place("gradients", cases=[*_sized(lambda n: (real(n),), limit=0.5), _zeros_and_signs(_SIGNS, limit=0.5)])
+@in_place("gradients", cases=[*sized(lambda n: (real(n),), limit=0.5), zeros_and_signs(SIGNS, limit=0.5)])
 def clip_by_value(gradients: Array, *, limit: float) -> None:
     """Clip every element to -limit … limit. All arrays (n,)."""
     np.clip(gradients, -limit, limit, out=gradients)
 
 
-@_in_place(
+@in_place(
     "gradients",
     cases=[
-        *_sized(lambda n: (real(n), real(2, low=1.0, high=2.0)), limit=0.5),
-        _zeros_and_signs(_SIGNS, real(2, low=0.1, high=0.2), limit=0.5),
+        *sized(lambda n: (real(n), real(2, low=1.0, high=2.0)), limit=0.5),
+        zeros_and_signs(SIGNS, real(2, low=0.1, high=0.2), limit=0.5),
         Case(
             "infinite",
             (among(67, values=(-math.inf, -2.0, 0.0, math.inf)), among(2, values=(math.inf,))),
@@ -348,11 +276,11 @@ def clip_by_norm(gradients: Array, parts: Array, *, limit: float) -> None:
     gradients *= (limit / np.maximum(scale * np.sqrt(total), limit)).astype(gradients.dtype)
 
 
-@_in_place(
+@in_place(
     "gradients",
     cases=[
-        *_sized(lambda n: (real(n), real(n)), l1=0.25, l2=0.125),
-        _zeros_and_signs(_SIGNS, _SIGNS, l1=0.25, l2=0.125),
+        *sized(lambda n: (real(n), real(n)), l1=0.25, l2=0.125),
+        zeros_and_signs(SIGNS, SIGNS, l1=0.25, l2=0.125),
     ],
 )
 def regularize(gradients: Array, values: Array, *, l1: float, l2: float) -> None:
@@ -366,7 +294,7 @@ def regularize(gradients: Array, values: Array, *, l1: float, l2: float) -> None
         gradients += 2.0 * l2 * values
 
 
-@_in_place("values", cases=[*_sized(lambda n: (real(n),)), _zeros_and_signs(_SIGNS)])
+@in_place("values", cases=[*sized(lambda n: (real(n),)), zeros_and_signs(SIGNS)])
 def non_neg(values: Array) -> None:
     """The constraint "non_neg": negative values become 0. All arrays (n,)."""
     np.maximum(values, 0, out=values)
@@ -383,7 +311,7 @@ def _flat_to(count: Count) -> Callable[..., Spec]:
     return outputs
 
 
-@op(outputs=_flat_to(2), cases=_sized(lambda n: (real(n),)), prefer=("two_stage",), terms=lambda x: x.shape[0])
+@op(outputs=_flat_to(2), cases=sized(lambda n: (real(n),)), prefer=("two_stage",), terms=lambda x: x.shape[0])
 def norm_parts(x: Array) -> Array:
     """The Euclidean norm as two numbers, scale · √total.
 
@@ -415,7 +343,7 @@ def parts_of(largest: float, square_sum: float) -> tuple[float, float]:
 
 @op(
     outputs=_flat_to(1),
-    cases=_sized(lambda n: (real(n),), l1=0.5, l2=0.25),
+    cases=sized(lambda n: (real(n),), l1=0.5, l2=0.25),
     prefer=("two_stage",),
     terms=lambda values, **_: 2 * values.shape[0],
 )

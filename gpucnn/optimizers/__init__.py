@@ -8,21 +8,34 @@ from .. import config
 from ..errors import ArgumentError
 from ..retired import absent
 from . import schedules
-from .algorithms import SGD, Adadelta, Adagrad, Adam, AdamW, Nadam, RMSprop
+from .algorithms import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Ftrl, Lion, Nadam, RMSprop
+from .by_weight import Lamb, Muon
 from .optimizer import Optimizer
 
-__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Nadam", "Optimizer", "RMSprop", "get", "schedules"]
-
-_OPTIMIZERS = "SGD, Adam, AdamW, Nadam, RMSprop, Adagrad and Adadelta"
-_KERAS_ONLY = (
-    "Adafactor",
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
     "Adamax",
     "Ftrl",
     "Lamb",
     "Lion",
+    "Muon",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "get",
+    "schedules",
+]
+
+_OPTIMIZERS = "SGD, Adam, AdamW, Adamax, Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lamb, Lion and Muon"
+_KERAS_ONLY = (
+    "Adafactor",
     "LossScaleOptimizer",
     "MultiOptimizer",
-    "Muon",
+    "OptimizerMap",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
 )
@@ -33,7 +46,7 @@ __getattr__ = absent(
     {name: f"use one of {_OPTIMIZERS}" for name in _KERAS_ONLY}
     | {
         cls.__name__.lower(): f"it is called {cls.__name__}"
-        for cls in (SGD, Adam, AdamW, Nadam, RMSprop, Adagrad, Adadelta)
+        for cls in (SGD, Adam, AdamW, Adamax, Nadam, RMSprop, Adagrad, Adadelta, Ftrl, Lamb, Lion, Muon)
     }
     | {"legacy": "leave the word legacy out; schedules.InverseTimeDecay does what decay= did"},
 )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Unpack
 import numpy as np
 
 from ..arguments import BelowOne, Bounds, Fraction, NotNegative
-from ..ops import update
+from ..ops import update, update_rules
 from .optimizer import Optimizer, Tail
 
 Epsilon = Annotated[float, Bounds(2.0**-150, above=True), "or a gradient of 0 gives 0 / 0"]
@@ -221,3 +221,96 @@ class Adadelta(Optimizer):
     def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
         """One update in place."""
         update.adadelta(values, gradients, slots["v"], slots["delta"], row, rho=self.rho, epsilon=self.epsilon)
+
+
+class Adamax(Optimizer):
+    """Adam with the largest gradient, which fades, instead of a mean of squares."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: BelowOne = 0.9,
+        beta_2: BelowOne = 0.999,
+        epsilon: Epsilon = 1e-7,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+
+    def initial_slots(self) -> dict[str, float]:
+        """m, the first moment, and u, the largest gradient."""
+        return {"m": 0.0, "u": 0.0}
+
+    def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
+        """The step size, with the correction of m."""
+        return (learning_rate / (1.0 - self.beta_1**t),)
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        params = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        update_rules.adamax(values, gradients, slots["m"], slots["u"], row, **params)
+
+
+class Lion(Optimizer):
+    """Lion, whose steps are all of one size: use a third to a tenth of Adam's learning rate."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: Annotated[float, Bounds(0, 1, above=True)] = 0.9,
+        beta_2: Fraction = 0.99,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        self.beta_1, self.beta_2 = beta_1, beta_2
+
+    def initial_slots(self) -> dict[str, float]:
+        """m, the momentum."""
+        return {"m": 0.0}
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update_rules.lion(values, gradients, slots["m"], row, beta_1=self.beta_1, beta_2=self.beta_2)
+
+
+class Ftrl(Optimizer):
+    """Follow the regularised leader, for large and sparse models; a weight without gradients becomes 0."""
+
+    squares = True
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        learning_rate_power: Annotated[float, Bounds(high=0)] = -0.5,
+        initial_accumulator_value: NotNegative = 0.1,
+        l1_regularization_strength: NotNegative = 0.0,
+        l2_regularization_strength: NotNegative = 0.0,
+        l2_shrinkage_regularization_strength: NotNegative = 0.0,
+        beta: NotNegative = 0.0,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        self.learning_rate_power, self.initial_accumulator_value = learning_rate_power, initial_accumulator_value
+        self.l1_regularization_strength = l1_regularization_strength
+        self.l2_regularization_strength = l2_regularization_strength
+        self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
+        self.beta = beta
+
+    def initial_slots(self) -> dict[str, float]:
+        """v, the sum of squares, and linear, the sum of what pulls at the weights."""
+        return {"v": self.initial_accumulator_value, "linear": 0.0}
+
+    def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
+        """One update in place."""
+        update_rules.ftrl(
+            values,
+            gradients,
+            slots["v"],
+            slots["linear"],
+            row,
+            power=-self.learning_rate_power,
+            l1=self.l1_regularization_strength,
+            l2=self.l2_regularization_strength,
+            shrinkage=self.l2_shrinkage_regularization_strength,
+            beta=self.beta,
+        )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..devices import choose, storage
+from ..dispatch import precision
 from ..dispatch.case import Case, Draw
 from ..dispatch.check import disagreement
 from ..dispatch.op import Kernel, Op
@@ -24,8 +25,6 @@ from .records import Row, require_real
 
 AXES = ("batch",)
 """What `--axis` can vary."""
-PRECISIONS = ("float32",)
-"""What kernels compute in."""
 RIVALS = ("numpy", "torch", "cublas")
 """What `--vs` can compare the kernels with."""
 
@@ -34,6 +33,9 @@ _WITHOUT_IMAGES = ("weight", "b", "gamma", "beta", "mean", "variance", "row", "s
 
 _HOT_LIMIT = 1.05
 """A hot time may be this much better than the roof, to allow for the rounding of clocks."""
+
+_FASTER = {precision.FLOAT32: 1.0, precision.TF32: 8.0, precision.BFLOAT16: 16.0}
+"""How many times the rate of float32 arithmetic tensor cores reach at most (H100, whitepaper)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Plan:
     kernels: list[Kernel]
     cases: tuple[str, ...] = ()
     axes: dict[str, list[int]] = field(default_factory=dict)
-    precision: str = "float32"
+    precision: str = precision.FLOAT32
     vs: tuple[str, ...] = ()
     where: str | None = None
     check_only: bool = False
@@ -56,7 +58,7 @@ class Plan:
     def __post_init__(self) -> None:
         for name, allowed, values in (
             ("axis", AXES, self.axes),
-            ("precision", PRECISIONS, [self.precision]),
+            ("precision", precision.PRECISIONS, [self.precision]),
             ("vs", RIVALS, self.vs),
         ):
             odd = [value for value in values if value not in allowed]
@@ -74,7 +76,8 @@ class Plan:
         for op in ops.values():
             for case in self._cases(op):
                 specs = case.specs
-                serving = [k for k in self.kernels if k.op is op and k.serves(specs, case.params)]
+                computing = [k for k in self.kernels if k.op is op and self.precision in k.precisions]
+                serving = [k for k in computing if k.serves(specs, case.params)]
                 if serving:
                     tasks.append((op, case, serving))
         if not tasks:
@@ -82,7 +85,8 @@ class Plan:
             near = did_you_mean(self.cases[0], names) if self.cases else ""
             hint = near or "`gpucnn bench OP --list` shows the large cases"
             missing = f"the case {', '.join(self.cases)}" if self.cases else "any large case: give --case"
-            raise ArgumentError(f"none of these {len(self.kernels)} kernels takes {missing}; {hint}")
+            kind = "" if self.precision == precision.FLOAT32 else f" in {self.precision}"
+            raise ArgumentError(f"none of these {len(self.kernels)} kernels takes {missing}{kind}; {hint}")
         return tasks
 
     def _cases(self, op: Op) -> Iterator[Case]:
@@ -119,11 +123,14 @@ def rows(plan: Plan) -> Iterator[Row]:
             require_real(plan.where or trials.default_device(kernel.backend))
     for op, case, kernels in plan.tasks():
         for kernel in kernels:
-            yield _kernel_row(plan, op, case, kernel)
+            with precision.scope(plan.precision):
+                row = _kernel_row(plan, op, case, kernel)
+            yield row
         for name in plan.vs:
-            row = _rival_row(plan, op, case, name)
-            if row is not None:
-                yield row
+            with precision.scope(plan.precision):
+                rival = _rival_row(plan, op, case, name)
+            if rival is not None:
+                yield rival
 
 
 def profile(plan: Plan) -> list[str]:
@@ -132,7 +139,7 @@ def profile(plan: Plan) -> list[str]:
     for _, case, kernels in plan.tasks():
         for kernel in kernels:
             where = plan.where or trials.default_device(kernel.backend)
-            with trials.running(where):
+            with trials.running(where), precision.scope(plan.precision):
                 Call(kernel, case).run()
                 choose.current().synchronize()
             lines.append(f"{kernel.id} {case.name} on {where}")
@@ -176,7 +183,8 @@ def _kernel_row(plan: Plan, op: Op, case: Case, kernel: Kernel) -> Row:
 def _rival_row(plan: Plan, op: Op, case: Case, name: str) -> Row | None:
     if name == "cublas":
         library = op.kernels(("cuda",)).get("cublas_cuda")
-        return None if library is None else _kernel_row(plan, op, case, library)
+        alone = library is None or plan.precision not in library.precisions
+        return None if alone else _kernel_row(plan, op, case, library)
     where = plan.where or ("gpu:0" if choose.gpu_state()[0] else "cpu")
     if name == "numpy":
         where = "cpu"
@@ -184,6 +192,8 @@ def _rival_row(plan: Plan, op: Op, case: Case, name: str) -> Row | None:
     row = _bare(op, case, label, name, plan.precision, where)
     if where in ("emulator", "simulator"):
         return replace(row, note="not timed: no GPU here")
+    if name == "torch" and plan.precision == precision.BFLOAT16:
+        return replace(row, note="not timed: PyTorch's bfloat16 also rounds results")
     with trials.running(where):
         rng = np.random.default_rng(0)
         hosts = [None if d is None else d.sample(rng) for d in case.operands]
@@ -230,7 +240,7 @@ def _bare(op: Op, case: Case, kernel: str, backend: str, precision: str, where: 
 
 def _filled(row: Row, measured: timing.Measurement) -> Row:
     hot, cold = measured.hot, measured.cold
-    share = roof_share(row.flops, row.bytes, hot.median)
+    share = roof_share(row.flops / _FASTER[row.precision], row.bytes, hot.median)
     if share is not None and share > _HOT_LIMIT:
         return replace(row, note=f"refused: {hot.median * 1e6:.3g} µs would be {share:.0%} of what the device can do")
     return replace(

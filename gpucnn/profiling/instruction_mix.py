@@ -115,16 +115,26 @@ def cycles(names: Mapping[str, int], card: Card, access: Access | None = None) -
     kernels take about 1,070 cycles of a scheduler for 96 HMMA, which need 620, and 330 others.)
     """
     access = access or Access()
-    multiplied = sum(compilers.flops_of(name) * 16 * n for name, n in names.items() if name.startswith("HMMA"))
+    multiplied = _multiplied(names, card)
     others = (sum(names.values()) - count(names, "HMMA")) / _SCHEDULERS
     return {
         "issue": sum(names.values()) / _SCHEDULERS,
         "FP32": 32 * count(names, *_FP32) / (card.fp32 * card.fp32_share),
         "integer": 32 * sum(n for name, n in names.items() if name.startswith(_INTEGER)) / _INTEGER_LANES,
         "MUFU": 32 * count(names, "MUFU") / _SPECIAL_LANES,
-        "tensor cores": (multiplied / card.tf32 if card.tf32 else inf) + others if multiplied else 0.0,
+        "tensor cores": multiplied + others if multiplied else 0.0,
         "shared memory": sum(n * _passes(name, card, access) for name, n in names.items()),
     }
+
+
+def _multiplied(names: Mapping[str, int], card: Card) -> float:
+    """Cycles of the tensor cores."""
+    cycles = 0.0
+    for name, n in names.items():
+        if name.startswith("HMMA"):
+            rate = card.bfloat16 if ".BF16" in name else card.tf32
+            cycles += compilers.flops_of(name) * 16 * n / rate if rate else inf
+    return cycles
 
 
 def _passes(name: str, card: Card, access: Access) -> float:

@@ -141,10 +141,10 @@ def _node(node: Launch | Copy, missing: int, card: Card, access: Access | None) 
     executed, useful = 0.0, 0.0
     if mix.main and (call is None or call.kernel.op.terms):
         loop = _main_loop(mix, node)
-        turns = _turns(loop, node)
+        turns, longest = _turns(loop, node)
         executed = float(flops(loop)) * turns * node.blocks * node.threads
         useful = call.flops if call else executed
-        limits |= _product(mix, loop, turns, node, card, access)
+        limits |= _product(mix, loop, turns, longest, node, card, access)
     else:
         limits |= _streaming(mix, node, touched, card)
     return Node(
@@ -180,22 +180,34 @@ def _main_loop(mix: Mix, launch: Launch) -> dict[str, int]:
     return min((loop for loop in mix.main if wide(loop) == widest), key=lambda loop: sum(loop.values()))
 
 
-def _turns(loop: dict[str, int], launch: Launch) -> int:
-    """How often a thread goes through the main loop: once for each slab of its part of a sum, or as
-    the work of the call demands."""
-    function = launch.function
+def _turns(loop: dict[str, int], launch: Launch) -> tuple[float, float]:
+    """How often a thread goes through the main loop, on the average and in the longest block: once for
+    each slab of its part of a sum, or as the work of the call demands."""
+    function, call = launch.function, launch.call
+    each = flops(loop) * launch.threads
+    if call and call.kernel.executed:
+        total, longest = call.kernel.executed(*call.operands, **call.params)
+        return total / (each * launch.blocks), longest / each
     if isinstance(function, CudaFunction) and "TILE_K" in function.defines:
         names = function.parameter_names()
         if "length" in names:
-            return ceil(int(launch.arguments[names.index("length")]) / function.defines["TILE_K"])
-    work = launch.call.flops if launch.call else 0.0
-    return max(1, ceil(work / (flops(loop) * launch.blocks * launch.threads)))
+            turns = ceil(int(launch.arguments[names.index("length")]) / function.defines["TILE_K"])
+            return turns, turns
+    turns = max(1, ceil((call.flops if call else 0.0) / (each * launch.blocks)))
+    return turns, turns
 
 
 def _product(
-    mix: Mix, loop: dict[str, int], turns: int, launch: Launch, card: Card, access: Access | None
+    mix: Mix,
+    loop: dict[str, int],
+    turns: float,
+    longest: float,
+    launch: Launch,
+    card: Card,
+    access: Access | None,
 ) -> dict[str, float]:
-    """By unit, microseconds of the multiprocessor with most blocks."""
+    """By unit, microseconds of the multiprocessor with most blocks, and no less than those of the
+    longest block alone."""
     warps, blocks = ceil(launch.threads / 32), ceil(launch.blocks / card.multiprocessors)
     turn, around = cycles(loop, card, access), cycles(mix.straight, card)
     latency = LATENCY / _slabs_ahead(launch) if bytes_loaded(loop) else 0.0
@@ -207,6 +219,9 @@ def _product(
         for unit in turn:
             limits[unit] += share * (turns * turn[unit] + around[unit])
         limits["latency"] += (turns + 2) * latency
+    for unit in turn:
+        limits[unit] = max(limits[unit], _share(warps) * (longest * turn[unit] + around[unit]))
+    limits["latency"] = max(limits["latency"], (longest + 2) * latency)
     return {unit: spent / card.clock for unit, spent in limits.items()}
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from .. import distributed, random
-from ..callbacks import EarlyStopping
+from ..callbacks import Callback, EarlyStopping, TensorBoard
 from ..datasets import Dataset, ProgressHook, images
-from ..devices import choose, threads
+from ..devices import choose, free_memory, threads
 from ..dispatch import choice
 from ..errors import ArgumentError, warn
 from ..files import MODEL_SUFFIX
@@ -28,6 +28,7 @@ from ..models.sequential import Sequential
 from ..models.signature import Signature
 from ..models.summary import flops_per_image
 from . import augmentation, drawing, own_kernels, own_model, recipes, zoo
+from .filters import with_filters
 from .run import Checkpoints, Run, stop_on_signals
 from .settings import RunSettings, extents, fingerprint
 from .trained_run import TrainedRun, checked_signature, images_in, probabilities_of, test_figures
@@ -49,6 +50,7 @@ def train(
     *,
     load: Sequence[str | Path] = (),
     pictures: bool = True,
+    tensorboard: bool = False,
     say: Say = lambda line: None,
     progress: ProgressHook | None = None,
 ) -> Run:
@@ -57,17 +59,38 @@ def train(
     settings  its `model` is a name of the zoo, or FILE.py:FUNCTION, which is executed
     folder    the run folder; None creates one below `runs/`
     load      .py files with your kernels, which are executed
+    tensorboard
+              also write `tensorboard/` in the run folder, for TensorBoard
     progress  called while the data set is downloaded or decoded, as in `datasets.load`
     """
     if settings.parts not in (None, distributed.parts()):
         raise ArgumentError(f"parts={settings.parts}: call distributed.start(parts={settings.parts}) first")
+    board = TensorBoard() if tensorboard else None
+    settings = replace(settings, load=own_kernels.load_for_new_run(load), parts=distributed.parts()).apply()
+    settings, entry = with_entry(settings)
+    data = settings.load_data(progress)
+    settings, training, model = planned(settings, entry, data)
+    _check_memory(model, training, data)
+    run = Run.create(folder, asdict(settings)) if distributed.leads() else Run.followed(folder, asdict(settings))
+    with run.locked():
+        return _fit(run, settings, training, model, data, pictures, say, board)
+
+
+def with_entry(settings: RunSettings) -> tuple[RunSettings, Entry | None]:
+    """The settings with what their recipe says, and the model that they name, of which a file of the
+    user is executed; None if the data set decides."""
     if settings.recipe is not None:
         settings = recipes.find(settings.recipe).fill(settings)
-    settings = replace(settings, load=own_kernels.load_for_new_run(load), parts=distributed.parts()).apply()
-    entry: Entry | None = None
-    if settings.model is not None:
-        entry = own_model.load(settings.model) if own_model.is_file(settings.model) else zoo.find(settings.model)
-    data = settings.load_data(progress)
+    if settings.model is None:
+        return settings, None
+    return settings, own_model.load(settings.model) if own_model.is_file(settings.model) else zoo.find(settings.model)
+
+
+def planned(settings: RunSettings, entry: Entry | None, data: Dataset) -> tuple[RunSettings, Training, Sequential]:
+    """All settings of a new run on these data, how it trains, and its model with initial weights.
+
+    Raises the error of the first setting that does not fit.
+    """
     _check_validation(settings, data)
     entry = entry or zoo.default_for(data.name)
     training = _training(settings, entry, data)
@@ -85,13 +108,9 @@ def train(
         flip=bool(settings.flip),
         classes=list(data.classes),
         note=data.note,
-        fingerprint=fingerprint(data),
+        fingerprint=settings.fingerprint or fingerprint(data),
     )
-    model = _new_model(settings, entry, data)
-    _check_memory(model, training, data)
-    run = Run.create(folder, asdict(settings)) if distributed.leads() else Run.followed(folder, asdict(settings))
-    with run.locked():
-        return _fit(run, settings, training, model, data, pictures, say)
+    return settings, training, _new_model(settings, entry, data)
 
 
 def resume(
@@ -101,6 +120,7 @@ def resume(
     model: str | None = None,
     load: Sequence[str | Path] = (),
     pictures: bool = True,
+    tensorboard: bool = False,
     say: Say = lambda line: None,
     progress: ProgressHook | None = None,
 ) -> Run:
@@ -110,7 +130,7 @@ def resume(
     with kernels of the user needs their files again in `load`, and one of the user's own model its
     FILE.py:FUNCTION in `model`; files with another SHA-256 are refused.
     """
-    run = Run.open(folder)
+    run, board = Run.open(folder), TensorBoard() if tensorboard else None
     with run.locked():
         settings = RunSettings.of(run)
         if epochs not in (None, settings.epochs) and settings.schedule not in (None, "constant"):
@@ -132,7 +152,7 @@ def resume(
             raise ArgumentError(f"{run.folder} has already trained {done} epochs: give a larger number of epochs")
         _check_memory(trained, training, data)
         run.continue_with({"epochs": training.epochs, "load": kernels, "parts": distributed.parts()})
-        return _fit(run, settings, training, trained, data, pictures, say)
+        return _fit(run, settings, training, trained, data, pictures, say, board)
 
 
 def evaluate(
@@ -160,7 +180,7 @@ def evaluate(
     """
     if data is not None and dataset is not None:
         raise ArgumentError(f"both the data set {dataset!r} and data={data!r} are given: give one of them")
-    used = _used(folder)
+    used = in_use(folder)
     return used.evaluate(
         data,
         dataset=dataset,
@@ -182,7 +202,7 @@ def predict(
 
     Images that cannot be read are in `failed`, each with its error.
     """
-    used = _used(folder)
+    used = in_use(folder)
     files: list[Path] = []
     failed: list[dict[str, str]] = []
     for path in map(Path, paths):
@@ -214,7 +234,7 @@ def predict(
     }
 
 
-def _used(folder: str | Path) -> TrainedRun:
+def in_use(folder: str | Path) -> TrainedRun:
     """The run in a folder, with its seed, kernels, device and threads in use."""
     run = Run.open(folder)
     settings = RunSettings.of(run)
@@ -224,7 +244,7 @@ def _used(folder: str | Path) -> TrainedRun:
 
 def draw(folder: str | Path, data_dir: str | None = None, *, progress: ProgressHook | None = None) -> list[Path]:
     """Draw all pictures of a run again; returns their paths."""
-    used = _used(folder)
+    used = in_use(folder)
     data = used.settings.with_data_dir(data_dir).load_data(progress)
     x_test = used.signature.scaled(data.x_test)
     return drawing.save(used.run, used.model, data, x_test, probabilities_of(used.model, x_test))
@@ -285,12 +305,14 @@ def _training(settings: RunSettings, entry: Entry, data: Dataset) -> Training:
 def _new_model(settings: RunSettings, entry: Entry, data: Dataset) -> Sequential:
     training = _training(settings, entry, data)
     largest = 1.0 if data.x_train.dtype == np.uint8 else float(data.x_train.max())
+    built = entry.build(data.x_train.shape[1:], len(data.classes))
     model = augmentation.in_front(
-        entry.build(data.x_train.shape[1:], len(data.classes)),
+        built if settings.filters is None else with_filters(built, settings.filters),
         augmentation.layers(settings.augment, bool(settings.flip), largest),
     )
     steps = training.epochs * -(-_images_per_epoch(settings, data) // training.batch_size)
-    model.compile(training.make_optimizer(steps), training.loss, metrics=["accuracy"])
+    optimizer = training.make_optimizer(steps)
+    model.compile(optimizer, training.loss, metrics=["accuracy"], precision=settings.precision)  # type: ignore[arg-type]
     model.signature = _signature_for(data)
     return model
 
@@ -347,6 +369,7 @@ def _fit(
     data: Dataset,
     pictures: bool,
     say: Say,
+    board: TensorBoard | None,
 ) -> Run:
     count = _images_per_epoch(settings, data)
     data = _with_validation(data, count, settings.seed)
@@ -364,7 +387,10 @@ def _fit(
     stopping = EarlyStopping(
         patience=settings.early_stopping or training.epochs + 1, verbose=1, restore_best_weights=bool(settings.best)
     )
-    watching = [stopping] if settings.early_stopping or settings.best else []
+    watching: list[Callback] = [stopping] if settings.early_stopping or settings.best else []
+    if board is not None:
+        board.log_dir = run.folder / "tensorboard"
+        watching.append(board)
     before, start = int(model.optimizer.iterations[0]), time.perf_counter()
     with stop_on_signals() as stop:
         history = model.fit(
@@ -387,6 +413,8 @@ def _fit(
             "backend": choice.backend(),
             "seconds": seconds,
             "images_per_second": trained / seconds if steps else None,
+            "peak_device_bytes": choose.current().peak_bytes(),
+            "peak_host_bytes": free_memory.peak(),
             "train_accuracy": history.history["accuracy"][-1],
             "epochs_trained": len(history.epoch),
             "best_epoch": stopping.best_epoch + 1 if settings.best else None,

@@ -20,6 +20,8 @@ _FROM_RECORD = (
     "train_accuracy",
     "epochs",
     "epochs_trained",
+    "peak_device_bytes",
+    "peak_host_bytes",
 )
 _FROM_SETTINGS = ("recipe", "optimizer", "learning_rate", "batch_size", "seed")
 

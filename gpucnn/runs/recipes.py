@@ -15,7 +15,7 @@ from .settings import RunSettings
 from .training import Training
 
 _DECIDING = (
-    *("recipe", "dataset", "model", "validation_split", "early_stopping", "best", "augment", "flip"),
+    *("recipe", "dataset", "model", "filters", "validation_split", "early_stopping", "best", "augment", "flip"),
     *("optimizer", "learning_rate", "batch_size", "epochs", "weight_decay", "schedule"),
 )
 """The settings that decide what a recipe reaches."""

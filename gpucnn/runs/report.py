@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _OPTIONS = {
     "recipe": "--recipe",
     "model": "--model",
+    "filters": "--filters",
     "epochs": "--epochs",
     "batch_size": "--batch-size",
     "optimizer": "--optimizer",

@@ -15,6 +15,7 @@ import numpy as np
 from .. import layers
 from ..devices import storage
 from ..dispatch import choice
+from ..dispatch.precision import BFLOAT16, FLOAT32, TF32, Precision
 from ..errors import GpucnnError
 from ..models.batches import Arrays, Batch
 from ..models.resident import TOGETHER
@@ -23,8 +24,9 @@ from ..models.sequential import Sequential
 from . import step, zoo
 
 SEED = 0
-TOLERANCE = {False: 1e-3, True: 2e-2}
-"""Largest relative difference of the losses of the first steps, in float32 and with TF32."""
+TOLERANCE = {FLOAT32: 1e-3, TF32: 2e-2, BFLOAT16: 16e-2}
+"""Largest relative difference of the losses of the first steps; bfloat16 rounds 8 times as coarsely as
+TF32."""
 
 
 class Absent(GpucnnError):
@@ -35,24 +37,26 @@ class Absent(GpucnnError):
 class Problem:
     """What all contenders train.
 
-    x, y      batches: (count, images, …) float32, and their labels
-    where     cpu, gpu, gpu:N or emulator
-    tf32      whether products may round their operands to 10 bits
+    x, y       batches: (count, images, …) float32, and their labels
+    where      cpu, gpu, gpu:N or emulator
+    precision  of the factors in products
     """
 
     model: str
     x: np.ndarray
     y: np.ndarray
     where: str
-    tf32: bool = False
+    precision: Precision = "float32"
 
     @classmethod
-    def random(cls, model: str, where: str, count: int, size: int | None = None, tf32: bool = False) -> Problem:
+    def random(
+        cls, model: str, where: str, count: int, size: int | None = None, precision: Precision = "float32"
+    ) -> Problem:
         """Random images, in batches of `size` (by default that of the model's training)."""
         entry, rng = zoo.find(model), np.random.default_rng(SEED)
         shape = (count, size or entry.training.batch_size)
         x = rng.random((*shape, *entry.input_shape), np.float32)
-        return cls(model, x, rng.integers(0, entry.classes, shape), where, tf32)
+        return cls(model, x, rng.integers(0, entry.classes, shape), where, precision)
 
     @property
     def optimizer(self) -> str:
@@ -78,13 +82,13 @@ def has_dropout(name: str) -> bool:
     return any(isinstance(layer, layers.Dropout) for layer in zoo.find(name).build().layers)
 
 
-def agree(losses: Sequence[float], expected: Sequence[float], tf32: bool = False) -> float:
+def agree(losses: Sequence[float], expected: Sequence[float], precision: str = FLOAT32) -> float:
     """The largest relative difference of the losses of the first steps. Raises `GpucnnError` if it is
     more than rounding explains."""
     count = min(len(losses), len(expected))
     got, right = np.array(losses[:count]), np.array(expected[:count])
     difference = float(np.max(np.abs(got - right) / np.abs(right)))  # NaN stays NaN
-    if not difference <= TOLERANCE[tf32]:
+    if not difference <= TOLERANCE[precision]:
         raise GpucnnError(
             f"the losses of the first steps differ by {difference:.2g}: {list(losses)}, expected {list(expected)}"
         )
@@ -107,6 +111,12 @@ def _require_translated(model: Sequential, library: str) -> None:
             raise Absent(f"{layer.name} ({type(layer).__name__}) is not translated to {library}")
 
 
+def _require_same_precision(problem: Problem) -> None:
+    """Raise `Absent` for bfloat16, by which other libraries also mean activations that are stored so."""
+    if problem.precision == BFLOAT16:
+        raise Absent("there is no step with bfloat16 factors and float32 activations")
+
+
 # -- gpucnn ------------------------------------------------------------------------------------------------------------
 
 
@@ -116,22 +126,28 @@ def gpucnn_maker(problem: Problem, backend: str = "auto", eager: bool = False) -
 
     def make(dropout: bool) -> Loop:
         choice.use(backend, device=problem.where)
-        model = step.compiled(problem.model, dropout)
+        model = step.compiled(problem.model, dropout, problem.precision)
         data = model._trainer.take(np.concatenate(x), np.concatenate(y), None, x.shape[1], None)
         training = model._trainer.step
         notes = {"device": problem.where, "backend": choice.backend()}
         if problem.where == "cpu" or eager:
             own = np.asarray if problem.where == "cpu" else storage.own
             held = [Batch(own(images), labels, None) for images, labels in zip(x, y, strict=True)]
-            return Loop(lambda: [training.train(batch) for batch in held], list, notes)
+
+            def run_eagerly() -> list[float]:
+                with choice.computing(problem.precision):
+                    return [training.train(batch) for batch in held]
+
+            return Loop(run_eagerly, list, notes)
         assert isinstance(data, Arrays)
         losses: list[float] = []
         steps = ResidentSteps(model, training, data, lambda batch, loss: losses.append(loss))
 
         def run() -> None:
             losses.clear()
-            for train, _ in steps.epoch(0, steps.steps, 0, SEED, shuffle=False, together=TOGETHER):
-                train()
+            with choice.computing(problem.precision):
+                for train, _ in steps.epoch(0, steps.steps, 0, SEED, shuffle=False, together=TOGETHER):
+                    train()
 
         def collected(_: Any) -> list[float]:
             steps.collect()
@@ -158,7 +174,8 @@ def torch_maker(problem: Problem, how: str, memory_format: str) -> Maker:
         raise Absent(f"PyTorch {torch.__version__} finds no GPU")
     if where == "cpu" and how == "torch-graph":
         raise Absent("a CUDA graph needs a GPU")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = problem.tf32
+    _require_same_precision(problem)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = problem.precision == TF32
     torch.backends.cudnn.benchmark = True
     form = getattr(torch, memory_format)
     images = [torch.from_numpy(a).permute(0, 3, 1, 2).contiguous(memory_format=form).to(where) for a in problem.x]
@@ -301,7 +318,8 @@ def jax_maker(problem: Problem) -> Maker:
         raise Absent("JAX is not installed: pip install jax") from None
     import jax.numpy as jnp
 
-    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if problem.tf32 else "float32")
+    _require_same_precision(problem)
+    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if problem.precision == TF32 else "float32")
     if not problem.where.startswith("gpu"):
         jax.config.update("jax_platforms", "cpu")
     elif jax.default_backend() != "gpu":

@@ -53,6 +53,8 @@ class Results:
     best_epoch: int | None
     seconds: float | None
     images_per_second: float | None
+    peak_device_bytes: int | None
+    peak_host_bytes: int | None
     train_accuracy: float | None
     test_accuracy: float | None
     test_loss: float | None

@@ -16,7 +16,7 @@ from .. import datasets, distributed, utils
 from ..config import check_fields
 from ..datasets import Dataset, ProgressHook
 from ..devices import choose, threads
-from ..dispatch import choice, op
+from ..dispatch import choice, op, precision
 from ..errors import ArgumentError, DataError, FileError
 from ..progress import say as announce
 from . import augmentation, self_check
@@ -30,8 +30,10 @@ _RANGES = {
     "weight_decay": lambda share: 0 <= share < float("inf"),
     "schedule": lambda name: name in SCHEDULES,
     "augment": lambda name: name in augmentation.LEVELS,
+    "precision": lambda name: name in precision.PRECISIONS,
     **dict.fromkeys(
-        ("batch_size", "epochs", "early_stopping", "threads", "save_every", "parts"), lambda count: count >= 1
+        ("batch_size", "epochs", "early_stopping", "threads", "save_every", "parts", "filters"),
+        lambda count: count >= 1,
     ),
 }
 
@@ -50,6 +52,7 @@ class RunSettings:
     model        a name of the zoo, or FILE.py:FUNCTION; None takes the one for the data set
     model_sha256
                  that of the user's file with the model; nothing imports it by itself
+    filters      how many the first convolution has; the others keep their ratio to it
     augment      how the training images are changed at random: a name of `augmentation.LEVELS`
     flip         mirror half of the training images from left to right
     schedule     how the learning rate falls over all epochs: a name of `training.SCHEDULES`
@@ -62,6 +65,7 @@ class RunSettings:
     parts        into how many parts each batch is cut, whose gradients are added up in their order; None
                  for as many as there are processes
     algorithms   op → algorithm of its kernels; for other ops it is chosen as usual
+    precision    how exactly products read their factors: a name of `precision.PRECISIONS`
     load         name and SHA-256 of each file with the user's kernels; nothing loads it by itself
 
     Raises `ArgumentError` for a value of another type or out of range.
@@ -75,6 +79,7 @@ class RunSettings:
     recipe: str | None = None
     model: str | None = None
     model_sha256: str | None = None
+    filters: int | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
     batch_size: int | None = None
@@ -156,6 +161,7 @@ class RunSettings:
             device = self_check.device(device, announce)
         utils.set_random_seed(self.seed)  # after the check, which trains too
         choice.use(self.backend, device=device)
+        choice.require_precision(self.precision)
         distributed.check_device()
         choice.use(**self._algorithms_here())
         threads.use(self.threads)

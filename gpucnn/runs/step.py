@@ -15,6 +15,7 @@ from .. import optimizers, utils
 from ..devices import choose
 from ..devices.cards import Card
 from ..dispatch import choice
+from ..dispatch.precision import Precision
 from ..errors import ArgumentError
 from ..layers import Dropout
 from ..models.batches import Arrays, Batch
@@ -42,7 +43,7 @@ def optimizer(name: str) -> optimizers.Optimizer:
     return optimizers.Adam(1e-3, epsilon=1e-8) if name == "adam" else optimizers.SGD(0.01)
 
 
-def compiled(model: str, dropout: bool = True) -> Sequential:
+def compiled(model: str, dropout: bool = True, precision: Precision = "float32") -> Sequential:
     """The model as it is compared: weights from seed 0, its optimizer, no metrics; without dropout all
     of its rates are 0."""
     utils.set_random_seed(0)
@@ -51,7 +52,7 @@ def compiled(model: str, dropout: bool = True) -> Sequential:
     for layer in built.layers:
         if isinstance(layer, Dropout) and not dropout:
             layer.rate = 0.0
-    built.compile(optimizer(OPTIMIZERS.get(model, "sgd")), entry.training.loss)
+    built.compile(optimizer(OPTIMIZERS.get(model, "sgd")), entry.training.loss, precision=precision)
     return built
 
 
@@ -59,8 +60,9 @@ def compiled(model: str, dropout: bool = True) -> Sequential:
 class Step:
     """The predicted step of a model on a card.
 
-    nodes   of the CUDA graph
-    eager   nodes of a step that Python launches one by one
+    nodes      of the CUDA graph
+    eager      nodes of a step that Python launches one by one
+    precision  of products
     """
 
     model: str
@@ -68,6 +70,7 @@ class Step:
     batch_size: int
     nodes: list[prediction.Node]
     eager: list[prediction.Node]
+    precision: str
 
     @property
     def microseconds(self) -> float:
@@ -89,7 +92,7 @@ class Step:
         flops, nbytes = (sum(getattr(node, name) for node in self.nodes) for name in ("flops", "nbytes"))
         graph, eager = self.microseconds, self.eager_microseconds
         return [
-            f"{self.model}, batch {self.batch_size}, on {self.card.title}: {len(self.nodes)} nodes, "
+            f"{self.model}, batch {self.batch_size}, {self.precision}, on {self.card.title}: {len(self.nodes)} nodes, "
             f"{flops / 1e9:.2f} GFLOP, {nbytes / 1e6:,.0f} MB",
             f"predicted, ± {self.tolerance:.0%}: {graph:,.0f} µs a step as a CUDA graph; launched by Python, "
             f"{eager:,.0f} µs",
@@ -102,6 +105,7 @@ def row(step: Step) -> dict[str, Any]:
         "model": step.model,
         "card": step.card.name,
         "batch_size": step.batch_size,
+        "precision": step.precision,
         "nodes": len(step.nodes),
         "flops": sum(node.flops for node in step.nodes),
         "bytes": sum(node.nbytes for node in step.nodes),
@@ -131,23 +135,34 @@ def row(step: Step) -> dict[str, Any]:
     }
 
 
-def predicted(model: str, card: Card, backend: str = "cuda") -> Step:
-    """The step of a model, with the batch size of its training. Raises `KernelError` without the
-    compilers."""
-    size = zoo.find(model).training.batch_size
-    graph, eager = (prediction.of_step(nodes(model, card.arch, backend, eager=eager), card) for eager in (False, True))
-    return Step(model, card, size, graph, eager)
+def predicted(
+    model: str, card: Card, backend: str = "cuda", precision: Precision = "float32", batch_size: int | None = None
+) -> Step:
+    """The step of a model, by default with the batch size of its training. Raises `KernelError` without the
+    compilers, and for a precision that the card or the backend does not compute."""
+    size = batch_size or zoo.find(model).training.batch_size
+    graph, eager = (
+        prediction.of_step(nodes(model, card.arch, backend, precision, eager, size), card) for eager in (False, True)
+    )
+    return Step(model, card, size, graph, eager, precision)
 
 
-def nodes(model: str, arch: str, backend: str = "cuda", eager: bool = False) -> list[Launch | Copy]:
+def nodes(
+    model: str,
+    arch: str,
+    backend: str = "cuda",
+    precision: Precision = "float32",
+    eager: bool = False,
+    batch_size: int | None = None,
+) -> list[Launch | Copy]:
     """What a step launches and copies on GPUs of an architecture, such as sm_90."""
     entry, recorder = zoo.find(model), LaunchRecorder(arch)
     if backend not in recorder.backends:
         raise ArgumentError(f"--backend {backend}: a card runs {' or '.join(recorder.backends)}")
-    size = entry.training.batch_size
+    size = batch_size or entry.training.batch_size
     x, y = np.zeros((size, *entry.input_shape), np.float32), np.zeros(size, np.int64)
-    with choice.using(backend, device="emulator"), choose.using(recorder):
-        built = compiled(model)
+    with choice.using(backend, device="emulator"), choose.using(recorder), choice.computing(precision):
+        built = compiled(model, precision=precision)
         data = built._trainer.take(x, y, None, size, None)
         assert isinstance(data, Arrays)
         step = built._trainer.step

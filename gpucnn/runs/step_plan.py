@@ -11,6 +11,7 @@ from ..devices import choose
 from ..devices.cards import Card
 from ..devices.cuda import CudaFunction
 from ..dispatch.op import Kernel
+from ..dispatch.precision import Precision, scope
 from ..profiling import launches, prediction
 from ..profiling.launches import Call, Launch, LaunchRecorder
 from . import step
@@ -41,16 +42,17 @@ class Decision:
         return prediction.total(self.nodes, self.card)
 
 
-def plan(model: str, card: Card, backend: str = "cuda") -> Iterator[Decision]:
+def plan(model: str, card: Card, backend: str = "cuda", precision: Precision = "float32") -> Iterator[Decision]:
     """The decisions of a step of a model, in the order of the step."""
-    recorded = step.nodes(model, card.arch, backend)
+    recorded = step.nodes(model, card.arch, backend, precision)
     predicted = prediction.of_step(recorded, card)
     pairs = [(node, one) for node, one in zip(recorded, predicted, strict=True) if isinstance(node, Launch)]
     for _, group in groupby(pairs, key=lambda pair: id(pair[0].call)):
         of_call = list(group)
         launch = of_call[0][0]
         assert launch.call is not None
-        alternatives, reason = _others(launch.call, card)
+        with scope(precision):
+            alternatives, reason = _others(launch.call, card)
         tile = _tile(launch)
         parts = launch.geometry.grid[1] if tile and len(launch.geometry.grid) > 1 else 1
         nodes = [node for _, node in of_call]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..devices import choose, threads
+from ..dispatch.precision import Precision
 from ..errors import ArgumentError, did_you_mean
 from . import rivals
 from .rivals import Absent, Loop, Problem
@@ -70,16 +71,17 @@ def measure(
     seconds: float,
     batches: int = BATCHES,
     size: int | None = None,
+    precision: Precision = "float32",
 ) -> list[Row]:
     """gpucnn on a device (cpu, gpu or gpu:N) and its rivals on a model, in turns for about this many
     seconds; `size` images a batch, by default as in the model's training."""
-    problem = Problem.random(model, where, batches, size)
-    expected = _losses(rivals.gpucnn_maker(replace(problem, where="cpu"))(False))
+    problem = Problem.random(model, where, batches, size, precision)
+    expected = _losses(rivals.gpucnn_maker(replace(problem, where="cpu", precision="float32"))(False))
     rows, contestants = [], {}
     for name in ("gpucnn", *vs):
         try:
             makers = [rivals.gpucnn_maker(problem, backend)] if name == "gpucnn" else rivals.makers(problem, name)
-            contestants[name] = [_checked(maker, expected, model) for maker in makers]
+            contestants[name] = [_checked(maker, expected, problem) for maker in makers]
         except Absent as reason:
             rows.append(Row(model, name, where, problem.x.shape[1], problem.optimizer, note=f"not here: {reason}"))
     times = _timed(contestants, seconds, batches)
@@ -111,11 +113,11 @@ def measure(
     return sorted(rows, key=lambda row: ("gpucnn", *vs).index(row.contender))
 
 
-def _checked(maker: rivals.Maker, expected: list[float], model: str) -> tuple[Loop, float]:
+def _checked(maker: rivals.Maker, expected: list[float], problem: Problem) -> tuple[Loop, float]:
     """(the loop that is timed, the difference of its losses); warmed up, with dropout on."""
     loop = maker(False)
-    difference = rivals.agree(_losses(loop), expected)
-    if rivals.has_dropout(model):
+    difference = rivals.agree(_losses(loop), expected, problem.precision)
+    if rivals.has_dropout(problem.model):
         loop = maker(True)
         _losses(loop)
     return loop, difference

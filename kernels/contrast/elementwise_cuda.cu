@@ -8,12 +8,13 @@
 extern "C" __global__ void random_contrast(float* __restrict__ y, const float* __restrict__ x,
                                            const float* __restrict__ mean, const long long* __restrict__ step,
                                            unsigned blocks, unsigned values, unsigned C, float low, float width,
-                                           float least, float most, unsigned long long seed, unsigned stream)
+                                           float least, float most, unsigned long long seed, unsigned stream,
+                                           unsigned counter)
 {
     unsigned n = blockIdx.x / blocks;
     __shared__ float factor;
     if (threadIdx.x == 0) {
-        uint4 four = philox(make_uint4(n / 4, (unsigned)*step, stream, AUGMENT), seed);
+        uint4 four = philox(make_uint4(counter + n / 4, (unsigned)*step, stream, AUGMENT), seed);
         unsigned low_pair = n & 1 ? four.y : four.x, high_pair = n & 1 ? four.w : four.z;
         factor = low + width * uniform(n & 2 ? high_pair : low_pair);
     }

@@ -20,8 +20,9 @@ def _supports(x: Spec, *_: Spec, **__: object) -> bool:
 
 
 @kernel(random_contrast, "elementwise", "njit", supports=_supports)
-def launch(y, x, mean, step, *, factor, limits, seed, stream):
-    u = random.uniform(len(x), seed=seed, step=int(step[0]), stream=stream, purpose=random.AUGMENT)
+def launch(y, x, mean, step, *, factor, limits, seed, stream, counter=0):
+    key = {"seed": seed, "step": int(step[0]), "stream": stream, "purpose": random.AUGMENT}
+    u = random.uniform(len(x), **key, counter=counter)
     low, high, least, most = map(np.float32, (*factor, *limits))
     factors, bounds = low + (high - low) * u, threads.bounds(len(x))
     _change(len(bounds) - 1, y, x, mean, factors, least, most, bounds, parallel=x.size > _SMALL)

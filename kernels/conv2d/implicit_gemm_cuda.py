@@ -26,6 +26,7 @@ from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
+from ..shared import convolution_products as products
 from ..shared.gemm_launch import FLOAT32, LARGE, Plan, join, product_plan
 from ..shared.implicit_gemm_launch import extents, forward, workspace
 
@@ -84,7 +85,21 @@ def launch(y, x, weight, parts=None, **window):
     forward(conv2d_implicit_gemm, sum_parts, y, parts, x, weight, **window)
 
 
-@kernel(conv2d_grad_input, "implicit_gemm", "cuda", supports=supports, workspace=workspace_grad_input)
+def executed_grad_input(dy, weight, *, size, **window) -> tuple[float, float]:
+    """FLOPs of dx, and of its longest block."""
+    window = {"size": size, **window}
+    plan = planned_grad_input(dy.shape, weight.shape, size, window["strides"], window["dilation"], window["groups"])
+    return products.executed_grad_input(plan, dy.shape, weight.shape, **window)
+
+
+@kernel(
+    conv2d_grad_input,
+    "implicit_gemm",
+    "cuda",
+    supports=supports,
+    workspace=workspace_grad_input,
+    executed=executed_grad_input,
+)
 def launch_grad_input(dx, dy, weight, parts=None, *, size, strides, padding, dilation, groups):
     """dx = patches of dy · weight turned around, for each remainder of the cells by the strides."""
     plan = planned_grad_input(dy.shape, weight.shape, size, strides, dilation, groups)
@@ -94,7 +109,7 @@ def launch_grad_input(dx, dy, weight, parts=None, *, size, strides, padding, dil
     tiles = plan.tiles // (remainders_h * remainders_w)
     variant = plan.macros_with_more_registers()
     conv2d_grad_input_implicit_gemm.define(**variant)[plan.grid(groups), plan.tile.THREADS](
-        dx if parts is None else parts, dy, weight, *shape, *divisors, remainders_w, tiles, plan.length
+        dx if parts is None else parts, dy, weight, *shape, *divisors, remainders_w, tiles
     )
     join(sum_parts.define(**variant), plan, dx, parts)
 

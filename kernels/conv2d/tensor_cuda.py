@@ -15,16 +15,17 @@ from math import gcd, prod
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.dispatch.op import kernel
+from gpucnn.dispatch.precision import PRECISIONS
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
 from ..shared import convolution_products as products
 from ..shared.tensor_convolution_launch import forward, pays, serves, supports, workspace
-from ..shared.tensor_launch import WIDE, multiply, tensor_plan, worthwhile
+from ..shared.tensor_launch import DEFAULT, multiply, tensor_plan, worthwhile
 
-conv2d_tensor = cuda_function(__file__, "conv2d_tensor", **WIDE._asdict())
-conv2d_grad_input_tensor = cuda_function(__file__, "conv2d_grad_input_tensor", **WIDE._asdict())
-conv2d_grad_weight_tensor = cuda_function(__file__, "conv2d_grad_weight_tensor", **WIDE._asdict())
-sum_parts = cuda_function(__file__, "sum_parts", **WIDE._asdict())
+conv2d_tensor = cuda_function(__file__, "conv2d_tensor", **DEFAULT)
+conv2d_grad_input_tensor = cuda_function(__file__, "conv2d_grad_input_tensor", **DEFAULT)
+conv2d_grad_weight_tensor = cuda_function(__file__, "conv2d_grad_weight_tensor", **DEFAULT)
+sum_parts = cuda_function(__file__, "sum_parts", **DEFAULT)
 
 
 def supports_grad_weight(dy, x, *, kernel_size, groups, **_):
@@ -72,13 +73,21 @@ def workspace_grad_weight(dy, x, *, kernel_size, groups, **_):
     return plan.workspace(prod(kernel_size) * x.shape[-1] // groups * dy.shape[-1])
 
 
-@kernel(conv2d, "tensor", "cuda", supports=supports, pays=pays, workspace=workspace)
+@kernel(conv2d, "tensor", "cuda", supports=supports, pays=pays, workspace=workspace, precisions=PRECISIONS)
 def launch(y, x, weight, parts=None, **window):
     """y = patches of x · weight."""
     forward(conv2d_tensor, sum_parts, y, parts, x, weight, **window)
 
 
-@kernel(conv2d_grad_input, "tensor", "cuda", supports=supports, pays=pays_grad_input, workspace=workspace_grad_input)
+@kernel(
+    conv2d_grad_input,
+    "tensor",
+    "cuda",
+    supports=supports,
+    pays=pays_grad_input,
+    workspace=workspace_grad_input,
+    precisions=PRECISIONS,
+)
 def launch_grad_input(dx, dy, weight, parts=None, *, size, strides, padding, dilation, groups):
     """dx = patches of dy · weight turned around, for each remainder of the cells by the strides."""
     plan = planned_grad_input(dy.shape, weight.shape, groups, size=size, strides=strides, dilation=dilation)
@@ -97,6 +106,7 @@ def launch_grad_input(dx, dy, weight, parts=None, *, size, strides, padding, dil
     supports=supports_grad_weight,
     pays=pays_grad_weight,
     workspace=workspace_grad_weight,
+    precisions=PRECISIONS,
 )
 def launch_grad_weight(dweight, dy, x, parts=None, *, kernel_size, strides, padding, dilation, groups):
     """dweight = transposed patches of x · dy."""

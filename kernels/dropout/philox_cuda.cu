@@ -28,17 +28,17 @@ __device__ __forceinline__ uint4 words(unsigned block, const long long* step, un
 
 extern "C" __global__ void dropout_philox(float* __restrict__ y, const float* __restrict__ x,
                                           const long long* __restrict__ step, unsigned size, unsigned threshold,
-                                          float scale, unsigned long long seed, unsigned stream)
+                                          float scale, unsigned long long seed, unsigned stream, unsigned counter)
 {
     unsigned block = blockIdx.x * blockDim.x + threadIdx.x;
     unsigned first = 4 * block;
     if (first >= size) return;
     if (size - first >= 4) {
         float4 values = ((const float4*)x)[block];
-        ((float4*)y)[block] = kept(values, words(block, step, stream, seed), threshold, scale);
+        ((float4*)y)[block] = kept(values, words(counter + block, step, stream, seed), threshold, scale);
         return;
     }
-    uint4 word = words(block, step, stream, seed);  // the last one, two or three values
+    uint4 word = words(counter + block, step, stream, seed);  // the last one, two or three values
     y[first] = kept(x[first], word.x, threshold, scale);
     if (first + 1 < size) y[first + 1] = kept(x[first + 1], word.y, threshold, scale);
     if (first + 2 < size) y[first + 2] = kept(x[first + 2], word.z, threshold, scale);
@@ -50,7 +50,7 @@ extern "C" __global__ void dropout_philox(float* __restrict__ y, const float* __
 extern "C" __global__ void spatial_dropout_quads(float* __restrict__ y, const float* __restrict__ x,
                                                  const long long* __restrict__ step, unsigned N, unsigned M,
                                                  unsigned quads, unsigned chunks, unsigned threshold, float scale,
-                                                 unsigned long long seed, unsigned stream)
+                                                 unsigned long long seed, unsigned stream, unsigned counter)
 {
     const float4* from = (const float4*)x;
     float4* to = (float4*)y;
@@ -59,7 +59,7 @@ extern "C" __global__ void spatial_dropout_quads(float* __restrict__ y, const fl
     unsigned n = i / lanes, lane = i % lanes;
     if (n >= N) return;
     unsigned chunk = lane / quads, quad = lane % quads;
-    uint4 word = words(n * quads + quad, step, stream, seed);
+    uint4 word = words(counter + n * quads + quad, step, stream, seed);
     unsigned at = n * M * quads + lane;
 #pragma unroll
     for (int j = 0; j < POSITIONS; ++j)
@@ -70,14 +70,14 @@ extern "C" __global__ void spatial_dropout_quads(float* __restrict__ y, const fl
 extern "C" __global__ void spatial_dropout_singles(float* __restrict__ y, const float* __restrict__ x,
                                                    const long long* __restrict__ step, unsigned N, unsigned M,
                                                    unsigned C, unsigned chunks, unsigned threshold, float scale,
-                                                   unsigned long long seed, unsigned stream)
+                                                   unsigned long long seed, unsigned stream, unsigned counter)
 {
     unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
     unsigned lanes = chunks * C;
     unsigned n = i / lanes, lane = i % lanes;
     if (n >= N) return;
     unsigned chunk = lane / C, channel = n * C + lane % C;
-    uint4 four = words(channel / 4, step, stream, seed);
+    uint4 four = words(counter + channel / 4, step, stream, seed);
     unsigned low = channel & 1 ? four.y : four.x, high = channel & 1 ? four.w : four.z;
     unsigned word = channel & 2 ? high : low;
     unsigned at = n * M * C + lane;

@@ -23,16 +23,18 @@ spatial_dropout_singles = cuda_function(__file__, "spatial_dropout_singles", POS
 
 
 @kernel(dropout, "philox", "cuda")
-def launch_dropout(y, x, step, *, rate, seed, stream):
+def launch_dropout(y, x, step, *, rate, seed, stream, counter=0):
     grid = blocks_1d(ceil_div(x.size, 4), THREADS)
-    dropout_philox[grid, THREADS](y, x, step, x.size, threshold(rate), scale(rate), seed, stream & 0xFFFFFFFF)
+    numbers = x.size, threshold(rate), scale(rate), seed, stream & 0xFFFFFFFF, counter & 0xFFFFFFFF
+    dropout_philox[grid, THREADS](y, x, step, *numbers)
 
 
 @kernel(spatial_dropout, "philox", "cuda")
-def launch_spatial_dropout(y, x, step, *, rate, seed, stream):
+def launch_spatial_dropout(y, x, step, *, rate, seed, stream, counter=0):
     N, M, C = x.shape
     chunks = ceil_div(M, POSITIONS)
     quads = C // 4 if C % 4 == 0 else 0
     function, lanes = (spatial_dropout_quads, quads) if quads else (spatial_dropout_singles, C)
     grid = blocks_1d(N * chunks * lanes, THREADS)
-    function[grid, THREADS](y, x, step, N, M, lanes, chunks, threshold(rate), scale(rate), seed, stream & 0xFFFFFFFF)
+    numbers = threshold(rate), scale(rate), seed, stream & 0xFFFFFFFF, counter & 0xFFFFFFFF
+    function[grid, THREADS](y, x, step, N, M, lanes, chunks, *numbers)

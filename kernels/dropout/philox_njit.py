@@ -34,20 +34,20 @@ def _supports(x: Spec, step: Spec, **_: object) -> bool:
 
 
 @kernel(dropout, "philox", "njit", supports=_supports)
-def launch(y, x, step, *, rate, seed, stream):
+def launch(y, x, step, *, rate, seed, stream, counter=0):
     """Each slice is a whole number of counters."""
     numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
     bounds = threads.bounds(-(-x.size // 4), SMALLEST // 4)
-    _drop(len(bounds) - 1, y.reshape(-1), x.reshape(-1), *numbers, bounds)
+    _drop(len(bounds) - 1, y.reshape(-1), x.reshape(-1), *numbers, counter, bounds)
 
 
 @kernel(spatial_dropout, "philox", "njit", supports=_supports)
-def launch_spatial(y, x, step, *, rate, seed, stream):
+def launch_spatial(y, x, step, *, rate, seed, stream, counter=0):
     """Each slice is a whole number of images."""
     numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
     wide = width(min(x[0].size, _REPEATED), x.shape[2])
     bounds = threads.bounds(len(x), -(-SMALLEST * len(x) // x.size))
-    _drop_channels(len(bounds) - 1, y, x, *numbers, wide, bounds)
+    _drop_channels(len(bounds) - 1, y, x, *numbers, counter, wide, bounds)
 
 
 @njit(forceinline=True)
@@ -62,13 +62,13 @@ def _draw(factors, key, limit, factor, first):
 
 
 @tasks
-def _drop_channels(part, y, x, key, limit, factor, wide, bounds):
+def _drop_channels(part, y, x, key, limit, factor, counter, wide, bounds):
     """A slice of the images."""
     first, last = bounds[part], bounds[part + 1]
     _, M, C = x.shape
     begin = first * C // 4
     factors, row = np.empty(4 * ((last * C + 3) // 4 - begin), np.float32), np.empty(wide, np.float32)
-    _draw(factors, key, limit, factor, begin)
+    _draw(factors, key, limit, factor, counter + begin)
     for n in range(first, last):
         repeat(row, factors[n * C - 4 * begin : (n + 1) * C - 4 * begin])
         values, results = x[n].reshape(-1), y[n].reshape(-1)
@@ -79,12 +79,12 @@ def _drop_channels(part, y, x, key, limit, factor, wide, bounds):
 
 
 @tasks
-def _drop(part, y, x, key, limit, factor, bounds):
-    """The values of a slice of the counters."""
+def _drop(part, y, x, key, limit, factor, counter, bounds):
+    """The values of a slice of the counters behind `counter`."""
     first, last = bounds[part], bounds[part + 1]
     factors = np.empty(1024, np.float32)
     for begin in range(first, last, 256):
-        _draw(factors[: 4 * min(256, last - begin)], key, limit, factor, begin)
+        _draw(factors[: 4 * min(256, last - begin)], key, limit, factor, counter + begin)
         source, target = x[4 * begin : 4 * min(begin + 256, last)], y[4 * begin : 4 * min(begin + 256, last)]
         for e in range(len(source)):
             target[e] = choose(factors[e] > ZERO, source[e] * factors[e], ZERO)

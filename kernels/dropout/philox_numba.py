@@ -26,13 +26,13 @@ def kept(x, random_word, threshold, scale):
 
 
 @numba_function
-def dropout_philox(y, x, step, threshold, scale, seed, stream):
+def dropout_philox(y, x, step, threshold, scale, seed, stream, counter):
     """y and x are flat."""
     block = cuda.grid(1)
     first = 4 * block
     if first >= x.size:
         return
-    w0, w1, w2, w3 = philox(word(block), word(step[0]), stream, DROPOUT, seed)
+    w0, w1, w2, w3 = philox(word(counter + block), word(step[0]), stream, DROPOUT, seed)
     y[first] = kept(x[first], w0, threshold, scale)
     if first + 1 < x.size:
         y[first + 1] = kept(x[first + 1], w1, threshold, scale)
@@ -43,7 +43,7 @@ def dropout_philox(y, x, step, threshold, scale, seed, stream):
 
 
 @numba_function
-def spatial_dropout_philox(y, x, step, chunks, threshold, scale, seed, stream):
+def spatial_dropout_philox(y, x, step, chunks, threshold, scale, seed, stream, counter):
     """Threads stand at the first `chunks` positions of each image and continue at steps of as many,
     so that neighbours in a warp always touch neighbours in memory."""
     N, M, C = x.shape
@@ -53,7 +53,7 @@ def spatial_dropout_philox(y, x, step, chunks, threshold, scale, seed, stream):
         return
     c = i % C
     channel = n * C + c
-    w0, w1, w2, w3 = philox(word(channel // 4), word(step[0]), stream, DROPOUT, seed)
+    w0, w1, w2, w3 = philox(word(counter + channel // 4), word(step[0]), stream, DROPOUT, seed)
     low, high = w1 if channel & 1 else w0, w3 if channel & 1 else w2
     of_channel = high if channel & 2 else low
     for m in range(i // C % chunks, M, chunks):
@@ -61,16 +61,16 @@ def spatial_dropout_philox(y, x, step, chunks, threshold, scale, seed, stream):
 
 
 @kernel(dropout, "philox", "numba")
-def launch_dropout(y, x, step, *, rate, seed, stream):
+def launch_dropout(y, x, step, *, rate, seed, stream, counter=0):
     grid = blocks_1d(ceil_div(x.size, 4), THREADS)
     flat_y, flat_x, limit = y.reshape(-1), x.reshape(-1), np.uint64(threshold(rate))
-    dropout_philox[grid, THREADS](flat_y, flat_x, step, limit, scale(rate), *key(seed, stream))
+    dropout_philox[grid, THREADS](flat_y, flat_x, step, limit, scale(rate), *key(seed, stream), np.int64(counter))
 
 
 @kernel(spatial_dropout, "philox", "numba")
-def launch_spatial_dropout(y, x, step, *, rate, seed, stream):
+def launch_spatial_dropout(y, x, step, *, rate, seed, stream, counter=0):
     N, M, C = x.shape
     chunks = ceil_div(M, POSITIONS)
     grid = blocks_1d(N * chunks * C, THREADS)
     limit = np.uint64(threshold(rate))
-    spatial_dropout_philox[grid, THREADS](y, x, step, chunks, limit, scale(rate), *key(seed, stream))
+    spatial_dropout_philox[grid, THREADS](y, x, step, chunks, limit, scale(rate), *key(seed, stream), np.int64(counter))

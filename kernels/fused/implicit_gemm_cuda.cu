@@ -5,7 +5,9 @@
 // Grid: x counts the tiles, y the parts of the sum. With several parts the result is (parts, …), b
 // is null, and `sum_parts_bias_activation` follows.
 
-// defines: Windows, PatchSource, multiply_images
+// defines: Windows
+#include "windows.cuh"
+// defines: Patches, multiply_images
 #include "patches.cuh"
 // defines: BiasActivation, sum_parts_bias_activation
 #include "bias_activation.cuh"
@@ -18,6 +20,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
                                          int dilation_h, int dilation_w, unsigned length)
 {
     Windows windows{N, H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
-    multiply_images<PatchSource>(y, x, weight, windows, N * P * Q, R * S * channels, K, filters, length,
+    multiply_images<Patches>(y, x, weight, windows, N * P * Q, R * S * channels, K, filters, length,
                                  BiasActivation{b, alpha});
 }

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.dispatch.op import kernel
+from gpucnn.dispatch.precision import PRECISIONS
 from gpucnn.ops.fused import conv2d_bias_activation, matmul_bias_activation
 
 from ..shared import tensor_convolution_launch as convolution
 from ..shared.gemm_launch import FLOAT32, End
-from ..shared.tensor_launch import WIDE, has_tensor_cores, multiply, tensor_plan, worthwhile
+from ..shared.tensor_launch import DEFAULT, has_tensor_cores, multiply, tensor_plan, worthwhile
 
-conv2d_bias_activation_tensor = cuda_function(__file__, "conv2d_bias_activation_tensor", **WIDE._asdict())
-matmul_bias_activation_tensor = cuda_function(__file__, "matmul_bias_activation_tensor", **WIDE._asdict())
-sum_parts_bias_activation = cuda_function(__file__, "sum_parts_bias_activation", **WIDE._asdict())
+conv2d_bias_activation_tensor = cuda_function(__file__, "conv2d_bias_activation_tensor", **DEFAULT)
+matmul_bias_activation_tensor = cuda_function(__file__, "matmul_bias_activation_tensor", **DEFAULT)
+sum_parts_bias_activation = cuda_function(__file__, "sum_parts_bias_activation", **DEFAULT)
 
 
 def supports(x, weight, b, *, function, alpha, keep_input, **window):
@@ -43,6 +44,7 @@ def workspace(x, weight, b, *, function, alpha, keep_input, **window):
     supports=supports,
     pays=pays,
     workspace=workspace,
+    precisions=PRECISIONS,
 )
 def launch(y, x, weight, b, parts=None, *, function, alpha, keep_input, **window):
     """y = f(patches of x · weight + b)."""
@@ -72,7 +74,15 @@ def workspace_dense(x, weight, b, **_):
     return tensor_plan(M, N, K).workspace(M * N)
 
 
-@kernel(matmul_bias_activation, "tensor", "cuda", supports=supports_dense, pays=pays_dense, workspace=workspace_dense)
+@kernel(
+    matmul_bias_activation,
+    "tensor",
+    "cuda",
+    supports=supports_dense,
+    pays=pays_dense,
+    workspace=workspace_dense,
+    precisions=PRECISIONS,
+)
 def launch_dense(y, x, weight, b, parts=None, *, function, alpha, keep_input):
     """y = f(x · weight + b)."""
     M, N, K = extents(x, weight)

@@ -24,15 +24,22 @@
 //   fetch(quads)        the thread's values of the next slab, in groups of four; zeros beyond the end of K
 // `Matrix` reads a matrix in memory. A convolution brings a source that finds its values in images.
 //
-// Of the compiler's command line: TILE_M TILE_N TILE_K THREADS THREAD_N LANES_M, and
+// A result with few tiles leaves most schedulers idle. With SLICES > 1 that many groups of warps share
+// a tile: each multiplies its slice of every slab's k, and at the end the sums of the slices are added
+// in shared memory, always in the same order.
+//
+// Of the compiler's command line: TILE_M TILE_N TILE_K THREADS THREAD_N LANES_M SLICES, and
 // RESIDENT_BLOCKS, the number of blocks for which the registers of a multiprocessor must suffice.
 
 constexpr int THREAD_M = 8;
 constexpr int LANES_N = 32 / LANES_M;
 constexpr int WARP_M = LANES_M * THREAD_M, WARP_N = LANES_N * THREAD_N;
 constexpr int WARPS_N = TILE_N / WARP_N;
+constexpr int SLICE_THREADS = THREADS / SLICES, SLICE_K = TILE_K / SLICES;
 static_assert(THREAD_N % 4 == 0 && TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0, "lanes read four neighbours at once");
-static_assert(TILE_M / WARP_M * WARPS_N * 32 == THREADS, "the warps cover the tile");
+static_assert(TILE_M / WARP_M * WARPS_N * 32 == SLICE_THREADS, "the warps of a slice cover the tile");
+static_assert(SLICES == 1 || SLICE_K % 4 == 0, "a slice begins where a shift does");
+static_assert((SLICES & (SLICES - 1)) == 0, "slices are added pairwise");
 
 // In shared memory a slab is [k][row], so that a thread's neighbouring rows (of a; columns of b)
 // are one 128-bit load. Every fourth k begins SHIFT floats later: a warp that brings values along
@@ -135,13 +142,13 @@ template <int TILE, bool ALONG_K, Loads LOADS> struct Matrix {
 // warp's 128-bit loads in one pass instead of two.
 __device__ inline int first_m()
 {
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int lane = threadIdx.x % 32, warp = threadIdx.x % SLICE_THREADS / 32;
     return warp / WARPS_N * WARP_M + 4 * (lane / (2 * LANES_N) * 2 + lane % 2);
 }
 
 __device__ inline int first_n()
 {
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int lane = threadIdx.x % 32, warp = threadIdx.x % SLICE_THREADS / 32;
     return warp % WARPS_N * WARP_N + 4 * (lane / 2 % LANES_N);
 }
 
@@ -160,12 +167,12 @@ template <int COUNT, int APART> __device__ void load(float (&values)[COUNT], con
     }
 }
 
-// The heart: sums += slab of a · slab of b, THREAD_M · THREAD_N FMAs for THREAD_M + THREAD_N loaded
-// values.
+// The heart: sums += slab of a · slab of b, of this thread's slice, THREAD_M · THREAD_N FMAs for
+// THREAD_M + THREAD_N loaded values.
 __device__ inline void multiply_slab(float (&sums)[THREAD_M][THREAD_N], const float* a_slab, const float* b_slab)
 {
 #pragma unroll
-    for (int k = 0; k < TILE_K; ++k) {
+    for (int k = 0; k < SLICE_K; ++k) {
         float a[THREAD_M], b[THREAD_N];
         load<THREAD_M, LANES_M>(a, a_slab + place<TILE_M>(k));
         load<THREAD_N, LANES_N>(b, b_slab + place<TILE_N>(k));
@@ -176,8 +183,33 @@ __device__ inline void multiply_slab(float (&sums)[THREAD_M][THREAD_N], const fl
     }
 }
 
-// sums = the products of all slabs of two sources. a_slabs and b_slabs are 2 · SLAB_A and
-// 2 · SLAB_B floats of shared memory.
+// Which slice of every slab this thread multiplies. The sums of the first are those that are written.
+__device__ inline int slice_of_thread() { return threadIdx.x / SLICE_THREADS; }
+
+// The sums of slice 0 become those of all slices; the others end as they are. EVERY thread of the
+// block must call this. The exchange takes the place of the larger slabs.
+__device__ inline void add_slices(float (&sums)[THREAD_M][THREAD_N], float* a_slabs, float* b_slabs)
+{
+    static_assert(SLICES / 2 * (TILE_M < TILE_N ? TILE_M : TILE_N) <= 2 * TILE_K, "half of the slices fit into the larger slabs");
+    float* exchange = (TILE_M > TILE_N ? a_slabs : b_slabs) + threadIdx.x % SLICE_THREADS;
+#pragma unroll
+    for (int half = SLICES / 2; half > 0; half /= 2) {
+        int slice = slice_of_thread(), giver = slice - half;
+        if (giver >= 0 && giver < half)
+#pragma unroll
+            for (int e = 0; e < THREAD_M * THREAD_N; ++e)
+                exchange[(giver * THREAD_M * THREAD_N + e) * SLICE_THREADS] = sums[e / THREAD_N][e % THREAD_N];
+        __syncthreads();  // the sums of the givers
+        if (slice < half)
+#pragma unroll
+            for (int e = 0; e < THREAD_M * THREAD_N; ++e)
+                sums[e / THREAD_N][e % THREAD_N] += exchange[(slice * THREAD_M * THREAD_N + e) * SLICE_THREADS];
+        __syncthreads();  // they have been read, and the place is free again
+    }
+}
+
+// sums = the products of all slabs of two sources, complete in slice 0. a_slabs and b_slabs are
+// 2 · SLAB_A and 2 · SLAB_B floats of shared memory.
 template <class A, class B>
 __device__ void multiply(float (&sums)[THREAD_M][THREAD_N], A& a, B& b, int slabs, float* a_slabs, float* b_slabs)
 {
@@ -193,7 +225,8 @@ __device__ void multiply(float (&sums)[THREAD_M][THREAD_N], A& a, B& b, int slab
     ShareA::store(a_slabs, next_a);
     ShareB::store(b_slabs, next_b);
     __syncthreads();  // the first slab is complete
-    int m = first_m(), n = first_n();
+    int m = first_m() + slice_of_thread() * place<TILE_M>(SLICE_K);
+    int n = first_n() + slice_of_thread() * place<TILE_N>(SLICE_K);
 #pragma unroll 1
     for (int slab = 0; slab < slabs; ++slab) {
         a.fetch(next_a);
@@ -204,6 +237,7 @@ __device__ void multiply(float (&sums)[THREAD_M][THREAD_N], A& a, B& b, int slab
         ShareB::store(b_slabs + other * SLAB_B, next_b);
         __syncthreads();  // the next slab is complete, and nobody reads this one any more
     }
+    if (SLICES > 1) add_slices(sums, a_slabs, b_slabs);
 }
 
 // defines: Rows, AsIs, write, Task
@@ -219,7 +253,7 @@ __device__ void product(float* y, const float* a, const float* b, unsigned M, un
     Matrix<TILE_N, TRANSPOSE_B, EITHER> columns_of_b(b, pitch_b, N, task.n, task.k, task.end);
     float sums[THREAD_M][THREAD_N];
     multiply(sums, rows_of_a, columns_of_b, task.slabs, a_slabs, b_slabs);
-    write(Rows{y, pitch_y}, sums, task.m, task.n, M, N, add, finish);
+    if (slice_of_thread() == 0) write(Rows{y, pitch_y}, sums, task.m, task.n, M, N, add, finish);
 }
 
 // The same, where it is left to the matrices how a is read: `y` is where this block's part of K

@@ -9,7 +9,7 @@
 
 // defines: THREAD_M, SLAB_A, SLAB_B, Slab, EITHER, Matrix, multiply
 #include "gemm.cuh"
-// defines: Windows, Odometer
+// defines: Windows, Odometer, Place, ByImage
 #include "windows.cuh"
 
 __device__ inline bool can_load_quads(const float* values, unsigned pitch, unsigned width)
@@ -19,7 +19,7 @@ __device__ inline bool can_load_quads(const float* values, unsigned pitch, unsig
 
 // Rows are windows (n, p, q), k counts taps (r, s, c): for y and for dx. QUADS: four channels are
 // one load.
-template <bool QUADS> struct PatchSource {
+template <bool QUADS, class Order = ByImage> struct PatchSource {
     using Share = Slab<TILE_M, true>;
     const float* images;  // from the first channel of the group
     const Windows& windows;
@@ -35,9 +35,10 @@ template <bool QUADS> struct PatchSource {
 #pragma unroll
         for (int i = 0; i < Share::COUNT; ++i) {
             Odometer pixel(min(first_row + Share::row() + i * Share::STEP, count - 1), windows.P, windows.Q);
-            h[i] = windows.first_h + pixel.middle * windows.stride_h;
-            w[i] = windows.first_w + pixel.low * windows.stride_w;
-            at[i] = windows.cell(pixel.high, h[i], w[i]);
+            Place window = Order::of(pixel);
+            h[i] = windows.first_h + window.row * windows.stride_h;
+            w[i] = windows.first_w + window.column * windows.stride_w;
+            at[i] = windows.cell(window.image, h[i], w[i]);
         }
     }
 
@@ -68,6 +69,56 @@ template <bool QUADS> struct PatchSource {
     }
 };
 
+// Rows are taps (r, s, c), k counts windows (n, p, q): for dweight. A row lies at a fixed distance
+// from the first cell of any window. With QUADS only the first of four rows is needed.
+template <bool QUADS, class Order = ByImage> struct Taps {
+    using Share = Slab<TILE_M, false>;
+    const float* images;
+    const Windows& windows;
+    Odometer pixel, step;
+    static constexpr int ROWS = QUADS ? 1 : 4;
+    int h[ROWS], w[ROWS];
+    unsigned at[ROWS];
+
+    __device__ Taps(const float* images, const Windows& windows, unsigned count, unsigned first_row, unsigned first_k)
+        : images(images), windows(windows), pixel(first_k + Share::k(), windows.P, windows.Q),
+          step(Share::STEP, windows.P, windows.Q)
+    {
+#pragma unroll
+        for (int e = 0; e < ROWS; ++e) {
+            Odometer tap(min(first_row + Share::row() + e, count - (QUADS ? 4 : 1)), windows.S, windows.channels);
+            h[e] = windows.first_h + tap.high * windows.dilation_h;
+            w[e] = windows.first_w + tap.middle * windows.dilation_w;
+            at[e] = windows.cell(0, h[e], w[e]) + tap.low;
+        }
+    }
+
+    __device__ void fetch(float4 (&quads)[Share::COUNT])
+    {
+#pragma unroll
+        for (int i = 0; i < Share::COUNT; ++i) {
+            Place window = Order::of(pixel);
+            int dh = window.row * windows.stride_h, dw = window.column * windows.stride_w;
+            unsigned offset = windows.cell(window.image, dh, dw);
+            if (QUADS)
+                quads[i] = window.image < int(windows.N) && windows.inside(h[0] + dh, w[0] + dw)
+                               ? *(const float4*)(images + (at[0] + offset))
+                               : make_float4(0.f, 0.f, 0.f, 0.f);
+            else
+#pragma unroll
+                for (int e = 0; e < ROWS; ++e)
+                    (&quads[i].x)[e] =
+                        window.image < int(windows.N) && windows.inside(h[e] + dh, w[e] + dw) ? images[at[e] + offset] : 0.f;
+            pixel.add(step, windows.P, windows.Q);
+        }
+    }
+};
+
+// The sources in the order of the images. (Not every compiler takes a template with defaults for one
+// without.)
+template <bool QUADS> using Patches = PatchSource<QUADS>;
+template <bool QUADS> using PixelTaps = Taps<QUADS>;
+
 // The block's tile of result (rows, K) = left (rows, terms) · right (terms, K), for its group and
 // part of the sum, where Source locates the values of `left` in the images x.
 template <template <bool> class Source, class Finish = AsIs>
@@ -88,6 +139,7 @@ __device__ __forceinline__ void multiply_images(float* result, const float* x, c
         Source<false> left(x, windows, rows, task.m, task.k);
         multiply(sums, left, matrix, task.slabs, a_slabs, b_slabs);
     }
+    if (slice_of_thread() > 0) return;
     write(Rows{result + blockIdx.y * (rows * K) + group * filters, K}, sums, task.m, task.n, rows, filters, false,
           finish);
 }

@@ -32,9 +32,9 @@ template <bool QUADS> __device__ void store_four(float* values, float4 quad, uns
         if (e < left) values[e] = four[e];
 }
 
-template <bool QUADS, class Finish>
-__device__ __forceinline__ void add_up(float* __restrict__ y, const float* __restrict__ parts, unsigned size,
-                                       unsigned count, float4* sums, Finish finish)
+template <bool QUADS, class Store>
+__device__ __forceinline__ void add_up(const float* __restrict__ parts, unsigned size, unsigned count, float4* sums,
+                                       Store store)
 {
     unsigned i = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
     float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
@@ -56,7 +56,7 @@ __device__ __forceinline__ void add_up(float* __restrict__ y, const float* __res
         __syncthreads();  // the sums of the other half
         if (threadIdx.y < half) sum = sum + sums[at + half * blockDim.x];
     }
-    if (threadIdx.y == 0 && i < size) store_four<QUADS>(y + i, finish(sum, i), size - i);
+    if (threadIdx.y == 0 && i < size) store(sum, i);
 }
 
 template <class Finish>
@@ -65,9 +65,11 @@ __device__ __forceinline__ void add_up(float* __restrict__ y, const float* __res
 {
     __shared__ float4 sums[SUM_THREADS];
     if (size % 4 == 0 && ((size_t)y | (size_t)parts) % 16 == 0)
-        add_up<true>(y, parts, size, count, sums, finish);
+        add_up<true>(parts, size, count, sums,
+                     [&](float4 sum, unsigned i) { store_four<true>(y + i, finish(sum, i), size - i); });
     else
-        add_up<false>(y, parts, size, count, sums, finish);
+        add_up<false>(parts, size, count, sums,
+                      [&](float4 sum, unsigned i) { store_four<false>(y + i, finish(sum, i), size - i); });
 }
 
 struct Sum {

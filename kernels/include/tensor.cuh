@@ -1,16 +1,5 @@
-// A product of matrices on tensor cores with the error of float32, y (M, N) = a (M, K) · b (K, N):
-// 3xTF32.
-//
-// A tensor core multiplies numbers of 11 significant bits (TF32). A float32 has 24, so each value is
-// split into two such numbers, and three products take the place of one:
-//
-//   x = big + small          big: x rounded to 11 bits; small: the difference, exact, of at most 12 bits
-//   a · b ≈ big · big + (big · small + small · big)
-//
-// What is lost is small · small and the last bit of each small: at most 2^-22 + 2 · 2^-23 of |a · b|,
-// with either sign. A split is three instructions, two to round and one to subtract: the tensor core
-// itself ignores the 13 low bits of small. (Below 2^-114, where small is a denormal number, which is
-// flushed to zero, fewer bits remain.)
+// A product of matrices on tensor cores, y (M, N) = a (M, K) · b (K, N). What becomes of the factors is
+// written in factors.cuh: by default the error is that of float32.
 //
 // Tensor cores round sums toward zero, at each step and always in the same direction. Over
 // thousands of terms that would add up to more than float32 loses by rounding to the nearest. So a
@@ -19,10 +8,10 @@
 //
 //   block    TILE_M × TILE_N values of y. It walks along K by slabs of TILE_K. STAGES slabs of a and
 //            b are in shared memory: one is multiplied while cp.async fills the others.
-//   warp     64 × 32 values. Each fragment is split when it is read from shared memory: splitting it
-//            earlier, once for each block, would double the traffic of shared memory, which is
-//            scarcer than instructions (a warp issues about 2 others for each matrix instruction,
-//            which alone takes 4 to 8 cycles).
+//   warp     64 × 32 values. Each fragment is split or rounded when it is read from shared memory:
+//            splitting it earlier, once for each block, would double the traffic of shared memory,
+//            which is scarcer than instructions (a warp issues about 2 others for each matrix
+//            instruction, which alone takes 4 to 8 cycles).
 //   thread   8 rows × 8 columns of sums.
 //
 // An infinity (or a finite number that rounds to one) splits into infinity and NaN, so all results
@@ -37,8 +26,8 @@
 // `MatrixCopies` reads a matrix in memory. A convolution brings a source that finds its values in
 // images.
 //
-// Of the compiler's command line: TILE_M TILE_N TILE_K THREADS STAGES, and RESIDENT_BLOCKS, the number of
-// blocks for which the registers of a multiprocessor must suffice.
+// Of the compiler's command line: FACTOR_BITS, TILE_M TILE_N TILE_K THREADS STAGES, and RESIDENT_BLOCKS,
+// the number of blocks for which the registers of a multiprocessor must suffice.
 
 static_assert(TILE_K == 16, "a thread reads four neighbouring k, and four threads share a row");
 constexpr int WARP_M = 64, WARP_N = 32;
@@ -173,74 +162,26 @@ __device__ inline int first_n() { return threadIdx.x / 32 % WARPS_N * WARP_N + f
 __device__ constexpr int row_of(int i) { return i % 4 + i / 4 * 32; }
 __device__ constexpr int column_of(int j) { return j % 4 + j / 4 * 8; }
 
-struct Split {
-    unsigned big, small;
-    __device__ explicit Split(float x)
-    {
-        big = (__float_as_uint(x) + 0x1000) & ~0x1fffu;
-        small = __float_as_uint(x - __uint_as_float(big));
-    }
-    Split() = default;
-};
+// defines: Factors, multiply_add, as_read
+#include "factors.cuh"
 
-// c += a (16 × 8) · b (8 × 8) by the 32 lanes of a warp: lane (group, t) holds a[group][t],
-// a[group + 8][t], a[group][t + 4], a[group + 8][t + 4]; b[t][group], b[t + 4][group]; and
-// c[group][2 t], c[group][2 t + 1], c[group + 8][2 t], c[group + 8][2 t + 1].
-__device__ inline void multiply_add(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
-                                    unsigned b1)
-{
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-// The heart: sums += slab of a · slab of b. The instruction's k are only names too: its t stands for
-// four neighbouring k, two in each of two matrices.
+// The heart: sums += slab of a · slab of b.
 template <class A, class B>
 __device__ void multiply_slab(float (&sums)[8][8], const A& rows, const B& columns, const float* a_slab,
                               const float* b_slab)
 {
-    Split b[4][4];
-    {
-        float values[4][4];
-        columns.load(values, b_slab);
+    float values[4][4];
+    Factors b[4];
+    columns.load(values, b_slab);
 #pragma unroll
-        for (int j = 0; j < 4; ++j)
-#pragma unroll
-            for (int k = 0; k < 4; ++k) b[j][k] = Split(values[j][k]);
-    }
+    for (int j = 0; j < 4; ++j) b[j] = Factors(values[j]);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        float values[4][4];
         rows.load(values, a_slab, half * 32);
 #pragma unroll
         for (int i = 0; i < 4; i += 2) {
-            Split a[2][4];
-#pragma unroll
-            for (int k = 0; k < 4; ++k) {
-                a[0][k] = Split(values[i][k]);
-                a[1][k] = Split(values[i + 1][k]);
-            }
             float c[4][4] = {};
-#pragma unroll
-            for (int k = 0; k < 4; k += 2)
-#pragma unroll
-                for (int j = 0; j < 4; ++j)
-                    multiply_add(c[j], a[0][k].small, a[1][k].small, a[0][k + 1].small, a[1][k + 1].small, b[j][k].big,
-                                 b[j][k + 1].big);
-#pragma unroll
-            for (int k = 0; k < 4; k += 2)
-#pragma unroll
-                for (int j = 0; j < 4; ++j)
-                    multiply_add(c[j], a[0][k].big, a[1][k].big, a[0][k + 1].big, a[1][k + 1].big, b[j][k].small,
-                                 b[j][k + 1].small);
-#pragma unroll
-            for (int k = 0; k < 4; k += 2)
-#pragma unroll
-                for (int j = 0; j < 4; ++j)
-                    multiply_add(c[j], a[0][k].big, a[1][k].big, a[0][k + 1].big, a[1][k + 1].big, b[j][k].big,
-                                 b[j][k + 1].big);
+            multiply_add(c, Factors(values[i]), Factors(values[i + 1]), b);
 #pragma unroll
             for (int j = 0; j < 4; ++j)
 #pragma unroll
@@ -249,7 +190,7 @@ __device__ void multiply_slab(float (&sums)[8][8], const A& rows, const B& colum
     }
 }
 
-// The same in float32 arithmetic.
+// The same in float32 arithmetic, of factors as a tensor core reads them.
 template <class A, class B>
 __device__ void multiply_slab_plainly(float (&sums)[8][8], const float* a_slab, const float* b_slab)
 {
@@ -258,10 +199,10 @@ __device__ void multiply_slab_plainly(float (&sums)[8][8], const float* a_slab, 
     for (int k = 0; k < TILE_K; ++k) {
         float b[8];
 #pragma unroll
-        for (int j = 0; j < 8; ++j) b[j] = b_slab[B::place(n + column_of(j), k)];
+        for (int j = 0; j < 8; ++j) b[j] = as_read(b_slab[B::place(n + column_of(j), k)]);
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-            float a = a_slab[A::place(m + row_of(i), k)];
+            float a = as_read(a_slab[A::place(m + row_of(i), k)]);
 #pragma unroll
             for (int j = 0; j < 8; ++j) sums[i][j] = fmaf(a, b[j], sums[i][j]);
         }

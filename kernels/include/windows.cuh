@@ -45,6 +45,24 @@ struct Odometer {
     }
 };
 
+// In which order windows are counted: what number `i` is. A window has an image, a row and a column.
+struct Place {
+    int image, row, column;
+};
+
+struct ByImage {  // (n, p, q)
+    static __device__ Place of(const Odometer& number) { return {number.high, number.middle, number.low}; }
+};
+
+// By fours, those of a pooling window of 2 × 2 one after another: the odometer is (n, row of pooling
+// windows, 4 · column of them + cell).
+struct ByPool {
+    static __device__ Place of(const Odometer& number)
+    {
+        return {number.high, 2 * number.middle + (number.low >> 1 & 1), (number.low >> 1 & ~1) + (number.low & 1)};
+    }
+};
+
 // Along one axis, the cells h with h % stride == remainder, and the taps that reach them: r with
 // h + before - r · dilation a multiple of the stride. They are first, first + step, …, the same for
 // all these cells, so that no tap is tried in vain. Cell i of them meets with tap j the window

@@ -9,15 +9,14 @@ only 16 terms at a time, and the sums over the whole of K are ordinary float32.
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.dispatch.op import kernel
+from gpucnn.dispatch.precision import PRECISIONS
 from gpucnn.ops.matmul import matmul
 
 from ..shared.gemm_launch import FLOAT32, Plan
-from ..shared.tensor_launch import WIDE, has_tensor_cores, multiply, tensor_plan, worthwhile
+from ..shared.tensor_launch import DEFAULT, has_tensor_cores, multiply, tensor_plan, worthwhile
 
-DEFAULT = {**WIDE._asdict(), "TRANSPOSE_A": 0, "TRANSPOSE_B": 0}
-
-matmul_tensor = cuda_function(__file__, "matmul_tensor", **DEFAULT)
-sum_parts = cuda_function(__file__, "sum_parts", **DEFAULT)
+matmul_tensor = cuda_function(__file__, "matmul_tensor", **DEFAULT, TRANSPOSE_A=0, TRANSPOSE_B=0)
+sum_parts = cuda_function(__file__, "sum_parts", **DEFAULT, TRANSPOSE_A=0, TRANSPOSE_B=0)
 
 
 def extents(a, b, *, transpose_a, transpose_b):
@@ -47,7 +46,7 @@ def workspace(a, b, **transposes):
     return planned(a, b, **transposes).workspace(M * N)
 
 
-@kernel(matmul, "tensor", "cuda", supports=supports, pays=pays, workspace=workspace)
+@kernel(matmul, "tensor", "cuda", supports=supports, pays=pays, workspace=workspace, precisions=PRECISIONS)
 def launch(y, a, b, parts=None, *, transpose_a, transpose_b):
     """The product; where K is cut, into the parts, which are then added up."""
     M, N, K = extents(a, b, transpose_a=transpose_a, transpose_b=transpose_b)

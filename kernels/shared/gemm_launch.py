@@ -3,7 +3,7 @@ of the shape.
 
 `gemm.cuh` says what the numbers of a `Tile` mean. A large tile reads each value seldom; a small one
 wastes less at the edges of a narrow result and gives more blocks. Each `Tile` is one compilation,
-so there are four of them.
+so there are few of them.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Tile(NamedTuple):
     THREAD_N: int
     LANES_M: int
     RESIDENT_BLOCKS: int
+    SLICES: int = 1
 
     @property
     def flops_per_global_byte(self) -> float:
@@ -84,18 +85,21 @@ LARGE = Tile(128, 128, 8, 256, 8, 4, 2)
 SQUARE = Tile(64, 64, 8, 64, 8, 4, 6)
 NARROW = Tile(64, 32, 16, 64, 4, 4, 6)
 SKINNY = Tile(64, 16, 8, 32, 4, 8, 12)
+SLICED = Tile(32, 64, 32, 128, 8, 4, 3, SLICES=4)
+SLICED_NARROW = Tile(32, 32, 32, 128, 4, 4, 4, SLICES=4)
+SLICED_SKINNY = Tile(64, 16, 32, 128, 4, 8, 3, SLICES=4)
 
 
-def tile(M: int, N: int, K: int) -> Tile:
-    """The tile for y (M, N) = a (M, K) · b (K, N): narrow for a narrow y, large where 132 large
-    ones have work."""
+def tiles_for(M: int, N: int, K: int) -> tuple[Tile, ...]:
+    """The tiles for y (M, N) = a (M, K) · b (K, N) that may be best: narrow for a narrow y, large where
+    132 large ones have work; and one whose sums several warps share, for a y of few tiles."""
     if N <= 16:
-        return SKINNY
+        return SKINNY, SLICED_SKINNY
     if N <= 32:
-        return NARROW
+        return NARROW, SLICED_NARROW
     if min(M, N) > 64 and M * N * K >= 132 * LARGE.TILE_M * LARGE.TILE_N * 128:
-        return LARGE
-    return SQUARE
+        return (LARGE,)
+    return SQUARE, SLICED
 
 
 class Plan(NamedTuple):
@@ -158,21 +162,27 @@ class End(NamedTuple):
         return self.bias if finishes else None, self.alpha
 
 
-def product_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -> Plan:
+def product_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1, most_parts: int | None = None) -> Plan:
     """The plan for y (M, N) = a (M, K) · b (K, N), once for each group; tiles come in `repeats`
     sets.
 
-    K is cut into as many parts as take least time (`Plan.microseconds`): parts let more
-    multiprocessors work, and each of them is written and read again.
+    The tile and the number of parts of K are those that take least time (`Plan.microseconds`): parts
+    let more multiprocessors work, and each of them is written and read again.
     """
-    return plan_of(tile(M, N, K), M, N, K, groups=groups, repeats=repeats, rate=RATE)
+    plans = [
+        plan_of(one, M, N, K, groups=groups, repeats=repeats, rate=RATE, most_parts=most_parts)
+        for one in tiles_for(M, N, K)
+    ]
+    return min(plans, key=lambda plan: plan.microseconds(M * N * repeats * groups, groups, RATE))
 
 
 @cache
-def plan_of(shape: Any, M: int, N: int, K: int, *, groups: int, repeats: int, rate: float) -> Plan:
+def plan_of(
+    shape: Any, M: int, N: int, K: int, *, groups: int, repeats: int, rate: float, most_parts: int | None = None
+) -> Plan:
     """The same with tiles of a given shape, at a given `RATE`."""
     tiles = ceil_div(M, shape.TILE_M) * ceil_div(N, shape.TILE_N) * repeats
-    most = max(1, min(FULL // (tiles * groups * shape.THREADS), K // SHORTEST))
+    most = max(1, min(FULL // (tiles * groups * shape.THREADS), K // SHORTEST, most_parts or K))
     lengths = {ceil_div(ceil_div(K, parts), shape.TILE_K) * shape.TILE_K for parts in range(1, most + 1)}
     plans = (Plan(shape, tiles, max(ceil_div(K, length), 1), length) for length in sorted(lengths, reverse=True))
     return min(plans, key=lambda plan: plan.microseconds(M * N * repeats * groups, groups, rate))

@@ -8,19 +8,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gpucnn.devices import choose
+from gpucnn.dispatch import choice, precision
 
 from .gemm_launch import End, Plan, join, plan_of
 
-OLDEST = 80
-"""The compute capability from which on tensor cores multiply TF32."""
-
 SLOW = (86, 89, 120, 121)
-"""Those whose tensor cores multiply TF32 as fast as ordinary arithmetic does float32 (GeForce), or twice
-as fast: three products in the place of one are then slower."""
+"""Compute capabilities whose tensor cores multiply TF32 as fast as ordinary arithmetic does float32
+(GeForce), or twice as fast: three products in the place of one are then slower."""
 
-RATE = 61_000
-"""Products in float32 that the tensor core of a scheduler adds up in a microsecond, as measured on
-an H100."""
+FACTOR_BITS = {precision.FLOAT32: 32, precision.TF32: 19, precision.BFLOAT16: 16}
+"""Of a factor, by precision; as in `factors.cuh`."""
+
+RATES = {precision.FLOAT32: 61_000, precision.TF32: 150_000, precision.BFLOAT16: 200_000}
+"""Products that the tensor core of a scheduler adds up in a microsecond: in float32 as measured on an
+H100, in other precisions as predicted for it."""
 
 LEAST_WORK = 100e6
 """Floating-point operations: a smaller product takes a GPU a few microseconds, which go into
@@ -43,22 +44,25 @@ class TensorTile(NamedTuple):
 
 WIDE = TensorTile(128, 64, 16, 128, 3, 2)
 NARROW = TensorTile(128, 32, 16, 64, 3, 4)
+DEFAULT = {**WIDE._asdict(), "FACTOR_BITS": 32}
 
 
 def tensor_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -> Plan:
-    """The plan for y (M, N) = a (M, K) · b (K, N), as `product_plan` makes it for ordinary
-    arithmetic."""
-    return plan_of(NARROW if N <= NARROW.TILE_N else WIDE, M, N, K, groups=groups, repeats=repeats, rate=RATE)
+    """The plan for y (M, N) = a (M, K) · b (K, N) in the precision in force, as `product_plan` makes it
+    for ordinary arithmetic."""
+    rate = RATES[precision.in_force()]
+    return plan_of(NARROW if N <= NARROW.TILE_N else WIDE, M, N, K, groups=groups, repeats=repeats, rate=rate)
 
 
 def has_tensor_cores() -> bool:
     """Whether the device in use multiplies TF32."""
-    return choose.current().cc is None or choose.current().cc >= OLDEST
+    return choose.current().cc is None or choose.current().cc >= choice.OLDEST_FACTORS
 
 
 def worthwhile(M: int, N: int, K: int, *, groups: int = 1) -> bool:
     """Whether tensor cores are expected to compute a product faster than ordinary arithmetic."""
-    return choose.current().cc not in SLOW and 2 * M * N * K * groups >= LEAST_WORK and min(M, N) >= LEAST_COLUMNS
+    fast = precision.in_force() != precision.FLOAT32 or choose.current().cc not in SLOW
+    return fast and 2 * M * N * K * groups >= LEAST_WORK and min(M, N) >= LEAST_COLUMNS
 
 
 def multiply(
@@ -66,7 +70,8 @@ def multiply(
 ):
     """Launch a product of two operands; where its sums are cut, into the parts, which are then added
     up. A kernel that finishes its sums takes the end's arguments after the operands."""
-    variant = plan.tile._asdict() | macros | ({} if end is None else end.macros())
+    bits = {"FACTOR_BITS": FACTOR_BITS[precision.in_force()]}
+    variant = plan.tile._asdict() | bits | macros | ({} if end is None else end.macros())
     written, ends = (result if parts is None else parts), (() if end is None else end.arguments(parts is None))
     operands, extents = arguments[:2], arguments[2:]
     launch = product.define(**variant)[plan.grid(groups), plan.tile.THREADS]

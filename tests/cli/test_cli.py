@@ -323,7 +323,7 @@ def test_the_help_text_names_every_key_of_the_json(run, monkeypatch):
     [
         (FileError("cannot write a: the disk is full"), 1, "gpucnn: error: cannot write a: the disk is full"),
         (OSError(28, "No space left on device"), 1, "gpucnn: error: [Errno 28] No space left on device"),
-        (MemoryError(), 1, "gpucnn: error: MemoryError"),
+        (MemoryError(), 75, "gpucnn: error: MemoryError"),
         (KeyboardInterrupt(), 130, "gpucnn: stopped"),
         (Interrupted("stopped by SIGTERM", exit_status=143), 143, "gpucnn: stopped by SIGTERM"),
     ],

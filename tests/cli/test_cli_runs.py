@@ -19,8 +19,9 @@ def runs(run):
     """The folder runs/ with three runs: of 0.5 and 0.75 accuracy, and one that was interrupted."""
     for name, changes in {
         "a": {"test_accuracy": 0.5},
-        "b": {"test_accuracy": 0.75, "epochs_trained": 1},
-        "c": {"test_accuracy": None, "test_loss": None, "epochs_trained": None, "status": "interrupted"},
+        "b": {"test_accuracy": 0.75, "epochs_trained": 1, "peak_device_bytes": 12_345_678, "peak_host_bytes": 10**9},
+        "c": {"test_accuracy": None, "test_loss": None, "epochs_trained": None, "peak_host_bytes": None}
+        | {"status": "interrupted"},
     }.items():
         shutil.copytree(run, f"runs/{name}")
         path = pathlib.Path(f"runs/{name}/run.json")
@@ -32,8 +33,8 @@ def test_runs_are_listed_with_the_best_first(runs):
     lines = gpucnn("runs").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["run", "runs/b", "runs/a", "runs/c"]
     assert lines[1].split()[1:5] == ["squares", "slides", "cpu", "75.00"]
-    assert lines[1].split()[-4:] == ["1", "of", "2", "finished"]
-    assert lines[3].split()[4:] == ["–", "–", "–", "of", "2", "interrupted"]
+    assert lines[1].endswith("1 of 2   12.3 MB GPU, 1.0 GB host   finished")
+    assert lines[3].split()[4:] == ["–", "–", "–", "of", "2", "–", "interrupted"]
 
 
 def test_a_run_on_an_emulated_gpu_says_so_in_its_record_and_in_the_list(monkeypatch):

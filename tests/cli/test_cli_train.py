@@ -26,8 +26,9 @@ def test_results_go_to_standard_output_and_progress_to_standard_error(user_npz):
     lines = result.stdout.splitlines()
     assert re.fullmatch(r"test accuracy   \d+\.\d\d %", lines[0])
     assert [line.split("  ")[0] for line in lines] == [
-        "test accuracy", "test loss", "train accuracy", "time", "weights", "run", "next",
+        "test accuracy", "test loss", "train accuracy", "time", "peak memory", "weights", "run", "next",
     ]  # fmt: skip
+    assert re.fullmatch(r"peak memory     [\d.]+ [MG]B host", lines[4])
     assert "38,390" not in result.stdout
     assert "squares: 48 training and 24 test images" in result.stderr
     assert "loss: " in result.stderr
@@ -38,9 +39,20 @@ def test_train_prints_its_run_json_and_nothing_else(user_npz):
     result = gpucnn("train", "--data", user_npz, *FAST, "--json")
     record = json.loads(result.stdout)
     assert record.keys() >= KEYS
+    assert record["peak_host_bytes"] > 4 * record["parameters"] and record["peak_device_bytes"] is None
     (folder,) = (path for path in os.listdir("runs"))
     with open(f"runs/{folder}/run.json") as file:
         assert json.load(file) == record
+
+
+@needs.tensorboardx_here
+def test_tensorboard_finds_its_files_in_the_run_folder_also_after_resuming(user_npz):
+    result = gpucnn("train", "--data", user_npz, *FAST, "--tensorboard", "--out", "r")
+    assert result.exit_code == 0, result.stderr
+    assert f"tensorboard --logdir {pathlib.Path('r', 'tensorboard')}" in result.stdout
+    assert len(list(pathlib.Path("r/tensorboard/train").glob("events*"))) == 1
+    assert gpucnn("train", "--resume", "r", "--epochs", 2, "--no-pictures", "--tensorboard").exit_code == 0
+    assert len(list(pathlib.Path("r/tensorboard/train").glob("events*"))) == 2
 
 
 def test_without_a_data_set_the_digits_are_used_and_named_as_such():
@@ -273,3 +285,21 @@ def test_the_advice_after_training_fits_the_images(user_npz, tmp_path):
 
 def test_images_of_digits_are_light_strokes_on_dark():
     assert [name for name in datasets.names() if datasets.is_of_digits(name)] == ["digits", "mnist"]
+
+
+def test_the_precision_is_kept_in_the_run_and_its_model(user_npz):
+    result = gpucnn("train", "--data", user_npz, *FAST, "--precision", "tf32", "--out", "rounded", "--json")
+    record = json.loads(result.stdout)
+    assert record["precision"] == record["settings"]["precision"] == "tf32"
+    assert run.Run.open("rounded").record["precision"] == "tf32"
+    exact = json.loads(gpucnn("train", "--data", user_npz, *FAST, "--json").stdout)
+    assert exact["precision"] == "float32" and exact["weights_sha256"] != record["weights_sha256"]
+    again = json.loads(gpucnn("evaluate", "rounded", "--json").stdout)
+    assert again["test_loss"] == record["test_loss"]
+
+
+def test_a_precision_that_the_kernels_lack_is_refused_before_any_work(user_npz):
+    result = gpucnn("train", "--data", user_npz, *FAST, "--precision", "bfloat16", "--backend", "njit")
+    assert result.exit_code == 1
+    assert "precision='bfloat16': the njit kernels compute products in float32 alone" in result.stderr
+    assert not os.path.exists("runs") or not os.listdir("runs")

@@ -110,6 +110,12 @@ class StandIn(ModuleType):
             def __init__(self, number=0):
                 self.id = number
 
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                pass
+
             @property
             def attributes(self):
                 return stand_in.attributes
@@ -153,7 +159,8 @@ class StandIn(ModuleType):
 
         self.ndarray, self.empty, self.asarray = Array, empty, asarray
         self.RawModule, self.uint8 = RawModule, np.uint8
-        pool = SimpleNamespace(free_all_blocks=lambda: calls.append("release"), free_bytes=lambda: 1 << 30)
+        pool = SimpleNamespace(free_bytes=lambda: 1 << 30, total_bytes=lambda: 2 << 30)
+        pool.free_all_blocks = lambda: calls.append("release")
         self.get_default_memory_pool = lambda: pool
         self.zeros = lambda size, dtype: np.zeros(min(size, 10), dtype).view(Array)
         self.ascontiguousarray = lambda array: np.ascontiguousarray(array).view(Array)

@@ -123,6 +123,16 @@ def test_the_random_numbers_of_an_image_do_not_depend_on_its_part(layer):
     assert not np.array_equal(layer.forward(X[5:], step, True)[0], whole[5:])
 
 
+@pytest.mark.parametrize("layer", [layers.Dropout(0.4), layers.SpatialDropout2D(0.4), layers.RandomContrast(0.5)])
+def test_a_part_late_in_a_batch_takes_no_more_memory_than_the_first(layer):
+    layer.first_sample = 2**31 + 5
+    try:
+        part, _ = layer.forward(X, np.array([7], np.int64), True)
+    finally:
+        layer.first_sample = 0
+    assert part.shape == X.shape and not np.array_equal(part, X)
+
+
 def test_batch_normalization_follows_the_mean_of_its_parts_weighted_by_their_samples(parts):
     def stack():
         return [layers.BatchNormalization(momentum=0.5), layers.Flatten(), layers.Dense(3)]

@@ -7,28 +7,13 @@ import signal
 import time
 
 import pytest
+from jobs import LIMIT, MINE, TRAIN, pids, until
 from needs import mpi_here, posix_here
 from processes import program, ranks
 
 from gpucnn.runs.run import Run
 
 pytestmark = [mpi_here, posix_here]
-
-LIMIT = 120
-"""Seconds in which a job of these tests has ended, on a busy machine too."""
-
-TRAIN = ("-m", "gpucnn", "train", "--model", "mine.py:build", "--epochs", 2, "--batch-size", 100, "--no-pictures")
-TRAIN += ("--threads", 1, "--backend", "numpy", "--augment", "light", "--validation-split", 0.1)
-
-MINE = """
-from gpucnn import Sequential, layers
-
-def build(input_shape, classes):
-    return Sequential([
-        layers.Conv2D(4, 3, strides=3, activation="relu", input_shape=input_shape), layers.BatchNormalization(),
-        layers.Flatten(), layers.Dropout(0.3), layers.Dense(classes, activation="softmax"),
-    ])
-"""
 
 
 @pytest.fixture
@@ -90,7 +75,7 @@ def test_a_killed_process_ends_the_job_and_resuming_with_another_number_gives_th
     process = job(2, "--parts", 2, "--epochs", 4, "--save-every", 3, "--out", "run")
     checkpoints = tmp_path / "run" / "checkpoints"
     until(lambda: checkpoints.is_dir() and list(checkpoints.iterdir()))
-    os.kill(pids(process)[victim], signal.SIGKILL)
+    os.kill(pids(process.pid)[victim], signal.SIGKILL)
     killed = time.monotonic()
     _, err = process.communicate(timeout=30)
     assert time.monotonic() - killed < 30 and process.returncode != 0
@@ -103,7 +88,7 @@ def test_a_killed_process_ends_the_job_and_resuming_with_another_number_gives_th
 def test_a_process_that_hangs_ends_the_job_with_its_name(job, tmp_path):
     process = job(2, "--rank-timeout", 3, "--epochs", 1000, "--out", "run")
     until(lambda: (tmp_path / "run" / "history.csv").exists())
-    hung = pids(process)[1]
+    hung = pids(process.pid)[1]
     os.kill(hung, signal.SIGSTOP)
     _, err = process.communicate(timeout=30)
     assert process.returncode != 0
@@ -147,27 +132,3 @@ def test_processes_that_differ_are_refused_in_one_sentence(tmp_path, at_end):
 def test_importing_gpucnn_under_mpiexec_does_not_load_mpi4py():
     done = program("import sys, gpucnn; print('mpi4py' in sys.modules)", OMPI_COMM_WORLD_SIZE="2")
     assert done.stdout.strip() == "False"
-
-
-def until(true, seconds=LIMIT):
-    """Wait until a function returns something true."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def pids(process):
-    """The processes of the ranks of a job, by rank."""
-    found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                environment = dict(entry.split(b"=", 1) for entry in file.read().split(b"\0") if b"=" in entry)
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                parent = int(file.read().rpartition(b")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        if parent == process.pid and b"OMPI_COMM_WORLD_RANK" in environment:
-            found[int(environment[b"OMPI_COMM_WORLD_RANK"])] = int(pid)
-    return found

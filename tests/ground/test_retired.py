@@ -13,7 +13,7 @@ from gpucnn.errors import ArgumentError, did_you_mean
 ABSENT = [
     ("gpucnn", "Model", "use Sequential"),
     ("gpucnn.activations", "glu", "use one of"),
-    ("gpucnn.callbacks", "TensorBoard", "use CSVLogger"),
+    ("gpucnn.callbacks", "RemoteMonitor", "use LambdaCallback"),
     ("gpucnn.constraints", "maxnorm", "it is called max_norm"),
     ("gpucnn.initializers", "Identity", "use Constant"),
     ("gpucnn.layers", "PReLU", "LeakyReLU"),

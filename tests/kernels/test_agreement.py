@@ -25,13 +25,6 @@ LIBRARY = {"cublas"}
 SEEDS = (0, 1, 2, 3, 4) if os.environ.get("GPUCNN_TEST_ALL") else (3,)
 """Orders of the threads in fast mode: 0 forward, 1 backward, others random."""
 
-KNOWN_GAPS = {
-    op.name: "pooling is fused on the CPU alone; on a GPU it is a kernel of its own"
-    for op in OPS
-    if op.name.startswith(("conv2d_bias_activation_maxpool", "conv2d_maxpool_grad"))
-}
-"""Ops without a kernel for GPUs, and why."""
-
 KNOWN_GAPS_ON_THE_CPU = {"matmul": "the product is that of BLAS, which NumPy calls: the backend numpy has a kernel"}
 """Ops without an njit kernel, and why."""
 
@@ -74,7 +67,7 @@ def test_kernel_supports_some_case_of_its_op(kernel):
 @pytest.mark.parametrize("op", OPS, ids=[op.name for op in OPS])
 def test_op_has_a_kernel_in_each_language(op):
     backends = {k.backend for k in FOR_GPUS if k.op is op and k.algorithm not in LIBRARY}
-    assert backends == (set() if op.name in KNOWN_GAPS else {"cuda", "numba"})
+    assert backends == {"cuda", "numba"}
 
 
 @pytest.mark.parametrize("op", OPS, ids=[op.name for op in OPS])

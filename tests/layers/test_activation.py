@@ -406,10 +406,11 @@ def test_flops_of_the_ops_count_every_value():
     assert softmax.flops(x) == log_softmax_grad.flops(x, x) == 60
 
 
-def test_softmax_over_another_axis_is_refused():
+def test_softmax_over_another_axis_sums_to_1_along_it():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4))
     assert layers.Softmax(axis=2)(np.zeros((1, 2, 4)))[0, 0, 0] == 0.25
-    with pytest.raises(ArgumentError, match=r"Softmax\(axis=1\).*Permute"):
-        layers.Softmax(axis=1)(np.zeros((1, 2, 4)))
+    np.testing.assert_allclose(layers.Softmax(axis=1)(x).sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(layers.Softmax(axis=[1, 2])(x).sum(axis=(1, 2)), 1, rtol=1e-6)
 
 
 def test_relu_layers_refuse_what_keras_refuses():

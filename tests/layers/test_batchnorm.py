@@ -235,7 +235,6 @@ def test_the_last_axis_may_be_given_by_its_number():
         {"renorm": True},
         {"renorm_clipping": {"rmax": 1}},
         {"renorm_momentum": 0.5},
-        {"synchronized": True},
         {"momentum": 1.5},
         {"epsilon": -1.0},
         {"epsilon": float("nan")},

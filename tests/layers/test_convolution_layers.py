@@ -11,7 +11,7 @@ from gpucnn.config import deserialize, serialize
 from gpucnn.errors import ArgumentError, KernelError, ShapeError
 from gpucnn.layers import Convolution1D, Convolution2D, Convolution3D
 from gpucnn.layers.conv import Conv1D, Conv2D, Conv3D
-from gpucnn.layers.depthwise_conv2d import DepthwiseConv2D
+from gpucnn.layers.depthwise_conv import DepthwiseConv2D
 from gpucnn.layers.layer import Activated
 
 
@@ -41,11 +41,11 @@ def test_convolutions_have_the_signature_of_keras(layer):
 def test_depthwise_convolution_has_the_signature_of_keras():
     assert list(arguments_of(DepthwiseConv2D).items()) == [
         ("kernel_size", inspect.Parameter.empty),
-        ("strides", (1, 1)),
+        ("strides", 1),
         ("padding", "valid"),
         ("depth_multiplier", 1),
         ("data_format", None),
-        ("dilation_rate", (1, 1)),
+        ("dilation_rate", 1),
         ("activation", None),
         ("use_bias", True),
         ("depthwise_initializer", "glorot_uniform"),

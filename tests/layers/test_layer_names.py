@@ -56,12 +56,12 @@ def test_layers_are_named_as_in_keras(cls, arguments, name):
     [
         ("LSTM", "Conv1D"),
         ("Embedding", "to_categorical"),
-        ("Conv2DTranspose", "enlarges"),
-        ("SeparableConv2D", "DepthwiseConv2D"),
-        ("LayerNormalization", "BatchNormalization"),
+        ("Deconvolution2D", "Conv2DTranspose"),
+        ("RMSNormalization", "LayerNormalization"),
         ("Lambda", "forward"),
         ("RandomBrightness", "generator"),
-        ("Concatenate", "one path"),
+        ("Concatenate", "Parallel"),
+        ("Add", "Residual"),
         ("ThresholdedReLU", r"ReLU\(threshold"),
     ],
 )

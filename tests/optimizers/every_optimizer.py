@@ -22,6 +22,11 @@ KINDS = {
     "rmsprop_full": lambda **tail: optimizers.RMSprop(0.1, momentum=0.9, centered=True, **tail),
     "adagrad": lambda **tail: optimizers.Adagrad(0.1, **tail),
     "adadelta": lambda **tail: optimizers.Adadelta(0.1, **tail),
+    "adamax": lambda **tail: optimizers.Adamax(0.1, **tail),
+    "lion": lambda **tail: optimizers.Lion(0.1, **tail),
+    "ftrl": lambda **tail: optimizers.Ftrl(0.1, **tail),
+    "lamb": lambda **tail: optimizers.Lamb(0.1, **tail),
+    "muon": lambda **tail: optimizers.Muon(0.1, **tail),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

@@ -104,7 +104,7 @@ def test_the_batch_axis_of_a_product_is_its_rows():
     ("settings", "words"),
     [
         ({"axes": {"depth": [1]}}, "--axis depth: use one of batch"),
-        ({"precision": "int4"}, "--precision int4: use one of float32"),
+        ({"precision": "int4"}, "--precision int4: use one of float32, tf32, bfloat16"),
         ({"vs": ("tensorflow",)}, "--vs tensorflow: use one of numpy, torch, cublas"),
     ],
 )

@@ -46,7 +46,7 @@ def test_losses_that_differ_are_refused(other):
 
 
 def test_losses_with_tf32_may_differ_by_its_rounding():
-    assert rivals.agree([1.01], [1.0], tf32=True) == pytest.approx(0.01)
+    assert rivals.agree([1.01], [1.0], "tf32") == pytest.approx(0.01)
 
 
 def test_a_contender_is_timed_in_each_round_and_compared_with_gpucnn(torch, monkeypatch):

@@ -13,6 +13,7 @@ import numpy as np
 from ...errors import CompilerLog
 from ..cpu import CPU
 from ..device import Device
+from ..feed import Feed
 from ..launchable import CudaLaunchable, Geometry, NumbaLaunchable
 from . import recording
 from .array import EmulatedArray
@@ -66,6 +67,10 @@ class Emulator(Device):
         """Call `run`, then keep what a second call would do, as a GPU does in a graph."""
         run()
         return recording.record(run)
+
+    def feed(self, shape: tuple[int, ...], dtype: Any) -> Feed:
+        """A ring that is filled at once."""
+        return Feed(self.empty(shape, dtype))
 
     def mark_uninitialised(self, array: EmulatedArray) -> None:
         """From here on, check mode reports reads of elements that no kernel has written."""

@@ -47,6 +47,7 @@ def test_a_run_says_that_its_gpu_was_emulated(built, tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert (record["device"], record["settings"]["device"]) == ("gpu:0 (emulated)", "gpu:0")
+    assert 4 * record["parameters"] < record["peak_device_bytes"] < record["peak_host_bytes"]
     assert "; gpu:0 (Emulated GPU (sm_80, as NVIDIA H100" in done.stderr
 
 

@@ -1,0 +1,193 @@
+"""The commands that try settings: sweep and lr-find."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ..errors import ArgumentError, did_you_mean
+from ..runs import commands, rate_search
+from ..runs import sweep as sweeps
+from ..runs.sweep_result import Sweep, label
+from .group import AS_JSON, AT_LEAST_ONE, Number, main, options
+from .screen import Screen, percent, print_json, print_pairs, print_table
+from .train import train
+
+_AXES = {option.name: option for option in train.params if option.name in sweeps.AXES}
+"""The options of `gpucnn train` that an axis can vary, by setting."""
+
+_OF_ALL = {"dataset", "recipe", "data", "image_shape", "strict", "data_dir", "seed", "device", "backend", "threads"}
+_SHARED = [option for option in train.params if option.name in _AXES.keys() | _OF_ALL]
+
+
+@main.command(params=_SHARED)
+@options(
+    click.option(
+        "--axis",
+        "axes",
+        metavar="NAME=A,B,…",
+        multiple=True,
+        help="Values of an option of `gpucnn train`, such as lr=0.01,0.1; repeatable: all combinations are trained.",
+    ),
+    click.option(
+        "--seeds", metavar="N", type=AT_LEAST_ONE, default=1, show_default=True, help="Trials of each combination."
+    ),
+    click.option(
+        "--jobs",
+        metavar="N",
+        type=AT_LEAST_ONE,
+        help="Trials at a time, which divide the cores.  [default: one for each core; 1 on a GPU]",
+    ),
+    click.option(
+        "--out", "folder", metavar="FOLDER", help="Folder of the trials.  [default: runs/sweep-<dataset>-<model>]"
+    ),
+    AS_JSON,
+)
+def sweep(
+    axes: tuple[str, ...], seeds: int, jobs: int | None, folder: str | None, strict: bool, as_json: bool, **given: Any
+) -> int:
+    """Train every combination of the values of some options, each with several seeds, and compare
+    what they reach.
+
+    \b
+    gpucnn sweep --recipe torres --axis lr=0.01,0.1 --axis filters=16,32 --seeds 3
+
+    Each trial is a run in a folder of its name, which every command takes. The same command, or
+    one with more values, trains only what is missing; after Ctrl-C each trial resumes from its
+    checkpoint. Combinations are ranked by the accuracy on validation images if there are some
+    (--validation-split), else on the test images. sweep.json and sweep.png hold table and picture.
+
+    `mpiexec -n N gpucnn sweep …` trains on N processes, of one machine or several, one trial each.
+
+    Exit with status 1 if a trial failed; its error is in the table.
+
+    Keys of --json: folder, dataset, note, ranked_by, rows (the best first), trials; of each row:
+    values, scores, mean, deviation (over the seeds), trials, failed, seconds (in all); of each
+    trial: run, values, seed, status, error, figures.
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    named = [_axis(text) for text in axes]
+    chosen = dict(named)
+    if len(chosen) < len(named):
+        raise ArgumentError("an axis is given twice: give all its values in one --axis NAME=A,B")
+    with Screen() as screen:
+        settings = commands.RunSettings(**values, strict=strict)
+        result = sweeps.run(settings, chosen, seeds, folder, jobs, say=screen.remark, progress=screen.progress)
+    if result is None:  # another rank prints
+        return 0
+    if as_json:
+        print_json(result.describe())
+    else:
+        _print(result)
+    return 1 if any(trial.status != "finished" for trial in result.trials) else 0
+
+
+_OF_A_RUN = _OF_ALL | {"model", "filters", "optimizer", "batch_size", "weight_decay", "augment", "flip"}
+
+
+@main.command("lr-find", params=[option for option in train.params if option.name in _OF_A_RUN])
+@options(
+    click.option(
+        "--steps", metavar="N", type=AT_LEAST_ONE, default=rate_search.STEPS, show_default=True, help="Batches."
+    ),
+    click.option(
+        "--from",
+        "lowest",
+        metavar="X",
+        type=Number(0, min_open=True),
+        default=rate_search.LOWEST,
+        show_default=True,
+        help="The first rate.",
+    ),
+    click.option(
+        "--to",
+        "highest",
+        metavar="X",
+        type=Number(0, min_open=True),
+        default=rate_search.HIGHEST,
+        show_default=True,
+        help="The last rate.",
+    ),
+    click.option("--out", metavar="FILE", help="The picture, a .png file.  [default: lr-find-<dataset>-<model>.png]"),
+    AS_JSON,
+)
+def lr_find(
+    steps: int, lowest: float, highest: float, out: str | None, strict: bool, as_json: bool, **given: Any
+) -> int:
+    """Find a learning rate: train a new model for some batches while the rate grows, and draw the
+    loss by rate (Smith 2017, the range test).
+
+    The suggestion is the rate at which the loss falls fastest. Nothing but the picture is written.
+    Exit with status 1 if the loss never falls.
+
+    Keys of --json: suggestion, ended (why, if before the last step), dataset, model, optimizer, note,
+    rates, losses, smoothed, picture.
+    """
+    if out is not None and not out.lower().endswith(".png"):
+        raise ArgumentError(f"--out {out}: the picture is a PNG file; give a name that ends in .png")
+    values = {name: value for name, value in given.items() if value is not None}
+    with Screen() as screen:
+        settings = commands.RunSettings(**values, strict=strict)
+        found = rate_search.search(settings, steps, lowest, highest, progress=screen.progress)
+    default = f"lr-find-{found.dataset}-{found.model}".replace(":", "-")
+    path = found.picture().save(out or f"{default}.png")
+    if as_json:
+        print_json({**asdict(found), "picture": str(path)})
+    else:
+        rate = "none: the loss never falls; try other rates" if found.suggestion is None else f"{found.suggestion:.2g}"
+        print_pairs(("suggestion", f"{rate}{commands.noted(found.note)}"), ("picture", path))
+        if found.ended:
+            print_pairs(("ended early", found.ended))
+        if found.suggestion is not None:
+            print_pairs(("next", f"gpucnn train {found.dataset} --model {found.model} --lr {found.suggestion:.2g}"))
+    return 1 if found.suggestion is None else 0
+
+
+def _axis(text: str) -> tuple[str, list[Any]]:
+    """A setting and its values from `lr=0.01,0.1`, each read as `gpucnn train` reads it."""
+    name, equals, values = text.partition("=")
+    options = {spelling.lstrip("-").replace("_", "-"): option for option in _AXES.values() for spelling in option.opts}
+    option = options.get(name.strip().lstrip("-").replace("_", "-"))
+    if option is None or option.name is None:
+        hint = did_you_mean(name, options)
+        raise ArgumentError(f"--axis {text!r}: {hint}{hint and ' '}the axes are {', '.join(options)}")
+    if not equals or not values.strip():
+        raise ArgumentError(f"--axis {text!r} must be NAME=A,B,…, such as lr=0.01,0.1")
+    read = []
+    for value in values.split(","):
+        try:
+            read.append(option.type.convert(value.strip(), option, None))
+        except click.BadParameter as error:
+            raise ArgumentError(f"--axis {text!r}: {error.message}") from error
+    return option.name, read
+
+
+def _print(result: Sweep) -> None:
+    names = list(result.trials[0].values)
+    print_table(
+        (*names, "mean", "deviation", "range", "finished", "time"),
+        [
+            (
+                *(_short(row.values[name]) for name in names),
+                percent(row.mean) if row.scores else "–",
+                percent(row.deviation) if len(row.scores) > 1 else "–",
+                f"{percent(min(row.scores))} … {percent(max(row.scores))}" if row.scores else "–",
+                f"{len(row.scores)} of {row.trials}",
+                f"{row.seconds:,.1f} s",
+            )
+            for row in result.rows
+        ],
+    )
+    click.echo(f"\n{result.ranked_by} on {result.dataset}{commands.noted(result.note)}")
+    click.echo(f"picture: {result.folder / 'sweep.png'}")
+    failed = [trial for trial in result.trials if trial.status != "finished"]
+    if failed:
+        click.echo()
+        rows = [(label(trial.values, trial.seed), trial.error or trial.status) for trial in failed]
+        print_table(("failed", "error"), rows)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

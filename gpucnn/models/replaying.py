@@ -1,0 +1,104 @@
+"""Which batches are replayed on the device, how many at a time, and what is said where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+from .. import progress
+from ..callbacks import CallbackList
+from . import resident
+from .batches import Arrays, Batch, Batches
+from .fusion import Node
+from .model import Model
+from .resident import Resident
+from .resident_inference import ResidentOutputs, ResidentTest
+from .resident_steps import ResidentSteps, obstacle
+from .training_step import TrainingStep
+
+
+class Replaying:
+    """What one model replays.
+
+    steps, test  the training and the evaluation in progress; None where nothing is replayed
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.steps: ResidentSteps | None = None
+        self.test: ResidentTest | None = None
+        self._said: WeakKeyDictionary[CallbackList, set[str]] = WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a pickle of the model replays nothing."""
+        return {"model": self.model}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def forget(self) -> None:
+        """Give up the arrays on the device."""
+        self.steps = self.test = None
+
+    def training(
+        self,
+        step: TrainingStep,
+        data: Batches,
+        hooks: CallbackList,
+        tolerant: bool,
+        count: Callable[[Batch, float], None],
+    ) -> ResidentSteps | None:
+        """What replays the steps of training; says once why there is none."""
+        if not resident.is_used():
+            return None
+        reason = obstacle(self.model, step.settings, data, tolerant)
+        if reason is not None:
+            self._say(hooks, f"each step is launched from Python, which is slower on a GPU: {reason}")
+            return None
+        assert isinstance(data, Arrays)
+        if self.steps is None:
+            self.steps = ResidentSteps(self.model, step, data, count)
+            self.model.training_state.collect = self.steps.collect
+        self._say_excess(hooks, self.steps)
+        return self.steps
+
+    def testing(self, step: TrainingStep, data: Batches, hooks: CallbackList) -> ResidentTest | None:
+        """What replays an evaluation."""
+        if not resident.is_used() or resident.obstacle(self.model, data, step.settings.loss) is not None:
+            return None
+        assert isinstance(data, Arrays)
+        if self.test is None or self.test.data is not data or self.test.step is not step:
+            self.test = ResidentTest(self.model, step, data)
+        self._say_excess(hooks, self.test, "validation " if self.steps is not None else "")
+        return self.test
+
+    def predicting(self, nodes: list[Node], data: Batches, hooks: CallbackList) -> ResidentOutputs | None:
+        """What replays a prediction."""
+        if not resident.is_used() or resident.obstacle(self.model, data) is not None:
+            return None
+        assert isinstance(data, Arrays)
+        outputs = ResidentOutputs(self.model, nodes, data)
+        self._say_excess(hooks, outputs)
+        return outputs
+
+    def _say_excess(self, hooks: CallbackList, replayed: Resident, kind: str = "") -> None:
+        if replayed.excess is not None:
+            self._say(hooks, f"the {kind}images stream from the host while the device computes: {replayed.excess}")
+
+    def _say(self, hooks: CallbackList, line: str) -> None:
+        said = self._said.setdefault(hooks, set())
+        if hooks.params.get("verbose") and line not in said:
+            said.add(line)
+            progress.say(line)
+
+
+def together(hooks: CallbackList, what: str, chosen: int | Literal["auto"], most: int) -> int:
+    """How many batches are replayed as one, at most `most`.
+
+    chosen  what `compile` said: with a number, so many or a divisor of it; 1 is as many as possible
+            unless a callback follows each batch; "auto" is as many as possible
+    """
+    each = hooks.follows_each(f"on_{what}_batch_begin") or hooks.follows_each(f"on_{what}_batch_end")
+    batches = most if chosen == "auto" or (chosen == 1 and not each) else chosen
+    return max(count for count in range(1, most + 1) if batches % count == 0)

@@ -1,0 +1,99 @@
+"""What a shell sees of a sweep."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from command import gpucnn, shell
+from needs import mpi_here, posix_here
+from processes import ranks
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+OPTIONS = ("--model", "slides", "--optimizer", "adam", "--batch-size", 12)
+
+
+def sweep(data, *more):
+    return gpucnn("sweep", "--data", data, *OPTIONS, "--epochs", 1, "--jobs", 1, "--out", "s", *more)
+
+
+def test_the_table_has_a_row_for_each_combination(user_npz):
+    result = sweep(user_npz, "--axis", "lr=0.01,1e30", "--axis", "filters=4", "--seeds", 1)
+    assert result.exit_code == 1  # one diverges
+    header, best, diverged, *_ = result.stdout.splitlines()
+    assert header.split() == ["learning_rate", "filters", "mean", "deviation", "range", "finished", "time"]
+    assert best.split()[:2] == ["0.01", "4"] and "1 of 1" in best
+    assert "0 of 1" in diverged and "the loss is nan" in result.stdout
+    assert "learning_rate=0.01, filters=4, seed=0: " in result.stderr
+    listed = json.loads(gpucnn("runs", "s", "--json").stdout)["runs"]
+    assert len(listed) == 2
+
+
+def test_json_is_the_sweep_file_and_nothing_else(user_npz):
+    result = sweep(user_npz, "--axis", "lr=0.01", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == json.loads(Path("s/sweep.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("axis", "said"),
+    [
+        ("lr", "must be NAME=A,B"),
+        ("lr=", "must be NAME=A,B"),
+        ("lr=a", "'a' is not a valid"),
+        ("lrr=1", "did you mean 'lr'?"),
+        ("filters=0", "0 is not in the range"),
+        ("device=cpu", "the axes are model, filters"),
+        ("lr=1,1", "twice"),
+    ],
+)
+def test_a_wrong_axis_is_refused_with_what_to_write(user_npz, axis, said):
+    result = sweep(user_npz, "--axis", axis)
+    assert result.exit_code == 2 and said in result.stderr
+    assert not os.path.exists("s")
+
+
+@posix_here
+def test_ctrl_c_in_a_shell_stops_every_trial_with_a_checkpoint(user_npz):
+    options = [*OPTIONS, "--epochs", 100_000, "--lr", "1e-6", "--axis", "filters=4,6", "--jobs", 2, "--out", "s"]
+    process = shell("sweep", "--data", user_npz, *options, start_new_session=True)
+    try:
+        while len(list(Path("s").glob("*/history.csv"))) < 2:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "0 of 2 trials are finished: give the same command again" in said
+    records = [json.loads(path.read_text()) for path in Path("s").glob("*/run.json")]
+    assert [record["status"] for record in records] == ["interrupted"] * 2
+
+
+@mpi_here
+@posix_here
+def test_ranks_of_mpi_share_the_trials_and_give_the_same_results(user_npz, tmp_path):
+    options = [*OPTIONS, "--epochs", 1, "--axis", "lr=0.01,0.003", "--seeds", 2, "--json"]
+    job = ranks(2, "-m", "gpucnn", "sweep", "--data", user_npz, *options, "--out", "ranks", cwd=tmp_path)
+    out, err = job.communicate(timeout=300)
+    assert job.returncode == 0, err
+    alone = gpucnn("sweep", "--data", user_npz, *options, "--out", "alone", "--jobs", 2)
+    assert [row["scores"] for row in json.loads(out)["rows"]] == [
+        row["scores"] for row in json.loads(alone.stdout)["rows"]
+    ]
+
+
+def test_lr_find_draws_and_suggests_a_rate(user_npz):
+    options = ("--model", "slides", "--optimizer", "adam", "--batch-size", 12, "--from", "1e-5", "--steps", 40)
+    result = gpucnn("lr-find", "--data", user_npz, *options, "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0 and 1e-5 < found["suggestion"] < 1
+    assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert found["picture"] == "lr-find-squares-slides.png"
+    assert sorted(path.name for path in Path().iterdir()) == ["lr-find-squares-slides.png"]
+    refused = gpucnn("lr-find", "--data", user_npz, "--out", "rate.jpg")
+    assert refused.exit_code == 2 and "ends in .png" in refused.stderr
