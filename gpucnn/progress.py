@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import Any, TextIO
@@ -47,8 +47,9 @@ class Progress:
         self._cells = 0
         self._console: Any = None
 
-    def update(self, current: int, values: Mapping[str, Any]) -> None:
-        """Report that `current` steps are done, with the metrics so far."""
+    def update(self, current: int, values: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
+        """Report that `current` steps are done, with the metrics so far or a function that returns
+        them, which is called if the bar is drawn."""
         now = perf_counter()
         self.current = current
         if current == 1:
@@ -57,7 +58,7 @@ class Progress:
             self._drawn = now
             left = None if self.target is None else self.target - current
             time = _duration(now - self._began) if left is None else _duration(left * self._seconds_per_step(now))
-            self._draw(time, self._per_step(now), values)
+            self._draw(time, self._per_step(now), values() if callable(values) else values)
 
     def finish(self, values: Mapping[str, Any], title: str = "") -> None:
         """Report the end: draw the full bar, or write one line that begins with `title`."""

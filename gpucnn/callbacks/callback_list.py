@@ -13,10 +13,16 @@ from .progbar_logger import ProgbarLogger
 
 
 class LateLogs(Mapping[str, float]):
-    """Logs that a function computes when a hook looks into them: on a GPU this waits."""
+    """Logs that a function computes when a hook looks into them: on a GPU this waits.
 
-    def __init__(self, function: Callable[[], dict[str, float]]) -> None:
+    lately  computes those of a moment ago, for which a GPU need not stop; by default the same
+    """
+
+    def __init__(
+        self, function: Callable[[], dict[str, float]], lately: Callable[[], dict[str, float]] | None = None
+    ) -> None:
         self._function = function
+        self.lately: Callable[[], Mapping[str, float]] = lately or (lambda: self._logs)
 
     @cached_property
     def _logs(self) -> dict[str, float]:

@@ -65,7 +65,7 @@ class ProgbarLogger(Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Move the bar."""
-        self._progress.update(batch + 1, {} if logs is None else logs)
+        self._progress.update(batch + 1, getattr(logs, "lately", None) or logs or {})
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Finish the bar, or write the line of the epoch."""

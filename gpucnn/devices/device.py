@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..errors import KernelError, MemoryNeedError
 from . import free_memory
 from .array import DeviceArray
 from .feed import Feed
+from .fetch import Fetch
 from .free_memory import readable
 from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
 
@@ -137,6 +138,10 @@ class Device(ABC):
         copies nothing to it.
         """
         raise KernelError(f"{self.name} does not record launches")
+
+    def fetch(self, arrays: Sequence[Any]) -> Fetch:
+        """Copies of arrays as they are after the launches so far, for which nothing waits yet."""
+        return Fetch(arrays)
 
     def feed(self, shape: tuple[int, ...], dtype: Any) -> Feed:
         """A ring of rows, which the host fills in parts while the device computes with others."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from . import nvrtc
 from .array import DeviceArray
 from .device import Device, Peak
 from .gpu_feed import GpuFeed, pinned
+from .gpu_fetch import GpuFetch
 from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
 
 _FP32_LANES = {60: 64, 70: 64, 72: 64, 75: 64, 80: 64}
@@ -158,6 +159,10 @@ class Gpu(Device):
                     stream.end_capture()
                 raise
             return _Graph(stream.end_capture(), pool, self)
+
+    def fetch(self, arrays: Sequence[Any]) -> GpuFetch:
+        """Copies on the current stream."""
+        return GpuFetch(arrays)
 
     def feed(self, shape: tuple[int, ...], dtype: Any) -> GpuFeed:
         """A ring that a stream of its own fills."""

@@ -101,9 +101,9 @@ class Place:
         """Copy what the first `count` places hold now."""
         self._kept[slot : slot + count] = self.now[:count]
 
-    def read(self, count: int) -> np.ndarray:
-        """The first `count` copies, on the host."""
-        return storage.get(self._kept[:count])
+    def copies(self, slot: int, count: int) -> Any:
+        """`count` copies from this one on."""
+        return self._kept[slot : slot + count]
 
 
 class Resident:
@@ -139,6 +139,8 @@ class Resident:
         self.places = {name: Place(shape, self._slots) for name, shape in places.items()}
         self.read = self.done = 0
         """The batches before `done` have been replayed, and those before `read` collected."""
+        self.origin = 0
+        """The batch whose copies are in the first slot of each place."""
         self._recorded: dict[tuple[int, int], Callable[[], None]] = {}
         self._key: Any = None
 
@@ -154,7 +156,7 @@ class Resident:
     def start(self, first: int, epoch: int = 0, total: int = 0) -> None:
         """Begin with batch number `first`, when all batches before have been collected."""
         storage.write(self.counters, np.array([first, epoch, total], np.int64))
-        self.read = self.done = first
+        self.read = self.done = self.origin = first
         self._filled = -1
 
     def renew(self, things: Iterable[object], *others: object) -> bool:
@@ -179,7 +181,7 @@ class Resident:
 
     def replay(self, number: int, count: int) -> None:
         """Do what is done with `count` batches, of which `number` is the first and the next one."""
-        if number + count - self.read > self._slots:
+        if number + count - self.origin > self._slots:
             self.collect()
         if self._feed is not None:
             self._fill(number)
@@ -198,11 +200,18 @@ class Resident:
         else:
             recorded()
         for kept in self.places.values():
-            kept.keep(number - self.read, count)
+            kept.keep(number - self.origin, count)
         self.done = number + count
         if self._feed is not None:
             self._feed.mark_used()
             self._fill(self.done)
+
+    def left(self) -> dict[str, np.ndarray]:
+        """What the batches since the last look have left, by place, on the host: now they are read."""
+        first, count = self.read - self.origin, self.done - self.read
+        values = {name: storage.get(place.copies(first, count)) for name, place in self.places.items() if count}
+        self.read = self.origin = self.done
+        return values
 
     def labels(self, number: int) -> Batch:
         """The labels and weights of a batch on the host; its x is a stand-in of the same length."""

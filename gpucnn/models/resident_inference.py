@@ -55,8 +55,7 @@ class ResidentTest(Resident):
     def collect(self) -> None:
         """Take in the losses and predictions of all batches since the last look."""
         first, pending = self.read, self.done - self.read
-        left = {name: place.read(pending) for name, place in self.places.items()} if pending else {}
-        self.read = self.done
+        left = self.left()
         for i in range(pending):
             batch = self.labels(first + i)
             self.step.measure(batch, left["prediction"][i, : len(batch.x)] if "prediction" in left else None)
@@ -86,7 +85,6 @@ class ResidentOutputs(Resident):
 
     def collect(self) -> None:
         """Take in the outputs of all batches since the last look."""
-        first, pending = self.read, self.done - self.read
-        self.read = self.done
-        for i, outputs in enumerate(self.places["outputs"].read(pending) if pending else ()):
+        first = self.read
+        for i, outputs in enumerate(self.left().get("outputs", ())):
             self.outputs.append(outputs[: self.rows_of(first + i)])

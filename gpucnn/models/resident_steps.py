@@ -8,15 +8,16 @@ then are run one by one: the error and the weights are as if nothing had been re
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import distributed, losses, random
 from ..devices import choose, storage
+from ..devices.fetch import Fetch
 from ..layers.layer import every
 from ..ops.batch import advance, gather_labels
 from ..ops.loss import scale_rows
@@ -60,6 +61,16 @@ class _Plan:
     after: list[dict[str, np.ndarray]]
 
 
+class _Glimpse(NamedTuple):
+    """What the batches before `stop` have left, on its way to the host: places by name, then norms; the
+    optimizer's counters after them."""
+
+    stop: int
+    names: list[str]
+    fetch: Fetch
+    counters: dict[str, np.ndarray]
+
+
 class ResidentSteps(Resident):
     """The training of one model on one set of arrays.
 
@@ -80,6 +91,8 @@ class ResidentSteps(Resident):
         self._rows: Any = None
         self._plan = _Plan(0, [], [])
         self._kept: list[tuple[Any, Any]] = []
+        self._spare: list[tuple[Any, Any]] = []
+        self._glimpse: _Glimpse | None = None
         self._kept_counters: dict[str, np.ndarray] = {}
 
     def epoch(self, first: int, stop: int, epoch: int, seed: int, shuffle: bool, together: int) -> Iterator[Turn]:
@@ -142,22 +155,54 @@ class ResidentSteps(Resident):
         Raises `TrainingError` as `TrainingStep.train` does, with the model as it was before that
         batch.
         """
+        self._settle()
         first, pending = self.read, self.done - self.read
+        left = self.left()
         if not pending:
             return
-        batches, totals = [self.labels(first + i) for i in range(pending)], []
-        left = {name: place.read(pending) for name, place in self.places.items()}
-        self.read = self.done
+        if self._take_in(first, pending, left, self._norms()):
+            self._keep()
+
+    def glance(self) -> None:
+        """Take in the batches before the last glance, and let the device note what those before this one
+        leave: it has launches to go on with meanwhile. Raises as `collect` does."""
+        self._settle()
+        count = self.done - self.read
+        if count:
+            norms, copies = (
+                self._norms(),
+                [place.copies(self.read - self.origin, count) for place in self.places.values()],
+            )
+            self._spare = self._copied(self._spare)
+            fetch = choose.current().fetch([*copies, *norms])
+            self._glimpse = _Glimpse(self.done, list(self.places), fetch, self._counters())
+
+    def _settle(self) -> None:
+        """Take in what the last glance has noted."""
+        glimpse, self._glimpse = self._glimpse, None
+        if glimpse is None:
+            return
+        first, values = self.read, glimpse.fetch.wait()
+        self.read = glimpse.stop
+        left = dict(zip(glimpse.names, values, strict=False))
+        if self._take_in(first, self.read - first, left, values[len(left) :]):
+            self._kept, self._spare, self._kept_counters = self._spare, self._kept, glimpse.counters
+
+    def _take_in(self, first: int, count: int, left: dict[str, np.ndarray], norms: Sequence[Any]) -> bool:
+        """Count what batches have left, if all is finite: no gradient before the last step was not.
+        Otherwise run them again, and return False."""
+        batches, totals = [self.labels(first + i) for i in range(count)], []
         for i, batch in enumerate(batches):
             values = left["losses"][i, : len(batch.x)]
             reduced, _ = losses.reduce(values, batch.weight, self._targets.loss.reduction)
             totals.append(float(reduced) + (float(left["penalty"][i, 0]) if "penalty" in left else 0.0))
-        if not all(map(math.isfinite, totals)) or not self._is_finite():
-            return self._run_again(first)
+        if not all(map(math.isfinite, totals)) or not all(math.isfinite(storage.get(parts)[0]) for parts in norms):
+            self._run_again(first)
+            return False
         for i, (batch, total) in enumerate(zip(batches, totals, strict=True)):
             self.step.measure(batch, left["prediction"][i, : len(batch.x)] if "prediction" in left else None)
             self._count(batch, total)
-        self._keep()
+        return True
 
     # -- what a step depends on ----------------------------------------------------------------------------------------
 
@@ -205,18 +250,24 @@ class ResidentSteps(Resident):
 
     def _keep(self) -> None:
         """Keep a copy of all that a step changes."""
+        self._kept, self._kept_counters = self._copied(self._kept), self._counters()
+
+    def _copied(self, copies: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        """(array, copy) of all that a step changes; the arrays of `copies` are used again if they fit."""
         parameters, optimizer = self.model.parameters, self.step.settings.optimizer
         state = [parameters.values, *(w.value for w in parameters.others), *optimizer.flat_slots.values()]
-        if not self._kept or any(array is not kept for (array, _), kept in zip(self._kept, state, strict=True)):
-            self._kept = [(array, storage.empty(array.shape, array.dtype)) for array in state]
-        for array, copy in self._kept:
+        if not copies or any(array is not kept for (array, _), kept in zip(copies, state, strict=True)):
+            copies = [(array, storage.empty(array.shape, array.dtype)) for array in state]
+        for array, copy in copies:
             copy[...] = array
-        self._kept_counters = {name: array.copy() for name, array in optimizer.counters.items()}
+        return copies
 
-    def _is_finite(self) -> bool:
-        """Whether all that steps change is finite: no gradient before the last step was not."""
-        norms = [norm_parts(array.reshape(-1)) for array, _ in self._kept]
-        return all(math.isfinite(storage.get(parts)[0]) for parts in norms)
+    def _counters(self) -> dict[str, np.ndarray]:
+        return {name: array.copy() for name, array in self.step.settings.optimizer.counters.items()}
+
+    def _norms(self) -> list[Any]:
+        """Whether all that steps change is finite, on the device."""
+        return [norm_parts(array.reshape(-1)) for array, _ in self._kept]
 
     def _run_again(self, first: int) -> None:
         """Run the batches since the last look one by one, which raises at the one that fails."""

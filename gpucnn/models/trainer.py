@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import distributed, losses
 from ..callbacks import CallbackList, History, TerminateOnNaN
+from ..callbacks.callback_list import LateLogs
 from ..devices import threads
 from ..errors import ArgumentError, DataError, ShapeError, warn
 from ..layers.layer import Activated
@@ -167,7 +168,7 @@ class Trainer:
             last = state.batch == data.steps
             if last or state.batch % each == 0:
                 reported = state.batch
-                hooks.on_train_batch_end(state.batch - 1, self._logs)
+                hooks.on_train_batch_end(state.batch - 1, LateLogs(self._logs, self._logs_lately))
             if last or model.stop_training:
                 break
         if state.batch > reported:  # the stream ended between two reports
@@ -209,6 +210,14 @@ class Trainer:
         state = self.model.training_state
         state.collect()
         return {"loss": state.loss_sum / max(state.loss_count, 1.0), **self.step.results()}
+
+    def _logs_lately(self) -> dict[str, float]:
+        """The logs of the batches before the last look, without a wait for those that are under way."""
+        replayed, state = self._replaying.steps, self.model.training_state
+        if replayed is None:
+            return self._logs()
+        replayed.glance()
+        return {"loss": state.loss_sum / state.loss_count, **self.step.results()} if state.loss_count else {}
 
     @contextmanager
     def _computing(self, data: Batches) -> Iterator[None]:

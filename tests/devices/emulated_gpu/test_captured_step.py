@@ -78,6 +78,37 @@ def test_a_launch_and_a_step_call_no_more_functions_than_the_table_says(output):
         )
 
 
+def test_progress_leaves_the_gpu_with_launches_to_go_on_with(output):
+    """On lazy streams nothing runs before somebody waits for it: after a look, some of it has not run."""
+    text = """
+        import cupy
+        import numpy as np
+        import gpucnn
+        from gpucnn import callbacks, layers
+
+        gpucnn.use("cuda", device="gpu")
+        LOOK = {"late": lambda logs: logs.lately(), "exact": lambda logs: logs["loss"]}
+
+        class Look(callbacks.Callback):
+            takes_late_logs = True
+
+            def __init__(self, how):
+                self.look, self.idle = LOOK[how], []
+
+            def on_train_batch_end(self, batch, logs=None):
+                self.look(logs)
+                self.idle.append(cupy.cuda.get_current_stream().done)
+
+        for how in LOOK:
+            model = gpucnn.Sequential([gpucnn.Input((8,)), layers.Dense(2, activation="softmax")])
+            model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+            look = Look(how)
+            model.fit(np.ones((64, 8), np.float32), np.arange(64) % 2, batch_size=8, verbose=0, callbacks=[look])
+            print(look.idle)
+    """
+    assert output(text, "--lazy", "0") == [str([False] * 8), str([True] * 8)]
+
+
 def test_out_of_memory_the_batch_that_fits_is_named_and_does_fit(output):
     text = """
         import re
