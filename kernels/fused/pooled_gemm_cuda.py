@@ -124,7 +124,7 @@ def launch_grad_input(dx, dy, index, weight, parts=None, *, size, strides, paddi
     shape = extents(dx.shape, weight.shape[:2], dy.shape, strides=strides, padding=padding, dilation=dilation)
     remainders = products.remainders(size, strides)
     divisors = map(gcd, strides, dilation)
-    variant = plan.macros_with_more_registers()
+    variant = plan.macros_with_most_registers()
     of_dx.define(**variant)[plan.grid(), plan.tile.THREADS](
         dx if parts is None else parts,
         dy,
@@ -142,7 +142,7 @@ def launch_grad_input(dx, dy, index, weight, parts=None, *, size, strides, paddi
 def launch_grad_weight(dweight, db, dy, index, x, parts=None, *, kernel_size, **window):
     """dweight = transposed patches of x · dz, and db = the sums of its columns."""
     plan = planned_grad_weight(dy.shape, x.shape, kernel_size)
-    variant, pitch = plan.macros_with_more_registers(), dweight.size + db.size
+    variant, pitch = plan.macros_with_most_registers(), dweight.size + db.size
     variant |= products.padded(window["padding"])
     of_both = (dweight, db) if parts is None else (parts, parts.reshape(-1)[dweight.size :])
     of_dweight.define(**variant)[plan.grid(), plan.tile.THREADS](
