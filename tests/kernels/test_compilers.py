@@ -4,6 +4,7 @@ claims."""
 
 import os
 import re
+import time
 from functools import cache
 
 import needs
@@ -12,10 +13,12 @@ import pytest
 from gpucnn.devices import cards
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launchable import Geometry
+from gpucnn.devices.nvrtc import compile_cuda
 from gpucnn.dispatch import precision
 from gpucnn.ops.conv2d import conv2d
 from gpucnn.ops.matmul import matmul
 from gpucnn.profiling import compilers, launches, prediction, static_analysis, trials
+from gpucnn.runs import step
 
 ALL = bool(os.environ.get("GPUCNN_TEST_ALL"))
 ARCHITECTURES = compilers.ARCHITECTURES if ALL else ("sm_80", "sm_90")
@@ -224,3 +227,15 @@ def test_figures_are_kept_on_disk(tmp_path, monkeypatch):
     first = static_analysis.of_kernel(kernel, case, "sm_90")
     monkeypatch.setattr(static_analysis, "_measured", lambda *_: pytest.fail("compiled twice"))
     assert static_analysis.of_kernel(kernel, case, "sm_90") == first
+
+
+@needs.takes_long
+def test_a_first_step_of_slides_is_compiled_within_its_budget():
+    """20 seconds, on one core: NVRTC compiles one module at a time in a process."""
+    nodes = [node for node in step.nodes("slides", "sm_90") if isinstance(node, launches.Launch)]
+    modules = {(node.function.source(), str(node.function.defines)): node.function for node in nodes}
+    assert len(modules) <= 16
+    begin = time.process_time()
+    for function in modules.values():
+        compile_cuda(function.source(), function.path.name, dict(function.defines), arch="sm_90")
+    assert time.process_time() - begin <= 20
