@@ -1,4 +1,4 @@
-"""Every public layer, loss, optimizer, activation and initializer of Keras is in gpucnn, or its absence is explained."""
+"""Layers, losses, optimizers, activations and initializers of Keras are in gpucnn, or an error explains why not."""
 
 import inspect
 
@@ -19,8 +19,7 @@ def test_each_name_is_there_or_says_what_to_use_instead(module):
     for name in names:
         try:
             getattr(ours, name)
-        except ArgumentError as error:
-            assert "is not in gpucnn: " in str(error)
-        except AttributeError:
-            unexplained.append(name)
+        except AttributeError as error:
+            if not isinstance(error, ArgumentError) or "is not in gpucnn: " not in str(error):
+                unexplained.append(name)
     assert not set(unexplained) - {"serialize", "deserialize", "get"}
