@@ -13,12 +13,12 @@ Your own function returns its result together with its gradient; pass it to a la
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 
-from .arguments import Limit, NotNegative, checked, numbers
+from .arguments import Count, Length, Limit, NotNegative, checked, numbers
 from .config import Configurable, deserialize
 from .devices import storage
 from .errors import ArgumentError, ShapeError, did_you_mean
@@ -110,7 +110,7 @@ class SoftmaxOver(Activation):
 
     name = "softmax_over"
 
-    def __init__(self, axes: tuple[int, ...]) -> None:
+    def __init__(self, axes: Annotated[Sequence[Count], Length(1)]) -> None:
         self.axes = tuple(axes)
 
     def forward(self, x: Any) -> tuple[Any, Backward]:

@@ -240,7 +240,7 @@ class Identity(Initializer):
         """A new array of `shape`, which must have two axes."""
         if len(shape) != 2:
             raise ShapeError(f"Identity needs a weight of two axes and got the shape {tuple(shape)}")
-        return np.asarray(self.gain * np.eye(*shape), dtype or np.float32)
+        return np.asarray(self.gain * np.eye(shape[0], shape[1]), dtype or np.float32)
 
 
 @checked

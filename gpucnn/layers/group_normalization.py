@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
-from ..arguments import NotNegative
+from ..arguments import Bounds, NotNegative
 from ..errors import ArgumentError, ShapeError
 from ..ops.bias import bias_grad
 from ..ops.groupnorm import groupnorm, groupnorm_grad, groupnorm_grad_gamma
@@ -175,7 +175,7 @@ class GroupNormalization(_Normalization):
 
     def __init__(
         self,
-        groups: int = 32,
+        groups: Annotated[int, Bounds(-1, 2**31 - 1)] = 32,
         axis: int = -1,
         epsilon: NotNegative = 1e-3,
         center: bool = True,
@@ -191,7 +191,7 @@ class GroupNormalization(_Normalization):
         beta = beta_initializer, beta_regularizer, beta_constraint
         gamma = gamma_initializer, gamma_regularizer, gamma_constraint
         super().__init__(epsilon, center, scale, beta, gamma, **kwargs)
-        if groups != -1 and groups < 1:
+        if groups == 0:
             raise ArgumentError(f"GroupNormalization(groups={groups}): give a number of groups, or -1 for each channel")
         self.groups, self.axis = int(groups), axis
 

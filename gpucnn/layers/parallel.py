@@ -65,7 +65,9 @@ class Parallel(Layer):
         path = list(layers) if isinstance(layers, Iterable) else [layers]
         for layer in path:
             if not isinstance(layer, Layer) or isinstance(layer, InputLayer):
-                raise ArgumentError(f"a path is a list of layers, such as [Conv2D(8, 3), ReLU()], and has {layer!r}")
+                raise ArgumentError(
+                    f"paths are lists of layers, such as [Conv2D(8, 3), ReLU()], and {layer!r} is not a layer"
+                )
         return path
 
     @property

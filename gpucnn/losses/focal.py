@@ -114,7 +114,7 @@ class CategoricalFocalCrossentropy(_Focal):
 
     def of_rows(self, rows: Any, targets: Any) -> tuple[Any, Any]:
         """The loss of each row (N,) and its gradient by the rows (N, K)."""
-        params = {"alpha": self.alpha, "gamma": self.gamma}
+        params: dict[str, Any] = {"alpha": self.alpha, "gamma": self.gamma}
         if not self.from_logits:
             return ops.categorical_focal(rows, targets, **params)
         probabilities = activation.softmax(rows)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arguments import NotNegative, checked
 from ..devices import storage
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ShapeError
 from ..ops import other_losses as ops
 from ..ops.loss import EPSILON, scale_rows
 from ..ops.reshaping import transpose
@@ -48,6 +48,8 @@ class Overlap(Loss, abstract=True):
 
     def forward(self, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, Backward]:
         """The losses and their backward pass."""
+        if not y_pred.shape:
+            raise ShapeError(f"{self.name}: y_pred is a single number and needs at least one axis")
         self.check(y_true, y_pred.shape)
         shape, reduced = y_pred.shape, self._axes(y_pred.ndim)
         order = (*(axis for axis in range(len(shape)) if axis not in reduced), *reduced)

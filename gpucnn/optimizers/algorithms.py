@@ -247,7 +247,7 @@ class Adamax(Optimizer):
 
     def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
         """One update in place."""
-        params = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        params: dict[str, Any] = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
         update_rules.adamax(values, gradients, slots["m"], slots["u"], row, **params)
 
 

@@ -46,7 +46,7 @@ class Lamb(Optimizer):
 
     def change(self, values: np.ndarray, gradients: np.ndarray, row: np.ndarray, **slots: np.ndarray) -> None:
         """The gradients become directions."""
-        params = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        params: dict[str, Any] = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
         update_rules.lamb(gradients, slots["m"], slots["v"], row, **params)
 
     def _update(self, parameters: Parameters, segments: list[Segment], spans: list[slice], row: Any) -> None:
@@ -118,6 +118,11 @@ class Muon(Optimizer):
     def _update(self, parameters: Parameters, segments: list[Segment], spans: list[slice], row: Any) -> None:
         self._clip(parameters, spans)
         of_adam = row[_ADAM : _ADAM + RATE + 1]
+        adam: dict[str, Any] = {
+            "beta_1": self.adam_beta_1,
+            "beta_2": self.adam_beta_2,
+            "epsilon": self.epsilon,
+        }
         for segment in segments:
             span, weight = segment.span, segment.weight
             values, gradients = parameters.values[span], parameters.gradients[span]
@@ -126,8 +131,7 @@ class Muon(Optimizer):
             if (self.adam_weight_decay if by_adam else self.weight_decay) and self._decays(weight):
                 update.decay(values, of_adam if by_adam else row)
             if by_adam:
-                params = {"beta_1": self.adam_beta_1, "beta_2": self.adam_beta_2, "epsilon": self.epsilon}
-                update.adam(values, gradients, m, v, None, of_adam, **params)
+                update.adam(values, gradients, m, v, None, of_adam, **adam)
             else:
                 update_rules.gather_momentum(gradients, m, momentum=self.momentum, nesterov=self.nesterov)
                 update.sgd(values, self._orthogonal(gradients, weight.shape), row)

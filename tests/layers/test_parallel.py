@@ -224,8 +224,8 @@ test_wrong_blocks_are_refused = refuses(
     [
         (lambda: layers.Residual([]), "give the layers of the block"),
         (lambda: layers.Parallel([[layers.ReLU()]]), "two paths or more"),
-        (lambda: layers.Parallel([[], [3]]), "has 3"),
-        (lambda: layers.Parallel([[], [Input((3,))]]), "a path is a list of layers"),
+        (lambda: layers.Parallel([[], [3]]), "3 is not a layer"),
+        (lambda: layers.Parallel([[], [Input((3,))]]), "paths are lists of layers"),
         (lambda: layers.Parallel([[], []], merge="multiply"), "merge='multiply'"),
         (lambda: layers.Parallel([[layer := layers.ReLU()], [layer]]), "stands in it twice"),
     ],

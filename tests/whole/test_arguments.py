@@ -101,6 +101,11 @@ NEEDED = {
 OF_CALL = {
     "layers.InputLayer": {"shape": (8,)},
     "layers.DepthwiseConv2D": {"kernel_size": 3},
+    "layers.Parallel": {"paths": [[], []]},
+    "layers.Residual": {"layers": [gpucnn.layers.ReLU()]},
+    "layers.RepeatVector": {"n": 2},
+    "losses.categorical_generalized_cross_entropy": {"q": 0.5, "y_true": np.array([1])},
+    "activations.SoftmaxOver": {"axes": (1,)},
     "utils.to_categorical": {"x": [0, 1]},
     "losses.sparse_categorical_crossentropy": {"y_true": np.array([1])},
     "metrics.sparse_categorical_accuracy": {"y_true": np.array([1])},
@@ -155,6 +160,10 @@ SIGNED = {
     "baseline",
     "initial_value_threshold",
     "order",
+    "muon_a",
+    "muon_b",
+    "muon_c",
+    "learning_rate_power",
 }
 UNLIMITED = {"max_value", "order"}
 """Parameters of which -3, or infinity, is a sensible value."""
@@ -179,10 +188,19 @@ REAL = (
 )
 """Parameters of which 2**40 is a sensible value, as of those whose default is a float."""
 
-NONE = {"name", "reduction", "activation", "identifier", "loss"}
+NONE = {"weight_decay", "adam_weight_decay", "rms_rate", "name", "reduction", "activation", "identifier", "loss"}
 """Parameters of which None is a sensible value, as of initializers, and of those whose default it is."""
 
-EMPTY = {"callbacks", "metrics", "weighted_metrics", "layers", "thresholds"}
+EMPTY = {
+    "exclude_layers",
+    "shared_axes",
+    "shortcut",
+    "callbacks",
+    "metrics",
+    "weighted_metrics",
+    "layers",
+    "thresholds",
+}
 """Parameters that may be an empty list."""
 
 SENSIBLE = {
@@ -346,6 +364,15 @@ def ops_with_parameters():
 
 
 REAL_OF_OPS = {
+    "of_a",
+    "of_b",
+    "of_ones",
+    "of_zeros",
+    "gamma",
+    "beta",
+    "q",
+    "power",
+    "shrinkage",
     "alpha",
     "negative_slope",
     "threshold",
