@@ -50,7 +50,7 @@ else:
 model = Sequential(stack)
 loss = squares if exact else losses.SparseCategoricalCrossentropy(from_logits=True)
 model.compile(SGD(2.0**-6 if exact else 0.05), loss)
-history = model.fit(x, y, epochs=2, batch_size=16, verbose=2)
+history = model.fit(x, y, epochs=1 if exact else 2, batch_size=16, verbose=2)
 if group.rank == 0:
     print(json.dumps([history.history["loss"], [w.tolist() for w in model.get_weights()]]))
 """
@@ -84,11 +84,11 @@ def trained(tmp_path, at_end, built):
     return train
 
 
-@pytest.mark.parametrize("how", ["nccl", "staged"])
-def test_where_single_steps_are_equal_so_are_those_of_two_gpus_and_two_cpus(trained, how):
-    """All sums of this model are exact in float32. The second epoch has a batch of one, for which rank 1 idles."""
-    losses, weights, printed = trained("gpu", 17, "exact", how)
-    expected, expected_weights, _ = trained("cpu", 17, "exact")
+@pytest.mark.parametrize(("how", "samples"), [("nccl", 16), ("nccl", 1), ("staged", 16)])
+def test_where_single_steps_are_equal_so_are_those_of_two_gpus_and_two_cpus(trained, how, samples):
+    """All sums of the one step are exact in float32. Of a batch of one sample, rank 1 has none."""
+    losses, weights, printed = trained("gpu", samples, "exact", how)
+    expected, expected_weights, _ = trained("cpu", samples, "exact")
     assert losses == expected
     assert weights == expected_weights
     assert ("added up in the memory of the host" in printed) == (how == "staged")
