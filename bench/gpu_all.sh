@@ -3,29 +3,37 @@
 #
 #   bench/gpu_all.sh                                     all steps; run it again after a stop to resume
 #   DRY_RUN=1 bench/gpu_all.sh                           the same on the CPU and in the emulator, in a minute or two
-#   STEPS="1 2" DEADLINE_S=540 bench/gpu_all.sh          two steps, and a clean stop before nine minutes have passed
+#   STEPS="1 2 3 4" DEADLINE_S=840 bench/gpu_all.sh      four steps, and a clean stop before 14 minutes have passed
 #
 # Steps:
-#   1  tests marked gpu; compute-sanitizer memcheck over `gpucnn check`
-#   2  the training step compared with PyTorch and JAX: slides and mlearning
-#   3  MNIST with each backend, twice with one seed: equal weights, and an accuracy within the spread of the CPU's seeds
-#   4  compute-sanitizer racecheck, initcheck and synccheck
-#   5  each family of kernels compared with cuBLAS and PyTorch; the other models; the list of kernels
+#   1  `gpucnn doctor --self-check`; tests marked gpu; `gpucnn check` of all kernels
+#   2  compute-sanitizer memcheck and racecheck over a small training
+#   3  a training with each backend, twice with one seed: equal weights; of MNIST also an accuracy within the spread
+#      of the CPU's seeds, and without MNIST the embedded digits
+#   4  the training step compared with PyTorch, eager and as one CUDA graph, next to what is predicted for the card
+#   5  each family of kernels compared with cuBLAS and PyTorch; the list of kernels
+#   6  compute-sanitizer memcheck, racecheck, initcheck and synccheck over the check of each family
+#   7  the training step compared with all contenders of bench/competitors.py, with and without TF32
+#
+# Steps 1 to 4 take about 15 minutes on an H100 with nothing compiled before. The tools must be there: CuPy, numba-cuda,
+# NumPy below 2.5, pytest; PyTorch and compute-sanitizer if there are any.
 #
 # Variables:
 #   OUT          folder of the records                 [bench/results/<device>; of a dry run in the temporary folder]
-#   STEPS        which steps                           [1 2 3 4 5]
+#   STEPS        which steps                           [1 2 3 4 5 6 7]
 #   DRY_RUN      1: nothing needs a GPU, tiny data
 #   DEADLINE_S   stop cleanly within this many seconds [none]
-#   TASK_S       time limit of one task; a task that takes longer is recorded as failed   [540]
+#   TASK_S       time limit of one task; a task that takes longer is recorded as failed   [240]
 #   AGAIN        1: also repeat tasks that failed before
 #   PATTERN      only kernels whose id contains one of these words   [all; dry: matmul/naive]
-#   MODELS       the models of step 2                  [slides mlearning; dry: slides]
-#   CONTENDERS   those of bench/competitors.py in steps 2 and 5      [all]
+#   MODELS       the models of steps 4 and 7           [slides keras-intro torres mlearning cifar; dry: slides]
+#   SECONDS_EACH seconds of measuring a model in step 4  [10; dry: 1]
+#   CONTENDERS   those of bench/competitors.py in step 7             [all]
 #   LIMIT        seconds of measuring for each of them  [60; dry: 5]
 #   EPOCHS       of step 3                             [3]
 #   WHEELS       a folder of wheels that take precedence over installed packages, such as numpy-2.4…whl
-#   JOBS         processes of pytest, each with a context on the GPU    [4 if pytest-xdist is installed]
+#   JOBS         processes of pytest, each with a context on the GPU    [4 with pytest-xdist on a GPU of 8 GB or more that
+#                several processes may use; else none]
 #   GPUCNN_DATA  the folder that holds mnist/
 #   PYTHON       the interpreter                       [python3]
 #   GPUCNN_COMMIT  the commit, if this folder is a copy without .git
@@ -37,9 +45,9 @@ set -uo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PYTHON=${PYTHON:-python3}
-STEPS=${STEPS:-1 2 3 4 5}
+STEPS=${STEPS:-1 2 3 4 5 6 7}
 DRY=${DRY_RUN:-0}
-TASK_S=${TASK_S:-540}
+TASK_S=${TASK_S:-240}
 BEGIN=$SECONDS
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
@@ -66,7 +74,7 @@ else
     exit 2
   }
   OUT=${OUT:-bench/results/$(echo "${NAME%%,*}" | tr 'A-Z ' 'a-z-')}
-  MODELS=${MODELS:-slides mlearning}
+  MODELS=${MODELS:-slides keras-intro torres mlearning cifar}
 fi
 FAMILIES=${PATTERN:-$(cd kernels && for f in */; do [ "$f" != include/ ] && ls "$f" | grep -q '_cuda.py$\|_numba.py$' && echo "$f"; done)}
 mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd) || exit 2
@@ -173,11 +181,20 @@ PY
 
 name_of() { echo "${1%/}" | tr '/' '-'; }
 
-# -- steps 1 and 4: correctness ---------------------------------------------------------------------------------------
+# -- step 1: correctness ----------------------------------------------------------------------------------------------
+
+workers() { # processes of pytest: one where each context needs the whole GPU, or a large part of it
+  local mode memory
+  "$PYTHON" -c 'import xdist' 2>/dev/null || return 1
+  [ -n "${JOBS:-}" ] && echo "$JOBS" && return
+  [ "$DRY" = 1 ] && return 1
+  IFS=', ' read -r mode memory < <(nvidia-smi --query-gpu=compute_mode,memory.total --format=csv,noheader,nounits 2>/dev/null)
+  [ "$mode" = Default ] && [ "${memory:-0}" -ge 8000 ] && echo 4
+}
 
 tests() {
-  local options=(-W default -p no:cacheprovider -m gpu tests/kernels/test_agreement.py tests/devices/test_gpu_device.py)
-  if "$PYTHON" -c 'import xdist' 2>/dev/null; then options+=(-n "${JOBS:-$([ "$DRY" = 1 ] && echo 0 || echo 4)}"); fi
+  local options=(-W default -p no:cacheprovider -m gpu tests/kernels/test_agreement.py tests/devices/test_gpu_device.py) several
+  if several=$(workers); then options+=(-n "$several"); fi
   if [ "$DRY" = 1 ]; then # without a GPU they are all skipped
     task 1-tests "$PYTHON" -m pytest "${options[@]}"
     return
@@ -187,6 +204,15 @@ tests() {
   task 1-tests-numba "$PYTHON" -m pytest "${options[@]}" -k '_numba and not _cuda'
   task 1-tests-others "$PYTHON" -m pytest "${options[@]}" -k 'not _cuda and not _numba'
 }
+
+check() { # all kernels compared with NumPy, each family in a process of its own
+  local family
+  for family in ${PATTERN:-''}; do
+    task "1-check${family:+-$(name_of "$family")}" "$PYTHON" -m gpucnn check $family --device $DEVICE
+  done
+}
+
+# -- steps 2 and 6: compute-sanitizer ---------------------------------------------------------------------------------
 
 sanitize() { # STEP TOOL: compute-sanitizer over the check of each family; in a dry run the emulator's checker
   local step=$1 tool=$2 family why
@@ -207,13 +233,38 @@ sanitize() { # STEP TOOL: compute-sanitizer over the check of each family; in a 
   done
 }
 
+sanitize_training() { # of four images, each array an allocation whose end the tool knows
+  local tool why
+  [ "$DRY" = 1 ] && return # step 6 has the emulator's checker
+  why=$(refusal) || {
+    absent 2-training "$why"
+    return
+  }
+  tiny
+  for tool in memcheck racecheck; do
+    rm -rf "${OUT:?}/runs/2-$tool"
+    task "2-$tool-training" env GPUCNN_NO_POOL=1 compute-sanitizer --tool $tool --error-exitcode 9 --report-api-errors no \
+      "$PYTHON" -m gpucnn train "${DATA[@]}" --no-pictures --out "$OUT/runs/2-$tool" --device gpu --backend cuda
+    rm -rf "${OUT:?}/runs/2-$tool"
+  done
+}
+
 refusal() { # why compute-sanitizer cannot be used; status 0 if it can
   command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not installed"; return 1; }
   compute-sanitizer --error-exitcode 9 --report-api-errors no "$PYTHON" -c 'import cupy; cupy.zeros(1).get()' \
     >"$OUT/sanitizer.log" 2>&1 || { echo "compute-sanitizer refuses: $(grep -m1 -i 'error\|not supported' "$OUT/sanitizer.log")"; return 1; }
 }
 
-# -- step 2: competitors -----------------------------------------------------------------------------------------------
+# -- steps 4 and 7: the training step ----------------------------------------------------------------------------------
+
+training_step() { # each model with PyTorch and with the prediction for this card
+  local model options=(--out "$OUT") ABSENT_IF='emulated and is not timed'
+  if [ "$DRY" = 1 ]; then options+=(--device cpu --card h100 --vs ''); fi
+  options+=(--seconds "${SECONDS_EACH:-$([ "$DRY" = 1 ] && echo 1 || echo 10)}")
+  for model in $MODELS; do
+    task "4-step-$model" "$PYTHON" bench/beside_prediction.py "$model" "${options[@]}"
+  done
+}
 
 compete() { # STEP MODEL...
   local step=$1 model contender
@@ -230,7 +281,19 @@ compete() { # STEP MODEL...
   done
 }
 
-# -- step 3: MNIST -----------------------------------------------------------------------------------------------------
+# -- step 3: trainings --------------------------------------------------------------------------------------------------
+
+tiny() { # a data set of six images
+  "$PYTHON" - "$WORK/tiny.npz" <<'PY'
+import sys
+import numpy as np
+
+rng = np.random.default_rng(0)
+x, y = rng.integers(0, 256, (6, 28, 28, 1), np.uint8), np.arange(6) % 2
+np.savez(sys.argv[1], x_train=x[:4], y_train=y[:4], x_test=x[4:], y_test=y[4:])
+PY
+  DATA=(--data "$WORK/tiny.npz" --model slides --epochs 1 --batch-size 4)
+}
 
 train() { # TASK OPTION...
   local name=$1
@@ -240,37 +303,29 @@ train() { # TASK OPTION...
   task "$name" "$PYTHON" -m gpucnn train "${DATA[@]}" --no-pictures --out "$OUT/runs/$name" "$@"
 }
 
-mnist() {
+trainings() {
   local backend again seed backends=(cuda numba) seeds=(0 1 2)
   DATA=(mnist --epochs "${EPOCHS:-3}")
   if [ "$DRY" = 1 ]; then
-    "$PYTHON" - "$WORK/tiny.npz" <<'PY'
-import sys
-import numpy as np
-
-rng = np.random.default_rng(0)
-x, y = rng.integers(0, 256, (6, 28, 28, 1), np.uint8), np.arange(6) % 2
-np.savez(sys.argv[1], x_train=x[:4], y_train=y[:4], x_test=x[4:], y_test=y[4:])
-PY
-    DATA=(--data "$WORK/tiny.npz" --model slides --epochs 1 --batch-size 4)
-    backends=(cuda) seeds=(0) # numba's kernels take long to compile, and step 2 runs them
+    tiny
+    backends=(cuda) seeds=(0) # numba's kernels take long to compile
   elif ! "$PYTHON" -m gpucnn data path mnist >/dev/null 2>&1; then
-    absent 3-mnist "MNIST is not here: set GPUCNN_DATA to the folder that has mnist/"
-    return
+    echo "gpu_all: MNIST is not here (set GPUCNN_DATA to the folder that has mnist/): training on the embedded digits" >&2
+    DATA=(digits --epochs "${EPOCHS:-3}") seeds=()
   fi
   for backend in "${backends[@]}"; do
     for again in 1 2; do
-      train "3-mnist-$backend-$again" --device $DEVICE --backend $backend --seed 0
+      train "3-train-$backend-$again" --device $DEVICE --backend $backend --seed 0
     done
   done
-  for seed in "${seeds[@]}"; do train "3-mnist-cpu-$seed" --device cpu --seed $seed; done
-  task 3-mnist-verdict "$PYTHON" bench/mnist_verdict.py "$OUT" "${backends[@]}" && rm -rf "${OUT:?}/runs"
+  for seed in "${seeds[@]}"; do train "3-train-cpu-$seed" --device cpu --seed $seed; done
+  task 3-train-verdict "$PYTHON" bench/mnist_verdict.py "$OUT" "${backends[@]}" && rm -rf "${OUT:?}/runs"
 }
 
-# -- step 5: the rest --------------------------------------------------------------------------------------------------
+# -- step 5: kernels ----------------------------------------------------------------------------------------------------
 
-rest() {
-  local family name backend options model others=() vs=cublas ABSENT_IF='kernels takes any large case'
+kernels() {
+  local family name backend options vs=cublas ABSENT_IF='kernels takes any large case'
   "$PYTHON" -c 'import torch' 2>/dev/null && vs=cublas,torch
   for family in $FAMILIES; do
     for backend in cuda numba; do
@@ -280,12 +335,6 @@ rest() {
       task "$name" "$PYTHON" -m gpucnn bench "${options[@]}" --json "$OUT/bench-$(name_of "$family")-$backend.json"
     done
   done
-  if [ "$DRY" != 1 ]; then
-    for model in slides mlearning keras-intro torres cifar; do
-      case " $MODELS " in *" $model "*) ;; *) others+=("$model") ;; esac
-    done
-    compete 5 "${others[@]}"
-  fi
   # shellcheck disable=SC2016
   task 5-kernels bash -c '"$0" -m gpucnn kernels list "$1" --arch "$2" --json >"$3.part" && mv "$3.part" "$3"' "$PYTHON" "${PATTERN:-}" \
     "$([ "$DRY" = 1 ] && echo none || echo sm_90)" "$OUT/kernels.json"
@@ -294,15 +343,18 @@ rest() {
 for step in $STEPS; do
   case $step in
     1)
+      task 1-doctor "$PYTHON" -m gpucnn doctor --self-check
       tests
-      sanitize 1 memcheck
+      check
       ;;
-    2) compete 2 $MODELS ;;
-    3) mnist ;;
-    4) # the emulator's checker finds all kinds of faults in one pass
-      for tool in racecheck $([ "$DRY" = 1 ] || echo initcheck synccheck); do sanitize 4 $tool; done
+    2) sanitize_training ;;
+    3) trainings ;;
+    4) training_step ;;
+    5) kernels ;;
+    6) # the emulator's checker finds all kinds of faults in one pass
+      for tool in memcheck $([ "$DRY" = 1 ] || echo racecheck initcheck synccheck); do sanitize 6 $tool; done
       ;;
-    5) rest ;;
+    7) compete 7 $MODELS ;;
     *) echo "gpu_all: there is no step $step" >&2 && exit 2 ;;
   esac
   summary >/dev/null

@@ -39,7 +39,7 @@ def faults(runs: dict[str, dict], backends: list[str], compared: bool) -> list[s
 
 def main(out: Path, backends: list[str]) -> int:
     started = {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("runs/*/run.json"))}
-    finished = {name.removeprefix("3-mnist-"): run for name, run in started.items() if run.get("status") == "finished"}
+    finished = {name.removeprefix("3-train-"): run for name, run in started.items() if run.get("status") == "finished"}
     runs = {name: {key: run[key] for key in KEYS} for name, run in finished.items()}
     messages = faults(runs, backends, all(run["dataset"] == "mnist" for run in started.values()))
     text = json.dumps({"runs": runs, "faults": messages}, indent=1) + "\n"

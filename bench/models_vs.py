@@ -33,13 +33,13 @@ from model_kinds import KINDS
 from rival_loops import IMAGES, MAKERS, Problem, Runs, prepare
 from step_memory import peak_of_step
 from train_step_vs_torch import machine
-from translations import Untranslated
 
 from gpucnn.devices import threads
 from gpucnn.files import write_atomically
 from gpucnn.layers import Dropout
 from gpucnn.models.summary import flops_per_image
 from gpucnn.runs.rivals import Absent
+from gpucnn.runs.translations import Untranslated
 
 TOLERANCE = 1e-3
 """Largest relative difference of losses, and largest difference of probabilities."""

@@ -2,9 +2,10 @@
 
     python bench/predict_steps.py
 
-Writes results/predicted/: for each card all nodes of each step as JSON, and steps.md with a row for
-each model. No GPU is needed. The figures come from `gpucnn bench train --predict CARD`; they are
-predictions, and say so.
+Writes results/predicted/: for each card all nodes of each step as JSON, steps.md with a row for each
+model, and precisions.md with the steps in each precision on cards whose tensor cores have them. No
+GPU is needed. The figures come from `gpucnn bench train --predict CARD`; they are predictions, and say
+so.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import click
 
 from gpucnn.devices import cards
+from gpucnn.dispatch.precision import BFLOAT16, PRECISIONS, TF32
 from gpucnn.files import make_folder, write_atomically
 from gpucnn.runs import step
 
@@ -51,6 +53,23 @@ def table(steps: dict[str, list[step.Step]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def precisions(steps: dict[str, list[step.Step]]) -> str:
+    """The steps in each precision as Markdown, as CUDA graphs."""
+    lines = [
+        "Predicted microseconds of a training step as a CUDA graph, by the precision of products; nothing is measured.",
+        "",
+        f"| model | batch | {' | '.join(f'{kind} on {name}' for name in steps for kind in PRECISIONS)} |",
+        f"|{' --- |' * (2 + len(steps) * len(PRECISIONS))}",
+    ]
+    for of_model in zip(*steps.values(), strict=True):
+        times = []
+        for one in of_model:
+            lower = (step.predicted(one.model, one.card, precision=kind) for kind in (TF32, BFLOAT16))
+            times += [f"{each.microseconds:,.0f}" for each in (one, *lower)]
+        lines.append(f"| {of_model[0].model} | {of_model[0].batch_size} | {' | '.join(times)} |")
+    return "\n".join(lines) + "\n"
+
+
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path), default=FOLDER, help="Folder of the records.")
 @click.option("--model", "models", multiple=True, type=click.Choice(list(step.OPTIMIZERS)))
@@ -64,6 +83,8 @@ def main(out: Path, models: Sequence[str], names: Sequence[str]) -> None:
         write_atomically(out / f"{name}.json", (json.dumps(record, indent=1) + "\n").encode())
         click.echo(f"{name}: " + ", ".join(f"{one.model} {one.microseconds:,.0f} µs" for one in steps[name]))
     write_atomically(out / "steps.md", table(steps).encode())
+    with_tensor_cores = {name: of_card for name, of_card in steps.items() if cards.find(name).tf32}
+    write_atomically(out / "precisions.md", precisions(with_tensor_cores).encode())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ import gpucnn
 from gpucnn import datasets
 from gpucnn.devices import threads
 from gpucnn.runs import recipes, zoo
-from gpucnn.runs.rivals import as_torch, has_dropout
+from gpucnn.runs.rivals import has_dropout
+from gpucnn.runs.translations import as_torch
 
 
 def accuracy(recipe: recipes.Recipe, data: datasets.Dataset, seed: int) -> float:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from model_kinds import Kind
 from train_step_vs_torch import gpucnn_optimizer, gpucnn_step, torch_optimizer, torch_step
-from translations import as_jax, as_onnx, as_torch, channels_first, trained_by_jax
+from translations import as_onnx
 
 import gpucnn
 from gpucnn.runs.rivals import Absent, jax_optimizer
+from gpucnn.runs.translations import as_jax, as_torch, channels_first, trained_by_jax
 
 PREDICT_BATCH = 256
 IMAGES = 2 * PREDICT_BATCH

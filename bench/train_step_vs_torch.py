@@ -30,9 +30,9 @@ import gpucnn
 from gpucnn import layers
 from gpucnn.devices import threads
 from gpucnn.runs import zoo
-from gpucnn.runs.rivals import as_torch
 from gpucnn.runs.step import OPTIMIZERS
 from gpucnn.runs.step import optimizer as gpucnn_optimizer
+from gpucnn.runs.translations import as_torch
 
 TOLERANCE = 1e-3
 """Largest relative difference of the losses; reordering float32 sums changes far less."""

@@ -80,7 +80,7 @@ _absent = absent(
         "applications": "gpucnn.runs.zoo has the models that can be trained by name",
         "backend": "use gpucnn.use(...) for backends and gpucnn.utils.set_random_seed for seeds",
         "preprocessing": "scale arrays yourself or with layers.Rescaling; `gpucnn train --data FOLDER` reads images",
-        "mixed_precision": "gpucnn trains in float32",
+        "mixed_precision": "write model.compile(..., precision='bfloat16'), which keeps weights and sums in float32",
         "distribution": "gpucnn.distributed trains one model in several processes",
         "export": "export with model.export('model.onnx')",
     },

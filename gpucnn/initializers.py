@@ -230,6 +230,19 @@ class Orthogonal(_Random):
         return (self.gain * (q if rows >= columns else q.T)).astype(dtype or np.float32).reshape(shape)
 
 
+class Identity(Initializer):
+    """`gain` times the identity matrix: ones where row and column are equal."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> np.ndarray:
+        """A new array of `shape`, which must have two axes."""
+        if len(shape) != 2:
+            raise ShapeError(f"Identity needs a weight of two axes and got the shape {tuple(shape)}")
+        return np.asarray(self.gain * np.eye(*shape), dtype or np.float32)
+
+
 @checked
 def fans(shape: Sequence[int]) -> tuple[int, int]:
     """(inputs per output, outputs per input) of a weight (inputs, units) or (…, C, K)."""
@@ -255,14 +268,15 @@ variance_scaling, orthogonal, OrthogonalInitializer = VarianceScaling, Orthogona
 glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal = HeUniform, HeNormal
 lecun_uniform, lecun_normal = LecunUniform, LecunNormal
+identity, IdentityInitializer = Identity, Identity
 
 _ALIASES = {"uniform": RandomUniform, "normal": RandomNormal, "zero": Zeros, "one": Ones}
 
 __getattr__ = absent(
     __name__,
     {
-        "Identity": "use Constant and set_weights",
-        "IdentityInitializer": "use Constant and set_weights",
         "STFT": "gpucnn has no audio layers",
+        "STFTInitializer": "gpucnn has no audio layers",
+        "stft": "gpucnn has no audio layers",
     },
 )

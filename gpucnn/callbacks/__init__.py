@@ -22,6 +22,7 @@ from .lambda_callback import LambdaCallback
 from .learning_rate import LearningRateScheduler, ReduceLROnPlateau
 from .model_checkpoint import ModelCheckpoint
 from .progbar_logger import ProgbarLogger
+from .tensorboard import TensorBoard
 from .terminate_on_nan import TerminateOnNaN
 
 __all__ = [
@@ -37,13 +38,13 @@ __all__ = [
     "ModelCheckpoint",
     "ProgbarLogger",
     "ReduceLROnPlateau",
+    "TensorBoard",
     "TerminateOnNaN",
 ]
 
 __getattr__ = absent(
     __name__,
     {
-        "TensorBoard": "use CSVLogger, or `gpucnn plot RUN` for curves",
         "RemoteMonitor": "use LambdaCallback(on_epoch_end=...) to send the logs",
         "SwapEMAWeights": "with use_ema=True the optimizer's average replaces the weights at the end of training",
         "OrbaxCheckpoint": "use ModelCheckpoint or BackupAndRestore",

@@ -79,11 +79,11 @@ class Callback(Checked):
         """The older name of `on_train_batch_end`."""
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Before each training batch (with `steps_per_execution=k`, before the first of k)."""
+        """Before each training batch (with `steps_per_execution=k` or "auto", before the first of k)."""
         self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """After each training batch (with `steps_per_execution=k`, after the last of k)."""
+        """After each training batch (with `steps_per_execution=k` or "auto", after the last of k)."""
         self.on_batch_end(batch, logs)
 
     def on_test_begin(self, logs: Any = None) -> None:

@@ -50,6 +50,7 @@ _FONTS = (
 _PLACEHOLDERS = ("Last Resort",)
 """Fonts that draw a box for every character."""
 _warned: set[tuple[str, ...]] = set()
+_unreadable: set[str] = set()
 
 
 class Epochs(Protocol):
@@ -166,7 +167,28 @@ def compared_curves(histories: Mapping[str, Mapping[str, Sequence[float]]], titl
 
 
 def font_for(text: str) -> str | None:
-    """An installed font that has all these characters: one of the usual ones, else any other."""
+    """An installed font that has all these characters: one of the usual ones, else any other.
+
+    matplotlib keeps a list of fonts from its first use on. Where none of them fits, those that were
+    installed since are added to it for this process.
+    """
+    family = _known_font(text)
+    return _known_font(text) if family is None and _add_new_fonts() else family
+
+
+def _add_new_fonts() -> bool:
+    """Whether there are fonts that matplotlib's list lacks; they are added."""
+    known = {entry.fname for entry in font_manager.fontManager.ttflist}
+    new = [path for path in font_manager.findSystemFonts() if path not in known | _unreadable]
+    for path in new:
+        try:
+            font_manager.fontManager.addfont(path)
+        except (OSError, RuntimeError):  # the file is damaged, or of a kind that matplotlib does not read
+            _unreadable.add(path)
+    return bool(new)
+
+
+def _known_font(text: str) -> str | None:
     needed = {ord(character) for character in text if character.isprintable()}
     upright = [e for e in font_manager.fontManager.ttflist if e.style == "normal" and e.weight in (400, "normal")]
     files = {e.name: e.fname for e in upright if not e.name.startswith(_PLACEHOLDERS)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from .callback import Callback
@@ -12,6 +13,15 @@ class _Curves(dict):
 
     def __missing__(self, key: Any) -> Any:
         raise KeyError(f"{key!r} is not in this history, which has {', '.join(map(repr, self)) or 'nothing yet'}")
+
+
+_SHOWN = 10
+"""Epochs at either end of a table."""
+
+
+def _cell(column: list[Any], place: int) -> str:
+    value = column[place] if place < len(column) else ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class History(Callback):
@@ -35,6 +45,18 @@ class History(Callback):
         from .curves import learning_curves
 
         return learning_curves(self)
+
+    def _repr_html_(self) -> str:
+        """A table of the epochs, for notebooks; of many epochs, the first and the last ones."""
+        rows = ["".join(f"<th>{escape(name)}</th>" for name in ("epoch", *self._history))]
+        for place, epoch in enumerate(self.epoch):
+            if _SHOWN <= place < len(self.epoch) - _SHOWN:
+                if place == _SHOWN:
+                    rows.append(f'<td colspan="{1 + len(self._history)}">…</td>')
+                continue
+            values = [escape(_cell(column, place)) for column in self._history.values()]
+            rows.append("".join(f"<td>{value}</td>" for value in (f"{epoch + 1}", *values)))
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Start a new list of epochs."""

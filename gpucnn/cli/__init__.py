@@ -1,6 +1,22 @@
 """The command `gpucnn`: from arguments to calls, and from their results to text or JSON."""
 
-from . import bench, cache, data, demo, doctor, emulate, exchange, kernels, kernels_plan, models, pictures, runs, sweep
+from . import (
+    bench,
+    cache,
+    data,
+    demo,
+    doctor,
+    emulate,
+    exchange,
+    kernels,
+    kernels_plan,
+    models,
+    notebooks,
+    pictures,
+    runs,
+    sweep,
+    train,
+)
 from .group import main
 
 __all__ = [
@@ -15,7 +31,9 @@ __all__ = [
     "kernels_plan",
     "main",
     "models",
+    "notebooks",
     "pictures",
     "runs",
     "sweep",
+    "train",
 ]

@@ -23,7 +23,7 @@ from typing import Any
 import click
 
 from .. import datasets, places
-from ..devices import choose, free_memory, threads
+from ..devices import choose, free_memory, nvrtc, threads
 from ..runs import self_check
 from ..version import __version__, installed_version
 from .group import AS_JSON, main
@@ -251,7 +251,7 @@ def _problems(
     problems = [_missing(packages), _two_cupys(packages), _numpy_too_new(packages), _numba_switches(), _folders()]
     wheel = next((name for name in CUPY if packages.get(name)), None)
     if wheel:
-        problems += [_driver(wheel), _headers(wheel)]
+        problems += [_driver(wheel), _headers(wheel), _architectures(wheel), _numba_cuda(packages)]
     if verdict is not None and verdict.fault:
         what = f"{verdict.gpu} fails its check, and the CPU is used instead: {_tidy(verdict.fault)}"
         problems.append(Problem("error", what, "gpucnn doctor --self-check"))
@@ -341,6 +341,37 @@ def _driver(wheel: str) -> Problem | None:
         f"the NVIDIA driver is {_cuda(driver)} and {wheel} needs CUDA {needed}: update it or install what fits it",
         f'python -m pip uninstall -y {wheel} && python -m pip install "gpucnn[{_extra()}]"',
     )
+
+
+def _architectures(wheel: str) -> Problem | None:
+    """GPUs that the compilers do not know: those before Turing with CUDA 13, and new ones."""
+    try:
+        capabilities, newest = choose.gpu_capabilities(), nvrtc.newest_architecture()
+    except Exception:  # `gpu_state` says what is broken
+        return None
+    oldest = min(capabilities, default=75)
+    if "13" in wheel and oldest < 75:
+        return Problem(
+            "error",
+            f"CUDA 13 has dropped GPUs below compute capability 7.5, and one here has {oldest / 10}: it needs "
+            "cupy-cuda12x",
+            f'python -m pip uninstall -y {wheel} && python -m pip install "gpucnn[cuda12]"',
+        )
+    if newest is None or max(capabilities, default=0) <= newest:
+        return None
+    return Problem(
+        "warning",
+        f"a GPU here has compute capability {max(capabilities) / 10} and the compilers know up to {newest / 10}: "
+        "the driver compiles its kernels, from PTX",
+        f'python -m pip install --upgrade --upgrade-strategy eager "gpucnn[{_extra()}]"',
+    )
+
+
+def _numba_cuda(packages: dict[str, str | None]) -> Problem | None:
+    if packages.get("numba-cuda"):
+        return None
+    what = "numba-cuda is not installed: the kernels of the backend numba need it"
+    return Problem("warning", what, f'python -m pip install "gpucnn[{_extra()}]"')
 
 
 def _headers(wheel: str) -> Problem | None:

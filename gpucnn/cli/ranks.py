@@ -163,4 +163,9 @@ def _repeated(values: dict[str, Any]) -> list[str]:
         options.append(("--model", values["model"]))
     options += [("--rank-timeout", values["time_limit"]), ("--target-acc", values["target_acc"])]
     words = [str(word) for name, value in options if value is not None for word in (name, value)]
-    return [*words, *(["--json"] if values["as_json"] else []), *([] if values["pictures"] else ["--no-pictures"])]
+    flags = (
+        ("--json", values["as_json"]),
+        ("--no-pictures", not values["pictures"]),
+        ("--tensorboard", values["tensorboard"]),
+    )
+    return [*words, *(flag for flag, given in flags if given)]

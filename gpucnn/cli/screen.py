@@ -6,6 +6,7 @@ Text that may come from a file is cleaned of what controls a terminal.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import click
 
+from ..devices.free_memory import readable
 from ..distributed import leads
 from ..errors import printable
 from ..runs.run import plain
@@ -143,3 +145,23 @@ class _Cell:
 def percent(share: float) -> str:
     """0.9755 → 97.55 %."""
     return f"{100 * share:.2f} %"
+
+
+def four_decimals(loss: float | None) -> str:
+    """A loss, which is None in JSON where it was NaN."""
+    return f"{math.nan if loss is None else loss:.4f}"
+
+
+def verdict(loss: float | None) -> int:
+    """The exit status for this test loss, which is None or NaN if the model has diverged."""
+    if loss is not None and math.isfinite(loss):
+        return 0
+    click.echo("gpucnn: the test loss is nan: training has diverged; lower the learning rate (--lr)", err=True)
+    return 1
+
+
+def peak_memory(record: dict[str, Any]) -> str:
+    """The most memory that a run has occupied: arrays on a GPU, and the process (its resident set)."""
+    device, host = (record.get(f"peak_{where}_bytes") for where in ("device", "host"))
+    on_device = [] if device is None else [f"{readable(device)} GPU"]
+    return ", ".join([*on_device, *([] if host is None else [f"{readable(host)} host"])]) or "–"

@@ -12,8 +12,8 @@ from ..runs import commands, rate_search
 from ..runs import sweep as sweeps
 from ..runs.sweep_result import Sweep, label
 from .group import AS_JSON, AT_LEAST_ONE, Number, main, options
-from .runs import train
 from .screen import Screen, percent, print_json, print_pairs, print_table
+from .train import train
 
 _AXES = {option.name: option for option in train.params if option.name in sweeps.AXES}
 """The options of `gpucnn train` that an axis can vary, by setting."""

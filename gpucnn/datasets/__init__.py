@@ -1,6 +1,7 @@
 """Data sets: `digits` (embedded), `mnist`, `fashion_mnist`, `cifar10`, and a user's images.
 
 Each is a module with `load_data()` as in Keras. The functions here take its name, with - or _.
+`synthetic` computes small examples in one to three dimensions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Annotated, TypeVar
 from ..arguments import Bounds, Count, PathLike, checked
 from ..errors import ArgumentError, DataError, did_you_mean, warn
 from ..models.stored import StoredImages
-from . import cifar10, digits, fashion_mnist, folder, mnist, npz_set
+from . import cifar10, digits, fashion_mnist, folder, mnist, npz_set, synthetic
 from .dataset import Dataset, ImageSet
 from .download import fetch as _fetch
 from .published import load as _load
@@ -37,6 +38,7 @@ __all__ = [
     "locate",
     "mnist",
     "names",
+    "synthetic",
     "user_cache",
     "verify",
 ]

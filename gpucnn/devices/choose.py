@@ -120,6 +120,16 @@ def gpu_state() -> tuple[int, str]:
     return count, ", ".join(names)
 
 
+def gpu_capabilities() -> list[int]:
+    """The compute capabilities of the GPUs that `gpu_state` counts, 10 times major plus minor."""
+    count, _ = gpu_state()
+    if not count:
+        return []
+    import cupy
+
+    return [int(cupy.cuda.Device(number).compute_capability) for number in range(count)]
+
+
 def is_emulated(name: str) -> bool:
     """Whether the device of this name is a GPU that `gpucnn emulate-gpu` emulates."""
     from .emulator import driver

@@ -102,8 +102,9 @@ class Device(ABC):
 
     def takes(self, array: Any) -> bool:
         """Whether kernels can take an array of this device: it is C-contiguous, and starts where
-        their widest loads can."""
-        return array.flags.c_contiguous and self.address(array) % VECTOR == 0
+        their widest loads can; a single number needs no wide load."""
+        alignment = VECTOR if array.size > 1 else array.dtype.itemsize
+        return array.flags.c_contiguous and self.address(array) % alignment == 0
 
     def copied(self, array: Any) -> DeviceArray:
         """A copy that kernels can take of an array of this device."""

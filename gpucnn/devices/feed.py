@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from .device import Device
 
 
 class Feed:
@@ -21,8 +18,8 @@ class Feed:
     row of the ring only when they are done.
     """
 
-    def __init__(self, device: Device, shape: tuple[int, ...], dtype: Any) -> None:
-        self.array: Any = device.empty(shape, dtype)
+    def __init__(self, array: Any) -> None:
+        self.array = array
 
     def fill(self, start: int, count: int, write: Callable[[np.ndarray], None]) -> None:
         """Replace `count` rows from row `start` on, at the end of the ring from its beginning; `write`

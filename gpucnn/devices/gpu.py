@@ -26,7 +26,7 @@ from ..version import installed_version
 from . import nvrtc
 from .array import DeviceArray
 from .device import Device, Peak
-from .gpu_feed import GpuFeed
+from .gpu_feed import GpuFeed, pinned
 from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
 
 _FP32_LANES = {60: 64, 70: 64, 72: 64, 75: 64, 80: 64}
@@ -161,7 +161,8 @@ class Gpu(Device):
 
     def feed(self, shape: tuple[int, ...], dtype: Any) -> GpuFeed:
         """A ring that a stream of its own fills."""
-        return GpuFeed(self, shape, dtype)
+        half, dtype = (-(-shape[0] // 2), *shape[1:]), np.dtype(dtype)
+        return GpuFeed(self.empty(shape, dtype), [pinned(half, dtype) for _ in range(2)])
 
     def prepare_cuda(self, function: CudaLaunchable) -> Any:
         """The kernel: compiled the first time; CuPy keeps cubins on disk."""

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cupy
 import cupyx
 import numpy as np
 
+from ..errors import MemoryNeedError
 from .feed import Feed
+from .free_memory import readable
 
-if TYPE_CHECKING:
-    from .gpu import Gpu
+_NO_MEMORY = 2
+"""cudaErrorMemoryAllocation"""
 
 
 class GpuFeed(Feed):
-    """Two halves of a ring are filled in turn. Events order four things: a copy waits for the launches
+    """Two halves of a ring are filled in turn. Events order them: a copy waits for the launches
     that read what it overwrites, launches wait for the copy, the host waits for the copy from a buffer
-    before it writes to that buffer again, and nothing else waits."""
+    before it writes to that buffer again, and nothing else waits.
 
-    def __init__(self, device: Gpu, shape: tuple[int, ...], dtype: Any) -> None:
-        super().__init__(device, shape, dtype)
-        half = (-(-shape[0] // 2), *shape[1:])
-        self._buffers = [device.fitted(lambda: _pinned(half, dtype), half, np.dtype(dtype)) for _ in range(2)]
+    buffers  two of `pinned` memory, each as long as half of the ring
+    """
+
+    def __init__(self, array: Any, buffers: list[np.ndarray]) -> None:
+        super().__init__(array)
+        self._buffers = buffers
         self._copies = cupy.cuda.Stream(non_blocking=True)
         self._copied, self._used = ([cupy.cuda.Event(disable_timing=True) for _ in range(2)] for _ in range(2))
         self._turn = 0
@@ -50,10 +55,12 @@ class GpuFeed(Feed):
         self._used[self._turn].record(cupy.cuda.get_current_stream())
 
 
-def _pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def pinned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array of the host that a GPU can read by itself. Raises `MemoryNeedError`."""
     try:
         return cupyx.empty_pinned(shape, dtype)
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        if error.status == cupy.cuda.runtime.errorMemoryAllocation:
-            raise MemoryError from error
-        raise
+        if error.status != _NO_MEMORY:
+            raise
+        size = readable(math.prod(shape) * dtype.itemsize)
+        raise MemoryNeedError(f"the host has no {size} of memory that a GPU can read: use smaller batches") from None

@@ -111,6 +111,9 @@ class NumbaFunction(GpuFunction):
 
     def _cached(self, signature: tuple, cc: tuple[int, int]) -> str:
         """The PTX, from disk if it has been compiled before: compiling takes up to seconds."""
+        reason = _not_installed()
+        if reason is not None:
+            raise CompileError(f"{self.id} {self.name} cannot be compiled here: {reason}")
         ingredients = _ingredients(self.body)
         if ingredients is None:
             return self._compiled(signature, cc)
@@ -123,10 +126,22 @@ def _nothing() -> None:
 
 
 @lru_cache
+def _not_installed() -> str | None:
+    """What to do without numba-cuda. With `min` of two float32 and others, numba.cuda of Numba itself
+    fails, and which of them differs from version to version."""
+    if installed_version("numba-cuda") is not None:
+        return None
+    return (
+        "numba-cuda is not installed, and numba.cuda of Numba itself refuses some of these kernels: "
+        "pip install 'gpucnn[compile]', or with a GPU 'gpucnn[cuda12]' or 'gpucnn[cuda13]'"
+    )
+
+
+@lru_cache
 def unavailable() -> str | None:
     """Why numba.cuda cannot compile here, in one sentence; None if it can."""
-    if installed_version("numba-cuda") is None:
-        return "numba-cuda is not installed, and Numba's own numba.cuda is too old: pip install 'gpucnn[compile]'"
+    if _not_installed() is not None:
+        return _not_installed()
     try:
         NumbaFunction(_nothing, False)._compiled((), (8, 0))
     except KernelError as error:

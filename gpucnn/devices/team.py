@@ -40,8 +40,8 @@ _WORD, _DONE, _BUSY, _CLOSING, _FUNCTION, _ARGUMENTS = 0, 16, 32, 48, 64, 65
 how many are done; whether a kernel is running; whether the threads are to end; the kernel. What
 threads write is in cache lines of its own."""
 
-_IDLE_ROUNDS = 10_000
-"""Looks for a task before a thread goes to sleep: 0.2 to 0.5 ms."""
+_IDLE_ROUNDS = 40_000
+"""Looks for a task before a thread goes to sleep: 1 to 2 ms."""
 
 _ROUNDS = 2_000
 """Looks for the end of the others' tasks before the processor is offered to other programs, of which
@@ -165,6 +165,31 @@ def _task_of(kernel: Any) -> Any:
         return types.UniTuple(types.int64, 2)(arguments), emit
 
     return task
+
+
+@intrinsic
+def cut(typing, arrays, first, last):
+    """array[first:last] for each array of a tuple, where None stays None."""
+
+    def emit(context, builder, signature, args):
+        results = []
+        for i, kind in enumerate(arrays.types):
+            value = builder.extract_value(args[0], i)
+            if isinstance(kind, types.Array):
+                array = context.make_array(kind)(context, builder, value)
+                step, extents = builder.extract_value(array.strides, 0), cgutils.unpack_tuple(builder, array.shape)
+                start = builder.gep(builder.bitcast(array.data, cgutils.voidptr_t), [builder.mul(args[1], step)])
+                items = length = builder.sub(args[2], args[1])
+                for extent in extents[1:]:
+                    items = builder.mul(items, extent)
+                array.data, array.nitems = builder.bitcast(start, array.data.type), items
+                array.shape = cgutils.pack_array(builder, [length, *extents[1:]])
+                context.nrt.incref(builder, kind, array._getvalue())
+                value = array._getvalue()
+            results.append(value)
+        return context.make_tuple(builder, arrays, results)
+
+    return arrays(arrays, types.intp, types.intp), emit
 
 
 # -- the tasks of one kernel after another -----------------------------------------------------------------------------
@@ -314,12 +339,13 @@ forks.in_child(_start_anew)
 # -- kernels -----------------------------------------------------------------------------------------------------------
 
 
-def tasks(function: Callable[..., None]) -> Callable[..., None]:
+def tasks(function: Callable[..., None], of: Callable[..., None] | None = None) -> Callable[..., None]:
     """A kernel made of tasks: `function(i, *arguments)` is task i, compiled by Numba.
 
     What this returns is called as `kernel(count, *arguments)`, for tasks 0 … count - 1, in any
     order and side by side; `parallel=False` does them one after another on the calling thread.
-    Division by zero follows NumPy; tasks raise nothing.
+    Division by zero follows NumPy; tasks raise nothing. For a function that others are made into,
+    `of` is the one whose code tells it from the others on disk.
     """
     kernel: Any = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True)(function)
     if kernel is function:  # Numba is told not to compile
@@ -336,7 +362,7 @@ def tasks(function: Callable[..., None]) -> Callable[..., None]:
         address, place = task(arguments)
         _share(control, count, address, place)
 
-    launching: Any = cached(numba.njit(nogil=True)(launch), function)
+    launching: Any = cached(numba.njit(nogil=True)(launch), of or function)
 
     def run(count: int, *arguments: Any, parallel: bool = True) -> None:
         launching(_call_team() if parallel and count > 1 else _nobody, count, *arguments)

@@ -73,11 +73,11 @@ def one_blas_thread() -> Iterator[None]:
     global _original
     thread = threading.get_ident()
     with _changing_limit:
-        before = [library.get_num_threads() for library in _blas()]
+        before = [library.get_num_threads() for library in blas_libraries()]
         if not _limiting:
             _original = before
         _limiting.append(thread)
-        for library in _blas():
+        for library in blas_libraries():
             _set_threads(library, 1)
     try:
         yield
@@ -90,7 +90,7 @@ def one_blas_thread() -> Iterator[None]:
 def _lift_limit(before: list[int]) -> None:
     """Undo the limit where it is the calling thread's alone, and elsewhere if nobody else needs
     it."""
-    for library, own, original in zip(_blas(), before, _original, strict=True):
+    for library, own, original in zip(blas_libraries(), before, _original, strict=True):
         if library.internal_api == "openblas" and library.threading_layer == "openmp":
             _set_threads(library, own)
         elif not _limiting:
@@ -103,7 +103,7 @@ def _set_threads(library: Any, count: int) -> None:
 
 
 @cache
-def _blas() -> list[Any]:
+def blas_libraries() -> list[Any]:
     """The BLAS libraries that are loaded."""
     from threadpoolctl import ThreadpoolController
 

@@ -43,8 +43,7 @@ class Cropping(Layer, abstract=True):
 class Cropping1D(Cropping):
     """Cut steps off sequences: (N, W, C) → (N, W - before - after, C).
 
-    cropping     steps on each side, or (before, after)
-    data_format  None or "channels_last"
+    cropping  steps on each side, or (before, after)
 
     Also takes the arguments of `Layer`. Raises `ArgumentError` for negative numbers, `ShapeError` if
     nothing is left.
@@ -55,10 +54,11 @@ class Cropping1D(Cropping):
     [2.0, 3.0]
     """
 
+    sets_itself = ("data_format",)
     rank = 1
 
-    def __init__(self, cropping: Any = (1, 1), data_format: Any = None, **kwargs: Any) -> None:
-        super().__init__(cropping, data_format, **kwargs)
+    def __init__(self, cropping: Any = (1, 1), **kwargs: Any) -> None:
+        super().__init__(cropping, None, **kwargs)
 
 
 class Cropping2D(Cropping):

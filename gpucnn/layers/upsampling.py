@@ -54,6 +54,7 @@ class UpSampling1D(UpSampling):
     [3.0, 3.0, 4.0, 4.0]
     """
 
+    sets_itself = ("data_format",)
     rank = 1
 
     def __init__(self, size: Any = 2, **kwargs: Any) -> None:

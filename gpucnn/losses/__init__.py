@@ -17,30 +17,87 @@ from .crossentropy import (
     from_logits_twin,
     sparse_categorical_crossentropy,
 )
+from .focal import (
+    BinaryFocalCrossentropy,
+    CategoricalFocalCrossentropy,
+    CategoricalGeneralizedCrossEntropy,
+    binary_focal_crossentropy,
+    categorical_focal_crossentropy,
+    categorical_generalized_cross_entropy,
+)
 from .loss import FunctionLoss, Loss, check_labels, forward, reduce, shares
+from .of_values import (
+    CategoricalHinge,
+    CosineSimilarity,
+    Hinge,
+    KLDivergence,
+    LogCosh,
+    MeanAbsolutePercentageError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    SquaredHinge,
+    categorical_hinge,
+    cosine_similarity,
+    hinge,
+    kl_divergence,
+    log_cosh,
+    mean_absolute_percentage_error,
+    mean_squared_logarithmic_error,
+    poisson,
+    squared_hinge,
+)
+from .overlaps import Dice, Tversky, dice, tversky
 from .regression import Huber, MeanAbsoluteError, MeanSquaredError, huber, mean_absolute_error, mean_squared_error
 
 __all__ = [
     "FUNCTIONS",
     "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy",
+    "CategoricalHinge",
+    "CosineSimilarity",
+    "Dice",
+    "Hinge",
     "Huber",
+    "KLDivergence",
+    "LogCosh",
     "Loss",
     "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
     "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
+    "Poisson",
     "SparseCategoricalCrossentropy",
+    "SquaredHinge",
+    "Tversky",
     "binary_crossentropy",
+    "binary_focal_crossentropy",
     "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_generalized_cross_entropy",
+    "categorical_hinge",
     "check_labels",
+    "cosine_similarity",
+    "dice",
     "forward",
     "from_logits_twin",
     "get",
+    "hinge",
     "huber",
+    "kl_divergence",
+    "log_cosh",
     "mean_absolute_error",
+    "mean_absolute_percentage_error",
     "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "poisson",
     "reduce",
     "shares",
     "sparse_categorical_crossentropy",
+    "squared_hinge",
+    "tversky",
 ]
 
 FUNCTIONS: dict[Callable, type[Loss]] = {
@@ -50,10 +107,36 @@ FUNCTIONS: dict[Callable, type[Loss]] = {
     mean_squared_error: MeanSquaredError,
     mean_absolute_error: MeanAbsoluteError,
     huber: Huber,
+    binary_focal_crossentropy: BinaryFocalCrossentropy,
+    categorical_focal_crossentropy: CategoricalFocalCrossentropy,
+    categorical_hinge: CategoricalHinge,
+    cosine_similarity: CosineSimilarity,
+    dice: Dice,
+    hinge: Hinge,
+    kl_divergence: KLDivergence,
+    log_cosh: LogCosh,
+    mean_absolute_percentage_error: MeanAbsolutePercentageError,
+    mean_squared_logarithmic_error: MeanSquaredLogarithmicError,
+    poisson: Poisson,
+    squared_hinge: SquaredHinge,
+    tversky: Tversky,
+    categorical_generalized_cross_entropy: CategoricalGeneralizedCrossEntropy,
 }
 """The functions of this package and the class behind each."""
 
+mse = MSE = mean_squared_error
+mae = MAE = mean_absolute_error
+mape = MAPE = mean_absolute_percentage_error
+msle = MSLE = mean_squared_logarithmic_error
+kld = KLD = kl_divergence
+logcosh = log_cosh
+
 _ALIASES = {
+    "mape": MeanAbsolutePercentageError,
+    "msle": MeanSquaredLogarithmicError,
+    "kld": KLDivergence,
+    "kl_divergence": KLDivergence,
+    "logcosh": LogCosh,
     "mse": MeanSquaredError,
     "mae": MeanAbsoluteError,
     "bce": BinaryCrossentropy,
@@ -61,18 +144,12 @@ _ALIASES = {
     "crossentropy": CrossentropyByShape,
 }
 
-_KERAS_ONLY = """
-    BinaryFocalCrossentropy CategoricalFocalCrossentropy CategoricalGeneralizedCrossEntropy CategoricalHinge Circle
-    CosineSimilarity CTC Dice Hinge KLDivergence LogCosh MeanAbsolutePercentageError MeanSquaredLogarithmicError Poisson
-    SquaredHinge Tversky binary_focal_crossentropy categorical_focal_crossentropy categorical_generalized_cross_entropy
-    categorical_hinge circle cosine_similarity ctc dice hinge kl_divergence kld KLD log_cosh logcosh
-    mean_absolute_percentage_error mape MAPE mean_squared_logarithmic_error msle MSLE poisson squared_hinge tversky
-"""
+_KERAS_ONLY = {
+    "use a crossentropy for classes; for embeddings write a function or a subclass of Loss": "Circle circle",
+    "gpucnn has no recurrent layers: use a crossentropy for each step": "CTC ctc",
+}
 
-_ABSENT = dict.fromkeys(
-    _KERAS_ONLY.split(),
-    "use a crossentropy, mean_squared_error, mean_absolute_error or huber, or write a function or a subclass of Loss",
-)
+_ABSENT = {name: instead for instead, names in _KERAS_ONLY.items() for name in names.split()}
 
 __getattr__ = absent(__name__, _ABSENT)
 

@@ -41,6 +41,8 @@ class Loss(Configurable):
 
     on_device = False
     """Whether predictions, their gradient and the values are arrays on the device in use."""
+    by_sample = True
+    """Whether the loss of a sample depends on that sample alone, so that a batch can be computed in parts."""
 
     def __init__(
         self, name: str | None = None, reduction: Reduction = "sum_over_batch_size", dtype: Any = None

@@ -30,10 +30,12 @@ from ..layers.layer import Backward, Layer
 from ..layers.parallel import Parallel
 from ..layers.pooling import MaxPooling2D
 from ..layers.separable_conv import SeparableConv1D, SeparableConv2D
+from ..losses import Loss, SparseCategoricalCrossentropy
 from ..ops import epilogue
 from ..ops.bias import bias_grad
 from ..ops.bias_activation import bias_activation, bias_activation_grad
 from ..ops.conv2d import conv2d_grad_input, conv2d_grad_weight
+from ..ops.dense import FUNCTIONS, dense_grad, dense_softmax_cross_entropy
 from ..ops.fused import (
     conv2d_bias_activation,
     conv2d_bias_activation_maxpool,
@@ -143,9 +145,13 @@ def is_enabled() -> bool:
 
 
 def _fused(layers: list[Layer]) -> Node | None:
-    if not _enabled.get() or os.environ.get("GPUCNN_FUSION") == "0":
+    if not _is_on():
         return None
     return next((node for rewrite in REWRITES if (node := rewrite(layers)) is not None), None)
+
+
+def _is_on() -> bool:
+    return _enabled.get() and os.environ.get("GPUCNN_FUSION") != "0"
 
 
 def _chosen(*ops: str) -> bool:
@@ -268,12 +274,16 @@ def _dense(layers: list[Layer]) -> Node | None:
     if not matmul_bias_activation.has_kernel(*_operands(dense), **end.params, keep_input=end.keeps_input):
         return None
 
+    together = _has_gradients(dense, end.params["function"])
+
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         weight, keep_input = dense.kernel.value, training and end.keeps_input
         y = matmul_bias_activation(x, weight, dense.bias.value, **end.params, keep_input=keep_input)
         y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
+            if together:
+                return _dense_gradients(dense, dy, y, x, end.params["function"])
             dz = end.backward(dy, kept)
             matmul(x, dz, transpose_a=True, transpose_b=False, out=dense.kernel.gradient)
             return matmul(dz, weight, transpose_a=False, transpose_b=True) if need_dx else None
@@ -281,6 +291,55 @@ def _dense(layers: list[Layer]) -> Node | None:
         return y, backward
 
     return Node([dense], forward, fused=True)
+
+
+def _has_gradients(dense: Dense, function: str) -> bool:
+    """Whether both products of the gradients, and the sum for the bias, are one launch."""
+    if function not in FUNCTIONS:
+        return False
+    x, weight, b = _operands(dense)
+    y = x.like(1, *b.shape)
+    return dense_grad.has_kernel(y, None if function == epilogue.LINEAR else y, x, weight, function=function)
+
+
+def _dense_gradients(dense: Dense, dy: Any, y: Any, x: Any, function: str) -> Any:
+    """dx; the gradients of kernel and bias are written."""
+    kept = None if function == epilogue.LINEAR else y
+    out = dense.kernel.gradient, dense.bias.gradient, None
+    return dense_grad(dy, kept, x, dense.kernel.value, function=function, out=out)[2]
+
+
+Head = Callable[[Any, Any, Any, Any], tuple[Any, Any, Any, Backward]]
+
+
+def head(layer: Layer, loss: Loss) -> Head | None:
+    """The last layer and the loss of its logits in one op, if it has a kernel for them.
+
+    The function takes x, the labels, the factor of each loss in the reduced one, and where the losses are
+    written or None, and returns (logits, losses, gradient of the logits, backward).
+    """
+    if not _is_on() or type(loss) is not SparseCategoricalCrossentropy or not loss.from_logits:
+        return None
+    if type(layer) is not Dense or len(layer.input_shape or ()) != 2 or not layer.use_bias:
+        return None
+    dense: Dense = layer
+    if dense.algorithm is not None or _chosen("matmul", "bias", "bias_grad", *_OPS_OF_LOSS):
+        return None
+    x, weight, b = _operands(dense)
+    if not _has_gradients(dense, epilogue.LINEAR) or not dense_softmax_cross_entropy.has_kernel(
+        x, weight, b, Spec((1,), np.dtype(np.int32)), x.like(1)
+    ):
+        return None
+
+    def forward(x: Any, labels: Any, factors: Any, target: Any) -> tuple[Any, Any, Any, Backward]:
+        operands = x, dense.kernel.value, dense.bias.value, labels, factors
+        results = dense_softmax_cross_entropy(*operands, out=(None, target, None))
+        return *results, lambda dy, need_dx=True: _dense_gradients(dense, dy, None, x, epilogue.LINEAR)
+
+    return forward
+
+
+_OPS_OF_LOSS = "sparse_softmax_cross_entropy", "scale_rows"
 
 
 _BUILT_IN = (

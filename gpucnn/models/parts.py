@@ -156,6 +156,9 @@ def prepare(model: Model, step: Step, data: Batches, callbacks: Any, plan: tuple
     if group is None:
         return callbacks
     _check(model, data)
+    loss = step.settings.loss
+    if loss is not None and not loss.by_sample:
+        raise ArgumentError(f"several processes cannot compute the loss {loss.name}, which looks at a whole batch")
     every = CallbackList([callbacks]).callbacks
     if group.size > 1:
         if any(isinstance(callback, BackupAndRestore) for callback in every):

@@ -60,6 +60,8 @@ def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | Non
             return f"{type(part).__name__} is not one of gpucnn's own"
     if loss is not None and not loss.on_device:
         return f"the loss {loss.name} computes on the host"
+    if loss is not None and not loss.by_sample:
+        return f"the loss {loss.name} looks at a whole batch together"
     for layer in every(model.layers):
         if layer.activity_regularizer is not None:
             return f"{layer.name} has an activity_regularizer"
@@ -267,7 +269,10 @@ class Targets:
         self._shape = targets.shape[1:]
         self._all = storage.put(targets.reshape(len(data.x), -1))
 
+    def of_batch(self, resident: Resident, rows: int) -> Any:
+        """The labels of a batch, for each row of its outputs."""
+        return resident.of_batch(self._all, rows).reshape(-1, *self._shape)
+
     def losses(self, resident: Resident, outputs: Any, rows: int) -> tuple[Any, Any]:
         """The losses of a batch, one for each row of its outputs (rows, …, K), and their gradient."""
-        targets = resident.of_batch(self._all, rows).reshape(-1, *self._shape)
-        return self.loss.of_rows(outputs.reshape(-1, outputs.shape[-1]), targets)
+        return self.loss.of_rows(outputs.reshape(-1, outputs.shape[-1]), self.of_batch(resident, rows))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import distributed, losses, random
-from ..devices import storage
+from ..devices import choose, storage
 from ..layers.layer import every
 from ..ops.batch import advance, gather_labels
 from ..ops.loss import scale_rows
@@ -110,18 +110,27 @@ class ResidentSteps(Resident):
         step, optimizer, parameters = self.step, self.step.settings.optimizer, self.model.parameters
         alone: dict[str, Any] = {"rows": 1, "batch_size": 1, "seed": 0, "stream": 0, "shuffle": False}
         row = gather_labels(self._rows, self.counters[1:2], self.counters[0:1], **alone).reshape(-1)
-        x, backwards, _ = step.forward(self.images(rows), self.counters[2:3])
-        values, gradient = self._targets.losses(self, x, rows)
-        self.places["losses"].now[place, :rows] = values.reshape(x.shape[:-1])
+        factors = self._factors[rows]
+        if self.data.weight is not None:
+            factors = self.of_batch(factors, rows)
+        factors, losses, head = factors.reshape(-1), self.places["losses"].now[place, :rows], step.head()
+        x, backwards, _ = step.forward(self.images(rows), self.counters[2:3], without_last=head is not None)
+        if head is not None:
+            target = losses if choose.current().takes(losses) else None
+            x, values, gradient, backward = head(x, self._targets.of_batch(self, rows), factors, target)
+            backwards.append(backward)
+            if target is None:
+                losses[...] = values
+        else:
+            values, slopes = self._targets.losses(self, x, rows)
+            losses[...] = values.reshape(x.shape[:-1])
+            gradient = scale_rows(slopes, factors).reshape(x.shape)
         if step.metrics:
             self.places["prediction"].now[place, :rows] = step.prediction(x)
         if "penalty" in self.places:
             penalty = optimizer.penalty_on_device(parameters)
             self.places["penalty"].now[place] = 0.0 if penalty is None else penalty
-        factors = self._factors[rows]
-        if self.data.weight is not None:
-            factors = self.of_batch(factors, rows)
-        step.backward(backwards, scale_rows(gradient, factors.reshape(-1)).reshape(x.shape))
+        step.backward(backwards, gradient)
         for layer in self.model.layers:
             layer.update()
         optimizer.change_weights(parameters, row)

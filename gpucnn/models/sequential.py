@@ -28,6 +28,25 @@ from .summary import summarize
 from .trainer import Trainer, report
 
 
+class CompiledWith:
+    """An attribute of a model that its settings of `compile` hold; `default` before."""
+
+    def __init__(self, default: Any, doc: str) -> None:
+        self._default, self.__doc__ = default, doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, model: Any, owner: Any = None) -> Any:
+        if model is None:
+            return self
+        settings = model._trainer.settings
+        return self._default if settings is None else getattr(settings, self._name)
+
+    def __set__(self, model: Any, value: Any) -> None:
+        setattr(model._trainer.compiled_settings(self._name), self._name, value)
+
+
 class Sequential(Checked):
     """Layers in a row, each with one input and one output.
 
@@ -208,41 +227,10 @@ class Sequential(Checked):
         """Whether `compile` was called."""
         return self._trainer.settings is not None
 
-    @property
-    def optimizer(self) -> Any:
-        """The optimizer; None before `compile`. After it, another one can be assigned."""
-        return None if self._trainer.settings is None else self._trainer.settings.optimizer
-
-    @optimizer.setter
-    def optimizer(self, value: Any) -> None:
-        self._trainer.compiled_settings("optimizer").optimizer = value
-
-    @property
-    def loss(self) -> Any:
-        """The loss; None before `compile`. After it, another one can be assigned."""
-        return None if self._trainer.settings is None else self._trainer.settings.loss
-
-    @loss.setter
-    def loss(self, value: Any) -> None:
-        self._trainer.compiled_settings("loss").loss = value
-
-    @property
-    def steps_per_execution(self) -> int | Literal["auto"]:
-        """For how many batches the batch hooks of callbacks are called once."""
-        return 1 if self._trainer.settings is None else self._trainer.settings.steps_per_execution
-
-    @steps_per_execution.setter
-    def steps_per_execution(self, value: int | Literal["auto"]) -> None:
-        self._trainer.compiled_settings("steps_per_execution").steps_per_execution = value
-
-    @property
-    def precision(self) -> str:
-        """The precision of products; another one can be assigned after `compile`."""
-        return FLOAT32 if self._trainer.settings is None else self._trainer.settings.precision
-
-    @precision.setter
-    def precision(self, value: str) -> None:
-        self._trainer.compiled_settings("precision").precision = value
+    optimizer = CompiledWith(None, "The optimizer; None before `compile`. After it, another one can be assigned.")
+    loss = CompiledWith(None, "The loss; None before `compile`. After it, another one can be assigned.")
+    steps_per_execution = CompiledWith(1, "For how many batches the batch hooks of callbacks are called once.")
+    precision = CompiledWith(FLOAT32, "The precision of products; another one can be assigned after `compile`.")
 
     @property
     def metrics(self) -> list[Metric]:

@@ -20,6 +20,7 @@ from ..dispatch import choice
 from ..errors import TrainingError
 from ..layers.layer import Activated, Backward
 from ..losses import Loss, labels
+from ..losses.loss import RowLoss
 from ..metrics import Metric
 from . import fusion, parts
 from .batches import Batch
@@ -93,17 +94,39 @@ class TrainingStep:
     def _gradients(self, batch: Batch) -> tuple[Any, Any, float]:
         """(the losses of the samples, predictions if metrics need them, penalties), with the gradients
         written, all on the device."""
-        x, backwards, penalties = self.forward(storage.put(batch.x), storage.put(self.settings.optimizer.batches))
+        x, step = storage.put(batch.x), storage.put(self.settings.optimizer.batches)
+        if (head := self.head()) is not None:
+            x, backwards, penalties = self.forward(x, step, without_last=True)
+            logits, values, gradient, backward = self._of_head(head, x, batch)
+            self.backward([*backwards, backward], gradient)
+            return values, self.prediction(logits) if self.metrics else None, penalties
+        x, backwards, penalties = self.forward(x, step)
         loss = self.loss()
         values, loss_backward = losses.forward(loss, batch.y, x)
         self.backward(backwards, loss_backward(losses.shares(values, batch.weight, loss.reduction)))
         return values, self.prediction(x) if self.metrics else None, penalties
 
-    def forward(self, x: Any, step: Any) -> tuple[Any, list[Backward], float]:
+    def _of_head(self, head: fusion.Head, x: Any, batch: Batch) -> tuple[Any, Any, Any, Backward]:
+        """(logits, losses, gradient of the logits, backward) of the last layer and the loss in one."""
+        loss = self.loss()
+        assert isinstance(loss, RowLoss) and batch.y is not None
+        outputs = np.broadcast_to(np.float32(0), (len(x), *self.model.output_shape[1:]))  # only their shape counts
+        targets = labels.aligned(batch.y, outputs)[0]
+        loss.check(targets, outputs.shape)
+        factors = losses.shares(outputs[:, 0], batch.weight, loss.reduction)
+        operands = loss.targets(targets, outputs.shape), np.ascontiguousarray(factors, np.float32)
+        return head(x, *map(storage.put, operands), None)
+
+    def head(self) -> fusion.Head | None:
+        """The last node and the loss in one, if they can be."""
+        self.nodes()
+        return None if self._logits_loss is None else fusion.head(self.model.layers[-1], self._logits_loss)
+
+    def forward(self, x: Any, step: Any, without_last: bool = False) -> tuple[Any, list[Backward], float]:
         """(output, the backward passes of all nodes, sum of the activity regularizers' penalties) in
-        training, all on the device."""
+        training, all on the device; `without_last` of all nodes but the last."""
         backwards, penalties = [], 0.0
-        for node in self.nodes():
+        for node in self.nodes()[: -1 if without_last else None]:
             x, backward, penalty = node.forward(x, step, True)
             backwards.append(backward)
             penalties += penalty

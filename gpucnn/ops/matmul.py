@@ -69,7 +69,7 @@ CASES = [
 @op(
     outputs=_outputs,
     cases=CASES,
-    prefer=("blas", "tensor", "warptiled", "tiled", "naive"),
+    prefer=("blas", "tensor", "warptiled", "register_tiled", "tiled", "naive"),
     flops=_flops,
     terms=_terms,
     factors=(0, 1),

@@ -18,7 +18,7 @@ from ..dispatch import precision
 from ..dispatch.case import Case, Draw
 from ..dispatch.check import disagreement
 from ..dispatch.op import Kernel, Op
-from ..errors import ArgumentError, CompileError, did_you_mean
+from ..errors import ArgumentError, KernelError, did_you_mean
 from . import timing, torch_ops, trials
 from .clock import Run
 from .records import Row, require_real
@@ -170,14 +170,14 @@ def _kernel_row(plan: Plan, op: Op, case: Case, kernel: Kernel) -> Row:
     with trials.running(where):
         try:
             fault = disagreement(kernel, case)
-        except CompileError as error:
+            if fault is not None:
+                return replace(row, note=f"WRONG, so not timed: {fault}")
+            if plan.check_only:
+                return replace(row, note="agrees with its definition")
+            call = Call(kernel, case)
+            return _timed(replace(row, workspace=call.workspace), call.run, plan.effort)
+        except KernelError as error:
             return replace(row, note=f"not timed: {error}")
-        if fault is not None:
-            return replace(row, note=f"WRONG, so not timed: {fault}")
-        if plan.check_only:
-            return replace(row, note="agrees with its definition")
-        call = Call(kernel, case)
-        return _timed(replace(row, workspace=call.workspace), call.run, plan.effort)
 
 
 def _rival_row(plan: Plan, op: Op, case: Case, name: str) -> Row | None:
@@ -261,12 +261,10 @@ def _filled(row: Row, measured: timing.Measurement) -> Row:
 
 def roof_share(flops: float, touched: int, seconds: float) -> float | None:
     """The share of the device's peak that a time implies: of FP32 arithmetic or memory, whichever
-    binds (Williams, Waterman, Patterson, "Roofline", CACM 52 (2009)). For operands that fit into
-    the last-level cache, arithmetic alone counts. None if the peak is unknown."""
+    binds (Williams, Waterman, Patterson, "Roofline", CACM 52 (2009)). What the last-level cache can
+    keep from the call before is not read from memory. None if the peak is unknown."""
     peak = choose.current().peak()
     if peak is None:
         return None
-    bound = flops / peak.flops
-    if touched > peak.cache_bytes:
-        bound = max(bound, touched / peak.bytes_per_second)
-    return bound / seconds
+    from_memory = max(0, touched - peak.cache_bytes)
+    return max(flops / peak.flops, from_memory / peak.bytes_per_second) / seconds

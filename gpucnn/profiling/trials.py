@@ -106,7 +106,7 @@ def missing(backend: str, where: str) -> str | None:
     """Why kernels of a backend cannot run on a device here, in one sentence; None if they can."""
     if where.startswith("gpu"):
         count, reason = choose.gpu_state()
-        return None if count else reason
+        return reason if not count else missing_numba_cuda() if backend == "numba" else None
     if backend == "njit":
         from ..devices import njit
 

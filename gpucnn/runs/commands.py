@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import distributed, random
-from ..callbacks import EarlyStopping
+from ..callbacks import Callback, EarlyStopping, TensorBoard
 from ..datasets import Dataset, ProgressHook, images
 from ..devices import choose, free_memory, threads
 from ..dispatch import choice
@@ -51,6 +51,7 @@ def train(
     *,
     load: Sequence[str | Path] = (),
     pictures: bool = True,
+    tensorboard: bool = False,
     say: Say = lambda line: None,
     progress: ProgressHook | None = None,
 ) -> Run:
@@ -59,10 +60,13 @@ def train(
     settings  its `model` is a name of the zoo, or FILE.py:FUNCTION, which is executed
     folder    the run folder; None creates one below `runs/`
     load      .py files with your kernels, which are executed
+    tensorboard
+              also write `tensorboard/` in the run folder, for TensorBoard
     progress  called while the data set is downloaded or decoded, as in `datasets.load`
     """
     if settings.parts not in (None, distributed.parts()):
         raise ArgumentError(f"parts={settings.parts}: call distributed.start(parts={settings.parts}) first")
+    board = TensorBoard() if tensorboard else None
     settings = replace(settings, load=own_kernels.load_for_new_run(load), parts=distributed.parts()).apply()
     settings, entry = with_entry(settings)
     data = settings.load_data(progress)
@@ -70,7 +74,7 @@ def train(
     _check_memory(model, training, data)
     run = Run.create(folder, asdict(settings)) if distributed.leads() else Run.followed(folder, asdict(settings))
     with run.locked():
-        return _fit(run, settings, training, model, data, pictures, say)
+        return _fit(run, settings, training, model, data, pictures, say, board)
 
 
 def with_entry(settings: RunSettings) -> tuple[RunSettings, Entry | None]:
@@ -118,6 +122,7 @@ def resume(
     model: str | None = None,
     load: Sequence[str | Path] = (),
     pictures: bool = True,
+    tensorboard: bool = False,
     say: Say = lambda line: None,
     progress: ProgressHook | None = None,
 ) -> Run:
@@ -127,7 +132,7 @@ def resume(
     with kernels of the user needs their files again in `load`, and one of the user's own model its
     FILE.py:FUNCTION in `model`; files with another SHA-256 are refused.
     """
-    run = Run.open(folder)
+    run, board = Run.open(folder), TensorBoard() if tensorboard else None
     with run.locked():
         settings = RunSettings.of(run)
         if epochs not in (None, settings.epochs) and settings.schedule not in (None, "constant"):
@@ -149,7 +154,7 @@ def resume(
             raise ArgumentError(f"{run.folder} has already trained {done} epochs: give a larger number of epochs")
         _check_memory(trained, training, data)
         run.continue_with({"epochs": training.epochs, "load": kernels, "parts": distributed.parts()})
-        return _fit(run, settings, training, trained, data, pictures, say)
+        return _fit(run, settings, training, trained, data, pictures, say, board)
 
 
 def evaluate(
@@ -367,6 +372,7 @@ def _fit(
     data: Dataset,
     pictures: bool,
     say: Say,
+    board: TensorBoard | None,
 ) -> Run:
     count = _images_per_epoch(settings, data)
     data = _with_validation(data, count, settings.seed)
@@ -384,7 +390,10 @@ def _fit(
     stopping = EarlyStopping(
         patience=settings.early_stopping or training.epochs + 1, verbose=1, restore_best_weights=bool(settings.best)
     )
-    watching = [stopping] if settings.early_stopping or settings.best else []
+    watching: list[Callback] = [stopping] if settings.early_stopping or settings.best else []
+    if board is not None:
+        board.log_dir = run.folder / "tensorboard"
+        watching.append(board)
     before, start = int(model.optimizer.iterations[0]), time.perf_counter()
     with stop_on_signals() as stop:
         history = model.fit(

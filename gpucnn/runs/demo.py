@@ -24,6 +24,7 @@ from ..datasets import images
 from ..devices import choose
 from ..errors import ArgumentError, GpucnnError, in_one_line
 from ..layers import Conv2D
+from ..layers.layer import every
 from .trained_run import TrainedRun
 
 HOST = "127.0.0.1"
@@ -93,7 +94,7 @@ class Demo(ThreadingHTTPServer):
         x, maps = image[None], []
         for layer in self.used.model.layers:
             x = layer(x)
-            if isinstance(layer, Conv2D):
+            if any(isinstance(part, Conv2D) for part in every([layer])):
                 maps.append({"layer": layer.name, **_sheet(x[0])})
         return x[0], maps
 

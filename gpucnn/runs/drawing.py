@@ -11,6 +11,7 @@ from ..datasets import Dataset
 from ..files import explained, make_folder
 from ..layers import Conv2D, Resizing
 from ..layers.augmentation import Augmentation
+from ..layers.layer import every
 from ..metrics.report import class_numbers
 from ..models.sequential import Sequential
 from .run import Run
@@ -36,13 +37,13 @@ def pictures(
         "confusion_matrix": plots.confusion_matrix(data.y_test, probabilities, data.classes, title, note),
         "predictions": plots.predictions(x_test, data.y_test, probabilities, data.classes, title, note),
     }
-    if any(isinstance(layer, Conv2D) for layer in model.layers):
+    if any(isinstance(layer, Conv2D) for layer in every(model.layers)):
         drawn["filters"] = plots.filters(model, f"{title}: filters of the first convolution", note)
         y_true = class_numbers("y_test", data.y_test[:1])[0]
         drawn["feature_maps"] = plots.feature_maps(
             model, x_test[0], f"{title}: feature maps", note, data.classes, int(y_true)
         )
-        if not any(isinstance(layer, Resizing) for layer in model.layers):  # which has no gradient
+        if not any(isinstance(layer, Resizing) for layer in every(model.layers)):  # which has no gradient
             drawn["explanations"] = plots.explanations(
                 model, x_test, data.y_test, probabilities, data.classes, f"{title}: what predictions rest on", note
             )

@@ -14,6 +14,7 @@ from ..datasets.source import sha256
 from ..errors import ArgumentError, FileError, warn
 from ..files import executed
 from ..layers.activation import Activated
+from ..layers.layer import every
 from ..models.sequential import Sequential
 from .training import Training
 
@@ -53,7 +54,7 @@ class OwnModel:
             if tuple(shape) != expected:
                 raise ArgumentError(f"the model of {self.name} {what} of {tuple(shape)}, and {expected} are needed")
         own = sorted(
-            {type(layer).__name__ for layer in model.layers if not type(layer).__module__.startswith("gpucnn.")}
+            {type(layer).__name__ for layer in every(model.layers) if not type(layer).__module__.startswith("gpucnn.")}
         )
         if own:
             warn(

@@ -22,6 +22,7 @@ from ..models.resident import TOGETHER
 from ..models.resident_steps import ResidentSteps
 from ..models.sequential import Sequential
 from . import step, zoo
+from .translations import as_jax, as_torch, trained_by_jax
 
 SEED = 0
 TOLERANCE = {FLOAT32: 1e-3, TF32: 2e-2, BFLOAT16: 16e-2}
@@ -93,22 +94,6 @@ def agree(losses: Sequence[float], expected: Sequence[float], precision: str = F
             f"the losses of the first steps differ by {difference:.2g}: {list(losses)}, expected {list(expected)}"
         )
     return difference
-
-
-def _require_translated(model: Sequential, library: str) -> None:
-    """Raise `Absent` if a layer is more than the course models have: convolutions and dense layers
-    with bias and ReLU, max pooling, dropout, and a softmax at the end."""
-    for layer in model.layers:
-        plain = isinstance(layer, (layers.MaxPooling2D, layers.Dropout, layers.Flatten))
-        if isinstance(layer, (layers.Conv2D, layers.Dense)):
-            end = "softmax" if layer is model.layers[-1] else "relu"
-            plain = layer.use_bias and layer.activation.name == end
-        if isinstance(layer, layers.Conv2D):
-            plain = plain and (layer.strides, layer.dilation_rate, layer.groups) == ((1, 1), (1, 1), 1)
-        if isinstance(layer, layers.MaxPooling2D):
-            plain = (layer.strides, layer.padding) == (layer.pool_size, "valid")
-        if not plain:
-            raise Absent(f"{layer.name} ({type(layer).__name__}) is not translated to {library}")
 
 
 def _require_same_precision(problem: Problem) -> None:
@@ -191,42 +176,6 @@ def torch_maker(problem: Problem, how: str, memory_format: str) -> Maker:
         return Loop(run, lambda losses: (losses if torch.is_tensor(losses) else torch.stack(losses)).tolist(), notes)
 
     return make
-
-
-def as_torch(model: Sequential) -> Any:
-    """A PyTorch module with the layers and weights of a built gpucnn model, but no softmax.
-    Raises `Absent` for other layers than the course models have."""
-    import torch
-    from torch import nn
-
-    _require_translated(model, "PyTorch")
-    parts: list[Any] = []
-    image: tuple[int, ...] | None = None
-    for layer in model.layers:
-        if isinstance(layer, layers.Conv2D):
-            weight, bias = layer.get_weights()
-            part: Any = nn.Conv2d(weight.shape[2], weight.shape[3], weight.shape[:2], padding=layer.padding)
-            part.weight.data = torch.from_numpy(weight.transpose(3, 2, 0, 1).copy())
-            part.bias.data = torch.from_numpy(bias)
-            parts += [part, nn.ReLU()]
-        elif isinstance(layer, layers.Dense):
-            weight, bias = layer.get_weights()
-            if image is not None:
-                weight = weight.reshape(*image, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
-                image = None
-            part = nn.Linear(*weight.shape)
-            part.weight.data = torch.from_numpy(weight.T.copy())
-            part.bias.data = torch.from_numpy(bias)
-            parts += [part, nn.ReLU()]
-        elif isinstance(layer, layers.MaxPooling2D):
-            parts.append(nn.MaxPool2d(layer.pool_size))
-        elif isinstance(layer, layers.Dropout):
-            parts.append(nn.Dropout(layer.rate))
-        elif isinstance(layer, layers.Flatten):
-            assert layer.input_shape is not None
-            image = layer.input_shape[1:]
-            parts.append(nn.Flatten())
-    return nn.Sequential(*parts[:-1])
 
 
 def torch_optimizer(name: str, parameters: Any, on_gpu: bool) -> Any:
@@ -332,12 +281,19 @@ def jax_maker(problem: Problem) -> Maker:
         weights = [[jnp.asarray(w) for w in layer.get_weights()] for layer in model.layers]
         update, state = jax_optimizer(problem.optimizer, weights)
         loss_of = jax_loss(model)
+        trained = trained_by_jax(model)
+
+        def joined(updated: Any, moved: Any) -> Any:
+            """What training changes as updated, moving statistics as the forward pass left them."""
+            each = zip(trained, updated, moved, strict=True)
+            return [[a if flag else b for flag, a, b in zip(*layer, strict=True)] for layer in each]
 
         def one(carry: Any, batch: Any) -> Any:
             weights, state, key = carry
             key, used = jax.random.split(key)
-            loss, gradients = jax.value_and_grad(loss_of)(weights, *batch, used)
-            return (*update(weights, gradients, state), key), loss
+            (loss, moved), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights, *batch, used)
+            updated, state = update(weights, gradients, state)
+            return (joined(updated, moved), state, key), loss
 
         all_steps = jax.jit(lambda carry, x, y: jax.lax.scan(one, carry, (x, y)), donate_argnums=0)
         kept = [(weights, state, jax.random.key(SEED))]
@@ -352,30 +308,16 @@ def jax_maker(problem: Problem) -> Maker:
 
 
 def jax_loss(model: Sequential) -> Callable[..., Any]:
-    """The mean crossentropy as a function of weights by layer, images, labels and a random key."""
+    """The mean crossentropy, and the weights with new moving statistics, as a function of weights by layer,
+    images, labels and a random key. Raises `Untranslated`."""
     import jax
     import jax.numpy as jnp
 
-    _require_translated(model, "JAX")
+    forward, _ = as_jax(model)
 
     def loss(weights: Any, x: Any, y: Any, key: Any) -> Any:
-        for i, (layer, w) in enumerate(zip(model.layers, weights, strict=True)):
-            if isinstance(layer, layers.Conv2D):
-                dims = ("NHWC", "HWIO", "NHWC")
-                x = jax.lax.conv_general_dilated(x, w[0], (1, 1), layer.padding.upper(), dimension_numbers=dims)
-                x = jax.nn.relu(x + w[1])
-            elif isinstance(layer, layers.MaxPooling2D):
-                window = (1, *layer.pool_size, 1)
-                x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
-            elif isinstance(layer, layers.Flatten):
-                x = x.reshape(len(x), -1)
-            elif isinstance(layer, layers.Dense):
-                x = x @ w[0] + w[1]
-                x = x if i == len(weights) - 1 else jax.nn.relu(x)
-            elif isinstance(layer, layers.Dropout):
-                kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - layer.rate, x.shape)
-                x = jnp.where(kept, x / (1 - layer.rate), 0) if layer.rate else x
-        return -jnp.take_along_axis(jax.nn.log_softmax(x), y[:, None], 1).mean()
+        logits, changed = forward(weights, x, key)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean(), changed
 
     return loss
 

@@ -18,6 +18,7 @@ from ..dispatch.precision import Precision
 from ..errors import ArgumentError, did_you_mean
 from . import rivals
 from .rivals import Absent, Loop, Problem
+from .translations import Untranslated
 
 BATCHES = 16
 """How many steps are timed as one: as many as gpucnn replays as one graph."""
@@ -82,7 +83,7 @@ def measure(
         try:
             makers = [rivals.gpucnn_maker(problem, backend)] if name == "gpucnn" else rivals.makers(problem, name)
             contestants[name] = [_checked(maker, expected, problem) for maker in makers]
-        except Absent as reason:
+        except (Absent, Untranslated) as reason:
             rows.append(Row(model, name, where, problem.x.shape[1], problem.optimizer, note=f"not here: {reason}"))
     times = _timed(contestants, seconds, batches)
     ours = times["gpucnn"][0]

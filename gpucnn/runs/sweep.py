@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets import ProgressHook
-from ..devices import choose, threads
 from ..errors import ArgumentError, FileError, Interrupted, did_you_mean, warn
 from ..files import explained, make_folder, write_atomically
 from . import commands, trials
@@ -70,7 +69,7 @@ def run(
         if pool is None:
             return None
         planned = _plan(settings, axes, seeds, folder, progress)
-        return _train(planned, settings, jobs, pool, say, progress)
+        return _train(planned, pool, say, progress)
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _plan(
     entries = [commands.with_entry(variant) for variant in variants]
     settings = settings.apply()
     data = entries[0][0].load_data(progress)
-    known = {"fingerprint": fingerprint(data), "classes": list(data.classes), "device": settings.device}
+    known: dict[str, Any] = {"fingerprint": fingerprint(data), "classes": list(data.classes), "device": settings.device}
     checked = []
     for filled, entry in entries:
         resolved, _, _ = commands.planned(replace(filled, **known), entry, data)
@@ -131,21 +130,12 @@ def _plan(
     return _Plan(Sweep(target, data.name, data.note, ranked_by, found), tasks)
 
 
-def _train(
-    plan: _Plan,
-    settings: RunSettings,
-    jobs: int | None,
-    pool: trials.Pool,
-    say: Callable[[str], None],
-    progress: ProgressHook | None,
-) -> Sweep:
+def _train(plan: _Plan, pool: trials.Pool, say: Callable[[str], None], progress: ProgressHook | None) -> Sweep:
     sweep = plan.sweep
     with explained("make", sweep.folder):
         make_folder(sweep.folder)
     ended = {trial.folder: _read(trial, sweep.ranked_by) for trial in sweep.trials}
     left = [trial for trial in sweep.trials if ended[trial.folder].status != FINISHED]
-    jobs = jobs or (1 if choose.current().name.startswith("gpu") else min(threads.available(), max(len(left), 1)))
-    share = max(1, threads.available() // min(jobs, max(len(left), 1)))
     total = len(sweep.trials)
     say(f"{sweep.dataset}: {total - len(left)} of {total} trials are finished; {len(left)} to train in {sweep.folder}")
     by_folder = {trial.folder: trial for trial in sweep.trials}
@@ -160,9 +150,8 @@ def _train(
                 warn(message)
         say(f"{label(trial.values, trial.seed)}: {_result(trial)}")
 
-    tasks = [replace(plan.tasks[trial.folder], threads=share) for trial in left]
+    outcomes = pool([plan.tasks[trial.folder] for trial in left])
     try:
-        outcomes = pool(tasks, lambda task: None)
         for outcome in outcomes:
             step(outcome)
             count += 1

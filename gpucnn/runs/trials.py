@@ -12,15 +12,15 @@ import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from .. import distributed, progress
-from ..devices import threads
+from ..devices import choose, threads
 from ..errors import ArgumentError, GpucnnError, Interrupted, one_line
 from . import commands
 from .settings import RunSettings
@@ -55,10 +55,8 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
-Start = Callable[[Task], None]
-"""Takes a task when its training starts, if that is known here."""
-
-Pool = Callable[[Sequence[Task], Start], Iterator[Outcome]]
+Outcomes = Generator[Outcome, None, None]
+Pool = Callable[[Sequence[Task]], Outcomes]
 """Trains the tasks and yields their outcomes as they come."""
 
 
@@ -67,12 +65,12 @@ def pool(jobs: int | None) -> Iterator[Pool | None]:
     """The pool of this process: `jobs` processes, or under `mpiexec` the ranks, of which all but
     rank 0 train what rank 0 sends while they enter the context, and then get None."""
     if distributed.launched() == 1:
-        yield lambda tasks, start: _in_processes(tasks, jobs or 1, start)
+        yield lambda tasks: _in_processes(tasks, jobs or _jobs())
         return
     if jobs is not None:
         raise ArgumentError(f"jobs={jobs}: under mpiexec each process trains one trial at a time; leave it out")
     with _ranks() as (executor, size):
-        yield None if executor is None else lambda tasks, start: _on_ranks(tasks, executor, size, start)
+        yield None if executor is None else lambda tasks: _on_ranks(tasks, executor, size)
 
 
 def train(task: Task) -> Outcome:
@@ -100,13 +98,19 @@ def train(task: Task) -> Outcome:
     return Outcome(folder, status, error, tuple(said))
 
 
+def _jobs() -> int:
+    """Trials at a time on this machine, unless the user says: one on a GPU, else one for each core."""
+    return 1 if choose.current().name.startswith("gpu") else threads.available()
+
+
 # -- processes of this machine -----------------------------------------------------------------------------------------
 
 
-def _in_processes(tasks: Sequence[Task], jobs: int, start: Start) -> Iterator[Outcome]:
+def _in_processes(tasks: Sequence[Task], jobs: int) -> Outcomes:
     """Each trial in a new process, so that one which is killed takes no other with it."""
     context = multiprocessing.get_context("spawn")
-    waiting = deque(tasks)
+    share = max(1, threads.available() // max(1, min(jobs, len(tasks))))
+    waiting = deque(replace(task, threads=share) for task in tasks)
     running: dict[Connection, tuple[Any, Task]] = {}
     try:
         while waiting or running:
@@ -118,17 +122,17 @@ def _in_processes(tasks: Sequence[Task], jobs: int, start: Start) -> Iterator[Ou
                     process.start()
                 theirs.close()
                 running[ours] = process, task
-                start(task)
-            for ours in wait(list(running), _LOOK_UP):
-                assert isinstance(ours, Connection)
-                process, task = running[ours]
+            for ready in wait(list(running), _LOOK_UP):
+                assert isinstance(ready, Connection)
+                process, task = running[ready]
                 try:
-                    outcome = ours.recv()
+                    outcome = ready.recv()
                 except EOFError:
                     process.join()
                     outcome = Outcome(task.folder, FAILED, f"its process {_end(process.exitcode)}")
                 process.join()
-                del running[ours]
+                del running[ready]
+                ready.close()
                 yield outcome
     finally:
         _stop([process for process, _ in running.values()])
@@ -204,7 +208,7 @@ def _ranks() -> Iterator[tuple[Any, int]]:
         yield executor, MPI.COMM_WORLD.Get_size()
 
 
-def _on_ranks(tasks: Sequence[Task], executor: Any, size: int, start: Start) -> Iterator[Outcome]:
+def _on_ranks(tasks: Sequence[Task], executor: Any, size: int) -> Outcomes:
     """The trials on all ranks, rank 0 included: whoever has finished one takes the next."""
     waiting, done = deque(tasks), queue.SimpleQueue[Outcome]()
 
@@ -213,7 +217,6 @@ def _on_ranks(tasks: Sequence[Task], executor: Any, size: int, start: Start) -> 
             task = waiting.popleft()
         except IndexError:
             return
-        start(task)
         executor.submit(train, task).add_done_callback(lambda future: received(task, future))
 
     def received(task: Task, future: Any) -> None:
@@ -230,6 +233,5 @@ def _on_ranks(tasks: Sequence[Task], executor: Any, size: int, start: Start) -> 
             except IndexError:
                 pass
             else:
-                start(task)
                 done.put(train(task))
         yield done.get()

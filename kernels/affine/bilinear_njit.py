@@ -10,6 +10,7 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.affine import FILLS, PIXEL, affine
@@ -27,12 +28,8 @@ def _supports(x: Spec, maps: Spec, **_: object) -> bool:
 
 @kernel(affine, "bilinear", "njit", supports=_supports)
 def launch(y, x, maps, *, size, fill, value):
-    slices, number = threads.slices(len(x)), FILLS.index(fill)
-
-    def task(i: int) -> None:
-        _see(y, x, maps, number, np.float32(value), slices[i].start, slices[i].stop)
-
-    threads.run(task, len(slices), parallel=y.size > _SMALL)
+    bounds, number = threads.bounds(len(x)), FILLS.index(fill)
+    _see(len(bounds) - 1, y, x, maps, number, np.float32(value), bounds, parallel=y.size > _SMALL)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -49,12 +46,12 @@ def _folded(k, side, fill):
     return min(rest, period - 1 - rest) if fill == _REFLECT else rest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _see(y, x, maps, fill, outside, first, last):
-    """The images first … last - 1."""
+@tasks
+def _see(part, y, x, maps, fill, outside, bounds):
+    """A slice of the images."""
     _, P, Q, C = y.shape
     H, W = x.shape[1], x.shape[2]
-    for n in range(first, last):
+    for n in range(bounds[part], bounds[part + 1]):
         image = x[n].reshape(-1)
         for p in range(P):
             line = y[n, p].reshape(-1)

@@ -10,18 +10,16 @@ dx written once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad
 
-from ..shared.columns_njit import column_sums, fold, repeat, row_slices, width
+from ..shared.columns_njit import column_sums, fold, repeat, row_bounds, sums_of_slices, width
 from ..shared.slices_launch import in_slices
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -39,14 +37,8 @@ def _numbers(x: Spec, *_: object, **__: object) -> Spec:
 def _workspace(x: Spec, *_: object, **__: object) -> tuple[Spec, ...]:
     """Two sums for each slice as well; nothing where there is one slice."""
     numbers = _numbers(x)
-    count = len(row_slices(math.prod(x.shape), x.shape[-1]))
+    count = len(row_bounds(math.prod(x.shape), x.shape[-1])) - 1
     return () if count == 1 else (Spec((2, count, numbers.shape[1]), _FLOAT64), numbers)
-
-
-def _over_slices(x: np.ndarray, task: Callable[[int, slice], Any]) -> None:
-    """Call task(i, slice) for each slice of the flat rows."""
-    slices = row_slices(x.size, x.shape[-1])
-    threads.run(lambda i: task(i, slices[i]), len(slices))
 
 
 @kernel(batchnorm, "two_pass", "njit", supports=_supports, workspace=_workspace)
@@ -57,12 +49,13 @@ def launch(y, mean, variance, x, gamma, beta, sums=None, numbers=None, *, epsilo
         _whole(out, mean, variance, flat, gamma, beta, width(x.size, mean.size), epsilon)
         return
     centre, spread = np.empty((2, mean.size))
-    _over_slices(x, lambda i, part: column_sums(sums[0, i], flat[part]))
+    slices, bounds = sums.shape[1], row_bounds(x.size, mean.size)
+    sums_of_slices(slices, sums[0], flat, bounds)
     _means(centre, mean, sums[0], x.size)
-    _over_slices(x, lambda i, part: _sum_squares(sums[1, i], flat[part], centre))
+    _squares_of_slices(slices, sums[1], flat, centre, bounds)
     _means(spread, variance, sums[1], x.size)
     _prepare(numbers, centre, spread, gamma, beta, epsilon)
-    _over_slices(x, lambda i, part: _shift(out[part], flat[part], numbers))
+    _shift_slices(slices, out, flat, numbers, bounds)
 
 
 @kernel(batchnorm_inference, "two_pass", "njit", supports=_supports)
@@ -92,12 +85,40 @@ def _gradients(training, dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, 
         wide = width(x.size, mean.size)
         _whole_grad(out, dgamma, dbeta, flat_dy, flat_x, gamma, mean, variance, wide, np.float32(training), epsilon)
         return
-    _over_slices(x, lambda i, part: _sum_products(sums[0, i], sums[1, i], flat_dy[part], flat_x[part], mean))
+    slices, bounds = sums.shape[1], row_bounds(x.size, mean.size)
+    _products_of_slices(slices, sums, flat_dy, flat_x, mean, bounds)
     _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, np.float32(training), epsilon, x.size)
     if training:
-        _over_slices(x, lambda i, part: _shift_back(out[part], flat_dy[part], flat_x[part], numbers))
+        _shift_slices_back(slices, out, flat_dy, flat_x, numbers, bounds)
     else:
-        _over_slices(x, lambda i, part: _scale(out[part], flat_dy[part], numbers[3]))
+        _scale_slices(slices, out, flat_dy, numbers[3], bounds)
+
+
+@tasks
+def _squares_of_slices(part, sums, x, mean, bounds):
+    _sum_squares(sums[part], x[bounds[part] : bounds[part + 1]], mean)
+
+
+@tasks
+def _shift_slices(part, y, x, numbers, bounds):
+    _shift(y[bounds[part] : bounds[part + 1]], x[bounds[part] : bounds[part + 1]], numbers)
+
+
+@tasks
+def _products_of_slices(part, sums, dy, x, mean, bounds):
+    first, last = bounds[part], bounds[part + 1]
+    _sum_products(sums[0, part], sums[1, part], dy[first:last], x[first:last], mean)
+
+
+@tasks
+def _shift_slices_back(part, dx, dy, x, numbers, bounds):
+    first, last = bounds[part], bounds[part + 1]
+    _shift_back(dx[first:last], dy[first:last], x[first:last], numbers)
+
+
+@tasks
+def _scale_slices(part, dx, dy, slope, bounds):
+    _scale(dx[bounds[part] : bounds[part + 1]], dy[bounds[part] : bounds[part + 1]], slope)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

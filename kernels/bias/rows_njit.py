@@ -10,13 +10,12 @@ import math
 
 import numpy as np
 
-from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias import bias, bias_grad
 
-from ..shared.columns_njit import column_sums, fold, repeat, row_slices, width
+from ..shared.columns_njit import column_sums, fold, repeat, row_bounds, sums_of_slices, width
 from ..shared.slices_launch import in_slices
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -29,7 +28,7 @@ def _supports(x: Spec, *_: Spec) -> bool:
 def _workspace(dy: Spec) -> tuple[Spec, ...]:
     """A sum for each slice of the rows, if there are several."""
     size, columns = math.prod(dy.shape), dy.shape[-1]
-    count = len(row_slices(size, columns))
+    count = len(row_bounds(size, columns)) - 1
     return () if count == 1 else (Spec((count, width(size, columns)), _FLOAT64),)
 
 
@@ -56,8 +55,7 @@ def launch_grad(db, dy, sums=None):
     if sums is None:
         _sum(db, flat, width(dy.size, db.size))
         return
-    slices = row_slices(dy.size, db.size)
-    threads.run(lambda i: column_sums(sums[i], flat[slices[i]]), len(slices))
+    sums_of_slices(len(sums), sums, flat, row_bounds(dy.size, db.size))
     fold(db, sums)
 
 

@@ -13,7 +13,7 @@ from math import lcm
 import numpy as np
 
 from gpucnn.devices import threads
-from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias_activation import bias_activation, bias_activation_grad
@@ -22,7 +22,7 @@ from gpucnn.ops.epilogue import LINEAR
 from ..shared.epilogue_njit import call, end, slope
 from ..shared.simd_njit import LANES, add, copy, load, load_some, store, store_some
 
-_SMALL = 1 << 17
+_SMALL = 1 << 14
 """Below this many values a second thread costs more than it brings."""
 
 _STRETCH = 2048
@@ -44,9 +44,9 @@ def _period(channels: int) -> int:
     return -(-_PERIOD // least) * least
 
 
-def _bounds(rows: int, channels: int) -> list[tuple[int, int]]:
-    """The first value and the end of each slice of the rows."""
-    return [(s.start * channels, s.stop * channels) for s in threads.slices(rows)]
+def _bounds(rows: int, channels: int) -> np.ndarray:
+    """The first value of each slice of the rows, and the end."""
+    return threads.bounds(rows) * channels
 
 
 def _workspace(z: Spec, b: Spec, **_: object) -> Spec:
@@ -58,13 +58,11 @@ def launch(y, *arrays, function, alpha, keep_input):
     """y = f(z + b); z + b comes second if it is kept."""
     sums, (z, b, period) = (arrays[0] if keep_input else y), arrays[keep_input:]
     period.reshape(-1, len(b))[...] = b
-    bounds, address = _bounds(z.size // len(b), len(b)), end(function)
-    flat, flat_sums, flat_z = y.reshape(-1), sums.reshape(-1), z.reshape(-1)
-
-    def task(i: int) -> None:
-        _add_and_finish(flat, flat_sums, flat_z, period, address, np.float32(alpha), *bounds[i])
-
-    threads.run(task, len(bounds), parallel=z.size > _SMALL)
+    bounds = _bounds(z.size // len(b), len(b))
+    _add_and_finish(
+        len(bounds) - 1, y.reshape(-1), sums.reshape(-1), z.reshape(-1), period, end(function), np.float32(alpha),
+        bounds, parallel=z.size > _SMALL,
+    )  # fmt: skip
 
 
 def _grad_workspace(dy: Spec, kept: Spec, **_: object) -> Spec:
@@ -78,18 +76,16 @@ def launch_grad(dz, db, dy, kept, sums, *, function, alpha):
     """The sums of each slice of the rows, added in order."""
     bounds = _bounds(dy.size // len(db), len(db))
     address = 0 if function == LINEAR else slope(function, alpha)
-    flat = dz.reshape(-1), dy.reshape(-1), kept.reshape(-1)
-
-    def task(i: int) -> None:
-        _mask_and_add(*flat, sums[i], address, np.float32(alpha), *bounds[i])
-
-    threads.run(task, len(bounds), parallel=dy.size > _SMALL)
+    _mask_and_add(
+        len(bounds) - 1, dz.reshape(-1), dy.reshape(-1), kept.reshape(-1), sums, address, np.float32(alpha), bounds,
+        parallel=dy.size > _SMALL,
+    )  # fmt: skip
     np.add.reduce(sums.reshape(-1, len(db)), axis=0, out=db)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _add_and_finish(y, sums, z, period, function, alpha, first, last):
-    place = 0
+@tasks
+def _add_and_finish(part, y, sums, z, period, function, alpha, bounds):
+    first, last, place = bounds[part], bounds[part + 1], 0
     for begin in range(first, last, _STRETCH):
         end = min(last, begin + _STRETCH)
         whole = begin + (end - begin) // LANES * LANES
@@ -104,10 +100,10 @@ def _add_and_finish(y, sums, z, period, function, alpha, first, last):
             call(function, y, begin, sums, begin, sums, begin, end - begin, alpha)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _mask_and_add(dz, dy, kept, sums, function, alpha, first, last):
+@tasks
+def _mask_and_add(part, dz, dy, kept, all_sums, function, alpha, bounds):
+    first, last, sums, place = bounds[part], bounds[part + 1], all_sums[part], 0
     sums[:] = np.float32(0)
-    place = 0
     for begin in range(first, last, _STRETCH):
         end = min(last, begin + _STRETCH)
         if function:

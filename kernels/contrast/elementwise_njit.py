@@ -6,7 +6,7 @@ import numpy as np
 
 from gpucnn import random
 from gpucnn.devices import threads
-from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.contrast import random_contrast
@@ -24,19 +24,15 @@ def launch(y, x, mean, step, *, factor, limits, seed, stream, counter=0):
     key = {"seed": seed, "step": int(step[0]), "stream": stream, "purpose": random.AUGMENT}
     u = random.uniform(len(x), **key, counter=counter)
     low, high, least, most = map(np.float32, (*factor, *limits))
-    factors, slices = low + (high - low) * u, threads.slices(len(x))
-
-    def task(i: int) -> None:
-        _change(y, x, mean, factors, least, most, slices[i].start, slices[i].stop)
-
-    threads.run(task, len(slices), parallel=x.size > _SMALL)
+    factors, bounds = low + (high - low) * u, threads.bounds(len(x))
+    _change(len(bounds) - 1, y, x, mean, factors, least, most, bounds, parallel=x.size > _SMALL)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _change(y, x, mean, factors, least, most, first, last):
-    """The images first … last - 1."""
+@tasks
+def _change(part, y, x, mean, factors, least, most, bounds):
+    """A slice of the images."""
     C = x.shape[3]
-    for n in range(first, last):
+    for n in range(bounds[part], bounds[part + 1]):
         image, result, factor = x[n].reshape(-1), y[n].reshape(-1), factors[n]
         for c in range(C):
             centre = mean[n, c]

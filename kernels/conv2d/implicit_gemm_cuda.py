@@ -119,7 +119,7 @@ def launch_grad_weight(dweight, dy, x, parts=None, *, kernel_size, strides, padd
     """dweight = transposed patches of x · dy."""
     plan = planned_grad_weight(dy.shape, x.shape, kernel_size, groups)
     shape = extents(x.shape, dweight.shape[:-1], dy.shape, strides, padding, dilation, groups)
-    variant = plan.macros_with_more_registers()
+    variant = plan.macros_with_more_registers() | products.padded(padding)
     conv2d_grad_weight_implicit_gemm.define(**variant)[plan.grid(groups), plan.tile.THREADS](
         dweight if parts is None else parts, dy, x, *shape, plan.length
     )

@@ -13,6 +13,7 @@ import numpy as np
 from gpucnn import random
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
@@ -36,13 +37,8 @@ def _supports(x: Spec, step: Spec, **_: object) -> bool:
 def launch(y, x, step, *, rate, seed, stream, counter=0):
     """Each slice is a whole number of counters."""
     numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
-    flat_x, flat_y = x.reshape(-1), y.reshape(-1)
-    slices = threads.slices(-(-x.size // 4), SMALLEST // 4)
-
-    def task(i: int) -> None:
-        _drop(flat_y, flat_x, *numbers, counter, slices[i].start, slices[i].stop)
-
-    threads.run(task, len(slices))
+    bounds = threads.bounds(-(-x.size // 4), SMALLEST // 4)
+    _drop(len(bounds) - 1, y.reshape(-1), x.reshape(-1), *numbers, counter, bounds)
 
 
 @kernel(spatial_dropout, "philox", "njit", supports=_supports)
@@ -50,12 +46,8 @@ def launch_spatial(y, x, step, *, rate, seed, stream, counter=0):
     """Each slice is a whole number of images."""
     numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
     wide = width(min(x[0].size, _REPEATED), x.shape[2])
-    slices = threads.slices(len(x), -(-SMALLEST * len(x) // x.size))
-
-    def task(i: int) -> None:
-        _drop_channels(y, x, *numbers, counter, wide, slices[i].start, slices[i].stop)
-
-    threads.run(task, len(slices))
+    bounds = threads.bounds(len(x), -(-SMALLEST * len(x) // x.size))
+    _drop_channels(len(bounds) - 1, y, x, *numbers, counter, wide, bounds)
 
 
 @njit(forceinline=True)
@@ -69,9 +61,10 @@ def _draw(factors, key, limit, factor, first):
         factors[4 * i + 3] = factor if w3 >= limit else ZERO
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _drop_channels(y, x, key, limit, factor, counter, wide, first, last):
-    """Images first … last - 1."""
+@tasks
+def _drop_channels(part, y, x, key, limit, factor, counter, wide, bounds):
+    """A slice of the images."""
+    first, last = bounds[part], bounds[part + 1]
     _, M, C = x.shape
     begin = first * C // 4
     factors, row = np.empty(4 * ((last * C + 3) // 4 - begin), np.float32), np.empty(wide, np.float32)
@@ -80,17 +73,18 @@ def _drop_channels(y, x, key, limit, factor, counter, wide, first, last):
         repeat(row, factors[n * C - 4 * begin : (n + 1) * C - 4 * begin])
         values, results = x[n].reshape(-1), y[n].reshape(-1)
         for start in range(0, M * C, wide):
-            part, target = values[start : start + wide], results[start : start + wide]
-            for j in range(len(part)):
-                target[j] = choose(row[j] > ZERO, part[j] * row[j], ZERO)
+            source, target = values[start : start + wide], results[start : start + wide]
+            for j in range(len(source)):
+                target[j] = choose(row[j] > ZERO, source[j] * row[j], ZERO)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _drop(y, x, key, limit, factor, counter, first, last):
-    """The values of counters first … last - 1 behind `counter`."""
+@tasks
+def _drop(part, y, x, key, limit, factor, counter, bounds):
+    """The values of a slice of the counters behind `counter`."""
+    first, last = bounds[part], bounds[part + 1]
     factors = np.empty(1024, np.float32)
     for begin in range(first, last, 256):
         _draw(factors[: 4 * min(256, last - begin)], key, limit, factor, counter + begin)
-        part, target = x[4 * begin : 4 * min(begin + 256, last)], y[4 * begin : 4 * min(begin + 256, last)]
-        for e in range(len(part)):
-            target[e] = choose(factors[e] > ZERO, part[e] * factors[e], ZERO)
+        source, target = x[4 * begin : 4 * min(begin + 256, last)], y[4 * begin : 4 * min(begin + 256, last)]
+        for e in range(len(source)):
+            target[e] = choose(factors[e] > ZERO, source[e] * factors[e], ZERO)

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import matmul_bias_activation
 
-from ..shared.blas_numpy import multiply
-from ..shared.epilogue_njit import call, end
-from ..shared.simd_njit import add, load, load_some, store, store_some
+from ..shared import blas_numpy
+from ..shared.blas_njit import finish, multiply, sgemm
+from ..shared.epilogue_njit import end
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -25,27 +24,8 @@ def _supports(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
 def launch(y, *arrays, function, alpha, keep_input):
     """y = f(x @ weight + b); what f is applied to comes second if it is kept."""
     sums, (x, weight, b) = (arrays[0] if keep_input else y), arrays[keep_input:]
-    address, flat, flat_sums = end(function), y.reshape(-1), sums.reshape(-1)
-
-    def finish(part: tuple[slice, slice]) -> None:
-        (top, bottom, _), (left, right, _) = (p.indices(n) for p, n in zip(part, y.shape, strict=True))
-        _finish(flat, flat_sums, b, address, np.float32(alpha), (top, bottom, left, right))
-
-    multiply(sums, x, weight, finish)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _finish(y, sums, b, function, alpha, part):
-    """Row by row: the bias, then the function."""
-    top, bottom, left, right = part
-    whole = left + (right - left) // 8 * 8
-    for row in range(top, bottom):
-        o = row * b.shape[0]
-        for k in range(left, whole, 8):
-            store(sums, o + k, add(load(sums, o + k), load(b, k)))
-        if whole < right:
-            few = right - whole
-            z = add(load_some(sums, o + whole, few), load_some(b, whole, few))
-            store_some(sums, o + whole, few, z)
-        if function:
-            call(function, y, o + left, sums, o + left, sums, o + left, right - left, alpha)
+    if sgemm()[0]:
+        multiply(sums, x, weight, bias=b, ended=y, function=end(function), alpha=alpha)
+    else:
+        blas_numpy.multiply(sums, x, weight)
+        finish(sums.reshape(-1), y.reshape(-1), b, end(function), np.float32(alpha), len(y))

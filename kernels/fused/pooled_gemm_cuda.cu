@@ -21,6 +21,8 @@
 #include "patches.cuh"
 // defines: NO_CELL, unpooled
 #include "unpool.cuh"
+// defines: write_column_totals
+#include "slab_totals.cuh"
 // defines: Unpooled, multiply_gradient
 #include "input_gradient.cuh"
 // defines: value
@@ -149,22 +151,6 @@ template <bool QUADS> struct UnpooledColumns {
     }
 };
 
-// The columns of the tile, added up over all threads that carried a part of them: db.
-// EVERY thread of the block must call this. `totals` is no longer in use for slabs.
-__device__ inline void write_column_totals(float* db, float4 total, float* totals, unsigned n, unsigned K)
-{
-    using Share = Slab<TILE_N, false>;
-    static_assert(4 * THREADS <= 2 * SLAB_A, "the totals fit into the slabs");
-    *(float4*)(totals + Share::k() * TILE_N + Share::row()) = total;
-    __syncthreads();  // waits for the totals of all threads
-    for (unsigned column = threadIdx.x; column < TILE_N && n + column < K; column += THREADS) {
-        float sum = 0.f;
-#pragma unroll 4
-        for (int lane = 0; lane < Share::STEP; ++lane) sum += totals[lane * TILE_N + column];
-        db[n + column] = sum;
-    }
-}
-
 template <bool QUADS>
 __device__ __forceinline__ void multiply_weight_gradient(float* dweight, float* db, const float* dy,
                                                          const unsigned char* index, const float* x,
@@ -181,7 +167,7 @@ __device__ __forceinline__ void multiply_weight_gradient(float* dweight, float* 
         Taps<false, ByPool> left(x, windows, taps, task.m, task.k);
         multiply(sums, left, columns, task.slabs, a_slabs, b_slabs);
     }
-    if (task.m == 0) write_column_totals(db, columns.total, a_slabs, task.n, K);
+    if (task.m == 0) write_column_totals(db, columns.total, b_slabs, task.n, K);
     if (slice_of_thread() == 0) write(Rows{dweight, K}, sums, task.m, task.n, taps, K, false);
 }
 

@@ -103,7 +103,8 @@ def extents(x, taps, pooled, *, strides, padding, dilation):
 def launch(y, index, x, weight, b, *, function, alpha, **window):
     """y, index = the largest of each window, finished, and its cell."""
     plan = planned(y.shape, weight.shape)
-    variant = plan.macros_with_more_registers() | End(b, function, alpha).macros()
+    end = End(b, function, alpha).macros()
+    variant = plan.macros_with_more_registers() | products.padded(window["padding"]) | end
     of_y.define(**variant)[plan.grid(), plan.tile.THREADS](
         y, index, x, weight, b, alpha, *extents(x.shape, weight.shape[:2], y.shape, **window), plan.length
     )
@@ -142,6 +143,7 @@ def launch_grad_weight(dweight, db, dy, index, x, parts=None, *, kernel_size, **
     """dweight = transposed patches of x · dz, and db = the sums of its columns."""
     plan = planned_grad_weight(dy.shape, x.shape, kernel_size)
     variant, pitch = plan.macros_with_more_registers(), dweight.size + db.size
+    variant |= products.padded(window["padding"])
     of_both = (dweight, db) if parts is None else (parts, parts.reshape(-1)[dweight.size :])
     of_dweight.define(**variant)[plan.grid(), plan.tile.THREADS](
         *of_both, dy, index, x, *extents(x.shape, kernel_size, dy.shape, **window), plan.length, pitch

@@ -28,6 +28,7 @@ from gpucnn.ops.fused import conv2d_maxpool_grad_input, conv2d_maxpool_grad_weig
 from ..shared.implicit_gemm_njit import FLOAT32, SMALL
 from ..shared.patches_njit import Patches, pooled_patches
 from ..shared.simd_njit import LANES, at, copy, fma, load, load_eight, put, spread, store, store_eight
+from ..shared.slices_launch import apart
 
 CHUNKS = 8
 """Chunks of a patch that are in registers at a time."""
@@ -78,10 +79,10 @@ def _weight_workspace(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window) 
     slices, filters, group = len(threads.slices(x.shape[0])), dy.shape[3], _group(table)
     return (
         Spec((slices, len(chunks.starts) // CHUNKS, filters, _BLOCK), FLOAT32),
-        Spec((slices, filters), FLOAT32),
-        Spec((slices, _image(table)), FLOAT32),
-        Spec((slices, filters * (group + 1)), np.dtype(np.int64)),
-        Spec((slices, filters * group), FLOAT32),
+        Spec((slices, apart(filters)), FLOAT32),
+        Spec((slices, apart(_image(table))), FLOAT32),
+        Spec((slices, apart(filters * (group + 1))), np.dtype(np.int64)),
+        Spec((slices, apart(filters * group)), FLOAT32),
     )
 
 
@@ -96,7 +97,7 @@ def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells,
         table.rows, table.pixels, chunks.starts, cells, amounts, shape, threads.bounds(len(x)),
         parallel=2 * dy.size * len(chunks.places) > SMALL,
     )  # fmt: skip
-    np.add.reduce(bias_sums, axis=0, out=db)
+    np.add.reduce(bias_sums[:, :filters], axis=0, out=db)
     by_place = np.add.reduce(sums, axis=0).swapaxes(1, 2).reshape(-1, filters)
     np.take(by_place, chunks.places, axis=0, out=dweight.reshape(-1, filters))
 
@@ -107,9 +108,9 @@ def _input_workspace(dy: Spec, index: Spec, weight: Spec, *, size, **window) -> 
     listed = _listed(table, filters)
     return (
         Spec((len(chunks.starts) // CHUNKS, filters, _BLOCK), FLOAT32),
-        Spec((slices, _image(table)), FLOAT32),
-        Spec((slices, 4 * listed * (filters + 1)), np.dtype(np.int64)),
-        Spec((slices, 4 * listed * filters), FLOAT32),
+        Spec((slices, apart(_image(table))), FLOAT32),
+        Spec((slices, apart(4 * listed * (filters + 1))), np.dtype(np.int64)),
+        Spec((slices, apart(4 * listed * filters)), FLOAT32),
     )
 
 

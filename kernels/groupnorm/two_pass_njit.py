@@ -13,11 +13,12 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.groupnorm import groupnorm, groupnorm_grad, groupnorm_grad_gamma
 
-from ..shared.slices_launch import SMALLEST, in_slices
+from ..shared.slices_launch import SMALLEST, apart, in_slices
 
 _FLOAT64 = np.dtype(np.float64)
 
@@ -86,36 +87,30 @@ def _gradient(dx, dy, x, mean, variance, gamma, groups, epsilon):
                     dx[n, p, c] = (dy[n, p, c] * gamma[c] - level - (x[n, p, c] - middle) * tilt) * factor
 
 
-def _slices(shape: tuple[int, ...]) -> list[slice]:
-    """Slices of the inputs, each with sums of its own."""
+def _bounds(shape: tuple[int, ...]) -> np.ndarray:
+    """Those of slices of the inputs, each with sums of its own."""
     N, P, C = shape
-    return threads.slices(N, -(-SMALLEST // (P * C)))
+    return threads.bounds(N, -(-SMALLEST // (P * C)))
 
 
 def _sums(dy: Spec, *_: Spec, **__: Any) -> tuple[Spec, ...]:
-    return (Spec((len(_slices(dy.shape)), dy.shape[2]), _FLOAT64),)
+    return (Spec((len(_bounds(dy.shape)) - 1, apart(dy.shape[2])), _FLOAT64),)
 
 
 @kernel(groupnorm_grad_gamma, "two_pass", "njit", supports=_supports, workspace=_sums)
 def launch_grad_gamma(dgamma, dy, x, mean, variance, sums, *, groups, epsilon):
-    slices = _slices(dy.shape)
-
-    def task(i: int) -> None:
-        part = slices[i]
-        _products(sums[i], dy[part], x[part], mean[part], variance[part], groups, float(epsilon))
-
-    threads.run(task, len(slices))
-    dgamma[:] = sums.sum(axis=0)
+    _products(len(sums), sums, dy, x, mean, variance, groups, float(epsilon), _bounds(dy.shape))
+    dgamma[:] = sums[:, : len(dgamma)].sum(axis=0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _products(sums, dy, x, mean, variance, groups, epsilon):
-    N, P, C = x.shape
+@tasks
+def _products(part, sums, dy, x, mean, variance, groups, epsilon, bounds):
+    _, P, C = x.shape
     width = C // groups
-    sums[:] = 0.0
-    for n in range(N):
+    sums[part] = 0.0
+    for n in range(bounds[part], bounds[part + 1]):
         for p in range(P):
             for g in range(groups):
                 centre, scale = np.float64(mean[n, g]), 1.0 / np.sqrt(np.float64(variance[n, g]) + epsilon)
                 for c in range(g * width, (g + 1) * width):
-                    sums[c] += np.float64(dy[n, p, c]) * (np.float64(x[n, p, c]) - centre) * scale
+                    sums[part, c] += np.float64(dy[n, p, c]) * (np.float64(x[n, p, c]) - centre) * scale

@@ -7,7 +7,7 @@
 // cells of 5 × 5 filters more than half of all. The images count fastest, so that a tile lies at one
 // position, or at few neighbouring ones, and its sum runs over those taps alone that reach dy from there.
 
-// defines: THREAD_M, SLAB_A, SLAB_B, Slab, multiply, write, Task
+// defines: THREAD_M, SLAB_A, SLAB_B, Slab, multiply, slice_of_thread
 #include "gemm.cuh"
 // defines: Windows, Odometer, Remainder
 #include "windows.cuh"

@@ -17,6 +17,14 @@ __device__ inline bool can_load_quads(const float* values, unsigned pitch, unsig
     return (pitch | width) % 4 == 0 && (size_t)values % 16 == 0;
 }
 
+// A value, or 0. The load does not depend on the condition, its address does: a branch for each load
+// costs more.
+__device__ inline float load_if(bool inside, const float* values, unsigned at)
+{
+    float value = values[inside ? at : 0];
+    return inside ? value : 0.f;
+}
+
 // Rows are windows (n, p, q), k counts taps (r, s, c): for y and for dx. QUADS: four channels are
 // one load.
 template <bool QUADS, class Order = ByImage> struct PatchSource {
@@ -61,7 +69,7 @@ template <bool QUADS, class Order = ByImage> struct PatchSource {
 #pragma unroll
                 for (int i = 0; i < Share::COUNT; ++i)
                     (&quads[i].x)[e] =
-                        one.high < windows.R && windows.inside(h[i] + dh, w[i] + dw) ? images[at[i] + offset] : 0.f;
+                        load_if(one.high < windows.R && windows.inside(h[i] + dh, w[i] + dw), images, at[i] + offset);
                 one.next(windows.S, windows.channels);
             }
         }
@@ -107,8 +115,8 @@ template <bool QUADS, class Order = ByImage> struct Taps {
             else
 #pragma unroll
                 for (int e = 0; e < ROWS; ++e)
-                    (&quads[i].x)[e] =
-                        window.image < int(windows.N) && windows.inside(h[e] + dh, w[e] + dw) ? images[at[e] + offset] : 0.f;
+                    (&quads[i].x)[e] = load_if(window.image < int(windows.N) && windows.inside(h[e] + dh, w[e] + dw),
+                                               images, at[e] + offset);
             pixel.add(step, windows.P, windows.Q);
         }
     }

@@ -4,14 +4,21 @@
 
 // Windows on N images: window (p, q) meets with its tap (r, s) the cell
 // (first_h + p · stride_h + r · dilation_h, …). An image has H × W cells of C values, of which a
-// group sees `channels`.
+// group sees `channels`. Without padding every cell of a window is inside; a launcher that knows so
+// defines PADDED as 0.
+#ifndef PADDED
+#define PADDED 1
+#endif
 struct Windows {
     unsigned N;
     int H, W, C, channels;
     int P, Q, R, S;
     int first_h, first_w, stride_h, stride_w, dilation_h, dilation_w;
 
-    __device__ bool inside(int h, int w) const { return (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W; }
+    __device__ bool inside(int h, int w) const
+    {
+        return !PADDED || ((unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W);
+    }
     __device__ unsigned cell(unsigned n, int h, int w) const { return ((n * H + h) * W + w) * C; }
 };
 
@@ -37,11 +44,12 @@ struct Odometer {
 
     __device__ void next(int middles, int lows)
     {
-        if (++low < lows) return;
-        low = 0;
-        if (++middle < middles) return;
-        middle = 0;
-        ++high;
+        bool carry = ++low == lows;
+        low = carry ? 0 : low;
+        middle += carry;
+        carry = middle == middles;
+        middle = carry ? 0 : middle;
+        high += carry;
     }
 };
 

@@ -6,8 +6,8 @@ value of y; here a block of 16 × 16 threads reads a square of a and a square of
 every value 16 times, so 8 M N K / 16 bytes come from global memory: 4 FLOPs per byte instead of
 1/4. For matrices of 64 × 64 the emulator counts 4,608 sectors of 32 bytes, where the naive kernel
 takes 41,472, and 270,848 if b is transposed; here that makes no difference. What limits this kernel
-is shared memory itself, with two reads for each multiply-add; the next rung would keep several
-values of y in the registers of each thread.
+is shared memory itself, with two reads for each multiply-add; the next rung, `register_tiled`, keeps
+several values of y in the registers of each thread.
 
 The loop over tiles is `tile_sum` in `shared/tiles_numba.py`; read it next. This file decides
 which thread computes what.

@@ -16,6 +16,7 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
@@ -34,10 +35,10 @@ def _supports(x: Spec, *_: object, **__: object) -> bool:
     return x.dtype == np.float32
 
 
-def _over_rows(rows: int, size: int, task: Any) -> None:
-    """Call task(first, last) for slices of so many rows of images, which have `size` values."""
-    slices = threads.slices(rows, -(-SMALLEST * rows // size))
-    threads.run(lambda i: task(slices[i].start, slices[i].stop), len(slices))
+def _over_rows(rows: int, size: int, kernel: Any, *arguments: Any) -> None:
+    """Run a kernel over slices of so many rows of images, which have `size` values."""
+    bounds = threads.bounds(rows, -(-SMALLEST * rows // size))
+    kernel(len(bounds) - 1, *arguments, bounds)
 
 
 def _window(pool: Any, strides: Any, padding: Any) -> tuple[int, ...]:
@@ -74,11 +75,8 @@ def launch_mean(y, x, *, pool, strides, padding):
 
 def _forward(name: str, y: np.ndarray, x: np.ndarray, window: tuple[int, ...]) -> None:
     shares = _plan(x.shape[1:3], y.shape[1:3], window)[:2]
-    arguments, run = (
-        (y.reshape(-1), x.reshape(-1), x.shape, y.shape, window, *shares),
-        _combining(name, *_unrolled(window)),
-    )
-    _over_rows(y.shape[0] * y.shape[1], x.size, lambda first, last: run(*arguments, first, last))
+    rows, combine = y.shape[0] * y.shape[1], _combining(name, *_unrolled(window))
+    _over_rows(rows, x.size, combine, y.reshape(-1), x.reshape(-1), x.shape, y.shape, window, *shares)
 
 
 def _unrolled(window: tuple[int, ...]) -> tuple[int, int]:
@@ -92,21 +90,18 @@ def launch_grad(dx, dy, x, y, *, pool, strides, padding):
     """Each dy to one cell of its window: written where windows lie side by side, else added."""
     flat = [a.reshape(-1) for a in (dx, dy, x, y)]
     if tuple(pool) == tuple(strides) and not any(map(any, padding)):
-        write = _apart(*pool)
-        rows = y.shape[0] * y.shape[1]
-        _over_rows(rows, x.size, lambda first, last: write(*flat, x.shape, y.shape, first, last))
+        _over_rows(y.shape[0] * y.shape[1], x.size, _apart(*pool), *flat, x.shape, y.shape)
         return
     window = _window(pool, strides, padding)
-    add = _adding(*_unrolled(window))
-    _over_rows(len(x), x.size, lambda first, last: add(*flat, x.shape, y.shape, window, first, last))
+    _over_rows(len(x), x.size, _adding(*_unrolled(window)), *flat, x.shape, y.shape, window)
 
 
 @kernel(avgpool2d_grad, "direct", "njit", supports=_supports)
 def launch_mean_grad(dx, dy, *, size, pool, strides, padding):
     """Each cell the sum of its windows' shares."""
     plan = _plan(tuple(size), dy.shape[1:3], _window(pool, strides, padding))
-    arguments = (dx.reshape(-1), dy.reshape(-1), dx.shape, dy.shape, *plan)
-    _over_rows(dx.shape[0] * dx.shape[1], dx.size, lambda first, last: _from_all(*arguments, first, last))
+    rows = dx.shape[0] * dx.shape[1]
+    _over_rows(rows, dx.size, _from_all, dx.reshape(-1), dy.reshape(-1), dx.shape, dy.shape, *plan)
 
 
 _combined = by_name(
@@ -130,9 +125,10 @@ _finished = by_name(
 def _combining(name, R, S):
     start = float(_START[name])
 
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def combine_windows(y, x, x_shape, y_shape, window, row_shares, column_shares, first, last):
-        """Rows first … last - 1 of all images' windows."""
+    @tasks
+    def combine_windows(part, y, x, x_shape, y_shape, window, row_shares, column_shares, bounds):
+        """A slice of the rows of all images' windows."""
+        first, last = bounds[part], bounds[part + 1]
         taps_r, taps_s, stride_p, stride_q, top, left = window
         _, H, W, C = x_shape
         _, P, Q, _ = y_shape
@@ -170,9 +166,10 @@ def _combining(name, R, S):
     return combine_windows
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _from_all(dx, dy, x_shape, y_shape, row_shares, column_shares, of_rows, of_columns, first, last):
-    """Rows first … last - 1 of all images."""
+@tasks
+def _from_all(part, dx, dy, x_shape, y_shape, row_shares, column_shares, of_rows, of_columns, bounds):
+    """A slice of the rows of all images."""
+    first, last = bounds[part], bounds[part + 1]
     _, H, W, C = x_shape
     _, P, Q, _ = y_shape
     for row in range(first, last):
@@ -202,9 +199,10 @@ def _from_all(dx, dy, x_shape, y_shape, row_shares, column_shares, of_rows, of_c
 
 @cache
 def _apart(R, S):
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def write_to_the_first(dx, dy, x, y, x_shape, y_shape, first, last):
-        """Rows first … last - 1 of all images' windows, which lie side by side."""
+    @tasks
+    def write_to_the_first(part, dx, dy, x, y, x_shape, y_shape, bounds):
+        """A slice of the rows of all images' windows, which lie side by side."""
+        first, last = bounds[part], bounds[part + 1]
         _, H, W, C = x_shape
         _, P, Q, _ = y_shape
         for row in range(first, last):
@@ -241,9 +239,10 @@ def _apart(R, S):
 
 @cache
 def _adding(R, S):
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def add_to_the_first(dx, dy, x, y, x_shape, y_shape, window, first, last):
-        """Images first … last - 1."""
+    @tasks
+    def add_to_the_first(part, dx, dy, x, y, x_shape, y_shape, window, bounds):
+        """A slice of the images."""
+        first, last = bounds[part], bounds[part + 1]
         taps_r, taps_s, stride_p, stride_q, top, left = window
         _, H, W, C = x_shape
         _, P, Q, _ = y_shape

@@ -8,13 +8,13 @@ import math
 
 import numpy as np
 
-from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.prelu import prelu, prelu_grad, prelu_grad_alpha
 
-from ..shared.columns_njit import fold, repeat, row_slices, width
+from ..shared.columns_njit import fold, repeat, row_bounds, width
 from ..shared.slices_launch import in_slices
 from ..shared.vector_math_njit import ZERO
 from ..shared.vector_operators_njit import choose
@@ -67,22 +67,21 @@ def _slope(dx, dy, x, alpha, wide):
 def _sums(dy: Spec, x: Spec) -> tuple[Spec, ...]:
     """A sum for each slice of the rows."""
     size, columns = math.prod(dy.shape), dy.shape[-1]
-    return (Spec((len(row_slices(size, columns)), width(size, columns)), _FLOAT64),)
+    return (Spec((len(row_bounds(size, columns)) - 1, width(size, columns)), _FLOAT64),)
 
 
 @kernel(prelu_grad_alpha, "rows", "njit", supports=_supports, workspace=_sums)
 def launch_grad_alpha(dalpha, dy, x, sums):
     flat_dy, flat_x = dy.reshape(-1), x.reshape(-1)
-    slices = row_slices(dy.size, dalpha.size)
-    threads.run(lambda i: _products(sums[i], flat_dy[slices[i]], flat_x[slices[i]]), len(slices))
+    _products(len(sums), sums, flat_dy, flat_x, row_bounds(dy.size, dalpha.size))
     fold(dalpha, sums)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _products(sums, dy, x):
-    wide = len(sums)
-    sums[:] = 0.0
-    for start in range(0, len(x), wide):
-        values, gradients = x[start : start + wide], dy[start : start + wide]
+@tasks
+def _products(part, sums, dy, x, bounds):
+    first, last, wide = bounds[part], bounds[part + 1], sums.shape[1]
+    sums[part] = 0.0
+    for start in range(first, last, wide):
+        values, gradients = x[start : min(start + wide, last)], dy[start : min(start + wide, last)]
         for j in range(len(values)):
-            sums[j] += np.float64(choose(values[j] > ZERO, ZERO, gradients[j] * values[j]))
+            sums[part, j] += np.float64(choose(values[j] > ZERO, ZERO, gradients[j] * values[j]))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpucnn.devices import threads
-from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.reshaping import crop, pad, transpose
@@ -33,9 +33,9 @@ def _float32(x: Spec, **_: Any) -> bool:
 
 
 def _over_rows(rows: int, size: int, function: Any, *arguments: Any) -> None:
-    """Call function(*arguments, first, last) for slices of so many rows, which have `size` values."""
-    slices = threads.slices(rows, -(-SMALLEST * rows // size))
-    threads.run(lambda i: function(*arguments, slices[i].start, slices[i].stop), len(slices))
+    """Run a kernel over slices of so many rows, which have `size` values."""
+    bounds = threads.bounds(rows, -(-SMALLEST * rows // size))
+    function(len(bounds) - 1, *arguments, bounds)
 
 
 @kernel(pad, "elementwise", "njit", supports=_float32)
@@ -81,13 +81,13 @@ def _order(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[int, in
     return batch, np.array([[1, *extents], [0, *steps]])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _runs(y, x, axes, first, last):
-    """Rows first … last - 1 of y along its last axis."""
+@tasks
+def _runs(part, y, x, axes, bounds):
+    """A slice of the rows of y along its last axis."""
     inside, outside, before = axes[0], axes[1], axes[2]
     end = len(outside) - 1
     begin, stop = max(0, before[end]), min(outside[end], before[end] + inside[end])
-    for row in range(first, last):
+    for row in range(bounds[part], bounds[part + 1]):
         rest, at, step, fits = row, 0, inside[end], True
         for axis in range(end - 1, -1, -1):
             cell = rest % outside[axis] - before[axis]
@@ -104,13 +104,13 @@ def _runs(y, x, axes, first, last):
         y[target + stop : target + outside[end]] = np.float32(0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _values(y, x, axes, first, last):
-    """The matrices first … last - 1 of the last two axes of y, value by value."""
+@tasks
+def _values(part, y, x, axes, bounds):
+    """A slice of the matrices of the last two axes of y, value by value."""
     extents, steps = axes[0], axes[1]
     end = len(extents) - 1
     P, Q, step_p, step_q = extents[end - 1], extents[end], steps[end - 1], steps[end]
-    for matrix in range(first, last):
+    for matrix in range(bounds[part], bounds[part + 1]):
         rest, at = matrix, 0
         for axis in range(end - 2, -1, -1):
             at += rest % extents[axis] * steps[axis]
@@ -126,10 +126,10 @@ def _values(y, x, axes, first, last):
                 y[target + q] = x[at + p * step_p + q * step_q]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _tiles(y, x, M, N, strips, first, last):
-    """Strips first … last - 1 of all matrices (M, N): `TILE` rows of the transposed one each."""
-    for strip in range(first, last):
+@tasks
+def _tiles(part, y, x, M, N, strips, bounds):
+    """A slice of the strips of all matrices (M, N): `TILE` rows of the transposed one each."""
+    for strip in range(bounds[part], bounds[part + 1]):
         start = strip // strips * M * N
         n0 = strip % strips * TILE
         n1 = min(N, n0 + TILE)

@@ -13,6 +13,7 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.sampling import random_bits, random_uniform
 
@@ -24,12 +25,8 @@ _UNIT, _EIGHT = np.float32(2.0**-24), np.uint64(8)
 
 def _draw(function: Callable[..., None], y: np.ndarray, step: np.ndarray, seed: int, stream: int, purpose: int) -> None:
     numbers = key(int(step[0]), stream, purpose, seed)
-    slices = threads.slices(-(-y.size // 4), SMALLEST // 4)
-
-    def task(i: int) -> None:
-        function(y[4 * slices[i].start : 4 * slices[i].stop], numbers, slices[i].start)
-
-    threads.run(task, len(slices))
+    bounds = threads.bounds(-(-y.size // 4), SMALLEST // 4)
+    function(len(bounds) - 1, y, numbers, bounds)
 
 
 @kernel(random_bits, "philox", "njit")
@@ -42,8 +39,10 @@ def launch_uniform(y: Any, step: Any, *, count: int, seed: int, stream: int, pur
     _draw(_uniform, y, step, seed, stream, purpose)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _bits(y, key, first):
+@tasks
+def _bits(part, words_of_all, key, bounds):
+    first = bounds[part]
+    y = words_of_all[4 * first : 4 * bounds[part + 1]]
     whole = len(y) // 4
     for i in range(whole):
         w0, w1, w2, w3 = words(first + i, key)
@@ -59,8 +58,10 @@ def _share(word):
     return np.float32(word >> _EIGHT) * _UNIT
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _uniform(y, key, first):
+@tasks
+def _uniform(part, numbers, key, bounds):
+    first = bounds[part]
+    y = numbers[4 * first : 4 * bounds[part + 1]]
     whole = len(y) // 4
     for i in range(whole):
         w0, w1, w2, w3 = words(first + i, key)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from gpucnn.devices import threads
@@ -16,11 +14,8 @@ _SMALL = 1 << 22
 """Below this many floating-point operations a second thread costs more than it brings."""
 
 
-def multiply(
-    y: np.ndarray, a: np.ndarray, b: np.ndarray, finish: Callable[[tuple[slice, slice]], None] | None = None
-) -> None:
-    """y (M, N) = a (M, K) @ b (K, N); `finish` is called with each part of y, by the thread that
-    computed it."""
+def multiply(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
+    """y (M, N) = a (M, K) @ b (K, N)."""
     rows, columns = y.shape
     longer = max(rows, columns)
     parallel = 2 * rows * columns * a.shape[1] > _SMALL
@@ -33,7 +28,5 @@ def multiply(
             np.matmul(a[part], b, out=y[part])
         else:
             np.matmul(a, b[:, part], out=y[:, part])
-        if finish is not None:
-            finish((part, slice(None)) if rows >= columns else (slice(None), part))
 
     threads.run(task, count)

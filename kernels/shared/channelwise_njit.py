@@ -29,6 +29,7 @@ from .implicit_gemm_njit import FLOAT32, SMALL
 from .lane_tile_njit import FEW, ROWS, add_lane_products, lane_products
 from .patches_njit import Patches, patches, transposed_patches
 from .simd_njit import at, copy, put
+from .slices_launch import apart
 from .tile_njit import WIDTH
 
 MOST_LAYERS = 16
@@ -147,7 +148,7 @@ def _dy(dy: Any, weight: Any, *, size: Any, strides: Any, padding: Any, dilation
 def forward_workspace(x: Spec, weight: Spec, **window: Any) -> Spec:
     """A copy of an image for each slice of the batch."""
     image = _x(x, weight.shape[-1], weight.shape[:-2], **window)
-    return Spec((len(threads.slices(x.shape[0])), image.copy), FLOAT32)
+    return Spec((len(threads.slices(x.shape[0])), apart(image.copy)), FLOAT32)
 
 
 def forward(y: Any, x: Any, weight: Any, scratch: Any, **window: Any) -> None:
@@ -158,7 +159,7 @@ def forward(y: Any, x: Any, weight: Any, scratch: Any, **window: Any) -> None:
 def grad_input_workspace(dy: Spec, weight: Spec, **window: Any) -> Spec:
     """A copy of an image of dy for each slice of the batch."""
     size = max(image.copy for image in _dy(dy, weight, **window))
-    return Spec((len(threads.slices(dy.shape[0])), size), FLOAT32)
+    return Spec((len(threads.slices(dy.shape[0])), apart(size)), FLOAT32)
 
 
 def grad_input(dx: Any, dy: Any, weight: Any, scratch: Any, *, groups: int, **window: Any) -> None:
@@ -183,7 +184,7 @@ def _launch(y: Any, images: Any, weight: Any, scratch: Any, image: _Image) -> No
 def grad_weight_workspace(dy: Spec, x: Spec, *, kernel_size: Any, **window: Any) -> tuple[Spec, Spec]:
     """Sums and a copy of an image for each slice of the batch."""
     slices, image = len(threads.slices(x.shape[0])), _x(x, dy.shape[-1], kernel_size, **window)
-    return Spec((slices, len(image.steps), dy.shape[-1]), FLOAT32), Spec((slices, image.copy), FLOAT32)
+    return Spec((slices, len(image.steps), dy.shape[-1]), FLOAT32), Spec((slices, apart(image.copy)), FLOAT32)
 
 
 def grad_weight(dweight: Any, dy: Any, x: Any, sums: Any, scratch: Any, *, kernel_size: Any, **window: Any) -> None:

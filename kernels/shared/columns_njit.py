@@ -12,6 +12,7 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 
 from .slices_launch import SMALLEST
 
@@ -23,12 +24,11 @@ def width(size: int, columns: int) -> int:
     return columns * max(1, min(WIDE, size // 4) // columns)
 
 
-def row_slices(size: int, columns: int) -> list[slice]:
-    """The slices of the flat values of all rows."""
+def row_bounds(size: int, columns: int) -> np.ndarray:
+    """Where the slices of the flat values of all rows begin, and their end."""
     if size < 2 * SMALLEST:
-        return [slice(0, size)]
-    slices = threads.slices(size // columns, -(-SMALLEST // columns))
-    return [slice(s.start * columns, s.stop * columns) for s in slices]
+        return np.array([0, size])
+    return threads.bounds(size // columns, -(-SMALLEST // columns)) * columns
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -49,6 +49,12 @@ def column_sums(sums, x):
         values = x[start : start + wide]
         for j in range(len(values)):
             sums[j] += np.float64(values[j])
+
+
+@tasks
+def sums_of_slices(part, sums, x, bounds):
+    """sums (slices, width) = the column sums of each slice."""
+    column_sums(sums[part], x[bounds[part] : bounds[part + 1]])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

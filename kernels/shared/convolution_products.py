@@ -81,6 +81,11 @@ def _remainder(number, size, windows, taps, stride, before, dilation):
     return _Remainder(ceil_div(size - number, stride), count, origin, windows, dilation // gcd(stride, dilation))
 
 
+def padded(padding) -> dict[str, int]:
+    """The macro of `windows.cuh` that says whether windows reach beyond an image."""
+    return {"PADDED": int(any(map(any, padding)))}
+
+
 def remainders(size, strides):
     """How many remainders the cells of dx leave by the strides, along each axis."""
     return tuple(map(min, strides, size))

@@ -7,6 +7,7 @@ from math import prod
 
 from gpucnn.ops.conv2d import conv2d
 
+from . import convolution_products as products
 from .gemm_launch import End, Plan, join, product_plan
 
 
@@ -34,7 +35,7 @@ def forward(product, sum_parts, y, parts, x, weight, end: End | None = None, *, 
     """y = patches of x · weight, by kernels that finish the sums if there is an end."""
     plan = planned(weight.shape, y.shape, groups)
     shape = extents(x.shape, weight.shape[:-1], y.shape, strides, padding, dilation, groups)
-    variant = plan.macros_with_more_registers() | ({} if end is None else end.macros())
+    variant = plan.macros_with_more_registers() | products.padded(padding) | ({} if end is None else end.macros())
     result, ends = (y if parts is None else parts), (() if end is None else end.arguments(parts is None))
     product.define(**variant)[plan.grid(groups), plan.tile.THREADS](result, x, weight, *ends, *shape, plan.length)
     join(sum_parts.define(**variant), plan, y, parts, end)

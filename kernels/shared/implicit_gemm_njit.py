@@ -42,6 +42,7 @@ from .simd_njit import (
     store,
     store_bytes,
 )
+from .slices_launch import apart
 from .tile_njit import FILTERS, HALF, LINE, ROWS, WIDTH, add_products, prefetch, products
 
 FLOAT32 = np.dtype(np.float32)
@@ -117,7 +118,7 @@ def workspace(images: int, filters: int, *tables: Patches, groups: int = 1) -> t
     size = max(table.size * table.padded * together(images, table) for table in tables)
     parts = max(len(_split_by_patches(images, table)) for table in tables)
     panels = groups * panels_of(filters // groups)
-    return Spec((panels, taps + 1, FILTERS), FLOAT32), Spec((parts, size + ROWS * FILTERS), FLOAT32)
+    return Spec((panels, taps + 1, FILTERS), FLOAT32), Spec((parts, apart(size + ROWS * FILTERS)), FLOAT32)
 
 
 class Matrix(NamedTuple):
@@ -331,8 +332,8 @@ def transposed_workspace(images: int, filters: int, table: Patches, groups: int 
     ragged, several = members % WIDTH > 0, together(images, table)
     return (
         Spec((len(parts) // parts[0].parts, *_extents_of_sums(len(table.taps), filters, groups)), FLOAT32),
-        Spec((len(parts), table.size * table.padded * several), FLOAT32),
-        Spec((len(parts), (table.count * several * filters + WIDTH) * ragged), FLOAT32),
+        Spec((len(parts), apart(table.size * table.padded * several)), FLOAT32),
+        Spec((len(parts), apart((table.count * several * filters + WIDTH) * ragged)), FLOAT32),
     )
 
 

@@ -33,6 +33,7 @@ from gpucnn.dispatch.case import Spec
 from .epilogue_njit import call
 from .implicit_gemm_njit import FLOAT32, NAN, SMALL, Matrix, fill_panels, panels_of, place, split, table_of
 from .simd_njit import copy
+from .slices_launch import apart
 from .tile_njit import FILTERS, HALF, ROWS, WIDTH, add_products, products
 from .winograd_transforms_njit import OF_CELLS, OF_FILTER, OF_FILTER_SUMS, OF_GRADIENT, OF_SUMS, transform
 
@@ -150,7 +151,7 @@ def workspace(images: int, channels: int, filters: int, tiles: Tiles) -> tuple[S
     return (
         Spec((panels, 9 * channels + 1, FILTERS), FLOAT32),
         Spec((PLACES, panels, channels + 1, FILTERS), FLOAT32),
-        Spec((parts, tiles.size * tiles.several + WIDTH), FLOAT32),
+        Spec((parts, apart(tiles.size * tiles.several + WIDTH)), FLOAT32),
         Spec((parts, PLACES, _pitch(block, channels)), FLOAT32),
         Spec((parts, PLACES, _pitch(block, filters)), FLOAT32),
     )
@@ -273,7 +274,7 @@ def transposed_workspace(images: int, channels: int, filters: int, tiles: Tiles)
     slices, block = len(_bounds(images, tiles)) - 1, _block(channels, filters)
     return (
         Spec((slices, PLACES, _rows(channels), _columns(filters)), FLOAT32),
-        Spec((slices, tiles.size * tiles.several + WIDTH), FLOAT32),
+        Spec((slices, apart(tiles.size * tiles.several + WIDTH)), FLOAT32),
         Spec((slices, PLACES, _pitch(block, channels)), FLOAT32),
         Spec((slices, PLACES, _pitch(block, filters)), FLOAT32),
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.update import norm_parts, parts_of, penalty
@@ -43,40 +44,49 @@ def _sums(x: Spec, **_: object) -> Spec:
 @kernel(norm_parts, "two_stage", "njit", supports=_supports, workspace=_sums, pays=_pays)
 def launch_norm_parts(parts, x, sums):
     """Σ x² and max |x| of each slice; then scale and total."""
-    slices, bits = threads.slices(x.size, _SMALLEST), x.view(np.uint32)
-    threads.run(lambda i: _norm(sums[i], x[slices[i]], bits[slices[i]]), len(slices))
+    _norm(len(sums), sums, x, x.view(np.uint32), threads.bounds(x.size, _SMALLEST))
     square_sum, largest = sums[0].tolist() if len(sums) == 1 else (sums[:, 0].sum().item(), sums[:, 1].max().item())
     parts[:] = parts_of(largest, square_sum)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _norm(sums, x, bits):
+@tasks
+def _norm(part, sums, x, bits, bounds):
+    total, largest = _square_sum_and_largest(
+        x[bounds[part] : bounds[part + 1]], bits[bounds[part] : bounds[part + 1]], np.zeros(1, np.uint32)
+    )
+    sums[part, 0] = total
+    sums[part, 1] = largest
+
+
+@njit(fastmath={"reassoc", "contract"})
+def _square_sum_and_largest(x, bits, largest):
     total = 0.0
     for i in range(len(x)):
         value = np.float64(x[i])
         total += value * value
-    largest = np.zeros(1, np.uint32)
     for i in range(len(bits)):
         largest[0] = max(largest[0], bits[i] & _MAGNITUDE)
-    sums[0] = total
-    sums[1] = largest.view(np.float32)[0]
+    return total, largest.view(np.float32)[0]
 
 
 @kernel(penalty, "two_stage", "njit", supports=_supports, workspace=_sums, pays=_pays)
 def launch_penalty(penalty, values, sums, *, l1, l2):
     """Σ |values| and Σ values² of each slice; then their weighted sum."""
-    slices = threads.slices(values.size, _SMALLEST)
-    threads.run(lambda i: _penalty(sums[i], values[slices[i]]), len(slices))
+    _penalty(len(sums), sums, values, threads.bounds(values.size, _SMALLEST))
     absolute, squares = sums.sum(axis=0)
     penalty[0] = (l1 * absolute if l1 else 0.0) + (l2 * squares if l2 else 0.0)
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _penalty(sums, values):
+@tasks
+def _penalty(part, sums, values, bounds):
+    sums[part, 0], sums[part, 1] = _absolute_and_square_sum(values[bounds[part] : bounds[part + 1]])
+
+
+@njit(fastmath={"reassoc", "contract"})
+def _absolute_and_square_sum(values):
     absolute = squares = 0.0
     for i in range(len(values)):
         value = np.float64(values[i])
         absolute += abs(value)
         squares += value * value
-    sums[0] = absolute
-    sums[1] = squares
+    return absolute, squares

@@ -150,7 +150,7 @@ def test_show_prints_figures_and_traffic_after_the_source():
         (("bench", "matmul", "--axis", "depth=2"), "--axis depth: use one of batch"),
         (("bench", "matmul", "--backend", "cobol"), "--backend cobol is unknown"),
         (("bench", "matmul", "--vs", "jax"), "--vs jax: use one of numpy, torch, cublas"),
-        (("bench", "matmul", "--precision", "int8"), "--precision int8: use one of float32"),
+        (("bench", "matmul", "--precision", "int8"), "'int8' is not one of 'float32', 'tf32', 'bfloat16'"),
         (("bench", "matmul", "--compare", "missing.json"), "missing.json"),
     ],
 )

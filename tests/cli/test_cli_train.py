@@ -45,6 +45,16 @@ def test_train_prints_its_run_json_and_nothing_else(user_npz):
         assert json.load(file) == record
 
 
+@needs.tensorboardx_here
+def test_tensorboard_finds_its_files_in_the_run_folder_also_after_resuming(user_npz):
+    result = gpucnn("train", "--data", user_npz, *FAST, "--tensorboard", "--out", "r")
+    assert result.exit_code == 0, result.stderr
+    assert f"tensorboard --logdir {pathlib.Path('r', 'tensorboard')}" in result.stdout
+    assert len(list(pathlib.Path("r/tensorboard/train").glob("events*"))) == 1
+    assert gpucnn("train", "--resume", "r", "--epochs", 2, "--no-pictures", "--tensorboard").exit_code == 0
+    assert len(list(pathlib.Path("r/tensorboard/train").glob("events*"))) == 2
+
+
 def test_without_a_data_set_the_digits_are_used_and_named_as_such():
     result = gpucnn("train", *FAST, "--target-acc", "0.01")
     assert result.exit_code == 0
@@ -275,3 +285,21 @@ def test_the_advice_after_training_fits_the_images(user_npz, tmp_path):
 
 def test_images_of_digits_are_light_strokes_on_dark():
     assert [name for name in datasets.names() if datasets.is_of_digits(name)] == ["digits", "mnist"]
+
+
+def test_the_precision_is_kept_in_the_run_and_its_model(user_npz):
+    result = gpucnn("train", "--data", user_npz, *FAST, "--precision", "tf32", "--out", "rounded", "--json")
+    record = json.loads(result.stdout)
+    assert record["precision"] == record["settings"]["precision"] == "tf32"
+    assert run.Run.open("rounded").record["precision"] == "tf32"
+    exact = json.loads(gpucnn("train", "--data", user_npz, *FAST, "--json").stdout)
+    assert exact["precision"] == "float32" and exact["weights_sha256"] != record["weights_sha256"]
+    again = json.loads(gpucnn("evaluate", "rounded", "--json").stdout)
+    assert again["test_loss"] == record["test_loss"]
+
+
+def test_a_precision_that_the_kernels_lack_is_refused_before_any_work(user_npz):
+    result = gpucnn("train", "--data", user_npz, *FAST, "--precision", "bfloat16", "--backend", "njit")
+    assert result.exit_code == 1
+    assert "precision='bfloat16': the njit kernels compute products in float32 alone" in result.stderr
+    assert not os.path.exists("runs") or not os.listdir("runs")

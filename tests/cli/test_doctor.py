@@ -24,7 +24,8 @@ def examine(monkeypatch):
     """Examine a machine with these packages and this NVIDIA driver, without running any check."""
 
     def look(installed=None, driver=None, base=BASE, gpus=1):
-        packages = {**base, **(installed or {})}
+        cupy = any(name.startswith("cupy") for name in installed or {})
+        packages = {**base, **({"numba-cuda": "0.30.4"} if cupy else {}), **(installed or {})}
         monkeypatch.setattr(doctor, "installed_version", packages.get)
         monkeypatch.setattr(doctor, "driver_version", lambda: driver)
         if driver:
@@ -34,6 +35,8 @@ def examine(monkeypatch):
         return doctor.examine()
 
     monkeypatch.setattr(doctor, "CHECKS", {})
+    monkeypatch.setattr(doctor.choose, "gpu_capabilities", lambda: [90])
+    monkeypatch.setattr(doctor.nvrtc, "newest_architecture", lambda: 121)
     monkeypatch.setattr(doctor.choose, "gpu_state", lambda: (0, "no NVIDIA driver found"))
     for name in ("NUMBA_DISABLE_JIT", "NUMBA_ENABLE_CUDASIM", "CUDA_PATH", "CUDA_HOME", "GPUCNN_DATA"):
         monkeypatch.delenv(name, raising=False)
@@ -52,6 +55,44 @@ def test_a_sound_cpu_machine_is_ready_to_train(examine):
     assert report.verdict.startswith("ready: CPU with ")
     assert report.verdict.endswith("GPU none (CuPy is not installed)")
     assert report.command == "gpucnn train"
+
+
+def test_cupy_without_numba_cuda_is_a_warning_with_the_extra_of_the_driver(examine):
+    packages = {"cupy-cuda13x": "14.1", "nvidia-cuda-runtime": "13.0", "numba-cuda": None}
+    report = examine(packages, driver=13000)
+    assert report.ok and only(report).severity == "warning"
+    assert only(report).what == "numba-cuda is not installed: the kernels of the backend numba need it"
+    assert report.command == 'python -m pip install "gpucnn[cuda13]"'
+
+
+@pytest.mark.parametrize(("capabilities", "dropped"), [([61], True), ([90, 61], True), ([75], False), ([], False)])
+def test_a_gpu_that_cuda_13_has_dropped_needs_cuda_12(examine, monkeypatch, capabilities, dropped):
+    packages = {"cupy-cuda13x": "14.1", "nvidia-cuda-runtime": "13.0"}
+    monkeypatch.setattr(doctor.choose, "gpu_capabilities", lambda: capabilities)
+    report = examine(packages, driver=13000)
+    assert report.ok != dropped
+    if dropped:
+        assert only(report).what == (
+            "CUDA 13 has dropped GPUs below compute capability 7.5, and one here has 6.1: it needs cupy-cuda12x"
+        )
+        assert report.command == 'python -m pip uninstall -y cupy-cuda13x && python -m pip install "gpucnn[cuda12]"'
+    assert examine({"cupy-cuda12x": "14.1", **HEADERS}, driver=13000).ok, "CUDA 12 still compiles for it"
+
+
+def test_a_gpu_newer_than_the_compilers_is_a_warning(examine, monkeypatch):
+    packages = {"cupy-cuda12x": "14.1", **HEADERS}
+    monkeypatch.setattr(doctor.choose, "gpu_capabilities", lambda: [90, 130])
+    monkeypatch.setattr(doctor.nvrtc, "newest_architecture", lambda: 121)
+    report = examine(packages, driver=13000)
+    assert report.ok and only(report).severity == "warning"
+    assert only(report).what == (
+        "a GPU here has compute capability 13.0 and the compilers know up to 12.1: the driver compiles its kernels, "
+        "from PTX"
+    )
+    assert report.command == 'python -m pip install --upgrade --upgrade-strategy eager "gpucnn[cuda13]"'
+    for newest in (130, None):
+        monkeypatch.setattr(doctor.nvrtc, "newest_architecture", lambda newest=newest: newest)
+        assert examine(packages, driver=13000).problems == []
 
 
 def test_two_cupy_wheels_are_an_error_with_one_command_that_fixes_it(examine):

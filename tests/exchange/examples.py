@@ -79,6 +79,78 @@ LAYERS = {
 }
 """For each example the shape of an input, and a function that returns new layers."""
 
+LAYERS |= {
+    "conv1d_transposed": ((5, 3), lambda: [layers.Conv1DTranspose(4, 3, strides=2, padding="same", activation="relu")]),
+    "conv2d_transposed": ((4, 5, 3), lambda: [layers.Conv2DTranspose(2, 3, strides=2, activation="tanh")]),
+    "conv2d_transposed_wide_steps": ((4, 5, 3), lambda: [layers.Conv2DTranspose(2, 2, strides=3, use_bias=False)]),
+    "conv2d_transposed_same_even": ((4, 5, 3), lambda: [layers.Conv2DTranspose(2, 4, strides=2, padding="same")]),
+    "conv2d_transposed_more": (
+        (4, 5, 3),
+        lambda: [layers.Conv2DTranspose(2, (3, 4), strides=(2, 3), output_padding=(1, 2))],
+    ),
+    "conv2d_transposed_dilated": ((4, 5, 3), lambda: [layers.Conv2DTranspose(2, 3, dilation_rate=2, padding="same")]),
+    "conv3d_transposed": ((2, 3, 4, 2), lambda: [layers.Conv3DTranspose(2, 2, strides=(1, 2, 2))]),
+    "separable1d": ((9, 3), lambda: [layers.SeparableConv1D(4, 3, padding="same", activation="elu")]),
+    "separable2d": ((7, 6, 3), lambda: [layers.SeparableConv2D(4, 3, strides=2, depth_multiplier=2, padding="same")]),
+    "depthwise1d": ((9, 3), lambda: [layers.DepthwiseConv1D(3, depth_multiplier=2, strides=2)]),
+    "layer_normalised": ((4, 5, 3), lambda: [layers.Conv2D(4, 2), layers.LayerNormalization()]),
+    "layer_normalised_all": ((4, 5), lambda: [layers.LayerNormalization([1, 2], epsilon=0.01, center=False)]),
+    "layer_normalised_rows": ((6,), lambda: [layers.LayerNormalization(scale=False)]),
+    "group_normalised": ((4, 5, 6), lambda: [layers.GroupNormalization(3), layers.ReLU()]),
+    "instance_normalised": ((7, 4), lambda: [layers.GroupNormalization(-1, scale=False)]),
+    "prelu": ((4, 3, 2), lambda: [layers.Conv2D(3, 2), layers.PReLU(shared_axes=[1, 2])]),
+    "prelu_each": ((4, 3, 2), lambda: [layers.PReLU()]),
+    "prelu_rows": ((6,), lambda: [layers.PReLU()]),
+    "softmax_rows": ((5, 3), lambda: [layers.Softmax(axis=1)]),
+    "softmax_pixels": ((5, 4, 3), lambda: [layers.Conv2D(3, 2), layers.Softmax(axis=[1, 2])]),
+    "cropping": (
+        (5, 6, 7, 2),
+        lambda: [
+            layers.Cropping3D((1, 0, (0, 2))),
+            layers.Reshape((18, 5, 2)),
+            layers.Cropping2D(((2, 1), (0, 1))),
+            layers.Reshape((-1, 2)),
+            layers.Cropping1D((3, 1)),
+        ],
+    ),
+    "upsampling1d": ((5, 3), lambda: [layers.UpSampling1D(3)]),
+    "upsampling2d": ((4, 5, 3), lambda: [layers.Conv2D(2, 2), layers.UpSampling2D((2, 3))]),
+    "upsampling2d_bilinear": ((4, 5, 3), lambda: [layers.UpSampling2D((2, 3), interpolation="bilinear")]),
+    "upsampling3d": ((2, 3, 2, 2), lambda: [layers.UpSampling3D((1, 2, 3))]),
+    "repeated": ((4,), lambda: [layers.RepeatVector(3), layers.Conv1D(2, 2)]),
+}
+
+BRANCHES = {
+    "residual": (
+        (6, 5, 3),
+        lambda: [
+            layers.Residual([layers.Conv2D(3, 3, padding="same"), layers.BatchNormalization(), layers.ReLU()]),
+            layers.Residual(
+                [layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"), layers.Conv2D(4, 1)],
+                [layers.Conv2D(4, 1, strides=2)],
+            ),
+            layers.Flatten(),
+            layers.Dense(3),
+        ],
+    ),
+    "residual_rows": ((4,), lambda: [layers.Residual([layers.Dense(4, activation="tanh")]), layers.Dense(2)]),
+    "parallel": (
+        (6, 5, 3),
+        lambda: [
+            layers.Parallel(
+                [
+                    [layers.Conv2D(2, 1)],
+                    [layers.MaxPooling2D(3, 1, "same"), layers.Conv2D(3, 1, activation="softmax")],
+                    [],
+                    [layers.Residual([layers.Dense(3), layers.LayerNormalization()])],
+                ]
+            ),
+            layers.GlobalAveragePooling2D(),
+        ],
+    ),
+}
+"""The same for layers that hold layers, which Keras and the importers cannot express."""
+
 OBJECTS = {
     f"function_{name}": (
         (5, 3),

@@ -1,13 +1,13 @@
 """The examples leave no layer and no activation out."""
 
-from examples import IMAGES, LAYERS, OBJECTS, model_of, random_model
+from examples import BRANCHES, IMAGES, LAYERS, OBJECTS, model_of, random_model
 
 from gpucnn import layers
 from gpucnn.ops import activation as ops
 
 
 def test_the_examples_have_every_layer():
-    used = {type(layer).__name__ for _, stack in (LAYERS | IMAGES).values() for layer in stack()}
+    used = {type(layer).__name__ for _, stack in (LAYERS | IMAGES | BRANCHES).values() for layer in stack()}
     classes = {getattr(layers, name) for name in layers.__all__} - {layers.Layer, layers.InputLayer}
     assert used == {cls.__name__ for cls in classes}
 
@@ -17,7 +17,7 @@ def test_the_examples_have_every_activation():
 
 
 def test_every_example_can_be_built():
-    for shape, stack in (LAYERS | IMAGES | OBJECTS).values():
+    for shape, stack in (LAYERS | IMAGES | OBJECTS | BRANCHES).values():
         assert model_of(shape, stack()).built
 
 

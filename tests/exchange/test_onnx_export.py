@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from examples import IMAGES, LAYERS, OBJECTS, inputs_of, model_of, random_model, randomise
+from examples import BRANCHES, IMAGES, LAYERS, OBJECTS, inputs_of, model_of, random_model, randomise
 from needs import onnx_here, onnxruntime_here
 
 from gpucnn import Input, Sequential, exchange, layers
@@ -13,7 +13,7 @@ from gpucnn.models.signature import Signature
 from gpucnn.runs import zoo
 
 pytestmark = [onnx_here, onnxruntime_here]
-EXAMPLES = LAYERS | IMAGES | OBJECTS
+EXAMPLES = LAYERS | IMAGES | OBJECTS | BRANCHES
 
 
 def session(path):

@@ -5,7 +5,7 @@ import importlib.util
 
 import numpy as np
 import pytest
-from examples import IMAGES, LAYERS, OBJECTS, inputs_of, model_of, random_model, randomise
+from examples import BRANCHES, IMAGES, LAYERS, OBJECTS, inputs_of, model_of, random_model, randomise
 from needs import torch_here
 
 from gpucnn import Input, Sequential, exchange, layers
@@ -13,7 +13,7 @@ from gpucnn.errors import ArgumentError, FileError
 from gpucnn.models.signature import Signature
 from gpucnn.runs import zoo
 
-EXAMPLES = LAYERS | IMAGES | OBJECTS
+EXAMPLES = LAYERS | IMAGES | OBJECTS | BRANCHES
 
 
 def module_in(path):

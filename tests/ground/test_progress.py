@@ -1,6 +1,7 @@
 """The progress line: its fields, its pace, and what it becomes without a terminal."""
 
 import io
+import itertools
 import re
 import sys
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pytest
 from terminal import Terminal
 
 from gpucnn import progress
+from gpucnn.callbacks.callback_list import LateLogs
 
 
 class Clock:
@@ -58,12 +60,12 @@ def test_bar_is_filled_in_green_as_far_as_the_work_is_done(terminal, clock):
     assert re.search("\x1b\\[32m━{10}\x1b\\[0m\x1b\\[90m━{10}\x1b\\[0m", terminal.getvalue())
 
 
-def test_bar_is_drawn_at_most_every_twentieth_of_a_second(terminal, clock):
+def test_bar_is_drawn_at_most_every_tenth_of_a_second(terminal, clock):
     bar = progress.Progress(1000, draws=True)
     for step in range(1000):
         clock.now += 0.001
         bar.update(step + 1, {})
-    assert terminal.getvalue().count("\r") == 20
+    assert terminal.getvalue().count("\r") == 10
 
 
 def test_unknown_number_of_steps(terminal, clock):
@@ -197,3 +199,13 @@ def test_notebook_gets_the_bar_on_standard_output(terminal, clock, monkeypatch):
 def test_bar_of_more_steps_than_announced_stays_full(terminal, clock):
     progress.Progress(2, draws=True).update(3, {})
     assert terminal.lines()[0].startswith("3/2 " + "━" * 20 + " ")
+
+
+def test_logs_that_are_read_from_a_device_are_asked_for_at_most_ten_times_a_second(terminal, clock):
+    asked = []
+    bar = progress.Progress(5000, draws=True)
+    for step in range(5000):
+        clock.now += 0.001
+        bar.update(step + 1, LateLogs(lambda: asked.append(clock.now) or {"loss": 1.0}))
+    assert 45 <= len(asked) <= 51
+    assert min(after - before for before, after in itertools.pairwise(asked)) >= 0.0999

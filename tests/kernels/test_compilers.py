@@ -9,9 +9,13 @@ from functools import cache
 import needs
 import pytest
 
+from gpucnn.devices import cards
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launchable import Geometry
-from gpucnn.profiling import compilers, launches, static_analysis, trials
+from gpucnn.dispatch import precision
+from gpucnn.ops.conv2d import conv2d
+from gpucnn.ops.matmul import matmul
+from gpucnn.profiling import compilers, launches, prediction, static_analysis, trials
 
 ALL = bool(os.environ.get("GPUCNN_TEST_ALL"))
 ARCHITECTURES = compilers.ARCHITECTURES if ALL else ("sm_80", "sm_90")
@@ -40,18 +44,20 @@ def compiled_for(ident, arch):
 
 @cache
 def variants(ident):
-    """One launch of each compiled function of a kernel file, over all cases of its ops."""
+    """One launch of each compiled function of a kernel file, over all cases of its ops and in all of its
+    precisions."""
     launch_of = {}
-    for kernel in KERNELS:
-        if kernel.id == ident:
-            for case in kernel.op.cases:
-                if launches.serves(kernel, case):
-                    for launch in launches.launches(kernel, case):
-                        function = launch.function
-                        kind = getattr(function, "defines", None) or function.convert(launch.arguments)
-                        types = tuple((str(a.dtype), getattr(a, "ndim", 0)) for a in launch.arguments)
-                        key = (function.name, str(kind) if isinstance(kind, dict) else "", types)
-                        launch_of.setdefault(key, launch)
+    served = [(k, c) for k in KERNELS if k.id == ident for c in k.op.cases if launches.serves(k, c)]
+    for kernel, case in served:
+        for exactness in kernel.precisions:
+            with precision.scope(exactness):
+                launched = launches.launches(kernel, case)
+            for launch in launched:
+                function = launch.function
+                kind = getattr(function, "defines", None) or function.convert(launch.arguments)
+                types = tuple((str(a.dtype), getattr(a, "ndim", 0)) for a in launch.arguments)
+                key = (function.name, str(kind) if isinstance(kind, dict) else "", types)
+                launch_of.setdefault(key, launch)
     return list(launch_of.values())
 
 
@@ -135,6 +141,27 @@ def test_each_rung_of_matmul_loads_less_and_the_last_is_multiply_adds():
 def test_tiles_save_global_loads_in_numba_too():
     for shape, _, naive, tiled in hot_shapes("matmul", "matmul/naive_numba", "matmul/tiled_numba"):
         assert naive.flops_per_global_byte < tiled.flops_per_global_byte, shape
+
+
+@needs_disassembler
+@pytest.mark.parametrize(
+    ("op", "algorithm", "before", "twin", "shapes"),
+    [
+        (matmul, "register_tiled", "tiled", "warptiled", ("cifar_dense_1", "mlearning_dense_1")),
+        (conv2d, "implicit_gemm", "im2col", "implicit_gemm", ("cifar_2", "mlearning_2", "mlearning_4", "slides_2")),
+    ],
+    ids=("matmul", "conv2d"),
+)
+def test_registers_bring_numba_to_half_the_speed_of_its_twin(op, algorithm, before, twin, shapes):
+    card, kernels = cards.find("h100"), op.kernels()
+    for case in (case for case in op.cases if case.name in shapes):
+        mine, previous, theirs = (
+            prediction.total(prediction.of_step(launches.launches(kernels[name], case), card), card)
+            for name in (f"{algorithm}_numba", f"{before}_numba", f"{twin}_cuda")
+        )
+        assert mine <= 2 * theirs and mine < previous / 3, case.name
+        figures = main_function(static_analysis.of_kernel(kernels[f"{algorithm}_numba"], case, "sm_90"))
+        assert figures.ffma_share > 0.4 and not figures.spill_bytes and not figures.fp64, case.name
 
 
 @needs_disassembler

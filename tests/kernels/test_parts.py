@@ -8,7 +8,7 @@ import pytest
 
 from gpucnn.devices import storage
 from gpucnn.devices.emulator.launching import running
-from gpucnn.dispatch import choice
+from gpucnn.dispatch import choice, precision
 from gpucnn.ops.fused import matmul_bias_activation
 from gpucnn.ops.matmul import matmul
 
@@ -40,12 +40,18 @@ def test_sums_are_cut_as_long_as_parts_cost_less_than_idle_multiprocessors(plan,
     assert plan(M, N, K).parts == parts
 
 
-@pytest.mark.parametrize("plan", [ORDINARY, TENSOR], ids=["ordinary", "tensor"])
-def test_parts_cover_the_sum_and_are_estimated_to_save_time(plan):
-    rate = importlib.import_module(plan.__module__).RATE
+RATES = importlib.import_module(TENSOR.__module__).RATES
+
+
+@pytest.mark.parametrize(
+    ("plan", "kind", "rate"),
+    [(ORDINARY, "float32", LAUNCH.RATE), *((TENSOR, kind, rate) for kind, rate in RATES.items())],
+)
+def test_parts_cover_the_sum_and_are_estimated_to_save_time(plan, kind, rate):
     for M, N in ((64, 32), (800, 64), (6400, 64), (100352, 32)):
         for K in (1, 63, 64, 288, 1000, 6400, 100352):
-            cut = plan(M, N, K)
+            with precision.scope(kind):
+                cut = plan(M, N, K)
             whole = cut._replace(parts=1, length=-(-K // cut.tile.TILE_K) * cut.tile.TILE_K)
             assert (cut.parts - 1) * cut.length < K <= cut.parts * cut.length
             assert cut.length % cut.tile.TILE_K == 0

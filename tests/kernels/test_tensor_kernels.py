@@ -9,7 +9,7 @@ import pytest
 
 from gpucnn.devices import storage
 from gpucnn.devices.emulator.device import Emulator
-from gpucnn.dispatch import choice
+from gpucnn.dispatch import choice, precision
 from gpucnn.dispatch.case import Spec
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.fused import conv2d_bias_activation, matmul_bias_activation
@@ -30,14 +30,17 @@ def product(a, b, **transposes):
 
 
 @needs.nvrtc_here
-def test_rounding_toward_zero_does_not_add_up_over_a_long_sum(rng, monkeypatch):
+@pytest.mark.parametrize("kind", precision.PRECISIONS)
+def test_rounding_toward_zero_does_not_add_up_over_a_long_sum(rng, monkeypatch, kind):
     module = importlib.import_module(KERNEL.launch.__module__)
     K = 8192
     a, b = (rng.uniform(0.5, 1.0, shape).astype(np.float32) for shape in ((64, K), (K, 32)))
     whole = module.tensor_plan(64, 32, K)._replace(parts=1, length=K)
     monkeypatch.setattr(module, "tensor_plan", lambda *_: whole)
-    exact = a.astype(np.float64) @ b.astype(np.float64)
-    error = np.abs(product(a, b) - exact) / exact / np.finfo(np.float32).eps
+    exact = precision.rounded(a, kind).astype(np.float64) @ precision.rounded(b, kind).astype(np.float64)
+    with precision.scope(kind):
+        y = product(a, b)
+    error = np.abs(y - exact) / exact / np.finfo(np.float32).eps
     assert error.max() <= 4 + np.sqrt(K)
 
 
@@ -124,3 +127,10 @@ def test_large_products_are_for_tensor_cores_if_there_are_any(monkeypatch):
     assert chosen(128, 100, 32) == "warptiled", "too little work"
     monkeypatch.setattr(Emulator, "cc", 75)
     assert chosen(512, 7200, 512) == "warptiled"
+
+
+@pytest.mark.parametrize(("kind", "algorithm"), [("float32", "warptiled"), ("tf32", "tensor"), ("bfloat16", "tensor")])
+def test_a_geforce_multiplies_lower_precisions_alone_on_tensor_cores(monkeypatch, kind, algorithm):
+    monkeypatch.setattr(Emulator, "cc", 86)
+    with precision.scope(kind):
+        assert chosen(512, 7200, 512) == algorithm

@@ -12,6 +12,8 @@ HOT = {
     "matmul/warptiled_cuda": (1.0, 1.15),
     "matmul/tensor_cuda": (1.0, 1.0),
     "matmul/tiled_numba": (1.0, 1.1),
+    "matmul/register_tiled_numba": (1.0, 1.0),
+    "conv2d/implicit_gemm_numba": (1.0, 1.0),
     "conv2d/implicit_gemm_cuda": (1.0, 1.2),
     "conv2d/tensor_cuda": (1.02, 1.08),
     "fused/tensor_cuda": (1.0, 1.0),

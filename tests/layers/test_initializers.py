@@ -228,11 +228,19 @@ def test_a_description_gives_the_same_values(cls):
     assert np.array_equal(initializer((3, 4)), again((3, 4)))
 
 
+def test_identity_is_a_multiple_of_the_identity_matrix():
+    assert initializers.get("identity")((2, 3)).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert initializers.Identity(0.5)((2, 2)).tolist() == [[0.5, 0], [0, 0.5]]
+    assert initializers.IdentityInitializer is initializers.Identity
+    with pytest.raises(ShapeError, match=r"two axes and got the shape \(2, 2, 2\)"):
+        initializers.Identity()((2, 2, 2))
+
+
 def test_unknown_names_say_what_to_write_instead():
     with pytest.raises(ArgumentError, match="did you mean 'he_normal'"):
         initializers.get("he_norml")
-    with pytest.raises(ArgumentError, match=r"initializers\.Identity is not in gpucnn"):
-        _ = initializers.Identity
+    with pytest.raises(ArgumentError, match=r"initializers\.STFT is not in gpucnn"):
+        _ = initializers.STFT
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = initializers.nothing
     with pytest.raises(ArgumentError, match=r"RandomNormal\(\) has no argument std"):

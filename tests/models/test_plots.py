@@ -263,6 +263,7 @@ def few_fonts(monkeypatch):
     """A machine without fonts for Chinese."""
     bundled = [entry for entry in curves.font_manager.fontManager.ttflist if "matplotlib" in entry.fname]
     monkeypatch.setattr(curves.font_manager.fontManager, "ttflist", bundled)
+    monkeypatch.setattr(curves.font_manager, "findSystemFonts", list)
     monkeypatch.setattr(curves, "_FONTS", ("DejaVu Sans",))
 
 
@@ -297,6 +298,20 @@ def test_the_font_that_has_all_characters_is_taken(monkeypatch):
 def test_any_installed_font_that_has_the_characters_is_found(few_fonts, monkeypatch):
     monkeypatch.setattr(curves, "_FONTS", ("No Such Font",))
     assert curves.font_for("Löwe") is not None
+    assert curves.font_for("猫") is None
+
+
+def test_a_font_that_was_installed_after_matplotlib_made_its_list_is_found(few_fonts, monkeypatch, tmp_path):
+    entries = curves.font_manager.fontManager.ttflist
+    installed = next(
+        entry.fname for entry in entries if entry.name == "DejaVu Sans" and entry.fname.endswith("Sans.ttf")
+    )
+    monkeypatch.setattr(curves.font_manager.fontManager, "ttflist", [e for e in entries if e.name == "cmex10"])
+    assert curves.font_for("Жук") is None
+    damaged = tmp_path / "damaged.ttf"
+    damaged.write_bytes(b"nothing")
+    monkeypatch.setattr(curves.font_manager, "findSystemFonts", lambda: [str(damaged), installed])
+    assert curves.font_for("Жук") == "DejaVu Sans"
     assert curves.font_for("猫") is None
 
 

@@ -1,5 +1,7 @@
 """compile(precision=...): what each precision says, that a model keeps it, and who refuses it."""
 
+import importlib
+
 import needs
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from gpucnn.dispatch.precision import SIGNIFICANT_BITS, rounded
 from gpucnn.errors import ArgumentError, KernelError
 from gpucnn.ops.conv2d import conv2d
 from gpucnn.ops.matmul import matmul
+from gpucnn.runs import step, zoo
 
 LOWER = ("tf32", "bfloat16")
 PLAIN = {"transpose_a": False, "transpose_b": False}
@@ -171,3 +174,48 @@ def test_twenty_steps_on_tensor_cores_end_with_the_weights_of_the_cpu(kind):
     off = distance(on_tensor_cores, on_cpu)
     assert off <= bound(on_cpu) + flips * STEPS * RATE * 2.0
     assert off < distance(trained("float32", "auto", "cpu"), on_cpu) / 10, "the rounding itself moves them further"
+
+
+AMPLIFIED = 4
+"""How many times Σ|a||b| exceeds |Σ a · b| in the products of these models, in norm."""
+
+
+def after_three_steps(name, kind, backend, where):
+    """(weights after three steps, the length of these steps, how many layers have a kernel)."""
+    gpucnn.utils.set_random_seed(0)
+    gpucnn.use(backend, device=where)
+    entry, rng = zoo.find(name), np.random.default_rng(0)
+    x = rng.uniform(0, 1, (4, *entry.input_shape)).astype(np.float32)
+    model = entry.build()
+    model.compile(gpucnn.optimizers.SGD(0.01), "sparse_categorical_crossentropy", precision=kind)
+    path = [model.get_weights()]
+    for _ in range(3):
+        model.train_on_batch(x, rng.integers(0, entry.classes, 4))
+        path.append(model.get_weights())
+    return path[-1], sum(map(norm, path, path[1:])), sum(bool(layer.weights) for layer in model.layers)
+
+
+def norm(one, other):
+    return np.sqrt(sum(float(((a - b) ** 2).sum()) for a, b in zip(one, other, strict=True)))
+
+
+SLOW = {"mlearning", "cifar"}
+
+
+@needs.emulator_here
+@needs.nvrtc_here
+@pytest.mark.parametrize("kind", LOWER)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs.takes_long if name in SLOW else []) for name in step.OPTIMIZERS]
+)
+def test_course_models_on_tensor_cores_end_near_the_cpu(name, kind, monkeypatch):
+    """The CPU rounds the factors of every product, the GPU those on tensor cores. On the way to a gradient
+    lie at most 2 products for each layer, each with two factors that may be rounded by 2^-bits or not."""
+    launch = importlib.import_module("gpucnn.kernels.shared.tensor_launch")
+    monkeypatch.setattr(launch, "LEAST_WORK", 0)
+    choice.changed()  # what was decided with the usual limit is forgotten
+    on_cpu, length, depth = after_three_steps(name, kind, "auto", "cpu")
+    on_gpu, _, _ = after_three_steps(name, kind, "cuda", "emulator")
+    choice.changed()
+    rounding = 2.0 ** -SIGNIFICANT_BITS[kind]
+    assert norm(on_gpu, on_cpu) <= 4 * depth * rounding * AMPLIFIED * length

@@ -105,6 +105,26 @@ def test_steps_per_execution_says_how_many_batches_are_one(monkeypatch):
     assert [entry if isinstance(entry, int) else entry[0] for entry in seen["1"]] == [0, 5, 6, 11, 12, 17] * 2
 
 
+@pytest.mark.parametrize(("device", "ends"), [("emulator", [15, 31, 32, 33, 34, 35]), ("cpu", list(range(36)))])
+def test_steps_per_execution_auto_is_as_many_as_are_replayed_as_one(device, ends):
+    gpucnn.use("cuda" if device == "emulator" else "njit", device=device)
+    x, y = digits()
+    seen, model = [], small()
+    model.compile("adam", "sparse_categorical_crossentropy", steps_per_execution="auto")
+    keep = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    model.fit(x, y, batch_size=1, verbose=0, callbacks=[keep])
+    assert seen == ends
+    again = gpucnn.Sequential.from_config(model.get_config())
+    again.compile_from_config(model.compile_config())
+    assert again.steps_per_execution == "auto"
+
+
+@pytest.mark.parametrize("value", ["atuo", 0, 2.5, None])
+def test_other_steps_per_execution_are_refused(value):
+    with pytest.raises(gpucnn.errors.ArgumentError, match="steps_per_execution"):
+        small().compile("adam", "mse", steps_per_execution=value)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64, np.int32])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_images_of_any_dtype_are_gathered_in_the_same_order(monkeypatch, dtype, shuffle):

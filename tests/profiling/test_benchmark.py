@@ -69,8 +69,33 @@ def test_a_time_beyond_the_roof_is_refused(monkeypatch):
 def test_the_roof_is_arithmetic_or_memory_whichever_binds(monkeypatch):
     monkeypatch.setattr(CPU, "peak", lambda: Peak(1e9, 1e6, 100), raising=False)
     assert benchmark.roof_share(1e9, 50, 2.0) == pytest.approx(0.5)
-    assert benchmark.roof_share(1e6, 10**6, 2.0) == pytest.approx(0.5)
+    assert benchmark.roof_share(1e6, 10**6 + 100, 2.0) == pytest.approx(0.5)
     assert benchmark.roof_share(1e6, 100, 1.0) == pytest.approx(1e-3)
+
+
+def test_what_the_cache_keeps_from_the_call_before_is_not_read_from_memory(monkeypatch):
+    monkeypatch.setattr(CPU, "peak", lambda: Peak(1e9, 1e6, 100_000), raising=False)
+    assert benchmark.roof_share(1.0, 150_000, 0.05) == pytest.approx(1.0)
+    assert benchmark.roof_share(1.0, 300_000, 0.4) == pytest.approx(0.5)
+
+
+def test_a_kernel_that_fails_in_its_launch_gets_a_note_and_the_next_one_its_time():
+    def launch(y, a, b, **params):
+        raise KernelError("gpu:0 is lost to this process")
+
+    failing = Kernel(matmul, "failing", "numpy", "matmul/failing_numpy", launch)
+    first, second = benchmark.rows(plan([failing, matmul.kernels()["blas_numpy"]]))
+    assert first.hot is None and "gpu:0 is lost to this process" in first.note
+    assert second.hot > 0
+
+
+def test_a_kernel_that_fails_after_its_check_gets_a_note_too(monkeypatch):
+    def refuse(*_):
+        raise KernelError("gpu:0 is lost to this process")
+
+    monkeypatch.setattr(benchmark, "_timed", refuse)
+    (measured,) = benchmark.rows(plan([matmul.kernels()["blas_numpy"]]))
+    assert measured.note == "not timed: gpu:0 is lost to this process"
 
 
 def test_kernels_for_gpus_are_not_timed_in_the_emulator(monkeypatch):

@@ -7,9 +7,10 @@ import needs
 import numpy as np
 import pytest
 
+from gpucnn import layers
 from gpucnn.devices.emulator import driver
 from gpucnn.errors import ArgumentError, GpucnnError
-from gpucnn.runs import rivals, step, step_race
+from gpucnn.runs import rivals, step, step_race, zoo
 
 
 @pytest.fixture
@@ -101,7 +102,20 @@ def test_gpucnns_loop_in_the_emulator_is_the_recorded_step():
     )
 
 
-def test_a_layer_that_a_rival_does_not_have_is_named(torch):
-    ours, theirs = step_race.measure("vgg-small", "cpu", "auto", ("torch",), seconds=0, batches=1, size=2)
+def test_batch_normalization_is_the_same_in_each_library(torch):
+    pytest.importorskip("jax")
+    problem = rivals.Problem.random("vgg-small", "cpu", 2, 8)
+    expected = losses(rivals.gpucnn_maker(problem))
+    for name in ("torch", "jax"):
+        assert rivals.agree(losses(rivals.makers(problem, name)[0]), expected) < 1e-4
+
+
+def test_a_layer_that_a_rival_does_not_have_is_named(torch, monkeypatch):
+    def parts(classes):
+        return [layers.Permute((2, 1, 3)), layers.Flatten(), layers.Dense(classes, activation="softmax")]
+
+    entry = zoo.Entry("turned", parts, zoo.find("slides").training, "of this test")
+    monkeypatch.setattr(zoo, "_ENTRIES", (*zoo._ENTRIES, entry))
+    ours, theirs = step_race.measure("turned", "cpu", "auto", ("torch",), seconds=0, batches=1, size=2)
     assert ours.milliseconds > 0
-    assert theirs.note == "not here: conv2d (Conv2D) is not translated to PyTorch"
+    assert theirs.note == "not here: permute has no translation"

@@ -2,14 +2,16 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from needs import posix_here
 from processes import program
 
+from gpucnn.devices import threads
 from gpucnn.errors import ArgumentError, FileError
-from gpucnn.runs import commands, sweep
+from gpucnn.runs import commands, sweep, trials
 from gpucnn.runs.run import Run
 from gpucnn.runs.settings import RunSettings
 
@@ -166,6 +168,27 @@ def test_ctrl_c_stops_all_trials_and_the_next_sweep_resumes_them(tmp_path):
     for path in folders:
         run = commands.resume(path.parent, pictures=False)
         assert run.record["epochs_trained"] == max(epochs) + 1
+
+
+@pytest.mark.parametrize(("jobs", "expected"), [(None, threads.available()), (3, 3)])
+def test_trials_run_side_by_side_and_divide_the_cores(monkeypatch, jobs, expected):
+    asked = []
+
+    def in_processes(tasks, jobs):
+        asked.append(jobs)
+        yield from (trials.Outcome(task.folder, "failed", "not trained") for task in tasks)
+
+    monkeypatch.setattr(trials, "_in_processes", in_processes)
+    sweep.run(BASE, {"learning_rate": [0.1, 0.2]}, folder="s", jobs=jobs)
+    assert asked == [expected]
+
+
+def test_settings_say_how_many_threads_a_trial_has_before_its_share(monkeypatch):
+    used = []
+    monkeypatch.setattr(commands, "train", lambda settings, *_, **__: used.append(settings.threads))
+    for own, share in ((None, 2), (3, 2)):
+        trials.train(trials.Task(changed(threads=own), Path("nowhere"), share))
+    assert used == [2, 3]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ FLOOR = {room: number for number, row in enumerate(ROOMS) for room in row}
 LINES = 450
 """The budget of a file."""
 
-TOTAL = 40_000  # recipes, augmentation; files of ONNX, Keras, PyTorch; predictions, plans, the cache; reports, Grad-CAM
+TOTAL = 44_000  # recipes, sweeps, notebooks; exchange; predictions; layers that hold layers; ranks; streams; precisions
 """The budget of gpucnn/ without kernels and emulator: raise it only in a commit that says what for."""
 
 LONGER: dict[str, str] = {}
@@ -200,7 +200,7 @@ def test_importing_gpucnn_loads_no_heavy_library():
 
 def test_cupy_is_imported_where_arrays_of_a_gpu_are_made_alone():
     for file in ENGINE + KERNELS:
-        if file.name not in ("choose.py", "gpu.py", "gpu_clock.py") and "cupy" in file.read_text():
+        if file.name not in ("choose.py", "gpu.py", "gpu_clock.py", "gpu_feed.py") and "cupy" in file.read_text():
             for node in ast.walk(ast.parse(file.read_text())):
                 names = [a.name for a in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
                 module = getattr(node, "module", None) or ""

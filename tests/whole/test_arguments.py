@@ -136,7 +136,7 @@ BETWEEN_ROOMS = {
 }
 """What rooms of gpucnn call in each other with values that they have checked, or takes only a model."""
 
-TEXT = {"name", "monitor", "algorithm", "filename", "filepath", "backup_dir", "data_dir"}
+TEXT = {"name", "monitor", "algorithm", "filename", "filepath", "backup_dir", "data_dir", "log_dir"}
 """Any text is a name; an algorithm may be one of a kernel that is loaded later."""
 
 SIGNED = {

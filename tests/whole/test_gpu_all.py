@@ -29,7 +29,10 @@ case "$1 $2" in
 esac
 echo "$GPUCNN_NO_POOL $@" >>{log}
 case "$*" in *"$FAILING"*) echo "it broke"; exit 3 ;; esac
-case "$*" in *"kernels list"*) echo "{{}}"; exit 0 ;; esac
+case "$*" in
+  *"kernels list"*) echo "{{}}"; exit 0 ;;
+  *"data path mnist"*) [ -n "$GPUCNN_DATA" ]; exit $? ;;
+esac
 echo "7 passed in 1 s"
 """
 SANITIZER = """#!/bin/sh
@@ -46,7 +49,7 @@ def run(tmp_path):
 
     def call(**environment):
         out = tmp_path / "out"
-        kept = {k: v for k, v in os.environ.items() if k not in ("GPUCNN_NO_POOL", "PYTHONPATH")}
+        kept = {k: v for k, v in os.environ.items() if k not in ("GPUCNN_NO_POOL", "GPUCNN_DATA", "PYTHONPATH")}
         settings = {"PYTHON": sys.executable, "OUT": str(out), **environment}
         done = subprocess.run(
             ["bash", str(SCRIPT)], env={**kept, **settings}, capture_output=True, text=True, timeout=850
@@ -75,13 +78,14 @@ def machine(tmp_path):
 
 @needs.emulator_here
 def test_a_dry_run_records_each_task_and_is_not_repeated(run):
-    done, tasks = run(DRY_RUN="1", STEPS="1 4")
+    done, tasks = run(DRY_RUN="1", STEPS="1 6")
     assert done.returncode == 0, done.stderr
-    assert list(sorted(tasks)) == ["1-memcheck-matmul-naive", "1-tests", "4-racecheck-matmul-naive"]
+    assert list(sorted(tasks)) == ["1-check-matmul-naive", "1-doctor", "1-tests", "6-memcheck-matmul-naive"]
     assert {record["status"] for record in tasks.values()} == {"ok"}
-    assert tasks["1-memcheck-matmul-naive"]["command"][-4:] == ["--device", "emulator", "--mode", "check"]
-    assert "0 wrong" in tasks["1-memcheck-matmul-naive"]["tail"]
-    again, same = run(DRY_RUN="1", STEPS="1 4")
+    assert tasks["1-check-matmul-naive"]["command"][-3:] == ["matmul/naive", "--device", "emulator"]
+    assert tasks["6-memcheck-matmul-naive"]["command"][-4:] == ["--device", "emulator", "--mode", "check"]
+    assert "0 wrong" in tasks["6-memcheck-matmul-naive"]["tail"]
+    again, same = run(DRY_RUN="1", STEPS="1 6")
     assert again.returncode == 0
     assert same == tasks
     assert "gpu_all: 1-tests" not in again.stderr
@@ -92,8 +96,8 @@ def test_a_dry_run_records_each_task_and_is_not_repeated(run):
 def test_the_whole_dry_run(run):
     done, tasks = run(DRY_RUN="1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {name[0] for name in tasks} == set("12345")
-    assert "3-mnist-verdict" in tasks
+    assert {name[0] for name in tasks} == set("134567")
+    assert "3-train-verdict" in tasks
 
 
 def test_on_a_gpu_the_most_valuable_steps_come_first(run, machine):
@@ -104,28 +108,48 @@ def test_on_a_gpu_the_most_valuable_steps_come_first(run, machine):
     places = [
         next(i for i, line in enumerate(lines) if part in line)
         for part in (
-            "-m gpu",
+            "doctor --self-check",
+            "pytest",
+            "gpucnn check",
             "--tool memcheck",
-            "--model slides",
-            "--model mlearning",
-            "train mnist",
             "--tool racecheck",
+            "train digits",
+            "beside_prediction.py slides",
+            "beside_prediction.py mlearning",
+            "bench matmul/",
+            "check matmul/ --device gpu --largest 50",
             "--tool initcheck",
             "--tool synccheck",
-            "bench matmul/",
-            "--model keras-intro",
-            "--model torres",
-            "--model cifar",
+            "competitors.py",
         )
     ]
     assert places == sorted(places)
     assert [line for line in lines if line.startswith("1 -m gpucnn check")] == [
         f"1 -m gpucnn check {family} --device gpu --largest 50" for _ in range(4) for family in ("matmul/", "pool2d/")
     ], "under the sanitizer each array is a separate allocation"
+    assert sum(line.startswith("1 -m gpucnn train --data") for line in lines) == 2
     assert sum("--backend numba --seed 0" in line for line in lines) == 2
-    assert sum("--device cpu --seed" in line for line in lines) == 3
+    assert not any("--device cpu" in line for line in lines), "the embedded digits have no text to be compared with"
     assert any("bench matmul/ --backend cuda --device gpu --vs cublas,torch --json" in line for line in lines)
     assert {record["status"] for record in tasks.values()} == {"ok"}
+
+
+def test_with_mnist_the_accuracy_is_compared_with_the_cpu(run, machine, tmp_path):
+    environment, written = machine
+    done, _ = run(**environment, STEPS="3", GPUCNN_DATA=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert sum("train mnist" in line and "--device cpu --seed" in line for line in written()) == 3
+
+
+@pytest.mark.parametrize(("answer", "several"), [("Default, 81559", True), ("Default, 6144", False),
+    ("Exclusive_Process, 81559", False), ("", False)])  # fmt: skip
+def test_several_processes_test_where_each_may_have_a_context(run, machine, tmp_path, answer, several):
+    environment, written = machine
+    tool = tmp_path / "tools" / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    tool.chmod(0o755)
+    run(**environment, STEPS="1", PATTERN="matmul/")
+    assert ("-n 4" in next(line for line in written() if "-m pytest" in line)) == several
 
 
 def test_a_failing_task_is_recorded_and_listed_and_repeated_on_request(run, machine):
@@ -133,24 +157,25 @@ def test_a_failing_task_is_recorded_and_listed_and_repeated_on_request(run, mach
     settings = {**environment, "PATTERN": "matmul/ pool2d/", "STEPS": "1"}
     done, tasks = run(**{**settings, "FAILING": "check matmul/"})
     assert done.returncode == 1
-    assert "FAILED 1-memcheck-matmul (ended with status 3)" in done.stdout
-    assert tasks["1-memcheck-matmul"]["status"] == "failed"
-    assert tasks["1-memcheck-matmul"]["tail"] == "it broke\n"
-    assert tasks["1-memcheck-pool2d"]["status"] == "ok", "the others continue"
+    assert "FAILED 1-check-matmul (ended with status 3)" in done.stdout
+    assert tasks["1-check-matmul"]["status"] == "failed"
+    assert tasks["1-check-matmul"]["tail"] == "it broke\n"
+    assert tasks["1-check-pool2d"]["status"] == "ok", "the others continue"
     before = len(written())
     assert run(**settings)[0].returncode == 1, "a record of a failure stays"
     assert not any("check matmul/" in line for line in written()[before:])
     done, tasks = run(**settings, AGAIN="1")
     assert done.returncode == 0
-    assert tasks["1-memcheck-matmul"]["status"] == "ok"
+    assert tasks["1-check-matmul"]["status"] == "ok"
 
 
 def test_a_sanitizer_that_refuses_is_recorded_and_not_a_failure(run, machine):
     environment, _ = machine
-    done, tasks = run(**{**environment, "REFUSING": "1", "STEPS": "4"})
+    done, tasks = run(**{**environment, "REFUSING": "1", "STEPS": "2 6"})
     assert done.returncode == 0
-    assert tasks["4-racecheck"]["status"] == "absent"
-    assert "Device not supported" in tasks["4-racecheck"]["why"]
+    for name in ("2-training", "6-racecheck"):
+        assert tasks[name]["status"] == "absent"
+        assert "Device not supported" in tasks[name]["why"]
 
 
 def test_tests_that_were_all_skipped_are_not_a_success(run, machine):

@@ -1,4 +1,4 @@
-"""What README.md, kernels/README.md and CONTRIBUTING.md show works as shown."""
+"""What README.md, kernels/README.md and CONTRIBUTING.md show works as shown, and the translation shows the same."""
 
 import json
 import os
@@ -19,15 +19,17 @@ from places import ROOT
 
 from gpucnn.profiling import compilers, static_analysis, trials
 
-DOCUMENTS = ("README.md", "kernels/README.md", "CONTRIBUTING.md")
-TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
+TRANSLATION = "README.zh-CN.md"
+DOCUMENTS = ("README.md", "kernels/README.md", "CONTRIBUTING.md", TRANSLATION)
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
+ENGLISH = [text for name, text in TEXTS.items() if name != TRANSLATION]
 TEXT = TEXTS["README.md"]
 KERNELS = TEXTS["kernels/README.md"]
 
 
 def blocks(language, *texts):
     """The code blocks of one language."""
-    return [block for text in texts or TEXTS.values() for block in re.findall(rf"```{language}\n(.*?)```", text, re.S)]
+    return [block for text in texts or ENGLISH for block in re.findall(rf"```{language}\n(.*?)```", text, re.S)]
 
 
 def commands(*texts):
@@ -274,6 +276,44 @@ def test_targets_of_make_that_the_documents_name_exist():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     named = [words[1] for words in SHELL if words[:1] == ["make"]]
     assert named and set(named) <= set(targets)
+
+
+def without_comments(block):
+    """The lines of code of a block; a # inside of quotes is not met in these."""
+    return [line.split("  #")[0].rstrip() for line in block.splitlines()]
+
+
+def contents(text):
+    """What a translation keeps: code with its comments left out, links, the shape, names in code, and numbers."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.S)
+    code = {" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)}
+    return {
+        "python": [without_comments(block) for block in blocks("python", text)],
+        "sh": commands(text),
+        "text": blocks("text", text),
+        "links": re.findall(r"\]\(([^)]+)\)", prose),
+        "headings": [heading.count("#") for heading in re.findall(r"^#+ ", text, re.MULTILINE)],
+        "rows": len(re.findall(r"^\|", text, re.MULTILINE)),
+        "names": code,
+        "numbers": sorted(re.findall(r"(?<![A-Za-z.\d])\d[\d.]*\d", re.sub(r"`[^`]+`", "", prose))),
+    }
+
+
+@pytest.mark.parametrize("part", contents(TEXT))
+def test_the_translation_says_the_same(part):
+    """Whoever changes README.md changes README.zh-CN.md too."""
+    expected, actual = contents(TEXT)[part], contents(TEXTS[TRANSLATION])[part]
+    if part == "links":  # in the order of another grammar, and each to the other language
+        expected, actual = sorted({*expected} - {TRANSLATION}), sorted({*actual} - {"README.md"})
+    if part == "names":  # a remark on fonts for Chinese
+        actual = actual - {".txt"}
+    assert actual == expected
+
+
+def test_the_translation_is_in_chinese_and_each_page_links_the_other():
+    prose = re.sub(r"```.*?```|`[^`]*`|\([^)]*\)", "", TEXTS[TRANSLATION], flags=re.S)
+    assert len(re.findall(r"[\u4e00-\u9fff]", prose)) > 1200
+    assert f"]({TRANSLATION})" in TEXT and "](README.md)" in TEXTS[TRANSLATION]
 
 
 def test_no_placeholder_is_left():

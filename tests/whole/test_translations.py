@@ -7,10 +7,11 @@ import pytest
 from places import ROOT
 
 from gpucnn import Sequential, layers
+from gpucnn.runs import translations
 
 sys.path.insert(0, str(ROOT / "bench"))
 
-import translations
+from translations import as_onnx
 
 SHAPES = {
     "images": (
@@ -82,7 +83,7 @@ def test_the_translation_to_jax_computes_the_same(model, x):
 def test_the_translation_to_onnx_computes_the_same(model, x):
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
-    session = onnxruntime.InferenceSession(translations.as_onnx(model), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(as_onnx(model), providers=["CPUExecutionProvider"])
     agree(session.run(None, {"x": translations.channels_first(x)})[0], model, x)
 
 

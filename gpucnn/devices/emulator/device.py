@@ -70,7 +70,7 @@ class Emulator(Device):
 
     def feed(self, shape: tuple[int, ...], dtype: Any) -> Feed:
         """A ring that is filled at once."""
-        return Feed(self, shape, dtype)
+        return Feed(self.empty(shape, dtype))
 
     def mark_uninitialised(self, array: EmulatedArray) -> None:
         """From here on, check mode reports reads of elements that no kernel has written."""

@@ -77,6 +77,11 @@ def _as_in_keras(layer: Layer) -> list[Layer]:
 
 
 def _described_layer(layer: Layer) -> Description:
+    if layer.inner:
+        raise ArgumentError(
+            f"the layer {layer.name} ({type(layer).__name__}) cannot be written for Keras, whose Sequential models "
+            "have one path: save the model as .safetensors, or export it as .onnx or .py"
+        )
     arguments = built_in("Layer", type(layer).__name__)
     if arguments is None or not type(layer).__module__.startswith("gpucnn."):
         raise ArgumentError(

@@ -181,3 +181,10 @@ class Stack:
             else:
                 self.layers.append(layer)
                 self.weights.append(arrays)
+
+
+def spatial_rank(stack: Stack) -> int:
+    """The number of axes but batch and channels. Raises `Unreadable` unless they are 1 to 3."""
+    if not 3 <= stack.rank <= 5:
+        raise Unreadable(f"works on {stack.rank} axes: sequences, images and volumes have 3 to 5")
+    return stack.rank - 2

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from ... import layers
+from ...activations import SoftmaxOver
 from ...devices import storage
 from ...errors import ArgumentError
 from ...layers.layer import Layer
+from ...ops.window import span
 from . import activations
 from .graph import Graph, Tensor
 
@@ -165,6 +167,131 @@ def _rescaling(graph: Graph, x: Tensor, layer: layers.Rescaling) -> Tensor:
     return graph.apply(graph.apply(x, "Mul", layer.scale), "Add", layer.offset)
 
 
+def _transposed(graph: Graph, x: Tensor, layer: Any) -> Tensor:
+    """The cells that are cut off the largest result, or added to it, are those of gpucnn's layer."""
+    x = graph.layout(x, channels_first=True)
+    sizes = x.shape[1:-1]
+    larger, before = layer._larger(sizes), [pair[0] for pair in layer._padding(sizes)]
+    behind = []
+    for axis, size in enumerate(sizes):
+        reach = span(layer.kernel_size[axis], layer.dilation_rate[axis])
+        behind.append((size - 1) * layer.strides[axis] + reach - larger[axis] - before[axis])
+    operands = [graph.constant("kernel", np.moveaxis(layer.kernel.numpy(), (-1, -2), (0, 1)))]
+    if layer.use_bias:
+        operands.append(graph.constant("bias", layer.bias.numpy()))
+    z = graph.add(
+        "ConvTranspose",
+        x.name,
+        *operands,
+        kernel_shape=list(layer.kernel_size),
+        strides=list(layer.strides),
+        dilations=list(layer.dilation_rate),
+        pads=before + [max(cells, 0) for cells in behind],
+        output_padding=[max(-cells, 0) for cells in behind],
+    )
+    return activations.write(graph, replace(x, name=z), layer.activation, layer.name)
+
+
+def _separable(graph: Graph, x: Tensor, layer: Any) -> Tensor:
+    x = graph.layout(x, channels_first=True)
+    wide = layer.channels * layer.depth_multiplier
+    depthwise = layer.depthwise_kernel.numpy().reshape(*layer.kernel_size, 1, wide)
+    kernels = [np.moveaxis(kernel, (-1, -2), (0, 1)) for kernel in (depthwise, layer.pointwise_kernel.numpy())]
+    window = {"kernel_shape": list(layer.kernel_size), "strides": list(layer.strides)}
+    pads, dilations = _pads(layer._padding(x.shape[1:-1])), list(layer.dilation_rate)
+    first = graph.constant("depthwise_kernel", kernels[0])
+    middle = graph.add("Conv", x.name, first, group=layer.channels, pads=pads, dilations=dilations, **window)
+    operands = [graph.constant("pointwise_kernel", kernels[1])]
+    if layer.use_bias:
+        operands.append(graph.constant("bias", layer.bias.numpy()))
+    z = graph.add("Conv", middle, *operands, kernel_shape=[1] * layer.rank)
+    return activations.write(graph, replace(x, name=z), layer.activation, layer.name)
+
+
+def _layer_normalization(graph: Graph, x: Tensor, layer: layers.LayerNormalization) -> Tensor:
+    x = graph.layout(x, channels_first=False)
+    shape = layer._weight_shape(x.shape)
+    gamma = np.ones(shape) if layer.gamma is None else layer.gamma.numpy()
+    operands = [graph.constant("gamma", gamma)]
+    if layer.beta is not None:
+        operands.append(graph.constant("beta", layer.beta.numpy()))
+    return graph.apply(x, "LayerNormalization", *operands, axis=-len(shape), epsilon=layer.epsilon)
+
+
+def _group_normalization(graph: Graph, x: Tensor, layer: layers.GroupNormalization) -> Tensor:
+    """Opset 17 normalises channels alone: those of a group are read as one."""
+    x = graph.layout(x, channels_first=True)
+    _, channels, groups = layer._parts(x.shape)
+    scale, shift = (graph.constant(word, fill((groups,))) for word, fill in (("scale", np.ones), ("shift", np.zeros)))
+    y = graph.apply(x, "Reshape", graph.constant("groups", [0, groups, -1], np.int64))
+    y = graph.apply(y, "InstanceNormalization", scale, shift, epsilon=layer.epsilon)
+    y = graph.apply(y, "Reshape", graph.constant("extents", [0, channels, *x.shape[1:-1]], np.int64))
+    each = (channels, *(1,) * (x.rank - 2))
+    if layer.gamma is not None:
+        y = graph.apply(y, "Mul", graph.constant("gamma", layer.gamma.numpy().reshape(each)))
+    return y if layer.beta is None else graph.apply(y, "Add", graph.constant("beta", layer.beta.numpy().reshape(each)))
+
+
+def _prelu(graph: Graph, x: Tensor, layer: layers.PReLU) -> Tensor:
+    alpha = layer.alpha.numpy()
+    return graph.apply(x, "PRelu", graph.constant("alpha", np.moveaxis(alpha, -1, 0) if x.channels_first else alpha))
+
+
+def _softmax(graph: Graph, x: Tensor, layer: layers.Softmax) -> Tensor:
+    if not isinstance(layer.activation, SoftmaxOver):
+        return _activation(graph, x, layer)
+    x, axes = graph.layout(x, channels_first=False), layer.activation.axes
+    if len(axes) == 1:
+        return graph.apply(x, "Softmax", axis=axes[0])
+    order = [*(axis for axis in range(x.rank) if axis not in axes), *axes]
+    turned = [x.shape[axis] for axis in order[1:]]
+    y = graph.apply(x, "Transpose", perm=order)
+    rows = [0, *turned[: -len(axes)], -1]
+    y = graph.apply(graph.apply(y, "Reshape", graph.constant("rows", rows, np.int64)), "Softmax", axis=-1)
+    y = graph.apply(y, "Reshape", graph.constant("extents", [0, *turned], np.int64))
+    return graph.apply(y, "Transpose", perm=[order.index(axis) for axis in range(x.rank)])
+
+
+def _cropping(graph: Graph, x: Tensor, layer: Any) -> Tensor:
+    first = 2 if x.channels_first else 1
+    axes = list(range(first, first + layer.rank))
+    ends = [extent - after for extent, (_, after) in zip(x.shape[1:-1], layer.cropping, strict=True)]
+    cut = {"starts": [before for before, _ in layer.cropping], "ends": ends, "axes": axes}
+    return graph.apply(x, "Slice", *(graph.constant(word, values, np.int64) for word, values in cut.items()))
+
+
+def _upsampling(graph: Graph, x: Tensor, layer: Any) -> Tensor:
+    x = graph.layout(x, channels_first=True)
+    scales = graph.constant("scales", [1, 1, *layer.size])
+    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    if getattr(layer, "interpolation", "nearest") == "bilinear":
+        how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    return replace(x, name=graph.add("Resize", x.name, "", scales, **how))
+
+
+def _repeat_vector(graph: Graph, x: Tensor, layer: layers.RepeatVector) -> Tensor:
+    y = graph.apply(x, "Unsqueeze", graph.constant("axis", [1], np.int64))
+    return replace(graph.apply(y, "Tile", graph.constant("times", [1, layer.n, 1], np.int64)), channels_first=False)
+
+
+def _parallel(graph: Graph, x: Tensor, layer: layers.Parallel) -> Tensor:
+    results = []
+    for path in layer.paths:
+        y = x
+        for part in path:
+            y = write(graph, y, part)
+        results.append(y)
+    graph.enter(layer.name)
+    first = results[0].channels_first
+    names = [graph.layout(y, channels_first=first).name for y in results]
+    if layer.merge == "concatenate":
+        return replace(results[0], name=graph.add("Concat", *names, axis=results[0].channel_axis))
+    total = names[0]
+    for name in names[1:]:
+        total = graph.add("Add", total, name)
+    return replace(results[0], name=total)
+
+
 def _of_each_rank(name: str, writer: Callable[..., Tensor]) -> dict[type, Callable[..., Tensor]]:
     return {getattr(layers, f"{name}{rank}D"): writer for rank in (1, 2, 3)}
 
@@ -177,12 +304,22 @@ _WRITERS: dict[type, Callable[..., Tensor]] = {
     **_of_each_rank("GlobalAveragePooling", _global_average),
     **_of_each_rank("SpatialDropout", _same),
     **_of_each_rank("ZeroPadding", _zero_padding),
-    **dict.fromkeys((layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax), _activation),
+    **_of_each_rank("UpSampling", _upsampling),
+    **_of_each_rank("Cropping", _cropping),
+    **{getattr(layers, f"Conv{rank}DTranspose"): _transposed for rank in (1, 2, 3)},
+    **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), _separable),
+    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _convolution),
+    **dict.fromkeys((layers.Parallel, layers.Residual), _parallel),
+    **dict.fromkeys((layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU), _activation),
+    layers.GroupNormalization: _group_normalization,
+    layers.LayerNormalization: _layer_normalization,
+    layers.PReLU: _prelu,
+    layers.RepeatVector: _repeat_vector,
+    layers.Softmax: _softmax,
     **dict.fromkeys((layers.RandomFlip, layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom), _same),
     **dict.fromkeys((layers.RandomAffine, layers.RandomContrast), _same),
     **dict.fromkeys((layers.CenterCrop, layers.RandomCrop), _crop),
     layers.Resizing: _resizing,
-    layers.DepthwiseConv2D: _convolution,
     layers.Dense: _dense,
     layers.BatchNormalization: _batch_normalization,
     layers.Dropout: _same,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ... import layers
-from . import expressions
-from .building import Stack, Unreadable
+from . import expressions, sizes
+from .building import Stack, Unreadable, spatial_rank
 from .call import BATCH, Call, Window
 from .layers import interpolation
 
@@ -26,14 +26,8 @@ def add_layers(stack: Stack, call: Call) -> None:
     handler(stack, call)
 
 
-def _spatial_rank(stack: Stack) -> int:
-    if not 3 <= stack.rank <= 5:
-        raise Unreadable(f"works on {stack.rank} axes: sequences, images and volumes have 3 to 5")
-    return stack.rank - 2
-
-
 def _convolution(stack: Stack, call: Call) -> None:
-    rank = _spatial_rank(stack)
+    rank = spatial_rank(stack)
     weight, bias, group = call.weight(1, rank + 2), call.operand(2), call.attribute("group", 1)
     stack.put_channels_last()
     size = weight.shape[2:]
@@ -59,8 +53,45 @@ def _convolution(stack: Stack, call: Call) -> None:
         stack.add(cls(filters, kernel_size=size, groups=group, **common), kernel, *arrays)
 
 
+def _layer_normalization(stack: Stack, call: Call) -> None:
+    call.only_first_output()
+    call.only(stash_type=1)
+    axis = call.attribute("axis", -1) % stack.rank
+    if axis == 0:
+        raise Unreadable("normalises over samples: layers normalise each alone")
+    stack.keep_order()
+    shape = stack.extents[axis - 1 :]
+    weights = [array for array in (call.weight(1, *range(len(shape) + 1)), call.operand(2)) if array is not None]
+    arrays = [np.ascontiguousarray(np.broadcast_to(array, shape)) for array in weights]
+    how = {"axis": list(range(axis, stack.rank)), "epsilon": call.attribute("epsilon", 1e-5)}
+    stack.add(layers.LayerNormalization(center=len(arrays) > 1, **how), *arrays)
+
+
+def _instance_normalization(stack: Stack, call: Call) -> None:
+    spatial_rank(stack)
+    stack.put_channels_last()
+    vectors = [call.weight(place, 1) for place in (1, 2)]
+    if any(vector.shape != stack.shape[-1:] for vector in vectors):
+        raise Unreadable(f"has weights of {[v.shape for v in vectors]} for {stack.shape[-1]} channels")
+    stack.add(layers.GroupNormalization(-1, epsilon=call.attribute("epsilon", 1e-5)), *vectors)
+
+
+def _prelu(stack: Stack, call: Call) -> None:
+    slope = call.weight(1, *range(stack.rank + 1))
+    extents = stack.extents
+    if stack.rank < 2 or slope.ndim > len(extents):
+        raise Unreadable(f"has slopes of shape {slope.shape} for {stack.described}")
+    slope = slope.reshape((1,) * (len(extents) - slope.ndim) + slope.shape)
+    if any(n not in (1, extent) for n, extent in zip(slope.shape, extents, strict=True)):
+        raise Unreadable(f"has slopes of shape {slope.shape} for {stack.described}")
+    if stack.channels_first:
+        slope, extents = np.moveaxis(slope, 0, -1), (*extents[1:], extents[0])
+    shared = [axis for axis, n in enumerate(slope.shape, 1) if n == 1]
+    stack.add(layers.PReLU(shared_axes=shared or None), np.ascontiguousarray(slope))
+
+
 def _pooling(stack: Stack, call: Call) -> None:
-    rank = _spatial_rank(stack)
+    rank = spatial_rank(stack)
     call.only_first_output()
     call.only(storage_order=0)
     stack.put_channels_last()
@@ -85,7 +116,7 @@ def _pooling(stack: Stack, call: Call) -> None:
 
 
 def _global_pooling(stack: Stack, call: Call) -> None:
-    rank = _spatial_rank(stack)
+    rank = spatial_rank(stack)
     stack.put_channels_last()
     stack.add(_global_layer(call, rank, keepdims=True))
 
@@ -97,7 +128,7 @@ def _global_layer(call: Call, rank: int, keepdims: bool) -> Any:
 
 def _reduction(stack: Stack, call: Call) -> None:
     """A mean or maximum over all pixels."""
-    rank = _spatial_rank(stack)
+    rank = spatial_rank(stack)
     axes = sorted(axis % stack.rank for axis in call.integers("axes", 1) or range(stack.rank))
     if axes == list(range(2, stack.rank)):
         stack.put_channels_last()
@@ -195,8 +226,11 @@ def _softmax(stack: Stack, call: Call) -> None:
     axis = call.attribute("axis", default) % stack.rank
     if call.opset < 13 and math.prod(stack.extents[axis:]) > 1:
         raise Unreadable(f"of opset {call.opset} works over several axes from {axis} on: export it with opset 17")
+    if call.node.op == "Softmax" and axis not in (0, 1, stack.rank - 1):
+        stack.keep_order()
+        return stack.add(layers.Softmax(axis))
     stack.put_last(axis)
-    stack.add(layers.Activation("softmax" if call.node.op == "Softmax" else "log_softmax"))
+    return stack.add(layers.Activation("softmax" if call.node.op == "Softmax" else "log_softmax"))
 
 
 def _flatten(stack: Stack, call: Call) -> None:
@@ -264,7 +298,7 @@ def _transpose(stack: Stack, call: Call) -> None:
 
 
 def _pad(stack: Stack, call: Call) -> None:
-    rank = _spatial_rank(stack)
+    rank = spatial_rank(stack)
     call.only(mode="constant")
     pads = call.integers("pads", 1)
     axes = call.integers("axes", 3) if len(call.node.inputs) > 3 else None
@@ -282,34 +316,6 @@ def _pad(stack: Stack, call: Call) -> None:
     spatial = [around[axis] for axis in range(1, stack.rank) if axis != kept]
     if any(map(any, spatial)):
         stack.add(getattr(layers, f"ZeroPadding{rank}D")(spatial if rank > 1 else spatial[0]))
-
-
-def _slice(stack: Stack, call: Call) -> None:
-    """The middle of images."""
-    if stack.rank != 4:
-        raise Unreadable(f"cuts {stack.rank} axes: the layer CenterCrop cuts images")
-    starts, ends, axes = (call.integers(word, place) for place, word in enumerate(("starts", "ends", "axes"), 1))
-    steps = call.integers("steps", 4) or [1]
-    axes = axes if axes is not None else list(range(len(starts or [])))
-    if not starts or not ends or len(starts) != len(ends) or len(axes) != len(starts) or set(steps) != {1}:
-        raise Unreadable("takes no part of an image that a layer takes")
-    cut = {axis % 4: (start, end) for axis, start, end in zip(axes, starts, ends, strict=True)}
-    if 1 in cut and not stack.channels_first:
-        stack.keep_order()
-    elif 3 in cut and 1 not in cut:
-        stack.put_channels_last()
-    spatial = [axis for axis in (1, 2, 3) if axis != stack.channel_axis]
-    sides = []
-    for axis in spatial:
-        extent = stack.extents[axis - 1]
-        start, end = (max(0, min(n + extent if n < 0 else n, extent)) for n in cut.pop(axis, (0, extent)))
-        sides.append(end - start)
-        if end <= start or start != (extent - sides[-1]) // 2:
-            raise Unreadable("takes another part of each image than its middle: the layer CenterCrop does that alone")
-    if cut:
-        raise Unreadable("cuts samples or channels: the layer CenterCrop cuts rows and columns")
-    height, width = sides
-    stack.add(layers.CenterCrop(height, width))
 
 
 def _dropout(stack: Stack, call: Call) -> None:
@@ -354,21 +360,27 @@ _HANDLERS: dict[str, Callable[[Stack, Call], None]] = {
     "AveragePool": _pooling,
     "BatchNormalization": _batch_normalization,
     "Conv": _convolution,
+    "ConvTranspose": sizes.transposed_convolution,
     "Dropout": _dropout,
     "Flatten": _flatten,
     "Gemm": _dense,
     "GlobalAveragePool": _global_pooling,
     "GlobalMaxPool": _global_pooling,
+    "InstanceNormalization": _instance_normalization,
+    "LayerNormalization": _layer_normalization,
     "LogSoftmax": _softmax,
     "MatMul": _product,
     "MaxPool": _pooling,
+    "PRelu": _prelu,
     "Pad": _pad,
     "ReduceMax": _reduction,
     "ReduceMean": _reduction,
     "Reshape": _reshape,
-    "Slice": _slice,
+    "Resize": sizes.resize,
+    "Slice": sizes.part,
     "Softmax": _softmax,
     "Squeeze": _squeeze,
+    "Tile": sizes.tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

@@ -9,7 +9,8 @@ from ...errors import FileError
 from ...files import write_atomically
 from ...models.model import Model
 from ...version import __version__
-from .modules import HELPERS, Modules
+from .helpers import HELPERS
+from .modules import Modules
 from .states import _arrays
 
 WEIGHTS_SUFFIX = ".weights.safetensors"

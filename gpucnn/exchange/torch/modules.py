@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from ... import layers
-from ...activations import Activation, ClippedReLU, Elementwise, Linear, LogSoftmax, Softmax
+from ...activations import Activation, ClippedReLU, Elementwise, Linear, LogSoftmax, Softmax, SoftmaxOver
 from ...errors import ArgumentError
 from ...layers.layer import Layer, Weight
 from ...models.model import Model
+from . import convolutions
+from .helpers import ACTIVATIONS, HELPERS, last_first, same, unless_default
 
 Turn = Callable[[np.ndarray], np.ndarray]
 
@@ -67,9 +69,10 @@ class Modules:
             self._name = re.sub(r"\W", "_", layer.name)
             self._add(layer, model.layers[place + 1 :])
         self._name = "output"
-        self._layout(len(model.output_shape), channels_first=True)
+        self.layout(len(model.output_shape), channels_first=True)
 
-    def _line(self, constructor: str, suffix: str = "") -> None:
+    def line(self, constructor: str, suffix: str = "") -> None:
+        """Add a module, named after its layer."""
         helper = constructor.split("(")[0]
         if helper in HELPERS:
             self.helpers.add(helper)
@@ -79,16 +82,17 @@ class Modules:
             name = f"{self._name}{suffix}_{number}"
         self.lines.append((name, constructor))
 
-    def _slot(self, word: str, weight: Weight | None, to_torch: Turn, from_torch: Turn, constant: float = 0.0) -> None:
+    def slot(self, word: str, weight: Weight | None, to_torch: Turn, from_torch: Turn, constant: float = 0.0) -> None:
+        """Add a tensor of the last module."""
         shape = np.shape(to_torch(np.broadcast_to(np.float32(0), weight.shape))) if weight is not None else (0,)
         self.slots[f"{self.lines[-1][0]}.{word}"] = Slot(weight, shape, to_torch, from_torch, constant)
 
-    def _layout(self, rank: int, channels_first: bool) -> None:
+    def layout(self, rank: int, channels_first: bool) -> None:
         """Permute a tensor of so many axes unless its channels are where they are needed."""
         if rank < 3 or channels_first == self.channels_first:
             return
         axes = [0, rank - 1, *range(1, rank - 1)] if channels_first else [0, *range(2, rank), 1]
-        self._line(f"Permute({', '.join(map(str, axes))})", "_order")
+        self.line(f"Permute({', '.join(map(str, axes))})", "_order")
         self.channels_first = channels_first
 
     def _add(self, layer: Layer, following: list[Layer]) -> None:
@@ -108,55 +112,55 @@ class Modules:
     # -- layers --------------------------------------------------------------------------------------------------------
 
     def _convolution(self, layer: Any, shape: tuple[Any, ...]) -> None:
-        self._layout(len(shape), channels_first=True)
+        self.layout(len(shape), channels_first=True)
         channels, filters = shape[-1], layer.output_shape[-1]
         groups, rank = layer._groups(channels), len(shape) - 2
-        padding = self._padding(rank, layer._padding(shape[1:-1]), "0.0")
+        padding = self.padding(rank, layer._padding(shape[1:-1]), "0.0")
         ones, zeros = (1,) * rank, (0,) * rank
-        how = _unless_default("stride", layer.strides, ones) + _unless_default("padding", padding, zeros)
-        how += _unless_default("dilation", layer.dilation_rate, ones) + _unless_default("groups", groups, 1)
-        how += _unless_default("bias", layer.use_bias, True)
-        self._line(f"nn.Conv{rank}d({channels}, {filters}, {layer.kernel_size}{how})")
+        how = unless_default("stride", layer.strides, ones) + unless_default("padding", padding, zeros)
+        how += unless_default("dilation", layer.dilation_rate, ones) + unless_default("groups", groups, 1)
+        how += unless_default("bias", layer.use_bias, True)
+        self.line(f"nn.Conv{rank}d({channels}, {filters}, {layer.kernel_size}{how})")
         full, kept = (*layer.kernel_size, channels // groups, filters), layer.kernel.shape
-        self._slot(
+        self.slot(
             "weight",
             layer.kernel,
             lambda array: np.moveaxis(array.reshape(full), (-1, -2), (0, 1)),
             lambda array: np.moveaxis(array, (0, 1), (-1, -2)).reshape(kept),
         )
         if layer.use_bias:
-            self._slot("bias", layer.bias, _same, _same)
-        self._activation(layer.activation, layer, len(shape))
+            self.slot("bias", layer.bias, same, same)
+        self.activation(layer.activation, layer, len(shape))
 
-    def _padding(self, rank: int, pairs: Any, value: str) -> tuple[int, ...]:
+    def padding(self, rank: int, pairs: Any, value: str) -> tuple[int, ...]:
         """The padding argument; what is not the same on both sides becomes a module before."""
         if all(before == after for before, after in pairs):
             return tuple(before for before, _ in pairs)
-        self._line(f"nn.ConstantPad{rank}d({_last_first(pairs)}, {value})", "_padding")
+        self.line(f"nn.ConstantPad{rank}d({last_first(pairs)}, {value})", "_padding")
         return (0,) * rank
 
     def _dense(self, layer: layers.Dense, shape: tuple[Any, ...]) -> None:
-        self._layout(len(shape), channels_first=False)
+        self.layout(len(shape), channels_first=False)
         order, self._order = self._order, None
-        self._line(f"nn.Linear({shape[-1]}, {layer.units}{_unless_default('bias', layer.use_bias, True)})")
+        self.line(f"nn.Linear({shape[-1]}, {layer.units}{unless_default('bias', layer.use_bias, True)})")
         back = None if order is None else np.argsort(order)
-        self._slot(
+        self.slot(
             "weight",
             layer.kernel,
             lambda array: (array if order is None else array[order]).T,
             lambda array: array.T if back is None else array.T[back],
         )
         if layer.use_bias:
-            self._slot("bias", layer.bias, _same, _same)
-        self._activation(layer.activation, layer, len(shape))
+            self.slot("bias", layer.bias, same, same)
+        self.activation(layer.activation, layer, len(shape))
 
     def _batch_normalization(self, layer: layers.BatchNormalization, shape: tuple[Any, ...]) -> None:
-        self._layout(len(shape), channels_first=True)
+        self.layout(len(shape), channels_first=True)
         rank = max(1, len(shape) - 2)
         momentum = round(1 - layer.momentum, 12)
-        self._line(f"nn.BatchNorm{rank}d({shape[-1]}, eps={layer.epsilon!r}, momentum={momentum!r})")
+        self.line(f"nn.BatchNorm{rank}d({shape[-1]}, eps={layer.epsilon!r}, momentum={momentum!r})")
         order = self._order
-        turns: tuple[Turn, Turn] = (_same, _same)
+        turns: tuple[Turn, Turn] = (same, same)
         if order is not None:
             back = np.argsort(order)
             turns = (lambda array: array[order], lambda array: array[back])
@@ -168,42 +172,42 @@ class Modules:
         ):
             if weight is None:
                 key = f"{self.lines[-1][0]}.{word}"
-                self.slots[key] = Slot(None, shape[-1:], _same, _same, constant)
+                self.slots[key] = Slot(None, shape[-1:], same, same, constant)
             else:
-                self._slot(word, weight, *turns)
+                self.slot(word, weight, *turns)
 
     def _max_pooling(self, layer: Any, shape: tuple[Any, ...]) -> None:
-        self._layout(len(shape), channels_first=True)
+        self.layout(len(shape), channels_first=True)
         rank, padding = len(shape) - 2, layer._padding(shape[1:-1])
-        inside = self._padding(rank, padding, 'float("-inf")')
-        how = _unless_default("stride", layer.strides, layer.pool_size)
-        how += _unless_default("padding", inside, (0,) * rank)
-        self._line(f"nn.MaxPool{rank}d({layer.pool_size}{how})")
+        inside = self.padding(rank, padding, 'float("-inf")')
+        how = unless_default("stride", layer.strides, layer.pool_size)
+        how += unless_default("padding", inside, (0,) * rank)
+        self.line(f"nn.MaxPool{rank}d({layer.pool_size}{how})")
 
     def _average_pooling(self, layer: Any, shape: tuple[Any, ...]) -> None:
-        self._layout(len(shape), channels_first=True)
+        self.layout(len(shape), channels_first=True)
         rank, pairs = len(shape) - 2, layer._padding(shape[1:-1])
         if all(before == after for before, after in pairs):
             padding = tuple(before for before, _ in pairs)
-            how = _unless_default("stride", layer.strides, layer.pool_size)
+            how = unless_default("stride", layer.strides, layer.pool_size)
             if any(padding):
                 how += f", padding={padding}, count_include_pad=False"
-            self._line(f"nn.AvgPool{rank}d({layer.pool_size}{how})")
+            self.line(f"nn.AvgPool{rank}d({layer.pool_size}{how})")
         else:
-            self._line(f"AveragePooling({layer.pool_size}, {layer.strides}, {_last_first(pairs)})")
+            self.line(f"AveragePooling({layer.pool_size}, {layer.strides}, {last_first(pairs)})")
 
     def _global(self, layer: Any, shape: tuple[Any, ...]) -> None:
-        self._layout(len(shape), channels_first=True)
+        self.layout(len(shape), channels_first=True)
         word = "Max" if "Max" in type(layer).__name__ else "Avg"
-        self._line(f"nn.Adaptive{word}Pool{len(shape) - 2}d(1)")
+        self.line(f"nn.Adaptive{word}Pool{len(shape) - 2}d(1)")
         if not layer.keepdims:
-            self._line("nn.Flatten()", "_flatten")
+            self.line("nn.Flatten()", "_flatten")
 
     def _dropout(self, layer: Any, shape: tuple[Any, ...]) -> None:
         spatial = "Spatial" in type(layer).__name__
         if spatial:
-            self._layout(len(shape), channels_first=True)
-        self._line(f"nn.Dropout{f'{len(shape) - 2}d' if spatial else ''}({layer.rate!r})")
+            self.layout(len(shape), channels_first=True)
+        self.line(f"nn.Dropout{f'{len(shape) - 2}d' if spatial else ''}({layer.rate!r})")
 
     def _flatten(self, shape: tuple[Any, ...], following: list[Layer]) -> None:
         if len(shape) < 3:
@@ -213,75 +217,136 @@ class Modules:
                 places = np.arange(math.prod(shape[1:])).reshape(shape[1:])
                 self._order = np.moveaxis(places, -1, 0).reshape(-1)
             else:
-                self._layout(len(shape), channels_first=False)
-        self._line("nn.Flatten()")
+                self.layout(len(shape), channels_first=False)
+        self.line("nn.Flatten()")
 
     def _reshape(self, layer: Any, shape: tuple[Any, ...]) -> None:
-        self._layout(len(shape), channels_first=False)
-        self._line("nn.Flatten()" if len(layer.output_shape) == 2 else f"Reshape{layer.output_shape[1:]}")
+        self.layout(len(shape), channels_first=False)
+        self.line("nn.Flatten()" if len(layer.output_shape) == 2 else f"Reshape{layer.output_shape[1:]}")
         self.channels_first = False
 
     def _permute(self, layer: layers.Permute, shape: tuple[Any, ...]) -> None:
-        self._layout(len(shape), channels_first=False)
-        self._line(f"Permute(0, {', '.join(map(str, layer.dims))})")
+        self.layout(len(shape), channels_first=False)
+        self.line(f"Permute(0, {', '.join(map(str, layer.dims))})")
         self.channels_first = False
 
     def _zero_padding(self, layer: Any, shape: tuple[Any, ...]) -> None:
-        self._layout(len(shape), channels_first=True)
-        self._line(f"nn.ConstantPad{len(shape) - 2}d({_last_first(layer.padding)}, 0.0)")
+        self.layout(len(shape), channels_first=True)
+        self.line(f"nn.ConstantPad{len(shape) - 2}d({last_first(layer.padding)}, 0.0)")
 
     def _crop(self, layer: Any, shape: tuple[Any, ...]) -> None:
         """The middle of each image, by a padding with negative numbers of cells."""
-        self._layout(len(shape), channels_first=True)
+        self.layout(len(shape), channels_first=True)
         cut = [extent - side for extent, side in zip(shape[1:3], (layer.height, layer.width), strict=True)]
         pairs = [(-(cells // 2), -(cells - cells // 2)) for cells in cut]
-        self._line(f"nn.ConstantPad2d({_last_first(pairs)}, 0.0)")
+        self.line(f"nn.ConstantPad2d({last_first(pairs)}, 0.0)")
 
     def _resizing(self, layer: layers.Resizing, shape: tuple[Any, ...]) -> None:
-        self._layout(len(shape), channels_first=True)
-        self._line(f"Resizing({layer.height}, {layer.width})")
+        self.layout(len(shape), channels_first=True)
+        self.line(f"Resizing({layer.height}, {layer.width})")
+
+    def _layer_normalization(self, layer: layers.LayerNormalization, shape: tuple[Any, ...]) -> None:
+        self.layout(len(shape), channels_first=False)
+        extents = layer._weight_shape(shape)
+        self.line(f"nn.LayerNorm({extents}, eps={layer.epsilon!r})")
+        self._scale_and_shift(layer, extents)
+
+    def _group_normalization(self, layer: layers.GroupNormalization, shape: tuple[Any, ...]) -> None:
+        self.layout(len(shape), channels_first=True)
+        _, channels, groups = layer._parts(shape)
+        self.line(f"nn.GroupNorm({groups}, {channels}, eps={layer.epsilon!r})")
+        self._scale_and_shift(layer, (channels,))
+
+    def _scale_and_shift(self, layer: Any, extents: tuple[int, ...]) -> None:
+        for word, weight, constant in (("weight", layer.gamma, 1.0), ("bias", layer.beta, 0.0)):
+            if weight is None:
+                self.slots[f"{self.lines[-1][0]}.{word}"] = Slot(None, extents, same, same, constant)
+            else:
+                self.slot(word, weight, same, same)
+
+    def _prelu(self, layer: layers.PReLU, shape: tuple[Any, ...]) -> None:
+        self.layout(len(shape), channels_first=True)
+        extents = layer.alpha.shape
+        turned = (extents[-1], *extents[:-1]) if len(shape) > 2 else extents
+        self.line(f"Slopes{turned}" if len(turned) > 1 else f"Slopes({turned[0]})")
+        self.slot(
+            "weight",
+            layer.alpha,
+            lambda array: np.moveaxis(array, -1, 0),
+            lambda array: np.moveaxis(array, 0, -1),
+        )
+
+    def _softmax(self, layer: layers.Softmax, shape: tuple[Any, ...]) -> None:
+        if not isinstance(layer.activation, SoftmaxOver):
+            return self._activation_layer(layer, shape)
+        self.layout(len(shape), channels_first=False)
+        axes = layer.activation.axes
+        return self.line(f"nn.Softmax(dim={axes[0]})" if len(axes) == 1 else f"SoftmaxOver{axes}")
+
+    def _cropping(self, layer: Any, shape: tuple[Any, ...]) -> None:
+        self.layout(len(shape), channels_first=True)
+        cut = [(-before, -after) for before, after in layer.cropping]
+        self.line(f"nn.ConstantPad{len(shape) - 2}d({last_first(cut)}, 0.0)")
+
+    def _upsampling(self, layer: Any, shape: tuple[Any, ...]) -> None:
+        self.layout(len(shape), channels_first=True)
+        mode = getattr(layer, "interpolation", "nearest")
+        factors = layer.size if len(layer.size) > 1 else layer.size[0]
+        self.line(f"nn.Upsample(scale_factor={factors}, mode={mode!r})")
+
+    def _repeat_vector(self, layer: layers.RepeatVector, shape: tuple[Any, ...]) -> None:
+        self.line(f"RepeatVector({layer.n})")
+        self.channels_first = False
+
+    def _parallel(self, layer: layers.Parallel, shape: tuple[Any, ...]) -> None:
+        """All paths take and return channels first."""
+        self.layout(len(shape), channels_first=True)
+        before, name, paths, inside = (self.lines, self.slots), self._name, [], {}
+        for number, path in enumerate(layer.paths):
+            self.lines, self.slots, self.channels_first = [], {}, len(shape) > 2
+            for place, part in enumerate(path):
+                self._name = re.sub(r"\W", "_", part.name)
+                self._add(part, path[place + 1 :])
+            self._name = name
+            self.layout(len(layer.output_shape or ()), channels_first=True)
+            paths.append(f"nn.Sequential({', '.join(constructor for _, constructor in self.lines)})")
+            places = {line: str(place) for place, (line, _) in enumerate(self.lines)}
+            for key, slot in self.slots.items():
+                line, _, rest = key.partition(".")
+                inside[f"paths.{number}.{places[line]}.{rest}"] = slot
+        (self.lines, self.slots), self._name = before, name
+        self.channels_first = len(layer.output_shape or ()) > 2
+        self.line(f"Parallel({layer.merge!r}, {', '.join(paths)})")
+        self.slots |= {f"{self.lines[-1][0]}.{key}": slot for key, slot in inside.items()}
 
     def _nothing(self, layer: Layer, shape: tuple[Any, ...]) -> None:
         """Augmentation, which returns its input in inference."""
 
     def _rescaling(self, layer: layers.Rescaling, shape: tuple[Any, ...]) -> None:
-        self._line(f"Rescaling({layer.scale!r}, {layer.offset!r})")
+        self.line(f"Rescaling({layer.scale!r}, {layer.offset!r})")
 
     def _activation_layer(self, layer: layers.Activation, shape: tuple[Any, ...]) -> None:
-        self._activation(layer.activation, layer, len(shape), "")
+        self.activation(layer.activation, layer, len(shape), "")
 
-    def _activation(self, function: Activation, layer: Layer, rank: int, suffix: str = "_activation") -> None:
+    def activation(self, function: Activation, layer: Layer, rank: int, suffix: str = "_activation") -> None:
+        """Add the module of an activation; none for a linear one."""
         kind = type(function)
         if kind is Linear:
             return
         if isinstance(function, Elementwise) and kind is Elementwise:
-            self._line(_ACTIVATIONS[function.name].format(repr(function.alpha)), suffix)
+            self.line(ACTIVATIONS[function.name].format(repr(function.alpha)), suffix)
         elif isinstance(function, ClippedReLU) and kind is ClippedReLU:
             numbers = (function.params[name] for name in ("max_value", "negative_slope", "threshold"))
             shown = ", ".join('float("inf")' if math.isinf(number) else repr(number) for number in numbers)
-            self._line(f"ClippedReLU({shown})", suffix)
+            self.line(f"ClippedReLU({shown})", suffix)
         elif kind in (Softmax, LogSoftmax):
             axis = 1 if self.channels_first or rank == 2 else -1
-            self._line(f"nn.{kind.__name__}(dim={axis})", suffix)
+            self.line(f"nn.{kind.__name__}(dim={axis})", suffix)
         else:
             raise ArgumentError(
                 f"{layer.name}: the activation {function.name} cannot be written for PyTorch; use one of "
                 "gpucnn.activations"
             )
-
-
-def _same(array: np.ndarray) -> np.ndarray:
-    return array
-
-
-def _unless_default(name: str, value: Any, default: Any) -> str:
-    """`, name=value`, or nothing for PyTorch's default."""
-    return "" if value == default else f", {name}={value}"
-
-
-def _last_first(pairs: Any) -> tuple[int, ...]:
-    """The padding of each axis in PyTorch's order, which begins with the last axis."""
-    return tuple(cells for pair in reversed(pairs) for cells in pair)
 
 
 def _dense_comes_next(following: list[Layer]) -> bool:
@@ -293,110 +358,6 @@ def _dense_comes_next(following: list[Layer]) -> bool:
         if not isinstance(layer, passing):
             return False
     return False
-
-
-_ACTIVATIONS = {
-    "relu": "nn.ReLU()",
-    "relu6": "nn.ReLU6()",
-    "leaky_relu": "nn.LeakyReLU({})",
-    "elu": "nn.ELU({})",
-    "selu": "nn.SELU()",
-    "celu": "nn.CELU({})",
-    "sigmoid": "nn.Sigmoid()",
-    "log_sigmoid": "nn.LogSigmoid()",
-    "hard_sigmoid": "nn.Hardsigmoid()",
-    "tanh": "nn.Tanh()",
-    "tanh_shrink": "nn.Tanhshrink()",
-    "hard_tanh": "nn.Hardtanh()",
-    "hard_shrink": "nn.Hardshrink({})",
-    "soft_shrink": "nn.Softshrink({})",
-    "softplus": "nn.Softplus()",
-    "softsign": "nn.Softsign()",
-    "silu": "nn.SiLU()",
-    "hard_silu": "nn.Hardswish()",
-    "gelu": "nn.GELU()",
-    "gelu_tanh": 'nn.GELU("tanh")',
-    "mish": "nn.Mish()",
-    "exponential": "Exponential()",
-}
-
-HELPERS = {
-    "AveragePooling": """
-class AveragePooling(nn.Module):
-    \"\"\"The mean of each window; the padding, which differs from side to side, is not counted.\"\"\"
-
-    def __init__(self, size, stride, padding):
-        super().__init__()
-        self.size, self.stride, self.padding = size, stride, padding
-
-    def forward(self, x):
-        pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(self.size)]
-        total, share = (pool(F.pad(t, self.padding), self.size, self.stride) for t in (x, torch.ones_like(x[:1, :1])))
-        return total / share
-""",
-    "ClippedReLU": """
-class ClippedReLU(nn.Module):
-    \"\"\"min(x, max_value) above the threshold, negative_slope * (x - threshold) up to it.\"\"\"
-
-    def __init__(self, max_value, negative_slope, threshold):
-        super().__init__()
-        self.max_value, self.negative_slope, self.threshold = max_value, negative_slope, threshold
-
-    def forward(self, x):
-        return torch.where(x > self.threshold, x.clamp(max=self.max_value), self.negative_slope * (x - self.threshold))
-""",
-    "Exponential": """
-class Exponential(nn.Module):
-    def forward(self, x):
-        return x.exp()
-""",
-    "Permute": """
-class Permute(nn.Module):
-    def __init__(self, *axes):
-        super().__init__()
-        self.axes = axes
-
-    def forward(self, x):
-        return x.permute(self.axes)
-""",
-    "Rescaling": """
-class Rescaling(nn.Module):
-    def __init__(self, scale, offset):
-        super().__init__()
-        self.scale, self.offset = scale, offset
-
-    def forward(self, x):
-        return x * self.scale + self.offset
-""",
-    "Reshape": """
-class Reshape(nn.Module):
-    def __init__(self, *shape):
-        super().__init__()
-        self.shape = shape
-
-    def forward(self, x):
-        return x.reshape(len(x), *self.shape)
-""",
-    "Resizing": """
-class Resizing(nn.Module):
-    \"\"\"Bilinear interpolation at coordinates that are rounded to 1 / 65536 of a pixel, as gpucnn rounds them.\"\"\"
-
-    def __init__(self, height, width):
-        super().__init__()
-        self.height, self.width = height, width
-
-    def forward(self, x):
-        for axis, new in ((2, self.height), (3, self.width)):
-            old = torch.arange(x.shape[axis], device=x.device)
-            step = round(len(old) * 65536 / new)
-            place = torch.arange(new, device=x.device) * step + (step - 65536) // 2
-            place = (place.double() / 65536).clamp(0, len(old) - 1)
-            weights = (1 - (place[:, None] - old).abs()).clamp(min=0).to(x.dtype)
-            x = torch.tensordot(x, weights, ([axis], [1])).movedim(-1, axis)
-        return x
-""",
-}
-"""Modules that PyTorch does not have; a file holds those that its model uses."""
 
 
 def _of_each_rank(name: str, writer: Callable[..., None]) -> dict[type, Callable[..., None]]:
@@ -411,15 +372,23 @@ _WRITERS: dict[type, Callable[..., None]] = {
     **_of_each_rank("GlobalAveragePooling", Modules._global),
     **_of_each_rank("SpatialDropout", Modules._dropout),
     **_of_each_rank("ZeroPadding", Modules._zero_padding),
-    **dict.fromkeys(
-        (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax), Modules._activation_layer
-    ),
+    **_of_each_rank("UpSampling", Modules._upsampling),
+    **_of_each_rank("Cropping", Modules._cropping),
+    **{getattr(layers, f"Conv{rank}DTranspose"): convolutions.transposed for rank in (1, 2, 3)},
+    **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), convolutions.separable),
+    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), Modules._convolution),
+    **dict.fromkeys((layers.Parallel, layers.Residual), Modules._parallel),
+    **dict.fromkeys((layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU), Modules._activation_layer),
+    layers.GroupNormalization: Modules._group_normalization,
+    layers.LayerNormalization: Modules._layer_normalization,
+    layers.PReLU: Modules._prelu,
+    layers.RepeatVector: Modules._repeat_vector,
+    layers.Softmax: Modules._softmax,
     **dict.fromkeys(
         (layers.RandomFlip, layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom), Modules._nothing
     ),
     **dict.fromkeys((layers.RandomAffine, layers.RandomContrast), Modules._nothing),
     **dict.fromkeys((layers.CenterCrop, layers.RandomCrop), Modules._crop),
-    layers.DepthwiseConv2D: Modules._convolution,
     layers.Dense: Modules._dense,
     layers.BatchNormalization: Modules._batch_normalization,
     layers.Dropout: Modules._dropout,

@@ -81,3 +81,22 @@ def test_the_checker_names_a_wait_that_is_left_out(emulated):
     done = emulated(text, "--memory", "32MiB", "--check")
     assert done.returncode != 0
     assert "a copy to the device on stream" in done.stderr and "nothing orders the two" in done.stderr, done.stderr
+
+
+def test_a_host_without_memory_for_the_buffers_is_named(output):
+    text = """
+        import numpy as np
+        import gpucnn
+        from gpucnn.devices import choose, gpu_feed
+
+        def refuse(shape, dtype):
+            raise gpu_feed.cupy.cuda.runtime.CUDARuntimeError(2)
+
+        gpucnn.use("cuda", device="gpu")
+        gpu_feed.cupyx.empty_pinned = refuse
+        try:
+            choose.current().feed((64, 1000), np.float32)
+        except gpucnn.errors.MemoryNeedError as error:
+            print(error)
+    """
+    assert output(text) == ["the host has no 128 kB of memory that a GPU can read: use smaller batches"]

@@ -1,0 +1,96 @@
+"""One fault in the kernels that fuse pooling, share a tile among warps, or skip dead taps: the check must
+find it."""
+
+# ruff: noqa: E501 - tables with a case in each line
+
+import re
+
+import needs
+import pytest
+
+import gpucnn
+from gpucnn import places
+from gpucnn.devices import emulator
+from gpucnn.dispatch import choice
+from gpucnn.dispatch import op as op_module
+from gpucnn.dispatch.check import disagreement
+from gpucnn.ops.conv2d import conv2d_grad_input
+from gpucnn.ops.dense import dense_grad, dense_softmax_cross_entropy
+from gpucnn.ops.fused import conv2d_bias_activation_maxpool, conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
+
+pytestmark = [needs.emulator_here, needs.nvrtc_here]
+
+POOLED, CONV, DENSE, HEAD = "fused/pooled_gemm", "conv2d/implicit_gemm", "dense/sliced", "dense/rows"
+FORWARD, DX, DWEIGHT = conv2d_bias_activation_maxpool, conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
+RACE = r"data race on __shared__|uninitialised: nobody has written it"
+WRONG = "values are wrong"
+
+FAULTS = {
+    # kernel, op, case, file, what it has, what it gets, mode, what the report must say
+    "two cells of a window exchanged": (POOLED, FORWARD, "same", "windows.cuh", "2 * number.middle + (number.low >> 1 & 1), (number.low >> 1 & ~1) + (number.low & 1)", "2 * number.middle + (number.low & 1), (number.low >> 1 & ~1) + (number.low >> 1 & 1)", "fast", WRONG),
+    "the last of equal sums wins": (POOLED, FORWARD, "same", "pooled_gemm_cuda.cu", "!(sum <= best) && best == best", "sum >= best", "fast", WRONG),
+    "no dead windows": (POOLED, FORWARD, "same", "pooled_gemm_cuda.cu", "if (FUNCTION == RELU && best <= 0.f) cell = DEAD;", "", "fast", WRONG),
+    "bias after the activation": (POOLED, FORWARD, "same", "pooled_gemm_cuda.cu", "best += bias[e];", "", "fast", WRONG),
+    "bits of the index swapped in dx": (POOLED, DX, "ragged", "input_gradient.cuh", "unpooled(dy[one], index[one], inside ? (h & 1) * 2 + (w & 1) : NO_CELL)", "unpooled(dy[one], index[one], inside ? (w & 1) * 2 + (h & 1) : NO_CELL)", "fast", WRONG),
+    "bits of four indices in the wrong order": (POOLED, DX, "multiples_of_4", "unpool.cuh", "cells >> 8 & 255", "cells >> 16 & 255", "fast", WRONG),
+    "cells outside of dy unpooled": (POOLED, DX, "ragged", "input_gradient.cuh", "inside ? (h & 1) * 2 + (w & 1) : NO_CELL);\n    }\n};", "(h & 1) * 2 + (w & 1));\n    }\n};", "fast", WRONG),
+    "db without its last part": (POOLED, DWEIGHT, "many_images", "pooled_gemm_cuda.cu", "total = total + quads[i];", "if (i == 0 && k < 8) total = total + quads[i];", "fast", WRONG),
+    "db beyond the last window": (POOLED, DWEIGHT, "same", "pooled_gemm_cuda.cu", "int cell = window < end ? int(window % 4) : NO_CELL;", "int cell = window % 4;", "fast", WRONG),
+    "a live tap dead": (CONV, conv2d_grad_input, "many_images", "input_gradient.cuh", "min(remainder.taps, reach / dilation + 1)", "min(remainder.taps, reach / dilation)", "fast", WRONG),
+    "a live tap at the end dead": (CONV, conv2d_grad_input, "ragged", "input_gradient.cuh", "beyond > 0 ? (beyond + dilation - 1) / dilation : 0", "beyond >= 0 ? beyond / dilation + 1 : 0", "fast", WRONG),
+    "taps of the first row alone": (CONV, conv2d_grad_input, "same", "input_gradient.cuh", "live_rows(rows, P, down, top_row, bottom_row)", "live_rows(rows, P, down, top_row, top_row)", "fast", WRONG),
+    "a slice left out": (DENSE, dense_grad, "quads", "gemm.cuh", "for (int half = SLICES / 2; half > 0; half /= 2) {\n        int slice", "for (int half = SLICES / 2; half > 1; half /= 2) {\n        int slice", "fast", WRONG),
+    "slices read before they are written": (DENSE, dense_grad, "quads", "gemm.cuh", "__syncthreads();  // the sums of the givers", "", "check", RACE),
+    "no slope": (DENSE, dense_grad, "quads", "sliced_cuda.cu", "quads[i].z = results[i].z <= 0.f ? 0.f : quads[i].z;", "", "fast", WRONG),
+    "totals read before they are written": (DENSE, dense_grad, "quads", "slab_totals.cuh", "__syncthreads();  // waits for the totals of all threads", "", "check", RACE),
+    "a warp's sums left out": (HEAD, dense_softmax_cross_entropy, "long", "rows_cuda.cu", "other < WARPS; ++other", "other < WARPS - 1; ++other", "fast", WRONG),
+    "warps not awaited": (HEAD, dense_softmax_cross_entropy, "long", "rows_cuda.cu", "__syncthreads();  // the sums of all warps", "", "check", RACE),
+    "no factor": (HEAD, dense_softmax_cross_entropy, "ragged", "rows_cuda.cu", " * factors[n]", "", "fast", WRONG),
+}  # fmt: skip
+
+for _op in {op for _, op, *_ in FAULTS.values()}:
+    _op.kernels(("cuda",))  # imported before the fixture, which forgets what is imported later
+
+
+@pytest.fixture(autouse=True)
+def _on_the_emulator(monkeypatch):
+    """Kernels loaded here are forgotten afterwards."""
+    registered = {name: dict(kernels) for name, kernels in op_module._kernels.items()}
+    monkeypatch.setattr("gpucnn.dispatch.op._kernels", registered)
+    with choice.using(device="emulator"):
+        yield
+
+
+def kernel_with(folder, ident, op, file=None, sound="", faulty=""):
+    """The op's kernel of a file, with a fault in it or in one of its headers."""
+    family, algorithm = ident.split("/")
+    kernels = places.folder_of_kernels()
+    launcher = (kernels / f"{ident}_cuda.py").read_text().replace("from ..shared", "from gpucnn.kernels.shared")
+    (folder / f"{algorithm}_cuda.py").write_text(launcher.replace(f'"{algorithm}"', '"planted"'))
+    sources = {f"{algorithm}_cuda.cu": kernels / family / f"{algorithm}_cuda.cu"}
+    sources |= {path.name: path for path in (kernels / "include").glob("*.cuh")}
+    for name, path in sources.items():
+        text = path.read_text()
+        if name == file:
+            assert text.count(sound) == 1, "the fault is planted once"
+            text = text.replace(sound, faulty)
+        (folder / name).write_text(text)
+    return next(kernel for kernel in gpucnn.load(folder / f"{algorithm}_cuda.py") if kernel.op is op)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found(tmp_path, fault):
+    ident, op, name, file, sound, faulty, mode, message = FAULTS[fault]
+    case = next(case for case in op.cases if case.name == name)
+    with emulator.running(mode=mode):
+        report = disagreement(kernel_with(tmp_path, ident, op, file, sound, faulty), case)
+    assert report is not None
+    assert re.search(message, report, re.DOTALL), report
+
+
+@pytest.mark.parametrize(("ident", "op"), sorted({(f[0], f[1]) for f in FAULTS.values()}, key=str))
+def test_the_sound_kernel_is_right(tmp_path, ident, op):
+    for name in {f[2] for f in FAULTS.values() if f[:2] == (ident, op)}:
+        case = next(case for case in op.cases if case.name == name)
+        with emulator.running(mode="check"):
+            assert disagreement(kernel_with(tmp_path, ident, op), case) is None
