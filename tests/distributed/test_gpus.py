@@ -113,3 +113,36 @@ def test_more_processes_than_gpus_are_refused(tmp_path, at_end, built):
     _, err = process.communicate(timeout=LIMIT)
     assert process.returncode != 0
     assert "rank 1 would compute on gpu:1, and this machine has 1" in err
+
+
+SUMS = """
+import json
+import numpy as np
+import gpucnn
+from gpucnn import distributed
+from gpucnn.devices import choose, storage
+from gpucnn.devices.nccl import Nccl
+group = distributed.start(time_limit=60)
+gpucnn.use("cuda", device=distributed.device_of_rank("gpu"))
+nccl = Nccl(group.size, group.rank, group.broadcast)
+results = []
+for ordered in (False, True):
+    array = storage.put(np.arange(70_000, dtype=np.float32) * (group.rank + 1))
+    repeat = choose.current().record(lambda: nccl.add_up(array, ordered))
+    repeat()
+    choose.current().synchronize()
+    results.append([float(storage.get(array)[i]) for i in (1, 69_999)])
+if group.rank == 0:
+    print(json.dumps(results))
+"""
+
+
+def test_a_recorded_sum_is_repeated_by_all_processes(tmp_path, at_end, built):
+    """Three ranks have i, 2 i and 3 i, which become 6 i; the recorded sum makes 18 i of them."""
+    script = tmp_path / "sums.py"
+    script.write_text(SUMS)
+    process = ranks(3, "-m", "gpucnn", "emulate-gpu", "--devices", 3, "python", script, path=__file__)
+    at_end.append(process)
+    out, err = process.communicate(timeout=2 * LIMIT)
+    assert process.returncode == 0, err
+    assert json.loads(out.splitlines()[-1]) == [[18.0, 18.0 * 69_999]] * 2
