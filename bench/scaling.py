@@ -7,7 +7,8 @@ In each pair, every number of processes has three turns, all in the same process
 with the batch of the training while the others sleep (a), all with that batch each (weak scaling), and
 all sharing that batch (strong scaling). Weak scaling is N · a / time, strong scaling a / time: the
 median over the pairs, with the lowest and the highest. `apart` is N · a / time where all compute at once
-and exchange nothing: what the machine's cores, caches and memory allow. Nothing else may run meanwhile.
+and exchange nothing: what the machine's cores, caches and memory allow. Each process is bound to a core, as
+`mpiexec --bind-to core` does. Nothing else may run meanwhile.
 
 Writes results/cpu-<name>/scaling.json; bench/scaling_plan.py makes scaling.md of it.
 """
@@ -109,6 +110,8 @@ def main(counts: Sequence[int], names: Sequence[str], pairs: int, out: Path) -> 
     if distributed.launched() > 1:
         threads.use(1)
         group = distributed.start(time_limit=60)
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[group.rank % len(cores)]})  # two on one core would share it for a while
         rows = [measure(name, group, pairs) for name in names]
         if group.rank == 0:
             print(json.dumps(rows))

@@ -42,7 +42,7 @@ tables and the plot are generated from records by `python bench/scaling_plan.py`
 
 ## Measured: processes on one machine
 
-One thread for each process, {cores} cores of an {processor}, {date} (`python bench/scaling.py`,
+One thread for each process, bound to one of {cores} cores of an {processor}, {date} (`python bench/scaling.py`,
 [record](results/cpu-amd-epyc/scaling.json)). Medians of the pairs, with the lowest and the highest.
 
 | model | processes | batch | gradients | weak scaling | without exchange | strong scaling |

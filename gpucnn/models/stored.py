@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import Checked, PathLike, Positive
 from ..errors import DataError
 from ..files import explained
 
@@ -23,7 +24,7 @@ NEAR = 32
 """Blocks whose images are shuffled together."""
 
 
-class StoredImages:
+class StoredImages(Checked):
     """The images of an .npy file, as `fit`, `evaluate` and `predict` take them.
 
     path     the file: (N, H, W, C), uint8 or float32
@@ -37,7 +38,7 @@ class StoredImages:
     >>> model.fit(x, np.load("y_train.npy"))
     """
 
-    def __init__(self, path: str | Path, divisor: float | None = None) -> None:
+    def __init__(self, path: PathLike, divisor: Positive | None = None) -> None:
         self.path, self.divisor = Path(path), divisor
         self._rows: np.ndarray | None = None
         with explained("read", self.path):
