@@ -12,9 +12,10 @@ A figure is a ratio, the rival's time / gpucnn's: the median over the rounds, wi
 highest. In each round, every contender has one turn of several runs, of which the median counts.
 Nothing else may run at the same time. The share of the peak counts the operations of the definition,
 three times those of the forward pass for a step. It exceeds 1 where kernels do fewer: Winograd's
-products, and the gradients behind max pooling, of which three in four are zeros. With `--check`, the contenders are compiled and compared but
-not timed, which fills their caches; with `--memory`, the peak memory of a step is measured, too, in a
-new process each.
+products, and the gradients behind max pooling, of which three in four are zeros.
+
+With `--check`, the contenders are compiled and compared but not timed, which fills their caches; with
+`--memory`, the peak memory of a step is measured, too, in a new process each.
 """
 
 from __future__ import annotations
