@@ -131,7 +131,10 @@ def test_show_prints_figures_and_traffic_after_the_source():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("kernels", "show", "matmul/x"), "there is no kernel 'matmul/x': this family has matmul/blas_numpy"),
+        (
+            ("kernels", "show", "matmul/x"),
+            "there is no kernel 'matmul/x': this family has matmul/blas_njit, matmul/blas_numpy",
+        ),
         (
             ("kernels", "show", "matmul/warptile_cuda"),
             "there is no kernel 'matmul/warptile_cuda': did you mean 'matmul/wa",
@@ -141,7 +144,7 @@ def test_show_prints_figures_and_traffic_after_the_source():
         (("kernels", "list", "nothing"), "no kernel matches 'nothing'"),
         (("kernels", "list", "bias", "--arch", "sm_12"), "--arch sm_12 is unknown: use one of sm_75"),
         (("check", "nothing"), "no kernel matches 'nothing'"),
-        (("check", "matmul/blas", "--device", "emulator"), "none of these 1 kernels has such a case on emulator"),
+        (("check", "matmul/blas", "--device", "emulator"), "none of these 2 kernels has such a case on emulator"),
         (("check", "--load", "missing.py"), "missing.py is not a Python file"),
         (("check", "matmul", "--device", "tpu"), "device='tpu' is unknown"),
         (("bench", "matmul", "--case", "slides_dens_1"), "did you mean 'slides_dense_1'"),
