@@ -49,7 +49,7 @@ def losses_of_torch(path, x, y):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     network = module.load().train()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     seen = []
     for start in range(0, len(x), BATCH):
