@@ -127,7 +127,7 @@ def _passing_on(process: subprocess.Popen) -> Iterator[None]:
     def terminate(*_: Any) -> None:
         process.terminate()
 
-    handlers = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: terminate}
+    handlers: dict[signal.Signals, Any] = {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: terminate}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield

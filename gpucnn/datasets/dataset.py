@@ -160,7 +160,7 @@ def _in(path: Path | None) -> str:
 
 def _images(x: np.ndarray, what: str) -> np.ndarray:
     if isinstance(x, StoredImages):
-        return x  # type: ignore[return-value]
+        return x
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim != 4 or 0 in x.shape:

@@ -178,7 +178,7 @@ def as_batches(
     if x is None:
         raise ArgumentError("x is missing: give arrays, a generator or an iterable of batches")
     if isinstance(x, StoredImages) or _is_array(x):
-        array = x if isinstance(x, StoredImages) else numbers("x", x)
+        array: Any = x if isinstance(x, StoredImages) else numbers("x", x)
         labels, weights = (None if a is None else numbers(n, a) for n, a in (("y", y), ("sample_weight", weight)))
         check_lengths(array, labels, weights)
         if expected is not None:

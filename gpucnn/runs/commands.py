@@ -332,7 +332,7 @@ def _with_validation(data: Dataset, count: int, seed: int) -> Dataset:
     kept, held_out = np.sort(order[:count]), np.sort(order[count:])
     x, y = data.x_train, data.y_train
     split = "; ".join(filter(None, (data.split, "validation images drawn at random by the seed")))
-    remaining = x.chosen(kept) if isinstance(x, StoredImages) else x[kept]
+    remaining: Any = x.chosen(kept) if isinstance(x, StoredImages) else x[kept]
     return replace(data, x_train=remaining, y_train=y[kept], x_val=x[held_out], y_val=y[held_out], split=split)
 
 

@@ -133,7 +133,7 @@ class RunSettings:
     def load_data(self, progress: ProgressHook | None = None) -> Dataset:
         """Load the images. Raises `DataError` if they are not those of the fingerprint."""
         files: dict[str, Any] = {"shape": self.image_shape and extents(self.image_shape), "strict": self.strict}
-        stream = {"stream": self.stream}
+        stream: dict[str, Any] = {"stream": self.stream}
         if self.fingerprint is None:
             return datasets.load(self.dataset, self.data_dir, self.data, progress=progress, **files, **stream)
         if self.data is not None and not os.path.isdir(os.path.expanduser(self.data)):
