@@ -26,7 +26,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -369,7 +368,7 @@ def tasks(function: Callable[..., None], of: Callable[..., None] | None = None) 
     Division by zero follows NumPy; tasks raise nothing. For a function that others are made into,
     `of` is the one whose code tells it from the others on disk.
     """
-    kernel: Any = numba.njit(**_ALONE, nogil=True, error_model="numpy")(function)
+    kernel: Any = njit(**_ALONE, nogil=True, error_model="numpy")(function)
     if kernel is function:  # Numba is told not to compile
 
         def in_python(count: int, *arguments: Any, parallel: bool = True) -> None:
@@ -384,7 +383,7 @@ def tasks(function: Callable[..., None], of: Callable[..., None] | None = None) 
         address, place = task(arguments)
         _call_share(share, control, count, address, place)
 
-    launching: Any = cached(numba.njit(nogil=True, no_cfunc_wrapper=True)(launch), of or function)
+    launching: Any = cached(njit(nogil=True, no_cfunc_wrapper=True)(launch), of or function)
 
     def run(count: int, *arguments: Any, parallel: bool = True) -> None:
         helpers = _call_team() if parallel and count > 1 else _nobody
