@@ -23,9 +23,9 @@ import platform
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -33,7 +33,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import forks, threads
-from .njit import cached, njit
+from .njit import address_of, cached, njit
 
 _WORD, _DONE, _BUSY, _CLOSING, _FUNCTION, _ARGUMENTS = 0, 16, 32, 48, 64, 65
 """Where a control array has: how many tasks there are (upper half) and the next one (lower half);
@@ -49,6 +49,9 @@ one may be where a thread of this team would be."""
 
 _LOW = 0xFFFFFFFF
 
+_ALONE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""For functions that compiled code alone calls: without the wrappers they are compiled in half the time."""
+
 _X86, _ARM = ("llvm.x86.sse2.pause", ()), ("llvm.aarch64.isb", (15,))
 _PAUSE = {"x86_64": _X86, "AMD64": _X86, "aarch64": _ARM, "arm64": _ARM}.get(platform.machine())
 """The instruction of this processor that waits for some cycles, with its operands."""
@@ -58,6 +61,8 @@ _PAUSE = {"x86_64": _X86, "AMD64": _X86, "aarch64": _ARM, "arm64": _ARM}.get(pla
 
 
 def _element(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    if isinstance(kind, types.CPointer):
+        return builder.gep(array, [index])
     return builder.gep(context.make_array(kind)(context, builder, array).data, [index])
 
 
@@ -195,7 +200,7 @@ def cut(typing, arrays, first, last):
 # -- the tasks of one kernel after another -----------------------------------------------------------------------------
 
 
-@njit(nogil=True, no_cpython_wrapper=True)
+@njit(forceinline=True, **_ALONE)
 def _take(control):
     """Do the tasks that nobody has taken."""
     while True:
@@ -209,7 +214,7 @@ def _take(control):
         _add(control, _DONE, 1)
 
 
-@njit(nogil=True, no_cpython_wrapper=True)
+@njit(cache=True, nogil=True, no_cpython_wrapper=True)
 def _share(control, count, function, arguments):
     """All tasks of a kernel, on all threads; on this one alone if the others are taken."""
     if count == 1 or _exchange(control, _BUSY, 1):
@@ -229,6 +234,26 @@ def _share(control, count, function, arguments):
     _write(control, _BUSY, 0)
 
 
+@cache
+def _share_address() -> int:
+    return address_of(_share, (types.CPointer(types.int64), *[types.int64] * 3))
+
+
+@intrinsic
+def _call_share(typing, address, control, count, function, arguments):
+    """What `_share` does, by its address: it is compiled once, not into each kernel."""
+
+    def emit(context, builder, signature, args):
+        number = ir.IntType(64)
+        kind = ir.FunctionType(ir.VoidType(), [number.as_pointer(), number, number, number])
+        address, control, *others = args
+        pointer = builder.inttoptr(control, number.as_pointer())
+        builder.call(builder.inttoptr(address, kind.as_pointer()), [pointer, *others])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), emit
+
+
 @njit(nogil=True, cache=True)
 def _work(control):
     """Take tasks until there have been none for a while."""
@@ -243,16 +268,6 @@ def _work(control):
             idle += 1
 
 
-def _control() -> np.ndarray:
-    """A control array without tasks."""
-    return np.zeros(80, np.int64)
-
-
-_nobody = _control()
-"""The control array for a thread that works alone: it is always busy."""
-_nobody[_BUSY] = 1
-
-
 # -- the threads -------------------------------------------------------------------------------------------------------
 
 
@@ -260,8 +275,10 @@ class _Team:
     """So many threads that help the calling one."""
 
     def __init__(self, helpers: int) -> None:
-        self.control = _control()
-        _work.compile((types.int64[::1],))  # not by the threads, which would come late for it
+        self.control = np.zeros(80, np.int64)
+        self.address = self.control.ctypes.data
+        if helpers:  # the threads would come late for what they had to compile
+            _work.compile((types.int64[::1],))
         self._asleep: list[Any] = []
         self._threads = [
             threading.Thread(target=self._help, name=f"gpucnn-{i}", daemon=True) for i in range(1, helpers + 1)
@@ -297,12 +314,16 @@ class _Team:
             bed.acquire()
 
 
+_nobody = _Team(0)
+"""What a thread that works alone passes on: it is always busy."""
+_nobody.control[_BUSY] = 1
+
 _team: _Team | None = None
 _changing = threading.RLock()
 
 
-def _call_team() -> np.ndarray:
-    """The control array of the team, which is awake or waking up."""
+def _call_team() -> _Team:
+    """The team, which is awake or waking up."""
     global _team
     team = _team
     if team is None:
@@ -313,7 +334,7 @@ def _call_team() -> np.ndarray:
                 _team = _Team(threads.in_use() - 1)
             team = _team
     team.wake()
-    return team.control
+    return team
 
 
 def _dismiss() -> None:
@@ -347,7 +368,7 @@ def tasks(function: Callable[..., None], of: Callable[..., None] | None = None) 
     Division by zero follows NumPy; tasks raise nothing. For a function that others are made into,
     `of` is the one whose code tells it from the others on disk.
     """
-    kernel: Any = numba.njit(nogil=True, error_model="numpy", no_cpython_wrapper=True)(function)
+    kernel: Any = njit(**_ALONE, nogil=True, error_model="numpy")(function)
     if kernel is function:  # Numba is told not to compile
 
         def in_python(count: int, *arguments: Any, parallel: bool = True) -> None:
@@ -358,13 +379,14 @@ def tasks(function: Callable[..., None], of: Callable[..., None] | None = None) 
 
     task = _task_of(kernel)
 
-    def launch(control, count, *arguments):
+    def launch(share, control, count, *arguments):
         address, place = task(arguments)
-        _share(control, count, address, place)
+        _call_share(share, control, count, address, place)
 
-    launching: Any = cached(numba.njit(nogil=True)(launch), of or function)
+    launching: Any = cached(njit(nogil=True, no_cfunc_wrapper=True)(launch), of or function)
 
     def run(count: int, *arguments: Any, parallel: bool = True) -> None:
-        launching(_call_team() if parallel and count > 1 else _nobody, count, *arguments)
+        helpers = _call_team() if parallel and count > 1 else _nobody
+        launching(_share_address(), helpers.address, count, *arguments)
 
     return run
