@@ -114,8 +114,8 @@ class TrainingStep:
         targets = labels.aligned(batch.y, outputs)[0]
         loss.check(targets, outputs.shape)
         factors = losses.shares(outputs[:, 0], batch.weight, loss.reduction)
-        operands = loss.targets(targets, outputs.shape), np.ascontiguousarray(factors, np.float32)
-        return head(x, *map(storage.put, operands), None)
+        expected = storage.put(loss.targets(targets, outputs.shape))
+        return head(x, expected, storage.put(np.ascontiguousarray(factors, np.float32)), None)
 
     def head(self) -> fusion.Head | None:
         """The last node and the loss in one, if they can be."""

@@ -183,8 +183,9 @@ def _kernel_row(plan: Plan, op: Op, case: Case, kernel: Kernel) -> Row:
 def _rival_row(plan: Plan, op: Op, case: Case, name: str) -> Row | None:
     if name == "cublas":
         library = op.kernels(("cuda",)).get("cublas_cuda")
-        alone = library is None or plan.precision not in library.precisions
-        return None if alone else _kernel_row(plan, op, case, library)
+        if library is None or plan.precision not in library.precisions:
+            return None
+        return _kernel_row(plan, op, case, library)
     where = plan.where or ("gpu:0" if choose.gpu_state()[0] else "cpu")
     if name == "numpy":
         where = "cpu"
