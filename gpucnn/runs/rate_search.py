@@ -37,7 +37,7 @@ class RateSearch:
 
     rates, losses   of each step
     smoothed        of each step, the mean of the losses up to `_REACH` steps before and after it
-    suggestion      the rate around which the loss falls fastest; None if it never falls
+    suggestion      the rate around which the loss falls fastest on its way to the lowest; None if it never falls
     ended           why the test ended before its last step; None if it did not
     """
 
@@ -143,10 +143,12 @@ def _smoothed(losses: list[float]) -> list[float]:
 
 def _steepest(rates: list[float], losses: list[float]) -> float | None:
     """The rate around which the loss falls fastest over the logarithm of the rate, by the slope of the
-    least-squares line through the steps around each step."""
-    count = len(rates)
-    logs = np.log(rates)
+    least-squares line through the steps around each step. Steps after the lowest smoothed loss do not
+    count: there, a loss that has been driven up falls back."""
+    logs, count = np.log(rates), int(np.argmin(_smoothed(losses))) + 1
+    if count < 3:
+        return None
     slopes = [np.polyfit(logs[near], losses[near], 1)[0] for near in (_around(step, count) for step in range(count))]
-    inside = slopes[_REACH:-_REACH] or slopes
-    steepest = int(np.argmin(inside))
-    return float(rates[steepest + (_REACH if len(slopes) > 2 * _REACH else 0)]) if inside[steepest] < 0 else None
+    ends = _REACH if count > 2 * _REACH else 0  # whose neighbours lie on one side alone
+    steepest = ends + int(np.argmin(slopes[ends : count - ends]))
+    return float(rates[steepest]) if slopes[steepest] < 0 else None

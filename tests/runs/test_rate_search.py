@@ -58,6 +58,9 @@ def test_the_steepest_fall_is_found_on_a_curve_worked_out_by_hand():
     # The logistic curve is symmetric about its steepest point, 1e-3.
     assert rate_search._steepest(rates, list(valley)) == pytest.approx(1e-3)
     assert rate_search._steepest(rates, sorted(valley)) is None
+    # Driven up, it falls back more steeply, to the loss of a model that guesses.
+    hill = 2.3 - 2 / (1 + np.exp(-8 * (logs + 3))) + 2 * (logs > -1.5) + 40 * np.exp(-(((logs + 1.5) / 0.2) ** 2))
+    assert rate_search._steepest(rates, list(hill)) == pytest.approx(1e-3)
 
 
 @pytest.mark.parametrize(
