@@ -51,7 +51,7 @@ def table(entries: Iterable[dict[str, Any]]) -> str:
         recipe, accuracies = recipes.find(name), [100 * run["test_accuracy"] for run in runs]
         text = "–" if recipe.accuracy is None else f"{100 * recipe.accuracy:.2f} %"
         spread = f" ({min(accuracies):.2f} … {max(accuracies):.2f}, {len(runs)} seeds)" if len(runs) > 1 else ", 1 seed"
-        note = f"; {runs[0]['note']}" if runs[0]["note"] else ""
+        note = f"; {runs[0]['note'].removeprefix(f'{recipe.dataset}: ')}" if runs[0]["note"] else ""
         lines.append(f"| {name} | {recipe.dataset}{note} | {text} | {statistics.mean(accuracies):.2f} %{spread} |")
     return "\n".join(lines) + "\n"
 
