@@ -70,7 +70,7 @@ from .screen import Screen, four_decimals, peak_memory, percent, print_json, pri
     click.option(
         "--restarts",
         metavar="K",
-        type=click.IntRange(0),
+        type=click.IntRange(0, 2**31 - 1),
         default=0,
         help="Resume up to K times after a process was killed, hung or ran out of memory.",
     ),

@@ -13,6 +13,7 @@ from ..dispatch.op import op
 from ..errors import ArgumentError, ShapeError
 from . import epilogue
 from .epilogue import LINEAR, ULPS
+from .fused import matmul_bias_activation
 from .loss import sparse_softmax_cross_entropy
 from .matmul import matmul
 
@@ -118,6 +119,7 @@ def _grad_case(name: str, n: int, inputs: int, units: int, function: str = "relu
         _grad_case("cifar", 512, 512, 10, LINEAR, True),
     ],
     prefer=("sliced", "blas", "direct"),
+    gradient_of=matmul_bias_activation,
     flops=lambda dy, kept, x, weight, **_: 4 * math.prod(x.shape) * weight.shape[1],
     terms=lambda dy, kept, x, weight, **_: max(dy.shape),
 )

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from gpucnn.dispatch.op import Op
 from gpucnn.errors import ArgumentError, ShapeError
-from gpucnn.ops import update
+from gpucnn.ops import update, update_rules
 
 EPS32 = float(np.finfo(np.float32).eps)
-OPS = [o for o in vars(update).values() if isinstance(o, update.Op)]
+OPS = [o for module in (update, update_rules) for o in vars(module).values() if isinstance(o, Op)]
 CASES = [pytest.param(o, c, id=f"{o.name}-{c.name}") for o in OPS for c in o.cases if not c.bench]
 
 
