@@ -1,6 +1,7 @@
 """What several tests need."""
 
 import os
+import signal
 import time
 
 import numpy as np
@@ -10,6 +11,8 @@ import gpucnn
 from gpucnn import layers
 
 os.environ.pop("COLUMNS", None)  # which pytest-xdist sets to 80
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background; processes of tests inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest.register_assert_rewrite("layer_checks", "model_files")
 
 UNTIL = float(os.environ.get("GPUCNN_TEST_UNTIL", "inf"))

@@ -21,5 +21,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 {
     Windows windows{N, H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
     multiply_images<Patches>(y, x, weight, windows, N * P * Q, R * S * channels, K, filters, length,
-                                 BiasActivation{b, alpha});
+                             BiasActivation{b, alpha});
 }

@@ -86,8 +86,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
                                    int left, int dilation_h, int dilation_w, unsigned length)
 {
     __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];  // one half is read while the other fills
-    Windows windows{N,    H,     W,        C,        C,          pools_h,   4 * pools_w, R, S,
-                    -top, -left, stride_h, stride_w, dilation_h, dilation_w};
+    Windows windows{N, H, W, C, C, pools_h, 4 * pools_w, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
     unsigned rows = N * pools_h * 4 * pools_w;
     Task task(blockIdx.x, K, R * S * C, length);
     Matrix<TILE_N, false, EITHER> matrix(weight, K, K, task.n, task.k, task.end);
@@ -179,8 +178,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
                                int top, int left, int dilation_h, int dilation_w, unsigned length, unsigned pitch)
 {
     __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];  // one half is read while the other fills
-    Windows windows{N,    H,     W,        C,        C,          pools_h,   4 * pools_w, R, S,
-                    -top, -left, stride_h, stride_w, dilation_h, dilation_w};
+    Windows windows{N, H, W, C, C, pools_h, 4 * pools_w, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
     Task task(blockIdx.x, K, N * pools_h * 4 * pools_w, length);
     dweight += blockIdx.y * pitch, db += blockIdx.y * pitch;
     if (can_load_quads(dy, K, K) && (size_t)index % 4 == 0)

@@ -87,7 +87,7 @@ extern "C" __global__ void groupnorm_grad_rows(float* __restrict__ dx, const flo
 }
 
 struct TimesNormal {
-    const float *__restrict__ dy, *__restrict__ x, *__restrict__ mean, *__restrict__ variance;
+    const float* __restrict__ dy, * __restrict__ x, * __restrict__ mean, * __restrict__ variance;
     unsigned image, C, groups;  // values of an input
     float epsilon;
     __device__ float operator()(unsigned i) const

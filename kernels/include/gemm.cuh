@@ -190,7 +190,8 @@ __device__ inline int slice_of_thread() { return threadIdx.x / SLICE_THREADS; }
 // block must call this. The exchange takes the place of the larger slabs.
 __device__ inline void add_slices(float (&sums)[THREAD_M][THREAD_N], float* a_slabs, float* b_slabs)
 {
-    static_assert(SLICES / 2 * (TILE_M < TILE_N ? TILE_M : TILE_N) <= 2 * TILE_K, "half of the slices fit into the larger slabs");
+    static_assert(SLICES / 2 * (TILE_M < TILE_N ? TILE_M : TILE_N) <= 2 * TILE_K,
+                  "half of the slices fit into the larger slabs");
     float* exchange = (TILE_M > TILE_N ? a_slabs : b_slabs) + threadIdx.x % SLICE_THREADS;
 #pragma unroll
     for (int half = SLICES / 2; half > 0; half /= 2) {

@@ -238,14 +238,14 @@ __device__ __forceinline__ void multiply_gradient(float* __restrict__ dx, Gradie
     }
     if (slice_of_thread() > 0) return;
     CellsByPlace result{dx + blockIdx.y * (N * H * W * C) + group * channels,
-                 N,
-                 (unsigned)H,
-                 (unsigned)W,
-                 (unsigned)C,
-                 (unsigned)columns.cells,
-                 (unsigned)h,
-                 (unsigned)w,
-                 (unsigned)stride_h,
-                 (unsigned)stride_w};
+                        N,
+                        (unsigned)H,
+                        (unsigned)W,
+                        (unsigned)C,
+                        (unsigned)columns.cells,
+                        (unsigned)h,
+                        (unsigned)w,
+                        (unsigned)stride_h,
+                        (unsigned)stride_w};
     write(result, sums, task.m, task.n, cells, channels, false);
 }

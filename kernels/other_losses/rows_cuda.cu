@@ -16,35 +16,35 @@ __device__ __forceinline__ Term value_term(int function, float p, float t)
     float error = p - t;
     float sign = error > 0.f ? 1.f : error < 0.f ? -1.f : error;
     switch (function) {
-    case MEAN_ABSOLUTE_PERCENTAGE_ERROR: {
-        float scale = 100.f / fmaxf(fabsf(t), EPSILON);
-        return {fabsf(error) * scale, sign * scale};
-    }
-    case MEAN_SQUARED_LOGARITHMIC_ERROR: {
-        float above = fmaxf(p, EPSILON) + 1.f, distance = logf(above) - logf(fmaxf(t, EPSILON) + 1.f);
-        return {distance * distance, p < EPSILON ? 0.f : 2.f * distance / above};
-    }
-    case LOG_COSH: {
-        float size = fabsf(error);
-        return {size + log1pf(expf(-2.f * size)) - 0.69314718f, tanhf(error)};
-    }
-    case POISSON: {
-        float rate = p + EPSILON;
-        return {p - t * logf(rate), 1.f - t / rate};
-    }
-    case HINGE: {
-        float lack = 1.f - t * p;
-        return {fmaxf(lack, 0.f), lack > 0.f ? -t : 0.f};
-    }
-    case SQUARED_HINGE: {
-        float lack = fmaxf(1.f - t * p, 0.f);
-        return {lack * lack, -2.f * t * lack};
-    }
-    default: {  // KL_DIVERGENCE
-        float share = clamp(t, EPSILON, 1.f);
-        float loss = share * logf(share / clamp(p, EPSILON, 1.f));
-        return {loss, p < EPSILON || p > 1.f ? 0.f : -share / p};
-    }
+        case MEAN_ABSOLUTE_PERCENTAGE_ERROR: {
+            float scale = 100.f / fmaxf(fabsf(t), EPSILON);
+            return {fabsf(error) * scale, sign * scale};
+        }
+        case MEAN_SQUARED_LOGARITHMIC_ERROR: {
+            float above = fmaxf(p, EPSILON) + 1.f, distance = logf(above) - logf(fmaxf(t, EPSILON) + 1.f);
+            return {distance * distance, p < EPSILON ? 0.f : 2.f * distance / above};
+        }
+        case LOG_COSH: {
+            float size = fabsf(error);
+            return {size + log1pf(expf(-2.f * size)) - 0.69314718f, tanhf(error)};
+        }
+        case POISSON: {
+            float rate = p + EPSILON;
+            return {p - t * logf(rate), 1.f - t / rate};
+        }
+        case HINGE: {
+            float lack = 1.f - t * p;
+            return {fmaxf(lack, 0.f), lack > 0.f ? -t : 0.f};
+        }
+        case SQUARED_HINGE: {
+            float lack = fmaxf(1.f - t * p, 0.f);
+            return {lack * lack, -2.f * t * lack};
+        }
+        default: {  // KL_DIVERGENCE
+            float share = clamp(t, EPSILON, 1.f);
+            float loss = share * logf(share / clamp(p, EPSILON, 1.f));
+            return {loss, p < EPSILON || p > 1.f ? 0.f : -share / p};
+        }
     }
 }
 
@@ -77,8 +77,8 @@ extern "C" __global__ void binary_focal_rows(float* __restrict__ values, float* 
 // As cross_entropy_rows of loss, with another slope of each value.
 extern "C" __global__ void categorical_focal_rows(float* __restrict__ values, float* __restrict__ dprobabilities,
                                                   const float* __restrict__ probabilities,
-                                                  const float* __restrict__ labels, unsigned N, unsigned K,
-                                                  float alpha, float gamma)
+                                                  const float* __restrict__ labels, unsigned N, unsigned K, float alpha,
+                                                  float gamma)
 {
     unsigned n = row_of_thread(), columns = enter_row(n, N, K, dprobabilities, probabilities, labels);
     float total = sum_of_row(probabilities, columns);
@@ -116,8 +116,7 @@ extern "C" __global__ void cosine_rows(float* __restrict__ values, float* __rest
     along = row_sum(along);
 
     float turn = length > EPSILON ? a * a * along : 0.f;
-    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x)
-        gradient[k] = -a * b * (y_true[k] - y_pred[k] * turn);
+    for (unsigned k = threadIdx.x; k < columns; k += blockDim.x) gradient[k] = -a * b * (y_true[k] - y_pred[k] * turn);
     if (threadIdx.x == 0 && n < N) values[n] = -a * b * along;
 }
 

@@ -56,7 +56,7 @@ extern "C" __global__ void prelu_grad_rows(float* __restrict__ dx, const float* 
 }
 
 struct BelowZero {
-    const float *__restrict__ dy, *__restrict__ x;
+    const float* __restrict__ dy, * __restrict__ x;
     __device__ float operator()(unsigned i) const
     {
         float at = __ldg(x + i);

@@ -37,8 +37,7 @@ extern "C" __global__ void repeat_grad_elementwise(float* __restrict__ dx, const
     float total = 0.f;
     for (unsigned p = rest * a; p < (rest + 1) * a; ++p)
         for (unsigned q = h * b; q < (h + 1) * b; ++q)
-            for (unsigned r = w * c; r < (w + 1) * c; ++r)
-                total += dy[((p * (H * b) + q) * (W * c) + r) * C + channel];
+            for (unsigned r = w * c; r < (w + 1) * c; ++r) total += dy[((p * (H * b) + q) * (W * c) + r) * C + channel];
     dx[i] = total;
 }
 
