@@ -95,7 +95,8 @@ def test_a_large_product_is_bound_by_arithmetic_and_as_long_as_its_work():
 def test_padding_is_executed_and_is_not_work():
     one = node(matmul, "warptiled_cuda", product(65, 65, 64), cards.find("h100"))
     assert one.flops == 2 * 65 * 65 * 64
-    assert one.executed == 4 * 2 * 64 * 64 * 64
+    assert one.blocks == 3 * 2  # tiles of 32 × 64
+    assert one.executed == 3 * 2 * 2 * 32 * 64 * 64
 
 
 @machine_code_here
