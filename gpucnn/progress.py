@@ -170,6 +170,17 @@ def _stream() -> TextIO:
     return sys.stderr if _kept_for_results else sys.stdout
 
 
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Show nothing in the meantime."""
+    global _silent
+    before, _silent = _silent, True
+    try:
+        yield
+    finally:
+        _silent = before
+
+
 def silence() -> None:
     """Show nothing from now on: another process of the same training does."""
     global _silent

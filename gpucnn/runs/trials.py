@@ -76,10 +76,9 @@ def pool(jobs: int | None) -> Iterator[Pool | None]:
 def train(task: Task) -> Outcome:
     """Train a trial, or resume it, in this process."""
     settings, folder = task.settings, task.folder
-    progress.silence()
     own = settings.threads or task.threads or _share
     arguments = vars(settings) | {"threads": own}
-    with warnings.catch_warnings(record=True) as caught:
+    with progress.silenced(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         try:
             if (folder / "run.json").exists():

@@ -209,3 +209,10 @@ def test_logs_that_are_read_from_a_device_are_asked_for_at_most_ten_times_a_seco
         bar.update(step + 1, LateLogs(lambda: asked.append(clock.now) or {"loss": 1.0}))
     assert 45 <= len(asked) <= 51
     assert min(after - before for before, after in itertools.pairwise(asked)) >= 0.0999
+
+
+def test_nothing_is_shown_while_it_is_silenced(capsys):
+    with progress.silenced():
+        progress.say("hidden")
+    progress.say("shown")
+    assert capsys.readouterr().out == "shown\n"
