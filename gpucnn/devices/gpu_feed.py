@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import cupy
-import cupyx
 import numpy as np
 
 from ..errors import MemoryNeedError
@@ -57,10 +56,12 @@ class GpuFeed(Feed):
 
 def pinned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialised array of the host that a GPU can read by itself. Raises `MemoryNeedError`."""
+    count = math.prod(shape)
     try:
-        return cupyx.empty_pinned(shape, dtype)
+        memory = cupy.cuda.alloc_pinned_memory(count * dtype.itemsize)
+        return np.frombuffer(memory, dtype, count).reshape(shape)
     except cupy.cuda.runtime.CUDARuntimeError as error:
         if error.status != _NO_MEMORY:
             raise
-        size = readable(math.prod(shape) * dtype.itemsize)
+        size = readable(count * dtype.itemsize)
         raise MemoryNeedError(f"the host has no {size} of memory that a GPU can read: use smaller batches") from None

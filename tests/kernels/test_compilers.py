@@ -170,7 +170,7 @@ def test_registers_bring_numba_to_half_the_speed_of_its_twin(op, algorithm, befo
 @needs_disassembler
 @same_worker("conv2d/implicit_gemm_cuda")
 @pytest.mark.parametrize(
-    ("op", "multiply_adds"), [("conv2d", 0.60), ("conv2d_grad_input", 0.59), ("conv2d_grad_weight", 0.53)]
+    ("op", "multiply_adds"), [("conv2d", 0.60), ("conv2d_grad_input", 0.58), ("conv2d_grad_weight", 0.53)]
 )
 def test_each_rung_of_convolution_moves_fewer_bytes(op, multiply_adds):
     ladder = "conv2d/direct_cuda", "conv2d/im2col_cuda", "conv2d/implicit_gemm_cuda"

@@ -89,11 +89,11 @@ def test_a_host_without_memory_for_the_buffers_is_named(output):
         import gpucnn
         from gpucnn.devices import choose, gpu_feed
 
-        def refuse(shape, dtype):
+        def refuse(nbytes):
             raise gpu_feed.cupy.cuda.runtime.CUDARuntimeError(2)
 
         gpucnn.use("cuda", device="gpu")
-        gpu_feed.cupyx.empty_pinned = refuse
+        gpu_feed.cupy.cuda.alloc_pinned_memory = refuse
         try:
             choose.current().feed((64, 1000), np.float32)
         except gpucnn.errors.MemoryNeedError as error:
