@@ -142,8 +142,9 @@ class Plan(NamedTuple):
         return (self.tile._replace(RESIDENT_BLOCKS=1) if self.tile == LARGE else self.tile)._asdict()
 
     def macros_with_most_registers(self) -> dict[str, int]:
-        """The same for a kernel that also picks the values it loads: a quarter fewer resident blocks."""
-        return self.tile._replace(RESIDENT_BLOCKS=self.tile.RESIDENT_BLOCKS * 3 // 4)._asdict()
+        """The same for a kernel that also picks the values it loads: a third fewer resident blocks, which
+        leaves two warps to a scheduler."""
+        return self.tile._replace(RESIDENT_BLOCKS=self.tile.RESIDENT_BLOCKS * 2 // 3)._asdict()
 
     def workspace(self, size: int) -> tuple[Spec, ...]:
         """The parts of a result of `size` values, if there are several."""
