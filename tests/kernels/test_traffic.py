@@ -54,7 +54,7 @@ def test_each_rung_of_matmul_reads_less():
         (kernel,) = kernels(f"matmul/{rung}_cuda")
         case = next(c for c in kernel.op.cases if c.name == "tiles")
         sectors.append(traffic.of_kernel(kernel, case).sectors)
-    assert sectors[0] > 10 * sectors[1] > 10 * sectors[2] * 1.5
+    assert sectors[0] > 10 * sectors[1] > 10 * sectors[2] * 1.2  # tiles of 32 × 64, as y has few
 
 
 def test_the_counter_sees_columns_read_across():
