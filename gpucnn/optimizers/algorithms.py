@@ -92,7 +92,26 @@ class AdamW(Adam):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **tail)
 
 
-class Nadam(Optimizer):
+class Moments(Optimizer):
+    """Two moments, of the gradients and of their sizes: what Nadam, Adamax and Lamb step by."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: BelowOne = 0.9,
+        beta_2: BelowOne = 0.999,
+        epsilon: Epsilon = 1e-7,
+        **tail: Unpack[Tail],
+    ) -> None:
+        super().__init__(learning_rate, **tail)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+
+    def initial_slots(self) -> dict[str, float]:
+        """m and v, the moments."""
+        return {"m": 0.0, "v": 0.0}
+
+
+class Nadam(Moments):
     """Adam with Nesterov's momentum, which is beta_1 · (1 - 0.96ᵗ / 2) at update t, as in Keras."""
 
     squares = True
@@ -105,13 +124,8 @@ class Nadam(Optimizer):
         epsilon: Epsilon = 1e-7,
         **tail: Unpack[Tail],
     ) -> None:
-        super().__init__(learning_rate, **tail)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **tail)
         self._counters["momentum_product"] = np.ones(1)
-
-    def initial_slots(self) -> dict[str, float]:
-        """m and v, the moments."""
-        return {"m": 0.0, "v": 0.0}
 
     def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
         """The factors of m and of the gradient, and the correction of v."""
@@ -223,19 +237,8 @@ class Adadelta(Optimizer):
         update.adadelta(values, gradients, slots["v"], slots["delta"], row, rho=self.rho, epsilon=self.epsilon)
 
 
-class Adamax(Optimizer):
+class Adamax(Moments):
     """Adam with the largest gradient, which fades, instead of a mean of squares."""
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: BelowOne = 0.9,
-        beta_2: BelowOne = 0.999,
-        epsilon: Epsilon = 1e-7,
-        **tail: Unpack[Tail],
-    ) -> None:
-        super().__init__(learning_rate, **tail)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     def initial_slots(self) -> dict[str, float]:
         """m, the first moment, and u, the largest gradient."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
@@ -16,29 +16,14 @@ from ..ops import update, update_rules
 from ..ops.flat_updates import RATE
 from ..ops.matmul import matmul
 from ..ops.merging import weighted_sum
-from .algorithms import Epsilon
-from .optimizer import Optimizer, Tail
+from .algorithms import Epsilon, Moments
+from .optimizer import Optimizer
 
 
-class Lamb(Optimizer):
+class Lamb(Moments):
     """Adam whose step is as long, measured by the weights, as the learning rate says: for large batches."""
 
     squares = True
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: BelowOne = 0.9,
-        beta_2: BelowOne = 0.999,
-        epsilon: Epsilon = 1e-7,
-        **tail: Unpack[Tail],
-    ) -> None:
-        super().__init__(learning_rate, **tail)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
-
-    def initial_slots(self) -> dict[str, float]:
-        """m and v, the moments."""
-        return {"m": 0.0, "v": 0.0}
 
     def numbers(self, learning_rate: float, t: int) -> tuple[float, ...]:
         """The learning rate and both bias corrections."""
