@@ -64,9 +64,9 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "for (unsigned first_k = 0; first_k <= K; first_k += TILE) {",
     ): "one more tile, of zeros",
     (
-        "conv2d/implicit_gemm_cuda.cu",
-        "conv2d_grad_input_implicit_gemm",
-        "if (task.m >= cells) ; // `tiles` are those of the remainder with the most cells; the whole block returns",
+        "include/input_gradient.cuh",
+        "multiply_gradient",
+        "if (m >= cells) ; // `tiles` are those of the remainder with the most cells; the whole block returns",
     ): "saves work: nothing is written beyond the last cell",
     (
         "constraint/two_pass_cuda.cu",
