@@ -261,8 +261,7 @@ class Resident:
         if number == self._filled or number not in self.coming:
             return
         assert self._feed is not None
-        order, x, count = self.order(), self.data.x, self.coming[number]
-        chosen = np.concatenate([self._in_ring(batch) for batch in range(number, number + count)])
+        order, x, chosen = self.order(), self.data.x, self._in_ring(number, self.coming[number])
 
         def write(rows: np.ndarray) -> None:
             samples = chosen if order is None else order[chosen]
@@ -274,11 +273,13 @@ class Resident:
         self._feed.fill(number * self._width, len(chosen), write)
         self._filled = number
 
-    def _in_ring(self, number: int) -> np.ndarray:
-        """The places in the epoch of the images of a batch that go to the ring, where all batches take as much room:
-        the last image is repeated."""
+    def _in_ring(self, number: int, count: int) -> np.ndarray:
+        """The places in the epoch of the images of `count` batches that go to the ring, where each batch begins
+        `_width` images after the one before it."""
         part = self.own(self.rows_of(number))
-        return number * self.data.batch_size + np.minimum(part.start + np.arange(self._width), part.stop - 1)
+        rows = np.minimum(part.start + np.arange(self._width), part.stop - 1)  # the last one fills up
+        places = (self.data.batch_size * (number + np.arange(count))[:, None] + rows).reshape(-1)
+        return places[: (count - 1) * self._width + part.stop - part.start]
 
     def images(self, rows: int) -> Any:
         """The images of this process in the batch of so many rows that the counters name, float32."""
