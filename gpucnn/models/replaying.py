@@ -93,12 +93,18 @@ class Replaying:
             progress.say(line)
 
 
-def together(hooks: CallbackList, what: str, chosen: int | Literal["auto"], most: int) -> int:
-    """How many batches are replayed as one, at most `most`.
+def together(
+    hooks: CallbackList, what: str, chosen: int | Literal["auto"], replayed: Resident, stop: int | None
+) -> int:
+    """How many of the batches up to `stop`, or of all, are replayed as one.
 
-    chosen  what `compile` said: with a number, so many or a divisor of it; 1 is as many as possible
-            unless a callback follows each batch; "auto" is as many as possible
+    chosen  what `compile` said: with a number, so many or a divisor of it, and all full batches if it is
+            larger than their number; 1 is as many as possible unless a callback follows each batch;
+            "auto" is as many as possible
     """
+    most = replayed.together
+    if chosen != "auto":
+        chosen = min(chosen, max(1, replayed.full), stop or chosen)
     each = hooks.follows_each(f"on_{what}_batch_begin") or hooks.follows_each(f"on_{what}_batch_end")
     batches = most if chosen == "auto" or (chosen == 1 and not each) else chosen
     return max(count for count in range(1, most + 1) if batches % count == 0)
