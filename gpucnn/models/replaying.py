@@ -61,6 +61,13 @@ class Replaying:
             self.steps = ResidentSteps(self.model, step, data, count)
             self.model.training_state.collect = self.steps.collect
         self._say_excess(hooks, self.steps)
+        following = _following_each(hooks, "train")
+        if following and step.settings.steps_per_execution == 1 and self.steps.steps > 1:
+            self._say(
+                hooks,
+                f"each step is a launch of its own, which is slower on a GPU: {', '.join(following)} follows each "
+                "batch; compile(steps_per_execution='auto') launches several at once",
+            )
         return self.steps
 
     def testing(self, step: TrainingStep, data: Batches, hooks: CallbackList) -> ResidentTest | None:
@@ -105,6 +112,9 @@ def together(
     most = replayed.together
     if chosen != "auto":
         chosen = min(chosen, max(1, replayed.full), stop or chosen)
-    each = hooks.follows_each(f"on_{what}_batch_begin") or hooks.follows_each(f"on_{what}_batch_end")
-    batches = most if chosen == "auto" or (chosen == 1 and not each) else chosen
+    batches = most if chosen == "auto" or (chosen == 1 and not _following_each(hooks, what)) else chosen
     return max(count for count in range(1, most + 1) if batches % count == 0)
+
+
+def _following_each(hooks: CallbackList, what: str) -> list[str]:
+    return hooks.following_each(f"on_{what}_batch_begin", f"on_{what}_batch_end")

@@ -363,6 +363,16 @@ def test_what_cannot_be_recorded_is_said_once_and_trains(monkeypatch, capsys, ma
     assert capsys.readouterr().out.count(words) == 1
 
 
+@pytest.mark.parametrize(("several", "lines"), [(1, 1), ("auto", 0)])
+def test_what_a_callback_for_each_batch_costs_is_said_once(capsys, several, lines):
+    x, y = digits()
+    model = small()
+    model.steps_per_execution = several
+    model.fit(x, y, epochs=2, batch_size=16, verbose=2, callbacks=[callbacks.LambdaCallback(on_train_batch_end=print)])
+    text = capsys.readouterr().out
+    assert text.count("is a launch of its own, which is slower on a GPU: LambdaCallback follows each batch") == lines
+
+
 def test_generators_are_not_recorded(monkeypatch):
     x, y = digits()
     assert "generator" in resident.obstacle(None, (batch for batch in [(x, y)]))
