@@ -21,7 +21,7 @@ from ..activations import UserFunction
 from ..devices import choose, storage, threads
 from ..devices.cpu import CPU
 from ..dispatch import choice, precision
-from ..dispatch.tape import Tape, onto
+from ..dispatch.tape import Tape
 from ..layers.activation import Activation
 from ..layers.batch_normalization import BatchNormalization
 from ..layers.convolution_base import Convolution
@@ -95,7 +95,7 @@ class Inference:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The output for one batch, on the host, in an array that the caller may keep."""
-        if choose.current() is not CPU or x.shape in self._refused:
+        if choose.current() is not CPU or "njit" not in choice.backends() or x.shape in self._refused:
             return self._directly(x)
         plan = self._take_plan(x.shape)
         if plan is None:
@@ -144,12 +144,10 @@ class _Plan:
         if not all(_is_recordable(layer) for layer in every(layers)):
             return None
         x, tape = storage.zeros(shape), Tape(PLANNED_BYTES)
-        with onto(tape):
+        with tape.recording():
             y = run_forward(nodes, x, NO_STEP)[0]
-        if not tape.complete:
-            return None
-        tape.take_from(x)
-        return _Plan(tape, y)
+        tape.end(x)
+        return _Plan(tape, y) if tape.complete else None
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         self._tape.replay(x)
