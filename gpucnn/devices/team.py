@@ -143,7 +143,7 @@ def _call(typing, function, arguments, i):
     return types.void(types.int64, types.int64, types.int64), emit
 
 
-def _borrowed(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+def _borrowed(context, builder, kind, value):
     """The value with arrays that count no references: whoever holds them does so until the task is done."""
     if isinstance(kind, types.Array):
         array = context.make_array(kind)(context, builder, value)
