@@ -42,8 +42,11 @@ def trained(**settings):
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES, ids=lambda recipe: recipe.name)
 def test_each_recipe_names_a_data_set_and_a_model_that_takes_its_images(recipe):
-    shapes = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-    assert zoo.find(recipe.model).input_shape == shapes[recipe.dataset]
+    height, width, channels = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[
+        recipe.dataset
+    ]
+    model = zoo.find(recipe.model).build((height, width, channels))
+    assert recipe.describe()["parameters"] == model.count_params()
     assert recipe.accuracy is None or 0.5 < recipe.accuracy < 1
     recipe.training.make_optimizer(100)
     assert recipes.find(recipe.name.upper().replace("-", "_")) is recipe
