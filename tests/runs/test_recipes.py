@@ -104,6 +104,16 @@ def test_a_run_of_a_recipe_is_resumed_with_the_training_of_the_recipe(small, mon
     assert resumed.record["weights_sha256"] == whole.record["weights_sha256"]
 
 
+def test_a_run_whose_recipe_has_a_schedule_cannot_be_given_more_epochs(small, monkeypatch):
+    scheduled = replace(small, training=replace(small.training, schedule="one-cycle"))
+    monkeypatch.setattr(recipes, "RECIPES", (scheduled,))
+    run = trained(recipe="small")
+    with pytest.raises(
+        ArgumentError, match=r"fall over its 2 epochs \(schedule one-cycle\): resume it without --epochs"
+    ):
+        commands.resume(run.folder, 3)
+
+
 def test_held_out_images_are_drawn_at_random_by_the_seed(small, monkeypatch):
     labels = {}
 
