@@ -457,6 +457,16 @@ def test_numbers_below_the_normal_ones_are_zero_in_cuda_cpp_alone(backend, slope
 
 @pytest.mark.gpu
 @needs.gpu_here
+def test_a_capture_that_breaks_names_its_reason_and_the_gpu_goes_on():
+    with trials.running("gpu:0"):
+        x = storage.put(np.ones(4, np.float32))
+        with pytest.raises(Exception, match="cudaErrorStreamCaptureUnsupported"):
+            choose.current().record(choose.current().synchronize)
+        assert storage.get(x).tolist() == [1.0] * 4
+
+
+@pytest.mark.gpu
+@needs.gpu_here
 def test_cublas_computes_and_can_be_captured():
     with trials.running("gpu:0"):
         rng = np.random.default_rng(0)
