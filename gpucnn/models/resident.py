@@ -22,13 +22,14 @@ from ..layers.layer import Activated, every
 from ..losses import Loss
 from ..losses.loss import RowLoss
 from ..ops.batch import gather_images, gather_labels
+from ..optimizers.optimizer import Optimizer
 from .batches import Arrays, Batch, Batches, StoredArrays, chosen_labels
 from .model import Model
 
 Turn = tuple[Callable[[], None], int]
 """What does something with one or more batches, and with how many."""
 
-_PLAIN = (type(None), bool, int, float, str, tuple, np.generic)
+PLAIN = (type(None), bool, int, float, str, tuple, np.generic)
 """What settings are compared by; other attributes of layers and the like change without one of these."""
 
 TOGETHER = 16
@@ -59,6 +60,17 @@ def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | Non
         return "its batches come from a generator"
     if isinstance(data, StoredArrays):
         return "its images stay in a file"
+    reason = unrecordable(model, loss)
+    if reason is not None:
+        return reason
+    need, free = 4 * (0 if data.y is None else data.y.size), choose.current().free_bytes()
+    if free is not None and need > free // 4:
+        return f"y needs {readable(need)}, and {readable(free)} is free on {choose.current().name}"
+    return None
+
+
+def unrecordable(model: Model, loss: Loss | None = None) -> str | None:
+    """Why a pass through the model, and the loss, cannot be repeated without Python; None if it can."""
     for part in (*every(model.layers), *([] if loss is None else [loss])):
         if not is_ours(part):
             return f"{type(part).__name__} is not one of gpucnn's own"
@@ -71,10 +83,23 @@ def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | Non
             return f"{layer.name} has an activity_regularizer"
         if isinstance(layer, Activated) and isinstance(layer.activation, UserFunction):
             return f"{layer.name} has the activation {layer.activation.name}"
-    need, free = 4 * (0 if data.y is None else data.y.size), choose.current().free_bytes()
-    if free is not None and need > free // 4:
-        return f"y needs {readable(need)}, and {readable(free)} is free on {choose.current().name}"
     return None
+
+
+def changing(model: Model, optimizer: Optimizer) -> str | None:
+    """Why the updates of an optimizer cannot be repeated with other numbers alone; None if they can."""
+    if not optimizer.repeats:
+        return f"{type(optimizer).__name__} does not do the same in each step, as it is set up"
+    parts = [part for w in model.trainable_weights for part in (w.regularizer, w.constraint) if part is not None]
+    for part in (optimizer, *parts):
+        if not is_ours(part):
+            return f"{type(part).__name__} is not one of gpucnn's own"
+    return None
+
+
+def plain_settings(things: Iterable[object]) -> list[tuple[str, Any]]:
+    """The attributes of layers and the like by which their settings are compared."""
+    return [item for thing in things for item in vars(thing).items() if isinstance(item[1], PLAIN)]
 
 
 def excess(data: Arrays) -> str | None:
@@ -170,7 +195,7 @@ class Resident:
     def renew(self, things: Iterable[object], *others: object) -> bool:
         """Forget what was recorded with other settings of these layers and the like; returns whether
         there are such."""
-        plain = [item for thing in things for item in vars(thing).items() if isinstance(item[1], _PLAIN)]
+        plain = plain_settings(things)
         key = choice.decides(), id(self.model.parameters.values), tuple(self.chosen.items()), plain, others
         changed = key != self._key
         if changed:
@@ -276,13 +301,19 @@ class Resident:
         return gather_labels(array, epoch, batch, **chosen)
 
 
+def row_loss(loss: Loss) -> RowLoss:
+    """The loss itself, or the one that it has chosen by the shape of the labels."""
+    loss = getattr(loss, "chosen", loss)
+    assert isinstance(loss, RowLoss)
+    return loss
+
+
 class Targets:
     """The labels of all samples as a loss takes them, on the device."""
 
     def __init__(self, loss: Loss, data: Arrays, output_shape: tuple[Any, ...]) -> None:
-        loss = getattr(loss, "chosen", loss)
-        assert isinstance(loss, RowLoss) and data.y is not None
-        self.loss = loss
+        assert data.y is not None
+        self.loss = loss = row_loss(loss)
         outputs = (len(data.x), *output_shape[1:])
         targets = loss.targets(np.asarray(data.y), (math.prod(outputs[:-1]), outputs[-1]))
         self._shape = targets.shape[1:]

@@ -24,7 +24,7 @@ from .compile_settings import CompileSettings, Steps
 from .model import computing
 from .signature import Signature
 from .state import TrainingState
-from .summary import summarize
+from .summary import as_html, summarize
 from .trainer import Trainer, report
 
 
@@ -434,6 +434,10 @@ class Sequential(Checked):
         if name in GONE_METHODS:
             raise AttributeError(f"Sequential has no {name}: {GONE_METHODS[name]}")
         raise AttributeError(no_attribute(type(self).__name__, name, dir(type(self))))
+
+    def _repr_html_(self) -> str:
+        """The summary as a table, for notebooks."""
+        return as_html(self)
 
     def __repr__(self) -> str:
         return f"<Sequential name={self.name}, {len(self.layers)} layers>"
