@@ -15,6 +15,7 @@ from gpucnn import places
 from gpucnn.cli.emulate import emulate_gpu
 from gpucnn.devices import cards
 from gpucnn.devices.emulator import driver
+from gpucnn.devices.emulator.driver import build
 
 
 @pytest.mark.parametrize("card", ["h100", "a100", "rtx3060", "t4"])
@@ -247,6 +248,14 @@ def test_wrong_arguments_are_refused_without_building_anything(arguments, messag
     command = [sys.executable, "-m", "gpucnn", "emulate-gpu", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+def test_a_search_for_headers_that_takes_too_long_is_a_reason(monkeypatch):
+    def search():
+        raise ChildProcessError("Canary probe child process timed out after 10.0 seconds.\n--- stderr ---")
+
+    monkeypatch.setattr(build, "_headers", search)
+    assert "the search for the headers of CUDA failed (Canary probe child process timed out" in build.unavailable()
 
 
 @emulator_here
