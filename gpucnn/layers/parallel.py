@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..config import serialize
-from ..devices import storage
+from ..devices import choose
 from ..errors import ArgumentError, ShapeError
 from ..ops.merging import add, concatenate
 from ..ops.reshaping import crop
@@ -158,7 +158,7 @@ class Parallel(Layer):
     def _share(self, dy: Any, widths: list[int], number: int) -> Any:
         """The gradient of one path's result."""
         if self.merge == "add":
-            return _copied(dy) if self._changes_gradients(number) else dy
+            return choose.current().copied(dy) if self._changes_gradients(number) else dy
         before, behind = sum(widths[:number]), sum(widths[number + 1 :])
         return crop(dy, padding=((0, 0),) * (dy.ndim - 1) + ((before, behind),))
 
@@ -260,9 +260,3 @@ def _described(value: Any) -> Any:
     description = serialize(value)
     description["config"]["name"] = value.name
     return description
-
-
-def _copied(array: Any) -> Any:
-    copy = storage.empty(array.shape, array.dtype)
-    copy[...] = array
-    return copy

@@ -20,7 +20,6 @@ from ..devices import choose, storage
 from ..devices.fetch import Fetch
 from ..layers.layer import every
 from ..ops.batch import advance, gather_labels
-from ..ops.loss import scale_rows
 from ..ops.update import norm_parts
 from . import resident
 from .batches import Arrays, Batch, Batches
@@ -43,13 +42,7 @@ def obstacle(model: Model, settings: CompileSettings, data: Batches, tolerant: b
         return "TerminateOnNaN looks at every loss"
     if data.weight is not None and loss.reduction == "mean_with_sample_weight":  # type: ignore[union-attr]
         return "the reduction mean_with_sample_weight divides each batch by its own weights"
-    if not optimizer.repeats:
-        return f"{type(optimizer).__name__} does not do the same in each step, as it is set up"
-    parts = [part for w in model.trainable_weights for part in (w.regularizer, w.constraint) if part is not None]
-    for part in (optimizer, *parts):
-        if not resident.is_ours(part):
-            return f"{type(part).__name__} is not one of gpucnn's own"
-    return None
+    return resident.changing(model, optimizer)
 
 
 @dataclass
@@ -82,7 +75,8 @@ class ResidentSteps(Resident):
         places = {"losses": (rows, *outputs[:-1])}
         if step.metrics:
             places["prediction"] = (rows, *outputs)
-        super().__init__(model, data, places)
+        several = step.settings.steps_per_execution
+        super().__init__(model, data, places, resident.TOGETHER if several == "auto" else several)
         step.nodes()
         self.step, self._count = step, count
         self._targets = Targets(step.loss(), data, model.output_shape)
@@ -126,18 +120,11 @@ class ResidentSteps(Resident):
         factors = self._factors[rows]
         if self.data.weight is not None:
             factors = self.of_batch(factors, rows)
-        factors, losses, head = factors.reshape(-1), self.places["losses"].now[place, :rows], step.head()
-        x, backwards, _ = step.forward(self.images(rows), self.counters[2:3], without_last=head is not None)
-        if head is not None:
-            target = losses if choose.current().takes(losses) else None
-            x, values, gradient, backward = head(x, self._targets.of_batch(self, rows), factors, target)
-            backwards.append(backward)
-            if target is None:
-                losses[...] = values
-        else:
-            values, slopes = self._targets.losses(self, x, rows)
+        factors, losses, images = factors.reshape(-1), self.places["losses"].now[place, :rows], self.images(rows)
+        target, expected = losses if choose.current().takes(losses) else None, self._targets.of_batch(self, rows)
+        x, values, gradient, backwards = step.outputs(images, self.counters[2:3], expected, factors, target)
+        if values is not target:
             losses[...] = values.reshape(x.shape[:-1])
-            gradient = scale_rows(slopes, factors).reshape(x.shape)
         if step.metrics:
             self.places["prediction"].now[place, :rows] = step.prediction(x)
         if "penalty" in self.places:
@@ -213,7 +200,7 @@ class ResidentSteps(Resident):
         things = (optimizer, self.step.loss(), *every(self.model.layers), *parts)
         if "penalty" not in self.places and any(w.regularizer is not None for w in weights):
             self.collect()
-            self.places["penalty"] = Place((1,), self._slots)
+            self.places["penalty"] = Place((1,), self.together, self._slots)
         return self.renew(things, [segment.trainable for segment in segments], list(map(id, parts)))
 
     def _plan_from(self, first: int) -> None:

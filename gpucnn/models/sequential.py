@@ -207,8 +207,9 @@ class Sequential(Checked):
         """Set how to train: the optimizer, the loss and the metrics, as names or objects.
 
         `run_eagerly`, `jit_compile` and `auto_scale_loss` are accepted and change nothing. With
-        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches; with "auto"
-        for as many as a GPU replays as one (up to 16), and on the CPU for each batch.
+        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches, which a GPU
+        replays as one (up to 1,024, or all full batches of an epoch); "auto" is 16 on a GPU and 1 on the
+        CPU. More than 16 saves little, and delays the first epoch, in which they are recorded.
         `precision` "tf32" (11 bits) or "bfloat16" (8) rounds the factors of products, for tensor cores.
         """
         settings = CompileSettings(optimizer, loss, metrics, weighted_metrics, steps_per_execution, precision)

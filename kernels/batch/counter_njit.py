@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.team import whole
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import advance
 
 
-@kernel(advance, "counter", "njit")
+@kernel(advance, "counter", "njit", compiled=True)
 def launch(counters, *, steps):
     _count(counters, np.int64(steps))
 
 
-@njit(nogil=True, cache=True)
+@whole
 def _count(counters, steps):
     counters[0] += 1
     if counters[0] >= steps:

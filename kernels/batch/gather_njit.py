@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner, njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import gather_images, gather_labels
@@ -51,7 +51,7 @@ def _sample(row, n, first, keys, shuffle):
     return shuffled(position, n, keys) if shuffle else position
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _scaled(y, rows, samples, first, keys, shuffle, scale, offset):
     for i in range(len(rows)):
         values, results = samples[_sample(rows[i], len(samples), first, keys, shuffle)], y[i]
@@ -59,7 +59,7 @@ def _scaled(y, rows, samples, first, keys, shuffle, scale, offset):
             results[k] = values[k] * scale + offset
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _copied(y, rows, samples, first, keys, shuffle):
     for i in range(len(rows)):
         values, results = samples[_sample(rows[i], len(samples), first, keys, shuffle)], y[i]
