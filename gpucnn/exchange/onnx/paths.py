@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import FileError, GpucnnError, one_line
+from ...layers.parallel import Merge
 from ..branches import DEEPEST, Branches, block
 from . import expressions, nodes
 from .building import Stack, Unreadable
@@ -159,7 +160,7 @@ class PathReader:
             path_nodes = [other for other in self.nodes if not inside.isdisjoint(other.outputs)]
             stacks.append(self.stack.branch())
             PathReader(self.flow, stacks[-1], path_nodes, fork.start, end, self.depth + 1).read()
-        merge = "concatenate" if node.op == "Concat" else "add"
+        merge: Merge = "concatenate" if node.op == "Concat" else "add"
         if merge == "concatenate":
             axis = Call(node, self.constants, self.flow.source.opset, self.flow.source.batch).attribute("axis", 1)
         for path in stacks:
