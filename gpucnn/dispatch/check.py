@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import traceback
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
@@ -99,7 +100,7 @@ class _Trial:
     """A kernel and its op's body on one set of operands."""
 
     def __init__(self, kernel: Kernel, case: Case, exact: bool) -> None:
-        self.kernel, self.op, self.params, self.exact = kernel, kernel.op, case.params, exact
+        self.kernel, self.op, self.case, self.params, self.exact = kernel, kernel.op, case, case.params, exact
         random = np.random.default_rng(zlib.crc32(case.name.encode()))
         self.operands = [None if draw is None else draw.sample(random, exact) for draw in case.operands]
         self.specs = [a if a is None else Spec(a.shape, a.dtype) for a in self.operands]
@@ -110,7 +111,7 @@ class _Trial:
 
     def fault(self) -> str | None:
         """What is wrong, or None."""
-        expected = self.body(self.operands)
+        expected, bounds = _references.get(self)
         for spec, correct in zip(self.outputs, expected, strict=True):
             if (correct.shape, correct.dtype.kind) != (spec.shape, spec.dtype.kind):
                 body = f"{correct.shape} {correct.dtype}"
@@ -118,7 +119,7 @@ class _Trial:
         first = self.launch(_PATTERNS[0])
         if isinstance(first, str):
             return first
-        for name, output, correct, bound in zip(self.output_names, first, expected, self.bounds(expected), strict=True):
+        for name, output, correct, bound in zip(self.output_names, first, expected, bounds, strict=True):
             with np.errstate(invalid="ignore"):
                 near = np.abs(output - correct.astype(np.float64)) <= bound
                 agrees = (output == correct) | (near & np.isfinite(correct))  # nothing is near infinity
@@ -213,6 +214,36 @@ class _Trial:
             self.kernel.run(*arrays, **self.params)
         recording.end()
         return recording.replay
+
+
+class _References:
+    """The expected values and bounds of the last trials, which those of other kernels need again.
+
+    limit  bytes to keep
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[tuple, tuple[Case, Sequence[np.ndarray], list[Any]]] = OrderedDict()
+
+    def get(self, trial: _Trial) -> tuple[Sequence[np.ndarray], list[Any]]:
+        """The expected values of a trial's outputs, and the largest allowed difference of each."""
+        key = trial.op, id(trial.case), trial.exact, precision.in_force()
+        if key not in self._kept:
+            expected = trial.body(trial.operands)
+            self._kept[key] = trial.case, expected, trial.bounds(expected)  # the case, so that its id stays its own
+            while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > self._limit:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key][1:]
+
+
+def _size(entry: tuple[Case, Sequence[np.ndarray], list[Any]]) -> int:
+    """Bytes."""
+    return sum(np.asarray(values).nbytes for values in (*entry[1], *entry[2]))
+
+
+_references = _References(256 << 20)
 
 
 def _supports(kernel: Kernel, case: Case) -> bool:

@@ -33,7 +33,11 @@ PLAIN = (type(None), bool, int, float, str, tuple, np.generic)
 """What settings are compared by; other attributes of layers and the like change without one of these."""
 
 TOGETHER = 16
-"""The most batches that are replayed as one: the host launches one graph for all of them."""
+"""The most batches that are replayed as one unless more are asked for: the host launches one graph for
+all of them. More save little, since 16 share one launch, and each costs the time of its capture."""
+
+MOST_TOGETHER = 1024
+"""The most that can be asked for: capturing them takes seconds."""
 
 _RING_BYTES = 256 << 20
 """The most memory of the device for batches of a data set that is too large for it, unless two
@@ -119,8 +123,8 @@ def _dtype(data: Arrays) -> np.dtype:
 class Place:
     """Fixed places on the device that batches overwrite, and what they held after the last ones."""
 
-    def __init__(self, shape: tuple[int, ...], count: int) -> None:
-        self.now, self._kept = storage.zeros((TOGETHER, *shape)), storage.empty((count, *shape))
+    def __init__(self, shape: tuple[int, ...], together: int, count: int) -> None:
+        self.now, self._kept = storage.zeros((together, *shape)), storage.empty((count, *shape))
 
     def keep(self, slot: int, count: int) -> None:
         """Copy what the first `count` places hold now."""
@@ -134,20 +138,26 @@ class Place:
 class Resident:
     """Base of what is done with each batch of arrays on the device.
 
-    data    the arrays, of which the device gets a copy: of x in parts, in turn, if it is too large
-    places  what each batch leaves behind: names and shapes, float32
+    data      the arrays, of which the device gets a copy: of x in parts, in turn, if it is too large
+    places    what each batch leaves behind: names and shapes, float32
+    together  how many batches are to be replayed as one, if memory allows it
 
     A subclass defines `launch` and `collect`.
     """
 
-    def __init__(self, model: Model, data: Arrays, places: dict[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self, model: Model, data: Arrays, places: dict[str, tuple[int, ...]], together: int = TOGETHER
+    ) -> None:
         self.model, self.data = model, data
-        self.steps = math.ceil(len(data.x) / data.batch_size)
+        self.steps, self.full = math.ceil(len(data.x) / data.batch_size), len(data.x) // data.batch_size
+        """All batches, and those that are full."""
         self.order: Callable[[], np.ndarray | None] = lambda: None
         """The order of the samples; computed when it is first needed, while the device is at work."""
         self.chosen = _IN_ORDER
         self.excess = excess(data)
-        self.together = TOGETHER
+        each = 4 * sum(math.prod(shape) for shape in places.values())
+        self._slots = max(TOGETHER, min(self.steps, _KEPT_BYTES // max(each, 1)))
+        self.together = min(max(TOGETHER, together), MOST_TOGETHER, self._slots)
         """The most batches that can be replayed as one."""
         self._feed: Feed | None = None
         self._filled = -1
@@ -159,9 +169,7 @@ class Resident:
             self._images = self._open_feed().array
         self.counters = storage.put(np.zeros(3, np.int64))
         """The number of the batch, of the epoch and of all steps, as `ops.batch.advance` counts."""
-        each = 4 * sum(math.prod(shape) for shape in places.values())
-        self._slots = max(TOGETHER, min(self.steps, _KEPT_BYTES // max(each, 1)))
-        self.places = {name: Place(shape, self._slots) for name, shape in places.items()}
+        self.places = {name: Place(shape, self.together, self._slots) for name, shape in places.items()}
         self.read = self.done = 0
         """The batches before `done` have been replayed, and those before `read` collected."""
         self.origin = 0
@@ -196,11 +204,13 @@ class Resident:
         return changed
 
     def turns(self, first: int, stop: int, together: int) -> list[tuple[int, int]]:
-        """(number, count) for runs of batches from `first` to `stop` of one size: `together` or one."""
+        """(number, count) for runs of batches from `first` to `stop` of one size: `together`, from a
+        multiple of it on, or one."""
         self._coming = {}
         while first < stop:
-            full = self.rows_of(first) == self.rows_of(min(first + together, self.steps) - 1)
-            self._coming[first] = together if full and first + together <= stop else 1
+            behind = first + together
+            whole = first % together == 0 and behind <= stop
+            self._coming[first] = together if whole and self.rows_of(first) == self.rows_of(behind - 1) else 1
             first += self._coming[first]
         return list(self._coming.items())
 
@@ -256,7 +266,7 @@ class Resident:
         device, dtype = choose.current(), _dtype(self.data)
         batch = self.data.batch_size * math.prod(self.data.x.shape[1:]) * dtype.itemsize
         most = min(_RING_BYTES, (device.free_bytes() or _RING_BYTES) // 8)
-        self.together = max(1, min(TOGETHER, most // (2 * batch)))
+        self.together = max(1, min(self.together, most // (2 * batch)))
         self._feed = device.feed((2 * self.together * self.data.batch_size, *self.data.x.shape[1:]), dtype)
         return self._feed
 

@@ -75,7 +75,8 @@ class ResidentSteps(Resident):
         places = {"losses": (rows, *outputs[:-1])}
         if step.metrics:
             places["prediction"] = (rows, *outputs)
-        super().__init__(model, data, places)
+        several = step.settings.steps_per_execution
+        super().__init__(model, data, places, resident.TOGETHER if several == "auto" else several)
         step.nodes()
         self.step, self._count = step, count
         self._targets = Targets(step.loss(), data, model.output_shape)
@@ -199,7 +200,7 @@ class ResidentSteps(Resident):
         things = (optimizer, self.step.loss(), *every(self.model.layers), *parts)
         if "penalty" not in self.places and any(w.regularizer is not None for w in weights):
             self.collect()
-            self.places["penalty"] = Place((1,), self._slots)
+            self.places["penalty"] = Place((1,), self.together, self._slots)
         return self.renew(things, [segment.trainable for segment in segments], list(map(id, parts)))
 
     def _plan_from(self, first: int) -> None:
