@@ -10,6 +10,7 @@ import gpucnn
 from gpucnn import callbacks, layers
 from gpucnn.devices.njit import unavailable
 from gpucnn.errors import TrainingError
+from gpucnn.layers.layer import Layer, every
 from gpucnn.models.recorded_steps import RecordedStep
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason="Numba does not compile")
@@ -77,13 +78,45 @@ STACKS = {
         layers.AveragePooling3D((1, 2, 2)),
     ],
     "random": lambda: [
+        layers.Rescaling(2.0),
         layers.RandomFlip(),
         layers.RandomRotation(0.2),
+        layers.RandomTranslation(0.2, 0.2),
+        layers.RandomZoom(0.3),
+        layers.RandomAffine(rotation_factor=0.1),
         layers.RandomContrast(0.3),
+        layers.RandomCrop(7, 7),
+        layers.CenterCrop(6, 6),
         layers.Conv2D(4, 3, activation="relu"),
         layers.MaxPooling2D(2),
         layers.SpatialDropout2D(0.3),
         layers.Dropout(0.3),
+    ],
+    "signals": lambda: [
+        layers.Reshape((64, 1)),
+        layers.ZeroPadding1D(2),
+        layers.DepthwiseConv1D(3, strides=2),
+        layers.SeparableConv1D(4, 3),
+        layers.Conv1DTranspose(3, 2, strides=2),
+        layers.Cropping1D(3),
+        layers.UpSampling1D(2),
+        layers.SpatialDropout1D(0.3),
+        layers.AveragePooling1D(2),
+        layers.ELU(),
+        layers.Softmax(axis=1),
+        layers.Parallel([[layers.GlobalAveragePooling1D()], [layers.GlobalMaxPooling1D()]], merge="concatenate"),
+        layers.Activation("gelu"),
+        layers.RepeatVector(2),
+    ],
+    "volumes": lambda: [
+        layers.Reshape((4, 4, 4, 1)),
+        layers.ZeroPadding3D(1),
+        layers.Conv3DTranspose(3, 2),
+        layers.Cropping3D(1),
+        layers.SpatialDropout3D(0.3),
+        layers.UpSampling3D(2),
+        layers.MaxPooling3D(2),
+        layers.Parallel([[layers.GlobalAveragePooling3D()], [layers.GlobalMaxPooling3D()]], merge="concatenate"),
     ],
     "frozen in the middle": lambda: [
         layers.Conv2D(4, 3, activation="relu"),
@@ -91,7 +124,13 @@ STACKS = {
         layers.BatchNormalization(trainable=False),
     ],
 }
-"""Layers of all kinds, each an own way through Python."""
+"""All layers, each with its own way through Python: what a layer computes outside of ops would not be repeated."""
+
+
+def test_no_layer_is_missing():
+    tried = {type(layer) for stack in STACKS.values() for layer in every(stack())}
+    others = {layers.Layer, layers.InputLayer, layers.Flatten}
+    assert {kind for kind in vars(layers).values() if isinstance(kind, type) and issubclass(kind, Layer)} == tried | others
 
 
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
