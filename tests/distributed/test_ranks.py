@@ -69,20 +69,20 @@ def test_the_batch_size_per_rank_is_that_of_one_process(job, tmp_path):
     assert Run.open(tmp_path / "run").settings["batch_size"] == 100
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_job_and_resuming_with_another_number_gives_the_same_bits(job, tmp_path, victim):
+def test_a_killed_process_ends_the_job_and_resuming_with_another_number_gives_the_same_bits(job, tmp_path):
     finished(job(2, "--parts", 2, "--epochs", 4, "--out", "whole"))
-    process = job(2, "--parts", 2, "--epochs", 4, "--save-every", 3, "--out", "run")
-    checkpoints = tmp_path / "run" / "checkpoints"
-    until(lambda: checkpoints.is_dir() and list(checkpoints.iterdir()))
-    os.kill(pids(process.pid)[victim], signal.SIGKILL)
-    killed = time.monotonic()
-    _, err = process.communicate(timeout=30)
-    assert time.monotonic() - killed < 30 and process.returncode != 0
-    assert re.search(rf"rank {victim}\b.*signal 9|RANK {victim} .*KILLED", err, re.DOTALL), err
-    finished(job(1, "--resume", "run", "--model", "mine.py:build", "--no-pictures"))
-    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
-    assert history(tmp_path / "run") == history(tmp_path / "whole")
+    for victim in (0, 1):
+        folder = tmp_path / f"run{victim}"
+        process = job(2, "--parts", 2, "--epochs", 4, "--save-every", 3, "--out", folder.name)
+        until(lambda folder=folder: list(folder.glob("checkpoints/*")))
+        os.kill(pids(process.pid)[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        _, err = process.communicate(timeout=30)
+        assert time.monotonic() - killed < 30 and process.returncode != 0
+        assert re.search(rf"rank {victim}\b.*signal 9|RANK {victim} .*KILLED", err, re.DOTALL), err
+        finished(job(1, "--resume", folder.name, "--model", "mine.py:build", "--no-pictures"))
+        assert weights(folder) == weights(tmp_path / "whole")
+        assert history(folder) == history(tmp_path / "whole")
 
 
 def test_a_process_that_hangs_ends_the_job_with_its_name(job, tmp_path):
