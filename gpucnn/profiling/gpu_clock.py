@@ -68,7 +68,7 @@ class GpuClock(Clock):
         """What the start of a graph takes: a hot call is in a graph of many, and a cold one alone in its
         graph. So is the second of two calls that are queued while the GPU is busy."""
         alone = []
-        for _ in range(5):
+        for _ in range(3):
             with self._stream:
                 self._filler += 1
                 run()

@@ -35,7 +35,7 @@ def emulated(built):
         environment = driver.environment(driver.Session(**settings), {**os.environ, "PYTHONPATH": path})
         command = [sys.executable, "-c", textwrap.dedent(text)]
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=600, env={**environment, **(variables or {})}
+            command, capture_output=True, text=True, timeout=850, env={**environment, **(variables or {})}
         )
 
     return run
