@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from .. import progress
+from .. import distributed, progress
 from ..callbacks import CallbackList
-from . import resident
+from . import parts, resident
 from .batches import Arrays, Batch, Batches
 from .fusion import Node
 from .model import Model
 from .resident import Resident
 from .resident_inference import ResidentOutputs, ResidentTest
+from .resident_parts import ResidentParts
 from .resident_steps import ResidentSteps, obstacle
 from .training_step import TrainingStep
 
@@ -52,13 +53,18 @@ class Replaying:
         """What replays the steps of training; says once why there is none."""
         if not resident.is_used():
             return None
-        reason = obstacle(self.model, step.settings, data, tolerant)
+        reason = parts.agreed(obstacle(self.model, step.settings, data, tolerant))
         if reason is not None:
             self._say(hooks, f"each step is launched from Python, which is slower on a GPU: {reason}")
             return None
         assert isinstance(data, Arrays)
         if self.steps is None:
-            self.steps = ResidentSteps(self.model, step, data, count)
+            group = distributed.group()
+            self.steps = (
+                ResidentSteps(self.model, step, data, count)
+                if group is None
+                else ResidentParts(self.model, step, data, count, group)
+            )
             self.model.training_state.collect = self.steps.collect
         self._say_excess(hooks, self.steps)
         following = _following_each(hooks, "train")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,11 @@ MOST_TOGETHER = 1024
 _RING_BYTES = 256 << 20
 """The most memory of the device for batches of a data set that is too large for it, unless two
 batches need more."""
+
+Part = Callable[[int], slice]
+"""What chooses the rows of a batch that this process computes, from how many the batch has."""
+
+ALL: Part = partial(slice, 0)
 
 _IN_ORDER: dict[str, Any] = {"seed": 0, "stream": 0, "shuffle": False}
 
@@ -141,14 +147,20 @@ class Resident:
     data      the arrays, of which the device gets a copy: of x in parts, in turn, if it is too large
     places    what each batch leaves behind: names and shapes, float32
     together  how many batches are to be replayed as one, if memory allows it
+    own       chooses the rows that this process computes; all by default
 
     A subclass defines `launch` and `collect`.
     """
 
     def __init__(
-        self, model: Model, data: Arrays, places: dict[str, tuple[int, ...]], together: int = TOGETHER
+        self,
+        model: Model,
+        data: Arrays,
+        places: dict[str, tuple[int, ...]],
+        together: int = TOGETHER,
+        own: Part = ALL,
     ) -> None:
-        self.model, self.data = model, data
+        self.model, self.data, self.own = model, data, own
         self.steps, self.full = math.ceil(len(data.x) / data.batch_size), len(data.x) // data.batch_size
         """All batches, and those that are full."""
         self.order: Callable[[], np.ndarray | None] = lambda: None
@@ -156,20 +168,24 @@ class Resident:
         self.chosen = _IN_ORDER
         self.excess = excess(data)
         each = 4 * sum(math.prod(shape) for shape in places.values())
-        self._slots = max(TOGETHER, min(self.steps, _KEPT_BYTES // max(each, 1)))
-        self.together = min(max(TOGETHER, together), MOST_TOGETHER, self._slots)
+        self.slots = max(TOGETHER, min(self.steps, _KEPT_BYTES // max(each, 1)))
+        """How many batches leave something before it must be read."""
+        self.together = min(max(TOGETHER, together), MOST_TOGETHER, self.slots)
         """The most batches that can be replayed as one."""
         self._feed: Feed | None = None
+        self._width = 0
+        """How many images of each batch the feed gets."""
         self._filled = -1
         """The first batch of those that the feed got last."""
-        self._coming: dict[int, int] = {}
+        self.coming: dict[int, int] = {}
+        """How many batches are replayed as one, by the first of them."""
         if self.excess is None:
             self._images = storage.put(np.ascontiguousarray(data.x, _dtype(data)))
         else:
             self._images = self._open_feed().array
         self.counters = storage.put(np.zeros(3, np.int64))
         """The number of the batch, of the epoch and of all steps, as `ops.batch.advance` counts."""
-        self.places = {name: Place(shape, self.together, self._slots) for name, shape in places.items()}
+        self.places = {name: Place(shape, self.together, self.slots) for name, shape in places.items()}
         self.read = self.done = 0
         """The batches before `done` have been replayed, and those before `read` collected."""
         self.origin = 0
@@ -181,6 +197,14 @@ class Resident:
         """Launch all that is done with a batch of this many rows, on fixed arrays alone; what it leaves
         behind goes to `places[name].now[place]`."""
         raise NotImplementedError
+
+    def record(self, launch: Callable[[], None]) -> Callable[[], None]:
+        """Launch, and return what repeats it."""
+        return choose.current().record(launch)
+
+    def is_full(self, stop: int) -> bool:
+        """Whether what the batches have left must be read before those up to `stop` leave more."""
+        return stop - self.origin > self.slots
 
     def collect(self) -> None:
         """Take in what the batches since the last look have left."""
@@ -206,17 +230,17 @@ class Resident:
     def turns(self, first: int, stop: int, together: int) -> list[tuple[int, int]]:
         """(number, count) for runs of batches from `first` to `stop` of one size: `together`, from a
         multiple of it on, or one."""
-        self._coming = {}
+        self.coming = {}
         while first < stop:
             behind = first + together
             whole = first % together == 0 and behind <= stop
-            self._coming[first] = together if whole and self.rows_of(first) == self.rows_of(behind - 1) else 1
-            first += self._coming[first]
-        return list(self._coming.items())
+            self.coming[first] = together if whole and self.rows_of(first) == self.rows_of(behind - 1) else 1
+            first += self.coming[first]
+        return list(self.coming.items())
 
     def replay(self, number: int, count: int) -> None:
         """Do what is done with `count` batches, of which `number` is the first and the next one."""
-        if number + count - self.origin > self._slots:
+        if self.is_full(number + count):
             self.collect()
         if self._feed is not None:
             self._fill(number)
@@ -229,7 +253,7 @@ class Resident:
                 for place in range(count):
                     self.launch(rows, place)
 
-            self._recorded[rows, count] = choose.current().record(launch)
+            self._recorded[rows, count] = self.record(launch)
             if self._key is not None:  # the first step imports kernel files, which registers their kernels
                 self._key = (choice.decides(), *self._key[1:])
         else:
@@ -262,43 +286,58 @@ class Resident:
         return min(self.data.batch_size, len(self.data.x) - number * self.data.batch_size)
 
     def _open_feed(self) -> Feed:
-        """A ring of twice as many batches as may be replayed as one."""
+        """A ring of twice as many batches as may be replayed as one; of each, the rows of this process."""
         device, dtype = choose.current(), _dtype(self.data)
-        batch = self.data.batch_size * math.prod(self.data.x.shape[1:]) * dtype.itemsize
+        parts = [self.own(self.rows_of(number)) for number in (0, self.steps - 1)]
+        self._width = max(part.stop - part.start for part in parts)
+        batch = self._width * math.prod(self.data.x.shape[1:]) * dtype.itemsize
         most = min(_RING_BYTES, (device.free_bytes() or _RING_BYTES) // 8)
         self.together = max(1, min(self.together, most // (2 * batch)))
-        self._feed = device.feed((2 * self.together * self.data.batch_size, *self.data.x.shape[1:]), dtype)
+        self._feed = device.feed((2 * self.together * self._width, *self.data.x.shape[1:]), dtype)
         return self._feed
 
     def _fill(self, number: int) -> None:
         """Hand the batches of the turn that begins with `number` to the device, unless it has them."""
-        if number == self._filled or number not in self._coming:
+        if number == self._filled or number not in self.coming:
             return
         assert self._feed is not None
-        start, stop = (self.data.batch_size * batch for batch in (number, number + self._coming[number]))
-        stop, order, x = min(stop, len(self.data.x)), self.order(), self.data.x
+        order, x, chosen = self.order(), self.data.x, self._in_ring(number, self.coming[number])
 
         def write(rows: np.ndarray) -> None:
-            if order is not None and x.dtype == rows.dtype:
-                np.take(x, order[start:stop], axis=0, out=rows, mode="clip")
+            samples = chosen if order is None else order[chosen]
+            if x.dtype == rows.dtype:
+                np.take(x, samples, axis=0, out=rows, mode="clip")
             else:
-                rows[...] = x[start:stop] if order is None else x[order[start:stop]]
+                rows[...] = x[samples]
 
-        self._feed.fill(start, stop - start, write)
+        self._feed.fill(number * self._width, len(chosen), write)
         self._filled = number
 
+    def _in_ring(self, number: int, count: int) -> np.ndarray:
+        """The places in the epoch of the images of `count` batches that go to the ring, where each batch begins
+        `_width` images after the one before it."""
+        part = self.own(self.rows_of(number))
+        rows = np.minimum(part.start + np.arange(self._width), part.stop - 1)  # the last one fills up
+        places = (self.data.batch_size * (number + np.arange(count))[:, None] + rows).reshape(-1)
+        return places[: (count - 1) * self._width + part.stop - part.start]
+
     def images(self, rows: int) -> Any:
-        """The images of the batch that the counters name, (rows, …) float32."""
+        """The images of this process in the batch of so many rows that the counters name, float32."""
         batch, epoch = self.counters[0:1], self.counters[1:2]
-        order = self.chosen if self._feed is None else _IN_ORDER  # the ring begins again after its last row
-        chosen: dict[str, Any] = {"rows": rows, "batch_size": self.data.batch_size, **order}
+        chosen = self._part(rows) | self.chosen
+        if self._feed is not None:  # the ring begins again after its last row
+            chosen |= {"first": 0, "batch_size": self._width, **_IN_ORDER}
         return gather_images(self._images, epoch, batch, **chosen, scale=1.0, offset=0.0)
 
     def of_batch(self, array: Any, rows: int) -> Any:
-        """The rows of an array (samples, …) on the device that belong to the same batch."""
+        """The rows of an array (samples, …) on the device that belong to these images."""
         batch, epoch = self.counters[0:1], self.counters[1:2]
-        chosen: dict[str, Any] = {"rows": rows, "batch_size": self.data.batch_size, **self.chosen}
-        return gather_labels(array, epoch, batch, **chosen)
+        return gather_labels(array, epoch, batch, **self._part(rows), **self.chosen)
+
+    def _part(self, rows: int) -> dict[str, Any]:
+        """The rows of this process in a batch of so many, as the ops of `ops.batch` take them."""
+        own = self.own(rows)
+        return {"rows": own.stop - own.start, "first": own.start, "batch_size": self.data.batch_size}
 
 
 def row_loss(loss: Loss) -> RowLoss:

@@ -185,7 +185,9 @@ class Trainer:
         state = self.model.training_state
         replayed = self._replaying.training(self.step, data, hooks, tolerant, self._count)
         if replayed is not None:
-            several = together(hooks, "train", self.step.settings.steps_per_execution, replayed, data.steps)
+            several = parts.fewest(
+                together(hooks, "train", self.step.settings.steps_per_execution, replayed, data.steps)
+            )
             stop = data.steps or replayed.steps
             yield from replayed.epoch(state.batch, stop, state.shuffles, state.seed, shuffle, several)
             return

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,8 +86,10 @@ class TrainingStep:
         if recorded is not None:
             values, predicted, penalties, norms = recorded.gradients(batch)
         else:
-            compute = self._gradients if group is None else partial(parts.gradients, self, group=group)
-            values, predicted, penalties = compute(batch)
+            whole = slice(0, len(batch.x))
+            values, predicted, penalties = (
+                self.of_part(batch.x, batch, whole) if group is None else parts.gradients(self, batch, group)
+            )
             norms = self.model.parameters.gradient_norms()
         prediction = None if predicted is None else storage.get(predicted)
         total = self._total(values, batch, penalties)
@@ -106,29 +107,40 @@ class TrainingStep:
         self.measure(batch, prediction)
         return total
 
-    def _gradients(self, batch: Batch) -> tuple[Any, Any, float]:
-        """(the losses of the samples, predictions if metrics need them, penalties), with the gradients
-        written, all on the device."""
-        x, step = storage.put(batch.x), storage.put(self.settings.optimizer.batches)
+    def of_part(self, x: Any, batch: Batch, cut: slice) -> tuple[Any, Any, float]:
+        """(the losses of these samples, predictions if metrics need them, penalties), with the gradients
+        written, all on the device.
+
+        x      the images of the samples
+        batch  the batch, of which y and weight are whole
+        cut    the samples among those of the batch
+        """
+        assert batch.y is not None
+        x, step = storage.put(x), storage.put(self.settings.optimizer.batches)
+        y, samples = batch.y[cut], len(batch.y)
         if (head := self.head()) is not None:
             x, backwards, penalties = self.forward(x, step, without_last=True)
-            logits, values, gradient, backward = self._of_head(head, x, batch)
+            factors = self._factors(samples, (), batch.weight)[cut]
+            logits, values, gradient, backward = self._of_head(head, x, y, factors)
             self.backward([*backwards, backward], gradient)
             return values, self.prediction(logits) if self.metrics else None, penalties
         x, backwards, penalties = self.forward(x, step)
-        loss = self.loss()
-        values, loss_backward = losses.forward(loss, batch.y, x)
-        self.backward(backwards, loss_backward(losses.shares(values, batch.weight, loss.reduction)))
+        values, loss_backward = losses.forward(self.loss(), y, x)
+        self.backward(backwards, loss_backward(self._factors(samples, values.shape[1:], batch.weight)[cut]))
         return values, self.prediction(x) if self.metrics else None, penalties
 
-    def _of_head(self, head: fusion.Head, x: Any, batch: Batch) -> tuple[Any, Any, Any, Backward]:
+    def _factors(self, samples: int, inner: tuple[int, ...], weight: np.ndarray | None) -> np.ndarray:
+        """(samples, *inner) float32: what the gradient of each loss is multiplied by."""
+        losses_of_all = np.broadcast_to(np.float32(0), (samples, *inner))  # only their shape counts
+        return losses.shares(losses_of_all, weight, self.loss().reduction)
+
+    def _of_head(self, head: fusion.Head, x: Any, y: np.ndarray, factors: Any) -> tuple[Any, Any, Any, Backward]:
         """(logits, losses, gradient of the logits, backward) of the last layer and the loss in one."""
         loss = self.loss()
-        assert isinstance(loss, RowLoss) and batch.y is not None
+        assert isinstance(loss, RowLoss)
         outputs = np.broadcast_to(np.float32(0), (len(x), *self.model.output_shape[1:]))  # only their shape counts
-        targets = labels.aligned(batch.y, outputs)[0]
+        targets = labels.aligned(y, outputs)[0]
         loss.check(targets, outputs.shape)
-        factors = losses.shares(outputs[:, 0], batch.weight, loss.reduction)
         expected = storage.put(loss.targets(targets, outputs.shape))
         return head(x, expected, storage.put(np.ascontiguousarray(factors, np.float32)), None)
 

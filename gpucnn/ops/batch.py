@@ -21,8 +21,9 @@ from .arguments import check_counter
 
 _COUNT = np.dtype(np.int32)
 _NUMBER = integers(1, high=7, dtype="int64")
-_SHUFFLED = {"seed": 1234567890123, "stream": 3, "shuffle": True}
-_IN_ORDER = {"seed": 0, "stream": 0, "shuffle": False}
+_SHUFFLED = {"first": 0, "seed": 1234567890123, "stream": 3, "shuffle": True}
+_IN_ORDER = {"first": 0, "seed": 0, "stream": 0, "shuffle": False}
+_PART = _SHUFFLED | {"first": 3}
 
 
 def _check_batch(
@@ -32,6 +33,7 @@ def _check_batch(
     batch: Spec,
     *,
     rows: Natural,
+    first: Natural,
     batch_size: Count,
     seed: Seed,
     stream: Seed,
@@ -41,15 +43,17 @@ def _check_batch(
         raise ShapeError(f"{name}: there must be one sample or more along the first axis: {samples.shape}")
     check_counter(name, "epoch", epoch)
     check_counter(name, "batch", batch)
-    if rows > batch_size:
-        raise ArgumentError(f"{name}: rows={rows} of batch_size={batch_size} is out of range: use 0 … batch_size")
+    if first + rows > batch_size:
+        raise ArgumentError(
+            f"{name}: first={first}, rows={rows} of batch_size={batch_size} is out of range: the sum is 0 … batch_size"
+        )
 
 
 def _samples(
-    n: int, epoch: Array, batch: Array, rows: int, batch_size: int, seed: int, stream: int, shuffle: bool
+    n: int, epoch: Array, batch: Array, rows: int, first: int, batch_size: int, seed: int, stream: int, shuffle: bool
 ) -> Array:
-    """The numbers of the samples in rows 0 … rows - 1 of a batch."""
-    positions = (int(batch[0]) * batch_size + np.arange(rows)) % n
+    """The numbers of the samples in rows first … first + rows - 1 of a batch."""
+    positions = (int(batch[0]) * batch_size + first + np.arange(rows)) % n
     return random.permutation(n, seed=seed, epoch=int(epoch[0]), stream=stream)[positions] if shuffle else positions
 
 
@@ -87,6 +91,7 @@ _GATHERED_BENCH = {
             ("digits", _bytes(50, 8, 8, 1), 7, 7, _SHUFFLED, _PIXELS),
             ("last_of_epoch", _bytes(50, 8, 8, 1), 3, 7, _SHUFFLED, _PIXELS),
             ("in_order", _bytes(50, 8, 8, 1), 7, 7, _IN_ORDER, _PIXELS),
+            ("part", _bytes(50, 8, 8, 1), 4, 7, _PART, _PIXELS),
             ("ragged", _bytes(13, 5, 3, 3), 4, 4, _SHUFFLED, _CENTRED),
             ("beyond_the_last", _bytes(5, 3, 4), 11, 11, _SHUFFLED, _CENTRED),
             ("chunks", _bytes(3, 65, 64, 1), 2, 2, _SHUFFLED, _CENTRED),
@@ -110,6 +115,7 @@ def gather_images(
     batch: Array,
     *,
     rows: Natural,
+    first: Natural,
     batch_size: Count,
     seed: Seed,
     stream: Seed,
@@ -117,9 +123,9 @@ def gather_images(
     scale: float,
     offset: float,
 ) -> Array:
-    """Gather a batch of images, scaled and shifted.
+    """Gather the images of a batch, or of a part of it, scaled and shifted.
 
-    Row i is images[order[(batch · batch_size + i) mod n]] · scale + offset. The order is
+    Row i is images[order[(batch · batch_size + first + i) mod n]] · scale + offset. The order is
     `random.permutation(n, seed, epoch, stream)`, or 0 … n - 1 without `shuffle`. After the last
     sample the order starts again, so the last batch may have full size, or as many rows as are
     left. Bytes are scaled as if exactly and rounded once: scale = 1 / 255 and offset = 0 give
@@ -129,14 +135,15 @@ def gather_images(
     images         (n, …) uint8 or float32
     epoch          (1,) int64: number of the epoch
     batch          (1,) int64, 0 or more: number of the batch in the epoch
-    rows           rows of this batch
+    rows           how many rows of this batch to gather
+    first          the row of the batch to begin with
     batch_size     rows of all batches except the last
     seed, stream   numbers that choose the order
     shuffle        whether the samples are shuffled
     scale, offset  factor and summand for each value
     →              (rows, …) float32
     """
-    chosen = images[_samples(len(images), epoch, batch, rows, batch_size, seed, stream, shuffle)]
+    chosen = images[_samples(len(images), epoch, batch, rows, first, batch_size, seed, stream, shuffle)]
     if images.dtype == np.uint8:
         return (chosen * np.float64(scale) + offset).astype(np.float32)
     return chosen * scale + offset
@@ -155,6 +162,7 @@ def _labels_outputs(labels: Spec, epoch: Spec, batch: Spec, *, rows: int, **orde
             ("one", integers(1, high=10), 1, 1, _SHUFFLED),
             ("classes", integers(100, high=10), 32, 32, _SHUFFLED),
             ("last_of_epoch", integers(100, high=10), 4, 32, _SHUFFLED),
+            ("part", integers(100, high=10), 11, 32, _PART),
             ("in_order", integers(100, high=10), 32, 32, _IN_ORDER),
             ("beyond_the_last", integers(5, high=10), 11, 11, _SHUFFLED),
             ("blocks", integers(700, high=10), 600, 600, _SHUFFLED),
@@ -179,12 +187,13 @@ def gather_labels(
     batch: Array,
     *,
     rows: Natural,
+    first: Natural,
     batch_size: Count,
     seed: Seed,
     stream: Seed,
     shuffle: bool,
 ) -> Array:
-    """Gather the labels of a batch: row i is labels[order[(batch · batch_size + i) mod n]].
+    """Gather the labels of a batch or a part of it: row i is labels[order[(batch · batch_size + first + i) mod n]].
 
     labels  (n, …) int32 or float32: class numbers, rows of outputs, or sample weights
     epoch   (1,) int64: number of the epoch
@@ -194,7 +203,7 @@ def gather_labels(
     The parameters are those of `gather_images`: with the same ones, row i belongs to row i of the
     images.
     """
-    return labels[_samples(len(labels), epoch, batch, rows, batch_size, seed, stream, shuffle)]
+    return labels[_samples(len(labels), epoch, batch, rows, first, batch_size, seed, stream, shuffle)]
 
 
 def _advance_outputs(counters: Spec, *, steps: int) -> Spec:

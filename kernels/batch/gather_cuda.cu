@@ -4,7 +4,7 @@
 //                  one block for CHUNK values of one row
 //   gather_labels  y[row, k] = labels[sample(row), k]
 //                  one block for rows of about 1000 values
-// sample(row) = order[(batch · batch_size + row) mod n], computed once for each row and block,
+// sample(row) = order[(batch · batch_size + begin + row) mod n], computed once for each row and block,
 // shared by its threads. Traffic: 5 bytes for a pixel (1 read, 4 written), as whole vectors where
 // an image has a multiple of 4 values.
 
@@ -12,9 +12,10 @@
 #include "permutation.cuh"
 
 __device__ __forceinline__ unsigned sample(unsigned row, unsigned n, const long long* epoch, const long long* batch,
-                                           unsigned batch_size, unsigned long long seed, unsigned stream, bool shuffle)
+                                           unsigned begin, unsigned batch_size, unsigned long long seed,
+                                           unsigned stream, bool shuffle)
 {
-    unsigned long long position = (unsigned long long)*batch * batch_size + row;
+    unsigned long long position = (unsigned long long)*batch * batch_size + begin + row;
     if (position >= n) position %= n;  // a slow division, and hardly ever needed
     return shuffle ? shuffled((unsigned)position, n, (unsigned)*epoch, seed, stream) : (unsigned)position;
 }
@@ -33,13 +34,13 @@ __device__ __forceinline__ float scaled(float pixel, float scale, float, float o
 
 template <class Four, class One>
 __device__ __forceinline__ void gather(float* y, const One* images, const long long* epoch, const long long* batch,
-                                       unsigned n, unsigned values, unsigned chunks, unsigned batch_size,
-                                       unsigned long long seed, unsigned stream, bool shuffle, float high, float low,
-                                       float offset)
+                                       unsigned n, unsigned values, unsigned chunks, unsigned begin,
+                                       unsigned batch_size, unsigned long long seed, unsigned stream, bool shuffle,
+                                       float high, float low, float offset)
 {
     __shared__ unsigned shared_sample;
     unsigned row = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
-    if (threadIdx.x == 0) shared_sample = sample(row, n, epoch, batch, batch_size, seed, stream, shuffle);
+    if (threadIdx.x == 0) shared_sample = sample(row, n, epoch, batch, begin, batch_size, seed, stream, shuffle);
     __syncthreads();  // the row's sample is known
     const One* from = images + shared_sample * values;
     float* to = y + row * values;
@@ -58,33 +59,35 @@ __device__ __forceinline__ void gather(float* y, const One* images, const long l
 
 extern "C" __global__ void gather_bytes(float* __restrict__ y, const unsigned char* __restrict__ images,
                                         const long long* __restrict__ epoch, const long long* __restrict__ batch,
-                                        unsigned n, unsigned values, unsigned chunks, unsigned batch_size,
-                                        unsigned long long seed, unsigned stream, bool shuffle, float high, float low,
-                                        float offset)
+                                        unsigned n, unsigned values, unsigned chunks, unsigned begin,
+                                        unsigned batch_size, unsigned long long seed, unsigned stream, bool shuffle,
+                                        float high, float low, float offset)
 {
-    gather<uchar4>(y, images, epoch, batch, n, values, chunks, batch_size, seed, stream, shuffle, high, low, offset);
+    gather<uchar4>(y, images, epoch, batch, n, values, chunks, begin, batch_size, seed, stream, shuffle, high, low,
+                   offset);
 }
 
 extern "C" __global__ void gather_floats(float* __restrict__ y, const float* __restrict__ images,
                                          const long long* __restrict__ epoch, const long long* __restrict__ batch,
-                                         unsigned n, unsigned values, unsigned chunks, unsigned batch_size,
-                                         unsigned long long seed, unsigned stream, bool shuffle, float scale,
-                                         float offset)
+                                         unsigned n, unsigned values, unsigned chunks, unsigned begin,
+                                         unsigned batch_size, unsigned long long seed, unsigned stream, bool shuffle,
+                                         float scale, float offset)
 {
-    gather<float4>(y, images, epoch, batch, n, values, chunks, batch_size, seed, stream, shuffle, scale, 0.f, offset);
+    gather<float4>(y, images, epoch, batch, n, values, chunks, begin, batch_size, seed, stream, shuffle, scale, 0.f,
+                   offset);
 }
 
 // A block picks `rows_of_block` rows: as many threads compute one sample each, then all copy.
 template <class Label>
 __device__ __forceinline__ void gather_rows(Label* y, const Label* labels, const long long* epoch,
                                             const long long* batch, unsigned n, unsigned rows, unsigned values,
-                                            unsigned rows_of_block, unsigned batch_size, unsigned long long seed,
-                                            unsigned stream, bool shuffle)
+                                            unsigned rows_of_block, unsigned begin, unsigned batch_size,
+                                            unsigned long long seed, unsigned stream, bool shuffle)
 {
     __shared__ unsigned samples[THREADS];
     unsigned first = blockIdx.x * rows_of_block, count = min(rows_of_block, rows - first);
     if (threadIdx.x < count)
-        samples[threadIdx.x] = sample(first + threadIdx.x, n, epoch, batch, batch_size, seed, stream, shuffle);
+        samples[threadIdx.x] = sample(first + threadIdx.x, n, epoch, batch, begin, batch_size, seed, stream, shuffle);
     __syncthreads();  // the samples of all rows of the block are known
     for (unsigned i = threadIdx.x; i < count * values; i += THREADS)
         y[first * values + i] = labels[samples[i / values] * values + i % values];
@@ -93,15 +96,17 @@ __device__ __forceinline__ void gather_rows(Label* y, const Label* labels, const
 extern "C" __global__ void gather_integers(int* __restrict__ y, const int* __restrict__ labels,
                                            const long long* __restrict__ epoch, const long long* __restrict__ batch,
                                            unsigned n, unsigned rows, unsigned values, unsigned rows_of_block,
-                                           unsigned batch_size, unsigned long long seed, unsigned stream, bool shuffle)
+                                           unsigned begin, unsigned batch_size, unsigned long long seed,
+                                           unsigned stream, bool shuffle)
 {
-    gather_rows(y, labels, epoch, batch, n, rows, values, rows_of_block, batch_size, seed, stream, shuffle);
+    gather_rows(y, labels, epoch, batch, n, rows, values, rows_of_block, begin, batch_size, seed, stream, shuffle);
 }
 
 extern "C" __global__ void gather_reals(float* __restrict__ y, const float* __restrict__ labels,
                                         const long long* __restrict__ epoch, const long long* __restrict__ batch,
                                         unsigned n, unsigned rows, unsigned values, unsigned rows_of_block,
-                                        unsigned batch_size, unsigned long long seed, unsigned stream, bool shuffle)
+                                        unsigned begin, unsigned batch_size, unsigned long long seed, unsigned stream,
+                                        bool shuffle)
 {
-    gather_rows(y, labels, epoch, batch, n, rows, values, rows_of_block, batch_size, seed, stream, shuffle);
+    gather_rows(y, labels, epoch, batch, n, rows, values, rows_of_block, begin, batch_size, seed, stream, shuffle);
 }

@@ -40,12 +40,12 @@ def _supports_images(images, epoch, batch, **_):
 
 
 @kernel(gather_images, "gather", "cuda", supports=_supports_images)
-def launch_images(y, images, epoch, batch, *, rows, batch_size, seed, stream, shuffle, scale, offset):
+def launch_images(y, images, epoch, batch, *, rows, first, batch_size, seed, stream, shuffle, scale, offset):
     n, values = images.shape[0], math.prod(images.shape[1:])
     chunks = ceil_div(values, CHUNK)
     threads = min(THREADS, 32 * ceil_div(values, 4 * 32))
     function = IMAGES[images.dtype.name]
-    order = batch_size, seed, stream & 0xFFFFFFFF, shuffle
+    order = first, batch_size, seed, stream & 0xFFFFFFFF, shuffle
     factors = (*halves(scale), offset) if images.dtype == "uint8" else (scale, offset)
     function[rows * chunks, threads](y, images, epoch, batch, n, values, chunks, *order, *factors)
 
@@ -55,10 +55,10 @@ def _supports_labels(labels, epoch, batch, **_):
 
 
 @kernel(gather_labels, "gather", "cuda", supports=_supports_labels)
-def launch_labels(y, labels, epoch, batch, *, rows, batch_size, seed, stream, shuffle):
+def launch_labels(y, labels, epoch, batch, *, rows, first, batch_size, seed, stream, shuffle):
     n, values = labels.shape[0], math.prod(labels.shape[1:])
     rows_of_block = min(THREADS, max(1, LABELS_OF_BLOCK // values))
     grid = ceil_div(rows, rows_of_block)
-    order = batch_size, seed, stream & 0xFFFFFFFF, shuffle
+    order = first, batch_size, seed, stream & 0xFFFFFFFF, shuffle
     function = LABELS[labels.dtype.name]
     function[grid, THREADS](y, labels, epoch, batch, n, rows, values, rows_of_block, *order)

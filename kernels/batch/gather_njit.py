@@ -27,8 +27,10 @@ def _supports_labels(labels: Spec, epoch: Spec, batch: Spec, **_: Any) -> bool:
     return labels.dtype.name in ("int32", "float32")
 
 
-def _order(epoch: Any, batch: Any, batch_size: int, seed: int, stream: int, shuffle: bool) -> tuple[Any, ...]:
-    return int(batch[0]) * batch_size, round_keys(int(epoch[0]), stream, seed), shuffle
+def _order(
+    epoch: Any, batch: Any, first: int, batch_size: int, seed: int, stream: int, shuffle: bool
+) -> tuple[Any, ...]:
+    return int(batch[0]) * batch_size + first, round_keys(int(epoch[0]), stream, seed), shuffle
 
 
 @kernel(gather_images, "gather", "njit", supports=_supports_images)

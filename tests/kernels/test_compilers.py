@@ -61,7 +61,21 @@ def variants(ident):
                 types = tuple((str(a.dtype), getattr(a, "ndim", 0)) for a in launch.arguments)
                 key = (function.name, str(kind) if isinstance(kind, dict) else "", types)
                 launch_of.setdefault(key, launch)
-    return list(launch_of.values())
+    return list(launch_of.values()) if ALL else apart(launch_of.values())
+
+
+def apart(launched):
+    """Of the launches, those that bring a tile or an activation that no earlier one has: each tile with every
+    activation would take ptxas minutes."""
+    chosen, seen = [], set()
+    for launch in launched:
+        defines = dict(getattr(launch.function, "defines", None) or {})
+        activation = "activation", launch.function.name, defines.pop("FUNCTION", None)
+        tile = "tile", launch.function.name, str(defines), str([str(a.dtype) for a in launch.arguments])
+        if not {activation, tile} <= seen:
+            chosen.append(launch)
+        seen |= {activation, tile}
+    return chosen
 
 
 def double_precision(launch, arch):

@@ -8,7 +8,7 @@ from gpucnn.devices import storage
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.batch import advance, count_correct, count_correct_binary, gather_images, gather_labels
 
-KEY = {"seed": 2**63 + 77, "stream": 5, "shuffle": True}
+KEY = {"first": 0, "seed": 2**63 + 77, "stream": 5, "shuffle": True}
 AS_THEY_ARE = {"scale": 1.0, "offset": 0.0}
 
 
@@ -129,7 +129,7 @@ def test_gathering_refuses_what_does_not_fit():
         gather_labels(np.zeros(3, np.int32), np.zeros(1, np.int32), epoch, **good)
     with pytest.raises(ShapeError, match="batch is an int64 array"):
         gather_labels(np.zeros(3, np.int32), epoch, np.zeros(2, np.int64), **good)
-    with pytest.raises(ArgumentError, match="rows=3 of batch_size=2"):
+    with pytest.raises(ArgumentError, match="first=0, rows=3 of batch_size=2"):
         gather_labels(np.zeros(3, np.int32), epoch, epoch, **good | {"rows": 3})
     with pytest.raises(ArgumentError, match="seed="):
         gather_labels(np.zeros(3, np.int32), epoch, epoch, **good | {"seed": 2**64})
