@@ -31,6 +31,7 @@ from .metrics.report import class_numbers, count_confusions
 from .models import attribution
 from .models.model import Model
 from .ops.conv2d import conv2d
+from .ops.window import positions, same_padding, span
 
 _MISTAKES = 20
 _ROWS, _COLUMNS = 5, 10
@@ -341,6 +342,48 @@ def filtered(image: np.ndarray, title: str = "", note: str = "") -> Picture:
     for axes, label in zip(grid[:, 0], rows):
         axes.set_ylabel(label, fontsize=10)
     return picture
+
+
+def windows(size: int = 6, title: str = "", note: str = "") -> Picture:
+    """What padding, strides, dilation and pooling do to an image of `size` × `size` cells: the first window
+    (filled), the second one (framed), and the cells of the result that are computed from them."""
+    picture = Picture(2.3 * len(_WINDOWS) + 0.3, 5.2, title or "from windows to the cells of the result", note)
+    grid = picture.subplots(2, len(_WINDOWS), squeeze=False, height_ratios=[3, 2])
+    for (upper, lower), (name, (window, stride, dilation, same)) in zip(grid.T, _WINDOWS.items()):
+        pads = same_padding(size, window, stride, dilation) if same else (0, 0)
+        reach, count = span(window, dilation), positions(size, window, stride, dilation, pads)
+        if count < 2:
+            raise ArgumentError(f"size={size}: two windows of {name} do not fit; give {reach + stride} or more")
+        for axes, cells, zeros in ((upper, size + sum(pads), pads[0]), (lower, count, 0)):
+            _board(axes, cells, cells)
+            for row, column in np.ndindex(cells, cells):
+                inside = zeros <= min(row, column) and max(row, column) < cells - zeros
+                _cell(axes, row, column, facecolor="0.92" if inside else "white", edgecolor="0.7")
+                if not inside:
+                    axes.text(column + 0.5, row + 0.5, "0", ha="center", va="center", fontsize=8, color="0.5")
+        for place, style in enumerate(
+            ({"facecolor": ORANGE, "alpha": 0.6}, {"fill": False, "edgecolor": BLUE, "lw": 2})
+        ):
+            _cell(lower, 0, place, **style)
+            for row, column in np.ndindex(window, window):
+                _cell(upper, row * dilation, place * stride + column * dilation, **style)
+        upper.set_title(name, fontsize=10)
+        lower.set_title(f"⌊({size} − {reach} + {sum(pads)}) / {stride}⌋ + 1 = {count}", fontsize=9)
+    return picture
+
+
+_WINDOWS = {
+    "3 × 3": (3, 1, 1, False),
+    'padding="same"': (3, 1, 1, True),
+    "strides=2": (3, 2, 1, False),
+    "dilation_rate=2": (3, 1, 2, False),
+    "pooling, 2 × 2": (2, 2, 1, False),
+}
+"""Window, stride, dilation, and whether zeros are put around."""
+
+
+def _cell(axes: Axes, row: int, column: int, **style: Any) -> None:
+    axes.add_patch(Rectangle((column + 0.06, row + 0.06), 0.88, 0.88, **style))
 
 
 def _numbers(axes: Axes, window: np.ndarray) -> None:

@@ -43,21 +43,9 @@ class DepthwiseConvolution(Convolution, abstract=True):
     ) -> None:
         self.depth_multiplier = int(depth_multiplier)
         super().__init__(
-            self.depth_multiplier,
-            kernel_size,
-            strides=strides,
-            padding=padding,
-            data_format=data_format,
-            dilation_rate=dilation_rate,
-            activation=activation,
-            use_bias=use_bias,
-            kernel_initializer=depthwise_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=depthwise_regularizer,
-            bias_regularizer=bias_regularizer,
-            activity_regularizer=activity_regularizer,
-            kernel_constraint=depthwise_constraint,
-            bias_constraint=bias_constraint,
+            *(depth_multiplier, kernel_size, strides, padding, data_format, dilation_rate, 1, activation, use_bias),
+            *(depthwise_initializer, bias_initializer, depthwise_regularizer, bias_regularizer, activity_regularizer),
+            *(depthwise_constraint, bias_constraint),
             algorithm=algorithm,
             **kwargs,
         )

@@ -10,7 +10,7 @@ import numpy as np
 from ..arguments import Bounds, Fraction, NotNegative, checked
 from ..errors import ArgumentError
 from ..ops import activation
-from ..ops import other_losses as ops
+from ..ops import row_losses as ops
 from . import labels
 from .loss import Reduction, RowLoss
 

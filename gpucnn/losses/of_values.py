@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import ArgumentError
-from ..ops import other_losses as ops
+from ..ops import row_losses as ops
 from . import labels
 from .loss import Reduction, RowLoss
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..arguments import NotNegative, checked
 from ..devices import storage
 from ..errors import ArgumentError, ShapeError
-from ..ops import other_losses as ops
+from ..ops import row_losses as ops
 from ..ops.loss import EPSILON, scale_rows
 from ..ops.reshaping import transpose
 from . import labels

@@ -20,16 +20,31 @@ THREADS = 256
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
+@numba_device
+def place_of(i, shape):
+    """The indices of value i of an array of this shape (N, D, H, W, C)."""
+    _, D, H, W, C = shape
+    channel, rest = i % C, i // C
+    w, rest = rest % W, rest // W
+    h, rest = rest % H, rest // H
+    return rest // D, rest % D, h, w, channel
+
+
+@numba_device
+def pixel_of(i, shape):
+    """The same for a shape (N, H, W, C)."""
+    _, H, W, C = shape
+    channel, rest = i % C, i // C
+    w, rest = rest % W, rest // W
+    return rest // H, rest % H, w, channel
+
+
 @numba_function
 def repeat_elementwise(y, x, a, b, c):
     i = cuda.grid(1)
     if i >= y.size:
         return
-    _, D, H, W, C = y.shape
-    channel, rest = i % C, i // C
-    w, rest = rest % W, rest // W
-    h, rest = rest % H, rest // H
-    d, n = rest % D, rest // D
+    n, d, h, w, channel = place_of(i, y.shape)
     y[n, d, h, w, channel] = x[n, d // a, h // b, w // c, channel]
 
 
@@ -38,11 +53,7 @@ def repeat_grad_elementwise(dx, dy, a, b, c):
     i = cuda.grid(1)
     if i >= dx.size:
         return
-    _, D, H, W, C = dx.shape
-    channel, rest = i % C, i // C
-    w, rest = rest % W, rest // W
-    h, rest = rest % H, rest // H
-    d, n = rest % D, rest // D
+    n, d, h, w, channel = place_of(i, dx.shape)
     total = ZERO
     for p in range(d * a, (d + 1) * a):
         for q in range(h * b, (h + 1) * b):
@@ -72,10 +83,7 @@ def enlarge_elementwise(y, x, a, b):
     i = cuda.grid(1)
     if i >= y.size:
         return
-    _, P, Q, C = y.shape
-    c, rest = i % C, i // C
-    q, rest = rest % Q, rest // Q
-    p, n = rest % P, rest // P
+    n, p, q, c = pixel_of(i, y.shape)
     top, bottom, down = place(p, a, x.shape[1])
     left, right, along = place(q, b, x.shape[2])
     above = x[n, top, left, c] * (ONE - along) + x[n, top, right, c] * along
@@ -88,10 +96,8 @@ def enlarge_grad_elementwise(dx, dy, a, b):
     i = cuda.grid(1)
     if i >= dx.size:
         return
-    _, H, W, C = dx.shape
-    c, rest = i % C, i // C
-    w, rest = rest % W, rest // W
-    h, n = rest % H, rest // H
+    _, H, W, _ = dx.shape
+    n, h, w, c = pixel_of(i, dx.shape)
     total = ZERO
     for p in range(max(0, (h - 1) * a), min(H * a, (h + 2) * a)):
         share = weight(p, a, H, h)

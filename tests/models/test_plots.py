@@ -339,3 +339,20 @@ def test_pictures_are_reached_from_the_top_without_loading_matplotlib_before():
     code += "; print('matplotlib' in sys.modules, plots is gpucnn.plots, plots.confusion_matrix.__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "True", "gpucnn.plots"]
+
+
+def test_windows_are_drawn_where_the_layers_take_them():
+    picture = plots.windows(6)
+    titles = [axes.get_title() for axes in picture.axes]
+    assert titles[:5] == ["3 × 3", 'padding="same"', "strides=2", "dilation_rate=2", "pooling, 2 × 2"]
+    made = [
+        *(layers.Conv2D(1, 3), layers.Conv2D(1, 3, padding="same"), layers.Conv2D(1, 3, strides=2)),
+        *(layers.Conv2D(1, 3, dilation_rate=2), layers.MaxPooling2D(2)),
+    ]
+    for layer, formula in zip(made, titles[5:], strict=True):
+        assert formula.endswith(f" + 1 = {layer.compute_output_shape((None, 6, 6, 1))[1]}"), formula
+    upper, lower = picture.axes[1], picture.axes[6]
+    assert (len(upper.patches), len(upper.texts), len(lower.patches)) == (64 + 18, 64 - 36, 36 + 2)
+    pixels(picture)
+    with pytest.raises(ArgumentError, match=r"size=5: two windows of dilation_rate=2 do not fit; give 6 or more"):
+        plots.windows(5)

@@ -1,4 +1,4 @@
-"""More losses and their gradients, computed together: of values, of angles, of margins, of overlaps.
+"""Losses of rows and their gradients, computed together: of values, of angles, of margins, of overlaps.
 
 Rows are samples (or pixels of samples), the K columns classes or outputs, as in `ops.loss`. Each op
 returns the loss of every row and its gradient with respect to the first operand. The formulas, with

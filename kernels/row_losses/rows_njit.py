@@ -1,4 +1,4 @@
-"""More losses over rows, one row after the other, while it is in the cache: sums are in float64, and what
+"""Losses over rows, one row after the other, while it is in the cache: sums are in float64, and what
 concerns each value on its own is one loop.
 
 Traffic: predictions and labels read once, the gradient written once. A label that names no class
@@ -17,10 +17,10 @@ import numpy as np
 from gpucnn.devices.njit import inner, njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
-from gpucnn.ops import loss, other_losses
+from gpucnn.ops import loss, row_losses
 
 from ..shared.by_name_njit import by_name
-from ..shared.other_losses_launch import scale
+from ..shared.row_losses_launch import scale
 from ..shared.slices_launch import in_slices
 from ..shared.vector_math_njit import ONE, TWO, ZERO, clamp, exp, log, log1p_of_share
 from ..shared.vector_operators_njit import choose, magnitude
@@ -226,7 +226,7 @@ def _supports(first: Spec, second: Spec, **_: Any) -> bool:
     return first.dtype == np.float32 and (second.dtype == np.float32 or classes)
 
 
-@kernel(other_losses.value_loss, "rows", "njit", supports=_supports, compiled=True)
+@kernel(row_losses.value_loss, "rows", "njit", supports=_supports, compiled=True)
 def launch_value_loss(values, gradient, y_pred, y_true, *, function):
     columns = y_pred.shape[1]
     share = np.float32(scale(function, columns) / columns)
@@ -241,9 +241,9 @@ def _register(op: Op, function: Callable[..., None], names: tuple[str, ...] = ()
         in_slices(function, (values, gradient, y_pred, labels), *(kind(params[name]) for name in names))
 
 
-_register(other_losses.binary_focal, _binary_focal, ("gamma", "of_ones", "of_zeros"))
-_register(other_losses.categorical_focal, _categorical_focal, ("alpha", "gamma"))
-_register(other_losses.cosine, _cosine)
-_register(other_losses.categorical_hinge, _categorical_hinge)
-_register(other_losses.overlap, _overlap, ("alpha", "beta", "epsilon"), np.float64)
-_register(other_losses.power_loss, _power_loss, ("q",))
+_register(row_losses.binary_focal, _binary_focal, ("gamma", "of_ones", "of_zeros"))
+_register(row_losses.categorical_focal, _categorical_focal, ("alpha", "gamma"))
+_register(row_losses.cosine, _cosine)
+_register(row_losses.categorical_hinge, _categorical_hinge)
+_register(row_losses.overlap, _overlap, ("alpha", "beta", "epsilon"), np.float64)
+_register(row_losses.power_loss, _power_loss, ("q",))

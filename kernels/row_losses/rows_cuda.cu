@@ -1,4 +1,4 @@
-// More losses over rows of K values: the loss of each row and its gradient by y_pred in one kernel.
+// Losses over rows of K values: the loss of each row and its gradient by y_pred in one kernel.
 //
 // Grid: blocks of (threads of a row, rows) threads, see shared/rows_launch.py. Threads of a row that
 // does not exist go without columns: they are needed in the reductions. The function of value_loss is

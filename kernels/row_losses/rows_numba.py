@@ -1,4 +1,4 @@
-"""More losses over rows by trees in shared memory: a few threads for a short row, a block for a long
+"""Losses over rows by trees in shared memory: a few threads for a short row, a block for a long
 one.
 
 The loss of each row and its gradient come from one kernel. A value costs 12 bytes of memory traffic
@@ -18,10 +18,10 @@ import numpy as np
 
 from gpucnn.devices.numba_cuda import cuda, numba_device, numba_function
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops import loss, other_losses
+from gpucnn.ops import loss, row_losses
 
 from ..shared.clamp_numba import clamp
-from ..shared.other_losses_launch import NUMBERS, scale
+from ..shared.row_losses_launch import NUMBERS, scale
 from ..shared.rows_launch import MOST_THREADS, over_rows
 from ..shared.rows_numba import LOWEST, row_and_columns, row_max, row_sum, sum_of_row
 
@@ -209,21 +209,21 @@ def register(op, function, numbers):
 
 
 register(
-    other_losses.value_loss,
+    row_losses.value_loss,
     value_loss_rows,
     lambda K, function: (NUMBERS[function], scale(function, K)),
 )
 register(
-    other_losses.binary_focal,
+    row_losses.binary_focal,
     binary_focal_rows,
     lambda _, gamma, of_ones, of_zeros: (float(gamma), float(of_ones), float(of_zeros)),
 )
-register(other_losses.categorical_focal, categorical_focal_rows, lambda _, alpha, gamma: (float(alpha), float(gamma)))
-register(other_losses.cosine, cosine_rows, lambda _: ())
-register(other_losses.categorical_hinge, categorical_hinge_rows, lambda _: ())
+register(row_losses.categorical_focal, categorical_focal_rows, lambda _, alpha, gamma: (float(alpha), float(gamma)))
+register(row_losses.cosine, cosine_rows, lambda _: ())
+register(row_losses.categorical_hinge, categorical_hinge_rows, lambda _: ())
 register(
-    other_losses.overlap,
+    row_losses.overlap,
     overlap_rows,
     lambda _, alpha, beta, epsilon: (float(alpha), float(beta), float(epsilon)),
 )
-register(other_losses.power_loss, power_loss_rows, lambda _, q: (float(q),))
+register(row_losses.power_loss, power_loss_rows, lambda _, q: (float(q),))

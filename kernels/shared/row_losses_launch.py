@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpucnn.ops.other_losses import FUNCTIONS, SUMMED
+from gpucnn.ops.row_losses import FUNCTIONS, SUMMED
 
 NUMBERS = {function: number for number, function in enumerate(FUNCTIONS)}
 

@@ -1,4 +1,4 @@
-"""More losses over rows by warp shuffles: a few lanes for a short row, a block for a long one.
+"""Losses over rows by warp shuffles: a few lanes for a short row, a block for a long one.
 
 A value costs 12 bytes of memory traffic and at most two logarithms or powers; the rereading of a row
 stays in the cache.
@@ -10,10 +10,10 @@ import numpy as np
 
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops import other_losses as losses
+from gpucnn.ops import row_losses as losses
 from gpucnn.ops.loss import EPSILON
 
-from ..shared.other_losses_launch import DEFINES, NUMBERS, scale
+from ..shared.row_losses_launch import DEFINES, NUMBERS, scale
 from ..shared.rows_launch import over_rows
 
 
