@@ -21,7 +21,7 @@ from ..dispatch import choice
 from ..layers.layer import Activated, every
 from ..losses import Loss
 from ..losses.loss import RowLoss
-from ..ops.batch import gather_images, gather_labels
+from ..ops.batch import gather_batch
 from .batches import Arrays, Batch, Batches, StoredArrays, chosen_labels
 from .model import Model
 
@@ -132,8 +132,10 @@ class Resident:
             self._images = storage.put(np.ascontiguousarray(data.x, _dtype(data)))
         else:
             self._images = self._open_feed().array
-        self.counters = storage.put(np.zeros(3, np.int64))
-        """The number of the batch, of the epoch and of all steps, as `ops.batch.advance` counts."""
+        ring = storage.zeros((TOGETHER + 1, 4), np.int64)  # kernels take rows that start at a multiple of 16 bytes
+        self.counters = [ring[place, :3] for place in range(TOGETHER + 1)]
+        """The number of the batch, of the epoch and of all steps: for each of the batches that are
+        replayed as one, and for the one after them."""
         each = 4 * sum(math.prod(shape) for shape in places.values())
         self._slots = max(TOGETHER, min(self.steps, _KEPT_BYTES // max(each, 1)))
         self.places = {name: Place(shape, self._slots) for name, shape in places.items()}
@@ -155,7 +157,7 @@ class Resident:
 
     def start(self, first: int, epoch: int = 0, total: int = 0) -> None:
         """Begin with batch number `first`, when all batches before have been collected."""
-        storage.write(self.counters, np.array([first, epoch, total], np.int64))
+        storage.write(self.counters[0], np.array([first, epoch, total], np.int64))
         self.read = self.done = self.origin = first
         self._filled = -1
 
@@ -193,6 +195,7 @@ class Resident:
             def launch() -> None:
                 for place in range(count):
                     self.launch(rows, place)
+                self.counters[0][...] = self.counters[count]
 
             self._recorded[rows, count] = choose.current().record(launch)
             if self._key is not None:  # the first step imports kernel files, which registers their kernels
@@ -252,18 +255,21 @@ class Resident:
         self._feed.fill(start, stop - start, write)
         self._filled = number
 
-    def images(self, rows: int) -> Any:
-        """The images of the batch that the counters name, (rows, …) float32."""
-        batch, epoch = self.counters[0:1], self.counters[1:2]
-        order = self.chosen if self._feed is None else _IN_ORDER  # the ring begins again after its last row
-        chosen: dict[str, Any] = {"rows": rows, "batch_size": self.data.batch_size, **order}
-        return gather_images(self._images, epoch, batch, **chosen, scale=1.0, offset=0.0)
+    def gather(self, rows: int, place: int, labels: Any = None, weights: Any = None, table: Any = None) -> list[Any]:
+        """The images of the batch that the counters of this place name, (rows, …) float32; the rows that
+        belong to it of labels and weights (samples, …), and of a table with a row for each step, or
+        None. The counters of the next place are written."""
+        others = labels, weights, table
+        out = None, self.counters[place + 1], *(None for array in others if array is not None)
+        order = {"steps": self.steps, **self.chosen, "in_turn": self._feed is not None}
+        batch = {"rows": rows, "batch_size": self.data.batch_size}
+        x, _, *gathered = gather_batch(self.counters[place], self._images, *others, **batch, **order, out=out)
+        rest = iter(gathered)
+        return [x, *(None if array is None else next(rest) for array in others)]
 
-    def of_batch(self, array: Any, rows: int) -> Any:
-        """The rows of an array (samples, …) on the device that belong to the same batch."""
-        batch, epoch = self.counters[0:1], self.counters[1:2]
-        chosen: dict[str, Any] = {"rows": rows, "batch_size": self.data.batch_size, **self.chosen}
-        return gather_labels(array, epoch, batch, **chosen)
+    def step_of(self, place: int) -> Any:
+        """The number of all steps before the one in this place, on the device."""
+        return self.counters[place][2:3]
 
 
 class Targets:
@@ -276,12 +282,14 @@ class Targets:
         outputs = (len(data.x), *output_shape[1:])
         targets = loss.targets(np.asarray(data.y), (math.prod(outputs[:-1]), outputs[-1]))
         self._shape = targets.shape[1:]
-        self._all = storage.put(targets.reshape(len(data.x), -1))
+        self.all = storage.put(targets.reshape(len(data.x), -1))
+        """A row for each sample."""
 
-    def of_batch(self, resident: Resident, rows: int) -> Any:
-        """The labels of a batch, for each row of its outputs."""
-        return resident.of_batch(self._all, rows).reshape(-1, *self._shape)
+    def by_output(self, labels: Any) -> Any:
+        """Rows of `all`, one for each row of outputs."""
+        return labels.reshape(-1, *self._shape)
 
-    def losses(self, resident: Resident, outputs: Any, rows: int) -> tuple[Any, Any]:
-        """The losses of a batch, one for each row of its outputs (rows, …, K), and their gradient."""
-        return self.loss.of_rows(outputs.reshape(-1, outputs.shape[-1]), self.of_batch(resident, rows))
+    def losses(self, outputs: Any, labels: Any) -> tuple[Any, Any]:
+        """The losses of a batch, one for each row of its outputs (rows, …, K), and their gradient; labels
+        are rows of `all`."""
+        return self.loss.of_rows(outputs.reshape(-1, outputs.shape[-1]), self.by_output(labels))

@@ -19,7 +19,6 @@ from .. import distributed, losses, random
 from ..devices import choose, storage
 from ..devices.fetch import Fetch
 from ..layers.layer import every
-from ..ops.batch import advance, gather_labels
 from ..ops.loss import scale_rows
 from ..ops.update import norm_parts
 from . import resident
@@ -121,21 +120,19 @@ class ResidentSteps(Resident):
     def launch(self, rows: int, place: int) -> None:
         """The whole step."""
         step, optimizer, parameters = self.step, self.step.settings.optimizer, self.model.parameters
-        alone: dict[str, Any] = {"rows": 1, "batch_size": 1, "seed": 0, "stream": 0, "shuffle": False}
-        row = gather_labels(self._rows, self.counters[1:2], self.counters[0:1], **alone).reshape(-1)
-        factors = self._factors[rows]
-        if self.data.weight is not None:
-            factors = self.of_batch(factors, rows)
-        factors, losses, head = factors.reshape(-1), self.places["losses"].now[place, :rows], step.head()
-        x, backwards, _ = step.forward(self.images(rows), self.counters[2:3], without_last=head is not None)
+        factors, weighted = self._factors[rows], self.data.weight is not None
+        x, labels, chosen, row = self.gather(rows, place, self._targets.all, factors if weighted else None, self._rows)
+        factors = (chosen if weighted else factors).reshape(-1)
+        losses, head = self.places["losses"].now[place, :rows], step.head()
+        x, backwards, _ = step.forward(x, self.step_of(place), without_last=head is not None)
         if head is not None:
             target = losses if choose.current().takes(losses) else None
-            x, values, gradient, backward = head(x, self._targets.of_batch(self, rows), factors, target)
+            x, values, gradient, backward = head(x, self._targets.by_output(labels), factors, target)
             backwards.append(backward)
             if target is None:
                 losses[...] = values
         else:
-            values, slopes = self._targets.losses(self, x, rows)
+            values, slopes = self._targets.losses(x, labels)
             losses[...] = values.reshape(x.shape[:-1])
             gradient = scale_rows(slopes, factors).reshape(x.shape)
         if step.metrics:
@@ -147,7 +144,6 @@ class ResidentSteps(Resident):
         for layer in self.model.layers:
             layer.update()
         optimizer.change_weights(parameters, row)
-        advance(self.counters, steps=self.steps)
 
     def collect(self) -> None:
         """Take in the losses and predictions of all batches since the last look.
@@ -280,5 +276,5 @@ class ResidentSteps(Resident):
             batch = next(self.data.epoch(self.order(), number))
             self._count(batch, self.step.train(batch))
         self.model.training_state.batch = last
-        self.start(last, *storage.get(self.counters[1:]).tolist())
+        self.start(last, *storage.get(self.counters[0]).tolist()[1:])
         self._keep()

@@ -28,9 +28,9 @@ WRONG = "values are wrong"
 FAULTS = {
     # kernel, op, case, file, what it has, what it gets, mode, what the report must say
     "two cells of a window exchanged": (POOLED, FORWARD, "same", "windows.cuh", "2 * number.middle + (number.low >> 1 & 1), (number.low >> 1 & ~1) + (number.low & 1)", "2 * number.middle + (number.low & 1), (number.low >> 1 & ~1) + (number.low >> 1 & 1)", "fast", WRONG),
-    "the last of equal sums wins": (POOLED, FORWARD, "same", "pooled_gemm_cuda.cu", "!(sum <= best) && best == best", "sum >= best", "fast", WRONG),
-    "no dead windows": (POOLED, FORWARD, "same", "pooled_gemm_cuda.cu", "if (FUNCTION == RELU && best <= 0.f) cell = DEAD;", "", "fast", WRONG),
-    "bias after the activation": (POOLED, FORWARD, "same", "pooled_gemm_cuda.cu", "best += bias[e];", "", "fast", WRONG),
+    "the last of equal sums wins": (POOLED, FORWARD, "same", "largest.cuh", "!(sum <= best) && best == best", "sum >= best", "fast", WRONG),
+    "no dead windows": (POOLED, FORWARD, "same", "largest.cuh", "if (FUNCTION == RELU && best <= 0.f) cell = DEAD;", "", "fast", WRONG),
+    "bias after the activation": (POOLED, FORWARD, "same", "largest.cuh", "best += bias;", "", "fast", WRONG),
     "bits of the index swapped in dx": (POOLED, DX, "ragged", "input_gradient.cuh", "unpooled(dy[one], index[one], inside ? (h & 1) * 2 + (w & 1) : NO_CELL)", "unpooled(dy[one], index[one], inside ? (w & 1) * 2 + (h & 1) : NO_CELL)", "fast", WRONG),
     "bits of four indices in the wrong order": (POOLED, DX, "multiples_of_4", "unpool.cuh", "cells >> 8 & 255", "cells >> 16 & 255", "fast", WRONG),
     "cells outside of dy unpooled": (POOLED, DX, "ragged", "input_gradient.cuh", "inside ? (h & 1) * 2 + (w & 1) : NO_CELL);\n    }\n};", "(h & 1) * 2 + (w & 1));\n    }\n};", "fast", WRONG),
