@@ -244,10 +244,9 @@ def _conv_pool(layers: list[Layer]) -> Node | None:
 def _has_sparse_gradients(conv: Conv2D) -> bool:
     """Whether kernels for the gradients of a pooled convolution pick the values of dy by their cells, and
     are expected to be faster than those that need all of dz."""
-    x, weight, b = _operands(conv)
-    window = conv.window(x.shape)
-    z = Spec((1, *conv.output_shape[1:]), _FLOAT32)  # type: ignore[index]
-    dy = z.like(1, z.shape[1] // 2, z.shape[2] // 2, z.shape[3])
+    x, window = _operands(conv)[0], conv.window(_of_one(conv))
+    rows, columns, filters = conv.output_shape[1:]  # type: ignore[index]
+    dy = x.like(1, rows // 2, columns // 2, filters)
     index = Spec(dy.shape, np.dtype(np.uint8))
     return conv2d_maxpool_grad_weight.has_kernel(dy, index, x, kernel_size=conv.kernel_size, **window)
 

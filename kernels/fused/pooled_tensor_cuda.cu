@@ -9,11 +9,13 @@
 // Grid: x counts the tiles, y the parts of the sum. With several parts they are written to `parts`
 // (parts, N P Q by fours, K), and `sum_parts_largest` follows; else `parts` is null.
 
-// defines: Windows, ByPool, PatchCopiesInOrder, multiply_images
+// defines: Windows, ByPool
+#include "windows.cuh"
+// defines: PatchCopiesInOrder, multiply_images
 #include "patch_copies.cuh"
 // defines: largest_of, packed, write_largest
 #include "largest.cuh"
-// defines: SUM_THREADS, operator+
+// defines: SUM_THREADS
 #include "split.cuh"
 
 template <bool ALIGNED> using PooledCopies = PatchCopiesInOrder<ALIGNED, ByPool>;

@@ -63,7 +63,7 @@ def launch(y, index, x, weight, b, parts=None, *, function, alpha, **window):
     shape = extents(x.shape, weight.shape[:2], y.shape, **window)
     of_y.define(**variant)[plan.grid(), plan.tile.THREADS](y, index, parts, x, weight, b, alpha, *shape, plan.length)
     if parts is not None:
-        quads, rows = plan.sum_block()
+        quads, rows = plan.sum_block(each=4)
         sum_parts_largest.define(**variant)[ceil_div(y.size, 4 * quads), (quads, rows)](
             y, index, parts, b, alpha, y.size, plan.parts, b.size
         )

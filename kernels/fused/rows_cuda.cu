@@ -8,8 +8,12 @@
 // block adds up the slices, as in include/column_totals.cuh. Traffic: 5 bytes read and 16 written for
 // each value of dy.
 
-// defines: sum_tile, is_last_block, OfOtherBlocks
+// defines: sum_tile
+#include "column_sums.cuh"
+// defines: OfOtherBlocks
 #include "column_totals.cuh"
+// defines: is_last_block
+#include "last_block.cuh"
 // defines: unpooled
 #include "unpool.cuh"
 // defines: Odometer

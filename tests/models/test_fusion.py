@@ -82,6 +82,11 @@ STACKS = {
         lambda: layers.Conv2D(4, 2, padding="same", activation="relu"),
         lambda: layers.MaxPooling2D(2),
     ],
+    "large_conv_relu_pool": [  # on tensor cores, where there are some
+        lambda: layers.Conv2D(32, 1, activation="relu"),
+        lambda: layers.Conv2D(24, 3, padding="same", activation="relu"),
+        lambda: layers.MaxPooling2D(2),
+    ],
     "conv_relu": [
         lambda: layers.Conv2D(5, 3, strides=2, activation="relu"),
         lambda: layers.Conv2D(4, 2, dilation_rate=2, activation="relu"),
