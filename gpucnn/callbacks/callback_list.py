@@ -118,9 +118,10 @@ class CallbackList(Callback):
             groups.setdefault(type(callback).__name__, []).append(callback)
         return groups
 
-    def follows_each(self, hook: str) -> bool:
-        """Whether any callback follows this hook and wants it for each batch."""
-        return any(callback.follows(hook) and callback.each_batch for callback in self.callbacks)
+    def following_each(self, *hooks: str) -> list[str]:
+        """The classes of callbacks that follow one of these hooks and want it for each batch."""
+        following = [c for c in self.callbacks if c.each_batch and any(map(c.follows, hooks))]
+        return list(dict.fromkeys(type(callback).__name__ for callback in following))
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Call the hook of all callbacks that follow it."""

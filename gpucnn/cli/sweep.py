@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..errors import ArgumentError, did_you_mean
-from ..runs import commands, rate_search
+from ..runs import commands, rate_search, search
 from ..runs import sweep as sweeps
 from ..runs.sweep_result import Sweep, label
 from .group import AS_JSON, AT_LEAST_ONE, Number, main, options
@@ -29,7 +29,15 @@ _SHARED = [option for option in train.params if option.name in _AXES.keys() | _O
         "axes",
         metavar="NAME=A,B,…",
         multiple=True,
-        help="Values of an option of `gpucnn train`, such as lr=0.01,0.1; repeatable: all combinations are trained.",
+        help="Values of an option of `gpucnn train`, such as lr=0.01,0.1; repeatable: all combinations are trained. "
+        "With --search also a range, such as lr=0.001..0.1.",
+    ),
+    click.option(
+        "--search",
+        "count",
+        metavar="N",
+        type=AT_LEAST_ONE,
+        help="Train only N combinations, which optuna chooses, each from what the earlier ones reached (extra search).",
     ),
     click.option(
         "--seeds", metavar="N", type=AT_LEAST_ONE, default=1, show_default=True, help="Trials of each combination."
@@ -46,18 +54,27 @@ _SHARED = [option for option in train.params if option.name in _AXES.keys() | _O
     AS_JSON,
 )
 def sweep(
-    axes: tuple[str, ...], seeds: int, jobs: int | None, folder: str | None, strict: bool, as_json: bool, **given: Any
+    axes: tuple[str, ...],
+    count: int | None,
+    seeds: int,
+    jobs: int | None,
+    folder: str | None,
+    strict: bool,
+    as_json: bool,
+    **given: Any,
 ) -> int:
     """Train every combination of the values of some options, each with several seeds, and compare
     what they reach.
 
     \b
     gpucnn sweep --recipe torres --axis lr=0.01,0.1 --axis filters=16,32 --seeds 3
+    gpucnn sweep --recipe slides --axis lr=0.0001..0.01 --axis filters=8..32 --search 20
 
     Each trial is a run in a folder of its name, which every command takes. The same command, or
     one with more values, trains only what is missing; after Ctrl-C each trial resumes from its
     checkpoint. Combinations are ranked by the accuracy on validation images if there are some
-    (--validation-split), else on the test images. sweep.json and sweep.png hold table and picture.
+    (--validation-split), else on the test images; --search needs validation images. sweep.json and
+    sweep.png hold table and picture.
 
     `mpiexec -n N gpucnn sweep …` trains on N processes, of one machine or several, one trial each.
 
@@ -74,7 +91,12 @@ def sweep(
         raise ArgumentError("an axis is given twice: give all its values in one --axis NAME=A,B")
     with Screen() as screen:
         settings = commands.RunSettings(**values, strict=strict)
-        result = sweeps.run(settings, chosen, seeds, folder, jobs, say=screen.remark, progress=screen.progress)
+        work: dict[str, Any] = {"say": screen.remark, "progress": screen.progress}
+        if count is not None:
+            result = search.run(settings, chosen, count, seeds, folder, jobs, **work)
+        else:
+            _check_without_ranges(chosen)
+            result = sweeps.run(settings, chosen, seeds, folder, jobs, **work)
     if result is None:  # another rank prints
         return 0
     if as_json:
@@ -145,8 +167,9 @@ def lr_find(
     return 1 if found.suggestion is None else 0
 
 
-def _axis(text: str) -> tuple[str, list[Any]]:
-    """A setting and its values from `lr=0.01,0.1`, each read as `gpucnn train` reads it."""
+def _axis(text: str) -> tuple[str, list[Any] | search.Span]:
+    """A setting and its values from `lr=0.01,0.1`, or its range from `lr=0.01..0.1`, each value read as
+    `gpucnn train` reads it."""
     name, equals, values = text.partition("=")
     options = {spelling.lstrip("-").replace("_", "-"): option for option in _AXES.values() for spelling in option.opts}
     option = options.get(name.strip().lstrip("-").replace("_", "-"))
@@ -155,13 +178,27 @@ def _axis(text: str) -> tuple[str, list[Any]]:
         raise ArgumentError(f"--axis {text!r}: {hint}{hint and ' '}the axes are {', '.join(options)}")
     if not equals or not values.strip():
         raise ArgumentError(f"--axis {text!r} must be NAME=A,B,…, such as lr=0.01,0.1")
+    ends = values.split("..") if "," not in values else []
     read = []
-    for value in values.split(","):
+    for value in ends if len(ends) == 2 else values.split(","):
         try:
             read.append(option.type.convert(value.strip(), option, None))
         except click.BadParameter as error:
             raise ArgumentError(f"--axis {text!r}: {error.message}") from error
-    return option.name, read
+    if len(ends) != 2:
+        return option.name, read
+    if not all(type(end) in (int, float) for end in read):
+        raise ArgumentError(f"--axis {text!r}: only numbers have a range; give the values: {name}=A,B,…")
+    return option.name, search.Span(*read)
+
+
+def _check_without_ranges(axes: dict[str, Any]) -> None:
+    for name, axis in axes.items():
+        if isinstance(axis, search.Span):
+            raise ArgumentError(
+                f"{name}={axis.low:g}..{axis.high:g} is a range, of which --search 20 would try 20 values: add it, or "
+                "list the values to be tried"
+            )
 
 
 def _print(result: Sweep) -> None:

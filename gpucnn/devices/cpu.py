@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -49,6 +52,57 @@ class _Pool:
         self.idle_bytes = 0
 
 
+class Arena(_Pool):
+    """A pool for arrays whose addresses stay valid as long as the arena: what is no longer in use makes room
+    for later arrays of the arena alone.
+
+    total_bytes  the memory of all its buffers
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total_bytes = 0
+
+    def take(self, nbytes: int) -> _Buffer:
+        """A buffer of the arena, or one that the pool of all arrays can spare."""
+        if not self._buffers.get(nbytes):
+            self.total_bytes += nbytes
+            return _pool.take(nbytes)
+        return super().take(nbytes)
+
+    def give(self, nbytes: int, buffer: _Buffer) -> None:
+        """Take a buffer back."""
+        self._buffers.setdefault(nbytes, []).append(buffer)
+
+    def owns(self, array: np.ndarray) -> bool:
+        """Whether an array lies in the arena."""
+        while isinstance(array, np.ndarray):
+            array = array.base  # type: ignore[assignment]
+        return isinstance(array, _Block) and array.pool is self
+
+    def __del__(self) -> None:
+        for nbytes, buffers in self._buffers.items():
+            for buffer in buffers:
+                _pool.give(nbytes, buffer)
+
+
+class _Thread(threading.local):
+    arena: Arena | None = None
+
+
+_pool, _thread = _Pool(), _Thread()
+
+
+@contextmanager
+def allocating_from(arena: Arena) -> Iterator[None]:
+    """In the body of a with statement, arrays that this thread allocates lie in an arena."""
+    _thread.arena = arena
+    try:
+        yield
+    finally:
+        _thread.arena = None
+
+
 class _Block:
     """A buffer on loan: when the last array on it dies, it returns to the pool."""
 
@@ -73,23 +127,22 @@ class Cpu(Device):
     name = "cpu"
     backends: tuple[str, ...] = ("njit", "numpy")
 
-    _pool = _Pool()
-
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array on a buffer of the pool."""
         nbytes = math.prod(shape) * dtype.itemsize
         if not nbytes:
             return np.empty(shape, dtype)
-        return np.asarray(_Block(self._pool, nbytes, self._pool.take(nbytes), shape, dtype))
+        pool = _thread.arena or _pool
+        return np.asarray(_Block(pool, nbytes, pool.take(nbytes), shape, dtype))
 
     @property
     def idle_bytes(self) -> int:
         """Bytes of the pool that no array is using."""
-        return self._pool.idle_bytes
+        return _pool.idle_bytes
 
     def release(self) -> None:
         """Drop what the pool keeps."""
-        self._pool.clear()
+        _pool.clear()
 
     def put(self, array: np.ndarray) -> np.ndarray:
         """The array itself."""

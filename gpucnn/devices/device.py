@@ -16,6 +16,7 @@ from .feed import Feed
 from .fetch import Fetch
 from .free_memory import readable
 from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
+from .recorders import again
 
 ALIGNMENT = 256
 """Bytes: every array that a device allocates starts at a multiple of this."""
@@ -110,7 +111,7 @@ class Device(ABC):
     def copied(self, array: Any) -> DeviceArray:
         """A copy that kernels can take of an array of this device."""
         copy = self.empty(array.shape, array.dtype)
-        copy[...] = array
+        again(copy.__setitem__, ..., array)
         return copy
 
     def mark_uninitialised(self, array: Any) -> None:  # noqa: B027

@@ -175,10 +175,10 @@ class Gpu(Device):
         if kernel is None and self._newer_than is not None:
             kernel = self._functions[function] = _loaded(self._ptx(function), function.name)
         if kernel is None:
-            defines = (f"-D{n}={int(v) if isinstance(v, bool) else v}" for n, v in function.defines.items())
-            # profilers and sanitizers then name the file and its lines
-            code = f'#line 1 "{function.path.name}"\n{function.source()}'
-            module = cupy.RawModule(code=code, options=("-std=c++17", "-lineinfo", *defines))
+            # CuPy compiles an empty program for each set of options: the defines are text.
+            values = ((name, int(v) if isinstance(v, bool) else v) for name, v in function.defines.items())
+            defines = "".join(f"#define {name} {value}\n" for name, value in values)
+            module = cupy.RawModule(code=defines + function.source(), options=("-std=c++17", "-lineinfo"))
             try:
                 # .kernel: what a RawKernel looks up again at each of its launches
                 kernel = module.get_function(function.name).kernel

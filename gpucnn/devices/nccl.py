@@ -4,7 +4,7 @@ repeats them."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,8 @@ class Nccl:
         self.size = size
         self._comm = nccl.NcclCommunicator(size, share(own).tobytes(), rank)
 
-    def add_up(self, array: Any, ordered: bool) -> None:
-        """Replace a contiguous float32 array by its sum over all ranks.
+    def add_up(self, arrays: Sequence[Any], ordered: bool) -> None:
+        """Replace contiguous float32 arrays by their sums over all ranks, in one launch.
 
         ordered  in the order of the ranks, ((0 + 1) + 2) + …, for `size` times the memory and traffic;
                  otherwise in the order that NCCL chooses. Of two ranks, both are the same.
@@ -46,13 +46,30 @@ class Nccl:
         import cupy
         from cupy.cuda import nccl
 
-        stream = cupy.cuda.get_current_stream().ptr
+        arrays, stream = [array for array in arrays if array.size], cupy.cuda.get_current_stream().ptr
         if not ordered or self.size == 2:
-            address = array.data.ptr
-            self._comm.allReduce(address, address, array.size, nccl.NCCL_FLOAT32, nccl.NCCL_SUM, stream)
+            nccl.groupStart()
+            for array in arrays:
+                address = array.data.ptr
+                self._comm.allReduce(address, address, array.size, nccl.NCCL_FLOAT32, nccl.NCCL_SUM, stream)
+            nccl.groupEnd()
             return
-        rows = cupy.empty((self.size, array.size), np.float32)
-        self._comm.allGather(array.data.ptr, rows.data.ptr, array.size, nccl.NCCL_FLOAT32, stream)
-        array[...] = rows[0].reshape(array.shape)
-        for row in rows[1:]:
-            array += row.reshape(array.shape)
+        all_rows = [cupy.empty((self.size, array.size), np.float32) for array in arrays]
+        nccl.groupStart()
+        for array, rows in zip(arrays, all_rows, strict=True):
+            self._comm.allGather(array.data.ptr, rows.data.ptr, array.size, nccl.NCCL_FLOAT32, stream)
+        nccl.groupEnd()
+        for array, rows in zip(arrays, all_rows, strict=True):
+            array[...] = rows[0].reshape(array.shape)
+            for row in rows[1:]:
+                array += row.reshape(array.shape)
+
+    @staticmethod
+    def mark() -> Callable[[], None]:
+        """Note this point of the current stream; returns what waits until the GPU has passed it, while other threads
+        of Python run."""
+        import cupy
+
+        event = cupy.cuda.Event(block=True, disable_timing=True)
+        event.record()
+        return event.synchronize

@@ -32,8 +32,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import forks, threads
-from .njit import address_of, cached, njit
+from . import forks, recorders, threads
+from .njit import ALONE, address_of, cached, inner, njit
 
 _WORD, _DONE, _BUSY, _CLOSING, _FUNCTION, _ARGUMENTS = 0, 16, 32, 48, 64, 65
 """Where a control array has: how many tasks there are (upper half) and the next one (lower half);
@@ -48,9 +48,6 @@ _ROUNDS = 2_000
 one may be where a thread of this team would be."""
 
 _LOW = 0xFFFFFFFF
-
-_ALONE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-"""For functions that compiled code alone calls: without the wrappers they are compiled in half the time."""
 
 _X86, _ARM = ("llvm.x86.sse2.pause", ()), ("llvm.aarch64.isb", (15,))
 _PAUSE = {"x86_64": _X86, "AMD64": _X86, "aarch64": _ARM, "arm64": _ARM}.get(platform.machine())
@@ -126,6 +123,9 @@ def _pause(typing):
 
 _offer_processor = types.ExternalFunction("sched_yield", types.int32()) if sys.platform != "win32" else None
 
+SHARE = types.CPointer(types.int64), *[types.int64] * 4
+"""What `_share` takes."""
+
 _TASK = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, ir.IntType(64)])
 
 
@@ -143,9 +143,22 @@ def _call(typing, function, arguments, i):
     return types.void(types.int64, types.int64, types.int64), emit
 
 
+def _borrowed(context, builder, kind, value):
+    """The value with arrays that count no references: whoever holds them does so until the task is done."""
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo, array.parent = (cgutils.get_null_value(part.type) for part in (array.meminfo, array.parent))
+        return array._getvalue()
+    if isinstance(kind, types.BaseTuple):
+        for i, part in enumerate(kind):
+            value = builder.insert_value(value, _borrowed(context, builder, part, builder.extract_value(value, i)), i)
+    return value
+
+
 def _task_of(kernel: Any) -> Any:
     """A function of compiled code: from the arguments of the kernel, (address of a function that calls it
-    with them, address of the arguments, which stay there until the calling function returns)."""
+    with them, address of the arguments, which stay there until the calling function returns, and their
+    length in words)."""
 
     @intrinsic
     def task(typing, arguments):
@@ -154,7 +167,8 @@ def _task_of(kernel: Any) -> Any:
         compiled = kernel.overloads[kinds]
 
         def emit(context, builder, signature, args):
-            module, values = builder.module, cgutils.alloca_once_value(builder, args[0])
+            module, packed_kind = builder.module, args[0].type
+            values = cgutils.alloca_once_value(builder, _borrowed(context, builder, arguments, args[0]))
             function = ir.Function(module, _TASK, module.get_unique_name("task"))
             function.linkage = "internal"
             body = ir.IRBuilder(function.append_basic_block())
@@ -165,9 +179,10 @@ def _task_of(kernel: Any) -> Any:
             body.ret_void()
             context.add_linking_libs([compiled.library])
             addresses = [builder.ptrtoint(pointer, ir.IntType(64)) for pointer in (function, values)]
-            return context.make_tuple(builder, signature.return_type, addresses)
+            words = ir.Constant(ir.IntType(64), -(-context.get_abi_sizeof(packed_kind) // 8))
+            return context.make_tuple(builder, signature.return_type, [*addresses, words])
 
-        return types.UniTuple(types.int64, 2)(arguments), emit
+        return types.UniTuple(types.int64, 3)(arguments), emit
 
     return task
 
@@ -200,7 +215,7 @@ def cut(typing, arrays, first, last):
 # -- the tasks of one kernel after another -----------------------------------------------------------------------------
 
 
-@njit(forceinline=True, **_ALONE)
+@njit(forceinline=True, **ALONE)
 def _take(control):
     """Do the tasks that nobody has taken."""
     while True:
@@ -215,7 +230,7 @@ def _take(control):
 
 
 @njit(cache=True, nogil=True, no_cpython_wrapper=True)
-def _share(control, count, function, arguments):
+def _share(control, count, function, arguments, words):
     """All tasks of a kernel, on all threads; on this one alone if the others are taken."""
     if count == 1 or _exchange(control, _BUSY, 1):
         for i in range(count):
@@ -235,23 +250,24 @@ def _share(control, count, function, arguments):
 
 
 @cache
-def _share_address() -> int:
-    return address_of(_share, (types.CPointer(types.int64), *[types.int64] * 3))
+def share_address() -> int:
+    """The address of `_share`."""
+    return address_of(_share, SHARE)
 
 
 @intrinsic
-def _call_share(typing, address, control, count, function, arguments):
+def call_share(typing, address, control, count, function, arguments, words):
     """What `_share` does, by its address: it is compiled once, not into each kernel."""
 
     def emit(context, builder, signature, args):
         number = ir.IntType(64)
-        kind = ir.FunctionType(ir.VoidType(), [number.as_pointer(), number, number, number])
+        kind = ir.FunctionType(ir.VoidType(), [number.as_pointer(), *[number] * 4])
         address, control, *others = args
         pointer = builder.inttoptr(control, number.as_pointer())
         builder.call(builder.inttoptr(address, kind.as_pointer()), [pointer, *others])
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 5), emit
+    return types.void(*[types.int64] * 6), emit
 
 
 @njit(nogil=True, cache=True)
@@ -314,15 +330,15 @@ class _Team:
             bed.acquire()
 
 
-_nobody = _Team(0)
+NOBODY = _Team(0)
 """What a thread that works alone passes on: it is always busy."""
-_nobody.control[_BUSY] = 1
+NOBODY.control[_BUSY] = 1
 
 _team: _Team | None = None
 _changing = threading.RLock()
 
 
-def _call_team() -> _Team:
+def call_team() -> _Team:
     """The team, which is awake or waking up."""
     global _team
     team = _team
@@ -330,7 +346,7 @@ def _call_team() -> _Team:
         with _changing:
             if _team is None:
                 if threads.in_use() == 1:
-                    return _nobody
+                    return NOBODY
                 _team = _Team(threads.in_use() - 1)
             team = _team
     team.wake()
@@ -368,7 +384,7 @@ def tasks(function: Callable[..., None], of: Callable[..., None] | None = None) 
     Division by zero follows NumPy; tasks raise nothing. For a function that others are made into,
     `of` is the one whose code tells it from the others on disk.
     """
-    kernel: Any = njit(**_ALONE, nogil=True, error_model="numpy")(function)
+    kernel: Any = inner(function)
     if kernel is function:  # Numba is told not to compile
 
         def in_python(count: int, *arguments: Any, parallel: bool = True) -> None:
@@ -380,13 +396,30 @@ def tasks(function: Callable[..., None], of: Callable[..., None] | None = None) 
     task = _task_of(kernel)
 
     def launch(share, control, count, *arguments):
-        address, place = task(arguments)
-        _call_share(share, control, count, address, place)
+        address, place, words = task(arguments)
+        call_share(share, control, count, address, place, words)
 
     launching: Any = cached(njit(nogil=True, no_cfunc_wrapper=True)(launch), of or function)
 
     def run(count: int, *arguments: Any, parallel: bool = True) -> None:
-        helpers = _call_team() if parallel and count > 1 else _nobody
-        launching(_share_address(), helpers.address, count, *arguments)
+        together = parallel and count > 1
+        helpers = call_team() if together else NOBODY
+        recorder = recorders.current()
+        if recorder is None:
+            launching(share_address(), helpers.address, count, *arguments)
+        else:
+            recorder.launch(launching, helpers.address, count, arguments, together)
 
     return run
+
+
+def whole(function: Callable[..., None]) -> Callable[..., None]:
+    """A kernel of one task, for what is not worth a second thread: `kernel(*arguments)`. The function is
+    one of Python or of `njit`."""
+    body: Any = function if hasattr(function, "py_func") else inner(function)
+
+    def task(i, arguments):
+        body(*arguments)
+
+    run = tasks(task, of=getattr(function, "py_func", function))
+    return lambda *arguments: run(1, arguments)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
 from typing import Any
@@ -64,27 +63,27 @@ def when_changed(react: Callable[[], None]) -> None:
     _reactions.append(react)
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
+class one_blas_thread:  # noqa: N801  a context manager, as those that functions make
     """A context for training and inference in which BLAS calls run on their calling thread.
 
     The limit is the whole process's: the last thread that leaves such a context lifts it.
     """
-    global _original
-    thread = threading.get_ident()
-    with _changing_limit:
-        before = [library.get_num_threads() for library in blas_libraries()]
-        if not _limiting:
-            _original = before
-        _limiting.append(thread)
-        for library in blas_libraries():
-            _set_threads(library, 1)
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        global _original
+        libraries, self._thread = blas_libraries(), threading.get_ident()
         with _changing_limit:
-            _limiting.remove(thread)
-            _lift_limit(before)
+            self._before = [library.get_num_threads() for library in libraries]
+            if not _limiting:
+                _original = self._before
+            _limiting.append(self._thread)
+            for library in libraries:
+                _set_threads(library, 1)
+
+    def __exit__(self, *_: object) -> None:
+        with _changing_limit:
+            _limiting.remove(self._thread)
+            _lift_limit(self._before)
 
 
 def _lift_limit(before: list[int]) -> None:

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Kernel:
     """The kernel file, whose name is the last part of the id."""
     precisions: tuple[str, ...] = (precision.FLOAT32,)
     executed: Callable[..., tuple[float, float]] | None = None
+    compiled: bool = False
 
     def serves(self, operands: Sequence[Spec | None], params: dict[str, Any]) -> bool:
         """Whether the kernel takes this call. Kernels for GPUs compute in float32."""
@@ -196,13 +198,10 @@ class Op:
                 outs = [storage.empty(*s) if t is None else t for t, s in zip(targets, specs, strict=True)]
             launched = (*outs, *fit, *scratch)
         recorder = tape.recording()
-        if recorder is None or not recorder.dry:
+        if recorder is None:
             kernel.run(*launched, **params)
-        if recorder is not None:
-            if fit is arrays or recorder.dry:
-                recorder.add(kernel.launch, launched, params, (*outs, *scratch))
-            else:
-                recorder.abandon()  # operands were copied, which would not be repeated
+        else:
+            recorder.run(kernel, launched, params, (*outs, *scratch))
         return outs[0] if len(outs) == 1 else tuple(outs)
 
     def kernels(self, backends: Sequence[str] = tuple(choice.BACKENDS)) -> dict[str, Kernel]:
@@ -273,9 +272,8 @@ class Op:
         results = _as_tuple(result)
         if targets is not None:
             results = tuple(_copied(value, target) for value, target in zip(results, targets, strict=True))
-        recorder = tape.recording()
-        if recorder is not None:
-            recorder.add(self._repeat_body, (results, *arrays), params, () if self.inplace else results)
+        if (recorder := tape.recording()) is not None:
+            recorder.repeat(partial(self._repeat_body, results, **params), arrays)
         return results[0] if len(results) == 1 else results
 
     def _repeat_body(self, results: tuple, *arrays: Any, **params: Any) -> None:
@@ -354,6 +352,7 @@ def kernel(
     file: str | Path | None = None,
     precisions: tuple[str, ...] = (precision.FLOAT32,),
     executed: Callable[..., tuple[float, float]] | None = None,
+    compiled: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register the decorated function as a kernel of `op`.
 
@@ -374,6 +373,9 @@ def kernel(
                 kernel for float32 alone may serve calls of any.
     executed    takes the same as `supports`; returns the FLOPs of a product whose blocks differ in
                 length and those of the longest of them, for predictions.
+    compiled    for `njit`: the function only launches tasks of `devices.team`, and shapes and parameters
+                alone decide on which ones and with what numbers. A recorded step repeats these without
+                the function.
     """
     if backend not in choice.BACKENDS:
         raise ArgumentError(
@@ -382,7 +384,7 @@ def kernel(
 
     def decorate(launch: Callable[..., None]) -> Callable[..., None]:
         path = Path(file or launch.__code__.co_filename)
-        settings = supports, workspace, pays, path, precisions, executed
+        settings = supports, workspace, pays, path, precisions, executed, compiled
         entry = Kernel(op, algorithm, backend, f"{op.family}/{path.stem}", launch, *settings)
         _kernels.setdefault(op.name, {})[f"{algorithm}_{backend}"] = entry
         choice.changed()
@@ -436,10 +438,9 @@ def _names(kernels: dict[str, Kernel]) -> set[str]:
 
 def _copied(value: Any, target: Any) -> Any:
     """The value, copied into the target if there is one."""
-    if target is None:
-        return value
-    target[...] = value
-    return target
+    if target is not None:
+        target[...] = value
+    return value if target is None else target
 
 
 def _spec(array: Any) -> Spec | None:

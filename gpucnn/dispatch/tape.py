@@ -1,6 +1,7 @@
-"""Launches on the CPU, recorded while ops are called and repeated on the same arrays.
+"""Calls of ops on the CPU, recorded while they are made and repeated on the same arrays.
 
 A repetition does not check, choose or allocate, which for small arrays takes longer than computing.
+Kernels that are `compiled` are replayed without Python between them.
 """
 
 from __future__ import annotations
@@ -9,84 +10,110 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ..devices import recorders
+from ..devices.cpu import Arena, allocating_from
 
-class Tape:
-    """What the ops launch while this tape records.
+if TYPE_CHECKING:
+    from ..devices.recording import Recording
+    from .op import Kernel
 
-    most_bytes  how much memory their results and workspaces may take: a tape keeps all of them. One
-                that needs more, or that meets a call which cannot be repeated, becomes incomplete.
-    dry         whether the ops launch nothing: their results are zeros
+
+class Recorder(Protocol):
+    """What the ops report their calls to."""
+
+    def run(self, kernel: Kernel, arrays: Sequence[Any], params: dict[str, Any], own: Sequence[Any]) -> None:
+        """Launch a kernel on these arrays, of which `own` were allocated for it."""
+
+    def repeat(self, function: Callable[..., Any], arrays: Sequence[Any]) -> None:
+        """Note a function that fills arrays and has been called."""
+
+
+class Rehearsal:
+    """A recorder under which nothing is computed: results are zeros.
+
+    launches   what would have been launched, in order
     """
 
-    def __init__(self, most_bytes: float, dry: bool = False) -> None:
-        self.complete, self.dry = True, dry
-        self._left = most_bytes
-        self._launches: list[tuple[Callable[..., Any], list[Any], dict[str, Any]]] = []
-        self._inputs: list[tuple[list[Any], int, tuple[int, ...]]] = []
+    def __init__(self) -> None:
+        self.launches: list[Callable[[], Any]] = []
 
-    def add(
-        self, launch: Callable[..., Any], arrays: Sequence[Any], params: dict[str, Any], own: Sequence[Any]
-    ) -> None:
-        """Record a launch on these arrays, of which `own` were allocated for it."""
-        if self.dry:
-            for array in own:
-                array[...] = 0
-        self._left -= sum(array.nbytes for array in own)
-        if self._left < 0:
-            self.abandon()
-        if self.complete:
-            self._launches.append((launch, list(arrays), params))
+    def run(self, kernel: Kernel, arrays: Sequence[Any], params: dict[str, Any], own: Sequence[Any]) -> None:
+        """Fill the results with zeros."""
+        for array in own:
+            array[...] = 0
+        self.launches.append(partial(kernel.launch, *arrays, **params))
 
-    def abandon(self) -> None:
-        """Record nothing more and keep nothing: what is being computed cannot be repeated."""
-        self.complete = False
-        self._launches.clear()
+    def repeat(self, function: Callable[..., Any], arrays: Sequence[Any]) -> None:
+        """Nothing is compiled for it."""
 
-    def launches(self) -> list[Callable[[], Any]]:
-        """The launches, in the order in which they were recorded."""
-        return [partial(launch, *arrays, **params) for launch, arrays, params in self._launches]
 
-    def take_from(self, x: np.ndarray) -> None:
-        """End the recording: each operand that is `x`, or all of it in another shape, is from now on
-        the argument of `replay`."""
-        address = x.ctypes.data
-        for _, arrays, _ in self._launches:
-            for i, array in enumerate(arrays):
-                if isinstance(array, np.ndarray) and array.nbytes == x.nbytes and array.ctypes.data == address:
-                    self._inputs.append((arrays, i, array.shape))
-                    arrays[i] = None
+class Tape:
+    """A recorder that computes, and can do so again.
 
-    def replay(self, x: np.ndarray) -> None:
-        """Repeat the launches with a contiguous `x` of the recorded size and type."""
-        for arrays, i, shape in self._inputs:
-            arrays[i] = x.reshape(shape)
-        for launch, arrays, params in self._launches:
-            launch(*arrays, **params)
-        for arrays, i, _ in self._inputs:
-            arrays[i] = None
+    most_bytes  how much memory the arrays that are allocated meanwhile may take: they stay as long as
+                the tape, where those that are no longer needed make room for later ones. A tape that
+                needs more becomes incomplete.
+    """
+
+    def __init__(self, most_bytes: float) -> None:
+        from ..devices.recording import Recording  # which imports Numba
+
+        self.complete = True
+        self._most_bytes = most_bytes
+        self._arena = Arena()
+        self._recording: Recording = Recording(self._arena.owns)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record the calls of this thread in the body of the with statement."""
+        with onto(self), allocating_from(self._arena), recorders.noted_by(self._recording):
+            yield
+
+    def run(self, kernel: Kernel, arrays: Sequence[Any], params: dict[str, Any], own: Sequence[Any]) -> None:
+        """Launch a kernel and note what it launches, or, unless it is `compiled`, the call itself."""
+        if kernel.compiled:
+            kernel.run(*arrays, **params)
+            self._recording.keep(arrays)
+        else:
+            with recorders.noted_by(None):
+                kernel.run(*arrays, **params)
+            self.repeat(partial(kernel.launch, **params), arrays)
+        self.complete = self.complete and self._arena.total_bytes <= self._most_bytes
+
+    def repeat(self, function: Callable[..., Any], arrays: Sequence[Any]) -> None:
+        """Note a function that fills arrays and has been called."""
+        self._recording.note_call(function, list(arrays))
+
+    def end(self, x: np.ndarray | None = None) -> None:
+        """End the recording. Arrays that lie in `x` are from now on those of the argument of `replay`."""
+        self.complete = self._recording.end(x) and self.complete
+
+    def replay(self, x: np.ndarray | None = None) -> None:
+        """Repeat all calls; `x` is contiguous, with the size and type of the one that was recorded."""
+        self._recording.replay(x)
 
 
 class _Thread(threading.local):
-    tape: Tape | None = None
+    recorder: Recorder | None = None
 
 
 _thread = _Thread()
 
 
-def recording() -> Tape | None:
-    """The tape that records the calls of this thread, if any."""
-    return _thread.tape
+def recording() -> Recorder | None:
+    """What the ops that this thread calls report to, if anything."""
+    return _thread.recorder
 
 
 @contextmanager
-def onto(tape: Tape) -> Iterator[None]:
+def onto(recorder: Recorder) -> Iterator[None]:
     """Record the calls of this thread in the body of the with statement."""
-    _thread.tape = tape
+    _thread.recorder = recorder
     try:
         yield
     finally:
-        _thread.tape = None
+        _thread.recorder = None

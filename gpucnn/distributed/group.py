@@ -11,8 +11,9 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -20,10 +21,10 @@ import numpy as np
 
 from .. import progress
 from ..arguments import Bounds, Count, checked
-from ..devices import choose, nccl, storage
+from ..devices import choose, storage
 from ..devices.cpu import CPU
-from ..devices.nccl import Nccl
 from ..errors import ArgumentError, GpucnnError, printable
+from .gpu_sums import GpuSums
 
 _LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 """What Open MPI, MPICH and its relatives, and Slurm's srun put into the environment."""
@@ -72,8 +73,6 @@ class Group:
         self.time_limit = time_limit
         self._bounds = [rank * self.parts // self.size for rank in range(self.size + 1)]
         self._arrays: dict[str, np.ndarray] = {}
-        self._nccl: Nccl | None = None
-        self._staged = False
         self.is_ordered = parts is not None
         self._places = [""] * self.size
         names = self.gather_text(f"pid {os.getpid()} on {socket.gethostname()}")
@@ -154,19 +153,18 @@ class Group:
     def _all_reduce_on_device(self, rows: Sequence[Any], counts: Sequence[int], out: Any) -> None:
         if not rows:
             out[...] = 0
-        if self._nccl is None and not self._staged:
-            reason = nccl.unavailable()
-            if reason is None:
-                self._nccl = Nccl(self.size, self.rank, self.broadcast)
-            else:
-                self._staged = True
-                progress.say(f"gradients are added up in the memory of the host, which takes longer: {reason}")
-        if self._nccl is not None:
-            self._nccl.add_up(out, self.is_ordered)
+        if self.gpu_sums.missing is None:
+            with self.gpu_sums.watched():
+                self.gpu_sums.add_up([out])
             return
         host = storage.get(out)
         self.all_reduce([host][: len(rows)], counts, host)
         storage.write(out, host)
+
+    @cached_property
+    def gpu_sums(self) -> GpuSums:
+        """Sums over the GPUs of all ranks. All must ask for it at the same time."""
+        return GpuSums(self)
 
     @property
     def gpu(self) -> int:
@@ -239,13 +237,30 @@ class Group:
         began, pause = time.monotonic(), 0.0
         while requests := [(rank, request) for rank, request in requests if not request.Test()]:
             if time.monotonic() - began > self.time_limit:
-                late = ", ".join(f"rank {rank}{self._places[rank]}" for rank in sorted({rank for rank, _ in requests}))
-                raise SilentRankError(
-                    f"no answer from {late} for {self.time_limit:g} s: it is stopped, or waits for memory, a disk or "
-                    "the network; the job ends"
-                )
+                raise self.silence({rank for rank, _ in requests})
             time.sleep(pause)
             pause = min(pause + 1e-6, 1e-3)
+
+    def silence(self, ranks: Collection[int]) -> SilentRankError:
+        """The error for ranks that do not answer."""
+        late = ", ".join(f"rank {rank}{self._places[rank]}" for rank in sorted(ranks))
+        return SilentRankError(
+            f"no answer from {late} for {self.time_limit:g} s: it is stopped, or waits for memory, a disk or the "
+            "network; the job ends"
+        )
+
+    def another(self) -> Any:
+        """A communicator of the same ranks for messages of another thread. All ranks must ask for it."""
+        return self._comm.Dup()
+
+    def end(self, error: BaseException) -> None:
+        """Report an error and end the processes of all ranks."""
+        message = f"gpucnn: error: {error}"
+        if self.rank:
+            time.sleep(_AFTER_RANK_0)
+            message = f"{message} (rank {self.rank})"
+        print(printable(message), file=sys.stderr, flush=True)
+        self.abort(exit_status(error))
 
     def abort(self, status: int = 1) -> None:
         """End the processes of all ranks."""
@@ -367,8 +382,7 @@ def ending_together() -> Iterator[None]:
     except (GpucnnError, OSError, MemoryError, KeyboardInterrupt) as error:
         if _group is None or _group.size == 1:
             raise
-        _report(f"gpucnn: error: {error}", _group)
-        _group.abort(exit_status(error))
+        _group.end(error)
     finally:
         stop()
 
@@ -388,13 +402,6 @@ def _end_all(kind: type[BaseException], error: BaseException, traceback: Any) ->
         print(f"rank {_group.rank}:", file=sys.stderr)
     sys.__excepthook__(kind, error, traceback)
     _group.abort(exit_status(error))
-
-
-def _report(message: str, group: Group) -> None:
-    if group.rank:
-        time.sleep(_AFTER_RANK_0)
-        message = f"{message} (rank {group.rank})"
-    print(printable(message), file=sys.stderr, flush=True)
 
 
 def _world(processes: int) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from ..config import serialize
-from ..devices import storage
+from ..devices import choose
 from ..errors import ArgumentError, ShapeError
 from ..ops.merging import add, concatenate
 from ..ops.reshaping import crop
@@ -156,7 +156,7 @@ class Parallel(Layer):
     def _share(self, dy: Any, widths: list[int], number: int) -> Any:
         """The gradient of one path's result."""
         if self.merge == "add":
-            return _copied(dy) if self._changes_gradients(number) else dy
+            return choose.current().copied(dy) if self._changes_gradients(number) else dy
         before, behind = sum(widths[:number]), sum(widths[number + 1 :])
         return crop(dy, padding=((0, 0),) * (dy.ndim - 1) + ((before, behind),))
 
@@ -239,9 +239,3 @@ def _described(value: Any) -> Any:
     description = serialize(value)
     description["config"]["name"] = value.name
     return description
-
-
-def _copied(array: Any) -> Any:
-    copy = storage.empty(array.shape, array.dtype)
-    copy[...] = array
-    return copy

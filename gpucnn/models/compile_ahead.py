@@ -8,7 +8,6 @@ cache on disk, and where they meet, at most one kernel is compiled twice.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +15,7 @@ from .. import losses
 from ..devices import choose, forks, storage, threads
 from ..devices.cpu import CPU
 from ..dispatch import choice
-from ..dispatch.tape import Tape, onto
+from ..dispatch.tape import Rehearsal, onto
 from .batches import Batch
 from .training_step import TrainingStep, run_forward
 
@@ -44,10 +43,10 @@ def shared(step: TrainingStep, batch: Batch) -> Iterator[None]:
 def _compile(step: TrainingStep, batch: Batch) -> None:
     """Compile what training on such a batch, and then testing it, launches, the last kernel first."""
     threads.use(1)  # Numba's lock is held where the child comes from: it compiles in this thread alone
-    tape = Tape(math.inf, dry=True)
-    with onto(tape):
+    rehearsal = Rehearsal()
+    with onto(rehearsal):
         _rehearse(step, Batch(*(None if part is None else part[:ROWS] for part in batch)))  # type: ignore[arg-type]
-    for launch in reversed(tape.launches()):
+    for launch in reversed(rehearsal.launches):
         launch()
 
 

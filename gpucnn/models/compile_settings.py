@@ -15,8 +15,9 @@ from ..metrics import Metric
 from ..optimizers import Optimizer
 
 Steps = Count | Literal["auto"]
-"""Batches for which the batch hooks of callbacks are called once. "auto" is as many as a GPU replays
-as one, up to 16, and 1 on the CPU and wherever steps are launched one by one."""
+"""Batches for which the batch hooks of callbacks are called once. A GPU replays so many as one, up to
+1,024; with as many as an epoch has, it launches once in an epoch. "auto" is 16 on a GPU, and 1 on the
+CPU and wherever steps are launched one by one."""
 
 
 class CompileSettings:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..activations import UserFunction
 from ..devices import choose, storage, threads
 from ..devices.cpu import CPU
 from ..dispatch import choice, precision
-from ..dispatch.tape import Tape, onto
+from ..dispatch.tape import Tape
 from ..layers.activation import Activation
 from ..layers.batch_normalization import BatchNormalization
 from ..layers.convolution_base import Convolution
@@ -47,7 +47,7 @@ class Inference:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._state: tuple[Any, ...] = ()
+        self._state: list[Any] = []
         self._nodes: list[fusion.Node] = []
         self._folds: list[Callable[[], None]] = []
         self._plans: OrderedDict[tuple[int, ...], list[_Plan]] = OrderedDict()
@@ -66,7 +66,7 @@ class Inference:
         choice of kernels, with what is folded computed from the weights as they are now."""
         with self._changing:
             state = _state(self._model.layers)
-            if len(state) != len(self._state) or not all(map(is_, state, self._state)):
+            if not _same(state, self._state):
                 layers, self._folds = simplified(self._model.layers)
                 self._nodes = fusion.program(layers, False)
                 self._state = state
@@ -87,15 +87,34 @@ class Inference:
 
     def of_one_batch(self, x: np.ndarray) -> np.ndarray:
         """The output for a batch that `takes` has accepted."""
-        model, data = self._model, Arrays(x, None, None, len(x))
-        with threads.one_blas_thread(), computing(model), memory.explained(model, data):
-            self.nodes()
-            y = self(x)
+        with threads.one_blas_thread():
+            y = self._replayed(x)
+            if y is None:
+                with computing(self._model), memory.explained(self._model, Arrays(x, None, None, len(x))):
+                    self.nodes()
+                    y = self(x)
         return y.copy() if np.may_share_memory(x, y) else y
+
+    def _replayed(self, x: np.ndarray) -> np.ndarray | None:
+        """The output of a plan if there is one and it holds: then its weights are where they were, and need
+        not be brought or kept."""
+        if self._model.precision != precision.FLOAT32 or x.shape not in self._plans:
+            return None
+        with self._changing:
+            if not _same(_state(self._model.layers), self._state):
+                return None
+            for fold in self._folds:
+                fold()
+        plan = self._take_plan(x.shape)
+        if plan is None:
+            return None
+        y = plan(x)
+        self._keep_plan(x.shape, plan)
+        return y
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The output for one batch, on the host, in an array that the caller may keep."""
-        if choose.current() is not CPU or x.shape in self._refused:
+        if choose.current() is not CPU or "njit" not in choice.backends() or x.shape in self._refused:
             return self._directly(x)
         plan = self._take_plan(x.shape)
         if plan is None:
@@ -144,12 +163,10 @@ class _Plan:
         if not all(_is_recordable(layer) for layer in every(layers)):
             return None
         x, tape = storage.zeros(shape), Tape(PLANNED_BYTES)
-        with onto(tape):
+        with tape.recording():
             y = run_forward(nodes, x, NO_STEP)[0]
-        if not tape.complete:
-            return None
-        tape.take_from(x)
-        return _Plan(tape, y)
+        tape.end(x)
+        return _Plan(tape, y) if tape.complete else None
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         self._tape.replay(x)
@@ -162,15 +179,26 @@ def _is_recordable(layer: Layer) -> bool:
     return own and not (isinstance(layer, Activated) and isinstance(layer.activation, UserFunction))
 
 
-def _state(layers: list[Layer]) -> tuple[Any, ...]:
-    """All objects on which the nodes and their arrays depend; equal ones are the same objects."""
-    decides = choice.decides()
-    parts: list[Any] = [*decides, fusion.is_enabled(), *every(layers)]
-    for layer in every(layers):
-        parts += vars(layer).values()
+def _state(layers: list[Layer]) -> list[Any]:
+    """All objects on which the nodes and their arrays depend."""
+    parts: list[Any] = [*choice.decides(), fusion.is_enabled()]
+    _add_parts(layers, parts)
+    return parts
+
+
+def _add_parts(layers: Iterable[Layer], parts: list[Any]) -> None:
+    for layer in layers:
+        parts.append(layer)
+        parts.extend(vars(layer).values())
         for weight in layer.weights:
             parts.append(weight.value)
-    return tuple(parts)
+        if layer.inner:
+            _add_parts(layer.inner, parts)
+
+
+def _same(state: list[Any], other: list[Any]) -> bool:
+    """Whether both are the same objects."""
+    return len(state) == len(other) and all(map(is_, state, other))
 
 
 # -- fewer layers ------------------------------------------------------------------------------------------------------

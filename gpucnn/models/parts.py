@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
-from .. import distributed, losses, places
+from .. import distributed, places
 from ..callbacks import BackupAndRestore, CallbackList
 from ..devices import storage
 from ..dispatch import choice
 from ..distributed import Group
 from ..errors import ArgumentError
-from ..layers.layer import Backward, Layer, every, leaves
-from ..losses import Loss
+from ..layers.layer import Layer, every, leaves
 from ..metrics import Metric
 from ..version import __version__, installed_version
 from . import saving
@@ -30,7 +30,7 @@ from .batches import Arrays, Batch, Batches
 from .compile_settings import CompileSettings
 from .fusion import Node
 from .model import Model
-from .resident import is_ours
+from .resident import is_ours, is_used
 from .stored import StoredImages
 
 
@@ -44,17 +44,8 @@ class Step(Protocol):
     def nodes(self) -> list[Node]:
         """What the step runs through."""
 
-    def loss(self) -> Loss:
-        """The loss that takes the output of the last node."""
-
-    def forward(self, x: Any, step: Any) -> tuple[Any, list[Backward], float]:
-        """(output, the backward passes of all nodes, penalties)."""
-
-    def backward(self, backwards: list[Backward], dy: Any) -> None:
-        """Write the gradients of all weights."""
-
-    def prediction(self, x: Any) -> Any:
-        """What the metrics see."""
+    def of_part(self, x: Any, batch: Batch, cut: slice) -> tuple[Any, Any, float]:
+        """(losses, predictions if metrics need them, penalties) of a part, with its gradients written."""
 
 
 def gradients(step: Step, batch: Batch, group: Group) -> tuple[np.ndarray, np.ndarray | None, float]:
@@ -64,52 +55,52 @@ def gradients(step: Step, batch: Batch, group: Group) -> tuple[np.ndarray, np.nd
     batch  its x holds the rows of this rank alone, `Group.own_rows`; y and weight are whole
     """
     assert batch.y is not None
-    layers, samples = [*leaves(step.model.layers)], len(batch.y)
-    cuts = group.cuts(samples)
+    samples, cuts = len(batch.y), group.cuts(len(batch.y))
     own, counts = cuts[group.rank], [len(of_rank) for of_rank in cuts]
     sizes = [sum(cut.stop - cut.start for cut in of_rank) for of_rank in cuts]
     images = batch.x if own else np.zeros((1, *batch.x.shape[1:]), np.float32)  # without samples: for the shapes
+    first = own[0].start if own else 0
     computed, rows = [], []
+    for cut in own or [slice(0, 1)]:
+        with placed(step, group, cut, samples, is_idle=not own):
+            values, predicted, penalty = step.of_part(images[cut.start - first : cut.stop - first], batch, cut)
+        computed.append((storage.get(values), None if predicted is None else storage.get(predicted), penalty))
+        pieces = summands(step.model, cut, samples)
+        if len(own) > 1:
+            rows.append([piece.copy() for piece in pieces])
+    for number, piece in enumerate(piece for piece in pieces if piece.size):
+        group.all_reduce([row[number] for row in rows] or [piece][: len(own)], counts, out=piece)
+    put_back_statistics(step.model, pieces[-1])
+    values, outputs, penalties = (list(column) for column in zip(*computed, strict=True))
+    mine = sizes[group.rank]
+    losses_of_all = group.gather(np.concatenate(values)[:mine], sizes)
+    predictions = group.gather(np.concatenate(outputs)[:mine], sizes) if step.metrics else None
+    return losses_of_all, predictions, float(sum(group.gather(np.array(penalties[: len(own)]), counts)))
+
+
+@contextmanager
+def placed(step: Step, group: Group, cut: slice, samples: int, is_idle: bool) -> Iterator[None]:
+    """In the body of a with statement, the layers compute the samples `cut` of a batch of `samples`.
+
+    is_idle  whether this process has no samples of the batch, and computes others without effect
+    """
+    layers = [*leaves(step.model.layers)]
     try:
         for node in step.nodes():
             node.samples = samples
-        for cut in own or [slice(0, 1)]:
-            for layer in layers:
-                layer.first_sample, layer.peers, layer.is_idle = cut.start, group, not own
-            first = own[0].start if own else 0
-            computed.append(_part(step, images[cut.start - first : cut.stop - first], batch, cut))
-            pieces = _pieces(step.model, cut, samples)
-            if len(own) > 1:
-                rows.append([piece.copy() for piece in pieces])
+        for layer in layers:
+            layer.first_sample, layer.peers, layer.is_idle = cut.start, group, is_idle
+        yield
     finally:
         for node in step.nodes():
             node.samples = None
         for layer in layers:
-            layer.first_sample, layer.peers, layer.is_idle = 0, None, False
-    for number, piece in enumerate(piece for piece in pieces if piece.size):
-        group.all_reduce([row[number] for row in rows] or [piece][: len(own)], counts, out=piece)
-    _put_back_statistics(step.model, pieces[-1])
-    values, outputs, penalties = (list(column) for column in zip(*computed, strict=True))
-    mine = sizes[group.rank]
-    losses_of_all = group.gather(np.concatenate(values)[:mine], sizes)
-    predicted = group.gather(np.concatenate(outputs)[:mine], sizes) if step.metrics else None
-    return losses_of_all, predicted, float(sum(group.gather(np.array(penalties[: len(own)]), counts)))
+            del layer.first_sample, layer.peers, layer.is_idle
 
 
-def _part(step: Step, x: Any, batch: Batch, cut: slice) -> tuple[np.ndarray, np.ndarray, float]:
-    """(losses, predictions, penalty) of the samples `cut` of a batch, with their gradients written."""
-    assert batch.y is not None
-    loss, samples = step.loss(), len(batch.y)
-    y, backwards, penalty = step.forward(storage.put(x), storage.put(step.settings.optimizer.batches))
-    values, loss_backward = losses.forward(loss, batch.y[cut], y)
-    of_batch = np.broadcast_to(values.dtype.type(0), (samples, *values.shape[1:]))
-    step.backward(backwards, loss_backward(losses.shares(of_batch, batch.weight, loss.reduction)[cut]))
-    return storage.get(values), storage.get(step.prediction(y)), penalty
-
-
-def _pieces(model: Model, cut: slice, samples: int) -> list[np.ndarray]:
+def summands(model: Model, cut: slice, samples: int) -> list[Any]:
     """What is added up over the parts: the flat gradients themselves, and in the last piece the statistics of
-    the layers, each times the share of this part in the samples."""
+    the layers, each times the share of the samples `cut` in all samples."""
     share, parameters = np.float32((cut.stop - cut.start) / samples), model.parameters
     statistics = [share * array.reshape(-1) for layer in leaves(model.layers) for array in layer.batch_statistics]
     gradients = [parameters.gradients[span] for span in parameters.trainable_spans()]
@@ -120,7 +111,7 @@ def _pieces(model: Model, cut: slice, samples: int) -> list[np.ndarray]:
     return [*gradients, joined]
 
 
-def _put_back_statistics(model: Model, means: np.ndarray) -> None:
+def put_back_statistics(model: Model, means: Any) -> None:
     """Write the means of the layers' statistics over all parts where an update finds them."""
     start = 0
     for layer in leaves(model.layers):
@@ -136,6 +127,32 @@ def own_rows() -> Callable[[int], slice] | None:
     """What chooses the rows of a batch that this process computes; None if it trains alone."""
     group = distributed.group()
     return None if group is None else group.own_rows
+
+
+def obstacle(model: Model) -> str | None:
+    """Why several processes cannot record the steps that they compute together; None if they can, or if this
+    process trains alone. All ranks must ask."""
+    group = distributed.group()
+    if group is None:
+        return None
+    if (reason := group.gpu_sums.missing) is not None:
+        return f"gradients are added up in the memory of the host ({reason})"
+    for layer in every(model.layers):
+        if getattr(layer, "synchronized", False):
+            return f"{layer.name} is synchronized, by messages between the hosts"
+    return None
+
+
+def agreed(reason: str | None) -> str | None:
+    """The reason of the first rank that has one."""
+    group = distributed.group()
+    return reason if group is None else next(filter(None, group.gather_text(reason or "")), None)
+
+
+def fewest(count: int) -> int:
+    """The least number that any rank gives."""
+    group = distributed.group()
+    return count if group is None else min(map(int, group.gather_text(str(count))))
 
 
 def of_this_rank(batch: Batch) -> Batch:
@@ -207,6 +224,7 @@ def _digests(model: Model, step: Step, data: Arrays, plan: tuple[Any, ...]) -> d
         "numpy": np.__version__,
         "numba": str(installed_version("numba")),
         "kernels": contents.hexdigest(),
+        "recording": "on" if is_used() else "off",
         "settings": hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest(),
         "training_data": images.hexdigest(),
         "weights": saving.weights_sha256(model),

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
-from .. import progress
+from .. import distributed, progress
 from ..callbacks import CallbackList
-from . import resident
+from . import parts, resident
 from .batches import Arrays, Batch, Batches
 from .fusion import Node
 from .model import Model
 from .resident import Resident
 from .resident_inference import ResidentOutputs, ResidentTest
+from .resident_parts import ResidentParts
 from .resident_steps import ResidentSteps, obstacle
 from .training_step import TrainingStep
 
@@ -52,15 +53,27 @@ class Replaying:
         """What replays the steps of training; says once why there is none."""
         if not resident.is_used():
             return None
-        reason = obstacle(self.model, step.settings, data, tolerant)
+        reason = parts.agreed(obstacle(self.model, step.settings, data, tolerant))
         if reason is not None:
             self._say(hooks, f"each step is launched from Python, which is slower on a GPU: {reason}")
             return None
         assert isinstance(data, Arrays)
         if self.steps is None:
-            self.steps = ResidentSteps(self.model, step, data, count)
+            group = distributed.group()
+            self.steps = (
+                ResidentSteps(self.model, step, data, count)
+                if group is None
+                else ResidentParts(self.model, step, data, count, group)
+            )
             self.model.training_state.collect = self.steps.collect
         self._say_excess(hooks, self.steps)
+        following = _following_each(hooks, "train")
+        if following and step.settings.steps_per_execution == 1 and self.steps.steps > 1:
+            self._say(
+                hooks,
+                f"each step is a launch of its own, which is slower on a GPU: {', '.join(following)} follows each "
+                "batch; compile(steps_per_execution='auto') launches several at once",
+            )
         return self.steps
 
     def testing(self, step: TrainingStep, data: Batches, hooks: CallbackList) -> ResidentTest | None:
@@ -93,12 +106,21 @@ class Replaying:
             progress.say(line)
 
 
-def together(hooks: CallbackList, what: str, chosen: int | Literal["auto"], most: int) -> int:
-    """How many batches are replayed as one, at most `most`.
+def together(
+    hooks: CallbackList, what: str, chosen: int | Literal["auto"], replayed: Resident, stop: int | None
+) -> int:
+    """How many of the batches up to `stop`, or of all, are replayed as one.
 
-    chosen  what `compile` said: with a number, so many or a divisor of it; 1 is as many as possible
-            unless a callback follows each batch; "auto" is as many as possible
+    chosen  what `compile` said: with a number, so many or a divisor of it, and all full batches if it is
+            larger than their number; 1 is as many as possible unless a callback follows each batch;
+            "auto" is as many as possible
     """
-    each = hooks.follows_each(f"on_{what}_batch_begin") or hooks.follows_each(f"on_{what}_batch_end")
-    batches = most if chosen == "auto" or (chosen == 1 and not each) else chosen
+    most = replayed.together
+    if chosen != "auto":
+        chosen = min(chosen, max(1, replayed.full), stop or chosen)
+    batches = most if chosen == "auto" or (chosen == 1 and not _following_each(hooks, what)) else chosen
     return max(count for count in range(1, most + 1) if batches % count == 0)
+
+
+def _following_each(hooks: CallbackList, what: str) -> list[str]:
+    return hooks.following_each(f"on_{what}_batch_begin", f"on_{what}_batch_end")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,21 +23,31 @@ from ..layers.layer import Activated, every
 from ..losses import Loss
 from ..losses.loss import RowLoss
 from ..ops.batch import gather_batch
+from ..optimizers.optimizer import Optimizer
 from .batches import Arrays, Batch, Batches, StoredArrays, chosen_labels
 from .model import Model
 
 Turn = tuple[Callable[[], None], int]
 """What does something with one or more batches, and with how many."""
 
-_PLAIN = (type(None), bool, int, float, str, tuple, np.generic)
+PLAIN = (type(None), bool, int, float, str, tuple, np.generic)
 """What settings are compared by; other attributes of layers and the like change without one of these."""
 
 TOGETHER = 16
-"""The most batches that are replayed as one: the host launches one graph for all of them."""
+"""The most batches that are replayed as one unless more are asked for: the host launches one graph for
+all of them. More save little, since 16 share one launch, and each costs the time of its capture."""
+
+MOST_TOGETHER = 1024
+"""The most that can be asked for: capturing them takes seconds."""
 
 _RING_BYTES = 256 << 20
 """The most memory of the device for batches of a data set that is too large for it, unless two
 batches need more."""
+
+Part = Callable[[int], slice]
+"""What chooses the rows of a batch that this process computes, from how many the batch has."""
+
+ALL: Part = partial(slice, 0)
 
 _IN_ORDER: dict[str, Any] = {"seed": 0, "stream": 0, "shuffle": False}
 
@@ -55,6 +66,17 @@ def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | Non
         return "its batches come from a generator"
     if isinstance(data, StoredArrays):
         return "its images stay in a file"
+    reason = unrecordable(model, loss)
+    if reason is not None:
+        return reason
+    need, free = 4 * (0 if data.y is None else data.y.size), choose.current().free_bytes()
+    if free is not None and need > free // 4:
+        return f"y needs {readable(need)}, and {readable(free)} is free on {choose.current().name}"
+    return None
+
+
+def unrecordable(model: Model, loss: Loss | None = None) -> str | None:
+    """Why a pass through the model, and the loss, cannot be repeated without Python; None if it can."""
     for part in (*every(model.layers), *([] if loss is None else [loss])):
         if not is_ours(part):
             return f"{type(part).__name__} is not one of gpucnn's own"
@@ -67,10 +89,23 @@ def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | Non
             return f"{layer.name} has an activity_regularizer"
         if isinstance(layer, Activated) and isinstance(layer.activation, UserFunction):
             return f"{layer.name} has the activation {layer.activation.name}"
-    need, free = 4 * (0 if data.y is None else data.y.size), choose.current().free_bytes()
-    if free is not None and need > free // 4:
-        return f"y needs {readable(need)}, and {readable(free)} is free on {choose.current().name}"
     return None
+
+
+def changing(model: Model, optimizer: Optimizer) -> str | None:
+    """Why the updates of an optimizer cannot be repeated with other numbers alone; None if they can."""
+    if not optimizer.repeats:
+        return f"{type(optimizer).__name__} does not do the same in each step, as it is set up"
+    parts = [part for w in model.trainable_weights for part in (w.regularizer, w.constraint) if part is not None]
+    for part in (optimizer, *parts):
+        if not is_ours(part):
+            return f"{type(part).__name__} is not one of gpucnn's own"
+    return None
+
+
+def plain_settings(things: Iterable[object]) -> list[tuple[str, Any]]:
+    """The attributes of layers and the like by which their settings are compared."""
+    return [item for thing in things for item in vars(thing).items() if isinstance(item[1], PLAIN)]
 
 
 def excess(data: Arrays) -> str | None:
@@ -94,8 +129,8 @@ def _dtype(data: Arrays) -> np.dtype:
 class Place:
     """Fixed places on the device that batches overwrite, and what they held after the last ones."""
 
-    def __init__(self, shape: tuple[int, ...], count: int) -> None:
-        self.now, self._kept = storage.zeros((TOGETHER, *shape)), storage.empty((count, *shape))
+    def __init__(self, shape: tuple[int, ...], together: int, count: int) -> None:
+        self.now, self._kept = storage.zeros((together, *shape)), storage.empty((count, *shape))
 
     def keep(self, slot: int, count: int) -> None:
         """Copy what the first `count` places hold now."""
@@ -109,36 +144,51 @@ class Place:
 class Resident:
     """Base of what is done with each batch of arrays on the device.
 
-    data    the arrays, of which the device gets a copy: of x in parts, in turn, if it is too large
-    places  what each batch leaves behind: names and shapes, float32
+    data      the arrays, of which the device gets a copy: of x in parts, in turn, if it is too large
+    places    what each batch leaves behind: names and shapes, float32
+    together  how many batches are to be replayed as one, if memory allows it
+    own       chooses the rows that this process computes; all by default
 
     A subclass defines `launch` and `collect`.
     """
 
-    def __init__(self, model: Model, data: Arrays, places: dict[str, tuple[int, ...]]) -> None:
-        self.model, self.data = model, data
-        self.steps = math.ceil(len(data.x) / data.batch_size)
+    def __init__(
+        self,
+        model: Model,
+        data: Arrays,
+        places: dict[str, tuple[int, ...]],
+        together: int = TOGETHER,
+        own: Part = ALL,
+    ) -> None:
+        self.model, self.data, self.own = model, data, own
+        self.steps, self.full = math.ceil(len(data.x) / data.batch_size), len(data.x) // data.batch_size
+        """All batches, and those that are full."""
         self.order: Callable[[], np.ndarray | None] = lambda: None
         """The order of the samples; computed when it is first needed, while the device is at work."""
         self.chosen = _IN_ORDER
         self.excess = excess(data)
-        self.together = TOGETHER
+        each = 4 * sum(math.prod(shape) for shape in places.values())
+        self.slots = max(TOGETHER, min(self.steps, _KEPT_BYTES // max(each, 1)))
+        """How many batches leave something before it must be read."""
+        self.together = min(max(TOGETHER, together), MOST_TOGETHER, self.slots)
         """The most batches that can be replayed as one."""
         self._feed: Feed | None = None
+        self._width = 0
+        """How many images of each batch the feed gets."""
         self._filled = -1
         """The first batch of those that the feed got last."""
-        self._coming: dict[int, int] = {}
+        self.coming: dict[int, int] = {}
+        """How many batches are replayed as one, by the first of them."""
         if self.excess is None:
             self._images = storage.put(np.ascontiguousarray(data.x, _dtype(data)))
         else:
             self._images = self._open_feed().array
-        ring = storage.zeros((TOGETHER + 1, 4), np.int64)  # kernels take rows that start at a multiple of 16 bytes
-        self.counters = [ring[place, :3] for place in range(TOGETHER + 1)]
+        # kernels take rows that start at a multiple of 16 bytes
+        numbers = storage.zeros((self.together + 1, 4), np.int64)
+        self.counters = [numbers[place, :3] for place in range(self.together + 1)]
         """The number of the batch, of the epoch and of all steps: for each of the batches that are
         replayed as one, and for the one after them."""
-        each = 4 * sum(math.prod(shape) for shape in places.values())
-        self._slots = max(TOGETHER, min(self.steps, _KEPT_BYTES // max(each, 1)))
-        self.places = {name: Place(shape, self._slots) for name, shape in places.items()}
+        self.places = {name: Place(shape, self.together, self.slots) for name, shape in places.items()}
         self.read = self.done = 0
         """The batches before `done` have been replayed, and those before `read` collected."""
         self.origin = 0
@@ -150,6 +200,14 @@ class Resident:
         """Launch all that is done with a batch of this many rows, on fixed arrays alone; what it leaves
         behind goes to `places[name].now[place]`."""
         raise NotImplementedError
+
+    def record(self, launch: Callable[[], None]) -> Callable[[], None]:
+        """Launch, and return what repeats it."""
+        return choose.current().record(launch)
+
+    def is_full(self, stop: int) -> bool:
+        """Whether what the batches have left must be read before those up to `stop` leave more."""
+        return stop - self.origin > self.slots
 
     def collect(self) -> None:
         """Take in what the batches since the last look have left."""
@@ -164,7 +222,7 @@ class Resident:
     def renew(self, things: Iterable[object], *others: object) -> bool:
         """Forget what was recorded with other settings of these layers and the like; returns whether
         there are such."""
-        plain = [item for thing in things for item in vars(thing).items() if isinstance(item[1], _PLAIN)]
+        plain = plain_settings(things)
         key = choice.decides(), id(self.model.parameters.values), tuple(self.chosen.items()), plain, others
         changed = key != self._key
         if changed:
@@ -173,17 +231,19 @@ class Resident:
         return changed
 
     def turns(self, first: int, stop: int, together: int) -> list[tuple[int, int]]:
-        """(number, count) for runs of batches from `first` to `stop` of one size: `together` or one."""
-        self._coming = {}
+        """(number, count) for runs of batches from `first` to `stop` of one size: `together`, from a
+        multiple of it on, or one."""
+        self.coming = {}
         while first < stop:
-            full = self.rows_of(first) == self.rows_of(min(first + together, self.steps) - 1)
-            self._coming[first] = together if full and first + together <= stop else 1
-            first += self._coming[first]
-        return list(self._coming.items())
+            behind = first + together
+            whole = first % together == 0 and behind <= stop
+            self.coming[first] = together if whole and self.rows_of(first) == self.rows_of(behind - 1) else 1
+            first += self.coming[first]
+        return list(self.coming.items())
 
     def replay(self, number: int, count: int) -> None:
         """Do what is done with `count` batches, of which `number` is the first and the next one."""
-        if number + count - self.origin > self._slots:
+        if self.is_full(number + count):
             self.collect()
         if self._feed is not None:
             self._fill(number)
@@ -197,7 +257,7 @@ class Resident:
                     self.launch(rows, place)
                 self.counters[0][...] = self.counters[count]
 
-            self._recorded[rows, count] = choose.current().record(launch)
+            self._recorded[rows, count] = self.record(launch)
             if self._key is not None:  # the first step imports kernel files, which registers their kernels
                 self._key = (choice.decides(), *self._key[1:])
         else:
@@ -230,40 +290,50 @@ class Resident:
         return min(self.data.batch_size, len(self.data.x) - number * self.data.batch_size)
 
     def _open_feed(self) -> Feed:
-        """A ring of twice as many batches as may be replayed as one."""
+        """A ring of twice as many batches as may be replayed as one; of each, the rows of this process."""
         device, dtype = choose.current(), _dtype(self.data)
-        batch = self.data.batch_size * math.prod(self.data.x.shape[1:]) * dtype.itemsize
+        parts = [self.own(self.rows_of(number)) for number in (0, self.steps - 1)]
+        self._width = max(part.stop - part.start for part in parts)
+        batch = self._width * math.prod(self.data.x.shape[1:]) * dtype.itemsize
         most = min(_RING_BYTES, (device.free_bytes() or _RING_BYTES) // 8)
-        self.together = max(1, min(TOGETHER, most // (2 * batch)))
-        self._feed = device.feed((2 * self.together * self.data.batch_size, *self.data.x.shape[1:]), dtype)
+        self.together = max(1, min(self.together, most // (2 * batch)))
+        self._feed = device.feed((2 * self.together * self._width, *self.data.x.shape[1:]), dtype)
         return self._feed
 
     def _fill(self, number: int) -> None:
         """Hand the batches of the turn that begins with `number` to the device, unless it has them."""
-        if number == self._filled or number not in self._coming:
+        if number == self._filled or number not in self.coming:
             return
         assert self._feed is not None
-        start, stop = (self.data.batch_size * batch for batch in (number, number + self._coming[number]))
-        stop, order, x = min(stop, len(self.data.x)), self.order(), self.data.x
+        order, x, chosen = self.order(), self.data.x, self._in_ring(number, self.coming[number])
 
         def write(rows: np.ndarray) -> None:
-            if order is not None and x.dtype == rows.dtype:
-                np.take(x, order[start:stop], axis=0, out=rows, mode="clip")
+            samples = chosen if order is None else order[chosen]
+            if x.dtype == rows.dtype:
+                np.take(x, samples, axis=0, out=rows, mode="clip")
             else:
-                rows[...] = x[start:stop] if order is None else x[order[start:stop]]
+                rows[...] = x[samples]
 
-        self._feed.fill(start, stop - start, write)
+        self._feed.fill(number * self._width, len(chosen), write)
         self._filled = number
 
+    def _in_ring(self, number: int, count: int) -> np.ndarray:
+        """The places in the epoch of the images of `count` batches that go to the ring, where each batch begins
+        `_width` images after the one before it."""
+        part = self.own(self.rows_of(number))
+        rows = np.minimum(part.start + np.arange(self._width), part.stop - 1)  # the last one fills up
+        places = (self.data.batch_size * (number + np.arange(count))[:, None] + rows).reshape(-1)
+        return places[: (count - 1) * self._width + part.stop - part.start]
+
     def gather(self, rows: int, place: int, labels: Any = None, weights: Any = None, table: Any = None) -> list[Any]:
-        """The images of the batch that the counters of this place name, (rows, …) float32; the rows that
-        belong to it of labels and weights (samples, …), and of a table with a row for each step, or
-        None. The counters of the next place are written."""
-        others = labels, weights, table
+        """The images of this process in the batch of so many rows that the counters of this place name,
+        float32; the rows that belong to them of labels and weights (samples, …), and of a table with a row
+        for each step, or None. The counters of the next place are written."""
+        others, own = (labels, weights, table), self.own(rows)
         out = None, self.counters[place + 1], *(None for array in others if array is not None)
-        order = {"steps": self.steps, **self.chosen, "in_turn": self._feed is not None}
-        batch = {"rows": rows, "batch_size": self.data.batch_size}
-        x, _, *gathered = gather_batch(self.counters[place], self._images, *others, **batch, **order, out=out)
+        batch = {"rows": own.stop - own.start, "first": own.start, "batch_size": self.data.batch_size}
+        params = {**batch, "steps": self.steps, "ring": self._width, **self.chosen}
+        x, _, *gathered = gather_batch(self.counters[place], self._images, *others, **params, out=out)
         rest = iter(gathered)
         return [x, *(None if array is None else next(rest) for array in others)]
 
@@ -272,13 +342,19 @@ class Resident:
         return self.counters[place][2:3]
 
 
+def row_loss(loss: Loss) -> RowLoss:
+    """The loss itself, or the one that it has chosen by the shape of the labels."""
+    loss = getattr(loss, "chosen", loss)
+    assert isinstance(loss, RowLoss)
+    return loss
+
+
 class Targets:
     """The labels of all samples as a loss takes them, on the device."""
 
     def __init__(self, loss: Loss, data: Arrays, output_shape: tuple[Any, ...]) -> None:
-        loss = getattr(loss, "chosen", loss)
-        assert isinstance(loss, RowLoss) and data.y is not None
-        self.loss = loss
+        assert data.y is not None
+        self.loss = loss = row_loss(loss)
         outputs = (len(data.x), *output_shape[1:])
         targets = loss.targets(np.asarray(data.y), (math.prod(outputs[:-1]), outputs[-1]))
         self._shape = targets.shape[1:]

@@ -15,17 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import distributed, losses, random
+from .. import losses, random
 from ..devices import choose, storage
 from ..devices.fetch import Fetch
 from ..layers.layer import every
-from ..ops.loss import scale_rows
 from ..ops.update import norm_parts
-from . import resident
+from . import parts, resident
 from .batches import Arrays, Batch, Batches
 from .compile_settings import CompileSettings
 from .model import Model
-from .resident import Place, Resident, Targets, Turn
+from .resident import ALL, Part, Place, Resident, Targets, Turn
 from .training_step import TrainingStep
 
 
@@ -33,22 +32,14 @@ def obstacle(model: Model, settings: CompileSettings, data: Batches, tolerant: b
     """Why steps of training cannot be recorded, or None if they can."""
     loss, optimizer = settings.loss, settings.optimizer
     assert loss is not None
-    if distributed.group() is not None:
-        return "several processes train together"
-    reason = resident.obstacle(model, data, loss)
+    reason = parts.obstacle(model) or resident.obstacle(model, data, loss)
     if reason is not None:
         return reason
     if tolerant:
         return "TerminateOnNaN looks at every loss"
     if data.weight is not None and loss.reduction == "mean_with_sample_weight":  # type: ignore[union-attr]
         return "the reduction mean_with_sample_weight divides each batch by its own weights"
-    if not optimizer.repeats:
-        return f"{type(optimizer).__name__} does not do the same in each step, as it is set up"
-    parts = [part for w in model.trainable_weights for part in (w.regularizer, w.constraint) if part is not None]
-    for part in (optimizer, *parts):
-        if not resident.is_ours(part):
-            return f"{type(part).__name__} is not one of gpucnn's own"
-    return None
+    return resident.changing(model, optimizer)
 
 
 @dataclass
@@ -60,7 +51,7 @@ class _Plan:
     after: list[dict[str, np.ndarray]]
 
 
-class _Glimpse(NamedTuple):
+class Glimpse(NamedTuple):
     """What the batches before `stop` have left, on its way to the host: places by name, then norms; the
     optimizer's counters after them."""
 
@@ -74,14 +65,18 @@ class ResidentSteps(Resident):
     """The training of one model on one set of arrays.
 
     count   receives each batch and its loss, in order, when results are collected
+    own     chooses the rows of a batch that this process computes; all by default
     """
 
-    def __init__(self, model: Model, step: TrainingStep, data: Arrays, count: Callable[[Batch, float], None]) -> None:
+    def __init__(
+        self, model: Model, step: TrainingStep, data: Arrays, count: Callable[[Batch, float], None], own: Part = ALL
+    ) -> None:
         rows, outputs = data.batch_size, model.output_shape[1:]
         places = {"losses": (rows, *outputs[:-1])}
         if step.metrics:
             places["prediction"] = (rows, *outputs)
-        super().__init__(model, data, places)
+        several = step.settings.steps_per_execution
+        super().__init__(model, data, places, resident.TOGETHER if several == "auto" else several, own)
         step.nodes()
         self.step, self._count = step, count
         self._targets = Targets(step.loss(), data, model.output_shape)
@@ -91,8 +86,11 @@ class ResidentSteps(Resident):
         self._plan = _Plan(0, [], [])
         self._kept: list[tuple[Any, Any]] = []
         self._spare: list[tuple[Any, Any]] = []
-        self._glimpse: _Glimpse | None = None
+        self.glimpse: Glimpse | None = None
         self._kept_counters: dict[str, np.ndarray] = {}
+        self._kept_measures: tuple[list[dict[str, np.ndarray]], float, float] = ([], 0.0, 0.0)
+        self.kept_at = 0
+        """The batch before which the copies were made."""
 
     def epoch(self, first: int, stop: int, epoch: int, seed: int, shuffle: bool, together: int) -> Iterator[Turn]:
         """Functions that train on the batches from number `first` to `stop`, and how many each trains on.
@@ -106,7 +104,7 @@ class ResidentSteps(Resident):
         self.chosen = {"seed": seed, "stream": 0, "shuffle": shuffle}
         self.start(first, epoch, int(self.step.settings.optimizer.batches[0]))
         self._plan_from(first)
-        self._keep()
+        self.keep()
         for number, count in self.turns(first, stop, together):
             yield partial(self._train, number, count), count
 
@@ -119,31 +117,31 @@ class ResidentSteps(Resident):
 
     def launch(self, rows: int, place: int) -> None:
         """The whole step."""
+        row = self.compute(rows, place)
+        for layer in self.model.layers:
+            layer.update()
+        self.step.settings.optimizer.change_weights(self.model.parameters, row)
+
+    def compute(self, rows: int, place: int) -> Any:
+        """The gradients, and what the batch leaves; returns the numbers of the update."""
         step, optimizer, parameters = self.step, self.step.settings.optimizer, self.model.parameters
-        factors, weighted = self._factors[rows], self.data.weight is not None
-        x, labels, chosen, row = self.gather(rows, place, self._targets.all, factors if weighted else None, self._rows)
-        factors = (chosen if weighted else factors).reshape(-1)
-        losses, head = self.places["losses"].now[place, :rows], step.head()
-        x, backwards, _ = step.forward(x, self.step_of(place), without_last=head is not None)
-        if head is not None:
-            target = losses if choose.current().takes(losses) else None
-            x, values, gradient, backward = head(x, self._targets.by_output(labels), factors, target)
-            backwards.append(backward)
-            if target is None:
-                losses[...] = values
-        else:
-            values, slopes = self._targets.losses(x, labels)
+        own, factors, weighted = self.own(rows), self._factors[rows], self.data.weight is not None
+        operands = self._targets.all, factors if weighted else None, self._rows
+        x, labels, weights, row = self.gather(rows, place, *operands)
+        # without weights, all factors are equal
+        factors = (weights if weighted else factors[: own.stop - own.start]).reshape(-1)
+        losses, expected = self.places["losses"].now[place, own], self._targets.by_output(labels)
+        target = losses if choose.current().takes(losses) else None
+        x, values, gradient, backwards = step.outputs(x, self.step_of(place), expected, factors, target)
+        if values is not target:
             losses[...] = values.reshape(x.shape[:-1])
-            gradient = scale_rows(slopes, factors).reshape(x.shape)
         if step.metrics:
-            self.places["prediction"].now[place, :rows] = step.prediction(x)
+            self.places["prediction"].now[place, own] = step.prediction(x)
         if "penalty" in self.places:
             penalty = optimizer.penalty_on_device(parameters)
             self.places["penalty"].now[place] = 0.0 if penalty is None else penalty
         step.backward(backwards, gradient)
-        for layer in self.model.layers:
-            layer.update()
-        optimizer.change_weights(parameters, row)
+        return row
 
     def collect(self) -> None:
         """Take in the losses and predictions of all batches since the last look.
@@ -151,66 +149,78 @@ class ResidentSteps(Resident):
         Raises `TrainingError` as `TrainingStep.train` does, with the model as it was before that
         batch.
         """
-        self._settle()
+        self.settle()
         first, pending = self.read, self.done - self.read
         left = self.left()
         if not pending:
             return
-        if self._take_in(first, pending, left, self._norms()):
-            self._keep()
+        if self.take_in(first, pending, left, self.norms()):
+            self.keep()
 
     def glance(self) -> None:
         """Take in the batches before the last glance, and let the device note what those before this one
         leave: it has launches to go on with meanwhile. Raises as `collect` does."""
-        self._settle()
+        self.settle()
         count = self.done - self.read
         if count:
             norms, copies = (
-                self._norms(),
+                self.norms(),
                 [place.copies(self.read - self.origin, count) for place in self.places.values()],
             )
             self._spare = self._copied(self._spare)
             fetch = choose.current().fetch([*copies, *norms])
-            self._glimpse = _Glimpse(self.done, list(self.places), fetch, self._counters())
+            self.glimpse = Glimpse(self.done, list(self.places), fetch, self._counters())
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Take in what the last glance has noted."""
-        glimpse, self._glimpse = self._glimpse, None
+        glimpse, self.glimpse = self.glimpse, None
         if glimpse is None:
             return
         first, values = self.read, glimpse.fetch.wait()
         self.read = glimpse.stop
         left = dict(zip(glimpse.names, values, strict=False))
-        if self._take_in(first, self.read - first, left, values[len(left) :]):
+        if self.take_in(first, self.read - first, left, values[len(left) :]):
             self._kept, self._spare, self._kept_counters = self._spare, self._kept, glimpse.counters
+            self.kept_at, self._kept_measures = glimpse.stop, self._measures()
 
-    def _take_in(self, first: int, count: int, left: dict[str, np.ndarray], norms: Sequence[Any]) -> bool:
+    def take_in(self, first: int, count: int, left: dict[str, np.ndarray], norms: Sequence[Any]) -> bool:
         """Count what batches have left, if all is finite: no gradient before the last step was not.
         Otherwise run them again, and return False."""
+        batches, totals = self.batches_with_losses(first, count, left)
+        if not all(map(math.isfinite, totals)) or not all(math.isfinite(storage.get(norm)[0]) for norm in norms):
+            self.run_again()
+            return False
+        self.count_in(batches, totals, left)
+        return True
+
+    def batches_with_losses(
+        self, first: int, count: int, left: dict[str, np.ndarray]
+    ) -> tuple[list[Batch], list[float]]:
+        """Batches, and the loss of each from what it has left."""
         batches, totals = [self.labels(first + i) for i in range(count)], []
         for i, batch in enumerate(batches):
             values = left["losses"][i, : len(batch.x)]
             reduced, _ = losses.reduce(values, batch.weight, self._targets.loss.reduction)
             totals.append(float(reduced) + (float(left["penalty"][i, 0]) if "penalty" in left else 0.0))
-        if not all(map(math.isfinite, totals)) or not all(math.isfinite(storage.get(parts)[0]) for parts in norms):
-            self._run_again(first)
-            return False
+        return batches, totals
+
+    def count_in(self, batches: list[Batch], totals: list[float], left: dict[str, np.ndarray]) -> None:
+        """Count batches with these losses, and what else they have left."""
         for i, (batch, total) in enumerate(zip(batches, totals, strict=True)):
             self.step.measure(batch, left["prediction"][i, : len(batch.x)] if "prediction" in left else None)
             self._count(batch, total)
-        return True
 
     # -- what a step depends on ----------------------------------------------------------------------------------------
 
     def _renew(self) -> bool:
         optimizer, segments = self.step.settings.optimizer, self.model.parameters.segments
         weights = [segment.weight for segment in segments]
-        parts = [part for w in weights for part in (w.regularizer, w.constraint) if part is not None]
-        things = (optimizer, self.step.loss(), *every(self.model.layers), *parts)
+        extras = [part for w in weights for part in (w.regularizer, w.constraint) if part is not None]
+        things = (optimizer, self.step.loss(), *every(self.model.layers), *extras)
         if "penalty" not in self.places and any(w.regularizer is not None for w in weights):
             self.collect()
-            self.places["penalty"] = Place((1,), self._slots)
-        return self.renew(things, [segment.trainable for segment in segments], list(map(id, parts)))
+            self.places["penalty"] = Place((1,), self.together, self.slots)
+        return self.renew(things, [segment.trainable for segment in segments], list(map(id, extras)))
 
     def _plan_from(self, first: int) -> None:
         """Compute the numbers of all updates from batch `first` on, and copy them to the device."""
@@ -244,9 +254,10 @@ class ResidentSteps(Resident):
 
     # -- going back ----------------------------------------------------------------------------------------------------
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
         """Keep a copy of all that a step changes."""
         self._kept, self._kept_counters = self._copied(self._kept), self._counters()
+        self.kept_at, self._kept_measures = self.done, self._measures()
 
     def _copied(self, copies: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
         """(array, copy) of all that a step changes; the arrays of `copies` are used again if they fit."""
@@ -261,20 +272,28 @@ class ResidentSteps(Resident):
     def _counters(self) -> dict[str, np.ndarray]:
         return {name: array.copy() for name, array in self.step.settings.optimizer.counters.items()}
 
-    def _norms(self) -> list[Any]:
+    def norms(self) -> list[Any]:
         """Whether all that steps change is finite, on the device."""
         return [norm_parts(array.reshape(-1)) for array, _ in self._kept]
 
-    def _run_again(self, first: int) -> None:
-        """Run the batches since the last look one by one, which raises at the one that fails."""
+    def _measures(self) -> tuple[list[dict[str, np.ndarray]], float, float]:
+        state = self.model.training_state
+        return [metric.get_state() for metric in self.step.metrics or []], state.loss_sum, state.loss_count
+
+    def run_again(self) -> None:
+        """Run the batches since the copies were made one by one, which raises at the one that fails."""
         for array, copy in self._kept:
             array[...] = copy
         self._set_counters(self._kept_counters)
-        last, self.read, self.done = self.done, first, first
-        for number in range(first, last):
+        states, *sums = self._kept_measures
+        for metric, state in zip(self.step.metrics or [], states, strict=True):
+            metric.set_state(state)
+        self.model.training_state.loss_sum, self.model.training_state.loss_count = sums
+        last, self.read, self.done = self.done, self.kept_at, self.kept_at
+        for number in range(self.kept_at, last):
             self.model.training_state.batch = number
-            batch = next(self.data.epoch(self.order(), number))
+            batch = next(self.data.epoch(self.order(), number, parts.own_rows()))
             self._count(batch, self.step.train(batch))
         self.model.training_state.batch = last
         self.start(last, *storage.get(self.counters[0]).tolist()[1:])
-        self._keep()
+        self.keep()

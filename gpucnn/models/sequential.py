@@ -24,7 +24,7 @@ from .compile_settings import CompileSettings, Steps
 from .model import computing
 from .signature import Signature
 from .state import TrainingState
-from .summary import summarize
+from .summary import as_html, summarize
 from .trainer import Trainer, report
 
 
@@ -207,8 +207,9 @@ class Sequential(Checked):
         """Set how to train: the optimizer, the loss and the metrics, as names or objects.
 
         `run_eagerly`, `jit_compile` and `auto_scale_loss` are accepted and change nothing. With
-        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches; with "auto"
-        for as many as a GPU replays as one (up to 16), and on the CPU for each batch.
+        `steps_per_execution=k` the batch hooks of callbacks are called once for k batches, which a GPU
+        replays as one (up to 1,024, or all full batches of an epoch); "auto" is 16 on a GPU and 1 on the
+        CPU. More than 16 saves little, and delays the first epoch, in which they are recorded.
         `precision` "tf32" (11 bits) or "bfloat16" (8) rounds the factors of products, for tensor cores.
         """
         settings = CompileSettings(optimizer, loss, metrics, weighted_metrics, steps_per_execution, precision)
@@ -433,6 +434,10 @@ class Sequential(Checked):
         if name in GONE_METHODS:
             raise AttributeError(f"Sequential has no {name}: {GONE_METHODS[name]}")
         raise AttributeError(no_attribute(type(self).__name__, name, dir(type(self))))
+
+    def _repr_html_(self) -> str:
+        """The summary as a table, for notebooks."""
+        return as_html(self)
 
     def __repr__(self) -> str:
         return f"<Sequential name={self.name}, {len(self.layers)} layers>"

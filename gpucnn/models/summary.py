@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from html import escape
 from typing import Any
 
 from ..errors import ArgumentError, printable
@@ -32,16 +33,15 @@ def summarize(
     layers = model.layers if layer_range is None else _between(model.layers, *layer_range)
     width = line_length or max(60, min(88, shutil.get_terminal_size((92, 24)).columns - 4))
     table = Table(width=width)
-    table.add_column("Layer (type)", ratio=40, overflow="fold")
-    table.add_column("Output Shape", ratio=30, overflow="fold")
-    table.add_column("Param #", justify="right", ratio=18, overflow="fold")
+    table.add_column(_HEAD[0], ratio=40, overflow="fold")
+    table.add_column(_HEAD[1], ratio=30, overflow="fold")
+    table.add_column(_HEAD[2], justify="right", ratio=18, overflow="fold")
     if show_flops:
         table.add_column("FLOPs / image", justify="right", ratio=20)
     if show_trainable:
         table.add_column("Trainable", justify="center", ratio=14)
     for depth, layer in _rows(layers) if expand_nested else ((0, layer) for layer in layers):
-        parameters = f"{layer.count_params():,}" if layer.built else "0 (unbuilt)"
-        row = [printable(f"{_INDENT * depth}{layer.name} ({type(layer).__name__})"), _shape(layer), parameters]
+        row = _cells(layer, depth)
         if show_flops:
             row.append(f"{layer.flops(layer.input_shape):,}" if layer.input_shape is not None else "?")
         if show_trainable:
@@ -60,7 +60,27 @@ def summarize(
         print_fn(text)
 
 
+def as_html(model: Model) -> str:
+    """The table as HTML, for notebooks: all layers, also those inside others, and the totals."""
+    rows = [f"<tr>{''.join(f'<th>{escape(title)}</th>' for title in _HEAD)}</tr>"]
+    for depth, layer in _rows(model.layers):
+        name, shape, parameters = map(escape, _cells(layer, 0))
+        rows.append(
+            f'<tr><td style="text-align:left;padding-left:{0.5 + 1.5 * depth}em">{name}</td>'
+            f'<td style="text-align:left">{shape}</td><td>{parameters}</td></tr>'
+        )
+    totals = "<br>".join(escape(line.strip()) for line in _totals(model, show_flops=True))
+    return f"<p>Model: <b>{escape(model.name)}</b></p><table>{''.join(rows)}</table><p>{totals}</p>"
+
+
+_HEAD = ("Layer (type)", "Output Shape", "Param #")
+
 _INDENT = "  "
+
+
+def _cells(layer: Layer, depth: int) -> list[str]:
+    parameters = f"{layer.count_params():,}" if layer.built else "0 (unbuilt)"
+    return [printable(f"{_INDENT * depth}{layer.name} ({type(layer).__name__})"), _shape(layer), parameters]
 
 
 def _rows(layers: Iterable[Layer], depth: int = 0) -> Iterator[tuple[int, Layer]]:

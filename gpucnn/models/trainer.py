@@ -185,7 +185,9 @@ class Trainer:
         state = self.model.training_state
         replayed = self._replaying.training(self.step, data, hooks, tolerant, self._count)
         if replayed is not None:
-            several = together(hooks, "train", self.step.settings.steps_per_execution, replayed.together)
+            several = parts.fewest(
+                together(hooks, "train", self.step.settings.steps_per_execution, replayed, data.steps)
+            )
             stop = data.steps or replayed.steps
             yield from replayed.epoch(state.batch, stop, state.shuffles, state.seed, shuffle, several)
             return
@@ -250,7 +252,7 @@ class Trainer:
         if replayed is not None:
             penalty = step.settings.optimizer.penalty(self.model.parameters)
             replayed.count = lambda batch, loss: count(batch, loss + penalty)
-            turns = replayed.batches(data.steps or replayed.steps, together(hooks, "test", 1, replayed.together))
+            turns = replayed.batches(data.steps or replayed.steps, together(hooks, "test", 1, replayed, data.steps))
 
         def logs() -> dict[str, float]:
             if replayed is not None:
@@ -286,7 +288,7 @@ class Trainer:
         )
         if replayed is not None:
             outputs = replayed.outputs
-            turns = replayed.batches(data.steps or replayed.steps, together(hooks, "predict", 1, replayed.together))
+            turns = replayed.batches(data.steps or replayed.steps, together(hooks, "predict", 1, replayed, data.steps))
         with self._computing(data):
             hooks.on_predict_begin()
             done = 0

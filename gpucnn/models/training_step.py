@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,12 @@ from ..layers.layer import Activated, Backward
 from ..losses import Loss, labels
 from ..losses.loss import RowLoss
 from ..metrics import Metric
-from . import fusion, parts
+from ..ops.loss import scale_rows
+from . import fusion, parts, resident
 from .batches import Batch
 from .compile_settings import CompileSettings
 from .model import Model
+from .recorded_steps import RecordedSteps
 
 NO_STEP = np.zeros(1, np.int64)
 """The number of updates in inference, which nothing reads."""
@@ -46,10 +47,16 @@ class TrainingStep:
         self._nodes: list[fusion.Node] | None = None
         self._planned_for: object = None
         self._logits_loss: Loss | None = None
+        self._recorded = RecordedSteps(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the plan of what a step runs through, which is made of functions."""
-        return {**vars(self), "_nodes": None, "_planned_for": None, "_logits_loss": None}
+        """All but the plan of what a step runs through, which is made of functions, and what is recorded."""
+        state = {**vars(self), "_nodes": None, "_planned_for": None, "_logits_loss": None}
+        return {name: value for name, value in state.items() if name != "_recorded"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._recorded = RecordedSteps(self)
 
     def make_metrics(self, y_shape: tuple[int, ...]) -> None:
         """Make the metrics of `compile` for labels of this shape."""
@@ -75,9 +82,15 @@ class TrainingStep:
         all of the backward pass is under way there.
         """
         self.has_run, optimizer, group = True, self.settings.optimizer, distributed.group()
-        compute = self._gradients if group is None else partial(parts.gradients, self, group=group)
-        values, predicted, penalties = compute(batch)
-        norms = self.model.parameters.gradient_norms()
+        recorded = self._recorded.of(batch) if group is None else None
+        if recorded is not None:
+            values, predicted, penalties, norms = recorded.gradients(batch)
+        else:
+            whole = slice(0, len(batch.x))
+            values, predicted, penalties = (
+                self.of_part(batch.x, batch, whole) if group is None else parts.gradients(self, batch, group)
+            )
+            norms = self.model.parameters.gradient_norms()
         prediction = None if predicted is None else storage.get(predicted)
         total = self._total(values, batch, penalties)
         norm = math.hypot(*(_norm(storage.get(parts)) for parts in norms))
@@ -85,35 +98,49 @@ class TrainingStep:
             if not tolerant:
                 raise self._not_finite(total, norm)
             return math.nan if math.isfinite(total) else total
-        for layer in self.model.layers:
-            layer.update()
-        optimizer.apply(self.model.parameters)
+        if recorded is not None:
+            recorded.update()
+        else:
+            for layer in self.model.layers:
+                layer.update()
+            optimizer.apply(self.model.parameters)
         self.measure(batch, prediction)
         return total
 
-    def _gradients(self, batch: Batch) -> tuple[Any, Any, float]:
-        """(the losses of the samples, predictions if metrics need them, penalties), with the gradients
-        written, all on the device."""
-        x, step = storage.put(batch.x), storage.put(self.settings.optimizer.batches)
+    def of_part(self, x: Any, batch: Batch, cut: slice) -> tuple[Any, Any, float]:
+        """(the losses of these samples, predictions if metrics need them, penalties), with the gradients
+        written, all on the device.
+
+        x      the images of the samples
+        batch  the batch, of which y and weight are whole
+        cut    the samples among those of the batch
+        """
+        assert batch.y is not None
+        x, step = storage.put(x), storage.put(self.settings.optimizer.batches)
+        y, samples = batch.y[cut], len(batch.y)
         if (head := self.head()) is not None:
             x, backwards, penalties = self.forward(x, step, without_last=True)
-            logits, values, gradient, backward = self._of_head(head, x, batch)
+            factors = self._factors(samples, (), batch.weight)[cut]
+            logits, values, gradient, backward = self._of_head(head, x, y, factors)
             self.backward([*backwards, backward], gradient)
             return values, self.prediction(logits) if self.metrics else None, penalties
         x, backwards, penalties = self.forward(x, step)
-        loss = self.loss()
-        values, loss_backward = losses.forward(loss, batch.y, x)
-        self.backward(backwards, loss_backward(losses.shares(values, batch.weight, loss.reduction)))
+        values, loss_backward = losses.forward(self.loss(), y, x)
+        self.backward(backwards, loss_backward(self._factors(samples, values.shape[1:], batch.weight)[cut]))
         return values, self.prediction(x) if self.metrics else None, penalties
 
-    def _of_head(self, head: fusion.Head, x: Any, batch: Batch) -> tuple[Any, Any, Any, Backward]:
+    def _factors(self, samples: int, inner: tuple[int, ...], weight: np.ndarray | None) -> np.ndarray:
+        """(samples, *inner) float32: what the gradient of each loss is multiplied by."""
+        losses_of_all = np.broadcast_to(np.float32(0), (samples, *inner))  # only their shape counts
+        return losses.shares(losses_of_all, weight, self.loss().reduction)
+
+    def _of_head(self, head: fusion.Head, x: Any, y: np.ndarray, factors: Any) -> tuple[Any, Any, Any, Backward]:
         """(logits, losses, gradient of the logits, backward) of the last layer and the loss in one."""
         loss = self.loss()
-        assert isinstance(loss, RowLoss) and batch.y is not None
+        assert isinstance(loss, RowLoss)
         outputs = np.broadcast_to(np.float32(0), (len(x), *self.model.output_shape[1:]))  # only their shape counts
-        targets = labels.aligned(batch.y, outputs)[0]
+        targets = labels.aligned(y, outputs)[0]
         loss.check(targets, outputs.shape)
-        factors = losses.shares(outputs[:, 0], batch.weight, loss.reduction)
         expected = storage.put(loss.targets(targets, outputs.shape))
         return head(x, expected, storage.put(np.ascontiguousarray(factors, np.float32)), None)
 
@@ -121,6 +148,20 @@ class TrainingStep:
         """The last node and the loss in one, if they can be."""
         self.nodes()
         return None if self._logits_loss is None else fusion.head(self.model.layers[-1], self._logits_loss)
+
+    def outputs(
+        self, x: Any, count: Any, targets: Any, factors: Any, target: Any
+    ) -> tuple[Any, Any, Any, list[Backward]]:
+        """(outputs, losses, gradient of the outputs, the backward passes of all nodes) for labels as the loss
+        takes them and factors of the losses, all on the device; `count` is the number of updates. The
+        losses are those of the rows of the outputs, in `target` if the last node writes them there."""
+        head = self.head()
+        x, backwards, _ = self.forward(x, count, without_last=head is not None)
+        if head is not None:
+            x, values, gradient, backward = head(x, targets, factors, target)
+            return x, values, gradient, [*backwards, backward]
+        values, slopes = resident.row_loss(self.loss()).of_rows(x.reshape(-1, x.shape[-1]), targets)
+        return x, values, scale_rows(slopes, factors).reshape(x.shape), backwards
 
     def forward(self, x: Any, step: Any, without_last: bool = False) -> tuple[Any, list[Backward], float]:
         """(output, the backward passes of all nodes, sum of the activity regularizers' penalties) in

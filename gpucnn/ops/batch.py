@@ -28,27 +28,31 @@ def _batch_outputs(
     table: Spec | None,
     *,
     rows: Natural,
+    first: Natural,
     batch_size: Count,
     steps: Seed,
+    ring: Natural,
     seed: Seed,
     stream: Seed,
     shuffle: bool,
-    in_turn: bool,
 ) -> tuple[Spec, ...]:
     name = "gather_batch"
     if counters.shape != (3,) or counters.dtype != np.int64:
         raise ShapeError(f"{name}: counters must be 3 int64 numbers and are {counters.shape} {counters.dtype}")
     if images.dtype.kind != "f" and images.dtype != np.uint8:
         raise ShapeError(f"{name}: images are {images.dtype} and must be uint8 or floating-point numbers")
-    if rows > batch_size:
-        raise ArgumentError(f"{name}: rows={rows} of batch_size={batch_size} is out of range: use 0 … batch_size")
+    if first + rows > batch_size:
+        raise ArgumentError(
+            f"{name}: first={first}, rows={rows} of batch_size={batch_size} is out of range: first + rows must not be "
+            "larger than batch_size"
+        )
     if steps < 1:
         raise ArgumentError(f"{name}: steps={steps} is out of range: use 1 or more")
     of_samples = [array for array in (labels, weights) if array is not None]
     for array in (images, *of_samples, *([] if table is None else [table])):
         if not array.shape or not array.shape[0]:
             raise ShapeError(f"{name}: there must be one sample or more along the first axis: {array.shape}")
-    if len({array.shape[0] for array in (*of_samples, *([] if in_turn else [images]))}) > 1:
+    if len({array.shape[0] for array in (*of_samples, *([] if ring else [images]))}) > 1:
         shapes = [array.shape for array in (images, *of_samples)]
         raise ShapeError(f"{name}: images, labels and weights must have as many samples as each other: {shapes}")
     if table is not None and len(table.shape) != 2:
@@ -63,9 +67,9 @@ def _bytes(*shape: int) -> Draw:
 
 
 _COUNTERS = integers(3, high=7, dtype="int64")
-_SHUFFLED = {"seed": 1234567890123, "stream": 3, "shuffle": True, "in_turn": False}
-_IN_ORDER = {"seed": 0, "stream": 0, "shuffle": False, "in_turn": False}
-_RING = _SHUFFLED | {"in_turn": True}
+_SHUFFLED = {"seed": 1234567890123, "stream": 3, "shuffle": True, "first": 0, "ring": 0}
+_IN_ORDER = {"seed": 0, "stream": 0, "shuffle": False, "first": 0, "ring": 0}
+_RANK, _RING = _SHUFFLED | {"first": 4}, {"ring": 6}
 _GATHERED_BENCH = {
     "mnist": (_bytes(60000, 28, 28, 1), 128),
     "cifar": (_bytes(50000, 32, 32, 3), 512),
@@ -90,8 +94,10 @@ _GATHERED_BENCH = {
             ("chunks", _bytes(3, 65, 64, 1), (integers(3, high=3), None, None), 2, 2, 7, _SHUFFLED),
             ("ragged_chunks", _bytes(3, 4099), (None, real(3), None), 2, 2, 7, _SHUFFLED),
             ("float_chunks", real(3, 4100), (integers(3, high=3), None, None), 2, 2, 7, _SHUFFLED),
-            ("ring", _bytes(12, 4, 4, 1), (integers(50, high=10), real(50), real(9, 3)), 6, 6, 8, _RING),
-            ("ring_in_order", real(12, 5), (integers(50, high=10), None, None), 5, 6, 8, _IN_ORDER | {"in_turn": True}),
+            ("ring", _bytes(12, 4, 4, 1), (integers(50, high=10), real(50), real(9, 3)), 6, 6, 8, _SHUFFLED | _RING),
+            ("ring_of_a_rank", _bytes(12, 3), (integers(50, high=10), real(50), None), 5, 9, 8, _RANK | _RING),
+            ("rank", _bytes(50, 8), (integers(50, high=10), real(50, 2), real(8, 3)), 4, 9, 8, _RANK),
+            ("ring_in_order", real(12, 5), (integers(50, high=10), None, None), 5, 6, 8, _IN_ORDER | _RING),
         )
     ]
     + [
@@ -114,17 +120,18 @@ def gather_batch(
     table: Array | None,
     *,
     rows: Natural,
+    first: Natural,
     batch_size: Count,
     steps: Seed,
+    ring: Natural,
     seed: Seed,
     stream: Seed,
     shuffle: bool,
-    in_turn: bool,
 ) -> tuple[Array, ...]:
     """All that a step takes from the data set on the device: its images, labels and weights, its row
     of a table, and the counters of the next step.
 
-    Row i of the batch is sample order[(batch · batch_size + i) mod n]. The order is
+    Row i is sample order[(batch · batch_size + first + i) mod n]. The order is
     `random.permutation(n, seed, epoch, stream)`, or 0 … n - 1 without `shuffle`. After the last
     sample the order starts again, so the last batch may have full size, or as many rows as are
     left.
@@ -134,28 +141,30 @@ def gather_batch(
     labels        (n, …) int32 or float32, or None: class numbers or rows of outputs
     weights       (n, …) float32, or None
     table         (steps, columns) float32, or None: what varies from step to step, such as rates
-    rows          rows of this batch
+    rows          rows of this batch, or of a part of it
+    first         the row of the batch that is row 0
     batch_size    rows of all batches except the last
     steps         batches of an epoch
     seed, stream  numbers that choose the order
     shuffle       whether the samples are shuffled
-    in_turn       whether the images lie in the order in which batches take them, as in a ring that the
-                  host fills: then their number need not be that of the labels
+    ring          0, or how many images of each batch lie in a ring that the host fills in the order in which
+                  they are taken: row i is then image (batch · ring + i) mod n, and the number of the
+                  images need not be that of the labels
     →             x (rows, …) float32; the next counters (3,), where the batch after the last one of an
                   epoch is the first of the next; then the rows of labels and of weights and the row
                   (columns,) of the table, those that are there
     """
     batch, epoch, total = map(int, counters)
 
-    def chosen(array: Array, shuffled: bool) -> Array:
+    def chosen(array: Array) -> Array:
         n = len(array)
-        positions = (batch * batch_size + np.arange(rows)) % n
-        return array[random.permutation(n, seed=seed, epoch=epoch, stream=stream)[positions] if shuffled else positions]
+        positions = (batch * batch_size + first + np.arange(rows)) % n
+        return array[random.permutation(n, seed=seed, epoch=epoch, stream=stream)[positions] if shuffle else positions]
 
-    x = chosen(images, shuffle and not in_turn)
+    x = images[(batch * ring + np.arange(rows)) % len(images)] if ring else chosen(images)
     last = batch + 1 >= steps
     following = np.array([0 if last else batch + 1, epoch + last, total + 1], np.int64)
-    gathered = [chosen(array, shuffle) for array in (labels, weights) if array is not None]
+    gathered = [chosen(array) for array in (labels, weights) if array is not None]
     row = [] if table is None else [table[batch % len(table)]]
     return x.astype(np.float32) if x.dtype == np.uint8 else x, following, *gathered, *row
 

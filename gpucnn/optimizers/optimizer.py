@@ -17,6 +17,7 @@ from ..arguments import Bounds, Count, Fraction, NotNegative, Positive, check, w
 from ..config import Configurable
 from ..devices import choose, storage
 from ..devices.cpu import CPU
+from ..devices.recorders import again
 from ..errors import ArgumentError, ShapeError
 from ..layers.layer import Weight
 from ..layers.parameters import Parameters, Segment
@@ -375,7 +376,7 @@ class Optimizer(Configurable):
             whole = slice(spans[0].start, spans[-1].stop)
             for segment in parameters.segments:
                 if not segment.trainable and whole.start <= segment.offset < whole.stop:
-                    gradients[segment.span] = 0  # so that one norm can be taken over all spans
+                    again(gradients.__setitem__, segment.span, 0)  # so that one norm can be taken over all spans
             parts = update.norm_parts(gradients[whole])
             for span in spans:
                 update.clip_by_norm(gradients[span], parts, limit=self.global_clipnorm)

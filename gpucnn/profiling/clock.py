@@ -41,6 +41,14 @@ class Clock:
         self._filler += 1
         return self._seconds(run)
 
+    def start_up(self, run: Run, hot: float) -> float:
+        """Seconds of a cold call that are not the call's own: here none.
+
+        run  what `prepare` returned for one call
+        hot  seconds of a hot call
+        """
+        return 0.0
+
     def host(self, run: Run) -> float:
         """Seconds until a call returns."""
         return self._seconds(run)

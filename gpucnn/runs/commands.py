@@ -135,17 +135,18 @@ def resume(
     run, board = Run.open(folder), TensorBoard() if tensorboard else None
     with run.locked():
         settings = RunSettings.of(run)
-        if epochs not in (None, settings.epochs) and settings.schedule not in (None, "constant"):
-            raise ArgumentError(
-                f"the learning rates of {run.folder} fall over its {settings.epochs} epochs (--schedule "
-                f"{settings.schedule}): resume it without --epochs, or train anew with more"
-            )
+        planned_epochs = settings.epochs
         kernels = own_kernels.load_again(run.folder, settings.load or [], load)
         settings = replace(settings, epochs=epochs or settings.epochs, load=kernels)
         settings.apply()
         entry = _entry_again(run, settings, model)
         data = settings.load_data(progress)
         training = _training(settings, entry, data)
+        if training.epochs != planned_epochs and training.schedule not in (None, "constant"):
+            raise ArgumentError(
+                f"the learning rates of {run.folder} fall over its {planned_epochs} epochs (schedule "
+                f"{training.schedule}): resume it without --epochs, or train anew with more"
+            )
         trained = run.resume() or _new_model(settings, entry, data)
         trained.signature = trained.signature or _signature_for(data)
         checked_signature(trained, settings, run.folder)

@@ -73,7 +73,7 @@ class Recipe:
 
     def describe(self) -> dict[str, Any]:
         """Describe the recipe as JSON values."""
-        described = zoo.find(self.model).describe()
+        described = zoo.find(self.model).describe(_SHAPES[self.dataset])
         return asdict(self) | {key: described[key] for key in ("parameters", "flops_per_image")}
 
     def __str__(self) -> str:
@@ -104,6 +104,15 @@ def _text(
     return Recipe(name, dataset, model, accuracy, entry.source, training or entry.training, **other)
 
 
+def _own(name: str, dataset: str, accuracy: float, epochs: int, **other: Any) -> Recipe:
+    """A recipe of gpucnn's own that reaches more than the texts."""
+    entry = zoo.find("vgg-small")
+    return Recipe(name, dataset, entry.name, accuracy, entry.source, entry.training.altered(epochs=epochs), **other)
+
+
+_SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+"""The shapes of the images of the data sets."""
+
 _FIVE_EPOCHS = Training("sgd", batch_size=32, epochs=5)
 _ADAM = replace(_FIVE_EPOCHS, optimizer="adam")
 
@@ -116,7 +125,15 @@ RECIPES = (
     _text("torres-fashion-2", "fashion_mnist", "torres-wide", 0.8628, _FIVE_EPOCHS),
     _text("torres-fashion-3", "fashion_mnist", "torres-wide", 0.9099, _ADAM),
     _text("torres-fashion-4", "fashion_mnist", "torres-batchnorm", 0.9256, _ADAM),
+    _text(
+        *("torres-fashion-5", "fashion_mnist", "torres-batchnorm", 0.9454),
+        replace(_ADAM, epochs=30, learning_rate=0.001, epoch_decay=0.9),
+    ),
     _text("cifar", "cifar10", "cifar"),
     _text("cifar-early-stopping", "cifar10", "cifar", validation_split=0.1, early_stopping=3, best=True),
+    _own("best-mnist", "mnist", 0.995, 20, augment="light"),
+    _own("best-fashion", "fashion_mnist", 0.94, 40, augment="light", flip=True),
+    _own("best-cifar", "cifar10", 0.85, 30, augment="light", flip=True),
+    _text("speedrun", "mnist", "speedrun", 0.99),
 )
 """All recipes, in the order in which they are listed."""

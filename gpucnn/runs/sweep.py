@@ -17,19 +17,19 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..datasets import ProgressHook
 from ..errors import ArgumentError, FileError, Interrupted, did_you_mean, warn
 from ..files import explained, make_folder, write_atomically
-from . import commands, trials
+from . import commands, trials, zoo
 from .run import Run
 from .settings import RunSettings, fingerprint
 from .sweep_picture import picture
 from .sweep_result import Sweep, Trial, label
-from .trials import FINISHED, Outcome, Task
+from .trials import FINISHED, Outcome, Outcomes, Task
 
 AXES = (
     *("model", "filters", "optimizer", "learning_rate", "batch_size", "epochs", "schedule", "weight_decay"),
@@ -64,23 +64,26 @@ def run(
     settings that do not fit, before any training; `Interrupted` after Ctrl-C, once each trial has
     saved a checkpoint: the same call goes on from there.
     """
-    _check(settings, axes, seeds, jobs)
+    if not axes and seeds < 2:
+        raise ArgumentError("a sweep needs axes, such as learning_rate=[0.01, 0.1], or two seeds and more")
+    check(settings, axes, seeds, jobs)
     with trials.pool(jobs) as pool:
         if pool is None:
             return None
-        planned = _plan(settings, axes, seeds, folder, progress)
-        return _train(planned, pool, say, progress)
+        combinations = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
+        planner = Planner(settings, seeds, folder, progress)
+        planned = [pair for values in combinations for pair in planner.trials(values)]
+        results = Results(planner.sweep(), len(planned), say, progress)
+        left = [task for trial, task in planned if results.add(trial).status != FINISHED]
+        say(
+            f"{planner.data.name}: {results.finished} of {len(planned)} trials are finished; {len(left)} to train in "
+            f"{planner.folder}"
+        )
+        return results.collect(pool(left, len(left)))
 
 
-@dataclass(frozen=True)
-class _Plan:
-    sweep: Sweep
-    tasks: dict[Path, Task]
-
-
-def _check(settings: RunSettings, axes: Mapping[str, Sequence[Any]], seeds: int, jobs: int | None) -> None:
-    if not axes and seeds < 2:
-        raise ArgumentError("a sweep needs axes, such as learning_rate=[0.01, 0.1], or two seeds and more")
+def check(settings: RunSettings, axes: Mapping[str, Sequence[Any] | None], seeds: int, jobs: int | None) -> None:
+    """Raise `ArgumentError` unless the axes, with their values where those are a list, can be varied."""
     if "seed" in axes:
         raise ArgumentError("seed is not an axis: give the first seed and the number of seeds")
     for name, values in axes.items():
@@ -89,6 +92,8 @@ def _check(settings: RunSettings, axes: Mapping[str, Sequence[Any]], seeds: int,
             raise ArgumentError(f"{name!r} cannot be an axis: {hint}{hint and ' '}the axes are {', '.join(AXES)}")
         if getattr(settings, name) is not None:
             raise ArgumentError(f"{name} is both an axis and set to {getattr(settings, name)}: give it once")
+        if values is None:
+            continue
         if not len(values):
             raise ArgumentError(f"the axis {name} has no values: give one or more")
         for number, value in enumerate(values):
@@ -99,75 +104,109 @@ def _check(settings: RunSettings, axes: Mapping[str, Sequence[Any]], seeds: int,
             raise ArgumentError(f"{name}={count} is out of range: give 1 or more")
 
 
-def _plan(
-    settings: RunSettings,
-    axes: Mapping[str, Sequence[Any]],
-    seeds: int,
-    folder: str | Path | None,
-    progress: ProgressHook | None,
-) -> _Plan:
-    """All trials with their folders, once each has been checked as far as that goes without training."""
-    combinations = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
-    variants = [replace(settings, **values) for values in combinations]
-    entries = [commands.with_entry(variant) for variant in variants]
-    settings = settings.apply()
-    data = entries[0][0].load_data(progress)
-    known: dict[str, Any] = {"fingerprint": fingerprint(data), "classes": list(data.classes), "device": settings.device}
-    checked = []
-    for filled, entry in entries:
-        resolved, _, _ = commands.planned(replace(filled, **known), entry, data)
-        checked.append((replace(filled, **known), resolved))
-    words = (data.name, settings.recipe or (str(settings.model) if settings.model else checked[0][1].model))
-    target = Path("runs", _slug("sweep-" + "-".join(map(str, words)))) if folder is None else Path(folder).expanduser()
-    found, tasks = [], {}
-    for values, (filled, resolved) in zip(combinations, checked):
-        for seed in range(settings.seed, settings.seed + seeds):
-            place = target / _name(values, replace(resolved, seed=seed))
-            found.append(Trial(values, seed, place))
-            tasks[place] = Task(replace(filled, seed=seed), place)
-    validated = data.x_val is not None or all(resolved.validation_split for _, resolved in checked)
-    ranked_by = "validation accuracy" if validated else "test accuracy"
-    return _Plan(Sweep(target, data.name, data.note, ranked_by, found), tasks)
+class Planner:
+    """The trials of a sweep, each checked as far as that goes without training.
+
+    settings  of all trials, with the device in use; their seed is the first one
+    filled    the settings with what their recipe says
+    data      the images
+    folder    of the trials
+    validated
+              whether all trials so far have validation images, which rank them
+    """
+
+    def __init__(
+        self, settings: RunSettings, seeds: int, folder: str | Path | None, progress: ProgressHook | None
+    ) -> None:
+        filled, _ = commands.with_entry(settings)
+        self.settings, self.seeds = settings.apply(), seeds
+        self.filled = replace(filled, device=self.settings.device)
+        self.data = filled.load_data(progress)
+        self.validated = True
+        self._known: dict[str, Any] = {"fingerprint": fingerprint(self.data), "classes": list(self.data.classes)}
+        words = ("sweep", self.data.name, settings.recipe or settings.model or zoo.default_for(self.data.name).name)
+        self.folder = Path("runs", _slug("-".join(words))) if folder is None else Path(folder).expanduser()
+
+    def trials(self, values: Mapping[str, Any]) -> list[tuple[Trial, Task]]:
+        """A trial for each seed. Raises the error of the first setting that does not fit."""
+        filled, entry = commands.with_entry(replace(self.settings, **values))
+        filled = replace(filled, **self._known)
+        resolved, _, _ = commands.planned(filled, entry, self.data)
+        self.validated &= self.data.x_val is not None or bool(resolved.validation_split)
+        planned = []
+        for seed in range(filled.seed, filled.seed + self.seeds):
+            place = self.folder / _name(values, replace(resolved, seed=seed))
+            planned.append((Trial(dict(values), seed, place), Task(replace(filled, seed=seed), place)))
+        return planned
+
+    def sweep(self) -> Sweep:
+        """The sweep, still without trials."""
+        ranked_by = "validation accuracy" if self.validated else "test accuracy"
+        return Sweep(self.folder, self.data.name, self.data.note, ranked_by, [])
+
+    def digest(self, *more: Any) -> str:
+        """A hash of all settings that decide the results, of the images, and of more JSON values."""
+        return _digest(replace(self.filled, **self._known), *more)
 
 
-def _train(plan: _Plan, pool: trials.Pool, say: Callable[[str], None], progress: ProgressHook | None) -> Sweep:
-    sweep = plan.sweep
-    with explained("make", sweep.folder):
-        make_folder(sweep.folder)
-    ended = {trial.folder: _read(trial, sweep.ranked_by) for trial in sweep.trials}
-    left = [trial for trial in sweep.trials if ended[trial.folder].status != FINISHED]
-    total = len(sweep.trials)
-    say(f"{sweep.dataset}: {total - len(left)} of {total} trials are finished; {len(left)} to train in {sweep.folder}")
-    by_folder = {trial.folder: trial for trial in sweep.trials}
-    count, warned = total - len(left), set[str]()
+class Results:
+    """What the trials of a sweep have reached so far.
 
-    def step(outcome: Outcome) -> None:
-        trial = _read(by_folder[outcome.folder], sweep.ranked_by, outcome)
-        ended[outcome.folder] = trial
+    total  how many there will be
+    """
+
+    def __init__(
+        self, sweep: Sweep, total: int, say: Callable[[str], None], progress: ProgressHook | None = None
+    ) -> None:
+        with explained("make", sweep.folder):
+            make_folder(sweep.folder)
+        self._sweep, self._total, self._say, self._progress = sweep, total, say, progress
+        self._trials: dict[Path, Trial] = {}
+        self._warned = set[str]()
+
+    def add(self, trial: Trial) -> Trial:
+        """Count a trial in; returns it with what its run folder says."""
+        self._trials[trial.folder] = _read(trial, self._sweep.ranked_by)
+        return self._trials[trial.folder]
+
+    @property
+    def finished(self) -> int:
+        """How many trials are finished."""
+        return sum(trial.status == FINISHED for trial in self._trials.values())
+
+    def collect(self, outcomes: Outcomes, ended: Callable[[Trial], None] = lambda trial: None) -> Sweep:
+        """Wait for all outcomes, then write table and picture.
+
+        ended  called with each trial when it has ended
+        """
+        count = self.finished
+        try:
+            for outcome in outcomes:
+                ended(self._end(outcome))
+                count += 1
+                if self._progress is not None:
+                    self._progress("trials", count, self._total)
+                if outcome.status == trials.STOPPED:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            outcomes.close()
+            raise Interrupted(
+                f"stopped; {self.finished} of {self._total} trials are finished: "
+                f"give the same command again to go on in {self._sweep.folder}"
+            ) from error
+        result = replace(self._sweep, trials=list(self._trials.values()))
+        _write(result)
+        return result
+
+    def _end(self, outcome: Outcome) -> Trial:
+        trial = _read(self._trials[outcome.folder], self._sweep.ranked_by, outcome)
+        self._trials[outcome.folder] = trial
         for message in outcome.warnings:
-            if message not in warned:
-                warned.add(message)
+            if message not in self._warned:
+                self._warned.add(message)
                 warn(message)
-        say(f"{label(trial.values, trial.seed)}: {_result(trial)}")
-
-    outcomes = pool([plan.tasks[trial.folder] for trial in left])
-    try:
-        for outcome in outcomes:
-            step(outcome)
-            count += 1
-            if progress is not None:
-                progress("trials", count, total)
-            if outcome.status == trials.STOPPED:
-                raise KeyboardInterrupt
-    except KeyboardInterrupt as error:
-        outcomes.close()
-        done = sum(trial.status == FINISHED for trial in ended.values())
-        raise Interrupted(
-            f"stopped; {done} of {total} trials are finished: give the same command again to go on in {sweep.folder}"
-        ) from error
-    result = replace(sweep, trials=[ended[trial.folder] for trial in sweep.trials])
-    _write(result)
-    return result
+        self._say(f"{label(trial.values, trial.seed)}: {_result(trial)}")
+        return trial
 
 
 def _read(trial: Trial, ranked_by: str, outcome: Outcome | None = None) -> Trial:
@@ -207,9 +246,13 @@ def _result(trial: Trial) -> str:
 
 def _name(values: Mapping[str, Any], settings: RunSettings) -> str:
     """The name of a trial's folder: readable, and with a hash of all that decides its result."""
+    return f"{_slug(label(values, settings.seed).replace(', ', '-'))[:120]}-{_digest(settings)}"
+
+
+def _digest(settings: RunSettings, *more: Any) -> str:
     deciding = {name: value for name, value in asdict(settings).items() if name not in _WITHOUT_EFFECT}
-    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:10]
-    return f"{_slug(label(values, settings.seed).replace(', ', '-'))[:120]}-{digest}"
+    text = "".join(json.dumps(value, sort_keys=True) for value in (deciding, *more))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def _slug(text: str) -> str:

@@ -15,8 +15,13 @@ SCHEDULES: dict[str, Callable[[float, int], Any]] = {
     "linear": lambda rate, steps: schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0),
     "cosine": schedules.CosineDecay,
     "exponential": lambda rate, steps: schedules.ExponentialDecay(rate, steps, decay_rate=0.01),
+    "one-cycle": lambda rate, steps: schedules.CosineDecay(
+        rate / 25, steps - int(0.3 * steps), warmup_target=rate, warmup_steps=int(0.3 * steps)
+    ),
 }
-"""How the rate falls over all steps of a training: not, to 0, to 0 in half a cosine wave, to 1 %."""
+"""How the rate changes over all steps of a training: not, to 0, to 0 in half a cosine wave, to 1 %;
+one-cycle rises from 4 % of the rate in the first 30 % of the steps, then falls to 0 in half a cosine wave
+(Smith and Topin, "Super-convergence", arXiv 1708.07120)."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Training:
 
     learning_rate   None is the default of the optimizer
     decay           the rate falls as learning_rate / (1 + decay · step), unless there is a schedule
+    epoch_decay     the rate of each epoch is that of the one before times this, unless there is a schedule
     schedule        a name of `SCHEDULES`
     options         further arguments of the optimizer
     """
@@ -34,6 +40,7 @@ class Training:
     epochs: int
     learning_rate: float | None = None
     decay: float = 0.0
+    epoch_decay: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
     loss: str = "sparse_categorical_crossentropy"
     schedule: str | None = None
@@ -50,12 +57,14 @@ class Training:
         """A copy in which the arguments that are not None replace its values.
 
         Another optimizer starts from its defaults, because rate, decay and options of the recipe
-        belong to the old one. A learning rate alone replaces the initial rate and keeps the decay,
+        belong to the old one. A learning rate alone replaces the initial rate and keeps the decays,
         which a schedule replaces.
         """
         base = self
         if optimizer is not None and optimizer.lower() != self.optimizer:
-            base = dataclasses.replace(self, optimizer=optimizer.lower(), learning_rate=None, decay=0.0, options={})
+            base = dataclasses.replace(
+                self, optimizer=optimizer.lower(), learning_rate=None, decay=0.0, epoch_decay=1.0, options={}
+            )
         return dataclasses.replace(
             base,
             learning_rate=base.learning_rate if learning_rate is None else learning_rate,
@@ -63,6 +72,7 @@ class Training:
             epochs=epochs or base.epochs,
             options=base.options | ({} if weight_decay is None else {"weight_decay": weight_decay}),
             decay=base.decay if schedule is None else 0.0,
+            epoch_decay=base.epoch_decay if schedule is None else 1.0,
             schedule=schedule or base.schedule,
         )
 
@@ -78,6 +88,10 @@ class Training:
         rate = arguments.get("learning_rate", default.learning_rate)
         if self.decay:
             arguments["learning_rate"] = schedules.InverseTimeDecay(rate, 1, self.decay)
+        elif self.epoch_decay != 1:
+            arguments["learning_rate"] = schedules.ExponentialDecay(
+                rate, steps / self.epochs, self.epoch_decay, staircase=True
+            )
         elif self.schedule is not None:
             arguments["learning_rate"] = SCHEDULES[self.schedule](rate, steps)
         return type(default)(**arguments)
@@ -89,6 +103,9 @@ class Training:
         parts += [f"{name} {value:g}" for name, value in self.options.items()]
         if self.decay:
             parts.append(f"decay {self.decay:g}")
+        if self.epoch_decay != 1:
+            parts.append(f"times {self.epoch_decay:g} each epoch")
         if self.schedule:
             parts.append(self.schedule)
-        return f"{' '.join(parts)}, batch {self.batch_size}, {self.epochs} epochs"
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        return f"{' '.join(parts)}, batch {self.batch_size}, {epochs}"

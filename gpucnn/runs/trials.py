@@ -5,14 +5,14 @@ A trial is a training run in its folder. Whatever ends it, its outcome comes bac
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import queue
 import signal
 import threading
 import warnings
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -56,8 +56,9 @@ class Outcome:
 
 
 Outcomes = Generator[Outcome, None, None]
-Pool = Callable[[Sequence[Task]], Outcomes]
-"""Trains the tasks and yields their outcomes as they come."""
+Pool = Callable[[Iterable[Task], int], Outcomes]
+"""Trains the tasks, of which there are at most so many, and yields their outcomes as they come. It takes
+a task when it can be trained, so that what has ended until then may decide what the task is."""
 
 
 @contextmanager
@@ -65,12 +66,12 @@ def pool(jobs: int | None) -> Iterator[Pool | None]:
     """The pool of this process: `jobs` processes, or under `mpiexec` the ranks, of which all but
     rank 0 train what rank 0 sends while they enter the context, and then get None."""
     if distributed.launched() == 1:
-        yield lambda tasks: _in_processes(tasks, jobs or _jobs())
+        yield lambda tasks, count: _in_processes(iter(tasks), count, jobs or _jobs())
         return
     if jobs is not None:
         raise ArgumentError(f"jobs={jobs}: under mpiexec each process trains one trial at a time; leave it out")
     with _ranks() as (executor, size):
-        yield None if executor is None else lambda tasks: _on_ranks(tasks, executor, size)
+        yield None if executor is None else lambda tasks, count: _on_ranks(iter(tasks), executor, size)
 
 
 def train(task: Task) -> Outcome:
@@ -105,22 +106,23 @@ def _jobs() -> int:
 # -- processes of this machine -----------------------------------------------------------------------------------------
 
 
-def _in_processes(tasks: Sequence[Task], jobs: int) -> Outcomes:
+def _in_processes(tasks: Iterator[Task], count: int, jobs: int) -> Outcomes:
     """Each trial in a new process, so that one which is killed takes no other with it."""
     context = multiprocessing.get_context("spawn")
-    share = max(1, threads.available() // max(1, min(jobs, len(tasks))))
-    waiting = deque(replace(task, threads=share) for task in tasks)
+    share = max(1, threads.available() // max(1, min(jobs, count)))
     running: dict[Connection, tuple[Any, Task]] = {}
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                task = waiting.popleft()
+        while True:
+            for task in itertools.islice(tasks, jobs - len(running)):
+                task = replace(task, threads=share)
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(target=_child, args=(task, theirs), name=f"gpucnn {task.folder.name}")
                 with _without_interrupts():  # which the child would inherit before it has a handler
                     process.start()
                 theirs.close()
                 running[ours] = process, task
+            if not running:
+                return
             for ready in wait(list(running), _LOOK_UP):
                 assert isinstance(ready, Connection)
                 process, task = running[ready]
@@ -207,14 +209,20 @@ def _ranks() -> Iterator[tuple[Any, int]]:
         yield executor, MPI.COMM_WORLD.Get_size()
 
 
-def _on_ranks(tasks: Sequence[Task], executor: Any, size: int) -> Outcomes:
+def _on_ranks(tasks: Iterator[Task], executor: Any, size: int) -> Outcomes:
     """The trials on all ranks, rank 0 included: whoever has finished one takes the next."""
-    waiting, done = deque(tasks), queue.SimpleQueue[Outcome]()
+    done, lock, running = queue.SimpleQueue[Outcome](), threading.Lock(), 0
+
+    def take() -> Task | None:
+        nonlocal running
+        with lock:  # the tasks come from a generator
+            task = next(tasks, None)
+            running += task is not None
+        return task
 
     def send() -> None:
-        try:
-            task = waiting.popleft()
-        except IndexError:
+        task = take()
+        if task is None:
             return
         executor.submit(train, task).add_done_callback(lambda future: received(task, future))
 
@@ -225,12 +233,13 @@ def _on_ranks(tasks: Sequence[Task], executor: Any, size: int) -> Outcomes:
 
     for _ in range(size - 1):
         send()
-    for _ in tasks:
-        if done.empty():
-            try:
-                task = waiting.popleft()
-            except IndexError:
-                pass
-            else:
-                done.put(train(task))
-        yield done.get()
+    while True:
+        own = take() if done.empty() else None
+        if own is not None:
+            done.put(train(own))
+        elif not running:
+            return
+        outcome = done.get()
+        with lock:
+            running -= 1
+        yield outcome

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.activation import activation, activation_grad, clipped_relu, clipped_relu_grad
@@ -33,7 +33,7 @@ def _float32(x: Spec, *_: Spec, **__: Any) -> bool:
 
 @cache
 def _forward(function):
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @inner
     def forward(y, x, alpha):
         for i in range(len(x)):
             y[i] = value(function, x[i], alpha)
@@ -43,7 +43,7 @@ def _forward(function):
 
 @cache
 def _backward(function):
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @inner
     def backward(dx, dy, x, alpha):
         for i in range(len(x)):
             dx[i] = dy[i] * slope(function, x[i], alpha)
@@ -51,36 +51,36 @@ def _backward(function):
     return backward
 
 
-@kernel(activation, "elementwise", "njit", supports=_float32)
+@kernel(activation, "elementwise", "njit", supports=_float32, compiled=True)
 def launch(y, x, *, function, alpha):
     in_slices(_forward(function), (y.reshape(-1), x.reshape(-1)), np.float32(alpha))
 
 
-@kernel(activation_grad, "elementwise", "njit", supports=_float32)
+@kernel(activation_grad, "elementwise", "njit", supports=_float32, compiled=True)
 def launch_grad(dx, dy, x, *, function, alpha):
     in_slices(_backward(function), (dx.reshape(-1), dy.reshape(-1), x.reshape(-1)), np.float32(alpha))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _clipped(y, x, max_value, negative_slope, threshold):
     for i in range(len(x)):
         upper = choose(x[i] > max_value, max_value, x[i])
         y[i] = choose(x[i] > threshold, upper, negative_slope * (x[i] - threshold))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _clipped_grad(dx, dy, x, max_value, negative_slope, threshold):
     for i in range(len(x)):
         inside = choose(x[i] < max_value, dy[i], ZERO)
         dx[i] = choose(x[i] > threshold, inside, negative_slope * dy[i])
 
 
-@kernel(clipped_relu, "elementwise", "njit", supports=_float32)
+@kernel(clipped_relu, "elementwise", "njit", supports=_float32, compiled=True)
 def launch_clipped(y, x, *, max_value, negative_slope, threshold):
     in_slices(_clipped, (y.reshape(-1), x.reshape(-1)), *map(np.float32, (max_value, negative_slope, threshold)))
 
 
-@kernel(clipped_relu_grad, "elementwise", "njit", supports=_float32)
+@kernel(clipped_relu_grad, "elementwise", "njit", supports=_float32, compiled=True)
 def launch_clipped_grad(dx, dy, x, *, max_value, negative_slope, threshold):
     arrays = dx.reshape(-1), dy.reshape(-1), x.reshape(-1)
     in_slices(_clipped_grad, arrays, *map(np.float32, (max_value, negative_slope, threshold)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 from gpucnn.ops.activation import log_softmax, log_softmax_grad, softmax, softmax_grad
@@ -21,7 +21,7 @@ from ..shared.slices_launch import in_slices
 from ..shared.vector_math_njit import exp, log
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _softmax(y, x):
     N, K = x.shape
     step = rows_at_once(K)
@@ -35,7 +35,7 @@ def _softmax(y, x):
                 rows[n, k] *= share
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _softmax_grad(dx, dy, y):
     N, K = y.shape
     for n in range(N):
@@ -44,7 +44,7 @@ def _softmax_grad(dx, dy, y):
             dx[n, k] = y[n, k] * (dy[n, k] - level)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _log_softmax(y, x):
     N, K = x.shape
     step = rows_at_once(K)
@@ -61,7 +61,7 @@ def _log_softmax(y, x):
                 rows[n, k] = (values[n, k] - most[n]) - logarithms[n]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _log_softmax_grad(dx, dy, y):
     N, K = y.shape
     step = rows_at_once(K)
@@ -83,7 +83,7 @@ def _float32(x: Spec, *_: Spec, **__: Any) -> bool:
 def _register(op: Op, function: Any) -> None:
     """Register the kernel of an op on arrays that all have the shape (…, K)."""
 
-    @kernel(op, "rows", "njit", supports=_float32)
+    @kernel(op, "rows", "njit", supports=_float32, compiled=True)
     def launch(*arrays):
         in_slices(function, tuple(array.reshape(-1, array.shape[-1]) for array in arrays))
 

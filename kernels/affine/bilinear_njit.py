@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from gpucnn.devices import threads
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
@@ -26,13 +26,13 @@ def _supports(x: Spec, maps: Spec, **_: object) -> bool:
     return x.dtype == np.float32
 
 
-@kernel(affine, "bilinear", "njit", supports=_supports)
+@kernel(affine, "bilinear", "njit", supports=_supports, compiled=True)
 def launch(y, x, maps, *, size, fill, value):
     bounds, number = threads.bounds(len(x)), FILLS.index(fill)
     _see(len(bounds) - 1, y, x, maps, number, np.float32(value), bounds, parallel=y.size > _SMALL)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _folded(k, side, fill):
     """The pixel of a row or column that shows place k, or -1."""
     if 0 <= k < side:

@@ -8,22 +8,23 @@ import numpy as np
 
 from gpucnn import random
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import whole
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.affine import PIXEL, random_affine
 
 from ..shared.affine_arithmetic import QUARTER, between, product, sine, start
 from ..shared.affine_launch import numbers
-from ..shared.philox_njit import key, words
+from ..shared.philox_njit import key_now, words
 
 _between, _sine, _product, _start = (njit(forceinline=True)(function) for function in (between, sine, product, start))
 
 
-@kernel(random_affine, "philox", "njit")
+@kernel(random_affine, "philox", "njit", compiled=True)
 def launch(maps: Any, step: Any, *, count: int, seed: int, stream: int, **how: Any) -> None:
-    _draw(maps, key(int(step[0]), stream, random.AUGMENT, seed), np.array(numbers(**how), np.int64))
+    _draw(maps, key_now(step, stream, random.AUGMENT, seed), np.array(numbers(**how), np.int64))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@whole
 def _draw(maps, key, how):
     H, W, P, Q = how[0], how[1], how[2], how[3]
     for n in range(len(maps)):

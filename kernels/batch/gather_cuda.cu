@@ -3,7 +3,7 @@
 //   x[row, e] = images[sample(row), e]
 // The block with a row's first values copies the row's labels and weights too, and the first block of
 // all the table's row of this step and the counters of the next one.
-// sample(row) = order[(batch · batch_size + row) mod n], computed once for each block and shared by
+// sample(row) = order[(batch · batch_size + first_row + row) mod n], computed once for each block and shared by
 // its threads. Traffic: 5 bytes for a pixel (1 read, 4 written), as whole vectors where an image has
 // a multiple of 4 values.
 
@@ -30,17 +30,18 @@ __device__ __forceinline__ void gather(float* x, long long* following, int* y, i
                                        const long long* counters, const One* images, const int* labels,
                                        const int* weights, const int* table, unsigned n, unsigned samples,
                                        unsigned values, unsigned chunks, unsigned of_label, unsigned of_weight,
-                                       unsigned columns, unsigned rows_of_table, unsigned batch_size, long long steps,
-                                       unsigned long long seed, unsigned stream, bool shuffle, bool in_turn)
+                                       unsigned columns, unsigned rows_of_table, unsigned first_row,
+                                       unsigned batch_size, long long steps, unsigned ring, unsigned long long seed,
+                                       unsigned stream, bool shuffle)
 {
     __shared__ unsigned image, sample;
     unsigned row = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
     unsigned long long batch = counters[0];
     if (threadIdx.x == 0) {
-        unsigned long long position = batch * batch_size + row;
+        unsigned long long position = batch * batch_size + first_row + row;
         unsigned start = (unsigned)(position < samples ? position : position % samples);  // a slow division, and rare
-        sample = shuffle && !(in_turn && chunk) ? shuffled(start, samples, (unsigned)counters[1], seed, stream) : start;
-        image = in_turn ? (unsigned)(position % n) : sample;
+        sample = shuffle && !(ring && chunk) ? shuffled(start, samples, (unsigned)counters[1], seed, stream) : start;
+        image = ring ? (unsigned)((batch * ring + row) % n) : sample;
     }
     __syncthreads();  // the row's sample is known
     const One* from = images + (size_t)image * values;
@@ -70,12 +71,12 @@ extern "C" __global__ void gather_bytes(float* __restrict__ x, long long* __rest
                                         const int* __restrict__ weights, const int* __restrict__ table, unsigned n,
                                         unsigned samples, unsigned values, unsigned chunks, unsigned of_label,
                                         unsigned of_weight, unsigned columns, unsigned rows_of_table,
-                                        unsigned batch_size, long long steps, unsigned long long seed, unsigned stream,
-                                        bool shuffle, bool in_turn)
+                                        unsigned first_row, unsigned batch_size, long long steps, unsigned ring,
+                                        unsigned long long seed, unsigned stream, bool shuffle)
 {
     gather<uchar4>(x, following, y, factors, row_of_table, counters, images, labels, weights, table, n, samples, values,
-                   chunks, of_label, of_weight, columns, rows_of_table, batch_size, steps, seed, stream, shuffle,
-                   in_turn);
+                   chunks, of_label, of_weight, columns, rows_of_table, first_row, batch_size, steps, ring, seed,
+                   stream, shuffle);
 }
 
 extern "C" __global__ void gather_floats(float* __restrict__ x, long long* __restrict__ following, int* __restrict__ y,
@@ -84,10 +85,11 @@ extern "C" __global__ void gather_floats(float* __restrict__ x, long long* __res
                                          const int* __restrict__ labels, const int* __restrict__ weights,
                                          const int* __restrict__ table, unsigned n, unsigned samples, unsigned values,
                                          unsigned chunks, unsigned of_label, unsigned of_weight, unsigned columns,
-                                         unsigned rows_of_table, unsigned batch_size, long long steps,
-                                         unsigned long long seed, unsigned stream, bool shuffle, bool in_turn)
+                                         unsigned rows_of_table, unsigned first_row, unsigned batch_size,
+                                         long long steps, unsigned ring, unsigned long long seed, unsigned stream,
+                                         bool shuffle)
 {
     gather<float4>(x, following, y, factors, row_of_table, counters, images, labels, weights, table, n, samples, values,
-                   chunks, of_label, of_weight, columns, rows_of_table, batch_size, steps, seed, stream, shuffle,
-                   in_turn);
+                   chunks, of_label, of_weight, columns, rows_of_table, first_row, batch_size, steps, ring, seed,
+                   stream, shuffle);
 }

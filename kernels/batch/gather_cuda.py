@@ -32,13 +32,13 @@ def _words(array):
 
 
 @kernel(gather_batch, "gather", "cuda", supports=supports)
-def launch(x, following, *arrays, rows, batch_size, steps, seed, stream, shuffle, in_turn):
+def launch(x, following, *arrays, rows, first, batch_size, steps, ring, seed, stream, shuffle):
     plan = plan_of(x, arrays)
     function = IMAGES[plan.images.dtype.name]
     threads = min(THREADS, 32 * ceil_div(plan.values, 4 * 32))
     words = map(_words, (plan.y, plan.factors, plan.row))
     others = map(_words, (plan.labels, plan.weights, plan.table))
-    order = batch_size, steps, seed, stream & 0xFFFFFFFF, shuffle, in_turn
+    order = first, batch_size, steps, ring, seed, stream & 0xFFFFFFFF, shuffle
     function[rows * plan.chunks, threads](
         x, following, *words, plan.counters, plan.images, *others, *plan.extents, *order
     )

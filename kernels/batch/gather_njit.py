@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import gather_batch
 
@@ -20,26 +20,27 @@ from ..shared.slices_launch import in_slices
 
 
 @kernel(gather_batch, "gather", "njit", supports=supports)
-def launch(x, following, *arrays, rows, batch_size, steps, seed, stream, shuffle, in_turn):
+def launch(x, following, *arrays, rows, first, batch_size, steps, ring, seed, stream, shuffle):
     plan = plan_of(x, arrays)
     batch, epoch, total = map(int, plan.counters)
-    order = batch * batch_size, round_keys(epoch, stream, seed)
+    keys = round_keys(epoch, stream, seed)
 
-    def gather(to: np.ndarray, source: np.ndarray, is_shuffled: bool) -> None:
+    def gather(to: np.ndarray, source: np.ndarray, start: int, is_shuffled: bool) -> None:
         samples: Any = source.reshape(len(source), -1)
-        in_slices(_copied, (to.reshape(rows, -1), np.arange(rows)), samples, *order, is_shuffled)
+        in_slices(_copied, (to.reshape(rows, -1), np.arange(rows)), samples, start, keys, is_shuffled)
 
-    gather(x, plan.images, shuffle and not in_turn)
+    start = batch * batch_size + first
+    gather(x, plan.images, batch * ring if ring else start, shuffle and not ring)
     for to, source in ((plan.y, plan.labels), (plan.factors, plan.weights)):
         if source is not None:
-            gather(to, source, shuffle)
+            gather(to, source, start, shuffle)
     if plan.table is not None:
         plan.row[...] = plan.table[batch % len(plan.table)]
     last = batch + 1 >= steps
     following[...] = 0 if last else batch + 1, epoch + last, total + 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _copied(y, rows, samples, first, keys, shuffle):
     n = len(samples)
     for i in range(len(rows)):

@@ -56,23 +56,23 @@ def gather(
     of_weight,
     columns,
     rows_of_table,
+    first,
     batch_size,
     steps,
+    ring,
     seed,
     stream,
     shuffle,
-    in_turn,
 ):
     """x (rows, values), images (n, values), all others with two axes too; of an absent array there are
     0 values."""
     chosen = cuda.shared.array(2, numba.int64)
     row, chunk = cuda.blockIdx.x // chunks, cuda.blockIdx.x % chunks
     if cuda.threadIdx.x == 0:
-        position = counters[0] * batch_size + row
-        sample = position % samples
-        if shuffle and not (in_turn and chunk > 0):
+        sample = (counters[0] * batch_size + first + row) % samples
+        if shuffle and not (ring and chunk > 0):
             sample = shuffled(sample, samples, word(counters[1]), seed, stream)
-        chosen[0], chosen[1] = position % n if in_turn else sample, sample
+        chosen[0], chosen[1] = (counters[0] * ring + row) % n if ring else sample, sample
     cuda.syncthreads()  # waits for the row's sample
     image, sample = chosen[0], chosen[1]
     for i in range(chunk * CHUNK + cuda.threadIdx.x, min(values, (chunk + 1) * CHUNK), cuda.blockDim.x):
@@ -88,7 +88,7 @@ def gather(
 
 
 @kernel(gather_batch, "gather", "numba", supports=supports)
-def launch(x, following, *arrays, rows, batch_size, steps, seed, stream, shuffle, in_turn):
+def launch(x, following, *arrays, rows, first, batch_size, steps, ring, seed, stream, shuffle):
     plan = plan_of(x, arrays)
     flat = x.reshape(rows, -1)
 
@@ -99,5 +99,5 @@ def launch(x, following, *arrays, rows, batch_size, steps, seed, stream, shuffle
     row = flat if plan.row is None else plan.row.reshape(1, -1)
     outs = rows_of(plan.y), rows_of(plan.factors), row
     operands = map(rows_of, (plan.images, plan.labels, plan.weights, plan.table))
-    order = batch_size, np.int64(steps), *key(seed, stream), shuffle, in_turn
+    order = first, batch_size, np.int64(steps), ring, *key(seed, stream), shuffle
     gather[rows * plan.chunks, THREADS](flat, following, *outs, plan.counters, *operands, *plan.extents, *order)

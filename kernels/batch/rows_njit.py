@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner, njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batch import count_correct, count_correct_binary
@@ -45,19 +45,19 @@ def _largest(row):
     return best
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _classes(correct, scores, labels):
     for n in range(len(scores)):
         correct[n] = _largest(scores[n]) == labels[n]
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _shares(correct, scores, labels):
     for n in range(len(scores)):
         correct[n] = _largest(scores[n]) == _largest(labels[n])
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _above(correct, scores, labels, threshold):
     for i in range(len(scores)):
         correct[i] = labels[i] == (1 if scores[i] > threshold else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batchnorm import moving_average
@@ -16,12 +16,12 @@ def _supports(moving: Spec, batch: Spec, *, momentum: float) -> bool:
     return moving.dtype == np.float32
 
 
-@kernel(moving_average, "elementwise", "njit", supports=_supports)
+@kernel(moving_average, "elementwise", "njit", supports=_supports, compiled=True)
 def launch(moving, batch, *, momentum):
     in_slices(_move, (moving.reshape(-1), batch.reshape(-1)), *map(np.float32, (momentum, 1 - momentum)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _move(moving, batch, keep, take):
     for i in range(len(moving)):
         moving[i] = moving[i] * keep + batch[i] * take

@@ -13,8 +13,8 @@ import math
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
-from gpucnn.devices.team import tasks
+from gpucnn.devices.njit import inner
+from gpucnn.devices.team import tasks, whole
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.batchnorm import batchnorm, batchnorm_grad, batchnorm_inference, batchnorm_inference_grad
@@ -41,7 +41,7 @@ def _workspace(x: Spec, *_: object, **__: object) -> tuple[Spec, ...]:
     return () if count == 1 else (Spec((2, count, numbers.shape[1]), _FLOAT64), numbers)
 
 
-@kernel(batchnorm, "two_pass", "njit", supports=_supports, workspace=_workspace)
+@kernel(batchnorm, "two_pass", "njit", supports=_supports, workspace=_workspace, compiled=True)
 def launch(y, mean, variance, x, gamma, beta, sums=None, numbers=None, *, epsilon):
     """Mean, then variance, then y; in one call where there is one slice."""
     flat, out = x.reshape(-1), y.reshape(-1)
@@ -51,14 +51,14 @@ def launch(y, mean, variance, x, gamma, beta, sums=None, numbers=None, *, epsilo
     centre, spread = np.empty((2, mean.size))
     slices, bounds = sums.shape[1], row_bounds(x.size, mean.size)
     sums_of_slices(slices, sums[0], flat, bounds)
-    _means(centre, mean, sums[0], x.size)
+    _all_means(centre, mean, sums[0], x.size)
     _squares_of_slices(slices, sums[1], flat, centre, bounds)
-    _means(spread, variance, sums[1], x.size)
-    _prepare(numbers, centre, spread, gamma, beta, epsilon)
+    _all_means(spread, variance, sums[1], x.size)
+    _prepare_all(numbers, centre, spread, gamma, beta, epsilon)
     _shift_slices(slices, out, flat, numbers, bounds)
 
 
-@kernel(batchnorm_inference, "two_pass", "njit", supports=_supports)
+@kernel(batchnorm_inference, "two_pass", "njit", supports=_supports, compiled=True)
 def launch_inference(y, x, gamma, beta, mean, variance, *, epsilon):
     """The last of the three passes."""
     columns = mean.size
@@ -66,13 +66,13 @@ def launch_inference(y, x, gamma, beta, mean, variance, *, epsilon):
     in_slices(_shift_rows, rows, mean, variance, gamma, beta, width(x.size, columns), epsilon)
 
 
-@kernel(batchnorm_grad, "two_pass", "njit", supports=_supports, workspace=_workspace)
+@kernel(batchnorm_grad, "two_pass", "njit", supports=_supports, workspace=_workspace, compiled=True)
 def launch_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums=None, numbers=None, *, epsilon):
     """The two sums over the batch, then dx."""
     _gradients(True, dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, numbers, epsilon)
 
 
-@kernel(batchnorm_inference_grad, "two_pass", "njit", supports=_supports, workspace=_workspace)
+@kernel(batchnorm_inference_grad, "two_pass", "njit", supports=_supports, workspace=_workspace, compiled=True)
 def launch_inference_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums=None, numbers=None, *, epsilon):
     """The same where mean and variance do not depend on x: dx is dy times the slope."""
     _gradients(False, dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, numbers, epsilon)
@@ -87,7 +87,7 @@ def _gradients(training, dx, dgamma, dbeta, dy, x, gamma, mean, variance, sums, 
         return
     slices, bounds = sums.shape[1], row_bounds(x.size, mean.size)
     _products_of_slices(slices, sums, flat_dy, flat_x, mean, bounds)
-    _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, np.float32(training), epsilon, x.size)
+    _prepare_all_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, np.float32(training), epsilon, x.size)
     if training:
         _shift_slices_back(slices, out, flat_dy, flat_x, numbers, bounds)
     else:
@@ -121,7 +121,7 @@ def _scale_slices(part, dx, dy, slope, bounds):
     _scale(dx[bounds[part] : bounds[part + 1]], dy[bounds[part] : bounds[part + 1]], slope)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@whole
 def _whole(y, mean, variance, x, gamma, beta, wide, epsilon):
     means, sums, numbers = np.empty((2, len(mean))), np.empty((2, 1, wide)), np.empty((4, wide), np.float32)
     column_sums(sums[0, 0], x)
@@ -132,7 +132,7 @@ def _whole(y, mean, variance, x, gamma, beta, wide, epsilon):
     _shift(y, x, numbers)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@whole
 def _whole_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, wide, training, epsilon):
     sums, numbers = np.empty((2, 1, wide)), np.empty((4, wide), np.float32)
     _sum_products(sums[0, 0], sums[1, 0], dy, x, mean)
@@ -140,7 +140,7 @@ def _whole_grad(dx, dgamma, dbeta, dy, x, gamma, mean, variance, wide, training,
     _shift_back(dx, dy, x, numbers)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _means(means, rounded, sums, size):
     fold(means, sums)
     for k in range(len(means)):
@@ -148,7 +148,10 @@ def _means(means, rounded, sums, size):
         rounded[k] = means[k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+_all_means = whole(_means)
+
+
+@inner
 def _sum_squares(sums, x, mean):
     wide = len(sums)
     centre = np.empty(wide)
@@ -161,7 +164,7 @@ def _sum_squares(sums, x, mean):
             sums[j] += centred * centred
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _prepare(numbers, mean, variance, gamma, beta, epsilon):
     """Mean, slope and beta of each channel, repeated."""
     columns = len(mean)
@@ -176,7 +179,10 @@ def _prepare(numbers, mean, variance, gamma, beta, epsilon):
         repeat(numbers[i], numbers[i, :columns].copy())
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+_prepare_all = whole(_prepare)
+
+
+@inner
 def _shift(y, x, numbers):
     wide = numbers.shape[1]
     mean, slope, beta = numbers[0], numbers[1], numbers[2]
@@ -186,14 +192,14 @@ def _shift(y, x, numbers):
             results[j] = (values[j] - mean[j]) * slope[j] + beta[j]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _shift_rows(y, x, mean, variance, gamma, beta, wide, epsilon):
     numbers = np.empty((4, wide), np.float32)
     _prepare(numbers, mean, variance, gamma, beta, epsilon)
     _shift(y.reshape(-1), x.reshape(-1), numbers)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _sum_products(plain, product, dy, x, mean):
     wide = len(plain)
     centre = np.empty(wide)
@@ -208,7 +214,7 @@ def _sum_products(plain, product, dy, x, mean):
             product[j] += g * (np.float64(values[j]) - centre[j])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, training, epsilon, size):
     """dgamma and dbeta; and mean, level, tilt and slope of each channel, repeated. Level and tilt
     are 0 unless `training` is 1."""
@@ -228,7 +234,10 @@ def _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, training,
         repeat(numbers[i], numbers[i, :columns].copy())
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+_prepare_all_grad = whole(_prepare_grad)
+
+
+@inner
 def _shift_back(dx, dy, x, numbers):
     wide = numbers.shape[1]
     mean, level, tilt, slope = numbers[0], numbers[1], numbers[2], numbers[3]
@@ -239,7 +248,7 @@ def _shift_back(dx, dy, x, numbers):
             results[j] = (slopes[j] - level[j] - (values[j] - mean[j]) * tilt[j]) * slope[j]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _scale(dx, dy, slope):
     wide = len(slope)
     for start in range(0, len(dy), wide):

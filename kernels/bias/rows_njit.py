@@ -10,12 +10,13 @@ import math
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
+from gpucnn.devices.team import whole
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias import bias, bias_grad
 
-from ..shared.columns_njit import column_sums, fold, repeat, row_bounds, sums_of_slices, width
+from ..shared.columns_njit import column_sums, fold, fold_all, repeat, row_bounds, sums_of_slices, width
 from ..shared.slices_launch import in_slices
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -32,13 +33,13 @@ def _workspace(dy: Spec) -> tuple[Spec, ...]:
     return () if count == 1 else (Spec((count, width(size, columns)), _FLOAT64),)
 
 
-@kernel(bias, "rows", "njit", supports=_supports)
+@kernel(bias, "rows", "njit", supports=_supports, compiled=True)
 def launch(y, x, b):
     columns = b.size
     in_slices(_add, (y.reshape(-1, columns), x.reshape(-1, columns)), b, width(x.size, columns))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _add(y, x, b, wide):
     summands = np.empty(wide, np.float32)
     repeat(summands, b)
@@ -49,17 +50,17 @@ def _add(y, x, b, wide):
             results[j] = values[j] + summands[j]
 
 
-@kernel(bias_grad, "rows", "njit", supports=_supports, workspace=_workspace)
+@kernel(bias_grad, "rows", "njit", supports=_supports, workspace=_workspace, compiled=True)
 def launch_grad(db, dy, sums=None):
     flat = dy.reshape(-1)
     if sums is None:
         _sum(db, flat, width(dy.size, db.size))
         return
     sums_of_slices(len(sums), sums, flat, row_bounds(dy.size, db.size))
-    fold(db, sums)
+    fold_all(db, sums)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@whole
 def _sum(db, dy, wide):
     sums = np.empty((1, wide))
     column_sums(sums[0], dy)

@@ -13,6 +13,7 @@ from math import lcm
 import numpy as np
 
 from gpucnn.devices import threads
+from gpucnn.devices.recorders import again
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
@@ -53,11 +54,11 @@ def _workspace(z: Spec, b: Spec, **_: object) -> Spec:
     return Spec((_period(z.shape[-1]),), _FLOAT32)
 
 
-@kernel(bias_activation, "rows", "njit", supports=_supports, workspace=_workspace)
+@kernel(bias_activation, "rows", "njit", supports=_supports, workspace=_workspace, compiled=True)
 def launch(y, *arrays, function, alpha, keep_input):
     """y = f(z + b); z + b comes second if it is kept."""
     sums, (z, b, period) = (arrays[0] if keep_input else y), arrays[keep_input:]
-    period.reshape(-1, len(b))[...] = b
+    again(period.reshape(-1, len(b)).__setitem__, ..., b)
     bounds = _bounds(z.size // len(b), len(b))
     _add_and_finish(
         len(bounds) - 1, y.reshape(-1), sums.reshape(-1), z.reshape(-1), period, end(function), np.float32(alpha),
@@ -71,7 +72,7 @@ def _grad_workspace(dy: Spec, kept: Spec, **_: object) -> Spec:
     return Spec((len(threads.slices(rows)), _period(channels)), _FLOAT32)
 
 
-@kernel(bias_activation_grad, "rows", "njit", supports=_supports, workspace=_grad_workspace)
+@kernel(bias_activation_grad, "rows", "njit", supports=_supports, workspace=_grad_workspace, compiled=True)
 def launch_grad(dz, db, dy, kept, sums, *, function, alpha):
     """The sums of each slice of the rows, added in order."""
     bounds = _bounds(dy.size // len(db), len(db))
@@ -80,7 +81,11 @@ def launch_grad(dz, db, dy, kept, sums, *, function, alpha):
         len(bounds) - 1, dz.reshape(-1), dy.reshape(-1), kept.reshape(-1), sums, address, np.float32(alpha), bounds,
         parallel=dy.size > _SMALL,
     )  # fmt: skip
-    np.add.reduce(sums.reshape(-1, len(db)), axis=0, out=db)
+    again(_add_slices, db, sums.reshape(-1, len(db)))
+
+
+def _add_slices(db: np.ndarray, sums: np.ndarray) -> None:
+    np.add.reduce(sums, axis=0, out=db)
 
 
 @tasks

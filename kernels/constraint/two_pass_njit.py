@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpucnn.devices.njit import njit
+from gpucnn.devices.team import whole
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.constraint import EPSILON, max_norm, min_max_norm, unit_norm
@@ -86,7 +87,7 @@ def _sum_of_squares(values):
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@whole
 def _add_squares(squares, w, plan):
     length, step = plan[0, -1], plan[1, -1]
     for run in range(len(w) // length):
@@ -99,7 +100,7 @@ def _add_squares(squares, w, plan):
             squares[first] += _sum_of_squares(values)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@whole
 def _multiply(w, factors, plan):
     length, step = plan[0, -1], plan[1, -1]
     for run in range(len(w) // length):

@@ -42,7 +42,15 @@ def _forward_workspace(x: Spec, weight: Spec, **window: Any) -> tuple[Spec, ...]
     return workspace(x.shape[0], *weight.shape[2:], _tiles(x, **window))
 
 
-@kernel(conv2d, "winograd", "njit", supports=_forward_supports, pays=_forward_pays, workspace=_forward_workspace)
+@kernel(
+    conv2d,
+    "winograd",
+    "njit",
+    supports=_forward_supports,
+    pays=_forward_pays,
+    workspace=_forward_workspace,
+    compiled=True,
+)
 def launch(y, x, weight, *scratch, **window):
     """y = x by the filters."""
     convolve(y, x, filters_of(weight), _tiles(x, **window), *scratch)
@@ -64,7 +72,15 @@ def _input_workspace(dy: Spec, weight: Spec, *, size: Any, **window: Any) -> tup
     return workspace(dy.shape[0], weight.shape[3], weight.shape[2], _tiles_of_dy(dy, **window))
 
 
-@kernel(conv2d_grad_input, "winograd", "njit", supports=_input_supports, pays=_input_pays, workspace=_input_workspace)
+@kernel(
+    conv2d_grad_input,
+    "winograd",
+    "njit",
+    supports=_input_supports,
+    pays=_input_pays,
+    workspace=_input_workspace,
+    compiled=True,
+)
 def launch_grad_input(dx, dy, weight, *scratch, size, **window):
     """dx = dy by the filters, turned around, with channels and filters exchanged."""
     channels, filters = weight.shape[2:]
@@ -85,7 +101,13 @@ def _weight_workspace(dy: Spec, x: Spec, *, kernel_size: Any, **window: Any) -> 
 
 
 @kernel(
-    conv2d_grad_weight, "winograd", "njit", supports=_weight_supports, pays=_weight_pays, workspace=_weight_workspace
+    conv2d_grad_weight,
+    "winograd",
+    "njit",
+    supports=_weight_supports,
+    pays=_weight_pays,
+    workspace=_weight_workspace,
+    compiled=True,
 )
 def launch_grad_weight(dweight, dy, x, *scratch, kernel_size, **window):
     """dweight, summed by slices of the batch."""

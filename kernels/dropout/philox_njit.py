@@ -19,7 +19,7 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
 from ..shared.columns_njit import repeat, width
-from ..shared.philox_njit import key, words
+from ..shared.philox_njit import key_now, words
 from ..shared.slices_launch import SMALLEST
 from ..shared.vector_math_njit import ZERO
 from ..shared.vector_operators_njit import choose
@@ -33,18 +33,18 @@ def _supports(x: Spec, step: Spec, **_: object) -> bool:
     return x.dtype == np.float32
 
 
-@kernel(dropout, "philox", "njit", supports=_supports)
+@kernel(dropout, "philox", "njit", supports=_supports, compiled=True)
 def launch(y, x, step, *, rate, seed, stream, counter=0):
     """Each slice is a whole number of counters."""
-    numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
+    numbers = key_now(step, stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
     bounds = threads.bounds(-(-x.size // 4), SMALLEST // 4)
     _drop(len(bounds) - 1, y.reshape(-1), x.reshape(-1), *numbers, counter, bounds)
 
 
-@kernel(spatial_dropout, "philox", "njit", supports=_supports)
+@kernel(spatial_dropout, "philox", "njit", supports=_supports, compiled=True)
 def launch_spatial(y, x, step, *, rate, seed, stream, counter=0):
     """Each slice is a whole number of images."""
-    numbers = key(int(step[0]), stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
+    numbers = key_now(step, stream, random.DROPOUT, seed), np.uint64(threshold(rate)), np.float32(scale(rate))
     wide = width(min(x[0].size, _REPEATED), x.shape[2])
     bounds = threads.bounds(len(x), -(-SMALLEST * len(x) // x.size))
     _drop_channels(len(bounds) - 1, y, x, *numbers, counter, wide, bounds)

@@ -20,7 +20,7 @@ def _supports(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
     return x.dtype == _FLOAT32
 
 
-@kernel(matmul_bias_activation, "blas", "njit", supports=_supports)
+@kernel(matmul_bias_activation, "blas", "njit", supports=_supports, compiled=True)
 def launch(y, *arrays, function, alpha, keep_input):
     """y = f(x @ weight + b); what f is applied to comes second if it is kept."""
     sums, (x, weight, b) = (arrays[0] if keep_input else y), arrays[keep_input:]

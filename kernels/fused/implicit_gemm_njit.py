@@ -38,7 +38,7 @@ def _pool_workspace(x: Spec, weight: Spec, b: Spec, *, function, alpha, **window
     return workspace(x.shape[0], weight.shape[3], _table(x, weight, True, **window))
 
 
-@kernel(conv2d_bias_activation, "implicit_gemm", "njit", supports=_supports, workspace=_workspace)
+@kernel(conv2d_bias_activation, "implicit_gemm", "njit", supports=_supports, workspace=_workspace, compiled=True)
 def launch(y, *arrays, function, alpha, keep_input, **window):
     """y = f(patches of x times weight + b); what f is applied to comes second if it is kept."""
     sums, (x, weight, b, panels, scratch) = (arrays[0] if keep_input else None), arrays[keep_input:]
@@ -51,7 +51,14 @@ def launch(y, *arrays, function, alpha, keep_input, **window):
         )
 
 
-@kernel(conv2d_bias_activation_maxpool, "implicit_gemm", "njit", supports=_supports, workspace=_pool_workspace)
+@kernel(
+    conv2d_bias_activation_maxpool,
+    "implicit_gemm",
+    "njit",
+    supports=_supports,
+    workspace=_pool_workspace,
+    compiled=True,
+)
 def launch_pooled(y, index, x, weight, b, panels, scratch, *, function, alpha, **window):
     """The same with the patches in the order of the pooling windows."""
     table, matrix = _table(x, weight, True, **window), filters_of(weight)

@@ -15,11 +15,12 @@ the end of a filter row stay 0.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpucnn.devices import threads
+from gpucnn.devices.recorders import again
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
@@ -86,7 +87,7 @@ def _weight_workspace(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window) 
     )
 
 
-@kernel(conv2d_maxpool_grad_weight, "sparse", "njit", supports=_supports, workspace=_weight_workspace)
+@kernel(conv2d_maxpool_grad_weight, "sparse", "njit", supports=_supports, workspace=_weight_workspace, compiled=True)
 def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells, amounts, *, kernel_size, **window):
     """Each slice of the batch has its own sum; they are added in order."""
     table, chunks = _table(x.shape, kernel_size, **window)
@@ -97,9 +98,13 @@ def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells,
         table.rows, table.pixels, chunks.starts, cells, amounts, shape, threads.bounds(len(x)),
         parallel=2 * dy.size * len(chunks.places) > SMALL,
     )  # fmt: skip
-    np.add.reduce(bias_sums[:, :filters], axis=0, out=db)
-    by_place = np.add.reduce(sums, axis=0).swapaxes(1, 2).reshape(-1, filters)
-    np.take(by_place, chunks.places, axis=0, out=dweight.reshape(-1, filters))
+    again(_add_slices, dweight.reshape(-1, filters), db, sums, bias_sums[:, :filters], chunks.places)
+
+
+def _add_slices(dweight: np.ndarray, db: np.ndarray, sums: np.ndarray, bias_sums: np.ndarray, places: Any) -> None:
+    np.add.reduce(bias_sums, axis=0, out=db)
+    by_place = np.add.reduce(sums, axis=0).swapaxes(1, 2).reshape(-1, len(db))
+    np.take(by_place, places, axis=0, out=dweight)
 
 
 def _input_workspace(dy: Spec, index: Spec, weight: Spec, *, size, **window) -> tuple[Spec, ...]:
@@ -114,21 +119,25 @@ def _input_workspace(dy: Spec, index: Spec, weight: Spec, *, size, **window) -> 
     )
 
 
-@kernel(conv2d_maxpool_grad_input, "sparse", "njit", supports=_supports, workspace=_input_workspace)
+@kernel(conv2d_maxpool_grad_input, "sparse", "njit", supports=_supports, workspace=_input_workspace, compiled=True)
 def launch_grad_input(dx, dy, index, weight, panels, image, lists, amounts, *, size, **window):
     """The weight is copied once into panels: for each block of chunks, the filters one after the
     other."""
     table, chunks = _table(dx.shape, weight.shape[:2], **window)
     filters = dy.shape[3]
     by_place = np.zeros((len(chunks.starts) * LANES, filters), FLOAT32)
-    by_place[chunks.places] = weight.reshape(-1, filters)
-    panels[...] = by_place.reshape(-1, _BLOCK, filters).swapaxes(1, 2)
+    again(_fill, panels, by_place, chunks.places, weight.reshape(-1, filters))
     shape = np.array([table.line, table.count // 4, filters, _listed(table, filters)])
     _add_filters(
         len(image), dx.reshape(-1), dy.reshape(-1), index.reshape(-1), panels.reshape(-1), image, table.rows,
         table.pixels, chunks.starts, lists, amounts, shape, threads.bounds(len(dx)),
         parallel=2 * dy.size * len(chunks.places) > SMALL,
     )  # fmt: skip
+
+
+def _fill(panels: np.ndarray, by_place: np.ndarray, places: np.ndarray, weight: np.ndarray) -> None:
+    by_place[places] = weight
+    panels[...] = by_place.reshape(-1, _BLOCK, weight.shape[1]).swapaxes(1, 2)
 
 
 def _group(table: Patches) -> int:

@@ -33,7 +33,7 @@ def _workspace(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> tup
     return workspace(x.shape[0], *weight.shape[2:], _tiles(x, padding))
 
 
-@kernel(conv2d_bias_activation, "winograd", "njit", supports=_supports, pays=_pays, workspace=_workspace)
+@kernel(conv2d_bias_activation, "winograd", "njit", supports=_supports, pays=_pays, workspace=_workspace, compiled=True)
 def launch(y, *arrays, function, alpha, keep_input, padding, **_):
     """y = f(x by the filters + b); what f is applied to comes second if it is kept."""
     sums, (x, weight, b, *scratch) = (arrays[0] if keep_input else None), arrays[keep_input:]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner, njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.globalpool import globalavgpool, globalavgpool_grad, globalmaxpool, globalmaxpool_grad
@@ -23,27 +23,27 @@ def _supports(x: Spec, *_: Spec, **__: int) -> bool:
     return x.dtype == np.float32
 
 
-@kernel(globalavgpool, "columns", "njit", supports=_supports)
+@kernel(globalavgpool, "columns", "njit", supports=_supports, compiled=True)
 def launch(y, x):
     in_slices(_mean, (y, x), width(x[0].size, x.shape[2]))
 
 
-@kernel(globalavgpool_grad, "columns", "njit", supports=_supports)
+@kernel(globalavgpool_grad, "columns", "njit", supports=_supports, compiled=True)
 def launch_grad(dx, dy, *, count):
     in_slices(_spread, (dx, dy), width(min(dx[0].size, 1 << 10), dy.shape[1]))
 
 
-@kernel(globalmaxpool, "columns", "njit", supports=_supports)
+@kernel(globalmaxpool, "columns", "njit", supports=_supports, compiled=True)
 def launch_max(y, x):
     in_slices(_largest, (y, x), width(x[0].size, x.shape[2]))
 
 
-@kernel(globalmaxpool_grad, "columns", "njit", supports=_supports)
+@kernel(globalmaxpool_grad, "columns", "njit", supports=_supports, compiled=True)
 def launch_max_grad(dx, dy, x):
     in_slices(_to_the_first, (dx, dy, x), width(x[0].size, x.shape[2]))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _mean(y, x, wide):
     N, M, C = x.shape
     sums = np.empty(wide)
@@ -56,7 +56,7 @@ def _mean(y, x, wide):
             y[n, c] = total / M
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _spread(dx, dy, wide):
     N, M, C = dx.shape
     row, shares = np.empty(wide, np.float32), np.empty(C, np.float32)
@@ -94,7 +94,7 @@ def _largest_of(most, lanes, image):
         most[c] = best
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _largest(y, x, wide):
     lanes = np.empty(wide, np.float32)
     for n in range(len(x)):
@@ -106,7 +106,7 @@ def _beats(value, best):
     return (value > best) | ((value != value) & (best == best))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _to_the_first(dx, dy, x, wide):
     """Each lane keeps its largest value and where it met that first."""
     N, M, C = x.shape

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from gpucnn.devices import threads
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
+from gpucnn.devices.recorders import again
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
@@ -27,14 +28,14 @@ def _supports(x: Spec, *_: Spec | None, **__: Any) -> bool:
     return x.dtype == np.float32
 
 
-@kernel(groupnorm, "two_pass", "njit", supports=_supports)
+@kernel(groupnorm, "two_pass", "njit", supports=_supports, compiled=True)
 def launch(y, mean, variance, x, gamma, beta, *, groups, epsilon):
     ones, zeros = np.ones(x.shape[2], np.float32), np.zeros(x.shape[2], np.float32)
     scales, shifts = ones if gamma is None else gamma, zeros if beta is None else beta
     in_slices(_normalise, (y, mean, variance, x), scales, shifts, groups, float(epsilon))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _normalise(y, mean, variance, x, gamma, beta, groups, epsilon):
     N, P, C = x.shape
     width = C // groups
@@ -59,13 +60,13 @@ def _normalise(y, mean, variance, x, gamma, beta, groups, epsilon):
                     y[n, p, c] = (x[n, p, c] - middle) * (scale * gamma[c]) + beta[c]
 
 
-@kernel(groupnorm_grad, "two_pass", "njit", supports=_supports)
+@kernel(groupnorm_grad, "two_pass", "njit", supports=_supports, compiled=True)
 def launch_grad(dx, dy, x, gamma, mean, variance, *, groups, epsilon):
     scales = np.ones(x.shape[2], np.float32) if gamma is None else gamma
     in_slices(_gradient, (dx, dy, x, mean, variance), scales, groups, float(epsilon))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _gradient(dx, dy, x, mean, variance, gamma, groups, epsilon):
     N, P, C = x.shape
     width = C // groups
@@ -97,10 +98,14 @@ def _sums(dy: Spec, *_: Spec, **__: Any) -> tuple[Spec, ...]:
     return (Spec((len(_bounds(dy.shape)) - 1, apart(dy.shape[2])), _FLOAT64),)
 
 
-@kernel(groupnorm_grad_gamma, "two_pass", "njit", supports=_supports, workspace=_sums)
+@kernel(groupnorm_grad_gamma, "two_pass", "njit", supports=_supports, workspace=_sums, compiled=True)
 def launch_grad_gamma(dgamma, dy, x, mean, variance, sums, *, groups, epsilon):
     _products(len(sums), sums, dy, x, mean, variance, groups, float(epsilon), _bounds(dy.shape))
-    dgamma[:] = sums[:, : len(dgamma)].sum(axis=0)
+    again(_add_slices, dgamma, sums[:, : len(dgamma)])
+
+
+def _add_slices(dgamma: np.ndarray, sums: np.ndarray) -> None:
+    dgamma[:] = sums.sum(axis=0)
 
 
 @tasks

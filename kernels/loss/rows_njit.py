@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner, njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 from gpucnn.ops import loss
@@ -84,7 +84,7 @@ _each = by_name(
 
 @cache
 def _mean_over_rows(name):
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @inner
     def mean_over_rows(values, gradient, y_pred, y_true, parameter):
         N, K = y_pred.shape
         step, part = rows_at_once(K), np.float32(1 / K)
@@ -103,7 +103,7 @@ def _mean_over_rows(name):
     return mean_over_rows
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _softmax_cross_entropy(values, gradient, logits, labels, label_smoothing):
     """With m the largest logit, t = Σ exp(z - m) and L = Σ labels: log(t) · L - Σ labels · (z - m),
     and its gradient exp(z - m) · L / t - labels."""
@@ -126,7 +126,7 @@ def _softmax_cross_entropy(values, gradient, logits, labels, label_smoothing):
             most[i] = np.log(sum_) * weight - weighted
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _sparse_softmax_cross_entropy(values, gradient, logits, labels):
     """The same where one label is 1 and the others 0: log(t) - (z[label] - m), and exp(z - m) / t -
     (k = label)."""
@@ -147,7 +147,7 @@ def _sparse_softmax_cross_entropy(values, gradient, logits, labels):
                 most[i] = NOT_A_NUMBER
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _cross_entropy(values, gradient, probabilities, labels, label_smoothing):
     """With q = p / Σ p: -Σ labels · log(clip(q)), and through q the gradient (dq - Σ dq · q) / Σ
     p."""
@@ -174,7 +174,7 @@ def _cross_entropy(values, gradient, probabilities, labels, label_smoothing):
             sums[i] = -total(losses[i])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _sparse_cross_entropy(values, gradient, probabilities, labels):
     """The same where one label is 1 and the others 0: only one dq is not 0."""
     N, K = probabilities.shape
@@ -193,7 +193,7 @@ def _sparse_cross_entropy(values, gradient, probabilities, labels):
         values[n] = -log(clipped)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _scale_rows(y, gradient, factors):
     for n in range(y.shape[0]):
         factor = factors[n]
@@ -209,7 +209,7 @@ def _supports(first: Spec, second: Spec, **_: Any) -> bool:
 def _register(op: Op, function: Any, **default: float) -> None:
     """All losses are of one form: rows of outputs, labels, and at most one parameter."""
 
-    @kernel(op, "rows", "njit", supports=_supports)
+    @kernel(op, "rows", "njit", supports=_supports, compiled=True)
     def launch(values, gradient, y_pred, labels, **parameter):
         in_slices(function, (values, gradient, y_pred, labels), *map(np.float32, (default | parameter).values()))
 
@@ -224,6 +224,6 @@ for _op in (loss.mean_squared_error, loss.mean_absolute_error):
     _register(_op, _mean_over_rows(_op.name), parameter=0.0)
 
 
-@kernel(loss.scale_rows, "rows", "njit", supports=_supports)
+@kernel(loss.scale_rows, "rows", "njit", supports=_supports, compiled=True)
 def launch_scale_rows(y, gradient, factors):
     in_slices(_scale_rows, (y, gradient, factors))

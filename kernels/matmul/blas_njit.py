@@ -15,7 +15,7 @@ def _supports(a: Spec, b: Spec, **_: bool) -> bool:
     return a.dtype == np.float32 and sgemm()[0] != 0
 
 
-@kernel(matmul, "blas", "njit", supports=_supports)
+@kernel(matmul, "blas", "njit", supports=_supports, compiled=True)
 def launch(y, a, b, *, transpose_a, transpose_b):
     """y = a @ b."""
     multiply(y, a, b, transpose_a, transpose_b)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.merging import add, concatenate, weighted_sum
@@ -17,34 +17,34 @@ def _supports(a: Spec, b: Spec, **_: float) -> bool:
     return a.dtype == np.float32
 
 
-@kernel(add, "elementwise", "njit", supports=_supports)
+@kernel(add, "elementwise", "njit", supports=_supports, compiled=True)
 def launch_add(y, a, b):
     in_slices(_add, (y.reshape(-1), a.reshape(-1), b.reshape(-1)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _add(y, a, b):
     for i in range(len(y)):
         y[i] = a[i] + b[i]
 
 
-@kernel(weighted_sum, "elementwise", "njit", supports=_supports)
+@kernel(weighted_sum, "elementwise", "njit", supports=_supports, compiled=True)
 def launch_weighted_sum(y, a, b, *, of_a, of_b):
     in_slices(_weighted_sum, (y.reshape(-1), a.reshape(-1), b.reshape(-1)), np.float32(of_a), np.float32(of_b))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _weighted_sum(y, a, b, of_a, of_b):
     for i in range(len(y)):
         y[i] = of_a * a[i] + of_b * b[i]
 
 
-@kernel(concatenate, "elementwise", "njit", supports=_supports)
+@kernel(concatenate, "elementwise", "njit", supports=_supports, compiled=True)
 def launch_concatenate(y, a, b):
     in_slices(_concatenate, tuple(array.reshape(-1, array.shape[-1]) for array in (y, a, b)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _concatenate(y, a, b):
     A, B = a.shape[1], b.shape[1]
     for row in range(len(y)):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner, njit
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 from gpucnn.ops import loss, other_losses
@@ -94,7 +94,7 @@ _term = by_name(
 
 @cache
 def _value_loss(name):
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @inner
     def value_loss(values, gradient, y_pred, y_true, share):
         N, K = y_pred.shape
         for n in range(N):
@@ -108,7 +108,7 @@ def _value_loss(name):
     return value_loss
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _binary_focal(values, gradient, probabilities, labels, gamma, of_ones, of_zeros):
     N, K = probabilities.shape
     for n in range(N):
@@ -127,7 +127,7 @@ def _binary_focal(values, gradient, probabilities, labels, gamma, of_ones, of_ze
         values[n] = total / K
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _categorical_focal(values, gradient, probabilities, labels, alpha, gamma):
     N, K = probabilities.shape
     for n in range(N):
@@ -149,7 +149,7 @@ def _categorical_focal(values, gradient, probabilities, labels, alpha, gamma):
         values[n] = value
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _cosine(values, gradient, y_pred, y_true):
     N, K = y_pred.shape
     for n in range(N):
@@ -168,7 +168,7 @@ def _cosine(values, gradient, y_pred, y_true):
         values[n] = -a * b * along
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _categorical_hinge(values, gradient, y_pred, y_true):
     N, K = y_pred.shape
     for n in range(N):
@@ -187,7 +187,7 @@ def _categorical_hinge(values, gradient, y_pred, y_true):
         values[n] = max(value, 0.0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _overlap(values, gradient, y_pred, y_true, alpha, beta, epsilon):
     N, K = y_pred.shape
     for n in range(N):
@@ -206,7 +206,7 @@ def _overlap(values, gradient, y_pred, y_true, alpha, beta, epsilon):
         values[n] = 1.0 - share
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _power_loss(values, gradient, probabilities, labels, q):
     N, K = probabilities.shape
     for n in range(N):
@@ -226,7 +226,7 @@ def _supports(first: Spec, second: Spec, **_: Any) -> bool:
     return first.dtype == np.float32 and (second.dtype == np.float32 or classes)
 
 
-@kernel(other_losses.value_loss, "rows", "njit", supports=_supports)
+@kernel(other_losses.value_loss, "rows", "njit", supports=_supports, compiled=True)
 def launch_value_loss(values, gradient, y_pred, y_true, *, function):
     columns = y_pred.shape[1]
     share = np.float32(scale(function, columns) / columns)
@@ -236,7 +236,7 @@ def launch_value_loss(values, gradient, y_pred, y_true, *, function):
 def _register(op: Op, function: Callable[..., None], names: tuple[str, ...] = (), kind: type = np.float32) -> None:
     """For a loop over rows of outputs and labels that takes the parameters of these names."""
 
-    @kernel(op, "rows", "njit", supports=_supports)
+    @kernel(op, "rows", "njit", supports=_supports, compiled=True)
     def launch(values, gradient, y_pred, labels, **params):
         in_slices(function, (values, gradient, y_pred, labels), *(kind(params[name]) for name in names))
 

@@ -61,13 +61,13 @@ def _plan(size: tuple[int, ...], positions: tuple[int, ...], window: tuple[int, 
     return rows[0], columns[0], rows[1], columns[1]
 
 
-@kernel(maxpool2d, "direct", "njit", supports=_supports)
+@kernel(maxpool2d, "direct", "njit", supports=_supports, compiled=True)
 def launch(y, x, *, pool, strides, padding):
     """The largest cell of each window."""
     _forward("max", y, x, _window(pool, strides, padding))
 
 
-@kernel(avgpool2d, "direct", "njit", supports=_supports)
+@kernel(avgpool2d, "direct", "njit", supports=_supports, compiled=True)
 def launch_mean(y, x, *, pool, strides, padding):
     """The sum of each window, times its share."""
     _forward("mean", y, x, _window(pool, strides, padding))
@@ -85,7 +85,7 @@ def _unrolled(window: tuple[int, ...]) -> tuple[int, int]:
     return window[:2] if window[0] * window[1] <= _MOST_TAPS else (0, 0)
 
 
-@kernel(maxpool2d_grad, "direct", "njit", supports=_supports)
+@kernel(maxpool2d_grad, "direct", "njit", supports=_supports, compiled=True)
 def launch_grad(dx, dy, x, y, *, pool, strides, padding):
     """Each dy to one cell of its window: written where windows lie side by side, else added."""
     flat = [a.reshape(-1) for a in (dx, dy, x, y)]
@@ -96,7 +96,7 @@ def launch_grad(dx, dy, x, y, *, pool, strides, padding):
     _over_rows(len(x), x.size, _adding(*_unrolled(window)), *flat, x.shape, y.shape, window)
 
 
-@kernel(avgpool2d_grad, "direct", "njit", supports=_supports)
+@kernel(avgpool2d_grad, "direct", "njit", supports=_supports, compiled=True)
 def launch_mean_grad(dx, dy, *, size, pool, strides, padding):
     """Each cell the sum of its windows' shares."""
     plan = _plan(tuple(size), dy.shape[1:3], _window(pool, strides, padding))

@@ -8,13 +8,13 @@ import math
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.prelu import prelu, prelu_grad, prelu_grad_alpha
 
-from ..shared.columns_njit import fold, repeat, row_bounds, width
+from ..shared.columns_njit import fold_all, repeat, row_bounds, width
 from ..shared.slices_launch import in_slices
 from ..shared.vector_math_njit import ZERO
 from ..shared.vector_operators_njit import choose
@@ -30,12 +30,12 @@ def _rows(columns: int, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(array.reshape(-1, columns) for array in arrays)
 
 
-@kernel(prelu, "rows", "njit", supports=_supports)
+@kernel(prelu, "rows", "njit", supports=_supports, compiled=True)
 def launch(y, x, alpha):
     in_slices(_rectify, _rows(alpha.size, y, x), alpha, width(x.size, alpha.size))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _rectify(y, x, alpha, wide):
     slopes = np.empty(wide, np.float32)
     repeat(slopes, alpha)
@@ -46,12 +46,12 @@ def _rectify(y, x, alpha, wide):
             results[j] = choose(values[j] > ZERO, values[j], slopes[j] * values[j])
 
 
-@kernel(prelu_grad, "rows", "njit", supports=_supports)
+@kernel(prelu_grad, "rows", "njit", supports=_supports, compiled=True)
 def launch_grad(dx, dy, x, alpha):
     in_slices(_slope, _rows(alpha.size, dx, dy, x), alpha, width(x.size, alpha.size))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _slope(dx, dy, x, alpha, wide):
     slopes = np.empty(wide, np.float32)
     repeat(slopes, alpha)
@@ -70,11 +70,11 @@ def _sums(dy: Spec, x: Spec) -> tuple[Spec, ...]:
     return (Spec((len(row_bounds(size, columns)) - 1, width(size, columns)), _FLOAT64),)
 
 
-@kernel(prelu_grad_alpha, "rows", "njit", supports=_supports, workspace=_sums)
+@kernel(prelu_grad_alpha, "rows", "njit", supports=_supports, workspace=_sums, compiled=True)
 def launch_grad_alpha(dalpha, dy, x, sums):
     flat_dy, flat_x = dy.reshape(-1), x.reshape(-1)
     _products(len(sums), sums, flat_dy, flat_x, row_bounds(dy.size, dalpha.size))
-    fold(dalpha, sums)
+    fold_all(dalpha, sums)
 
 
 @tasks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.rescaling import rescale
@@ -16,12 +16,12 @@ def _supports(x: Spec, **_: float) -> bool:
     return x.dtype == np.float32
 
 
-@kernel(rescale, "elementwise", "njit", supports=_supports)
+@kernel(rescale, "elementwise", "njit", supports=_supports, compiled=True)
 def launch(y, x, *, scale, offset):
     in_slices(_rescale, (y.reshape(-1), x.reshape(-1)), np.float64(scale), np.float64(offset))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _rescale(y, x, scale, offset):
     for i in range(len(x)):
         y[i] = np.float64(x[i]) * scale + offset

@@ -38,12 +38,12 @@ def _over_rows(rows: int, size: int, function: Any, *arguments: Any) -> None:
     function(len(bounds) - 1, *arguments, bounds)
 
 
-@kernel(pad, "elementwise", "njit", supports=_float32)
+@kernel(pad, "elementwise", "njit", supports=_float32, compiled=True)
 def launch_pad(y, x, *, padding):
     _shift(y, x, _padding(x.shape, padding))
 
 
-@kernel(crop, "elementwise", "njit", supports=_float32)
+@kernel(crop, "elementwise", "njit", supports=_float32, compiled=True)
 def launch_crop(y, x, *, padding):
     _shift(y, x, _padding(y.shape, padding)[[1, 0, 2]] * _CROPPED)
 
@@ -58,7 +58,7 @@ def _shift(y: np.ndarray, x: np.ndarray, axes: np.ndarray) -> None:
     _over_rows(y.size // int(axes[1, -1]), y.size, _runs, y.reshape(-1), x.reshape(-1), axes)
 
 
-@kernel(transpose, "elementwise", "njit", supports=_float32)
+@kernel(transpose, "elementwise", "njit", supports=_float32, compiled=True)
 def launch_transpose(y, x, *, axes):
     batch, numbers = _order(x.shape, axes)
     flat = y.reshape(-1), x.reshape(-1)

@@ -17,24 +17,24 @@ from gpucnn.devices.team import tasks
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.sampling import random_bits, random_uniform
 
-from ..shared.philox_njit import key, words
+from ..shared.philox_njit import key_now, words
 from ..shared.slices_launch import SMALLEST
 
 _UNIT, _EIGHT = np.float32(2.0**-24), np.uint64(8)
 
 
 def _draw(function: Callable[..., None], y: np.ndarray, step: np.ndarray, seed: int, stream: int, purpose: int) -> None:
-    numbers = key(int(step[0]), stream, purpose, seed)
+    numbers = key_now(step, stream, purpose, seed)
     bounds = threads.bounds(-(-y.size // 4), SMALLEST // 4)
     function(len(bounds) - 1, y, numbers, bounds)
 
 
-@kernel(random_bits, "philox", "njit")
+@kernel(random_bits, "philox", "njit", compiled=True)
 def launch_bits(y: Any, step: Any, *, count: int, seed: int, stream: int, purpose: int) -> None:
     _draw(_bits, y, step, seed, stream, purpose)
 
 
-@kernel(random_uniform, "philox", "njit")
+@kernel(random_uniform, "philox", "njit", compiled=True)
 def launch_uniform(y: Any, step: Any, *, count: int, seed: int, stream: int, purpose: int) -> None:
     _draw(_uniform, y, step, seed, stream, purpose)
 

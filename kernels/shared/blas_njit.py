@@ -16,8 +16,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from gpucnn.devices import threads
-from gpucnn.devices.njit import njit
-from gpucnn.devices.team import tasks
+from gpucnn.devices.njit import inner
+from gpucnn.devices.team import tasks, whole
 
 from .epilogue_njit import call
 from .simd_njit import add, load, load_some, store, store_some
@@ -133,13 +133,13 @@ def _multiply(
         _finish(y, ended, bias, function, alpha, top, bottom, left, right)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@whole
 def finish(y, ended, bias, function, alpha, rows):
     """The end of whole rows."""
     _finish(y, ended, bias, function, alpha, 0, rows, 0, bias.shape[0])
 
 
-@njit(nogil=True, error_model="numpy", no_cpython_wrapper=True)
+@inner
 def _finish(y, ended, bias, function, alpha, top, bottom, left, right):
     """Row by row: the bias, then the function."""
     whole = left + (right - left) // 8 * 8

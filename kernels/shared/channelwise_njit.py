@@ -21,6 +21,7 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.recorders import again
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
@@ -44,8 +45,8 @@ _BLOCK = 64
 
 def register(file: str, conv: Op, conv_grad_input: Op, conv_grad_weight: Op) -> None:
     """Register the kernels of one family, whose kernel file is `file`."""
-    reads: dict[str, Any] = {"supports": _reads_some, "pays": _reads_few, "file": file}
-    sums: dict[str, Any] = {"supports": _sums_some, "pays": _sums_few, "file": file}
+    reads: dict[str, Any] = {"supports": _reads_some, "pays": _reads_few, "file": file, "compiled": True}
+    sums: dict[str, Any] = {"supports": _sums_some, "pays": _sums_few, "file": file, "compiled": True}
     kernel(conv, "channelwise", "njit", workspace=forward_workspace, **reads)(forward)
     kernel(conv_grad_input, "channelwise", "njit", workspace=grad_input_workspace, **reads)(grad_input)
     kernel(conv_grad_weight, "channelwise", "njit", workspace=grad_weight_workspace, **sums)(grad_weight)
@@ -165,10 +166,17 @@ def grad_input_workspace(dy: Spec, weight: Spec, **window: Any) -> Spec:
 def grad_input(dx: Any, dy: Any, weight: Any, scratch: Any, *, groups: int, **window: Any) -> None:
     """dx, one remainder of the cells by the strides after the other."""
     channels, filters = dx.shape[-1] // groups, dy.shape[-1] // groups
-    by_layer = weight.reshape(*weight.shape[:-1], groups, filters)
-    by_layer = np.moveaxis(by_layer, (-1, -2, -3), (-3, -2, -1)).reshape(*weight.shape[:-2], filters, groups * channels)
+    of_groups = weight.reshape(*weight.shape[:-2], channels, groups, filters)
+    by_layer = np.empty((*weight.shape[:-2], filters, groups, channels), FLOAT32)
+    again(by_layer.__setitem__, ..., np.moveaxis(of_groups, (-1, -2, -3), (-3, -2, -1)))
     for image in _dy(dy, weight, groups=groups, **window):
-        _launch(dx, dy, np.ascontiguousarray(by_layer[np.ix_(*image.taps)]), scratch, image)
+        taps = np.empty((*map(len, image.taps), filters, groups, channels), FLOAT32)
+        again(_pick, taps, by_layer, np.ix_(*image.taps))
+        _launch(dx, dy, taps, scratch, image)
+
+
+def _pick(taps: np.ndarray, by_layer: np.ndarray, index: Any) -> None:
+    taps[...] = by_layer[index]
 
 
 def _launch(y: Any, images: Any, weight: Any, scratch: Any, image: _Image) -> None:
@@ -199,7 +207,11 @@ def grad_weight(dweight: Any, dy: Any, x: Any, sums: Any, scratch: Any, *, kerne
         image.steps, places, image.sources, shape, threads.bounds(len(x)),
         parallel=2 * dy.size * image.count > SMALL,
     )  # fmt: skip
-    np.add.reduce(sums[:, : image.count], axis=0, out=dweight.reshape(image.count, filters))
+    again(_add_slices, dweight.reshape(image.count, filters), sums[:, : image.count])
+
+
+def _add_slices(total: np.ndarray, sums: np.ndarray) -> None:
+    np.add.reduce(sums, axis=0, out=total)
 
 
 @njit(inline="always")

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from gpucnn.devices import threads
-from gpucnn.devices.njit import njit
-from gpucnn.devices.team import tasks
+from gpucnn.devices.njit import inner
+from gpucnn.devices.team import tasks, whole
 
 from .slices_launch import SMALLEST
 
@@ -31,7 +31,7 @@ def row_bounds(size: int, columns: int) -> np.ndarray:
     return threads.bounds(size // columns, -(-SMALLEST // columns)) * columns
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def repeat(wide, numbers):
     """Fill a row with the numbers of the channels, again and again."""
     columns = len(numbers)
@@ -40,7 +40,7 @@ def repeat(wide, numbers):
             wide[start + k] = numbers[k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def column_sums(sums, x):
     """sums (width,) = the sums of flat rows that are taken side by side."""
     wide = len(sums)
@@ -57,7 +57,7 @@ def sums_of_slices(part, sums, x, bounds):
     column_sums(sums[part], x[bounds[part] : bounds[part + 1]])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def fold(total, sums):
     """total (columns,) = the sums of all slices, (slices, width), column by column."""
     columns = len(total)
@@ -67,3 +67,7 @@ def fold(total, sums):
             for j in range(k, sums.shape[1], columns):
                 value += sums[i, j]
         total[k] = value
+
+
+fold_all = whole(fold)
+"""What `fold` does, as a kernel."""

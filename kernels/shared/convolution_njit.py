@@ -34,7 +34,7 @@ _NO_INDEX = np.empty(1, np.uint8)
 
 def register(file: str, conv: Op, conv_grad_input: Op, conv_grad_weight: Op) -> None:
     """Register the kernels of one family, whose kernel file is `file`."""
-    options: dict[str, Any] = {"supports": supports, "file": file}
+    options: dict[str, Any] = {"supports": supports, "file": file, "compiled": True}
     kernel(conv, "implicit_gemm", "njit", workspace=forward_workspace, **options)(forward)
     kernel(conv_grad_input, "implicit_gemm", "njit", workspace=grad_input_workspace, **options)(grad_input)
     kernel(conv_grad_weight, "implicit_gemm", "njit", workspace=grad_weight_workspace, **options)(grad_weight)

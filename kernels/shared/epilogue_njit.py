@@ -17,6 +17,7 @@ from numba import types
 from numba.extending import intrinsic, models, overload, register_model
 
 from gpucnn.devices.njit import address_of, njit
+from gpucnn.devices.team import whole
 from gpucnn.ops.epilogue import LINEAR, keeps_input
 
 from .activations_njit import SLOPES, VALUES
@@ -137,6 +138,6 @@ def run(address: int, out: np.ndarray, a: np.ndarray, b: np.ndarray, alpha: floa
     _run(address, out, a, b, np.float32(alpha))
 
 
-@njit(nogil=True, cache=True)
+@whole
 def _run(address, out, a, b, alpha):
     call(address, out, 0, a, 0, b, 0, out.size, alpha)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from gpucnn.devices.njit import njit
+from gpucnn.devices.recorders import again
 
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -19,6 +20,17 @@ _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 def key(step: int, stream: int, purpose: int, seed: int) -> np.ndarray:
     """The words that all counters share, as `words` takes them."""
     return np.array([step & 0xFFFFFFFF, stream & 0xFFFFFFFF, purpose, seed & 0xFFFFFFFF, seed >> 32], np.uint64)
+
+
+def key_now(step: np.ndarray, stream: int, purpose: int, seed: int) -> np.ndarray:
+    """The same for the step that an array of one number counts."""
+    words = key(0, stream, purpose, seed)
+    again(_set_step, words, step)
+    return words
+
+
+def _set_step(words: np.ndarray, step: np.ndarray) -> None:
+    words[0] = int(step[0]) & 0xFFFFFFFF
 
 
 @njit(forceinline=True)

@@ -31,12 +31,9 @@ def in_slices(function: Callable[..., None], arrays: tuple[np.ndarray | None, ..
     for array in arrays:
         if array is not None and array.size > elements:
             elements = array.size
-    if elements < 2 * SMALLEST:
-        function(*arrays, *numbers)
-        return
     first = arrays[0]
     assert first is not None
-    bounds = threads.bounds(len(first), -(-SMALLEST * len(first) // elements))
+    bounds = threads.bounds(len(first), -(-SMALLEST * len(first) // elements) if elements else 1)
     _sliced(function)(len(bounds) - 1, bounds, arrays, numbers)
 
 

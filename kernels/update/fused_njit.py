@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 from gpucnn.ops import update
@@ -23,16 +23,14 @@ from ..shared.slices_launch import in_slices
 from ..shared.vector_math_njit import INFINITY, ZERO
 from ..shared.vector_operators_njit import choose, magnitude, with_sign
 
-_loop = njit(nogil=True, cache=True, error_model="numpy")
 
-
-@_loop
+@inner
 def _sgd(values, gradients, rate):
     for i in range(len(values)):
         values[i] -= rate * gradients[i]
 
 
-@_loop
+@inner
 def _momentum(values, gradients, m, rate, beta, nesterov):
     for i in range(len(values)):
         change = rate * gradients[i]
@@ -40,7 +38,7 @@ def _momentum(values, gradients, m, rate, beta, nesterov):
         values[i] += nesterov * (beta * m[i] - change) + (np.float32(1) - nesterov) * m[i]
 
 
-@_loop
+@inner
 def _adam(values, gradients, m, v, v_max, rate, take_1, take_2, epsilon):
     for i in range(len(values)):
         g = gradients[i]
@@ -53,7 +51,7 @@ def _adam(values, gradients, m, v, v_max, rate, take_1, take_2, epsilon):
         values[i] -= rate * m[i] / (np.sqrt(spread) + epsilon)
 
 
-@_loop
+@inner
 def _nadam(values, gradients, m, v, of_m, of_gradients, correction, take_1, take_2, epsilon):
     for i in range(len(values)):
         g = gradients[i]
@@ -62,7 +60,7 @@ def _nadam(values, gradients, m, v, of_m, of_gradients, correction, take_1, take
         values[i] -= (of_m * m[i] + of_gradients * g) / (np.sqrt(correction * v[i]) + epsilon)
 
 
-@_loop
+@inner
 def _rmsprop(values, gradients, v, mean, m, rate, keep, take, beta, epsilon):
     for i in range(len(values)):
         g = gradients[i]
@@ -78,7 +76,7 @@ def _rmsprop(values, gradients, v, mean, m, rate, keep, take, beta, epsilon):
         values[i] -= change
 
 
-@_loop
+@inner
 def _adagrad(values, gradients, v, rate, epsilon):
     for i in range(len(values)):
         g = gradients[i]
@@ -86,7 +84,7 @@ def _adagrad(values, gradients, v, rate, epsilon):
         values[i] -= rate * g / np.sqrt(v[i] + epsilon)
 
 
-@_loop
+@inner
 def _adadelta(values, gradients, v, delta, rate, keep, take, epsilon):
     for i in range(len(values)):
         g = gradients[i]
@@ -96,52 +94,52 @@ def _adadelta(values, gradients, v, delta, rate, keep, take, epsilon):
         values[i] -= rate * change
 
 
-@_loop
+@inner
 def _decay(values, share):
     for i in range(len(values)):
         values[i] -= share * values[i]
 
 
-@_loop
+@inner
 def _average(averages, values, keep, take):
     for i in range(len(values)):
         averages[i] = keep * averages[i] + take * values[i]
 
 
-@_loop
+@inner
 def _accumulate(total, gradients):
     for i in range(len(total)):
         total[i] += gradients[i]
 
 
-@_loop
+@inner
 def _take_mean(gradients, total, count):
     for i in range(len(total)):
         gradients[i] = (gradients[i] + total[i]) / count
         total[i] = ZERO
 
 
-@_loop
+@inner
 def _clip(gradients, limit):
     for i in range(len(gradients)):
         inside = choose(gradients[i] > limit, limit, gradients[i])
         gradients[i] = choose(inside < -limit, -limit, inside)
 
 
-@_loop
+@inner
 def _scale(gradients, factor):
     for i in range(len(gradients)):
         gradients[i] *= factor
 
 
-@_loop
+@inner
 def _to_limit_where_infinite(gradients, limit):
     for i in range(len(gradients)):
         infinite = magnitude(gradients[i]) == INFINITY
         gradients[i] = choose(infinite, with_sign(limit, gradients[i]), ZERO)
 
 
-@_loop
+@inner
 def _regularize(gradients, values, l1, twice_l2):
     if l1 == 0:
         for i in range(len(values)):
@@ -151,7 +149,7 @@ def _regularize(gradients, values, l1, twice_l2):
         gradients[i] += l1 * np.sign(values[i]) + twice_l2 * values[i]
 
 
-@_loop
+@inner
 def _non_neg(values):
     for i in range(len(values)):
         values[i] = choose(values[i] <= ZERO, ZERO, values[i])

@@ -12,6 +12,7 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.recorders import again
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
@@ -41,10 +42,14 @@ def _sums(x: Spec, **_: object) -> Spec:
     return Spec((len(threads.slices(x.shape[0], _SMALLEST)), 2), _FLOAT64)
 
 
-@kernel(norm_parts, "two_stage", "njit", supports=_supports, workspace=_sums, pays=_pays)
+@kernel(norm_parts, "two_stage", "njit", supports=_supports, workspace=_sums, pays=_pays, compiled=True)
 def launch_norm_parts(parts, x, sums):
     """Σ x² and max |x| of each slice; then scale and total."""
     _norm(len(sums), sums, x, x.view(np.uint32), threads.bounds(x.size, _SMALLEST))
+    again(_scale_and_total, parts, sums)
+
+
+def _scale_and_total(parts: np.ndarray, sums: np.ndarray) -> None:
     square_sum, largest = sums[0].tolist() if len(sums) == 1 else (sums[:, 0].sum().item(), sums[:, 1].max().item())
     parts[:] = parts_of(largest, square_sum)
 
@@ -69,10 +74,14 @@ def _square_sum_and_largest(x, bits, largest):
     return total, largest.view(np.float32)[0]
 
 
-@kernel(penalty, "two_stage", "njit", supports=_supports, workspace=_sums, pays=_pays)
+@kernel(penalty, "two_stage", "njit", supports=_supports, workspace=_sums, pays=_pays, compiled=True)
 def launch_penalty(penalty, values, sums, *, l1, l2):
     """Σ |values| and Σ values² of each slice; then their weighted sum."""
     _penalty(len(sums), sums, values, threads.bounds(values.size, _SMALLEST))
+    again(_weigh, penalty, sums, l1, l2)
+
+
+def _weigh(penalty: np.ndarray, sums: np.ndarray, l1: float, l2: float) -> None:
     absolute, squares = sums.sum(axis=0)
     penalty[0] = (l1 * absolute if l1 else 0.0) + (l2 * squares if l2 else 0.0)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 from gpucnn.ops import update_rules
@@ -21,10 +21,8 @@ from ..shared.slices_launch import in_slices
 from ..shared.vector_math_njit import ONE, ZERO
 from ..shared.vector_operators_njit import choose, magnitude
 
-_loop = njit(nogil=True, cache=True, error_model="numpy")
 
-
-@_loop
+@inner
 def _adamax(values, gradients, m, u, rate, take_1, beta_2, epsilon):
     for i in range(len(values)):
         g = gradients[i]
@@ -34,7 +32,7 @@ def _adamax(values, gradients, m, u, rate, take_1, beta_2, epsilon):
         values[i] -= rate * m[i] / (u[i] + epsilon)
 
 
-@_loop
+@inner
 def _lion(values, gradients, m, rate, beta_1, take_1, beta_2, take_2):
     for i in range(len(values)):
         g = gradients[i]
@@ -44,7 +42,7 @@ def _lion(values, gradients, m, rate, beta_1, take_1, beta_2, take_2):
         m[i] = beta_2 * m[i] + take_2 * g
 
 
-@_loop
+@inner
 def _ftrl(values, gradients, v, linear, rate, power, l1, twice_l2, twice_shrinkage, beta):
     for i in range(len(values)):
         g, value = gradients[i], values[i]
@@ -58,7 +56,7 @@ def _ftrl(values, gradients, v, linear, rate, power, l1, twice_l2, twice_shrinka
         values[i] = choose(quadratic > ZERO, (inside - line) / quadratic, ZERO)
 
 
-@_loop
+@inner
 def _lamb(gradients, m, v, of_m, of_v, take_1, take_2, epsilon):
     for i in range(len(gradients)):
         g = gradients[i]
@@ -67,20 +65,20 @@ def _lamb(gradients, m, v, of_m, of_v, take_1, take_2, epsilon):
         gradients[i] = m[i] * of_m / (np.sqrt(v[i] * of_v) + epsilon)
 
 
-@_loop
+@inner
 def _step(values, gradients, rate):
     for i in range(len(values)):
         values[i] -= rate * gradients[i]
 
 
-@_loop
+@inner
 def _gather_momentum(gradients, m, momentum, nesterov):
     for i in range(len(m)):
         m[i] = momentum * m[i] + gradients[i]
         gradients[i] = nesterov * (gradients[i] + momentum * m[i]) + (ONE - nesterov) * m[i]
 
 
-@_loop
+@inner
 def _divide(gradients, norm):
     for i in range(len(gradients)):
         gradients[i] /= norm

@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.upsampling import between, enlarge, enlarge_grad, repeat, repeat_grad
@@ -26,12 +26,12 @@ def _supports(x: Spec, *, size: tuple[int, ...]) -> bool:
     return x.dtype == np.float32
 
 
-@kernel(repeat, "elementwise", "njit", supports=_supports)
+@kernel(repeat, "elementwise", "njit", supports=_supports, compiled=True)
 def launch_repeat(y, x, *, size):
     in_slices(_repeat, (y, x), *size)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _repeat(y, x, a, b, c):
     N, D, H, W, C = y.shape
     for n in range(N):
@@ -42,12 +42,12 @@ def _repeat(y, x, a, b, c):
                         y[n, d, h, w, k] = x[n, d // a, h // b, w // c, k]
 
 
-@kernel(repeat_grad, "elementwise", "njit", supports=_supports)
+@kernel(repeat_grad, "elementwise", "njit", supports=_supports, compiled=True)
 def launch_repeat_grad(dx, dy, *, size):
     in_slices(_repeat_grad, (dx, dy), *size)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _repeat_grad(dx, dy, a, b, c):
     N, D, H, W, C = dy.shape
     dx[...] = ZERO
@@ -66,12 +66,12 @@ def _places(extent: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([low, high]), share.astype(np.float32)
 
 
-@kernel(enlarge, "elementwise", "njit", supports=_supports)
+@kernel(enlarge, "elementwise", "njit", supports=_supports, compiled=True)
 def launch_enlarge(y, x, *, size):
     in_slices(_enlarge, (y, x), *_places(x.shape[1], size[0]), *_places(x.shape[2], size[1]))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _enlarge(y, x, rows, down, columns, along):
     N, P, Q, C = y.shape
     for n in range(N):
@@ -85,12 +85,12 @@ def _enlarge(y, x, rows, down, columns, along):
                     y[n, p, q, c] = above * (ONE - down[p]) + below * down[p]
 
 
-@kernel(enlarge_grad, "elementwise", "njit", supports=_supports)
+@kernel(enlarge_grad, "elementwise", "njit", supports=_supports, compiled=True)
 def launch_enlarge_grad(dx, dy, *, size):
     in_slices(_enlarge_grad, (dx, dy), *_places(dx.shape[1], size[0]), *_places(dx.shape[2], size[1]))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _enlarge_grad(dx, dy, rows, down, columns, along):
     N, P, Q, C = dy.shape
     dx[...] = ZERO

@@ -162,10 +162,11 @@ def test_models_lists_source_shape_parameters_and_work():
         "torres-batchnorm",
         "cifar",
         "vgg-small",
+        "speedrun",
     ]
     assert set(listed[0]) == {"name", "source", "input_shape", "classes", "parameters", "flops_per_image", "training"}
     assert set(listed[0]["training"]) == {
-        "optimizer", "learning_rate", "decay", "options", "batch_size", "epochs", "loss", "schedule",
+        "optimizer", "learning_rate", "decay", "epoch_decay", "options", "batch_size", "epochs", "loss", "schedule",
     }  # fmt: skip
     table = gpucnn("models").stdout.partition("recipe ")[0]
     for entry in listed:

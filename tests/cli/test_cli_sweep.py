@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command import gpucnn, shell
-from needs import mpi_here, posix_here
+from needs import mpi_here, optuna_here, posix_here
 from processes import ranks
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -48,12 +48,23 @@ def test_json_is_the_sweep_file_and_nothing_else(user_npz):
         ("filters=0", "0 is not in the range"),
         ("device=cpu", "the axes are model, filters"),
         ("lr=1,1", "twice"),
+        ("lr=0.1..1", "is a range, of which --search 20"),
+        ("lr=1..0.1", "the range 1..0.1 is empty"),
+        ("optimizer=adam..sgd", "only numbers have a range"),
     ],
 )
 def test_a_wrong_axis_is_refused_with_what_to_write(user_npz, axis, said):
     result = sweep(user_npz, "--axis", axis)
     assert result.exit_code == 2 and said in result.stderr
     assert not os.path.exists("s")
+
+
+@optuna_here
+def test_a_search_trains_as_many_combinations_as_it_is_given(user_npz):
+    result = sweep(user_npz, "--axis", "lr=0.001..0.1", "--search", 2, "--validation-split", 0.25)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("1 of 1") == 2
+    assert "0 of 2 combinations are tried; 2 to choose in s" in result.stderr
 
 
 @posix_here

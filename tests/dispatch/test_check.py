@@ -117,6 +117,24 @@ def test_results_that_change_from_launch_to_launch_are_found():
     assert "two launches differ at output 0[0, 1, 2, 0]" in toy(conv2d, "textbook", damage)
 
 
+def test_expected_values_are_computed_once_for_all_kernels_of_a_case():
+    computed = []
+
+    def doubled(x):
+        computed.extend([x.shape] * (x.dtype == np.float64))
+        return 2 * x
+
+    op = op_of(doubled, lambda x: x, [Case("one", (real(5),)), Case("two", (real(7),))])
+
+    def launch(y, x):
+        y[...] = x * np.float32(2 + wrong)
+
+    for wrong in (0, 0, 1):
+        faults = [disagreement(kernel_of(op, launch), c) for c in op.cases]
+        assert [fault is not None for fault in faults] == [bool(wrong)] * 2
+    assert computed == [(5,), (7,)]
+
+
 def test_a_fault_of_the_second_launch_is_found():
     launches = itertools.count()
 

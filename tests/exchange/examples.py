@@ -148,8 +148,41 @@ BRANCHES = {
             layers.GlobalAveragePooling2D(),
         ],
     ),
+    "three_summed": (
+        (4, 5, 2),
+        lambda: [
+            layers.Parallel([[layers.Conv2D(2, 3, padding="same")], [], [layers.Dense(2), layers.ReLU()]], merge="add"),
+            layers.Residual([layers.Activation("tanh")]),
+        ],
+    ),
+    "u_net": (
+        (8, 8, 2),
+        lambda: [
+            layers.Conv2D(3, 3, padding="same", activation="relu"),
+            layers.Parallel(
+                [
+                    [],
+                    [
+                        layers.MaxPooling2D(2),
+                        layers.Parallel(
+                            [
+                                [],
+                                [
+                                    layers.Conv2D(4, 3, strides=2, padding="same"),
+                                    layers.Conv2DTranspose(2, 2, strides=2),
+                                ],
+                            ]
+                        ),
+                        layers.UpSampling2D(2),
+                    ],
+                ]
+            ),
+            layers.GroupNormalization(2),
+            layers.Conv2D(1, 1, activation="sigmoid"),
+        ],
+    ),
 }
-"""The same for layers that hold layers, which Keras and the importers cannot express."""
+"""The same for layers that hold layers, which are branches in the graphs of other libraries."""
 
 OBJECTS = {
     f"function_{name}": (

@@ -33,7 +33,16 @@ def path():
     return keras.Model(inputs, outputs)
 
 
-for name, make in {"images": images, "path": path}.items():
+def branches():
+    layers = keras.layers
+    inputs = keras.Input((6, 6, 2))
+    y = layers.Conv2D(3, 3, padding="same")(inputs)
+    block = layers.Conv2D(3, 3, padding="same")(layers.ReLU()(layers.BatchNormalization()(y)))
+    y = layers.Concatenate()([layers.Add()([block, y]), inputs, layers.Conv2D(2, 1)(inputs)])
+    return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(y)))
+
+
+for name, make in {"images": images, "path": path, "branches": branches}.items():
     keras.utils.set_random_seed(0)
     model, rng = make(), np.random.default_rng(0)
     for weight in model.weights:

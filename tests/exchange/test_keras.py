@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from examples import IMAGES, LAYERS, inputs_of, model_of, random_model, randomise
+from examples import BRANCHES, IMAGES, LAYERS, inputs_of, model_of, random_model, randomise
 from needs import h5py_here, keras_here
 
 from gpucnn import models
@@ -48,6 +48,22 @@ def test_every_layer_both_ways(keras, name, tmp_path):
         pytest.skip("on PyTorch, Keras counts the padding of a mean: KERAS_BACKEND=jax")
     shape, stack = LAYERS[name]
     assert_both_ways(keras, model_of(shape, stack()), tmp_path)
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_branches_both_ways(keras, name, tmp_path):
+    shape, stack = BRANCHES[name]
+    model = model_of(shape, stack())
+    assert_both_ways(keras, model, tmp_path)
+    again = models.load_model(tmp_path / "theirs.keras")
+    assert [type(layer) for layer in again.layers] == [type(layer) for layer in model.layers]
+    model.save_weights(tmp_path / "ours.weights.h5")
+    theirs = keras.saving.load_model(tmp_path / "ours.keras")
+    for weight in theirs.weights:
+        weight.assign(np.zeros(tuple(weight.shape)))
+    theirs.load_weights(tmp_path / "ours.weights.h5")
+    x = inputs_of(model)
+    assert_close(theirs(x, training=False), model.predict(x, verbose=0))
 
 
 @pytest.mark.parametrize("name", ["augmentation", "crop"])
@@ -131,14 +147,62 @@ def test_a_functional_model_of_one_path_is_read(keras, tmp_path):
     assert_close(models.load_model(tmp_path / "m.keras").predict(x, verbose=0), expected)
 
 
-def test_branches_and_foreign_layers_are_refused_by_name(keras, tmp_path):
+def graphs(keras):
+    """Functional models as users write them."""
+    layers = keras.layers
+
+    def shared_steps(y, filters, stride):
+        shortcut = layers.Conv2D(filters, 1, strides=stride)(y) if stride > 1 else y
+        y = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(filters, 3, strides=stride, padding="same")(y)))
+        y = layers.BatchNormalization()(layers.Conv2D(filters, 3, padding="same")(y))
+        return layers.Activation("relu")(layers.add([y, shortcut]))
+
+    x = keras.Input((8, 8, 3))
+    y = shared_steps(shared_steps(layers.Conv2D(4, 3, padding="same")(x), 4, 1), 6, 2)
+    yield "resnet", keras.Model(x, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(y)))
+    y = x
+    for _ in range(3):
+        y = layers.Concatenate()([y, layers.Conv2D(2, 3, padding="same", activation="relu")(y)])
+    yield "densenet", keras.Model(x, layers.Flatten()(y))
+    deep = layers.Conv2D(4, 3, padding="same", name="bottom")(layers.MaxPooling2D()(y))
+    up = layers.Conv2DTranspose(3, 2, strides=2)(deep)
+    yield "u-net", keras.Model(x, layers.Conv2D(1, 1)(layers.Concatenate(axis=3)([y, up])))
+    towers = [layers.Conv2D(2, size, padding="same")(x) for size in (1, 3, 5)]
+    pooled = layers.Conv2D(2, 1)(layers.MaxPooling2D(3, strides=1, padding="same")(x))
+    yield "inception", keras.Model(x, layers.Concatenate()([*towers, pooled]))
+    yield "sum of three", keras.Model(x, layers.Add()([x, layers.ReLU()(x), layers.Conv2D(3, 1)(x)]))
+
+
+def test_functional_models_with_branches_are_read(keras, tmp_path):
+    for name, model in graphs(keras):
+        rng = np.random.default_rng(0)
+        for weight in model.weights:
+            weight.assign(rng.uniform(0.1, 0.6, tuple(weight.shape)))
+        model.save(tmp_path / "m.keras")
+        x = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
+        expected = keras.ops.convert_to_numpy(model(x, training=False))
+        loaded = models.load_model(tmp_path / "m.keras")
+        assert_close(loaded.predict(x, verbose=0), expected), name
+
+
+def test_other_branches_and_foreign_layers_are_refused_by_name(keras, tmp_path):
     layers = keras.layers
     inputs = keras.Input((4,))
     branch = layers.Dense(4, name="first")(inputs)
+    twice = layers.Dense(4, name="twice")
     graphs = {
-        r"its layer add \(?.*branches|branches": keras.Model(inputs, layers.Add()([inputs, branch])),
-        r"its layer other branches|not that of its last": keras.Model(
-            inputs, [branch, layers.Dense(2, name="other")(inputs)]
+        r"its layer gate \(Multiply\) merges branches in its own way: Add, and Concatenate of channels": keras.Model(
+            inputs, layers.Multiply(name="gate")([inputs, branch])
+        ),
+        r"it has 2 outputs": keras.Model(inputs, [branch, layers.Dense(2)(inputs)]),
+        r"it has 2 inputs": keras.Model([inputs, other := keras.Input((4,))], layers.Add()([inputs, other])),
+        r"its layer first is on paths that cross": keras.Model(
+            inputs, layers.Add()([branch, layers.Add()([inputs, branch])])
+        ),
+        r"its layer add\w* merges a tensor with itself": keras.Model(inputs, layers.Add()([inputs, inputs])),
+        r"its layer twice \(Dense\) is called 2 times": keras.Model(inputs, twice(twice(inputs))),
+        r"along axis 1: channels are merged": keras.Model(
+            image := keras.Input((3, 4, 2)), layers.Concatenate(axis=1)([image, layers.ReLU()(image)])
         ),
         r"its layer gru \(GRU\) is not in gpucnn: .*use Conv1D, pooling and Dense": keras.Sequential(
             [keras.Input((3, 4)), layers.GRU(2)]

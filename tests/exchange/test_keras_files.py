@@ -21,7 +21,7 @@ DATA = Path(__file__).parent / "data"
 pytestmark = h5py_here
 
 
-@pytest.mark.parametrize("name", ["images", "path"])
+@pytest.mark.parametrize("name", ["images", "path", "branches"])
 def test_the_outputs_are_those_of_keras(name):
     with np.load(DATA / f"{name}.npz") as arrays:
         x, y = arrays["x"], arrays["y"]
@@ -29,7 +29,7 @@ def test_the_outputs_are_those_of_keras(name):
     np.testing.assert_allclose(model.predict(x, verbose=0), y, atol=1e-5, rtol=1e-5)
     for weight in model.weights:
         weight.assign(np.zeros(weight.shape))
-    model.load_weights(DATA / ("images.weights.h5" if name == "images" else "path.keras"))
+    model.load_weights(DATA / ("images.weights.h5" if name == "images" else f"{name}.keras"))
     np.testing.assert_allclose(model.predict(x, verbose=0), y, atol=1e-5, rtol=1e-5)
 
 

@@ -14,9 +14,9 @@ from gpucnn.devices import emulator
 from gpucnn.dispatch import choice
 from gpucnn.dispatch import op as op_module
 from gpucnn.dispatch.check import disagreement
+from gpucnn.ops.batch import gather_batch
 from gpucnn.ops.conv2d import conv2d_grad_input
 from gpucnn.ops.dense import dense_grad, dense_softmax_cross_entropy
-from gpucnn.ops.batch import gather_batch
 from gpucnn.ops.fused import (
     conv2d_bias_activation_maxpool,
     conv2d_maxpool_grad_input,
@@ -47,7 +47,7 @@ FAULTS = {
     "parts joined before they are written": (TENSOR, FORWARD, "quads_of_many_channels", "pooled_tensor_cuda.cu", "__syncthreads();  // the sums of the other half", "", "check", RACE),
     "dead windows in db": (ROWS, conv2d_maxpool_grad_sums, "multiples_of_4", "rows_cuda.cu", "total + alive(gradient, cells)", "total + gradient", "fast", WRONG),
     "an odd edge not written": (ROWS, conv2d_maxpool_grad_sums, "multiples_of_4", "rows_cuda.cu", "if (p + 3 == P || q + 3 == Q)", "if (p + 3 == P)", "fast", "is nan"),
-    "labels in turn with the images of a ring": (GATHER, gather_batch, "ring", "gather_cuda.cu", "shuffle && !(in_turn && chunk)", "shuffle && !in_turn", "fast", WRONG),
+    "labels in turn with the images of a ring": (GATHER, gather_batch, "ring", "gather_cuda.cu", "shuffle && !(ring && chunk)", "shuffle && !ring", "fast", WRONG),
     "a sample read before it is known": (GATHER, gather_batch, "classes", "gather_cuda.cu", "__syncthreads();  // the row's sample is known", "", "check", RACE),
     "an epoch of one more batch": (GATHER, gather_batch, "two", "gather_cuda.cu", "counters[0] + 1 >= steps", "counters[0] + 1 > steps + 6", "fast", WRONG),
     "a live tap dead": (CONV, conv2d_grad_input, "many_images", "input_gradient.cuh", "min(remainder.taps, reach / dilation + 1)", "min(remainder.taps, reach / dilation)", "fast", WRONG),

@@ -8,7 +8,8 @@ import gpucnn
 from gpucnn import callbacks, constraints, layers, losses, optimizers, regularizers
 from gpucnn.devices import emulator
 
-pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+NO_EMULATOR = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+DEVICES = [pytest.param("emulator", marks=NO_EMULATOR), "cpu"]
 
 RNG = np.random.default_rng(5)
 X = RNG.random((24, 6), np.float32)
@@ -84,9 +85,14 @@ CHANGES = {
 }
 
 
+@pytest.fixture(autouse=True, params=DEVICES)
+def device(request):
+    gpucnn.use("auto", device=request.param)
+    return request.param
+
+
 def outcome(monkeypatch, graph, make, run):
     monkeypatch.setenv("GPUCNN_GRAPH", graph)
-    gpucnn.use("cuda", device="emulator")
     model = make()
     return run(model), model.get_weights()
 
@@ -101,14 +107,16 @@ def assert_replayed_as_launched(monkeypatch, make, run):
 
 @pytest.mark.parametrize("when", ["epochs", "batches"])
 @pytest.mark.parametrize(("make", "change"), CHANGES.values(), ids=CHANGES)
-def test_a_change_counts_from_the_next_step_on(monkeypatch, make, change, when):
+def test_a_change_counts_from_the_next_step_on(monkeypatch, device, make, change, when):
+    batch_size, place = (8, 0) if device == "emulator" else (3, 4)  # on the CPU the second step is recorded
+
     def run(model, change=change):
         hooks = {
             "epochs": {"on_epoch_begin": lambda epoch, logs=None: change(model) if epoch == 1 else None},
-            "batches": {"on_train_batch_end": lambda batch, logs=None: change(model) if batch == 0 else None},
+            "batches": {"on_train_batch_end": lambda batch, logs=None: change(model) if batch == place else None},
         }[when]
         watching = [callbacks.LambdaCallback(**hooks)]
-        return model.fit(X, Y, epochs=2, batch_size=8, verbose=0, callbacks=watching).history
+        return model.fit(X, Y, epochs=2, batch_size=batch_size, verbose=0, callbacks=watching).history
 
     changed = assert_replayed_as_launched(monkeypatch, make, run)
     _, unchanged = outcome(monkeypatch, "1", make, lambda model: run(model, lambda model: None))
@@ -125,6 +133,6 @@ def test_class_weights_of_another_fit_count(monkeypatch):
 
     def run(model):
         weights = ({0: 1.0, 1: 2.0}, {0: 5.0}, None)
-        return [model.fit(X, labels, batch_size=8, verbose=0, class_weight=w).history for w in weights]
+        return [model.fit(X, labels, batch_size=4, verbose=0, class_weight=w).history for w in weights]
 
     assert_replayed_as_launched(monkeypatch, make, run)

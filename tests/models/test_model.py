@@ -131,6 +131,15 @@ def test_summary_goes_to_print_fn_and_can_show_more():
         model.summary(positions=[0.3, 0.6, 1.0])
 
 
+def test_a_notebook_shows_the_summary_as_a_table():
+    inner = [layers.Conv2D(2, 3, padding="same", name="a<b"), layers.ReLU()]
+    model = gpucnn.Sequential([gpucnn.Input((6, 6, 2)), layers.Residual(inner), layers.Flatten(), layers.Dense(3)])
+    table = model._repr_html_()
+    assert table.count("<tr>") == 6 and "a&lt;b (Conv2D)" in table and "a<b" not in table
+    assert "<td>219</td>" in table and "Total params: 257" in table
+    assert "not built" in gpucnn.Sequential([layers.Dense(3)])._repr_html_()
+
+
 def test_summary_prints_names_as_they_are_and_nothing_that_controls_a_terminal(capsys):
     names = "[bold]a[/]", "b\x1b[2J\nall is well"
     model = Sequential([Input((3,)), *(layers.Dense(2, name=name) for name in names)], name="[red]m\x1b[31m")

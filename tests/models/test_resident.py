@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from recorded_training import OPTIMIZERS, assert_equal, both_ways, digits, small
 
 import gpucnn
 from gpucnn import callbacks, layers, optimizers
 from gpucnn.devices import choose, emulator, storage
 from gpucnn.errors import TrainingError
 from gpucnn.models import resident
-from gpucnn.optimizers import schedules
 
 pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 
@@ -20,89 +20,75 @@ def _on_the_emulator():
     gpucnn.use("cuda", device="emulator")
 
 
-def digits(classes=4, samples=36, dtype=np.float32):
-    rng = np.random.default_rng(7)
-    return rng.integers(0, 256, (samples, 8, 8, 1)).astype(dtype), np.arange(samples) * 7 % 11 % classes
-
-
-def small(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=("accuracy",), **regularizer):
-    gpucnn.utils.set_random_seed(3)
-    model = gpucnn.Sequential(
-        [
-            gpucnn.Input((8, 8, 1)),
-            layers.Rescaling(1 / 255),
-            layers.Conv2D(4, 3, activation="relu", **regularizer),
-            layers.BatchNormalization(),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dropout(0.25),
-            layers.Dense(4, activation="softmax"),
-        ]
-    )
-    model.compile(optimizer, loss, metrics=list(metrics))
-    return model
-
-
-def both_ways(monkeypatch, make, **fit):
-    """(recorded, one by one): history, weights and optimizer state of the same training."""
-    outcomes = []
-    for graph in ("1", "0"):
-        monkeypatch.setenv("GPUCNN_GRAPH", graph)
-        model = make()
-        history = model.fit(**{"epochs": 2, "batch_size": 16, "verbose": 0, **fit}).history
-        outcomes.append((history, model.get_weights(), model.optimizer.state()))
-    return outcomes
-
-
-def assert_equal(recorded, one_by_one):
-    assert recorded[0] == one_by_one[0]
-    for ours, theirs in zip(recorded[1], one_by_one[1], strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    for name, values in one_by_one[2].items():
-        np.testing.assert_array_equal(recorded[2][name], values, err_msg=name)
-
-
-OPTIMIZERS = {
-    "adam": lambda: "adam",
-    "nadam": optimizers.Nadam,
-    "nesterov with a schedule": lambda: optimizers.SGD(
-        schedules.ExponentialDecay(0.1, 2, 0.7), momentum=0.9, nesterov=True
-    ),
-    "clipped, decayed and averaged": lambda: optimizers.AdamW(global_clipnorm=0.5, use_ema=True),
-    "amsgrad": lambda: optimizers.Adam(amsgrad=True, clipvalue=0.01),
-}
-
-
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_optimizers_train_as_they_do_step_by_step(monkeypatch, optimizer):
     x, y = digits()
     assert_equal(*both_ways(monkeypatch, lambda: small(optimizer()), x=x, y=y))
 
 
+@pytest.fixture
+def replayed(monkeypatch):
+    """How many batches each replay does."""
+    counts, replay = [], resident.Resident.replay
+    monkeypatch.setattr(resident.Resident, "replay", lambda self, n, k: (counts.append(k), replay(self, n, k))[1])
+    return counts
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_many_batches_are_replayed_as_one(monkeypatch, batch_size):
+def test_many_batches_are_replayed_as_one(monkeypatch, replayed, batch_size):
     x, y = digits(samples=39)
-    replayed = []
-    replay = resident.Resident.replay
-    monkeypatch.setattr(resident.Resident, "replay", lambda self, n, k: (replayed.append(k), replay(self, n, k))[1])
     assert_equal(*both_ways(monkeypatch, small, x=x, y=y, batch_size=batch_size, validation_data=(x[:9], y[:9])))
     assert (resident.TOGETHER in replayed) == (batch_size < 3)
 
 
-def test_steps_per_execution_says_how_many_batches_are_one(monkeypatch):
-    x, y = digits()
+@pytest.mark.parametrize(
+    ("several", "reports", "replays"),
+    [
+        (6, [0, 5, 6, 11, 12, 17, 18, 18], [6, 6, 6, 1]),
+        (18, [0, 17, 18, 18], [18, 1]),
+        (1000, [0, 18], [18, 1]),
+    ],
+    ids=["a third of an epoch", "all full batches", "more than an epoch"],
+)
+def test_steps_per_execution_says_how_many_batches_are_one(monkeypatch, replayed, several, reports, replays):
+    x, y = digits(samples=37)
     seen = {"1": [], "0": []}
     for graph, of_graph in seen.items():
         monkeypatch.setenv("GPUCNN_GRAPH", graph)
         model = small()
-        model.compile("adam", "sparse_categorical_crossentropy", steps_per_execution=6)
+        model.compile("adam", "sparse_categorical_crossentropy", steps_per_execution=several)
         keep = callbacks.LambdaCallback(
             on_train_batch_begin=lambda batch, logs, kept=of_graph: kept.append(batch),
             on_train_batch_end=lambda batch, logs, kept=of_graph: kept.append((batch, logs["loss"])),
         )
         model.fit(x, y, epochs=2, batch_size=2, verbose=0, callbacks=[keep])
     assert seen["1"] == seen["0"]
-    assert [entry if isinstance(entry, int) else entry[0] for entry in seen["1"]] == [0, 5, 6, 11, 12, 17] * 2
+    assert [entry if isinstance(entry, int) else entry[0] for entry in seen["1"]] == reports * 2
+    assert replayed == replays * 2
+
+
+class Stop(callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = batch > 5
+
+
+def test_an_epoch_in_one_launch_is_counted_stopped_and_diverges_as_steps_do(monkeypatch, replayed):
+    x, y = digits(samples=37)
+
+    def epoch_at_once(**settings):
+        model = small(**settings)
+        model.steps_per_execution = 19
+        return model
+
+    fit = {"x": x, "y": y, "batch_size": 2, "validation_data": (x[:5], y[:5]), "callbacks": [Stop()]}
+    assert_equal(*both_ways(monkeypatch, epoch_at_once, **fit))
+    assert [count for count in replayed if count > 2] == [18]
+    monkeypatch.setenv("GPUCNN_GRAPH", "1")
+    x[25] = np.nan
+    model = epoch_at_once()
+    with pytest.raises(TrainingError, match="epoch 1, batch 12 "):
+        model.fit(x, y, epochs=1, batch_size=2, shuffle=False, verbose=0)
+    assert model.training_state.batch == 12 and int(model.optimizer.iterations[0]) == 12
 
 
 @pytest.mark.parametrize(("device", "ends"), [("emulator", [15, 31, 32, 33, 34, 35]), ("cpu", list(range(36)))])
@@ -322,6 +308,16 @@ def test_what_cannot_be_recorded_is_said_once_and_trains(monkeypatch, capsys, ma
     x, y = digits()
     assert_equal(*both_ways(monkeypatch, make, x=x / 255, y=y, verbose=2))
     assert capsys.readouterr().out.count(words) == 1
+
+
+@pytest.mark.parametrize(("several", "lines"), [(1, 1), ("auto", 0)])
+def test_what_a_callback_for_each_batch_costs_is_said_once(capsys, several, lines):
+    x, y = digits()
+    model = small()
+    model.steps_per_execution = several
+    model.fit(x, y, epochs=2, batch_size=16, verbose=2, callbacks=[callbacks.LambdaCallback(on_train_batch_end=print)])
+    text = capsys.readouterr().out
+    assert text.count("is a launch of its own, which is slower on a GPU: LambdaCallback follows each batch") == lines
 
 
 def test_generators_are_not_recorded(monkeypatch):

@@ -8,7 +8,7 @@ from gpucnn.devices import storage
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.batch import count_correct, count_correct_binary, gather_batch
 
-KEY = {"seed": 2**63 + 77, "stream": 5, "shuffle": True, "in_turn": False}
+KEY = {"first": 0, "ring": 0, "seed": 2**63 + 77, "stream": 5, "shuffle": True}
 
 
 def run(op, *arrays, **params):
@@ -62,6 +62,12 @@ def test_batches_cover_the_epoch_once(backend):
     assert np.array_equal(np.sort(np.concatenate(seen)), labels)
 
 
+def test_a_part_of_a_batch_is_its_rows_from_the_first_on(backend):
+    labels = np.arange(23, dtype=np.int32)
+    whole = labels_of(labels, 2, 1, 8)
+    assert np.array_equal(labels_of(labels, 2, 1, 3, first=4, batch_size=8), whole[4:7])
+
+
 def test_a_last_batch_is_filled_up_with_the_first_samples(backend):
     labels = np.arange(7, dtype=np.int32)
     whole = labels_of(labels, 4, 0, 7)
@@ -111,7 +117,7 @@ def test_images_of_a_ring_lie_in_the_order_of_the_batches(backend):
     for batch in range(4):
         order = random.permutation(23, seed=KEY["seed"], epoch=2, stream=KEY["stream"])[5 * batch :][:5]
         images[5 * batch % 10 :][:5] = order[:, None]
-        x, _, y = gathered(2, batch, 5, images, labels, in_turn=True)
+        x, _, y = gathered(2, batch, 5, images, labels, ring=5)
         assert np.array_equal(x[:, 1], order) and np.array_equal(y, order)
 
 
@@ -132,10 +138,10 @@ def test_gathering_refuses_what_does_not_fit():
     with pytest.raises(ShapeError, match=r"as many samples as each other: \[\(3, 2\), \(2,\)\]"):
         gather_batch(counters, images, labels[:2], None, None, **good)
     with pytest.raises(ShapeError, match=r"as many samples as each other: \[\(3, 2\), \(3,\), \(2,\)\]"):
-        gather_batch(counters, images, labels, np.zeros(2, np.float32), None, **good | {"in_turn": True})
+        gather_batch(counters, images, labels, np.zeros(2, np.float32), None, **good | {"ring": 2})
     with pytest.raises(ShapeError, match=r"two axes \(steps, columns\)"):
         gather_batch(counters, images, None, None, np.zeros(3, np.float32), **good)
-    with pytest.raises(ArgumentError, match="rows=3 of batch_size=2"):
+    with pytest.raises(ArgumentError, match="first=0, rows=3 of batch_size=2"):
         gather_batch(counters, images, labels, None, None, **good | {"rows": 3})
     with pytest.raises(ArgumentError, match="steps=0"):
         gather_batch(counters, images, labels, None, None, **good | {"steps": 0})

@@ -42,8 +42,11 @@ def trained(**settings):
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES, ids=lambda recipe: recipe.name)
 def test_each_recipe_names_a_data_set_and_a_model_that_takes_its_images(recipe):
-    shapes = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
-    assert zoo.find(recipe.model).input_shape == shapes[recipe.dataset]
+    height, width, channels = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[
+        recipe.dataset
+    ]
+    model = zoo.find(recipe.model).build((height, width, channels))
+    assert recipe.describe()["parameters"] == model.count_params()
     assert recipe.accuracy is None or 0.5 < recipe.accuracy < 1
     recipe.training.make_optimizer(100)
     assert recipes.find(recipe.name.upper().replace("-", "_")) is recipe
@@ -99,6 +102,16 @@ def test_a_run_of_a_recipe_is_resumed_with_the_training_of_the_recipe(small, mon
     first = trained(recipe="small", epochs=1)
     resumed = commands.resume(first.folder, 2, pictures=False)
     assert resumed.record["weights_sha256"] == whole.record["weights_sha256"]
+
+
+def test_a_run_whose_recipe_has_a_schedule_cannot_be_given_more_epochs(small, monkeypatch):
+    scheduled = replace(small, training=replace(small.training, schedule="one-cycle"))
+    monkeypatch.setattr(recipes, "RECIPES", (scheduled,))
+    run = trained(recipe="small")
+    with pytest.raises(
+        ArgumentError, match=r"fall over its 2 epochs \(schedule one-cycle\): resume it without --epochs"
+    ):
+        commands.resume(run.folder, 3)
 
 
 def test_held_out_images_are_drawn_at_random_by_the_seed(small, monkeypatch):

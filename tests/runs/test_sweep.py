@@ -174,7 +174,8 @@ def test_ctrl_c_stops_all_trials_and_the_next_sweep_resumes_them(tmp_path):
 def test_trials_run_side_by_side_and_divide_the_cores(monkeypatch, jobs, expected):
     asked = []
 
-    def in_processes(tasks, jobs):
+    def in_processes(tasks, count, jobs):
+        assert count == 2
         asked.append(jobs)
         yield from (trials.Outcome(task.folder, "failed", "not trained") for task in tasks)
 

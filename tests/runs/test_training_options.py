@@ -88,9 +88,7 @@ def test_a_schedule_is_that_of_all_steps_and_the_run_cannot_be_given_more_epochs
     optimizer = load_model(run.latest_checkpoint()).optimizer
     assert optimizer.weight_decay == 0.1
     assert optimizer.get_config()["learning_rate"]["config"]["decay_steps"] == 2 * 3  # 36 images in batches of 12
-    with pytest.raises(
-        ArgumentError, match=r"fall over its 2 epochs \(--schedule cosine\): resume it without --epochs"
-    ):
+    with pytest.raises(ArgumentError, match=r"fall over its 2 epochs \(schedule cosine\): resume it without --epochs"):
         commands.resume("r", 3)
     commands.train(settings(schedule="constant", epochs=1), "constant", pictures=False)
     assert commands.resume("constant", 2, pictures=False).record["epochs_trained"] == 2

@@ -19,6 +19,7 @@ from gpucnn.runs.training import Training
         ("keras-intro", 121_930),
         ("torres", 62_346),
         ("torres-wide", 479_178),
+        ("torres-batchnorm", 13_017_770),
         ("cifar", 3_702_186),
     ],
 )
@@ -148,6 +149,24 @@ def test_a_schedule_takes_the_rate_of_the_training_over_all_steps():
         assert 0.5 * end < float(rate(50)) < 0.5
     with pytest.raises(ArgumentError, match="decay_steps"):
         training.altered(schedule="cosine").make_optimizer()
+
+
+def rates(training, *steps, of):
+    described = training.make_optimizer(of).get_config()["learning_rate"]
+    schedule = getattr(schedules, described["class_name"]).from_config(described["config"])
+    return [float(schedule(step)) for step in steps]
+
+
+def test_the_one_cycle_rises_in_the_first_30_percent_of_the_steps_and_falls_to_0():
+    training = Training("adam", batch_size=1, epochs=1, learning_rate=0.5, schedule="one-cycle")
+    assert rates(training, 0, 15, 30, 65, 100, of=100) == pytest.approx([0.02, 0.26, 0.5, 0.25, 0])
+
+
+def test_the_rate_of_an_epoch_is_that_of_the_one_before_times_the_epoch_decay():
+    training = Training("adam", batch_size=1, epochs=4, learning_rate=0.5, epoch_decay=0.9)
+    assert rates(training, 0, 24, 25, 99, of=100) == pytest.approx([0.5, 0.5, 0.45, 0.5 * 0.9**3])
+    assert str(training) == "adam 0.5 times 0.9 each epoch, batch 1, 4 epochs"
+    assert training.altered(optimizer="sgd").epoch_decay == training.altered(schedule="linear").epoch_decay == 1
 
 
 def test_weight_decay_reaches_the_optimizer_and_keeps_its_other_options():

@@ -9,8 +9,11 @@ from ...config import built_in
 from ...errors import ArgumentError, one_line
 from ...layers.augmentation import Augmentation
 from ...layers.layer import Layer
+from ...models import saving
 from ...models.model import Model
 from ...ops.activation import ALPHAS
+from . import functional
+from .store import group_names
 
 _MODULES = {
     "Layer": "keras.layers",
@@ -46,16 +49,19 @@ def described(model: Model) -> Description:
         "config": {"batch_shape": shape, "dtype": "float32", "sparse": False, "name": "input_layer"},
         "registered_name": None,
     }
-    stack = [first, *(_described_layer(part) for layer in model.layers for part in _as_in_keras(layer))]
+    settings = {"compile_config": _described_settings(model.compile_config())}
+    if any(layer.inner for layer in model.layers):
+        writer = functional.Writer(first, tuple(shape), _described_layers)
+        writer.add(model.layers)
+        return writer.model(model.name) | settings
+    stack = [first, *(description for layer in model.layers for description in _described_layers(layer))]
     config = {"name": model.name, "trainable": True, "layers": stack, "build_input_shape": shape}
-    return {
-        "module": "keras",
-        "class_name": "Sequential",
-        "config": config,
-        "registered_name": None,
-        "build_config": {"input_shape": shape},
-        "compile_config": _described_settings(model.compile_config()),
-    }
+    description = {"module": "keras", "class_name": "Sequential", "config": config, "registered_name": None}
+    return description | {"build_config": {"input_shape": shape}} | settings
+
+
+def _described_layers(layer: Layer) -> list[Description]:
+    return [_described_layer(part) for part in _as_in_keras(layer)]
 
 
 def _as_in_keras(layer: Layer) -> list[Layer]:
@@ -77,11 +83,6 @@ def _as_in_keras(layer: Layer) -> list[Layer]:
 
 
 def _described_layer(layer: Layer) -> Description:
-    if layer.inner:
-        raise ArgumentError(
-            f"the layer {layer.name} ({type(layer).__name__}) cannot be written for Keras, whose Sequential models "
-            "have one path: save the model as .safetensors, or export it as .onnx or .py"
-        )
     arguments = built_in("Layer", type(layer).__name__)
     if arguments is None or not type(layer).__module__.startswith("gpucnn."):
         raise ArgumentError(
@@ -141,58 +142,40 @@ def _activation_name(value: Description, owner: str) -> str:
 # -- from Keras --------------------------------------------------------------------------------------------------------
 
 
-def architecture(description: Description) -> Description:
-    """What `Sequential.from_config` takes, for the content of `config.json`.
+def architecture(description: Description) -> tuple[Description, list[str]]:
+    """What `Sequential.from_config` takes, for the content of `config.json`, and where the weights are of
+    each layer that holds no others, in the order of the model.
 
-    Raises `ArgumentError` for a graph with branches, and for layers that gpucnn lacks.
+    Raises `ArgumentError` for branches that Residual and Parallel cannot express, and for layers that
+    gpucnn lacks.
     """
     kind, config = description.get("class_name"), description["config"]
     if kind not in ("Sequential", "Functional", "Model"):
-        raise ArgumentError(
-            f"it holds a {one_line(kind)}: Sequential models, and Functional ones of one path, are read"
-        )
-    stack = config["layers"]
-    if kind != "Sequential":
-        _check_path(stack, config)
+        raise ArgumentError(f"it holds a {one_line(kind)}: Sequential and Functional models are read")
+    entries = config["layers"]
+    if len(entries) > saving.MOST_LAYERS:
+        raise ArgumentError(f"it has {len(entries)} layers, more than {saving.MOST_LAYERS}")
+    groups = group_names(entry["class_name"] for entry in entries)
     shape: Any = config.get("build_input_shape")
-    read: list[Description] = []
-    for entry in stack:
-        if entry["class_name"] == "InputLayer":
-            if read:
-                raise ArgumentError("it has an InputLayer that is not the first")
-            shape = entry["config"].get("batch_shape") or entry["config"].get("batch_input_shape")
-        else:
-            read.append(_layer(entry))
+    starts = [number for number, entry in enumerate(entries) if entry["class_name"] == "InputLayer"]
+    if len(starts) > 1:
+        raise ArgumentError(f"it has {len(starts)} inputs: a Sequential has one")
+    if starts not in ([], [0]):
+        raise ArgumentError("it has an InputLayer that is not the first")
+    if starts:
+        first = entries[0]["config"]
+        shape = first.get("batch_shape") or first.get("batch_input_shape")
+    if kind == "Sequential":
+        read, used = [_layer(entry) for entry in entries[len(starts) :]], groups[len(starts) :]
+    else:
+        read, order = functional.stack(config, _layer)
+        by_name = {entry["name"]: group for entry, group in zip(entries, groups, strict=True)}
+        used = [by_name[name] for name in order]
     if not isinstance(shape, list) or len(shape) < 2:
         raise ArgumentError("it does not say the shape of its inputs: build the model before it is saved")
     if any(extent is None for extent in shape[1:]):
         raise ArgumentError(f"it takes inputs of shape {tuple(shape)}: all extents but the first must be fixed")
-    return {"name": config.get("name"), "input_shape": shape[1:], "layers": read}
-
-
-def _check_path(stack: list[Description], config: Description) -> None:
-    """Raise `ArgumentError` unless each layer of a graph takes the output of the one before it, once."""
-    before = None
-    for entry in stack:
-        calls = entry["inbound_nodes"]
-        takes = [tensor["config"]["keras_history"][0] for call in calls for tensor in _tensors(call["args"])]
-        switches = [value for call in calls for value in call["kwargs"].values() if value not in (None, False)]
-        expected: list[str] = [] if before is None else [before]
-        if takes != expected or len(calls) != len(expected) or switches:
-            raise ArgumentError(
-                f"its layer {one_line(entry['name'])} branches: models are sequences of layers with one path"
-            )
-        before = entry["name"]
-    output = config["output_layers"]
-    last = output[0] if output and isinstance(output[0], list) else output
-    if last[0] != before or (output is not last and len(output) > 1):
-        raise ArgumentError(f"its output is not that of its last layer {one_line(before)}")
-
-
-def _tensors(value: Any) -> list[Description]:
-    if isinstance(value, list):
-        return [tensor for item in value for tensor in _tensors(item)]
-    return [value] if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__" else []
+    return {"name": config.get("name"), "input_shape": shape[1:], "layers": read}, used
 
 
 def _layer(entry: Description) -> Description:

@@ -15,7 +15,7 @@ import numpy as np
 from ...config import check_names
 from ...errors import ArgumentError, FileError, GpucnnError, one_line, warn
 from ...files import check_regular, explained, write_atomically
-from ...layers.layer import at_most
+from ...layers.layer import at_most, leaves
 from ...models import saving
 from ...models.model import Model
 from ...models.sequential import Sequential
@@ -61,14 +61,16 @@ def save_weights(model: Model, filepath: Any) -> None:
 
 def _encoded_weights(model: Model) -> bytes:
     saving.arrays_of(model)  # which raises for a model without weights
-    names = group_names(type(layer).__name__ for layer in model.layers)
-    return encoded({name: layer.get_weights() for name, layer in zip(names, model.layers, strict=True)})
+    stack = list(leaves(model.layers))
+    names = group_names(type(layer).__name__ for layer in stack)
+    return encoded({name: layer.get_weights() for name, layer in zip(names, stack, strict=True)})
 
 
 def load(filepath: Any, custom_objects: dict[str, type] | None = None, compile: bool = True) -> Sequential:
     """The model in a `.keras` file, with its weights, and compiled if it was, unless compile=False.
 
-    Sequential models are read, and Functional ones that are one path. Training starts with a new
+    Sequential models are read, and Functional ones whose branches part in one tensor and meet in one Add
+    or Concatenate: they become Residual and Parallel layers. Training starts with a new
     state of the optimizer. What `compile` said and gpucnn lacks is named in a warning. Raises
     `FileError` for a damaged file, and for layers that gpucnn lacks; nothing in the file is run.
     """
@@ -76,11 +78,8 @@ def load(filepath: Any, custom_objects: dict[str, type] | None = None, compile: 
     content = _unpacked(path)
     with _read_from(path):
         description = saving.parse(content[_CONFIG])
-        architecture = descriptions.architecture(description)
-        if len(architecture["layers"]) > saving.MOST_LAYERS:
-            raise ArgumentError(f"it has {len(architecture['layers'])} layers, more than {saving.MOST_LAYERS}")
+        architecture, names = descriptions.architecture(description)
         check_names([architecture])
-    names = group_names(entry["class_name"] for entry in architecture["layers"])
     with Store(path, content[_WEIGHTS]) as store:
         stored = sum(int(np.prod(shape)) for name in names for shape in store.shapes(name))
         with _read_from(path), at_most(stored):
@@ -107,14 +106,14 @@ def load_weights(model: Model, filepath: Any, skip_mismatch: bool = False) -> No
     path = Path(filepath)
     saving.arrays_of(model)
     data = _unpacked(path)[_WEIGHTS] if path.suffix.lower() == ".keras" else _bytes_of(path)
-    names = group_names(type(layer).__name__ for layer in model.layers)
+    names = group_names(type(layer).__name__ for layer in leaves(model.layers))
     with Store(path, data) as store:
         _restore(path, store, model, names, skip_mismatch)
 
 
 def _restore(path: Path, store: Store, model: Model, names: list[str], skip_mismatch: bool = False) -> None:
     fitting, skipped = [], []
-    for layer, name in zip(model.layers, names, strict=True):
+    for layer, name in zip(leaves(model.layers), names, strict=True):
         expected, stored = [weight.shape for weight in layer.weights], store.shapes(name)
         if expected == stored:
             fitting.append((layer, name))

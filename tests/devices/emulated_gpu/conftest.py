@@ -1,4 +1,4 @@
-"""Scripts on the emulated GPU, in a process of their own as the command starts it."""
+"""Scripts on the emulated GPU, each in a process of its own."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ import needs
 import pytest
 from places import ROOT
 
+from gpucnn.devices.emulator import driver
 from gpucnn.devices.emulator.driver import build
 from gpucnn.errors import KernelError
 
@@ -26,12 +27,16 @@ def built():
 
 @pytest.fixture(scope="session")
 def emulated(built):
-    """A function that runs a script by `gpucnn emulate-gpu`: the finished process."""
+    """A function that runs a script as `gpucnn emulate-gpu` does, with the settings of a `Session`: the finished
+    process."""
 
-    def run(text, *flags, timeout=600, **environment):
-        command = [sys.executable, "-m", "gpucnn", "emulate-gpu", *flags, "python", "-c", textwrap.dedent(text)]
-        settings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), **environment}
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=settings)
+    def run(text, variables=None, **settings):
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        environment = driver.environment(driver.Session(**settings), {**os.environ, "PYTHONPATH": path})
+        command = [sys.executable, "-c", textwrap.dedent(text)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=600, env={**environment, **(variables or {})}
+        )
 
     return run
 
@@ -40,8 +45,8 @@ def emulated(built):
 def output(emulated):
     """The same for scripts that must succeed: the lines that they print."""
 
-    def run(text, *flags, **environment):
-        done = emulated(text, *flags, **environment)
+    def run(text, variables=None, **settings):
+        done = emulated(text, variables, **settings)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.splitlines()
 

@@ -2,6 +2,7 @@
 fault run through."""
 
 import re
+import textwrap
 
 import pytest
 
@@ -100,19 +101,24 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize(("text", "place", "fault", "sound", "result", "sentence"), PROGRAMS.values(), ids=PROGRAMS)
-def test_check_names_the_fault_and_passes_the_sound_program(emulated, text, place, fault, sound, result, sentence):
-    done = emulated(text.replace(place, fault), "--check")
+def test_check_names_the_fault(emulated, text, place, fault, sound, result, sentence):
+    done = emulated(text.replace(place, fault), check=True)
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("gpucnn: emulated GPU: ")]
     assert re.search(sentence, line), line
-    done = emulated(text.replace(place, sound), "--check")
-    assert (done.stdout.strip(), done.returncode, "emulated GPU" in done.stderr) == (result, 0, False), done.stderr
+
+
+def test_check_passes_the_sound_programs(emulated):
+    programs = [textwrap.dedent(text.replace(place, sound)) for text, place, _, sound, *_ in PROGRAMS.values()]
+    done = emulated(f"for program in {programs!r}: exec(program, {{}})", check=True)
+    assert (done.returncode, "emulated GPU" in done.stderr) == (0, False), done.stderr
+    assert done.stdout.split() == [result for *_, result, _ in PROGRAMS.values()]
 
 
 def test_lazy_streams_show_a_missing_synchronize_in_the_result(output):
-    assert output(UNORDERED.replace("WAIT", "pass"), "--lazy", "0") == ["nan"]
-    for seed in ("0", "1", "2"):
-        assert output(UNORDERED.replace("WAIT", "stream.synchronize()"), "--lazy", seed) == ["999000.0"]
+    assert output(UNORDERED.replace("WAIT", "pass"), lazy=0) == ["nan"]
+    for seed in (0, 2):
+        assert output(UNORDERED.replace("WAIT", "stream.synchronize()"), lazy=seed) == ["999000.0"]
 
 
 def test_atomic_updates_by_two_streams_need_no_order(output):
@@ -127,7 +133,7 @@ def test_atomic_updates_by_two_streams_need_no_order(output):
         cupy.cuda.Device().synchronize()
         print(int(n[0]))
     """
-    assert output(text, "--check") == ["64"]
+    assert output(text, check=True) == ["64"]
 
 
 def test_a_fault_stays_until_the_process_ends(output):
@@ -159,6 +165,6 @@ def test_gpucnn_blames_the_kernel_that_broke_the_gpu(emulated, tmp_path):
             except KernelError as error:
                 print(error)
     """
-    done = emulated(text, GPUCNN_SYNC="1")
+    done = emulated(text, {"GPUCNN_SYNC": "1"})
     assert "gpu:0 is lost to this process" in done.stdout, done.stderr
     assert re.search(r"emulated GPU: far: .* accesses address 0x40, where there is no memory", done.stderr), done.stderr

@@ -47,4 +47,4 @@ def test_further_trainings_take_no_more_memory_than_the_first_ones(output):
 
 
 def test_without_pools_there_is_no_figure(output):
-    assert json.loads(output(TRAINING, GPUCNN_NO_POOL="1")[-1])[0] == [None] * 3
+    assert json.loads(output(TRAINING, {"GPUCNN_NO_POOL": "1"})[-1])[0] == [None] * 3

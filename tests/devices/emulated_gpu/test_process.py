@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
+import numpy as np
 import pytest
 from needs import emulator_here
 from places import ROOT
 
 from gpucnn import places
+from gpucnn.cli.emulate import emulate_gpu
 from gpucnn.devices import cards
 from gpucnn.devices.emulator import driver
 
@@ -34,7 +35,7 @@ def test_the_card_sets_name_and_limits_of_launches(output, card):
         print(cupy.cuda.Device().compute_capability)
     """
     limits = driver.limits(card)
-    assert output(text, "--card", card) == [
+    assert output(text, card=card) == [
         f"Emulated GPU (sm_{limits.cc}, as {limits.name})",
         str(limits.shared_per_block),
         "CUDA_ERROR_INVALID_VALUE",
@@ -65,7 +66,7 @@ def test_memory_ends_at_the_chosen_size_and_the_process_goes_on(output):
             print(float(storage.get(storage.put(np.ones(4, np.float32))).sum()))
         print(cupy.cuda.Device().mem_info[1] >> 20)
     """
-    refusal, total, size = output(text, "--memory", "64MiB")
+    refusal, total, size = output(text, memory=64 << 20)
     assert refusal.startswith("out of memory on gpu:0: an array of (33554432,) float32")
     assert (total, size) == ("4.0", "64")
 
@@ -111,7 +112,7 @@ def test_two_devices_have_memory_and_streams_of_their_own(output):
             print("Peer access is unavailable" in str(error))
         print([cupy.cuda.Device(i).pci_bus_id for i in range(2)])
     """
-    assert output(text, "--devices", "2") == ["1 45", "True", "['0000:00:00.0', '0000:01:00.0']"]
+    assert output(text, devices=2) == ["1 45", "True", "['0000:00:00.0', '0000:01:00.0']"]
 
 
 def test_threads_share_the_device(output):
@@ -129,8 +130,8 @@ def test_threads_share_the_device(output):
         for thread in threads: thread.join()
         print(sums)
     """
-    for flags in ((), ("--lazy", "3")):
-        assert output(text, *flags) == [str([6000.0] * 6)]
+    for lazy in (None, 3):
+        assert output(text, lazy=lazy) == [str([6000.0] * 6)]
 
 
 def test_a_forked_child_is_refused_as_on_a_gpu(output):
@@ -160,16 +161,27 @@ def test_other_processes_of_the_tree_run_on_it_too(output):
     assert output(text) == ["Emulated GPU"]
 
 
-def test_ctrl_c_ends_a_training_on_it_as_usual(built, tmp_path):
-    command = [sys.executable, "-m", "gpucnn", "emulate-gpu", "train", "--model", "slides", "--epochs", "50"]
-    command += ["--backend", "cuda", "--no-pictures", "--out", str(tmp_path / "run")]
-    settings = {**os.environ, "PYTHONPATH": str(ROOT), "GPUCNN_GRAPH": "0"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=settings) as process:
+OWN_MODEL = """
+from gpucnn import Input, Sequential, layers
+
+def build(input_shape, classes):
+    return Sequential([Input(input_shape), layers.Flatten(), layers.Dense(classes, activation="softmax")])
+"""
+
+
+@pytest.mark.parametrize(("flags", "graph"), [((), "0"), (("--lazy", "7"), "1")], ids=["launched", "lazy graphs"])
+def test_ctrl_c_ends_a_training_on_it_as_usual(built, tmp_path, flags, graph):
+    (tmp_path / "mine.py").write_text(OWN_MODEL)
+    x, y = np.zeros((32, 4, 4, 1), np.uint8), np.arange(32) % 2
+    np.savez(tmp_path / "images.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    command = [sys.executable, "-m", "gpucnn", "emulate-gpu", *flags, "train", "--model", "mine.py:build"]
+    command += ["--data", "images.npz", "--backend", "cuda", "--epochs", "1000000", "--no-pictures", "--out", "run"]
+    settings = {**os.environ, "PYTHONPATH": str(ROOT), "GPUCNN_GRAPH": graph}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=settings, cwd=tmp_path) as process:
         for line in process.stderr:
-            if "slides:" in line:
+            if line.startswith("Epoch 2/"):
+                process.send_signal(signal.SIGINT)
                 break
-        time.sleep(3)
-        process.send_signal(signal.SIGINT)
         _, text = process.communicate(timeout=600)
     assert process.returncode == 130, text
     assert "Traceback" not in text
@@ -210,6 +222,16 @@ def test_two_processes_may_build_the_driver_at_once(built, tmp_path):
     assert [name for name in kept if "both" in name] == [f"{stem}-both.so" for stem in stems]
     assert all(places.intact(folder / name) is not None for name in kept)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("tmp")) == [], "no part is left"
+
+
+def test_the_command_takes_all_settings_of_a_session(monkeypatch):
+    calls = []
+    monkeypatch.setattr(driver, "environment", lambda session: calls.append(session) or {"A": "B"})
+    monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+    flags = "--check --lazy 5 --card t4 --memory 3MiB --devices 2"
+    emulate_gpu.main([*flags.split(), "mine.py", "--lazy"], standalone_mode=False)
+    session = driver.Session(card="t4", check=True, lazy=5, memory=3 << 20, devices=2)
+    assert calls == [session, (sys.executable, [sys.executable, "mine.py", "--lazy"], {"A": "B"})]
 
 
 @pytest.mark.parametrize(

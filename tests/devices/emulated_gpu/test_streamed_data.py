@@ -44,19 +44,21 @@ def training(dtype="np.float32", fault="pass"):
     return TRAINING.replace("DTYPE", dtype).replace("FAULT", fault)
 
 
-@pytest.mark.parametrize(("dtype", "memory"), [("np.float32", "32MiB"), ("np.uint8", "8MiB"), ("np.float64", "32MiB")])
-def test_streamed_batches_give_the_bits_of_resident_ones_and_each_call_says_so_once(output, dtype, memory):
-    streamed, resident = output(training(dtype), "--memory", memory), output(training(dtype))
-    (bits, graphs), (expected, _) = streamed[-1].split(), resident[-1].split()
+@pytest.fixture(scope="module")
+def expected(output):
+    """The bits of a resident training, which are the same for all dtypes."""
+    lines = output(training())
+    assert not [line for line in lines if "stream" in line]
+    return lines[-1].split()[0]
+
+
+@pytest.mark.parametrize(("dtype", "mebibytes"), [("np.float32", 32), ("np.uint8", 8), ("np.float64", 32)])
+def test_streamed_batches_give_the_bits_of_resident_ones_and_each_call_says_so_once(output, expected, dtype, mebibytes):
+    streamed = output(training(dtype), memory=mebibytes << 20)
+    bits, graphs = streamed[-1].split()
     assert bits == expected
     assert int(graphs) > 20
     assert sum("the images stream from the host" in line for line in streamed) == 3, streamed
-    assert not [line for line in resident if "stream" in line]
-
-
-@pytest.fixture(scope="module")
-def expected(output):
-    return output(training())[-1].split()[0]
 
 
 FAULTS = {
@@ -66,19 +68,19 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("seed", ["0", "3"])
+@pytest.mark.parametrize("seed", [0, 3])
 def test_lazy_streams_change_no_bit_of_a_streamed_training(output, expected, seed):
-    assert output(training(), "--memory", "32MiB", "--lazy", seed)[-1].split()[0] == expected
+    assert output(training(), memory=32 << 20, lazy=seed)[-1].split()[0] == expected
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_lazy_streams_show_a_wait_that_is_left_out(output, expected, fault):
-    assert output(training(fault=fault), "--memory", "32MiB", "--lazy", "0")[-1].split()[0] != expected
+    assert output(training(fault=fault), memory=32 << 20, lazy=0)[-1].split()[0] != expected
 
 
 def test_the_checker_names_a_wait_that_is_left_out(emulated):
     text = training(fault=FAULTS["launches do not wait for the copy"])
-    done = emulated(text, "--memory", "32MiB", "--check")
+    done = emulated(text, memory=32 << 20, check=True)
     assert done.returncode != 0
     assert "a copy to the device on stream" in done.stderr and "nothing orders the two" in done.stderr, done.stderr
 

@@ -32,8 +32,8 @@ def test_a_captured_graph_runs_when_it_is_launched_and_not_before(output):
         "    for _ in range(3): graph.launch(s)\n"
         "    s.synchronize(); print(float(y[1].get()))\n"
     )
-    for flags in ((), ("--lazy", "0"), ("--lazy", "5"), ("--check",)):
-        assert output(text, *flags) == ["0.0", "9.0"]
+    for settings in ({}, {"lazy": 0}, {"lazy": 5}, {"check": True}):
+        assert output(text, **settings) == ["0.0", "9.0"]
 
 
 REFUSALS = {
@@ -101,5 +101,5 @@ def test_host_functions_and_events_keep_the_order_of_their_stream(output):
         "t.launch_host_func(lambda _: seen.append('second'), None)\n"
         "t.synchronize(); print(seen, event.done)\n"
     )
-    for flags in ((), ("--lazy", "0"), ("--lazy", "9")):
-        assert output(text, *flags) == ["['first', 'second'] True"]
+    for settings in ({}, {"lazy": 0}, {"lazy": 9}):
+        assert output(text, **settings) == ["['first', 'second'] True"]

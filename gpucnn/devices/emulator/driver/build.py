@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from .... import places
-from ....errors import CompileError, CompilerLog, KernelError
+from ....errors import CompileError, CompilerLog, KernelError, in_one_line
 from ....version import installed_version
 from .. import compiler
 from ..compiler import BUILT, LoadedFile
@@ -49,9 +49,11 @@ def unavailable() -> str | None:
         return f"{package} {version} is not CuPy 14: {_INSTALL}"
     if importlib.util.find_spec("Cython") is None:
         return f"Cython is not installed: {_INSTALL}"
-    if not _headers():
-        return f"the headers of CUDA are not installed: {_INSTALL}"
-    return None
+    try:
+        headers = _headers()
+    except ChildProcessError as error:
+        return f"the search for the headers of CUDA failed ({in_one_line(error)}): {_INSTALL}"
+    return None if headers else f"the headers of CUDA are not installed: {_INSTALL}"
 
 
 def _cupy() -> tuple[str, str | None]:
@@ -62,7 +64,8 @@ def _cupy() -> tuple[str, str | None]:
 
 @cache
 def _headers() -> tuple[str, ...]:
-    """The folders of CUDA's headers."""
+    """The folders of CUDA's headers, of packages or else of the system. Raises `ChildProcessError` if the
+    process that looks for those of the system takes too long."""
     try:
         from cuda.pathfinder import find_nvidia_header_directory
     except ImportError:

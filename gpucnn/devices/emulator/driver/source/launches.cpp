@@ -164,7 +164,10 @@ EXPORT CUresult emulated_submit(CUstream handle, const char* title, const HostWo
     CUstream stream = stream_of(handle);
     if (!stream) return CUDA_ERROR_INVALID_HANDLE;
     auto run = [=](const Operation& operation) {
-        work.run();
+        {
+            Unlocked unlocked;  // it may wait for another process
+            work.run();
+        }
         for (auto& [address, bytes] : work.reads) check_order(operation, address, bytes, GPU_PLAIN_READ);
         mark_written(work.writes.first, work.writes.second);
         check_order(operation, work.writes.first, work.writes.second, GPU_PLAIN_WRITE);

@@ -1,0 +1,186 @@
+"""Kernels of the CPU that are recorded once and replayed without Python between them.
+
+A launch from Python checks, allocates and converts, which takes 10 to 20 µs; most kernels of a small
+model take less. A recording keeps of each launch the address of its task and the arguments as the
+task finds them, and compiled code goes through all of them. Addresses are among them: the arrays stay
+where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from . import recorders, team
+from .njit import address_of, njit
+from .team import call_share, share_address
+
+_FUNCTION, _LENGTH, _HEAD = 1, 2, 3
+"""A launch begins with the number of its tasks, negative if they are for the calling thread alone, the
+address of their function, and how many words of arguments follow."""
+
+_SHARE, _ENTRY = 1, 2
+"""A notebook begins with the address of a control array and that of the function that does the tasks;
+then comes a launch."""
+
+_WORDS = 1 << 12
+"""Room for the arguments of a launch."""
+
+
+@intrinsic
+def _words_at(typing, address):
+    """A pointer to int64."""
+
+    def emit(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.int64)(types.int64), emit
+
+
+@njit(cache=True, nogil=True, no_cpython_wrapper=True)
+def _note(notebook, count, function, arguments, words):
+    """Do a launch, and note it if there is room."""
+    notebook[_ENTRY], notebook[_ENTRY + _FUNCTION], notebook[_ENTRY + _LENGTH] = count, function, words
+    if words <= _WORDS:
+        source = _words_at(arguments)
+        for i in range(words):
+            notebook[_ENTRY + _HEAD + i] = source[i]
+    call_share(notebook[_SHARE], notebook[0], count, function, arguments, words)
+
+
+@njit(cache=True, nogil=True)
+def _replay(share, control, alone, launches, address):
+    """All launches of an array, which begins at this address."""
+    place = 0
+    while place < launches.shape[0]:
+        count, function, words = launches[place], launches[place + _FUNCTION], launches[place + _LENGTH]
+        place += _HEAD
+        call_share(share, control if count > 0 else alone, abs(count), function, address + 8 * place, words)
+        place += words
+
+
+@cache
+def _note_address() -> int:
+    return address_of(_note, team.SHARE)
+
+
+class _Launches:
+    """Launches that follow each other: their words, and the address of these."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self.words, self._address = words, words.ctypes.data
+
+    def __call__(self) -> None:
+        _replay(share_address(), team.call_team().address, team.NOBODY.address, self.words, self._address)
+
+
+class _Call:
+    """A call of Python."""
+
+    def __init__(self, function: Callable[..., Any], arguments: list[Any]) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __call__(self) -> None:
+        self.function(*self.arguments)
+
+
+class Recording:
+    """Launches, and calls of Python, in the order in which they were made.
+
+    owns    whether an array lies in memory that stays as long as the recording; all others are kept
+    """
+
+    def __init__(self, owns: Callable[[np.ndarray], bool]) -> None:
+        self._owns = owns
+        self._notebook = np.zeros(_ENTRY + _HEAD + _WORDS, np.int64)
+        self._steps: list[Any] = []
+        self._kept: dict[int, np.ndarray] = {}
+        self._places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._inputs: list[tuple[list[Any], int, tuple[int, ...]]] = []
+
+    def launch(self, launching: Any, control: int, count: int, arguments: tuple[Any, ...], together: bool) -> None:
+        """Launch a kernel and note it."""
+        notebook = self._notebook
+        notebook[0], notebook[_SHARE] = control, share_address()
+        launching(_note_address(), notebook.ctypes.data, count, *arguments)
+        length = int(notebook[_ENTRY + _LENGTH])
+        assert length <= _WORDS, f"{length} words of arguments, and a notebook has room for {_WORDS}"
+        entry = notebook[_ENTRY : _ENTRY + _HEAD + length].copy()
+        entry[0] = count if together else -count
+        self._steps.append(entry)
+        self.keep(arguments)
+
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        """Call a function and note the call."""
+        with recorders.noted_by(None):
+            function(*arguments)
+        self.note_call(function, list(arguments))
+
+    def note_call(self, function: Callable[..., Any], arguments: list[Any]) -> None:
+        """Note a call that has been made."""
+        self._steps.append(_Call(function, arguments))
+
+    def keep(self, arguments: Sequence[Any]) -> None:
+        """Keep the memory of arrays."""
+        for array in _arrays(arguments):
+            if not self._owns(array):
+                self._kept.setdefault(id(array), array)
+
+    def end(self, x: np.ndarray | None = None) -> bool:
+        """Join launches that follow each other. Arrays that lie in `x` become those of the argument of
+        `replay`; returns whether that is possible."""
+        steps: list[Any] = []
+        for step in self._steps:
+            if steps and isinstance(step, np.ndarray) and isinstance(steps[-1], list):
+                steps[-1].append(step)
+            else:
+                steps.append([step] if isinstance(step, np.ndarray) else step)
+        self._steps = [_Launches(np.concatenate(step)) if isinstance(step, list) else step for step in steps]
+        return x is None or all([self._takes(step, x) for step in self._steps])
+
+    def replay(self, x: np.ndarray | None = None) -> None:
+        """Repeat all of it."""
+        if x is not None:
+            address = x.ctypes.data
+            for launches, places, offsets in self._places:
+                launches[places] = offsets + address
+            for arguments, i, shape in self._inputs:
+                arguments[i] = x.reshape(shape)
+        for step in self._steps:
+            step()
+        for arguments, i, _ in self._inputs:
+            arguments[i] = None
+
+    def _takes(self, step: Any, x: np.ndarray) -> bool:
+        """Find what a step reads of `x`: among its words, or among the arguments of a call.
+
+        A word that happens to lie between the addresses of `x` is taken for one: no other number that
+        a kernel gets has that size.
+        """
+        first, stop = x.ctypes.data, x.ctypes.data + x.nbytes
+        if isinstance(step, _Launches):
+            (places,) = np.nonzero((step.words >= first) & (step.words < stop))
+            if places.size:
+                self._places.append((step.words, places, step.words[places] - first))
+            self._kept = {key: array for key, array in self._kept.items() if not first <= array.ctypes.data < stop}
+            return True
+        for i, array in enumerate(step.arguments):
+            if isinstance(array, np.ndarray) and first <= array.ctypes.data < stop:
+                if array.nbytes != x.nbytes or not array.flags.c_contiguous:
+                    return False
+                self._inputs.append((step.arguments, i, array.shape))
+                step.arguments[i] = None
+        return True
+
+
+def _arrays(arguments: Sequence[Any]) -> Iterator[np.ndarray]:
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            yield argument
+        elif isinstance(argument, tuple):
+            yield from _arrays(argument)
