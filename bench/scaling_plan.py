@@ -22,6 +22,7 @@ from predict_steps import rounded
 
 from gpucnn.devices import cards
 from gpucnn.files import write_atomically
+from gpucnn.models.resident_parts import LARGE
 from gpucnn.profiling import scaling
 from gpucnn.profiling.scaling import DGX_H100, Prediction, Work
 from gpucnn.runs import step, zoo
@@ -58,6 +59,10 @@ The gradients lie in one flat array, which is exchanged in place: each process a
 and sends the sum to the others. On a CPU, the exchange is not overlapped with the backward pass: the
 core that copies the bytes is the one that computes.
 
+On GPUs, NCCL adds up the gradients, and its launches are part of the recorded step. From {large} MB of
+gradients on, those of the last layers, half of them or more, are added up during the backward pass
+through the others.
+
 ## Predicted: up to 1,024 GPUs
 
 Nothing in this section is measured. The cluster: {cluster}. The step of
@@ -90,7 +95,12 @@ all-reduces.
 | latencies | by algorithm, protocol and link | NCCL, `src/graph/tuning.cc`: `baseLat`, `hwLat` |
 | compute | by model and batch | gpucnn's predictor for an H100, 15 to 20 % too short where it was compared |
 | backward | ⅔ of forward and backward, shared among layers by their operations | two products to one |
-| buckets | 1, 2, 4 or 8, whichever is best | an all-reduce starts when its gradients are final |
+| buckets | two from {large} MB of gradients on, else one | as `gpucnn/models/resident_parts.py` does |
+
+A second bucket changes the steps of the models by so much on 8, 64 and 1,024 GPUs:
+{buckets}.
+So it is used for the models with large gradients. For the others, it would save microseconds within a
+node, and cost more than it saves on many nodes.
 
 Not modelled: GPUs that wait for the slowest, multiprocessors that NCCL takes from the kernels, a
 network that others use, sums inside switches, and how data reach the GPUs.
@@ -133,13 +143,30 @@ def work(record: dict[str, Any], images: int) -> Work:
 def weak(record: dict[str, Any]) -> list[Prediction]:
     """Each GPU computes the batch of the training."""
     images = max(map(int, record["steps"]))
-    return [scaling.predict(work(record, images), gpus, DGX_H100) for gpus in GPUS]
+    return [predicted(work(record, images), gpus) for gpus in GPUS]
 
 
 def strong(record: dict[str, Any]) -> list[Prediction]:
     """The GPUs share the batch of the training, down to one image each."""
     images = max(map(int, record["steps"]))
-    return [scaling.predict(work(record, ceil(images / gpus)), gpus, DGX_H100) for gpus in GPUS if gpus <= images]
+    return [predicted(work(record, ceil(images / gpus)), gpus) for gpus in GPUS if gpus <= images]
+
+
+def predicted(step: Work, gpus: int) -> Prediction:
+    """The step, with as many buckets as gpucnn makes."""
+    return scaling.predict(step, gpus, DGX_H100, (2 if step.nbytes >= LARGE else 1,))
+
+
+def of_second_bucket(models: list[dict[str, Any]]) -> str:
+    """How much longer or shorter steps are with two buckets than with one."""
+    texts = []
+    for record in models:
+        step, changes = work(record, max(map(int, record["steps"]))), []
+        for gpus in (8, 64, 1024):
+            one, two = (scaling.predict(step, gpus, DGX_H100, (count,)).step for count in (1, 2))
+            changes.append(f"{100 * (two / one - 1):+.0f} %")
+        texts.append(f"{record['model']} {', '.join(changes)}")
+    return ";\n".join(texts)
 
 
 def efficiency(steps: list[Prediction]) -> list[float]:
@@ -228,6 +255,8 @@ def page(models: list[dict[str, Any]], measured: dict[str, Any]) -> str:
         link=f"{DGX_H100.link / 1e3:,.0f}",
         rails=f"{DGX_H100.rails / 1e3:,.0f}",
         enough=f"{ENOUGH:.0%}",
+        large=f"{LARGE / 2**20:.0f}",
+        buckets=of_second_bucket(models),
     )
 
 

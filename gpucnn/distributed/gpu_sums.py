@@ -70,9 +70,10 @@ class GpuSums:
         self._nccl = nccl.Nccl(group.size, group.rank, group.broadcast)
         self._watch = _Watch(group) if group.size > 1 else None
 
-    def add_up(self, arrays: Sequence[Any]) -> None:
-        """Replace contiguous float32 arrays by their sums over all ranks, as work of the current stream."""
-        self._nccl.add_up(arrays, self._ordered)
+    def add_up(self, arrays: Sequence[Any], beside: bool = False) -> None:
+        """Replace contiguous float32 arrays by their sums over all ranks, as work of the current stream, or
+        `beside` it until the next sum."""
+        self._nccl.add_up(arrays, self._ordered, beside)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

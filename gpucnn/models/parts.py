@@ -98,12 +98,12 @@ def placed(step: Step, group: Group, cut: slice, samples: int, is_idle: bool) ->
             del layer.first_sample, layer.peers, layer.is_idle
 
 
-def summands(model: Model, cut: slice, samples: int) -> list[Any]:
-    """What is added up over the parts: the flat gradients themselves, and in the last piece the statistics of
-    the layers, each times the share of the samples `cut` in all samples."""
+def summands(model: Model, cut: slice, samples: int, stop: int | None = None) -> list[Any]:
+    """What is added up over the parts: the flat gradients themselves, before the element `stop`, and in the
+    last piece the statistics of the layers, each times the share of the samples `cut` in all samples."""
     share, parameters = np.float32((cut.stop - cut.start) / samples), model.parameters
     statistics = [share * array.reshape(-1) for layer in leaves(model.layers) for array in layer.batch_statistics]
-    gradients = [parameters.gradients[span] for span in parameters.trainable_spans()]
+    gradients = [parameters.gradients[:stop][span] for span in parameters.trainable_spans()]
     ends = np.cumsum([0, *(array.size for array in statistics)]).tolist()
     joined = storage.empty((ends[-1],))
     for array, (start, stop) in zip(statistics, pairwise(ends), strict=True):

@@ -79,6 +79,8 @@ class ResidentSteps(Resident):
         super().__init__(model, data, places, resident.TOGETHER if several == "auto" else several, own)
         step.nodes()
         self.step, self._count = step, count
+        self.gradients_done: Callable[[int], None] = lambda node: None
+        """Called when the gradients of the nodes from this number on are final."""
         self._targets = Targets(step.loss(), data, model.output_shape)
         sizes = {self.rows_of(0), self.rows_of(self.steps - 1)}
         self._factors = {size: self._make_factors(size, outputs[:-1]) for size in sizes}
@@ -140,7 +142,7 @@ class ResidentSteps(Resident):
         if "penalty" in self.places:
             penalty = optimizer.penalty_on_device(parameters)
             self.places["penalty"].now[place] = 0.0 if penalty is None else penalty
-        step.backward(backwards, gradient)
+        step.backward(backwards, gradient, self.gradients_done)
         return row
 
     def collect(self) -> None:

@@ -7,7 +7,7 @@ model as it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -173,15 +173,16 @@ class TrainingStep:
             penalties += penalty
         return x, backwards, penalties
 
-    def backward(self, backwards: list[Backward], dy: Any) -> None:
-        """Write the gradients of all weights, down to the first node that has any; `backwards` is
-        emptied, which frees arrays early."""
+    def backward(self, backwards: list[Backward], dy: Any, done: Callable[[int], None] = lambda node: None) -> None:
+        """Write the gradients of all weights, down to the first node that has any, and call `done` with the
+        number of each node that has; `backwards` is emptied, which frees arrays early."""
         first = _first_trained(self.nodes())
         while backwards:
             backward = backwards.pop()
             if len(backwards) < first:
                 break
             dy = backward(dy, need_dx=len(backwards) > first)
+            done(len(backwards))
 
     def test(self, batch: Batch) -> float:
         """The loss without an update; the metrics are updated."""

@@ -35,6 +35,7 @@ from gpucnn.devices import nccl
 from gpucnn.devices.emulator import driver
 from gpucnn.errors import TrainingError
 from gpucnn.initializers import Initializer
+from gpucnn.models import resident_parts
 from gpucnn.optimizers import SGD
 
 device, printed = sys.argv[1], {}
@@ -55,7 +56,8 @@ def train(name, exact=False, samples=%(SAMPLES)d, epochs=%(EPOCHS)d, rate=0.05, 
     random.set_random_seed(3)
     start = {"kernel_initializer": FewBits()} if exact else {}
     stack = [layers.Conv2D(4, 3, activation="relu", input_shape=(6, 6, 4), **start), layers.MaxPooling2D(2)]
-    stack += [layers.Flatten(), layers.Dropout(0.5)] + ([] if exact else [layers.BatchNormalization()])
+    stack += [layers.Flatten(), layers.Dropout(0.5)]
+    stack += [] if exact else [layers.BatchNormalization(), layers.Dense(12)]
     model = Sequential([*stack, layers.Dense(3, activation=None if exact else "softmax", **start)])
     x, y = X[:samples], Y[:samples]
     if exact:
@@ -84,6 +86,8 @@ eager = driver.counters().graph_launches
 train("eager")
 printed["graph_launches"] = [recorded, driver.counters().graph_launches - eager]
 del os.environ["GPUCNN_GRAPH"]
+resident_parts.LARGE = 0
+train("buckets")
 try:
     train("overflow", rate=1e30)
 except TrainingError as error:
@@ -154,11 +158,13 @@ def results(tmp_path_factory, built):
 
 
 def test_recorded_steps_of_two_gpus_give_the_bits_of_steps_launched_from_python(results):
-    """33 samples in batches of 16, two epochs. Of the last batch of one sample, rank 0 has none."""
+    """33 samples in batches of 16, two epochs. Of the last batch of one sample, rank 0 has none. The same where
+    the gradients of the last layers are added up during the backward pass."""
     got, _, _ = results
     recorded, eager = got["graph_launches"]
     assert recorded >= EPOCHS * 2 and eager == 0
     assert got["same"] == got["eager"]
+    assert got["buckets"] == got["same"]
 
 
 def test_sums_in_the_memory_of_the_host_give_the_bits_of_nccl(results):

@@ -104,23 +104,30 @@ def test_the_options_of_the_supervisor_are_taken_out_in_both_spellings():
 
 @takes_long
 def test_kills_at_random_moments_never_change_the_result(supervised, tmp_path):
+    """A training that is killed goes on, and may be killed again; one that has ended is compared with the unbroken
+    one, and followed by another, until there were enough kills. Moments are counted from the start of the ranks."""
+    whole = supervised("--out", "whole", restarts=0)
+    until(lambda: of_job(whole))
     began = time.monotonic()
-    ended(supervised("--out", "whole"))
-    whole, duration = results(tmp_path / "whole"), time.monotonic() - began
+    ended(whole)
+    expected, duration = results(tmp_path / "whole"), time.monotonic() - began
     seconds, restarted, draw, numbers = [], 0, random.Random(14), count()
     while len(seconds) < KILLS:
         folder = tmp_path / f"run{next(numbers)}"
-        process = supervised("--out", folder.name)
-        moment, rank = time.monotonic() + draw.uniform(0.0, duration), draw.randrange(2)
-        while time.monotonic() < moment:
-            time.sleep(0.01)
-        victim = of_job(process).get(rank) if process.poll() is None else None
-        if victim is not None:
-            job, killed = jobs(process), time.monotonic()
-            os.kill(victim, signal.SIGKILL)
-            until(lambda process=process, job=job: process.poll() is not None or jobs(process) != job)
-            seconds.append(time.monotonic() - killed)
-        restarted += "restart 1 of 1" in ended(process)
-        assert results(folder) == whole, folder
+        process = supervised("--out", folder.name, restarts=KILLS)
+        while process.poll() is None and len(seconds) < KILLS:
+            until(lambda process=process: process.poll() is not None or len(of_job(process)) == 2)
+            moment, rank = time.monotonic() + draw.uniform(0.0, duration), draw.randrange(2)
+            while time.monotonic() < moment and process.poll() is None:
+                time.sleep(0.01)
+            victim = of_job(process).get(rank) if process.poll() is None else None
+            if victim is not None:
+                job, killed = jobs(process), time.monotonic()
+                os.kill(victim, signal.SIGKILL)
+                until(lambda process=process, job=job: process.poll() is not None or jobs(process) != job)
+                seconds.append(time.monotonic() - killed)
+                print(f"kill {len(seconds)}, of rank {rank}: the job ended in {seconds[-1]:.1f} s", flush=True)
+        restarted += ended(process).count(": restart ")
+        assert results(folder) == expected, folder
     print(f"{KILLS} kills in {next(numbers)} trainings, {restarted} restarts; a job ended in {max(seconds):.1f} s")
     assert max(seconds) < LONGEST
