@@ -193,7 +193,7 @@ workers() { # processes of pytest: one where each context needs the whole GPU, o
 }
 
 tests() {
-  local options=(-W default -p no:cacheprovider -m gpu tests/kernels/test_agreement.py tests/devices/test_gpu_device.py) several
+  local options=(-W default -p no:cacheprovider -m gpu tests/kernels/test_agreement.py tests/devices/test_gpu.py) several
   if several=$(workers); then options+=(-n "$several"); fi
   if [ "$DRY" = 1 ]; then # without a GPU they are all skipped
     task 1-tests "$PYTHON" -m pytest "${options[@]}"

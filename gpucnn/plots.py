@@ -26,6 +26,7 @@ from .errors import ArgumentError, DataError, ShapeError
 from .layers import Conv2D
 from .layers.augmentation import Augmentation
 from .layers.layer import every
+from .layers.parallel import outputs
 from .metrics.report import class_numbers, count_confusions
 from .models import attribution
 from .models.model import Model
@@ -168,34 +169,33 @@ def feature_maps(
     classes: Sequence[str] | None = None,
     y_true: int | None = None,
 ) -> Picture:
-    """The first 16 output maps of each convolution for one image (H, W, C).
+    """The first 16 output maps of each convolution for one image (H, W, C), and of each layer that holds
+    convolutions, such as a residual block.
 
     classes  the names of the classes, for what the model predicts
     y_true   the number of the class of the image
     """
-    outputs = []
-    x = np.asarray(image, np.float32)[None]
-    convolutions = {id(layer) for layer in _convolutions(model)}
-    for layer in model.layers:
-        x = layer(x)
-        if any(id(part) in convolutions for part in every([layer])):
-            outputs.append((layer.name, x[0]))
-    if not outputs:
+    drawn = []
+    for name, layer, y in outputs(model.layers, np.asarray(image, np.float32)[None]):
+        scores = y
+        if any(isinstance(part, Conv2D) for part in every([layer])):
+            drawn.append((name, y[0]))
+    if not drawn:
         raise ArgumentError("the model has no two-dimensional convolution whose maps could be drawn")
-    rows = [-(-min(16, maps.shape[2]) // 8) for _, maps in outputs]
+    rows = [-(-min(16, maps.shape[2]) // 8) for _, maps in drawn]
     picture = Picture(9.4, 0.9 * sum(rows) + 0.3 * len(rows) + 0.6, title or "feature maps of one image", note)
-    grid = picture.add_gridspec(len(outputs), 2, width_ratios=[2, 8], height_ratios=rows)
+    grid = picture.add_gridspec(len(drawn), 2, width_ratios=[2, 8], height_ratios=rows)
     axes = picture.add_subplot(grid[:, 0])
     _show(axes, image)
     axes.set_axis_off()
-    names, family, picture.key = _labels(classes, x.shape[-1])
+    names, family, picture.key = _labels(classes, scores.shape[-1])
     labels = ["image"] if y_true is None else [f"true: {names[y_true]}"]
-    if x.ndim == 2 and x.shape[1] > 1:
+    if scores.ndim == 2 and scores.shape[1] > 1:
         softmax = getattr(getattr(model.layers[-1], "activation", None), "name", "") == "softmax"
-        share = f" ({_percent(float(x[0].max()))})" if softmax else ""
-        labels.append(f"predicted: {names[int(x[0].argmax())]}{share}")
+        share = f" ({_percent(float(scores[0].max()))})" if softmax else ""
+        labels.append(f"predicted: {names[int(scores[0].argmax())]}{share}")
     axes.set_title("\n".join(labels), fontsize=9, family=family, parse_math=False)
-    for strip, (name, maps), height in zip(range(len(outputs)), outputs, rows):
+    for strip, (name, maps), height in zip(range(len(drawn)), drawn, rows):
         shown = min(16, maps.shape[2])
         axes = _board(picture.add_subplot(grid[strip, 1]), height, 8)
         axes.set_title(f"{name}: {shown} of {maps.shape[2]} maps, {maps.shape[0]} × {maps.shape[1]}", fontsize=9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -95,8 +96,7 @@ def sweep(
         if count is not None:
             result = search.run(settings, chosen, count, seeds, folder, jobs, **work)
         else:
-            _check_without_ranges(chosen)
-            result = sweeps.run(settings, chosen, seeds, folder, jobs, **work)
+            result = sweeps.run(settings, _without_ranges(chosen), seeds, folder, jobs, **work)
     if result is None:  # another rank prints
         return 0
     if as_json:
@@ -192,13 +192,16 @@ def _axis(text: str) -> tuple[str, list[Any] | search.Span]:
     return option.name, search.Span(*read)
 
 
-def _check_without_ranges(axes: dict[str, Any]) -> None:
+def _without_ranges(axes: search.Axes) -> dict[str, Sequence[Any]]:
+    lists = {}
     for name, axis in axes.items():
         if isinstance(axis, search.Span):
             raise ArgumentError(
                 f"{name}={axis.low:g}..{axis.high:g} is a range, of which --search 20 would try 20 values: add it, or "
                 "list the values to be tried"
             )
+        lists[name] = axis
+    return lists
 
 
 def _print(result: Sweep) -> None:

@@ -10,6 +10,8 @@ neither can be written. Here it goes to the cache of gpucnn, or to NUMBA_CACHE_D
 from __future__ import annotations
 
 import io
+import itertools
+import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,7 @@ from . import forks
 
 try:
     import numba
+    from numba.core.bytecode import FunctionIdentity
     from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
     from numba.core.compiler_lock import global_compiler_lock
 except Exception as error:  # some versions of NumPy are refused with other errors than ImportError
@@ -34,6 +37,20 @@ except Exception as error:  # some versions of NumPy are refused with other erro
     ) from error
 
 forks.hold(global_compiler_lock)
+
+
+def _number_functions() -> None:
+    """Number the functions that Numba compiles from a random start, in this process and in each fork.
+
+    The number is part of a function's symbol, in the cache on disk too. Numba counts from 1: two
+    functions of one name and type, compiled by two processes, then had one symbol, and a third
+    process that loaded both called the first one in place of the second.
+    """
+    FunctionIdentity._unique_ids = itertools.count(secrets.randbits(62))
+
+
+_number_functions()
+forks.in_child(_number_functions)
 
 
 def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable], Any]:
@@ -115,6 +132,10 @@ def _announce_compiling() -> None:
         waiting.pop()()
 
 
+_SYMBOLS = "numbered at random"
+"""Sets the cache apart from those with symbols that clash."""
+
+
 class _Locator(_CacheLocator):
     """Where Numba keeps what it compiles of one function, and what makes it out of date."""
 
@@ -142,7 +163,7 @@ class _Locator(_CacheLocator):
         """What the machine code depends on apart from the function's types: its file, and the files
         of the functions that are inlined into it."""
         return places.cache_key(
-            self._file.read_text(encoding="utf-8"), _shared_sources(), numba.__version__, __version__
+            self._file.read_text(encoding="utf-8"), _shared_sources(), numba.__version__, __version__, _SYMBOLS
         )
 
     def get_disambiguator(self) -> str:

@@ -373,9 +373,8 @@ def kernel(
                 kernel for float32 alone may serve calls of any.
     executed    takes the same as `supports`; returns the FLOPs of a product whose blocks differ in
                 length and those of the longest of them, for predictions.
-    compiled    for `njit`: the function only launches tasks of `devices.team`, and shapes and parameters
-                alone decide on which ones and with what numbers. A recorded step repeats these without
-                the function.
+    compiled    for `njit`: the function only launches tasks of `devices.team`, which ones and with what
+                numbers depends on shapes and parameters alone, and a recorded step repeats those.
     """
     if backend not in choice.BACKENDS:
         raise ArgumentError(

@@ -19,7 +19,21 @@ from ..devices.cpu import Arena, allocating_from
 
 if TYPE_CHECKING:
     from ..devices.recording import Recording
-    from .op import Kernel
+
+
+class Kernel(Protocol):
+    """What is recorded of a kernel."""
+
+    @property
+    def launch(self) -> Callable[..., None]:
+        """The registered function."""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it launches tasks alone, as shapes and parameters say."""
+
+    def run(self, *arrays: Any, **params: Any) -> None:
+        """Launch."""
 
 
 class Recorder(Protocol):

@@ -6,8 +6,10 @@ holds is a layer like any other: it is trained, counted, saved and fused as if i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
+
+import numpy as np
 
 from ..config import serialize
 from ..devices import choose
@@ -229,6 +231,25 @@ class Residual(Parallel):
 
     def _held(self) -> dict[str, Any]:
         return {"layers": self.paths[0], "shortcut": self.paths[1] or None}
+
+
+def outputs(layers: Iterable[Layer], x: np.ndarray, path: str = "") -> Iterator[tuple[str, Layer, np.ndarray]]:
+    """Each layer at any depth with its name, such as "residual/conv2d", and its output for an input x.
+
+    A layer that holds others comes after those, so that the last output is that of all layers.
+    """
+    for layer in layers:
+        if isinstance(layer, Parallel):
+            results = []
+            for inner in layer.paths:
+                y = x
+                for name, part, y in outputs(inner, x, f"{path}{layer.name}/"):
+                    yield name, part, y
+                results.append(y)
+            x = sum(results[1:], results[0]) if layer.merge == "add" else np.concatenate(results, axis=-1)
+        else:
+            x = layer(x)
+        yield f"{path}{layer.name}", layer, x
 
 
 def _described(value: Any) -> Any:

@@ -25,6 +25,7 @@ from ..devices import choose
 from ..errors import ArgumentError, GpucnnError, in_one_line
 from ..layers import Conv2D
 from ..layers.layer import every
+from ..layers.parallel import outputs
 from .trained_run import TrainedRun
 
 HOST = "127.0.0.1"
@@ -77,7 +78,8 @@ class Demo(ThreadingHTTPServer):
 
     def predict(self, body: bytes, invert: bool, centre: bool) -> dict[str, Any]:
         """The probabilities of all classes, the image as the model sees it, and the maps of each
-        convolution, as PNG files in data URLs. Raises `DataError` for what is not an image."""
+        convolution and of each layer that holds some, as PNG files in data URLs. Raises `DataError` for
+        what is not an image."""
         signature = self.used.signature
         pixels = images.read(io.BytesIO(body), signature.image_shape, invert=invert, centre=centre)
         with self._computing:
@@ -91,12 +93,11 @@ class Demo(ThreadingHTTPServer):
 
     def _outputs(self, image: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """The probabilities of the classes for a prepared image (H, W, C), and the maps on the way."""
-        x, maps = image[None], []
-        for layer in self.used.model.layers:
-            x = layer(x)
+        scores, maps = image[None], []
+        for name, layer, scores in outputs(self.used.model.layers, image[None]):
             if any(isinstance(part, Conv2D) for part in every([layer])):
-                maps.append({"layer": layer.name, **_sheet(x[0])})
-        return x[0], maps
+                maps.append({"layer": name, **_sheet(scores[0])})
+        return scores[0], maps
 
 
 class _Requests(BaseHTTPRequestHandler):

@@ -17,6 +17,7 @@ from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_maxp
 from ..shared.epilogue_njit import end
 from ..shared.implicit_gemm_njit import FLOAT32, NONE, POOL, RELU, filters_of, product, workspace
 from ..shared.patches_njit import Patches, patches, pooled_patches
+from ..shared.side_by_side_njit import Wide, wide, widened
 
 _NO_INDEX = np.empty(1, np.uint8)
 
@@ -25,30 +26,36 @@ def _supports(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
     return x.dtype == FLOAT32
 
 
-def _table(x: Spec, weight: Spec, pool: bool, strides, padding, dilation) -> Patches:
-    make = pooled_patches if pool else patches
-    return make(x.shape[1:3], x.shape[3], weight.shape[:2], strides, padding, dilation)
+def _way(x: Spec, weight: Spec, padding, dilation, strides) -> tuple[Wide, Patches]:
+    way = wide(weight.shape, x.shape[2], strides=strides, padding=padding, dilation=dilation)
+    return way, patches(x.shape[1:3], x.shape[3], way.shape[:2], way.strides, padding, dilation)
+
+
+def _pooled(x: Spec, weight: Spec, strides, padding, dilation) -> Patches:
+    return pooled_patches(x.shape[1:3], x.shape[3], weight.shape[:2], strides, padding, dilation)
 
 
 def _workspace(x: Spec, weight: Spec, b: Spec, *, function, alpha, keep_input, **window) -> tuple[Spec, Spec]:
-    return workspace(x.shape[0], weight.shape[3], _table(x, weight, False, **window))
+    way, table = _way(x, weight, **window)
+    return workspace(x.shape[0], way.shape[3], table)
 
 
 def _pool_workspace(x: Spec, weight: Spec, b: Spec, *, function, alpha, **window) -> tuple[Spec, Spec]:
-    return workspace(x.shape[0], weight.shape[3], _table(x, weight, True, **window))
+    return workspace(x.shape[0], weight.shape[3], _pooled(x, weight, **window))
 
 
 @kernel(conv2d_bias_activation, "implicit_gemm", "njit", supports=_supports, workspace=_workspace, compiled=True)
 def launch(y, *arrays, function, alpha, keep_input, **window):
     """y = f(patches of x times weight + b); what f is applied to comes second if it is kept."""
     sums, (x, weight, b, panels, scratch) = (arrays[0] if keep_input else None), arrays[keep_input:]
-    table, matrix = _table(x, weight, False, **window), filters_of(weight)
+    way, table = _way(x, weight, **window)
+    weight, b = widened(weight, b, way)
+    results, kept = (a if a is None else a.reshape(len(y), -1, way.shape[3]) for a in (y, sums))
+    arrays = results, _NO_INDEX, x, filters_of(weight), b, table
     if function == "relu" and not keep_input:
-        product(y, _NO_INDEX, x, matrix, b, table, RELU, panels, scratch)
+        product(*arrays, RELU, panels, scratch)
     else:
-        product(
-            y, _NO_INDEX, x, matrix, b, table, NONE, panels, scratch, sums=sums, function=end(function), alpha=alpha
-        )
+        product(*arrays, NONE, panels, scratch, sums=kept, function=end(function), alpha=alpha)
 
 
 @kernel(
@@ -61,7 +68,7 @@ def launch(y, *arrays, function, alpha, keep_input, **window):
 )
 def launch_pooled(y, index, x, weight, b, panels, scratch, *, function, alpha, **window):
     """The same with the patches in the order of the pooling windows."""
-    table, matrix = _table(x, weight, True, **window), filters_of(weight)
+    table, matrix = _pooled(x, weight, **window), filters_of(weight)
     if function == "relu":
         product(y, index, x, matrix, b, table, RELU | POOL, panels, scratch)
     else:

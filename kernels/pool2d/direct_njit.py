@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gpucnn.devices import threads
-from gpucnn.devices.njit import njit
+from gpucnn.devices.njit import inner, njit
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
@@ -98,8 +98,12 @@ def launch_grad(dx, dy, x, y, *, pool, strides, padding):
 
 @kernel(avgpool2d_grad, "direct", "njit", supports=_supports, compiled=True)
 def launch_mean_grad(dx, dy, *, size, pool, strides, padding):
-    """Each cell the sum of its windows' shares."""
+    """Each cell the sum of its windows' shares; of one where windows lie side by side."""
     plan = _plan(tuple(size), dy.shape[1:3], _window(pool, strides, padding))
+    if tuple(pool) == tuple(strides) and not any(map(any, padding)):
+        flat, share = (dx.reshape(-1), dy.reshape(-1)), plan[0][0] * plan[1][0]
+        _over_rows(len(dy) * dy.shape[1], dx.size, _spreading(*pool), *flat, dx.shape, dy.shape, share)
+        return
     rows = dx.shape[0] * dx.shape[1]
     _over_rows(rows, dx.size, _from_all, dx.reshape(-1), dy.reshape(-1), dx.shape, dy.shape, *plan)
 
@@ -229,12 +233,50 @@ def _apart(R, S):
                             found = x[cell] == single
                             dx[cell] = choose(found, left_over, ZERO)
                             left_over = choose(found, ZERO, left_over)
-            for h in range(p * R, p * R + R):
-                dx[((n * H + h) * W + Q * S) * C : (n * H + h + 1) * W * C] = ZERO
-            if p == P - 1:
-                dx[(n * H + P * R) * W * C : (n + 1) * H * W * C] = ZERO
+            _clear_rest(dx, n, p, R, S, x_shape, y_shape)
 
     return write_to_the_first
+
+
+@inner
+def _clear_rest(dx, n, p, R, S, x_shape, y_shape):
+    """Zeros to the right of windows that lie side by side and, after the last row of them, below."""
+    _, H, W, C = x_shape
+    _, P, Q, _ = y_shape
+    for h in range(p * R, p * R + R):
+        dx[((n * H + h) * W + Q * S) * C : (n * H + h + 1) * W * C] = ZERO
+    if p == P - 1:
+        dx[(n * H + P * R) * W * C : (n + 1) * H * W * C] = ZERO
+
+
+@cache
+def _spreading(R, S):
+    @tasks
+    def spread(part, dx, dy, x_shape, y_shape, share, bounds):
+        """A slice of the rows of all images' windows, which lie side by side."""
+        _, H, W, C = x_shape
+        _, P, Q, _ = y_shape
+        for row in range(bounds[part], bounds[part + 1]):
+            n, p = row // P, row % P
+            for q in range(Q):
+                corner, source = ((n * H + p * R) * W + q * S) * C, (row * Q + q) * C
+                vectors, tail = C // LANES, C // LANES * LANES
+                if C < LANES and source + LANES <= len(dy) and (q * S + S - 1) * C + LANES <= W * C:
+                    vectors, tail = 1, C  # lanes beyond the channels are written again by the next cells
+                for vector in range(vectors):
+                    c = vector * LANES
+                    value = load(dy, source + c) * splat(share)
+                    for r in range(R):
+                        for s in range(S):
+                            store(dx, corner + (r * W + s) * C + c, value)
+                for c in range(tail, C):
+                    single = dy[source + c] * share
+                    for r in range(R):
+                        for s in range(S):
+                            dx[corner + (r * W + s) * C + c] = single
+            _clear_rest(dx, n, p, R, S, x_shape, y_shape)
+
+    return spread
 
 
 @cache

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gpucnn.devices.recorders import again
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 
@@ -28,6 +29,8 @@ from .implicit_gemm_njit import (
     workspace,
 )
 from .patches_njit import Patches, patches, transposed_patches
+from .side_by_side_njit import wide, widened
+from .tile_njit import WIDTH
 
 _NO_INDEX = np.empty(1, np.uint8)
 
@@ -51,14 +54,18 @@ def _table(x: Any, kernel_size: Any, *, strides: Any, padding: Any, dilation: An
 
 def forward_workspace(x: Spec, weight: Spec, *, groups: int, **window: Any) -> tuple[Spec, ...]:
     """Panels and scratch of `forward`."""
-    table = _table(x, weight.shape[:-2], groups=groups, **window)
-    return workspace(x.shape[0], weight.shape[-1], table, groups=groups)
+    way = wide(weight.shape, x.shape[-2], groups=groups, **window)
+    table = _table(x, way.shape[:-2], groups=groups, **{**window, "strides": way.strides})
+    return workspace(x.shape[0], way.shape[-1], table, groups=groups)
 
 
 def forward(y: Any, x: Any, weight: Any, panels: Any, scratch: Any, *, groups: int, **window: Any) -> None:
     """y = conv(x, weight)."""
-    table = _table(x, weight.shape[:-2], groups=groups, **window)
-    product(y, _NO_INDEX, x, filters_of(weight, groups), None, table, NONE, panels, scratch, groups)
+    way = wide(weight.shape, x.shape[-2], groups=groups, **window)
+    table = _table(x, way.shape[:-2], groups=groups, **{**window, "strides": way.strides})
+    results = y.reshape(len(y), -1, way.shape[-1])
+    matrix = filters_of(widened(weight, None, way)[0], groups)
+    product(results, _NO_INDEX, x, matrix, None, table, NONE, panels, scratch, groups)
 
 
 def _transposed_tables(
@@ -68,14 +75,36 @@ def _transposed_tables(
     return transposed_patches(tuple(size), dy.shape[1:-1], filters, kernel_size, strides, padding, dilation, groups)
 
 
+def _turned(weight: Any, *, size: Any, strides: Any, padding: Any, dilation: Any, groups: int) -> Any:
+    """(shape of the turned weight, its window) for a gradient that is a convolution of dy with few filters;
+    None for any other."""
+    *kernel_size, channels, filters = weight.shape
+    if groups != 1 or {*strides, *dilation} != {1} or 2 * channels > WIDTH:
+        return None
+    around = [(r - 1 - before, r - 1 - behind) for r, (before, behind) in zip(kernel_size, padding, strict=True)]
+    if min(map(min, around)) < 0:
+        return None
+    window = {"strides": strides, "padding": tuple(around), "dilation": dilation, "groups": groups}
+    return (*kernel_size, filters, channels), window
+
+
 def grad_input_workspace(dy: Spec, weight: Spec, *, groups: int, **window: Any) -> tuple[Spec, ...]:
     """Panels and scratch of `grad_input`."""
+    turned = _turned(weight, groups=groups, **window)
+    if turned is not None:
+        return forward_workspace(dy, weight.like(*turned[0]), **turned[1])
     tables = [table for table, _ in _transposed_tables(dy, weight, groups=groups, **window)]
     return workspace(dy.shape[0], weight.shape[-2] * groups, *tables, groups=groups)
 
 
 def grad_input(dx: Any, dy: Any, weight: Any, panels: Any, scratch: Any, *, groups: int, **window: Any) -> None:
     """dx, one remainder of the cells by the strides after the other."""
+    turned = _turned(weight, groups=groups, **window)
+    if turned is not None:
+        backwards = np.empty(turned[0], FLOAT32)
+        again(backwards.__setitem__, ..., np.flip(weight, range(weight.ndim - 2)).swapaxes(-1, -2))
+        forward(dx, dy, backwards, panels, scratch, **turned[1])
+        return
     channels, filters = weight.shape[-2:]
     members = filters // groups
     starts = np.arange(weight.size // (channels * filters)).reshape(weight.shape[:-2]) * channels * filters

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+from needs import posix_here
 from places import ROOT
 from processes import program
 
@@ -169,3 +170,33 @@ def test_compiled_kernels_are_not_checked_where_numba_is_told_not_to_compile(tmp
     )
     assert "njit kernels are not checked: NUMBA_DISABLE_JIT is set" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+NUMBERS = """
+    import os
+
+    from numba.core.bytecode import FunctionIdentity
+
+    from gpucnn.devices import njit
+
+    print(next(FunctionIdentity._unique_ids), flush=True)
+    if os.fork() == 0:
+        print(next(FunctionIdentity._unique_ids), flush=True)
+        os._exit(0)
+    os.wait()
+    print(next(FunctionIdentity._unique_ids))
+"""
+
+
+@posix_here
+def test_functions_that_different_processes_compile_have_different_symbols():
+    """With equal ones, average pooling became maximum pooling in a process that loaded both from the disk."""
+    numbers = [int(number) for _ in range(2) for number in program(NUMBERS).stdout.split()]
+    assert len(numbers) == 6
+    distances = [
+        abs(a - b)
+        for i, a in enumerate(numbers)
+        for b in numbers[:i]
+        if (i, b) not in ((2, numbers[0]), (5, numbers[3]))
+    ]
+    assert min(distances) > 1_000_000

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from examples import IMAGES, LAYERS, OBJECTS, inputs_of, model_of, random_model, randomise
+from examples import BRANCHES, IMAGES, LAYERS, OBJECTS, inputs_of, model_of, random_model, randomise
 from needs import onnx_here, torch_here
 from onnx_files import onnx_file
 
@@ -12,7 +12,7 @@ from gpucnn.models.signature import Signature
 from gpucnn.runs import zoo
 
 pytestmark = onnx_here
-EXAMPLES = LAYERS | IMAGES | OBJECTS
+EXAMPLES = LAYERS | IMAGES | OBJECTS | BRANCHES
 
 
 def assert_equal_outputs(model, other, x):
@@ -189,20 +189,100 @@ def test_files_of_pytorch_give_the_outputs_of_pytorch(tmp_path):
         np.testing.assert_allclose(last.predict(images, verbose=0), y, atol=1e-5, err_msg=name)
 
 
-@torch_here
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_network_with_branches_is_refused_with_the_node(tmp_path):
+def branching():
+    """(name, module) of networks with branches, for inputs of shape (3, 8, 8)."""
     import torch
     from torch import nn
 
-    class Residual(nn.Module):
-        def __init__(self):
+    class Block(nn.Module):
+        def __init__(self, width, stride=1):
             super().__init__()
-            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+            self.first, self.second = nn.Conv2d(3, width, 3, stride, 1), nn.Conv2d(width, width, 3, 1, 1)
+            self.norm = nn.BatchNorm2d(width)
+            self.shortcut = nn.Identity() if stride == 1 else nn.Conv2d(3, width, 1, stride)
 
         def forward(self, x):
-            return x + self.conv(x)
+            return torch.relu(self.norm(self.second(torch.relu(self.first(x)))) + self.shortcut(x))
 
-    torch.onnx.export(Residual(), (torch.zeros(1, 3, 8, 8),), tmp_path / "m.onnx", dynamo=False)
-    with pytest.raises(FileError, match=r"the node .*Conv.* the graph branches, and a Sequential has one path"):
-        models.load_model(tmp_path / "m.onnx")
+    class Towers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.towers = nn.ModuleList(nn.Conv2d(3, 2, size, padding="same") for size in (1, 3, 5))
+
+        def forward(self, x):
+            return torch.cat([*(nn.functional.gelu(tower(x)) for tower in self.towers), x], 1)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down, self.up, self.last = nn.Conv2d(3, 4, 2, 2), nn.ConvTranspose2d(4, 3, 2, 2), nn.Conv2d(6, 1, 1)
+
+        def forward(self, x):
+            return self.last(torch.cat([x, self.up(self.down(x).relu())], 1)).sigmoid()
+
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dense = nn.Linear(192, 192)
+
+        def forward(self, x):
+            x = x.flatten(1)
+            return x + torch.tanh(self.dense(x))
+
+    yield "resnet", nn.Sequential(Block(3), Block(5, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))
+    yield "towers", nn.Sequential(nn.Conv2d(3, 3, 3), Towers(), nn.Flatten(), nn.Linear(9 * 36, 2))
+    yield "u-net", Net()
+    yield "rows", Rows()
+
+
+@torch_here
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_branches_of_pytorch_become_blocks(tmp_path):
+    import torch
+
+    torch.manual_seed(0)
+    for name, network in branching():
+        x, path = torch.randn(2, 3, 8, 8), tmp_path / f"{name}.onnx"
+        torch.onnx.export(network.eval(), (x,), path, dynamo=False)
+        loaded = models.load_model(path)
+        assert any(layer.inner for layer in loaded.layers), name
+        y = network(x).detach().numpy()
+        np.testing.assert_allclose(loaded.predict(x.numpy(), verbose=0), y, atol=1e-5, err_msg=name)
+
+
+CONV = ("Conv", ["x", "w"], ["a"], {"pads": [1, 1, 1, 1]})
+CROSSING = {
+    "one path is used twice": (
+        [CONV, ("Add", ["x", "a"], ["b"], {}), ("Add", ["a", "b"], ["y"], {})],
+        r"\(Add\) merges paths that cross",
+    ),
+    "a product": ([CONV, ("Mul", ["x", "a"], ["y"], {})], "the graph branches"),
+    "rows behind each other": (
+        [CONV, ("Concat", ["x", "a"], ["y"], {"axis": 2})],
+        "works along axis 2",
+    ),
+    "samples behind each other": ([CONV, ("Concat", ["x", "a"], ["y"], {"axis": 0})], "works along axis 0"),
+    "other shapes": (
+        [("Conv", ["x", "w"], ["a"], {}), ("Add", ["x", "a"], ["y"], {})],
+        r"results of shapes .* cannot be merged by 'add'",
+    ),
+    "depth without end": (
+        [
+            node
+            for i in range(40)
+            for node in (
+                ("Conv", [f"t{i}" if i else "x", "w"], [f"c{i}"], {"pads": [1, 1, 1, 1]}),
+                ("Add", ["x", f"c{i}"], [f"t{i + 1}" if i < 39 else "y"], {}),
+            )
+        ],
+        "inside each other more than 16 deep",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CROSSING)
+def test_other_branches_are_refused_with_the_node(name, tmp_path):
+    nodes, words = CROSSING[name]
+    weights = [("w", np.ones((3, 3, 3, 3), np.float32))]
+    with pytest.raises(FileError, match=words):
+        models.load_model(onnx_file(tmp_path / "m.onnx", nodes, weights, (None, 3, 6, 6), (None, None, 6, 6)))

@@ -44,6 +44,21 @@ def test_the_number_of_threads_does_not_change_a_bit(kernel, monkeypatch, rng):
         threads.use()
 
 
+@pytest.mark.parametrize(("size", "count"), [(8, 2), (9, 1), (12, 4), (15, 5)], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_few_filters_compute_several_results_of_a_line_together(size, count, channels, rng):
+    from gpucnn.kernels.shared.side_by_side_njit import wide
+    from gpucnn.kernels.shared.tile_njit import WIDTH
+
+    window = {"strides": (2, 1), "padding": ((1, 0), (1, 1)), "dilation": (1, 1)}
+    weight = rng.standard_normal((3, 3, channels, WIDTH // count), np.float32)
+    assert wide(weight.shape, size, **window).count == count
+    x = rng.standard_normal((5, 7, size, channels), np.float32)
+    y = conv2d(x, weight, algorithm="implicit_gemm", groups=1, **window)
+    expected = conv2d.body(x.astype(np.float64), weight.astype(np.float64), groups=1, **window)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [1, 3, 5, 6, 7])
 @pytest.mark.parametrize("images", [7, 17, 23, 38])
 def test_small_images_that_share_tiles_are_written_once_and_nothing_behind_them(images, size, rng):

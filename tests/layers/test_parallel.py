@@ -9,6 +9,7 @@ import gpucnn
 from gpucnn import Input, Sequential, layers, models, optimizers, utils
 from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.layers.layer import by_path, every, leaves
+from gpucnn.layers.parallel import outputs
 from gpucnn.models import fusion
 
 
@@ -62,6 +63,24 @@ def test_a_residual_block_adds_its_input():
     layer = layers.Residual([layers.Conv2D(2, 1, kernel_initializer="ones")])
     x = np.arange(8.0).reshape(1, 2, 2, 2)
     assert layer(x).tolist() == (x + x.sum(axis=-1, keepdims=True)).tolist()
+
+
+def test_the_outputs_on_the_way_are_those_of_the_layers_and_of_the_model():
+    model = examples_of_blocks()
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 2)).astype(np.float32)
+    seen = {name: y for name, _, y in outputs(model.layers, x)}
+    assert list(seen) == [
+        *("conv2d", "residual/conv2d", "residual/parallel/dense", "residual/parallel", "residual", "flatten", "dense")
+    ]
+    inside = model.layers[1].paths[0]
+    np.testing.assert_array_equal(seen["residual/conv2d"], inside[0](seen["conv2d"]))
+    np.testing.assert_allclose(seen["dense"], model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+def examples_of_blocks():
+    inner = [layers.Conv2D(2, 3, padding="same"), layers.Parallel([[layers.Dense(2)], []])]
+    stack = [layers.Conv2D(4, 1), layers.Residual(inner), layers.Flatten(), layers.Dense(3)]
+    return gpucnn.Sequential([gpucnn.Input((6, 6, 2)), *stack])
 
 
 def test_paths_are_joined_in_their_order():

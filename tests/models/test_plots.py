@@ -222,6 +222,14 @@ def test_feature_maps_are_what_the_layers_return(model, rng):
     pixels(picture)
 
 
+def test_feature_maps_of_a_block_are_those_inside_it_and_its_own(rng):
+    block = layers.Residual([layers.Conv2D(3, 3, padding="same"), layers.ReLU(), layers.Conv2D(3, 3, padding="same")])
+    model = gpucnn.Sequential([gpucnn.Input((8, 8, 3)), block, layers.Flatten(), layers.Dense(2)])
+    picture = plots.feature_maps(model, rng.uniform(0, 1, (8, 8, 3)))
+    titles = [axes.get_title().partition(":")[0] for axes in picture.axes[1:]]
+    assert titles == ["residual/conv2d", "residual/conv2d_1", "residual"]
+
+
 def test_feature_maps_name_the_class_and_what_the_model_predicts(model, rng):
     image = rng.uniform(0, 1, (12, 12, 1)).astype(np.float32)
     probabilities = model.predict(image[None], verbose=0)[0]

@@ -66,6 +66,16 @@ STACKS = {
         layers.LayerNormalization(),
         layers.GlobalAveragePooling2D(),
     ],
+    "one axis and three": lambda: [
+        layers.Resizing(6, 6),
+        layers.Reshape((36, 1)),
+        layers.Conv1D(4, 3, activation="relu"),
+        layers.MaxPooling1D(2),
+        layers.Dense(4, activation="tanh"),
+        layers.Reshape((1, 17, 4, 1)),
+        layers.Conv3D(2, (1, 3, 3), activation="relu"),
+        layers.AveragePooling3D((1, 2, 2)),
+    ],
     "random": lambda: [
         layers.RandomFlip(),
         layers.RandomRotation(0.2),

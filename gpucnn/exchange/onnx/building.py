@@ -165,11 +165,21 @@ class Stack:
         self.keep_order()
         return self.add(layers.Reshape(target))
 
+    def branch(self) -> Stack:
+        """A stack without layers that begins with the output of this one."""
+        branch = Stack(self.shape, self.channels_first, self._most)
+        branch.flat = self.flat
+        return branch
+
     def finish(self) -> None:
         """Bring the output into the graph's order, and write activations into the layers before them."""
         self.keep_order()
         if not self.layers:
             self._push([layers.Activation("linear")])
+        self.join_activations()
+
+    def join_activations(self) -> None:
+        """Write activations into the layers before them."""
         stack, weights = self.layers, self.weights
         self.layers, self.weights = [], []
         for layer, arrays in zip(stack, weights, strict=True):

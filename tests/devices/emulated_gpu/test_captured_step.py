@@ -55,7 +55,7 @@ def test_the_captured_step_is_one_chain_of_kernels_no_longer_than_the_launched_o
     assert edges == [[f"n{i}", f"n{i + 1}"] for i in range(len(nodes) - 1)]
     assert not [name for name in nodes if "host" in name], nodes
     assert "sgd" in nodes[-2:], nodes
-    assert options == 1, "CuPy compiles an empty program for each set of options"
+    assert options <= 2, "CuPy compiles an empty program for each set: that of gpucnn's kernels, and that of its own"
     assert len(nodes) <= min(most, launched["launches"] + launched["uploads"] + launched["reads"])
     for step in replayed:
         assert step["graph_launches"] == 1
