@@ -40,6 +40,7 @@ from ..ops.fused import (
     conv2d_bias_activation,
     conv2d_bias_activation_maxpool,
     conv2d_maxpool_grad_input,
+    conv2d_maxpool_grad_sums,
     conv2d_maxpool_grad_weight,
     matmul_bias_activation,
 )
@@ -221,6 +222,7 @@ def _conv_pool(layers: list[Layer]) -> Node | None:
     if not conv2d_bias_activation_maxpool.has_kernel(*_operands(conv), **end.params, **conv.window(_of_one(conv))):
         return None
     needs_slope = end.params["function"] not in ("relu", epilogue.LINEAR)
+    sparse = _has_sparse_gradients(conv)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         weight, window = conv.kernel.value, conv.window(x.shape)
@@ -229,12 +231,34 @@ def _conv_pool(layers: list[Layer]) -> Node | None:
         def backward(dy: Any, need_dx: bool = True) -> Any:
             dz = bias_activation_grad(dy, y, **end.params)[0] if needs_slope else dy
             gradients = conv.kernel.gradient, conv.bias.gradient
+            if not sparse:
+                return _dense_pool_gradients(conv, dz, index, x, need_dx)
             conv2d_maxpool_grad_weight(dz, index, x, kernel_size=conv.kernel_size, **window, out=gradients)
             return conv2d_maxpool_grad_input(dz, index, weight, size=x.shape[1:3], **window) if need_dx else None
 
         return y, backward
 
     return Node([conv, pool], forward, fused=True)
+
+
+def _has_sparse_gradients(conv: Conv2D) -> bool:
+    """Whether kernels for the gradients of a pooled convolution pick the values of dy by their cells, and
+    are expected to be faster than those that need all of dz."""
+    x, window = _operands(conv)[0], conv.window(_of_one(conv))
+    rows, columns, filters = conv.output_shape[1:]  # type: ignore[index]
+    dy = x.like(1, rows // 2, columns // 2, filters)
+    index = Spec(dy.shape, np.dtype(np.uint8))
+    return conv2d_maxpool_grad_weight.has_kernel(dy, index, x, kernel_size=conv.kernel_size, **window)
+
+
+def _dense_pool_gradients(conv: Conv2D, dy: Any, index: Any, x: Any, need_dx: bool) -> Any:
+    """dx or None, by way of the gradient of the results before pooling; the gradients of kernel and bias
+    are written."""
+    window, weight = conv.window(x.shape), conv.kernel.value
+    size = conv.output_shape[1:3]  # type: ignore[index]
+    dz = conv2d_maxpool_grad_sums(dy, index, size=size, out=(None, conv.bias.gradient))[0]
+    conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
+    return conv2d_grad_input(dz, weight, size=x.shape[1:3], groups=1, **window) if need_dx else None
 
 
 def _conv(layers: list[Layer]) -> Node | None:

@@ -22,7 +22,7 @@ from ..dispatch import choice
 from ..layers.layer import Activated, every
 from ..losses import Loss
 from ..losses.loss import RowLoss
-from ..ops.batch import gather_images, gather_labels
+from ..ops.batch import gather_batch
 from ..optimizers.optimizer import Optimizer
 from .batches import Arrays, Batch, Batches, StoredArrays, chosen_labels
 from .model import Model
@@ -183,8 +183,11 @@ class Resident:
             self._images = storage.put(np.ascontiguousarray(data.x, _dtype(data)))
         else:
             self._images = self._open_feed().array
-        self.counters = storage.put(np.zeros(3, np.int64))
-        """The number of the batch, of the epoch and of all steps, as `ops.batch.advance` counts."""
+        # kernels take rows that start at a multiple of 16 bytes
+        numbers = storage.zeros((self.together + 1, 4), np.int64)
+        self.counters = [numbers[place, :3] for place in range(self.together + 1)]
+        """The number of the batch, of the epoch and of all steps: for each of the batches that are
+        replayed as one, and for the one after them."""
         self.places = {name: Place(shape, self.together, self.slots) for name, shape in places.items()}
         self.read = self.done = 0
         """The batches before `done` have been replayed, and those before `read` collected."""
@@ -212,7 +215,7 @@ class Resident:
 
     def start(self, first: int, epoch: int = 0, total: int = 0) -> None:
         """Begin with batch number `first`, when all batches before have been collected."""
-        storage.write(self.counters, np.array([first, epoch, total], np.int64))
+        storage.write(self.counters[0], np.array([first, epoch, total], np.int64))
         self.read = self.done = self.origin = first
         self._filled = -1
 
@@ -252,6 +255,7 @@ class Resident:
             def launch() -> None:
                 for place in range(count):
                     self.launch(rows, place)
+                self.counters[0][...] = self.counters[count]
 
             self._recorded[rows, count] = self.record(launch)
             if self._key is not None:  # the first step imports kernel files, which registers their kernels
@@ -321,23 +325,21 @@ class Resident:
         places = (self.data.batch_size * (number + np.arange(count))[:, None] + rows).reshape(-1)
         return places[: (count - 1) * self._width + part.stop - part.start]
 
-    def images(self, rows: int) -> Any:
-        """The images of this process in the batch of so many rows that the counters name, float32."""
-        batch, epoch = self.counters[0:1], self.counters[1:2]
-        chosen = self._part(rows) | self.chosen
-        if self._feed is not None:  # the ring begins again after its last row
-            chosen |= {"first": 0, "batch_size": self._width, **_IN_ORDER}
-        return gather_images(self._images, epoch, batch, **chosen, scale=1.0, offset=0.0)
+    def gather(self, rows: int, place: int, labels: Any = None, weights: Any = None, table: Any = None) -> list[Any]:
+        """The images of this process in the batch of so many rows that the counters of this place name,
+        float32; the rows that belong to them of labels and weights (samples, …), and of a table with a row
+        for each step, or None. The counters of the next place are written."""
+        others, own = (labels, weights, table), self.own(rows)
+        out = None, self.counters[place + 1], *(None for array in others if array is not None)
+        batch = {"rows": own.stop - own.start, "first": own.start, "batch_size": self.data.batch_size}
+        params = {**batch, "steps": self.steps, "ring": self._width, **self.chosen}
+        x, _, *gathered = gather_batch(self.counters[place], self._images, *others, **params, out=out)
+        rest = iter(gathered)
+        return [x, *(None if array is None else next(rest) for array in others)]
 
-    def of_batch(self, array: Any, rows: int) -> Any:
-        """The rows of an array (samples, …) on the device that belong to these images."""
-        batch, epoch = self.counters[0:1], self.counters[1:2]
-        return gather_labels(array, epoch, batch, **self._part(rows), **self.chosen)
-
-    def _part(self, rows: int) -> dict[str, Any]:
-        """The rows of this process in a batch of so many, as the ops of `ops.batch` take them."""
-        own = self.own(rows)
-        return {"rows": own.stop - own.start, "first": own.start, "batch_size": self.data.batch_size}
+    def step_of(self, place: int) -> Any:
+        """The number of all steps before the one in this place, on the device."""
+        return self.counters[place][2:3]
 
 
 def row_loss(loss: Loss) -> RowLoss:
@@ -356,12 +358,14 @@ class Targets:
         outputs = (len(data.x), *output_shape[1:])
         targets = loss.targets(np.asarray(data.y), (math.prod(outputs[:-1]), outputs[-1]))
         self._shape = targets.shape[1:]
-        self._all = storage.put(targets.reshape(len(data.x), -1))
+        self.all = storage.put(targets.reshape(len(data.x), -1))
+        """A row for each sample."""
 
-    def of_batch(self, resident: Resident, rows: int) -> Any:
-        """The labels of a batch, for each row of its outputs."""
-        return resident.of_batch(self._all, rows).reshape(-1, *self._shape)
+    def by_output(self, labels: Any) -> Any:
+        """Rows of `all`, one for each row of outputs."""
+        return labels.reshape(-1, *self._shape)
 
-    def losses(self, resident: Resident, outputs: Any, rows: int) -> tuple[Any, Any]:
-        """The losses of a batch, one for each row of its outputs (rows, …, K), and their gradient."""
-        return self.loss.of_rows(outputs.reshape(-1, outputs.shape[-1]), self.of_batch(resident, rows))
+    def losses(self, outputs: Any, labels: Any) -> tuple[Any, Any]:
+        """The losses of a batch, one for each row of its outputs (rows, …, K), and their gradient; labels
+        are rows of `all`."""
+        return self.loss.of_rows(outputs.reshape(-1, outputs.shape[-1]), self.by_output(labels))

@@ -10,7 +10,6 @@ import numpy as np
 
 from .. import losses
 from ..layers.layer import every
-from ..ops.batch import advance
 from .batches import Arrays, Batch
 from .fusion import Node
 from .model import Model
@@ -45,12 +44,12 @@ class ResidentTest(Resident):
 
     def launch(self, rows: int, place: int) -> None:
         """The forward pass and the loss."""
-        x, _ = run_forward(self.step.nodes(), self.images(rows), self.counters[2:3])
-        values, _ = self._targets.losses(self, x, rows)
+        x, labels, *_ = self.gather(rows, place, self._targets.all)
+        x, _ = run_forward(self.step.nodes(), x, self.step_of(place))
+        values, _ = self._targets.losses(x, labels)
         self.places["losses"].now[place, :rows] = values.reshape(x.shape[:-1])
         if self.step.metrics:
             self.places["prediction"].now[place, :rows] = self.step.prediction(x)
-        advance(self.counters, steps=self.steps)
 
     def collect(self) -> None:
         """Take in the losses and predictions of all batches since the last look."""
@@ -79,9 +78,8 @@ class ResidentOutputs(Resident):
 
     def launch(self, rows: int, place: int) -> None:
         """The forward pass."""
-        y: Any = run_forward(self._nodes, self.images(rows), self.counters[2:3])[0]
+        y: Any = run_forward(self._nodes, self.gather(rows, place)[0], self.step_of(place))[0]
         self.places["outputs"].now[place, :rows] = y
-        advance(self.counters, steps=self.steps)
 
     def collect(self) -> None:
         """Take in the outputs of all batches since the last look."""

@@ -60,7 +60,7 @@ class ResidentParts(ResidentSteps):
 
         return watched
 
-    def compute(self, rows: int, place: int) -> None:
+    def compute(self, rows: int, place: int) -> Any:
         """The part of this rank, then the sums."""
         own, is_idle = self.own(rows), self._is_idle(rows)
         left: list[Any] = [of.now[place, :rows] for name, of in self.places.items() if name != "penalty"]
@@ -76,10 +76,11 @@ class ResidentParts(ResidentSteps):
 
         self.gradients_done = gradients_done
         with parts.placed(self.step, self._group, own, rows, is_idle):
-            super().compute(rows, place)
+            row = super().compute(rows, place)
         summands = parts.summands(self.model, own, rows, start)
         self._add_up([*summands, *left], is_idle)
         parts.put_back_statistics(self.model, summands[-1])
+        return row
 
     def _add_up(self, arrays: list[Any], is_idle: bool, beside: bool = False) -> None:
         if is_idle:

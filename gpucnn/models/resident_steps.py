@@ -19,7 +19,6 @@ from .. import losses, random
 from ..devices import choose, storage
 from ..devices.fetch import Fetch
 from ..layers.layer import every
-from ..ops.batch import advance, gather_labels
 from ..ops.update import norm_parts
 from . import parts, resident
 from .batches import Arrays, Batch, Batches
@@ -120,23 +119,22 @@ class ResidentSteps(Resident):
 
     def launch(self, rows: int, place: int) -> None:
         """The whole step."""
-        self.compute(rows, place)
-        alone: dict[str, Any] = {"rows": 1, "first": 0, "batch_size": 1, "seed": 0, "stream": 0, "shuffle": False}
-        row = gather_labels(self._rows, self.counters[1:2], self.counters[0:1], **alone).reshape(-1)
+        row = self.compute(rows, place)
         for layer in self.model.layers:
             layer.update()
         self.step.settings.optimizer.change_weights(self.model.parameters, row)
-        advance(self.counters, steps=self.steps)
 
-    def compute(self, rows: int, place: int) -> None:
-        """The gradients, and what the batch leaves."""
+    def compute(self, rows: int, place: int) -> Any:
+        """The gradients, and what the batch leaves; returns the numbers of the update."""
         step, optimizer, parameters = self.step, self.step.settings.optimizer, self.model.parameters
-        own, factors = self.own(rows), self._factors[rows]
+        own, factors, weighted = self.own(rows), self._factors[rows], self.data.weight is not None
+        operands = self._targets.all, factors if weighted else None, self._rows
+        x, labels, weights, row = self.gather(rows, place, *operands)
         # without weights, all factors are equal
-        factors = factors[: own.stop - own.start] if self.data.weight is None else self.of_batch(factors, rows)
-        factors, losses, images = factors.reshape(-1), self.places["losses"].now[place, own], self.images(rows)
-        target, expected = losses if choose.current().takes(losses) else None, self._targets.of_batch(self, rows)
-        x, values, gradient, backwards = step.outputs(images, self.counters[2:3], expected, factors, target)
+        factors = (weights if weighted else factors[: own.stop - own.start]).reshape(-1)
+        losses, expected = self.places["losses"].now[place, own], self._targets.by_output(labels)
+        target = losses if choose.current().takes(losses) else None
+        x, values, gradient, backwards = step.outputs(x, self.step_of(place), expected, factors, target)
         if values is not target:
             losses[...] = values.reshape(x.shape[:-1])
         if step.metrics:
@@ -145,6 +143,7 @@ class ResidentSteps(Resident):
             penalty = optimizer.penalty_on_device(parameters)
             self.places["penalty"].now[place] = 0.0 if penalty is None else penalty
         step.backward(backwards, gradient, self.gradients_done)
+        return row
 
     def collect(self) -> None:
         """Take in the losses and predictions of all batches since the last look.
@@ -298,5 +297,5 @@ class ResidentSteps(Resident):
             batch = next(self.data.epoch(self.order(), number, parts.own_rows()))
             self._count(batch, self.step.train(batch))
         self.model.training_state.batch = last
-        self.start(last, *storage.get(self.counters[1:]).tolist())
+        self.start(last, *storage.get(self.counters[0]).tolist()[1:])
         self.keep()

@@ -1,14 +1,13 @@
 """Batches on the device: gathering images and labels, counting steps and correct predictions.
 
-The numbers of the batch and of the epoch are operands, so that a captured step can be replayed;
-`advance` counts them on the device. The samples of an epoch are in the order of
+The numbers of the batch and of the epoch are operands, so that a captured step can be replayed, and
+the next ones are a result. The samples of an epoch are in the order of
 `random.permutation`, which a kernel can compute for each position separately.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -17,62 +16,60 @@ from ..arguments import Count, Natural, Seed
 from ..dispatch.case import Array, Case, Draw, Spec, among, integers, real
 from ..dispatch.op import op
 from ..errors import ArgumentError, ShapeError
-from .arguments import check_counter
 
 _COUNT = np.dtype(np.int32)
-_NUMBER = integers(1, high=7, dtype="int64")
-_SHUFFLED = {"first": 0, "seed": 1234567890123, "stream": 3, "shuffle": True}
-_IN_ORDER = {"first": 0, "seed": 0, "stream": 0, "shuffle": False}
-_PART = _SHUFFLED | {"first": 3}
 
 
-def _check_batch(
-    name: str,
-    samples: Spec,
-    epoch: Spec,
-    batch: Spec,
+def _batch_outputs(
+    counters: Spec,
+    images: Spec,
+    labels: Spec | None,
+    weights: Spec | None,
+    table: Spec | None,
     *,
     rows: Natural,
     first: Natural,
     batch_size: Count,
+    steps: Seed,
+    ring: Natural,
     seed: Seed,
     stream: Seed,
     shuffle: bool,
-) -> None:
-    if not samples.shape or not samples.shape[0]:
-        raise ShapeError(f"{name}: there must be one sample or more along the first axis: {samples.shape}")
-    check_counter(name, "epoch", epoch)
-    check_counter(name, "batch", batch)
+) -> tuple[Spec, ...]:
+    name = "gather_batch"
+    if counters.shape != (3,) or counters.dtype != np.int64:
+        raise ShapeError(f"{name}: counters must be 3 int64 numbers and are {counters.shape} {counters.dtype}")
+    if images.dtype.kind != "f" and images.dtype != np.uint8:
+        raise ShapeError(f"{name}: images are {images.dtype} and must be uint8 or floating-point numbers")
     if first + rows > batch_size:
         raise ArgumentError(
-            f"{name}: first={first}, rows={rows} of batch_size={batch_size} is out of range: the sum is 0 … batch_size"
+            f"{name}: first={first}, rows={rows} of batch_size={batch_size} is out of range: first + rows must not be "
+            "larger than batch_size"
         )
-
-
-def _samples(
-    n: int, epoch: Array, batch: Array, rows: int, first: int, batch_size: int, seed: int, stream: int, shuffle: bool
-) -> Array:
-    """The numbers of the samples in rows first … first + rows - 1 of a batch."""
-    positions = (int(batch[0]) * batch_size + first + np.arange(rows)) % n
-    return random.permutation(n, seed=seed, epoch=int(epoch[0]), stream=stream)[positions] if shuffle else positions
-
-
-def _images_outputs(
-    images: Spec, epoch: Spec, batch: Spec, *, rows: int, scale: float, offset: float, **order: Any
-) -> Spec:
-    _check_batch("gather_images", images, epoch, batch, rows=rows, **order)
-    if images.dtype.kind != "f" and images.dtype != np.uint8:
-        raise ShapeError(f"gather_images: images are {images.dtype} and must be uint8 or floating-point numbers")
-    return Spec((rows, *images.shape[1:]), images.dtype if images.dtype.kind == "f" else np.dtype(np.float32))
+    if steps < 1:
+        raise ArgumentError(f"{name}: steps={steps} is out of range: use 1 or more")
+    of_samples = [array for array in (labels, weights) if array is not None]
+    for array in (images, *of_samples, *([] if table is None else [table])):
+        if not array.shape or not array.shape[0]:
+            raise ShapeError(f"{name}: there must be one sample or more along the first axis: {array.shape}")
+    if len({array.shape[0] for array in (*of_samples, *([] if ring else [images]))}) > 1:
+        shapes = [array.shape for array in (images, *of_samples)]
+        raise ShapeError(f"{name}: images, labels and weights must have as many samples as each other: {shapes}")
+    if table is not None and len(table.shape) != 2:
+        raise ShapeError(f"{name}: table needs two axes (steps, columns) and has shape {table.shape}")
+    x = Spec((rows, *images.shape[1:]), images.dtype if images.dtype.kind == "f" else np.dtype(np.float32))
+    gathered = [array.like(rows, *array.shape[1:]) for array in of_samples]
+    return (x, counters, *gathered, *([] if table is None else [table.like(table.shape[1])]))
 
 
 def _bytes(*shape: int) -> Draw:
     return integers(*shape, high=256, dtype="uint8")
 
 
-_PIXELS = {"scale": 1 / 255, "offset": 0.0}
-_CENTRED = {"scale": 1 / 127.5, "offset": -1.0}
-_AS_THEY_ARE = {"scale": 1.0, "offset": 0.0}
+_COUNTERS = integers(3, high=7, dtype="int64")
+_SHUFFLED = {"seed": 1234567890123, "stream": 3, "shuffle": True, "first": 0, "ring": 0}
+_IN_ORDER = {"seed": 0, "stream": 0, "shuffle": False, "first": 0, "ring": 0}
+_RANK, _RING = _SHUFFLED | {"first": 4}, {"ring": 6}
 _GATHERED_BENCH = {
     "mnist": (_bytes(60000, 28, 28, 1), 128),
     "cifar": (_bytes(50000, 32, 32, 3), 512),
@@ -81,165 +78,95 @@ _GATHERED_BENCH = {
 
 
 @op(
-    outputs=_images_outputs,
+    outputs=_batch_outputs,
     cases=[
-        Case(name, (images, _NUMBER, _NUMBER), {"rows": rows, "batch_size": size} | order | values)
-        for name, images, rows, size, order, values in (
-            ("one", _bytes(1, 1), 1, 1, _SHUFFLED, _PIXELS),
-            ("two", _bytes(2, 3), 2, 2, _SHUFFLED, _PIXELS),
-            ("every_byte", _bytes(9, 16, 16, 1), 9, 9, _SHUFFLED, _PIXELS),
-            ("digits", _bytes(50, 8, 8, 1), 7, 7, _SHUFFLED, _PIXELS),
-            ("last_of_epoch", _bytes(50, 8, 8, 1), 3, 7, _SHUFFLED, _PIXELS),
-            ("in_order", _bytes(50, 8, 8, 1), 7, 7, _IN_ORDER, _PIXELS),
-            ("part", _bytes(50, 8, 8, 1), 4, 7, _PART, _PIXELS),
-            ("ragged", _bytes(13, 5, 3, 3), 4, 4, _SHUFFLED, _CENTRED),
-            ("beyond_the_last", _bytes(5, 3, 4), 11, 11, _SHUFFLED, _CENTRED),
-            ("chunks", _bytes(3, 65, 64, 1), 2, 2, _SHUFFLED, _CENTRED),
-            ("ragged_chunks", _bytes(3, 4099), 2, 2, _SHUFFLED, _PIXELS),
-            ("floats", real(20, 6, 6, 3), 8, 8, _SHUFFLED, _AS_THEY_ARE),
-            ("floats_ragged", real(20, 5, 3), 8, 8, _SHUFFLED, _CENTRED),
-            ("floats_in_order", real(20, 5, 3), 8, 8, _IN_ORDER, _AS_THEY_ARE),
+        Case(name, (_COUNTERS, images, *others), {"rows": rows, "batch_size": size, "steps": steps} | order)
+        for name, images, others, rows, size, steps, order in (
+            ("one", _bytes(1, 1), (integers(1, high=10), real(1), real(1, 1)), 1, 1, 7, _SHUFFLED),
+            ("two", _bytes(2, 3), (None, None, None), 2, 2, 1, _SHUFFLED),
+            ("classes", _bytes(50, 8, 8, 1), (integers(50, high=10), None, real(9, 5)), 7, 7, 9, _SHUFFLED),
+            ("last_of_epoch", _bytes(50, 8, 8, 1), (integers(50, high=10), real(50), None), 3, 7, 8, _SHUFFLED),
+            ("in_order", _bytes(50, 8, 8, 1), (integers(50, high=10), None, real(7, 2)), 7, 7, 7, _IN_ORDER),
+            ("beyond_the_last", _bytes(5, 3, 4), (integers(5, high=9), real(5, 2), real(3, 4)), 11, 11, 1, _SHUFFLED),
+            ("one_hot", real(20, 6, 6, 3), (real(20, 10), None, real(2, 400)), 8, 8, 7, _SHUFFLED),
+            ("masks", real(20, 5, 3), (integers(20, 5, 3, high=10), real(20, 5, 3), None), 8, 8, 5, _IN_ORDER),
+            ("wide_labels", _bytes(6, 5), (real(6, 1500), None, None), 3, 3, 7, _SHUFFLED),
+            ("chunks", _bytes(3, 65, 64, 1), (integers(3, high=3), None, None), 2, 2, 7, _SHUFFLED),
+            ("ragged_chunks", _bytes(3, 4099), (None, real(3), None), 2, 2, 7, _SHUFFLED),
+            ("float_chunks", real(3, 4100), (integers(3, high=3), None, None), 2, 2, 7, _SHUFFLED),
+            ("ring", _bytes(12, 4, 4, 1), (integers(50, high=10), real(50), real(9, 3)), 6, 6, 8, _SHUFFLED | _RING),
+            ("ring_of_a_rank", _bytes(12, 3), (integers(50, high=10), real(50), None), 5, 9, 8, _RANK | _RING),
+            ("rank", _bytes(50, 8), (integers(50, high=10), real(50, 2), real(8, 3)), 4, 9, 8, _RANK),
+            ("ring_in_order", real(12, 5), (integers(50, high=10), None, None), 5, 6, 8, _IN_ORDER | _RING),
         )
     ]
     + [
-        Case(name, (images, _NUMBER, _NUMBER), {"rows": size, "batch_size": size} | _SHUFFLED | _PIXELS, bench=True)
+        Case(
+            name,
+            (_COUNTERS, images, integers(images.shape[0], high=10), None, real(400, 6)),
+            {"rows": size, "batch_size": size, "steps": 400} | _SHUFFLED,
+            bench=True,
+        )
         for name, (images, size) in _GATHERED_BENCH.items()
-    ],
-    prefer=("gather",),
-    flops=lambda images, epoch, batch, *, rows, **_: 2 * rows * math.prod(images.shape[1:]),
-    ulps=1,
-)
-def gather_images(
-    images: Array,
-    epoch: Array,
-    batch: Array,
-    *,
-    rows: Natural,
-    first: Natural,
-    batch_size: Count,
-    seed: Seed,
-    stream: Seed,
-    shuffle: bool,
-    scale: float,
-    offset: float,
-) -> Array:
-    """Gather the images of a batch, or of a part of it, scaled and shifted.
-
-    Row i is images[order[(batch · batch_size + first + i) mod n]] · scale + offset. The order is
-    `random.permutation(n, seed, epoch, stream)`, or 0 … n - 1 without `shuffle`. After the last
-    sample the order starts again, so the last batch may have full size, or as many rows as are
-    left. Bytes are scaled as if exactly and rounded once: scale = 1 / 255 and offset = 0 give
-    float32(k / 255) to the bit, which a product with the float32 of 1 / 255 does for only half of
-    the bytes.
-
-    images         (n, …) uint8 or float32
-    epoch          (1,) int64: number of the epoch
-    batch          (1,) int64, 0 or more: number of the batch in the epoch
-    rows           how many rows of this batch to gather
-    first          the row of the batch to begin with
-    batch_size     rows of all batches except the last
-    seed, stream   numbers that choose the order
-    shuffle        whether the samples are shuffled
-    scale, offset  factor and summand for each value
-    →              (rows, …) float32
-    """
-    chosen = images[_samples(len(images), epoch, batch, rows, first, batch_size, seed, stream, shuffle)]
-    if images.dtype == np.uint8:
-        return (chosen * np.float64(scale) + offset).astype(np.float32)
-    return chosen * scale + offset
-
-
-def _labels_outputs(labels: Spec, epoch: Spec, batch: Spec, *, rows: int, **order: Any) -> Spec:
-    _check_batch("gather_labels", labels, epoch, batch, rows=rows, **order)
-    return labels.like(rows, *labels.shape[1:])
-
-
-@op(
-    outputs=_labels_outputs,
-    cases=[
-        Case(name, (labels, _NUMBER, _NUMBER), {"rows": rows, "batch_size": size} | order)
-        for name, labels, rows, size, order in (
-            ("one", integers(1, high=10), 1, 1, _SHUFFLED),
-            ("classes", integers(100, high=10), 32, 32, _SHUFFLED),
-            ("last_of_epoch", integers(100, high=10), 4, 32, _SHUFFLED),
-            ("part", integers(100, high=10), 11, 32, _PART),
-            ("in_order", integers(100, high=10), 32, 32, _IN_ORDER),
-            ("beyond_the_last", integers(5, high=10), 11, 11, _SHUFFLED),
-            ("blocks", integers(700, high=10), 600, 600, _SHUFFLED),
-            ("weights", real(100), 32, 32, _SHUFFLED),
-            ("one_hot", real(50, 10), 20, 20, _SHUFFLED),
-            ("one_hot_blocks", real(300, 10), 250, 250, _SHUFFLED),
-            ("wide", real(20, 1500), 3, 3, _SHUFFLED),
-            ("chunks", real(3, 4100), 2, 2, _SHUFFLED),
-            ("masks", integers(20, 5, 3, high=10), 7, 7, _SHUFFLED),
-        )
-    ]
-    + [
-        Case(name, (labels, _NUMBER, _NUMBER), {"rows": 512, "batch_size": 512} | _SHUFFLED, bench=True)
-        for name, labels in (("cifar", integers(50000, high=10)), ("cifar_one_hot", real(50000, 10)))
     ],
     prefer=("gather",),
     ulps=0,
 )
-def gather_labels(
-    labels: Array,
-    epoch: Array,
-    batch: Array,
+def gather_batch(
+    counters: Array,
+    images: Array,
+    labels: Array | None,
+    weights: Array | None,
+    table: Array | None,
     *,
     rows: Natural,
     first: Natural,
     batch_size: Count,
+    steps: Seed,
+    ring: Natural,
     seed: Seed,
     stream: Seed,
     shuffle: bool,
-) -> Array:
-    """Gather the labels of a batch or a part of it: row i is labels[order[(batch · batch_size + first + i) mod n]].
+) -> tuple[Array, ...]:
+    """All that a step takes from the data set on the device: its images, labels and weights, its row
+    of a table, and the counters of the next step.
 
-    labels  (n, …) int32 or float32: class numbers, rows of outputs, or sample weights
-    epoch   (1,) int64: number of the epoch
-    batch   (1,) int64, 0 or more: number of the batch in the epoch
-    →       (rows, …), same dtype as labels
+    Row i is sample order[(batch · batch_size + first + i) mod n]. The order is
+    `random.permutation(n, seed, epoch, stream)`, or 0 … n - 1 without `shuffle`. After the last
+    sample the order starts again, so the last batch may have full size, or as many rows as are
+    left.
 
-    The parameters are those of `gather_images`: with the same ones, row i belongs to row i of the
-    images.
+    counters      (3,) int64: number of the batch in the epoch, number of the epoch, number of all steps
+    images        (n, …) uint8 or float32
+    labels        (n, …) int32 or float32, or None: class numbers or rows of outputs
+    weights       (n, …) float32, or None
+    table         (steps, columns) float32, or None: what varies from step to step, such as rates
+    rows          rows of this batch, or of a part of it
+    first         the row of the batch that is row 0
+    batch_size    rows of all batches except the last
+    steps         batches of an epoch
+    seed, stream  numbers that choose the order
+    shuffle       whether the samples are shuffled
+    ring          0, or how many images of each batch lie in a ring that the host fills in the order in which
+                  they are taken: row i is then image (batch · ring + i) mod n, and the number of the
+                  images need not be that of the labels
+    →             x (rows, …) float32; the next counters (3,), where the batch after the last one of an
+                  epoch is the first of the next; then the rows of labels and of weights and the row
+                  (columns,) of the table, those that are there
     """
-    return labels[_samples(len(labels), epoch, batch, rows, first, batch_size, seed, stream, shuffle)]
+    batch, epoch, total = map(int, counters)
 
+    def chosen(array: Array) -> Array:
+        n = len(array)
+        positions = (batch * batch_size + first + np.arange(rows)) % n
+        return array[random.permutation(n, seed=seed, epoch=epoch, stream=stream)[positions] if shuffle else positions]
 
-def _advance_outputs(counters: Spec, *, steps: int) -> Spec:
-    if counters.shape not in ((2,), (3,)) or counters.dtype != np.int64:
-        raise ShapeError(f"advance: counters must be 2 or 3 int64 numbers and are {counters.shape} {counters.dtype}")
-    if steps < 1:
-        raise ArgumentError(f"advance: steps={steps} is out of range: use 1 or more")
-    return counters
-
-
-@op(
-    outputs=_advance_outputs,
-    cases=[
-        Case("within_an_epoch", (integers(2, low=4, high=5, dtype="int64"),), {"steps": 6}),
-        Case("at_its_end", (integers(2, low=4, high=5, dtype="int64"),), {"steps": 5}),
-        Case("one_step", (integers(2, high=1, dtype="int64"),), {"steps": 1}),
-        Case("different", (integers(3, high=1000, dtype="int64"),), {"steps": 2000}),
-        Case("with_a_total", (integers(3, low=4, high=5, dtype="int64"),), {"steps": 5}),
-        Case("far", (integers(3, low=2**40, high=2**40 + 1, dtype="int64"),), {"steps": 2**40 + 9}),
-    ],
-    prefer=("counter",),
-    inplace=(0,),
-)
-def advance(counters: Array, *, steps: Seed) -> Array:
-    """Count one batch: (batch, epoch) becomes (batch + 1, epoch), or (0, epoch + 1) after the last.
-
-    counters  (2,) or (3,) int64, changed in place: batch, epoch and, if present, all calls
-    steps     batches of an epoch
-    →         counters
-    """
-    counters[0] += 1
-    if counters[0] >= steps:
-        counters[0] = 0
-        counters[1] += 1
-    counters[2:] += 1
-    return counters
+    x = images[(batch * ring + np.arange(rows)) % len(images)] if ring else chosen(images)
+    last = batch + 1 >= steps
+    following = np.array([0 if last else batch + 1, epoch + last, total + 1], np.int64)
+    gathered = [chosen(array) for array in (labels, weights) if array is not None]
+    row = [] if table is None else [table[batch % len(table)]]
+    return x.astype(np.float32) if x.dtype == np.uint8 else x, following, *gathered, *row
 
 
 def _count_outputs(scores: Spec, labels: Spec) -> Spec:

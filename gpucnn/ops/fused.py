@@ -26,7 +26,7 @@ DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
 _PREFER = ("tensor", "winograd", "implicit_gemm", "direct")
-_PREFER_POOLED = ("winograd", "implicit_gemm", "pooled_gemm", "direct")
+_PREFER_POOLED = ("winograd", "implicit_gemm", "pooled_tensor", "pooled_gemm", "direct")
 _PREFER_UNPOOLED = ("sparse", "pooled_gemm", "direct")
 _PLAIN = [
     *(s for s in SETTINGS if s.window["groups"] == 1),
@@ -182,6 +182,14 @@ def _pool_grad_input_outputs(dy: Spec, index: Spec, weight: Spec, *, size: Any, 
     return x
 
 
+def _pool_grad_sums_outputs(dy: Spec, index: Spec, *, size: Pair) -> tuple[Spec, Spec]:
+    if len(dy.shape) != 4:
+        raise ShapeError(f"conv2d_maxpool_grad_sums: dy is (N, P // 2, Q // 2, K) and has shape {dy.shape}")
+    z = dy.like(dy.shape[0], *size, dy.shape[3])
+    _check_pooled("conv2d_maxpool_grad_sums", dy, index, z)
+    return z, dy.like(dy.shape[3])
+
+
 def _pool_operands(setting: Setting) -> tuple[Any, Any]:
     pooled = _pooled(setting.y)
     return real(*pooled), integers(*pooled, high=DEAD + 1, dtype="uint8")
@@ -291,6 +299,28 @@ def conv2d_maxpool_grad_input(
     return conv2d_grad_input.reference(dz, weight, size=size, **window)
 
 
+@op(
+    gradient_of=conv2d_bias_activation_maxpool,
+    outputs=_pool_grad_sums_outputs,
+    cases=[Case(s.name, _pool_operands(s), {"size": s.y[1:3]}, s.bench) for s in _POOLED],
+    prefer=("rows",),
+    flops=lambda dy, index, **_: 2 * math.prod(dy.shape),
+    terms=lambda dy, index, **_: math.prod(dy.shape[:3]),
+)
+def conv2d_maxpool_grad_sums(dy: Array, index: Array, *, size: Pair) -> tuple[Array, Array]:
+    """The gradients of `conv2d_bias_activation_maxpool` with respect to z = conv2d(x, weight) + b and to
+    b. With dz, those with respect to x and weight are the gradients of `conv2d`.
+
+    dy     (N, P // 2, Q // 2, K)
+    index  same shape as dy, uint8: returned by the forward pass
+    size   (P, Q) of z
+    →      dz (N, P, Q, K): dy at the cells that index names, 0 elsewhere; db (K,)
+    """
+    n, _, _, k = dy.shape
+    dz = _at_cells(dy, index, (n, *size, k))
+    return dz, dz.sum(axis=(0, 1, 2))
+
+
 # -- product, bias, activation -----------------------------------------------------------------------------------------
 
 
@@ -377,9 +407,15 @@ def _largest(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _unpooled(dy: np.ndarray, index: np.ndarray, size: Any, kernel_size: Any, window: dict[str, Any]) -> np.ndarray:
     """dy at the cells that index names, 0 elsewhere: (N, P, Q, K)."""
-    n, p, q, k = dy.shape
+    n, _, _, k = dy.shape
     x, weight = Spec((n, *size, 1), dy.dtype), Spec((*kernel_size, 1, k), dy.dtype)
-    dz = np.zeros(output(AXES, x, weight, **window).shape, dy.dtype)
+    return _at_cells(dy, index, output(AXES, x, weight, **window).shape)
+
+
+def _at_cells(dy: np.ndarray, index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The same for z of this shape."""
+    _, p, q, _ = dy.shape
+    dz = np.zeros(shape, dy.dtype)
     for cell in range(4):
         row, column = divmod(cell, 2)
         dz[:, row : 2 * p : 2, column : 2 * q : 2] = np.where(index == cell, dy, 0)

@@ -25,57 +25,10 @@
 #include "slab_totals.cuh"
 // defines: Unpooled, multiply_gradient
 #include "input_gradient.cuh"
-// defines: value
-#include "activations.cuh"
+// defines: write_largest
+#include "largest.cuh"
 // defines: SUM_THREADS, sum_parts, add_up
 #include "split.cuh"
-
-constexpr int DEAD = 4;  // the cell where f is relu and the largest sum is not positive
-
-// y = f(the largest of four + b), for the part of the tile at (m, n) that lies inside M × N.
-__device__ __forceinline__ void write_largest(float* y, unsigned char* index, const float (&sums)[THREAD_M][THREAD_N],
-                                              const float* b, float alpha, unsigned m, unsigned n, unsigned M,
-                                              unsigned N)
-{
-    bool vector = N % 4 == 0 && (size_t)y % 16 == 0 && (size_t)index % 4 == 0;
-    m += first_m(), n += first_n();
-#pragma unroll
-    for (int j = 0; j < THREAD_N; j += 4) {
-        unsigned at_n = n + column_of(j);
-        float bias[4];
-#pragma unroll
-        for (int e = 0; e < 4; ++e) bias[e] = at_n + e < N ? __ldg(b + at_n + e) : 0.f;
-#pragma unroll
-        for (int i = 0; i < THREAD_M; i += 4) {
-            if (m + row_of(i) >= M || at_n >= N) continue;
-            float largest[4];
-            unsigned cells[4];
-#pragma unroll
-            for (int e = 0; e < 4; ++e) {
-                float best = sums[i][j + e];
-                unsigned cell = 0;
-#pragma unroll
-                for (int other = 1; other < 4; ++other) {
-                    float sum = sums[i + other][j + e];
-                    bool larger = !(sum <= best) && best == best;  // the first NaN stays
-                    best = larger ? sum : best, cell = larger ? other : cell;
-                }
-                best += bias[e];
-                if (FUNCTION == RELU && best <= 0.f) cell = DEAD;
-                largest[e] = value(FUNCTION, best, alpha), cells[e] = cell;
-            }
-            unsigned at = (m + row_of(i)) / 4 * N + at_n;
-            if (vector) {
-                *(float4*)(y + at) = make_float4(largest[0], largest[1], largest[2], largest[3]);
-                *(unsigned*)(index + at) = cells[0] | cells[1] << 8 | cells[2] << 16 | cells[3] << 24;
-            } else {
-#pragma unroll
-                for (int e = 0; e < 4; ++e)
-                    if (at_n + e < N) y[at + e] = largest[e], index[at + e] = cells[e];
-            }
-        }
-    }
-}
 
 // `pools_h` × `pools_w` are the pooling windows of an image.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)

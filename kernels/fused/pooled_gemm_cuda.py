@@ -22,8 +22,8 @@ from gpucnn.ops.fused import (
 )
 
 from ..shared import convolution_products as products
-from ..shared import tensor_convolution_launch as tensor
 from ..shared.gemm_launch import FLOAT32, LARGE, End, Plan, join, product_plan
+from ..shared.pooled_launch import extents, fits_tensor_cores, windows
 
 of_y, of_dx, of_dweight, sum_parts, sum_parts_of_both = (
     cuda_function(__file__, name, **LARGE._asdict(), **End(None, "relu", 0.0).macros())
@@ -35,15 +35,6 @@ of_y, of_dx, of_dweight, sum_parts, sum_parts_of_both = (
         "sum_parts_of_both",
     )
 )
-
-USUAL_BATCH = 128
-
-
-def windows(pooled) -> tuple[int, int, int, int]:
-    """The windows of the convolution that are pooled, by images, and its filters: of the shape of the
-    pooled result."""
-    n, p, q, k = pooled
-    return n, 2 * p, 2 * q, k
 
 
 def planned(pooled, weight) -> Plan:
@@ -68,10 +59,18 @@ def supports(one, *_, **__):
 
 
 def pays(x, weight, b, *, function, alpha, **window):
-    """Unless tensor cores compute the convolution faster, of which pooling is apart. Which layers are
-    fused does not depend on the size of a batch: a usual one decides."""
-    usual = x.like(USUAL_BATCH, *x.shape[1:])
-    return not (tensor.supports(usual, weight, **window) and tensor.pays(usual, weight, **window))
+    """Unless tensor cores compute the convolution faster."""
+    return not fits_tensor_cores(x, weight, **window)
+
+
+def pays_grad_input(dy, index, weight, *, size, **window):
+    """The same: then dz is stored, and its products are those of `conv2d/tensor`."""
+    return not fits_tensor_cores(dy.like(dy.shape[0], *size, weight.shape[2]), weight, **window)
+
+
+def pays_grad_weight(dy, index, x, *, kernel_size, **window):
+    """The same."""
+    return not fits_tensor_cores(x, x.like(*kernel_size, x.shape[-1], dy.shape[-1]), **window)
 
 
 def workspace_grad_input(dy, index, weight, *, size, strides, dilation, **_):
@@ -93,12 +92,6 @@ def executed_grad_input(dy, index, weight, *, size, strides, padding, dilation) 
     return products.executed_grad_input(plan, windows(dy.shape), weight.shape, **window)
 
 
-def extents(x, taps, pooled, *, strides, padding, dilation):
-    """The numbers that the three kernels take, in their order."""
-    (top, _), (left, _) = padding
-    return *x, *pooled[1:], *taps, *strides, top, left, *dilation
-
-
 @kernel(conv2d_bias_activation_maxpool, "pooled_gemm", "cuda", supports=supports, pays=pays)
 def launch(y, index, x, weight, b, *, function, alpha, **window):
     """y, index = the largest of each window, finished, and its cell."""
@@ -115,6 +108,7 @@ def launch(y, index, x, weight, b, *, function, alpha, **window):
     "pooled_gemm",
     "cuda",
     supports=supports,
+    pays=pays_grad_input,
     workspace=workspace_grad_input,
     executed=executed_grad_input,
 )
@@ -138,7 +132,14 @@ def launch_grad_input(dx, dy, index, weight, parts=None, *, size, strides, paddi
     join(sum_parts.define(**variant), plan, dx, parts)
 
 
-@kernel(conv2d_maxpool_grad_weight, "pooled_gemm", "cuda", supports=supports, workspace=workspace_grad_weight)
+@kernel(
+    conv2d_maxpool_grad_weight,
+    "pooled_gemm",
+    "cuda",
+    supports=supports,
+    pays=pays_grad_weight,
+    workspace=workspace_grad_weight,
+)
 def launch_grad_weight(dweight, db, dy, index, x, parts=None, *, kernel_size, **window):
     """dweight = transposed patches of x · dz, and db = the sums of its columns."""
     plan = planned_grad_weight(dy.shape, x.shape, kernel_size)

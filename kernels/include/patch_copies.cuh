@@ -5,14 +5,14 @@
 
 // defines: SLAB_A, SLAB_B, Quads, copy_quad, MatrixCopies, multiply, aligned, compute
 #include "tensor.cuh"
-// defines: Windows, Odometer
+// defines: Windows, Odometer, Place, ByImage
 #include "windows.cuh"
 
-// Rows are windows (n, p, q), k counts taps (r, s, c): for y and for dx. Which taps of a window lie
+// Rows are windows (n, p, q) in some order, k counts taps (r, s, c): for y and for dx. Which taps of a window lie
 // in the image is worked out once: bit r of `inside` says so of the tap's row, bit 16 + s of its
 // column. A filter has at most 15 × 16 taps, so bits R … 15 are 0, and with them all k beyond the
 // last tap.
-template <bool ALIGNED> struct PatchCopies {
+template <bool ALIGNED, class Order> struct PatchCopiesInOrder {
     using Share = Quads<TILE_M, true>;
     const float* images;  // from the first channel of the group
     int rows, columns, channels;
@@ -21,8 +21,8 @@ template <bool ALIGNED> struct PatchCopies {
     int to;
     unsigned at[Share::COUNT], inside[Share::COUNT];
 
-    __device__ PatchCopies(const float* images, const Windows& windows, unsigned count, unsigned first_row,
-                           unsigned first_k)
+    __device__ PatchCopiesInOrder(const float* images, const Windows& windows, unsigned count, unsigned first_row,
+                                  unsigned first_k)
         : images(images), rows(windows.R), columns(windows.S), channels(windows.channels),
           row_step(windows.cell(0, windows.dilation_h, 0)), column_step(windows.cell(0, 0, windows.dilation_w)),
           tap(first_k + Share::k(), columns, channels), step(TILE_K, columns, channels),
@@ -32,9 +32,10 @@ template <bool ALIGNED> struct PatchCopies {
 #pragma unroll
         for (int i = 0; i < Share::COUNT; ++i) {
             Odometer pixel(min(first_row + Share::row() + Share::rows_beyond(i), count - 1), windows.P, windows.Q);
-            h[i] = windows.first_h + pixel.middle * windows.stride_h;
-            w[i] = windows.first_w + pixel.low * windows.stride_w;
-            at[i] = windows.cell(pixel.high, h[i], w[i]);
+            Place window = Order::of(pixel);
+            h[i] = windows.first_h + window.row * windows.stride_h;
+            w[i] = windows.first_w + window.column * windows.stride_w;
+            at[i] = windows.cell(window.image, h[i], w[i]);
             inside[i] = 0;
         }
 #pragma unroll 1
@@ -60,12 +61,14 @@ template <bool ALIGNED> struct PatchCopies {
     }
 };
 
-// The block's tile of result (rows, K) = left (rows, terms) · right (terms, K), for
-// its group and part of the sum, where Source locates the values of `left` in the images x.
-template <template <bool> class Source, class Finish = AsIs>
-__device__ __forceinline__ void multiply_images(float* result, const float* x, const float* right,
-                                                const Windows& windows, unsigned rows, unsigned terms, unsigned K,
-                                                unsigned filters, unsigned length, Finish finish = {})
+template <bool ALIGNED> using PatchCopies = PatchCopiesInOrder<ALIGNED, ByImage>;
+
+// The block's tile of left (rows, terms) · right (terms, K), for its group and part of the sum, where
+// Source locates the values of `left` in the images x. `store` gets the sums and the task.
+template <template <bool> class Source, class Store>
+__device__ __forceinline__ void multiply_images(const float* x, const float* right, const Windows& windows,
+                                                unsigned rows, unsigned terms, unsigned K, unsigned filters,
+                                                unsigned length, Store store)
 {
     __align__(16) __shared__ float a_slabs[STAGES * SLAB_A], b_slabs[STAGES * SLAB_B];
     unsigned group = blockIdx.z;
@@ -85,6 +88,18 @@ __device__ __forceinline__ void multiply_images(float* result, const float* x, c
             MatrixCopies<TILE_N, false, false> matrix(right, K, filters, task.n, task.k, task.end);
             multiply<true>(sums, left, matrix, task.slabs, a_slabs, b_slabs);
         });
-    write(Rows{result + blockIdx.y * (rows * K) + group * filters, K}, sums, task.m, task.n, rows, filters, false,
-          finish);
+    store(sums, task);
+}
+
+// The same, written to result (parts, rows, K).
+template <template <bool> class Source, class Finish = AsIs>
+__device__ __forceinline__ void multiply_images(float* result, const float* x, const float* right,
+                                                const Windows& windows, unsigned rows, unsigned terms, unsigned K,
+                                                unsigned filters, unsigned length, Finish finish = {})
+{
+    result += blockIdx.y * (rows * K) + blockIdx.z * filters;
+    multiply_images<Source>(x, right, windows, rows, terms, K, filters, length,
+                            [&](const float (&sums)[8][8], const Task& task) {
+                                write(Rows{result, K}, sums, task.m, task.n, rows, filters, false, finish);
+                            });
 }

@@ -115,9 +115,10 @@ class Plan(NamedTuple):
         """Tiles, parts of K, groups."""
         return self.tiles, self.parts, groups
 
-    def sum_block(self) -> tuple[int, int]:
-        """The block of `sum_parts`: quads of values by threads that share the parts of each."""
-        rows = min(1 << (ceil_div(self.parts, SUM_LOADS) - 1).bit_length(), SUM_ROWS)
+    def sum_block(self, each: int = 1) -> tuple[int, int]:
+        """The block of `sum_parts`: quads of values by threads that share the parts of each. A thread of a
+        kernel that picks one of several values adds up the parts of `each`."""
+        rows = min(1 << (ceil_div(self.parts, SUM_LOADS // each) - 1).bit_length(), SUM_ROWS)
         return SUM_THREADS // rows, rows
 
     def microseconds(self, size: int, groups: int, rate: float) -> float:

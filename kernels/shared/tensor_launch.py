@@ -65,13 +65,17 @@ def worthwhile(M: int, N: int, K: int, *, groups: int = 1) -> bool:
     return fast and 2 * M * N * K * groups >= LEAST_WORK and min(M, N) >= LEAST_COLUMNS
 
 
+def variant_of(plan: Plan) -> dict[str, int]:
+    """The macros for a plan in the precision in force."""
+    return {**plan.tile._asdict(), "FACTOR_BITS": FACTOR_BITS[precision.in_force()]}
+
+
 def multiply(
     product, sum_parts, plan: Plan, result, parts, *arguments, end: End | None = None, groups: int = 1, **macros
 ):
     """Launch a product of two operands; where its sums are cut, into the parts, which are then added
     up. A kernel that finishes its sums takes the end's arguments after the operands."""
-    bits = {"FACTOR_BITS": FACTOR_BITS[precision.in_force()]}
-    variant = plan.tile._asdict() | bits | macros | ({} if end is None else end.macros())
+    variant = variant_of(plan) | macros | ({} if end is None else end.macros())
     written, ends = (result if parts is None else parts), (() if end is None else end.arguments(parts is None))
     operands, extents = arguments[:2], arguments[2:]
     launch = product.define(**variant)[plan.grid(groups), plan.tile.THREADS]

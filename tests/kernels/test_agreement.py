@@ -33,7 +33,12 @@ COMPILED = 2
 is also compiled and tried in the emulator."""
 
 _FOR_GPUS = "one launch in place of several: the CPU computes the parts one by one, and numpy has a kernel"
-KNOWN_GAPS_ON_THE_CPU = {"dense_softmax_cross_entropy": _FOR_GPUS, "dense_grad": _FOR_GPUS}
+_NO_TENSOR_CORES = "what products on tensor cores need: the CPU picks values by their cells, and numpy has a kernel"
+KNOWN_GAPS_ON_THE_CPU = {
+    "dense_softmax_cross_entropy": _FOR_GPUS,
+    "dense_grad": _FOR_GPUS,
+    "conv2d_maxpool_grad_sums": _NO_TENSOR_CORES,
+}
 """Ops without an njit kernel, and why."""
 
 

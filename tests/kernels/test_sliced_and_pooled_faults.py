@@ -1,5 +1,5 @@
-"""One fault in the kernels that fuse pooling, share a tile among warps, or skip dead taps: the check must
-find it."""
+"""One fault in the kernels that fuse pooling, share a tile among warps, skip dead taps, or gather a batch:
+the check must find it."""
 
 # ruff: noqa: E501 - tables with a case in each line
 
@@ -14,12 +14,19 @@ from gpucnn.devices import emulator
 from gpucnn.dispatch import choice
 from gpucnn.dispatch import op as op_module
 from gpucnn.dispatch.check import disagreement
+from gpucnn.ops.batch import gather_batch
 from gpucnn.ops.conv2d import conv2d_grad_input
 from gpucnn.ops.dense import dense_grad, dense_softmax_cross_entropy
-from gpucnn.ops.fused import conv2d_bias_activation_maxpool, conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
+from gpucnn.ops.fused import (
+    conv2d_bias_activation_maxpool,
+    conv2d_maxpool_grad_input,
+    conv2d_maxpool_grad_sums,
+    conv2d_maxpool_grad_weight,
+)
 
 pytestmark = [needs.emulator_here, needs.nvrtc_here]
 
+TENSOR, ROWS, GATHER = "fused/pooled_tensor", "fused/rows", "batch/gather"
 POOLED, CONV, DENSE, HEAD = "fused/pooled_gemm", "conv2d/implicit_gemm", "dense/sliced", "dense/rows"
 FORWARD, DX, DWEIGHT = conv2d_bias_activation_maxpool, conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
 RACE = r"data race on __shared__|uninitialised: nobody has written it"
@@ -28,14 +35,21 @@ WRONG = "values are wrong"
 FAULTS = {
     # kernel, op, case, file, what it has, what it gets, mode, what the report must say
     "two cells of a window exchanged": (POOLED, FORWARD, "same", "windows.cuh", "2 * number.middle + (number.low >> 1 & 1), (number.low >> 1 & ~1) + (number.low & 1)", "2 * number.middle + (number.low & 1), (number.low >> 1 & ~1) + (number.low >> 1 & 1)", "fast", WRONG),
-    "the last of equal sums wins": (POOLED, FORWARD, "same", "pooled_gemm_cuda.cu", "!(sum <= best) && best == best", "sum >= best", "fast", WRONG),
-    "no dead windows": (POOLED, FORWARD, "same", "pooled_gemm_cuda.cu", "if (FUNCTION == RELU && best <= 0.f) cell = DEAD;", "", "fast", WRONG),
-    "bias after the activation": (POOLED, FORWARD, "same", "pooled_gemm_cuda.cu", "best += bias[e];", "", "fast", WRONG),
+    "the last of equal sums wins": (POOLED, FORWARD, "same", "largest.cuh", "!(sum <= best) && best == best", "sum >= best", "fast", WRONG),
+    "no dead windows": (POOLED, FORWARD, "same", "largest.cuh", "if (FUNCTION == RELU && best <= 0.f) cell = DEAD;", "", "fast", WRONG),
+    "bias after the activation": (POOLED, FORWARD, "same", "largest.cuh", "best += bias;", "", "fast", WRONG),
     "bits of the index swapped in dx": (POOLED, DX, "ragged", "input_gradient.cuh", "unpooled(dy[one], index[one], inside ? (h & 1) * 2 + (w & 1) : NO_CELL)", "unpooled(dy[one], index[one], inside ? (w & 1) * 2 + (h & 1) : NO_CELL)", "fast", WRONG),
     "bits of four indices in the wrong order": (POOLED, DX, "multiples_of_4", "unpool.cuh", "cells >> 8 & 255", "cells >> 16 & 255", "fast", WRONG),
     "cells outside of dy unpooled": (POOLED, DX, "ragged", "input_gradient.cuh", "inside ? (h & 1) * 2 + (w & 1) : NO_CELL);\n    }\n};", "(h & 1) * 2 + (w & 1));\n    }\n};", "fast", WRONG),
     "db without its last part": (POOLED, DWEIGHT, "many_images", "pooled_gemm_cuda.cu", "total = total + quads[i];", "if (i == 0 && k < 8) total = total + quads[i];", "fast", WRONG),
     "db beyond the last window": (POOLED, DWEIGHT, "same", "pooled_gemm_cuda.cu", "int cell = window < end ? int(window % 4) : NO_CELL;", "int cell = window % 4;", "fast", WRONG),
+    "parts of one cell twice": (TENSOR, FORWARD, "quads_of_many_taps", "pooled_tensor_cuda.cu", "size * 4 + cell * K", "size * 4 + cell / 2 * K", "fast", WRONG),
+    "parts joined before they are written": (TENSOR, FORWARD, "quads_of_many_channels", "pooled_tensor_cuda.cu", "__syncthreads();  // the sums of the other half", "", "check", RACE),
+    "dead windows in db": (ROWS, conv2d_maxpool_grad_sums, "multiples_of_4", "rows_cuda.cu", "total + alive(gradient, cells)", "total + gradient", "fast", WRONG),
+    "an odd edge not written": (ROWS, conv2d_maxpool_grad_sums, "multiples_of_4", "rows_cuda.cu", "if (p + 3 == P || q + 3 == Q)", "if (p + 3 == P)", "fast", "is nan"),
+    "labels in turn with the images of a ring": (GATHER, gather_batch, "ring", "gather_cuda.cu", "shuffle && !(ring && chunk)", "shuffle && !ring", "fast", WRONG),
+    "a sample read before it is known": (GATHER, gather_batch, "classes", "gather_cuda.cu", "__syncthreads();  // the row's sample is known", "", "check", RACE),
+    "an epoch of one more batch": (GATHER, gather_batch, "two", "gather_cuda.cu", "counters[0] + 1 >= steps", "counters[0] + 1 > steps + 6", "fast", WRONG),
     "a live tap dead": (CONV, conv2d_grad_input, "many_images", "input_gradient.cuh", "min(remainder.taps, reach / dilation + 1)", "min(remainder.taps, reach / dilation)", "fast", WRONG),
     "a live tap at the end dead": (CONV, conv2d_grad_input, "ragged", "input_gradient.cuh", "beyond > 0 ? (beyond + dilation - 1) / dilation : 0", "beyond >= 0 ? beyond / dilation + 1 : 0", "fast", WRONG),
     "taps of the first row alone": (CONV, conv2d_grad_input, "same", "input_gradient.cuh", "live_rows(rows, P, down, top_row, bottom_row)", "live_rows(rows, P, down, top_row, top_row)", "fast", WRONG),

@@ -6,28 +6,28 @@ import pytest
 from gpucnn import metrics, random
 from gpucnn.devices import storage
 from gpucnn.errors import ArgumentError, ShapeError
-from gpucnn.ops.batch import advance, count_correct, count_correct_binary, gather_images, gather_labels
+from gpucnn.ops.batch import count_correct, count_correct_binary, gather_batch
 
-KEY = {"first": 0, "seed": 2**63 + 77, "stream": 5, "shuffle": True}
-AS_THEY_ARE = {"scale": 1.0, "offset": 0.0}
-
-
-def number(value):
-    return storage.put(np.array([value], np.int64))
+KEY = {"first": 0, "ring": 0, "seed": 2**63 + 77, "stream": 5, "shuffle": True}
 
 
 def run(op, *arrays, **params):
     return storage.get(op(*(storage.put(np.ascontiguousarray(a)) for a in arrays), **params))
 
 
+def gathered(epoch, batch, rows, images, labels=None, table=None, steps=10, total=0, **more):
+    """All results on the host."""
+    params = {"rows": rows, "batch_size": rows, "steps": steps} | KEY | more
+    arrays = [None if a is None else storage.put(a) for a in (images, labels, None, table)]
+    return [storage.get(a) for a in gather_batch(storage.put(np.array([batch, epoch, total])), *arrays, **params)]
+
+
 def labels_of(labels, epoch, batch, rows, **more):
-    params = {"rows": rows, "batch_size": rows} | KEY | more
-    return storage.get(gather_labels(storage.put(labels), number(epoch), number(batch), **params))
+    return gathered(epoch, batch, rows, np.zeros((len(labels), 1), np.uint8), labels, **more)[2]
 
 
 def images_of(images, epoch, batch, rows, **more):
-    params = {"rows": rows, "batch_size": rows} | KEY | AS_THEY_ARE | more
-    return storage.get(gather_images(storage.put(images), number(epoch), number(batch), **params))
+    return gathered(epoch, batch, rows, images, **more)[0]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 1000])
@@ -62,6 +62,12 @@ def test_batches_cover_the_epoch_once(backend):
     assert np.array_equal(np.sort(np.concatenate(seen)), labels)
 
 
+def test_a_part_of_a_batch_is_its_rows_from_the_first_on(backend):
+    labels = np.arange(23, dtype=np.int32)
+    whole = labels_of(labels, 2, 1, 8)
+    assert np.array_equal(labels_of(labels, 2, 1, 3, first=4, batch_size=8), whole[4:7])
+
+
 def test_a_last_batch_is_filled_up_with_the_first_samples(backend):
     labels = np.arange(7, dtype=np.int32)
     whole = labels_of(labels, 4, 0, 7)
@@ -80,21 +86,6 @@ def test_images_and_labels_of_a_batch_belong_together(backend, shape, dtype):
     got = images_of(images, 1, 2, 3)
     assert got.dtype == np.float32
     assert np.array_equal(got, images[chosen].astype(np.float32))
-
-
-def test_scale_and_offset_by_hand(backend):
-    images = np.array([[0, 255], [51, 102], [10, 20]], np.uint8)
-    got = images_of(images, 0, 1, 2, shuffle=False, scale=2.0, offset=-1.0)
-    assert got.tolist() == [[19.0, 39.0], [-1.0, 509.0]]
-    got = images_of(images.astype(np.float32), 0, 0, 1, shuffle=False, scale=0.5, offset=3.0)
-    assert got.tolist() == [[3.0, 130.5]]
-
-
-def test_a_byte_over_255_is_what_the_division_gives(backend):
-    """So a data set of float32 k / 255 can be kept as bytes without changing a result."""
-    images = np.arange(256, dtype=np.uint8).reshape(2, 128)
-    got = images_of(images, 0, 0, 2, shuffle=False, scale=1 / 255)
-    assert np.array_equal(got.reshape(-1), np.arange(256, dtype=np.float32) / np.float32(255))
 
 
 def test_floats_pass_unchanged(backend):
@@ -120,57 +111,52 @@ def test_a_large_data_set_is_read_at_the_right_place(backend):
         assert np.array_equal(got[:, first] + 251 * got[:, second], chosen)
 
 
+def test_images_of_a_ring_lie_in_the_order_of_the_batches(backend):
+    """The host has written the chosen ones into a ring of 10 rows; the labels lie as in the data set."""
+    labels, images = np.arange(23, dtype=np.int32), np.zeros((10, 3), np.float32)
+    for batch in range(4):
+        order = random.permutation(23, seed=KEY["seed"], epoch=2, stream=KEY["stream"])[5 * batch :][:5]
+        images[5 * batch % 10 :][:5] = order[:, None]
+        x, _, y = gathered(2, batch, 5, images, labels, ring=5)
+        assert np.array_equal(x[:, 1], order) and np.array_equal(y, order)
+
+
+def test_a_step_has_its_row_of_the_table(backend):
+    table = np.random.default_rng(2).normal(size=(3, 5)).astype(np.float32)
+    for batch in range(3):
+        assert np.array_equal(gathered(0, batch, 2, np.zeros((9, 1), np.uint8), table=table)[2], table[batch])
+
+
 def test_gathering_refuses_what_does_not_fit():
-    epoch = np.zeros(1, np.int64)
-    good = {"rows": 2, "batch_size": 2} | KEY
+    counters, images, labels = np.zeros(3, np.int64), np.zeros((3, 2), np.uint8), np.zeros(3, np.int32)
+    good = {"rows": 2, "batch_size": 2, "steps": 2} | KEY
+    for refused in (np.zeros(2, np.int64), np.zeros(4, np.int64), np.zeros(3, np.int32), np.zeros((1, 3), np.int64)):
+        with pytest.raises(ShapeError, match="3 int64"):
+            gather_batch(refused, images, labels, None, None, **good)
     with pytest.raises(ShapeError, match="one sample or more"):
-        gather_labels(np.zeros(0, np.int32), epoch, epoch, **good)
-    with pytest.raises(ShapeError, match="epoch is an int64 array"):
-        gather_labels(np.zeros(3, np.int32), np.zeros(1, np.int32), epoch, **good)
-    with pytest.raises(ShapeError, match="batch is an int64 array"):
-        gather_labels(np.zeros(3, np.int32), epoch, np.zeros(2, np.int64), **good)
+        gather_batch(counters, images[:0], None, None, None, **good)
+    with pytest.raises(ShapeError, match=r"as many samples as each other: \[\(3, 2\), \(2,\)\]"):
+        gather_batch(counters, images, labels[:2], None, None, **good)
+    with pytest.raises(ShapeError, match=r"as many samples as each other: \[\(3, 2\), \(3,\), \(2,\)\]"):
+        gather_batch(counters, images, labels, np.zeros(2, np.float32), None, **good | {"ring": 2})
+    with pytest.raises(ShapeError, match=r"two axes \(steps, columns\)"):
+        gather_batch(counters, images, None, None, np.zeros(3, np.float32), **good)
     with pytest.raises(ArgumentError, match="first=0, rows=3 of batch_size=2"):
-        gather_labels(np.zeros(3, np.int32), epoch, epoch, **good | {"rows": 3})
+        gather_batch(counters, images, labels, None, None, **good | {"rows": 3})
+    with pytest.raises(ArgumentError, match="steps=0"):
+        gather_batch(counters, images, labels, None, None, **good | {"steps": 0})
     with pytest.raises(ArgumentError, match="seed="):
-        gather_labels(np.zeros(3, np.int32), epoch, epoch, **good | {"seed": 2**64})
+        gather_batch(counters, images, labels, None, None, **good | {"seed": 2**64})
     with pytest.raises(ShapeError, match="must be uint8 or floating-point"):
-        gather_images(np.zeros((3, 2), np.int32), epoch, epoch, **good, **AS_THEY_ARE)
+        gather_batch(counters, images.astype(np.int32), None, None, None, **good)
 
 
 def test_counters_go_through_epochs(backend):
-    counters = storage.put(np.zeros(3, np.int64))
-    seen = []
+    counters, images, seen = np.array([0, 2**40, 0]), np.zeros((6, 1), np.uint8), []
     for _ in range(7):
-        assert advance(counters, steps=3) is not None
-        seen.append(storage.get(counters).tolist())
+        counters = gathered(counters[1], counters[0], 2, images, steps=3, total=counters[2])[1]
+        seen.append((counters - [0, 2**40, 0]).tolist())
     assert seen == [[1, 0, 1], [2, 0, 2], [0, 1, 3], [1, 1, 4], [2, 1, 5], [0, 2, 6], [1, 2, 7]]
-
-
-def test_two_counters_are_enough(backend):
-    counters = storage.put(np.array([2**40, 9], np.int64))
-    advance(counters, steps=2**40 + 2)
-    assert storage.get(counters).tolist() == [2**40 + 1, 9]
-    advance(counters, steps=2**40 + 2)
-    assert storage.get(counters).tolist() == [0, 10]
-
-
-def test_a_step_counts_and_gathers_by_itself(backend):
-    """What a captured step does: the same calls again and again, on arrays that stay where they are."""
-    labels = np.arange(10, dtype=np.int32)
-    there, counters = storage.put(labels), storage.put(np.zeros(2, np.int64))
-    for step in range(6):
-        got = storage.get(gather_labels(there, counters[1:], counters[:1], rows=5, batch_size=5, **KEY))
-        order = random.permutation(10, seed=KEY["seed"], epoch=step // 2, stream=KEY["stream"])
-        assert np.array_equal(got, order[5 * (step % 2) :][:5])
-        advance(counters, steps=2)
-
-
-def test_advance_refuses_other_counters():
-    for counters in (np.zeros(1, np.int64), np.zeros(4, np.int64), np.zeros(2, np.int32), np.zeros((1, 2), np.int64)):
-        with pytest.raises(ShapeError, match="2 or 3 int64"):
-            advance(counters, steps=1)
-    with pytest.raises(ArgumentError, match="steps=0"):
-        advance(np.zeros(2, np.int64), steps=0)
 
 
 def test_counting_by_hand(backend):

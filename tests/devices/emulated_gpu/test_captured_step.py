@@ -54,7 +54,7 @@ def test_the_captured_step_is_one_chain_of_kernels_no_longer_than_the_launched_o
     edges = [line.split(" -> ") for line in dot.splitlines() if "->" in line]
     assert edges == [[f"n{i}", f"n{i + 1}"] for i in range(len(nodes) - 1)]
     assert not [name for name in nodes if "host" in name], nodes
-    assert nodes[-1] == "advance" and "sgd" in nodes
+    assert "sgd" in nodes[-2:], nodes
     assert options <= 2, "CuPy compiles an empty program for each set: that of gpucnn's kernels, and that of its own"
     assert len(nodes) <= min(most, launched["launches"] + launched["uploads"] + launched["reads"])
     for step in replayed:
