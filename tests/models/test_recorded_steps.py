@@ -130,7 +130,9 @@ STACKS = {
 def test_no_layer_is_missing():
     tried = {type(layer) for stack in STACKS.values() for layer in every(stack())}
     others = {layers.Layer, layers.InputLayer, layers.Flatten}
-    assert {kind for kind in vars(layers).values() if isinstance(kind, type) and issubclass(kind, Layer)} == tried | others
+    assert {
+        kind for kind in vars(layers).values() if isinstance(kind, type) and issubclass(kind, Layer)
+    } == tried | others
 
 
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
