@@ -15,6 +15,22 @@ from gpucnn.runs.run import Run
 
 pytestmark = [mpi_here, posix_here]
 
+GREEDY = """
+import numpy as np
+from gpucnn import Sequential, callbacks, distributed, layers
+
+group = distributed.start(time_limit=20)
+model = Sequential([layers.Dense(2, activation="softmax", input_shape=(3,))])
+model.compile("sgd", "sparse_categorical_crossentropy")
+
+def take(epoch, logs):
+    if group.rank == 1 and epoch == 2:
+        np.ones(1 << 46, np.uint8)
+
+x, y = np.ones((64, 3), np.float32), np.arange(64) % 2
+model.fit(x, y, epochs=100000, verbose=0, callbacks=[callbacks.LambdaCallback(on_epoch_end=take)])
+"""
+
 
 @pytest.fixture
 def job(tmp_path, at_end):
@@ -95,6 +111,15 @@ def test_a_process_that_hangs_ends_the_job_with_its_name(job, tmp_path):
     assert re.search(rf"no answer from rank 1 \(pid {hung} on .+\) for 3 s", err), err
 
 
+def test_a_process_out_of_memory_ends_the_job_with_its_name_and_the_cause(tmp_path, at_end):
+    (tmp_path / "greedy.py").write_text(GREEDY)
+    process = ranks(2, tmp_path / "greedy.py")
+    at_end.append(process)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode != 0
+    assert re.search(r"^rank 1:\n(.*\n)*.*Unable to allocate 64.0 TiB", err, re.MULTILINE), err
+
+
 def test_an_error_that_all_processes_have_is_printed_once(job):
     _, err = (process := job(2, "--parts", 1)).communicate(timeout=LIMIT)
     assert process.returncode != 0
@@ -105,18 +130,27 @@ def test_processes_that_differ_are_refused_in_one_sentence(tmp_path, at_end):
     code = """
     import sys
     import numpy as np
+    import gpucnn
     from gpucnn import Sequential, distributed, layers, random
+    from gpucnn.models import parts
     group = distributed.start(time_limit=60)
     x, y = np.ones((8, 3), np.float32), np.arange(8) % 2
     if {difference!r} == "data":
         x += group.rank
     if {difference!r} == "seed":
         random.set_random_seed(group.rank)
+    if {difference!r} == "backend" and group.rank:
+        gpucnn.use("numpy")
+    if {difference!r} == "version" and group.rank:
+        parts.__version__ = "0.0.1"
     model = Sequential([layers.Dense(2, activation="softmax", input_shape=(3,))])
     model.compile("sgd" if group.rank or {difference!r} != "optimizer" else "adam", "sparse_categorical_crossentropy")
     model.fit(x, y, verbose=0)
     """
-    for difference, what in (("data", "training data"), ("seed", "settings"), ("optimizer", "settings")):
+    for difference, what in (
+        *(("data", "training data"), ("seed", "settings"), ("optimizer", "settings")),
+        *(("backend", "kernels"), ("version", "gpucnn")),
+    ):
         script = tmp_path / f"{difference}.py"
         script.write_text("\n".join(line[4:] for line in code.format(difference=difference).splitlines()))
         process = ranks(2, script)
@@ -124,7 +158,7 @@ def test_processes_that_differ_are_refused_in_one_sentence(tmp_path, at_end):
         _, err = process.communicate(timeout=LIMIT)
         assert process.returncode != 0
         message = (
-            rf"RankError: rank 1 \(pid \d+ on .+\) has {what} [0-9a-f]+, and rank 0 .+: give all processes the same"
+            rf"RankError: rank 1 \(pid \d+ on .+\) has {what} [0-9a-f.]+, and rank 0 .+: give all processes the same"
         )
         assert len(re.findall(message, err)) == 1, err
 

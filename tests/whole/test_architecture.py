@@ -44,7 +44,9 @@ FLOOR = {room: number for number, row in enumerate(ROOMS) for room in row}
 LINES = 450
 """The budget of a file."""
 
-TOTAL = 46_500  # recipes, sweeps, notebooks; exchange; predictions; layers that hold layers; ranks; streams; recorded steps
+TOTAL = (
+    46_500  # recipes, sweeps, notebooks; exchange; predictions; layers that hold layers; ranks; streams; recorded steps
+)
 """The budget of gpucnn/ without kernels and emulator: raise it only in a commit that says what for."""
 
 LONGER: dict[str, str] = {}
