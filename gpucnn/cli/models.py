@@ -100,9 +100,8 @@ def models(as_json: bool) -> None:
 
     Keys of --json: models, recipes; of each model: name, source, input_shape, classes, parameters,
     flops_per_image, training; of the training: optimizer, batch_size, epochs, learning_rate, decay,
-    options, loss, schedule; of each recipe: name, dataset, model, parameters, flops_per_image,
-    accuracy, source, training, validation_split, early_stopping, best, augment,
-    flip.
+    options, loss, schedule, epoch_decay; of each recipe: name, dataset, model, parameters,
+    flops_per_image, accuracy, source, training, validation_split, early_stopping, best, augment, flip.
     """
     entries = [zoo.find(name).describe() for name in zoo.names()]
     if as_json:
