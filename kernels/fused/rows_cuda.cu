@@ -8,7 +8,7 @@
 // block adds up the slices, as in include/column_totals.cuh. Traffic: 5 bytes read and 16 written for
 // each value of dy.
 
-// defines: sum_tile
+// defines: totals_of_lanes, sum_tile
 #include "column_sums.cuh"
 // defines: OfOtherBlocks
 #include "column_totals.cuh"
@@ -59,7 +59,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
                              const unsigned char* __restrict__ index, unsigned rows, unsigned K,
                              unsigned rows_per_slice, int P, int Q)
 {
-    extern __shared__ float lane_totals[];  // one quad for each thread
     unsigned tiles = (K + WIDTH - 1) / WIDTH, slices = gridDim.x / tiles;
     unsigned slice = blockIdx.x / tiles, tile = blockIdx.x % tiles, lane = threadIdx.x / QUADS;
     unsigned k = tile * WIDTH + threadIdx.x % QUADS * 4, end = min(rows, (slice + 1) * rows_per_slice);
@@ -78,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
             total = total + alive(gradient, cells);
             window.add(step, pools_h, pools_w);
         }
-    float4* totals = (float4*)lane_totals;
+    float4* totals = (float4*)totals_of_lanes();  // one for each thread
     totals[threadIdx.x] = total;
     for (int half = LANES / 2; half > 0; half /= 2) {
         __syncthreads();  // waits for the totals of the lanes that are added now

@@ -17,13 +17,20 @@ struct InMemory {
     __device__ float operator()(unsigned i) const { return __ldg(matrix + i); }
 };
 
+// The block's dynamic shared memory.
+__device__ __forceinline__ float* totals_of_lanes()
+{
+    extern __shared__ float totals[];
+    return totals;
+}
+
 // sums[column] for the columns of one tile over the rows first … end - 1. EVERY thread of the block
 // must call this.
 template <class Value>
 __device__ __forceinline__ void sum_tile(float* __restrict__ sums, Value value, unsigned columns, unsigned width,
                                          unsigned tile, unsigned first, unsigned end)
 {
-    extern __shared__ float lane_totals[];  // one for each thread
+    float* lane_totals = totals_of_lanes();  // one for each thread
     unsigned column = tile * width + threadIdx.x % width;
     unsigned lane = threadIdx.x / width, lanes = blockDim.x / width;
 
