@@ -18,6 +18,7 @@ import sysconfig
 import tarfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .... import places
 from ....errors import CompileError, CompilerLog, KernelError, in_one_line
@@ -209,8 +210,9 @@ def _source_of_cupy(scratch: Path) -> Path:
     """The folder of CuPy's source package of the installed version."""
     _, version = _cupy()
     archive = places.cached("emulator", f"cupy-{version}.tar.gz", lambda: _fetched(scratch, version or ""))
+    safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # not in Python 3.11.0 to 3.11.3
     with tarfile.open(fileobj=io.BytesIO(archive)) as file:
-        file.extractall(scratch, filter="data")
+        file.extractall(scratch, **safely)
     return next(path for path in scratch.glob("cupy-*") if path.is_dir())
 
 
