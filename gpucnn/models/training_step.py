@@ -120,18 +120,22 @@ class TrainingStep:
         y, samples = batch.y[cut], len(batch.y)
         if (head := self.head()) is not None:
             x, backwards, penalties = self.forward(x, step, without_last=True)
-            factors = self._factors(samples, (), batch.weight)[cut]
+            factors = self._factors((samples,), batch.weight)[cut]
             logits, values, gradient, backward = self._of_head(head, x, y, factors)
             self.backward([*backwards, backward], gradient)
             return values, self.prediction(logits) if self.metrics else None, penalties
         x, backwards, penalties = self.forward(x, step)
         values, loss_backward = losses.forward(self.loss(), y, x)
-        self.backward(backwards, loss_backward(self._factors(samples, values.shape[1:], batch.weight)[cut]))
+        if len(y) == samples:  # a loss that looks at the whole batch has values of any shape
+            factors = self._factors(values.shape, batch.weight)
+        else:
+            factors = self._factors((samples, *values.shape[1:]), batch.weight)[cut]
+        self.backward(backwards, loss_backward(factors))
         return values, self.prediction(x) if self.metrics else None, penalties
 
-    def _factors(self, samples: int, inner: tuple[int, ...], weight: np.ndarray | None) -> np.ndarray:
-        """(samples, *inner) float32: what the gradient of each loss is multiplied by."""
-        losses_of_all = np.broadcast_to(np.float32(0), (samples, *inner))  # only their shape counts
+    def _factors(self, shape: tuple[int, ...], weight: np.ndarray | None) -> np.ndarray:
+        """What the gradients of losses of this shape are multiplied by, float32."""
+        losses_of_all = np.broadcast_to(np.float32(0), shape)  # only their shape counts
         return losses.shares(losses_of_all, weight, self.loss().reduction)
 
     def _of_head(self, head: fusion.Head, x: Any, y: np.ndarray, factors: Any) -> tuple[Any, Any, Any, Backward]:

@@ -57,7 +57,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "correct_rows",
         "for (unsigned first = blockIdx.x * rows; first <= N; first += gridDim.x * rows) {",
     ): "one more iteration, in which no row is present",
-    ("batch/gather_numba.py", "sample_of_block", "shared_sample = cuda.shared.array(2, numba.int64)"): _LARGER,
+    ("batch/gather_numba.py", "gather", "chosen = cuda.shared.array(3, numba.int64)"): _LARGER,
     (
         "matmul/tiled_cuda.cu",
         "matmul_tiled",
