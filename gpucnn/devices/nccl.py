@@ -53,9 +53,9 @@ class Nccl:
             self._side.wait_event(stream.record())
             with self._side:
                 self._add_up(arrays, ordered)
-        elif self._is_busy:
-            stream.wait_event(self._side.record())
-        if not beside:
+        else:
+            if self._is_busy:
+                stream.wait_event(self._side.record())
             self._add_up(arrays, ordered)
         self._is_busy = beside
 

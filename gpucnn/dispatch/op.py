@@ -197,8 +197,7 @@ class Op:
             else:
                 outs = [storage.empty(*s) if t is None else t for t, s in zip(targets, specs, strict=True)]
             launched = (*outs, *fit, *scratch)
-        recorder = tape.recording()
-        if recorder is None:
+        if (recorder := tape.recording()) is None:
             kernel.run(*launched, **params)
         else:
             recorder.run(kernel, launched, params, (*outs, *scratch))
@@ -437,9 +436,10 @@ def _names(kernels: dict[str, Kernel]) -> set[str]:
 
 def _copied(value: Any, target: Any) -> Any:
     """The value, copied into the target if there is one."""
-    if target is not None:
-        target[...] = value
-    return value if target is None else target
+    if target is None:
+        return value
+    target[...] = value
+    return target
 
 
 def _spec(array: Any) -> Spec | None:

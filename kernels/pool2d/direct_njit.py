@@ -201,6 +201,13 @@ def _from_all(part, dx, dy, x_shape, y_shape, row_shares, column_shares, of_rows
                 dx[target + c] = single
 
 
+@inner
+def _vectors_and_tail(C, is_one_vector):
+    """How many vectors a cell has, and from which channel on its values are taken one by one. One vector may
+    hold fewer channels: its lanes beyond them are written again by the next cells."""
+    return (1, C) if is_one_vector else (C // LANES, C // LANES * LANES)
+
+
 @cache
 def _apart(R, S):
     @tasks
@@ -213,9 +220,8 @@ def _apart(R, S):
             n, p = row // P, row % P
             for q in range(Q):
                 corner, source = ((n * H + p * R) * W + q * S) * C, (row * Q + q) * C
-                vectors, tail = C // LANES, C // LANES * LANES
-                if C < LANES and source + LANES <= len(y) and (q * S + S - 1) * C + LANES <= W * C:
-                    vectors, tail = 1, C  # lanes beyond the channels are written again by the next cells
+                is_one_vector = C < LANES and source + LANES <= len(y) and (q * S + S - 1) * C + LANES <= W * C
+                vectors, tail = _vectors_and_tail(C, is_one_vector)
                 for vector in range(vectors):
                     c = vector * LANES
                     best, rest, nothing = load(y, source + c), load(dy, source + c), splat(ZERO)
@@ -260,9 +266,8 @@ def _spreading(R, S):
             n, p = row // P, row % P
             for q in range(Q):
                 corner, source = ((n * H + p * R) * W + q * S) * C, (row * Q + q) * C
-                vectors, tail = C // LANES, C // LANES * LANES
-                if C < LANES and source + LANES <= len(dy) and (q * S + S - 1) * C + LANES <= W * C:
-                    vectors, tail = 1, C  # lanes beyond the channels are written again by the next cells
+                is_one_vector = C < LANES and source + LANES <= len(dy) and (q * S + S - 1) * C + LANES <= W * C
+                vectors, tail = _vectors_and_tail(C, is_one_vector)
                 for vector in range(vectors):
                     c = vector * LANES
                     value = load(dy, source + c) * splat(share)
