@@ -36,6 +36,21 @@ def test_the_captured_step_gives_the_bits_of_single_launches_and_the_weights_of_
     assert result["off"] <= result["bound"]
 
 
+@pytest.mark.parametrize("backend", ["cuda", "numba"])
+def test_the_lecture_s_model_ends_where_rounding_may_carry_it(output, backend):
+    text = f"""
+        import json
+        import numpy as np
+        from disturbed_training import bounds, trained_slides
+        weights = trained_slides({backend!r}, "gpu")
+        reference = trained_slides("numpy", "cpu")
+        off = [float(np.abs(w - r).max()) for w, r in zip(weights, reference, strict=True)]
+        print(json.dumps([off, bounds(reference)]))
+    """
+    off, allowed = json.loads(output(text)[-1])
+    assert all(a <= b for a, b in zip(off, allowed, strict=True)), (off, allowed)
+
+
 def test_a_run_says_that_its_gpu_was_emulated(built, tmp_path):
     command = [sys.executable, "-m", "gpucnn", "emulate-gpu", "train", "--data", "images.npz", "--model", "slides"]
     command += ["--backend", "cuda", "--epochs", "1", "--no-pictures", "--json", "--out", "run"]
