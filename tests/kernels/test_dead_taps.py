@@ -17,9 +17,10 @@ from gpucnn.profiling import benchmark, launches
 MOST = 1.05
 """Taps that are summed over, of those that reach a window."""
 
-OVERCOUNTED = 0.07
-"""By how much the emulator's count of loads has been too large, in one process of five and for no known reason: it
-depends on the addresses at which libraries are loaded. Dead taps would add half of the count."""
+REDUNDANT = 0.07
+"""Loads that NVRTC may leave in its PTX, which the emulator runs, beyond those of the text: which ones depends on the
+addresses at which it is loaded in this process. ptxas drops them: the machine code is the same. Dead taps would add
+half of the count."""
 
 products = importlib.import_module("gpucnn.kernels.shared.convolution_products")
 KERNEL = conv2d_grad_input.kernels(("cuda",))["implicit_gemm_cuda"]
@@ -89,5 +90,5 @@ def test_a_kernel_multiplies_as_many_slabs_as_it_states(op, name):
     case = next(case for case in op.cases if case.name == name)
     slabs, flops = slabs_counted(kernel, case)
     total, longest = kernel.executed(*case.specs, **case.params)
-    assert total / flops <= slabs <= (1 + OVERCOUNTED) * total / flops
+    assert total / flops <= slabs <= (1 + REDUNDANT) * total / flops
     assert longest <= total
