@@ -338,6 +338,13 @@ kernels() {
   # shellcheck disable=SC2016
   task 5-kernels bash -c '"$0" -m gpucnn kernels list "$1" --arch "$2" --json >"$3.part" && mv "$3.part" "$3"' "$PYTHON" "${PATTERN:-}" \
     "$([ "$DRY" = 1 ] && echo none || echo sm_90)" "$OUT/kernels.json"
+  local model device=$DEVICE
+  [ "$DRY" = 1 ] && device=cpu
+  for model in $MODELS; do
+    # shellcheck disable=SC2016
+    task "5-tune-$model" bash -c '"$0" -m gpucnn kernels tune "$1" --device "$2" --json >"$3.part" && mv "$3.part" "$3"' "$PYTHON" \
+      "$model" "$device" "$OUT/tuned-$model.json"
+  done
 }
 
 for step in $STEPS; do

@@ -72,6 +72,7 @@ __all__ = [
 ]
 
 choice.automatic_device = lambda: self_check.device("auto", progress.say)
+choice.tuner = lambda *call: importlib.import_module("gpucnn.profiling.tuning").fastest(*call)
 
 _absent = absent(
     __name__,

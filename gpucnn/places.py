@@ -27,6 +27,7 @@ CACHES = {
     "numba": "kernels for the CPU",
     "ptx": "kernels in numba.cuda",
     "self-check": "verdicts on the GPUs of this machine",
+    "tuning": "which kernels are the fastest for a call",
 }
 """The folders of the cache, and what each holds. All of it is made again when it is missing."""
 

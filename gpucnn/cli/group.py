@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from ..dispatch.choice import TUNING
 from ..dispatch.precision import FLOAT32, PRECISIONS
 from ..distributed import exit_status
 from ..errors import GpucnnError, did_you_mean, printable
@@ -140,6 +141,12 @@ STRICT = click.option("--strict", is_flag=True, help="With --data: stop at a bro
 DATA_DIR = click.option("--data-dir", metavar="FOLDER", help="Folder of data sets; overrides GPUCNN_DATA.")
 LOAD = click.option(
     "--load", metavar="FILE", multiple=True, help="Run this .py file, which has your kernels; repeatable."
+)
+TUNE = click.option(
+    "--tune",
+    type=click.Choice(TUNING),
+    help="Check and time the kernels that serve a call and take the fastest: fast for those that are chosen by "
+    "themselves, full for all. The choices are kept.  [default: off]",
 )
 PRECISION = click.option(
     "--precision",

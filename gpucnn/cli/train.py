@@ -11,7 +11,7 @@ from ..dispatch.precision import PRECISIONS
 from ..errors import ArgumentError
 from ..runs import augmentation, commands
 from ..runs.training import SCHEDULES
-from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, STRICT, Number, main, options
+from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, STRICT, TUNE, Number, main, options
 from .ranks import KeepsArguments, join, supervise
 from .screen import Screen, four_decimals, peak_memory, percent, print_json, print_pairs, verdict
 
@@ -150,6 +150,7 @@ from .screen import Screen, four_decimals, peak_memory, percent, print_json, pri
         multiple=True,
         help="Algorithm for an op and its gradients, such as conv2d=direct; repeatable.",
     ),
+    TUNE,
     LOAD,
     click.option(
         "--threads",

@@ -72,6 +72,23 @@ def among(*shape: int, values: tuple[float, ...], dtype: str = "float32") -> Dra
 
 
 @dataclass(frozen=True)
+class Given(Draw):
+    """These values, of an array of integers."""
+
+    array: Array | None = None
+
+    @classmethod
+    def of(cls, array: Array) -> Given:
+        """Those of this array on the host."""
+        return cls(array.shape, dtype=array.dtype.name, array=array)
+
+    def sample(self, rng: np.random.Generator, exact: bool = False) -> np.ndarray:
+        """The values."""
+        assert self.array is not None
+        return self.array
+
+
+@dataclass(frozen=True)
 class Case:
     """A named call of an op: how to draw each operand (None for an absent one), and the parameters.
 

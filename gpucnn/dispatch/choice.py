@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from ..devices import choose
 from ..devices.cpu import CPU
@@ -15,16 +16,21 @@ from . import precision
 BACKENDS = {"numpy": "cpu", "njit": "cpu", "numba": "gpu", "cuda": "gpu"}
 """Each backend and the kind of device on which its kernels run."""
 
+TUNING = ("off", "fast", "full")
+"""How `use` takes `tune`: whether kernels are chosen by measurement, among those that "auto" may choose
+(`fast`) or all that serve a call (`full`)."""
+
 _op_names: dict[str, None] = {}
 
 
 @dataclass(frozen=True)
 class Choice:
     """What `use` has chosen: backends in the order in which they are tried, algorithms by op
-    name."""
+    name, and whether the others are measured."""
 
     backends: tuple[str, ...]
     algorithms: tuple[tuple[str, str], ...] = ()
+    tune: str = "off"
 
 
 def _cpu() -> str:
@@ -34,6 +40,15 @@ def _cpu() -> str:
 automatic_device: Callable[[], str] = _cpu
 """The device of `use("auto")`. The package replaces it by one that takes a GPU that has passed its
 check, which trains a model and so cannot be imported here."""
+
+
+def _as_before(op: Any, kernel: Any, arrays: tuple, params: dict) -> Any:
+    return kernel
+
+
+tuner: Callable[[Any, Any, tuple, dict], Any] = _as_before
+"""From an op, the kernel that would serve a call, and the call: the kernel that does so fastest. The package
+replaces it by one that measures."""
 
 _choice = Scoped("choice", Choice(CPU.backends))
 _registrations = 0
@@ -76,7 +91,12 @@ def algorithms() -> dict[str, str]:
     return dict(_choice.get().algorithms)
 
 
-def use(backend: str | None = None, *, device: str | None = None, **algorithms: str) -> None:
+def tuning() -> str:
+    """Whether kernels are chosen by measurement where `algorithms` has none."""
+    return _choice.get().tune
+
+
+def use(backend: str | None = None, *, device: str | None = None, tune: str | None = None, **algorithms: str) -> None:
     """Choose the backend (`"auto"`, `"numpy"`, `"njit"`, `"cuda"`, `"numba"`), the device on which
     arrays live and kernels run (`"cpu"`, `"gpu"`, `"gpu:N"`, `"emulator"`, `"simulator"`) and, by
     op name, the algorithm for all later calls. A backend without a device keeps the emulator or
@@ -85,6 +105,10 @@ def use(backend: str | None = None, *, device: str | None = None, **algorithms: 
 
     `"auto"` without a device takes the first GPU, else the CPU. At the first time on a machine, the
     GPU is checked for a few seconds; one that fails is named in a warning, and the CPU is used.
+
+    tune    "fast" or "full": where several kernels serve a call, they are checked and timed at its first
+            time, and the fastest computes it from then on, in later processes too; "off" or another
+            backend ends that. A training is repeated to the bit as long as the cache keeps the choices.
 
     The choice holds in all threads, except inside a `using` block, where it holds until its end and
     in its thread alone.
@@ -97,17 +121,25 @@ def use(backend: str | None = None, *, device: str | None = None, **algorithms: 
         if name not in _op_names:
             hint = did_you_mean(name, _op_names) or f"algorithms can be chosen for {', '.join(_op_names)}"
             raise ArgumentError(f"{name!r} is not an op: {hint}")
+    if tune not in (None, *TUNING):
+        raise ArgumentError(f"tune={tune!r} is unknown: use one of {', '.join(TUNING)}")
     before = _choice.get()
     if backend is not None or device is not None:
         before = Choice(_with_device(backend or "auto", device))
-    _choice.set(Choice(before.backends, tuple((dict(before.algorithms) | algorithms).items())))
+    where = choose.selected().name
+    if tune not in (None, "off") and (where in ("emulator", "simulator") or choose.is_emulated(where)):
+        raise ArgumentError(f"tune={tune!r}: times on {choose.described(where)} mean nothing: use tune='off'")
+    chosen = tuple((dict(before.algorithms) | algorithms).items())
+    _choice.set(Choice(before.backends, chosen, tune or before.tune))
 
 
 @contextmanager
-def using(backend: str | None = None, *, device: str | None = None, **algorithms: str) -> Iterator[None]:
+def using(
+    backend: str | None = None, *, device: str | None = None, tune: str | None = None, **algorithms: str
+) -> Iterator[None]:
     """`use(...)` for the body of a with statement, in this thread (or asyncio task) alone."""
     with choose.using(), _choice.scope():
-        use(backend, device=device, **algorithms)
+        use(backend, device=device, tune=tune, **algorithms)
         yield
 
 

@@ -221,10 +221,9 @@ class Op:
     def find(
         self, operands: tuple[Spec | None, ...], params: dict[str, Any], algorithm: str | None = None
     ) -> Kernel | None:
-        """The kernel that serves this call, or None for the NumPy body. The call's `algorithm` is
-        the strongest choice, then `use(...)`, then the first of `prefer` that is registered and
-        supports the call. A choice for an op applies to its gradients too if they have a kernel of
-        that name, so a kernel for the forward pass alone can train."""
+        """The kernel that serves this call, or None for the NumPy body. The call's `algorithm` is the strongest
+        choice, then `use(...)`, then the first of `prefer` that is registered and supports the call. A choice
+        for an op applies to those of its gradients that have a kernel of that name."""
         backends = choice.backends()
         kernels = self.kernels(backends)
         if any(kernel.backend == "njit" for kernel in kernels.values()) and _numba_compiles_nothing():
@@ -290,8 +289,9 @@ class Op:
         if not min(sizes):
             return None, specs, ()
         kernel = self.find(operands, params, algorithm)
-        workspace = kernel.scratch(operands, params) if kernel else ()
-        return kernel, specs, workspace
+        if kernel and not algorithm and choice.tuning() != "off":
+            kernel = choice.tuner(self, kernel, arrays, params)
+        return kernel, specs, kernel.scratch(operands, params) if kernel else ()
 
 
 def op(

@@ -4,6 +4,7 @@ comparison of two."""
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import places
 from ..devices import choose
 from ..errors import FileError, KernelError
 from ..files import explained, write_atomically
@@ -103,6 +105,27 @@ def device_names(devices: Sequence[str]) -> dict[str, str]:
     """The name of the hardware of each device."""
     host = platform.processor() or platform.machine()
     return {where: choose.gpu_state()[1] if where.startswith("gpu") else host for where in devices}
+
+
+def name_of(where: str) -> str:
+    """The name of one device: a GPU as its driver calls it, the CPU as LLVM does."""
+    if where.startswith("gpu"):
+        return choose.gpu_state()[1].split(", ")[int(where.partition(":")[2])]
+    if where == "cpu":
+        from llvmlite import binding
+
+        return binding.get_host_cpu_name()
+    return where
+
+
+def fingerprint(where: str) -> str:
+    """A file name for what results and times on a device depend on: the device, versions and the sources
+    of kernels."""
+    sources = hashlib.sha256()
+    for path in sorted(places.folder_of_kernels().rglob("*")):
+        if path.suffix in (".py", ".cu", ".cuh"):
+            sources.update(path.read_bytes())
+    return places.cache_key(where, name_of(where), sorted(versions().items()), sources.hexdigest())
 
 
 def save(path: str | Path, measured: Sequence[Row]) -> None:

@@ -72,17 +72,23 @@ def measure(run: Run, effort: Effort | None = None) -> Measurement:
     """Time `run`, a call without arguments that works on the device in use."""
     effort = effort or Effort()
     clock = clock_of_device()
-    once = clock.warm_up(run)
-    repeat = max(1, min(1000, round(_LEAST / max(once, 1e-9))))
-    many, one = clock.prepare(run, repeat), clock.prepare(run, 1)
-    clock.hot(many)
-    hot = _collect(lambda: clock.hot(many) / repeat, effort)
+    hot = measure_hot(run, effort, clock)
+    one = clock.prepare(run, 1)
     start_up = clock.start_up(one, hot.median)
     return Measurement(
         hot,
         _collect(lambda: max(clock.cold(one) - start_up, hot.low), effort),
         _collect(lambda: clock.host(run), _FEW).median,
     )
+
+
+def measure_hot(run: Run, effort: Effort, clock: Clock) -> Timing:
+    """Time `run` on the same arrays again and again."""
+    once = clock.warm_up(run)
+    repeat = max(1, min(1000, round(_LEAST / max(once, 1e-9))))
+    many = clock.prepare(run, repeat)
+    clock.hot(many)
+    return _collect(lambda: clock.hot(many) / repeat, effort)
 
 
 def clock_of_device() -> Clock:

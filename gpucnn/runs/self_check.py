@@ -7,7 +7,6 @@ sources; any change of these asks for a new check.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -79,23 +78,25 @@ def device(name: str, say: Say = lambda line: None) -> str:
 def stored(where: str) -> Verdict | None:
     """The verdict on this device that is kept in the cache; None if there is none."""
     try:
-        return Verdict(**json.loads((places.cache_location() / "self-check" / _key(where)).read_text(encoding="utf-8")))
+        return Verdict(
+            **json.loads((places.cache_location() / "self-check" / _file(where)).read_text(encoding="utf-8"))
+        )
     except (OSError, ValueError, TypeError):
         return None
 
 
 def run(where: str, say: Say = lambda line: None) -> Verdict:
     """Check the device now, and keep the verdict."""
-    say(f"checking {_name(where)} once: kernels against their definitions, and a short training")
+    say(f"checking {records.name_of(where)} once: kernels against their definitions, and a short training")
     start, kernels = time.perf_counter(), list(_kernels())
     tried = [trial for k in kernels for trial in trials.trials([k], where, largest=_LARGEST)[:_CASES]]
     faults = (f"{trial}: {fault}" for trial in tried if (fault := trial.fault()) is not None)
     fault = next(faults, None) or _training(where)
     seconds = round(time.perf_counter() - start, 2)
-    verdict = Verdict(_name(where), fault, len(kernels), len(tried), seconds, time.strftime("%Y-%m-%d"))
+    verdict = Verdict(records.name_of(where), fault, len(kernels), len(tried), seconds, time.strftime("%Y-%m-%d"))
     folder = places.cache_folder("self-check")
     if folder is not None:  # else the next run checks again
-        write_atomically(folder / _key(where), (json.dumps(asdict(verdict), indent=1) + "\n").encode())
+        write_atomically(folder / _file(where), (json.dumps(asdict(verdict), indent=1) + "\n").encode())
     return verdict
 
 
@@ -137,14 +138,6 @@ def _losses(where: str) -> np.ndarray:
     return np.array(history.history["loss"])
 
 
-def _name(where: str) -> str:
-    return choose.gpu_state()[1].split(", ")[int(where.partition(":")[2])] if where.startswith("gpu") else where
-
-
-def _key(where: str) -> str:
-    """What a verdict depends on, as a file name."""
-    sources = hashlib.sha256()
-    for path in sorted(places.folder_of_kernels().rglob("*")):
-        if path.suffix in (".py", ".cu", ".cuh"):
-            sources.update(path.read_bytes())
-    return places.cache_key(where, _name(where), sorted(records.versions().items()), sources.hexdigest()) + ".json"
+def _file(where: str) -> str:
+    """The name of the file of a verdict."""
+    return records.fingerprint(where) + ".json"

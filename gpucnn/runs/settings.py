@@ -32,6 +32,7 @@ _RANGES = {
     "schedule": lambda name: name in SCHEDULES,
     "augment": lambda name: name in augmentation.LEVELS,
     "precision": lambda name: name in precision.PRECISIONS,
+    "tune": lambda name: name in choice.TUNING,
     **dict.fromkeys(
         ("batch_size", "epochs", "early_stopping", "threads", "save_every", "parts", "filters"),
         lambda count: count >= 1,
@@ -68,6 +69,7 @@ class RunSettings:
                  for as many as there are processes
     algorithms   op → algorithm of its kernels; for other ops it is chosen as usual
     precision    how exactly products read their factors: a name of `precision.PRECISIONS`
+    tune         whether kernels are chosen by measurement, as `gpucnn.use` takes it
     load         name and SHA-256 of each file with the user's kernels; nothing loads it by itself
 
     Raises `ArgumentError` for a value of another type or out of range.
@@ -100,6 +102,7 @@ class RunSettings:
     algorithms: dict[str, str] | None = None
     load: list[dict[str, str]] | None = None
     precision: str = "float32"
+    tune: str = "off"
     threads: int | None = None
     save_every: int | None = None
     parts: int | None = None
@@ -160,11 +163,13 @@ class RunSettings:
 
         An algorithm of the user's own that is not loaded is not used, and a warning says so.
         """
+        if self.tune != "off" and distributed.launched() > 1:
+            raise ArgumentError(f"tune={self.tune!r}: kernels are measured by one process alone: leave out --ranks")
         device = distributed.device_of_rank(self.device)
         if device != "auto" or self.backend == "auto":
             device = self_check.device(device, announce)
         utils.set_random_seed(self.seed)  # after the check, which trains too
-        choice.use(self.backend, device=device)
+        choice.use(self.backend, device=device, tune=self.tune)
         choice.require_precision(self.precision)
         distributed.check_device()
         choice.use(**self._algorithms_here())

@@ -126,7 +126,7 @@ def test_a_verdict_holds_for_one_driver_and_one_state_of_the_kernels_alone(gpu, 
 def test_a_damaged_verdict_is_as_none(gpu, tmp_path):
     folder = tmp_path / "self-check"
     folder.mkdir()
-    (folder / self_check._key("gpu:0")).write_bytes(np.random.default_rng(0).bytes(50))
+    (folder / self_check._file("gpu:0")).write_bytes(np.random.default_rng(0).bytes(50))
     assert self_check.stored("gpu:0") is None
 
 

@@ -1,0 +1,135 @@
+"""Kernels that are chosen by measurement."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import gpucnn
+from gpucnn.cli import main
+from gpucnn.dispatch.op import kernel, op
+from gpucnn.errors import ArgumentError
+from gpucnn.profiling import timing, tuning
+
+
+@op(outputs=lambda x: x, prefer=("slow", "quick", "wrong"))
+def doubled(x):
+    """x + x, of which this file has several kernels."""
+    return x + x
+
+
+calls = []
+
+
+def _register(algorithm, seconds, factor):
+    @kernel(doubled, algorithm, "numpy")
+    def launch(y, x):
+        calls.append(algorithm)
+        if seconds:  # even sleeping for no time lets others run
+            time.sleep(seconds)
+        y[...] = factor * x
+
+
+_register("slow", 0.004, 2)
+_register("quick", 0.001, 2)
+_register("wrong", 0.0, 3)
+_register("unlisted", 0.0, 2)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GPUCNN_CACHE", str(tmp_path))
+    monkeypatch.setattr(tuning, "_kept", {})
+    monkeypatch.setattr(tuning, "decisions", {})
+    monkeypatch.setattr(tuning, "_EFFORTS", dict.fromkeys(tuning._EFFORTS, timing.Effort(3, 0.0, 1.0, 0.1)))
+    doubled._decisions.clear()
+
+
+def taken(**choice):
+    """The algorithm that computes a call, after the first."""
+    with gpucnn.using("numpy", device="cpu", **choice):
+        doubled(np.ones(3, np.float32))
+        calls.clear()
+        doubled(np.ones(3, np.float32))
+    return calls[-1]
+
+
+@pytest.mark.filterwarnings("ignore:not chosen. test_tuning/test_tuning, doubled")
+def test_the_fastest_kernel_that_is_right_computes_the_call():
+    assert taken() == "slow"
+    assert taken(tune="fast") == "quick"
+    assert taken(tune="full") == "unlisted"
+    assert taken(tune="fast", doubled="slow") == "slow"
+    assert taken(tune="off") == "slow"
+
+
+def test_a_wrong_kernel_is_named():
+    with pytest.warns(UserWarning, match=r"^not chosen: .*doubled.*'the call'.*3 of 3 values are wrong$"):
+        taken(tune="fast")
+
+
+@pytest.mark.filterwarnings("ignore:not chosen. test_tuning/test_tuning, doubled")
+def test_choices_hold_in_later_processes(monkeypatch):
+    taken(tune="fast")
+    doubled._decisions.clear()
+    monkeypatch.setattr(tuning, "_kept", {})
+    monkeypatch.setattr(tuning, "_measured", None)
+    assert taken(tune="fast") == "quick"
+
+
+@pytest.mark.filterwarnings("ignore:not chosen. test_tuning/test_tuning, doubled")
+def test_a_damaged_file_is_measured_again(tmp_path, monkeypatch):
+    taken(tune="fast")
+    (file,) = (tmp_path / "tuning").iterdir()
+    file.write_text("{")
+    doubled._decisions.clear()
+    monkeypatch.setattr(tuning, "_kept", {})
+    assert taken(tune="fast") == "quick"
+    assert json.loads(file.read_text())
+
+
+def test_little_gain_changes_nothing(monkeypatch):
+    monkeypatch.setattr(tuning, "_measured", lambda candidates, case: {"slow": 1.0, "quick": 0.96, "wrong": "wrong"})
+    assert taken(tune="fast") == "slow"
+
+
+def test_a_tuned_training_gives_the_same_weights_again(small_model, problem):
+    weights = []
+    for _ in range(2):
+        gpucnn.utils.set_random_seed(0)
+        gpucnn.use("auto", device="cpu", tune="fast")
+        model = small_model()
+        model.fit(*problem, epochs=2, batch_size=32, verbose=0)
+        weights.append(model.get_weights())
+    assert all(np.array_equal(one, other) for one, other in zip(*weights, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"tune": "quick"}, r"tune='quick' is unknown: use one of off, fast, full"),
+        ({"device": "emulator", "tune": "fast"}, r"tune='fast': times on emulator mean nothing"),
+    ],
+)
+def test_what_cannot_be_tuned_says_so(choice, message):
+    with pytest.raises(ArgumentError, match=message), gpucnn.using(**choice):
+        pass
+
+
+def test_the_command_shows_each_decision():
+    done = CliRunner().invoke(main, ["kernels", "tune", "mlearning", "--batch-size", "2", "--device", "cpu", "--json"])
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert (record["model"], record["device"]) == ("mlearning", "cpu")
+    for decision in record["decisions"]:
+        assert {decision["static"], decision["taken"]} <= decision["microseconds"].keys()
+        assert decision["operands"][0][0] == 2
+    assert {"conv2d_bias_activation", "conv2d_grad_input"} <= {d["op"] for d in record["decisions"]}
+
+
+def test_a_run_with_several_processes_is_not_tuned(monkeypatch):
+    monkeypatch.setattr("gpucnn.distributed.launched", lambda: 2)
+    with pytest.raises(ArgumentError, match="measured by one process alone"):
+        gpucnn.runs.settings.RunSettings(tune="fast").apply()
