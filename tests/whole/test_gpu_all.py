@@ -30,7 +30,7 @@ esac
 echo "$GPUCNN_NO_POOL $@" >>{log}
 case "$*" in *"$FAILING"*) echo "it broke"; exit 3 ;; esac
 case "$*" in
-  *"kernels list"*) echo "{{}}"; exit 0 ;;
+  *"kernels list"*|*"kernels tune"*) echo "{{}}"; exit 0 ;;
   *"data path mnist"*) [ -n "$GPUCNN_DATA" ]; exit $? ;;
 esac
 echo "7 passed in 1 s"
