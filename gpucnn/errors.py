@@ -96,16 +96,19 @@ def warn(message: str) -> None:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean 'a'?` with the known name nearest to a wrong one; empty if none is near.
 
-    The nearest shares the most words, misspelt ones included, and then the most letters, in any case.
+    The nearest has the same letters, or shares the most words, misspelt ones included, and then the most
+    letters, in any case. A beginning of three letters or more is near.
     Up to three that are equally near are named.
     """
-    words = _words(name)
-    near: list[tuple[int, float, str]] = []
+    words, near = _words(name), []
+    joined = "".join(words)
     for other in dict.fromkeys(known):
         parts = _words(other)
+        if joined == "".join(parts) != "":
+            return f"did you mean {other!r}?"
         shared = sum(bool(difflib.get_close_matches(word, parts, 1, 0.8)) for word in words)
-        letters = difflib.SequenceMatcher(None, "".join(words), "".join(parts)).ratio()
-        if letters >= 0.6:
+        letters = difflib.SequenceMatcher(None, joined, "".join(parts)).ratio()
+        if letters >= 0.6 or (len(joined) > 2 and "".join(parts).startswith(joined)):
             near.append((shared, letters, other))
     if not near:
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -46,6 +47,9 @@ EXPLAINED = {
     "decay": "decay= meant two things: for a rate that falls with the steps use learning_rate="
     "schedules.InverseTimeDecay(rate, 1, decay); for smaller weights use weight_decay=",
     "weights": "load them after the model is built, with layer.set_weights([...])",
+    **dict.fromkeys(
+        ("workers", "use_multiprocessing", "max_queue_size"), "gpucnn reads batches ahead by itself: leave it out"
+    ),
     "loss_scale_factor": "gpucnn trains in float32 and needs no loss scale: leave it out",
 }
 """Argument names that need more than one word."""
@@ -88,6 +92,28 @@ def reject(
     raise ArgumentError(f"{owner}() has no argument {name}={value!r}: {hint}")
 
 
+_REASONS: dict[str, dict[str, str]] = {}
+"""What to do instead of names that gpucnn lacks, by module."""
+
+
+class _AbsentImports(MetaPathFinder):
+    """Says what to do instead when `from gpucnn.layers import Lambda` or `import gpucnn.applications` fails.
+
+    Python looks for a submodule where a package lacks a name, and comes here if there is none; its own
+    `ImportError` would give no reason.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """None, or the `ImportError` for a name that gpucnn lacks."""
+        module, _, last = name.rpartition(".")
+        reason = _REASONS.get(module, {}).get(last)
+        if reason is not None:
+            raise ImportError(str(absent_error(module, last, reason)), name=name)
+
+
+sys.meta_path.append(_AbsentImports())
+
+
 class AbsentError(ArgumentError, AttributeError):
     """A name that Keras has, or once had, and gpucnn lacks."""
 
@@ -100,9 +126,10 @@ def absent_error(module: str, name: str, reason: str) -> AbsentError:
 def absent(module: str, reasons: dict[str, str]) -> Callable[[str], NoReturn]:
     """A `__getattr__` for `module`: names that only Keras has raise an error with the alternative.
 
-    It is an `AttributeError`, so `hasattr` is False, `getattr` returns its default, and Python
-    turns a failed `from module import name` into its own `ImportError`.
+    It is an `AttributeError`, so `hasattr` is False and `getattr` returns its default; a failed
+    `from package import name` is an `ImportError` that says the same.
     """
+    _REASONS[module] = reasons
 
     def __getattr__(name: str) -> NoReturn:  # noqa: N807
         if name in reasons:

@@ -10,7 +10,7 @@ import numpy as np
 from . import random
 from .arguments import Bounds, Count, Seed, checked, numbers
 from .errors import DataError, ShapeError
-from .retired import absent
+from .retired import Moved, absent
 
 
 @checked
@@ -104,3 +104,5 @@ __getattr__ = absent(
         "clear_session": "there is no global session to clear",
     },
 )
+
+Moved(f"{__name__}.np_utils")

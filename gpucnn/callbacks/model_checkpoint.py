@@ -21,7 +21,8 @@ Frequency = Literal["epoch"] | Count
 class ModelCheckpoint(Monitor):
     """Saves the model (or its weights) after each epoch, or after each `save_freq` batches.
 
-    filepath        ends in `.safetensors`; `{epoch:02d}`, `{batch}` and logs such as
+    filepath        ends in `.safetensors` or, for Keras 3, in `.keras` (`.weights.h5` with
+                    `save_weights_only`; extra keras-files); `{epoch:02d}`, `{batch}` and logs such as
                     `{val_loss:.2f}` are filled in, folders are created.
     save_best_only  save only when `monitor` improves on its best value, which starts at
                     `initial_value_threshold`.
@@ -41,7 +42,7 @@ class ModelCheckpoint(Monitor):
         initial_value_threshold: float | None = None,
     ) -> None:
         super().__init__(monitor, mode)
-        self.filepath = _checked_path(os.fspath(filepath))
+        self.filepath = _checked_path(os.fspath(filepath), save_weights_only)
         self.verbose = verbose
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
         self.save_freq = save_freq
@@ -111,11 +112,14 @@ class ModelCheckpoint(Monitor):
         return improved
 
 
-def _checked_path(filepath: str) -> str:
-    if not filepath.endswith(MODEL_SUFFIX):
+def _checked_path(filepath: str, weights_only: bool) -> str:
+    of_keras = ".weights.h5" if weights_only else ".keras"
+    if not filepath.endswith((MODEL_SUFFIX, of_keras)):
+        what = "weights" if weights_only else "models"
         raise ArgumentError(
-            f"ModelCheckpoint(filepath={filepath!r}) ends in {Path(filepath).suffix or 'no suffix'!r}: gpucnn writes "
-            f"{MODEL_SUFFIX} files, such as {Path(filepath).name.split('.')[0] or 'model'}{MODEL_SUFFIX}"
+            f"ModelCheckpoint(filepath={filepath!r}) ends in {Path(filepath).suffix or 'no suffix'!r}: {what} are "
+            f"saved in {MODEL_SUFFIX} or {of_keras} files, such as "
+            f"{Path(filepath).name.split('.')[0] or 'model'}{MODEL_SUFFIX}"
         )
     try:
         list(string.Formatter().parse(filepath))

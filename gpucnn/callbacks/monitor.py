@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ArgumentError, warn
+from ..errors import ArgumentError, did_you_mean, warn
 from .callback import Callback
 
 Mode = Literal["auto", "min", "max"]
@@ -36,10 +36,12 @@ class Monitor(Callback):
             return float(np.mean(logs[self.monitor]))
         if not self._warned:
             self._warned = True
-            hint = "; val_… needs validation data" if self.monitor.startswith("val_") else ""
+            validated = self.monitor.startswith("val_")
+            alike = [name for name in logs if name.startswith("val_") == validated]
+            hint = "val_… needs validation data" if validated and not alike else did_you_mean(self.monitor, alike)
             warn(
                 f"{type(self).__name__} monitors {self.monitor!r}, which is not in the logs: {consequence}. "
-                f"Available are {', '.join(logs) or 'none'}{hint}"
+                f"Available are {', '.join(logs) or 'none'}{hint and f'; {hint}'}"
             )
         return None
 

@@ -44,7 +44,8 @@ def kernels_list(pattern: str, backend: str | None, arch: str, load: Sequence[st
     largest case, and of the function with the largest share of multiply-adds (FFMA; HMMA on tensor
     cores) in its main loop.
 
-    Keys of --json: kernels; gaps (with --backend: ops without a kernel of it); of each kernel: id,
+    Keys of --json: kernels; gaps (with --backend: the ops without a kernel of it, of each op,
+    instead, the id of the kernel that computes it there, or null, and idea); of each kernel: id,
     op, algorithm, backend, language, needs, runs (gpu, emulator, cpu or null), why_not (why not on
     a GPU, or null), idea, figures; of these, one for each function: case, function, arch, blocks,
     threads, registers, shared_bytes, spill_bytes, occupancy, ffma_share, flops_per_global_byte,
@@ -67,9 +68,9 @@ def kernels_list(pattern: str, backend: str | None, arch: str, load: Sequence[st
     for reason in sorted({r["why_not"] for r in rows if r["why_not"]}):
         click.echo(f"not on a GPU: {reason}", err=True)
     if backend:
-        click.echo(
-            f"without a kernel of {backend}: {', '.join(gaps)}" if gaps else f"every op has a kernel of {backend}"
-        )
+        click.echo(f"without a kernel of {backend}:" if gaps else f"every op has a kernel of {backend}")
+    for gap in gaps:
+        click.echo(f"  {gap['op']}" + (f": {gap['instead']} computes it. {gap['idea']}" if gap["instead"] else ""))
     return None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..runs import commands
+from ..runs import commands, division
 from ..runs.listing import list_runs
 from .group import AS_JSON, DATA, DATA_DIR, RUN, STRICT, Number, main, options
 from .screen import Screen, four_decimals, peak_memory, percent, print_json, print_pairs, print_table, verdict
@@ -46,7 +46,7 @@ def evaluate(run: str, dataset: str | None, data: str | None, data_dir: str | No
         print_json(answer)
     else:
         print_pairs(
-            ("test accuracy", f"{percent(answer['test_accuracy'])}{commands.noted(answer['note'])}"),
+            ("test accuracy", f"{percent(answer['test_accuracy'])}{division.noted(answer['note'])}"),
             ("test loss", four_decimals(answer["test_loss"])),
             ("images", f"{answer['images']:,} of {answer['dataset']}: {answer['tested_on']}"),
             ("weights", f"sha256 {answer['weights_sha256']}"),

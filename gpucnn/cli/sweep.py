@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..errors import ArgumentError, did_you_mean
-from ..runs import commands, rate_search, search
+from ..runs import commands, division, rate_search, search
 from ..runs import sweep as sweeps
 from ..runs.sweep_result import Sweep, label
 from .group import AS_JSON, AT_LEAST_ONE, Number, main, options
@@ -159,7 +159,7 @@ def lr_find(
         print_json({**asdict(found), "picture": str(path)})
     else:
         rate = "none: the loss never falls; try other rates" if found.suggestion is None else f"{found.suggestion:.2g}"
-        print_pairs(("suggestion", f"{rate}{commands.noted(found.note)}"), ("picture", path))
+        print_pairs(("suggestion", f"{rate}{division.noted(found.note)}"), ("picture", path))
         if found.ended:
             print_pairs(("ended early", found.ended))
         if found.suggestion is not None:
@@ -220,7 +220,7 @@ def _print(result: Sweep) -> None:
             for row in result.rows
         ],
     )
-    click.echo(f"\n{result.ranked_by} on {result.dataset}{commands.noted(result.note)}")
+    click.echo(f"\n{result.ranked_by} on {result.dataset}{division.noted(result.note)}")
     click.echo(f"picture: {result.folder / 'sweep.png'}")
     failed = [trial for trial in result.trials if trial.status != "finished"]
     if failed:

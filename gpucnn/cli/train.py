@@ -9,7 +9,7 @@ import click
 from .. import datasets, distributed
 from ..dispatch.precision import PRECISIONS
 from ..errors import ArgumentError
-from ..runs import augmentation, commands
+from ..runs import augmentation, commands, division
 from ..runs.training import SCHEDULES
 from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, STRICT, TUNE, Number, main, options
 from .ranks import KeepsArguments, join, supervise
@@ -266,7 +266,7 @@ def train(
         print_json(record)
     else:
         print_pairs(
-            ("test accuracy", f"{percent(record['test_accuracy'])}{commands.noted(record['note'])}"),
+            ("test accuracy", f"{percent(record['test_accuracy'])}{division.noted(record['note'])}"),
             ("test loss", four_decimals(record["test_loss"])),
             ("train accuracy", f"{percent(record['train_accuracy'])} in the last epoch"),
             ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),

@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 from ..arguments import Bounds, Count, PathLike, checked
 from ..errors import ArgumentError, DataError, did_you_mean, warn
 from ..models.stored import StoredImages
+from ..retired import absent
 from . import cifar10, digits, fashion_mnist, folder, mnist, npz_set, synthetic
 from .dataset import Dataset, ImageSet
 from .download import fetch as _fetch
@@ -42,6 +43,15 @@ __all__ = [
     "user_cache",
     "verify",
 ]
+
+_OTHER_IMAGES = "gpucnn.datasets has mnist, fashion_mnist, cifar10 and digits; image_folder reads others"
+_NO_IMAGES = "gpucnn has data sets of images; give fit arrays of other data"
+
+__getattr__ = absent(
+    __name__,
+    {"cifar100": _OTHER_IMAGES}
+    | dict.fromkeys(("imdb", "reuters", "boston_housing", "california_housing"), _NO_IMAGES),
+)
 
 ImageShape = tuple[Count, Count, Count]
 """(H, W, C) of images; C is 1 for grey, 3 for RGB."""

@@ -316,6 +316,11 @@ class Layer(Configurable):
 
         Each call in training is a step of its own, and so draws other random numbers.
         """
+        if isinstance(x, Layer):
+            raise ArgumentError(
+                f"{self.name}({x.name}): layers are not called on layers, as models are stacks: write "
+                "Sequential([...]), with Residual or Parallel for branches"
+            )
         x = np.ascontiguousarray(x, np.float32)
         self.ensure_built((None, *x.shape[1:]))
         for weight in self.weights:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import config
+from ..errors import ArgumentError
 from ..retired import absent, absent_error
 from .crossentropy import (
     BinaryCrossentropy,
@@ -160,6 +161,8 @@ def get(identifier: Any) -> Any:
     "crossentropy" (or "ce") becomes binary, sparse or categorical when `check` or `forward` first
     sees shapes.
     """
+    if isinstance(identifier, (list, tuple)) or (isinstance(identifier, dict) and "class_name" not in identifier):
+        raise ArgumentError(f"loss={identifier!r}: a model has one output; give one loss, such as 'mse'")
     if isinstance(identifier, str):
         if identifier in _ABSENT:
             raise absent_error(__name__, identifier, _ABSENT[identifier])

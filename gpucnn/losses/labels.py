@@ -155,6 +155,8 @@ def _wrong_shape(name: str, y_true: np.ndarray, output_shape: Shape) -> ShapeErr
         cure = "both need the same number of samples"
     elif y_true.ndim == len(output_shape) and y_true.shape[-1] != output_shape[-1]:
         cure = f"y has {y_true.shape[-1]} columns and the model {output_shape[-1]} outputs; make them equal"
+    elif y_true.ndim < len(output_shape) - 1:
+        cure = "put layers.Flatten() or a global pooling before the Dense layers, for one row of outputs a sample"
     return ShapeError(f"{name}: y_true has shape {y_true.shape} and the outputs have shape {outputs}: {cure}")
 
 

@@ -231,6 +231,12 @@ def check_input(x: np.ndarray, expected: Shape) -> None:
         raise ShapeError(f"{mismatch}: the channels come first; gpucnn has them last, give np.moveaxis(x, 1, -1)")
     if math.prod(got) == math.prod(e or 1 for e in sample):
         raise ShapeError(f"{mismatch}: the number of values fits; give x.reshape(-1, {', '.join(map(str, sample))})")
+    if len(got) == 0:
+        raise ShapeError(f"{mismatch}: it holds one number for each sample; are x and y exchanged?")
+    if len(got) > 1 and len(got) == len(sample) and _fits(got[:-1], sample[:-1]):
+        change = "x.mean(-1, keepdims=True)" if sample[-1] == 1 else f"np.repeat(x, {sample[-1]}, axis=-1)"
+        fix = f"give {change}, or " if 1 in (got[-1], sample[-1]) else ""
+        raise ShapeError(f"{mismatch}: another number of channels; {fix}build the model for input_shape={got}")
     raise ShapeError(f"{mismatch}: resize the images or build the model for input_shape={got}")
 
 

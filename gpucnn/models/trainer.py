@@ -351,12 +351,12 @@ class Trainer:
             data = as_batches(source, y, weight, batch_size, steps, model.input_shape)
         parameters = model.parameters
         if labelled:
-            self._check_labels(first.y)
+            self._check_labels(first.y, x)
             self.step.settings.optimizer.build(parameters)
             if self.step.metrics is None:
                 assert first.y is not None
                 self.step.make_metrics(first.y.shape)
-                self._warn_if_logits()
+                self._warn_of_outputs()
         self._warn_if_unscaled(data.x if isinstance(data, Arrays) else first.x, kind)
         if class_weight is not None:
             _weigh_classes(data, class_weight)
@@ -376,9 +376,10 @@ class Trainer:
         except (ArgumentError, DataError, ShapeError) as error:
             raise type(error)(f"in validation_data: {error}") from error
 
-    def _check_labels(self, y: np.ndarray | None) -> None:
+    def _check_labels(self, y: np.ndarray | None, x: Any) -> None:
         if y is None:
-            raise ArgumentError("y is missing: give the labels of x")
+            pair = isinstance(x, tuple) and len(x) == 2
+            raise ArgumentError(f"y is missing: give {'x and y as two arguments' if pair else 'the labels of x'}")
         loss = self.step.settings.loss
         assert loss is not None
         losses.check_labels(loss, y, self.model.output_shape)
@@ -388,14 +389,25 @@ class Trainer:
         if not self._warned_unscaled and type(self.model.layers[0]).__name__ not in _SCALING:
             self._warned_unscaled = warn_if_unscaled(x, kind)
 
-    def _warn_if_logits(self) -> None:
-        """Warn if a crossentropy of probabilities follows a layer without activation."""
+    def _warn_of_outputs(self) -> None:
+        """Warn if the last layer's activation and a crossentropy do not fit, or if all outputs are 1."""
         last, loss = self.model.layers[-1], self.step.settings.loss
-        linear = isinstance(last, Activated) and last.activation.name == "linear"
-        if linear and getattr(loss, "from_logits", None) is False:
+        name = last.activation.name if isinstance(last, Activated) else None
+        logits = getattr(loss, "from_logits", None)
+        if name == "linear" and logits is False:
             warn(
                 f"{type(loss).__name__} expects probabilities and {last.name} has no activation: give it "
                 "activation='softmax' (or 'sigmoid'), or the loss from_logits=True"
+            )
+        elif name in ("softmax", "sigmoid") and logits:
+            warn(
+                f"{type(loss).__name__}(from_logits=True) applies {name} itself and {last.name} has it already: leave "
+                "out one of them"
+            )
+        if name == "softmax" and self.model.output_shape[-1] == 1:
+            warn(
+                f"{last.name} is a softmax of one value, which is always 1: give it activation='sigmoid', or a unit "
+                "for each class"
             )
 
 

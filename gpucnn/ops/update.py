@@ -1,6 +1,8 @@
-"""Updates of weights: each op makes one pass, in place, over the flat arrays of a model.
+"""Updates of weights by the common optimizers, and what comes before and after them: weight decay, averages,
+clipping, penalties, norms. Each op makes one pass, in place, over the flat arrays of a model.
 
-`flat_updates` says what the row of numbers holds, and how such an op is declared.
+`update_rules` has the updates of Adamax, Lion, Ftrl, Lamb and Muon. `flat_updates` says what the row
+of numbers holds, and how such an op is declared.
 """
 
 from __future__ import annotations

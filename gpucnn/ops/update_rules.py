@@ -1,5 +1,5 @@
-"""More updates of weights: Adamax, Lion, Ftrl, and the steps of Lamb and Muon, which look at each weight
-array as a whole.
+"""Updates of weights by the optimizers that `update` lacks: Adamax, Lion, Ftrl, and the steps of Lamb and
+Muon, which look at each weight array as a whole.
 
 `flat_updates` says what the row of numbers holds, and how such an op is declared.
 """

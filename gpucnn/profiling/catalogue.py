@@ -47,9 +47,17 @@ def rows(
     return rows
 
 
-def gaps(backend: str) -> list[str]:
-    """The ops that have no kernel of the backend."""
-    return [op.name for op in trials.every_op() if not op.kernels((backend,))]
+def gaps(backend: str) -> list[dict[str, str | None]]:
+    """The ops that have no kernel of the backend; of each also the kernel that computes it instead on the
+    same device, with its idea, or None."""
+    others = [other for other, device in BACKENDS.items() if device == BACKENDS[backend]]
+    rows = []
+    for op in trials.every_op():
+        if not op.kernels((backend,)):
+            instead = next(iter(op.kernels(others).values()), None)
+            idea = instead and _idea(instead)
+            rows.append({"op": op.name, "instead": instead and instead.id, "idea": idea})
+    return rows
 
 
 def _figures(kernel: Kernel, arch: str) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..datasets import Dataset
 from ..layers import Input, Layer, RandomAffine, RandomContrast
-from ..layers.augmentation import Flip
+from ..layers.augmentation import Augmentation, Flip
 from ..models.sequential import Sequential
 from ..ops.affine import Fill
 
@@ -12,6 +13,9 @@ LEVELS = ("light", "strong")
 
 FILL: Fill = "nearest"
 """Outside an image lie the pixels of its edge: the paper of a digit, the background of a photograph."""
+
+FEW = 500
+"""Training images of a class below which changing them at random is suggested."""
 
 
 def layers(level: str | None, mirrored: bool, largest: float) -> list[Layer]:
@@ -34,3 +38,14 @@ def in_front(model: Sequential, chosen: list[Layer]) -> Sequential:
         return model
     shape = Input(shape=tuple(model.input_shape[1:]))
     return Sequential([shape, *chosen, *model.layers], name=model.name)
+
+
+def suggestion(model: Sequential, data: Dataset) -> str | None:
+    """A line that suggests augmentation; None if there are many images, or the model changes them already."""
+    per_class = len(data.x_train) // len(data.classes)
+    if per_class >= FEW or any(isinstance(layer, Augmentation) for layer in model.layers):
+        return None
+    return (
+        f"about {per_class} training images per class are few: --augment light shifts them at random in each epoch, "
+        "so that the model overfits less"
+    )

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import distributed, random
+from .. import distributed
 from ..callbacks import Callback, EarlyStopping, TensorBoard
 from ..datasets import Dataset, ProgressHook, images
 from ..devices import choose, free_memory, threads
@@ -26,9 +26,8 @@ from ..models import formats, memory
 from ..models.loading import load_model
 from ..models.sequential import Sequential
 from ..models.signature import Signature
-from ..models.stored import StoredImages
 from ..models.summary import flops_per_image
-from . import augmentation, drawing, own_kernels, own_model, recipes, zoo
+from . import augmentation, division, drawing, own_kernels, own_model, recipes, zoo
 from .filters import with_filters
 from .run import Checkpoints, Run, stop_on_signals
 from .settings import RunSettings, extents, fingerprint
@@ -37,9 +36,6 @@ from .training import Training
 
 Entry = zoo.Entry | own_model.OwnModel
 """What builds a model and knows how it is trained."""
-
-_HELD_OUT = 1
-"""The stream of the division into training and validation images; shuffles of epochs have stream 0."""
 
 Say = Callable[[str], None]
 """Takes one line on the progress of the work."""
@@ -72,6 +68,8 @@ def train(
     data = settings.load_data(progress)
     settings, training, model = planned(settings, entry, data)
     _check_memory(model, training, data)
+    if settings.data and (hint := augmentation.suggestion(model, data)):
+        say(hint)
     run = Run.create(folder, asdict(settings)) if distributed.leads() else Run.followed(folder, asdict(settings))
     with run.locked():
         return _fit(run, settings, training, model, data, pictures, say, board)
@@ -92,7 +90,7 @@ def planned(settings: RunSettings, entry: Entry | None, data: Dataset) -> tuple[
 
     Raises the error of the first setting that does not fit.
     """
-    _check_validation(settings, data)
+    division.check(settings, data)
     entry = entry or zoo.default_for(data.name)
     training = _training(settings, entry, data)
     settings = replace(
@@ -110,7 +108,7 @@ def planned(settings: RunSettings, entry: Entry | None, data: Dataset) -> tuple[
         classes=list(data.classes),
         note=data.note,
         fingerprint=settings.fingerprint or fingerprint(data),
-        stream=is_stored(data) if settings.data else None,
+        stream=division.is_stored(data) if settings.data else None,
     )
     return settings, training, _new_model(settings, entry, data)
 
@@ -324,33 +322,6 @@ def _images_per_epoch(settings: RunSettings, data: Dataset) -> int:
     return int(len(data.x_train) * (1.0 - (settings.validation_split or 0.0)))
 
 
-def _with_validation(data: Dataset, count: int, seed: int) -> Dataset:
-    """The data with its training images divided at random: `count` remain, the others are for validation."""
-    total = len(data.x_train)
-    if count == total:
-        return data
-    order = random.permutation(total, seed=seed, stream=_HELD_OUT)
-    kept, held_out = np.sort(order[:count]), np.sort(order[count:])
-    x, y = data.x_train, data.y_train
-    split = "; ".join(filter(None, (data.split, "validation images drawn at random by the seed")))
-    remaining: Any = x.chosen(kept) if isinstance(x, StoredImages) else x[kept]
-    return replace(data, x_train=remaining, y_train=y[kept], x_val=x[held_out], y_val=y[held_out], split=split)
-
-
-def _check_validation(settings: RunSettings, data: Dataset) -> None:
-    """Raise `ArgumentError` unless the validation images come from one place, and are there if they are
-    needed."""
-    if settings.validation_split and data.x_val is not None:
-        raise ArgumentError(
-            f"{data.path} has its own validation images: leave out --validation-split {settings.validation_split:g}"
-        )
-    if (settings.early_stopping or settings.best) and not settings.validation_split and data.x_val is None:
-        option = "--best" if settings.best else "--early-stopping"
-        raise ArgumentError(
-            f"{option} needs validation images: hold out some with --validation-split 0.1, or give data that has them"
-        )
-
-
 def _signature_for(data: Dataset) -> Signature:
     x = data.x_train
     floats_of_another_range = x.dtype != np.uint8 and not (x.min() >= 0 and x.max() <= 1)
@@ -359,7 +330,7 @@ def _signature_for(data: Dataset) -> Signature:
 
 
 def _check_memory(model: Sequential, training: Training, data: Dataset) -> None:
-    parts = (None if is_stored(data) else data.x_train, data.x_test, data.x_val)
+    parts = (None if division.is_stored(data) else data.x_train, data.x_test, data.x_val)
     as_float32 = sum(4 * x.size for x in parts if x is not None and x.dtype == np.uint8)
     group, rows = distributed.group(), min(training.batch_size, len(data.x_train))
     memory.check(model, rows if group is None else -(-rows // group.parts), as_float32)
@@ -376,8 +347,8 @@ def _fit(
     board: TensorBoard | None,
 ) -> Run:
     count = _images_per_epoch(settings, data)
-    data = _with_validation(data, count, settings.seed)
-    say(_described(data))
+    data = division.with_validation(data, count, settings.seed)
+    say(division.described(data))
     epochs = "epoch" if training.epochs == 1 else "epochs"
     say(
         f"{settings.model}: {model.count_params():,} parameters, {type(model.optimizer).__name__}, "
@@ -428,22 +399,3 @@ def _fit(
     if pictures:
         drawing.save(run, model, data, x_test, probabilities)
     return run
-
-
-def is_stored(data: Dataset) -> bool:
-    """Whether the training images stay in a file."""
-    return isinstance(data.x_train, StoredImages)
-
-
-def _described(data: Dataset) -> str:
-    """How many images there are and how they were divided, in one line."""
-    counts = [("training", data.x_train), ("validation", data.x_val), ("test", data.x_test)]
-    *parts, last = [f"{len(x):,} {part}" for part, x in counts if x is not None]
-    stored = f"training images stay in a file of {free_memory.readable(data.x_train.nbytes)}, shuffled by blocks"
-    note = "; ".join(remark for remark in (data.split, stored if is_stored(data) else None, data.note) if remark)
-    return f"{data.name}: {', '.join(parts)} and {last} images{noted(note)}"
-
-
-def noted(note: str | None) -> str:
-    """The note of a data set in parentheses, to be printed after a figure."""
-    return f" ({note})" if note else ""

@@ -112,6 +112,10 @@ def write(
 
 def command(record: dict[str, Any]) -> str:
     """The command that repeats the run of this record, as a shell takes it."""
+    return " ".join(_words(record))
+
+
+def _words(record: dict[str, Any]) -> list[str]:
     settings = record["settings"]
     words = ["gpucnn", "train"]
     words += ["--data", settings["data"]] if settings.get("data") else [settings.get("dataset")]
@@ -130,7 +134,7 @@ def command(record: dict[str, Any]) -> str:
         words += ["--algorithm", f"{op}={algorithm}"]
     for entry in settings.get("load") or []:
         words += ["--load", entry["name"]]
-    return " ".join(shlex.quote(str(word)) for word in words)
+    return [shlex.quote(str(word)) for word in words]
 
 
 def _trained(path: Path) -> tuple[Run, RunSettings]:
@@ -170,7 +174,7 @@ def _part(run: Run, settings: RunSettings, data_dir: str | None, progress: Progr
         ),
         _section(
             "How to repeat it",
-            f"<pre>{_text(command(record))}</pre>"
+            f"<pre>{' '.join(f'<span>{_text(word)}</span>' for word in _words(record))}</pre>"
             + _pairs({"weights (SHA-256)": record["weights_sha256"], **(record["versions"] or {})}),
         ),
         _section(
@@ -221,7 +225,7 @@ def _comparison(parts: list[_Part]) -> str:
         for part in sorted(parts, key=lambda part: -part.record["test_accuracy"])
     ]
     header = (
-        *("run", "data set", "model", "accuracy", "loss", "parameters", "FLOPs/image"),
+        *("run", "data set", "model", "test accuracy", "test loss", "parameters", "FLOPs/image"),
         *("epochs", "training", "images/s", "device", "seed"),
     )
     curves = compared_curves({part.name: part.history for part in parts})
@@ -254,7 +258,7 @@ def _layers(rungs: Iterable[Any]) -> str:
         )
         for rung in rungs
     ]
-    return _table(("layer", "output", "size", "sees", "parameters", "FLOPs", "memory"), rows)
+    return _table(("layer", "output", "size", "receptive field", "parameters", "FLOPs", "memory"), rows)
 
 
 def _section(title: str, body: str) -> str:

@@ -16,7 +16,7 @@ PAGE = """<!doctype html>
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--ground); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; margin: 0; }
+h1 { font-size: 1.6rem; margin: 0 0 .4rem; }
 h2 { font-size: 1.2rem; margin: 2rem 0 .6rem; }
 .where, figcaption, .cards span { color: var(--soft); }
 .where { margin: 0 0 1rem; }
@@ -24,6 +24,7 @@ h2 { font-size: 1.2rem; margin: 2rem 0 .6rem; }
 .cards div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem; }
 .cards b { display: block; font-size: 1.3rem; }
 .wide { overflow-x: auto; }
+.wide:has(> table) { margin-bottom: 1rem; }
 figure { margin: 0 0 1.5rem; }
 img { display: block; background: #fff; border-radius: .5rem; width: auto; height: auto; max-width: max(100%, 36rem); }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
@@ -32,6 +33,7 @@ table:not(.pairs) td:not(:first-child) { white-space: nowrap; }
 .pairs td { overflow-wrap: anywhere; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .8rem;
   white-space: pre-wrap; }
+pre span { display: inline-block; }
 details { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem; margin-bottom: .8rem; }
 summary { cursor: pointer; font-weight: 600; }
 </style>

@@ -1,7 +1,5 @@
-"""Both ops of a dense layer by NumPy, whose products are those of BLAS.
-
-On the CPU they save nothing over their parts, which "auto" takes.
-"""
+"""Both ops of a dense layer by the definition: on the CPU they save nothing over their parts, which
+"auto" takes."""
 
 from __future__ import annotations
 

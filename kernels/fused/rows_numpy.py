@@ -1,7 +1,5 @@
-"""The gradients of pooling by 2 × 2 and of the bias below it, by the definition.
-
-On the CPU the gradients of a pooled convolution need no dz, which "auto" takes into account.
-"""
+"""The gradients of pooling by 2 × 2 and of the bias below it, by the definition: "auto" takes kernels
+that need neither on the CPU."""
 
 from __future__ import annotations
 

@@ -21,6 +21,17 @@ def test_model_checkpoint_fills_in_epoch_and_logs(tmp_path):
     assert (tmp_path / "runs").is_dir()
 
 
+@pytest.mark.parametrize(("weights_only", "suffix"), [(False, ".keras"), (True, ".weights.h5")])
+def test_model_checkpoint_writes_files_of_keras(tmp_path, weights_only, suffix):
+    path = str(tmp_path / f"best{suffix}")
+    model, _ = run(callbacks.ModelCheckpoint(path, save_weights_only=weights_only), by_name("val_loss", 1))
+    assert [saved for _, saved, _ in model.saved] == [path]
+    with pytest.raises(
+        ArgumentError, match=f"saved in .safetensors or {'.keras' if not weights_only else '.weights.h5'}"
+    ):
+        callbacks.ModelCheckpoint("best.h5", save_weights_only=weights_only)
+
+
 def test_model_checkpoint_keeps_only_the_best(capsys):
     checkpoint = callbacks.ModelCheckpoint(
         "{epoch}.weights.safetensors", save_best_only=True, save_weights_only=True, verbose=1
@@ -77,10 +88,13 @@ test_wrong_arguments_are_refused = refuses(
     ArgumentError,
     [
         (
-            lambda: callbacks.ModelCheckpoint("best.keras"),
-            r"ends in '\.keras': gpucnn writes \.safetensors .* best\.safetensors",
+            lambda: callbacks.ModelCheckpoint("best.keras", save_weights_only=True),
+            r"ends in '\.keras': weights are saved in \.safetensors or \.weights\.h5 files, such as best\.safetensors",
         ),
-        (lambda: callbacks.ModelCheckpoint("w.weights.h5", save_weights_only=True), r"ends in '\.h5'.* w\.safetensors"),
+        (
+            lambda: callbacks.ModelCheckpoint("w.weights.h5"),
+            r"ends in '\.h5'.* \.safetensors or \.keras .* w\.safetensors",
+        ),
         (lambda: callbacks.ModelCheckpoint("best"), "ends in 'no suffix'"),
         (lambda: callbacks.ModelCheckpoint("{epoch:02d.safetensors"), r"write \{epoch:02d\}"),
         (lambda: callbacks.ModelCheckpoint("m.safetensors", period=5), "period=5: it is now called save_freq"),

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 def test_results_go_to_standard_output_and_progress_to_standard_error(user_npz):
     result = gpucnn("train", "--data", user_npz, *FAST)
     assert result.exit_code == 0
+    assert "about 24 training images per class are few: --augment light " in result.stderr
     lines = result.stdout.splitlines()
     assert re.fullmatch(r"test accuracy   \d+\.\d\d %", lines[0])
     assert [line.split("  ")[0] for line in lines] == [
@@ -59,6 +60,7 @@ def test_without_a_data_set_the_digits_are_used_and_named_as_such():
     result = gpucnn("train", *FAST, "--target-acc", "0.01")
     assert result.exit_code == 0
     assert "no data set given: using the embedded digits" in result.stderr
+    assert "--augment" not in result.stderr
     assert NOTE in result.stdout.splitlines()[0]
     (folder,) = os.listdir("runs")
     evaluated = gpucnn("evaluate", f"runs/{folder}")
@@ -211,6 +213,7 @@ def test_training_images_are_changed_at_random_if_asked(user_npz):
         "train", "--data", user_npz, *FAST, "--augment", "strong", "--flip", "--pictures", "--out", "changed", "--json"
     )
     assert result.exit_code == 0, result.stderr
+    assert "--augment" not in result.stderr
     settings = json.loads(result.stdout)["settings"]
     assert (settings["augment"], settings["flip"]) == ("strong", True)
     model = load_model("changed")

@@ -15,6 +15,7 @@ ABSENT = [
     ("gpucnn.activations", "glu", "use one of"),
     ("gpucnn.callbacks", "RemoteMonitor", "use LambdaCallback"),
     ("gpucnn.constraints", "maxnorm", "it is called max_norm"),
+    ("gpucnn.datasets", "cifar100", "image_folder reads others"),
     ("gpucnn.initializers", "STFT", "no audio layers"),
     ("gpucnn.layers", "SReLU", "LeakyReLU"),
     ("gpucnn.losses", "Circle", "use a crossentropy"),
@@ -32,7 +33,10 @@ def test_a_name_that_gpucnn_lacks_is_absent_to_code_that_probes_for_it(module, n
     package = importlib.import_module(module)
     assert not hasattr(package, name)
     assert getattr(package, name, None) is None
-    with pytest.raises(ImportError, match=f"cannot import name '{name}' from '{module}'"):
+    said = (
+        rf"\.{name} is not in gpucnn: .*{instead}" if hasattr(package, "__path__") else f"name '{name}' from '{module}'"
+    )
+    with pytest.raises(ImportError, match=said):
         exec(f"from {module} import {name}")
 
 
@@ -41,6 +45,15 @@ def test_a_name_that_gpucnn_lacks_says_what_to_use_instead(module, name, instead
     owner = module.removeprefix("gpucnn.")
     with pytest.raises(ArgumentError, match=rf"^{owner}\.{name} is not in gpucnn: .*{instead}"):
         getattr(importlib.import_module(module), name)
+
+
+def test_a_package_of_old_keras_says_what_to_use_instead():
+    with pytest.raises(ImportError, match=r"^gpucnn\.preprocessing is not in gpucnn: .*train --data FOLDER"):
+        importlib.import_module("gpucnn.preprocessing.image")
+    from gpucnn.utils import np_utils
+
+    with pytest.raises(ImportError, match=r"write `from gpucnn\.utils import to_categorical`"):
+        np_utils.to_categorical  # noqa: B018
 
 
 def test_every_module_with_absent_names_is_tested():
@@ -62,8 +75,8 @@ def test_other_names_are_unknown_as_in_any_module(module):
 
 
 LOSSES = (
-    "bce binary_crossentropy categorical_crossentropy ce crossentropy huber mae mean_absolute_error "
-    "mean_squared_error mse sparse_categorical_crossentropy"
+    "bce binary_crossentropy categorical_crossentropy categorical_generalized_cross_entropy ce crossentropy huber mae "
+    "mean_absolute_error mean_squared_error mse sparse_categorical_crossentropy"
 )
 
 
@@ -104,6 +117,7 @@ def test_names_that_are_equally_near_are_all_suggested():
         == "did you mean 'conv2d' or 'conv3d'?"
     )
     assert did_you_mean("Conv2d", ["Conv2D", "Conv1D", "DepthwiseConv2D"]) == "did you mean 'Conv2D'?"
+    assert did_you_mean("acc", ["loss", "accuracy"]) == "did you mean 'accuracy'?"
     assert did_you_mean("keras_intro", ["keras-intro", "torres"]) == "did you mean 'keras-intro'?"
 
 

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn import Input, Sequential, callbacks, layers
+from gpucnn import Input, Sequential, callbacks, layers, losses
 from gpucnn.errors import ArgumentError, DataError, ShapeError
 
 X, Y = np.linspace(0, 1, 20 * 12, dtype=np.float32).reshape(20, 2, 2, 3), np.arange(20) % 2
 BYTES = (X * 255).astype(np.uint8)
 
 
-def made(activation="softmax"):
-    model = Sequential([Input((2, 2, 3)), layers.Flatten(), layers.Dense(2, activation=activation)])
-    model.compile("sgd", "sparse_categorical_crossentropy")
+LOGITS, STOPPING = losses.SparseCategoricalCrossentropy(from_logits=True), callbacks.EarlyStopping("acc", mode="max")
+
+
+def made(activation="softmax", units=2, loss="sparse_categorical_crossentropy", metrics=None):
+    model = Sequential([Input((2, 2, 3)), layers.Flatten(), layers.Dense(units, activation=activation)])
+    model.compile("sgd", loss, metrics=metrics)
     return model
 
 
@@ -48,6 +51,9 @@ CALLS = {
     "the images look unscaled  ": lambda _: made().test_on_batch(BYTES, Y),
     "the images look unscaled   ": lambda _: made().predict_on_batch(BYTES),
     "has no activation": lambda _: made(None).fit(X, Y, verbose=0),
+    "is a softmax of one value": lambda _: made(units=1, loss="bce").fit(X, Y, verbose=0),
+    "applies softmax itself": lambda _: made(loss=LOGITS).fit(X, Y, verbose=0),
+    "did you mean 'accuracy'?": lambda _: made(metrics=["accuracy"]).fit(X, Y, verbose=0, callbacks=[STOPPING]),
     "is not among them": lambda _: made().fit(X, np.arange(20) // 10, validation_split=0.25, verbose=0),
     "which is not in the logs": lambda _: made().fit(X, Y, verbose=0, callbacks=[callbacks.EarlyStopping("val_loss")]),
     "ended after 1 of 3 batches in epoch 1": lambda _: made().fit(batches(), steps_per_epoch=3, verbose=0),

@@ -66,6 +66,8 @@ class Page(HTMLParser):
         if tag == "img":
             assert values["alt"] and int(values["width"]) > 0 and int(values["height"]) > 0
             self.images.append((values["alt"], values["src"]))
+        if tag == "pre":
+            self.commands.append("")
         if tag not in VOID:
             self.open.append(tag)
 
@@ -77,7 +79,8 @@ class Page(HTMLParser):
             self.styles.append(data)
         else:
             self.text += data
-            self.commands += [data] if self.open[-1:] == ["pre"] else []
+            if "pre" in self.open:
+                self.commands[-1] += data
 
 
 def page_of(path):

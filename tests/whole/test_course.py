@@ -131,6 +131,69 @@ test_loss, test_acc = model.evaluate(test_images, test_labels)
 print('Test accuracy:', test_acc)
 """
 
+TORRES_FASHION_4 = """
+from gpucnn import datasets
+from gpucnn.models import Sequential
+from gpucnn.layers import Conv2D, MaxPooling2D, Flatten, Dense, BatchNormalization, Dropout
+from gpucnn.optimizers import Adam
+
+fashion_mnist = datasets.fashion_mnist
+(train_images, train_labels), (test_images, test_labels) = fashion_mnist.load_data()
+class_names = ['T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot']
+train_images = train_images.reshape((60000, 28, 28, 1))
+train_images = train_images.astype('float32') / 255
+test_images = test_images.reshape((10000, 28, 28, 1))
+test_images = test_images.astype('float32') / 255
+
+def make_model():
+    model = Sequential()
+    model.add(Conv2D(filters=32, kernel_size=(3, 3), activation='relu', strides=1, padding='same',
+                     input_shape=(28, 28, 1)))
+    model.add(BatchNormalization())
+    model.add(Conv2D(filters=32, kernel_size=(3, 3), activation='relu', strides=1, padding='same'))
+    model.add(BatchNormalization())
+    model.add(Dropout(0.25))
+    model.add(Conv2D(filters=64, kernel_size=(3, 3), activation='relu', strides=1, padding='same'))
+    model.add(MaxPooling2D(pool_size=(2, 2)))
+    model.add(Dropout(0.25))
+    model.add(Conv2D(filters=128, kernel_size=(3, 3), activation='relu', strides=1, padding='same'))
+    model.add(BatchNormalization())
+    model.add(Dropout(0.25))
+    model.add(Flatten())
+    model.add(Dense(512, activation='relu'))
+    model.add(BatchNormalization())
+    model.add(Dropout(0.5))
+    model.add(Dense(128, activation='relu'))
+    model.add(BatchNormalization())
+    model.add(Dropout(0.5))
+    model.add(Dense(10, activation='softmax'))
+    return model
+
+model = make_model()
+model.summary()
+optimizer = Adam(learning_rate=0.001)
+model.compile(optimizer=optimizer, loss='sparse_categorical_crossentropy', metrics=['accuracy'])
+model.fit(train_images, train_labels, epochs=5)
+test_loss, test_acc = model.evaluate(test_images, test_labels)
+print('Test accuracy:', test_acc)
+"""
+
+TORRES_FASHION_5 = (
+    TORRES_FASHION_4.replace("epochs=5)", "epochs=30, callbacks=[reduce_lr])").replace(
+        "model.fit(",
+        """
+from gpucnn.callbacks import LearningRateScheduler
+reduce_lr = LearningRateScheduler(lambda x: 1e-3 * 0.9 ** x)
+model.fit(""",
+    )
+    + """
+from gpucnn.callbacks import EarlyStopping, ReduceLROnPlateau
+early_stop = EarlyStopping(monitor='val_loss', patience=10)
+plateau = ReduceLROnPlateau(monitor='val_loss', factor=0.2, patience=5, min_lr=0.0001)
+history = model.fit(train_images, train_labels, epochs=30, validation_split=0.2, callbacks=[early_stop, plateau])
+"""
+)
+
 MLEARNING = """
 from gpucnn.datasets import mnist
 from gpucnn.models import Sequential
@@ -192,6 +255,8 @@ TEXTS = {
     "keras-intro": (KERAS_INTRO, 121_930),
     "torres": (TORRES, 62_346),
     "torres-fashion": (TORRES_FASHION, None),
+    "torres-fashion-4": (TORRES_FASHION_4, 13_017_770),
+    "torres-fashion-5": (TORRES_FASHION_5, 13_017_770),
     "mlearning": (MLEARNING, 484_714),
     "cifar": (CIFAR, 3_702_186),
 }
