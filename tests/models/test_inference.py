@@ -253,8 +253,8 @@ def test_a_plan_in_use_is_not_lent_to_another_thread():
     for _ in range(2):
         model.predict(images(model), verbose=0)
     inference = model._trainer._inference
-    assert inference._take_plan((3, 8, 8, 3)) is not None
-    assert inference._take_plan((3, 8, 8, 3)) is None
+    assert inference._free_plan((3, 8, 8, 3)) is not None
+    assert inference._free_plan((3, 8, 8, 3)) is None
 
 
 def test_a_layer_that_computes_outside_of_ops_is_called_each_time(monkeypatch):
