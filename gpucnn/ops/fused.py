@@ -375,7 +375,7 @@ def _dense_operands(m: int, k: int, n: int) -> tuple[Draw, Draw, Draw]:
             for case in _product_cases(name, _dense_operands(*_DENSE[name]), {})
         ),
     ],
-    prefer=("few_rows", "blas", "tensor", "warptiled", "direct"),
+    prefer=("few_rows", "panels", "blas", "tensor", "warptiled", "direct"),
     factors=(0, 1),
     flops=lambda x, weight, b, **_: 2 * math.prod(x.shape) * weight.shape[1],
     terms=lambda x, weight, b, **_: x.shape[1] + 1,
