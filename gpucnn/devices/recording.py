@@ -54,8 +54,11 @@ def _note(notebook, count, function, arguments, words):
 
 
 @njit(cache=True, nogil=True)
-def _replay(share, control, alone, launches, address):
-    """All launches of an array, which begins at this address."""
+def _replay(share, control, alone, launches, address, inputs, x):
+    """All launches of an array, which begins at this address; each row of `inputs` has the place of a word
+    and its distance from the address x."""
+    for i in range(inputs.shape[0]):
+        launches[inputs[i, 0]] = x + inputs[i, 1]
     place = 0
     while place < launches.shape[0]:
         count, function, words = launches[place], launches[place + _FUNCTION], launches[place + _LENGTH]
@@ -69,14 +72,36 @@ def _note_address() -> int:
     return address_of(_note, team.SHARE)
 
 
+def _counts(words: np.ndarray) -> Iterator[int]:
+    """How many tasks each launch has, negative for those of the calling thread alone."""
+    place = 0
+    while place < len(words):
+        yield int(words[place])
+        place += _HEAD + int(words[place + _LENGTH])
+
+
 class _Launches:
     """Launches that follow each other: their words, and the address of these."""
 
     def __init__(self, words: np.ndarray) -> None:
         self.words, self._address = words, words.ctypes.data
+        self._together = any(count > 1 for count in _counts(words))
+        self._inputs = np.empty((0, 2), np.int64)
 
-    def __call__(self) -> None:
-        _replay(share_address(), team.call_team().address, team.NOBODY.address, self.words, self._address)
+    def take(self, first: int, stop: int) -> None:
+        """Words that are addresses from `first` up to `stop` are from now on as far from the address that a
+        call passes.
+
+        A word that happens to lie between these is taken for one: no other number that a kernel gets has
+        that size.
+        """
+        (places,) = np.nonzero((self.words >= first) & (self.words < stop))
+        self._inputs = np.stack([places, self.words[places] - first], axis=1)
+
+    def __call__(self, x: int) -> None:
+        alone = team.NOBODY.address
+        helpers = team.call_team().address if self._together else alone  # who has nothing to do may sleep on
+        _replay(share_address(), helpers, alone, self.words, self._address, self._inputs, x)
 
 
 class _Call:
@@ -85,7 +110,7 @@ class _Call:
     def __init__(self, function: Callable[..., Any], arguments: list[Any]) -> None:
         self.function, self.arguments = function, arguments
 
-    def __call__(self) -> None:
+    def __call__(self, x: int) -> None:
         self.function(*self.arguments)
 
 
@@ -100,7 +125,6 @@ class Recording:
         self._notebook = np.zeros(_ENTRY + _HEAD + _WORDS, np.int64)
         self._steps: list[Any] = []
         self._kept: dict[int, np.ndarray] = {}
-        self._places: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._inputs: list[tuple[list[Any], int, tuple[int, ...]]] = []
 
     def launch(self, launching: Any, control: int, count: int, arguments: tuple[Any, ...], together: bool) -> None:
@@ -143,30 +167,27 @@ class Recording:
         self._steps = [_Launches(np.concatenate(step)) if isinstance(step, list) else step for step in steps]
         return x is None or all([self._takes(step, x) for step in self._steps])
 
+    @property
+    def calls_python(self) -> bool:
+        """Whether anything else than launches is repeated."""
+        return any(isinstance(step, _Call) for step in self._steps)
+
     def replay(self, x: np.ndarray | None = None) -> None:
         """Repeat all of it."""
-        if x is not None:
-            address = x.ctypes.data
-            for launches, places, offsets in self._places:
-                launches[places] = offsets + address
-            for arguments, i, shape in self._inputs:
-                arguments[i] = x.reshape(shape)
+        address = 0 if x is None else x.ctypes.data
+        for arguments, i, shape in self._inputs:
+            assert x is not None
+            arguments[i] = x.reshape(shape)
         for step in self._steps:
-            step()
+            step(address)
         for arguments, i, _ in self._inputs:
             arguments[i] = None
 
     def _takes(self, step: Any, x: np.ndarray) -> bool:
-        """Find what a step reads of `x`: among its words, or among the arguments of a call.
-
-        A word that happens to lie between the addresses of `x` is taken for one: no other number that
-        a kernel gets has that size.
-        """
+        """Find what a step reads of `x`: among its words, or among the arguments of a call."""
         first, stop = x.ctypes.data, x.ctypes.data + x.nbytes
         if isinstance(step, _Launches):
-            (places,) = np.nonzero((step.words >= first) & (step.words < stop))
-            if places.size:
-                self._places.append((step.words, places, step.words[places] - first))
+            step.take(first, stop)
             self._kept = {key: array for key, array in self._kept.items() if not first <= array.ctypes.data < stop}
             return True
         for i, array in enumerate(step.arguments):

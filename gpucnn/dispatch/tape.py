@@ -29,6 +29,10 @@ class Kernel(Protocol):
         """The registered function."""
 
     @property
+    def algorithm(self) -> str:
+        """Its name."""
+
+    @property
     def compiled(self) -> bool:
         """Whether it launches tasks alone, as shapes and parameters say."""
 
@@ -77,6 +81,7 @@ class Tape:
         from ..devices.recording import Recording  # which imports Numba
 
         self.complete = True
+        self._calls_blas = False
         self._most_bytes = most_bytes
         self._arena = Arena()
         self._recording: Recording = Recording(self._arena.owns)
@@ -89,6 +94,7 @@ class Tape:
 
     def run(self, kernel: Kernel, arrays: Sequence[Any], params: dict[str, Any], own: Sequence[Any]) -> None:
         """Launch a kernel and note what it launches, or, unless it is `compiled`, the call itself."""
+        self._calls_blas = self._calls_blas or kernel.algorithm == "blas"
         if kernel.compiled:
             kernel.run(*arrays, **params)
             self._recording.keep(arrays)
@@ -105,6 +111,11 @@ class Tape:
     def end(self, x: np.ndarray | None = None) -> None:
         """End the recording. Arrays that lie in `x` are from now on those of the argument of `replay`."""
         self.complete = self._recording.end(x) and self.complete
+
+    @property
+    def may_call_blas(self) -> bool:
+        """Whether what is repeated may call BLAS, whose threads are then to be limited."""
+        return self._calls_blas or self._recording.calls_python
 
     def replay(self, x: np.ndarray | None = None) -> None:
         """Repeat all calls; `x` is contiguous, with the size and type of the one that was recorded."""

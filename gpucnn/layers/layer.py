@@ -35,6 +35,7 @@ from ..devices import free_memory, storage
 from ..distributed import Group
 from ..errors import ArgumentError, MemoryNeedError, ShapeError, one_line
 from ..ops.window import Sliding
+from .changes import Counted
 
 Shape = tuple[Any, ...]
 """Extents of an array of one batch: None for the batch axis, then integers."""
@@ -56,7 +57,7 @@ def at_most(elements: int) -> Iterator[None]:
         _allowance.reset(token)
 
 
-class Weight:
+class Weight(Counted):
     """One array that a layer owns, with its gradient.
 
     `value` and `gradient` are float32 arrays of `shape`, on the host at first. When the model is
@@ -165,7 +166,7 @@ class Weight:
         return f"<Weight {self.path} {self.shape}>"
 
 
-class Layer(Configurable):
+class Layer(Counted, Configurable):
     """Base of all layers. Subclass it to write a custom layer.
 
     name                  used in summaries and files; by default the class name in snake case

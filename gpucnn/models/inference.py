@@ -2,8 +2,9 @@
 
 On the CPU, with compiled kernels and no algorithm chosen, a BatchNormalization is folded into the
 convolution or dense layer before it, an activation is joined with that layer, and dropout is left
-out. What is folded is computed again in each call, so that it follows the weights however they
-change. Results differ from those of the separate layers by rounding alone.
+out. What is folded is computed again in each call, by kernels that are recorded with the others, so that
+it follows the weights however they change. Results differ from those of the separate layers by rounding
+alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..devices import choose, storage, threads
 from ..devices.cpu import CPU
 from ..dispatch import choice, precision
 from ..dispatch.tape import Tape
+from ..layers import changes
 from ..layers.activation import Activation
 from ..layers.batch_normalization import BatchNormalization
 from ..layers.convolution_base import Convolution
@@ -29,6 +31,7 @@ from ..layers.dense import Dense
 from ..layers.dropout import Dropout
 from ..layers.layer import Activated, Layer, Weight, every
 from ..layers.parallel import Parallel
+from ..ops.batchnorm import batchnorm_inference
 from . import fusion, memory
 from .batches import Arrays
 from .model import Model, computing
@@ -48,6 +51,7 @@ class Inference:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._state: list[Any] = []
+        self._seen: tuple[Any, ...] = ()
         self._nodes: list[fusion.Node] = []
         self._folds: list[Callable[[], None]] = []
         self._plans: OrderedDict[tuple[int, ...], list[_Plan]] = OrderedDict()
@@ -65,20 +69,29 @@ class Inference:
         """What a forward pass runs through, planned again after any change of the layers or of the
         choice of kernels, with what is folded computed from the weights as they are now."""
         with self._changing:
-            state = _state(self._model.layers)
-            if not _same(state, self._state):
+            if not self._hold():
+                self._state = _state(self._model.layers)
                 layers, self._folds = simplified(self._model.layers)
                 self._nodes = fusion.program(layers, False)
-                self._state = state
                 self._plans.clear()
                 self._refused.clear()
             for fold in self._folds:
                 fold()
             return self._nodes
 
+    def _hold(self) -> bool:
+        """Whether the nodes are those for the layers as they are. Only where something was assigned to any
+        layer or weight since the last look, all of them are compared."""
+        seen = changes.count(), choice.decides(), fusion.is_enabled(), self._model.layers[:]
+        if seen != self._seen:
+            if not _same(_state(self._model.layers), self._state):
+                return False
+            self._seen = seen
+        return True
+
     def takes(self, x: Any, batch_size: Any) -> bool:
         """Whether x needs no conversion and is one batch for the CPU: then `of_one_batch` returns its
-        output, in half the time that the hooks and checks of many batches take for one image."""
+        output without the hooks and checks of many batches."""
         most, expected = 32 if batch_size is None else batch_size, self._model.input_shape
         if type(x) is not np.ndarray or x.dtype != np.float32 or not x.flags.c_contiguous or type(most) is not int:
             return False
@@ -87,28 +100,28 @@ class Inference:
 
     def of_one_batch(self, x: np.ndarray) -> np.ndarray:
         """The output for a batch that `takes` has accepted."""
-        with threads.one_blas_thread():
-            y = self._replayed(x)
-            if y is None:
-                with computing(self._model), memory.explained(self._model, Arrays(x, None, None, len(x))):
-                    self.nodes()
-                    y = self(x)
+        memory_needed = memory.explained(self._model, Arrays(x, None, None, len(x)))
+        with threads.one_blas_thread(), computing(self._model), memory_needed:
+            self.nodes()
+            y = self(x)
         return y.copy() if np.may_share_memory(x, y) else y
 
-    def _replayed(self, x: np.ndarray) -> np.ndarray | None:
-        """The output of a plan if there is one and it holds: then its weights are where they were, and need
-        not be brought or kept."""
-        if self._model.precision != precision.FLOAT32 or x.shape not in self._plans:
+    def replayed(self, x: Any, batch_size: Any) -> np.ndarray | None:
+        """The output of a plan if there is one for x as a whole, and it holds: then its weights are where they
+        were, and need not be brought or kept."""
+        if type(x) is not np.ndarray or x.shape not in self._plans or x.dtype != np.float32:
+            return None
+        if not x.flags.c_contiguous or len(x) > (batch_size or 32) or self._model.precision != precision.FLOAT32:
             return None
         with self._changing:
-            if not _same(_state(self._model.layers), self._state):
-                return None
-            for fold in self._folds:
-                fold()
-        plan = self._take_plan(x.shape)
+            plan = self._free_plan(x.shape) if self._hold() else None
         if plan is None:
             return None
-        y = plan(x)
+        if plan.may_call_blas:
+            with threads.one_blas_thread():
+                y = plan(x)
+        else:
+            y = plan(x)
         self._keep_plan(x.shape, plan)
         return y
 
@@ -116,7 +129,8 @@ class Inference:
         """The output for one batch, on the host, in an array that the caller may keep."""
         if choose.current() is not CPU or "njit" not in choice.backends() or x.shape in self._refused:
             return self._directly(x)
-        plan = self._take_plan(x.shape)
+        with self._changing:
+            plan = self._free_plan(x.shape)
         if plan is None:
             y = self._directly(x)
             self._add_plan(x, y)
@@ -128,11 +142,10 @@ class Inference:
     def _directly(self, x: np.ndarray) -> np.ndarray:
         return storage.get(run_forward(self._nodes, storage.put(x), storage.put(NO_STEP))[0])
 
-    def _take_plan(self, shape: tuple[int, ...]) -> _Plan | None:
-        """A plan that no other thread is using; None if there is none."""
-        with self._changing:
-            free = self._plans.get(shape)
-            return free.pop() if free else None
+    def _free_plan(self, shape: tuple[int, ...]) -> _Plan | None:
+        """A plan that no other thread is using, which is the caller's now; None if there is none."""
+        free = self._plans.get(shape)
+        return free.pop() if free else None
 
     def _keep_plan(self, shape: tuple[int, ...], plan: _Plan) -> None:
         with self._changing:
@@ -144,7 +157,7 @@ class Inference:
     def _add_plan(self, x: np.ndarray, y: np.ndarray) -> None:
         """Keep a plan for such batches if it gives the same bits for `x`: it was recorded for zeros, so
         that it cannot do so if some layer computes outside of ops."""
-        plan = _Plan.of(self._nodes, self._model.layers, x.shape)
+        plan = _Plan.of(self._nodes, self._folds, self._model.layers, x.shape)
         if plan is not None and plan(x).tobytes() == y.tobytes():
             self._keep_plan(x.shape, plan)
         else:
@@ -156,14 +169,19 @@ class _Plan:
 
     def __init__(self, tape: Tape, y: np.ndarray) -> None:
         self._tape, self._y = tape, y
+        self.may_call_blas = tape.may_call_blas
 
     @staticmethod
-    def of(nodes: list[fusion.Node], layers: list[Layer], shape: tuple[int, ...]) -> _Plan | None:
+    def of(
+        nodes: list[fusion.Node], folds: list[Callable[[], None]], layers: list[Layer], shape: tuple[int, ...]
+    ) -> _Plan | None:
         """The plan; None if the layers cannot be recorded or need too much memory."""
         if not all(_is_recordable(layer) for layer in every(layers)):
             return None
         x, tape = storage.zeros(shape), Tape(PLANNED_BYTES)
         with tape.recording():
+            for fold in folds:
+                fold()
             y = run_forward(nodes, x, NO_STEP)[0]
         tape.end(x)
         return _Plan(tape, y) if tape.complete else None
@@ -254,25 +272,24 @@ def _joined(last: Layer, layer: Layer, folds: list[Callable[[], None]]) -> Layer
 def _fold(joined: Any, linear: Any, norm: BatchNormalization) -> Callable[[], None]:
     """Give `joined` weights for both layers; returns the function that computes them.
 
-    gamma · (x · w + b - mean) / √(variance + epsilon) + beta is x · (w · scale) + (b - mean) · scale
-    + beta with scale = gamma / √(variance + epsilon).
+    Both are what the normalization makes of those of `linear`: with scale = gamma / √(variance + epsilon),
+    gamma · (x · w + b - mean) / √(variance + epsilon) + beta is x · (w · scale) + (b - mean) · scale + beta.
     """
     filters = norm.moving_mean.shape
     kernel, bias = Weight(linear.kernel.shape, "zeros", trainable=False), Weight(filters, "zeros", trainable=False)
     joined.kernel, joined.bias, joined.use_bias, joined.activity_regularizer = kernel, bias, True, None
+    zeros, rows = np.zeros(filters, np.float32), (-1, *filters)
 
     def fold() -> None:
-        scale = 1 / np.sqrt(norm.moving_variance.value.astype(np.float64) + norm.epsilon)
-        if norm.gamma is not None:
-            scale *= norm.gamma.value
-        shift = -norm.moving_mean.value.astype(np.float64)
-        if linear.use_bias:
-            shift += linear.bias.value
-        shift *= scale
-        if norm.beta is not None:
-            shift += norm.beta.value
-        bias.value[...] = shift
-        rows = (-1, *filters)
-        np.multiply(linear.kernel.value.reshape(rows), scale.astype(np.float32), out=kernel.value.reshape(rows))
+        scale = norm.gamma.value if norm.gamma is not None else None
+        beta = norm.beta.value if norm.beta is not None else None
+        before = linear.bias.value if linear.use_bias else zeros
+        mean, variance, epsilon = norm.moving_mean.value, norm.moving_variance.value, norm.epsilon
+        for values, shift, center, result in (
+            (linear.kernel.value, None, zeros, kernel.value),
+            (before, beta, mean, bias.value),
+        ):
+            operands = values.reshape(rows), scale, shift, center, variance
+            batchnorm_inference(*operands, epsilon=epsilon, out=result.reshape(rows))
 
     return fold

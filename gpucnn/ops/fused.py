@@ -332,6 +332,7 @@ def _matmul_outputs(x: Spec, weight: Spec, b: Spec, *, function: str, alpha: flo
 _DENSE = {
     "one": (1, 1, 1),
     "row": (1, 7, 5),
+    "few_rows": (2, 301, 300),
     "ragged": (13, 37, 11),
     "quads": (68, 20, 36),
     "quads_beyond_tiles": (132, 36, 76),
@@ -374,7 +375,7 @@ def _dense_operands(m: int, k: int, n: int) -> tuple[Draw, Draw, Draw]:
             for case in _product_cases(name, _dense_operands(*_DENSE[name]), {})
         ),
     ],
-    prefer=("blas", "tensor", "warptiled", "direct"),
+    prefer=("few_rows", "panels", "blas", "tensor", "warptiled", "direct"),
     factors=(0, 1),
     flops=lambda x, weight, b, **_: 2 * math.prod(x.shape) * weight.shape[1],
     terms=lambda x, weight, b, **_: x.shape[1] + 1,

@@ -46,6 +46,7 @@ def _cases(name: str, m: int, k: int, n: int, bench: bool = False) -> list[Case]
 CASES = [
     *_cases("one", 1, 1, 1),
     *_cases("row", 1, 7, 5),
+    *_cases("few_rows", 2, 301, 300),
     *_cases("column", 6, 4, 1),
     *_cases("outer", 5, 1, 3),
     *_cases("ragged", 13, 37, 11),
@@ -69,7 +70,7 @@ CASES = [
 @op(
     outputs=_outputs,
     cases=CASES,
-    prefer=("blas", "tensor", "warptiled", "register_tiled", "tiled", "naive"),
+    prefer=("few_rows", "panels", "blas", "tensor", "warptiled", "register_tiled", "tiled", "naive"),
     flops=_flops,
     terms=_terms,
     factors=(0, 1),

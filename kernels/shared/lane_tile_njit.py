@@ -92,7 +92,7 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
         return builder.gep(data, [values[index]])
 
     rows, add = kinds["rows"].literal_value, kinds["add"].literal_value
-    lanes = _Lanes(builder, None if kinds["whole"].literal_value else values["lanes"])
+    lanes = Lanes(builder, None if kinds["whole"].literal_value else values["lanes"])
     fma, zero = multiply_add(builder), ir.Constant(VECTOR, [0.0] * WIDTH)
     source, offsets = address("source", "origin"), address("offsets", "i")
     result, places = address("sums", "to"), address("places", "i")
@@ -112,7 +112,7 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
         lanes.store(builder.load(total), target)
 
 
-class _Lanes:
+class Lanes:
     """Loads and stores of a vector, or of its first lanes: the others are 0 and stay as they are."""
 
     def __init__(self, builder: Any, count: Any) -> None:

@@ -1,0 +1,76 @@
+"""Products of matrices by the tiles of convolutions: each row is a pixel, whose patch it is by itself.
+
+The second matrix is packed into panels in each call, so that no panel is older than the matrix. It is
+chosen over BLAS where that computes with vectors half as wide as this processor's: OpenBLAS knows new
+processors only after a while, and takes them for older ones until then.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from gpucnn.devices import threads
+from gpucnn.dispatch.case import Spec
+
+from .implicit_gemm_njit import NONE, RELU, filters_of, product, workspace
+from .patches_njit import Patches, patches
+from .tile_njit import WIDTH
+
+FEWEST_ROWS = 32
+"""With fewer, packing takes longer than it saves."""
+
+_WIDE = {"SkylakeX", "Cooperlake", "SapphireRapids"}
+"""Processors for which OpenBLAS has kernels with vectors of 512 bits."""
+
+_IMAGES = 4, 2, 1
+_NO_INDEX = np.empty(1, np.uint8)
+
+
+@cache
+def are_faster() -> bool:
+    """Whether tiles are expected to be faster than BLAS."""
+    known = {getattr(library, "architecture", None) for library in threads.blas_libraries()}
+    return WIDTH == 16 and not known & _WIDE
+
+
+def pays(rows: int) -> bool:
+    """Whether a product of so many rows is expected to be faster than by BLAS."""
+    return rows >= FEWEST_ROWS and are_faster()
+
+
+def _table(rows: int, terms: int) -> tuple[int, Patches]:
+    """The rows as images, which threads share, of pixels."""
+    images = next(count for count in _IMAGES if rows % count == 0)
+    return images, patches((rows // images, 1), terms, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
+
+
+def workspace_of(a: Spec, b: Spec) -> tuple[Spec, Spec]:
+    """The panels, and tiles for each thread."""
+    images, table = _table(*a.shape)
+    return workspace(images, b.shape[1], table)
+
+
+def multiply(
+    y: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    panels: np.ndarray,
+    scratch: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    relu: bool = False,
+    sums: np.ndarray | None = None,
+    function: int = 0,
+    alpha: float = 0.0,
+) -> None:
+    """y (M, N) = function(a (M, K) @ b (K, N) + bias (N,)), where relu is an end of its own; `sums`, like y,
+    receives what the function is applied to."""
+    images, table = _table(*a.shape)
+    pixels = a.reshape(images, -1, 1, a.shape[1])
+    results, kept = (array if array is None else array.reshape(images, -1, b.shape[1]) for array in (y, sums))
+    product(
+        results, _NO_INDEX, pixels, filters_of(b), bias, table, RELU if relu else NONE, panels, scratch, sums=kept,
+        function=function, alpha=alpha,
+    )  # fmt: skip
