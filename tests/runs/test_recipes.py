@@ -145,8 +145,10 @@ def test_recipes_describe_themselves_in_json_values():
 
 def test_the_table_in_the_documents_is_that_of_the_record():
     script = runpy.run_path(str(ROOT / "bench" / "recipes.py"))
-    record = json.loads((ROOT / "bench" / "results" / "cpu-amd-epyc" / "recipes.json").read_text())
-    assert script["table"](record) in (ROOT / "bench" / "README.md").read_text()
+    folder = ROOT / "bench" / "results" / "cpu-amd-epyc"
+    record, in_torch = (json.loads((folder / name).read_text()) for name in ("recipes.json", "recipes_vs_torch.json"))
+    assert script["table"](record, in_torch) in (ROOT / "bench" / "README.md").read_text()
+    assert script["merged"](record, [record[-1] | {"test_accuracy": 1.0}, record[0]])[-1]["test_accuracy"] == 1.0
 
 
 @pytest.mark.parametrize(
