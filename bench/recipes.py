@@ -5,14 +5,15 @@
     python bench/recipes.py runs --save bench/results/cpu-amd-epyc/recipes.json
 
 Only finished runs count that departed from their recipe in nothing but the seed. The record has one
-entry for each; the table in the README is made from it.
+entry for each; the runs of the folder replace those of the same recipe and seed. The table in the README
+is made from it and from `recipes_vs_torch.json` next to it.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,46 +28,64 @@ KEPT = ("seed", "device", "backend", "epochs_trained", "test_accuracy", "test_lo
 
 
 def entries_of(folder: str | Path) -> list[dict[str, Any]]:
-    """The runs in a folder that followed a recipe to its end, in the order of recipes and seeds."""
+    """The runs in a folder that followed a recipe to its end."""
     entries = []
     for row in list_runs(folder):
         run = Run.open(row["run"])
         name = run.settings.get("recipe")
         if name and run.record["status"] == "finished" and recipes.find(name).followed_by(run.settings):
             entries.append({"recipe": recipes.find(name).name} | {key: run.record.get(key) for key in KEPT})
-    order = [recipe.name for recipe in recipes.RECIPES]
-    return sorted(entries, key=lambda entry: (order.index(entry["recipe"]), entry["seed"]))
+    return merged((), entries)
 
 
-def table(entries: Iterable[dict[str, Any]]) -> str:
-    """The table of a record in Markdown."""
+def table(entries: Iterable[dict[str, Any]], in_torch: Mapping[str, Any]) -> str:
+    """The table of a record in Markdown, with the record of `recipes_vs_torch.py`."""
     lines = [
-        "| recipe | data set | the text's test accuracy | gpucnn's: mean of the seeds (lowest … highest) |",
-        "|---|---|---|---|",
+        "| recipe | data set | the text's test accuracy | gpucnn's: mean of the seeds (lowest … highest) | the same in "
+        "PyTorch |",
+        "|---|---|---|---|---|",
     ]
     of_recipe: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         of_recipe.setdefault(entry["recipe"], []).append(entry)
     for name, runs in of_recipe.items():
-        recipe, accuracies = recipes.find(name), [100 * run["test_accuracy"] for run in runs]
+        recipe, reached = recipes.find(name), _spread([run["test_accuracy"] for run in runs])
         text = "–" if recipe.accuracy is None else f"{100 * recipe.accuracy:.2f} %"
-        spread = f" ({min(accuracies):.2f} … {max(accuracies):.2f}, {len(runs)} seeds)" if len(runs) > 1 else ", 1 seed"
+        torch = _spread(in_torch[name]["test_accuracies"]) if name in in_torch else "–"
         note = f"; {runs[0]['note'].removeprefix(f'{recipe.dataset}: ')}" if runs[0]["note"] else ""
-        lines.append(f"| {name} | {recipe.dataset}{note} | {text} | {statistics.mean(accuracies):.2f} %{spread} |")
+        lines.append(f"| {name} | {recipe.dataset}{note} | {text} | {reached} | {torch} |")
     return "\n".join(lines) + "\n"
+
+
+def _spread(accuracies: list[float]) -> str:
+    values = [100 * accuracy for accuracy in accuracies]
+    spread = f" ({min(values):.2f} … {max(values):.2f}, {len(values)} seeds)" if len(values) > 1 else ", 1 seed"
+    return f"{statistics.mean(values):.2f} %{spread}"
+
+
+def merged(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries of two records in the order of recipes and seeds; `new` ones replace `old` ones."""
+    order = [recipe.name for recipe in recipes.RECIPES]
+    found = {(order.index(entry["recipe"]), entry["seed"]): entry for entry in (*old, *new)}
+    return [found[key] for key in sorted(found)]
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
-@click.option("--save", metavar="FILE", type=click.Path(dir_okay=False), help="Also write the record to FILE.")
+@click.option("--save", metavar="FILE", type=click.Path(dir_okay=False), help="Also take them into the record FILE.")
 def main(folder: str, save: str | None) -> None:
     """Print what the recipes reached in the runs of FOLDER."""
     entries = entries_of(folder)
     if not entries:
         raise click.ClickException(f"no run in {folder} followed a recipe to its end")
-    click.echo(table(entries), nl=False)
+    in_torch: dict[str, Any] = {}
     if save:
-        write_atomically(save, json.dumps(entries, indent=1, ensure_ascii=False).encode() + b"\n")
+        path = Path(save)
+        entries = merged(json.loads(path.read_text()) if path.exists() else (), entries)
+        write_atomically(path, json.dumps(entries, indent=1, ensure_ascii=False).encode() + b"\n")
+        rivals = path.with_name("recipes_vs_torch.json")
+        in_torch = json.loads(rivals.read_text()) if rivals.exists() else {}
+    click.echo(table(entries, in_torch), nl=False)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import random
 from ..arguments import Count, Seed
-from ..dispatch.case import Array, Case, Spec, integers, real
+from ..dispatch.case import Array, Case, Spec, among, integers, real
 from ..dispatch.op import op
 from ..errors import ArgumentError, ShapeError
 from .arguments import check_counter
@@ -211,6 +211,9 @@ def _affine_cases() -> list[Case]:
             maps = integers(n, 6, low=-2 * PIXEL, high=3 * PIXEL)  # far beyond the image, mirrored, folded
             params = {"size": (h, w), "fill": fill, "value": 0.25}
             cases.append(Case(f"{name}_{fill}", (real(n, h, w, c), maps), params))
+    for fill in FILLS:
+        maps = among(40, 6, values=(0, PIXEL, -3 * PIXEL // 4), dtype="int32")  # some of which only shift
+        cases.append(Case(f"shifted_{fill}", (real(40, 4, 5, 2), maps), {"size": (5, 6), "fill": fill, "value": 0.25}))
     larger = {"size": (11, 6), "fill": "reflect", "value": 0.0}
     cases.append(Case("other_size", (real(3, 5, 8, 4), integers(3, 6, low=-PIXEL, high=PIXEL)), larger))
     bench = {"size": (32, 32), "fill": "reflect", "value": 0.0}

@@ -55,8 +55,8 @@ def gaps(backend: str) -> list[dict[str, str | None]]:
     for op in trials.every_op():
         if not op.kernels((backend,)):
             instead = next(iter(op.kernels(others).values()), None)
-            idea = instead and _idea(instead)
-            rows.append({"op": op.name, "instead": instead and instead.id, "idea": idea})
+            found = {"instead": instead.id, "idea": _idea(instead)} if instead else {"instead": None, "idea": None}
+            rows.append({"op": op.name, **found})
     return rows
 
 

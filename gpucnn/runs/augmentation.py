@@ -1,4 +1,7 @@
-"""Data augmentation by name: the layers that `--augment` puts in front of a model."""
+"""Data augmentation by name: the layers that `--augment` puts in front of a model.
+
+On the CPU they make a training step of the course models at most 11 % longer (bench/README.md).
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.contrast import random_contrast
 
+from ..shared.philox_njit import key_now, share, words
+
 _SMALL = 1 << 15
 """Below this many values a second thread costs more than it brings."""
 
@@ -19,21 +21,20 @@ def _supports(x: Spec, *_: Spec, **__: object) -> bool:
     return x.dtype == np.float32
 
 
-@kernel(random_contrast, "elementwise", "njit", supports=_supports)
+@kernel(random_contrast, "elementwise", "njit", supports=_supports, compiled=True)
 def launch(y, x, mean, step, *, factor, limits, seed, stream, counter=0):
-    key = {"seed": seed, "step": int(step[0]), "stream": stream, "purpose": random.AUGMENT}
-    u = random.uniform(len(x), **key, counter=counter)
+    key, bounds = key_now(step, stream, random.AUGMENT, seed), threads.bounds(len(x))
     low, high, least, most = map(np.float32, (*factor, *limits))
-    factors, bounds = low + (high - low) * u, threads.bounds(len(x))
-    _change(len(bounds) - 1, y, x, mean, factors, least, most, bounds, parallel=x.size > _SMALL)
+    _change(len(bounds) - 1, y, x, mean, key, counter, low, high - low, least, most, bounds, parallel=x.size > _SMALL)
 
 
 @tasks
-def _change(part, y, x, mean, factors, least, most, bounds):
+def _change(part, y, x, mean, key, counter, low, width, least, most, bounds):
     """A slice of the images."""
     C = x.shape[3]
     for n in range(bounds[part], bounds[part + 1]):
-        image, result, factor = x[n].reshape(-1), y[n].reshape(-1), factors[n]
+        image, result = x[n].reshape(-1), y[n].reshape(-1)
+        factor = low + width * share(words(counter + n // 4, key)[n % 4])
         for c in range(C):
             centre = mean[n, c]
             for i in range(c, image.shape[0], C):

@@ -12,15 +12,12 @@ from typing import Any
 import numpy as np
 
 from gpucnn.devices import threads
-from gpucnn.devices.njit import njit
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.sampling import random_bits, random_uniform
 
-from ..shared.philox_njit import key_now, words
+from ..shared.philox_njit import key_now, share, words
 from ..shared.slices_launch import SMALLEST
-
-_UNIT, _EIGHT = np.float32(2.0**-24), np.uint64(8)
 
 
 def _draw(function: Callable[..., None], y: np.ndarray, step: np.ndarray, seed: int, stream: int, purpose: int) -> None:
@@ -52,12 +49,6 @@ def _bits(part, words_of_all, key, bounds):
         y[i] = rest[i - 4 * whole]
 
 
-@njit(forceinline=True)
-def _share(word):
-    """A number of [0, 1) from the upper 24 bits of a word: the product is exact."""
-    return np.float32(word >> _EIGHT) * _UNIT
-
-
 @tasks
 def _uniform(part, numbers, key, bounds):
     first = bounds[part]
@@ -65,7 +56,7 @@ def _uniform(part, numbers, key, bounds):
     whole = len(y) // 4
     for i in range(whole):
         w0, w1, w2, w3 = words(first + i, key)
-        y[4 * i], y[4 * i + 1], y[4 * i + 2], y[4 * i + 3] = _share(w0), _share(w1), _share(w2), _share(w3)
+        y[4 * i], y[4 * i + 1], y[4 * i + 2], y[4 * i + 3] = share(w0), share(w1), share(w2), share(w3)
     rest = words(first + whole, key)
     for i in range(4 * whole, len(y)):
-        y[i] = _share(rest[i - 4 * whole])
+        y[i] = share(rest[i - 4 * whole])

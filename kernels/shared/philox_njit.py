@@ -14,6 +14,7 @@ from gpucnn.devices.recorders import again
 
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_UNIT, _EIGHT = np.float32(2.0**-24), np.uint64(8)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 
@@ -44,3 +45,9 @@ def words(counter, key):
         c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ k0, p1 & _LOW, (p0 >> _HALF) ^ c3 ^ k1, p0 & _LOW
         k0, k1 = (k0 + _WEYL_0) & _LOW, (k1 + _WEYL_1) & _LOW
     return c0, c1, c2, c3
+
+
+@njit(forceinline=True)
+def share(word):
+    """A number of [0, 1) from the upper 24 bits of a word: the product is exact."""
+    return np.float32(word >> _EIGHT) * _UNIT

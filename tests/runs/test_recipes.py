@@ -10,8 +10,9 @@ from places import ROOT
 
 from gpucnn import datasets
 from gpucnn.datasets import Dataset
+from gpucnn.devices import choose
 from gpucnn.errors import ArgumentError
-from gpucnn.runs import commands, recipes, zoo
+from gpucnn.runs import augmentation, commands, recipes, zoo
 from gpucnn.runs.commands import RunSettings
 from gpucnn.runs.training import Training
 
@@ -144,5 +145,24 @@ def test_recipes_describe_themselves_in_json_values():
 
 def test_the_table_in_the_documents_is_that_of_the_record():
     script = runpy.run_path(str(ROOT / "bench" / "recipes.py"))
-    record = json.loads((ROOT / "bench" / "results" / "cpu-amd-epyc" / "recipes.json").read_text())
-    assert script["table"](record) in (ROOT / "bench" / "README.md").read_text()
+    folder = ROOT / "bench" / "results" / "cpu-amd-epyc"
+    record, in_torch = (json.loads((folder / name).read_text()) for name in ("recipes.json", "recipes_vs_torch.json"))
+    assert script["table"](record, in_torch) in (ROOT / "bench" / "README.md").read_text()
+    assert script["merged"](record, [record[-1] | {"test_accuracy": 1.0}, record[0]])[-1]["test_accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("level", "ops"),
+    [
+        ("light", ["random_affine", "affine"]),
+        ("strong", ["random_affine", "affine", "globalavgpool", "random_contrast"]),
+    ],
+)
+def test_augmentation_costs_few_kernels_which_run_without_python_on_the_cpu(level, ops, monkeypatch):
+    kernels = []
+    monkeypatch.setattr(choose.current(), "begin", lambda kernel, *_: kernels.append(kernel))
+    x = np.ones((4, 5, 6, 3), np.float32)
+    for layer in augmentation.layers(level, True, 1.0):
+        x = layer(x, training=True)
+    assert [kernel.op.name for kernel in kernels] == ops
+    assert all(kernel.compiled and kernel.backend == "njit" for kernel in kernels)
