@@ -173,7 +173,10 @@ class _Locator(_CacheLocator):
 
 @cache
 def _shared_sources() -> str:
-    shared = [*sorted(places.folder_of_kernels().glob("shared/*.py")), Path(__file__).with_name("team.py")]
+    shared = [
+        *sorted(places.folder_of_kernels().glob("shared/*.py")),
+        *map(Path(__file__).with_name, ("atomics.py", "team.py")),
+    ]
     return places.cache_key(*(path.read_text(encoding="utf-8") for path in shared))
 
 

@@ -19,9 +19,9 @@ calling thread computes, and whoever comes takes a share.
 from __future__ import annotations
 
 import atexit
-import platform
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -32,7 +32,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import forks, recorders, threads
+from . import atomics, forks, recorders, threads
+from .atomics import add, exchange, now, pause, read, write
 from .njit import ALONE, address_of, cached, inner, njit
 
 _WORD, _DONE, _BUSY, _CLOSING, _FUNCTION, _ARGUMENTS = 0, 16, 32, 48, 64, 65
@@ -40,89 +41,34 @@ _WORD, _DONE, _BUSY, _CLOSING, _FUNCTION, _ARGUMENTS = 0, 16, 32, 48, 64, 65
 how many are done; whether a kernel is running; whether the threads are to end; the kernel. What
 threads write is in cache lines of its own."""
 
+_UNTIL, _FOR, _SHARED, _MISSED, _RESTING, _LENGTH = 80, 81, 82, 83, 96, 112
+"""Until when kernels are not shared, and for how long (ns); the time in kernels that were, and the part of
+it in those of which no other thread has taken a task; how many threads sleep; and the length."""
+
 _IDLE_ROUNDS = 40_000
 """Looks for a task before a thread goes to sleep: 1 to 2 ms."""
 
-_ROUNDS = 2_000
-"""Looks for the end of the others' tasks before the processor is offered to other programs, of which
-one may be where a thread of this team would be."""
+_ROUNDS = 500
+"""Looks for the end of the others' tasks, about 20 µs, before the clock is read."""
+
+_PATIENCE = 100_000
+"""A task of another thread may take so many ns more than those of the calling one. One that takes longer
+has lost its processor to another program, and nobody else can end it."""
+
+_WINDOW = 30_000_000
+"""After so many ns of kernels it is looked whether the others have taken tasks in most of them: they may
+be waiting for the processor of the calling thread."""
+
+_SHORTEST, _LONGEST = 10_000_000, 160_000_000
+"""For so many ns kernels are not shared where other programs take so much that waiting costs more than a
+second thread brings: at first, and at most if that goes on."""
 
 _LOW = 0xFFFFFFFF
-
-_X86, _ARM = ("llvm.x86.sse2.pause", ()), ("llvm.aarch64.isb", (15,))
-_PAUSE = {"x86_64": _X86, "AMD64": _X86, "aarch64": _ARM, "arm64": _ARM}.get(platform.machine())
-"""The instruction of this processor that waits for some cycles, with its operands."""
-
 
 # -- what Numba lacks --------------------------------------------------------------------------------------------------
 
 
-def _element(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
-    if isinstance(kind, types.CPointer):
-        return builder.gep(array, [index])
-    return builder.gep(context.make_array(kind)(context, builder, array).data, [index])
-
-
-@intrinsic
-def _read(typing, array, index):
-    """array[index], and all that the thread which wrote it had written before."""
-
-    def emit(context, builder, signature, args):
-        return builder.load_atomic(_element(context, builder, signature.args[0], *args), "acquire", 8)
-
-    return types.int64(array, types.intp), emit
-
-
-@intrinsic
-def _write(typing, array, index, value):
-    """array[index] = value, visible after all that this thread wrote before."""
-
-    def emit(context, builder, signature, args):
-        builder.store_atomic(args[2], _element(context, builder, signature.args[0], *args[:2]), "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.int64), emit
-
-
-@intrinsic
-def _add(typing, array, index, value):
-    """array[index] += value in one step; returns the old value."""
-
-    def emit(context, builder, signature, args):
-        address = _element(context, builder, signature.args[0], *args[:2])
-        return builder.atomic_rmw("add", address, args[2], "acq_rel")
-
-    return types.int64(array, types.intp, types.int64), emit
-
-
-@intrinsic
-def _exchange(typing, array, index, value):
-    """array[index] = value in one step; returns the old value."""
-
-    def emit(context, builder, signature, args):
-        address = _element(context, builder, signature.args[0], *args[:2])
-        return builder.atomic_rmw("xchg", address, args[2], "acq_rel")
-
-    return types.int64(array, types.intp, types.int64), emit
-
-
-@intrinsic
-def _pause(typing):
-    """Wait for some cycles without disturbing the other thread of the core."""
-
-    def emit(context, builder, signature, args):
-        if _PAUSE is not None:
-            name, operands = _PAUSE
-            numbers = [ir.Constant(ir.IntType(32), operand) for operand in operands]
-            kind = ir.FunctionType(ir.VoidType(), [number.type for number in numbers])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), numbers)
-        return context.get_dummy_value()
-
-    return types.void(), emit
-
-
 _offer_processor = types.ExternalFunction("sched_yield", types.int32()) if sys.platform != "win32" else None
-
 SHARE = types.CPointer(types.int64), *[types.int64] * 4
 """What `_share` takes."""
 
@@ -217,36 +163,83 @@ def cut(typing, arrays, first, last):
 
 @njit(forceinline=True, **ALONE)
 def _take(control):
-    """Do the tasks that nobody has taken."""
+    """Do the tasks that nobody has taken; returns how many."""
+    taken = 0
     while True:
-        word = _read(control, _WORD)
+        word = read(control, _WORD)
         if word & _LOW >= word >> 32:
-            return
-        word = _add(control, _WORD, 1)
+            return taken
+        word = add(control, _WORD, 1)
         if word & _LOW >= word >> 32:
-            return
+            return taken
         _call(control[_FUNCTION], control[_ARGUMENTS], word & _LOW)
-        _add(control, _DONE, 1)
+        add(control, _DONE, 1)
+        taken += 1
+
+
+@njit(forceinline=True, **ALONE)
+def _by_itself(count, function, arguments):
+    for i in range(count):
+        _call(function, arguments, i)
+
+
+@njit(forceinline=True, **ALONE)
+def _together(control, count, function, arguments, start):
+    """All tasks of a kernel, on all threads, from a time `start` on."""
+    control[_FUNCTION], control[_ARGUMENTS] = function, arguments
+    write(control, _DONE, 0)
+    write(control, _WORD, count << 32)
+    taken, rounds, lost = _take(control), 0, 0
+    end = now()
+    patience = _PATIENCE + end - start
+    while read(control, _DONE) < count:
+        pause()
+        rounds += 1
+        if rounds % _ROUNDS == 0:
+            waited = now() - end
+            if waited > patience and read(control, _DONE) < count:
+                lost = waited
+                if _offer_processor is not None:  # which may be the one that the other thread waits for
+                    _offer_processor()
+    missing = _are_missing(control, end - start, taken == count)
+    if missing or lost:
+        _stay_alone(control, end + lost, missing or end - control[_UNTIL] < lost)
+
+
+@njit(forceinline=True, **ALONE)
+def _are_missing(control, elapsed, alone):
+    """Whether in most of the time none of the threads that are awake has taken a task."""
+    if control[_RESTING] == 0:
+        control[_SHARED] += elapsed
+        control[_MISSED] += elapsed if alone else 0
+    if control[_SHARED] < _WINDOW:
+        return False
+    missing = 2 * control[_MISSED] > control[_SHARED]
+    control[_SHARED] = control[_MISSED] = 0
+    return missing
+
+
+@njit(forceinline=True, **ALONE)
+def _stay_alone(control, moment, pays):
+    """Share no kernels from a moment on, for twice as long as the last time; if that does not pay, share the
+    next one."""
+    control[_FOR] = min(max(2 * control[_FOR], _SHORTEST), _LONGEST) if pays else 0
+    control[_UNTIL] = moment + control[_FOR]
+    control[_SHARED] = control[_MISSED] = 0
 
 
 @njit(cache=True, nogil=True, no_cpython_wrapper=True)
 def _share(control, count, function, arguments, words):
-    """All tasks of a kernel, on all threads; on this one alone if the others are taken."""
-    if count == 1 or _exchange(control, _BUSY, 1):
-        for i in range(count):
-            _call(function, arguments, i)
+    """All tasks of a kernel, on all threads; on this one alone if the others are taken or were late."""
+    if count == 1 or exchange(control, _BUSY, 1):
+        _by_itself(count, function, arguments)
         return
-    control[_FUNCTION], control[_ARGUMENTS] = function, arguments
-    _write(control, _DONE, 0)
-    _write(control, _WORD, count << 32)
-    _take(control)
-    rounds = 0
-    while _read(control, _DONE) < count:
-        _pause()
-        rounds += 1
-        if _offer_processor is not None and rounds % _ROUNDS == 0:
-            _offer_processor()
-    _write(control, _BUSY, 0)
+    start = now()
+    if start < control[_UNTIL]:
+        _by_itself(count, function, arguments)
+    else:
+        _together(control, count, function, arguments, start)
+    write(control, _BUSY, 0)
 
 
 @cache
@@ -274,13 +267,13 @@ def call_share(typing, address, control, count, function, arguments, words):
 def _work(control):
     """Take tasks until there have been none for a while."""
     idle = 0
-    while idle < _IDLE_ROUNDS and _read(control, _CLOSING) == 0:
-        word = _read(control, _WORD)
+    while idle < _IDLE_ROUNDS and read(control, _CLOSING) == 0:
+        word = read(control, _WORD)
         if word & _LOW < word >> 32:
             _take(control)
             idle = 0
         else:
-            _pause()
+            pause()
             idle += 1
 
 
@@ -291,7 +284,7 @@ class _Team:
     """So many threads that help the calling one."""
 
     def __init__(self, helpers: int) -> None:
-        self.control = np.zeros(80, np.int64)
+        self.control = np.zeros(_LENGTH, np.int64)
         self.address = self.control.ctypes.data
         if helpers:  # the threads would come late for what they had to compile
             _work.compile((types.int64[::1],))
@@ -303,19 +296,28 @@ class _Team:
             thread.start()
 
     def wake(self) -> None:
-        """Wake those that sleep."""
+        """Wake those that sleep, unless kernels are not shared for now."""
+        if self._asleep and not self._stays_alone():
+            self._wake_all()
+
+    def _stays_alone(self) -> bool:
+        until = self.control[_UNTIL]
+        return atomics.CLOCK is not None and until > 0 and time.clock_gettime_ns(atomics.CLOCK) < until
+
+    def _wake_all(self) -> None:
         while self._asleep:
             try:
                 self._asleep.pop().release()
             except IndexError:  # another thread was faster
                 return
+            self.control[_RESTING] = len(self._asleep)
 
     def close(self) -> None:
         """End the threads."""
         self.control[_CLOSING] = 1
         for thread in self._threads:
             while thread.is_alive():
-                self.wake()
+                self._wake_all()
                 thread.join(0.01)
 
     def _help(self) -> None:
@@ -324,9 +326,10 @@ class _Team:
         while not self.control[_CLOSING]:
             _work(self.control)
             self._asleep.append(bed)
+            self.control[_RESTING] = len(self._asleep)
             word = int(self.control[_WORD])
             if word & _LOW < word >> 32:  # it came while this thread waited for the interpreter
-                self.wake()
+                self._wake_all()
             bed.acquire()
 
 

@@ -3,7 +3,7 @@ need not be compared with all of them each time."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 _NOTHING = object()
 
@@ -18,13 +18,15 @@ def count() -> int:
 class Counted:
     """Base of objects whose attributes are counted when they get another value."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        global _count
-        if vars(self).get(name, _NOTHING) is not value:
-            super().__setattr__(name, value)
-            _count += 1
+    if not TYPE_CHECKING:  # for which any attribute could be assigned then
 
-    def __delattr__(self, name: str) -> None:
-        global _count
-        super().__delattr__(name)
-        _count += 1
+        def __setattr__(self, name: str, value: Any) -> None:
+            global _count
+            if vars(self).get(name, _NOTHING) is not value:
+                super().__setattr__(name, value)
+                _count += 1
+
+        def __delattr__(self, name: str) -> None:
+            global _count
+            super().__delattr__(name)
+            _count += 1

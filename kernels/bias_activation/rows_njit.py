@@ -14,12 +14,13 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.recorders import again
-from gpucnn.devices.team import tasks
+from gpucnn.devices.team import tasks, whole
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias_activation import bias_activation, bias_activation_grad
 from gpucnn.ops.epilogue import LINEAR
 
+from ..shared.columns_njit import repeat
 from ..shared.epilogue_njit import call, end, slope
 from ..shared.simd_njit import LANES, add, copy, load, load_some, store, store_some
 
@@ -50,6 +51,9 @@ def _bounds(rows: int, channels: int) -> np.ndarray:
     return threads.bounds(rows) * channels
 
 
+_repeat = whole(repeat)
+
+
 def _workspace(z: Spec, b: Spec, **_: object) -> Spec:
     return Spec((_period(z.shape[-1]),), _FLOAT32)
 
@@ -58,7 +62,7 @@ def _workspace(z: Spec, b: Spec, **_: object) -> Spec:
 def launch(y, *arrays, function, alpha, keep_input):
     """y = f(z + b); z + b comes second if it is kept."""
     sums, (z, b, period) = (arrays[0] if keep_input else y), arrays[keep_input:]
-    again(period.reshape(-1, len(b)).__setitem__, ..., b)
+    _repeat(period, b)
     bounds = _bounds(z.size // len(b), len(b))
     _add_and_finish(
         len(bounds) - 1, y.reshape(-1), sums.reshape(-1), z.reshape(-1), period, end(function), np.float32(alpha),

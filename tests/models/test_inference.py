@@ -1,6 +1,7 @@
 """The forward pass of predict: folded layers and recorded launches give what the layers give."""
 
 import copy
+import importlib
 import threading
 import tracemalloc
 
@@ -9,9 +10,12 @@ import pytest
 
 import gpucnn
 from gpucnn import layers
+from gpucnn.devices import team
+from gpucnn.dispatch.case import Spec
 from gpucnn.models import clone_model, fusion, inference
 from gpucnn.models.inference import MOST_PLANS, simplified
 from gpucnn.models.training_step import NO_STEP, run_forward
+from gpucnn.ops.fused import matmul_bias_activation
 from gpucnn.ops.matmul import matmul
 
 EPS = float(np.finfo(np.float32).eps)
@@ -223,6 +227,97 @@ def test_a_plan_gives_the_same_bits_for_other_images():
         without_a_plan = normalized().predict(x[i : i + 3], verbose=0)
         assert model.predict(x[i : i + 3], verbose=0).tobytes() == without_a_plan.tobytes()
     assert list(plans(model)) == [(3, 8, 8, 3)]
+
+
+def plan_of_one(model):
+    """The plan for one image, which has been used."""
+    for _ in range(3):
+        model.predict(images(model, 1), verbose=0)
+    (free,) = plans(model).values()
+    return free[0]
+
+
+def separable():
+    return filled(
+        gpucnn.Sequential(
+            [
+                layers.Input((8, 8, 3)),
+                layers.DepthwiseConv2D(3, use_bias=False, padding="same"),
+                layers.BatchNormalization(),
+                layers.Activation("relu"),
+                layers.Conv2D(40, 1, use_bias=False),
+                layers.BatchNormalization(),
+                layers.Activation("relu"),
+                layers.GlobalAveragePooling2D(),
+                layers.Dense(50, activation="relu"),
+                layers.Dense(4, activation="softmax"),
+            ]
+        )
+    )
+
+
+@pytest.mark.parametrize("make", [normalized, separable])
+def test_one_image_is_replayed_without_python_between_the_kernels_and_without_blas(make):
+    plan = plan_of_one(make())
+    assert len(plan._tape._recording._steps) == 1
+    assert not plan.may_call_blas
+
+
+def test_plans_that_call_blas_limit_its_threads():
+    with gpucnn.using(matmul="blas"):
+        assert plan_of_one(normalized()).may_call_blas
+
+
+def test_no_helper_is_woken_where_no_kernel_is_shared(monkeypatch):
+    model = normalized()
+    plan_of_one(model)
+    monkeypatch.setattr(team, "call_team", lambda: pytest.fail("a helper is woken"))
+    model.predict(images(model, 1), verbose=0)
+
+
+def test_layers_are_compared_only_where_something_was_assigned(monkeypatch):
+    model, looks, look = normalized(), [], inference._state
+    plan_of_one(model)
+    monkeypatch.setattr(inference, "_state", lambda *args: looks.append(1) or look(*args))
+    for _ in range(2):
+        model.predict(images(model, 1), verbose=0)
+    model.layers[-1].trainable = model.layers[-1].trainable  # what it was
+    model.predict(images(model, 1), verbose=0)
+    assert not looks
+    model.layers[0].name = "first"
+    for _ in range(2):
+        model.predict(images(model, 1), verbose=0)
+    assert looks
+    looks.clear()
+    model.predict(images(model, 1), verbose=0)
+    assert not looks
+
+
+@pytest.mark.parametrize(("rows", "algorithm"), [(1, "few_rows"), (4, "few_rows"), (8, "blas")])
+def test_products_of_few_rows_pack_no_matrix(rows, algorithm):
+    x, weight, b = (Spec(shape, np.dtype(np.float32)) for shape in ((rows, 300), (300, 200), (200,)))
+    ending = {"function": "relu", "alpha": 0.0, "keep_input": False}
+    plain = {"transpose_a": False, "transpose_b": False}
+    assert matmul_bias_activation.find((x, weight, b), ending).algorithm == algorithm
+    assert matmul.find((x, weight), plain).algorithm == algorithm
+    assert matmul.find((x, Spec((200, 300), x.dtype)), plain | {"transpose_b": True}).algorithm == "blas"
+
+
+@pytest.mark.parametrize(
+    ("known", "width", "algorithm"), [("Haswell", 16, "panels"), ("SkylakeX", 16, "blas"), ("Haswell", 8, "blas")]
+)
+def test_products_of_many_rows_are_by_tiles_where_blas_has_narrower_vectors(monkeypatch, known, width, algorithm):
+    panels = importlib.import_module("gpucnn.kernels.shared.panels_njit")
+    library = type("Library", (), {"architecture": known})
+    monkeypatch.setattr(panels.threads, "blas_libraries", lambda: [library])
+    monkeypatch.setattr(panels, "WIDTH", width)
+    panels.are_faster.cache_clear()
+    operands = [Spec(shape, np.dtype(np.float32)) for shape in ((256, 300), (300, 200))]
+    try:
+        found = matmul.find(tuple(operands), {"transpose_a": False, "transpose_b": False})
+    finally:
+        panels.are_faster.cache_clear()
+    assert found.algorithm == algorithm
 
 
 def test_a_plan_keeps_no_hold_of_the_images_and_its_results_are_the_callers():
