@@ -32,8 +32,8 @@ class _Pool:
     become one.
 
     Fresh memory costs a page fault per 4 KiB, about as long as computing on it, and a training step
-    allocates the same sizes again and again. Best fit keeps the steps of the models of `bench/` within
-    a tenth of the most that their arrays take at a time, but for five of 22.
+    allocates the same sizes again and again. A step of most models of `bench/` takes at most a
+    tenth more than its arrays do at a time; the largest excess is a half.
     """
 
     def __init__(self) -> None:

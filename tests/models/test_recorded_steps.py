@@ -241,7 +241,7 @@ def test_another_algorithm_or_backend_is_not_replayed(replays):
 
 
 def test_a_step_takes_little_more_memory_than_its_arrays_do_at_a_time(monkeypatch, replays):
-    """Buffers of one size each took 2.1 times as much for this kind of model."""
+    """Where each array got memory that had its very size, it took 1.6 times as much."""
     now, most = [0], [0]
     take, give = cpu.Arena.take, cpu.Arena.give
 
@@ -256,9 +256,10 @@ def test_a_step_takes_little_more_memory_than_its_arrays_do_at_a_time(monkeypatc
 
     monkeypatch.setattr(cpu.Arena, "take", taken)
     monkeypatch.setattr(cpu.Arena, "give", given)
-    convolutions = [layers.Conv2D(8 * i, 3, strides=i, padding="same", activation="relu") for i in (1, 2, 1, 2, 1)]
-    model = gpucnn.Sequential([layers.Input((32, 32, 1)), *convolutions, layers.Flatten(), layers.Dense(10)])
+    sizes = ((32, 1), (32, 2), (64, 1), (64, 2))
+    convolutions = [layers.Conv2D(k, 3, strides=s, padding="same", activation="relu") for k, s in sizes]
+    model = gpucnn.Sequential([layers.Input((16, 16, 3)), *convolutions, layers.GlobalAveragePooling2D()])
     model.compile("sgd", gpucnn.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(np.zeros((32, 32, 32, 1), np.float32), np.zeros(32, int), batch_size=8, verbose=0)
+    model.fit(np.zeros((32, 16, 16, 3), np.float32), np.zeros(32, int), batch_size=8, verbose=0)
     assert most[0] > 1 << 20
-    assert replays[-1]._arena.total_bytes < 1.1 * most[0]
+    assert replays[-1]._arena.total_bytes < 1.25 * most[0]
