@@ -1,78 +1,192 @@
-"""The CPU as a device: NumPy arrays from a pool of aligned buffers."""
+"""The CPU as a device: NumPy arrays in memory that is used again and again."""
 
 from __future__ import annotations
 
+import bisect
 import math
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
+from . import forks
 from .device import ALIGNMENT, Device
 
 _IDLE_BYTES = 1 << 30
 
+_PIECE_BYTES = 1 << 28
+"""In pieces of this size memory is taken from the system, apart from that of larger arrays. What no array has
+used of a piece takes no memory."""
 
-_Buffer = tuple[np.ndarray, int]
-"""Memory, and the first aligned address in it, which NumPy takes longer to say than a small kernel
-takes."""
+_MOST_WAITING = 64
+"""So many arrays may have died before their memory is joined with what is free."""
+
+_Range = tuple[int, int]
+"""Free memory: its first address, and the one after its last."""
 
 
 class _Pool:
-    """Buffers that wait for the next array of their size.
+    """Memory for arrays: each gets a part of the smallest free range that has room, and ranges that meet
+    become one.
 
     Fresh memory costs a page fault per 4 KiB, about as long as computing on it, and a training step
-    allocates the same sizes again and again.
+    allocates the same sizes again and again. A step of most models of `bench/` takes at most a
+    tenth more than its arrays do at a time; the largest excess is a half.
     """
 
     def __init__(self) -> None:
-        self._buffers: dict[int, list[_Buffer]] = {}
-        self.idle_bytes = 0
+        self._free: list[_Range] = []
+        self._returned: deque[_Range] = deque()
+        self._lock = _changing
 
-    def take(self, nbytes: int) -> _Buffer:
-        """A buffer with room for so many bytes from an aligned address on, and that address."""
-        try:
-            buffer = self._buffers[nbytes].pop()
-        except (KeyError, IndexError):
-            fresh = np.empty(nbytes + ALIGNMENT, np.uint8)
-            return fresh, fresh.ctypes.data + -fresh.ctypes.data % ALIGNMENT
-        self.idle_bytes -= nbytes
-        return buffer
+    def take(self, nbytes: int) -> int:
+        """The address of so many bytes, a multiple of `ALIGNMENT`."""
+        nbytes = _rounded(nbytes)
+        with self._lock:
+            self._collect()
+            place = self._best(nbytes)
+            if place is None:
+                self._add(self._more(nbytes))
+                place = self._best(nbytes)
+                assert place is not None
+            first, stop = self._free[place]
+            self._free[place : place + 1] = [(first + nbytes, stop)] if first + nbytes < stop else []
+        return first
 
-    def give(self, nbytes: int, buffer: _Buffer) -> None:
-        """Take a buffer back, unless too many wait already."""
-        if self.idle_bytes < _IDLE_BYTES:
-            self.idle_bytes += nbytes
-            self._buffers.setdefault(nbytes, []).append(buffer)
+    def give(self, first: int, nbytes: int) -> None:
+        """Take back what starts at an address. It is called whenever an array dies, which may happen in the
+        middle of `take`: what comes back waits for the next one."""
+        self._returned.append((first, first + _rounded(nbytes)))
+        if len(self._returned) > _MOST_WAITING and self._lock.acquire(blocking=False):
+            try:
+                self._collect()
+            finally:
+                self._lock.release()
+
+    def _collect(self) -> None:
+        while self._returned:
+            self._add(self._returned.popleft())
+
+    def _add(self, free: _Range) -> None:
+        """Join a range with those that it meets."""
+        (first, stop), place = free, bisect.bisect(self._free, free)
+        begin = end = place
+        if begin and self._free[begin - 1][1] == first:
+            begin -= 1
+            first = self._free[begin][0]
+        if end < len(self._free) and self._free[end][0] == stop:
+            stop = self._free[end][1]
+            end += 1
+        self._free[begin:end] = [(first, stop)]
+
+    def _best(self, nbytes: int) -> int | None:
+        """The place of the smallest range of so many bytes, of several the first."""
+        best, least = None, math.inf
+        for place, (first, stop) in enumerate(self._free):
+            if nbytes <= stop - first < least:
+                best, least = place, stop - first
+        return best
+
+    def _more(self, nbytes: int) -> _Range:
+        """Memory of at least so many bytes. The lock is held."""
+        raise NotImplementedError
+
+
+class _Memory(_Pool):
+    """The pool of all arrays, which takes memory from the system."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces: dict[_Range, np.ndarray] = {}
+
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes that no array has."""
+        with self._lock:
+            self._collect()
+            return sum(stop - first for first, stop in self._free)
+
+    def largest(self, nbytes: int) -> _Range:
+        """The largest free range, which becomes the caller's; it has at least so many bytes, and does not meet
+        another one. The lock is held."""
+        self._collect()
+        first, stop = max(self._free, key=lambda free: free[1] - free[0], default=(0, 0))
+        if stop - first < ALIGNMENT + nbytes:
+            return self._more(nbytes)
+        self._free[self._free.index((first, stop))] = first, first + ALIGNMENT
+        return first + ALIGNMENT, stop
 
     def clear(self) -> None:
-        """Drop all buffers that wait."""
-        self._buffers.clear()
-        self.idle_bytes = 0
+        """Return to the system what no array has."""
+        with self._lock:
+            self._collect()
+            self._shrink(0)
+
+    def _collect(self) -> None:
+        if self._returned:
+            super()._collect()
+            self._shrink(_IDLE_BYTES)
+
+    def _shrink(self, idle_bytes: int) -> None:
+        """Return pieces that no array has until at most so many bytes are free, or none is left."""
+        idle = sum(stop - first for first, stop in self._free)
+        if idle <= idle_bytes:
+            return
+        for piece in self._free[::-1]:
+            if idle > idle_bytes and piece in self._pieces:
+                self._free.remove(piece)
+                del self._pieces[piece]
+                idle -= piece[1] - piece[0]
+
+    def _more(self, nbytes: int) -> _Range:
+        """A new piece, or one that just suffices."""
+        try:
+            return self._piece(max(nbytes, _PIECE_BYTES))
+        except MemoryError:
+            return self._piece(nbytes)
+
+    def _piece(self, nbytes: int) -> _Range:
+        memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+        first = memory.ctypes.data + -memory.ctypes.data % ALIGNMENT
+        piece = first, first + nbytes
+        self._pieces[piece] = memory
+        return piece
 
 
 class Arena(_Pool):
     """A pool for arrays whose addresses stay valid as long as the arena: what is no longer in use makes room
-    for later arrays of the arena alone.
-
-    total_bytes  the memory of all its buffers
-    """
+    for later arrays of the arena alone."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.total_bytes = 0
+        self._ranges: list[tuple[int, int, int]] = []  # first, after the last that was in use, stop
 
-    def take(self, nbytes: int) -> _Buffer:
-        """A buffer of the arena, or one that the pool of all arrays can spare."""
-        if not self._buffers.get(nbytes):
-            self.total_bytes += nbytes
-            return _pool.take(nbytes)
-        return super().take(nbytes)
+    @property
+    def total_bytes(self) -> int:
+        """The memory that its arrays have had so far."""
+        return sum(used - first for first, used, _ in self._ranges)
 
-    def give(self, nbytes: int, buffer: _Buffer) -> None:
-        """Take a buffer back."""
-        self._buffers.setdefault(nbytes, []).append(buffer)
+    def take(self, nbytes: int) -> int:
+        """The address of so many bytes."""
+        first = super().take(nbytes)
+        for i, (start, used, stop) in enumerate(self._ranges):
+            if start <= first < stop:
+                self._ranges[i] = start, max(used, first + _rounded(nbytes)), stop
+        return first
+
+    def trim(self) -> None:
+        """Give up the memory that no array has had: none follows."""
+        with self._lock:
+            self._collect()
+            for i, (start, used, stop) in enumerate(self._ranges):
+                if used < stop:
+                    first, _ = self._free.pop(bisect.bisect(self._free, (stop, 0)) - 1)
+                    if first < used:
+                        self._add((first, used))
+                    self._ranges[i] = start, used, used
+                    _memory.give(used, stop - used)
 
     def owns(self, array: np.ndarray) -> bool:
         """Whether an array lies in the arena."""
@@ -80,17 +194,30 @@ class Arena(_Pool):
             array = array.base  # type: ignore[assignment]
         return isinstance(array, _Block) and array.pool is self
 
+    def _more(self, nbytes: int) -> _Range:
+        """The largest range that the pool of all arrays can spare."""
+        first, stop = _memory.largest(nbytes)
+        self._ranges.append((first, first, stop))
+        return first, stop
+
     def __del__(self) -> None:
-        for nbytes, buffers in self._buffers.items():
-            for buffer in buffers:
-                _pool.give(nbytes, buffer)
+        for first, _, stop in self._ranges:
+            _memory.give(first, stop - first)
+
+
+def _rounded(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 class _Thread(threading.local):
     arena: Arena | None = None
 
 
-_pool, _thread = _Pool(), _Thread()
+_changing = threading.Lock()
+"""Held while ranges change, of any pool."""
+forks.hold(_changing)
+
+_memory, _thread = _Memory(), _Thread()
 
 
 @contextmanager
@@ -104,21 +231,21 @@ def allocating_from(arena: Arena) -> Iterator[None]:
 
 
 class _Block:
-    """A buffer on loan: when the last array on it dies, it returns to the pool."""
+    """Memory on loan: when the last array on it dies, it returns to the pool."""
 
-    __slots__ = ("__array_interface__", "buffer", "nbytes", "pool")
+    __slots__ = ("__array_interface__", "first", "nbytes", "pool")
 
-    def __init__(self, pool: _Pool, nbytes: int, buffer: _Buffer, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.pool, self.nbytes, self.buffer = pool, nbytes, buffer
+    def __init__(self, pool: _Pool, first: int, nbytes: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.pool, self.first, self.nbytes = pool, first, nbytes
         self.__array_interface__ = {
-            "data": (buffer[1], False),
+            "data": (first, False),
             "shape": shape,
             "typestr": dtype.str,
             "version": 3,
         }
 
     def __del__(self) -> None:
-        self.pool.give(self.nbytes, self.buffer)
+        self.pool.give(self.first, self.nbytes)
 
 
 class Cpu(Device):
@@ -128,21 +255,21 @@ class Cpu(Device):
     backends: tuple[str, ...] = ("njit", "numpy")
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An array on a buffer of the pool."""
+        """An array in memory of the pool."""
         nbytes = math.prod(shape) * dtype.itemsize
         if not nbytes:
             return np.empty(shape, dtype)
-        pool = _thread.arena or _pool
-        return np.asarray(_Block(pool, nbytes, pool.take(nbytes), shape, dtype))
+        pool = _thread.arena or _memory
+        return np.asarray(_Block(pool, pool.take(nbytes), nbytes, shape, dtype))
 
     @property
     def idle_bytes(self) -> int:
-        """Bytes of the pool that no array is using."""
-        return _pool.idle_bytes
+        """Bytes of the pool that no array has, among them those that none has had so far, which take no memory."""
+        return _memory.idle_bytes
 
     def release(self) -> None:
         """Drop what the pool keeps."""
-        _pool.clear()
+        _memory.clear()
 
     def put(self, array: np.ndarray) -> np.ndarray:
         """The array itself."""

@@ -158,9 +158,9 @@ class Op:
 
         algorithm  the name of one algorithm, as in `Conv2D(..., algorithm=...)`
         out        where the result is written: an array of the device in use with the shape and dtype
-                   of the result, as `storage.empty` makes it, which overlaps none of the operands.
-                   For several results a tuple in their order, with None for each that is to be
-                   allocated. An op that works in place does not take it.
+                   of the result, as `storage.empty` makes it, which overlaps none of the operands unless
+                   the op allows it. For several results a tuple in their order, with None for each that is
+                   to be allocated. An op that works in place does not take it.
         """
         if self._registrations != choice.registrations():
             self._decisions.clear()

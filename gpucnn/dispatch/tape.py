@@ -110,6 +110,7 @@ class Tape:
 
     def end(self, x: np.ndarray | None = None) -> None:
         """End the recording. Arrays that lie in `x` are from now on those of the argument of `replay`."""
+        self._arena.trim()
         self.complete = self._recording.end(x) and self.complete
 
     @property

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from .. import activations, regularizers
-from ..devices import storage
+from ..devices import choose, storage
+from ..devices.cpu import CPU
 from ..devices.scoped import Scoped
 from ..dispatch import choice
 from ..dispatch.case import Spec
@@ -385,7 +386,9 @@ def _sums(layers: list[Layer]) -> Node | None:
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         keep_input = training and end.keeps_input
         z, sums_backward = layer.sums(x)
-        y = bias_activation(z, layer.bias.value, **end.params, keep_input=keep_input)
+        out = (None, z) if keep_input else z  # nothing else reads z
+        where = {"out": out} if choose.current() is CPU else {}
+        y = bias_activation(z, layer.bias.value, **end.params, keep_input=keep_input, **where)
         y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:

@@ -84,6 +84,8 @@ def bias_activation(z: Array, b: Array, *, function: str, alpha: float, keep_inp
     function    name of f, with its parameter alpha
     keep_input  whether z + b is returned too, for a function whose slope follows from it
     →           y (…, K), or y and z + b
+
+    On the CPU, `out` may be z: y where the input is not kept, or else z + b.
     """
     return ended(z + b, function, alpha, keep_input)
 

@@ -22,26 +22,87 @@ def test_arrays_start_at_multiples_of_256_bytes_whatever_their_size():
 
 def test_memory_is_recycled_once_no_view_of_it_lives():
     """The pool is looked at as well: the system's allocator, too, returns an address again."""
-    cpu.CPU.release()
     array = storage.empty((123_457,), np.float32)
     address, view = array.ctypes.data, array[5:10]
     del array
     other = storage.empty((123_457,), np.float32)
     assert other.ctypes.data != address, "a view still lived"
-    assert cpu.CPU.idle_bytes == 0
+    idle = cpu.CPU.idle_bytes
     del view
-    assert cpu.CPU.idle_bytes == 123_457 * 4
+    assert cpu.CPU.idle_bytes == idle + -(-123_457 * 4 // 256) * 256
     recycled = storage.empty((123_457,), np.float32)
     assert recycled.ctypes.data == address
-    assert cpu.CPU.idle_bytes == 0
+    assert cpu.CPU.idle_bytes == idle
+
+
+@pytest.fixture
+def arena():
+    """A function that makes arrays of so many bytes in an arena of its own, which is its attribute."""
+
+    def empty(nbytes):
+        with cpu.allocating_from(empty.arena):
+            return storage.empty((nbytes,), np.uint8)
+
+    empty.arena = cpu.Arena()
+    return empty
+
+
+def test_smaller_arrays_share_the_memory_of_one_that_died(arena):
+    large = arena(1024)
+    first = large.ctypes.data
+    del large
+    parts = [arena(256), arena(512), arena(100)]
+    assert [part.ctypes.data - first for part in parts] == [0, 256, 768]
+    assert arena.arena.total_bytes == 1024
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (0, 2, 1)])
+def test_memory_that_meets_becomes_one_whatever_dies_first(arena, order):
+    parts = {i: arena(256) for i in range(3)}
+    end = arena(256)
+    for i in order:
+        del parts[i]
+    arena(768)
+    assert arena.arena.total_bytes == 1024
+    assert end.nbytes == 256
+
+
+def test_an_array_gets_the_smallest_memory_that_has_room(arena):
+    parts = [arena(nbytes) for nbytes in (1024, 256, 512, 256)]
+    address = parts[2].ctypes.data
+    del parts[0], parts[1]
+    assert arena(300).ctypes.data == address
+
+
+def test_what_an_arena_has_not_used_is_free_for_others(arena):
+    kept = arena(1 << 20)
+    idle = cpu.CPU.idle_bytes
+    arena.arena.trim()
+    assert cpu.CPU.idle_bytes > idle
+    assert arena.arena.total_bytes == kept.nbytes
+    other = storage.empty((1 << 20,), np.uint8)
+    assert abs(other.ctypes.data - kept.ctypes.data) >= kept.nbytes
+
+
+def test_memory_of_an_arena_is_free_when_the_arena_and_its_arrays_are_gone(arena):
+    storage.empty((1 << 20,), np.uint8)
+    idle = cpu.CPU.idle_bytes
+    kept = arena(1 << 20)
+    del arena.arena
+    assert cpu.CPU.idle_bytes < idle
+    del kept
+    assert cpu.CPU.idle_bytes == idle
 
 
 def test_idle_memory_is_bounded(monkeypatch):
     cpu.CPU.release()
-    monkeypatch.setattr(cpu, "_IDLE_BYTES", 1000)
-    arrays = [storage.empty((100,), np.float64) for _ in range(5)]
+    before = cpu.CPU.idle_bytes
+    monkeypatch.setattr(cpu, "_PIECE_BYTES", 1 << 20)
+    monkeypatch.setattr(cpu, "_IDLE_BYTES", before + (5 << 19))
+    arrays = [storage.empty((1 << 20,), np.uint8) for _ in range(5)]
+    assert cpu.CPU.idle_bytes <= before
     del arrays
-    assert cpu.CPU.idle_bytes == 2 * 800
+    assert before <= cpu.CPU.idle_bytes <= before + (2 << 20)
 
 
 def test_select_resolves_auto_and_refuses_unknown_names():

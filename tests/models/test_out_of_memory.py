@@ -90,27 +90,36 @@ def failing(times):
 
 @pytest.fixture
 def pool(monkeypatch):
-    """A pool of the CPU's that holds a free buffer."""
+    """A pool of the CPU's with nothing but free memory."""
+    monkeypatch.setattr(cpu, "_memory", cpu._Memory())
     storage.empty((54_321,))
     assert cpu.CPU.idle_bytes
     return cpu.CPU
 
 
 def test_the_pool_is_freed_before_one_retry(monkeypatch, pool):
+    monkeypatch.setattr(cpu.np, "empty", failing(2))
+    array = storage.empty((80_000_000,))
+    assert array.shape == (80_000_000,)
+    assert not pool.idle_bytes
+
+
+def test_memory_is_taken_in_smaller_pieces_where_large_ones_fail(monkeypatch, pool):
+    pool.release()
     monkeypatch.setattr(cpu.np, "empty", failing(1))
-    array = storage.empty((123_450,))
-    assert array.shape == (123_450,)
+    array = storage.empty((64_000,))
+    assert array.shape == (64_000,)
     assert not pool.idle_bytes
 
 
 def test_a_second_failure_is_an_error_with_sizes(monkeypatch, pool):
-    monkeypatch.setattr(cpu.np, "empty", failing(2))
+    monkeypatch.setattr(cpu.np, "empty", failing(4))
     with pytest.raises(
-        MemoryNeedError, match=r"an array of \(123, 4560\) float64, 4.5 MB, and [\d.]+ .B is free"
+        MemoryNeedError, match=r"an array of \(1230, 456000\) float64, 4.5 GB, and [\d.]+ .B is free"
     ) as caught:
-        storage.empty((123, 4560), np.float64)
+        storage.empty((1230, 456000), np.float64)
     assert caught.value.__suppress_context__
-    assert storage.empty((123, 4560), np.float64).size, "the next one may fit"
+    assert storage.empty((1230, 456000), np.float64).size, "the next one may fit"
 
 
 @pytest.fixture
@@ -137,8 +146,9 @@ def test_a_workspace_counts_among_the_arrays_that_kernels_can_index(large_worksp
         assert (bias(x, x[0]) == 5).all(), "a kernel that needs none serves"
 
 
-def test_a_model_that_does_not_fit_at_all_is_told_so(monkeypatch):
+def test_a_model_that_does_not_fit_at_all_is_told_so(monkeypatch, pool):
     model = Sequential([Input((8, 8, 1)), layers.Flatten(), layers.Dense(200)])
+    pool.release()
     monkeypatch.setattr(type(choose.current()), "free_bytes", lambda self: 1000)
     monkeypatch.setattr(cpu.np, "empty", failing(10**9))
     with pytest.raises(MemoryNeedError, match="no batch fits: use a smaller model or smaller images"):

@@ -8,6 +8,7 @@ from recorded_training import OPTIMIZERS, assert_equal, both_ways, digits, small
 
 import gpucnn
 from gpucnn import callbacks, layers
+from gpucnn.devices import cpu
 from gpucnn.devices.njit import unavailable
 from gpucnn.errors import TrainingError
 from gpucnn.layers.layer import Layer, every
@@ -237,3 +238,28 @@ def test_another_algorithm_or_backend_is_not_replayed(replays):
     with gpucnn.using(conv2d="reference"):
         model.fit(x, y, batch_size=4, verbose=0)
     assert len(set(replays)) == 2
+
+
+def test_a_step_takes_little_more_memory_than_its_arrays_do_at_a_time(monkeypatch, replays):
+    """Where each array got memory that had its very size, it took 1.6 times as much."""
+    now, most = [0], [0]
+    take, give = cpu.Arena.take, cpu.Arena.give
+
+    def taken(arena, nbytes):
+        now[0] += nbytes
+        most[0] = max(most[0], now[0])
+        return take(arena, nbytes)
+
+    def given(arena, first, nbytes):
+        now[0] -= nbytes
+        give(arena, first, nbytes)
+
+    monkeypatch.setattr(cpu.Arena, "take", taken)
+    monkeypatch.setattr(cpu.Arena, "give", given)
+    sizes = ((32, 1), (32, 2), (64, 1), (64, 2))
+    convolutions = [layers.Conv2D(k, 3, strides=s, padding="same", activation="relu") for k, s in sizes]
+    model = gpucnn.Sequential([layers.Input((16, 16, 3)), *convolutions, layers.GlobalAveragePooling2D()])
+    model.compile("sgd", gpucnn.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(np.zeros((32, 16, 16, 3), np.float32), np.zeros(32, int), batch_size=8, verbose=0)
+    assert most[0] > 1 << 20
+    assert replays[-1]._arena.total_bytes < 1.25 * most[0]
