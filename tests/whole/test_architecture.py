@@ -45,7 +45,7 @@ LINES = 450
 """The budget of a file."""
 
 TOTAL = (
-    46_500  # recipes, sweeps, notebooks; exchange; predictions; layers that hold layers; ranks; streams; recorded steps
+    47_300  # recipes, sweeps, notebooks; exchange; predictions; layers that hold layers; ranks; streams; recorded steps
 )
 """The budget of gpucnn/ without kernels and emulator: raise it only in a commit that says what for."""
 
