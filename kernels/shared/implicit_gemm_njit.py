@@ -219,9 +219,12 @@ def _fill(panel, panels, weight, rows, bias, members, column, group):
     j = panel * (rows.shape[0] + 1) * FILTERS
     for f in range(FILTERS):
         put(panels, j + f, bias[panel // group_panels * members + first + f] if f < count else np.float32(0))
+    vectors = count // LANES * LANES if column == 1 else 0
     for t in range(rows.shape[0]):
         j += FILTERS
-        for f in range(count):
+        for f in range(0, vectors, LANES):
+            store(panels, j + f, load(weight, start + rows[t] + f))
+        for f in range(vectors, count):
             put(panels, j + f, at(weight, start + rows[t] + f * column))
         for f in range(count, FILTERS):
             put(panels, j + f, np.float32(0))
