@@ -10,7 +10,7 @@ import numpy as np
 from . import random
 from .arguments import Bounds, Count, Seed, checked, numbers
 from .errors import DataError, ShapeError
-from .retired import Moved, absent
+from .retired import absent
 
 
 @checked
@@ -105,4 +105,5 @@ __getattr__ = absent(
     },
 )
 
-Moved(f"{__name__}.np_utils")
+__path__: list[str] = []
+"""As packages have it: `from gpucnn.utils import np_utils` then gives the reason, as from gpucnn.layers."""

@@ -50,10 +50,6 @@ def test_a_name_that_gpucnn_lacks_says_what_to_use_instead(module, name, instead
 def test_a_package_of_old_keras_says_what_to_use_instead():
     with pytest.raises(ImportError, match=r"^gpucnn\.preprocessing is not in gpucnn: .*train --data FOLDER"):
         importlib.import_module("gpucnn.preprocessing.image")
-    from gpucnn.utils import np_utils
-
-    with pytest.raises(ImportError, match=r"write `from gpucnn\.utils import to_categorical`"):
-        np_utils.to_categorical  # noqa: B018
 
 
 def test_every_module_with_absent_names_is_tested():
