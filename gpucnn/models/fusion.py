@@ -386,9 +386,9 @@ def _sums(layers: list[Layer]) -> Node | None:
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         keep_input = training and end.keeps_input
         z, sums_backward = layer.sums(x)
-        out = (None, z) if keep_input else z  # nothing else reads z
-        where = {"out": out} if choose.current() is CPU else {}
-        y = bias_activation(z, layer.bias.value, **end.params, keep_input=keep_input, **where)
+        in_place = choose.current() is CPU  # nothing else reads z
+        out = ((None, z) if keep_input else z) if in_place else None
+        y = bias_activation(z, layer.bias.value, **end.params, keep_input=keep_input, out=out)
         y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
