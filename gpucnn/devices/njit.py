@@ -29,6 +29,8 @@ try:
     import numba
     from numba.core.bytecode import FunctionIdentity
     from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.compiler import Compiler
     from numba.core.compiler_lock import global_compiler_lock
 except Exception as error:  # some versions of NumPy are refused with other errors than ImportError
     raise KernelError(
@@ -63,8 +65,35 @@ def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable], Any]:
     return decorate
 
 
-ALONE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-"""For functions that compiled code alone calls: without the wrappers they are compiled in half the time."""
+class _WithoutEngine:
+    """Numba's code generator without the engine that makes machine code of each module."""
+
+    def __init__(self, codegen: Any) -> None:
+        self._codegen = codegen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codegen, name)
+
+    def _add_module(self, module: Any) -> None:
+        """Nothing is made of the module."""
+
+    def set_env(self, name: str, env: Any) -> None:
+        """The environment serves callers in Python, and there are none."""
+
+
+class _ForLinking(Compiler):
+    """Compiles a function as far as others need it to take it in."""
+
+    def define_pipelines(self) -> Any:
+        """The steps, with a place for the result that has no engine."""
+        state = self.state
+        state.library = JITCodeLibrary(_WithoutEngine(state.targetctx.codegen()), state.func_id.func_qualname)
+        return super().define_pipelines()
+
+
+ALONE: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _ForLinking}
+"""For functions that compiled code alone calls: machine code is made only of what calls them, which holds
+theirs. Without this and the wrappers they are compiled in less than half the time."""
 
 inner: Callable[[Callable], Any] = njit(nogil=True, error_model="numpy", **ALONE)
 """Compiles a function that kernels call, or that becomes one; division by zero follows NumPy."""

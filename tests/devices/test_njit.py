@@ -9,6 +9,8 @@ from needs import posix_here
 from places import ROOT
 from processes import program
 
+from gpucnn.devices import njit
+
 TRAIN = """
     import json, time
 
@@ -200,3 +202,23 @@ def test_functions_that_different_processes_compile_have_different_symbols():
         if (i, b) not in ((2, numbers[0]), (5, numbers[3]))
     ]
     assert min(distances) > 1_000_000
+
+
+@pytest.mark.skipif(njit.unavailable() is not None, reason="Numba does not compile")
+def test_no_machine_code_is_made_of_what_only_other_kernels_call():
+    """They hold it themselves."""
+
+    @njit.inner
+    def doubled(x):
+        return x + x
+
+    @njit.njit(nogil=True)
+    def quadrupled(x):
+        return doubled(doubled(x))
+
+    assert quadrupled(3) == 12
+    made = []
+    for kernel in (doubled, quadrupled):
+        (compiled,) = kernel.overloads.values()
+        made.append(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name) != 0)
+    assert made == [False, True]
