@@ -9,55 +9,60 @@ from click.testing import CliRunner
 
 import gpucnn
 from gpucnn.cli import main
-from gpucnn.dispatch.op import kernel, op
+from gpucnn.dispatch import choice
+from gpucnn.dispatch import op as op_module
 from gpucnn.errors import ArgumentError
 from gpucnn.profiling import timing, tuning
 
 
-@op(outputs=lambda x: x, prefer=("slow", "quick", "wrong"))
-def doubled(x):
-    """x + x, of which this file has several kernels."""
-    return x + x
-
-
-calls = []
-
-
-def _register(algorithm, seconds, factor):
-    @kernel(doubled, algorithm, "numpy")
-    def launch(y, x):
-        calls.append(algorithm)
-        if seconds:  # even sleeping for no time lets others run
-            time.sleep(seconds)
-        y[...] = factor * x
-
-
-_register("slow", 0.004, 2)
-_register("quick", 0.001, 2)
-_register("wrong", 0.0, 3)
-_register("unlisted", 0.0, 2)
-
-
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
+def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GPUCNN_CACHE", str(tmp_path))
     monkeypatch.setattr(tuning, "_kept", {})
     monkeypatch.setattr(tuning, "decisions", {})
     monkeypatch.setattr(tuning, "_EFFORTS", dict.fromkeys(tuning._EFFORTS, timing.Effort(3, 0.0, 1.0, 0.1)))
-    doubled._decisions.clear()
 
 
-def taken(**choice):
-    """The algorithm that computes a call, after the first."""
-    with gpucnn.using("numpy", device="cpu", **choice):
-        doubled(np.ones(3, np.float32))
-        calls.clear()
-        doubled(np.ones(3, np.float32))
-    return calls[-1]
+@pytest.fixture
+def taken(monkeypatch):
+    """A function that calls an op with several kernels twice, and returns the algorithm that computed the second
+    call. The kernels are forgotten afterwards."""
+    for name in ("_ops", "_kernels"):
+        monkeypatch.setattr(op_module, name, dict(getattr(op_module, name)))
+    monkeypatch.setattr(choice, "_op_names", dict(choice._op_names))
+    calls = []
+
+    @op_module.op(outputs=lambda x: x, prefer=("slow", "quick", "wrong"))
+    def doubled(x):
+        return x + x
+
+    def register(algorithm, seconds, factor):
+        @op_module.kernel(doubled, algorithm, "numpy")
+        def launch(y, x):
+            calls.append(algorithm)
+            if seconds:  # even sleeping for no time lets others run
+                time.sleep(seconds)
+            y[...] = factor * x
+
+    for algorithm, seconds, factor in (("slow", 0.004, 2), ("quick", 0.001, 2), ("wrong", 0, 3), ("unlisted", 0, 2)):
+        register(algorithm, seconds, factor)
+
+    def take(forget=False, **chosen):
+        if forget:  # what a process knows
+            doubled._decisions.clear()
+            monkeypatch.setattr(tuning, "_kept", {})
+        with gpucnn.using("numpy", device="cpu", **chosen):
+            doubled(np.ones(3, np.float32))
+            calls.clear()
+            doubled(np.ones(3, np.float32))
+        return calls[-1]
+
+    yield take
+    choice.changed()
 
 
-@pytest.mark.filterwarnings("ignore:not chosen. test_tuning/test_tuning, doubled")
-def test_the_fastest_kernel_that_is_right_computes_the_call():
+@pytest.mark.filterwarnings("ignore:not chosen")
+def test_the_fastest_kernel_that_is_right_computes_the_call(taken):
     assert taken() == "slow"
     assert taken(tune="fast") == "quick"
     assert taken(tune="full") == "unlisted"
@@ -65,32 +70,28 @@ def test_the_fastest_kernel_that_is_right_computes_the_call():
     assert taken(tune="off") == "slow"
 
 
-def test_a_wrong_kernel_is_named():
+def test_a_wrong_kernel_is_named(taken):
     with pytest.warns(UserWarning, match=r"^not chosen: .*doubled.*'the call'.*3 of 3 values are wrong$"):
         taken(tune="fast")
 
 
-@pytest.mark.filterwarnings("ignore:not chosen. test_tuning/test_tuning, doubled")
-def test_choices_hold_in_later_processes(monkeypatch):
+@pytest.mark.filterwarnings("ignore:not chosen")
+def test_choices_hold_in_later_processes(taken, monkeypatch):
     taken(tune="fast")
-    doubled._decisions.clear()
-    monkeypatch.setattr(tuning, "_kept", {})
     monkeypatch.setattr(tuning, "_measured", None)
-    assert taken(tune="fast") == "quick"
+    assert taken(forget=True, tune="fast") == "quick"
 
 
-@pytest.mark.filterwarnings("ignore:not chosen. test_tuning/test_tuning, doubled")
-def test_a_damaged_file_is_measured_again(tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore:not chosen")
+def test_a_damaged_file_is_measured_again(taken, tmp_path):
     taken(tune="fast")
     (file,) = (tmp_path / "tuning").iterdir()
     file.write_text("{")
-    doubled._decisions.clear()
-    monkeypatch.setattr(tuning, "_kept", {})
-    assert taken(tune="fast") == "quick"
+    assert taken(forget=True, tune="fast") == "quick"
     assert json.loads(file.read_text())
 
 
-def test_little_gain_changes_nothing(monkeypatch):
+def test_little_gain_changes_nothing(taken, monkeypatch):
     monkeypatch.setattr(tuning, "_measured", lambda candidates, case: {"slow": 1.0, "quick": 0.96, "wrong": "wrong"})
     assert taken(tune="fast") == "slow"
 
