@@ -18,7 +18,7 @@ def _supports(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
 
 
 def _pays(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
-    return pays(x.shape[0])
+    return pays(x, weight)
 
 
 def _workspace(x: Spec, weight: Spec, b: Spec, **_: object) -> tuple[Spec, Spec]:

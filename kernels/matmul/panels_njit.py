@@ -16,7 +16,7 @@ def _supports(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> bool
 
 
 def _pays(a: Spec, b: Spec, **_: bool) -> bool:
-    return pays(a.shape[0])
+    return pays(a, b)
 
 
 def _workspace(a: Spec, b: Spec, **_: bool) -> tuple[Spec, Spec]:

@@ -18,8 +18,8 @@ from .implicit_gemm_njit import NONE, RELU, filters_of, product, workspace
 from .patches_njit import Patches, patches
 from .tile_njit import WIDTH
 
-FEWEST_ROWS = 32
-"""With fewer, packing takes longer than it saves."""
+FEWEST_ROWS, FEWEST_COLUMNS, FEWEST_PRODUCTS = 32, WIDTH, 1 << 22
+"""With fewer, packing takes longer than it saves, or lanes of vectors are idle."""
 
 _WIDE = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 """Processors for which OpenBLAS has kernels with vectors of 512 bits."""
@@ -35,9 +35,11 @@ def are_faster() -> bool:
     return WIDTH == 16 and not known & _WIDE
 
 
-def pays(rows: int) -> bool:
-    """Whether a product of so many rows is expected to be faster than by BLAS."""
-    return rows >= FEWEST_ROWS and are_faster()
+def pays(a: Spec, b: Spec) -> bool:
+    """Whether the product of these is expected to be faster than by BLAS."""
+    rows, (terms, columns) = a.shape[0], b.shape
+    enough = rows >= FEWEST_ROWS and columns >= FEWEST_COLUMNS and rows * columns * terms >= FEWEST_PRODUCTS
+    return enough and are_faster()
 
 
 def _table(rows: int, terms: int) -> tuple[int, Patches]:
