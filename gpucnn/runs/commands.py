@@ -68,8 +68,6 @@ def train(
     data = settings.load_data(progress)
     settings, training, model = planned(settings, entry, data)
     _check_memory(model, training, data)
-    if settings.data and (hint := augmentation.suggestion(model, data)):
-        say(hint)
     run = Run.create(folder, asdict(settings)) if distributed.leads() else Run.followed(folder, asdict(settings))
     with run.locked():
         return _fit(run, settings, training, model, data, pictures, say, board)
@@ -355,6 +353,9 @@ def _fit(
         f"batch {training.batch_size}, {training.epochs} {epochs}, seed {settings.seed}; "
         f"{choose.with_card()}, {choice.backend()} kernels, threads: {threads.in_use()}"
     )
+    is_new = int(model.optimizer.iterations[0]) == 0
+    if settings.data and is_new and (hint := augmentation.suggestion(model, data)):
+        say(hint)
     signature = model.signature
     assert signature is not None
     x_train, x_test = signature.scaled(data.x_train), signature.scaled(data.x_test)

@@ -175,7 +175,7 @@ def test_how_the_images_were_divided_is_said_when_training(tmp_path):
         commands.train(RunSettings(**(vars(settings) | {"validation_split": 0.5})), tmp_path / "other")
     fill(tmp_path / "d", {"cat": 5, "dog": 5})
     commands.train(RunSettings(data=str(tmp_path / "d"), model="slides", epochs=1), pictures=False, say=lines.append)
-    assert lines[2].endswith(
+    assert lines[3].endswith(
         "8 training and 2 test images (a fixed random fifth of each class is held out for the test)"
     )
 
