@@ -258,6 +258,7 @@ def test_commands_of_the_kernels_readme_run(tmp_path):
         "show": ["--arch", "none"],
         "check": ["--largest", "0.001"],
         "bench": ["--list"],
+        "tune": ["--batch-size", "2", "--device", "cpu"],
         "train": ["--data", few_images(tmp_path / "few.npz"), "--no-pictures", "--out", tmp_path / "run"],
     }
     ran = set()
