@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..activations import UserFunction
-from ..devices import choose, storage, threads
+from ..devices import choose, forks, storage, threads
 from ..devices.cpu import CPU
 from ..dispatch import choice, precision
 from ..dispatch.tape import Tape
@@ -45,6 +45,11 @@ MOST_PLANS = 8
 """Plans for so many shapes are kept, those that were used last."""
 
 
+_changing = threading.RLock()
+"""Held while the plans of any model change, and over forks, since a child has to find them whole."""
+forks.hold(_changing, outermost=True)
+
+
 class Inference:
     """The forward pass of a model, with its plans."""
 
@@ -56,7 +61,6 @@ class Inference:
         self._folds: list[Callable[[], None]] = []
         self._plans: OrderedDict[tuple[int, ...], list[_Plan]] = OrderedDict()
         self._refused: set[tuple[int, ...]] = set()
-        self._changing = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle starts without plans."""
@@ -68,7 +72,7 @@ class Inference:
     def nodes(self) -> list[fusion.Node]:
         """What a forward pass runs through, planned again after any change of the layers or of the
         choice of kernels, with what is folded computed from the weights as they are now."""
-        with self._changing:
+        with _changing:
             if not self._hold():
                 self._state = _state(self._model.layers)
                 layers, self._folds = simplified(self._model.layers)
@@ -113,7 +117,7 @@ class Inference:
             return None
         if not x.flags.c_contiguous or len(x) > (batch_size or 32) or self._model.precision != precision.FLOAT32:
             return None
-        with self._changing:
+        with _changing:
             plan = self._free_plan(x.shape) if self._hold() else None
         if plan is None:
             return None
@@ -129,7 +133,7 @@ class Inference:
         """The output for one batch, on the host, in an array that the caller may keep."""
         if choose.current() is not CPU or "njit" not in choice.backends() or x.shape in self._refused:
             return self._directly(x)
-        with self._changing:
+        with _changing:
             plan = self._free_plan(x.shape)
         if plan is None:
             y = self._directly(x)
@@ -148,7 +152,7 @@ class Inference:
         return free.pop() if free else None
 
     def _keep_plan(self, shape: tuple[int, ...], plan: _Plan) -> None:
-        with self._changing:
+        with _changing:
             self._plans.setdefault(shape, []).append(plan)
             self._plans.move_to_end(shape)
             while len(self._plans) > MOST_PLANS:

@@ -96,6 +96,28 @@ def test_a_child_that_is_forked_while_another_thread_predicts_has_its_own_pool_a
     """)
 
 
+def test_a_fork_waits_for_a_thread_that_changes_plans():
+    run("""
+    import time
+
+    from gpucnn.models import inference
+
+    model.predict(x, verbose=0)
+    held = threading.Event()
+
+    def change():
+        with inference._changing:
+            held.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    held.wait()
+    assert in_child(lambda: model.predict(x, verbose=0), seconds=10) == 0
+    thread.join()
+    """)
+
+
 def test_a_fork_waits_for_what_another_thread_holds():
     """The lock of the emulator, that of kernel files and Numba's: a child would wait for them in vain."""
     run("""
