@@ -100,7 +100,7 @@ from .screen import Screen, four_decimals, peak_memory, percent, print_json, pri
         metavar="NAME",
         type=click.Choice(augmentation.LEVELS),
         help="Change the training images at random in each step: light (shifts), strong (shifts, rotations, zooms, "
-        "contrast). It takes a tenth more time at most on the CPU.  [default: the recipe's]",
+        "contrast). A step takes up to 11 % longer on the CPU.  [default: the recipe's]",
     ),
     click.option(
         "--flip/--no-flip",

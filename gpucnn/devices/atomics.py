@@ -44,26 +44,26 @@ def write(typing, array, index, value):
     return types.void(array, types.intp, types.int64), emit
 
 
-@intrinsic
-def add(typing, array, index, value):
-    """array[index] += value in one step; returns the old value."""
+def _in_one_step(operation: str, array: Any) -> tuple[Any, Any]:
+    """What an intrinsic returns that reads a number and writes another one."""
 
     def emit(context, builder, signature, args):
         address = _element(context, builder, signature.args[0], *args[:2])
-        return builder.atomic_rmw("add", address, args[2], "acq_rel")
+        return builder.atomic_rmw(operation, address, args[2], "acq_rel")
 
     return types.int64(array, types.intp, types.int64), emit
+
+
+@intrinsic
+def add(typing, array, index, value):
+    """array[index] += value in one step; returns the old value."""
+    return _in_one_step("add", array)
 
 
 @intrinsic
 def exchange(typing, array, index, value):
     """array[index] = value in one step; returns the old value."""
-
-    def emit(context, builder, signature, args):
-        address = _element(context, builder, signature.args[0], *args[:2])
-        return builder.atomic_rmw("xchg", address, args[2], "acq_rel")
-
-    return types.int64(array, types.intp, types.int64), emit
+    return _in_one_step("xchg", array)
 
 
 @intrinsic

@@ -66,7 +66,9 @@ def fastest(op: Op, chosen: Kernel, arrays: tuple, params: dict[str, Any]) -> Ke
     if len(candidates) < 2:
         return chosen
     file, key = _file(), _key(op, specs, params)
-    known = _kept.setdefault(file, _read(file))
+    if file not in _kept:
+        _kept[file] = _read(file)
+    known = _kept[file]
     if not candidates.keys() <= known.get(key, {}).keys():
         draws = [None if a is None else _draw(a) for a in arrays]
         known[key] = _measured(candidates, Case("the call", tuple(draws), params))
