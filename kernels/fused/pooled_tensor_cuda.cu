@@ -14,7 +14,7 @@
 // defines: PatchCopiesInOrder, multiply_images
 #include "patch_copies.cuh"
 // defines: largest_of, packed, write_largest
-#include "largest.cuh"
+#include "write_largest.cuh"
 // defines: SUM_THREADS
 #include "split.cuh"
 

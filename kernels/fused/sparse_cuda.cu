@@ -1,0 +1,179 @@
+// The gradients of a convolution whose results are pooled by 2 × 2, where filters are small:
+//
+//   dweight[r, s, c, k] = Σ v · x[n, h, w, c],  db[k] = Σ v     over all v, a value of dy of filter k
+//   dx[n, h, w, c]      = Σ v · weight[r, s, c, k]              over the v whose window reaches the cell
+//
+//   where v stands at the cell (p, q) that `index` names, h = p · stride_h + r · dilation_h - top, w alike
+//
+// A product of matrices multiplies dz, of which at least three values in four are 0. Here only the
+// values of dy are multiplied: in a first step, the block lists each with the place of its window, and
+// from then on nobody looks at cells. Images (with their padding), weights and lists are in shared
+// memory. Values that are 0, as where a relu was closed, contribute nothing.
+//
+// Of the compiler's command line: RUN, the neighbouring taps (s, c) of a filter's row that a thread of
+// the gradient of the weight has sums of; CHANNELS of x.
+
+constexpr int FLOATS = 10240;  // of shared memory
+constexpr int PADDED_CHANNELS = (CHANNELS + 3) / 4 * 4;
+constexpr int DEAD = 4;
+
+// defines: SUM_THREADS, add_up, sum_parts_of_both
+#include "parts_of_both.cuh"
+
+// A value of dy, and where in the (padded) image its window begins: a row and a column.
+struct Listed {
+    float value;
+    unsigned short row, column;
+};
+static_assert(sizeof(Listed) == 8, "two floats");
+
+// List the values of `rows` rows of pooling windows, from `first` on, of one image.
+__device__ void list_values(Listed* list, const float* dy, const unsigned char* index, int first, int rows,
+                            int pools_w, int K, int stride_h, int stride_w)
+{
+    dy += first * pools_w * K, index += first * pools_w * K;
+    for (int i = threadIdx.x; i < rows * pools_w * K; i += blockDim.x) {
+        int cell = index[i], window = i / K;
+        int p = 2 * (first + window / pools_w) + cell / 2, q = 2 * (window % pools_w) + cell % 2;
+        list[i] = {cell < DEAD ? dy[i] : 0.f, (unsigned short)(p * stride_h), (unsigned short)(q * stride_w)};
+    }
+}
+
+// The part of a block: `bands` blocks share the pooling windows of an image, and each goes on with every
+// gridDim.x / bands-th image. A thread has RUN sums of one filter, and is one of `lanes` that share the
+// windows.
+//
+//   dweight, db   of part blockIdx.x, which begins at blockIdx.x · pitch
+extern "C" __global__ void __launch_bounds__(512)
+    conv2d_maxpool_grad_weight_sparse(float* __restrict__ dweight, float* __restrict__ db,
+                                      const float* __restrict__ dy, const unsigned char* __restrict__ index,
+                                      const float* __restrict__ x, int N, int H, int W, int pools_h, int pools_w,
+                                      int K, int R, int S, int stride_h, int stride_w, int top, int left,
+                                      int dilation_h, int bands, int lanes, unsigned pitch)
+{
+    __align__(16) __shared__ float memory[FLOATS];
+    int rows = (pools_h + bands - 1) / bands, first = blockIdx.x % bands * rows;
+    rows = min(rows, pools_h - first);
+    int windows = max(rows, 0) * pools_w;
+    int high = (2 * rows - 1) * stride_h + (R - 1) * dilation_h + 1;      // rows of the image that they reach
+    int wide = ((2 * pools_w - 1) * stride_w + S) * CHANNELS;             // floats of such a row
+    Listed* list = (Listed*)memory;
+    float* image = memory + 2 * windows * K;
+
+    int taps = S * CHANNELS, runs = taps / RUN, items = K * R * runs;
+    int item = threadIdx.x % items, lane = threadIdx.x / items;
+    int k = item % K, r = item / K / runs, begin = item / K % runs * RUN;
+    bool works = lane < lanes;
+    float sums[RUN], total = 0.f;
+#pragma unroll
+    for (int i = 0; i < RUN; ++i) sums[i] = 0.f;
+
+    int top_row = 2 * first * stride_h - top;
+    for (int n = blockIdx.x / bands; n < N && windows > 0; n += gridDim.x / bands) {
+        __syncthreads();  // nobody reads the image before any more
+        list_values(list, dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, rows, pools_w, K,
+                    stride_h, stride_w);
+        for (int i = threadIdx.x; i < high * wide; i += blockDim.x) {
+            int h = i / wide + top_row, w = i % wide / CHANNELS - left;
+            bool inside = (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W;
+            image[i] = inside ? x[((n * H + h) * W + w) * CHANNELS + i % wide % CHANNELS] : 0.f;
+        }
+        __syncthreads();  // the list and the image are complete
+        const float* taps_of_thread = image + (r * dilation_h - 2 * first * stride_h) * wide + begin;
+        for (int window = lane; window < windows && works; window += lanes) {
+            Listed one = list[window * K + k];
+            if (one.value == 0.f) continue;
+            const float* patch = taps_of_thread + one.row * wide + one.column * CHANNELS;
+            total += one.value;
+#pragma unroll
+            for (int i = 0; i < RUN; ++i) sums[i] = fmaf(one.value, patch[i], sums[i]);
+        }
+    }
+
+    // The lanes' sums, added up in their order; the bias is one more.
+    if (lanes > 1) {
+        __syncthreads();  // nobody reads the last image any more
+        if (works && lane > 0) {
+            float* exchange = memory + (lane - 1) * (RUN + 1) * items + item;
+#pragma unroll
+            for (int i = 0; i < RUN; ++i) exchange[i * items] = sums[i];
+            exchange[RUN * items] = total;
+        }
+        __syncthreads();  // the sums of the other lanes
+        for (int other = 1; other < lanes && lane == 0; ++other) {
+            const float* exchange = memory + (other - 1) * (RUN + 1) * items + item;
+#pragma unroll
+            for (int i = 0; i < RUN; ++i) sums[i] += exchange[i * items];
+            total += exchange[RUN * items];
+        }
+    }
+    if (lane > 0) return;
+    dweight += blockIdx.x * pitch, db += blockIdx.x * pitch;
+    if (item < K) db[k] = total;
+#pragma unroll
+    for (int i = 0; i < RUN; ++i) dweight[(r * taps + begin + i) * K + k] = sums[i];
+}
+
+// A block computes `rows` rows of an image. A thread has all channels of a cell, and is one of `shares` that
+// share the filters.
+extern "C" __global__ void __launch_bounds__(1024)
+    conv2d_maxpool_grad_input_sparse(float* __restrict__ dx, const float* __restrict__ dy,
+                                     const unsigned char* __restrict__ index, const float* __restrict__ weight, int H,
+                                     int W, int pools_h, int pools_w, int K, int R, int S, int stride_h, int stride_w,
+                                     int top, int left, int rows, int shares)
+{
+    __align__(16) __shared__ float memory[FLOATS];
+    int n = blockIdx.x, first_row = blockIdx.y * rows;
+    rows = min(rows, H - first_row);
+    // The pooling windows that reach these rows: 2 i + 1 ≥ the first p that does, and 2 i ≤ the last.
+    int lowest = first_row + top - R + 1, highest = first_row + rows - 1 + top;
+    int first = max(0, (lowest + stride_h - 1) / stride_h) / 2, last = min(pools_h - 1, highest / stride_h / 2);
+    int windows = max(0, last - first + 1) * pools_w;
+    // Between two taps lie 4 floats more than a multiple of 8, so that lanes beside each other meet other banks.
+    int of_a_tap = (K * PADDED_CHANNELS + 7) / 8 * 8 + 4;
+    float* weights = memory;
+    Listed* list = (Listed*)(memory + (R * S * of_a_tap + 1) / 2 * 2);
+    for (int i = threadIdx.x; i < R * S * PADDED_CHANNELS * K; i += blockDim.x) {
+        int k = i % K, c = i / K % PADDED_CHANNELS, tap = i / K / PADDED_CHANNELS;
+        weights[tap * of_a_tap + k * PADDED_CHANNELS + c] =
+            c < CHANNELS ? weight[(tap * CHANNELS + c) * K + k] : 0.f;
+    }
+    list_values(list, dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, max(0, last - first + 1),
+                pools_w, K, stride_h, stride_w);
+    __syncthreads();  // the weights and the list are complete
+
+    int cells = rows * W, cell = threadIdx.x % cells, share = threadIdx.x / cells;
+    int h = first_row + cell / W + top, w = cell % W + left;
+    float sums[PADDED_CHANNELS];
+#pragma unroll
+    for (int c = 0; c < PADDED_CHANNELS; ++c) sums[c] = 0.f;
+    int each = (K + shares - 1) / shares, begin = share * each, end = min(K, begin + each);
+    if (share < shares)
+        for (int window = 0; window < windows; ++window)
+            for (int k = begin; k < end; ++k) {
+                Listed one = list[window * K + k];
+                int r = h - one.row, s = w - one.column;
+                if (one.value == 0.f || (unsigned)r >= (unsigned)R || (unsigned)s >= (unsigned)S) continue;
+                const float4* quads = (const float4*)(weights + (r * S + s) * of_a_tap + k * PADDED_CHANNELS);
+#pragma unroll
+                for (int c = 0; c < PADDED_CHANNELS; c += 4) {
+                    float4 quad = quads[c / 4];
+                    sums[c] = fmaf(one.value, quad.x, sums[c]);
+                    sums[c + 1] = fmaf(one.value, quad.y, sums[c + 1]);
+                    sums[c + 2] = fmaf(one.value, quad.z, sums[c + 2]);
+                    sums[c + 3] = fmaf(one.value, quad.w, sums[c + 3]);
+                }
+            }
+
+    __syncthreads();  // nobody reads the weights any more
+    if (share < shares)
+#pragma unroll
+        for (int c = 0; c < CHANNELS; ++c) memory[(share * cells + cell) * CHANNELS + c] = sums[c];
+    __syncthreads();  // the sums of all shares
+    dx += (n * H + first_row) * W * CHANNELS;
+    for (int i = threadIdx.x; i < cells * CHANNELS; i += blockDim.x) {
+        float sum = memory[i];
+        for (int other = 1; other < shares; ++other) sum += memory[other * cells * CHANNELS + i];
+        dx[i] = sum;
+    }
+}
