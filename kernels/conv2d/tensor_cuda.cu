@@ -134,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     unsigned row_step = step_h * of_a_row, column_step = step_w * of_a_column;
     dy += group * filters;
     weight += rows.first * of_a_row + columns.first * of_a_column + group * filters;
-    float sums[8][8];
+    float sums[THREAD_M][THREAD_N];
     compute(
         sums, aligned(dy, weight),
         [&] {

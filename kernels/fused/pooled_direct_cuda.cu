@@ -34,13 +34,15 @@ extern "C" __global__ void __launch_bounds__(512)
     int wide = (2 * pools_w - 1) * NEXT + TAPS;                       // floats of such a row
     float* weights = memory;
     float* image = memory + R * TAPS * of_a_tap;
+#pragma unroll 4
     for (int i = threadIdx.x; i < R * TAPS * of_a_tap; i += blockDim.x) {
-        int k = i % of_a_tap;
-        weights[i] = k < K ? weight[i / of_a_tap * K + k] : 0.f;
+        int tap = i / of_a_tap, k = i - tap * of_a_tap;
+        weights[i] = k < K ? weight[tap * K + k] : 0.f;
     }
     int top_row = 2 * first * stride_h - top;
+#pragma unroll 4
     for (int i = threadIdx.x; i < high * wide; i += blockDim.x) {
-        int h = i / wide + top_row, at = i % wide - left * C;
+        int row = i / wide, h = row + top_row, at = i - row * wide - left * C;
         bool inside = (unsigned)h < (unsigned)H && (unsigned)at < (unsigned)(W * C);
         image[i] = inside ? x[(n * H + h) * W * C + at] : 0.f;
     }

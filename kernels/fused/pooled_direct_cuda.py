@@ -46,7 +46,7 @@ def rows_of_a_block(x, weight, strides, padding, dilation) -> int | None:
     )
     each = filters_of_a_thread(K)
     groups = ceil_div(K, each)
-    for bands in range(min(pools_h, max(1, MULTIPROCESSORS // max(N, 1))), pools_h + 1):
+    for bands in range(min(pools_h, max(1, 2 * MULTIPROCESSORS // max(N, 1))), pools_h + 1):
         rows = ceil_div(pools_h, bands)
         high = (2 * rows - 1) * strides[0] + (R - 1) * dilation[0] + 1
         image = high * ((2 * pools_w - 1) * strides[1] + S) * C

@@ -20,31 +20,34 @@ constexpr int DEAD = 4;
 // defines: SUM_THREADS, add_up, sum_parts_of_both
 #include "parts_of_both.cuh"
 
-// A value of dy, and where in the (padded) image its window begins: a row and a column.
-struct Listed {
+// A value of dy, and where in the (padded) image its window begins; 0 if its window is dead.
+struct Value {
     float value;
-    unsigned short row, column;
+    int row, column, filter;
 };
-static_assert(sizeof(Listed) == 8, "two floats");
 
-// List the values of `rows` rows of pooling windows, from `first` on, of one image.
-__device__ void list_values(Listed* list, const float* dy, const unsigned char* index, int first, int rows,
-                            int pools_w, int K, int stride_h, int stride_w)
-{
-    dy += first * pools_w * K, index += first * pools_w * K;
-    for (int i = threadIdx.x; i < rows * pools_w * K; i += blockDim.x) {
-        int cell = index[i], window = i / K;
-        int p = 2 * (first + window / pools_w) + cell / 2, q = 2 * (window % pools_w) + cell % 2;
-        list[i] = {cell < DEAD ? dy[i] : 0.f, (unsigned short)(p * stride_h), (unsigned short)(q * stride_w)};
+// The values of some rows of pooling windows of an image, from `first` on.
+struct Values {
+    const float* dy;
+    const unsigned char* index;
+    int first, pools_w, K, stride_h, stride_w;
+
+    __device__ Value operator()(int i) const
+    {
+        int at = first * pools_w * K + i, cell = index[at];
+        float value = dy[at];
+        int window = i / K, down = window / pools_w, right = window - down * pools_w;
+        return {cell < DEAD ? value : 0.f, (2 * (first + down) + cell / 2) * stride_h,
+                (2 * right + cell % 2) * stride_w, i - window * K};
     }
-}
+};
 
 // The part of a block: `bands` blocks share the pooling windows of an image, and each goes on with every
 // gridDim.x / bands-th image. A thread has RUN sums of one filter, and is one of `lanes` that share the
 // windows.
 //
 //   dweight, db   of part blockIdx.x, which begins at blockIdx.x · pitch
-extern "C" __global__ void __launch_bounds__(512)
+extern "C" __global__ void __launch_bounds__(512, 2)
     conv2d_maxpool_grad_weight_sparse(float* __restrict__ dweight, float* __restrict__ db,
                                       const float* __restrict__ dy, const unsigned char* __restrict__ index,
                                       const float* __restrict__ x, int N, int H, int W, int pools_h, int pools_w,
@@ -57,7 +60,7 @@ extern "C" __global__ void __launch_bounds__(512)
     int windows = max(rows, 0) * pools_w;
     int high = (2 * rows - 1) * stride_h + (R - 1) * dilation_h + 1;      // rows of the image that they reach
     int wide = ((2 * pools_w - 1) * stride_w + S) * CHANNELS;             // floats of such a row
-    Listed* list = (Listed*)memory;
+    float2* list = (float2*)memory;  // values, and the places of their windows as the bits of a float
     float* image = memory + 2 * windows * K;
 
     int taps = S * CHANNELS, runs = taps / RUN, items = K * R * runs;
@@ -71,22 +74,30 @@ extern "C" __global__ void __launch_bounds__(512)
     int top_row = 2 * first * stride_h - top;
     for (int n = blockIdx.x / bands; n < N && windows > 0; n += gridDim.x / bands) {
         __syncthreads();  // nobody reads the image before any more
-        list_values(list, dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, rows, pools_w, K,
-                    stride_h, stride_w);
+        Values values{dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, pools_w, K,
+                      stride_h, stride_w};
+#pragma unroll 4
+        for (int i = threadIdx.x; i < windows * K; i += blockDim.x) {
+            Value one = values(i);
+            int place = (one.row - 2 * first * stride_h) * wide + one.column * CHANNELS;
+            list[i] = make_float2(one.value, __int_as_float(place));
+        }
+        const float* image_in_memory = x + n * H * W * CHANNELS;
+#pragma unroll 4
         for (int i = threadIdx.x; i < high * wide; i += blockDim.x) {
-            int h = i / wide + top_row, w = i % wide / CHANNELS - left;
-            bool inside = (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)W;
-            image[i] = inside ? x[((n * H + h) * W + w) * CHANNELS + i % wide % CHANNELS] : 0.f;
+            int row = i / wide, h = row + top_row, at = i - row * wide - left * CHANNELS;
+            bool inside = (unsigned)h < (unsigned)H && (unsigned)at < (unsigned)(W * CHANNELS);
+            image[i] = inside ? image_in_memory[h * W * CHANNELS + at] : 0.f;
         }
         __syncthreads();  // the list and the image are complete
-        const float* taps_of_thread = image + (r * dilation_h - 2 * first * stride_h) * wide + begin;
+        const float* taps_of_thread = image + r * dilation_h * wide + begin;
+#pragma unroll 4
         for (int window = lane; window < windows && works; window += lanes) {
-            Listed one = list[window * K + k];
-            if (one.value == 0.f) continue;
-            const float* patch = taps_of_thread + one.row * wide + one.column * CHANNELS;
-            total += one.value;
+            float2 one = list[window * K + k];
+            const float* patch = taps_of_thread + __float_as_int(one.y);
+            total += one.x;
 #pragma unroll
-            for (int i = 0; i < RUN; ++i) sums[i] = fmaf(one.value, patch[i], sums[i]);
+            for (int i = 0; i < RUN; ++i) sums[i] = one.x == 0.f ? sums[i] : fmaf(one.x, patch[i], sums[i]);
         }
     }
 
@@ -114,8 +125,14 @@ extern "C" __global__ void __launch_bounds__(512)
     for (int i = 0; i < RUN; ++i) dweight[(r * taps + begin + i) * K + k] = sums[i];
 }
 
+// A value whose filter lies at `place`, seen from the tap of a cell at row 0 and column 0.
+struct __align__(16) Listed {
+    float value;
+    int row, column, place;
+};
+
 // A block computes `rows` rows of an image. A thread has all channels of a cell, and is one of `shares` that
-// share the filters.
+// share the values.
 extern "C" __global__ void __launch_bounds__(1024)
     conv2d_maxpool_grad_input_sparse(float* __restrict__ dx, const float* __restrict__ dy,
                                      const unsigned char* __restrict__ index, const float* __restrict__ weight, int H,
@@ -132,38 +149,49 @@ extern "C" __global__ void __launch_bounds__(1024)
     // Between two taps lie 4 floats more than a multiple of 8, so that lanes beside each other meet other banks.
     int of_a_tap = (K * PADDED_CHANNELS + 7) / 8 * 8 + 4;
     float* weights = memory;
-    Listed* list = (Listed*)(memory + (R * S * of_a_tap + 1) / 2 * 2);
-    for (int i = threadIdx.x; i < R * S * PADDED_CHANNELS * K; i += blockDim.x) {
-        int k = i % K, c = i / K % PADDED_CHANNELS, tap = i / K / PADDED_CHANNELS;
-        weights[tap * of_a_tap + k * PADDED_CHANNELS + c] =
-            c < CHANNELS ? weight[(tap * CHANNELS + c) * K + k] : 0.f;
+    Listed* list = (Listed*)(memory + (R * S + 1) * of_a_tap);
+    int count = max(0, last - first + 1) * pools_w * K;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < R * S * CHANNELS * K; i += blockDim.x) {
+        int row = i / K, tap = row / CHANNELS;
+        weights[tap * of_a_tap + (i - row * K) * PADDED_CHANNELS + row - tap * CHANNELS] = weight[i];
     }
-    list_values(list, dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, max(0, last - first + 1),
-                pools_w, K, stride_h, stride_w);
+    if (CHANNELS < PADDED_CHANNELS)
+        for (int i = threadIdx.x; i < R * S * K; i += blockDim.x)
+            for (int c = CHANNELS; c < PADDED_CHANNELS; ++c)
+                weights[i / K * of_a_tap + i % K * PADDED_CHANNELS + c] = 0.f;
+    float* zeros = weights + R * S * of_a_tap;  // what a window that does not reach the cell is multiplied by
+    for (int i = threadIdx.x; i < of_a_tap; i += blockDim.x) zeros[i] = 0.f;
+    Values values{dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, pools_w, K, stride_h,
+                  stride_w};
+#pragma unroll 2
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        Value one = values(i);
+        int place = one.filter * PADDED_CHANNELS - (one.row * S + one.column) * of_a_tap;
+        list[i] = {one.value, one.row, one.column, place};
+    }
     __syncthreads();  // the weights and the list are complete
 
     int cells = rows * W, cell = threadIdx.x % cells, share = threadIdx.x / cells;
-    int h = first_row + cell / W + top, w = cell % W + left;
+    int h = first_row + cell / W + top, w = cell % W + left, place = (h * S + w) * of_a_tap;
     float sums[PADDED_CHANNELS];
 #pragma unroll
     for (int c = 0; c < PADDED_CHANNELS; ++c) sums[c] = 0.f;
-    int each = (K + shares - 1) / shares, begin = share * each, end = min(K, begin + each);
     if (share < shares)
-        for (int window = 0; window < windows; ++window)
-            for (int k = begin; k < end; ++k) {
-                Listed one = list[window * K + k];
-                int r = h - one.row, s = w - one.column;
-                if (one.value == 0.f || (unsigned)r >= (unsigned)R || (unsigned)s >= (unsigned)S) continue;
-                const float4* quads = (const float4*)(weights + (r * S + s) * of_a_tap + k * PADDED_CHANNELS);
+#pragma unroll 4
+        for (int i = share; i < count; i += shares) {
+            Listed one = list[i];
+            bool reaches = (unsigned)(h - one.row) < (unsigned)R && (unsigned)(w - one.column) < (unsigned)S;
+            const float4* quads = (const float4*)(reaches && one.value != 0.f ? weights + place + one.place : zeros);
 #pragma unroll
-                for (int c = 0; c < PADDED_CHANNELS; c += 4) {
-                    float4 quad = quads[c / 4];
-                    sums[c] = fmaf(one.value, quad.x, sums[c]);
-                    sums[c + 1] = fmaf(one.value, quad.y, sums[c + 1]);
-                    sums[c + 2] = fmaf(one.value, quad.z, sums[c + 2]);
-                    sums[c + 3] = fmaf(one.value, quad.w, sums[c + 3]);
-                }
+            for (int c = 0; c < PADDED_CHANNELS; c += 4) {
+                float4 quad = quads[c / 4];
+                sums[c] = fmaf(one.value, quad.x, sums[c]);
+                sums[c + 1] = fmaf(one.value, quad.y, sums[c + 1]);
+                sums[c + 2] = fmaf(one.value, quad.z, sums[c + 2]);
+                sums[c + 3] = fmaf(one.value, quad.w, sums[c + 3]);
             }
+        }
 
     __syncthreads();  // nobody reads the weights any more
     if (share < shares)

@@ -23,11 +23,14 @@ from ..shared.pooled_launch import fits_tensor_cores
 FLOATS = 10240
 """Of the shared memory of a block."""
 
-LONGEST_RUN = 32
+LONGEST_RUN = 16
 """Sums of a thread of the gradient of the weight."""
 
 THREADS = 512
 """About as many to a block."""
+
+BLOCKS = 2 * MULTIPROCESSORS
+"""As many run side by side."""
 
 MOST_CHANNELS = 16
 """Sums of a thread of the gradient of x."""
@@ -66,25 +69,25 @@ def weight_plan(dy, x, kernel_size, strides, dilation) -> WeightPlan | None:
     (N, pools_h, pools_w, K), (R, S), C = dy, kernel_size, x[-1]
     runs = next(n for n in range(ceil_div(S * C, LONGEST_RUN), S * C + 1) if S * C % n == 0)
     items = K * R * runs
-    for bands in range(max(1, min(pools_h, MULTIPROCESSORS // max(N, 1))), pools_h + 1):
+    for bands in range(min(pools_h, max(1, BLOCKS // max(N, 1))), pools_h + 1):
         rows = ceil_div(pools_h, bands)
         high = (2 * rows - 1) * strides[0] + (R - 1) * dilation[0] + 1
         image = high * ((2 * pools_w - 1) * strides[1] + S) * C
         if 2 * rows * pools_w * K + image <= FLOATS and items <= THREADS:
             lanes = min(THREADS // items, rows * pools_w, 1 + FLOATS // (items * (S * C // runs + 1)))
-            return WeightPlan(S * C // runs, items, lanes, min(N, max(1, 2 * MULTIPROCESSORS // bands)), bands)
+            return WeightPlan(S * C // runs, items, lanes, min(N, max(1, BLOCKS // bands)), bands)
     return None
 
 
 def input_plan(dy, weight, size) -> InputPlan | None:
     """The plan of dx, or None if no block has the memory or the threads."""
-    (N, _, pools_w, K), (R, S, C, _), (H, W) = dy, weight, size
-    for bands in range(min(H, max(1, MULTIPROCESSORS // max(N, 1))), H + 1):
+    (N, pools_h, pools_w, K), (R, S, C, _), (H, W) = dy, weight, size
+    for bands in range(min(H, max(1, BLOCKS // max(N, 1))), H + 1):
         rows = ceil_div(H, bands)
-        reach = ceil_div(rows + R, 2) + 1
-        filters = R * S * (ceil_div(K * ceil_div(C, 4) * 4, 8) * 8 + 4) + 1
+        values = min(pools_h, ceil_div(rows + R, 2) + 1) * pools_w * K
+        filters = (R * S + 1) * (ceil_div(K * ceil_div(C, 4) * 4, 8) * 8 + 4)
         shares = max(1, min(THREADS // (rows * W), K, FLOATS // (rows * W * C)))
-        if filters + 2 * reach * pools_w * K <= FLOATS and rows * W * C <= FLOATS and rows * W <= 2 * THREADS:
+        if filters + 4 * values <= FLOATS and rows * W * C <= FLOATS and rows * W <= 2 * THREADS:
             return InputPlan(rows, shares)
     return None
 

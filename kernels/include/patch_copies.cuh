@@ -75,7 +75,7 @@ __device__ __forceinline__ void multiply_images(const float* x, const float* rig
     Task task(blockIdx.x, filters, terms, length);
     x += group * windows.channels;
     right += group * filters;
-    float sums[8][8];
+    float sums[THREAD_M][THREAD_N];
     compute(
         sums, aligned(x, right),
         [&] {
@@ -99,7 +99,7 @@ __device__ __forceinline__ void multiply_images(float* result, const float* x, c
 {
     result += blockIdx.y * (rows * K) + blockIdx.z * filters;
     multiply_images<Source>(x, right, windows, rows, terms, K, filters, length,
-                            [&](const float (&sums)[8][8], const Task& task) {
+                            [&](const float (&sums)[THREAD_M][THREAD_N], const Task& task) {
                                 write(Rows{result, K}, sums, task.m, task.n, rows, filters, false, finish);
                             });
 }

@@ -8,11 +8,11 @@
 //
 //   block    TILE_M × TILE_N values of y. It walks along K by slabs of TILE_K. STAGES slabs of a and
 //            b are in shared memory: one is multiplied while cp.async fills the others.
-//   warp     64 × 32 values. Each fragment is split or rounded when it is read from shared memory:
+//   warp     WARP_M × 32 values. Each fragment is split or rounded when it is read from shared memory:
 //            splitting it earlier, once for each block, would double the traffic of shared memory,
 //            which is scarcer than instructions (a warp issues about 2 others for each matrix
 //            instruction, which alone takes 4 to 8 cycles).
-//   thread   8 rows × 8 columns of sums.
+//   thread   WARP_M / 8 rows × 8 columns of sums.
 //
 // An infinity (or a finite number that rounds to one) splits into infinity and NaN, so all results
 // that it takes part in are NaN or infinite. Therefore a tile that is not finite is computed again,
@@ -26,12 +26,12 @@
 // `MatrixCopies` reads a matrix in memory. A convolution brings a source that finds its values in
 // images.
 //
-// Of the compiler's command line: FACTOR_BITS, TILE_M TILE_N TILE_K THREADS STAGES, and RESIDENT_BLOCKS,
+// Of the compiler's command line: FACTOR_BITS, TILE_M TILE_N TILE_K THREADS WARP_M STAGES, and RESIDENT_BLOCKS,
 // the number of blocks for which the registers of a multiprocessor must suffice.
 
 static_assert(TILE_K == 16, "a thread reads four neighbouring k, and four threads share a row");
-constexpr int WARP_M = 64, WARP_N = 32;
-constexpr int THREAD_M = 8, THREAD_N = 8;
+constexpr int WARP_N = 32;
+constexpr int THREAD_M = WARP_M / 8, THREAD_N = 8;
 constexpr int WARPS_N = TILE_N / WARP_N;
 static_assert(TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0, "warps cover the tile");
 static_assert(TILE_M / WARP_M * WARPS_N * 32 == THREADS, "one warp for each part of the tile");
@@ -167,7 +167,7 @@ __device__ constexpr int column_of(int j) { return j % 4 + j / 4 * 8; }
 
 // The heart: sums += slab of a · slab of b.
 template <class A, class B>
-__device__ void multiply_slab(float (&sums)[8][8], const A& rows, const B& columns, const float* a_slab,
+__device__ void multiply_slab(float (&sums)[THREAD_M][THREAD_N], const A& rows, const B& columns, const float* a_slab,
                               const float* b_slab)
 {
     float values[4][4];
@@ -176,8 +176,8 @@ __device__ void multiply_slab(float (&sums)[8][8], const A& rows, const B& colum
 #pragma unroll
     for (int j = 0; j < 4; ++j) b[j] = Factors(values[j]);
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        rows.load(values, a_slab, half * 32);
+    for (int part = 0; part < WARP_M / 32; ++part) {
+        rows.load(values, a_slab, part * 32);
 #pragma unroll
         for (int i = 0; i < 4; i += 2) {
             float c[4][4] = {};
@@ -185,26 +185,26 @@ __device__ void multiply_slab(float (&sums)[8][8], const A& rows, const B& colum
 #pragma unroll
             for (int j = 0; j < 4; ++j)
 #pragma unroll
-                for (int e = 0; e < 4; ++e) sums[half * 4 + i + e / 2][e % 2 * 4 + j] += c[j][e];
+                for (int e = 0; e < 4; ++e) sums[part * 4 + i + e / 2][e % 2 * 4 + j] += c[j][e];
         }
     }
 }
 
 // The same in float32 arithmetic, of factors as a tensor core reads them.
 template <class A, class B>
-__device__ void multiply_slab_plainly(float (&sums)[8][8], const float* a_slab, const float* b_slab)
+__device__ void multiply_slab_plainly(float (&sums)[THREAD_M][THREAD_N], const float* a_slab, const float* b_slab)
 {
     int m = first_m(), n = first_n();
 #pragma unroll 1
     for (int k = 0; k < TILE_K; ++k) {
-        float b[8];
+        float b[THREAD_N];
 #pragma unroll
-        for (int j = 0; j < 8; ++j) b[j] = as_read(b_slab[B::place(n + column_of(j), k)]);
+        for (int j = 0; j < THREAD_N; ++j) b[j] = as_read(b_slab[B::place(n + column_of(j), k)]);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
+        for (int i = 0; i < THREAD_M; ++i) {
             float a = as_read(a_slab[A::place(m + row_of(i), k)]);
 #pragma unroll
-            for (int j = 0; j < 8; ++j) sums[i][j] = fmaf(a, b[j], sums[i][j]);
+            for (int j = 0; j < THREAD_N; ++j) sums[i][j] = fmaf(a, b[j], sums[i][j]);
         }
     }
 }
@@ -213,12 +213,12 @@ __device__ void multiply_slab_plainly(float (&sums)[8][8], const float* a_slab, 
 // b_slabs are STAGES · SLAB_A and STAGES · SLAB_B floats of shared memory, which no thread uses any
 // more.
 template <bool PLAINLY, class A, class B>
-__device__ void multiply(float (&sums)[8][8], A& a, B& b, int slabs, float* a_slabs, float* b_slabs)
+__device__ void multiply(float (&sums)[THREAD_M][THREAD_N], A& a, B& b, int slabs, float* a_slabs, float* b_slabs)
 {
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
+    for (int i = 0; i < THREAD_M; ++i)
 #pragma unroll
-        for (int j = 0; j < 8; ++j) sums[i][j] = 0.f;
+        for (int j = 0; j < THREAD_N; ++j) sums[i][j] = 0.f;
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; ++stage) {
         if (stage < slabs) {
@@ -250,20 +250,20 @@ __device__ void multiply(float (&sums)[8][8], A& a, B& b, int slabs, float* a_sl
 }
 
 // Whether all sums are finite, and so far from infinity that no tensor core stopped short of it.
-__device__ inline bool finite(const float (&sums)[8][8])
+__device__ inline bool finite(const float (&sums)[THREAD_M][THREAD_N])
 {
     bool all = true;
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
+    for (int i = 0; i < THREAD_M; ++i)
 #pragma unroll
-        for (int j = 0; j < 8; ++j) all = all && fabsf(sums[i][j]) < 0x1p127f;
+        for (int j = 0; j < THREAD_N; ++j) all = all && fabsf(sums[i][j]) < 0x1p127f;
     return all;
 }
 
 // The tile of a product: `on_tensor_cores()` sets the sums if the operands are aligned, and
 // `plainly()` if they are not, or if a sum is not finite.
 template <class Tensor, class Plain>
-__device__ __forceinline__ void compute(const float (&sums)[8][8], bool aligned, Tensor on_tensor_cores, Plain plainly)
+__device__ __forceinline__ void compute(const float (&sums)[THREAD_M][THREAD_N], bool aligned, Tensor on_tensor_cores, Plain plainly)
 {
     if (aligned) {
         on_tensor_cores();
@@ -286,7 +286,7 @@ __device__ __forceinline__ void product(float* y, const float* a, const float* b
     __align__(16) __shared__ float a_slabs[STAGES * SLAB_A], b_slabs[STAGES * SLAB_B];
     unsigned pitch_a = TURN_A ? M : K, pitch_b = TURN_B ? K : N;
     Task task(blockIdx.x, N, K, length);
-    float sums[8][8];
+    float sums[THREAD_M][THREAD_N];
     compute(
         sums, aligned(a, b),
         [&] {

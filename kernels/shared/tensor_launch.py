@@ -38,12 +38,13 @@ class TensorTile(NamedTuple):
     TILE_N: int
     TILE_K: int
     THREADS: int
+    WARP_M: int
     STAGES: int
     RESIDENT_BLOCKS: int
 
 
-WIDE = TensorTile(128, 64, 16, 128, 3, 2)
-NARROW = TensorTile(128, 32, 16, 64, 3, 4)
+WIDE = TensorTile(128, 64, 16, 128, 64, 3, 2)
+NARROW = TensorTile(128, 32, 16, 64, 64, 3, 4)
 DEFAULT = {**WIDE._asdict(), "FACTOR_BITS": 32}
 
 
