@@ -128,6 +128,15 @@ def test_weights_of_classes_and_samples_count(monkeypatch, weights):
     assert_equal(*both_ways(monkeypatch, small, x=x, y=y, **weights))
 
 
+@pytest.mark.parametrize(("metrics", "weight", "times"), [((), None, 0), (("mae",), None, 1), ((), np.ones(36), 1)])
+def test_the_host_orders_the_samples_where_labels_or_weights_count(monkeypatch, metrics, weight, times):
+    calls, permutation = [], gpucnn.random.permutation
+    monkeypatch.setattr(gpucnn.random, "permutation", lambda n, **key: (calls.append(n), permutation(n, **key))[1])
+    x, y = digits()
+    small("adam", "mse", metrics).fit(x, np.eye(4)[y], epochs=1, batch_size=16, verbose=0, sample_weight=weight)
+    assert calls == [36] * times
+
+
 def test_penalties_and_constraints_count(monkeypatch):
     x, y = digits()
     settings = {"kernel_regularizer": "l2", "kernel_constraint": "max_norm"}
