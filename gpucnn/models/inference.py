@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from ..activations import UserFunction
+from ..config import changes
 from ..devices import choose, forks, storage, threads
 from ..devices.cpu import CPU
 from ..dispatch import choice, precision
 from ..dispatch.tape import Tape
-from ..layers import changes
 from ..layers.activation import Activation
 from ..layers.batch_normalization import BatchNormalization
 from ..layers.convolution_base import Convolution
@@ -86,7 +86,7 @@ class Inference:
     def _hold(self) -> bool:
         """Whether the nodes are those for the layers as they are. Only where something was assigned to any
         layer or weight since the last look, all of them are compared."""
-        seen = changes.count(), choice.decides(), fusion.is_enabled(), self._model.layers[:]
+        seen = changes(), choice.decides(), fusion.is_enabled(), self._model.layers[:]
         if seen != self._seen:
             if not _same(_state(self._model.layers), self._state):
                 return False

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import losses, random
+from ..config import changes
 from ..devices import choose, storage
 from ..devices.fetch import Fetch
+from ..dispatch import choice
 from ..layers.layer import every
 from ..ops.update import norm_parts
 from . import parts, resident
@@ -85,6 +87,7 @@ class ResidentSteps(Resident):
         sizes = {self.rows_of(0), self.rows_of(self.steps - 1)}
         self._factors = {size: self._make_factors(size, outputs[:-1]) for size in sizes}
         self._rows: Any = None
+        self._seen: tuple[Any, ...] = ()
         self._plan = _Plan(0, [], [])
         self._kept: list[tuple[Any, Any]] = []
         self._spare: list[tuple[Any, Any]] = []
@@ -214,6 +217,12 @@ class ResidentSteps(Resident):
     # -- what a step depends on ----------------------------------------------------------------------------------------
 
     def _renew(self) -> bool:
+        """Forget what was recorded with other settings; returns whether there are such. They are compared only
+        where something was assigned since the last look."""
+        seen = changes(), choice.decides(), self.chosen
+        if seen == self._seen:
+            return False
+        self._seen = seen
         optimizer, segments = self.step.settings.optimizer, self.model.parameters.segments
         weights = [segment.weight for segment in segments]
         extras = [part for w in weights for part in (w.regularizer, w.constraint) if part is not None]

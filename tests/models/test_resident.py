@@ -197,6 +197,15 @@ def test_changes_between_batches_and_epochs_meet_no_stale_recording(monkeypatch)
     )
 
 
+def test_settings_are_compared_only_where_something_was_assigned(monkeypatch):
+    calls, plain_settings = [], resident.plain_settings
+    monkeypatch.setattr(resident, "plain_settings", lambda things: (calls.append(1), plain_settings(things))[1])
+    x, y = digits()
+    following = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
+    small().fit(x, y, epochs=3, batch_size=2, verbose=0, callbacks=[following])
+    assert len(calls) == 2  # before the first step, and after it
+
+
 def test_callbacks_see_the_loss_and_metrics_so_far(monkeypatch):
     x, y = digits()
     seen = {"1": [], "0": []}
