@@ -29,6 +29,9 @@ from .model import Model
 from .resident import ALL, Part, Place, Resident, Targets, Turn
 from .training_step import TrainingStep
 
+_TAKEN_IN = 64
+"""After so many batches, their losses and metrics are computed on the host while the device is at work."""
+
 
 def obstacle(model: Model, settings: CompileSettings, data: Batches, tolerant: bool) -> str | None:
     """Why steps of training cannot be recorded, or None if they can."""
@@ -119,6 +122,9 @@ class ResidentSteps(Resident):
             self._plan_from(number)
         self.replay(number, count)
         self.step.settings.optimizer.set_counters(self._plan.after[number + count - 1 - self._plan.first])
+        noted = self.read if self.glimpse is None else self.glimpse.stop
+        if (self.step.metrics or self._targets.weighted) and self.done - noted >= _TAKEN_IN:
+            self.glance()
 
     def launch(self, rows: int, place: int) -> None:
         """The whole step."""
