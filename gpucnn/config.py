@@ -11,7 +11,7 @@ import re
 import types
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -24,7 +24,36 @@ T = TypeVar("T")
 _classes: dict[tuple[str, str], type] = {}
 
 
-class Configurable(Checked):
+_NOTHING = object()
+
+_changes = 0
+
+
+def changes() -> int:
+    """How often attributes of layers, weights, optimizers and the like have got other values, so that what was
+    planned for them need not be compared with all of them each time. Read it before the attributes: those that
+    come meanwhile count again."""
+    return _changes
+
+
+class Counted:
+    """Base of objects whose attributes are counted when they get another value."""
+
+    if not TYPE_CHECKING:  # for which any attribute could be assigned then
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            global _changes
+            if vars(self).get(name, _NOTHING) is not value:
+                super().__setattr__(name, value)
+                _changes += 1
+
+        def __delattr__(self, name: str) -> None:
+            global _changes
+            super().__delattr__(name)
+            _changes += 1
+
+
+class Configurable(Counted, Checked):
     """Base of layers, losses, metrics, optimizers and all else that a file can describe.
 
     A direct subclass founds a kind (`Layer`, `Loss`, …); names are unique within a kind. A class

@@ -101,12 +101,13 @@ def permutation(n: int, *, seed: int, epoch: int = 0, stream: int = 0) -> np.nda
     """
     width = max(2, (n - 1).bit_length())
     left, right = width // 2, width - width // 2
-    values = np.arange(n, dtype=np.uint32)
-    outside = np.ones(n, bool)
-    while outside.any():
-        values[outside] = _feistel(values[outside], left, right, seed, epoch, stream)
-        outside = values >= n
-    return values.astype(np.int64)
+    mixed = _round_functions(right, seed, epoch, stream)
+    values = _feistel(np.arange(n), left, right, mixed)
+    outside = np.flatnonzero(values >= n)
+    while outside.size:
+        values[outside] = again = _feistel(values[outside], left, right, mixed)
+        outside = outside[again >= n]
+    return values
 
 
 def near_permutation(n: int, block: int, near: int, *, seed: int, epoch: int = 0) -> np.ndarray:
@@ -126,13 +127,20 @@ def near_permutation(n: int, block: int, near: int, *, seed: int, epoch: int = 0
     return result
 
 
-def _feistel(values: np.ndarray, left: int, right: int, seed: int, epoch: int, stream: int) -> np.ndarray:
-    """Eight rounds of the Feistel network on words of `left` + `right` bits."""
-    high, low = values >> np.uint32(right), values & np.uint32((1 << right) - 1)
-    for round_ in range(8):
-        counter = np.empty((len(values), 4), np.uint32)
-        counter[:, 0] = low
-        counter[:, 1:] = [epoch & 0xFFFFFFFF, (stream << 4 | round_) & 0xFFFFFFFF, SHUFFLE]
-        high, low = low, high ^ philox(counter, seed)[:, 0] & np.uint32((1 << left) - 1)
+def _round_functions(width: int, seed: int, epoch: int, stream: int) -> np.ndarray:
+    """The round functions of eight rounds, (8, 2^width): half a word has few values, so each is computed once."""
+    counter = np.empty((8, 1 << width, 4), np.uint32)
+    counter[:, :, 0] = np.arange(1 << width)
+    counter[:, :, 1] = epoch & 0xFFFFFFFF
+    counter[:, :, 2] = np.arange(8)[:, None] | (stream << 4) & 0xFFFFFFFF
+    counter[:, :, 3] = SHUFFLE
+    return philox(counter.reshape(-1, 4), seed)[:, 0].astype(np.int64).reshape(8, -1)
+
+
+def _feistel(values: np.ndarray, left: int, right: int, mixed: np.ndarray) -> np.ndarray:
+    """The Feistel network with these round functions on words of `left` + `right` bits."""
+    high, low = values >> right, values & (1 << right) - 1
+    for function in mixed:
+        high, low = low, high ^ (function & (1 << left) - 1)[low]
         left, right = right, left
-    return high << np.uint32(right) | low
+    return high << right | low

@@ -89,6 +89,7 @@ class BatchNormalization(Layer):
         initializers.check(moving_variance_initializer)
         self.gamma: Weight | None = None
         self.beta: Weight | None = None
+        self.batch_statistics = ()
 
     def build(self, input_shape: Shape) -> None:
         """Create gamma, beta and the moving statistics."""
@@ -124,7 +125,7 @@ class BatchNormalization(Layer):
         else:
             mean, variance = self.moving_mean.value, self.moving_variance.value
             y = batchnorm_inference(x, gamma, beta, mean, variance, epsilon=epsilon)
-            self.batch_statistics, gradient = [], batchnorm_inference_grad
+            self.batch_statistics, gradient = (), batchnorm_inference_grad
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
             dgamma = None if self.gamma is None else self.gamma.gradient
@@ -139,7 +140,7 @@ class BatchNormalization(Layer):
         if self.batch_statistics:
             for moving, batch in zip((self.moving_mean, self.moving_variance), self.batch_statistics, strict=True):
                 moving_average(moving.value, batch, momentum=self.momentum)
-            self.batch_statistics = []
+            self.batch_statistics = ()
 
     def flops(self, input_shape: Shape) -> int:
         """Subtraction, product and sum for each value, as in inference."""

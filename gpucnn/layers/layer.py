@@ -30,12 +30,11 @@ import numpy as np
 
 from .. import activations, constraints, initializers, random, regularizers
 from ..arguments import float32, is_count
-from ..config import Configurable, snake_case
+from ..config import Configurable, Counted, snake_case
 from ..devices import free_memory, storage
 from ..distributed import Group
 from ..errors import ArgumentError, MemoryNeedError, ShapeError, one_line
 from ..ops.window import Sliding
-from .changes import Counted
 
 Shape = tuple[Any, ...]
 """Extents of an array of one batch: None for the batch axis, then integers."""
@@ -166,7 +165,7 @@ class Weight(Counted):
         return f"<Weight {self.path} {self.shape}>"
 
 
-class Layer(Counted, Configurable):
+class Layer(Configurable):
     """Base of all layers. Subclass it to write a custom layer.
 
     name                  used in summaries and files; by default the class name in snake case

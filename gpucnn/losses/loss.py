@@ -13,6 +13,7 @@ function, or a subclass of `Loss` with such a `forward`:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -191,6 +192,13 @@ def reduce(
         return weighted, weights
     total = float(weighted.sum(dtype=np.float64)) / divisor if divisor else 0.0
     return total, shares(values, sample_weight, reduction)
+
+
+def reduce_each(values: np.ndarray, reduction: str | None) -> list[float]:
+    """What `reduce` makes of the values of each batch (batches, n, …) without weights, to the bit."""
+    size = math.prod(values.shape[1:])
+    sums = values.reshape(len(values), size).sum(axis=1, dtype=np.float64)
+    return (sums / (1.0 if reduction == "sum" else size)).tolist()
 
 
 def shares(values: Any, sample_weight: Any, reduction: str | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The forward pass of `predict`: fewer layers, and launches that are recorded once for each shape.
+"""The forward pass of `predict`: launches that are recorded once for each shape, and fewer layers.
 
 On the CPU, with compiled kernels and no algorithm chosen, a BatchNormalization is folded into the
 convolution or dense layer before it, an activation is joined with that layer, and dropout is left
@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from ..activations import UserFunction
+from ..config import changes
 from ..devices import choose, forks, storage, threads
 from ..devices.cpu import CPU
 from ..dispatch import choice, precision
 from ..dispatch.tape import Tape
-from ..layers import changes
 from ..layers.activation import Activation
 from ..layers.batch_normalization import BatchNormalization
 from ..layers.convolution_base import Convolution
@@ -32,7 +32,7 @@ from ..layers.dropout import Dropout
 from ..layers.layer import Activated, Layer, Weight, every
 from ..layers.parallel import Parallel
 from ..ops.batchnorm import batchnorm_inference
-from . import fusion, memory
+from . import fusion, memory, resident
 from .batches import Arrays
 from .model import Model, computing
 from .training_step import NO_STEP, run_forward
@@ -40,6 +40,9 @@ from .training_step import NO_STEP, run_forward
 PLANNED_BYTES = 4 << 20
 """A plan keeps all its arrays, and is made if they take at most this much memory: larger batches
 compute for so long that recording them would bring nothing."""
+
+PLANNED_PART = 64
+"""On a GPU, a plan is kept if it takes at most this part of the memory that was free."""
 
 MOST_PLANS = 8
 """Plans for so many shapes are kept, those that were used last."""
@@ -59,7 +62,7 @@ class Inference:
         self._seen: tuple[Any, ...] = ()
         self._nodes: list[fusion.Node] = []
         self._folds: list[Callable[[], None]] = []
-        self._plans: OrderedDict[tuple[int, ...], list[_Plan]] = OrderedDict()
+        self._plans: OrderedDict[tuple[int, ...], list[_Plan | _Graph]] = OrderedDict()
         self._refused: set[tuple[int, ...]] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -86,7 +89,7 @@ class Inference:
     def _hold(self) -> bool:
         """Whether the nodes are those for the layers as they are. Only where something was assigned to any
         layer or weight since the last look, all of them are compared."""
-        seen = changes.count(), choice.decides(), fusion.is_enabled(), self._model.layers[:]
+        seen = changes(), choice.decides(), fusion.is_enabled(), self._model.layers[:]
         if seen != self._seen:
             if not _same(_state(self._model.layers), self._state):
                 return False
@@ -94,33 +97,34 @@ class Inference:
         return True
 
     def takes(self, x: Any, batch_size: Any) -> bool:
-        """Whether x needs no conversion and is one batch for the CPU: then `of_one_batch` returns its
-        output without the hooks and checks of many batches."""
+        """Whether x is one batch, and of a kind that can be recorded: then `of_one_batch` returns its output
+        without the hooks and checks of many batches."""
         most, expected = 32 if batch_size is None else batch_size, self._model.input_shape
-        if type(x) is not np.ndarray or x.dtype != np.float32 or not x.flags.c_contiguous or type(most) is not int:
+        if not _is_plain(x) or type(most) is not int:
             return False
         fits = expected is not None and x.shape[1:] == expected[1:] and 0 < len(x) <= most
-        return fits and self._model.built and choose.current() is CPU
+        return fits and self._model.built and (choose.current() is CPU or resident.is_used())
 
     def of_one_batch(self, x: np.ndarray) -> np.ndarray:
         """The output for a batch that `takes` has accepted."""
         memory_needed = memory.explained(self._model, Arrays(x, None, None, len(x)))
         with threads.one_blas_thread(), computing(self._model), memory_needed:
             self.nodes()
-            y = self(x)
+            y = self(x.astype(np.float32, copy=False))
         return y.copy() if np.may_share_memory(x, y) else y
 
     def replayed(self, x: Any, batch_size: Any) -> np.ndarray | None:
         """The output of a plan if there is one for x as a whole, and it holds: then its weights are where they
         were, and need not be brought or kept."""
-        if type(x) is not np.ndarray or x.shape not in self._plans or x.dtype != np.float32:
+        if not _is_plain(x) or x.shape not in self._plans or len(x) > (batch_size or 32):
             return None
-        if not x.flags.c_contiguous or len(x) > (batch_size or 32) or self._model.precision != precision.FLOAT32:
+        if self._model.precision != precision.FLOAT32:
             return None
         with _changing:
             plan = self._free_plan(x.shape) if self._hold() else None
         if plan is None:
             return None
+        x = x.astype(np.float32, copy=False)
         if plan.may_call_blas:
             with threads.one_blas_thread():
                 y = plan(x)
@@ -131,7 +135,8 @@ class Inference:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The output for one batch, on the host, in an array that the caller may keep."""
-        if choose.current() is not CPU or "njit" not in choice.backends() or x.shape in self._refused:
+        records = "njit" in choice.backends() if choose.current() is CPU else resident.is_used()
+        if not records or x.shape in self._refused:
             return self._directly(x)
         with _changing:
             plan = self._free_plan(x.shape)
@@ -146,12 +151,12 @@ class Inference:
     def _directly(self, x: np.ndarray) -> np.ndarray:
         return storage.get(run_forward(self._nodes, storage.put(x), storage.put(NO_STEP))[0])
 
-    def _free_plan(self, shape: tuple[int, ...]) -> _Plan | None:
+    def _free_plan(self, shape: tuple[int, ...]) -> _Plan | _Graph | None:
         """A plan that no other thread is using, which is the caller's now; None if there is none."""
         free = self._plans.get(shape)
         return free.pop() if free else None
 
-    def _keep_plan(self, shape: tuple[int, ...], plan: _Plan) -> None:
+    def _keep_plan(self, shape: tuple[int, ...], plan: _Plan | _Graph) -> None:
         with _changing:
             self._plans.setdefault(shape, []).append(plan)
             self._plans.move_to_end(shape)
@@ -161,7 +166,10 @@ class Inference:
     def _add_plan(self, x: np.ndarray, y: np.ndarray) -> None:
         """Keep a plan for such batches if it gives the same bits for `x`: it was recorded for zeros, so
         that it cannot do so if some layer computes outside of ops."""
-        plan = _Plan.of(self._nodes, self._folds, self._model.layers, x.shape)
+        plan: _Plan | _Graph | None = None
+        if all(_is_recordable(layer) for layer in every(self._model.layers)):
+            of_device = _Plan if choose.current() is CPU else _Graph
+            plan = of_device.of(self._nodes, self._folds, x.shape)
         if plan is not None and plan(x).tobytes() == y.tobytes():
             self._keep_plan(x.shape, plan)
         else:
@@ -176,12 +184,8 @@ class _Plan:
         self.may_call_blas = tape.may_call_blas
 
     @staticmethod
-    def of(
-        nodes: list[fusion.Node], folds: list[Callable[[], None]], layers: list[Layer], shape: tuple[int, ...]
-    ) -> _Plan | None:
-        """The plan; None if the layers cannot be recorded or need too much memory."""
-        if not all(_is_recordable(layer) for layer in every(layers)):
-            return None
+    def of(nodes: list[fusion.Node], folds: list[Callable[[], None]], shape: tuple[int, ...]) -> _Plan | None:
+        """The plan; None if the layers need too much memory."""
         x, tape = storage.zeros(shape), Tape(PLANNED_BYTES)
         with tape.recording():
             for fold in folds:
@@ -193,6 +197,37 @@ class _Plan:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         self._tape.replay(x)
         return self._y.copy()
+
+
+class _Graph:
+    """The launches of a GPU for inputs of one shape, on fixed arrays."""
+
+    may_call_blas = False
+
+    def __init__(self, nodes: list[fusion.Node], shape: tuple[int, ...]) -> None:
+        self._x, step = storage.zeros(shape), storage.put(NO_STEP)
+
+        def compute() -> None:
+            self._y = run_forward(nodes, self._x, step)[0]
+
+        self._replay = choose.current().record(compute)
+
+    @staticmethod
+    def of(nodes: list[fusion.Node], folds: list[Callable[[], None]], shape: tuple[int, ...]) -> _Graph | None:
+        """The plan; None if it needs too much memory."""
+        free = choose.current().free_bytes
+        before, plan = free(), _Graph(nodes, shape)
+        return plan if before is None or before - (free() or 0) <= before // PLANNED_PART else None
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        storage.write(self._x, x)
+        self._replay()
+        return storage.get(self._y)
+
+
+def _is_plain(x: Any) -> bool:
+    """Whether x is an array of float32, or of bytes, in the order of C."""
+    return type(x) is np.ndarray and x.dtype in (np.float32, np.uint8) and x.flags.c_contiguous
 
 
 def _is_recordable(layer: Layer) -> bool:

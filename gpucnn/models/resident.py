@@ -20,7 +20,7 @@ from ..devices.feed import Feed
 from ..devices.free_memory import readable
 from ..dispatch import choice
 from ..layers.layer import Activated, every
-from ..losses import Loss
+from ..losses import Loss, reduce, reduce_each
 from ..losses.loss import RowLoss
 from ..ops.batch import gather_batch
 from ..optimizers.optimizer import Optimizer
@@ -276,14 +276,20 @@ class Resident:
         self.read = self.origin = self.done
         return values
 
-    def labels(self, number: int) -> Batch:
-        """The labels and weights of a batch on the host; its x is a stand-in of the same length."""
-        start = number * self.data.batch_size
-        chosen = slice(start, start + self.rows_of(number))
-        order = self.order()
-        rows: Any = chosen if order is None else order[chosen]
-        y, weight = (chosen_labels(array, rows) for array in (self.data.y, self.data.weight))
-        return Batch(np.broadcast_to(np.float32(0), (self.rows_of(number),)), y, weight)
+    def labels(self, first: int, count: int, measured: bool) -> list[Batch]:
+        """Batches with their weights, and their labels if they are `measured`, on the host; x is a stand-in of
+        the same length."""
+        size = self.data.batch_size
+        chosen: Any = slice(size * first, size * (first + count))
+        x, y, weight = np.broadcast_to(np.float32(0), (len(self.data.x),))[chosen], None, self.data.weight
+        if measured or weight is not None:
+            order = self.order()
+            rows = chosen if order is None else order[chosen]
+            y, weight = chosen_labels(self.data.y, rows), chosen_labels(weight, rows)
+        batches = []
+        for span in (slice(start, start + size) for start in range(0, len(x), size)):
+            batches.append(Batch(x[span], None if y is None else y[span], None if weight is None else weight[span]))
+        return batches
 
     def rows_of(self, number: int) -> int:
         """How many rows batch `number` has: the last one may be shorter."""
@@ -355,11 +361,21 @@ class Targets:
     def __init__(self, loss: Loss, data: Arrays, output_shape: tuple[Any, ...]) -> None:
         assert data.y is not None
         self.loss = loss = row_loss(loss)
+        self.weighted = data.weight is not None
         outputs = (len(data.x), *output_shape[1:])
         targets = loss.targets(np.asarray(data.y), (math.prod(outputs[:-1]), outputs[-1]))
         self._shape = targets.shape[1:]
         self.all = storage.put(targets.reshape(len(data.x), -1))
         """A row for each sample."""
+
+    def reduced(self, losses: np.ndarray, batches: list[Batch]) -> list[float]:
+        """The losses of batches of which each has left (rows, …); only the last one may have fewer rows."""
+        reduction = self.loss.reduction
+        if self.weighted:
+            rows = zip(losses, batches, strict=True)
+            return [float(reduce(values[: len(b.x)], b.weight, reduction)[0]) for values, b in rows]
+        last = losses[-1:, : len(batches[-1].x)]
+        return [*reduce_each(losses[:-1], reduction), *reduce_each(last, reduction)]
 
     def by_output(self, labels: Any) -> Any:
         """Rows of `all`, one for each row of outputs."""

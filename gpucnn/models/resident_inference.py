@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import losses
 from ..layers.layer import every
 from .batches import Arrays, Batch
 from .fusion import Node
@@ -53,13 +52,11 @@ class ResidentTest(Resident):
 
     def collect(self) -> None:
         """Take in the losses and predictions of all batches since the last look."""
-        first, pending = self.read, self.done - self.read
-        left = self.left()
-        for i in range(pending):
-            batch = self.labels(first + i)
+        batches, left = self.labels(self.read, self.done - self.read, bool(self.step.metrics)), self.left()
+        totals = self._targets.reduced(left["losses"], batches) if batches else []
+        for i, (batch, loss) in enumerate(zip(batches, totals, strict=True)):
             self.step.measure(batch, left["prediction"][i, : len(batch.x)] if "prediction" in left else None)
-            reduced, _ = losses.reduce(left["losses"][i, : len(batch.x)], batch.weight, self._targets.loss.reduction)
-            self.count(batch, float(reduced))
+            self.count(batch, loss)
 
 
 class ResidentOutputs(Resident):

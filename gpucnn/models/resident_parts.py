@@ -111,11 +111,11 @@ class ResidentParts(ResidentSteps):
         Raises `TrainingError`: where all ranks look, with the model as it was before the batch.
         """
         self.settle()
-        first, count, together = self.read, self.done - self.read, self._all_look()
+        batches, together = self.pending(self.done), self._all_look()
+        needed = batches or (together and self.kept_at < self.done)
+        norms = self.norms() if needed else []
         left = self.left()
-        if not count and not (together and self.kept_at < self.done):
-            return
-        if self.take_in(first, count, left, self.norms()) and together:
+        if needed and self.take_in(batches, left, norms) and together:
             self.keep()
 
     def glance(self) -> None:
@@ -134,7 +134,8 @@ class ResidentParts(ResidentSteps):
         if glimpse is None:
             return
         left: dict[str, np.ndarray] = dict(zip(glimpse.names, glimpse.fetch.wait(), strict=True))
-        batches, totals = self.batches_with_losses(self.read, glimpse.stop - self.read, left)
+        batches = self.pending(glimpse.stop)
+        totals = self.totals(batches, left)
         if all(map(math.isfinite, totals)):
             self.count_in(batches, totals, left)
             self.read = glimpse.stop

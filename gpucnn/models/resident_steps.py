@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import losses, random
+from ..config import changes
 from ..devices import choose, storage
 from ..devices.fetch import Fetch
+from ..dispatch import choice
 from ..layers.layer import every
 from ..ops.update import norm_parts
 from . import parts, resident
@@ -26,6 +28,9 @@ from .compile_settings import CompileSettings
 from .model import Model
 from .resident import ALL, Part, Place, Resident, Targets, Turn
 from .training_step import TrainingStep
+
+_TAKEN_IN = 64
+"""After so many batches, their losses and metrics are computed on the host while the device is at work."""
 
 
 def obstacle(model: Model, settings: CompileSettings, data: Batches, tolerant: bool) -> str | None:
@@ -44,11 +49,11 @@ def obstacle(model: Model, settings: CompileSettings, data: Batches, tolerant: b
 
 @dataclass
 class _Plan:
-    """The learning rates of the coming batches, and the optimizer's counters after each of them."""
+    """The learning rates of the batches from `first` on, and the optimizer's counters after each of them."""
 
     first: int
     rates: list[float]
-    after: list[dict[str, np.ndarray]]
+    after: list[dict[str, Any]]
 
 
 class Glimpse(NamedTuple):
@@ -85,6 +90,7 @@ class ResidentSteps(Resident):
         sizes = {self.rows_of(0), self.rows_of(self.steps - 1)}
         self._factors = {size: self._make_factors(size, outputs[:-1]) for size in sizes}
         self._rows: Any = None
+        self._seen: tuple[Any, ...] = ()
         self._plan = _Plan(0, [], [])
         self._kept: list[tuple[Any, Any]] = []
         self._spare: list[tuple[Any, Any]] = []
@@ -115,7 +121,10 @@ class ResidentSteps(Resident):
         if changed or self.step.settings.optimizer.learning_rate != self._plan.rates[number - self._plan.first]:
             self._plan_from(number)
         self.replay(number, count)
-        self._set_counters(self._plan.after[number + count - 1 - self._plan.first])
+        self.step.settings.optimizer.set_counters(self._plan.after[number + count - 1 - self._plan.first])
+        noted = self.read if self.glimpse is None else self.glimpse.stop
+        if (self.step.metrics or self._targets.weighted) and self.done - noted >= _TAKEN_IN:
+            self.glance()
 
     def launch(self, rows: int, place: int) -> None:
         """The whole step."""
@@ -152,11 +161,10 @@ class ResidentSteps(Resident):
         batch.
         """
         self.settle()
-        first, pending = self.read, self.done - self.read
+        batches = self.pending(self.done)
+        norms = self.norms() if batches else []
         left = self.left()
-        if not pending:
-            return
-        if self.take_in(first, pending, left, self.norms()):
+        if batches and self.take_in(batches, left, norms):
             self.keep()
 
     def glance(self) -> None:
@@ -178,33 +186,33 @@ class ResidentSteps(Resident):
         glimpse, self.glimpse = self.glimpse, None
         if glimpse is None:
             return
-        first, values = self.read, glimpse.fetch.wait()
+        batches, values = self.pending(glimpse.stop), glimpse.fetch.wait()
         self.read = glimpse.stop
         left = dict(zip(glimpse.names, values, strict=False))
-        if self.take_in(first, self.read - first, left, values[len(left) :]):
+        if self.take_in(batches, left, values[len(left) :]):
             self._kept, self._spare, self._kept_counters = self._spare, self._kept, glimpse.counters
             self.kept_at, self._kept_measures = glimpse.stop, self._measures()
 
-    def take_in(self, first: int, count: int, left: dict[str, np.ndarray], norms: Sequence[Any]) -> bool:
+    def pending(self, stop: int) -> list[Batch]:
+        """The batches that have not been counted, up to number `stop`: made while the device is at work."""
+        return self.labels(self.read, stop - self.read, bool(self.step.metrics))
+
+    def take_in(self, batches: list[Batch], left: dict[str, np.ndarray], norms: Sequence[Any]) -> bool:
         """Count what batches have left, if all is finite: no gradient before the last step was not.
         Otherwise run them again, and return False."""
-        batches, totals = self.batches_with_losses(first, count, left)
+        totals = self.totals(batches, left)
         if not all(map(math.isfinite, totals)) or not all(math.isfinite(storage.get(norm)[0]) for norm in norms):
             self.run_again()
             return False
         self.count_in(batches, totals, left)
         return True
 
-    def batches_with_losses(
-        self, first: int, count: int, left: dict[str, np.ndarray]
-    ) -> tuple[list[Batch], list[float]]:
-        """Batches, and the loss of each from what it has left."""
-        batches, totals = [self.labels(first + i) for i in range(count)], []
-        for i, batch in enumerate(batches):
-            values = left["losses"][i, : len(batch.x)]
-            reduced, _ = losses.reduce(values, batch.weight, self._targets.loss.reduction)
-            totals.append(float(reduced) + (float(left["penalty"][i, 0]) if "penalty" in left else 0.0))
-        return batches, totals
+    def totals(self, batches: list[Batch], left: dict[str, np.ndarray]) -> list[float]:
+        """The loss of each batch from what it has left."""
+        totals = self._targets.reduced(left["losses"], batches) if batches else []
+        if "penalty" in left:
+            return [total + penalty for total, penalty in zip(totals, left["penalty"][:, 0].tolist(), strict=True)]
+        return totals
 
     def count_in(self, batches: list[Batch], totals: list[float], left: dict[str, np.ndarray]) -> None:
         """Count batches with these losses, and what else they have left."""
@@ -215,6 +223,12 @@ class ResidentSteps(Resident):
     # -- what a step depends on ----------------------------------------------------------------------------------------
 
     def _renew(self) -> bool:
+        """Forget what was recorded with other settings; returns whether there are such. They are compared only
+        where something was assigned since the last look."""
+        seen = changes(), choice.decides(), self.chosen
+        if seen == self._seen:
+            return False
+        self._seen = seen
         optimizer, segments = self.step.settings.optimizer, self.model.parameters.segments
         weights = [segment.weight for segment in segments]
         extras = [part for w in weights for part in (w.regularizer, w.constraint) if part is not None]
@@ -226,23 +240,11 @@ class ResidentSteps(Resident):
 
     def _plan_from(self, first: int) -> None:
         """Compute the numbers of all updates from batch `first` on, and copy them to the device."""
-        optimizer = self.step.settings.optimizer
-        before = {name: array.copy() for name, array in optimizer.counters.items()}
-        rows, self._plan = [], _Plan(first, [], [])
-        for _ in range(first, self.steps):
-            self._plan.rates.append(optimizer.learning_rate)
-            rows.append(optimizer.next_row())
-            optimizer.batches[0] += 1
-            self._plan.after.append({name: array.copy() for name, array in optimizer.counters.items()})
-        self._set_counters(before)
-        table = np.array(rows, np.float32)
+        rates, rows, after = self.step.settings.optimizer.next_rows(self.steps - first)
+        self._plan, table = _Plan(first, rates, after), np.array(rows, np.float32)
         if self._rows is None:
             self._rows = storage.zeros((self.steps, table.shape[1]))
         storage.write(self._rows[first:], table)
-
-    def _set_counters(self, values: dict[str, np.ndarray]) -> None:
-        for name, array in self.step.settings.optimizer.counters.items():
-            array[...] = values[name]
 
     def _make_factors(self, rows: int, inner: tuple[int, ...]) -> Any:
         """What the gradient of each loss is multiplied by: for a batch of this many rows, or, with
@@ -286,7 +288,7 @@ class ResidentSteps(Resident):
         """Run the batches since the copies were made one by one, which raises at the one that fails."""
         for array, copy in self._kept:
             array[...] = copy
-        self._set_counters(self._kept_counters)
+        self.step.settings.optimizer.set_counters(self._kept_counters)
         states, *sums = self._kept_measures
         for metric, state in zip(self.step.metrics or [], states, strict=True):
             metric.set_state(state)

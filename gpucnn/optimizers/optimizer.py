@@ -166,11 +166,33 @@ class Optimizer(Configurable):
         """The row of numbers for the next batch, as `ops/update.py` explains it, in float64; its
         first three alone if the batch does not complete an update."""
         t = int(self.iterations[0]) + 1
+        return np.array(self._row(self.learning_rate, t) if complete else (0.0, *self._averaging(t)))
+
+    def next_rows(self, count: int) -> tuple[list[float], list[tuple[float, ...]], list[dict[str, Any]]]:
+        """For each of the next batches, where all do the same: its learning rate, its row, and the counters
+        that it changes. They themselves stay as they are."""
+        first, moving = int(self.batches[0]), self._counters.keys() - {"batches", "learning_rate"}
+        before = {name: self._counters[name].copy() for name in moving}
+        rates = [self._rate_of(batch) for batch in range(first, first + count)]
+        rows, after = [], []
+        for t, rate in enumerate(rates, first + 1):
+            rows.append(self._row(rate, t))
+            after.append({"batches": t, **{name: self._counters[name].copy() for name in moving}})
+        self.set_counters(before)
+        return rates, rows, after
+
+    def set_counters(self, values: dict[str, Any]) -> None:
+        """Set these of the counters."""
+        for name, value in values.items():
+            self._counters[name][...] = value
+
+    def _row(self, rate: float, t: int) -> tuple[float, ...]:
+        return (rate * (self.weight_decay or 0.0), *self._averaging(t), *self.numbers(rate, t))
+
+    def _averaging(self, t: int) -> tuple[float, float]:
+        """How much of the moving average an update keeps, and how much of the weights goes into it."""
         momentum = 0.0 if t == 1 else self.ema_momentum
-        if not complete:
-            return np.array([0.0, momentum, 1.0 - momentum])
-        rate = self.learning_rate
-        return np.array([rate * (self.weight_decay or 0.0), momentum, 1.0 - momentum, *self.numbers(rate, t)])
+        return momentum, 1.0 - momentum
 
     @property
     def repeats(self) -> bool:
@@ -241,9 +263,7 @@ class Optimizer(Configurable):
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next batch. It can be set, unless a schedule decides on it."""
-        if isinstance(self._schedule, LearningRateSchedule):
-            return float(self._schedule(int(self.batches[0])))
-        return float(self._schedule() if self._schedule else self._counters["learning_rate"][0])
+        return self._rate_of(int(self.batches[0]))
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -261,6 +281,11 @@ class Optimizer(Configurable):
                 "make the optimizer with a number instead"
             )
         self._counters["learning_rate"] = np.array([value], np.float64)
+
+    def _rate_of(self, batch: int) -> float:
+        if isinstance(self._schedule, LearningRateSchedule):
+            return float(self._schedule(batch))
+        return float(self._schedule() if self._schedule else self._counters["learning_rate"][0])
 
     def _old_name(self, *value: Any) -> NoReturn:
         raise AttributeError("an optimizer's lr is now called learning_rate")

@@ -217,3 +217,10 @@ def test_weights_of_another_length_are_refused():
 def test_sum_is_taken_in_float64():
     values = np.full(2**20, 0.1, np.float32)
     assert losses.reduce(values, None, "sum")[0] == pytest.approx(float(values[0]) * 2**20, rel=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean", "mean_with_sample_weight"])
+@pytest.mark.parametrize("shape", [(20, 33), (1, 7), (0, 5), (6, 128), (3, 20000), (5, 4, 9, 31)], ids=str)
+def test_many_batches_are_reduced_as_each_one_is(rng, shape, reduction):
+    values = rng.exponential(size=shape).astype(np.float32)
+    assert losses.reduce_each(values, reduction) == [losses.reduce(batch, None, reduction)[0] for batch in values]

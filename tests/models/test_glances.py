@@ -65,6 +65,28 @@ def test_a_loss_that_is_not_finite_is_named_with_its_batch(monkeypatch):
     assert_equal(glanced, expected)
 
 
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 1.5, 36)], ids=["plain", "weighted"])
+@pytest.mark.parametrize("metrics", [(), ("mae", "mse")], ids=["the loss alone", "metrics"])
+def test_metrics_and_weights_are_taken_in_while_the_device_is_at_work(monkeypatch, metrics, weights):
+    monkeypatch.setattr(resident_steps, "_TAKEN_IN", 8)
+    x, y = digits()
+    glances, glance = [], resident_steps.ResidentSteps.glance
+    monkeypatch.setattr(
+        resident_steps.ResidentSteps, "glance", lambda steps: (glances.append(steps.done), glance(steps))[1]
+    )
+    fit = {"x": x, "y": np.eye(4)[y], "batch_size": 2, "epochs": 1, "sample_weight": weights}
+    monkeypatch.setattr(resident, "TOGETHER", 4)
+    assert_equal(*both_ways(monkeypatch, lambda: small("adam", "mse", metrics), **fit))
+    assert glances == ([8, 16] if metrics or weights is not None else [])
+
+
+def test_a_loss_that_is_not_finite_is_found_behind_batches_that_were_taken_in(monkeypatch):
+    monkeypatch.setattr(resident_steps, "_TAKEN_IN", 2)
+    recorded, one_by_one = exploding(monkeypatch, "1"), exploding(monkeypatch, "0")
+    assert recorded[0] == one_by_one[0]
+    assert_equal(recorded, one_by_one)
+
+
 def test_the_bar_asks_in_this_way(monkeypatch):
     x, y = digits()
     monkeypatch.setattr(progress, "is_interactive", lambda: True)

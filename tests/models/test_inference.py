@@ -10,7 +10,7 @@ import pytest
 
 import gpucnn
 from gpucnn import layers
-from gpucnn.devices import team
+from gpucnn.devices import choose, emulator, storage, team
 from gpucnn.dispatch.case import Spec
 from gpucnn.models import clone_model, fusion, inference
 from gpucnn.models.inference import MOST_PLANS, simplified
@@ -18,6 +18,8 @@ from gpucnn.models.training_step import NO_STEP, run_forward
 from gpucnn.ops.fused import matmul_bias_activation
 from gpucnn.ops.matmul import matmul
 
+NO_EMULATOR = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+DEVICES = [pytest.param("emulator", marks=NO_EMULATOR), "cpu"]
 EPS = float(np.finfo(np.float32).eps)
 
 
@@ -132,17 +134,17 @@ def _resume(model, path):
 
 
 def _assign_in_place(model, path):
-    model.layers[0].kernel.value[...] *= 0.5
+    model.layers[0].kernel.value[...] = 0.5
 
 
 def _replace_value(model, path):
     weight = model.layers[-1].kernel
-    weight.value = weight.value * np.float32(0.5)
+    weight.value = storage.put(weight.numpy() * np.float32(0.5))
 
 
 def _replace_statistic(model, path):
     weight = model.layers[1].moving_mean
-    weight.value = weight.value + np.float32(1)
+    weight.value = storage.put(weight.numpy() + np.float32(1))
 
 
 def _average(model, path):
@@ -170,8 +172,10 @@ CHANGES = {
 }
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_predictions_follow_the_weights_however_they_change(change, tmp_path):
+def test_predictions_follow_the_weights_however_they_change(change, device, tmp_path):
+    gpucnn.use("auto", device=device)
     model = normalized(momentum=0.5)
     model.compile(gpucnn.optimizers.SGD(0.5), "sparse_categorical_crossentropy")
     x = images(model)
@@ -261,6 +265,24 @@ def test_one_image_is_replayed_without_python_between_the_kernels_and_without_bl
     plan = plan_of_one(make())
     assert len(plan._tape._recording._steps) == 1
     assert not plan.may_call_blas
+
+
+@NO_EMULATOR
+def test_a_gpu_replays_one_image_and_keeps_no_plan_that_needs_much_memory(monkeypatch):
+    gpucnn.use("cuda", device="emulator")
+    model, calls, forward = normalized(), [], run_forward
+    x = (images(model, 4) * 2).astype(np.uint8)
+    monkeypatch.setenv("GPUCNN_GRAPH", "0")
+    expected = [model.predict(x[i : i + 1], verbose=0) for i in range(4)]
+    monkeypatch.delenv("GPUCNN_GRAPH")
+    monkeypatch.setattr(inference, "run_forward", lambda *args: calls.append(1) or forward(*args))
+    for i in range(4):
+        assert np.array_equal(model.predict(x[i : i + 1], verbose=0), expected[i])
+        assert len(calls) == 3  # for the first image: directly, then twice to record
+    free = iter(range(1 << 40, 0, -(1 << 39)))
+    monkeypatch.setattr(choose.current(), "free_bytes", lambda: next(free))
+    model.predict(x, verbose=0)
+    assert list(plans(model)) == [(1, 8, 8, 3)]
 
 
 def test_plans_that_call_blas_limit_its_threads():
@@ -448,3 +470,12 @@ def test_predictions_of_many_images_do_not_copy_them(dtype):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000 * 8 * 8 * 3 * 4 / 4
+
+
+def test_a_normalization_that_is_not_folded_keeps_its_plan():
+    model = filled(gpucnn.Sequential([layers.Input((4, 4, 2)), layers.BatchNormalization(), layers.Flatten()]))
+    x = images(model)
+    model.predict(x, verbose=0)
+    (free,) = plans(model).values()
+    model.predict(x, verbose=0)
+    assert list(plans(model).values()) == [free]

@@ -128,6 +128,15 @@ def test_weights_of_classes_and_samples_count(monkeypatch, weights):
     assert_equal(*both_ways(monkeypatch, small, x=x, y=y, **weights))
 
 
+@pytest.mark.parametrize(("metrics", "weight", "times"), [((), None, 0), (("mae",), None, 1), ((), np.ones(36), 1)])
+def test_the_host_orders_the_samples_where_labels_or_weights_count(monkeypatch, metrics, weight, times):
+    calls, permutation = [], gpucnn.random.permutation
+    monkeypatch.setattr(gpucnn.random, "permutation", lambda n, **key: (calls.append(n), permutation(n, **key))[1])
+    x, y = digits()
+    small("adam", "mse", metrics).fit(x, np.eye(4)[y], epochs=1, batch_size=16, verbose=0, sample_weight=weight)
+    assert calls == [36] * times
+
+
 def test_penalties_and_constraints_count(monkeypatch):
     x, y = digits()
     settings = {"kernel_regularizer": "l2", "kernel_constraint": "max_norm"}
@@ -186,6 +195,15 @@ def test_changes_between_batches_and_epochs_meet_no_stale_recording(monkeypatch)
     assert_equal(
         *both_ways(monkeypatch, small, x=x, y=y, epochs=3, callbacks=[Meddling()], validation_data=(x[:20], y[:20]))
     )
+
+
+def test_settings_are_compared_only_where_something_was_assigned(monkeypatch):
+    calls, plain_settings = [], resident.plain_settings
+    monkeypatch.setattr(resident, "plain_settings", lambda things: (calls.append(1), plain_settings(things))[1])
+    x, y = digits()
+    following = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
+    small().fit(x, y, epochs=3, batch_size=2, verbose=0, callbacks=[following])
+    assert len(calls) == 2  # before the first step, and after it
 
 
 def test_callbacks_see_the_loss_and_metrics_so_far(monkeypatch):

@@ -6,6 +6,7 @@ from every_optimizer import KINDS, every_kind, give_gradients, make_parameters, 
 
 from gpucnn import optimizers
 from gpucnn.errors import ArgumentError, ShapeError
+from gpucnn.optimizers import schedules
 
 TAIL = {
     "weight_decay": 0.01,
@@ -146,3 +147,28 @@ def test_an_optimizer_built_again_starts_again(kind):
     optimizer.built = False
     optimizer.build(parameters)
     assert all(np.array_equal(fresh[k], v) for k, v in optimizer.state().items())
+
+
+@every_kind
+@pytest.mark.parametrize("rate", [0.1, schedules.ExponentialDecay(0.1, 2, 0.7)], ids=["a number", "a schedule"])
+def test_rows_of_many_batches_are_those_of_each_one(kind, rate):
+    optimizers_ = [KINDS[kind](weight_decay=0.01, use_ema=True) for _ in range(2)]
+    parameters = [make_parameters((3, 4)) for _ in range(2)]
+    for optimizer, its in zip(optimizers_, parameters, strict=True):
+        optimizer.build(its)
+        optimizer.apply(its)
+        if callable(rate):
+            optimizer.learning_rate = rate
+    together, one_by_one = optimizers_
+    before = together.state()
+    for seen, row, after in zip(*together.next_rows(7), strict=True):
+        assert seen == one_by_one.learning_rate
+        np.testing.assert_array_equal(row, one_by_one.next_row())
+        one_by_one.batches[0] += 1
+        for name, value in after.items():
+            assert value == one_by_one.counters[name], name
+    for name, value in together.state().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+    together.set_counters(after)
+    for name, value in one_by_one.counters.items():
+        assert together.counters[name] == value, name
