@@ -7,7 +7,7 @@ conv2d_direct[grid, block](y, x, weight, n, h)                          # compil
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,10 @@ class CudaFunction(GpuFunction):
     def run(self, geometry: Geometry, arguments: list[Any]) -> None:
         """Launch on the device in use; compiled there at the first launch."""
         choose.current().launch_cuda(self, geometry, arguments)
+
+    def rehearse(self, compile: Callable[[CudaFunction], None]) -> None:
+        """Have the kernel compiled."""
+        compile(self)
 
 
 def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:

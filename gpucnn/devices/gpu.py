@@ -11,8 +11,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,16 @@ class Gpu(Device):
                     stream.end_capture()
                 raise
             return _Graph(stream.end_capture(), pool, self)
+
+    @contextmanager
+    def temporary_arrays(self) -> Iterator[None]:
+        """They come from a pool of their own."""
+        pool = cupy.cuda.MemoryPool()
+        try:
+            with cupy.cuda.using_allocator(pool.malloc):
+                yield
+        finally:
+            pool.free_all_blocks()
 
     def fetch(self, arrays: Sequence[Any]) -> GpuFetch:
         """Copies on the current stream."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..devices import choose
 from ..devices.cuda import CudaFunction
+from ..devices.device import Device
 from ..dispatch import choice
 from . import step, zoo
 
@@ -37,7 +38,7 @@ def warm_up(model: str, progress: Progress = lambda done, total: None) -> Report
     """Compile the kernels of a model for the device in use, with the batch size of its training."""
     device, backend = choose.current(), choice.backend()
     start = time.perf_counter()
-    functions = [] if device.cc is None else _functions(model, device.cc, backend)
+    functions = [] if device.cc is None else _functions(model, device, backend)
     with ThreadPoolExecutor(os.cpu_count(), initializer=device.activate) as pool:
         under_way = [pool.submit(device.prepare_cuda, function) for function in functions]
         for done, one in enumerate(as_completed(under_way), 1):
@@ -53,8 +54,7 @@ def warm_up(model: str, progress: Progress = lambda done, total: None) -> Report
     return Report(model, device.name, backend, len(functions), compiled - start, time.perf_counter() - compiled)
 
 
-def _functions(model: str, cc: int, backend: str) -> list[CudaFunction]:
-    """Of the files and macros that a step launches kernels of, one kernel each: they are compiled
-    together."""
-    launched = (getattr(node, "function", None) for node in step.nodes(model, f"sm_{cc}", backend))
-    return list({(f.path, *sorted(f.defines.items())): f for f in launched if isinstance(f, CudaFunction)}.values())
+def _functions(model: str, device: Device, backend: str) -> list[CudaFunction]:
+    """One kernel of each file and macros that a step launches kernels of, or all kernels, as they are compiled."""
+    launched = (getattr(node, "function", None) for node in step.nodes(model, f"sm_{device.cc}", backend))
+    return list({device.compiled_together(f): f for f in launched if isinstance(f, CudaFunction)}.values())

@@ -1,0 +1,53 @@
+"""Kernels in CUDA C++, compiled side by side before they are launched."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from . import choose, threads
+from .launchable import CudaLaunchable
+
+LONG = 1.0
+"""Seconds of waiting for compilers after which a line says so."""
+
+
+class _Thread(threading.local):
+    compile: Callable[[CudaLaunchable], None] | None = None
+
+
+_thread = _Thread()
+
+
+def instead_of_launching() -> Callable[[CudaLaunchable], None] | None:
+    """What gets the kernels that this thread would launch while it rehearses; else None."""
+    return _thread.compile
+
+
+def compile_ahead(rehearse: Callable[[], None], say: Callable[[str], None] = lambda line: None) -> None:
+    """Compile what `rehearse` would launch on the device in use, on all cores; meanwhile this thread launches
+    nothing. `say` gets a line if it takes long. On the CPU there is nothing to do."""
+    device, compiling = choose.current(), dict[Hashable, Future[Any]]()
+    if device.cc is None:
+        return
+    compilers = ThreadPoolExecutor(threads.available(), "gpucnn-compiler", device.activate)
+
+    def compile(function: CudaLaunchable) -> None:
+        unit = device.compiled_together(function)
+        if unit not in compiling:
+            compiling[unit] = compilers.submit(device.prepare_cuda, function)
+
+    try:
+        _thread.compile = compile
+        with device.temporary_arrays():
+            rehearse()
+        left = wait(compiling.values(), LONG).not_done
+        if left:
+            say(f"{len(left)} of {len(compiling)} kernels are still being compiled for {device.name}: once")
+        for kernel in compiling.values():
+            kernel.result()
+    finally:
+        _thread.compile = None
+        compilers.shutdown(cancel_futures=True)
