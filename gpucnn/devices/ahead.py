@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 from . import choose, threads
@@ -26,12 +26,20 @@ def instead_of_launching() -> Callable[[CudaLaunchable], None] | None:
     return _thread.compile
 
 
-def compile_ahead(rehearse: Callable[[], None], say: Callable[[str], None] = lambda line: None) -> None:
-    """Compile what `rehearse` would launch on the device in use, on all cores; meanwhile this thread launches
-    nothing. `say` gets a line if it takes long. On the CPU there is nothing to do."""
+def compile_ahead(
+    rehearse: Callable[[], object],
+    say: Callable[[str], None] = lambda line: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> int:
+    """Compile what `rehearse` would launch, for the device in use and on all cores; meanwhile this thread launches
+    nothing. Returns how many compilations that takes; on the CPU none.
+
+    say       gets a line if it takes long
+    progress  is called with how many compilations are done, and how many there are
+    """
     device, compiling = choose.current(), dict[Hashable, Future[Any]]()
     if device.cc is None:
-        return
+        return 0
     compilers = ThreadPoolExecutor(threads.available(), "gpucnn-compiler", device.activate)
 
     def compile(function: CudaLaunchable) -> None:
@@ -45,9 +53,11 @@ def compile_ahead(rehearse: Callable[[], None], say: Callable[[str], None] = lam
             rehearse()
         left = wait(compiling.values(), LONG).not_done
         if left:
-            say(f"{len(left)} of {len(compiling)} kernels are still being compiled for {device.name}: once")
-        for kernel in compiling.values():
+            say(f"compiling kernels for {device.name}, which are kept: {len(left)} of {len(compiling)} to go")
+        for done, kernel in enumerate(as_completed(compiling.values()), 1):
             kernel.result()
+            progress(done, len(compiling))
     finally:
         _thread.compile = None
         compilers.shutdown(cancel_futures=True)
+    return len(compiling)
