@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .. import losses
-from ..devices import ahead, choose, forks, storage, threads
+from ..devices import choose, forks, storage, threads
 from ..devices.cpu import CPU
 from ..dispatch import choice
 from ..dispatch.tape import Rehearsal, onto
@@ -34,7 +34,7 @@ def shared(step: TrainingStep, batch: Batch) -> Iterator[None]:
     device, loss = choose.current(), step.settings.loss
     if device.cc is not None:
         if not (resident.unrecordable(step.model, loss) or resident.foreign(step.model, step.settings.optimizer)):
-            ahead.compile_ahead(lambda: _rehearse(step, batch))
+            resident.compile_ahead(lambda: _rehearse(step, batch))
         yield
         return
     alone = threads.available() < 2 or not forks.is_possible()

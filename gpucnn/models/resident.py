@@ -64,6 +64,12 @@ def is_used() -> bool:
     return choose.current().records and os.environ.get("GPUCNN_GRAPH") != "0"
 
 
+def compile_ahead(rehearse: Callable[[], None], say: Callable[[str], None] = lambda line: None) -> None:
+    """Compile side by side what `rehearse` would launch, unless it would choose kernels by measuring them."""
+    if choice.tuning() == "off":
+        ahead.compile_ahead(rehearse, say)
+
+
 def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | None:
     """Why the batches of `data` cannot stay on the device, or None if they can."""
     if not isinstance(data, Arrays):
@@ -276,7 +282,7 @@ class Resident:
         recorded = self._recorded.get((rows, count))
         if recorded is None:
             if self.is_new():
-                ahead.compile_ahead(self.rehearse, self.say)
+                compile_ahead(self.rehearse, self.say)
 
             def launch() -> None:
                 for place in range(count):

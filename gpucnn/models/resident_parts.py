@@ -39,7 +39,7 @@ class ResidentParts(ResidentSteps):
     def __init__(
         self, model: Model, step: TrainingStep, data: Arrays, count: Callable[[Batch, float], None], group: Group
     ) -> None:
-        self._group, self._rehearses = group, False
+        self._group = group
         super().__init__(model, step, data, count, self._own)
 
     def _own(self, rows: int) -> slice:
@@ -59,14 +59,6 @@ class ResidentParts(ResidentSteps):
                 repeat()
 
         return watched
-
-    def rehearse(self) -> None:
-        """As ever, but nothing is added up."""
-        self._rehearses = True
-        try:
-            super().rehearse()
-        finally:
-            self._rehearses = False
 
     def compute(self, rows: int, place: int) -> Any:
         """The part of this rank, then the sums."""
@@ -94,8 +86,7 @@ class ResidentParts(ResidentSteps):
         if is_idle:
             for array in arrays:
                 array[...] = 0
-        if not self._rehearses:
-            self._group.gpu_sums.add_up(arrays, beside)
+        self._group.gpu_sums.add_up(arrays, beside)
 
     def _last_layers(self) -> tuple[int, int]:
         """(the node, the element of the flat gradients) with which the last layers begin whose gradients are added

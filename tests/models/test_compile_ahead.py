@@ -11,6 +11,7 @@ import gpucnn
 from gpucnn import layers
 from gpucnn.devices import ahead, forks
 from gpucnn.devices.emulator.device import Emulator
+from gpucnn.dispatch import choice
 
 LINUX = pytest.mark.skipif(not forks.is_possible(), reason="copies of the process compute on Linux alone")
 
@@ -175,6 +176,16 @@ def test_compiling_ahead_leaves_all_bits_of_a_training_on_a_gpu(monkeypatch, doi
     before = trained()
     monkeypatch.setattr(ahead, "compile_ahead", lambda rehearse, say=None: None)
     assert trained() == before
+
+
+@emulator_here
+@pytest.mark.parametrize("doing", ["fit", "fit a generator"])
+def test_nothing_is_rehearsed_where_kernels_are_measured(compilations, monkeypatch, doing):
+    monkeypatch.setattr(choice, "tuning", lambda: "fast")
+    monkeypatch.setattr(choice, "tuner", lambda op, kernel, arrays, params: kernel)
+    with gpucnn.using(device="emulator"):
+        DOINGS[doing](compiled_model())
+    assert not any(ahead for ahead, _ in compilations)
 
 
 @emulator_here
