@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from .screen import print_json
 from .selftest import CHECKS, Absent
 
 BASE = (
-    "numpy", "numba", "llvmlite", "click", "rich", "safetensors", "pooch", "matplotlib", "pillow", "threadpoolctl",
+    "numpy", "numba", "llvmlite", "click", "rich", "safetensors", "platformdirs", "pooch", "matplotlib", "pillow",
+    "threadpoolctl",
 )  # fmt: skip
 """Packages that gpucnn requires."""
 
@@ -207,12 +209,15 @@ def driver_version() -> int | None:
 
 
 def _caches(packages: dict[str, str | None]) -> list[Cache]:
-    folders = {"data sets": datasets.user_cache(), "compiled code": places.cache_location()}
+    folders: dict[str, str | Path] = {}
+    for name, find in (("data sets", datasets.user_cache), ("compiled code", places.cache_location)):
+        with suppress(ImportError):  # of platformdirs: a problem that is reported
+            folders[name] = find()
     if os.environ.get("NUMBA_CACHE_DIR"):
-        folders["compiled kernels"] = Path(os.environ["NUMBA_CACHE_DIR"])
-    folders["fonts"] = Path(os.environ.get("MPLCONFIGDIR") or "~/.cache/matplotlib")
+        folders["compiled kernels"] = os.environ["NUMBA_CACHE_DIR"]
+    folders["fonts"] = os.environ.get("MPLCONFIGDIR") or "~/.cache/matplotlib"
     if any(packages.get(name) for name in CUPY):
-        folders["CUDA kernels"] = Path(os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache")
+        folders["CUDA kernels"] = os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache"
     found = {name: places.user_folder(folder) for name, folder in folders.items()}
     return [Cache(name, _tidy(str(folder)), _writable(folder)) for name, folder in found.items()]
 

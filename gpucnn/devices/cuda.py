@@ -7,7 +7,7 @@ conv2d_direct[grid, block](y, x, weight, n, h)                          # compil
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,12 @@ _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"[^\n]*$', re.MULTILI
 _ENTRY = re.compile(
     r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?(\w+)\s*\(([^)]*)\)'
 )
+_NOT_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])'""", re.DOTALL)
+"""Comments, and quoted text."""
+
+_BODY = re.compile(r"[{};]|^[ \t]*#[ \t]*(?:if|el|end)", re.MULTILINE)
+"""What ends a declaration, or the body of a function unless the preprocessor chooses parts of it."""
+
 _ERROR = re.compile(
     r"^(?P<file>[^\s:(][^:(\n]*)[:(](?P<line>\d+)[:)][\d:]* *(?:fatal |catastrophic )?error[^:\n]*: *(?P<what>.*)$",
     re.MULTILINE,
@@ -76,8 +82,12 @@ class CudaFunction(GpuFunction):
         return variant
 
     def source(self) -> str:
-        """The text that is compiled, includes expanded."""
+        """The text of the file, includes expanded."""
         return expanded(self.path)
+
+    def program(self) -> str:
+        """The text with this kernel alone: a compiler for GPUs takes its time for each kernel."""
+        return _alone(self.path, self.name)
 
     def parameters(self) -> list[tuple[str, np.dtype, bool]]:
         """(name, dtype, whether it is a pointer) of each parameter, read from the text."""
@@ -110,6 +120,10 @@ class CudaFunction(GpuFunction):
     def run(self, geometry: Geometry, arguments: list[Any]) -> None:
         """Launch on the device in use; compiled there at the first launch."""
         choose.current().launch_cuda(self, geometry, arguments)
+
+    def rehearse(self, compile: Callable[[CudaFunction], None]) -> None:
+        """Have the kernel compiled."""
+        compile(self)
 
 
 def cuda_function(file: str | Path, name: str, **defines: Any) -> CudaFunction:
@@ -169,10 +183,42 @@ def _headers() -> Path:
 @cache
 def entries(path: Path) -> dict[str, list[tuple[str, np.dtype, bool]]]:
     """The kernels of a .cu file and their parameters."""
-    text = re.sub(r"//[^\n]*|/\*.*?\*/", "", expanded(path), flags=re.DOTALL)
     return {
-        name: [_parameter(name, p) for p in inside.split(",") if p.strip()] for name, inside in _ENTRY.findall(text)
+        name: [_parameter(name, p) for p in inside.split(",") if p.strip()]
+        for name, inside in _ENTRY.findall(_code(path))
     }
+
+
+def _code(path: Path) -> str:
+    """The text of a .cu file with blanks in place of comments and quoted text, but for "C"."""
+    return _NOT_CODE.sub(
+        lambda match: match[0] if match[0] == '"C"' else re.sub(r"[^\n]", " ", match[0]), expanded(path)
+    )
+
+
+@cache
+def _alone(path: Path, name: str) -> str:
+    """The text of a .cu file without the other kernels, whose lines are left empty."""
+    text, code, kept, start = expanded(path), _code(path), [], 0
+    for match in _ENTRY.finditer(code):
+        end = _end_of_body(code, match.end())
+        if match[1] != name and end is not None:
+            kept += [text[start : match.start()], "\n" * code.count("\n", match.start(), end)]
+            start = end
+    return "".join([*kept, text[start:]])
+
+
+def _end_of_body(code: str, start: int) -> int | None:
+    """Where the body of a function ends whose parameters end at `start`; None for a declaration, and where
+    the preprocessor chooses parts of the body."""
+    depth = 0
+    for match in _BODY.finditer(code, start):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if "#" in match[0] or (match[0] == ";" and not depth):
+            return None
+        if not depth:
+            return match.end()
+    return None
 
 
 def _parameter(kernel: str, text: str) -> tuple[str, np.dtype, bool]:

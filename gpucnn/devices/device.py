@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -154,6 +155,14 @@ class Device(ABC):
     def prepare_cuda(self, function: CudaLaunchable) -> object:  # noqa: B027
         """Compile a CUDA C++ kernel as `launch_cuda` would; several threads, each of which has called
         `activate`, may do so at a time."""
+
+    def compiled_together(self, function: CudaLaunchable) -> Hashable:
+        """The same for all kernels that are compiled when one of them is."""
+        return function
+
+    def temporary_arrays(self) -> AbstractContextManager[None]:
+        """A context after which the memory of arrays that were allocated in it is given back, if they are gone."""
+        return nullcontext()
 
     def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Run a CUDA C++ kernel; the arguments are already converted."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,16 @@ class Gpu(Device):
                 raise
             return _Graph(stream.end_capture(), pool, self)
 
+    @contextmanager
+    def temporary_arrays(self) -> Iterator[None]:
+        """They come from a pool of their own."""
+        pool = cupy.cuda.MemoryPool()
+        try:
+            with cupy.cuda.using_allocator(pool.malloc):
+                yield
+        finally:
+            pool.free_all_blocks()
+
     def fetch(self, arrays: Sequence[Any]) -> GpuFetch:
         """Copies on the current stream."""
         return GpuFetch(arrays)
@@ -178,7 +188,7 @@ class Gpu(Device):
             # CuPy compiles an empty program for each set of options: the defines are text.
             values = ((name, int(v) if isinstance(v, bool) else v) for name, v in function.defines.items())
             defines = "".join(f"#define {name} {value}\n" for name, value in values)
-            module = cupy.RawModule(code=defines + function.source(), options=("-std=c++17", "-lineinfo"))
+            module = cupy.RawModule(code=defines + function.program(), options=("-std=c++17", "-lineinfo"))
             try:
                 # .kernel: what a RawKernel looks up again at each of its launches
                 kernel = module.get_function(function.name).kernel
@@ -191,7 +201,7 @@ class Gpu(Device):
         """PTX, which the driver compiles for GPUs that the compilers here do not know."""
         arch = f"compute_{self._newer_than}"
         try:
-            return nvrtc.compile_cuda(function.source(), function.path.name, function.defines, arch=arch).ptx.encode()
+            return nvrtc.compile_cuda(function.program(), function.path.name, function.defines, arch=arch).ptx.encode()
         except CompilerLog as log:
             raise function.refused(str(log)) from None
 

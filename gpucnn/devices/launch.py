@@ -10,13 +10,14 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
-from . import choose
+from . import ahead, choose
 from .launchable import Geometry
 
 
@@ -39,6 +40,9 @@ class GpuFunction(ABC):
         def launch(*arguments: Any) -> None:
             converted = self.convert(arguments)
             self._require_owned(converted)
+            compile = ahead.instead_of_launching()
+            if compile is not None:
+                return self.rehearse(compile)
             level = debug_level()
             if level < 2:
                 return self.run(geometry, converted)
@@ -86,6 +90,9 @@ class GpuFunction(ABC):
     @abstractmethod
     def run(self, geometry: Geometry, arguments: list[Any]) -> None:
         """Launch on the device in use."""
+
+    def rehearse(self, compile: Callable[[Any], None]) -> None:  # noqa: B027
+        """What is done instead of a launch when launches are rehearsed."""
 
     def _line(self, geometry: Geometry, arguments: list[Any], seconds: float) -> str:
         grid, block, shared = geometry

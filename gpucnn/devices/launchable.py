@@ -38,7 +38,10 @@ class CudaLaunchable(Protocol):
         """Kernels are keys of caches."""
 
     def source(self) -> str:
-        """The text that is compiled, includes expanded."""
+        """The text of the file, includes expanded."""
+
+    def program(self) -> str:
+        """The same without the file's other kernels."""
 
     def parameters(self) -> list[tuple[str, np.dtype, bool]]:
         """(name, dtype, whether it is a pointer) of each parameter."""

@@ -44,6 +44,13 @@ class Arrays:
         self.batch_size = int(batch_size or 32)
         self.steps: int | None = -(-len(x) // self.batch_size)
 
+    def of_each_size(self) -> Arrays:
+        """The first samples, in batches of the same sizes as all of them."""
+        count = len(self.x) if len(self.x) < self.batch_size else self.batch_size + len(self.x) % self.batch_size
+        x, y, weight = (None if array is None else array[:count] for array in (self.x, self.y, self.weight))
+        assert x is not None
+        return Arrays(x, y, weight, self.batch_size)
+
     def epoch(
         self, order: np.ndarray | None, first: int = 0, own: Callable[[int], slice] | None = None
     ) -> Iterator[Batch]:

@@ -1,9 +1,12 @@
-"""The kernels of a first training step, compiled by two processes instead of one.
+"""The kernels of a first training step, compiled on several cores instead of one.
 
 Numba compiles one kernel at a time in a process. When a first step meets a kernel that is not in the
 cache, a forked child goes through the step without computing, and compiles what it launches from
 the end backwards, while the step itself goes forwards. They share what they compile through the
 cache on disk, and where they meet, at most one kernel is compiled twice.
+
+For a GPU, threads compile. They are given the kernels of a step that is gone through without launches,
+unless parts of it are not gpucnn's own: those may depend on values.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from ..devices import choose, forks, storage, threads
 from ..devices.cpu import CPU
 from ..dispatch import choice
 from ..dispatch.tape import Rehearsal, onto
+from . import resident
 from .batches import Batch
-from .training_step import TrainingStep, run_forward
+from .training_step import NO_STEP, TrainingStep, run_forward
 
 ROWS = 8
 """Samples in the batch on which the child compiles: one for each slice of a batch."""
@@ -26,9 +30,15 @@ ROWS = 8
 @contextmanager
 def shared(step: TrainingStep, batch: Batch) -> Iterator[None]:
     """A context for the first step: what it has to compile is shared with another process, where there
-    are two cores and a cache on disk."""
+    are two cores and a cache on disk. What a GPU needs is compiled at once, by threads."""
+    device, loss = choose.current(), step.settings.loss
+    if device.cc is not None:
+        if not (resident.unrecordable(step.model, loss) or resident.foreign(step.model, step.settings.optimizer)):
+            resident.compile_ahead(lambda: _rehearse(step, batch))
+        yield
+        return
     alone = threads.available() < 2 or not forks.is_possible()
-    if alone or choose.current() is not CPU or choice.backend() != "njit":
+    if alone or device is not CPU or choice.backend() != "njit":
         yield
         return
     from ..devices import njit
@@ -45,22 +55,28 @@ def _compile(step: TrainingStep, batch: Batch) -> None:
     threads.use(1)  # Numba's lock is held where the child comes from: it compiles in this thread alone
     rehearsal = Rehearsal()
     with onto(rehearsal):
-        _rehearse(step, Batch(*(None if part is None else part[:ROWS] for part in batch)))  # type: ignore[arg-type]
+        few = Batch(*(None if part is None else part[:ROWS] for part in batch))  # type: ignore[arg-type]
+        _rehearse(step, few)
+        _rehearse_test(step, few)
     for launch in reversed(rehearsal.launches):
         launch()
 
 
 def _rehearse(step: TrainingStep, batch: Batch) -> None:
-    """Do what `TrainingStep.train` and `test` do, whatever the values are."""
+    """Do what `TrainingStep.train` does, whatever the values are."""
     optimizer, parameters = step.settings.optimizer, step.model.parameters
-    now = storage.put(optimizer.batches)
-    run_forward(step.nodes(), storage.put(batch.x), now)
-    y, backwards, _ = step.forward(storage.put(batch.x), now)
-    loss = step.loss()
-    values, loss_backward = losses.forward(loss, batch.y, y)
-    step.backward(backwards, loss_backward(losses.shares(values, batch.weight, loss.reduction)))
+    counters = {name: array.copy() for name, array in optimizer.counters.items()}
+    step.of_part(batch.x, batch, slice(0, len(batch.x)))
     parameters.gradient_norms()
-    step.prediction(y)
     for layer in step.model.layers:
         layer.update()
-    optimizer.apply(parameters)
+    optimizer.change_weights(parameters, storage.put(optimizer.next_row().astype(parameters.values.dtype)))
+    for name, array in optimizer.counters.items():
+        array[...] = counters[name]
+
+
+def _rehearse_test(step: TrainingStep, batch: Batch) -> None:
+    """The same for `TrainingStep.test`."""
+    x, _ = run_forward(step.nodes(), storage.put(batch.x), storage.put(NO_STEP))
+    losses.forward(step.loss(), batch.y, x)
+    step.prediction(x)

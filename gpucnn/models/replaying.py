@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -29,6 +30,8 @@ class Replaying:
         self.model = model
         self.steps: ResidentSteps | None = None
         self.test: ResidentTest | None = None
+        self.held_out: Batches | None = None
+        """The validation data of the training in progress."""
         self._said: WeakKeyDictionary[CallbackList, set[str]] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -40,7 +43,7 @@ class Replaying:
 
     def forget(self) -> None:
         """Give up the arrays on the device."""
-        self.steps = self.test = None
+        self.steps = self.test = self.held_out = None
 
     def training(
         self,
@@ -66,6 +69,8 @@ class Replaying:
                 else ResidentParts(self.model, step, data, count, group)
             )
             self.model.training_state.collect = self.steps.collect
+            self.steps.say = partial(self._say, hooks)
+            self.steps.rehearse_test = partial(self._rehearse_test, step)
         self._say_excess(hooks, self.steps)
         following = _following_each(hooks, "train")
         if following and step.settings.steps_per_execution == 1 and self.steps.steps > 1:
@@ -83,8 +88,16 @@ class Replaying:
         assert isinstance(data, Arrays)
         if self.test is None or self.test.data is not data or self.test.step is not step:
             self.test = ResidentTest(self.model, step, data)
+            self.test.say = partial(self._say, hooks)
         self._say_excess(hooks, self.test, "validation " if self.steps is not None else "")
         return self.test
+
+    def _rehearse_test(self, step: TrainingStep) -> None:
+        data = self.held_out
+        if isinstance(data, Arrays) and resident.obstacle(self.model, data, step.settings.loss) is None:
+            test = ResidentTest(self.model, step, data.of_each_size())
+            if test.is_new():
+                test.rehearse()
 
     def predicting(self, nodes: list[Node], data: Batches, hooks: CallbackList) -> ResidentOutputs | None:
         """What replays a prediction."""
@@ -92,6 +105,7 @@ class Replaying:
             return None
         assert isinstance(data, Arrays)
         outputs = ResidentOutputs(self.model, nodes, data)
+        outputs.say = partial(self._say, hooks)
         self._say_excess(hooks, outputs)
         return outputs
 

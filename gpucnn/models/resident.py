@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..activations import UserFunction
-from ..devices import choose, storage
+from ..devices import ahead, choose, storage
 from ..devices.feed import Feed
 from ..devices.free_memory import readable
 from ..dispatch import choice
@@ -44,6 +45,9 @@ _RING_BYTES = 256 << 20
 """The most memory of the device for batches of a data set that is too large for it, unless two
 batches need more."""
 
+_rehearsed: WeakKeyDictionary[Model, set[Any]] = WeakKeyDictionary()
+"""What has been compiled ahead for each model."""
+
 Part = Callable[[int], slice]
 """What chooses the rows of a batch that this process computes, from how many the batch has."""
 
@@ -58,6 +62,12 @@ _KEPT_BYTES = 64 << 20
 def is_used() -> bool:
     """Whether the device in use records launches, and the environment does not forbid it."""
     return choose.current().records and os.environ.get("GPUCNN_GRAPH") != "0"
+
+
+def compile_ahead(rehearse: Callable[[], None], say: Callable[[str], None] = lambda line: None) -> None:
+    """Compile side by side what `rehearse` would launch, unless it would choose kernels by measuring them."""
+    if choice.tuning() == "off":
+        ahead.compile_ahead(rehearse, say)
 
 
 def obstacle(model: Model, data: Batches, loss: Loss | None = None) -> str | None:
@@ -96,6 +106,11 @@ def changing(model: Model, optimizer: Optimizer) -> str | None:
     """Why the updates of an optimizer cannot be repeated with other numbers alone; None if they can."""
     if not optimizer.repeats:
         return f"{type(optimizer).__name__} does not do the same in each step, as it is set up"
+    return foreign(model, optimizer)
+
+
+def foreign(model: Model, optimizer: Optimizer) -> str | None:
+    """What gpucnn does not know of an update; None if it knows all."""
     parts = [part for w in model.trainable_weights for part in (w.regularizer, w.constraint) if part is not None]
     for part in (optimizer, *parts):
         if not is_ours(part):
@@ -195,11 +210,26 @@ class Resident:
         """The batch whose copies are in the first slot of each place."""
         self._recorded: dict[tuple[int, int], Callable[[], None]] = {}
         self._key: Any = None
+        self.say: Callable[[str], None] = lambda line: None
+        """Called with a line where something takes long."""
 
     def launch(self, rows: int, place: int) -> None:
         """Launch all that is done with a batch of this many rows, on fixed arrays alone; what it leaves
         behind goes to `places[name].now[place]`."""
         raise NotImplementedError
+
+    def rehearse(self) -> None:
+        """Launch once what is done with a batch of each size."""
+        for rows in sorted({self.rows_of(0), self.rows_of(self.steps - 1)}):
+            self.launch(rows, 0)
+
+    def is_new(self) -> bool:
+        """Whether the model has not computed batches of these sizes yet: asked once for each."""
+        sizes, known = (self.rows_of(0), self.rows_of(self.steps - 1)), _rehearsed.setdefault(self.model, set())
+        key = type(self), sizes, len(self.model.trainable_weights), choice.decides()[1:]
+        is_new = key not in known
+        known.add(key)
+        return is_new
 
     def record(self, launch: Callable[[], None]) -> Callable[[], None]:
         """Launch, and return what repeats it."""
@@ -251,6 +281,8 @@ class Resident:
         rows = self.rows_of(number)
         recorded = self._recorded.get((rows, count))
         if recorded is None:
+            if self.is_new():
+                compile_ahead(self.rehearse, self.say)
 
             def launch() -> None:
                 for place in range(count):

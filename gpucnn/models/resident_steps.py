@@ -86,6 +86,8 @@ class ResidentSteps(Resident):
         self.step, self._count = step, count
         self.gradients_done: Callable[[int], None] = lambda node: None
         """Called when the gradients of the nodes from this number on are final."""
+        self.rehearse_test: Callable[[], None] = lambda: None
+        """Launches once what is done with batches of the validation data."""
         self._targets = Targets(step.loss(), data, model.output_shape)
         sizes = {self.rows_of(0), self.rows_of(self.steps - 1)}
         self._factors = {size: self._make_factors(size, outputs[:-1]) for size in sizes}
@@ -125,6 +127,12 @@ class ResidentSteps(Resident):
         noted = self.read if self.glimpse is None else self.glimpse.stop
         if (self.step.metrics or self._targets.weighted) and self.done - noted >= _TAKEN_IN:
             self.glance()
+
+    def rehearse(self) -> None:
+        """Steps, the look at what they change, and what follows an epoch."""
+        super().rehearse()
+        self.norms()
+        self.rehearse_test()
 
     def launch(self, rows: int, place: int) -> None:
         """The whole step."""

@@ -104,6 +104,7 @@ class Trainer:
         model.stop_training = False
         model.history = history
         self._replaying.forget()
+        self._replaying.held_out = held_out
         with self._computing(data):
             hooks.on_train_begin()
             resumed = model.training_state.resume

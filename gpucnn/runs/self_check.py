@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from .. import layers, optimizers, places, utils
-from ..devices import choose
+from ..devices import ahead, choose
 from ..dispatch import choice
 from ..dispatch.op import Kernel
 from ..errors import KernelError, warn
 from ..files import write_atomically
 from ..models.sequential import Sequential
-from ..profiling import records, trials
+from ..profiling import launches, records, trials
 
 Say = Callable[[str], None]
 
@@ -90,6 +90,9 @@ def run(where: str, say: Say = lambda line: None) -> Verdict:
     say(f"checking {records.name_of(where)} once: kernels against their definitions, and a short training")
     start, kernels = time.perf_counter(), list(_kernels())
     tried = [trial for k in kernels for trial in trials.trials([k], where, largest=_LARGEST)[:_CASES]]
+    for device in {trial.device for trial in tried}:
+        with trials.running(device):
+            _compile(tried)
     faults = (f"{trial}: {fault}" for trial in tried if (fault := trial.fault()) is not None)
     fault = next(faults, None) or _training(where)
     seconds = round(time.perf_counter() - start, 2)
@@ -107,6 +110,12 @@ def _kernels() -> Iterator[Kernel]:
         preferred = next((kernels[f"{name}_cuda"] for name in op.prefer if f"{name}_cuda" in kernels), None)
         if preferred is not None:
             yield preferred
+
+
+def _compile(tried: list[trials.Trial]) -> None:
+    """Compile side by side what the trials launch."""
+    arch = f"sm_{choose.current().cc}"
+    ahead.compile_ahead(lambda: [launches.launches(trial.kernel, trial.case, arch) for trial in tried])
 
 
 def _training(where: str) -> str | None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..devices import choose
-from ..devices.cuda import CudaFunction
+from ..devices import ahead, choose
 from ..dispatch import choice
 from . import step, zoo
 
 Progress = Callable[[int, int], None]
-"""Called with how many files are compiled, and how many there are."""
+"""Called with how many compilations are done, and how many there are."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was done for a model on a device: files of CUDA C++, each with its macros, that were compiled
+    """What was done for a model on a device: texts of CUDA C++, each with its macros, that were compiled
     side by side, and the seconds of that and of a step of training and one of inference, which compile
     the rest."""
 
@@ -36,13 +33,9 @@ class Report:
 def warm_up(model: str, progress: Progress = lambda done, total: None) -> Report:
     """Compile the kernels of a model for the device in use, with the batch size of its training."""
     device, backend = choose.current(), choice.backend()
-    start = time.perf_counter()
-    functions = [] if device.cc is None else _functions(model, device.cc, backend)
-    with ThreadPoolExecutor(os.cpu_count(), initializer=device.activate) as pool:
-        under_way = [pool.submit(device.prepare_cuda, function) for function in functions]
-        for done, one in enumerate(as_completed(under_way), 1):
-            one.result()
-            progress(done, len(functions))
+    start, files = time.perf_counter(), 0
+    if device.cc is not None:
+        files = ahead.compile_ahead(lambda: step.nodes(model, f"sm_{device.cc}", backend), progress=progress)
     compiled = time.perf_counter()
     entry = zoo.find(model)
     built = step.compiled(model)
@@ -50,11 +43,4 @@ def warm_up(model: str, progress: Progress = lambda done, total: None) -> Report
     built.fit(x, np.zeros(len(x), np.int64), batch_size=len(x), epochs=1, shuffle=False, verbose=0)
     built.predict(x, batch_size=len(x), verbose=0)
     device.synchronize()
-    return Report(model, device.name, backend, len(functions), compiled - start, time.perf_counter() - compiled)
-
-
-def _functions(model: str, cc: int, backend: str) -> list[CudaFunction]:
-    """Of the files and macros that a step launches kernels of, one kernel each: they are compiled
-    together."""
-    launched = (getattr(node, "function", None) for node in step.nodes(model, f"sm_{cc}", backend))
-    return list({(f.path, *sorted(f.defines.items())): f for f in launched if isinstance(f, CudaFunction)}.values())
+    return Report(model, device.name, backend, files, compiled - start, time.perf_counter() - compiled)

@@ -10,17 +10,10 @@
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     matmul_warptiled(float* __restrict__ y, const float* __restrict__ a, const float* __restrict__ b, unsigned M,
-                     unsigned N, unsigned K, unsigned length, bool transpose_a, bool transpose_b)
+                     unsigned N, unsigned K, unsigned length)
 {
     __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];  // one half is read while the other fills
-    unsigned pitch_a = transpose_a ? M : K, pitch_b = transpose_b ? K : N;
-    y += blockIdx.y * (M * N);
-    if (!transpose_a && !transpose_b)
-        product<false, false>(y, a, b, M, N, K, N, pitch_a, pitch_b, length, false, a_slabs, b_slabs);
-    else if (!transpose_a)
-        product<false, true>(y, a, b, M, N, K, N, pitch_a, pitch_b, length, false, a_slabs, b_slabs);
-    else if (!transpose_b)
-        product<true, false>(y, a, b, M, N, K, N, pitch_a, pitch_b, length, false, a_slabs, b_slabs);
-    else
-        product<true, true>(y, a, b, M, N, K, N, pitch_a, pitch_b, length, false, a_slabs, b_slabs);
+    unsigned pitch_a = A_TRANSPOSED ? M : K, pitch_b = B_TRANSPOSED ? K : N;
+    product<A_TRANSPOSED, B_TRANSPOSED>(y + blockIdx.y * (M * N), a, b, M, N, K, N, pitch_a, pitch_b, length, false,
+                                        a_slabs, b_slabs);
 }

@@ -15,8 +15,8 @@ from gpucnn.ops.matmul import matmul
 
 from ..shared.gemm_launch import LARGE, Plan, join, product_plan
 
-matmul_warptiled = cuda_function(__file__, "matmul_warptiled", **LARGE._asdict())
-sum_parts = cuda_function(__file__, "sum_parts", **LARGE._asdict())
+matmul_warptiled = cuda_function(__file__, "matmul_warptiled", **LARGE._asdict(), A_TRANSPOSED=0, B_TRANSPOSED=0)
+sum_parts = cuda_function(__file__, "sum_parts", **LARGE._asdict(), A_TRANSPOSED=0, B_TRANSPOSED=0)
 
 
 def planned(a, b, *, transpose_a, transpose_b) -> Plan:
@@ -39,7 +39,6 @@ def launch(y, a, b, parts=None, *, transpose_a, transpose_b):
     plan = planned(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
     variant = plan.tile._asdict()
     result = y if parts is None else parts
-    matmul_warptiled.define(**variant)[plan.grid(), plan.tile.THREADS](
-        result, a, b, M, N, K, plan.length, transpose_a, transpose_b
-    )
+    macros = variant | {"A_TRANSPOSED": int(transpose_a), "B_TRANSPOSED": int(transpose_b)}
+    matmul_warptiled.define(**macros)[plan.grid(), plan.tile.THREADS](result, a, b, M, N, K, plan.length)
     join(sum_parts.define(**variant), plan, y, parts)

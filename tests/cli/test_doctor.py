@@ -204,6 +204,16 @@ def test_a_missing_package_is_an_error_with_its_command(examine):
     assert "pooch                 not installed" in str(report)
 
 
+def test_without_the_package_that_names_folders_the_rest_is_reported(examine, monkeypatch):
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    monkeypatch.delenv("GPUCNN_CACHE", raising=False)
+    report = examine(base=BASE | {"platformdirs": None})
+    assert only(report).what == "not installed: platformdirs"
+    assert report.command == "python -m pip install platformdirs"
+    assert "data sets" not in [cache.name for cache in report.caches]
+    assert "fonts" in [cache.name for cache in report.caches]
+
+
 def test_errors_come_before_warnings(examine, monkeypatch):
     monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
     report = examine({"numba-cuda": "0.30.4", "numpy": "2.5.0"})

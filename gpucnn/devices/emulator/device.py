@@ -86,6 +86,10 @@ class Emulator(Device):
         except CompilerLog as log:
             raise function.refused(str(log)) from None
 
+    def compiled_together(self, function: CudaLaunchable) -> tuple[Any, ...]:
+        """All of a file."""
+        return function.path, *sorted(function.defines.items())
+
     def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Compile a kernel the first time, then run it."""
         module = self.prepare_cuda(function)
