@@ -182,7 +182,7 @@ __device__ void multiply_slab(float (&sums)[THREAD_M][THREAD_N], const A& rows, 
 #pragma unroll
         for (int i = 0; i < 4; i += 2) {
             Factors upper(values[i]), lower(values[i + 1]);
-            float(&c)[8] = sums[part * 4 + i], (&d)[8] = sums[part * 4 + i + 1];
+            float (&c)[8] = sums[part * 4 + i], (&d)[8] = sums[part * 4 + i + 1];
             if (FACTOR_BITS < 32) {
                 multiply_add(c, d, upper, lower, b);
                 continue;
@@ -268,7 +268,8 @@ __device__ inline bool finite(const float (&sums)[THREAD_M][THREAD_N])
 // The tile of a product: `on_tensor_cores()` sets the sums if the operands are aligned, and
 // `plainly()` if they are not, or if a sum is not finite.
 template <class Tensor, class Plain>
-__device__ __forceinline__ void compute(const float (&sums)[THREAD_M][THREAD_N], bool aligned, Tensor on_tensor_cores, Plain plainly)
+__device__ __forceinline__ void compute(const float (&sums)[THREAD_M][THREAD_N], bool aligned, Tensor on_tensor_cores,
+                                        Plain plainly)
 {
     if (aligned) {
         on_tensor_cores();

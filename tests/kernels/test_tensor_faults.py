@@ -53,7 +53,7 @@ FAULTS = [
     ("tensor.cuh", "slab + even + i * TILE + further", "slab + even + (3 - i) * TILE + further", "bfloat16", "fast", WRONG),
     ("factors.cuh", '"r"(b[j].first),\n              "r"(b[j].second)', '"r"(b[j].second),\n              "r"(b[j].first)', "bfloat16", "fast", WRONG),
     ("factors.cuh", "big[i] = half_up(k[i]);", "big[i] = __float_as_uint(k[i]);", "tf32", "fast", rf"real tf32 operands.*{WRONG}"),
-    ("factors.cuh", "multiply_add<&Factors::small>(c, upper.big, lower.big, b);", "", "float32", "fast", rf"real operands.*{WRONG}"),
+    ("factors.cuh", "multiply_add<&Factors::small>(c, d, upper.big, lower.big, b);", "", "float32", "fast", rf"real operands.*{WRONG}"),
 ]  # fmt: skip
 
 
