@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from .. import losses, metrics, optimizers
 from ..arguments import Count, check
-from ..config import Configurable, deserialize, serialize
+from ..config import Configurable, Counted, deserialize, serialize
 from ..dispatch.precision import FLOAT32, Precision
 from ..errors import ArgumentError
 from ..layers.layer import Shape
@@ -20,7 +20,7 @@ Steps = Count | Literal["auto"]
 CPU and wherever steps are launched one by one."""
 
 
-class CompileSettings:
+class CompileSettings(Counted):
     """What `compile` says, as objects; metrics need the shapes of labels and outputs first."""
 
     def __init__(

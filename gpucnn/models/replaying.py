@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from .. import distributed, progress
@@ -19,6 +19,8 @@ from .resident_parts import ResidentParts
 from .resident_steps import ResidentSteps, obstacle
 from .training_step import TrainingStep
 
+R = TypeVar("R", bound=Resident)
+
 
 class Replaying:
     """What one model replays.
@@ -32,6 +34,8 @@ class Replaying:
         self.test: ResidentTest | None = None
         self.held_out: Batches | None = None
         """The validation data of the training in progress."""
+        self._resting: dict[type[Resident], tuple[object, Resident]] = {}
+        """What the last calls have left, each with the step or the nodes that it repeats."""
         self._said: WeakKeyDictionary[CallbackList, set[str]] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -44,6 +48,32 @@ class Replaying:
     def forget(self) -> None:
         """Give up the arrays on the device."""
         self.steps = self.test = self.held_out = None
+
+    def end_training(self) -> None:
+        """Keep what was recorded for the next call, and give up the rest."""
+        if self.steps is not None:
+            self._rest(self.steps, self.steps.step)
+        self.steps = None
+        self.end_test()
+
+    def end_test(self) -> None:
+        """The same for an evaluation."""
+        if self.test is not None:
+            self._rest(self.test, self.test.step)
+        self.test = None
+
+    def end_prediction(self, outputs: ResidentOutputs) -> None:
+        """The same for a prediction."""
+        self._rest(outputs, outputs.nodes)
+
+    def _rest(self, replayed: Resident, of: object) -> None:
+        if distributed.group() is None and replayed.rest():
+            self._resting[type(replayed)] = of, replayed
+
+    def _rested(self, kind: type[R], of: object, data: Arrays) -> R | None:
+        """What the last call has left, with these arrays in place of its own; None if it did something else."""
+        of_last, rested = self._resting.pop(kind, (None, None))
+        return cast("R", rested) if rested is not None and of_last is of and rested.replace(data) else None
 
     def training(
         self,
@@ -63,11 +93,11 @@ class Replaying:
         assert isinstance(data, Arrays)
         if self.steps is None:
             group = distributed.group()
-            self.steps = (
-                ResidentSteps(self.model, step, data, count)
-                if group is None
-                else ResidentParts(self.model, step, data, count, group)
-            )
+            if group is not None:
+                self.steps = ResidentParts(self.model, step, data, count, group)
+            else:
+                rested = self._rested(ResidentSteps, step, data)
+                self.steps = rested or ResidentSteps(self.model, step, data, count)
             self.model.training_state.collect = self.steps.collect
             self.steps.say = partial(self._say, hooks)
             self.steps.rehearse_test = partial(self._rehearse_test, step)
@@ -87,7 +117,7 @@ class Replaying:
             return None
         assert isinstance(data, Arrays)
         if self.test is None or self.test.data is not data or self.test.step is not step:
-            self.test = ResidentTest(self.model, step, data)
+            self.test = self._rested(ResidentTest, step, data) or ResidentTest(self.model, step, data)
             self.test.say = partial(self._say, hooks)
         self._say_excess(hooks, self.test, "validation " if self.steps is not None else "")
         return self.test
@@ -104,7 +134,7 @@ class Replaying:
         if not resident.is_used() or resident.obstacle(self.model, data) is not None:
             return None
         assert isinstance(data, Arrays)
-        outputs = ResidentOutputs(self.model, nodes, data)
+        outputs = self._rested(ResidentOutputs, nodes, data) or ResidentOutputs(self.model, nodes, data)
         outputs.say = partial(self._say, hooks)
         self._say_excess(hooks, outputs)
         return outputs

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..activations import UserFunction
+from ..config import changes
 from ..devices import ahead, choose, storage
 from ..devices.feed import Feed
 from ..devices.free_memory import readable
@@ -25,6 +26,7 @@ from ..losses import Loss, reduce, reduce_each
 from ..losses.loss import RowLoss
 from ..ops.batch import gather_batch
 from ..optimizers.optimizer import Optimizer
+from . import fusion
 from .batches import Arrays, Batch, Batches, StoredArrays, chosen_labels
 from .model import Model
 
@@ -54,6 +56,9 @@ Part = Callable[[int], slice]
 ALL: Part = partial(slice, 0)
 
 _IN_ORDER: dict[str, Any] = {"seed": 0, "stream": 0, "shuffle": False}
+
+_SPARED = 16
+"""What is kept for the next call takes at most this part of the memory that was free."""
 
 _KEPT_BYTES = 64 << 20
 """What batches leave behind is read when it takes this much memory of the device."""
@@ -136,6 +141,12 @@ def is_ours(part: object) -> bool:
     return type(part).__module__.startswith("gpucnn.")
 
 
+def _kind(data: Arrays) -> tuple[Any, ...]:
+    """What arrays have in common that can take each other's place."""
+    kinds = [None if array is None else (array.shape, array.dtype) for array in (data.y, data.weight)]
+    return data.batch_size, data.x.shape, _dtype(data), *kinds
+
+
 def _dtype(data: Arrays) -> np.dtype:
     """What x is on the device."""
     return np.dtype(np.uint8 if data.x.dtype == np.uint8 else np.float32)
@@ -181,7 +192,8 @@ class Resident:
         self.order: Callable[[], np.ndarray | None] = lambda: None
         """The order of the samples; computed when it is first needed, while the device is at work."""
         self.chosen = _IN_ORDER
-        self.excess = excess(data)
+        self._free = choose.current().free_bytes()
+        self.excess, self._kind = excess(data), _kind(data)
         each = 4 * sum(math.prod(shape) for shape in places.values())
         self.slots = max(TOGETHER, min(self.steps, _KEPT_BYTES // max(each, 1)))
         """How many batches leave something before it must be read."""
@@ -212,6 +224,26 @@ class Resident:
         self._key: Any = None
         self.say: Callable[[str], None] = lambda line: None
         """Called with a line where something takes long."""
+        self._seen = self.now()
+
+    def now(self) -> tuple[Any, ...]:
+        """What differs where anything may have changed on which the recorded launches depend."""
+        return changes(), choice.decides(), fusion.is_enabled(), self.chosen
+
+    def rest(self) -> bool:
+        """Give up the arrays of the host until `replace`; returns whether the device can spare what it keeps."""
+        del self.data
+        free = choose.current().free_bytes()
+        return self._free is None or free is None or self._free - free <= self._free // _SPARED
+
+    def replace(self, data: Arrays) -> bool:
+        """Take these arrays instead of those before, if they are alike and nothing has changed since the last
+        launches; returns whether that is so."""
+        if self.excess is not None or self._kind != _kind(data) or self._seen != self.now():
+            return False
+        self.data = data
+        storage.write(self._images, data.x)
+        return True
 
     def launch(self, rows: int, place: int) -> None:
         """Launch all that is done with a batch of this many rows, on fixed arrays alone; what it leaves
@@ -292,6 +324,7 @@ class Resident:
             self._recorded[rows, count] = self.record(launch)
             if self._key is not None:  # the first step imports kernel files, which registers their kernels
                 self._key = (choice.decides(), *self._key[1:])
+            self._seen = self.now()  # layers keep what they compute
         else:
             recorded()
         for kept in self.places.values():
@@ -392,13 +425,21 @@ class Targets:
 
     def __init__(self, loss: Loss, data: Arrays, output_shape: tuple[Any, ...]) -> None:
         assert data.y is not None
-        self.loss = loss = row_loss(loss)
+        self.loss = row_loss(loss)
         self.weighted = data.weight is not None
-        outputs = (len(data.x), *output_shape[1:])
-        targets = loss.targets(np.asarray(data.y), (math.prod(outputs[:-1]), outputs[-1]))
+        self._rows, self._width = math.prod(output_shape[1:-1]), output_shape[-1]
+        targets = self._of(data)
         self._shape = targets.shape[1:]
         self.all = storage.put(targets.reshape(len(data.x), -1))
         """A row for each sample."""
+
+    def replace(self, data: Arrays) -> None:
+        """Take the labels of other samples."""
+        storage.write(self.all, self._of(data).reshape(self.all.shape))
+
+    def _of(self, data: Arrays) -> np.ndarray:
+        """The labels as the loss takes them, for each row of the outputs."""
+        return self.loss.targets(np.asarray(data.y), (len(data.x) * self._rows, self._width))
 
     def reduced(self, losses: np.ndarray, batches: list[Batch]) -> list[float]:
         """The losses of batches of which each has left (rows, …); only the last one may have fewer rows."""

@@ -34,6 +34,13 @@ class ResidentTest(Resident):
         self.step = step
         self._targets = Targets(step.loss(), data, model.output_shape)
 
+    def replace(self, data: Arrays) -> bool:
+        """Take these arrays, if they are alike."""
+        if not super().replace(data):
+            return False
+        self._targets.replace(data)
+        return True
+
     def batches(self, stop: int, together: int) -> Iterator[Turn]:
         """Functions that compute losses and predictions of batches up to `stop`, and of how many each."""
         self.start(0)
@@ -64,8 +71,13 @@ class ResidentOutputs(Resident):
 
     def __init__(self, model: Model, nodes: list[Node], data: Arrays) -> None:
         super().__init__(model, data, {"outputs": (data.batch_size, *model.output_shape[1:])})
-        self._nodes = nodes
+        self.nodes = nodes
         self.outputs: list[np.ndarray] = []
+
+    def rest(self) -> bool:
+        """Give up the outputs too."""
+        self.outputs = []
+        return super().rest()
 
     def batches(self, stop: int, together: int) -> Iterator[Turn]:
         """Functions that compute the outputs of batches up to `stop`, and of how many each."""
@@ -75,7 +87,7 @@ class ResidentOutputs(Resident):
 
     def launch(self, rows: int, place: int) -> None:
         """The forward pass."""
-        y: Any = run_forward(self._nodes, self.gather(rows, place)[0], self.step_of(place))[0]
+        y: Any = run_forward(self.nodes, self.gather(rows, place)[0], self.step_of(place))[0]
         self.places["outputs"].now[place, :rows] = y
 
     def collect(self) -> None:

@@ -16,10 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import losses, random
-from ..config import changes
 from ..devices import choose, storage
 from ..devices.fetch import Fetch
-from ..dispatch import choice
 from ..layers.layer import every
 from ..ops.update import norm_parts
 from . import parts, resident
@@ -90,9 +88,8 @@ class ResidentSteps(Resident):
         """Launches once what is done with batches of the validation data."""
         self._targets = Targets(step.loss(), data, model.output_shape)
         sizes = {self.rows_of(0), self.rows_of(self.steps - 1)}
-        self._factors = {size: self._make_factors(size, outputs[:-1]) for size in sizes}
+        self._factors = {size: storage.put(self._make_factors(size)) for size in sizes}
         self._rows: Any = None
-        self._seen: tuple[Any, ...] = ()
         self._plan = _Plan(0, [], [])
         self._kept: list[tuple[Any, Any]] = []
         self._spare: list[tuple[Any, Any]] = []
@@ -101,6 +98,15 @@ class ResidentSteps(Resident):
         self._kept_measures: tuple[list[dict[str, np.ndarray]], float, float] = ([], 0.0, 0.0)
         self.kept_at = 0
         """The batch before which the copies were made."""
+
+    def replace(self, data: Arrays) -> bool:
+        """Take these arrays, if they are alike."""
+        if not super().replace(data):
+            return False
+        self._targets.replace(data)
+        for size, factors in self._factors.items():
+            storage.write(factors, self._make_factors(size))
+        return True
 
     def epoch(self, first: int, stop: int, epoch: int, seed: int, shuffle: bool, together: int) -> Iterator[Turn]:
         """Functions that train on the batches from number `first` to `stop`, and how many each trains on.
@@ -233,10 +239,10 @@ class ResidentSteps(Resident):
     def _renew(self) -> bool:
         """Forget what was recorded with other settings; returns whether there are such. They are compared only
         where something was assigned since the last look."""
-        seen = changes(), choice.decides(), self.chosen
-        if seen == self._seen:
+        now = self.now()
+        if now == self._seen and self._key is not None:
             return False
-        self._seen = seen
+        self._seen = now
         optimizer, segments = self.step.settings.optimizer, self.model.parameters.segments
         weights = [segment.weight for segment in segments]
         extras = [part for w in weights for part in (w.regularizer, w.constraint) if part is not None]
@@ -254,15 +260,15 @@ class ResidentSteps(Resident):
             self._rows = storage.zeros((self.steps, table.shape[1]))
         storage.write(self._rows[first:], table)
 
-    def _make_factors(self, rows: int, inner: tuple[int, ...]) -> Any:
+    def _make_factors(self, rows: int) -> np.ndarray:
         """What the gradient of each loss is multiplied by: for a batch of this many rows, or, with
         weights, for all samples."""
         reduction, weight = self._targets.loss.reduction, self.data.weight
-        count = rows if weight is None else len(self.data.x)
+        count, inner = rows if weight is None else len(self.data.x), self.model.output_shape[1:-1]
         _, factors = losses.reduce(np.ones((count, *inner), np.float32), weight, "sum")
         if reduction != "sum":
             factors = factors / float(rows * math.prod(inner))
-        return storage.put(np.ascontiguousarray(factors, np.float32).reshape(count, -1))
+        return np.ascontiguousarray(factors, np.float32).reshape(count, -1)
 
     # -- going back ----------------------------------------------------------------------------------------------------
 

@@ -126,7 +126,7 @@ class Trainer:
                 if model.stop_training:
                     break
             state.collect = nothing_to_collect
-            self._replaying.forget()
+            self._replaying.end_training()
             self.step.settings.optimizer.finalize(model.parameters)
             hooks.on_train_end(logs)
         return history
@@ -236,7 +236,7 @@ class Trainer:
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         with self._computing(data):
             logs = self._test(data, hooks)
-        self._replaying.test = None
+        self._replaying.end_test()
         return logs
 
     def _test(self, data: Batches, hooks: CallbackList, within_fit: bool = False) -> dict[str, float]:
@@ -304,6 +304,7 @@ class Trainer:
                 hooks.on_predict_batch_end(done - 1, lambda: {})
             if replayed is not None:
                 replayed.collect()
+                self._replaying.end_prediction(replayed)
             hooks.on_predict_end()
         if not outputs:
             raise ArgumentError("predict met no batch: the generator is exhausted")

@@ -130,7 +130,8 @@ class Optimizer(Configurable):
         weights = [segment.weight for segment in parameters.segments]
         if self.built:
             if list(map(id, weights)) == list(map(id, self._weights)):
-                self._slots = {name: storage.own(slot) for name, slot in self._slots.items()}
+                for name, slot in self._slots.items():
+                    self._slots[name] = storage.own(slot)
                 return
             owner = type(self).__name__
             raise ArgumentError(f"this {owner} already trains another model: make a new {owner} for each model")

@@ -105,12 +105,16 @@ def assert_replayed_as_launched(monkeypatch, make, run):
     return ours
 
 
-@pytest.mark.parametrize("when", ["epochs", "batches"])
+@pytest.mark.parametrize("when", ["calls", "epochs", "batches"])
 @pytest.mark.parametrize(("make", "change"), CHANGES.values(), ids=CHANGES)
 def test_a_change_counts_from_the_next_step_on(monkeypatch, device, make, change, when):
     batch_size, place = (8, 0) if device == "emulator" else (3, 4)  # on the CPU the second step is recorded
 
     def run(model, change=change):
+        if when == "calls":
+            before = model.fit(X, Y, batch_size=batch_size, verbose=0).history
+            change(model)
+            return before, model.fit(X, Y, batch_size=batch_size, verbose=0).history
         hooks = {
             "epochs": {"on_epoch_begin": lambda epoch, logs=None: change(model) if epoch == 1 else None},
             "batches": {"on_train_batch_end": lambda batch, logs=None: change(model) if batch == place else None},

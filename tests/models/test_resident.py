@@ -1,6 +1,8 @@
 """Recorded steps train as steps launched one by one do, to the bit, and never wait for the host."""
 
+import gc
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -203,7 +205,7 @@ def test_settings_are_compared_only_where_something_was_assigned(monkeypatch):
     x, y = digits()
     following = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
     small().fit(x, y, epochs=3, batch_size=2, verbose=0, callbacks=[following])
-    assert len(calls) == 2  # before the first step, and after it
+    assert len(calls) == 1  # before the first step
 
 
 def test_callbacks_see_the_loss_and_metrics_so_far(monkeypatch):
@@ -370,6 +372,90 @@ def test_steps_of_an_evaluation_are_limited_and_seen_by_callbacks():
     assert [batch for batch, _ in seen] == [0, 1] and seen[-1][1] == whole[0]
     assert model.evaluate(x, y, batch_size=16, steps=2, verbose=0) == whole
     assert len(model.predict(x, batch_size=16, steps=2, verbose=0)) == 32
+
+
+@pytest.fixture
+def records(monkeypatch):
+    """A list that gets longer with each recording."""
+    device, made = choose.current(), []
+    record = device.record
+    monkeypatch.setattr(device, "record", lambda run: (made.append(1), record(run))[1])
+    return made
+
+
+CALLS = {
+    "fit": lambda model, x, y, **options: model.fit(x, y, verbose=0, **options).history,
+    "evaluate": lambda model, x, y, **options: model.evaluate(x, y, verbose=0, **options),
+    "predict": lambda model, x, y, **options: model.predict(x, verbose=0, **options).tolist(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_what_was_recorded_serves_the_next_call_with_other_data(monkeypatch, records, call):
+    x, y = digits()
+    outcomes = []
+    for graph in ("1", "0"):
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model, outcome = small(), []
+        for images, labels in ((x, y), (255 - x, y[::-1]), (x, y)):
+            outcome.append(call(model, images, labels, batch_size=8))
+        outcomes.append((outcome, [w.tolist() for w in model.get_weights()]))
+    assert outcomes[0] == outcomes[1]
+    assert len(records) == 2  # eight images and four
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda model, x, y: (x[:20], y[:20], {"batch_size": 8}),
+        lambda model, x, y: (x.astype(np.uint8), y, {"batch_size": 8}),
+        lambda model, x, y: (x, y, {"batch_size": 9}),
+        lambda model, x, y: model.compile("sgd", "sparse_categorical_crossentropy") or (x, y, {"batch_size": 8}),
+        lambda model, x, y: setattr(model.layers[5], "rate", 0.5) or (x, y, {"batch_size": 8}),
+        lambda model, x, y: setattr(model, "precision", "tf32") or (x, y, {"batch_size": 8}),
+        lambda model, x, y: on_the_cpu(model, x) or (x, y, {"batch_size": 8}),
+    ],
+    ids=["fewer", "bytes", "another batch size", "compiled anew", "another rate", "another precision", "moved"],
+)
+def test_what_was_recorded_serves_no_call_that_differs(monkeypatch, call, other):
+    x, y = digits()
+    outcomes = []
+    for graph in ("1", "0"):
+        monkeypatch.setenv("GPUCNN_GRAPH", graph)
+        model = small()
+        before = call(model, x, y, batch_size=8)
+        x_, y_, options = other(model, x, y)
+        outcomes.append((before, call(model, x_, y_, **options), [w.tolist() for w in model.get_weights()]))
+    assert outcomes[0] == outcomes[1]
+
+
+def on_the_cpu(model, x):
+    """Move the model to the CPU and back, which changes where its weights are."""
+    gpucnn.use("auto", device="cpu")
+    model.predict(x[:2], verbose=0)
+    gpucnn.use("cuda", device="emulator")
+
+
+def test_what_was_recorded_is_given_up_where_it_needs_much_memory(monkeypatch, records):
+    x = digits()[0]
+    free = iter(range(1 << 50, 0, -(1 << 40)))
+    monkeypatch.setattr(choose.current(), "free_bytes", lambda: next(free))
+    monkeypatch.setattr(resident, "_SPARED", 1 << 20)
+    model = small()
+    for _ in range(2):
+        model.predict(x, batch_size=12, verbose=0)
+    assert len(records) == 2
+
+
+def test_what_was_recorded_holds_no_array_of_the_callers():
+    x, y = digits()
+    held = sys.getrefcount(x), sys.getrefcount(y)
+    model = small()
+    for call in CALLS.values():
+        call(model, x, y, batch_size=8)
+    gc.collect()
+    assert (sys.getrefcount(x), sys.getrefcount(y)) == held
 
 
 @pytest.mark.parametrize("kept_bytes", [1, 3000])
