@@ -16,7 +16,7 @@ TEXT = """
     compiler._NVRTCProgram.compile = noted
     weights = hashlib.sha256(b"".join(w.tobytes() for w in trained("cuda", "gpu"))).hexdigest()
     alone = all(text.count("__global__") == 1 for text in by_threads)
-    print(len(by_threads), sum("gpucnn" in text or ".cu" in text for text in others), alone, weights)
+    print(len(by_threads), sum('.cu"' in text for text in others), alone, weights)
 """
 
 
