@@ -18,12 +18,8 @@ class _Thread(threading.local):
     compile: Callable[[CudaLaunchable], None] | None = None
 
 
-_thread = _Thread()
-
-
-def instead_of_launching() -> Callable[[CudaLaunchable], None] | None:
-    """What gets the kernels that this thread would launch while it rehearses; else None."""
-    return _thread.compile
+thread = _Thread()
+"""`compile` gets the kernels that this thread would launch while it rehearses; else it is None."""
 
 
 def compile_ahead(
@@ -44,11 +40,11 @@ def compile_ahead(
 
     def compile(function: CudaLaunchable) -> None:
         unit = device.compiled_together(function)
-        if unit not in compiling:
+        if unit not in compiling and not device.is_compiled(function):
             compiling[unit] = compilers.submit(device.prepare_cuda, function)
 
     try:
-        _thread.compile = compile
+        thread.compile = compile
         with device.temporary_arrays():
             rehearse()
         left = wait(compiling.values(), LONG).not_done
@@ -58,6 +54,6 @@ def compile_ahead(
             kernel.result()
             progress(done, len(compiling))
     finally:
-        _thread.compile = None
+        thread.compile = None
         compilers.shutdown(cancel_futures=True)
     return len(compiling)

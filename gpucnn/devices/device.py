@@ -156,6 +156,10 @@ class Device(ABC):
         """Compile a CUDA C++ kernel as `launch_cuda` would; several threads, each of which has called
         `activate`, may do so at a time."""
 
+    def is_compiled(self, function: CudaLaunchable) -> bool:
+        """Whether a launch of a kernel is known to compile nothing."""
+        return False
+
     def compiled_together(self, function: CudaLaunchable) -> Hashable:
         """The same for all kernels that are compiled when one of them is."""
         return function

@@ -197,6 +197,10 @@ class Gpu(Device):
             self._functions[function] = kernel
         return kernel
 
+    def is_compiled(self, function: CudaLaunchable) -> bool:
+        """Whether it has been launched or prepared."""
+        return function in self._functions
+
     def _ptx(self, function: CudaLaunchable) -> bytes:
         """PTX, which the driver compiles for GPUs that the compilers here do not know."""
         arch = f"compute_{self._newer_than}"

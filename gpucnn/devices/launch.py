@@ -40,9 +40,8 @@ class GpuFunction(ABC):
         def launch(*arguments: Any) -> None:
             converted = self.convert(arguments)
             self._require_owned(converted)
-            compile = ahead.instead_of_launching()
-            if compile is not None:
-                return self.rehearse(compile)
+            if ahead.thread.compile is not None:
+                return self.rehearse(ahead.thread.compile)
             level = debug_level()
             if level < 2:
                 return self.run(geometry, converted)

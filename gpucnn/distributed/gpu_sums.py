@@ -73,7 +73,7 @@ class GpuSums:
     def add_up(self, arrays: Sequence[Any], beside: bool = False) -> None:
         """Replace contiguous float32 arrays by their sums over all ranks, as work of the current stream, or
         `beside` it until the next sum."""
-        if ahead.instead_of_launching() is None:
+        if ahead.thread.compile is None:
             self._nccl.add_up(arrays, self._ordered, beside)
 
     @contextmanager
