@@ -25,7 +25,7 @@ from .window import ImagePads, Pair
 DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
-_PREFER = ("tensor", "winograd", "implicit_gemm", "direct")
+_PREFER = ("few_channels", "tensor", "winograd", "implicit_gemm", "direct")
 _PREFER_POOLED = ("winograd", "implicit_gemm", "pooled_direct", "pooled_tensor", "pooled_gemm", "direct")
 _PREFER_UNPOOLED = ("sparse", "pooled_gemm", "direct")
 _PLAIN = [
