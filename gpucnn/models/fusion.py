@@ -39,6 +39,7 @@ from ..ops.conv2d import conv2d_grad_input, conv2d_grad_weight
 from ..ops.dense import FUNCTIONS, dense_grad, dense_softmax_cross_entropy
 from ..ops.fused import (
     conv2d_bias_activation,
+    conv2d_bias_activation_grad_weight,
     conv2d_bias_activation_maxpool,
     conv2d_maxpool_grad_input,
     conv2d_maxpool_grad_sums,
@@ -272,6 +273,8 @@ def _conv(layers: list[Layer]) -> Node | None:
     window = conv.window(_of_one(conv))
     if not conv2d_bias_activation.has_kernel(*_operands(conv), **end.params, keep_input=end.keeps_input, **window):
         return None
+    assert isinstance(conv, Conv2D)
+    together = not end.keeps_input and _has_gradients_of_weights(conv, end)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         weight, window = conv.kernel.value, conv.window(x.shape)
@@ -280,6 +283,10 @@ def _conv(layers: list[Layer]) -> Node | None:
         y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
+            if together and not need_dx:
+                out, size = (conv.kernel.gradient, conv.bias.gradient), conv.kernel_size
+                conv2d_bias_activation_grad_weight(dy, y, x, **end.params, kernel_size=size, **window, out=out)
+                return None
             dz = end.backward(dy, kept)
             conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
             return conv2d_grad_input(dz, weight, size=x.shape[1:3], groups=1, **window) if need_dx else None
@@ -287,6 +294,15 @@ def _conv(layers: list[Layer]) -> Node | None:
         return y, backward
 
     return Node([conv], forward, fused=True)
+
+
+def _has_gradients_of_weights(conv: Conv2D, end: _End) -> bool:
+    """Whether the gradients of kernel and bias are one launch where that of x is not needed."""
+    if _chosen("conv2d_grad_weight"):
+        return False
+    x, window = _operands(conv)[0], conv.window(_of_one(conv))
+    y = x.like(1, *conv.output_shape[1:])  # type: ignore[index]
+    return conv2d_bias_activation_grad_weight.has_kernel(y, y, x, **end.params, kernel_size=conv.kernel_size, **window)
 
 
 def _dense(layers: list[Layer]) -> Node | None:

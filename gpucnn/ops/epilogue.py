@@ -100,6 +100,15 @@ def check(op: str, function: str) -> None:
         raise ArgumentError(f"{op}: function={function!r} is unknown: use one of {known}")
 
 
+def check_of_result(op: str, function: str, alpha: float) -> None:
+    """Raise `ArgumentError` unless the slope of the function follows from its result."""
+    check(op, function)
+    if keeps_input(function, alpha):
+        raise ArgumentError(
+            f"{op}: the slope of {function} with alpha={alpha} does not follow from its result: use separate ops"
+        )
+
+
 def ended_outputs(op: str, z: Spec, b: Spec, function: str, keep_input: bool) -> Spec | tuple[Spec, Spec]:
     """The results of an op that adds b (K,) to sums z (…, K) and applies a function: y, or y and
     z."""

@@ -16,16 +16,17 @@ from ..dispatch.case import Array, Case, Draw, Spec, integers, real
 from ..dispatch.op import op
 from ..errors import ArgumentError, ShapeError
 from . import epilogue
+from .activation import FUNCTIONS
+from .bias_activation import bias_activation_grad
 from .conv2d import AXES, SETTINGS, conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution import Setting, output, setting
-from .epilogue import LINEAR, RELU, ULPS, end, ended, ended_outputs, passed_on
+from .epilogue import LINEAR, RELU, ULPS, end, ended, ended_outputs, passed_on, rises
 from .matmul import matmul
-from .window import ImagePads, Pair
+from .window import ImagePads, Pair, at_cells, largest_cells, pooled
 
 DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
-_PREFER = ("tensor", "winograd", "implicit_gemm", "direct")
 _PREFER_POOLED = ("winograd", "implicit_gemm", "pooled_direct", "pooled_tensor", "pooled_gemm", "direct")
 _PREFER_UNPOOLED = ("sparse", "pooled_gemm", "direct")
 _PLAIN = [
@@ -44,12 +45,6 @@ _POOLED = [s for s in _PLAIN if min(s.y[1:3]) > 1]
 
 def _window(setting: Setting) -> dict[str, Any]:
     return {name: value for name, value in setting.window.items() if name != "groups"}
-
-
-def _pooled(y: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """(N, P, Q, K) → (N, P // 2, Q // 2, K)."""
-    n, p, q, k = y
-    return n, p // 2, q // 2, k
 
 
 def _conv_output(name: str, x: Spec, weight: Spec, **window: Any) -> Spec:
@@ -85,12 +80,6 @@ def _conv_outputs(
     return ended_outputs("conv2d_bias_activation", z, b, function, keep_input)
 
 
-def _conv_flops_of(
-    x: Spec, weight: Spec, b: Spec, *, function: str, alpha: float, keep_input: bool, **window: Any
-) -> int:
-    return _conv_flops(_conv_output("conv2d_bias_activation", x, weight, **window), weight.shape)
-
-
 def _sums(x: Array, weight: Array, b: Array, window: dict[str, Any]) -> np.ndarray:
     return conv2d.reference(x, weight, **window, groups=1) + b
 
@@ -108,9 +97,11 @@ _ENDED = [s for s in _PLAIN if s.name in ("ragged", "a_line_of_filters", "three_
         *(Case(s.name, _conv_operands(s), {**RELU, "keep_input": False, **_window(s)}, s.bench) for s in _PLAIN),
         *(case for s in _ENDED for case in _product_cases(s.name, _conv_operands(s), _window(s))),
     ],
-    prefer=_PREFER,
+    prefer=("few_channels", "tensor", "winograd", "implicit_gemm", "direct"),
     factors=(0, 1),
-    flops=_conv_flops_of,
+    flops=lambda x, weight, b, *, function, alpha, keep_input, **window: _conv_flops(
+        _conv_output("conv2d_bias_activation", x, weight, **window), weight.shape
+    ),
     terms=lambda x, weight, b, **_: math.prod(weight.shape[:3]) + 1,
     sums=lambda x, weight, b, *, function, alpha, keep_input, **window: passed_on(
         _sums(x, weight, b, window), function, alpha, keep_input
@@ -130,7 +121,7 @@ def conv2d_bias_activation(
     dilation: Pair,
 ) -> Any:
     """y = f(z) with z = conv2d(x, weight) + b. Its gradients: `bias_activation_grad`, then those of
-    `conv2d`.
+    `conv2d`; or those of weight and b alone, `conv2d_bias_activation_grad_weight`.
 
     x           (N, H, W, C)
     weight      (R, S, C, K)
@@ -143,6 +134,64 @@ def conv2d_bias_activation(
     return ended(z, function, alpha, keep_input)
 
 
+def _grad_weight_outputs(
+    dy: Spec, y: Spec, x: Spec, *, function: str, alpha: float, kernel_size: Pair, **window: Any
+) -> tuple[Spec, ...]:
+    epilogue.check_of_result("conv2d_bias_activation_grad_weight", function, alpha)
+    bias_activation_grad.specs(dy, y, function=function, alpha=alpha)
+    return (*conv2d_grad_weight.specs(dy, x, kernel_size=kernel_size, groups=1, **window), dy.like(dy.shape[-1]))
+
+
+def _grad_weight_of(dz: np.ndarray, x: np.ndarray, kernel_size: Pair, window: dict[str, Any]) -> Any:
+    return conv2d_grad_weight.body(dz, x, kernel_size=kernel_size, groups=1, **window), dz.sum(axis=(0, 1, 2))
+
+
+def _grad_weight_case(s: Setting, function: str = "relu", name: str = "") -> Case:
+    operands = real(*s.y), real(*s.y, low=-0.99, high=0.99), real(*s.x)
+    return Case(s.name + name, operands, {**end(function), "kernel_size": s.weight[:2], **_window(s)}, s.bench)
+
+
+@op(
+    gradient_of=conv2d_bias_activation,
+    outputs=_grad_weight_outputs,
+    cases=[
+        *map(_grad_weight_case, _PLAIN),
+        *(_grad_weight_case(_ENDED[0], f, f"_{f}") for f in (LINEAR, *FUNCTIONS) if f != "relu" and rises(**end(f))),
+    ],
+    prefer=("few_channels", "direct"),
+    flops=lambda dy, y, x, *, kernel_size, **_: _conv_flops(dy, (*kernel_size, x.shape[-1])),
+    terms=lambda dy, y, x, **_: math.prod(dy.shape[:3]),
+    sums=lambda dy, y, x, *, function, alpha, kernel_size, **window: _grad_weight_of(
+        dy * (epilogue.steepest(function, alpha, 1.0) + ULPS / 4), x, kernel_size, window
+    ),
+    ulps=ULPS,
+)
+def conv2d_bias_activation_grad_weight(
+    dy: Array,
+    y: Array,
+    x: Array,
+    *,
+    function: str,
+    alpha: float,
+    kernel_size: Pair,
+    strides: Pair,
+    padding: ImagePads,
+    dilation: Pair,
+) -> tuple[Array, Array]:
+    """The gradients of `conv2d_bias_activation` with respect to weight and b, for a layer that needs none
+    with respect to x: dz = dy times the slope of f is not a result.
+
+    dy           (N, P, Q, K)
+    y            same shape as dy: the result of the forward pass, from which the slope of f must follow
+    x            (N, H, W, C)
+    function     name of f, with its parameter alpha
+    kernel_size  (R, S) of weight
+    →            dweight (R, S, C, K), db (K,)
+    """
+    window = {"strides": strides, "padding": padding, "dilation": dilation}
+    return _grad_weight_of(epilogue.gradient(dy, y, function, alpha), x, kernel_size, window)
+
+
 # -- convolution, bias, activation, 2×2 pooling ------------------------------------------------------------------------
 
 
@@ -152,19 +201,19 @@ def _conv_pool_outputs(
     name = "conv2d_bias_activation_maxpool"
     z = _conv_output(name, x, weight, **window)
     ended_outputs(name, z, b, function, False)
-    if not epilogue.rises(function, alpha):
+    if not rises(function, alpha):
         raise ArgumentError(f"{name}: {function} with alpha={alpha} falls somewhere: pool its results instead")
-    y = _pooled(z.shape)
+    y = pooled(z.shape)
     if not min(y):
         raise ShapeError(f"{name}: the convolution gives (N, P, Q, K) = {z.shape}, too small for windows of 2 × 2")
     return Spec(y, z.dtype), Spec(y, np.dtype(np.uint8))
 
 
 def _check_pooled(name: str, dy: Spec, index: Spec, z: Spec) -> None:
-    if dy != Spec(_pooled(z.shape), z.dtype) or index != Spec(dy.shape, np.dtype(np.uint8)):
+    if dy != Spec(pooled(z.shape), z.dtype) or index != Spec(dy.shape, np.dtype(np.uint8)):
         raise ShapeError(
             f"{name}: dy is {dy.shape} {dy.dtype} and index {index.shape} {index.dtype}, but "
-            f"conv2d_bias_activation_maxpool returns {_pooled(z.shape)} {z.dtype} and uint8"
+            f"conv2d_bias_activation_maxpool returns {pooled(z.shape)} {z.dtype} and uint8"
         )
 
 
@@ -185,18 +234,24 @@ def _pool_grad_input_outputs(dy: Spec, index: Spec, weight: Spec, *, size: Any, 
 def _pool_grad_sums_outputs(dy: Spec, index: Spec, *, size: Pair) -> tuple[Spec, Spec]:
     if len(dy.shape) != 4:
         raise ShapeError(f"conv2d_maxpool_grad_sums: dy is (N, P // 2, Q // 2, K) and has shape {dy.shape}")
-    z = dy.like(dy.shape[0], *size, dy.shape[3])
-    _check_pooled("conv2d_maxpool_grad_sums", dy, index, z)
+    _check_pooled("conv2d_maxpool_grad_sums", dy, index, z := dy.like(dy.shape[0], *size, dy.shape[3]))
     return z, dy.like(dy.shape[3])
 
 
 def _pool_operands(setting: Setting) -> tuple[Any, Any]:
-    pooled = _pooled(setting.y)
-    return real(*pooled), integers(*pooled, high=DEAD + 1, dtype="uint8")
+    shape = pooled(setting.y)
+    return real(*shape), integers(*shape, high=DEAD + 1, dtype="uint8")
+
+
+def _unpooled(dy: np.ndarray, index: np.ndarray, size: Any, kernel_size: Any, window: dict[str, Any]) -> np.ndarray:
+    """dy at the cells that index names, 0 elsewhere: (N, P, Q, K)."""
+    n, _, _, k = dy.shape
+    x, weight = Spec((n, *size, 1), dy.dtype), Spec((*kernel_size, 1, k), dy.dtype)
+    return at_cells(dy, index, output(AXES, x, weight, **window).shape)
 
 
 def _pool_sums(x: Array, weight: Array, b: Array, *, function: str, alpha: float, **window: Any) -> Any:
-    largest, index = _largest(_sums(x, weight, b, window))
+    largest, index = largest_cells(_sums(x, weight, b, window))
     return passed_on(largest, function, alpha, False), index
 
 
@@ -235,7 +290,7 @@ def conv2d_bias_activation_maxpool(
               row-major order, that holds the maximum, or 4 where f is relu and y is 0
     """
     window = {"strides": strides, "padding": padding, "dilation": dilation}
-    largest, index = _largest(_sums(x, weight, b, window))
+    largest, index = largest_cells(_sums(x, weight, b, window))
     if function == "relu":
         index = np.where(largest <= 0, DEAD, index)
     return epilogue.finished(largest, function, alpha), index.astype(np.uint8)
@@ -316,8 +371,7 @@ def conv2d_maxpool_grad_sums(dy: Array, index: Array, *, size: Pair) -> tuple[Ar
     size   (P, Q) of z
     →      dz (N, P, Q, K): dy at the cells that index names, 0 elsewhere; db (K,)
     """
-    n, _, _, k = dy.shape
-    dz = _at_cells(dy, index, (n, *size, k))
+    dz = at_cells(dy, index, (len(dy), *size, dy.shape[3]))
     return dz, dz.sum(axis=(0, 1, 2))
 
 
@@ -393,31 +447,3 @@ def matmul_bias_activation(x: Array, weight: Array, b: Array, *, function: str, 
     →           y (N, units), or y and z
     """
     return ended(x @ weight + b, function, alpha, keep_input)
-
-
-# -- helpers of the bodies ---------------------------------------------------------------------------------------------
-
-
-def _largest(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The maximum of each 2×2 window, and which of its cells is the first that holds it."""
-    n, p, q, k = _pooled(z.shape)
-    windows = z[:, : 2 * p, : 2 * q].reshape(n, p, 2, q, 2, k).transpose(0, 1, 3, 5, 2, 4).reshape(n, p, q, k, 4)
-    index = windows.argmax(axis=-1)
-    return np.take_along_axis(windows, index[..., None], axis=-1)[..., 0], index
-
-
-def _unpooled(dy: np.ndarray, index: np.ndarray, size: Any, kernel_size: Any, window: dict[str, Any]) -> np.ndarray:
-    """dy at the cells that index names, 0 elsewhere: (N, P, Q, K)."""
-    n, _, _, k = dy.shape
-    x, weight = Spec((n, *size, 1), dy.dtype), Spec((*kernel_size, 1, k), dy.dtype)
-    return _at_cells(dy, index, output(AXES, x, weight, **window).shape)
-
-
-def _at_cells(dy: np.ndarray, index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The same for z of this shape."""
-    _, p, q, _ = dy.shape
-    dz = np.zeros(shape, dy.dtype)
-    for cell in range(4):
-        row, column = divmod(cell, 2)
-        dz[:, row : 2 * p : 2, column : 2 * q : 2] = np.where(index == cell, dy, 0)
-    return dz

@@ -1,8 +1,11 @@
-"""Windows that slide along an axis: the cells they cover, how many fit, and padding "same"."""
+"""Windows that slide along an axis: the cells they cover, how many fit, and padding "same"; and windows of
+2 × 2 side by side."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+import numpy as np
 
 from ..arguments import Count, Natural
 
@@ -51,3 +54,27 @@ def cells(tap: int, count: int, stride: int, dilation: int = 1) -> slice:
     """The cells of a padded axis that one tap of a window covers at `count` positions, in order."""
     first = tap * dilation
     return slice(first, first + (count - 1) * stride + 1, stride)
+
+
+def pooled(y: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """(N, P, Q, K) → (N, P // 2, Q // 2, K)."""
+    n, p, q, k = y
+    return n, p // 2, q // 2, k
+
+
+def largest_cells(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The maximum of each 2×2 window, and which of its cells is the first that holds it."""
+    n, p, q, k = pooled(z.shape)
+    windows = z[:, : 2 * p, : 2 * q].reshape(n, p, 2, q, 2, k).transpose(0, 1, 3, 5, 2, 4).reshape(n, p, q, k, 4)
+    index = windows.argmax(axis=-1)
+    return np.take_along_axis(windows, index[..., None], axis=-1)[..., 0], index
+
+
+def at_cells(dy: np.ndarray, index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """dy at the cells of 2×2 windows that index names, 0 elsewhere, of this shape."""
+    _, p, q, _ = dy.shape
+    dz = np.zeros(shape, dy.dtype)
+    for cell in range(4):
+        row, column = divmod(cell, 2)
+        dz[:, row : 2 * p : 2, column : 2 * q : 2] = np.where(index == cell, dy, 0)
+    return dz

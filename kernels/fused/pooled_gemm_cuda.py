@@ -12,7 +12,6 @@ from __future__ import annotations
 from math import gcd, prod
 
 from gpucnn.devices.cuda import cuda_function
-from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import (
@@ -22,7 +21,7 @@ from gpucnn.ops.fused import (
 )
 
 from ..shared import convolution_products as products
-from ..shared.gemm_launch import FLOAT32, LARGE, End, Plan, join, product_plan
+from ..shared.gemm_launch import FLOAT32, LARGE, End, Plan, join, join_both, product_plan
 from ..shared.pooled_launch import extents, fits_tensor_cores, windows
 
 of_y, of_dx, of_dweight, sum_parts, sum_parts_of_both = (
@@ -150,7 +149,4 @@ def launch_grad_weight(dweight, db, dy, index, x, parts=None, *, kernel_size, **
         *of_both, dy, index, x, *extents(x.shape, kernel_size, dy.shape, **window), plan.length, pitch
     )
     if parts is not None:
-        quads, rows = plan.sum_block()
-        sum_parts_of_both.define(**variant)[ceil_div(pitch, 4 * quads), (quads, rows)](
-            dweight, db, parts, dweight.size, db.size, plan.parts
-        )
+        join_both(sum_parts_of_both.define(**variant), dweight, db, parts)

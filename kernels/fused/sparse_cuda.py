@@ -17,7 +17,7 @@ from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
 
-from ..shared.gemm_launch import FLOAT32, MULTIPROCESSORS, SUM_LOADS, SUM_ROWS, SUM_THREADS
+from ..shared.gemm_launch import FLOAT32, MULTIPROCESSORS, join_both
 from ..shared.pooled_launch import fits_tensor_cores
 
 FLOATS = 10240
@@ -155,11 +155,7 @@ def launch_grad_weight(dweight, db, dy, index, x, parts, *, kernel_size, strides
         *(*x.shape[:3], *dy.shape[1:], *kernel_size, *strides, top, left, dilation[0]),
         *(plan.bands, plan.lanes, pitch),
     )
-    rows = min(1 << (ceil_div(plan.parts, SUM_LOADS) - 1).bit_length(), SUM_ROWS)
-    quads = SUM_THREADS // rows
-    sum_parts_of_both.define(**variant)[ceil_div(pitch, 4 * quads), (quads, rows)](
-        dweight, db, parts, dweight.size, db.size, plan.parts
-    )
+    join_both(sum_parts_of_both.define(**variant), dweight, db, parts)
 
 
 @kernel(

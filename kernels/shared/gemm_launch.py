@@ -104,6 +104,12 @@ def tiles_for(M: int, N: int, K: int) -> tuple[Tile, ...]:
     return SQUARE, SLICED
 
 
+def sum_block(parts: int, each: int = 1) -> tuple[int, int]:
+    """The block of a kernel that adds up parts, as in `Plan.sum_block`."""
+    rows = min(1 << (ceil_div(parts, SUM_LOADS // each) - 1).bit_length(), SUM_ROWS)
+    return SUM_THREADS // rows, rows
+
+
 class Plan(NamedTuple):
     """How a product is laid out: its tile, how many tiles, and into how many parts of which length
     K is cut."""
@@ -120,8 +126,7 @@ class Plan(NamedTuple):
     def sum_block(self, each: int = 1) -> tuple[int, int]:
         """The block of `sum_parts`: quads of values by threads that share the parts of each. A thread of a
         kernel that picks one of several values adds up the parts of `each`."""
-        rows = min(1 << (ceil_div(self.parts, SUM_LOADS // each) - 1).bit_length(), SUM_ROWS)
-        return SUM_THREADS // rows, rows
+        return sum_block(self.parts, each)
 
     def microseconds(self, size: int, groups: int, rate: float) -> float:
         """An estimate of how long a product of `size` values takes:
@@ -203,3 +208,11 @@ def join(sum_parts, plan: Plan, result, parts, end: End | None = None):
         quads, rows = plan.sum_block()
         ends = () if end is None else end.arguments(True)
         sum_parts[ceil_div(result.size, 4 * quads), (quads, rows)](result, parts, *ends, *extents)
+
+
+def join_both(sum_parts_of_both, dweight, db, parts):
+    """Add up the parts of a gradient of the weight and of one of the bias, a row of `parts` for each part of
+    both."""
+    count, size = parts.shape
+    quads, rows = sum_block(count)
+    sum_parts_of_both[ceil_div(size, 4 * quads), (quads, rows)](dweight, db, parts, dweight.size, db.size, count)

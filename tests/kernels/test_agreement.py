@@ -37,6 +37,7 @@ _NO_TENSOR_CORES = "what products on tensor cores need: the CPU picks values by 
 KNOWN_GAPS_ON_THE_CPU = {
     "dense_softmax_cross_entropy": _FOR_GPUS,
     "dense_grad": _FOR_GPUS,
+    "conv2d_bias_activation_grad_weight": _FOR_GPUS,
     "conv2d_maxpool_grad_sums": _NO_TENSOR_CORES,
 }
 """Ops without an njit kernel, and why."""

@@ -6,10 +6,12 @@ import pytest
 
 import gpucnn
 from gpucnn.devices import emulator, storage
+from gpucnn.dispatch import choice
 from gpucnn.dispatch.case import Case, real
+from gpucnn.dispatch.check import disagreement
 from gpucnn.ops.bias import bias_grad
 from gpucnn.ops.bias_activation import bias_activation_grad
-from gpucnn.ops.fused import conv2d_bias_activation, matmul_bias_activation
+from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_grad_weight, matmul_bias_activation
 from gpucnn.profiling import launches
 
 RELU = {"function": "relu", "alpha": 0.0}
@@ -53,6 +55,29 @@ def test_a_fused_product_is_one_launch_or_two_where_its_sums_are_cut(op, kernel)
     assert all(names in (whole, [*whole, cut]) for _, names in seen)
     assert {k for k, _ in seen} >= {1, 3, 10, 32, 33}
     assert {len(names) for _, names in seen} == {1, 2}, "some sums are cut"
+
+
+@needs.emulator_here
+@pytest.mark.xdist_group("fused/few_channels_cuda")
+@pytest.mark.parametrize(
+    ("op", "name", "numbers"),
+    [
+        (conv2d_bias_activation, "a_line_of_filters", {"BLOCKS": 4}),  # bands of 3, 3 and 1 rows of windows
+        (conv2d_bias_activation, "a_line_of_filters", {"BLOCKS": 1, "THREADS": 32}),  # two rounds of a thread
+        (conv2d_bias_activation_grad_weight, "many_images", {"BLOCKS": 4}),  # many bands of a block
+    ],
+)
+@pytest.mark.parametrize("mode", ["fast", "check"])
+def test_a_block_of_few_channels_goes_on(op, name, numbers, mode, monkeypatch):
+    """As only large batches make it do."""
+    kernel = op.kernels()["few_channels_cuda"]
+    for number, value in numbers.items():
+        monkeypatch.setitem(kernel.launch.__globals__, number, value)
+    plan = kernel.launch.__globals__["gradient_plan"].__wrapped__
+    monkeypatch.setitem(kernel.launch.__globals__, "gradient_plan", plan)
+    case = next(case for case in op.cases if case.name == name)
+    with choice.using(device="emulator"), emulator.running(mode=mode):
+        assert disagreement(kernel, case) is None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

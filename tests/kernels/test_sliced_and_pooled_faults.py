@@ -1,5 +1,5 @@
-"""One fault in the kernels that fuse pooling, share a tile among warps, skip dead taps, or gather a batch:
-the check must find it."""
+"""One fault in the kernels that fuse pooling, read images of few channels, share a tile among warps, skip dead
+taps, or gather a batch: the check must find it."""
 
 # ruff: noqa: E501 - tables with a case in each line
 
@@ -18,6 +18,8 @@ from gpucnn.ops.batch import gather_batch
 from gpucnn.ops.conv2d import conv2d_grad_input
 from gpucnn.ops.dense import dense_grad, dense_softmax_cross_entropy
 from gpucnn.ops.fused import (
+    conv2d_bias_activation,
+    conv2d_bias_activation_grad_weight,
     conv2d_bias_activation_maxpool,
     conv2d_maxpool_grad_input,
     conv2d_maxpool_grad_sums,
@@ -27,8 +29,10 @@ from gpucnn.ops.fused import (
 pytestmark = [needs.emulator_here, needs.nvrtc_here]
 
 TENSOR, ROWS, GATHER = "fused/pooled_tensor", "fused/rows", "batch/gather"
+FEW, SPARSE, DIRECT = "fused/few_channels", "fused/sparse", "fused/pooled_direct"
 POOLED, CONV, DENSE, HEAD = "fused/pooled_gemm", "conv2d/implicit_gemm", "dense/sliced", "dense/rows"
 FORWARD, DX, DWEIGHT = conv2d_bias_activation_maxpool, conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
+Y, DY = conv2d_bias_activation, conv2d_bias_activation_grad_weight
 RACE = r"data race on __shared__|uninitialised: nobody has written it"
 WRONG = "values are wrong"
 
@@ -43,6 +47,22 @@ FAULTS = {
     "cells outside of dy unpooled": (POOLED, DX, "ragged", "input_gradient.cuh", "inside ? (h & 1) * 2 + (w & 1) : NO_CELL);\n    }\n};", "(h & 1) * 2 + (w & 1));\n    }\n};", "fast", WRONG),
     "db without its last part": (POOLED, DWEIGHT, "many_images", "pooled_gemm_cuda.cu", "total = total + quads[i];", "if (i == 0 && k < 8) total = total + quads[i];", "fast", WRONG),
     "db beyond the last window": (POOLED, DWEIGHT, "same", "pooled_gemm_cuda.cu", "int cell = window < end ? int(window % 4) : NO_CELL;", "int cell = window % 4;", "fast", WRONG),
+    "image of few channels not awaited": (FEW, Y, "same", "few_channels_cuda.cu", "__syncthreads();  // the weights and the band are complete", "", "check", RACE),
+    "no padding on the left": (FEW, Y, "same", "few_channels_cuda.cu", "w = left + at;", "w = at;", "fast", WRONG),
+    "results beyond the last window": (FEW, Y, "strided", "few_channels_cuda.cu", "if (q + i < Q) *(float4*)", "*(float4*)", "fast", "writes outside of output 0"),
+    "one filter without slope": (FEW, DY, "same", "few_channels_cuda.cu", "gradient_at_result(FUNCTION, gradient.z, result.z, alpha)", "gradient.z", "fast", WRONG),
+    "windows beyond a row added": (FEW, DY, "same", "few_channels_cuda.cu", "if (windows == WINDOWS)", "if (true)", "fast", WRONG),
+    "the last lane left out": (FEW, DY, "a_line_of_filters", "few_channels_cuda.cu", "other < lanes; ++other", "other < lanes - 1; ++other", "fast", WRONG),
+    "rows of a filter in the wrong place": (FEW, DY, "quads_of_tall_filters", "few_channels_cuda.cu", "row * ROWS * TAPS + tap", "row * TAPS + tap", "fast", WRONG),
+    "sums over a band that is still read": (FEW, DY, "a_line_of_filters", "few_channels_cuda.cu", "__syncthreads();  // nobody reads the band, or the sums before, any more", "", "check", RACE),
+    "values of dead windows listed": (SPARSE, DWEIGHT, "ragged", "sparse_cuda.cu", "cell < DEAD ? value : 0.f", "value", "fast", WRONG),
+    "db of one lane": (SPARSE, DWEIGHT, "same", "sparse_cuda.cu", "total += exchange[RUN * items];", "", "fast", WRONG),
+    "lists not awaited": (SPARSE, DWEIGHT, "same", "sparse_cuda.cu", "__syncthreads();  // the list and the image are complete", "", "check", RACE),
+    "a tap beyond the filter": (SPARSE, DX, "same", "sparse_cuda.cu", "(unsigned)(w - one.column) < (unsigned)S", "(unsigned)(w - one.column) <= (unsigned)S", "fast", WRONG),
+    "shares not awaited": (SPARSE, DX, "same", "sparse_cuda.cu", "__syncthreads();  // the sums of all shares", "", "check", RACE),
+    "cells of a direct window exchanged": (DIRECT, FORWARD, "same", "pooled_direct_cuda.cu", "above[tap + NEXT], below[tap], below", "below[tap], above[tap + NEXT], below", "fast", WRONG),
+    "edges of rows not checked": (DIRECT, FORWARD, "same", "pooled_direct_cuda.cu", "(unsigned)h < (unsigned)H && (unsigned)at < (unsigned)(W * C)", "(unsigned)h < (unsigned)H", "fast", WRONG),
+    "a direct image not awaited": (DIRECT, FORWARD, "same", "pooled_direct_cuda.cu", "__syncthreads();  // the weights and the image are complete", "", "check", RACE),
     "parts of one cell twice": (TENSOR, FORWARD, "quads_of_many_taps", "pooled_tensor_cuda.cu", "size * 4 + cell * K", "size * 4 + cell / 2 * K", "fast", WRONG),
     "parts joined before they are written": (TENSOR, FORWARD, "quads_of_many_channels", "pooled_tensor_cuda.cu", "__syncthreads();  // the sums of the other half", "", "check", RACE),
     "dead windows in db": (ROWS, conv2d_maxpool_grad_sums, "multiples_of_4", "rows_cuda.cu", "total + alive(gradient, cells)", "total + gradient", "fast", WRONG),

@@ -160,14 +160,17 @@ def test_a_backend_fuses_what_it_has_faster_kernels_for(backend, device, fused):
 
 def launches_of_a_step(name):
     """The names of the kernels that a training step of a course model launches, in order."""
-    entry, recorder = zoo.find(name), LaunchRecorder()
-    gpucnn.use("cuda", device="emulator")
-    model = entry.build()
+    return launches_of_a_step_of(zoo.find(name).build())
+
+
+def launches_of_a_step_of(model, **algorithms):
+    recorder = LaunchRecorder()
+    gpucnn.use("cuda", device="emulator", **algorithms)
     model.compile("sgd", "sparse_categorical_crossentropy")
     with choose.using(recorder):
         model.parameters.bring()
         step = model._trainer.step
-        x, backwards, _ = step.forward(recorder.empty((128, *entry.input_shape)), recorder.empty((1,), np.int64))
+        x, backwards, _ = step.forward(recorder.empty((128, *model.input_shape[1:])), recorder.empty((1,), np.int64))
         step.backward(backwards, recorder.empty(x.shape))
     return [launch.function.name for launch in recorder.launches]
 
@@ -182,6 +185,27 @@ def test_fused_layers_launch_fewer_kernels(name, fewer):
     assert not any(function.startswith("activation") for function in fused)
     assert fused.count("bias_rows") == 1, "of the last layer, which has no ReLU"
     assert len(apart) - len(fused) == fewer
+
+
+TOGETHER = "conv2d_bias_activation_grad_weight_few_channels"
+
+
+@needs.emulator_here
+@pytest.mark.parametrize(
+    ("channels", "first", "function", "chosen", "together"),
+    [
+        (3, [], "relu", {}, True),
+        (1, [], "linear", {}, True),
+        (3, [], "gelu", {}, False),  # its slope does not follow from its result
+        (8, [], "relu", {}, False),
+        (3, [layers.PReLU], "relu", {}, False),  # needs the gradient of its result
+        (3, [], "relu", {"conv2d_grad_weight": "implicit_gemm"}, False),
+    ],
+)
+def test_a_first_layer_of_few_channels_has_its_gradients_in_one_launch(channels, first, function, chosen, together):
+    stack = [*(make() for make in first), layers.Conv2D(32, 3, activation=function), layers.Conv2D(8, 3)]
+    model = Sequential([Input((8, 8, channels)), *stack, layers.Flatten(), layers.Dense(10, activation="softmax")])
+    assert launches_of_a_step_of(model, **chosen).count(TOGETHER) == together
 
 
 FUSED = {"conv2d_bias_activation", "matmul_bias_activation", "bias_activation", "bias_activation_grad"}

@@ -12,6 +12,7 @@ from gpucnn.ops.bias_activation import bias_activation, bias_activation_grad
 from gpucnn.ops.conv2d import conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.fused import (
     conv2d_bias_activation,
+    conv2d_bias_activation_grad_weight,
     conv2d_bias_activation_maxpool,
     conv2d_maxpool_grad_input,
     conv2d_maxpool_grad_weight,
@@ -89,6 +90,9 @@ def test_gradients_of_a_convolution_are_central_differences(function, alpha, rng
     dz, db = bias_activation_grad.reference(dy, kept_by(y, z, end), **end)
     dx = conv2d_grad_input.reference(dz, weight, size=(5, 5), groups=1, **SAME)
     dweight = conv2d_grad_weight.reference(dz, x, kernel_size=(3, 3), groups=1, **SAME)
+    if not epilogue.keeps_input(function, alpha):
+        both = conv2d_bias_activation_grad_weight.reference(dy, y, x, **end, kernel_size=(3, 3), **SAME)
+        assert all(map(np.array_equal, both, (dweight, db)))
 
     def loss():
         return (conv2d_bias_activation.reference(x, weight, b, **end, keep_input=False, **SAME) * dy).sum()
@@ -131,6 +135,10 @@ test_wrong_functions_are_refused = refuses(
         (
             lambda: conv2d_bias_activation_maxpool(X, WEIGHT, B, **epilogue.end("gelu"), **SAME),
             "gelu .* falls somewhere",
+        ),
+        (
+            lambda: conv2d_bias_activation_grad_weight(X, X, X, **epilogue.end("silu"), kernel_size=(1, 1), **SAME),
+            "the slope of silu .* does not follow from its result",
         ),
     ],
 )

@@ -16,6 +16,7 @@ from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.fused import (
     DEAD,
     conv2d_bias_activation,
+    conv2d_bias_activation_grad_weight,
     conv2d_bias_activation_maxpool,
     conv2d_maxpool_grad_input,
     conv2d_maxpool_grad_weight,
@@ -88,6 +89,9 @@ def test_convolution_and_relu_equal_the_two_ops_and_their_gradients_exactly(rng)
     dz, db = bias_activation_grad(dy, y, **RELU)
     assert np.array_equal(dz, dy * (z > 0))
     assert np.array_equal(db, (dy * (z > 0)).sum(axis=(0, 1, 2)))
+    dweight, db_together = conv2d_bias_activation_grad_weight(dy, y, x, kernel_size=(3, 3), **RELU, **SAME)
+    assert np.array_equal(dweight, conv2d_grad_weight.reference(dz, x, kernel_size=(3, 3), groups=1, **SAME))
+    assert np.array_equal(db_together, db)
 
 
 @pytest.mark.usefixtures("_backend")
@@ -140,6 +144,11 @@ def test_nan_in_a_gradient_comes_out():
     assert np.isnan(db).all()
     dx = conv2d_maxpool_grad_input(dy, index, weight, size=(2, 4), **VALID)
     assert np.isnan(dx[0, 0, 2, 0])
+    dweight, db = conv2d_bias_activation_grad_weight(
+        dy, np.ones_like(dy), x[:, :1, :2], kernel_size=(1, 1), **RELU, **VALID
+    )
+    assert np.isnan(dweight).all()
+    assert np.isnan(db).all()
     dz, db = bias_activation_grad(dy, np.ones_like(dy), **RELU)
     assert np.isnan(dz[0, 0, 1]).all()
     assert np.isnan(db).all()
@@ -289,6 +298,10 @@ def test_gradients_of_another_shape_than_the_result_are_named():
         conv2d_maxpool_grad_input(dy, index, weight, size=(6, 6), **VALID)
     with pytest.raises(ShapeError, match=r"bias_activation_grad: dy is \(2, 3\) float32 but kept is \(2, 2\) float32"):
         bias_activation_grad(np.zeros((2, 3), np.float32), np.zeros((2, 2), np.float32), **RELU)
+    with pytest.raises(ShapeError, match=r"bias_activation_grad: dy is .* but kept is \(1, 2, 2\) float32"):
+        conv2d_bias_activation_grad_weight(dy, dy[..., 0], x, kernel_size=(3, 3), **RELU, **VALID)
+    with pytest.raises(ShapeError, match=r"conv2d_grad_weight: dy .* but conv2d returns \(1, 4, 4, 2\)"):
+        conv2d_bias_activation_grad_weight(dy, dy, x, kernel_size=(3, 3), **RELU, **VALID)
 
 
 def test_float64_is_left_to_the_bodies(rng):
@@ -306,6 +319,8 @@ def test_work_is_that_of_the_convolution_and_a_quarter_of_it_behind_the_pooling(
     work = conv2d.flops(x, weight, groups=1, **SAME)
     assert conv2d_bias_activation.flops(x, weight, b, **ENDED, **SAME) == work
     assert conv2d_bias_activation_maxpool.flops(x, weight, b, **RELU, **SAME) == work
+    y = Spec((2, 6, 8, 5), x.dtype)
+    assert conv2d_bias_activation_grad_weight.flops(y, y, x, kernel_size=(3, 3), **RELU, **SAME) == work
     assert conv2d_maxpool_grad_weight.flops(dy, None, x, kernel_size=(3, 3), **SAME) == work / 4
     assert conv2d_maxpool_grad_input.flops(dy, None, weight, size=(6, 8), **SAME) == work / 4
     assert matmul_bias_activation.flops(dy, Spec((5, 7), x.dtype), b, **ENDED) == 2 * 120 * 7
