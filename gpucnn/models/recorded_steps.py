@@ -27,6 +27,7 @@ from .batches import Batch
 from .compile_settings import CompileSettings
 from .fusion import Node
 from .model import Model
+from .targets import row_loss
 
 Shape = tuple[Any, ...]
 
@@ -158,7 +159,7 @@ class RecordedStep:
         targets = labels.aligned(batch.y, outputs)[0]
         loss.check(targets, shape)
         factors = losses.shares(outputs[..., 0], batch.weight, loss.reduction)
-        return resident.row_loss(loss).targets(targets, (math.prod(shape[:-1]), shape[-1])), factors.reshape(-1)
+        return row_loss(loss).targets(targets, (math.prod(shape[:-1]), shape[-1])), factors.reshape(-1)
 
     def _compute(self, x: Any) -> None:
         """Forward and backward."""

@@ -12,7 +12,8 @@ from ..layers.layer import every
 from .batches import Arrays, Batch
 from .fusion import Node
 from .model import Model
-from .resident import Resident, Targets, Turn
+from .resident import Resident, Turn
+from .targets import Targets
 from .training_step import TrainingStep, run_forward
 
 

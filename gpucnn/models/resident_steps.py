@@ -24,7 +24,8 @@ from . import parts, resident
 from .batches import Arrays, Batch, Batches
 from .compile_settings import CompileSettings
 from .model import Model
-from .resident import ALL, Part, Place, Resident, Targets, Turn
+from .resident import ALL, Part, Place, Resident, Turn
+from .targets import Targets
 from .training_step import TrainingStep
 
 _TAKEN_IN = 64

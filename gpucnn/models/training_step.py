@@ -22,11 +22,12 @@ from ..losses import Loss, labels
 from ..losses.loss import RowLoss
 from ..metrics import Metric
 from ..ops.loss import scale_rows
-from . import fusion, parts, resident
+from . import fusion, parts
 from .batches import Batch
 from .compile_settings import CompileSettings
 from .model import Model
 from .recorded_steps import RecordedSteps
+from .targets import row_loss
 
 NO_STEP = np.zeros(1, np.int64)
 """The number of updates in inference, which nothing reads."""
@@ -164,7 +165,7 @@ class TrainingStep:
         if head is not None:
             x, values, gradient, backward = head(x, targets, factors, target)
             return x, values, gradient, [*backwards, backward]
-        values, slopes = resident.row_loss(self.loss()).of_rows(x.reshape(-1, x.shape[-1]), targets)
+        values, slopes = row_loss(self.loss()).of_rows(x.reshape(-1, x.shape[-1]), targets)
         return x, values, scale_rows(slopes, factors).reshape(x.shape), backwards
 
     def forward(self, x: Any, step: Any, without_last: bool = False) -> tuple[Any, list[Backward], float]:

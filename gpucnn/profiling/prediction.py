@@ -93,7 +93,8 @@ class Node:
         units = {name: spent for name, spent in self.limits.items() if name not in _ARITHMETIC}
         units["arithmetic"] = max(self.limits.get(name, 0.0) for name in _ARITHMETIC)
         largest = max(units.values())
-        return START + largest * sum((spent / largest) ** self.overlap for spent in units.values()) ** (1 / self.overlap)
+        shares = (spent / largest for spent in units.values())
+        return START + largest * sum(share**self.overlap for share in shares) ** (1 / self.overlap)
 
     @property
     def bottleneck(self) -> str:
@@ -143,7 +144,8 @@ def total(nodes: Sequence[Node], card: Card) -> float:
 def _node(node: Launch | Copy, missing: int, card: Card, access: Access | None) -> Node:
     touched = sum(region.nbytes for region in node.regions)
     if isinstance(node, Copy):
-        return Node("copy", "", "", 0, 0, 0.0, 0.0, touched, missing, 0.0, _memory(touched, missing, card), OVERLAP, False)
+        limits = _memory(touched, missing, card)
+        return Node("copy", "", "", 0, 0, 0.0, 0.0, touched, missing, 0.0, limits, OVERLAP, False)
     mix = instruction_mix.of_launch(node, card.arch)
     call = node.call
     if call and call.kernel.op.inplace:  # read, and written back

@@ -24,7 +24,9 @@
 
 // defines: value, gradient_at_result
 #include "activations.cuh"
-// defines: load_four, sum_parts_of_both
+// defines: load_four
+#include "split.cuh"
+// defines: sum_parts_of_both
 #include "parts_of_both.cuh"
 
 constexpr int FLOATS = 10240;          // of shared memory
