@@ -67,6 +67,11 @@ class Tile(NamedTuple):
         return MULTIPROCESSORS * 256
 
     @property
+    def alone(self) -> float:
+        """`ALONE`."""
+        return ALONE
+
+    @property
     def flops_per_global_byte(self) -> float:
         """FLOPs for each byte that a block reads from global memory (or the L2 cache) in its main
         loop."""
@@ -139,7 +144,7 @@ class Plan(NamedTuple):
         blocks = ceil_div(self.tiles * self.parts * groups, MULTIPROCESSORS)
         slab = self.tile.TILE_M * self.tile.TILE_N * self.tile.TILE_K / warps / rate
         slabs = START + self.length // self.tile.TILE_K
-        arithmetic = slabs * slab * max(ceil_div(blocks * warps, SCHEDULERS), ALONE)
+        arithmetic = slabs * slab * max(ceil_div(blocks * warps, SCHEDULERS), self.tile.alone)
         if self.parts == 1:
             return arithmetic + 4 * size / BYTES
         return arithmetic + 4 * size * (2 * self.parts + 1) / BYTES + JOIN

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gpucnn.devices import choose
 from gpucnn.dispatch import choice, precision
 
-from .gemm_launch import MULTIPROCESSORS, End, Plan, join, plan_of
+from .gemm_launch import ALONE, MULTIPROCESSORS, End, Plan, join, plan_of
 
 SLOW = (86, 89, 120, 121)
 """Compute capabilities whose tensor cores multiply TF32 as fast as ordinary arithmetic does float32
@@ -19,9 +19,8 @@ SLOW = (86, 89, 120, 121)
 FACTOR_BITS = {precision.FLOAT32: 32, precision.TF32: 19, precision.BFLOAT16: 16}
 """Of a factor, by precision; as in `factors.cuh`."""
 
-RATES = {precision.FLOAT32: 61_000, precision.TF32: 150_000, precision.BFLOAT16: 200_000}
-"""Products that the tensor core of a scheduler adds up in a microsecond: in float32 as measured on an
-H100, in other precisions as predicted for it."""
+RATES = {precision.FLOAT32: 61_000, precision.TF32: 85_000, precision.BFLOAT16: 90_000}
+"""Products that the tensor core of a scheduler adds up in a microsecond, as measured on an H100."""
 
 LEAST_WORK = 100e6
 """Floating-point operations: a smaller product takes a GPU a few microseconds, which go into
@@ -47,13 +46,19 @@ class TensorTile(NamedTuple):
         """Threads that fill a large GPU."""
         return MULTIPROCESSORS * self.RESIDENT_BLOCKS * self.THREADS
 
+    @property
+    def alone(self) -> float:
+        """The time of a warp that has a scheduler to itself, as a multiple of its share among several."""
+        return ALONE if self.WARP_M == 64 else 1.57
+
 
 TILES = {
-    precision.FLOAT32: (TensorTile(128, 64, 16, 128, 64, 3, 2), TensorTile(128, 32, 16, 64, 64, 3, 4)),
+    precision.FLOAT32: (TensorTile(64, 64, 16, 128, 32, 3, 3), TensorTile(128, 32, 16, 64, 64, 3, 4)),
     precision.TF32: (TensorTile(128, 64, 16, 128, 64, 3, 2), TensorTile(128, 32, 16, 64, 64, 3, 4)),
-    precision.BFLOAT16: (TensorTile(128, 64, 16, 128, 64, 3, 2), TensorTile(128, 32, 16, 64, 64, 3, 4)),
+    precision.BFLOAT16: (TensorTile(64, 64, 16, 128, 32, 3, 4), TensorTile(128, 32, 16, 64, 64, 3, 6)),
 }
-"""By precision, for many columns and for few."""
+"""By precision, for many columns and for few: of four to six such pairs, those that were fastest in steps
+of two models on an H100."""
 
 DEFAULT = {**TILES[precision.FLOAT32][0]._asdict(), "FACTOR_BITS": 32}
 
