@@ -24,8 +24,10 @@
 
 // defines: value, gradient_at_result
 #include "activations.cuh"
-// defines: load_four, sum_parts_of_both
+// defines: sum_parts_of_both
 #include "parts_of_both.cuh"
+// defines: load_four
+#include "split.cuh"
 
 constexpr int FLOATS = 10240;          // of shared memory
 constexpr int SUMS = ROWS * TAPS + 1;  // of a thread, for each of four filters; the last is that of dz
