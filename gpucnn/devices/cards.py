@@ -14,8 +14,7 @@ Jia          Jia et al., "Dissecting the NVidia Turing T4 GPU via Microbenchmark
              1903.07486: shared memory and L2 of Turing, and the clock of a T4 at its 70 W
 ladder       the published GFLOP/s of cuBLAS or of the best kernel on that card: SGEMM_CUDA (A6000),
              Optimizing-SGEMM-on-NVIDIA-Turing-GPUs (RTX 2080 Super), KernelBench (H100)
-Hazy         Hazy Research, "Look Ma, No Bubbles" (2025): 1.3 µs from kernel to kernel in a CUDA
-             graph on an H100
+measured     training steps of gpucnn as CUDA graphs on an H100: 0.26 to 0.45 µs from kernel to kernel
 estimate     no source: the value of the nearest card
 """
 
@@ -110,47 +109,47 @@ CARDS = {
         Card(
             "h100",
             "NVIDIA H100 SXM 80 GB",
-            *("sm_90", 132, 1980.0, 128, 0.62 * 1024, 0.77, 128, 32, 3.35e6, 5.5e6, 50 * _MIB, 80 * _GIB, 5120, 1.3),
+            *("sm_90", 132, 1980.0, 128, 0.62 * 1024, 0.77, 128, 32, 3.35e6, 5.5e6, 50 * _MIB, 80 * _GIB, 5120, 0.3),
             sources="whitepaper; tf32: whitepaper × Luo; fp32_share: ladder (51.7 of 67 TFLOP/s); l2_bytes: estimate; "
-            "node: Hazy",
+            "node: measured",
         ),
         Card(
             "a100",
             "NVIDIA A100 SXM 40 GB",
-            *("sm_80", 108, 1410.0, 64, 512.0, 0.92, 128, 32, 1.555e6, 4.0e6, 40 * _MIB, 40 * _GIB, 5120, 1.3),
+            *("sm_80", 108, 1410.0, 64, 512.0, 0.92, 128, 32, 1.555e6, 4.0e6, 40 * _MIB, 40 * _GIB, 5120, 0.3),
             sources="whitepaper; fp32_share: estimate (as on Turing, with as many lanes); l2_bytes: estimate; "
             "node: estimate (H100)",
         ),
         Card(
             "a6000",
             "NVIDIA RTX A6000",
-            *("sm_86", 84, 1800.0, 128, 256.0, 0.60, 128, 16, 0.768e6, 2.5e6, 6 * _MIB, 48 * _GIB, 384, 1.3),
+            *("sm_86", 84, 1800.0, 128, 256.0, 0.60, 128, 16, 0.768e6, 2.5e6, 6 * _MIB, 48 * _GIB, 384, 0.3),
             sources="whitepaper; fp32_share: ladder (23.2 of 38.7 TFLOP/s); l2_bytes, node: estimate",
         ),
         Card(
             "rtx3060",
             "NVIDIA GeForce RTX 3060 12 GB",
-            *("sm_86", 28, 1777.0, 128, 128.0, 0.60, 128, 16, 0.360e6, 1.2e6, 3 * _MIB, 12 * _GIB, 192, 1.3),
+            *("sm_86", 28, 1777.0, 128, 128.0, 0.60, 128, 16, 0.360e6, 1.2e6, 3 * _MIB, 12 * _GIB, 192, 0.3),
             sources="whitepaper; fp32_share: estimate (A6000, same chip family); l2_bytes, node: estimate",
         ),
         Card(
             "t4",
             "NVIDIA T4",
-            *("sm_75", 40, 1590.0, 64, 0.0, 0.60, 64, 16, 0.320e6, 1.27e6, 4 * _MIB, 16 * _GIB, 256, 1.3),
+            *("sm_75", 40, 1590.0, 64, 0.0, 0.60, 64, 16, 0.320e6, 1.27e6, 4 * _MIB, 16 * _GIB, 256, 0.3),
             sources="whitepaper; shared_bytes, l2_bytes: Jia; fp32_share: Jia (the clock falls to about two thirds at "
             "70 W); node: estimate",
         ),
         Card(
             "gtx1660",
             "NVIDIA GeForce GTX 1660",
-            *("sm_75", 22, 1785.0, 64, 0.0, 0.92, 64, 16, 0.192e6, 0.75e6, 1536 << 10, 6 * _GIB, 192, 1.3),
+            *("sm_75", 22, 1785.0, 64, 0.0, 0.92, 64, 16, 0.192e6, 0.75e6, 1536 << 10, 6 * _GIB, 192, 0.3),
             sources="whitepaper; shared_bytes: Jia; fp32_share: estimate (RTX 2080 Super, same architecture); "
             "l2_bytes, node: estimate",
         ),
         Card(
             "rtx2080super",
             "NVIDIA GeForce RTX 2080 Super",
-            *("sm_75", 48, 1815.0, 64, 0.0, 0.92, 64, 16, 0.496e6, 1.6e6, 4 * _MIB, 8 * _GIB, 256, 1.3),
+            *("sm_75", 48, 1815.0, 64, 0.0, 0.92, 64, 16, 0.496e6, 1.6e6, 4 * _MIB, 8 * _GIB, 256, 0.3),
             sources="whitepaper; shared_bytes: Jia; fp32_share: ladder (10.2 of 11.2 TFLOP/s); "
             "l2_bytes, node: estimate",
         ),

@@ -27,7 +27,9 @@
 #include "input_gradient.cuh"
 // defines: write_largest
 #include "write_largest.cuh"
-// defines: sum_parts, sum_parts_of_both
+// defines: sum_parts
+#include "split.cuh"
+// defines: sum_parts_of_both
 #include "parts_of_both.cuh"
 
 // `pools_h` × `pools_w` are the pooling windows of an image.

@@ -31,13 +31,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 {
     Windows windows{N, H, W, C, C, pools_h, 4 * pools_w, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
     unsigned rows = N * pools_h * 4 * pools_w;
-    multiply_images<PooledCopies>(
-        x, weight, windows, rows, R * S * C, K, K, length, [&](const float (&sums)[THREAD_M][THREAD_N], const Task& task) {
-            if (parts)
-                write(Rows{parts + blockIdx.y * (rows * K), (unsigned)K}, sums, task.m, task.n, rows, K, false);
-            else
-                write_largest(y, index, sums, b, alpha, task.m, task.n, rows, K);
-        });
+    multiply_images<PooledCopies>(x, weight, windows, rows, R * S * C, K, K, length,
+                                  [&](const float (&sums)[THREAD_M][THREAD_N], const Task& task) {
+                                      if (parts)
+                                          write(Rows{parts + blockIdx.y * (rows * K), (unsigned)K}, sums, task.m,
+                                                task.n, rows, K, false);
+                                      else
+                                          write_largest(y, index, sums, b, alpha, task.m, task.n, rows, K);
+                                  });
 }
 
 // y, index = the largest of four rows of the parts, added up, for `size` values of y. A thread (x) has

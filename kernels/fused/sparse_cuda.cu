@@ -17,7 +17,7 @@ constexpr int FLOATS = 10240;  // of shared memory
 constexpr int PADDED_CHANNELS = (CHANNELS + 3) / 4 * 4;
 constexpr int DEAD = 4;
 
-// defines: SUM_THREADS, add_up, sum_parts_of_both
+// defines: sum_parts_of_both
 #include "parts_of_both.cuh"
 
 // A value of dy, and where in the (padded) image its window begins; 0 if its window is dead.
@@ -48,18 +48,18 @@ struct Values {
 //
 //   dweight, db   of part blockIdx.x, which begins at blockIdx.x · pitch
 extern "C" __global__ void __launch_bounds__(512, 2)
-    conv2d_maxpool_grad_weight_sparse(float* __restrict__ dweight, float* __restrict__ db,
-                                      const float* __restrict__ dy, const unsigned char* __restrict__ index,
-                                      const float* __restrict__ x, int N, int H, int W, int pools_h, int pools_w,
-                                      int K, int R, int S, int stride_h, int stride_w, int top, int left,
-                                      int dilation_h, int bands, int lanes, unsigned pitch)
+    conv2d_maxpool_grad_weight_sparse(float* __restrict__ dweight, float* __restrict__ db, const float* __restrict__ dy,
+                                      const unsigned char* __restrict__ index, const float* __restrict__ x, int N,
+                                      int H, int W, int pools_h, int pools_w, int K, int R, int S, int stride_h,
+                                      int stride_w, int top, int left, int dilation_h, int bands, int lanes,
+                                      unsigned pitch)
 {
     __align__(16) __shared__ float memory[FLOATS];
     int rows = (pools_h + bands - 1) / bands, first = blockIdx.x % bands * rows;
     rows = min(rows, pools_h - first);
     int windows = max(rows, 0) * pools_w;
-    int high = (2 * rows - 1) * stride_h + (R - 1) * dilation_h + 1;      // rows of the image that they reach
-    int wide = ((2 * pools_w - 1) * stride_w + S) * CHANNELS;             // floats of such a row
+    int high = (2 * rows - 1) * stride_h + (R - 1) * dilation_h + 1;  // rows of the image that they reach
+    int wide = ((2 * pools_w - 1) * stride_w + S) * CHANNELS;         // floats of such a row
     float2* list = (float2*)memory;  // values, and the places of their windows as the bits of a float
     float* image = memory + 2 * windows * K;
 
@@ -74,8 +74,8 @@ extern "C" __global__ void __launch_bounds__(512, 2)
     int top_row = 2 * first * stride_h - top;
     for (int n = blockIdx.x / bands; n < N && windows > 0; n += gridDim.x / bands) {
         __syncthreads();  // nobody reads the image before any more
-        Values values{dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, pools_w, K,
-                      stride_h, stride_w};
+        Values values{
+            dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, pools_w, K, stride_h, stride_w};
 #pragma unroll 4
         for (int i = threadIdx.x; i < windows * K; i += blockDim.x) {
             Value one = values(i);
@@ -162,8 +162,8 @@ extern "C" __global__ void __launch_bounds__(1024)
                 weights[i / K * of_a_tap + i % K * PADDED_CHANNELS + c] = 0.f;
     float* zeros = weights + R * S * of_a_tap;  // what a window that does not reach the cell is multiplied by
     for (int i = threadIdx.x; i < of_a_tap; i += blockDim.x) zeros[i] = 0.f;
-    Values values{dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, pools_w, K, stride_h,
-                  stride_w};
+    Values values{
+        dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, pools_w, K, stride_h, stride_w};
 #pragma unroll 2
     for (int i = threadIdx.x; i < count; i += blockDim.x) {
         Value one = values(i);

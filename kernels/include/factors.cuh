@@ -15,8 +15,8 @@
 //   16   bfloat16: x rounded to 8 significant bits, to the nearest, ties to even. Two of them share a
 //        register, and one instruction multiplies 16 k.
 
-// The four k of a row of a, or of a column of b, that a thread holds; and c += a · b by the 32 lanes of
-// a warp. The instruction's k are only names: its t stands for four neighbouring k.
+// The four k of a row of a, or of a column of b, that a thread holds; and c += upper row · b, d += lower row
+// · b by the 32 lanes of a warp. The instruction's k are only names: its t stands for four neighbouring k.
 //
 // m16n8k8: lane (group, t) holds a[group][t], a[group + 8][t], a[group][t + 4], a[group + 8][t + 4];
 // b[t][group], b[t + 4][group]; and c[group][2 t], c[group][2 t + 1], c[group + 8][2 t],
@@ -36,13 +36,14 @@ struct Factors {
     Factors() = default;
 };
 
-__device__ inline void multiply_add(float (&c)[4][4], const Factors& upper, const Factors& lower, const Factors (&b)[4])
+__device__ inline void multiply_add(float (&c)[8], float (&d)[8], const Factors& upper, const Factors& lower,
+                                    const Factors (&b)[4])
 {
 #pragma unroll
     for (int j = 0; j < 4; ++j)
         asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
             "{%0, %1, %2, %3};"
-            : "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
+            : "+f"(c[j]), "+f"(c[4 + j]), "+f"(d[j]), "+f"(d[4 + j])
             : "r"(upper.first), "r"(lower.first), "r"(upper.second), "r"(lower.second), "r"(b[j].first),
               "r"(b[j].second));
 }
@@ -92,8 +93,8 @@ struct Factors {
 #endif
 
 template <unsigned (Factors::*PART)[4]>
-__device__ inline void multiply_add(float (&c)[4][4], const unsigned (&upper)[4], const unsigned (&lower)[4],
-                                    const Factors (&b)[4])
+__device__ inline void multiply_add(float (&c)[8], float (&d)[8], const unsigned (&upper)[4],
+                                    const unsigned (&lower)[4], const Factors (&b)[4])
 {
 #pragma unroll
     for (int k = 0; k < 4; k += 2)
@@ -101,18 +102,19 @@ __device__ inline void multiply_add(float (&c)[4][4], const unsigned (&upper)[4]
         for (int j = 0; j < 4; ++j)
             asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
                 "{%0, %1, %2, %3};"
-                : "+f"(c[j][0]), "+f"(c[j][1]), "+f"(c[j][2]), "+f"(c[j][3])
+                : "+f"(c[j]), "+f"(c[4 + j]), "+f"(d[j]), "+f"(d[4 + j])
                 : "r"(upper[k]), "r"(lower[k]), "r"(upper[k + 1]), "r"(lower[k + 1]), "r"((b[j].*PART)[k]),
                   "r"((b[j].*PART)[k + 1]));
 }
 
-__device__ inline void multiply_add(float (&c)[4][4], const Factors& upper, const Factors& lower, const Factors (&b)[4])
+__device__ inline void multiply_add(float (&c)[8], float (&d)[8], const Factors& upper, const Factors& lower,
+                                    const Factors (&b)[4])
 {
 #if FACTOR_BITS == 32  // small products first
-    multiply_add<&Factors::big>(c, upper.small, lower.small, b);
-    multiply_add<&Factors::small>(c, upper.big, lower.big, b);
+    multiply_add<&Factors::big>(c, d, upper.small, lower.small, b);
+    multiply_add<&Factors::small>(c, d, upper.big, lower.big, b);
 #endif
-    multiply_add<&Factors::big>(c, upper.big, lower.big, b);
+    multiply_add<&Factors::big>(c, d, upper.big, lower.big, b);
 }
 
 #if FACTOR_BITS == 19

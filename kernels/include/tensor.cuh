@@ -2,9 +2,10 @@
 // written in factors.cuh: by default the error is that of float32.
 //
 // Tensor cores round sums toward zero, at each step and always in the same direction. Over
-// thousands of terms that would add up to more than float32 loses by rounding to the nearest. So a
-// tensor core sums only the TILE_K terms of a slab, small products first, and an ordinary addition
-// adds that to the thread's sums in float32.
+// thousands of terms that would add up to more than float32 loses by rounding to the nearest. So with
+// the error of float32 a tensor core sums only the TILE_K terms of a slab, small products first, and an
+// ordinary addition adds that to the thread's sums. Factors in TF32 and bfloat16 are rounded thousands
+// of times as coarsely, and there the sums stay in the tensor core.
 //
 //   block    TILE_M × TILE_N values of y. It walks along K by slabs of TILE_K. STAGES slabs of a and
 //            b are in shared memory: one is multiplied while cp.async fills the others.
@@ -180,12 +181,16 @@ __device__ void multiply_slab(float (&sums)[THREAD_M][THREAD_N], const A& rows, 
         rows.load(values, a_slab, part * 32);
 #pragma unroll
         for (int i = 0; i < 4; i += 2) {
-            float c[4][4] = {};
-            multiply_add(c, Factors(values[i]), Factors(values[i + 1]), b);
+            Factors upper(values[i]), lower(values[i + 1]);
+            float (&c)[8] = sums[part * 4 + i], (&d)[8] = sums[part * 4 + i + 1];
+            if (FACTOR_BITS < 32) {
+                multiply_add(c, d, upper, lower, b);
+                continue;
+            }
+            float of_slab[2][8] = {};
+            multiply_add(of_slab[0], of_slab[1], upper, lower, b);
 #pragma unroll
-            for (int j = 0; j < 4; ++j)
-#pragma unroll
-                for (int e = 0; e < 4; ++e) sums[part * 4 + i + e / 2][e % 2 * 4 + j] += c[j][e];
+            for (int j = 0; j < 8; ++j) c[j] += of_slab[0][j], d[j] += of_slab[1][j];
         }
     }
 }
@@ -263,7 +268,8 @@ __device__ inline bool finite(const float (&sums)[THREAD_M][THREAD_N])
 // The tile of a product: `on_tensor_cores()` sets the sums if the operands are aligned, and
 // `plainly()` if they are not, or if a sum is not finite.
 template <class Tensor, class Plain>
-__device__ __forceinline__ void compute(const float (&sums)[THREAD_M][THREAD_N], bool aligned, Tensor on_tensor_cores, Plain plainly)
+__device__ __forceinline__ void compute(const float (&sums)[THREAD_M][THREAD_N], bool aligned, Tensor on_tensor_cores,
+                                        Plain plainly)
 {
     if (aligned) {
         on_tensor_cores();

@@ -24,10 +24,6 @@ MULTIPROCESSORS = 132
 SCHEDULERS = 4
 """Of a large GPU (H100), and the warp schedulers of each multiprocessor."""
 
-FULL = MULTIPROCESSORS * 256
-"""Threads that fill it: 8 warps for each multiprocessor, enough where a thread has 32 sums under
-way."""
-
 SHORTEST = 64
 """Parts of a sum are at least this long: a block starts as it multiplies two slabs."""
 
@@ -63,6 +59,12 @@ class Tile(NamedTuple):
     LANES_M: int
     RESIDENT_BLOCKS: int
     SLICES: int = 1
+
+    @property
+    def full(self) -> int:
+        """Threads that fill a large GPU: 8 warps for each multiprocessor, enough where a thread has 32 sums
+        under way."""
+        return MULTIPROCESSORS * 256
 
     @property
     def flops_per_global_byte(self) -> float:
@@ -193,7 +195,7 @@ def plan_of(
 ) -> Plan:
     """The same with tiles of a given shape, at a given `RATE`."""
     tiles = ceil_div(M, shape.TILE_M) * ceil_div(N, shape.TILE_N) * repeats
-    most = max(1, min(FULL // (tiles * groups * shape.THREADS), K // SHORTEST, most_parts or K))
+    most = max(1, min(shape.full // (tiles * groups * shape.THREADS), K // SHORTEST, most_parts or K))
     lengths = {ceil_div(ceil_div(K, parts), shape.TILE_K) * shape.TILE_K for parts in range(1, most + 1)}
     plans = (Plan(shape, tiles, max(ceil_div(K, length), 1), length) for length in sorted(lengths, reverse=True))
     return min(plans, key=lambda plan: plan.microseconds(M * N * repeats * groups, groups, rate))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gpucnn.devices import choose
 from gpucnn.dispatch import choice, precision
 
-from .gemm_launch import End, Plan, join, plan_of
+from .gemm_launch import MULTIPROCESSORS, End, Plan, join, plan_of
 
 SLOW = (86, 89, 120, 121)
 """Compute capabilities whose tensor cores multiply TF32 as fast as ordinary arithmetic does float32
@@ -32,7 +32,7 @@ LEAST_COLUMNS = 16
 
 
 class TensorTile(NamedTuple):
-    """What a block computes; the macros of `tensor.cuh`."""
+    """What a block and a warp compute; the macros of `tensor.cuh`."""
 
     TILE_M: int
     TILE_N: int
@@ -42,17 +42,27 @@ class TensorTile(NamedTuple):
     STAGES: int
     RESIDENT_BLOCKS: int
 
+    @property
+    def full(self) -> int:
+        """Threads that fill a large GPU."""
+        return MULTIPROCESSORS * self.RESIDENT_BLOCKS * self.THREADS
 
-WIDE = TensorTile(128, 64, 16, 128, 64, 3, 2)
-NARROW = TensorTile(128, 32, 16, 64, 64, 3, 4)
-DEFAULT = {**WIDE._asdict(), "FACTOR_BITS": 32}
+
+TILES = {
+    precision.FLOAT32: (TensorTile(128, 64, 16, 128, 64, 3, 2), TensorTile(128, 32, 16, 64, 64, 3, 4)),
+    precision.TF32: (TensorTile(128, 64, 16, 128, 64, 3, 2), TensorTile(128, 32, 16, 64, 64, 3, 4)),
+    precision.BFLOAT16: (TensorTile(128, 64, 16, 128, 64, 3, 2), TensorTile(128, 32, 16, 64, 64, 3, 4)),
+}
+"""By precision, for many columns and for few."""
+
+DEFAULT = {**TILES[precision.FLOAT32][0]._asdict(), "FACTOR_BITS": 32}
 
 
 def tensor_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1) -> Plan:
     """The plan for y (M, N) = a (M, K) · b (K, N) in the precision in force, as `product_plan` makes it
     for ordinary arithmetic."""
-    rate = RATES[precision.in_force()]
-    return plan_of(NARROW if N <= NARROW.TILE_N else WIDE, M, N, K, groups=groups, repeats=repeats, rate=rate)
+    (wide, narrow), rate = TILES[precision.in_force()], RATES[precision.in_force()]
+    return plan_of(narrow if N <= narrow.TILE_N else wide, M, N, K, groups=groups, repeats=repeats, rate=rate)
 
 
 def has_tensor_cores() -> bool:

@@ -22,7 +22,7 @@ pytestmark = [needs.emulator_here, needs.nvrtc_here]
 LAUNCH = """
 from gpucnn.devices.cuda import cuda_function
 from gpucnn.dispatch.op import kernel
-from gpucnn.kernels.shared.tensor_launch import DEFAULT, WIDE, multiply, plan_of
+from gpucnn.kernels.shared.tensor_launch import DEFAULT, TILES, multiply, plan_of
 from gpucnn.ops.matmul import matmul
 
 planted = cuda_function(__file__, "matmul_tensor", **DEFAULT)
@@ -31,7 +31,7 @@ planted = cuda_function(__file__, "matmul_tensor", **DEFAULT)
 @kernel(matmul, "planted", "cuda", precisions=("PRECISION",))
 def launch(y, a, b, *, transpose_a, transpose_b):
     (M, K), N = a.shape, b.shape[1]
-    plan = plan_of(WIDE, M, N, K, groups=1, repeats=1, rate=1.0)._replace(parts=1, length=-(-K // 16) * 16)
+    plan = plan_of(TILES["float32"][0], M, N, K, groups=1, repeats=1, rate=1.0)._replace(parts=1, length=-(-K // 16) * 16)
     multiply(planted, planted, plan, y, None, a, b, M, N, K, TRANSPOSE_A=0, TRANSPOSE_B=0)
 """
 
@@ -53,7 +53,7 @@ FAULTS = [
     ("tensor.cuh", "slab + even + i * TILE + further", "slab + even + (3 - i) * TILE + further", "bfloat16", "fast", WRONG),
     ("factors.cuh", '"r"(b[j].first),\n              "r"(b[j].second)', '"r"(b[j].second),\n              "r"(b[j].first)', "bfloat16", "fast", WRONG),
     ("factors.cuh", "big[i] = half_up(k[i]);", "big[i] = __float_as_uint(k[i]);", "tf32", "fast", rf"real tf32 operands.*{WRONG}"),
-    ("factors.cuh", "multiply_add<&Factors::small>(c, upper.big, lower.big, b);", "", "float32", "fast", rf"real operands.*{WRONG}"),
+    ("factors.cuh", "multiply_add<&Factors::small>(c, d, upper.big, lower.big, b);", "", "float32", "fast", rf"real operands.*{WRONG}"),
 ]  # fmt: skip
 
 
