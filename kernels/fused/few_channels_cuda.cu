@@ -24,14 +24,16 @@
 
 // defines: value, gradient_at_result
 #include "activations.cuh"
-// defines: load_four
-#include "split.cuh"
 // defines: sum_parts_of_both
 #include "parts_of_both.cuh"
+// defines: load_four
+#include "split.cuh"
 
 constexpr int FLOATS = 10240;          // of shared memory
 constexpr int SUMS = ROWS * TAPS + 1;  // of a thread, for each of four filters; the last is that of dz
 constexpr int EXCHANGED = 8;           // of them, at a time
+
+constexpr int LOADS = 8;  // that a thread has under way
 
 // `high` rows of an image from `top` on, into shared memory: `wide` floats of each from `left` on, zeros
 // outside of the image, which has H rows of `floats`.
@@ -40,13 +42,19 @@ __device__ __forceinline__ void load_band(float* band, const float* __restrict__
 {
     int row = threadIdx.x / wide, at = threadIdx.x - row * wide;
     int rows = blockDim.x / wide, rest = blockDim.x - rows * wide;  // from a value of this thread to its next
-#pragma unroll 4
-    for (int i = threadIdx.x; i < high * wide; i += blockDim.x) {
-        int h = top + row, w = left + at;
-        bool inside = (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)floats;
-        band[i] = inside ? image[h * floats + w] : 0.f;
-        row += rows, at += rest;
-        if (at >= wide) at -= wide, ++row;
+    for (int i = threadIdx.x; i < high * wide; i += LOADS * blockDim.x) {
+        float values[LOADS];
+#pragma unroll
+        for (int e = 0; e < LOADS; ++e) {
+            int h = top + row, w = left + at;
+            bool inside = row < high && (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)floats;
+            values[e] = inside ? image[h * floats + w] : 0.f;
+            row += rows, at += rest;
+            if (at >= wide) at -= wide, ++row;
+        }
+#pragma unroll
+        for (int e = 0; e < LOADS; ++e)
+            if (i + e * blockDim.x < high * wide) band[i + e * blockDim.x] = values[e];
     }
 }
 
@@ -64,10 +72,17 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     int groups = (K + 3) / 4, padded = 4 * groups, columns = (Q + WINDOWS - 1) / WINDOWS;
     float* weights = memory;
     float* band = memory + R * TAPS * padded;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < R * TAPS * padded; i += blockDim.x) {
-        int tap = i / padded, k = i - tap * padded;
-        weights[i] = FOURS ? weight[i] : k < K ? weight[tap * K + k] : 0.f;
+    int count = R * TAPS * padded;
+    for (int i = threadIdx.x; i < count; i += LOADS * blockDim.x) {
+        float values[LOADS];
+#pragma unroll
+        for (int e = 0; e < LOADS; ++e) {
+            int at = i + e * blockDim.x, tap = FOURS ? 0 : at / padded, k = at - tap * padded;
+            values[e] = at < count && (FOURS || k < K) ? weight[tap * K + k] : 0.f;
+        }
+#pragma unroll
+        for (int e = 0; e < LOADS; ++e)
+            if (i + e * blockDim.x < count) weights[i + e * blockDim.x] = values[e];
     }
     int high = (rows - 1) * stride_h + (R - 1) * dilation_h + 1;
     load_band(band, x + n * H * floats, high, wide, first * stride_h - top, -left, H, floats);
@@ -76,13 +91,13 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     for (int item = threadIdx.x; item < rows * columns * groups; item += blockDim.x) {
         int place = item / groups, k = (item - place * groups) * 4;
         int row = place / columns, q = (place - row * columns) * WINDOWS;
-        float bias[4], sums[WINDOWS][4];
+        float4 four_of_b = load_four<FOURS>(b + k, K - k);
+        const float bias[] = {four_of_b.x, four_of_b.y, four_of_b.z, four_of_b.w};
+        float sums[WINDOWS][4];
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-            bias[e] = FOURS || k + e < K ? __ldg(b + k + e) : 0.f;
+        for (int i = 0; i < WINDOWS; ++i)
 #pragma unroll
-            for (int i = 0; i < WINDOWS; ++i) sums[i][e] = 0.f;
-        }
+            for (int e = 0; e < 4; ++e) sums[i][e] = 0.f;
         const float* cells = band + row * stride_h * wide + q * NEXT;
         const float* filters = weights + k;
 #pragma unroll 1
