@@ -28,35 +28,12 @@
 #include "parts_of_both.cuh"
 // defines: load_four
 #include "split.cuh"
+// defines: stage, load_band
+#include "stage.cuh"
 
 constexpr int FLOATS = 10240;          // of shared memory
 constexpr int SUMS = ROWS * TAPS + 1;  // of a thread, for each of four filters; the last is that of dz
 constexpr int EXCHANGED = 8;           // of them, at a time
-
-constexpr int LOADS = 8;  // that a thread has under way
-
-// `high` rows of an image from `top` on, into shared memory: `wide` floats of each from `left` on, zeros
-// outside of the image, which has H rows of `floats`.
-__device__ __forceinline__ void load_band(float* band, const float* __restrict__ image, int high, int wide, int top,
-                                          int left, int H, int floats)
-{
-    int row = threadIdx.x / wide, at = threadIdx.x - row * wide;
-    int rows = blockDim.x / wide, rest = blockDim.x - rows * wide;  // from a value of this thread to its next
-    for (int i = threadIdx.x; i < high * wide; i += LOADS * blockDim.x) {
-        float values[LOADS];
-#pragma unroll
-        for (int e = 0; e < LOADS; ++e) {
-            int h = top + row, w = left + at;
-            bool inside = row < high && (unsigned)h < (unsigned)H && (unsigned)w < (unsigned)floats;
-            values[e] = inside ? image[h * floats + w] : 0.f;
-            row += rows, at += rest;
-            if (at >= wide) at -= wide, ++row;
-        }
-#pragma unroll
-        for (int e = 0; e < LOADS; ++e)
-            if (i + e * blockDim.x < high * wide) band[i + e * blockDim.x] = values[e];
-    }
-}
 
 // A block computes some rows of windows of an image. `floats` and `left` count floats of a row of x, `wide`
 // those of a row in shared memory.
@@ -72,18 +49,13 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     int groups = (K + 3) / 4, padded = 4 * groups, columns = (Q + WINDOWS - 1) / WINDOWS;
     float* weights = memory;
     float* band = memory + R * TAPS * padded;
-    int count = R * TAPS * padded;
-    for (int i = threadIdx.x; i < count; i += LOADS * blockDim.x) {
-        float values[LOADS];
-#pragma unroll
-        for (int e = 0; e < LOADS; ++e) {
-            int at = i + e * blockDim.x, tap = FOURS ? 0 : at / padded, k = at - tap * padded;
-            values[e] = at < count && (FOURS || k < K) ? weight[tap * K + k] : 0.f;
-        }
-#pragma unroll
-        for (int e = 0; e < LOADS; ++e)
-            if (i + e * blockDim.x < count) weights[i + e * blockDim.x] = values[e];
-    }
+    stage(
+        R * TAPS * padded,
+        [&](int i) {
+            int tap = FOURS ? 0 : i / padded, k = i - tap * padded;
+            return FOURS || k < K ? weight[tap * K + k] : 0.f;
+        },
+        [&](int i, float value) { weights[i] = value; });
     int high = (rows - 1) * stride_h + (R - 1) * dilation_h + 1;
     load_band(band, x + n * H * floats, high, wide, first * stride_h - top, -left, H, floats);
     __syncthreads();  // the weights and the band are complete

@@ -18,8 +18,10 @@ constexpr int FLOATS = 10240;  // of shared memory
 
 // defines: largest_of, packed
 #include "largest.cuh"
+// defines: stage, load_band
+#include "stage.cuh"
 
-extern "C" __global__ void __launch_bounds__(512)
+extern "C" __global__ void __launch_bounds__(512, 1)
     conv2d_bias_activation_maxpool_direct(float* __restrict__ y, unsigned char* __restrict__ index,
                                           const float* __restrict__ x, const float* __restrict__ weight,
                                           const float* __restrict__ b, float alpha, int H, int W, int C, int pools_h,
@@ -34,18 +36,14 @@ extern "C" __global__ void __launch_bounds__(512)
     int wide = (2 * pools_w - 1) * NEXT + TAPS;                       // floats of such a row
     float* weights = memory;
     float* image = memory + R * TAPS * of_a_tap;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < R * TAPS * of_a_tap; i += blockDim.x) {
-        int tap = i / of_a_tap, k = i - tap * of_a_tap;
-        weights[i] = k < K ? weight[tap * K + k] : 0.f;
-    }
-    int top_row = 2 * first * stride_h - top;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < high * wide; i += blockDim.x) {
-        int row = i / wide, h = row + top_row, at = i - row * wide - left * C;
-        bool inside = (unsigned)h < (unsigned)H && (unsigned)at < (unsigned)(W * C);
-        image[i] = inside ? x[(n * H + h) * W * C + at] : 0.f;
-    }
+    stage(
+        R * TAPS * of_a_tap,
+        [&](int i) {
+            int tap = i / of_a_tap, k = i - tap * of_a_tap;
+            return k < K ? weight[tap * K + k] : 0.f;
+        },
+        [&](int i, float value) { weights[i] = value; });
+    load_band(image, x + n * H * W * C, high, wide, 2 * first * stride_h - top, -left * C, H, W * C);
     __syncthreads();  // the weights and the image are complete
 
     bool quads = K % 4 == 0 && (size_t)y % 16 == 0 && (size_t)index % 4 == 0;

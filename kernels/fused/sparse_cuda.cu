@@ -19,6 +19,8 @@ constexpr int DEAD = 4;
 
 // defines: sum_parts_of_both
 #include "parts_of_both.cuh"
+// defines: stage, load_band
+#include "stage.cuh"
 
 // A value of dy, and where in the (padded) image its window begins; 0 if its window is dead.
 struct Value {
@@ -76,19 +78,11 @@ extern "C" __global__ void __launch_bounds__(512, 2)
         __syncthreads();  // nobody reads the image before any more
         Values values{
             dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, pools_w, K, stride_h, stride_w};
-#pragma unroll 4
-        for (int i = threadIdx.x; i < windows * K; i += blockDim.x) {
-            Value one = values(i);
+        stage(windows * K, values, [&](int i, Value one) {
             int place = (one.row - 2 * first * stride_h) * wide + one.column * CHANNELS;
             list[i] = make_float2(one.value, __int_as_float(place));
-        }
-        const float* image_in_memory = x + n * H * W * CHANNELS;
-#pragma unroll 4
-        for (int i = threadIdx.x; i < high * wide; i += blockDim.x) {
-            int row = i / wide, h = row + top_row, at = i - row * wide - left * CHANNELS;
-            bool inside = (unsigned)h < (unsigned)H && (unsigned)at < (unsigned)(W * CHANNELS);
-            image[i] = inside ? image_in_memory[h * W * CHANNELS + at] : 0.f;
-        }
+        });
+        load_band(image, x + n * H * W * CHANNELS, high, wide, top_row, -left * CHANNELS, H, W * CHANNELS);
         __syncthreads();  // the list and the image are complete
         const float* taps_of_thread = image + r * dilation_h * wide + begin;
 #pragma unroll 4
@@ -151,11 +145,12 @@ extern "C" __global__ void __launch_bounds__(1024)
     float* weights = memory;
     Listed* list = (Listed*)(memory + (R * S + 1) * of_a_tap);
     int count = max(0, last - first + 1) * pools_w * K;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < R * S * CHANNELS * K; i += blockDim.x) {
-        int row = i / K, tap = row / CHANNELS;
-        weights[tap * of_a_tap + (i - row * K) * PADDED_CHANNELS + row - tap * CHANNELS] = weight[i];
-    }
+    stage(
+        R * S * CHANNELS * K, [&](int i) { return weight[i]; },
+        [&](int i, float value) {
+            int row = i / K, tap = row / CHANNELS;
+            weights[tap * of_a_tap + (i - row * K) * PADDED_CHANNELS + row - tap * CHANNELS] = value;
+        });
     if (CHANNELS < PADDED_CHANNELS)
         for (int i = threadIdx.x; i < R * S * K; i += blockDim.x)
             for (int c = CHANNELS; c < PADDED_CHANNELS; ++c)
@@ -164,12 +159,10 @@ extern "C" __global__ void __launch_bounds__(1024)
     for (int i = threadIdx.x; i < of_a_tap; i += blockDim.x) zeros[i] = 0.f;
     Values values{
         dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, pools_w, K, stride_h, stride_w};
-#pragma unroll 2
-    for (int i = threadIdx.x; i < count; i += blockDim.x) {
-        Value one = values(i);
+    stage(count, values, [&](int i, Value one) {
         int place = one.filter * PADDED_CHANNELS - (one.row * S + one.column) * of_a_tap;
         list[i] = {one.value, one.row, one.column, place};
-    }
+    });
     __syncthreads();  // the weights and the list are complete
 
     int cells = rows * W, cell = threadIdx.x % cells, share = threadIdx.x / cells;

@@ -63,7 +63,7 @@ FAULTS = {
     "cells of a direct window exchanged": (DIRECT, FORWARD, "same", "pooled_direct_cuda.cu", "above[tap + NEXT], below[tap], below", "below[tap], above[tap + NEXT], below", "fast", WRONG),
     "edges of rows not checked": (DIRECT, FORWARD, "same", "pooled_direct_cuda.cu", "(unsigned)h < (unsigned)H && (unsigned)at < (unsigned)(W * C)", "(unsigned)h < (unsigned)H", "fast", WRONG),
     "a direct image not awaited": (DIRECT, FORWARD, "same", "pooled_direct_cuda.cu", "__syncthreads();  // the weights and the image are complete", "", "check", RACE),
-    "parts of one cell twice": (TENSOR, FORWARD, "quads_of_many_taps", "pooled_tensor_cuda.cu", "size * 4 + cell * K", "size * 4 + cell / 2 * K", "fast", WRONG),
+    "parts of one cell twice": (TENSOR, FORWARD, "quads_of_many_channels", "pooled_tensor_cuda.cu", "size * 4 + cell * K", "size * 4 + cell / 2 * K", "fast", WRONG),
     "parts joined before they are written": (TENSOR, FORWARD, "quads_of_many_channels", "pooled_tensor_cuda.cu", "__syncthreads();  // the sums of the other half", "", "check", RACE),
     "dead windows in db": (ROWS, conv2d_maxpool_grad_sums, "multiples_of_4", "rows_cuda.cu", "total + alive(gradient, cells)", "total + gradient", "fast", WRONG),
     "an odd edge not written": (ROWS, conv2d_maxpool_grad_sums, "multiples_of_4", "rows_cuda.cu", "if (p + 3 == P || q + 3 == Q)", "if (p + 3 == P)", "fast", "is nan"),

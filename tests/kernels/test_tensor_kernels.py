@@ -31,7 +31,8 @@ def product(a, b, **transposes):
 
 @needs.nvrtc_here
 @pytest.mark.parametrize("kind", precision.PRECISIONS)
-def test_rounding_toward_zero_does_not_add_up_over_a_long_sum(rng, monkeypatch, kind):
+def test_rounding_toward_zero_adds_up_to_no_more_than_is_allowed(rng, monkeypatch, kind):
+    """Nothing in float32; else an ulp for each instruction, which is much less than factors are rounded by."""
     module = importlib.import_module(KERNEL.launch.__module__)
     K = 8192
     a, b = (rng.uniform(0.5, 1.0, shape).astype(np.float32) for shape in ((64, K), (K, 32)))
@@ -41,7 +42,12 @@ def test_rounding_toward_zero_does_not_add_up_over_a_long_sum(rng, monkeypatch, 
     with precision.scope(kind):
         y = product(a, b)
     error = np.abs(y - exact) / exact / np.finfo(np.float32).eps
-    assert error.max() <= 4 + np.sqrt(K)
+    steps = {precision.FLOAT32: 0, precision.TF32: K / 8, precision.BFLOAT16: K / 16}[kind]
+    assert error.max() <= 4 + np.sqrt(K) + steps
+    assert (
+        kind == precision.FLOAT32
+        or error.max() * np.finfo(np.float32).eps < 2.0 ** -precision.SIGNIFICANT_BITS[kind] / 4
+    )
 
 
 @needs.nvrtc_here
