@@ -88,11 +88,8 @@ def _conv_operands(setting: Setting) -> tuple[Draw, Draw, Draw]:
     return real(*setting.x), real(*setting.weight), real(setting.weight[-1])
 
 
-_ENDED = [
-    s
-    for s in _PLAIN
-    if s.name in ("ragged", "a_line_of_filters", "three_filters_long", "quads_of_many_taps", "quads_of_many_channels")
-]
+_ENDED_CASES = ("ragged", "a_line_of_filters", "three_filters_long", "quads_of_many_taps", "quads_of_many_channels")
+_ENDED = [s for s in _PLAIN if s.name in _ENDED_CASES]
 
 
 @op(

@@ -78,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(512, 2)
         __syncthreads();  // nobody reads the image before any more
         Values values{
             dy + n * pools_h * pools_w * K, index + n * pools_h * pools_w * K, first, pools_w, K, stride_h, stride_w};
-        stage(windows * K, values, [&](int i, Value one) {
+        stage<4>(windows * K, values, [&](int i, Value one) {
             int place = (one.row - 2 * first * stride_h) * wide + one.column * CHANNELS;
             list[i] = make_float2(one.value, __int_as_float(place));
         });

@@ -1,10 +1,9 @@
 // Filling shared memory by all threads of a block. Nobody waits here: __syncthreads() is for the caller.
 
-constexpr int LOADS = 8;  // that a thread has under way
-
-// store(i, load(i)) for each i below `count`. All loads of a thread are under way before it stores the first:
+// store(i, load(i)) for each i below `count`. LOADS of a thread are under way before it stores the first:
 // a compiler keeps loads behind the stores before them. Nothing is loaded on a condition.
-template <class Load, class Store> __device__ __forceinline__ void stage(int count, Load load, Store store)
+template <int LOADS = 8, class Load, class Store> __device__ __forceinline__ void stage(int count, Load load,
+                                                                                        Store store)
 {
     for (int i = threadIdx.x; i < count; i += LOADS * blockDim.x) {
         decltype(load(0)) values[LOADS];
@@ -21,6 +20,7 @@ template <class Load, class Store> __device__ __forceinline__ void stage(int cou
 __device__ __forceinline__ void load_band(float* band, const float* __restrict__ image, int high, int wide, int top,
                                           int left, int H, int floats)
 {
+    constexpr int LOADS = 8;
     int row = threadIdx.x / wide, at = threadIdx.x - row * wide;
     int rows = blockDim.x / wide, rest = blockDim.x - rows * wide;  // from a value of this thread to its next
     for (int i = threadIdx.x; i < high * wide; i += LOADS * blockDim.x) {
