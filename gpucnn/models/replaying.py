@@ -53,7 +53,7 @@ class Replaying:
         """Keep what was recorded for the next call, and give up the rest."""
         if self.steps is not None:
             self._rest(self.steps, self.steps.step)
-        self.steps = None
+        self.steps = self.held_out = None
         self.end_test()
 
     def end_test(self) -> None:

@@ -68,7 +68,11 @@ def is_used() -> bool:
     return choose.current().records and os.environ.get("GPUCNN_GRAPH") != "0"
 
 
-def compile_ahead(rehearse: Callable[[], None], say: Callable[[str], None] = lambda line: None) -> None:
+def _say_nothing(line: str) -> None:
+    """Where nobody listens."""
+
+
+def compile_ahead(rehearse: Callable[[], None], say: Callable[[str], None] = _say_nothing) -> None:
     """Compile side by side what `rehearse` would launch, unless it would choose kernels by measuring them."""
     if choice.tuning() == "off":
         ahead.compile_ahead(rehearse, say)
@@ -221,7 +225,7 @@ class Resident:
         """The batch whose copies are in the first slot of each place."""
         self._recorded: dict[tuple[int, int], Callable[[], None]] = {}
         self._key: Any = None
-        self.say: Callable[[str], None] = lambda line: None
+        self.say: Callable[[str], None] = _say_nothing
         """Called with a line where something takes long."""
         self._seen = self.now()
 
@@ -232,6 +236,7 @@ class Resident:
     def rest(self) -> bool:
         """Give up the arrays of the host until `replace`; returns whether the device can spare what it keeps."""
         del self.data
+        self.say = _say_nothing
         free = choose.current().free_bytes()
         return self._free is None or free is None or self._free - free <= self._free // _SPARED
 
