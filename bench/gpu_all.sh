@@ -10,7 +10,8 @@
 #   2  compute-sanitizer memcheck and racecheck over a small training
 #   3  a training with each backend, twice with one seed: equal weights; of MNIST also an accuracy within the spread
 #      of the CPU's seeds, and without MNIST the embedded digits
-#   4  the training step compared with PyTorch, eager and as one CUDA graph, next to what is predicted for the card
+#   4  the training step compared with PyTorch, eager and as one CUDA graph, next to what is predicted for the card;
+#      the time of each of its kernels
 #   5  each family of kernels compared with cuBLAS and PyTorch; the list of kernels
 #   6  compute-sanitizer memcheck, racecheck, initcheck and synccheck over the check of each family
 #   7  the training step compared with all contenders of bench/competitors.py, with and without TF32
@@ -264,6 +265,9 @@ training_step() { # each model with PyTorch and with the prediction for this car
   for model in $MODELS; do
     task "4-step-$model" "$PYTHON" bench/beside_prediction.py "$model" "${options[@]}"
   done
+  [ "$DRY" = 1 ] && return # the profiler sees no kernels
+  ABSENT_IF='No module named' # PyTorch
+  task 4-kernels "$PYTHON" bench/step_kernels.py $MODELS --out "$OUT/step-kernels.json"
 }
 
 compete() { # STEP MODEL...

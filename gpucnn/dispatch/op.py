@@ -315,8 +315,8 @@ def op(
     prefer    algorithms in the order in which "auto" tries them.
     flops     work of a call, from the same arguments as `outputs`.
     terms     for a sum of products: the number of terms behind each output value, from the same
-              arguments. Kernels must then agree within (4 + √terms) · eps · Σ|a||b|, and exactly on
-              small integers.
+              arguments. Kernels must then agree within (4 + √terms) · eps · Σ|a||b| (in a lower
+              precision terms / 8 more), and exactly on small integers.
     ulps      for any other op: a kernel's error may be `ulps` · eps · max(1, |value|).
     sums      for a sum of products that ends in a function: from the absolute operands and the
               parameters, Σ|a||b| times a bound of the function's slope, for each result. Kernels must

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,7 @@ def test_on_a_gpu_the_most_valuable_steps_come_first(run, machine):
             "train digits",
             "beside_prediction.py slides",
             "beside_prediction.py mlearning",
+            "step_kernels.py slides",
             "bench matmul/",
             "check matmul/ --device gpu --largest 50",
             "--tool initcheck",
@@ -279,3 +281,19 @@ def test_all_files_with_tests_that_need_a_gpu_are_named():
     ]
     assert len(marked) == 2
     assert all(str(path.relative_to(ROOT)) in script for path in marked)
+
+
+def test_times_of_kernels_are_those_of_usual_steps():
+    """A step is two kernels, of 2 and 3 µs with gaps of 1 µs; a copy makes one step longer."""
+    kernels_of = runpy.run_path(str(ROOT / "bench" / "step_kernels.py"))["kernels_of"]
+    events, now = [], 0.0
+    for step in range(6):
+        for name, lasts in (("gather_floats", 2.0), ("sgd", 3.0), *((("copy", 9.0),) if step == 2 else ())):
+            events.append({"name": name, "ts": now, "dur": lasts, "args": {"grid": [4, 1, 1]}})
+            now += lasts + 1.0
+    found = kernels_of(events)
+    assert (found["us_per_step"], found["low"], found["high"]) == (7.0, 7.0, 7.0)
+    assert [(k["kernel"], k["us"], k["gap_us"], k["grid"]) for k in found["kernels"]] == [
+        ("gather_floats", 2.0, 1.0, [4, 1, 1]),
+        ("sgd", 3.0, 1.0, [4, 1, 1]),
+    ]
