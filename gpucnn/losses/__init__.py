@@ -26,7 +26,7 @@ from .focal import (
     categorical_focal_crossentropy,
     categorical_generalized_cross_entropy,
 )
-from .loss import FunctionLoss, Loss, check_labels, forward, reduce, reduce_each, shares
+from .loss import FunctionLoss, Loss, check_labels, forward, reduce, shares
 from .of_values import (
     CategoricalHinge,
     CosineSimilarity,
@@ -95,7 +95,6 @@ __all__ = [
     "mean_squared_logarithmic_error",
     "poisson",
     "reduce",
-    "reduce_each",
     "shares",
     "sparse_categorical_crossentropy",
     "squared_hinge",

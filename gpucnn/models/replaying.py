@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from .. import distributed, progress
 from ..callbacks import CallbackList
@@ -20,6 +20,9 @@ from .resident_steps import ResidentSteps, obstacle
 from .training_step import TrainingStep
 
 R = TypeVar("R", bound=Resident)
+
+_last: ReferenceType[Replaying] | None = None
+"""What has replayed last: no other keeps anything."""
 
 
 class Replaying:
@@ -71,7 +74,13 @@ class Replaying:
             self._resting[type(replayed)] = of, replayed
 
     def _rested(self, kind: type[R], of: object, data: Arrays) -> R | None:
-        """What the last call has left, with these arrays in place of its own; None if it did something else."""
+        """What the last call has left, with these arrays in place of its own; None if it did something else, or
+        for another model, whose arrays are given up."""
+        global _last
+        before = None if _last is None else _last()
+        _last = ref(self)
+        if before is not None and before is not self:
+            before._resting.clear()
         of_last, rested = self._resting.pop(kind, (None, None))
         return cast("R", rested) if rested is not None and of_last is of and rested.replace(data) else None
 

