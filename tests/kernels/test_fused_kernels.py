@@ -11,7 +11,14 @@ from gpucnn.dispatch.case import Case, real
 from gpucnn.dispatch.check import disagreement
 from gpucnn.ops.bias import bias_grad
 from gpucnn.ops.bias_activation import bias_activation_grad
-from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_grad_weight, matmul_bias_activation
+from gpucnn.ops.fused import (
+    conv2d_bias_activation,
+    conv2d_bias_activation_grad_weight,
+    conv2d_bias_activation_maxpool,
+    conv2d_maxpool_grad_input,
+    conv2d_maxpool_grad_weight,
+    matmul_bias_activation,
+)
 from gpucnn.profiling import launches
 
 RELU = {"function": "relu", "alpha": 0.0}
@@ -75,6 +82,26 @@ def test_a_block_of_few_channels_goes_on(op, name, numbers, mode, monkeypatch):
         monkeypatch.setitem(kernel.launch.__globals__, number, value)
     plan = kernel.launch.__globals__["gradient_plan"].__wrapped__
     monkeypatch.setitem(kernel.launch.__globals__, "gradient_plan", plan)
+    case = next(case for case in op.cases if case.name == name)
+    with choice.using(device="emulator"), emulator.running(mode=mode):
+        assert disagreement(kernel, case) is None
+
+
+@needs.emulator_here
+@pytest.mark.parametrize(
+    ("op", "algorithm", "number"),
+    [
+        (conv2d_bias_activation_maxpool, "pooled_direct", "MULTIPROCESSORS"),  # all rows of windows
+        (conv2d_maxpool_grad_weight, "sparse", "BLOCKS"),  # all rows of windows, and several images
+        (conv2d_maxpool_grad_input, "sparse", "BLOCKS"),  # all rows of cells
+    ],
+)
+@pytest.mark.parametrize("name", ["same", "many_images"])
+@pytest.mark.parametrize("mode", ["fast", "check"])
+def test_a_block_of_a_pooled_convolution_goes_on(op, algorithm, number, name, mode, monkeypatch):
+    """As only large batches make it do."""
+    kernel = op.kernels()[f"{algorithm}_cuda"]
+    monkeypatch.setitem(kernel.launch.__globals__, number, 1)
     case = next(case for case in op.cases if case.name == name)
     with choice.using(device="emulator"), emulator.running(mode=mode):
         assert disagreement(kernel, case) is None
