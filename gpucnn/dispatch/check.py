@@ -41,12 +41,12 @@ def disagreement(kernel: Kernel, case: Case) -> str | None:
     `CompileError` if it cannot be compiled here.
 
     Expected values come from the op's body in float64, of factors in each precision that the kernel
-    computes. A sum of products is computed twice: from
-    small integers, where every order of summation gives the same bits, and from real numbers, where
-    the error may be (4 + √terms) · eps · Σ|a||b|. Any other op may be wrong by ulps · eps · max(1,
-    |value|); a sum of products that ends in a function may have both errors. Integers must be
-    equal. Each time the kernel is launched twice, on poisoned outputs and workspace, between guard
-    bands; the second launch of a `compiled` kernel is the repetition of a recorded one.
+    computes. A sum of products is computed twice: from small integers, where every order of summation
+    gives the same bits, and from real numbers, where the error may be (4 + √terms) · eps · Σ|a||b| (in
+    a lower precision terms / 8 more). Any other op may be wrong by ulps · eps · max(1, |value|); a sum
+    of products that ends in a function may have both errors. Integers must be equal. Each time the
+    kernel is launched twice, on poisoned outputs and workspace, between guard bands; the second launch
+    of a `compiled` kernel is the repetition of a recorded one.
     """
     if not _supports(kernel, case):
         return f"{kernel.id} does not support case {case.name!r} of {kernel.op.name}"

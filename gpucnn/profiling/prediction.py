@@ -94,9 +94,7 @@ class Node:
         """From the start of the kernel to its end."""
         units = {name: spent for name, spent in self.limits.items() if name not in _ARITHMETIC}
         units["arithmetic"] = max(self.limits.get(name, 0.0) for name in _ARITHMETIC)
-        largest = max(units.values())
-        shares = (spent / largest for spent in units.values())
-        return START + largest * sum(share**self.overlap for share in shares) ** (1 / self.overlap)
+        return START + sum(spent**self.overlap for spent in units.values()) ** (1 / self.overlap)
 
     @property
     def bottleneck(self) -> str:

@@ -92,7 +92,7 @@ def run(where: str, say: Say = lambda line: None) -> Verdict:
     tried = [trial for k in kernels for trial in trials.trials([k], where, largest=_LARGEST)[:_CASES]]
     for device in {trial.device for trial in tried}:
         with trials.running(device):
-            _compile(tried)
+            _compile([trial for trial in tried if trial.device == device])
     faults = (f"{trial}: {fault}" for trial in tried if (fault := trial.fault()) is not None)
     fault = next(faults, None) or _training(where)
     seconds = round(time.perf_counter() - start, 2)

@@ -28,7 +28,7 @@ from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
 from ..shared import convolution_products as products
 from ..shared.gemm_launch import FLOAT32, LARGE, Plan, join, product_plan
-from ..shared.implicit_gemm_launch import extents, forward, workspace
+from ..shared.implicit_gemm_launch import forward, workspace
 
 DEFAULT = LARGE._asdict()
 
@@ -103,7 +103,7 @@ def executed_grad_input(dy, weight, *, size, **window) -> tuple[float, float]:
 def launch_grad_input(dx, dy, weight, parts=None, *, size, strides, padding, dilation, groups):
     """dx = patches of dy · weight turned around, for each remainder of the cells by the strides."""
     plan = planned_grad_input(dy.shape, weight.shape, size, strides, dilation, groups)
-    shape = extents(dx.shape, weight.shape[:-1], dy.shape, strides, padding, dilation, groups)
+    shape = products.extents(dx.shape, weight.shape[:-1], dy.shape, strides, padding, dilation, groups)
     remainders_h, remainders_w = (min(s, n) for s, n in zip(strides, size, strict=True))
     divisors = (gcd(s, d) for s, d in zip(strides, dilation, strict=True))
     tiles = plan.tiles // (remainders_h * remainders_w)
@@ -118,7 +118,7 @@ def launch_grad_input(dx, dy, weight, parts=None, *, size, strides, padding, dil
 def launch_grad_weight(dweight, dy, x, parts=None, *, kernel_size, strides, padding, dilation, groups):
     """dweight = transposed patches of x · dy."""
     plan = planned_grad_weight(dy.shape, x.shape, kernel_size, groups)
-    shape = extents(x.shape, dweight.shape[:-1], dy.shape, strides, padding, dilation, groups)
+    shape = products.extents(x.shape, dweight.shape[:-1], dy.shape, strides, padding, dilation, groups)
     variant = plan.macros_with_more_registers() | products.padded(padding)
     conv2d_grad_weight_implicit_gemm.define(**variant)[plan.grid(groups), plan.tile.THREADS](
         dweight if parts is None else parts, dy, x, *shape, plan.length

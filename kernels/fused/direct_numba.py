@@ -24,6 +24,7 @@ from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_grad
 
 from ..shared.activations_launch import NUMBERS
 from ..shared.activations_numba import gradient_at_result, value
+from ..shared.convolution_products import window_numbers
 
 THREADS = 128
 
@@ -106,16 +107,10 @@ def pays(*_, **__):
     return False
 
 
-def extents(strides, padding, dilation):
-    """The numbers that both kernels of a convolution take, in their order."""
-    (top, _), (left, _) = padding
-    return *strides, top, left, *dilation
-
-
 @kernel(conv2d_bias_activation, "direct", "numba", supports=supports, pays=pays)
 def launch(y, x, weight, b, *, function, alpha, keep_input, **window):
     conv2d_bias_activation_direct[blocks_1d(y.size, THREADS), THREADS](
-        y, x, weight, b, *extents(**window), NUMBERS[function], alpha
+        y, x, weight, b, *window_numbers(**window), NUMBERS[function], alpha
     )
 
 
@@ -123,7 +118,7 @@ def launch(y, x, weight, b, *, function, alpha, keep_input, **window):
 def launch_grad_weight(dweight, db, dy, y, x, *, function, alpha, kernel_size, **window):
     """dweight and db, a thread for each value of both."""
     conv2d_bias_activation_grad_weight_direct[blocks_1d(dweight.size + db.size, THREADS), THREADS](
-        dweight, db, dy, y, x, *extents(**window), NUMBERS[function], alpha
+        dweight, db, dy, y, x, *window_numbers(**window), NUMBERS[function], alpha
     )
 
 

@@ -28,10 +28,9 @@
 #include "parts_of_both.cuh"
 // defines: load_four
 #include "split.cuh"
-// defines: stage, load_band
+// defines: FLOATS, stage, load_band
 #include "stage.cuh"
 
-constexpr int FLOATS = 10240;          // of shared memory
 constexpr int SUMS = ROWS * TAPS + 1;  // of a thread, for each of four filters; the last is that of dz
 constexpr int EXCHANGED = 8;           // of them, at a time
 

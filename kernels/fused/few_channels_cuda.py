@@ -22,9 +22,7 @@ from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_grad
 
 from ..shared.gemm_launch import FLOAT32, MULTIPROCESSORS, End, join_both
 from ..shared.pooled_launch import fits_tensor_cores
-
-FLOATS = 10240
-"""Of the shared memory of a block."""
+from ..shared.stage_launch import FLOATS
 
 THREADS, GRADIENT_THREADS = 256, 128
 """At most as many to a block."""

@@ -14,11 +14,9 @@
 // Of the compiler's command line: TAPS = S · C, those of a filter's row; NEXT = stride_w · C, from the
 // place of a window to that of the next; FILTERS of a thread, 4 or 8; FUNCTION, the number of f.
 
-constexpr int FLOATS = 10240;  // of shared memory
-
 // defines: largest_of, packed
 #include "largest.cuh"
-// defines: stage, load_band
+// defines: FLOATS, stage, load_band
 #include "stage.cuh"
 
 extern "C" __global__ void __launch_bounds__(512, 1)

@@ -14,9 +14,7 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_bias_activation_maxpool
 
 from ..shared.gemm_launch import FLOAT32, MULTIPROCESSORS, End
-
-FLOATS = 10240
-"""Of the shared memory of a block."""
+from ..shared.stage_launch import FLOATS
 
 THREADS = 512
 """At most as many to a block."""

@@ -28,6 +28,7 @@ from gpucnn.ops.fused import (
 
 from ..shared.activations_launch import NUMBERS
 from ..shared.activations_numba import value
+from ..shared.convolution_products import window_numbers
 
 THREADS = 128
 DEAD = 4
@@ -127,29 +128,25 @@ def pays(*_, **__):
     return False
 
 
-def extents(strides, padding, dilation):
-    """The numbers that the three kernels take, in their order."""
-    (top, _), (left, _) = padding
-    return *strides, top, left, *dilation
-
-
 @kernel(conv2d_bias_activation_maxpool, "direct", "numba", pays=pays)
 def launch(y, index, x, weight, b, *, function, alpha, **window):
     """y, index = the largest of each window, finished, and its cell."""
     conv2d_bias_activation_maxpool_direct[blocks_1d(y.size, THREADS), THREADS](
-        y, index, x, weight, b, *extents(**window), NUMBERS[function], alpha
+        y, index, x, weight, b, *window_numbers(**window), NUMBERS[function], alpha
     )
 
 
 @kernel(conv2d_maxpool_grad_input, "direct", "numba", pays=pays)
 def launch_grad_input(dx, dy, index, weight, *, size, **window):
     """dx, gathered."""
-    conv2d_maxpool_grad_input_direct[blocks_1d(dx.size, THREADS), THREADS](dx, dy, index, weight, *extents(**window))
+    conv2d_maxpool_grad_input_direct[blocks_1d(dx.size, THREADS), THREADS](
+        dx, dy, index, weight, *window_numbers(**window)
+    )
 
 
 @kernel(conv2d_maxpool_grad_weight, "direct", "numba", pays=pays)
 def launch_grad_weight(dweight, db, dy, index, x, *, kernel_size, **window):
     """dweight and db, a thread for each value of both."""
     conv2d_maxpool_grad_weight_direct[blocks_1d(dweight.size + db.size, THREADS), THREADS](
-        dweight, db, dy, index, x, *extents(**window)
+        dweight, db, dy, index, x, *window_numbers(**window)
     )

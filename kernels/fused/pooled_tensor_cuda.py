@@ -20,7 +20,7 @@ from gpucnn.dispatch.precision import PRECISIONS
 from gpucnn.ops.fused import conv2d_bias_activation_maxpool
 
 from ..shared import tensor_convolution_launch as convolution
-from ..shared.gemm_launch import End
+from ..shared.gemm_launch import End, sum_block
 from ..shared.pooled_launch import extents, fits_tensor_cores, windows
 from ..shared.tensor_launch import DEFAULT, variant_of
 
@@ -63,7 +63,7 @@ def launch(y, index, x, weight, b, parts=None, *, function, alpha, **window):
     shape = extents(x.shape, weight.shape[:2], y.shape, **window)
     of_y.define(**variant)[plan.grid(), plan.tile.THREADS](y, index, parts, x, weight, b, alpha, *shape, plan.length)
     if parts is not None:
-        quads, rows = plan.sum_block(each=4)
+        quads, rows = sum_block(plan.parts, each=4)
         sum_parts_largest.define(**variant)[ceil_div(y.size, 4 * quads), (quads, rows)](
             y, index, parts, b, alpha, y.size, plan.parts, b.size
         )

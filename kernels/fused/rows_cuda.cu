@@ -14,7 +14,7 @@
 #include "column_totals.cuh"
 // defines: is_last_block
 #include "last_block.cuh"
-// defines: unpooled
+// defines: DEAD, unpooled
 #include "unpool.cuh"
 // defines: Odometer
 #include "windows.cuh"
@@ -49,8 +49,8 @@ __device__ __forceinline__ void write_edge(float* corner, bool row, bool column,
 // What of dy goes to any cell.
 __device__ inline float4 alive(float4 dy, unsigned cells)
 {
-    return make_float4((cells & 255) < 4 ? dy.x : 0.f, (cells >> 8 & 255) < 4 ? dy.y : 0.f,
-                       (cells >> 16 & 255) < 4 ? dy.z : 0.f, cells >> 24 < 4 ? dy.w : 0.f);
+    return make_float4((cells & 255) < DEAD ? dy.x : 0.f, (cells >> 8 & 255) < DEAD ? dy.y : 0.f,
+                       (cells >> 16 & 255) < DEAD ? dy.z : 0.f, cells >> 24 < DEAD ? dy.w : 0.f);
 }
 
 // (P, Q) is the extent of dz, K a multiple of 4.

@@ -13,14 +13,14 @@
 // Of the compiler's command line: RUN, the neighbouring taps (s, c) of a filter's row that a thread of
 // the gradient of the weight has sums of; CHANNELS of x.
 
-constexpr int FLOATS = 10240;  // of shared memory
 constexpr int PADDED_CHANNELS = (CHANNELS + 3) / 4 * 4;
-constexpr int DEAD = 4;
 
 // defines: sum_parts_of_both
 #include "parts_of_both.cuh"
-// defines: stage, load_band
+// defines: FLOATS, stage, load_band
 #include "stage.cuh"
+// defines: DEAD
+#include "unpool.cuh"
 
 // A value of dy, and where in the (padded) image its window begins; 0 if its window is dead.
 struct Value {

@@ -19,9 +19,7 @@ from gpucnn.ops.fused import conv2d_maxpool_grad_input, conv2d_maxpool_grad_weig
 
 from ..shared.gemm_launch import FLOAT32, MULTIPROCESSORS, join_both
 from ..shared.pooled_launch import fits_tensor_cores
-
-FLOATS = 10240
-"""Of the shared memory of a block."""
+from ..shared.stage_launch import FLOATS
 
 LONGEST_RUN = 16
 """Sums of a thread of the gradient of the weight."""
@@ -64,6 +62,11 @@ class InputPlan(NamedTuple):
     shares: int
 
 
+def pools_within_reach(pools_h: int, rows: int, taps: int) -> int:
+    """At most so many rows of pooling windows reach `rows` rows of an image by filters of so many rows."""
+    return min(pools_h, ceil_div(rows + taps, 2) + 1)
+
+
 def weight_plan(dy, x, kernel_size, strides, dilation) -> WeightPlan | None:
     """The plan of dweight, or None if no block has the memory or the threads."""
     (N, pools_h, pools_w, K), (R, S), C = dy, kernel_size, x[-1]
@@ -84,7 +87,7 @@ def input_plan(dy, weight, size) -> InputPlan | None:
     (N, pools_h, pools_w, K), (R, S, C, _), (H, W) = dy, weight, size
     for bands in range(min(H, max(1, BLOCKS // max(N, 1))), H + 1):
         rows = ceil_div(H, bands)
-        values = min(pools_h, ceil_div(rows + R, 2) + 1) * pools_w * K
+        values = pools_within_reach(pools_h, rows, R) * pools_w * K
         filters = (R * S + 1) * (ceil_div(K * ceil_div(C, 4) * 4, 8) * 8 + 4)
         shares = max(1, min(THREADS // (rows * W), K, FLOATS // (rows * W * C)))
         if filters + 4 * values <= FLOATS and rows * W * C <= FLOATS and rows * W <= 2 * THREADS:
@@ -130,7 +133,7 @@ def executed_grad_weight(dy, index, x, *, kernel_size, strides, dilation, **_):
 def executed_grad_input(dy, index, weight, *, size, **_):
     """FLOPs of dx if every thread met every value that its block lists, and of its longest block."""
     plan = input_plan(dy.shape, weight.shape, size)
-    reach = min(dy.shape[1], ceil_div(plan.rows + weight.shape[0], 2) + 1)
+    reach = pools_within_reach(dy.shape[1], plan.rows, weight.shape[0])
     block = 2.0 * plan.rows * size[1] * weight.shape[2] * reach * dy.shape[2] * dy.shape[3]
     return block * dy.shape[0] * ceil_div(size[0], plan.rows), block
 

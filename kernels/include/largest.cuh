@@ -3,8 +3,8 @@
 
 // defines: value
 #include "activations.cuh"
-
-constexpr int DEAD = 4;  // the cell where f is relu and the largest sum is not positive
+// defines: DEAD
+#include "unpool.cuh"
 
 __device__ __forceinline__ float largest_of(const float (&sums)[4], float bias, float alpha, unsigned& cell)
 {

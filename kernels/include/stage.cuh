@@ -1,5 +1,7 @@
 // Filling shared memory by all threads of a block. Nobody waits here: __syncthreads() is for the caller.
 
+constexpr int FLOATS = 10240;  // of shared memory, 40 of the 48 kB that a block has without asking
+
 // store(i, load(i)) for each i below `count`. LOADS of a thread are under way before it stores the first:
 // a compiler keeps loads behind the stores before them. Nothing is loaded on a condition.
 template <int LOADS = 8, class Load, class Store> __device__ __forceinline__ void stage(int count, Load load,

@@ -1,6 +1,7 @@
 // The gradient of a maximum of 2 × 2 cells, as one of the cells sees it: all of dy at the cell that
 // `index` names, 0 at the others.
 
+constexpr int DEAD = 4;       // the index where no cell has it: f is relu, and the largest sum is not positive
 constexpr int NO_CELL = 255;  // which no index names
 
 __device__ inline float unpooled(float dy, int index, int cell) { return index == cell ? dy : 0.f; }

@@ -96,10 +96,15 @@ def grad_weight(dy, x, *, kernel_size, groups):
     return prod(kernel_size) * x[-1] // groups, dy[-1] // groups, prod(dy[:-1])
 
 
+def window_numbers(strides, padding, dilation):
+    """The numbers of windows that kernels take, in their order."""
+    (top, _), (left, _) = padding
+    return *strides, top, left, *dilation
+
+
 def extents(x, weight, y, strides, padding, dilation, groups):
     """The numbers that the three kernels take, in their order; `weight` is (R, S, C / groups)."""
-    (top, _), (left, _) = padding
     N, H, W, C = x
     R, S, channels = weight
     P, Q, K = y[1:]
-    return N, H, W, C, P, Q, K, R, S, channels, K // groups, *strides, top, left, *dilation
+    return N, H, W, C, P, Q, K, R, S, channels, K // groups, *window_numbers(strides, padding, dilation)

@@ -110,7 +110,8 @@ def tiles_for(M: int, N: int, K: int) -> tuple[Tile, ...]:
 
 
 def sum_block(parts: int, each: int = 1) -> tuple[int, int]:
-    """The block of a kernel that adds up parts, as in `Plan.sum_block`."""
+    """The block of `sum_parts`: quads of values by threads that share the parts of each. A thread of a
+    kernel that picks one of several values adds up the parts of `each`."""
     rows = min(1 << (ceil_div(parts, SUM_LOADS // each) - 1).bit_length(), SUM_ROWS)
     return SUM_THREADS // rows, rows
 
@@ -127,11 +128,6 @@ class Plan(NamedTuple):
     def grid(self, groups: int = 1) -> tuple[int, int, int]:
         """Tiles, parts of K, groups."""
         return self.tiles, self.parts, groups
-
-    def sum_block(self, each: int = 1) -> tuple[int, int]:
-        """The block of `sum_parts`: quads of values by threads that share the parts of each. A thread of a
-        kernel that picks one of several values adds up the parts of `each`."""
-        return sum_block(self.parts, each)
 
     def microseconds(self, size: int, groups: int, rate: float) -> float:
         """An estimate of how long a product of `size` values takes:
@@ -210,7 +206,7 @@ def join(sum_parts, plan: Plan, result, parts, end: End | None = None):
     """Add up the parts of a result, if there are several, and finish them if there is an end."""
     if parts is not None:
         extents = (result.size, plan.parts) if end is None else (result.size, plan.parts, end.bias.size)
-        quads, rows = plan.sum_block()
+        quads, rows = sum_block(plan.parts)
         ends = () if end is None else end.arguments(True)
         sum_parts[ceil_div(result.size, 4 * quads), (quads, rows)](result, parts, *ends, *extents)
 

@@ -22,19 +22,10 @@ def workspace(x, weight, *_, groups=1, **window):
     return planned(weight.shape, y.shape, groups).workspace(prod(y.shape))
 
 
-def extents(x, weight, y, strides, padding, dilation, groups):
-    """The numbers that the kernels take, in their order."""
-    (top, _), (left, _) = padding
-    N, H, W, C = x
-    R, S, channels = weight
-    P, Q, K = y[1:]
-    return N, H, W, C, P, Q, K, R, S, channels, K // groups, *strides, top, left, *dilation
-
-
 def forward(product, sum_parts, y, parts, x, weight, end: End | None = None, *, strides, padding, dilation, groups=1):
     """y = patches of x · weight, by kernels that finish the sums if there is an end."""
     plan = planned(weight.shape, y.shape, groups)
-    shape = extents(x.shape, weight.shape[:-1], y.shape, strides, padding, dilation, groups)
+    shape = products.extents(x.shape, weight.shape[:-1], y.shape, strides, padding, dilation, groups)
     variant = plan.macros_with_more_registers() | products.padded(padding) | ({} if end is None else end.macros())
     result, ends = (y if parts is None else parts), (() if end is None else end.arguments(parts is None))
     product.define(**variant)[plan.grid(groups), plan.tile.THREADS](result, x, weight, *ends, *shape, plan.length)

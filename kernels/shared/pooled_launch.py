@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import tensor_convolution_launch as tensor
+from .convolution_products import window_numbers
 
 USUAL_BATCH = 128
 
@@ -23,5 +24,4 @@ def fits_tensor_cores(x, weight, **window) -> bool:
 
 def extents(x, taps, pooled, *, strides, padding, dilation):
     """The numbers that kernels take, in their order."""
-    (top, _), (left, _) = padding
-    return *x, *pooled[1:], *taps, *strides, top, left, *dilation
+    return *x, *pooled[1:], *taps, *window_numbers(strides, padding, dilation)
