@@ -12,7 +12,7 @@ from ..dispatch.op import Op, op
 from ..errors import ArgumentError, ShapeError
 from .window import Pads, positions, span
 
-PREFER = ("tensor", "winograd", "channelwise", "implicit_gemm", "im2col", "direct")
+PREFER = ("halo", "tensor", "winograd", "channelwise", "implicit_gemm", "im2col", "direct")
 """The order in which "auto" tries the algorithms."""
 
 

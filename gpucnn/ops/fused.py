@@ -27,7 +27,7 @@ from .window import ImagePads, Pair, at_cells, largest_cells, pooled
 DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
-_PREFER_POOLED = ("winograd", "implicit_gemm", "pooled_direct", "pooled_tensor", "pooled_gemm", "direct")
+_PREFER_POOLED = ("winograd", "implicit_gemm", "pooled_direct", "halo", "pooled_tensor", "pooled_gemm", "direct")
 _PREFER_UNPOOLED = ("sparse", "pooled_gemm", "direct")
 _PLAIN = [
     *(s for s in SETTINGS if s.window["groups"] == 1),
@@ -98,7 +98,7 @@ _ENDED = [s for s in _PLAIN if s.name in _ENDED_CASES]
         *(Case(s.name, _conv_operands(s), {**RELU, "keep_input": False, **_window(s)}, s.bench) for s in _PLAIN),
         *(case for s in _ENDED for case in _product_cases(s.name, _conv_operands(s), _window(s))),
     ],
-    prefer=("few_channels", "tensor", "winograd", "implicit_gemm", "direct"),
+    prefer=("few_channels", "halo", "tensor", "winograd", "implicit_gemm", "direct"),
     factors=(0, 1),
     flops=lambda x, weight, b, *, function, alpha, keep_input, **window: _conv_flops(
         _conv_output("conv2d_bias_activation", x, weight, **window), weight.shape

@@ -18,6 +18,8 @@
 // The four k of a row of a, or of a column of b, that a thread holds; and c += upper row · b, d += lower row
 // · b by the 32 lanes of a warp. The instruction's k are only names: its t stands for four neighbouring k.
 //
+// Factors can wait in shared memory: WORDS words in each of ARRAYS arrays, which lie `apart`.
+//
 // m16n8k8: lane (group, t) holds a[group][t], a[group + 8][t], a[group][t + 4], a[group + 8][t + 4];
 // b[t][group], b[t + 4][group]; and c[group][2 t], c[group][2 t + 1], c[group + 8][2 t],
 // c[group + 8][2 t + 1]. m16n8k16: the same, with two k for each of them.
@@ -34,6 +36,14 @@ struct Factors {
     unsigned first, second;
     __device__ explicit Factors(const float (&k)[4]) : first(packed(k[0], k[1])), second(packed(k[2], k[3])) {}
     Factors() = default;
+
+    static constexpr int WORDS = 2, ARRAYS = 1;
+    __device__ Factors(const unsigned* from, int apart)
+    {
+        uint2 pair = *(const uint2*)from;
+        first = pair.x, second = pair.y;
+    }
+    __device__ void store(unsigned* to, int apart) const { *(uint2*)to = make_uint2(first, second); }
 };
 
 __device__ inline void multiply_add(float (&c)[8], float (&d)[8], const Factors& upper, const Factors& lower,
@@ -52,6 +62,17 @@ __device__ inline void multiply_add(float (&c)[8], float (&d)[8], const Factors&
 __device__ inline float as_read(float x) { return __uint_as_float(packed(0.f, x) & 0xffff0000u); }
 
 #else
+
+__device__ inline void load_quad(unsigned (&values)[4], const unsigned* from)
+{
+    uint4 quad = *(const uint4*)from;
+    values[0] = quad.x, values[1] = quad.y, values[2] = quad.z, values[3] = quad.w;
+}
+
+__device__ inline void store_quad(unsigned* to, const unsigned (&values)[4])
+{
+    *(uint4*)to = make_uint4(values[0], values[1], values[2], values[3]);
+}
 
 #if FACTOR_BITS == 19
 
@@ -72,6 +93,10 @@ struct Factors {
         for (int i = 0; i < 4; ++i) big[i] = half_up(k[i]);
     }
     Factors() = default;
+
+    static constexpr int WORDS = 4, ARRAYS = 1;
+    __device__ Factors(const unsigned* from, int apart) { load_quad(big, from); }
+    __device__ void store(unsigned* to, int apart) const { store_quad(to, big); }
 };
 
 #else
@@ -88,6 +113,10 @@ struct Factors {
         }
     }
     Factors() = default;
+
+    static constexpr int WORDS = 4, ARRAYS = 2;
+    __device__ Factors(const unsigned* from, int apart) { load_quad(big, from), load_quad(small, from + apart); }
+    __device__ void store(unsigned* to, int apart) const { store_quad(to, big), store_quad(to + apart, small); }
 };
 
 #endif
@@ -124,3 +153,27 @@ __device__ inline float as_read(float x) { return x; }
 #endif
 
 #endif
+
+// The heart: c += upper row · b and d += lower row · b, over the TILE_K terms of a slab.
+__device__ __forceinline__ void add_products(float (&c)[8], float (&d)[8], const Factors& upper, const Factors& lower,
+                                             const Factors (&b)[4])
+{
+    if (FACTOR_BITS < 32) {
+        multiply_add(c, d, upper, lower, b);
+        return;
+    }
+    float of_slab[2][8] = {};
+    multiply_add(of_slab[0], of_slab[1], upper, lower, b);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) c[j] += of_slab[0][j], d[j] += of_slab[1][j];
+}
+
+// The factors of a thread's four rows or columns of a slab.
+template <class Fragment>
+__device__ __forceinline__ void load_factors(Factors (&factors)[4], const Fragment& fragment, const float* slab)
+{
+    float values[4][4];
+    fragment.load(values, slab);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) factors[j] = Factors(values[j]);
+}
