@@ -46,14 +46,15 @@ struct Factors {
     __device__ void store(unsigned* to, int apart) const { *(uint2*)to = make_uint2(first, second); }
 };
 
-__device__ inline void multiply_add(float (&c)[8], float (&d)[8], const Factors& upper, const Factors& lower,
-                                    const Factors (&b)[4])
+template <int N>
+__device__ inline void multiply_add(float (&c)[2 * N], float (&d)[2 * N], const Factors& upper, const Factors& lower,
+                                    const Factors (&b)[N])
 {
 #pragma unroll
-    for (int j = 0; j < 4; ++j)
+    for (int j = 0; j < N; ++j)
         asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
             "{%0, %1, %2, %3};"
-            : "+f"(c[j]), "+f"(c[4 + j]), "+f"(d[j]), "+f"(d[4 + j])
+            : "+f"(c[j]), "+f"(c[N + j]), "+f"(d[j]), "+f"(d[N + j])
             : "r"(upper.first), "r"(lower.first), "r"(upper.second), "r"(lower.second), "r"(b[j].first),
               "r"(b[j].second));
 }
@@ -121,23 +122,24 @@ struct Factors {
 
 #endif
 
-template <unsigned (Factors::*PART)[4]>
-__device__ inline void multiply_add(float (&c)[8], float (&d)[8], const unsigned (&upper)[4],
-                                    const unsigned (&lower)[4], const Factors (&b)[4])
+template <unsigned (Factors::*PART)[4], int N>
+__device__ inline void multiply_add(float (&c)[2 * N], float (&d)[2 * N], const unsigned (&upper)[4],
+                                    const unsigned (&lower)[4], const Factors (&b)[N])
 {
 #pragma unroll
     for (int k = 0; k < 4; k += 2)
 #pragma unroll
-        for (int j = 0; j < 4; ++j)
+        for (int j = 0; j < N; ++j)
             asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
                 "{%0, %1, %2, %3};"
-                : "+f"(c[j]), "+f"(c[4 + j]), "+f"(d[j]), "+f"(d[4 + j])
+                : "+f"(c[j]), "+f"(c[N + j]), "+f"(d[j]), "+f"(d[N + j])
                 : "r"(upper[k]), "r"(lower[k]), "r"(upper[k + 1]), "r"(lower[k + 1]), "r"((b[j].*PART)[k]),
                   "r"((b[j].*PART)[k + 1]));
 }
 
-__device__ inline void multiply_add(float (&c)[8], float (&d)[8], const Factors& upper, const Factors& lower,
-                                    const Factors (&b)[4])
+template <int N>
+__device__ inline void multiply_add(float (&c)[2 * N], float (&d)[2 * N], const Factors& upper, const Factors& lower,
+                                    const Factors (&b)[N])
 {
 #if FACTOR_BITS == 32  // small products first
     multiply_add<&Factors::big>(c, d, upper.small, lower.small, b);
@@ -155,17 +157,18 @@ __device__ inline float as_read(float x) { return x; }
 #endif
 
 // The heart: c += upper row · b and d += lower row · b, over the TILE_K terms of a slab.
-__device__ __forceinline__ void add_products(float (&c)[8], float (&d)[8], const Factors& upper, const Factors& lower,
-                                             const Factors (&b)[4])
+template <int N>
+__device__ __forceinline__ void add_products(float (&c)[2 * N], float (&d)[2 * N], const Factors& upper,
+                                             const Factors& lower, const Factors (&b)[N])
 {
     if (FACTOR_BITS < 32) {
         multiply_add(c, d, upper, lower, b);
         return;
     }
-    float of_slab[2][8] = {};
+    float of_slab[2][2 * N] = {};
     multiply_add(of_slab[0], of_slab[1], upper, lower, b);
 #pragma unroll
-    for (int j = 0; j < 8; ++j) c[j] += of_slab[0][j], d[j] += of_slab[1][j];
+    for (int j = 0; j < 2 * N; ++j) c[j] += of_slab[0][j], d[j] += of_slab[1][j];
 }
 
 // The factors of a thread's four rows or columns of a slab.

@@ -44,66 +44,10 @@ __device__ constexpr int column_of(int j) { return j; }
 #include "finite.cuh"
 // defines: Rows, AsIs, write
 #include "tile.cuh"
-// defines: Windows, Odometer, Place, ByImage, ByPool
-#include "windows.cuh"
+// defines: Windows, Odometer, Place, ByImage, ByPool, Halo
+#include "cells.cuh"
 
 constexpr int CELL = TILE_K / 4 * Factors::WORDS;  // words of a cell in each array of factors
-
-// The cells that a block's windows meet: `first` is the first of the windows, `rows` the cells' rows.
-template <class Order> struct Halo {
-    const float* images;
-    const Windows& windows;
-    unsigned* words;
-    Place first;
-    int rows, columns;
-    int of_image;  // rows of cells from one image to the next
-    int apart;
-
-    __device__ Halo(const float* images, const Windows& windows, unsigned* words, unsigned first_window, int rows)
-        : images(images), windows(windows), words(words),
-          first(Order::of(Odometer(first_window, windows.P, windows.Q))), rows(rows)
-    {
-        Place last = Order::of(Odometer(windows.P * windows.Q - 1, windows.P, windows.Q));
-        of_image = last.row + 1 + (windows.R - 1) * windows.dilation_h;
-        columns = last.column + 1 + (windows.S - 1) * windows.dilation_w;
-        apart = rows * columns * CELL;
-    }
-
-    // The first word of the cell that the first tap of a window meets.
-    __device__ int cell(unsigned window) const
-    {
-        Place place = Order::of(Odometer(window, windows.P, windows.Q));
-        int row = (place.image - first.image) * of_image + place.row - first.row;
-        return (row * columns + place.column) * CELL;
-    }
-
-    // The TILE_K channels from `channel` on of all cells; zeros outside of the images.
-    __device__ void fill(int channel) const
-    {
-        constexpr int LOADS = 2, QUADS = TILE_K / 4;  // loads of a thread that are under way together
-        Odometer at(threadIdx.x, columns, QUADS), step(THREADS, columns, QUADS);
-        int count = rows * columns * QUADS;
-#pragma unroll 1
-        for (int i = threadIdx.x; i < count; i += LOADS * THREADS) {
-            float4 values[LOADS];
-#pragma unroll
-            for (int e = 0; e < LOADS; ++e) {
-                int row = first.row + at.high, image = first.image + row / of_image;
-                int h = row % of_image + windows.first_h, w = at.middle + windows.first_w, c = channel + 4 * at.low;
-                bool inside = at.high < rows && image < windows.N && c < windows.channels && windows.inside(h, w);
-                values[e] = inside ? *(const float4*)(images + (windows.cell(image, h, w) + c))
-                                   : make_float4(0.f, 0.f, 0.f, 0.f);
-                at.add(step, columns, QUADS);
-            }
-#pragma unroll
-            for (int e = 0; e < LOADS; ++e) {
-                const float quad[] = {values[e].x, values[e].y, values[e].z, values[e].w};
-                int place = i + e * THREADS;
-                if (place < count) Factors(quad).store(words + place * Factors::WORDS, apart);
-            }
-        }
-    }
-};
 
 // The filters (R, S, C, K) by slabs, TILE_K channels of a tap each, the taps in turn. The columns of
 // the product are filters. Or, TURNED, they are channels, k counts filters, and the last tap comes first.
@@ -149,8 +93,8 @@ __device__ constexpr int place_of(int i) { return i % 2 * 4 + i / 4 % 2 * 2 + i 
 
 // sums = the products of all taps and the channels from `channel` to `end`. slabs are STAGES · SLAB floats of
 // shared memory.
-template <class Order, class Filters>
-__device__ void multiply_windows(float (&sums)[THREAD_M][THREAD_N], const Halo<Order>& halo, unsigned first_window,
+template <class Cells, class Filters>
+__device__ void multiply_windows(float (&sums)[THREAD_M][THREAD_N], const Cells& halo, unsigned first_window,
                                  unsigned last_window, int channel, int end, Filters& filters, float* slabs)
 {
     const Windows& windows = halo.windows;
@@ -255,7 +199,7 @@ __device__ __forceinline__ void multiply_tile(const float* images, const float* 
     compute(
         sums, true,
         [&] {
-            Halo<Order> halo(images, windows, cells, m, rows);
+            Halo<Order, TILE_K, CELL, Factors> halo(images, windows, cells, m, rows);
             TapFilters<TURNED> filters(weight, windows.R * windows.S, C, K, n, channel);
             multiply_windows(sums, halo, m, last, channel, end, filters, b_slabs);
         },
