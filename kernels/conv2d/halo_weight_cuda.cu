@@ -34,7 +34,7 @@ constexpr int CELL = BLOCK + 4;
 
 // The value as it waits in shared memory.
 struct Waiting {
-    static constexpr int WORDS = 4, ARRAYS = FACTOR_BITS == 16 ? 1 : Factors::ARRAYS;
+    static constexpr int ARRAYS = FACTOR_BITS == 16 ? 1 : Factors::ARRAYS;
     unsigned words[ARRAYS][4];
 
     __device__ explicit Waiting(const float (&values)[4])
@@ -89,17 +89,13 @@ __device__ inline int fragment_of(int half, int pair, int g, int t)
     return ((half * 2 + pair) * 32 + (g * 4 + (t ^ g / 2))) * 4;
 }
 
-// dy of `high` rows of windows, `columns` to a row with those beyond the image, from row `row` of image `image` on.
-__device__ void fill_dy(unsigned* words, int apart, const float* __restrict__ dy, int image, int row, int P, int Q, int K,
-                        int filter, int high, int columns, int slabs)
-{
-#pragma unroll 2
-    for (int i = threadIdx.x; i < slabs * SLAB * 8; i += THREADS) {
-        int g = i % 8, fourth = i / 8 % 4, t = i / 32 % 4, slab = i / 128;
-        int window = slab * SLAB + fourth * 4 + t, p = window / columns, q = window % columns;
-        bool inside = p < high && row + p < P && q < Q && filter + 4 * g < K;
-        float4 quad = inside ? *(const float4*)(dy + (((image * P + row + p) * Q + q) * K + filter + 4 * g))
-                             : make_float4(0.f, 0.f, 0.f, 0.f);
+// Where and when dy of a slab's windows is stored: quad i has four filters of a window.
+struct Quad {
+    int g, fourth, t, slab;
+    __device__ explicit Quad(int i) : g(i % 8), fourth(i / 8 % 4), t(i / 32 % 4), slab(i / 128) {}
+
+    __device__ void store(unsigned* words, int apart, float4 quad) const
+    {
         const float values[] = {quad.x, quad.y, quad.z, quad.w};
         Waiting waiting(values);
         unsigned* to = words + slab * (SLAB * BLOCK) + fourth % 2 * 2;
@@ -109,6 +105,29 @@ __device__ void fill_dy(unsigned* words, int apart, const float* __restrict__ dy
             for (int pair = 0; pair < 2; ++pair)
                 *(uint2*)(to + a * apart + fragment_of(fourth / 2, pair, g, t)) =
                     make_uint2(waiting.words[a][2 * pair], waiting.words[a][2 * pair + 1]);
+    }
+};
+
+// dy of `high` rows of windows, `columns` to a row with those beyond the image, from row `row` of image `image` on.
+__device__ void fill_dy(unsigned* words, int apart, const float* __restrict__ dy, int image, int row, int P, int Q, int K,
+                        int filter, int high, int columns, int slabs)
+{
+    constexpr int LOADS = 4;  // of a thread that are under way together
+    high = min(high, P - row);
+    dy += (image * P + row) * Q * K + filter;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < slabs * SLAB * 8; i += LOADS * THREADS) {
+        float4 quads[LOADS];
+#pragma unroll
+        for (int e = 0; e < LOADS; ++e) {
+            Quad quad(i + e * THREADS);
+            unsigned window = quad.slab * SLAB + quad.fourth * 4 + quad.t, p = window / columns, q = window % columns;
+            bool inside = p < high && q < Q && filter + 4 * quad.g < K;
+            quads[e] = inside ? *(const float4*)(dy + ((p * Q + q) * K + 4 * quad.g)) : make_float4(0.f, 0.f, 0.f, 0.f);
+        }
+#pragma unroll
+        for (int e = 0; e < LOADS; ++e)
+            if (i + e * THREADS < slabs * SLAB * 8) Quad(i + e * THREADS).store(words, apart, quads[e]);
     }
 }
 
@@ -150,8 +169,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
         __syncthreads();  // nobody reads the tile before any more
         Halo<ByImage, BLOCK, CELL, Waiting> halo(x, windows, shared, (image * P + row) * Q, rows);
         halo.apart = cells * CELL;
-        halo.fill(channel);
+        halo.copy(channel);
+        asm volatile("cp.async.commit_group;");
         fill_dy(of_dy, apart_dy, dy, image, row, P, Q, K, filter, high, columns, slabs);
+        asm volatile("cp.async.wait_all;" ::: "memory");
+        halo.convert();
         __syncthreads();
 #pragma unroll 1
         for (int slab = slice; slab < slabs; slab += SLICES) {

@@ -1,11 +1,14 @@
 // The cells of images that the windows of a block meet, at stride 1, in shared memory: whole rows of windows with
 // the halo around them. The rows of several images follow one another, each with the halo below it.
 
+// defines: copy_quad
+#include "copies.cuh"
 // defines: Windows, Odometer, Place, ByImage, ByPool
 #include "windows.cuh"
 
 // The cells that a block's windows meet, CHANNELS channels of each: `first` is the first of the windows, `rows`
-// are the rows of the cells. A cell has PITCH words in each of the arrays in which Stored keeps its values.
+// are the rows of the cells. A cell has PITCH words in each of the arrays in which Stored keeps its values, four
+// words for four values.
 template <class Order, int CHANNELS, int PITCH, class Stored> struct Halo {
     const float* images;
     const Windows& windows;
@@ -33,30 +36,36 @@ template <class Order, int CHANNELS, int PITCH, class Stored> struct Halo {
         return (row * columns + place.column) * PITCH;
     }
 
-    // The channels from `channel` on of all cells; zeros outside of the images.
-    __device__ void fill(int channel) const
+    // Start to copy the channels from `channel` on of all cells; zeros outside of the images. `converted` follows,
+    // for which a thread waits for its own copies.
+    __device__ void copy(int channel) const
     {
-        constexpr int LOADS = 2, QUADS = CHANNELS / 4;  // loads of a thread that are under way together
         Odometer at(threadIdx.x, columns, QUADS), step(THREADS, columns, QUADS);
-        int count = rows * columns * QUADS;
+        int image = first.image, row = first.row + at.high;
 #pragma unroll 1
-        for (int i = threadIdx.x; i < count; i += LOADS * THREADS) {
-            float4 values[LOADS];
-#pragma unroll
-            for (int e = 0; e < LOADS; ++e) {
-                int row = first.row + at.high, image = first.image + row / of_image;
-                int h = row % of_image + windows.first_h, w = at.middle + windows.first_w, c = channel + 4 * at.low;
-                bool inside = at.high < rows && image < windows.N && c < windows.channels && windows.inside(h, w);
-                values[e] = inside ? *(const float4*)(images + (windows.cell(image, h, w) + c))
-                                   : make_float4(0.f, 0.f, 0.f, 0.f);
-                at.add(step, columns, QUADS);
-            }
-#pragma unroll
-            for (int e = 0; e < LOADS; ++e) {
-                const float quad[] = {values[e].x, values[e].y, values[e].z, values[e].w};
-                int place = i + e * THREADS;
-                if (place < count) Stored(quad).store(words + place / QUADS * PITCH + place % QUADS * Stored::WORDS, apart);
-            }
+        for (int i = threadIdx.x; i < rows * columns * QUADS; i += THREADS) {
+            for (; row >= of_image; row -= of_image) ++image;
+            int h = row + windows.first_h, w = at.middle + windows.first_w, c = channel + 4 * at.low;
+            bool inside = image < windows.N && c < windows.channels && windows.inside(h, w);
+            copy_quad<true>((float*)words + place_of(i), images + (inside ? windows.cell(image, h, w) + c : 0), inside);
+            row -= at.high;
+            at.add(step, columns, QUADS);
+            row += at.high;
         }
     }
+
+    // In place of the values that this thread has copied, what Stored makes of them.
+    __device__ void convert() const
+    {
+#pragma unroll 4
+        for (int i = threadIdx.x; i < rows * columns * QUADS; i += THREADS) {
+            float4 quad = *(const float4*)(words + place_of(i));
+            const float values[] = {quad.x, quad.y, quad.z, quad.w};
+            Stored(values).store(words + place_of(i), apart);
+        }
+    }
+
+  private:
+    static constexpr int QUADS = CHANNELS / 4;
+    static __device__ int place_of(int i) { return i / QUADS * PITCH + i % QUADS * 4; }
 };

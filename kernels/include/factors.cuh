@@ -18,7 +18,7 @@
 // The four k of a row of a, or of a column of b, that a thread holds; and c += upper row · b, d += lower row
 // · b by the 32 lanes of a warp. The instruction's k are only names: its t stands for four neighbouring k.
 //
-// Factors can wait in shared memory: WORDS words in each of ARRAYS arrays, which lie `apart`.
+// Factors can wait in shared memory, in up to four words of each of ARRAYS arrays, which lie `apart`.
 //
 // m16n8k8: lane (group, t) holds a[group][t], a[group + 8][t], a[group][t + 4], a[group + 8][t + 4];
 // b[t][group], b[t + 4][group]; and c[group][2 t], c[group][2 t + 1], c[group + 8][2 t],
@@ -37,7 +37,7 @@ struct Factors {
     __device__ explicit Factors(const float (&k)[4]) : first(packed(k[0], k[1])), second(packed(k[2], k[3])) {}
     Factors() = default;
 
-    static constexpr int WORDS = 2, ARRAYS = 1;
+    static constexpr int ARRAYS = 1;
     __device__ Factors(const unsigned* from, int apart)
     {
         uint2 pair = *(const uint2*)from;
@@ -95,7 +95,7 @@ struct Factors {
     }
     Factors() = default;
 
-    static constexpr int WORDS = 4, ARRAYS = 1;
+    static constexpr int ARRAYS = 1;
     __device__ Factors(const unsigned* from, int apart) { load_quad(big, from); }
     __device__ void store(unsigned* to, int apart) const { store_quad(to, big); }
 };
@@ -115,7 +115,7 @@ struct Factors {
     }
     Factors() = default;
 
-    static constexpr int WORDS = 4, ARRAYS = 2;
+    static constexpr int ARRAYS = 2;
     __device__ Factors(const unsigned* from, int apart) { load_quad(big, from), load_quad(small, from + apart); }
     __device__ void store(unsigned* to, int apart) const { store_quad(to, big), store_quad(to + apart, small); }
 };

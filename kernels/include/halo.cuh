@@ -47,7 +47,7 @@ __device__ constexpr int column_of(int j) { return j; }
 // defines: Windows, Odometer, Place, ByImage, ByPool, Halo
 #include "cells.cuh"
 
-constexpr int CELL = TILE_K / 4 * Factors::WORDS;  // words of a cell in each array of factors
+constexpr int CELL = TILE_K;  // words of a cell in each array of factors
 
 // The filters (R, S, C, K) by slabs, TILE_K channels of a tap each, the taps in turn. The columns of
 // the product are filters. Or, TURNED, they are channels, k counts filters, and the last tap comes first.
@@ -103,7 +103,7 @@ __device__ void multiply_windows(float (&sums)[THREAD_M][THREAD_N], const Cells&
 #pragma unroll
     for (int i = 0; i < PARTS * 4; ++i) {
         unsigned window = first_window + warp / WARPS_N * WARP_M + i / 4 * 32 + window_of(i % 4, threadIdx.x % 32 / 4);
-        cells[i] = halo.cell(min(window, last_window)) + threadIdx.x % 4 * Factors::WORDS;
+        cells[i] = halo.cell(min(window, last_window)) + threadIdx.x % 4 * 4;
     }
     Accumulators products = {};
     int taps = windows.R * windows.S, left = (end - channel + TILE_K - 1) / TILE_K * taps;  // slabs to be copied
@@ -117,7 +117,9 @@ __device__ void multiply_windows(float (&sums)[THREAD_M][THREAD_N], const Cells&
 #pragma unroll 1
     for (; channel < end; channel += TILE_K) {
         __syncthreads();  // nobody reads the channels before any more
-        halo.fill(channel);
+        halo.copy(channel);
+        asm volatile("cp.async.wait_all;" ::: "memory");
+        halo.convert();
         int r = 0, s = 0;
 #pragma unroll 1
         for (int tap = 0; tap < taps; ++tap, --left) {

@@ -1,6 +1,9 @@
 // Slabs of TILE_K terms of a product's operands in shared memory: how they lie there, how threads fill them by
 // asynchronous copies, and how a warp reads its fragments of them.
 
+// defines: copy_quad
+#include "copies.cuh"
+
 static_assert(TILE_K == 16, "a thread reads four neighbouring k, and four threads share a row");
 
 // The instruction's rows and columns are only names. Its group g (of four lanes) stands for four
@@ -70,19 +73,3 @@ template <int TILE, bool ALONG_K> struct Quads {
         }
     };
 };
-
-// Start to copy a quad to shared memory, in one piece if addresses are multiples of 16 bytes; zeros
-// instead if it is not `inside`.
-template <bool ALIGNED> __device__ void copy_quad(float* to, const float* from, bool inside)
-{
-    unsigned shared = (unsigned)__cvta_generic_to_shared(to);
-    if (ALIGNED)
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from), "r"(inside ? 16 : 0)
-                     : "memory");
-    else
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-            asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared + 4 * e), "l"(from + e),
-                         "r"(inside ? 4 : 0)
-                         : "memory");
-}

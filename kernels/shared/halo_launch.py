@@ -23,7 +23,7 @@ TILES = {
 RATES = {precision.FLOAT32: 85_000, precision.TF32: 180_000, precision.BFLOAT16: 220_000}
 """Products that the tensor core of a scheduler adds up in a microsecond."""
 
-CELL_BYTES = {precision.FLOAT32: 128, precision.TF32: 64, precision.BFLOAT16: 32}
+CELL_BYTES = {precision.FLOAT32: 128, precision.TF32: 64, precision.BFLOAT16: 64}
 """Of the channels of a cell that are in shared memory at a time."""
 
 SHARED_BYTES = 48 * 1024
