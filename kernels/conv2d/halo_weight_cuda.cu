@@ -12,8 +12,8 @@
 // each row of windows come some whose dy is zero. Rows of the matrix instruction are filters, and its columns
 // are channels.
 //
-// dy lies in the order in which lanes hold fragments. x lies by cells, 36 words apart: four neighbouring cells at
-// two places 16 channels apart meet each bank once. In bfloat16 both stay float32, since two terms that share a
+// dy lies in the order in which lanes hold fragments. x lies by cells, 40 words apart: eight neighbouring channels of
+// four neighbouring cells meet each bank once. In bfloat16 both stay float32, since two terms that share a
 // register belong to different cells.
 //
 // Grid: x counts the blocks of channels and filters, y the parts of the windows; (parts, …) is written, and
@@ -30,7 +30,7 @@
 constexpr int BLOCK = 32;  // channels and filters of a block
 constexpr int SLAB = 16;   // windows that are multiplied at once
 constexpr int COLUMNS = WARP_C / 8;
-constexpr int CELL = BLOCK + 4;
+constexpr int CELL = BLOCK + 8;
 
 // The value as it waits in shared memory.
 struct Waiting {
@@ -89,54 +89,66 @@ __device__ inline int fragment_of(int half, int pair, int g, int t)
     return ((half * 2 + pair) * 32 + (g * 4 + (t ^ g / 2))) * 4;
 }
 
-// Where and when dy of a slab's windows is stored: quad i has four filters of a window.
-struct Quad {
-    int g, fourth, t, slab;
-    __device__ explicit Quad(int i) : g(i % 8), fourth(i / 8 % 4), t(i / 32 % 4), slab(i / 128) {}
-
-    __device__ void store(unsigned* words, int apart, float4 quad) const
-    {
-        const float values[] = {quad.x, quad.y, quad.z, quad.w};
-        Waiting waiting(values);
-        unsigned* to = words + slab * (SLAB * BLOCK) + fourth % 2 * 2;
-#pragma unroll
-        for (int a = 0; a < Waiting::ARRAYS; ++a)
-#pragma unroll
-            for (int pair = 0; pair < 2; ++pair)
-                *(uint2*)(to + a * apart + fragment_of(fourth / 2, pair, g, t)) =
-                    make_uint2(waiting.words[a][2 * pair], waiting.words[a][2 * pair + 1]);
-    }
-};
-
 // dy of `high` rows of windows, `columns` to a row with those beyond the image, from row `row` of image `image` on.
 __device__ void fill_dy(unsigned* words, int apart, const float* __restrict__ dy, int image, int row, int P, int Q, int K,
                         int filter, int high, int columns, int slabs)
 {
-    constexpr int LOADS = 4;  // of a thread that are under way together
-    high = min(high, P - row);
-    dy += (image * P + row) * Q * K + filter;
+    constexpr int LOADS = 4, STEP = THREADS / 8;  // loads of a thread that are under way together, and their windows
+    int g = threadIdx.x % 8, p = 0, q = threadIdx.x / 8;
+    high = filter + 4 * g < K ? min(high, P - row) : 0;
+    dy += (image * P + row) * Q * K + filter + 4 * g;
 #pragma unroll 1
-    for (int i = threadIdx.x; i < slabs * SLAB * 8; i += LOADS * THREADS) {
+    for (int first = threadIdx.x / 8; first < slabs * SLAB; first += LOADS * STEP) {
         float4 quads[LOADS];
 #pragma unroll
         for (int e = 0; e < LOADS; ++e) {
-            Quad quad(i + e * THREADS);
-            unsigned window = quad.slab * SLAB + quad.fourth * 4 + quad.t, p = window / columns, q = window % columns;
-            bool inside = p < high && q < Q && filter + 4 * quad.g < K;
-            quads[e] = inside ? *(const float4*)(dy + ((p * Q + q) * K + 4 * quad.g)) : make_float4(0.f, 0.f, 0.f, 0.f);
+            for (; q >= columns; q -= columns) ++p;
+            quads[e] = p < high && q < Q ? *(const float4*)(dy + (p * Q + q) * K) : make_float4(0.f, 0.f, 0.f, 0.f);
+            q += STEP;
         }
 #pragma unroll
-        for (int e = 0; e < LOADS; ++e)
-            if (i + e * THREADS < slabs * SLAB * 8) Quad(i + e * THREADS).store(words, apart, quads[e]);
+        for (int e = 0; e < LOADS; ++e) {
+            int window = first + e * STEP, fourth = window / 4;
+            if (window >= slabs * SLAB) break;
+            const float values[] = {quads[e].x, quads[e].y, quads[e].z, quads[e].w};
+            Waiting waiting(values);
+            unsigned* to = words + window / SLAB * (SLAB * BLOCK) + fourth % 2 * 2;
+#pragma unroll
+            for (int a = 0; a < Waiting::ARRAYS; ++a)
+#pragma unroll
+                for (int pair = 0; pair < 2; ++pair)
+                    *(uint2*)(to + a * apart + fragment_of(fourth / 2 % 2, pair, g, window % 4)) =
+                        make_uint2(waiting.words[a][2 * pair], waiting.words[a][2 * pair + 1]);
+        }
     }
 }
 
-// Where a lane's channels begin among the 32: those of column `column` of the instruction's matrices, of which
-// matrix j has the next but j.
-__device__ inline int channel_of(int half, int column)
+// sums of the taps from FIRST on += filters · channels, over a slab. The cells of tap s lie s · `of_tap` words behind
+// of_row, their second array `apart`. As many taps take turns as have four matrices of channels.
+template <int FIRST = 0>
+__device__ __forceinline__ void multiply_taps(float (&sums)[TAPS][4][COLUMNS][2], const Factors (&filters)[4],
+                                              const unsigned* of_row, int apart, int of_tap)
 {
-    return WARP_C == 32 ? column / 2 * 4 + column % 2 * 16
-                          : column % 2 * 2 + column / 2 % 2 * 16 + column / 4 * 4 + half * 8;
+    constexpr int COUNT = TAPS - FIRST < 4 / COLUMNS ? TAPS - FIRST : 4 / COLUMNS;
+    Factors of_channels[COUNT * COLUMNS];
+#pragma unroll
+    for (int s = 0; s < COUNT; ++s) {
+        unsigned words[COLUMNS][Waiting::ARRAYS][4];
+#pragma unroll
+        for (int a = 0; a < Waiting::ARRAYS; ++a)
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                const unsigned* at = of_row + a * apart + (FIRST + s) * of_tap + 4 * k * CELL;
+#pragma unroll
+                for (int j = 0; j < COLUMNS; ++j) words[j][a][k] = at[8 * j];
+            }
+#pragma unroll
+        for (int j = 0; j < COLUMNS; ++j) of_channels[s * COLUMNS + j] = factors_of(words[j]);
+    }
+    add_products(filters, of_channels, [&](int i, int j, int column) -> float& {
+        return sums[FIRST + j / COLUMNS][i][j % COLUMNS][column];
+    });
+    if constexpr (FIRST + COUNT < TAPS) multiply_taps<FIRST + COUNT>(sums, filters, of_row, apart, of_tap);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
@@ -156,7 +168,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 
     int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     int slice = warp % SLICES, half = warp / SLICES % (BLOCK / WARP_C), r = warp / SLICES / (BLOCK / WARP_C);
-    float sums[TAPS][2][2][2 * COLUMNS] = {};
+    float sums[TAPS][4][COLUMNS][2] = {};
 
     int of_image = (P + high - 1) / high, tiles = N * of_image;
     int first = blockIdx.y * of_part, end = min(tiles, first + of_part);
@@ -167,7 +179,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     for (int tile = first; tile < end; ++tile) {
         int image = tile / of_image, row = tile % of_image * high;
         __syncthreads();  // nobody reads the tile before any more
-        Halo<ByImage, BLOCK, CELL, Waiting> halo(x, windows, shared, (image * P + row) * Q, rows);
+        unsigned window = (image * P + row) * Q;
+        Halo<ByImage, BLOCK, CELL, Waiting> halo(x, windows, shared, window, window, rows);
+        halo.rows = rows;
         halo.apart = cells * CELL;
         halo.copy(channel);
         asm volatile("cp.async.commit_group;");
@@ -193,32 +207,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
                 filters[2 * pair] = factors_of(words[0]), filters[2 * pair + 1] = factors_of(words[1]);
             }
             const unsigned* of_row =
-                shared + (slab * SLAB + t + r * dilation_h * columns) * CELL + channel_of(half, g);
-#pragma unroll
-            for (int s = 0; s < TAPS; ++s) {
-                unsigned words[COLUMNS][Waiting::ARRAYS][4];
-#pragma unroll
-                for (int a = 0; a < Waiting::ARRAYS; ++a)
-#pragma unroll
-                    for (int k = 0; k < 4; ++k) {
-                        const unsigned* at = of_row + (a * cells + s * dilation_w + 4 * k) * CELL;
-                        if (COLUMNS == 4) {
-                            uint4 four = *(const uint4*)at;
-                            words[0][a][k] = four.x, words[1][a][k] = four.y;
-                            words[2 % COLUMNS][a][k] = four.z, words[3 % COLUMNS][a][k] = four.w;
-                        } else {
-                            uint2 two = *(const uint2*)at;
-                            words[0][a][k] = two.x, words[1][a][k] = two.y;
-                        }
-                    }
-                Factors of_channels[COLUMNS];
-#pragma unroll
-                for (int j = 0; j < COLUMNS; ++j) of_channels[j] = factors_of(words[j]);
-#pragma unroll
-                for (int pair = 0; pair < 2; ++pair)
-                    add_products(sums[s][pair][0], sums[s][pair][1], filters[2 * pair], filters[2 * pair + 1],
-                                 of_channels);
-            }
+                shared + (slab * SLAB + t + r * dilation_h * columns) * CELL + half * WARP_C + g;
+            multiply_taps(sums, filters, of_row, cells * CELL, dilation_w * CELL);
         }
     }
 
@@ -247,9 +237,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     for (int s = 0; s < TAPS; ++s)
 #pragma unroll
         for (int j = 0; j < 2 * COLUMNS; ++j) {
-            int c = channel + channel_of(half, 2 * t + j / COLUMNS) + j % COLUMNS, k = filter + 4 * g;
+            int c = channel + half * WARP_C + j % COLUMNS * 8 + 2 * t + j / COLUMNS, k = filter + 4 * g;
             if (c >= C || k >= K) continue;
-            float four[] = {sums[s][0][0][j], sums[s][0][1][j], sums[s][1][0][j], sums[s][1][1][j]};
+            float four[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) four[i] = sums[s][i][j % COLUMNS][j / COLUMNS];
             if (plainly) {  // in float32 arithmetic, of factors as a tensor core reads them, from memory
 #pragma unroll
                 for (int e = 0; e < 4; ++e) four[e] = 0.f;

@@ -29,7 +29,7 @@ from ..shared.tensor_launch import FACTOR_BITS, worthwhile
 BLOCK, SLAB = 32, 16
 """Channels and filters of a block, and windows that it multiplies at once; as in `halo_weight_cuda.cu`."""
 
-CELL = BLOCK + 4
+CELL = BLOCK + 8
 """Words between cells."""
 
 MOST_COLUMNS, MOST_ROWS = 6, 7

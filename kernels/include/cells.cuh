@@ -18,14 +18,18 @@ template <class Order, int CHANNELS, int PITCH, class Stored> struct Halo {
     int of_image;  // rows of cells from one image to the next
     int apart;
 
-    __device__ Halo(const float* images, const Windows& windows, unsigned* words, unsigned first_window, int rows)
+    // There is room for `most_rows` of them.
+    __device__ Halo(const float* images, const Windows& windows, unsigned* words, unsigned first_window,
+                    unsigned last_window, int most_rows)
         : images(images), windows(windows), words(words),
-          first(Order::of(Odometer(first_window, windows.P, windows.Q))), rows(rows)
+          first(Order::of(Odometer(first_window, windows.P, windows.Q)))
     {
         Place last = Order::of(Odometer(windows.P * windows.Q - 1, windows.P, windows.Q));
         of_image = last.row + 1 + (windows.R - 1) * windows.dilation_h;
         columns = last.column + 1 + (windows.S - 1) * windows.dilation_w;
-        apart = rows * columns * PITCH;
+        Place end = Order::of(Odometer(last_window, windows.P, windows.Q));
+        rows = (end.image - first.image) * of_image + end.row - first.row + 1 + (windows.R - 1) * windows.dilation_h;
+        apart = most_rows * columns * PITCH;
     }
 
     // The first word of the cell that the first tap of a window meets.
@@ -36,36 +40,47 @@ template <class Order, int CHANNELS, int PITCH, class Stored> struct Halo {
         return (row * columns + place.column) * PITCH;
     }
 
-    // Start to copy the channels from `channel` on of all cells; zeros outside of the images. `converted` follows,
-    // for which a thread waits for its own copies.
+    // Start to copy the channels from `channel` on of all cells; zeros outside of the images. `convert` follows, for
+    // which a thread waits for its own copies.
     __device__ void copy(int channel) const
     {
-        Odometer at(threadIdx.x, columns, QUADS), step(THREADS, columns, QUADS);
-        int image = first.image, row = first.row + at.high;
+        constexpr int STEP = THREADS / QUADS;  // cells of a row from one copy of a thread to its next
+        int place = threadIdx.x / QUADS, image = first.image, h = first.row + windows.first_h;
+        channel += threadIdx.x % QUADS * 4;
+        unsigned columns_inside = channel < windows.channels ? windows.W : 0;
+        float* at = (float*)words + place * PITCH + threadIdx.x % QUADS * 4;
 #pragma unroll 1
-        for (int i = threadIdx.x; i < rows * columns * QUADS; i += THREADS) {
-            for (; row >= of_image; row -= of_image) ++image;
-            int h = row + windows.first_h, w = at.middle + windows.first_w, c = channel + 4 * at.low;
-            bool inside = image < windows.N && c < windows.channels && windows.inside(h, w);
-            copy_quad<true>((float*)words + place_of(i), images + (inside ? windows.cell(image, h, w) + c : 0), inside);
-            row -= at.high;
-            at.add(step, columns, QUADS);
-            row += at.high;
+        for (int row = 0; row < rows; ++row, ++h, at += columns * PITCH) {
+            if (h == of_image + windows.first_h) h = windows.first_h, ++image;
+            bool inside = image < windows.N && (unsigned)h < (unsigned)windows.H;
+            unsigned from = windows.cell(image, h, windows.first_w + place) + channel;
+            float* to = at;
+#pragma unroll 1
+            for (int column = place; column < columns; column += STEP) {
+                bool copied = inside && (unsigned)(column + windows.first_w) < columns_inside;
+                copy_quad<true>(to, images + (copied ? from : 0), copied);
+                from += STEP * windows.C, to += STEP * PITCH;
+            }
         }
     }
 
     // In place of the values that this thread has copied, what Stored makes of them.
     __device__ void convert() const
     {
-#pragma unroll 4
-        for (int i = threadIdx.x; i < rows * columns * QUADS; i += THREADS) {
-            float4 quad = *(const float4*)(words + place_of(i));
-            const float values[] = {quad.x, quad.y, quad.z, quad.w};
-            Stored(values).store(words + place_of(i), apart);
-        }
+        constexpr int STEP = THREADS / QUADS;
+        int place = threadIdx.x / QUADS;
+        unsigned* at = words + place * PITCH + threadIdx.x % QUADS * 4;
+#pragma unroll 1
+        for (int row = 0; row < rows; ++row, at += columns * PITCH)
+#pragma unroll 2
+            for (int column = place; column < columns; column += STEP) {
+                unsigned* cell = at + (column - place) * PITCH;
+                float4 quad = *(const float4*)cell;
+                const float values[] = {quad.x, quad.y, quad.z, quad.w};
+                Stored(values).store(cell, apart);
+            }
     }
 
   private:
     static constexpr int QUADS = CHANNELS / 4;
-    static __device__ int place_of(int i) { return i / QUADS * PITCH + i % QUADS * 4; }
 };

@@ -15,8 +15,8 @@
 //   16   bfloat16: x rounded to 8 significant bits, to the nearest, ties to even. Two of them share a
 //        register, and one instruction multiplies 16 k.
 
-// The four k of a row of a, or of a column of b, that a thread holds; and c += upper row · b, d += lower row
-// · b by the 32 lanes of a warp. The instruction's k are only names: its t stands for four neighbouring k.
+// The four k of a row of a, or of a column of b, that a thread holds; and their products by the 32 lanes of
+// a warp. The instruction's k are only names: its t stands for four neighbouring k.
 //
 // Factors can wait in shared memory, in up to four words of each of ARRAYS arrays, which lie `apart`.
 //
@@ -46,17 +46,18 @@ struct Factors {
     __device__ void store(unsigned* to, int apart) const { *(uint2*)to = make_uint2(first, second); }
 };
 
-template <int N>
-__device__ inline void multiply_add(float (&c)[2 * N], float (&d)[2 * N], const Factors& upper, const Factors& lower,
-                                    const Factors (&b)[N])
+template <int N, class At>
+__device__ __forceinline__ void multiply_add(const Factors (&a)[4], const Factors (&b)[N], At at)
 {
 #pragma unroll
-    for (int j = 0; j < N; ++j)
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-            "{%0, %1, %2, %3};"
-            : "+f"(c[j]), "+f"(c[N + j]), "+f"(d[j]), "+f"(d[N + j])
-            : "r"(upper.first), "r"(lower.first), "r"(upper.second), "r"(lower.second), "r"(b[j].first),
-              "r"(b[j].second));
+    for (int i = 0; i < 4; i += 2)
+#pragma unroll
+        for (int j = 0; j < N; ++j)
+            asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                "{%0, %1, %2, %3};"
+                : "+f"(at(i, j, 0)), "+f"(at(i, j, 1)), "+f"(at(i + 1, j, 0)), "+f"(at(i + 1, j, 1))
+                : "r"(a[i].first), "r"(a[i + 1].first), "r"(a[i].second), "r"(a[i + 1].second), "r"(b[j].first),
+                  "r"(b[j].second));
 }
 
 // A factor, read as the tensor core reads it.
@@ -122,30 +123,30 @@ struct Factors {
 
 #endif
 
-template <unsigned (Factors::*PART)[4], int N>
-__device__ inline void multiply_add(float (&c)[2 * N], float (&d)[2 * N], const unsigned (&upper)[4],
-                                    const unsigned (&lower)[4], const Factors (&b)[N])
+template <unsigned (Factors::*A)[4], unsigned (Factors::*B)[4], int N, class At>
+__device__ __forceinline__ void multiply_add(const Factors (&a)[4], const Factors (&b)[N], At at)
 {
 #pragma unroll
     for (int k = 0; k < 4; k += 2)
 #pragma unroll
-        for (int j = 0; j < N; ++j)
-            asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                "{%0, %1, %2, %3};"
-                : "+f"(c[j]), "+f"(c[N + j]), "+f"(d[j]), "+f"(d[N + j])
-                : "r"(upper[k]), "r"(lower[k]), "r"(upper[k + 1]), "r"(lower[k + 1]), "r"((b[j].*PART)[k]),
-                  "r"((b[j].*PART)[k + 1]));
+        for (int i = 0; i < 4; i += 2)
+#pragma unroll
+            for (int j = 0; j < N; ++j)
+                asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                    "{%0, %1, %2, %3};"
+                    : "+f"(at(i, j, 0)), "+f"(at(i, j, 1)), "+f"(at(i + 1, j, 0)), "+f"(at(i + 1, j, 1))
+                    : "r"((a[i].*A)[k]), "r"((a[i + 1].*A)[k]), "r"((a[i].*A)[k + 1]), "r"((a[i + 1].*A)[k + 1]),
+                      "r"((b[j].*B)[k]), "r"((b[j].*B)[k + 1]));
 }
 
-template <int N>
-__device__ inline void multiply_add(float (&c)[2 * N], float (&d)[2 * N], const Factors& upper, const Factors& lower,
-                                    const Factors (&b)[N])
+template <int N, class At>
+__device__ __forceinline__ void multiply_add(const Factors (&a)[4], const Factors (&b)[N], At at)
 {
 #if FACTOR_BITS == 32  // small products first
-    multiply_add<&Factors::big>(c, d, upper.small, lower.small, b);
-    multiply_add<&Factors::small>(c, d, upper.big, lower.big, b);
+    multiply_add<&Factors::small, &Factors::big>(a, b, at);
+    multiply_add<&Factors::big, &Factors::small>(a, b, at);
 #endif
-    multiply_add<&Factors::big>(c, d, upper.big, lower.big, b);
+    multiply_add<&Factors::big, &Factors::big>(a, b, at);
 }
 
 #if FACTOR_BITS == 19
@@ -156,27 +157,33 @@ __device__ inline float as_read(float x) { return x; }
 
 #endif
 
-// The heart: c += upper row · b and d += lower row · b, over the TILE_K terms of a slab.
-template <int N>
-__device__ __forceinline__ void add_products(float (&c)[2 * N], float (&d)[2 * N], const Factors& upper,
-                                             const Factors& lower, const Factors (&b)[N])
+// The heart: at(i, j, 0) and at(i, j, 1) += row i of a · the two columns of matrix j of b that the thread has the
+// sums of, over the TILE_K terms of a slab. A tensor core needs about as long for four instructions as a sum is
+// on its way through it: all sums of four rows take their turns, so that no instruction waits for the one before.
+template <int N, class At>
+__device__ __forceinline__ void add_products(const Factors (&a)[4], const Factors (&b)[N], At at)
 {
     if (FACTOR_BITS < 32) {
-        multiply_add(c, d, upper, lower, b);
+        multiply_add(a, b, at);
         return;
     }
-    float of_slab[2][2 * N] = {};
-    multiply_add(of_slab[0], of_slab[1], upper, lower, b);
+    float of_slab[4][N][2] = {};
+    multiply_add(a, b, [&](int i, int j, int column) -> float& { return of_slab[i][j][column]; });
 #pragma unroll
-    for (int j = 0; j < 2 * N; ++j) c[j] += of_slab[0][j], d[j] += of_slab[1][j];
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+        for (int j = 0; j < N; ++j)
+#pragma unroll
+            for (int column = 0; column < 2; ++column) at(i, j, column) += of_slab[i][j][column];
 }
 
 // The factors of a thread's four rows or columns of a slab.
 template <class Fragment>
-__device__ __forceinline__ void load_factors(Factors (&factors)[4], const Fragment& fragment, const float* slab)
+__device__ __forceinline__ void load_factors(Factors (&factors)[4], const Fragment& fragment, const float* slab,
+                                             int further = 0)
 {
     float values[4][4];
-    fragment.load(values, slab);
+    fragment.load(values, slab, further);
 #pragma unroll
     for (int j = 0; j < 4; ++j) factors[j] = Factors(values[j]);
 }

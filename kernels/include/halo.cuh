@@ -135,8 +135,8 @@ __device__ void multiply_windows(float (&sums)[THREAD_M][THREAD_N], const Cells&
                 Factors of_cells[4];
 #pragma unroll
                 for (int j = 0; j < 4; ++j) of_cells[j] = Factors(of_tap + cells[part * 4 + j], halo.apart);
-                add_products(products[0][part], products[1][part], four[0], four[1], of_cells);
-                add_products(products[2][part], products[3][part], four[2], four[3], of_cells);
+                add_products(four, of_cells,
+                             [&](int i, int j, int column) -> float& { return products[i][part][column * 4 + j]; });
             }
             bool carry = s + 1 == windows.S;
             s = carry ? 0 : s + 1, r += carry;
@@ -184,7 +184,7 @@ __device__ void multiply_windows_plainly(float (&sums)[THREAD_M][THREAD_N], cons
     }
 }
 
-// The block's tile: `of_tile` windows, whole rows of them, which meet `rows` rows of cells, and `length` of
+// The block's tile: `of_tile` windows, whole rows of them, which meet at most `rows` rows of cells, and `length` of
 // the channels, a multiple of TILE_K. C and K are those of the weight. `store` gets the sums, the tile's first
 // window and column, and the end of its windows.
 template <class Order, bool TURNED, class Store>
@@ -201,7 +201,7 @@ __device__ __forceinline__ void multiply_tile(const float* images, const float* 
     compute(
         sums, true,
         [&] {
-            Halo<Order, TILE_K, CELL, Factors> halo(images, windows, cells, m, rows);
+            Halo<Order, TILE_K, CELL, Factors> halo(images, windows, cells, m, last, rows);
             TapFilters<TURNED> filters(weight, windows.R * windows.S, C, K, n, channel);
             multiply_windows(sums, halo, m, last, channel, end, filters, b_slabs);
         },

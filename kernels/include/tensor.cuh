@@ -89,15 +89,12 @@ template <class A, class B>
 __device__ void multiply_slab(float (&sums)[THREAD_M][THREAD_N], const A& rows, const B& columns, const float* a_slab,
                               const float* b_slab)
 {
-    float values[4][4];
-    Factors b[4];
+    Factors a[4], b[4];
     load_factors(b, columns, b_slab);
 #pragma unroll
     for (int part = 0; part < WARP_M / 32; ++part) {
-        rows.load(values, a_slab, part * 32);
-#pragma unroll
-        for (int i = 0; i < 4; i += 2) add_products(sums[part * 4 + i], sums[part * 4 + i + 1], Factors(values[i]),
-                                                     Factors(values[i + 1]), b);
+        load_factors(a, rows, a_slab, part * 32);
+        add_products(a, b, [&](int i, int j, int column) -> float& { return sums[part * 4 + i][column * 4 + j]; });
     }
 }
 

@@ -14,7 +14,7 @@ from .gemm_launch import FLOAT32, Plan
 from .tensor_launch import TensorTile, has_tensor_cores, tensor_plan, worthwhile
 
 TILES = {
-    precision.FLOAT32: (TensorTile(128, 64, 16, 128, 64, 3, 3), TensorTile(128, 32, 16, 64, 64, 3, 5)),
+    precision.FLOAT32: (TensorTile(128, 64, 16, 128, 64, 3, 2), TensorTile(128, 32, 16, 64, 64, 3, 4)),
     precision.TF32: (TensorTile(128, 64, 16, 128, 64, 3, 3), TensorTile(128, 32, 16, 64, 64, 3, 6)),
     precision.BFLOAT16: (TensorTile(128, 64, 16, 128, 64, 3, 3), TensorTile(128, 32, 16, 64, 64, 3, 6)),
 }
