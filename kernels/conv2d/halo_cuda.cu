@@ -5,35 +5,32 @@
 //
 // halo.cuh multiplies. dx is a convolution of dy, whose padding is what the filter reaches beyond that of x.
 //
-// Grid: x counts the tiles, y the parts of the channels; with several the result is (parts, …), and `sum_parts`
-// follows. Dynamic shared memory: `halo_rows` rows of cells.
+// Grid: the tiles, along the columns first. Dynamic shared memory: `halo_rows` rows of cells.
 
 // defines: multiply_tile
 #include "halo.cuh"
-// defines: sum_parts
-#include "split.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     conv2d_halo(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight, unsigned N, int H,
                 int W, int C, int P, int Q, int K, int R, int S, int top, int left, int dilation_h, int dilation_w,
-                unsigned of_tile, int halo_rows, int length)
+                unsigned of_tile, int halo_rows)
 {
     Windows windows{N, H, W, C, C, P, Q, R, S, -top, -left, 1, 1, dilation_h, dilation_w};
-    multiply_tile<ByImage, false>(x, weight, windows, C, K, of_tile, halo_rows, length,
+    multiply_tile<ByImage, false>(x, weight, windows, C, K, of_tile, halo_rows,
                                   [&](const float (&sums)[THREAD_M][THREAD_N], unsigned m, unsigned n, unsigned end) {
-                                      write(Rows{y + blockIdx.y * (N * P * Q * K), (unsigned)K}, sums, m, n, end, K, false);
+                                      write(Rows{y, (unsigned)K}, sums, m, n, end, K, false);
                                   });
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     conv2d_grad_input_halo(float* __restrict__ dx, const float* __restrict__ dy, const float* __restrict__ weight,
                            unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int top, int left,
-                           int dilation_h, int dilation_w, unsigned of_tile, int halo_rows, int length)
+                           int dilation_h, int dilation_w, unsigned of_tile, int halo_rows)
 {
     int first_h = top - (R - 1) * dilation_h, first_w = left - (S - 1) * dilation_w;
     Windows windows{N, P, Q, K, K, H, W, R, S, first_h, first_w, 1, 1, dilation_h, dilation_w};
-    multiply_tile<ByImage, true>(dy, weight, windows, C, K, of_tile, halo_rows, length,
+    multiply_tile<ByImage, true>(dy, weight, windows, C, K, of_tile, halo_rows,
                                  [&](const float (&sums)[THREAD_M][THREAD_N], unsigned m, unsigned n, unsigned end) {
-                                     write(Rows{dx + blockIdx.y * (N * H * W * C), (unsigned)C}, sums, m, n, end, C, false);
+                                     write(Rows{dx, (unsigned)C}, sums, m, n, end, C, false);
                                  });
 }

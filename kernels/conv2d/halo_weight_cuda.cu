@@ -90,8 +90,8 @@ __device__ inline int fragment_of(int half, int pair, int g, int t)
 }
 
 // dy of `high` rows of windows, `columns` to a row with those beyond the image, from row `row` of image `image` on.
-__device__ void fill_dy(unsigned* words, int apart, const float* __restrict__ dy, int image, int row, int P, int Q, int K,
-                        int filter, int high, int columns, int slabs)
+__device__ void fill_dy(unsigned* words, int apart, const float* __restrict__ dy, int image, int row, int P, int Q,
+                        int K, int filter, int high, int columns, int slabs)
 {
     constexpr int LOADS = 4, STEP = THREADS / 8;  // loads of a thread that are under way together, and their windows
     int g = threadIdx.x % 8, p = 0, q = threadIdx.x / 8;
@@ -145,9 +145,8 @@ __device__ __forceinline__ void multiply_taps(float (&sums)[TAPS][4][COLUMNS][2]
 #pragma unroll
         for (int j = 0; j < COLUMNS; ++j) of_channels[s * COLUMNS + j] = factors_of(words[j]);
     }
-    add_products(filters, of_channels, [&](int i, int j, int column) -> float& {
-        return sums[FIRST + j / COLUMNS][i][j % COLUMNS][column];
-    });
+    add_products(filters, of_channels,
+                 [&](int i, int j, int column) -> float& { return sums[FIRST + j / COLUMNS][i][j % COLUMNS][column]; });
     if constexpr (FIRST + COUNT < TAPS) multiply_taps<FIRST + COUNT>(sums, filters, of_row, apart, of_tap);
 }
 
@@ -199,15 +198,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
                 for (int a = 0; a < Waiting::ARRAYS; ++a)
 #pragma unroll
                     for (int k = 0; k < 2; ++k) {
-                        uint4 four = *(const uint4*)(of_dy + a * apart_dy + slab * (SLAB * BLOCK) +
-                                                     fragment_of(k, pair, g, t));
+                        uint4 four =
+                            *(const uint4*)(of_dy + a * apart_dy + slab * (SLAB * BLOCK) + fragment_of(k, pair, g, t));
                         words[0][a][2 * k] = four.x, words[1][a][2 * k] = four.y;
                         words[0][a][2 * k + 1] = four.z, words[1][a][2 * k + 1] = four.w;
                     }
                 filters[2 * pair] = factors_of(words[0]), filters[2 * pair + 1] = factors_of(words[1]);
             }
-            const unsigned* of_row =
-                shared + (slab * SLAB + t + r * dilation_h * columns) * CELL + half * WARP_C + g;
+            const unsigned* of_row = shared + (slab * SLAB + t + r * dilation_h * columns) * CELL + half * WARP_C + g;
             multiply_taps(sums, filters, of_row, cells * CELL, dilation_w * CELL);
         }
     }

@@ -14,13 +14,14 @@ from __future__ import annotations
 from math import prod
 
 from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch.op import kernel
 from gpucnn.dispatch.precision import PRECISIONS
 from gpucnn.ops.fused import conv2d_bias_activation_maxpool
 
 from ..shared import tensor_convolution_launch as convolution
-from ..shared.gemm_launch import End
-from ..shared.pooled_launch import extents, fits_tensor_cores, join_largest, windows
+from ..shared.gemm_launch import End, sum_block
+from ..shared.pooled_launch import extents, fits_tensor_cores, windows
 from ..shared.tensor_launch import DEFAULT, variant_of
 
 of_y, sum_parts_largest = (
@@ -61,4 +62,8 @@ def launch(y, index, x, weight, b, parts=None, *, function, alpha, **window):
     variant = variant_of(plan) | End(b, function, alpha).macros()
     shape = extents(x.shape, weight.shape[:2], y.shape, **window)
     of_y.define(**variant)[plan.grid(), plan.tile.THREADS](y, index, parts, x, weight, b, alpha, *shape, plan.length)
-    join_largest(sum_parts_largest.define(**variant), plan, y, index, parts, b, alpha)
+    if parts is not None:
+        quads, rows = sum_block(plan.parts, each=4)
+        sum_parts_largest.define(**variant)[ceil_div(y.size, 4 * quads), (quads, rows)](
+            y, index, parts, b, alpha, y.size, plan.parts, b.size
+        )

@@ -21,8 +21,7 @@ template <class Order, int CHANNELS, int PITCH, class Stored> struct Halo {
     // There is room for `most_rows` of them.
     __device__ Halo(const float* images, const Windows& windows, unsigned* words, unsigned first_window,
                     unsigned last_window, int most_rows)
-        : images(images), windows(windows), words(words),
-          first(Order::of(Odometer(first_window, windows.P, windows.Q)))
+        : images(images), windows(windows), words(words), first(Order::of(Odometer(first_window, windows.P, windows.Q)))
     {
         Place last = Order::of(Odometer(windows.P * windows.Q - 1, windows.P, windows.Q));
         of_image = last.row + 1 + (windows.R - 1) * windows.dilation_h;
@@ -81,6 +80,6 @@ template <class Order, int CHANNELS, int PITCH, class Stored> struct Halo {
             }
     }
 
-  private:
+private:
     static constexpr int QUADS = CHANNELS / 4;
 };

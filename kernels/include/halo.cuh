@@ -59,9 +59,9 @@ template <bool TURNED> struct TapFilters {
     int to;
     unsigned at[Share::COUNT];
 
-    __device__ TapFilters(const float* weight, int taps, int C, int K, unsigned first_column, int first_k)
-        : weight(weight + first_k * (TURNED ? 1 : K)), taps(taps), k_left((TURNED ? K : C) - first_k - Share::k()),
-          of_tap(C * K), of_slab(TURNED ? TILE_K : TILE_K * K), to(Share::place(Share::row(), Share::k()))
+    __device__ TapFilters(const float* weight, int taps, int C, int K, unsigned first_column)
+        : weight(weight), taps(taps), k_left((TURNED ? K : C) - Share::k()), of_tap(C * K),
+          of_slab(TURNED ? TILE_K : TILE_K * K), to(Share::place(Share::row(), Share::k()))
     {
 #pragma unroll
         for (int i = 0; i < Share::COUNT; ++i) {
@@ -91,11 +91,10 @@ __device__ constexpr int window_of(int j, int column) { return j / 2 * 16 + colu
 // Which of the accumulators of a part has window row_of(i): the inverse, for a thread's two columns.
 __device__ constexpr int place_of(int i) { return i % 2 * 4 + i / 4 % 2 * 2 + i / 2 % 2; }
 
-// sums = the products of all taps and the channels from `channel` to `end`. slabs are STAGES · SLAB floats of
-// shared memory.
+// sums = the products of all taps and channels. slabs are STAGES · SLAB floats of shared memory.
 template <class Cells, class Filters>
 __device__ void multiply_windows(float (&sums)[THREAD_M][THREAD_N], const Cells& halo, unsigned first_window,
-                                 unsigned last_window, int channel, int end, Filters& filters, float* slabs)
+                                 unsigned last_window, Filters& filters, float* slabs)
 {
     const Windows& windows = halo.windows;
     constexpr int PARTS = WARP_M / 32;
@@ -106,7 +105,7 @@ __device__ void multiply_windows(float (&sums)[THREAD_M][THREAD_N], const Cells&
         cells[i] = halo.cell(min(window, last_window)) + threadIdx.x % 4 * 4;
     }
     Accumulators products = {};
-    int taps = windows.R * windows.S, left = (end - channel + TILE_K - 1) / TILE_K * taps;  // slabs to be copied
+    int taps = windows.R * windows.S, left = (windows.channels + TILE_K - 1) / TILE_K * taps;  // slabs to be copied
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; ++stage, --left) {
         if (left > 0) filters.copy(slabs + stage * SLAB);
@@ -115,7 +114,7 @@ __device__ void multiply_windows(float (&sums)[THREAD_M][THREAD_N], const Cells&
     int current = 0, next = STAGES - 1;
     typename Filters::Share::Fragment rows(warp % WARPS_N * WARP_N);
 #pragma unroll 1
-    for (; channel < end; channel += TILE_K) {
+    for (int channel = 0; channel < windows.channels; channel += TILE_K) {
         __syncthreads();  // nobody reads the channels before any more
         halo.copy(channel);
         asm volatile("cp.async.wait_all;" ::: "memory");
@@ -129,7 +128,8 @@ __device__ void multiply_windows(float (&sums)[THREAD_M][THREAD_N], const Cells&
             asm volatile("cp.async.commit_group;");
             Factors four[4];
             load_factors(four, rows, slabs + current * SLAB);
-            const unsigned* of_tap = halo.words + (r * windows.dilation_h * halo.columns + s * windows.dilation_w) * CELL;
+            const unsigned* of_tap =
+                halo.words + (r * windows.dilation_h * halo.columns + s * windows.dilation_w) * CELL;
 #pragma unroll
             for (int part = 0; part < PARTS; ++part) {
                 Factors of_cells[4];
@@ -154,7 +154,7 @@ __device__ void multiply_windows(float (&sums)[THREAD_M][THREAD_N], const Cells&
 template <class Order, bool TURNED>
 __device__ void multiply_windows_plainly(float (&sums)[THREAD_M][THREAD_N], const float* images, const float* weight,
                                          const Windows& windows, int C, int K, unsigned first_window,
-                                         unsigned last_window, unsigned first_column, int channel, int end)
+                                         unsigned last_window, unsigned first_column)
 {
     int n = first_column + first_n(), columns = TURNED ? C : K;
 #pragma unroll 1
@@ -169,7 +169,7 @@ __device__ void multiply_windows_plainly(float (&sums)[THREAD_M][THREAD_N], cons
             const float* cell = images + windows.cell(place.image, h, w);
             const float* filters = weight + (TURNED ? windows.R * windows.S - 1 - tap : tap) * (C * K);
 #pragma unroll 1
-            for (int k = channel; k < end; ++k)
+            for (int k = 0; k < windows.channels; ++k)
 #pragma unroll
                 for (int j = 0; j < THREAD_N; ++j) {
                     int column = min(n + column_of(j), columns - 1);
@@ -184,29 +184,26 @@ __device__ void multiply_windows_plainly(float (&sums)[THREAD_M][THREAD_N], cons
     }
 }
 
-// The block's tile: `of_tile` windows, whole rows of them, which meet at most `rows` rows of cells, and `length` of
-// the channels, a multiple of TILE_K. C and K are those of the weight. `store` gets the sums, the tile's first
+// The block's tile: `of_tile` windows, whole rows of them, which meet at most `rows` rows of cells. C and K
+// are those of the weight. `store` gets the sums, the tile's first
 // window and column, and the end of its windows.
 template <class Order, bool TURNED, class Store>
 __device__ __forceinline__ void multiply_tile(const float* images, const float* weight, const Windows& windows, int C,
-                                              int K, unsigned of_tile, int rows, int length, Store store)
+                                              int K, unsigned of_tile, int rows, Store store)
 {
     extern __shared__ __align__(16) unsigned cells[];
-    __align__(16) __shared__ float b_slabs[STAGES * SLAB];
+    __align__(16) __shared__ float slabs[STAGES * SLAB];
     unsigned tiles = ((TURNED ? C : K) + TILE_N - 1) / TILE_N;
     unsigned m = blockIdx.x / tiles * of_tile, n = blockIdx.x % tiles * TILE_N;
     unsigned last = min(windows.N * windows.P * windows.Q, m + of_tile) - 1;
-    int channel = blockIdx.y * length, end = min(windows.channels, channel + length);
     float sums[THREAD_M][THREAD_N];
     compute(
         sums, true,
         [&] {
             Halo<Order, TILE_K, CELL, Factors> halo(images, windows, cells, m, last, rows);
-            TapFilters<TURNED> filters(weight, windows.R * windows.S, C, K, n, channel);
-            multiply_windows(sums, halo, m, last, channel, end, filters, b_slabs);
+            TapFilters<TURNED> filters(weight, windows.R * windows.S, C, K, n);
+            multiply_windows(sums, halo, m, last, filters, slabs);
         },
-        [&] {
-            multiply_windows_plainly<Order, TURNED>(sums, images, weight, windows, C, K, m, last, n, channel, end);
-        });
+        [&] { multiply_windows_plainly<Order, TURNED>(sums, images, weight, windows, C, K, m, last, n); });
     store(sums, m, n, last + 1);
 }

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from gpucnn.devices.launch import ceil_div
-
 from . import tensor_convolution_launch as tensor
 from .convolution_products import window_numbers
-from .gemm_launch import Plan, sum_block
 
 USUAL_BATCH = 128
 
@@ -28,12 +25,3 @@ def fits_tensor_cores(x, weight, **window) -> bool:
 def extents(x, taps, pooled, *, strides, padding, dilation):
     """The numbers that kernels take, in their order."""
     return *x, *pooled[1:], *taps, *window_numbers(strides, padding, dilation)
-
-
-def join_largest(sum_parts_largest, plan: Plan, y, index, parts, b, alpha):
-    """Add up the parts of sums before pooling, if there are several, and pick the largest of each window."""
-    if parts is not None:
-        quads, rows = sum_block(plan.parts, each=4)
-        sum_parts_largest[ceil_div(y.size, 4 * quads), (quads, rows)](
-            y, index, parts, b, alpha, y.size, plan.parts, b.size
-        )

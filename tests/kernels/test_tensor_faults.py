@@ -49,11 +49,11 @@ FAULTS = [
     ("tensor.cuh", "(STAGES - 2)", "(STAGES - 1)", "bfloat16", "fast", "is nan"),
     ("tensor.cuh", f"{COMMIT}\n    }}\n    int warp", "}\n    int warp", "float32", "check", FILLING),
     ("tensor.cuh", "__syncthreads();  // the current slab", "// the current slab", "tf32", "check", RACE),
-    ("tensor.cuh", "(i % 2 ? odd : even)", "(i % 2 ? even : odd)", "tf32", "fast", WRONG),
-    ("tensor.cuh", "slab + even + i * TILE + further", "slab + even + (3 - i) * TILE + further", "bfloat16", "fast", WRONG),
-    ("factors.cuh", '"r"(b[j].first),\n              "r"(b[j].second)', '"r"(b[j].second),\n              "r"(b[j].first)', "bfloat16", "fast", WRONG),
+    ("slabs.cuh", "(i % 2 ? odd : even)", "(i % 2 ? even : odd)", "tf32", "fast", WRONG),
+    ("slabs.cuh", "slab + even + i * TILE + further", "slab + even + (3 - i) * TILE + further", "bfloat16", "fast", WRONG),
+    ("factors.cuh", '"r"(a[i].first), "r"(a[i + 1].first)', '"r"(a[i + 1].first), "r"(a[i].first)', "bfloat16", "fast", WRONG),
     ("factors.cuh", "big[i] = half_up(k[i]);", "big[i] = __float_as_uint(k[i]);", "tf32", "fast", rf"real tf32 operands.*{WRONG}"),
-    ("factors.cuh", "multiply_add<&Factors::small>(c, d, upper.big, lower.big, b);", "", "float32", "fast", rf"real operands.*{WRONG}"),
+    ("factors.cuh", "multiply_add<&Factors::big, &Factors::small>(a, b, at);", "", "float32", "fast", rf"real operands.*{WRONG}"),
 ]  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def kernel_with(folder, kind, header=None, sound="", faulty=""):
     kernels = places.folder_of_kernels()
     (folder / "planted_cuda.py").write_text(LAUNCH.replace("PRECISION", kind))
     (folder / "planted_cuda.cu").write_text((kernels / "matmul" / "tensor_cuda.cu").read_text())
-    for name in ("tensor.cuh", "factors.cuh"):
+    for name in ("tensor.cuh", "slabs.cuh", "factors.cuh"):
         text = (kernels / "include" / name).read_text()
         if name == header:
             assert text.count(sound) == 1, "the fault is planted once"
@@ -115,7 +115,7 @@ def excess(kernel):
 @pytest.mark.parametrize(("sound", "faulty"), SWIZZLES)
 def test_a_wrong_swizzle_is_right_and_slow(tmp_path, sound, faulty):
     assert excess(kernel_with(tmp_path / "sound", "bfloat16")) == 1
-    assert excess(kernel_with(tmp_path / "faulty", "bfloat16", "tensor.cuh", sound, faulty)) > 1.2
+    assert excess(kernel_with(tmp_path / "faulty", "bfloat16", "slabs.cuh", sound, faulty)) > 1.2
 
 
 @pytest.mark.parametrize("kind", precision.PRECISIONS)
