@@ -143,7 +143,7 @@ class _End:
         self.params: dict[str, Any] = {"function": activation.name, "alpha": getattr(activation, "alpha", 0.0)}
         self.keeps_input = epilogue.keeps_input(**self.params)
 
-    def backward(self, dy: Any, kept: Any, **scaled: float) -> Any:
+    def backward(self, dy: Any, kept: Any, **scaled: Any) -> Any:
         """dz; the gradient of the bias is written. With dropout, dy is scaled."""
         db = self.layer.bias.gradient  # type: ignore[attr-defined]
         if self.params["function"] == epilogue.LINEAR:
@@ -189,7 +189,7 @@ def _draws(drop: Dropout, x: Any) -> dict[str, Any]:
     return drop.draws((len(x), *_of_one(drop)[1:]))[1]
 
 
-def _scale(drop: Dropout) -> dict[str, float]:
+def _scale(drop: Dropout) -> dict[str, Any]:
     return {"scale": scale(drop.rate)}
 
 

@@ -186,7 +186,9 @@ def _dropped_sums(ended: Op) -> Callable[..., np.ndarray]:
     ],
     prefer=("few_channels", "tensor", "implicit_gemm", "direct"),
     factors=(0, 1),
-    flops=lambda x, weight, b, step, **params: conv2d_bias_activation.flops(x, weight, b, **before_dropout(params)),
+    flops=lambda x, weight, b, step, **params: _conv_flops(
+        *conv2d_bias_activation.specs(x, weight, b, **before_dropout(params)), weight.shape
+    ),
     terms=lambda x, weight, *_, **__: math.prod(weight.shape[:3]) + 1,
     sums=_dropped_sums(conv2d_bias_activation),
     ulps=ULPS,
