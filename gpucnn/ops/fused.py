@@ -187,7 +187,7 @@ def _dropped_sums(ended: Op) -> Callable[..., np.ndarray]:
     prefer=("few_channels", "tensor", "implicit_gemm", "direct"),
     factors=(0, 1),
     flops=lambda x, weight, b, step, **params: _conv_flops(
-        *conv2d_bias_activation.specs(x, weight, b, **before_dropout(params)), weight.shape
+        conv2d_bias_activation.specs(x, weight, b, **before_dropout(params))[0], weight.shape
     ),
     terms=lambda x, weight, *_, **__: math.prod(weight.shape[:3]) + 1,
     sums=_dropped_sums(conv2d_bias_activation),
