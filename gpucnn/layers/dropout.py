@@ -51,13 +51,17 @@ class Dropout(Layer):
         if not training or self.rate == 0:
             return x, lambda dy, need_dx=True: dy if need_dx else None
         shape, op_shape = x.shape, self._op_shape(x.shape)
-        spare, counter = drawn_before(self.first_sample, self._words(shape))
-        params: dict[str, Any] = {"rate": self.rate, "seed": self.seed, "stream": self.stream, "counter": counter}
+        spare, params = self.draws(shape)
 
         def dropped(values: Any) -> Any:
             return self.op(behind(values.reshape(op_shape), spare), step, **params)[spare:].reshape(shape)
 
         return dropped(x), lambda dy, need_dx=True: dropped(dy) if need_dx else None
+
+    def draws(self, shape: Shape) -> tuple[int, dict[str, Any]]:
+        """Behind how many samples the op takes those of x, and its parameters."""
+        spare, counter = drawn_before(self.first_sample, self._words(shape))
+        return spare, {"rate": self.rate, "seed": self.seed, "stream": self.stream, "counter": counter}
 
     def flops(self, input_shape: Shape) -> int:
         """One for each value."""

@@ -8,24 +8,27 @@ backends in use, and if no algorithm was chosen for any of the plain ops that th
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from .. import activations, regularizers
-from ..devices import choose, storage
+from .. import activations
+from ..devices import choose
 from ..devices.cpu import CPU
 from ..devices.scoped import Scoped
 from ..dispatch import choice
 from ..dispatch.case import Spec
+from ..dispatch.op import Op
 from ..layers.conv import Conv1D, Conv2D, Conv3D
 from ..layers.conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from ..layers.dense import Dense
 from ..layers.depthwise_conv import DepthwiseConv1D, DepthwiseConv2D
+from ..layers.dropout import Dropout
 from ..layers.kernel_and_bias import KernelAndBias
 from ..layers.layer import Backward, Layer
 from ..layers.parallel import Parallel
@@ -37,53 +40,23 @@ from ..ops.bias import bias_grad
 from ..ops.bias_activation import bias_activation, bias_activation_grad
 from ..ops.conv2d import conv2d_grad_input, conv2d_grad_weight
 from ..ops.dense import FUNCTIONS, dense_grad, dense_softmax_cross_entropy
+from ..ops.dropout import scale
 from ..ops.fused import (
     conv2d_bias_activation,
+    conv2d_bias_activation_dropout,
     conv2d_bias_activation_grad_weight,
     conv2d_bias_activation_maxpool,
     conv2d_maxpool_grad_input,
     conv2d_maxpool_grad_sums,
     conv2d_maxpool_grad_weight,
     matmul_bias_activation,
+    matmul_bias_activation_dropout,
 )
 from ..ops.matmul import matmul
-
-Forward = Callable[[Any, Any, bool], tuple[Any, Backward]]
+from .node import Node
 
 _FLOAT32 = np.dtype(np.float32)
 _enabled = Scoped("fusion", True)
-
-
-class Node:
-    """One or more neighbouring layers with one forward and one backward pass."""
-
-    def __init__(self, layers: Sequence[Layer], forward: Forward, fused: bool = False) -> None:
-        self.layers = list(layers)
-        self.fused = fused
-        self._forward = forward
-        self._regularizer = layers[-1].activity_regularizer
-        self.samples: int | None = None
-
-    def outputs(self) -> list[Any]:
-        """The shapes of the arrays that the node leaves for its backward pass."""
-        return [self.layers[-1].output_shape]
-
-    def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward, float]:
-        """(y, backward, penalty); the penalty is the activity regularizer's, per image."""
-        y, backward = self._forward(x, step, training)
-        return self._penalised(y, backward)
-
-    def _penalised(self, y: Any, backward: Backward) -> tuple[Any, Backward, float]:
-        regularizer = self._regularizer
-        if regularizer is None:
-            return y, backward, 0.0
-        share = 1.0 / (self.samples or len(y))
-
-        def regularized(dy: Any, need_dx: bool = True) -> Any:
-            regularizers.add_gradient(regularizer, dy, y, share)
-            return backward(dy, need_dx=need_dx)
-
-        return y, regularized, float(storage.get(regularizers.penalty(regularizer, y, share))[0])
 
 
 class Paths(Node):
@@ -170,13 +143,13 @@ class _End:
         self.params: dict[str, Any] = {"function": activation.name, "alpha": getattr(activation, "alpha", 0.0)}
         self.keeps_input = epilogue.keeps_input(**self.params)
 
-    def backward(self, dy: Any, kept: Any) -> Any:
-        """dz; the gradient of the bias is written."""
+    def backward(self, dy: Any, kept: Any, **scaled: Any) -> Any:
+        """dz; the gradient of the bias is written. With dropout, dy is scaled."""
         db = self.layer.bias.gradient  # type: ignore[attr-defined]
         if self.params["function"] == epilogue.LINEAR:
             bias_grad(dy, out=db)
             return dy
-        return bias_activation_grad(dy, kept, **self.params, out=(None, db))[0]
+        return bias_activation_grad(dy, kept, **self.params, **scaled, out=(None, db))[0]
 
     def has_kernel(self) -> bool:
         """Whether the gradient does."""
@@ -197,6 +170,27 @@ def _end_of(layer: Layer) -> _End | None:
         return None
     end = _End(layer, activation)
     return end if end.has_kernel() else None
+
+
+def _dropout(layers: list[Layer], end: _End, op: Op, **window: Any) -> Dropout | None:
+    """The dropout behind the first layer, if the op computes both. The backward pass takes neither a mask nor
+    random words: where the result is 0, dropped or not, there is no gradient."""
+    drop = layers[1] if len(layers) > 1 else None
+    if type(drop) is not Dropout or not 0 < drop.rate < 1 or _chosen("dropout"):
+        return None
+    shape = _of_one(drop)
+    if not epilogue.is_flat_at_zero(end.params["function"]) or math.prod(shape) % 4:  # words come in fours
+        return None
+    operands = *_operands(end.layer), Spec((1,), np.dtype(np.int64))  # type: ignore[arg-type]
+    return drop if op.has_kernel(*operands, **end.params, **window, **drop.draws(shape)[1]) else None
+
+
+def _draws(drop: Dropout, x: Any) -> dict[str, Any]:
+    return drop.draws((len(x), *_of_one(drop)[1:]))[1]
+
+
+def _scale(drop: Dropout) -> dict[str, Any]:
+    return {"scale": scale(drop.rate)}
 
 
 _OPS_OF_POOLING = "maxpool2d", "maxpool2d_grad", "conv2d_grad_input", "conv2d_grad_weight"
@@ -275,25 +269,30 @@ def _conv(layers: list[Layer]) -> Node | None:
         return None
     assert isinstance(conv, Conv2D)
     together = not end.keeps_input and _has_gradients_of_weights(conv, end)
+    drop = _dropout(layers, end, conv2d_bias_activation_dropout, **window)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         weight, window = conv.kernel.value, conv.window(x.shape)
-        keep_input = training and end.keeps_input
-        y = conv2d_bias_activation(x, weight, conv.bias.value, **end.params, keep_input=keep_input, **window)
+        operands, params = (x, weight, conv.bias.value), {**end.params, **window}
+        keep_input, scaled = training and end.keeps_input, {}
+        if training and drop:
+            y, scaled = conv2d_bias_activation_dropout(*operands, step, **params, **_draws(drop, x)), _scale(drop)
+        else:
+            y = conv2d_bias_activation(*operands, **params, keep_input=keep_input)
         y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
             if together and not need_dx:
                 out, size = (conv.kernel.gradient, conv.bias.gradient), conv.kernel_size
-                conv2d_bias_activation_grad_weight(dy, y, x, **end.params, kernel_size=size, **window, out=out)
+                conv2d_bias_activation_grad_weight(dy, y, x, **params, **scaled, kernel_size=size, out=out)
                 return None
-            dz = end.backward(dy, kept)
+            dz = end.backward(dy, kept, **scaled)
             conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
             return conv2d_grad_input(dz, weight, size=x.shape[1:3], groups=1, **window) if need_dx else None
 
         return y, backward
 
-    return Node([conv], forward, fused=True)
+    return Node([conv, drop] if drop else [conv], forward, fused=True)
 
 
 def _has_gradients_of_weights(conv: Conv2D, end: _End) -> bool:
@@ -316,22 +315,27 @@ def _dense(layers: list[Layer]) -> Node | None:
         return None
 
     together = _has_gradients(dense, end.params["function"])
+    drop = None if together else _dropout(layers, end, matmul_bias_activation_dropout)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
-        weight, keep_input = dense.kernel.value, training and end.keeps_input
-        y = matmul_bias_activation(x, weight, dense.bias.value, **end.params, keep_input=keep_input)
+        weight, keep_input, scaled = dense.kernel.value, training and end.keeps_input, {}
+        operands = x, weight, dense.bias.value
+        if training and drop:
+            y, scaled = matmul_bias_activation_dropout(*operands, step, **end.params, **_draws(drop, x)), _scale(drop)
+        else:
+            y = matmul_bias_activation(*operands, **end.params, keep_input=keep_input)
         y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
             if together:
                 return _dense_gradients(dense, dy, y, x, end.params["function"])
-            dz = end.backward(dy, kept)
+            dz = end.backward(dy, kept, **scaled)
             matmul(x, dz, transpose_a=True, transpose_b=False, out=dense.kernel.gradient)
             return matmul(dz, weight, transpose_a=False, transpose_b=True) if need_dx else None
 
         return y, backward
 
-    return Node([dense], forward, fused=True)
+    return Node([dense, drop] if drop else [dense], forward, fused=True)
 
 
 def _has_gradients(dense: Dense, function: str) -> bool:

@@ -35,6 +35,7 @@ from ..ops.batchnorm import batchnorm_inference
 from . import fusion, memory, resident
 from .batches import Arrays
 from .model import Model, computing
+from .node import Node
 from .training_step import NO_STEP, run_forward
 
 PLANNED_BYTES = 4 << 20
@@ -60,7 +61,7 @@ class Inference:
         self._model = model
         self._state: list[Any] = []
         self._seen: tuple[Any, ...] = ()
-        self._nodes: list[fusion.Node] = []
+        self._nodes: list[Node] = []
         self._folds: list[Callable[[], None]] = []
         self._plans: OrderedDict[tuple[int, ...], list[_Plan | _Graph]] = OrderedDict()
         self._refused: set[tuple[int, ...]] = set()
@@ -72,7 +73,7 @@ class Inference:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    def nodes(self) -> list[fusion.Node]:
+    def nodes(self) -> list[Node]:
         """What a forward pass runs through, planned again after any change of the layers or of the
         choice of kernels, with what is folded computed from the weights as they are now."""
         with _changing:
@@ -184,7 +185,7 @@ class _Plan:
         self.may_call_blas = tape.may_call_blas
 
     @staticmethod
-    def of(nodes: list[fusion.Node], folds: list[Callable[[], None]], shape: tuple[int, ...]) -> _Plan | None:
+    def of(nodes: list[Node], folds: list[Callable[[], None]], shape: tuple[int, ...]) -> _Plan | None:
         """The plan; None if the layers need too much memory."""
         x, tape = storage.zeros(shape), Tape(PLANNED_BYTES)
         with tape.recording():
@@ -204,7 +205,7 @@ class _Graph:
 
     may_call_blas = False
 
-    def __init__(self, nodes: list[fusion.Node], shape: tuple[int, ...]) -> None:
+    def __init__(self, nodes: list[Node], shape: tuple[int, ...]) -> None:
         self._x, step = storage.zeros(shape), storage.put(NO_STEP)
 
         def compute() -> None:
@@ -213,7 +214,7 @@ class _Graph:
         self._replay = choose.current().record(compute)
 
     @staticmethod
-    def of(nodes: list[fusion.Node], folds: list[Callable[[], None]], shape: tuple[int, ...]) -> _Graph | None:
+    def of(nodes: list[Node], folds: list[Callable[[], None]], shape: tuple[int, ...]) -> _Graph | None:
         """The plan; None if it needs too much memory."""
         free = choose.current().free_bytes
         before, plan = free(), _Graph(nodes, shape)

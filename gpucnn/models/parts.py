@@ -28,8 +28,8 @@ from ..version import __version__, installed_version
 from . import saving
 from .batches import Arrays, Batch, Batches
 from .compile_settings import CompileSettings
-from .fusion import Node
 from .model import Model
+from .node import Node
 from .resident import is_ours, is_used
 from .stored import StoredImages
 

@@ -25,8 +25,8 @@ from ..metrics import Metric
 from . import resident
 from .batches import Batch
 from .compile_settings import CompileSettings
-from .fusion import Node
 from .model import Model
+from .node import Node
 from .targets import row_loss
 
 Shape = tuple[Any, ...]

@@ -11,8 +11,8 @@ from .. import distributed, progress
 from ..callbacks import CallbackList
 from . import parts, resident
 from .batches import Arrays, Batch, Batches
-from .fusion import Node
 from .model import Model
+from .node import Node
 from .resident import Resident
 from .resident_inference import ResidentOutputs, ResidentTest
 from .resident_parts import ResidentParts

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..layers.layer import every
 from .batches import Arrays, Batch
-from .fusion import Node
 from .model import Model
+from .node import Node
 from .resident import Resident, Turn
 from .targets import Targets
 from .training_step import TrainingStep, run_forward

@@ -26,6 +26,7 @@ from . import fusion, parts
 from .batches import Batch
 from .compile_settings import CompileSettings
 from .model import Model
+from .node import Node
 from .recorded_steps import RecordedSteps
 from .targets import row_loss
 
@@ -45,7 +46,7 @@ class TrainingStep:
         self.metrics: list[Metric] | None = None
         self.has_run = False
         self._weighted: list[Metric] = []
-        self._nodes: list[fusion.Node] | None = None
+        self._nodes: list[Node] | None = None
         self._planned_for: object = None
         self._logits_loss: Loss | None = None
         self._recorded = RecordedSteps(self)
@@ -63,7 +64,7 @@ class TrainingStep:
         """Make the metrics of `compile` for labels of this shape."""
         self.metrics, self._weighted = self.settings.make_metrics(y_shape, self.model.output_shape)
 
-    def nodes(self) -> list[fusion.Node]:
+    def nodes(self) -> list[Node]:
         """What a step runs through, planned again for another choice of kernels or another loss."""
         present = choice.decides(), self.settings.loss
         if self._nodes is None or self._planned_for != present:
@@ -264,7 +265,7 @@ class TrainingStep:
         )
 
 
-def run_forward(nodes: list[fusion.Node], x: Any, step: Any) -> tuple[Any, float]:
+def run_forward(nodes: list[Node], x: Any, step: Any) -> tuple[Any, float]:
     """(output, sum of the activity regularizers' penalties) in inference, all on the device."""
     penalties = 0.0
     for node in nodes:
@@ -279,7 +280,7 @@ def _norm(parts: np.ndarray) -> float:
     return scale * math.sqrt(total)
 
 
-def _first_trained(nodes: list[fusion.Node]) -> int:
+def _first_trained(nodes: list[Node]) -> int:
     """The first node that has a gradient to write; nothing before it needs a backward pass."""
     for i, node in enumerate(nodes):
         if any(layer.trainable_weights for layer in node.layers):

@@ -22,7 +22,7 @@ def _bias_outputs(z: Spec, b: Spec, *, function: str, alpha: float, keep_input: 
     return ended_outputs("bias_activation", z, b, function, keep_input)
 
 
-def _bias_grad_outputs(dy: Spec, kept: Spec, *, function: str, alpha: float) -> tuple[Spec, Spec]:
+def _bias_grad_outputs(dy: Spec, kept: Spec, *, function: str, alpha: float, scale: float = 1.0) -> tuple[Spec, Spec]:
     epilogue.check("bias_activation_grad", function)
     if dy != kept or not dy.shape:
         raise ShapeError(f"bias_activation_grad: dy is {dy.shape} {dy.dtype} but kept is {kept.shape} {kept.dtype}")
@@ -90,23 +90,37 @@ def bias_activation(z: Array, b: Array, *, function: str, alpha: float, keep_inp
     return ended(z + b, function, alpha, keep_input)
 
 
+_SCALED = "ragged", "many_rows", "many_rows_of_a_line"
+
+
+def _grad_operands(*shape: int) -> tuple[Draw, Draw]:
+    return real(*shape), real(*shape, low=-0.99, high=0.99)
+
+
 @op(
     gradient_of=bias_activation,
     outputs=_bias_grad_outputs,
-    cases=_row_cases(lambda *shape: (real(*shape), real(*shape, low=-0.99, high=0.99))),
+    cases=[
+        *_row_cases(_grad_operands),
+        *(Case(f"scaled_{name}", _grad_operands(*_ROWS[name]), {**RELU, "scale": 1.25}) for name in _SCALED),
+        Case("scaled_tanh", _grad_operands(*_ROWS["ragged"]), {**end("tanh"), "scale": 1.25}),
+    ],
     prefer=("rows",),
     flops=lambda dy, kept, **_: 2 * math.prod(dy.shape),
     terms=lambda dy, kept, **_: math.prod(dy.shape[:-1]),
-    sums=lambda dy, kept, *, function, alpha: _grad_sums(dy, function, alpha),
+    sums=lambda dy, kept, *, function, alpha, scale=1.0: _grad_sums(dy * scale, function, alpha),
     ulps=ULPS,
 )
-def bias_activation_grad(dy: Array, kept: Array, *, function: str, alpha: float) -> tuple[Array, Array]:
+def bias_activation_grad(
+    dy: Array, kept: Array, *, function: str, alpha: float, scale: float = 1.0
+) -> tuple[Array, Array]:
     """The gradients of y = f(z + b) with respect to z and b.
 
     dy, kept  (…, K); kept is z + b if `epilogue.keeps_input(function, alpha)`, otherwise y
-    →         dz (…, K): dy times the slope of f; db (K,): the sum of dz over all positions
+    scale     of dy: what dropout behind f has multiplied the values that it kept by
+    →         dz (…, K): scale · dy times the slope of f; db (K,): the sum of dz over all positions
     """
-    dz = epilogue.gradient(dy, kept, function, alpha)
+    dz = epilogue.gradient(dy * scale, kept, function, alpha)
     return dz, dz.reshape(-1, dz.shape[-1]).sum(axis=0)
 
 

@@ -55,6 +55,11 @@ def keeps_input(function: str, alpha: float) -> bool:
     return alpha < 0 or function not in _RISING
 
 
+def is_flat_at_zero(function: str) -> bool:
+    """Whether no result of 0 has a gradient, so that a dropped one needs no mark."""
+    return function == "relu"
+
+
 def rises(function: str, alpha: float) -> bool:
     """Whether a larger argument never has a smaller result."""
     return alpha >= 0 and function in _RISING

@@ -1,5 +1,5 @@
 // Bias and activation over rows: y[i, k] = f(z[i, k] + b[k]), all leading axes flattened, and the
-// gradient: dz[i, k] = dy[i, k] times the slope of f, db[k] = Σ dz[i, k].
+// gradient: dz[i, k] = scale · dy[i, k] times the slope of f, db[k] = Σ dz[i, k].
 //
 // Forward, a thread takes four neighbouring values as 16 bytes and counts the channel up as it goes
 // along them. Backward, dz is made and added up in one pass: 12 bytes for each value, where two
@@ -60,12 +60,12 @@ struct WithSlope {
     const float* __restrict__ dy;
     const float* __restrict__ kept;
     int function;
-    float alpha;
+    float alpha, scale;
     bool of_result;
 
     __device__ float operator()(unsigned i) const
     {
-        float gradient = __ldg(dy + i), at = __ldg(kept + i);  // neither load waits for the other
+        float gradient = scale * __ldg(dy + i), at = __ldg(kept + i);  // neither load waits for the other
         gradient =
             of_result ? gradient_at_result(FUNCTION, gradient, at, alpha) : gradient * slope(FUNCTION, at, alpha);
         dz[i] = gradient;
@@ -76,7 +76,8 @@ struct WithSlope {
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     bias_activation_grad_rows(float* __restrict__ db, float* sums, float* __restrict__ dz, const float* __restrict__ dy,
                               const float* __restrict__ kept, unsigned rows, unsigned columns, unsigned width,
-                              unsigned rows_per_slice, int function, float alpha, bool of_result)
+                              unsigned rows_per_slice, int function, float alpha, float scale, bool of_result)
 {
-    column_totals(db, sums, WithSlope{dz, dy, kept, function, alpha, of_result}, rows, columns, width, rows_per_slice);
+    column_totals(db, sums, WithSlope{dz, dy, kept, function, alpha, scale, of_result}, rows, columns, width,
+                  rows_per_slice);
 }

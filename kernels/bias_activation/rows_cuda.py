@@ -40,7 +40,7 @@ def workspace(dy, kept, **_):
 
 
 @kernel(bias_activation_grad, "rows", "cuda", workspace=workspace)
-def launch_grad(dz, db, dy, kept, sums=None, *, function, alpha):
-    end = NUMBERS[function], alpha, not keeps_input(function, alpha)
+def launch_grad(dz, db, dy, kept, sums=None, *, function, alpha, scale=1.0):
+    end = NUMBERS[function], alpha, scale, not keeps_input(function, alpha)
     rows = of_relu if function == "relu" else of_any
     column_totals(rows, db, sums, dy.size // db.size, dz, dy, kept, end=end)

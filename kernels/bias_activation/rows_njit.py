@@ -77,13 +77,13 @@ def _grad_workspace(dy: Spec, kept: Spec, **_: object) -> Spec:
 
 
 @kernel(bias_activation_grad, "rows", "njit", supports=_supports, workspace=_grad_workspace, compiled=True)
-def launch_grad(dz, db, dy, kept, sums, *, function, alpha):
+def launch_grad(dz, db, dy, kept, sums, *, function, alpha, scale=1.0):
     """The sums of each slice of the rows, added in order."""
     bounds = _bounds(dy.size // len(db), len(db))
     address = 0 if function == LINEAR else slope(function, alpha)
     _mask_and_add(
-        len(bounds) - 1, dz.reshape(-1), dy.reshape(-1), kept.reshape(-1), sums, address, np.float32(alpha), bounds,
-        parallel=dy.size > _SMALL,
+        len(bounds) - 1, dz.reshape(-1), dy.reshape(-1), kept.reshape(-1), sums, address, np.float32(alpha),
+        np.float32(scale), bounds, parallel=dy.size > _SMALL,
     )  # fmt: skip
     again(_add_slices, db, sums.reshape(-1, len(db)))
 
@@ -110,7 +110,7 @@ def _add_and_finish(part, y, sums, z, period, function, alpha, bounds):
 
 
 @tasks
-def _mask_and_add(part, dz, dy, kept, all_sums, function, alpha, bounds):
+def _mask_and_add(part, dz, dy, kept, all_sums, function, alpha, scale, bounds):
     first, last, sums, place = bounds[part], bounds[part + 1], all_sums[part], 0
     sums[:] = np.float32(0)
     for begin in range(first, last, _STRETCH):
@@ -119,6 +119,9 @@ def _mask_and_add(part, dz, dy, kept, all_sums, function, alpha, bounds):
             call(function, dz, begin, dy, begin, kept, begin, end - begin, alpha)
         else:
             copy(dz, begin, dy, begin, end - begin)
+        if scale != np.float32(1):
+            for i in range(begin, end):
+                dz[i] *= scale
         whole = begin + (end - begin) // LANES * LANES
         for i in range(begin, whole, LANES):
             store(sums, place, add(load(sums, place), load(dz, i)))

@@ -3,7 +3,7 @@ of its rows by the slope, writes them, and adds them to the sum of its lane; the
 the slices.
 
     y[i, k]  = f(z[i, k] + b[k])
-    dz[i, k] = dy[i, k] · f'          db[k] = Σ dz[i, k]
+    dz[i, k] = scale · dy[i, k] · f'  db[k] = Σ dz[i, k]
 
 Traffic: z read once and y written once, 8 bytes for each value; dy and what was kept read once, dz
 written once, 12 bytes.
@@ -39,15 +39,16 @@ def bias_activation_rows(y, sums, z, b, keep, function, alpha):
 
 
 @numba_function
-def bias_activation_grad_rows(sums, dz, dy, kept, of_result, function, alpha, width):
+def bias_activation_grad_rows(sums, dz, dy, kept, of_result, function, alpha, scale, width):
     """dz, and sums[slice, k] = Σ dz[i, k] over the rows i of the slice."""
     first, end, step, k = share_of_thread(sums.shape[0], dy.shape[0], dy.shape[1], width)
     total = np.float32(0)
     for i in range(first, end, step):
+        gradient = scale * dy[i, k]
         if of_result:
-            gradient = gradient_at_result(function, dy[i, k], kept[i, k], alpha)
+            gradient = gradient_at_result(function, gradient, kept[i, k], alpha)
         else:
-            gradient = dy[i, k] * slope(function, kept[i, k], alpha)
+            gradient *= slope(function, kept[i, k], alpha)
         dz[i, k] = gradient
         total += gradient
     add_lanes(sums, total, width)
@@ -66,6 +67,6 @@ def workspace(dy, kept, **_):
 
 
 @kernel(bias_activation_grad, "rows", "numba", workspace=workspace)
-def launch_grad(dz, db, dy, kept, sums=None, *, function, alpha):
-    end = int(not keeps_input(function, alpha)), NUMBERS[function], alpha
+def launch_grad(dz, db, dy, kept, sums=None, *, function, alpha, scale=1.0):
+    end = int(not keeps_input(function, alpha)), NUMBERS[function], alpha, scale
     sum_rows(bias_activation_grad_rows, db, sums, dz, dy, kept, end=end)

@@ -7,24 +7,8 @@
 // Traffic: x and y once, 8 bytes for each value. step lies in device memory: a captured step can be
 // replayed.
 
-// defines: DROPOUT, philox
-#include "philox.cuh"
-
-__device__ __forceinline__ float kept(float x, unsigned word, unsigned threshold, float scale)
-{
-    return word < threshold ? 0.f : x * scale;
-}
-
-__device__ __forceinline__ float4 kept(float4 x, uint4 word, unsigned threshold, float scale)
-{
-    return make_float4(kept(x.x, word.x, threshold, scale), kept(x.y, word.y, threshold, scale),
-                       kept(x.z, word.z, threshold, scale), kept(x.w, word.w, threshold, scale));
-}
-
-__device__ __forceinline__ uint4 words(unsigned block, const long long* step, unsigned stream, unsigned long long seed)
-{
-    return philox(make_uint4(block, (unsigned)*step, stream, DROPOUT), seed);
-}
+// defines: kept, words, Dropping
+#include "dropping.cuh"
 
 extern "C" __global__ void dropout_philox(float* __restrict__ y, const float* __restrict__ x,
                                           const long long* __restrict__ step, unsigned size, unsigned threshold,
@@ -34,8 +18,8 @@ extern "C" __global__ void dropout_philox(float* __restrict__ y, const float* __
     unsigned first = 4 * block;
     if (first >= size) return;
     if (size - first >= 4) {
-        float4 values = ((const float4*)x)[block];
-        ((float4*)y)[block] = kept(values, words(counter + block, step, stream, seed), threshold, scale);
+        Dropping dropping{step, threshold, scale, seed, stream, counter};
+        ((float4*)y)[block] = dropping(((const float4*)x)[block], first);
         return;
     }
     uint4 word = words(counter + block, step, stream, seed);  // the last one, two or three values

@@ -17,9 +17,9 @@ THREADS = 256
 POSITIONS = 8
 """Positions of an image that one thread of spatial dropout visits."""
 
-dropout_philox = cuda_function(__file__, "dropout_philox", POSITIONS=POSITIONS)
-spatial_dropout_quads = cuda_function(__file__, "spatial_dropout_quads", POSITIONS=POSITIONS)
-spatial_dropout_singles = cuda_function(__file__, "spatial_dropout_singles", POSITIONS=POSITIONS)
+dropout_philox = cuda_function(__file__, "dropout_philox", POSITIONS=POSITIONS, DROPS=1)
+spatial_dropout_quads = cuda_function(__file__, "spatial_dropout_quads", POSITIONS=POSITIONS, DROPS=1)
+spatial_dropout_singles = cuda_function(__file__, "spatial_dropout_singles", POSITIONS=POSITIONS, DROPS=1)
 
 
 @kernel(dropout, "philox", "cuda")

@@ -8,21 +8,16 @@ several of them.
 """
 
 from gpucnn.devices.launch import blocks_1d, ceil_div
-from gpucnn.devices.numba_cuda import cuda, np, numba_device, numba_function
+from gpucnn.devices.numba_cuda import cuda, np, numba_function
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
-from ..shared.philox_numba import DROPOUT, key, philox, word
+from ..shared.philox_numba import DROPOUT, kept, key, philox, word, word_of
 
 THREADS = 256
 
 POSITIONS = 8
 """Positions of an image that one thread of spatial dropout visits."""
-
-
-@numba_device
-def kept(x, random_word, threshold, scale):
-    return np.float32(0) if random_word < threshold else x * scale
 
 
 @numba_function
@@ -53,9 +48,7 @@ def spatial_dropout_philox(y, x, step, chunks, threshold, scale, seed, stream, c
         return
     c = i % C
     channel = n * C + c
-    w0, w1, w2, w3 = philox(word(counter + channel // 4), word(step[0]), stream, DROPOUT, seed)
-    low, high = w1 if channel & 1 else w0, w3 if channel & 1 else w2
-    of_channel = high if channel & 2 else low
+    of_channel = word_of(channel, counter, step[0], stream, DROPOUT, seed)
     for m in range(i // C % chunks, M, chunks):
         y[n, m, c] = kept(x[n, m, c], of_channel, threshold, scale)
 

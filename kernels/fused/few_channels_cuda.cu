@@ -1,11 +1,11 @@
-// A convolution of images with few channels, finished with bias and activation, directly, and the gradients
-// of its weight and bias:
+// A convolution of images with few channels, finished with bias, activation and dropout, directly, and the
+// gradients of its weight and bias:
 //
 //   y[n, p, q, k]       = f(Σ x[n, h, w, c] · weight[r, s, c, k] + b[k])     over r, s, c
 //   dweight[r, s, c, k] = Σ dz[n, p, q, k] · x[n, h, w, c]                   over n, p, q
 //   db[k]               = Σ dz[n, p, q, k]                                   over n, p, q
 //
-//   where  h = p · stride_h + r · dilation_h - top,  w = q · stride_w + s - left,  dz = dy · slope of f at y
+//   where  h = p · stride_h + r · dilation_h - top,  w = q · stride_w + s - left,  dz = scale · dy · slope of f at y
 //
 // A product of matrices has rows or columns of R S C values here, 25 or 27: too short for its tiles, whose
 // patches copy each value of x up to R S times. So the rows of the image that a block needs (with their
@@ -20,10 +20,12 @@
 // Neighbouring threads differ in their filters, so that they load or store the values of a window together.
 //
 // Of the compiler's command line: TAPS = S · C, those of a filter's row; NEXT = stride_w · C, from a window
-// to the next; WINDOWS; FOURS, whether filters come in fours; FUNCTION, the number of f; ROWS.
+// to the next; WINDOWS; FOURS, whether filters come in fours; FUNCTION, the number of f; DROPS; ROWS.
 
 // defines: value, gradient_at_result
 #include "activations.cuh"
+// defines: Dropping
+#include "dropping.cuh"
 // defines: sum_parts_of_both
 #include "parts_of_both.cuh"
 // defines: load_four
@@ -39,13 +41,16 @@ constexpr int EXCHANGED = 8;           // of them, at a time
 extern "C" __global__ void __launch_bounds__(256, 3)
     conv2d_bias_activation_few_channels(float* __restrict__ y, const float* __restrict__ x,
                                         const float* __restrict__ weight, const float* __restrict__ b, float alpha,
-                                        int H, int floats, int P, int Q, int K, int R, int stride_h, int top, int left,
-                                        int dilation_h, int rows, int wide)
+                                        const long long* __restrict__ step, unsigned threshold, float scale,
+                                        unsigned long long seed, unsigned stream, unsigned counter, int H, int floats,
+                                        int P, int Q, int K, int R, int stride_h, int top, int left, int dilation_h,
+                                        int rows, int wide)
 {
     __align__(16) __shared__ float memory[FLOATS];
     int n = blockIdx.x, first = blockIdx.y * rows;
     rows = min(rows, P - first);
     int groups = (K + 3) / 4, padded = 4 * groups, columns = (Q + WINDOWS - 1) / WINDOWS;
+    Dropping dropping{step, threshold, scale, seed, stream, counter};
     float* weights = memory;
     float* band = memory + R * TAPS * padded;
     stage(
@@ -91,7 +96,8 @@ extern "C" __global__ void __launch_bounds__(256, 3)
 #pragma unroll
             for (int e = 0; e < 4; ++e) four[e] = value(FUNCTION, sums[i][e] + bias[e], alpha);
             if (FOURS) {
-                if (q + i < Q) *(float4*)(to + i * K) = make_float4(four[0], four[1], four[2], four[3]);
+                float4 quad = make_float4(four[0], four[1], four[2], four[3]);
+                if (q + i < Q) *(float4*)(to + i * K) = dropping(quad, unsigned(to + i * K - y));
             } else {
 #pragma unroll
                 for (int e = 0; e < 4; ++e)
@@ -129,10 +135,13 @@ __device__ __forceinline__ void add_products(float (&sums)[SUMS][4], const float
 // windows. A thread is one of `lanes` that share the windows.
 //
 //   dweight, db   of part blockIdx.x, which begins at blockIdx.x · pitch
-extern "C" __global__ void __launch_bounds__(128, FOURS ? 3 : 2) conv2d_bias_activation_grad_weight_few_channels(
-    float* __restrict__ dweight, float* __restrict__ db, const float* __restrict__ dy, const float* __restrict__ y,
-    const float* __restrict__ x, float alpha, int N, int H, int floats, int P, int Q, int K, int R, int stride_h,
-    int top, int left, int dilation_h, int rows, int bands, int lanes, int columns, int wide, unsigned pitch)
+extern "C" __global__ void __launch_bounds__(128, FOURS ? 3 : 2)
+    conv2d_bias_activation_grad_weight_few_channels(float* __restrict__ dweight, float* __restrict__ db,
+                                                    const float* __restrict__ dy, const float* __restrict__ y,
+                                                    const float* __restrict__ x, float alpha, float scale, int N, int H,
+                                                    int floats, int P, int Q, int K, int R, int stride_h, int top,
+                                                    int left, int dilation_h, int rows, int bands, int lanes,
+                                                    int columns, int wide, unsigned pitch)
 {
     __align__(16) __shared__ float memory[FLOATS];
     int groups = (K + 3) / 4, items = groups * (R / ROWS);
@@ -160,10 +169,10 @@ extern "C" __global__ void __launch_bounds__(128, FOURS ? 3 : 2) conv2d_bias_act
             for (int i = 0; i < WINDOWS; ++i) {
                 unsigned window = at + min(i, windows - 1) * K;
                 float4 gradient = load_four<FOURS>(dy + window, K - k), result = load_four<FOURS>(y + window, K - k);
-                dz[i][0] = gradient_at_result(FUNCTION, gradient.x, result.x, alpha);
-                dz[i][1] = gradient_at_result(FUNCTION, gradient.y, result.y, alpha);
-                dz[i][2] = gradient_at_result(FUNCTION, gradient.z, result.z, alpha);
-                dz[i][3] = gradient_at_result(FUNCTION, gradient.w, result.w, alpha);
+                dz[i][0] = gradient_at_result(FUNCTION, scale * gradient.x, result.x, alpha);
+                dz[i][1] = gradient_at_result(FUNCTION, scale * gradient.y, result.y, alpha);
+                dz[i][2] = gradient_at_result(FUNCTION, scale * gradient.z, result.z, alpha);
+                dz[i][3] = gradient_at_result(FUNCTION, scale * gradient.w, result.w, alpha);
             }
             const float* corner = memory + (row * stride_h + r * dilation_h) * wide + q * NEXT;
             if (windows == WINDOWS)

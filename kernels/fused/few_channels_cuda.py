@@ -1,5 +1,5 @@
-"""Convolution of images with few channels, with bias and activation at its end, directly, and the gradients
-of its weight and bias: the first layer of most networks.
+"""Convolution of images with few channels, with bias, activation and dropout at its end, directly, and the
+gradients of its weight and bias: the first layer of most networks.
 
 A filter of one or three channels has few taps, and a tile of a product would spend its time in building
 patches, and in starting and ending. Here the rows of the image that a block needs are in shared memory,
@@ -18,9 +18,13 @@ from gpucnn.devices.cuda import cuda_function
 from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d
-from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_grad_weight
+from gpucnn.ops.fused import (
+    conv2d_bias_activation,
+    conv2d_bias_activation_dropout,
+    conv2d_bias_activation_grad_weight,
+)
 
-from ..shared.gemm_launch import FLOAT32, MULTIPROCESSORS, End, join_both
+from ..shared.gemm_launch import FLOAT32, MULTIPROCESSORS, Drop, End, join_both
 from ..shared.pooled_launch import fits_tensor_cores
 from ..shared.stage_launch import FLOATS
 
@@ -98,7 +102,7 @@ def rows_of_a_block(y, weight, strides, dilation) -> int:
     return ceil_div(P, ceil_div(P, most)) if most > 0 else 0
 
 
-def supports(x, weight, b, *, keep_input, strides, padding, dilation, **_):
+def supports(x, weight, *_, keep_input=False, strides, padding, dilation, **__):
     """Float32, few channels, no dilation along a row; a row of windows and the filters fit into shared
     memory; one result."""
     S, C = weight.shape[1:3]
@@ -109,13 +113,18 @@ def supports(x, weight, b, *, keep_input, strides, padding, dilation, **_):
     return rows_of_a_block(y.shape, weight.shape, strides, dilation) > 0
 
 
-def pays(x, weight, b, *, strides, padding, dilation, **_):
+def supports_dropped(x, weight, *_, **params):
+    """The same with quads of filters."""
+    return weight.shape[-1] % 4 == 0 and supports(x, weight, **params)
+
+
+def pays(x, weight, *_, strides, padding, dilation, **__):
     """Unless tensor cores compute the convolution faster."""
     return not fits_tensor_cores(x, weight, strides=strides, padding=padding, dilation=dilation)
 
 
 @kernel(conv2d_bias_activation, "few_channels", "cuda", supports=supports, pays=pays)
-def launch(y, x, weight, b, *, function, alpha, keep_input, strides, padding, dilation):
+def launch(y, x, weight, b, *, function, alpha, keep_input=False, strides, padding, dilation, drop=None):
     """y, some rows of an image in a block."""
     (N, H, W, C), (_, P, Q, K), (R, S) = x.shape, y.shape, weight.shape[:2]
     (top, _), (left, _) = padding
@@ -123,12 +132,19 @@ def launch(y, x, weight, b, *, function, alpha, keep_input, strides, padding, di
     rows = rows_of_a_block(y.shape, weight.shape, strides, dilation)
     items = rows * ceil_div(Q, windows) * ceil_div(K, 4)
     variant = {"TAPS": S * C, "NEXT": strides[1] * C, "WINDOWS": windows, "FOURS": int(K % 4 == 0), "ROWS": 1}
-    of_y.define(**variant | End(b, function, alpha).macros())[
+    end = End(b, function, alpha, drop)
+    of_y.define(**variant | end.macros())[
         (N, ceil_div(P, rows)), ceil_div(ceil_div(items, ceil_div(items, THREADS)), 32) * 32
     ](
-        *(y, x, weight, b, alpha, H, W * C, P, Q, K, R, strides[0], top, left * C, dilation[0]),
+        *(y, x, weight, *end.arguments(True), H, W * C, P, Q, K, R, strides[0], top, left * C, dilation[0]),
         *(rows, floats_of_a_row(Q, weight.shape, strides)),
     )
+
+
+@kernel(conv2d_bias_activation_dropout, "few_channels", "cuda", supports=supports_dropped, pays=pays)
+def launch_dropped(y, x, weight, b, step, *, rate, seed, stream, counter=0, **params):
+    """The same, dropped."""
+    launch(y, x, weight, b, drop=Drop(step, rate, seed, stream, counter), **params)
 
 
 @cache
@@ -160,7 +176,7 @@ def supports_grad_weight(dy, y, x, *, kernel_size, strides, dilation, **_):
     return fits and gradient_plan(dy.shape, x.shape[-1], kernel_size, strides, dilation) is not None
 
 
-def pays_grad_weight(dy, y, x, *, function, alpha, kernel_size, **window):
+def pays_grad_weight(dy, y, x, *, function, alpha, kernel_size, scale=1.0, **window):
     """Unless tensor cores compute the gradient faster."""
     return not fits_tensor_cores(x, x.like(*kernel_size, x.shape[-1], dy.shape[-1]), **window)
 
@@ -179,7 +195,9 @@ def workspace_grad_weight(dy, y, x, *, kernel_size, strides, dilation, **_):
     pays=pays_grad_weight,
     workspace=workspace_grad_weight,
 )
-def launch_grad_weight(dweight, db, dy, y, x, parts, *, function, alpha, kernel_size, strides, padding, dilation):
+def launch_grad_weight(
+    dweight, db, dy, y, x, parts, *, function, alpha, kernel_size, strides, padding, dilation, scale=1.0
+):
     """dweight and db, a part of both for each block, which are then added up."""
     (N, H, W, C), (_, P, Q, K), (R, S) = x.shape, dy.shape, kernel_size
     (top, _), (left, _) = padding
@@ -189,7 +207,7 @@ def launch_grad_weight(dweight, db, dy, y, x, parts, *, function, alpha, kernel_
     columns, wide, pitch = ceil_div(Q, GRADIENT_WINDOWS), ((Q - 1) * strides[1] + S) * C, dweight.size + db.size
     extents = N, H, W * C, P, Q, K, R, strides[0], top, left * C, dilation[0]
     of_dweight.define(**variant)[plan.blocks, ceil_div(plan.items * plan.lanes, 32) * 32](
-        *(parts, parts.reshape(-1)[dweight.size :], dy, y, x, alpha, *extents),
+        *(parts, parts.reshape(-1)[dweight.size :], dy, y, x, alpha, scale, *extents),
         *(plan.rows, plan.bands, plan.lanes, columns, wide, pitch),
     )
     join_both(sum_parts_of_both.define(**variant), dweight, db, parts)

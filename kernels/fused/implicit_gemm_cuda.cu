@@ -12,14 +12,13 @@
 // defines: BiasActivation, sum_parts_bias_activation
 #include "bias_activation.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
-    conv2d_bias_activation_implicit_gemm(float* __restrict__ y, const float* __restrict__ x,
-                                         const float* __restrict__ weight, const float* __restrict__ b, float alpha,
-                                         unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S,
-                                         int channels, int filters, int stride_h, int stride_w, int top, int left,
-                                         int dilation_h, int dilation_w, unsigned length)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) conv2d_bias_activation_implicit_gemm(
+    float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ b,
+    float alpha, const long long* __restrict__ step, unsigned threshold, float scale, unsigned long long seed,
+    unsigned stream, unsigned counter, unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S, int channels,
+    int filters, int stride_h, int stride_w, int top, int left, int dilation_h, int dilation_w, unsigned length)
 {
     Windows windows{N, H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
     multiply_images<Patches>(y, x, weight, windows, N * P * Q, R * S * channels, K, filters, length,
-                             BiasActivation{b, alpha});
+                             BiasActivation{b, alpha, y, {step, threshold, scale, seed, stream, counter}});
 }

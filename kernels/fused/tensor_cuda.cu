@@ -4,7 +4,7 @@
 //   y = f(x (M, K) · weight (K, N) + b)
 //
 // The products are those of conv2d/tensor_cuda.cu and matmul/tensor_cuda.cu; bias_activation.cuh adds
-// and applies f while the sums are in registers.
+// b, applies f and drops values while the sums are in registers.
 //
 // Grid: x counts the tiles, y the parts of the sum. With several parts the result is (parts, …), b
 // is null, and `sum_parts_bias_activation` follows.
@@ -18,19 +18,23 @@
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     conv2d_bias_activation_tensor(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight,
-                                  const float* __restrict__ b, float alpha, unsigned N, int H, int W, int C, int P,
-                                  int Q, int K, int R, int S, int channels, int filters, int stride_h, int stride_w,
-                                  int top, int left, int dilation_h, int dilation_w, unsigned length)
+                                  const float* __restrict__ b, float alpha, const long long* __restrict__ step,
+                                  unsigned threshold, float scale, unsigned long long seed, unsigned stream,
+                                  unsigned counter, unsigned N, int H, int W, int C, int P, int Q, int K, int R, int S,
+                                  int channels, int filters, int stride_h, int stride_w, int top, int left,
+                                  int dilation_h, int dilation_w, unsigned length)
 {
     Windows windows{N, H, W, C, channels, P, Q, R, S, -top, -left, stride_h, stride_w, dilation_h, dilation_w};
     multiply_images<PatchCopies>(y, x, weight, windows, N * P * Q, R * S * channels, K, filters, length,
-                                 BiasActivation{b, alpha});
+                                 BiasActivation{b, alpha, y, {step, threshold, scale, seed, stream, counter}});
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     matmul_bias_activation_tensor(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight,
-                                  const float* __restrict__ b, float alpha, unsigned M, unsigned N, unsigned K,
-                                  unsigned length)
+                                  const float* __restrict__ b, float alpha, const long long* __restrict__ step,
+                                  unsigned threshold, float scale, unsigned long long seed, unsigned stream,
+                                  unsigned counter, unsigned M, unsigned N, unsigned K, unsigned length)
 {
-    product<false, false>(y + blockIdx.y * (M * N), x, weight, M, N, K, length, BiasActivation{b, alpha});
+    product<false, false>(y + blockIdx.y * (M * N), x, weight, M, N, K, length,
+                          BiasActivation{b, alpha, y, {step, threshold, scale, seed, stream, counter}});
 }

@@ -12,9 +12,11 @@
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     matmul_bias_activation_warptiled(float* __restrict__ y, const float* __restrict__ x,
                                      const float* __restrict__ weight, const float* __restrict__ b, float alpha,
-                                     unsigned M, unsigned N, unsigned K, unsigned length)
+                                     const long long* __restrict__ step, unsigned threshold, float scale,
+                                     unsigned long long seed, unsigned stream, unsigned counter, unsigned M, unsigned N,
+                                     unsigned K, unsigned length)
 {
     __align__(16) __shared__ float a_slabs[2 * SLAB_A], b_slabs[2 * SLAB_B];  // one half is read while the other fills
     product<false, false>(y + blockIdx.y * (M * N), x, weight, M, N, K, N, K, N, length, false, a_slabs, b_slabs,
-                          BiasActivation{b, alpha});
+                          BiasActivation{b, alpha, y, {step, threshold, scale, seed, stream, counter}});
 }

@@ -17,10 +17,12 @@ struct Rows {
 
 // What becomes of a sum before it is written: nothing. A fused kernel brings another type, with the
 // same members: `of_columns` is called once, with the thread's first column, and then for the sums
-// of its column j.
+// of its column j; `kept` is what is written of four finished values that belong at `to`, a multiple of
+// 16 bytes.
 struct AsIs {
     __device__ AsIs of_columns(unsigned n, unsigned N) const { return *this; }
     __device__ float operator()(float sum, int j) const { return sum; }
+    __device__ float4 kept(float4 four, const float* to) const { return four; }
 };
 
 // y = sums, finished, for the part of the tile at (m, n) that lies inside M × N; with `add`,
@@ -43,8 +45,9 @@ __device__ void write(Result y, const float (&sums)[THREAD_M][THREAD_N], unsigne
             if (vector && !add) {
                 if (at_n < N)
                     *(float4*)(row + at_n) =
-                        make_float4(finished(sums[i][j], j), finished(sums[i][j + 1], j + 1),
-                                    finished(sums[i][j + 2], j + 2), finished(sums[i][j + 3], j + 3));
+                        finished.kept(make_float4(finished(sums[i][j], j), finished(sums[i][j + 1], j + 1),
+                                                  finished(sums[i][j + 2], j + 2), finished(sums[i][j + 3], j + 3)),
+                                      row + at_n);
             } else {
 #pragma unroll
                 for (int e = 0; e < 4; ++e)

@@ -15,6 +15,7 @@ import numpy as np
 
 from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch.case import Spec
+from gpucnn.ops.dropout import scale, threshold
 
 from .activations_launch import DEFINES, NUMBERS
 
@@ -160,20 +161,40 @@ class Plan(NamedTuple):
         return (Spec((self.parts, size), FLOAT32),) if self.parts > 1 else ()
 
 
+class Drop(NamedTuple):
+    """Dropout, as `dropping.cuh` takes it."""
+
+    step: Any
+    rate: float
+    seed: int
+    stream: int
+    counter: int
+
+    def numbers(self) -> tuple[Any, int, float, int, int, int]:
+        """The arguments of a kernel."""
+        words = self.stream & 0xFFFFFFFF, self.counter & 0xFFFFFFFF
+        return self.step, threshold(self.rate), scale(self.rate), self.seed, *words
+
+
+NO_DROP = None, 0, 0.0, 0, 0, 0
+"""The arguments of a kernel that drops nothing."""
+
+
 class End(NamedTuple):
     """How kernels that include `bias_activation.cuh` finish their sums."""
 
     bias: Any
     function: str
     alpha: float
+    drop: Drop | None = None
 
     def macros(self) -> dict[str, int]:
-        """The macros of the function."""
-        return {**DEFINES, "FUNCTION": NUMBERS[self.function]}
+        """The macros of the function and of dropout."""
+        return {**DEFINES, "FUNCTION": NUMBERS[self.function], "DROPS": int(self.drop is not None)}
 
-    def arguments(self, finishes: bool) -> tuple[Any, float]:
-        """The bias, or None in a kernel that leaves parts of a sum as they are, and alpha."""
-        return self.bias if finishes else None, self.alpha
+    def arguments(self, finishes: bool) -> tuple[Any, ...]:
+        """The bias, or None in a kernel that leaves parts of a sum as they are, alpha, and those of dropout."""
+        return self.bias if finishes else None, self.alpha, *(self.drop.numbers() if self.drop else NO_DROP)
 
 
 def product_plan(M: int, N: int, K: int, *, groups: int = 1, repeats: int = 1, most_parts: int | None = None) -> Plan:

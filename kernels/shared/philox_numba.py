@@ -43,6 +43,20 @@ def philox(c0, c1, c2, c3, seed):
 
 
 @numba_device
+def kept(x, random_word, threshold, scale):
+    """What dropout makes of a value."""
+    return np.float32(0) if random_word < threshold else x * scale
+
+
+@numba_device
+def word_of(element, counter, step, stream, purpose, seed):
+    """The word of an element of an array whose first four have the words of `counter`."""
+    w0, w1, w2, w3 = philox(word(counter + element // 4), word(step), stream, purpose, seed)
+    low, high = w1 if element & 1 else w0, w3 if element & 1 else w2
+    return high if element & 2 else low
+
+
+@numba_device
 def uniform(random_word):
     """A float32 of [0, 1) from the upper 24 bits of a word: the product is exact."""
     return np.float32(np.uint32(random_word >> np.uint64(8))) * _UNIT

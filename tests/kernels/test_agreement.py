@@ -38,6 +38,8 @@ KNOWN_GAPS_ON_THE_CPU = {
     "dense_softmax_cross_entropy": _FOR_GPUS,
     "dense_grad": _FOR_GPUS,
     "conv2d_bias_activation_grad_weight": _FOR_GPUS,
+    "conv2d_bias_activation_dropout": _FOR_GPUS,
+    "matmul_bias_activation_dropout": _FOR_GPUS,
     "conv2d_maxpool_grad_sums": _NO_TENSOR_CORES,
 }
 """Ops without an njit kernel, and why."""

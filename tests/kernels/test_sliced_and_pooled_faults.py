@@ -1,4 +1,4 @@
-"""One fault in the kernels that fuse pooling, read images of few channels, share a tile among warps, skip dead
+"""One fault in the kernels that fuse pooling or dropout, read images of few channels, share a tile among warps, skip dead
 taps, or gather a batch: the check must find it."""
 
 # ruff: noqa: E501 - tables with a case in each line
@@ -19,20 +19,24 @@ from gpucnn.ops.conv2d import conv2d_grad_input
 from gpucnn.ops.dense import dense_grad, dense_softmax_cross_entropy
 from gpucnn.ops.fused import (
     conv2d_bias_activation,
+    conv2d_bias_activation_dropout,
     conv2d_bias_activation_grad_weight,
     conv2d_bias_activation_maxpool,
     conv2d_maxpool_grad_input,
     conv2d_maxpool_grad_sums,
     conv2d_maxpool_grad_weight,
+    matmul_bias_activation_dropout,
 )
 
 pytestmark = [needs.emulator_here, needs.nvrtc_here]
 
 TENSOR, ROWS, GATHER = "fused/pooled_tensor", "fused/rows", "batch/gather"
+WARPS = "fused/warptiled"
 FEW, SPARSE, DIRECT = "fused/few_channels", "fused/sparse", "fused/pooled_direct"
 POOLED, CONV, DENSE, HEAD = "fused/pooled_gemm", "conv2d/implicit_gemm", "dense/sliced", "dense/rows"
 FORWARD, DX, DWEIGHT = conv2d_bias_activation_maxpool, conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
 Y, DY = conv2d_bias_activation, conv2d_bias_activation_grad_weight
+DROPPED, DENSE_DROPPED = conv2d_bias_activation_dropout, matmul_bias_activation_dropout
 RACE = r"data race on __shared__|uninitialised: nobody has written it"
 WRONG = "values are wrong"
 
@@ -50,11 +54,17 @@ FAULTS = {
     "image of few channels not awaited": (FEW, Y, "same", "few_channels_cuda.cu", "__syncthreads();  // the weights and the band are complete", "", "check", RACE),
     "no padding on the left": (FEW, Y, "same", "stage.cuh", "w = left + at;", "w = at;", "fast", WRONG),
     "results beyond the last window": (FEW, Y, "strided", "few_channels_cuda.cu", "if (q + i < Q) *(float4*)", "*(float4*)", "fast", "writes outside of output 0"),
-    "one filter without slope": (FEW, DY, "same", "few_channels_cuda.cu", "gradient_at_result(FUNCTION, gradient.z, result.z, alpha)", "gradient.z", "fast", WRONG),
+    "one filter without slope": (FEW, DY, "same", "few_channels_cuda.cu", "gradient_at_result(FUNCTION, scale * gradient.z, result.z, alpha)", "gradient.z", "fast", WRONG),
     "windows beyond a row added": (FEW, DY, "same", "few_channels_cuda.cu", "if (windows == WINDOWS)", "if (true)", "fast", WRONG),
     "the last lane left out": (FEW, DY, "a_line_of_filters", "few_channels_cuda.cu", "other < lanes; ++other", "other < lanes - 1; ++other", "fast", WRONG),
     "rows of a filter in the wrong place": (FEW, DY, "quads_of_tall_filters", "few_channels_cuda.cu", "row * ROWS * TAPS + tap", "row * TAPS + tap", "fast", WRONG),
     "sums over a band that is still read": (FEW, DY, "a_line_of_filters", "few_channels_cuda.cu", "__syncthreads();  // nobody reads the band, or the sums before, any more", "", "check", RACE),
+    "words of other windows": (FEW, DROPPED, "a_line_of_filters_dropped_mostly", "few_channels_cuda.cu", "unsigned(to + i * K - y)", "unsigned(to - y)", "fast", WRONG),
+    "dy not scaled": (FEW, DY, "a_line_of_filters_scaled", "few_channels_cuda.cu", "scale * gradient.z", "gradient.z", "fast", WRONG),
+    "words of the first part of a batch": (WARPS, DENSE_DROPPED, "quads_part_of_a_batch", "dropping.cuh", "counter + first / 4", "first / 4", "fast", WRONG),
+    "kept values not scaled": (WARPS, DENSE_DROPPED, "quads_kept_mostly", "dropping.cuh", "0.f : x * scale", "0.f : x", "fast", WRONG),
+    "parts dropped one by one": (WARPS, DENSE_DROPPED, "long_dropped_mostly", "bias_activation.cuh", "return whole ? dropping(four, unsigned(to - y)) : four;", "return dropping(four, unsigned(to - y));", "fast", WRONG),
+    "sums of parts not dropped": (WARPS, DENSE_DROPPED, "long_dropped_mostly", "bias_activation.cuh", "return dropping(make_float4(four[0], four[1], four[2], four[3]), i);", "return make_float4(four[0], four[1], four[2], four[3]);", "fast", WRONG),
     "values of dead windows listed": (SPARSE, DWEIGHT, "ragged", "sparse_cuda.cu", "cell < DEAD ? value : 0.f", "value", "fast", WRONG),
     "db of one lane": (SPARSE, DWEIGHT, "same", "sparse_cuda.cu", "total += exchange[RUN * items];", "", "fast", WRONG),
     "lists not awaited": (SPARSE, DWEIGHT, "same", "sparse_cuda.cu", "__syncthreads();  // the list and the image are complete", "", "check", RACE),

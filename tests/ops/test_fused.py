@@ -13,9 +13,11 @@ from gpucnn.dispatch.check import disagreement
 from gpucnn.errors import ShapeError
 from gpucnn.ops.bias_activation import bias_activation_grad
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
+from gpucnn.ops.dropout import scale
 from gpucnn.ops.fused import (
     DEAD,
     conv2d_bias_activation,
+    conv2d_bias_activation_dropout,
     conv2d_bias_activation_grad_weight,
     conv2d_bias_activation_maxpool,
     conv2d_maxpool_grad_input,
@@ -324,3 +326,25 @@ def test_work_is_that_of_the_convolution_and_a_quarter_of_it_behind_the_pooling(
     assert conv2d_maxpool_grad_weight.flops(dy, None, x, kernel_size=(3, 3), **SAME) == work / 4
     assert conv2d_maxpool_grad_input.flops(dy, None, weight, size=(6, 8), **SAME) == work / 4
     assert matmul_bias_activation.flops(dy, Spec((5, 7), x.dtype), b, **ENDED) == 2 * 120 * 7
+
+
+def test_gradients_behind_dropout_are_central_differences_away_from_kinks(rng):
+    x, weight, b = rng.standard_normal((2, 5, 5, 2)), rng.standard_normal((3, 3, 2, 4)), rng.standard_normal(4)
+    words = {"rate": 0.4, "seed": 1, "stream": 2, "counter": 3}
+
+    def dropped():
+        return conv2d_bias_activation_dropout.reference(x, weight, b, np.array([5]), **RELU, **SAME, **words)
+
+    y, step = dropped(), 1e-6
+    dy = rng.standard_normal(y.shape)
+    dz, db = bias_activation_grad.reference(dy, y, **RELU, scale=scale(0.4))
+    both = conv2d_bias_activation_grad_weight.reference(dy, y, x, kernel_size=(3, 3), **RELU, **SAME, scale=scale(0.4))
+    dx = conv2d_grad_input.reference(dz, weight, size=(5, 5), groups=1, **SAME)
+    for operand, gradient in ((x, dx), (weight, both[0]), (b, both[1]), (b, db)):
+        for place in rng.choice(operand.size, min(12, operand.size), replace=False):
+            before, ends = operand.flat[place], []
+            for change in (step, -step):
+                operand.flat[place] = before + change
+                ends.append((dropped() * dy).sum())
+            operand.flat[place] = before
+            assert abs((ends[0] - ends[1]) / (2 * step) - gradient.flat[place]) <= 1e-7
