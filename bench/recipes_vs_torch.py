@@ -5,8 +5,8 @@
 
 Model, initial weights (Keras' initialisers), images held out, order of the images, batches, optimizer,
 rate and epochs are those of the recipe and seed; only the library differs. Recipes without dropout and
-early stopping, whose optimizer is SGD, Adam or RMSprop, can be compared. The table in the README is made from the record
-(`bench/recipes.py`).
+early stopping, whose optimizer is SGD, Adam or RMSprop, can be compared. The table in the README is
+made from the record (`bench/recipes.py`).
 """
 
 from __future__ import annotations
