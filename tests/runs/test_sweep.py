@@ -159,6 +159,11 @@ def test_a_trial_with_own_kernels_goes_on_from_its_checkpoint(tmp_path):
     assert Run.open(again.folder).record["epochs_trained"] == 3
 
 
+def test_one_path_in_the_place_of_a_list_of_kernel_files_is_refused():
+    with pytest.raises(ArgumentError, match=r"load='own.py' is one path: give a list of files, \['own.py'\]"):
+        sweep.run(BASE, {"learning_rate": [0.01]}, folder="s", jobs=1, load="own.py")
+
+
 def test_a_trial_that_fails_is_a_row_with_its_error():
     result = sweep.run(BASE, {"learning_rate": [1e30, 0.01]}, folder="s", jobs=2)
     diverged, fine = result.trials
