@@ -79,6 +79,7 @@ _absent = absent(
     {
         "Model": "use Sequential, a stack of layers",
         "applications": "gpucnn.runs.zoo has the models that can be trained by name",
+        "keras": "leave out .keras, as in gpucnn.layers and gpucnn.datasets",
         "backend": "use gpucnn.use(...) for backends and gpucnn.utils.set_random_seed for seeds",
         "preprocessing": "scale arrays yourself or with layers.Rescaling; `gpucnn train --data FOLDER` reads images",
         "mixed_precision": "write model.compile(..., precision='bfloat16'), which keeps weights and sums in float32",

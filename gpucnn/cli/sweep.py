@@ -14,12 +14,15 @@ from ..runs import sweep as sweeps
 from ..runs.sweep_result import Sweep, label
 from .group import AS_JSON, AT_LEAST_ONE, Number, main, options
 from .screen import Screen, percent, print_json, print_pairs, print_table
-from .train import train
+from .train import algorithms_in, train
 
 _AXES = {option.name: option for option in train.params if option.name in sweeps.AXES}
 """The options of `gpucnn train` that an axis can vary, by setting."""
 
-_OF_ALL = {"dataset", "recipe", "data", "image_shape", "strict", "data_dir", "seed", "device", "backend", "threads"}
+_OF_ALL = {
+    *("dataset", "recipe", "data", "image_shape", "strict", "data_dir", "seed", "device", "backend", "threads"),
+    *("precision", "algorithms", "load"),
+}
 _SHARED = [option for option in train.params if option.name in _AXES.keys() | _OF_ALL]
 
 
@@ -60,7 +63,7 @@ def sweep(
     seeds: int,
     jobs: int | None,
     folder: str | None,
-    strict: bool,
+    load: tuple[str, ...],
     as_json: bool,
     **given: Any,
 ) -> int:
@@ -85,14 +88,13 @@ def sweep(
     values, scores, mean, deviation (over the seeds), trials, failed, seconds (in all); of each
     trial: run, values, seed, status, error, figures.
     """
-    values = {name: value for name, value in given.items() if value is not None}
     named = [_axis(text) for text in axes]
     chosen = dict(named)
     if len(chosen) < len(named):
         raise ArgumentError("an axis is given twice: give all its values in one --axis NAME=A,B")
     with Screen() as screen:
-        settings = commands.RunSettings(**values, strict=strict)
-        work: dict[str, Any] = {"say": screen.remark, "progress": screen.progress}
+        settings = _settings(given)
+        work: dict[str, Any] = {"load": load, "say": screen.remark, "progress": screen.progress}
         if count is not None:
             result = search.run(settings, chosen, count, seeds, folder, jobs, **work)
         else:
@@ -136,7 +138,7 @@ _OF_A_RUN = _OF_ALL | {"model", "filters", "optimizer", "batch_size", "weight_de
     AS_JSON,
 )
 def lr_find(
-    steps: int, lowest: float, highest: float, out: str | None, strict: bool, as_json: bool, **given: Any
+    steps: int, lowest: float, highest: float, out: str | None, load: tuple[str, ...], as_json: bool, **given: Any
 ) -> int:
     """Find a learning rate: train a new model for some batches while the rate grows, and draw the
     loss by rate (Smith 2017, the range test).
@@ -149,10 +151,8 @@ def lr_find(
     """
     if out is not None and not out.lower().endswith(".png"):
         raise ArgumentError(f"--out {out}: the picture is a PNG file; give a name that ends in .png")
-    values = {name: value for name, value in given.items() if value is not None}
     with Screen() as screen:
-        settings = commands.RunSettings(**values, strict=strict)
-        found = rate_search.search(settings, steps, lowest, highest, progress=screen.progress)
+        found = rate_search.search(_settings(given), steps, lowest, highest, load=load, progress=screen.progress)
     default = f"lr-find-{found.dataset}-{found.model}".replace(":", "-")
     path = found.picture().save(out or f"{default}.png")
     if as_json:
@@ -165,6 +165,11 @@ def lr_find(
         if found.suggestion is not None:
             print_pairs(("next", f"gpucnn train {found.dataset} --model {found.model} --lr {found.suggestion:.2g}"))
     return 1 if found.suggestion is None else 0
+
+
+def _settings(given: dict[str, Any]) -> commands.RunSettings:
+    values = {name: value for name, value in given.items() if value is not None}
+    return commands.RunSettings(**values | {"algorithms": algorithms_in(given["algorithms"]) or None})
 
 
 def _axis(text: str) -> tuple[str, list[Any] | search.Span]:

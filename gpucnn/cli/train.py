@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -230,7 +231,7 @@ def train(
     if not values["strict"]:
         del values["strict"]
     if "algorithms" in values:
-        values["algorithms"] = dict(map(_op_and_algorithm, values["algorithms"]))
+        values["algorithms"] = algorithms_in(values["algorithms"])
     load = values.pop("load", ())
     with distributed.ending_together(), Screen() as screen:
         parts = commands.RunSettings.of(commands.Run.open(resumed)).parts if resumed else values.get("parts")
@@ -286,6 +287,11 @@ def _preparation(settings: dict[str, Any]) -> str:
     """The options that a photograph needs to look like the images of the run."""
     named = settings.get("data") is None and settings.get("dataset") is not None
     return " --invert --centre" if named and datasets.is_of_digits(settings["dataset"]) else ""
+
+
+def algorithms_in(texts: Iterable[str]) -> dict[str, str]:
+    """What --algorithm says: the name of an algorithm by op."""
+    return dict(map(_op_and_algorithm, texts))
 
 
 def _op_and_algorithm(text: str) -> tuple[str, str]:

@@ -33,6 +33,15 @@ class Format:
     load_weights: Callable[..., None] | None = None
 
 
+_CALLS = {
+    "save": "model.save",
+    "export": "model.export",
+    "save_weights": "model.save_weights",
+    "load": "models.load_model",
+    "load_weights": "model.load_weights",
+}
+"""What a user writes for each action."""
+
 _formats: dict[str, Format] = {}
 
 
@@ -56,17 +65,17 @@ def suffix_of(filepath: Any) -> str:
 def function_for(filepath: Any, action: str) -> Callable[..., Any] | None:
     """The function of another library's format for an action; None if the format is gpucnn's own.
 
-    Raises `ArgumentError` if the format has none, with the suffixes that have one.
+    Raises `ArgumentError` if the format has none, with what to write instead.
     """
     entry = find(filepath)
     if entry is None:
         return None
     function = getattr(entry, action)
     if function is None:
-        suffixes = suffixes_for(action)
-        raise ArgumentError(
-            f"{action}({str(filepath)!r}): this does not work with files of {entry.name}; use {' or '.join(suffixes)}"
-        )
+        kin = ("load", "load_weights") if "load" in action else ("save", "export", "save_weights")
+        call = next((_CALLS[other] for other in kin if getattr(entry, other) is not None), None)
+        cure = f"write {call}({str(filepath)!r})" if call else f"use {' or '.join(suffixes_for(action))}"
+        raise ArgumentError(f"{action}({str(filepath)!r}): this does not work with files of {entry.name}; {cure}")
     return function
 
 

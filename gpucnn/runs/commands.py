@@ -76,6 +76,12 @@ def train(
 def with_entry(settings: RunSettings) -> tuple[RunSettings, Entry | None]:
     """The settings with what their recipe says, and the model that they name, of which a file of the
     user is executed; None if the data set decides."""
+    for option, known in (("recipe", [recipe.name for recipe in recipes.RECIPES]), ("model", zoo.names())):
+        if settings.dataset in known:
+            raise ArgumentError(
+                f"{settings.dataset!r} is not a data set: for the {option} of this name write "
+                f"{option}={settings.dataset!r} (--{option} {settings.dataset})"
+            )
     if settings.recipe is not None:
         settings = recipes.find(settings.recipe).fill(settings)
     if settings.model is None:

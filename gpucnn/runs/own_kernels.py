@@ -16,6 +16,8 @@ Entry = dict[str, str]
 
 def load_for_new_run(paths: Sequence[str | Path]) -> list[Entry] | None:
     """Load files that the user named; returns their entries for `run.json`, None without files."""
+    if isinstance(paths, (str, Path)):
+        raise ArgumentError(f"load={str(paths)!r} is one path: give a list of files, [{str(paths)!r}]")
     entries = [_entry(path) for path in paths]
     for path in paths:
         load(path)

@@ -8,8 +8,9 @@ rates grow linearly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from .. import random
 from ..callbacks.curves import BLUE, GREY, ORANGE, Picture
 from ..datasets import Dataset, ProgressHook
 from ..errors import ArgumentError, TrainingError
-from . import commands
+from . import commands, own_kernels
 from .settings import RunSettings
 
 STEPS, LOWEST, HIGHEST = 100, 1e-6, 1.0
@@ -77,9 +78,12 @@ def search(
     lowest: float = LOWEST,
     highest: float = HIGHEST,
     *,
+    load: Sequence[str | Path] = (),
     progress: ProgressHook | None = None,
 ) -> RateSearch:
     """Train a new model for so many batches while the rate grows from `lowest` to `highest`.
+
+    load  .py files with your kernels, which are executed
 
     Nothing is written, and no other model changes. The schedule and the rate of the settings are not
     used. Raises `ArgumentError` for settings that do not fit.
@@ -90,7 +94,8 @@ def search(
         raise ArgumentError(f"steps={steps} are too few: give {2 * _REACH} or more")
     if not 0 < lowest < highest < float("inf"):
         raise ArgumentError(f"the rates go from {lowest:g} to {highest:g}: the first must be above 0 and the lower one")
-    settings, entry = commands.with_entry(replace(settings, learning_rate=lowest, schedule="constant").apply())
+    settings = replace(settings, learning_rate=lowest, schedule="constant", load=own_kernels.load_for_new_run(load))
+    settings, entry = commands.with_entry(settings.apply())
     data = settings.load_data(progress)
     settings, training, model = commands.planned(settings, entry, data)
     rates: list[float] = []

@@ -59,6 +59,7 @@ def run(
     folder: str | Path | None = None,
     jobs: int | None = None,
     *,
+    load: Sequence[str | Path] = (),
     say: Callable[[str], None] = lambda line: None,
     progress: ProgressHook | None = None,
 ) -> Sweep | None:
@@ -80,7 +81,7 @@ def run(
     with trials.pool(jobs) as pool:
         if pool is None:
             return None
-        planner = Planner(settings, seeds, folder, progress)
+        planner = Planner(settings, seeds, folder, load, progress)
         if planner.data.x_val is None and not planner.filled.validation_split:
             raise ArgumentError(
                 "a search compares combinations on validation images: hold out some with validation_split=0.1"

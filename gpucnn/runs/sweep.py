@@ -24,7 +24,7 @@ from typing import Any
 from ..datasets import ProgressHook
 from ..errors import ArgumentError, FileError, Interrupted, did_you_mean, warn
 from ..files import explained, make_folder, write_atomically
-from . import commands, trials, zoo
+from . import commands, own_kernels, trials, zoo
 from .run import Run
 from .settings import RunSettings, fingerprint
 from .sweep_picture import picture
@@ -37,7 +37,7 @@ AXES = (
 )
 """The settings that an axis of a sweep can vary."""
 
-_WITHOUT_EFFECT = ("threads", "save_every", "data", "data_dir", "strict", "load", "parts")
+_WITHOUT_EFFECT = ("threads", "save_every", "data", "data_dir", "strict", "parts")
 """Settings on which no result depends: of the images there is the fingerprint."""
 
 
@@ -48,6 +48,7 @@ def run(
     folder: str | Path | None = None,
     jobs: int | None = None,
     *,
+    load: Sequence[str | Path] = (),
     say: Callable[[str], None] = lambda line: None,
     progress: ProgressHook | None = None,
 ) -> Sweep | None:
@@ -58,6 +59,7 @@ def run(
     seeds     how many trials each combination has
     folder    of the trials; None for `runs/sweep-<dataset>-<model>`
     jobs      trials at a time; None for one for each core, on a GPU one
+    load      .py files with your kernels, which are executed, here and for each trial
 
     Under `mpiexec`, each rank trains one trial at a time, and all ranks but rank 0 get None. A trial
     that fails has its error and ends no other. Raises `ArgumentError` or another error of gpucnn for
@@ -71,7 +73,7 @@ def run(
         if pool is None:
             return None
         combinations = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
-        planner = Planner(settings, seeds, folder, progress)
+        planner = Planner(settings, seeds, folder, load, progress)
         planned = [pair for values in combinations for pair in planner.trials(values)]
         results = Results(planner.sweep(), len(planned), say, progress)
         left = [task for trial, task in planned if results.add(trial).status != FINISHED]
@@ -116,8 +118,15 @@ class Planner:
     """
 
     def __init__(
-        self, settings: RunSettings, seeds: int, folder: str | Path | None, progress: ProgressHook | None
+        self,
+        settings: RunSettings,
+        seeds: int,
+        folder: str | Path | None,
+        load: Sequence[str | Path],
+        progress: ProgressHook | None,
     ) -> None:
+        self._load = load
+        settings = replace(settings, load=own_kernels.load_for_new_run(load))
         filled, _ = commands.with_entry(settings)
         self.settings, self.seeds = settings.apply(), seeds
         self.filled = replace(filled, device=self.settings.device)
@@ -136,7 +145,7 @@ class Planner:
         planned = []
         for seed in range(filled.seed, filled.seed + self.seeds):
             place = self.folder / _name(values, replace(resolved, seed=seed))
-            planned.append((Trial(dict(values), seed, place), Task(replace(filled, seed=seed), place)))
+            planned.append((Trial(dict(values), seed, place), Task(replace(filled, seed=seed), place, load=self._load)))
         return planned
 
     def sweep(self) -> Sweep:
@@ -251,6 +260,8 @@ def _name(values: Mapping[str, Any], settings: RunSettings) -> str:
 
 def _digest(settings: RunSettings, *more: Any) -> str:
     deciding = {name: value for name, value in asdict(settings).items() if name not in _WITHOUT_EFFECT}
+    if settings.load is None:  # as in folders of earlier versions
+        del deciding["load"]
     text = "".join(json.dumps(value, sort_keys=True) for value in (deciding, *more))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

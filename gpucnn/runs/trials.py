@@ -37,12 +37,14 @@ class Task:
 
     settings  as `train` takes them
     folder    its run folder; a run in it is resumed
+    load      .py files with the user's kernels
     threads   of the CPU, unless the settings say; None for a share of those of the ranks on a machine
     """
 
     settings: RunSettings
     folder: Path
     threads: int | None = None
+    load: Sequence[str | Path] = ()
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,9 @@ def train(task: Task) -> Outcome:
         try:
             if (folder / "run.json").exists():
                 model = settings.model if ".py" in (settings.model or "") else None
-                commands.resume(folder, model=model, pictures=False)
+                commands.resume(folder, model=model, load=task.load, pictures=False)
             else:
-                commands.train(RunSettings(**arguments), folder, pictures=False)
+                commands.train(RunSettings(**arguments), folder, load=task.load, pictures=False)
             status, error = FINISHED, None
         except (Interrupted, KeyboardInterrupt) as reason:
             status, error = STOPPED, one_line(reason)

@@ -59,6 +59,21 @@ def test_a_wrong_axis_is_refused_with_what_to_write(user_npz, axis, said):
     assert not os.path.exists("s")
 
 
+def test_kernels_and_algorithms_are_those_of_train(user_npz):
+    Path("own.py").write_text("x = 1")
+    for said, more in {
+        "own.py registered no kernel": ("--load", "own.py"),
+        "gone.py": ("--load", "gone.py"),
+        "--algorithm 'direct' must be OP=NAME": ("--algorithm", "direct"),
+        "did you mean 'conv2d'": ("--algorithm", "conv=direct"),
+        "'half' is not one of": ("--precision", "half"),
+    }.items():
+        for command in (("sweep", "--axis", "lr=0.1", "--out", "s"), ("lr-find",)):
+            result = gpucnn(*command, "--data", user_npz, "--model", "slides", *more)
+            assert result.exit_code in (1, 2) and said in result.stderr, (command, result.stderr)
+            assert "Traceback" not in result.stderr and not os.path.exists("s")
+
+
 @optuna_here
 def test_a_search_trains_as_many_combinations_as_it_is_given(user_npz):
     result = sweep(user_npz, "--axis", "lr=0.001..0.1", "--search", 2, "--validation-split", 0.25)

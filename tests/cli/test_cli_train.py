@@ -156,6 +156,8 @@ def test_a_folder_with_broken_images_is_trained_on_with_a_count_or_not_at_all():
     [
         (("--strict",), 2, "strict=True goes with a folder of images"),
         (("mnits",), 2, r"unknown data set 'mnits': did you mean 'mnist'\?"),
+        (("torres-fashion-1",), 2, r"'torres-fashion-1' is not a data set: .*--recipe torres-fashion-1"),
+        (("vgg-small",), 2, r"'vgg-small' is not a data set: .*--model vgg-small"),
         (("--model", "slide"), 2, r"there is no model 'slide': did you mean 'slides'\?"),
         (("--optimizer", "adm"), 2, r"unknown optimizer 'adm': did you mean 'adam"),
         (("--epochs", "0"), 2, "Invalid value for '--epochs': 0 is not in the range"),

@@ -36,6 +36,23 @@ LAYERS = {
     "batchnorm": ((5, 4, 3), lambda: [layers.Conv2D(4, 2), layers.BatchNormalization(epsilon=0.01), layers.ReLU()]),
     "batchnorm_plain": ((6,), lambda: [layers.BatchNormalization(center=False, scale=False)]),
     "batchnorm_of_sequences": ((5, 4), lambda: [layers.BatchNormalization(scale=False, momentum=0.9)]),
+    "batchnorm_scaled": (
+        (5, 4, 3),
+        lambda: [layers.Conv2D(4, 2, use_bias=False), layers.BatchNormalization(center=False), layers.ReLU()],
+    ),
+    "batchnorm_shifted": (
+        (5, 4, 3),
+        lambda: [layers.Conv2D(4, 2), layers.ReLU(), layers.BatchNormalization(scale=False), layers.Flatten()],
+    ),
+    "batchnorm_plain_flattened": (
+        (5, 4, 3),
+        lambda: [
+            layers.Conv2D(4, 2),
+            layers.Flatten(),
+            layers.BatchNormalization(center=False, scale=False),
+            layers.Dense(3),
+        ],
+    ),
     "dropout": ((6,), lambda: [layers.Dropout(0.5)]),
     "spatial_dropout": (
         (4, 4, 4, 2),

@@ -42,7 +42,16 @@ def branches():
     return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(y)))
 
 
-for name, make in {"images": images, "path": path, "branches": branches}.items():
+def normalised():
+    """Batch normalisation with and without scale and shift."""
+    layers = keras.layers
+    stack = [keras.Input((5, 5, 2)), layers.Conv2D(3, 2)]
+    for center in (False, True):
+        stack += [layers.BatchNormalization(center=center, scale=scale) for scale in (False, True)]
+    return keras.Sequential([*stack, layers.Flatten(), layers.LayerNormalization(center=False), layers.Dense(2)])
+
+
+for name, make in {"images": images, "path": path, "branches": branches, "normalised": normalised}.items():
     keras.utils.set_random_seed(0)
     model, rng = make(), np.random.default_rng(0)
     for weight in model.weights:

@@ -111,6 +111,7 @@ def test_weights_both_ways(keras, small_model, tmp_path):
         np.testing.assert_array_equal(weight, original)
 
 
+@pytest.mark.filterwarnings("ignore:.*applies softmax itself")
 def test_what_compile_said_goes_both_ways(keras, small_model, problem, tmp_path):
     import gpucnn
     from gpucnn.optimizers import schedules

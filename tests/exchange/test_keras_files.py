@@ -21,7 +21,7 @@ DATA = Path(__file__).parent / "data"
 pytestmark = h5py_here
 
 
-@pytest.mark.parametrize("name", ["images", "path", "branches"])
+@pytest.mark.parametrize("name", ["images", "path", "branches", "normalised"])
 def test_the_outputs_are_those_of_keras(name):
     with np.load(DATA / f"{name}.npz") as arrays:
         x, y = arrays["x"], arrays["y"]

@@ -204,6 +204,46 @@ def test_what_the_layer_lacks_must_be_constant(tmp_path):
         exchange.torch.load_state_dict(model, state)
 
 
+@torch_here
+@pytest.mark.parametrize(("center", "scale"), [(True, True), (False, True), (False, False)])
+def test_networks_whose_normalisations_have_no_scale_or_shift(center, scale, tmp_path, rng):
+    import torch
+    from safetensors.torch import save_file
+    from torch import nn
+
+    affine = center and scale  # all but the LayerNorm of PyTorch have both or neither
+    how, parts = ({"epsilon": 1e-5, "center": c, "scale": s} for c, s in ((affine, affine), (center, scale)))
+    stack = [layers.Conv2D(4, 3), layers.BatchNormalization(**how), layers.GroupNormalization(2, **how)]
+    stack += [layers.Flatten(), layers.Dense(5), layers.LayerNormalization(**parts), layers.Dense(3)]
+    model = Sequential([Input((6, 6, 2)), *stack])
+    rows = nn.LayerNorm(5, elementwise_affine=scale, bias=center)
+    convolution = (nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, affine=affine), nn.GroupNorm(2, 4, affine=affine))
+    network = nn.Sequential(*convolution, nn.Flatten(), nn.Linear(64, 5), rows, nn.Linear(5, 3)).eval()
+    network[1].running_mean.uniform_(-1, 1), network[1].running_var.uniform_(0.5, 2)
+    x = rng.normal(size=(4, 6, 6, 2)).astype(np.float32)
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    for state in (network.state_dict(), tmp_path / "w.safetensors"):
+        randomise(model)
+        exchange.torch.load_state_dict(model, state)
+        np.testing.assert_allclose(model.predict(x, verbose=0), output_of(network, x), atol=1e-5)
+    model.export(tmp_path / "m.py")
+    exported = module_in(tmp_path / "m.py").load()
+    assert [p.shape for p in exported.parameters()] == [p.shape for p in network.parameters()]
+    randomise(model, 1)
+    state = {key: torch.from_numpy(array) for key, array in _by_number(network, model).items()}
+    network.load_state_dict(state)
+    np.testing.assert_allclose(model.predict(x, verbose=0), output_of(network, x), atol=1e-5)
+
+
+def test_a_shift_that_the_network_lacks_is_named():
+    model = Sequential([Input((3,)), layers.Dense(4), layers.LayerNormalization(scale=False)])
+    state = tensors((4, 3), (4,)) | {"1.weight": np.ones(4, np.float32)}
+    with pytest.raises(ArgumentError, match=r"the module 1 has weight, and the layer layer_normalization needs bias"):
+        exchange.torch.load_state_dict(model, state)
+    with pytest.raises(ArgumentError, match="has 1 modules with weights, and the model has 2 layers with weights"):
+        exchange.torch.load_state_dict(model, tensors((4, 3), (4,)))
+
+
 def test_layers_of_the_user_are_refused_by_name(tmp_path):
     class Double(layers.Dense):
         pass

@@ -50,6 +50,10 @@ def test_a_name_that_gpucnn_lacks_says_what_to_use_instead(module, name, instead
 def test_a_package_of_old_keras_says_what_to_use_instead():
     with pytest.raises(ImportError, match=r"^gpucnn\.preprocessing is not in gpucnn: .*train --data FOLDER"):
         importlib.import_module("gpucnn.preprocessing.image")
+    with pytest.raises(ImportError, match=r"^gpucnn\.keras is not in gpucnn: leave out \.keras, as in gpucnn\.layers"):
+        importlib.import_module("gpucnn.keras.layers")
+    with pytest.raises(AttributeError, match=r"leave out \.keras"):
+        _ = gpucnn.keras
 
 
 def test_every_module_with_absent_names_is_tested():

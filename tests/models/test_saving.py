@@ -1,6 +1,8 @@
 """Models and weights in files: every bit comes back, and file names are checked."""
 
 import hashlib
+import os
+import re
 import struct
 
 import numpy as np
@@ -242,3 +244,23 @@ def test_what_cannot_be_read_is_named(tmp_path):
         load_model(tmp_path / "gone" / "m.safetensors")
     with pytest.raises(FileError, match=r"is a folder without model\.safetensors: give a \.safetensors file"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("action", "file", "instead"),
+    [
+        ("save", "m.onnx", "model.export('m.onnx')"),
+        ("save", "m.py", "model.export('m.py')"),
+        ("save", "m.weights.h5", "model.save_weights('m.weights.h5')"),
+        ("save_weights", "m.onnx", "model.export('m.onnx')"),
+        ("save_weights", "m.keras", "model.save('m.keras')"),
+        ("export", "m.weights.h5", "model.save_weights('m.weights.h5')"),
+        ("load_weights", "m.onnx", "models.load_model('m.onnx')"),
+        ("load", "m.weights.h5", "model.load_weights('m.weights.h5')"),
+    ],
+)
+def test_what_a_format_is_for_is_said_where_it_is_used_for_something_else(small_model, action, file, instead):
+    call = load_model if action == "load" else getattr(small_model(), action)
+    with pytest.raises(ArgumentError, match=re.escape(f"; write {instead}")):
+        call(file)
+    assert not os.path.exists(file)

@@ -10,6 +10,7 @@ from needs import posix_here
 from processes import program
 
 from gpucnn.devices import threads
+from gpucnn.dispatch import choice, op
 from gpucnn.errors import ArgumentError, FileError
 from gpucnn.runs import commands, sweep, trials
 from gpucnn.runs.run import Run
@@ -104,6 +105,63 @@ def test_other_settings_or_other_images_are_other_trials():
     np.savez("squares.npz", **arrays)
     changed = sweep.run(BASE, {"learning_rate": [0.01]}, folder="s", jobs=1)
     assert changed.trials[0].folder != first.trials[0].folder
+
+
+OWN_KERNEL = """
+import os
+from gpucnn import kernel
+from gpucnn.ops.matmul import matmul
+
+@kernel(matmul, "own", "numpy")
+def launch(y, a, b, **params):
+    open(f"used-{os.getpid()}", "a").close()
+    y[...] = matmul.reference(a, b, **params)
+"""
+
+
+@pytest.fixture
+def _without_own_kernels():
+    before = {name: dict(kernels) for name, kernels in op._kernels.items()}
+    yield
+    op._kernels.clear()
+    op._kernels.update(before)
+    choice.changed()
+
+
+@pytest.mark.usefixtures("_without_own_kernels")
+def test_every_trial_trains_with_kernels_and_model_of_the_user(tmp_path):
+    (tmp_path / "own.py").write_text(OWN_KERNEL)
+    (tmp_path / "mine.py").write_text(
+        "from gpucnn.runs import zoo\ndef build(input_shape, classes):\n"
+        "    return zoo.find('slides').build(input_shape, classes)\n"
+    )
+    settings = changed(model="mine.py:build", algorithms={"matmul": "own"})
+    result = sweep.run(settings, {"learning_rate": [0.01, 0.02]}, folder="s", jobs=2, load=["own.py"])
+    assert [(trial.status, trial.error) for trial in result.trials] == [("finished", None)] * 2
+    assert len(list(tmp_path.glob("used-*"))) == 2, "each process has used the kernel"
+    for trial in result.trials:
+        assert Run.open(trial.folder).record["settings"]["load"][0]["name"] == "own.py"
+    (tmp_path / "own.py").write_text(OWN_KERNEL + "# changed\n")
+    again = sweep.run(settings, {"learning_rate": [0.01, 0.02]}, folder="s", jobs=2, load=["own.py"])
+    assert not {t.folder for t in again.trials} & {t.folder for t in result.trials}, "another file is another trial"
+
+
+@pytest.mark.usefixtures("_without_own_kernels")
+def test_a_trial_with_own_kernels_goes_on_from_its_checkpoint(tmp_path):
+    (tmp_path / "own.py").write_text(OWN_KERNEL)
+    settings, axes = changed(algorithms={"matmul": "own"}, epochs=2), {"learning_rate": [0.01]}
+    (trial,) = sweep.run(settings, axes, folder="s", jobs=1, load=["own.py"]).trials
+    record = json.loads((trial.folder / "run.json").read_text())
+    record["status"], record["settings"]["epochs"] = "interrupted", 3
+    (trial.folder / "run.json").write_text(json.dumps(record))
+    (again,) = sweep.run(settings, axes, folder="s", jobs=1, load=["own.py"]).trials
+    assert (again.status, again.error) == ("finished", None)
+    assert Run.open(again.folder).record["epochs_trained"] == 3
+
+
+def test_one_path_in_the_place_of_a_list_of_kernel_files_is_refused():
+    with pytest.raises(ArgumentError, match=r"load='own.py' is one path: give a list of files, \['own.py'\]"):
+        sweep.run(BASE, {"learning_rate": [0.01]}, folder="s", jobs=1, load="own.py")
 
 
 def test_a_trial_that_fails_is_a_row_with_its_error():

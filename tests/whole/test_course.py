@@ -45,8 +45,16 @@ model.summary()
 from gpucnn import optimizers
 model.compile(optimizers.RMSprop(learning_rate=0.0001), loss='categorical_crossentropy', metrics=['accuracy'])
 history = model.fit(x_train_vec, y_train_vec, batch_size=128, epochs=50, validation_data=(x_valid_vec, y_valid_vec))
+import matplotlib.pyplot as plt
+epochs = range(len(history.epoch)) # 50 is the number of epochs
 train_acc = history.history['accuracy']
 valid_acc = history.history['val_accuracy']
+plt.plot(epochs, train_acc, 'bo', label='Training Accuracy')
+plt.plot(epochs, valid_acc, 'r', label='Validation Accuracy')
+plt.xlabel('Epochs')
+plt.ylabel('Accuracy')
+plt.legend()
+plt.show()
 loss_and_acc = model.evaluate(x_test_vec, y_test_vec)
 print('loss = ' + str(loss_and_acc[0]))
 print('accuracy = ' + str(loss_and_acc[1]))
@@ -105,31 +113,73 @@ test_loss, test_acc = model.evaluate(test_images, test_labels)
 print('Test accuracy:', test_acc)
 """
 
-TORRES_FASHION = """
-from gpucnn import datasets
-from gpucnn.models import Sequential
-from gpucnn.layers import Conv2D, MaxPooling2D, Flatten, Dense, BatchNormalization, Dropout
+TORRES_IN_STEPS = """
+from gpucnn import models
+from gpucnn import layers
+from gpucnn import Sequential
+from gpucnn.layers import Conv2D
+from gpucnn.layers import MaxPooling2D
 
-fashion_mnist = datasets.fashion_mnist
-(train_images, train_labels), (test_images, test_labels) = fashion_mnist.load_data()
-train_images = train_images.reshape((60000, 28, 28, 1)).astype('float32') / 255
-test_images = test_images.reshape((10000, 28, 28, 1)).astype('float32') / 255
 model = Sequential()
-model.add(Conv2D(8, (7, 7), activation="relu", padding="same", input_shape=(28, 28, 1)))
+model.add(Conv2D(32, (5, 5), activation='relu', input_shape=(28, 28, 1)))
+model.add(MaxPooling2D((2, 2)))
+model.summary()
+
+model = models.Sequential()
+model.add(layers.Conv2D(32,(5,5),activation='relu',
+                                input_shape=(28,28,1)))
+model.add(layers.MaxPooling2D((2, 2)))
+model.add(layers.Conv2D(64, (5, 5), activation='relu'))
+model.add(layers.MaxPooling2D((2, 2)))
+assert model.count_params() == 52_096
+model.add(layers.Flatten())
+model.add(layers.Dense(10, activation='softmax'))
+assert model.count_params() == 62_346
+"""
+
+TORRES_FASHION_1 = """
+import gpucnn as keras
+from gpucnn import Sequential
+from gpucnn.layers import Conv2D, MaxPooling2D, Flatten, Dense
+
+fashion_mnist = keras.datasets.fashion_mnist
+
+(train_images, train_labels), (test_images, test_labels) = fashion_mnist.load_data()
+class_names = ['T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot']
+train_images = train_images.reshape((60000, 28, 28, 1))
+train_images = train_images.astype('float32') / 255
+test_images = test_images.reshape((10000, 28, 28, 1))
+test_images = test_images.astype('float32') / 255
+model = Sequential()
+model.add(Conv2D(32, (5, 5), activation='relu', input_shape=(28, 28, 1)))
+model.add(MaxPooling2D((2, 2)))
+model.add(Conv2D(64, (5, 5), activation='relu'))
+model.add(MaxPooling2D((2, 2)))
+model.add(Flatten())
+model.add(Dense(10, activation='softmax'))
+model.summary()
+model.compile(optimizer='sgd', loss='sparse_categorical_crossentropy', metrics=['accuracy'])
+model.fit(train_images, train_labels, epochs=5)
+test_loss, test_acc = model.evaluate(test_images,  test_labels)
+print('Test accuracy:', test_acc)
+"""
+
+TORRES_FASHION_2 = (
+    TORRES_FASHION_1[: TORRES_FASHION_1.index("model = Sequential")]
+    + """
+model = Sequential()
+model.add(Conv2D(64, (7, 7), activation="relu", padding="same", input_shape=(28, 28, 1)))
 model.add(MaxPooling2D(2, 2))
-model.add(Conv2D(16, (3, 3), activation="relu", padding="same"))
-model.add(BatchNormalization())
+model.add(Conv2D(128, (3, 3), activation="relu", padding="same"))
 model.add(MaxPooling2D(2, 2))
-model.add(Dropout(0.3))
 model.add(Flatten())
 model.add(Dense(64, activation="relu"))
 model.add(Dense(10, activation="softmax"))
-model.summary()
-model.compile(optimizer='adam', loss='sparse_categorical_crossentropy', metrics=['accuracy'])
-model.fit(train_images, train_labels, epochs=5)
-test_loss, test_acc = model.evaluate(test_images, test_labels)
-print('Test accuracy:', test_acc)
 """
+    + TORRES_FASHION_1[TORRES_FASHION_1.index("model.summary()") :]
+)
+
+TORRES_FASHION_3 = TORRES_FASHION_2.replace("optimizer='sgd'", "optimizer='adam'")
 
 TORRES_FASHION_4 = """
 from gpucnn import datasets
@@ -250,15 +300,67 @@ model.fit(X, y, validation_data=(X_test, y_test), epochs=25, batch_size=512, cal
 print("Accuracy: %.2f%%" % (model.evaluate(X_test, y_test)[1] * 100))
 """
 
+TOWARDSAI_PIECES = """
+from gpucnn.models import Sequential
+from gpucnn.layers import Conv1D, Conv2D, Dense, Dropout, GlobalMaxPooling1D, MaxPooling1D, MaxPooling2D
+from gpucnn.callbacks import EarlyStopping
+
+model = Sequential()
+model.add(Conv2D(32, (3, 3), input_shape=(32, 32, 3), padding='same', activation='relu'))
+model.add(Conv2D(32, (3, 3), activation='relu', padding='valid'))
+model.add(MaxPooling2D(pool_size=(2, 2)))
+assert model.output_shape == (None, 15, 15, 32)
+
+model = Sequential()
+model.add(Conv1D(filters=32, kernel_size=3, padding='same', activation='relu', input_shape=(16, 2)))
+model.add(MaxPooling1D(pool_size=2))
+model.add(Conv1D(filters=32, kernel_size=3, padding='same', activation='relu'))
+model.add(Dropout(0.2))
+model.add(GlobalMaxPooling1D())
+model.add(Dense(512, activation='relu'))
+model.add(Dense(10, activation='softmax'))
+model.summary()
+model.compile(loss='categorical_crossentropy', optimizer='sgd', metrics=['accuracy'])
+earlystop = EarlyStopping(monitor = 'val_loss', min_delta = 0, patience = 3, verbose = 1, restore_best_weights = True)
+x, y = np.random.rand(40, 16, 2), np.eye(10)[np.arange(40) % 10]
+model.fit(x, y, validation_data=(x, y), epochs=25, batch_size=20, callbacks=[earlystop])
+"""
+
+MLEARNING_RESULTS = (
+    MLEARNING
+    + """
+from gpucnn import metrics, plots
+
+def train_model(model, X_train, y_train, X_test, y_test):
+    model.compile(optimizer='adam', loss='categorical_crossentropy', metrics=['accuracy'])
+    history = model.fit(X_train, y_train, batch_size=128, epochs=50, validation_data=(X_test, y_test))
+    model.evaluate(X_test, y_test)
+    return history
+
+train_model(model, X_train, y_train, X_test, y_test)
+probabilities = model.predict(X_test[:32])
+y_true = y_test[:32].argmax(axis=1)
+print(metrics.classification_report(y_true, probabilities))
+plots.confusion_matrix(y_true, probabilities)
+plots.predictions(X_test[:32], y_true, probabilities)
+history.plot()
+"""
+)
+
 TEXTS = {
     "slides": (SLIDES, 38_390),
     "keras-intro": (KERAS_INTRO, 121_930),
     "torres": (TORRES, 62_346),
-    "torres-fashion": (TORRES_FASHION, None),
+    "torres-in-steps": (TORRES_IN_STEPS, 832),
+    "torres-fashion-1": (TORRES_FASHION_1, 62_346),
+    "torres-fashion-2": (TORRES_FASHION_2, 479_178),
+    "torres-fashion-3": (TORRES_FASHION_3, 479_178),
     "torres-fashion-4": (TORRES_FASHION_4, 13_017_770),
     "torres-fashion-5": (TORRES_FASHION_5, 13_017_770),
     "mlearning": (MLEARNING, 484_714),
+    "mlearning-results": (MLEARNING_RESULTS, 484_714),
     "cifar": (CIFAR, 3_702_186),
+    "towardsai-pieces": (TOWARDSAI_PIECES, None),
 }
 
 

@@ -72,6 +72,7 @@ def test_the_angle_is_found_within_four_degrees(executed):
 def test_the_notebooks_on_kernels_show_what_they_say(executed):
     first = printed(executed("2_from_convolution_to_kernel"))
     assert all("[[4., 3., 4.]" in half for half in first.split("def conv2d_direct"))
+    assert first.count("(picture)") == 2  # classic filters; padding, strides, dilation and pooling
     second = printed(executed("3_your_own_kernel"))
     assert "8 cases agree" in second
     assert re.search(r"outside of every array.*wrong_numba.py:\d+", second)

@@ -317,6 +317,14 @@ def test_the_translation_is_in_chinese_and_each_page_links_the_other():
     assert f"]({TRANSLATION})" in TEXT and "](README.md)" in TEXTS[TRANSLATION]
 
 
+def test_the_gpus_that_have_records_are_named_where_the_documents_say_what_is_shown():
+    cards = {folder.name.split("-")[1].upper() for folder in (ROOT / "bench" / "results").glob("nvidia-*")}
+    assert cards
+    for text in (TEXT, TEXTS[TRANSLATION], KERNELS):
+        introduction = text.split("\n## ")[0]
+        assert all(card in introduction for card in cards)
+
+
 def test_no_placeholder_is_left():
     for name, text in TEXTS.items():
         assert "@@" not in text, name

@@ -33,6 +33,7 @@ class Slot:
     weight         the weight of gpucnn; None if the layer has none, and `constant` stands for it
     to_torch       turns the weight's array into the tensor's
     from_torch     the reverse
+    written        whether the exported module has the tensor; a `state_dict` that is loaded may have it anyway
     """
 
     weight: Weight | None
@@ -40,6 +41,7 @@ class Slot:
     to_torch: Turn
     from_torch: Turn
     constant: float = 0.0
+    written: bool = True
 
     def array(self) -> np.ndarray:
         """The tensor's values as a new float32 array."""
@@ -158,23 +160,16 @@ class Modules:
         self.layout(len(shape), channels_first=True)
         rank = max(1, len(shape) - 2)
         momentum = round(1 - layer.momentum, 12)
-        self.line(f"nn.BatchNorm{rank}d({shape[-1]}, eps={layer.epsilon!r}, momentum={momentum!r})")
+        how = "" if layer.center or layer.scale else ", affine=False"
+        self.line(f"nn.BatchNorm{rank}d({shape[-1]}, eps={layer.epsilon!r}, momentum={momentum!r}{how})")
         order = self._order
         turns: tuple[Turn, Turn] = (same, same)
         if order is not None:
             back = np.argsort(order)
             turns = (lambda array: array[order], lambda array: array[back])
-        for word, weight, constant in (
-            ("weight", layer.gamma, 1.0),
-            ("bias", layer.beta, 0.0),
-            ("running_mean", layer.moving_mean, 0.0),
-            ("running_var", layer.moving_variance, 0.0),
-        ):
-            if weight is None:
-                key = f"{self.lines[-1][0]}.{word}"
-                self.slots[key] = Slot(None, shape[-1:], same, same, constant)
-            else:
-                self.slot(word, weight, *turns)
+        self._scale_and_shift(layer, shape[-1:], turns, not how)
+        self.slot("running_mean", layer.moving_mean, *turns)
+        self.slot("running_var", layer.moving_variance, *turns)
 
     def _max_pooling(self, layer: Any, shape: tuple[Any, ...]) -> None:
         self.layout(len(shape), channels_first=True)
@@ -248,21 +243,24 @@ class Modules:
     def _layer_normalization(self, layer: layers.LayerNormalization, shape: tuple[Any, ...]) -> None:
         self.layout(len(shape), channels_first=False)
         extents = layer._weight_shape(shape)
-        self.line(f"nn.LayerNorm({extents}, eps={layer.epsilon!r})")
-        self._scale_and_shift(layer, extents)
+        how = "" if layer.center else ", bias=False" if layer.scale else ", elementwise_affine=False"
+        self.line(f"nn.LayerNorm({extents}, eps={layer.epsilon!r}{how})")
+        self._scale_and_shift(layer, extents, (same, same), not how)
 
     def _group_normalization(self, layer: layers.GroupNormalization, shape: tuple[Any, ...]) -> None:
         self.layout(len(shape), channels_first=True)
         _, channels, groups = layer._parts(shape)
-        self.line(f"nn.GroupNorm({groups}, {channels}, eps={layer.epsilon!r})")
-        self._scale_and_shift(layer, (channels,))
+        how = "" if layer.center or layer.scale else ", affine=False"
+        self.line(f"nn.GroupNorm({groups}, {channels}, eps={layer.epsilon!r}{how})")
+        self._scale_and_shift(layer, (channels,), (same, same), not how)
 
-    def _scale_and_shift(self, layer: Any, extents: tuple[int, ...]) -> None:
+    def _scale_and_shift(self, layer: Any, extents: tuple[int, ...], turns: tuple[Turn, Turn], written: bool) -> None:
+        """Tensors of a normalisation. Where PyTorch has no module without one, a constant stands for it (`written`)."""
         for word, weight, constant in (("weight", layer.gamma, 1.0), ("bias", layer.beta, 0.0)):
             if weight is None:
-                self.slots[f"{self.lines[-1][0]}.{word}"] = Slot(None, extents, same, same, constant)
+                self.slots[f"{self.lines[-1][0]}.{word}"] = Slot(None, extents, same, same, constant, written)
             else:
-                self.slot(word, weight, same, same)
+                self.slot(word, weight, *turns)
 
     def _prelu(self, layer: layers.PReLU, shape: tuple[Any, ...]) -> None:
         self.layout(len(shape), channels_first=True)

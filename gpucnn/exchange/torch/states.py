@@ -32,7 +32,8 @@ def state_dict(model: Model) -> dict[str, np.ndarray]:
 def _arrays(modules: Modules) -> dict[str, np.ndarray]:
     arrays = {}
     for name, slot in modules.slots.items():
-        arrays[name] = slot.array()
+        if slot.written:
+            arrays[name] = slot.array()
         if name.endswith(".running_var"):
             arrays[name.replace("running_var", _COUNTER)] = np.array(0, np.int64)
     return arrays
@@ -49,11 +50,11 @@ def load_state_dict(model: Model, state: Any) -> None:
     """
     tensors, origin = _tensors(state)
     slots = Modules(model).slots
-    if tensors.keys() != slots.keys():
+    if not _needed(slots) <= tensors.keys() <= slots.keys():
         tensors = _matched(tensors, slots, origin)
     values = {}
-    for name, slot in slots.items():
-        array = tensors[name]
+    for name, array in tensors.items():
+        slot = slots[name]
         if array.shape != slot.shape:
             raise ArgumentError(f"{origin}: the tensor for {name} has shape {array.shape}, and {slot.shape} is needed")
         if slot.weight is not None:
@@ -109,19 +110,28 @@ def _natural(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _matched(tensors: dict[str, np.ndarray], slots: dict[str, Slot], origin: str) -> dict[str, np.ndarray]:
     """The tensors under the names of the slots, module by module in their order."""
     theirs, ours = _by_module(tensors), _by_module(slots)
+    if len(theirs) != len(ours):  # normalisations without scale and shift may have tensors, or none
+        ours = {layer: words for layer, words in ours.items() if _needed(words)}
     if len(theirs) != len(ours):
         raise ArgumentError(
             f"{origin} has {len(theirs)} modules with weights, and the model has {len(ours)} layers with weights"
         )
     matched: dict[str, np.ndarray] = {}
-    for (module, words), (layer, needed) in zip(theirs.items(), ours.items(), strict=True):
-        if words.keys() != needed.keys():
+    for (module, words), (layer, accepted) in zip(theirs.items(), ours.items(), strict=True):
+        needed = _needed(accepted)
+        if not needed <= words.keys() <= accepted.keys():
             raise ArgumentError(
                 f"{origin}: the module {one_line(module)} has {one_line(', '.join(words))}, and the layer {layer} "
-                f"needs {', '.join(needed)}: give the tensors in the order of the layers"
+                f"needs {', '.join(word for word in accepted if word in needed)}: give the tensors in the order of the "
+                "layers"
             )
-        matched |= {f"{layer}.{word}": words[word] for word in needed}
+        matched |= {f"{layer}.{word}": array for word, array in words.items()}
     return matched
+
+
+def _needed(slots: dict[str, Slot]) -> set[str]:
+    """The names of tensors without which a weight would keep its values."""
+    return {name for name, slot in slots.items() if slot.weight is not None}
 
 
 def _by_module(names: dict[str, Any]) -> dict[str, dict[str, Any]]:
