@@ -148,7 +148,7 @@ def total(nodes: Sequence[Node], card: Card) -> float:
     Not measured: a fork and a join are taken to cost nothing, and blocks of both sides to find room at once.
     """
     chain = sum(card.node + node.microseconds for node in nodes if not node.branch and not node.beside)
-    for number in {node.branch for node in nodes if node.branch}:
+    for number in {node.branch or node.beside for node in nodes} - {0}:
         sides = [node for node in nodes if node.branch == number], [node for node in nodes if node.beside == number]
         alone = (sum(card.node + node.microseconds for node in side) for side in sides)
         chain += max(*alone, card.node + _together([*sides[0], *sides[1]], card))
