@@ -143,19 +143,27 @@ def of_step(nodes: Sequence[Launch | Copy], card: Card, access: Access | None = 
 
 def total(nodes: Sequence[Node], card: Card) -> float:
     """Microseconds of all nodes in a CUDA graph: one after the other, but a branch and the nodes beside it take
-    as long as the longer of both, and no less than their work would take that fills all multiprocessors.
+    as long as the longer of both, and no less than their blocks need that share the room of all multiprocessors,
+    or than the work of both that keeps each unit busy there.
 
-    Not measured: a fork and a join are taken to cost nothing, and blocks of both sides to find room at once.
+    None of this was measured: blocks of both sides are taken to fit together without loss, and a fork and a join to
+    cost nothing.
     """
     chain = sum(card.node + node.microseconds for node in nodes if not node.branch and not node.beside)
     for number in {node.branch or node.beside for node in nodes} - {0}:
         sides = [node for node in nodes if node.branch == number], [node for node in nodes if node.beside == number]
         alone = (sum(card.node + node.microseconds for node in side) for side in sides)
-        chain += max(*alone, card.node + _together([*sides[0], *sides[1]], card))
+        both = [*sides[0], *sides[1]]
+        chain += max(*alone, card.node + _in_turns(both), card.node + _busy(both, card))
     return chain
 
 
-def _together(nodes: Sequence[Node], card: Card) -> float:
+def _in_turns(nodes: Sequence[Node]) -> float:
+    """Microseconds of nodes whose blocks fill all multiprocessors, as many as fit."""
+    return sum(node.microseconds * node.waves / ceil(node.waves) for node in nodes if node.waves)
+
+
+def _busy(nodes: Sequence[Node], card: Card) -> float:
     """Microseconds of nodes at the same time, with each unit busy on all multiprocessors."""
     limits: dict[str, float] = {}
     for node in nodes:

@@ -229,9 +229,9 @@ def test_a_recorder_says_which_launches_are_on_a_branch_and_which_run_beside_it(
     assert {(node.branch, node.beside) for node in chain} == {(0, 0)}
 
 
-def predicted_node(blocks, branch=0, beside=0, **limits):
+def predicted_node(blocks, branch=0, beside=0, waves=0.1, **limits):
     settings = dict.fromkeys((field.name for field in fields(prediction.Node)), 0)
-    settings |= {"blocks": blocks, "limits": limits, "overlap": 1.0, "branch": branch, "beside": beside}
+    settings |= {"blocks": blocks, "waves": waves, "limits": limits, "overlap": 1.0, "branch": branch, "beside": beside}
     return prediction.Node(**settings)
 
 
@@ -254,5 +254,9 @@ def test_a_branch_and_what_is_beside_it_take_the_longer_time_or_that_of_their_wo
     assert beside(count, whole, FP32=5.0) == pytest.approx(2 * start + 13)  # neither leaves room
     assert beside(count + count // 2, whole, FP32=4.0) == pytest.approx(2 * start + 11)
     assert beside(count, whole, latency=5.0) == pytest.approx(2 * start + 8)
+    filling = predicted_node(count, beside=1, waves=1.0, latency=8.0)
+    assert beside(count, filling, waves=0.5, latency=6.0) == pytest.approx(
+        start + card.node + (prediction.START + 8) + (prediction.START + 6) / 2
+    )
     memory = predicted_node(1, beside=1, DRAM=8.0)
     assert beside(1, memory, DRAM=5.0) == pytest.approx(2 * start + 13)  # the card has one
