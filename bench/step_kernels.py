@@ -4,13 +4,16 @@
 
 Graphs of 16 steps are replayed twice while PyTorch's profiler looks on. Written, in microseconds: of each
 model and precision the median from the start of a step to that of the next, with 10th and 90th percentile,
-and of each kernel its median and that of the gap behind it.
+and how long two kernels run at once; of each kernel, in the order in which they start, medians of its start in
+the step, its time, and the gap behind it, in which none runs.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 
-from gpucnn.devices import choose
+from gpucnn.devices import branches, choose
 from gpucnn.dispatch.precision import FLOAT32
 from gpucnn.files import make_folder, write_atomically
 from gpucnn.profiling import records
@@ -59,9 +62,11 @@ def kernels_of(events: list[dict[str, Any]]) -> dict[str, Any]:
         events[start : start + usual + 1] for start, length in zip(starts, lengths, strict=False) if length == usual
     ]
     low, median, high = np.percentile([step[-1]["ts"] - step[0]["ts"] for step in steps], [10, 50, 90])
+    spans = [{key: span for (key, _), span in zip(named(step[:-1]), gaps(step), strict=True)} for step in steps]
     kernels = []
-    for i, event in enumerate(steps[-1][:-1]):
-        gaps = [step[i + 1]["ts"] - step[i]["ts"] - step[i]["dur"] for step in steps]
+    for key, event in named(steps[-1][:-1]):
+        of_steps = [span[key] for span in spans if key in span]
+        starts_at, lasts, gap = (float(np.median(values)) for values in zip(*of_steps, strict=True))
         arguments = event.get("args", {})
         kernels.append(
             {
@@ -70,18 +75,38 @@ def kernels_of(events: list[dict[str, Any]]) -> dict[str, Any]:
                 "block": arguments.get("block"),
                 "registers": arguments.get("registers per thread"),
                 "shared_bytes": arguments.get("shared memory"),
-                "us": round(float(np.median([step[i]["dur"] for step in steps])), 2),
-                "gap_us": round(float(np.median(gaps)), 2),
+                "at_us": round(starts_at, 2),
+                "us": round(lasts, 2),
+                "gap_us": round(gap, 2),
             }
         )
-    times = {"us_per_step": median, "low": low, "high": high}
+    kernels.sort(key=lambda kernel: kernel["at_us"])
+    overlap = np.median([sum(us + gap for _, us, gap in span.values()) for span in spans]) - median
+    times = {"us_per_step": median, "low": low, "high": high, "overlap_us": overlap}
     return {name: round(float(value), 1) for name, value in times.items()} | {"kernels": kernels}
+
+
+def named(events: list[dict[str, Any]]) -> list[tuple[tuple[str, int], dict[str, Any]]]:
+    """Each with its name and how many of that name came before: branches of a graph start in any order."""
+    names = [event["name"] for event in events]
+    return [((name, names[:i].count(name)), event) for i, (name, event) in enumerate(zip(names, events, strict=True))]
+
+
+def gaps(step: list[dict[str, Any]]) -> list[tuple[float, float, float]]:
+    """(start, time, how long none runs before the next one starts) of all kernels of a step but the last, with
+    which the next step begins."""
+    spans, end = [], step[0]["ts"]
+    for event, following in itertools.pairwise(step):
+        end = max(end, event["ts"] + event["dur"])
+        spans.append((event["ts"] - step[0]["ts"], event["dur"], max(0.0, following["ts"] - end)))
+    return spans
 
 
 @click.command(help=__doc__)
 @click.argument("steps", nargs=-1, required=True, metavar="MODEL[:PRECISION]...")
+@click.option("--chain", is_flag=True, help="Also without branches in the graph (GPUCNN_BRANCHES=0).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File of the record.")
-def main(steps: tuple[str, ...], out: Path) -> None:
+def main(steps: tuple[str, ...], chain: bool, out: Path) -> None:
     record: dict[str, Any] = {
         "device": choose.gpu_state()[1],
         "versions": records.versions(),
@@ -91,13 +116,20 @@ def main(steps: tuple[str, ...], out: Path) -> None:
         "steps": [],
     }
     make_folder(out.parent)
-    for name in steps:
+    for name, in_chain in itertools.product(steps, (False, True) if chain else (False,)):
         model, _, precision = name.partition(":")
         problem = rivals.Problem.random(model, "gpu", BATCHES, None, precision or FLOAT32)  # type: ignore[arg-type]
-        found = kernels_of(trace(rivals.gpucnn_maker(problem, "cuda")(True)))
-        record["steps"].append({"model": model, "precision": problem.precision, **found})
+        with branches.off() if in_chain else nullcontext():
+            has_branches = branches.is_enabled()
+            found = kernels_of(trace(rivals.gpucnn_maker(problem, "cuda")(True)))
+        about = {"model": model, "precision": problem.precision, "branches": has_branches}
+        record["steps"].append(about | found)
         write_atomically(out, (json.dumps(record, indent=1) + "\n").encode())
-        click.echo(f"{model}, {problem.precision}: {found['us_per_step']} µs a step, {len(found['kernels'])} kernels")
+        how = "with" if has_branches else "without"
+        click.echo(
+            f"{model}, {problem.precision}, {how} branches: {found['us_per_step']} µs a step, {found['overlap_us']} µs "
+            f"of them with two kernels at once, {len(found['kernels'])} kernels"
+        )
 
 
 if __name__ == "__main__":

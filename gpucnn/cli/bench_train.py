@@ -55,7 +55,8 @@ def bench_train(
     loss_difference, note. With --predict: card, steps; of each step: model, card, batch_size, precision, nodes,
     flops, bytes, predicted_us_per_step, tolerance, eager_nodes, predicted_eager_us_per_step, kernels;
     of each of these: kernel, op, function, blocks, threads, waves, flops, executed_flops, bytes,
-    dram_bytes, predicted_us, tolerance, bottleneck, limits_us.
+    dram_bytes, predicted_us, tolerance, bottleneck, branch and beside (the number of the branch of the graph
+    that it is on, or next to which it runs), limits_us.
     """
     from ..runs import step
 
@@ -91,6 +92,7 @@ def _print_step(step: Step) -> None:
     rows = [
         (
             node.function or node.kernel,
+            f"on {node.branch}" if node.branch else f"beside {node.beside}" if node.beside else "",
             f"{node.waves:.2f}" if node.waves else "",
             f"{node.flops / 1e6:,.1f}" if node.flops else "",
             f"{node.nbytes / 1e6:,.1f}",
@@ -99,7 +101,7 @@ def _print_step(step: Step) -> None:
         )
         for node in step.nodes
     ]
-    print_table(("kernel", "waves", "MFLOP", "MB", "predicted µs", "bound by"), rows)
+    print_table(("kernel", "branch", "waves", "MFLOP", "MB", "predicted µs", "bound by"), rows)
     for line in (*step.summary(), ""):
         click.echo(line)
 

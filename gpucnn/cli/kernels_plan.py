@@ -27,8 +27,8 @@ def kernels_plan(model: str, card: str, backend: str, precision: Precision, as_j
     predicted time next to that of the kernels that could take its place.
 
     Keys of --json: card, model, batch_size, precision, ops; of each op: op, operands (shapes), kernel, algorithm,
-    tile, parts, waves, launches, flops, predicted_us, tolerance, bottleneck, reason,
-    predicted_us_of_others.
+    tile, parts, waves, launches, flops, predicted_us, tolerance, branch and beside (the number of the branch of
+    the graph that it is on, or next to which it runs), bottleneck, reason, predicted_us_of_others.
     """
     from ..devices import cards
     from ..runs import step_plan, zoo
@@ -54,11 +54,13 @@ def _lines(number: int, row: dict[str, Any]) -> list[str]:
     shapes = ", ".join("×".join(map(str, shape)) for shape in row["operands"] if shape)
     tiles = "tiles of {}×{}, slabs of {}; ".format(*row["tile"]) if row["tile"] else ""
     parts = f"{row['parts']} parts; " if row["parts"] > 1 else ""
+    branch = f", on branch {row['branch']}" if row["branch"] else ""
+    branch = f", beside branch {row['beside']}" if row["beside"] else branch
     time, off = row["predicted_us"], row["tolerance"]
     others = [f"{name} {us:,.1f} µs" for name, us in row["predicted_us_of_others"].items()]
     return [
         f"{number:>3} {row['op']} {shapes}",
-        f"    {row['algorithm']}: {tiles}{parts}{row['waves']:.2f} waves",
+        f"    {row['algorithm']}: {tiles}{parts}{row['waves']:.2f} waves{branch}",
         f"    predicted, ± {off:.0%}: {time:,.1f} µs, bound by {row['bottleneck']}",
         f"    why: {row['reason']}" + (f"; predicted for {', '.join(others)}" if others else ""),
     ]

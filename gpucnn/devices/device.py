@@ -141,6 +141,13 @@ class Device(ABC):
         """
         raise KernelError(f"{self.name} does not record launches")
 
+    def aside(self) -> AbstractContextManager[None]:
+        """A context of `branches.aside`. One branch is open at a time: the next one joins it."""
+        return nullcontext()
+
+    def join(self) -> None:  # noqa: B027
+        """As `branches.join`."""
+
     def fetch(self, arrays: Sequence[Any]) -> Fetch:
         """Copies of arrays as they are after the launches so far, for which nothing waits yet."""
         return Fetch(arrays)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ..version import installed_version
 from . import nvrtc
 from .array import DeviceArray
 from .device import Device, Peak
+from .gpu_branch import GpuBranch
 from .gpu_feed import GpuFeed, pinned
 from .gpu_fetch import GpuFetch
 from .launchable import CudaLaunchable, Geometry, NumbaLaunchable
@@ -39,6 +41,12 @@ _DEFAULT_SHARED = 48 << 10
 _LOST = {700, 702, 710, 714, 715, 716, 717, 718, 719}
 """CUDA's errors after which every further call in a process fails: illegal addresses, timeouts,
 assertions, misaligned accesses, illegal instructions and the like."""
+
+
+class _Recording(threading.local):
+    """The branch of what this thread records; None unless it does."""
+
+    branch: GpuBranch | None = None
 
 
 class Gpu(Device):
@@ -65,6 +73,7 @@ class Gpu(Device):
         self._pools: list[cupy.cuda.MemoryPool] = []
         """Those of recorded launches."""
         self._peak = 0
+        self._recording = _Recording()
 
     def activate(self) -> None:
         """Make this GPU the one that CuPy works on."""
@@ -148,7 +157,7 @@ class Gpu(Device):
         """
         pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream(non_blocking=True)
         self.synchronize()
-        with cupy.cuda.using_allocator(pool.malloc), stream:
+        with cupy.cuda.using_allocator(pool.malloc), stream, self._with_branch():
             run()
             stream.synchronize()
             stream.begin_capture()
@@ -156,9 +165,34 @@ class Gpu(Device):
                 run()
             except BaseException:
                 with suppress(Exception):  # it fails too, and would hide the reason
+                    self.join()
                     stream.end_capture()
                 raise
             return _Graph(stream.end_capture(), pool, self)
+
+    @contextmanager
+    def _with_branch(self) -> Iterator[None]:
+        self._recording.branch = GpuBranch()
+        try:
+            yield
+        finally:
+            self._recording.branch = None
+
+    def aside(self) -> AbstractContextManager[None]:
+        """A branch of what is recorded; elsewhere, launches keep their order."""
+        self.join()
+        branch = self._recording.branch
+        return nullcontext() if branch is None else branch.aside()
+
+    def join(self) -> None:
+        """The launches after it follow the branch, whose arrays are given up."""
+        if self._recording.branch is not None:
+            self._recording.branch.join()
+
+    def begin(self, kernel: Any, operands: tuple[Any, ...], params: dict[str, Any]) -> None:
+        """Keep what a launch on a branch reads."""
+        if self._recording.branch is not None:
+            self._recording.branch.hold(operands)
 
     @contextmanager
     def temporary_arrays(self) -> Iterator[None]:

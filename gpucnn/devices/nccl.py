@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,14 @@ class Nccl:
     """
 
     def __init__(self, size: int, rank: int, share: Callable[[np.ndarray], np.ndarray]) -> None:
-        import cupy
         from cupy.cuda import nccl
+
+        from .gpu_branch import GpuBranch
 
         own = np.frombuffer(nccl.get_unique_id(), np.uint8) if rank == 0 else np.zeros(_ID_BYTES, np.uint8)
         self.size = size
         self._comm = nccl.NcclCommunicator(size, share(own).tobytes(), rank)
-        self._side, self._is_busy = cupy.cuda.Stream(non_blocking=True), False
+        self._branch = GpuBranch()
 
     def add_up(self, arrays: Sequence[Any], ordered: bool, beside: bool = False) -> None:
         """Replace contiguous float32 arrays by their sums over all ranks, in one launch.
@@ -46,18 +48,10 @@ class Nccl:
                  otherwise in the order that NCCL chooses. Of two ranks, both are the same.
         beside   while the current stream goes on, until the next sum
         """
-        import cupy
-
-        stream = cupy.cuda.get_current_stream()
-        if beside:
-            self._side.wait_event(stream.record())
-            with self._side:
-                self._add_up(arrays, ordered)
-        else:
-            if self._is_busy:
-                stream.wait_event(self._side.record())
+        if not beside:
+            self._branch.join()
+        with self._branch.aside() if beside else nullcontext():
             self._add_up(arrays, ordered)
-        self._is_busy = beside
 
     def _add_up(self, arrays: Sequence[Any], ordered: bool) -> None:
         import cupy

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..arguments import Count
 from ..config import Configurable
+from ..devices.branches import aside
 from ..errors import ArgumentError, ShapeError
 from ..ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from ..ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight
@@ -108,7 +109,8 @@ class TransposedConvolution(Convolution, abstract=True):
         def backward(dz: Any, need_dx: bool = True) -> Any:
             dz = dz.reshape(len(dz), *row, *dz.shape[1:])
             dweight = self.kernel.gradient.reshape(weight.shape)
-            self.conv_grad_weight(images, dz, kernel_size=weight.shape[:-2], **window, out=dweight)
+            with aside(need_dx):
+                self.conv_grad_weight(images, dz, kernel_size=weight.shape[:-2], **window, out=dweight)
             return self.conv(dz, weight, **window).reshape(shape) if need_dx else None
 
         z = self.conv_grad_input(images, weight, size=(*row, *sizes), **window)

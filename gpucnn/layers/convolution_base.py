@@ -7,6 +7,7 @@ import math
 from typing import Any, ClassVar
 
 from ..arguments import Count, channels_last, extents, padding_name
+from ..devices.branches import aside
 from ..dispatch.op import Op
 from ..errors import ArgumentError, ShapeError
 from ..ops.window import Sliding, positions, same_padding, span
@@ -125,7 +126,8 @@ class Convolution(KernelAndBias, abstract=True):
 
         def backward(dz: Any, need_dx: bool = True) -> Any:
             dweight = self.kernel.gradient.reshape(weight.shape)
-            self.conv_grad_weight(dz, x, kernel_size=weight.shape[:-2], **window, out=dweight)
+            with aside(need_dx):
+                self.conv_grad_weight(dz, x, kernel_size=weight.shape[:-2], **window, out=dweight)
             return self.conv_grad_input(dz, weight, size=x.shape[1:-1], **window) if need_dx else None
 
         return self.conv(x, weight, **window), backward

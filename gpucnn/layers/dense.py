@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ..arguments import Count
+from ..devices.branches import aside
 from ..ops.matmul import matmul
 from .kernel_and_bias import KernelAndBias
 from .layer import Backward, Shape
@@ -76,7 +77,8 @@ class Dense(KernelAndBias):
         def backward(dz: Any, need_dx: bool = True) -> Any:
             dz = dz.reshape(-1, self.units)
             gradient, algorithm = self.kernel.gradient, self.algorithm
-            matmul(rows, dz, transpose_a=True, transpose_b=False, algorithm=algorithm, out=gradient)
+            with aside(need_dx):
+                matmul(rows, dz, transpose_a=True, transpose_b=False, algorithm=algorithm, out=gradient)
             if not need_dx:
                 return None
             dx = matmul(dz, weight, transpose_a=False, transpose_b=True, algorithm=algorithm)

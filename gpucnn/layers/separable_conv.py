@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ..arguments import Count
+from ..devices.branches import aside
 from ..ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from .convolution_base import Convolution
 from .layer import Backward, Shape
@@ -97,10 +98,12 @@ class SeparableConvolution(Convolution, abstract=True):
         def backward(dz: Any, need_dx: bool = True) -> Any:
             dz = dz.reshape(len(dz), *row, *dz.shape[1:])
             of_pointwise = self.pointwise_kernel.gradient.reshape(pointwise.shape)
-            conv2d_grad_weight(dz, middle, kernel_size=(1, 1), **second, out=of_pointwise)
+            with aside():
+                conv2d_grad_weight(dz, middle, kernel_size=(1, 1), **second, out=of_pointwise)
             dmiddle = conv2d_grad_input(dz, pointwise, size=middle.shape[1:3], **second)
             of_depthwise = self.depthwise_kernel.gradient.reshape(depthwise.shape)
-            conv2d_grad_weight(dmiddle, images, kernel_size=sizes, **first, out=of_depthwise)
+            with aside(need_dx):
+                conv2d_grad_weight(dmiddle, images, kernel_size=sizes, **first, out=of_depthwise)
             if not need_dx:
                 return None
             return conv2d_grad_input(dmiddle, depthwise, size=images.shape[1:3], **first).reshape(shape)

@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import activations
 from ..devices import choose
+from ..devices.branches import aside
 from ..devices.cpu import CPU
 from ..devices.scoped import Scoped
 from ..dispatch import choice
@@ -229,7 +230,8 @@ def _conv_pool(layers: list[Layer]) -> Node | None:
             gradients = conv.kernel.gradient, conv.bias.gradient
             if not sparse:
                 return _dense_pool_gradients(conv, dz, index, x, need_dx)
-            conv2d_maxpool_grad_weight(dz, index, x, kernel_size=conv.kernel_size, **window, out=gradients)
+            with aside(need_dx):
+                conv2d_maxpool_grad_weight(dz, index, x, kernel_size=conv.kernel_size, **window, out=gradients)
             return conv2d_maxpool_grad_input(dz, index, weight, size=x.shape[1:3], **window) if need_dx else None
 
         return y, backward
@@ -253,7 +255,8 @@ def _dense_pool_gradients(conv: Conv2D, dy: Any, index: Any, x: Any, need_dx: bo
     window, weight = conv.window(x.shape), conv.kernel.value
     size = conv.output_shape[1:3]  # type: ignore[index]
     dz = conv2d_maxpool_grad_sums(dy, index, size=size, out=(None, conv.bias.gradient))[0]
-    conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
+    with aside(need_dx):
+        conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
     return conv2d_grad_input(dz, weight, size=x.shape[1:3], groups=1, **window) if need_dx else None
 
 
@@ -287,7 +290,8 @@ def _conv(layers: list[Layer]) -> Node | None:
                 conv2d_bias_activation_grad_weight(dy, y, x, **params, **scaled, kernel_size=size, out=out)
                 return None
             dz = end.backward(dy, kept, **scaled)
-            conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
+            with aside(need_dx):
+                conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
             return conv2d_grad_input(dz, weight, size=x.shape[1:3], groups=1, **window) if need_dx else None
 
         return y, backward
@@ -330,7 +334,8 @@ def _dense(layers: list[Layer]) -> Node | None:
             if together:
                 return _dense_gradients(dense, dy, y, x, end.params["function"])
             dz = end.backward(dy, kept, **scaled)
-            matmul(x, dz, transpose_a=True, transpose_b=False, out=dense.kernel.gradient)
+            with aside(need_dx):
+                matmul(x, dz, transpose_a=True, transpose_b=False, out=dense.kernel.gradient)
             return matmul(dz, weight, transpose_a=False, transpose_b=True) if need_dx else None
 
         return y, backward

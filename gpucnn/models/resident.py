@@ -17,7 +17,7 @@ import numpy as np
 
 from ..activations import UserFunction
 from ..config import changes
-from ..devices import ahead, choose, storage
+from ..devices import ahead, branches, choose, storage
 from ..devices.feed import Feed
 from ..devices.free_memory import readable
 from ..dispatch import choice
@@ -231,7 +231,7 @@ class Resident:
 
     def now(self) -> tuple[Any, ...]:
         """What differs where anything may have changed on which the recorded launches depend."""
-        return changes(), choice.decides(), fusion.is_enabled(), self.chosen
+        return changes(), choice.decides(), fusion.is_enabled(), branches.is_enabled(), self.chosen
 
     def rest(self) -> bool:
         """Give up the arrays of the host until `replace`; returns whether the device can spare what it keeps."""
@@ -289,7 +289,8 @@ class Resident:
         """Forget what was recorded with other settings of these layers and the like; returns whether
         there are such."""
         plain = plain_settings(things)
-        key = choice.decides(), id(self.model.parameters.values), tuple(self.chosen.items()), plain, others
+        settings = branches.is_enabled(), tuple(self.chosen.items()), plain, others
+        key = choice.decides(), id(self.model.parameters.values), *settings
         changed = key != self._key
         if changed:
             self._key = key

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..devices import choose
+from ..devices import branches, choose
 from ..distributed import Group
 from ..errors import TrainingError
 from ..layers.layer import leaves
@@ -70,6 +70,7 @@ class ResidentParts(ResidentSteps):
 
         def gradients_done(node: int) -> None:
             if node == first:
+                branches.join()
                 parameters = self.model.parameters
                 spans = parameters.trainable_spans()
                 self._add_up([parameters.gradients[max(start, s.start) : s.stop] for s in spans], is_idle, beside=True)

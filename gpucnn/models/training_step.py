@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import distributed, losses
-from ..devices import storage
+from ..devices import branches, storage
 from ..dispatch import choice
 from ..errors import TrainingError
 from ..layers.layer import Activated, Backward
@@ -189,6 +189,7 @@ class TrainingStep:
                 break
             dy = backward(dy, need_dx=len(backwards) > first)
             done(len(backwards))
+        branches.join()
 
     def test(self, batch: Batch) -> float:
         """The loss without an update; the metrics are updated."""

@@ -7,7 +7,8 @@ shape, needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,13 +48,19 @@ class Region:
 @dataclass(frozen=True)
 class Launch:
     """One launch: `arguments` are arrays without contents, and NumPy scalars; `regions` is the
-    memory of the arrays, and `call` the op's call that it is part of, if there is one."""
+    memory of the arrays, and `call` the op's call that it is part of, if there is one.
+
+    branch  the number of the branch that the launch is on; 0 on none
+    beside  the number of the branch next to which it runs; 0 next to none
+    """
 
     function: CudaLaunchable | NumbaLaunchable
     geometry: Geometry
     arguments: tuple[Any, ...]
     regions: tuple[Region, ...] = ()
     call: Call | None = None
+    branch: int = 0
+    beside: int = 0
 
     @property
     def threads(self) -> int:
@@ -68,9 +75,11 @@ class Launch:
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy or a fill of memory on the device, without a kernel."""
+    """A copy or a fill of memory on the device, without a kernel; `branch` and `beside` as of a `Launch`."""
 
     regions: tuple[Region, ...]
+    branch: int = 0
+    beside: int = 0
 
 
 class RecordedArray(EmulatedArray):
@@ -99,6 +108,7 @@ class LaunchRecorder(Emulator):
     def __init__(self, arch: str | None = None) -> None:
         self.nodes: list[Launch | Copy] = []
         self._call: Call | None = None
+        self._branches = self._open = self._branch = 0
         self._allocations: dict[int, tuple[int, np.ndarray]] = {}
         if arch is not None:
             self.cc = int(arch.removeprefix("sm_"))
@@ -137,12 +147,28 @@ class LaunchRecorder(Emulator):
         """Record the launch."""
         self._record(function, geometry, arguments)
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """A branch, which a device would record."""
+        self._branches += 1
+        self._open = self._branch = self._branches
+        yield
+        self._branch = 0
+
+    def join(self) -> None:
+        """The end of the branch."""
+        self._open = 0
+
     def copy(self, target: EmulatedArray, source: Any) -> None:
         """Record a copy from an array, or a fill with a number."""
-        self.nodes.append(Copy(self._regions([target, source])))
+        self.nodes.append(Copy(self._regions([target, source]), *self._places()))
 
     def _record(self, function: CudaLaunchable | NumbaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
-        self.nodes.append(Launch(function, geometry, tuple(arguments), self._regions(arguments), self._call))
+        regions = self._regions(arguments)
+        self.nodes.append(Launch(function, geometry, tuple(arguments), regions, self._call, *self._places()))
+
+    def _places(self) -> tuple[int, int]:
+        return self._branch, self._open - self._branch
 
     def _regions(self, arguments: list[Any]) -> tuple[Region, ...]:
         return tuple(Region(self._allocation(a), a.nbytes) for a in arguments if isinstance(a, EmulatedArray))

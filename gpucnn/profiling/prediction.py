@@ -41,6 +41,9 @@ several warps, of so much for each; 1 would be one unit after the other, infinit
 _ARITHMETIC = ("issue", "FP32", "integer", "MUFU")
 """Units that are fed by one issue slot: the busiest of them counts."""
 
+_SHARED = ("L2", "DRAM")
+"""Units of the whole card; each multiprocessor has the others."""
+
 LATENCY = 420
 """Cycles from a load of global memory, mostly from L2, to the barrier after which all threads see
 it."""
@@ -73,6 +76,8 @@ class Node:
     limits        by name, how long each unit alone would be busy
     overlap       how well they work side by side: `OVERLAP`
     calibrated    whether the rates of the card were compared with measured times
+    branch        the number of the branch of the graph that the node is on; 0 on none
+    beside        the number of the branch next to which it runs; 0 next to none
     """
 
     kernel: str
@@ -88,13 +93,13 @@ class Node:
     limits: dict[str, float]
     overlap: float
     calibrated: bool
+    branch: int = 0
+    beside: int = 0
 
     @property
     def microseconds(self) -> float:
         """From the start of the kernel to its end."""
-        units = {name: spent for name, spent in self.limits.items() if name not in _ARITHMETIC}
-        units["arithmetic"] = max(self.limits.get(name, 0.0) for name in _ARITHMETIC)
-        return START + sum(spent**self.overlap for spent in units.values()) ** (1 / self.overlap)
+        return _time(self.limits, self.overlap)
 
     @property
     def bottleneck(self) -> str:
@@ -137,15 +142,51 @@ def of_step(nodes: Sequence[Launch | Copy], card: Card, access: Access | None = 
 
 
 def total(nodes: Sequence[Node], card: Card) -> float:
-    """Microseconds of all nodes, one after the other in a CUDA graph."""
-    return sum(card.node + node.microseconds for node in nodes)
+    """Microseconds of all nodes in a CUDA graph: one after the other, but a branch and the nodes beside it take
+    as long as the longer of both, and no less than their blocks need that share the room of all multiprocessors,
+    or than the work of both that keeps each unit busy there.
+
+    None of this was measured: blocks of both sides are taken to fit together without loss, and a fork and a join to
+    cost nothing.
+    """
+    chain = sum(card.node + node.microseconds for node in nodes if not node.branch and not node.beside)
+    for number in {node.branch or node.beside for node in nodes} - {0}:
+        sides = [node for node in nodes if node.branch == number], [node for node in nodes if node.beside == number]
+        alone = (sum(card.node + node.microseconds for node in side) for side in sides)
+        both = [*sides[0], *sides[1]]
+        chain += max(*alone, card.node + _in_turns(both), card.node + _busy(both, card))
+    return chain
+
+
+def _in_turns(nodes: Sequence[Node]) -> float:
+    """Microseconds of nodes whose blocks fill all multiprocessors, as many as fit."""
+    return sum(node.microseconds * node.waves / ceil(node.waves) for node in nodes if node.waves)
+
+
+def _busy(nodes: Sequence[Node], card: Card) -> float:
+    """Microseconds of nodes at the same time, with each unit busy on all multiprocessors."""
+    limits: dict[str, float] = {}
+    for node in nodes:
+        rounds = ceil(node.blocks / card.multiprocessors)
+        used = node.blocks / (rounds * card.multiprocessors) if rounds else 1.0
+        for unit, spent in node.limits.items():
+            if unit != "latency":
+                limits[unit] = limits.get(unit, 0.0) + spent * (1.0 if unit in _SHARED else used)
+    return _time(limits, max(node.overlap for node in nodes))
+
+
+def _time(limits: dict[str, float], overlap: float) -> float:
+    units = {name: spent for name, spent in limits.items() if name not in _ARITHMETIC}
+    units["arithmetic"] = max(limits.get(name, 0.0) for name in _ARITHMETIC)
+    return START + sum(spent**overlap for spent in units.values()) ** (1 / overlap)
 
 
 def _node(node: Launch | Copy, missing: int, card: Card, access: Access | None) -> Node:
+    places = node.branch, node.beside
     touched = sum(region.nbytes for region in node.regions)
     if isinstance(node, Copy):
         limits = _memory(touched, missing, card)
-        return Node("copy", "", "", 0, 0, 0.0, 0.0, touched, missing, 0.0, limits, OVERLAP, False)
+        return Node("copy", "", "", 0, 0, 0.0, 0.0, touched, missing, 0.0, limits, OVERLAP, False, *places)
     mix = instruction_mix.of_launch(node, card.arch)
     call = node.call
     if call and call.kernel.op.inplace:  # read, and written back
@@ -175,6 +216,7 @@ def _node(node: Launch | Copy, missing: int, card: Card, access: Access | None) 
         limits,
         max(OVERLAP, OVERLAP_OF_A_WARP * resident * ceil(node.threads / 32) / _SCHEDULERS),
         card.is_calibrated,
+        *places,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import optimizers, utils
-from ..devices import choose
+from ..devices import branches, choose
 from ..devices.cards import Card
 from ..dispatch import choice
 from ..dispatch.precision import Precision
@@ -90,10 +90,10 @@ class Step:
     def summary(self) -> list[str]:
         """What is predicted, in sentences."""
         flops, nbytes = (sum(getattr(node, name) for node in self.nodes) for name in ("flops", "nbytes"))
-        graph, eager = self.microseconds, self.eager_microseconds
+        graph, eager, aside = self.microseconds, self.eager_microseconds, sum(node.branch > 0 for node in self.nodes)
         return [
-            f"{self.model}, batch {self.batch_size}, {self.precision}, on {self.card.title}: {len(self.nodes)} nodes, "
-            f"{flops / 1e9:.2f} GFLOP, {nbytes / 1e6:,.0f} MB",
+            f"{self.model}, batch {self.batch_size}, {self.precision}, on {self.card.title}: {len(self.nodes)} nodes"
+            f"{f' ({aside} on branches)' if aside else ''}, {flops / 1e9:.2f} GFLOP, {nbytes / 1e6:,.0f} MB",
             f"predicted, ± {self.tolerance:.0%}: {graph:,.0f} µs a step as a CUDA graph; launched by Python, "
             f"{eager:,.0f} µs",
         ]
@@ -128,6 +128,8 @@ def row(step: Step) -> dict[str, Any]:
                 "predicted_us": node.microseconds,
                 "tolerance": node.tolerance,
                 "bottleneck": node.bottleneck,
+                "branch": node.branch,
+                "beside": node.beside,
                 "limits_us": node.limits,
             }
             for node in step.nodes
@@ -167,7 +169,8 @@ def nodes(
         assert isinstance(data, Arrays)
         step = built._trainer.step
         if eager:
-            return recorder.record_nodes(lambda: step.train(Batch(x, y, None)))
+            with branches.off():  # there is no graph
+                return recorder.record_nodes(lambda: step.train(Batch(x, y, None)))
         steps = ResidentSteps(built, step, data, lambda batch, loss: None)
         steps.start(0)
         steps._plan_from(0)

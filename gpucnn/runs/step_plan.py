@@ -39,7 +39,7 @@ class Decision:
     @property
     def microseconds(self) -> float:
         """Predicted, of all kernels of the call."""
-        return prediction.total(self.nodes, self.card)
+        return sum(self.card.node + node.microseconds for node in self.nodes)
 
 
 def plan(model: str, card: Card, backend: str = "cuda", precision: Precision = "float32") -> Iterator[Decision]:
@@ -109,6 +109,8 @@ def row(decision: Decision) -> dict[str, Any]:
         "flops": call.flops,
         "predicted_us": decision.microseconds,
         "tolerance": max(node.tolerance for node in decision.nodes),
+        "branch": decision.nodes[0].branch,
+        "beside": decision.nodes[0].beside,
         "bottleneck": max(decision.nodes, key=lambda node: node.microseconds).bottleneck,
         "reason": decision.reason,
         "predicted_us_of_others": decision.alternatives,

@@ -4,7 +4,8 @@
 //
 // The counters are zero when the module is loaded, and atomicInc sets each back to zero when the
 // last block has been counted: the next launch, also in a replayed graph, finds zeros. Two launches
-// of one kernel must not overlap, and in gpucnn none do: all work is on one stream.
+// of one kernel must not overlap, and in gpucnn none do: no kernel that counts is launched aside
+// (gpucnn/devices/branches.py).
 //
 // MOST_COUNTERS is of the compiler's command line.
 

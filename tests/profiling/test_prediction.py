@@ -1,5 +1,6 @@
 """Predicted times: their order and the unit that binds, against public ladders and by hand."""
 
+from dataclasses import fields
 from functools import cache
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from ladders import LADDERS, predicted
 from needs import compilers_here
 
-from gpucnn.devices import cards, choose
+from gpucnn.devices import branches, cards, choose
 from gpucnn.dispatch import choice
 from gpucnn.dispatch.case import Case, integers, real
 from gpucnn.errors import ArgumentError
@@ -201,3 +202,61 @@ def test_what_was_chosen_for_one_card_is_not_taken_for_another():
             one, *_ = recorder.record_nodes(lambda a=a, b=b: matmul(a, b, transpose_a=False, transpose_b=False))
         chosen.append(one.call.kernel.algorithm)
     assert chosen == ["tensor", "warptiled", "tensor", "warptiled"]
+
+
+def test_a_recorder_says_which_launches_are_on_a_branch_and_which_run_beside_it():
+    recorder = LaunchRecorder("sm_90")
+    with choice.using("cuda", device="emulator"), choose.using(recorder):
+        a = recorder.empty((64, 64))
+
+        def product():
+            matmul(a, a, transpose_a=False, transpose_b=False)
+
+        def run():
+            product()
+            for following in (True, False, True):
+                with branches.aside(following):
+                    product()
+                product()
+            branches.join()
+            a[...] = 0
+
+        nodes = recorder.record_nodes(run)
+        with branches.off():
+            chain = recorder.record_nodes(run)
+    places = [(0, 0), (1, 0), (0, 1), (0, 1), (0, 1), (2, 0), (0, 2), (0, 0)]
+    assert [(node.branch, node.beside) for node in nodes] == places
+    assert {(node.branch, node.beside) for node in chain} == {(0, 0)}
+
+
+def predicted_node(blocks, branch=0, beside=0, waves=0.1, **limits):
+    settings = dict.fromkeys((field.name for field in fields(prediction.Node)), 0)
+    settings |= {"blocks": blocks, "waves": waves, "limits": limits, "overlap": 1.0, "branch": branch, "beside": beside}
+    return prediction.Node(**settings)
+
+
+def test_a_branch_and_what_is_beside_it_take_the_longer_time_or_that_of_their_work():
+    card = cards.find("h100")
+    count, start = card.multiprocessors, prediction.START + card.node
+
+    def total(*nodes):
+        return prediction.total(nodes, card)
+
+    def beside(blocks, *others, **limits):
+        return total(predicted_node(3), predicted_node(blocks, branch=1, **limits), *others)
+
+    half = predicted_node(count // 2, beside=1, FP32=8.0)
+    assert total(predicted_node(3), half) == pytest.approx(2 * start + 8)  # no branch to wait for
+    assert beside(count // 2, half, FP32=5.0) == pytest.approx(2 * start + 8)
+    assert beside(count // 2, half, half, FP32=5.0) == pytest.approx(3 * start + 16)
+    assert beside(count // 2, half, FP32=20.0) == pytest.approx(2 * start + 20)
+    whole = predicted_node(count, beside=1, FP32=8.0)
+    assert beside(count, whole, FP32=5.0) == pytest.approx(2 * start + 13)  # neither leaves room
+    assert beside(count + count // 2, whole, FP32=4.0) == pytest.approx(2 * start + 11)
+    assert beside(count, whole, latency=5.0) == pytest.approx(2 * start + 8)
+    filling = predicted_node(count, beside=1, waves=1.0, latency=8.0)
+    assert beside(count, filling, waves=0.5, latency=6.0) == pytest.approx(
+        start + card.node + (prediction.START + 8) + (prediction.START + 6) / 2
+    )
+    memory = predicted_node(1, beside=1, DRAM=8.0)
+    assert beside(1, memory, DRAM=5.0) == pytest.approx(2 * start + 13)  # the card has one

@@ -297,3 +297,23 @@ def test_times_of_kernels_are_those_of_usual_steps():
         ("gather_floats", 2.0, 1.0, [4, 1, 1]),
         ("sgd", 3.0, 1.0, [4, 1, 1]),
     ]
+
+
+def test_kernels_that_overlap_count_once_in_a_step_and_may_start_in_any_order():
+    """A step is 2 µs, a gap of 1, then two kernels that start 0.5 µs apart, one or the other first, and a gap of 1."""
+    kernels_of = runpy.run_path(str(ROOT / "bench" / "step_kernels.py"))["kernels_of"]
+    events = []
+    for step in range(6):
+        late = 0.5 * (step % 2)
+        for name, starts, ends in (("gather_floats", 0, 2), ("weight", 3 + late, 9), ("input", 3.5 - late, 7.5 - late)):
+            events.append({"name": name, "ts": 10.0 * step + starts, "dur": float(ends - starts)})
+    events.sort(key=lambda event: event["ts"])
+    found = kernels_of(events)
+    assert found["us_per_step"] == 10.0
+    assert found["overlap_us"] == 4.0  # in three of five steps; 3.5 in the others
+    assert sum(k["gap_us"] for k in found["kernels"]) == 2.0
+    assert {k["kernel"]: (k["at_us"], k["us"]) for k in found["kernels"]} == {
+        "gather_floats": (0.0, 2.0),
+        "weight": (3.0, 6.0),
+        "input": (3.5, 4.0),
+    }

@@ -39,20 +39,38 @@ TRAINING = """
 """
 
 
-@pytest.mark.parametrize(("model", "most"), [("slides", 44), ("mlearning", 62)])
-def test_the_captured_step_is_one_chain_of_kernels_no_longer_than_the_launched_one(output, model, most):
+def graph_of(dot):
+    """(the names of the nodes, pairs of their numbers)."""
+    lines = dot.splitlines()
+    nodes = [line.partition('label="')[2].partition('"')[0] for line in lines if "label=" in line]
+    return nodes, [tuple(int(node[1:]) for node in line.split(" -> ")) for line in lines if "->" in line]
+
+
+@pytest.mark.parametrize(
+    ("model", "most", "aside"),
+    [
+        ("slides", 44, ["conv2d_maxpool_grad_weight_sparse"]),
+        ("mlearning", 62, ["matmul_warptiled", *["conv2d_grad_weight_implicit_gemm"] * 3]),
+    ],
+)
+def test_the_captured_step_is_a_chain_of_kernels_but_for_gradients_of_weights(output, model, most, aside):
     text = (
         TRAINING
         + f"""
     launched, replayed = costs({model!r}, "0"), costs({model!r}, "1")
     options = len(compiler._empty_file_preprocess_cache)
-    print(json.dumps([launched[-1], replayed, graphs[0].graph.debug_dot_str(), options]))
+    os.environ["GPUCNN_BRANCHES"] = "0"
+    costs({model!r}, "1")
+    dots = [graph.graph.debug_dot_str() for graph in (graphs[0], graphs[-1])]
+    print(json.dumps([launched[-1], replayed, *dots, options]))
     """
     )
-    launched, replayed, dot, options = json.loads(output(text)[-1])
-    nodes = [line.partition('label="')[2].partition('"')[0] for line in dot.splitlines() if "label=" in line]
-    edges = [line.split(" -> ") for line in dot.splitlines() if "->" in line]
-    assert edges == [[f"n{i}", f"n{i + 1}"] for i in range(len(nodes) - 1)]
+    launched, replayed, dot, chain, options = json.loads(output(text)[-1])
+    nodes, edges = graph_of(dot)
+    following = [(i, i + 1) for i in range(len(nodes) - 1)]
+    assert graph_of(chain) == (nodes, following)
+    forks = [a for a, b in edges if b > a + 1 and (a, a + 1) in edges and (b - 1, b) not in edges]
+    assert [nodes[a + 1] for a in forks] == aside
     assert not [name for name in nodes if "host" in name], nodes
     assert "sgd" in nodes[-2:], nodes
     assert options <= 2, "CuPy compiles an empty program for each set: that of gpucnn's kernels, and that of its own"

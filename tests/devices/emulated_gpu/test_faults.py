@@ -81,6 +81,49 @@ CUBLAS = """
         WAIT
     print(y.sum())
 """
+GRAPH = """
+    import cupy
+    x = cupy.arange(1000, dtype=cupy.float32)
+    y, z, w = cupy.empty_like(x), cupy.empty_like(x), cupy.empty_like(x)
+    double, plus, copy = (
+        cupy.ElementwiseKernel("float32 a", "float32 b", f"b = {value}", name)
+        for name, value in {"double_it": "2 * a", "plus_one": "a + 1", "copy_it": "a"}.items()
+    )
+    main, side = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+    def run():
+        early = main.record()
+        copy(x, w)
+        side.wait_event(FORK)
+        with side:
+            double(w, y)
+        REUSE
+        copy(x, z)
+        JOIN
+        plus(y, z)
+        main.wait_event(side.record())
+    cupy.cuda.Device().synchronize()
+    with main:
+        for kernel in (double, plus, copy):
+            kernel(x, z)
+        main.begin_capture()
+        run()
+        graph = main.end_capture()
+        for _ in range(2):
+            graph.launch(main)
+    main.synchronize()
+    print(float(z.sum()))
+"""
+SOUND = {"FORK": "main.record()", "REUSE": "pass", "JOIN": "main.wait_event(side.record())"}
+
+
+def branches(fault):
+    """The program without the line at one place."""
+    text = GRAPH
+    for place, line in SOUND.items():
+        text = text if place == fault else text.replace(place, line)
+    return text, fault
+
+
 PROGRAMS = {
     "a race": (RACE, "BARRIER", "", "__syncthreads();", "62.0",
         r"shifted: .* has a data race on __shared__ tile.* wrote at line 6 .* no barrier lies between \(line 8 "),
@@ -95,6 +138,15 @@ PROGRAMS = {
     "a product of cuBLAS that is not waited for": (
         CUBLAS, "WAIT", "pass", "stream.synchronize()", "60.0",
         r"cupy_sum on the default stream reads .* cublasSgemm on stream \d+ uses, and nothing orders the two"),
+    "a missing join of branches of a graph": (
+        *branches("JOIN"), "pass", SOUND["JOIN"], "1000000.0",
+        r"plus_one on .*stream \d+ reads .* that double_it on .*stream \d+ uses, and nothing orders the two"),
+    "a branch of a graph that begins too early": (
+        *branches("FORK"), "early", SOUND["FORK"], "1000000.0",
+        r"double_it on .*stream \d+ reads .* that copy_it on .*stream \d+ uses, and nothing orders the two"),
+    "memory of a branch of a graph that is used again too early": (
+        *branches("REUSE"), "copy(x, w)", SOUND["REUSE"], "1000000.0",
+        r"copy_it on .*stream \d+ writes .* that double_it on .*stream \d+ uses, and nothing orders the two"),
     "an access outside by numba-cuda": (NUMBA, "OFFSET", "1", "0", "63.0",
         r"shift: .*thread \(63, 0, 0\) reads .*: element 64 of an array of 256 bytes, which has 64"),
 }  # fmt: skip

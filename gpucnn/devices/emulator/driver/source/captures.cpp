@@ -194,6 +194,48 @@ static std::vector<int> order_of(const std::vector<Node>& nodes)
     return shuffled;
 }
 
+// Which branch each node is on: that of a node that it follows, unless another one has gone on there.
+static std::vector<size_t> branches_of(const std::vector<Node>& nodes)
+{
+    std::vector<size_t> branches;
+    std::vector<int> last;  // the last node of each branch
+    for (auto& node : nodes) {
+        size_t branch = last.size();
+        for (int after : node.after)
+            if (branch == last.size() && last[branches[after]] == after) branch = branches[after];
+        if (branch == last.size()) last.push_back(0);
+        last[branch] = (int)branches.size();
+        branches.push_back(branch);
+    }
+    return branches;
+}
+
+// Nodes run one after the other, but only their edges order them: in check mode, that is what their clocks say.
+static void push_graph(CUstream stream, const std::vector<Node>& nodes)
+{
+    std::vector<size_t> branches;
+    std::vector<Clock> clocks(nodes.size());
+    if (settings.check) {
+        branches = branches_of(nodes);
+        push(stream, {"the start of a graph", 0, [](const Operation&) {}});
+    }
+    const Clock before = stream->clock;
+    for (int number : order_of(nodes)) {
+        push(stream, nodes[number].operation);
+        if (!settings.check) continue;
+        Operation& operation = stream->queue.back();
+        operation.lane = lane_of(stream, branches[number]);
+        operation.clock = before;
+        for (int after : nodes[number].after) join(operation.clock, clocks[after]);
+        operation.clock[operation.lane] = operation.number;
+        clocks[number] = operation.clock;
+    }
+    for (auto& clock : clocks) join(stream->clock, clock);
+    if (!settings.check) return;
+    join(stream->device->all, stream->clock);
+    if (stream->blocking) join(stream->device->blocking, stream->clock);
+}
+
 EXPORT CUresult cuGraphInstantiateWithFlags(CUgraphExec* out, CUgraph graph, unsigned long long)
 {
     ENTER;
@@ -229,13 +271,11 @@ EXPORT CUresult cuGraphLaunch(CUgraphExec graph, CUstream handle)
     if (!live(graph)) return CUDA_ERROR_INVALID_VALUE;
     if (!stream->capture)
         if (auto error = refuse_implicit_capture(stream)) return error;
-    for (int number : order_of(graph->nodes)) {
-        const Operation& operation = graph->nodes[number].operation;
-        if (!stream->capture)
-            push(stream, operation);
-        else if (auto error = append_to_capture(stream, operation))
-            return error;
-    }
+    if (!stream->capture)
+        push_graph(stream, graph->nodes);
+    else
+        for (int number : order_of(graph->nodes))
+            if (auto error = append_to_capture(stream, graph->nodes[number].operation)) return error;
     ++counters.graph_launches;
     if (!stream->capture) run_by_policy(stream);
     return CUDA_SUCCESS;

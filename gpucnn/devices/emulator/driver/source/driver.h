@@ -136,7 +136,7 @@ struct Range {
     unsigned char use;  // bits of GpuUse
 };
 struct PastUse {
-    unsigned stream;
+    unsigned lane;
     uint64_t number;
     std::string title, where;
     std::vector<Range> ranges;
@@ -167,8 +167,10 @@ struct Operation {
     std::function<void(const Operation&)> run;
     std::vector<std::pair<CUstream, uint64_t>> after = {};  // what other streams must have done before
     CUstream stream = nullptr;
+    unsigned lane = 0;  // the stream's number, or in check mode that of a branch of a graph that it runs
     uint64_t number = 0;
     Clock clock = {};
+    std::string where() const;
 };
 
 struct Capture;
@@ -184,6 +186,7 @@ struct CUstream_st {
     std::thread::id runner = {};
     double now = 0;  // nanoseconds of the virtual clock
     Clock clock = {};
+    std::vector<unsigned> lanes = {number};  // in check mode: the numbers of the branches of its graphs
     std::shared_ptr<Capture> capture = nullptr;
     std::string name() const { return legacy ? "the default stream" : "stream " + std::to_string(number); }
 };
@@ -202,6 +205,7 @@ struct CUevent_st {
 extern std::vector<CUstream> streams;
 extern Clock host_clock;  // what the host has waited for
 CUstream new_stream(Device* device, bool blocking, int priority);
+unsigned lane_of(CUstream stream, size_t branch);
 CUstream stream_of(CUstream handle);  // also of the handles of default streams; null if there is none
 CUresult submit(CUstream stream, Operation operation);
 void push(CUstream stream, Operation operation);

@@ -1,19 +1,19 @@
 // ordering.cpp: in check mode, uses of the same memory by several streams that nothing orders.
 //
 // Each operation carries a clock: the number of the last operation of each stream that is certainly done before it
-// starts, because of an event, of the default stream, or because the host has waited. Two operations of which neither
+// starts, because of an event, of the default stream, of an edge of a graph, or because the host has waited. Two operations of which neither
 // clock covers the other may run at the same time on a GPU, however they were run here.
 #include "driver.h"
 
 static bool ordered(const PastUse& past, const Operation& now)
 {
-    auto it = now.clock.find(past.stream);
-    return past.stream == now.stream->number || (it != now.clock.end() && it->second >= past.number);
+    auto it = now.clock.find(past.lane);
+    return past.lane == now.lane || (it != now.clock.end() && it->second >= past.number);
 }
 
 static bool host_has_seen(const PastUse& past)
 {
-    auto it = host_clock.find(past.stream);
+    auto it = host_clock.find(past.lane);
     return it != host_clock.end() && it->second >= past.number;
 }
 
@@ -46,9 +46,9 @@ void check_order(const Operation& operation, Allocation& allocation, std::vector
         if (ordered(past, operation)) continue;
         const Range* range = first_conflict(past.ranges, ranges);
         if (!range) continue;
-        std::string sentence = operation.title + " on " + operation.stream->name() + " " + verb(range->use) +
-                               " an array of " + std::to_string(allocation.bytes) + " bytes (byte " +
-                               std::to_string(range->begin) + " and on) that " + past.title + " on " + past.where +
+        std::string sentence = operation.title + " on " + operation.where() + " " + verb(range->use) + " an array of " +
+                               std::to_string(allocation.bytes) + " bytes (byte " + std::to_string(range->begin) +
+                               " and on) that " + past.title + " on " + past.where +
                                " uses, and nothing orders the two: an event or a synchronize is missing between them";
         operation.stream->device->lost = CUDA_ERROR_LAUNCH_FAILED;
         Unlocked unlocked;
@@ -57,16 +57,15 @@ void check_order(const Operation& operation, Allocation& allocation, std::vector
     }
     auto obsolete = [&](const PastUse& past) {
         if (host_has_seen(past)) return true;
-        if (past.stream != operation.stream->number || past.ranges.size() != ranges.size()) return false;
+        if (past.lane != operation.lane || past.ranges.size() != ranges.size()) return false;
         for (size_t i = 0; i < ranges.size(); ++i) {
             const Range &a = past.ranges[i], &b = ranges[i];
             if (a.begin != b.begin || a.end != b.end || a.use != b.use) return false;
         }
-        return true;  // the same again by the same stream
+        return true;  // the same again in the same lane
     };
     std::erase_if(uses, obsolete);
-    const CUstream stream = operation.stream;
-    uses.push_back({stream->number, operation.number, operation.title, stream->name(), std::move(ranges)});
+    uses.push_back({operation.lane, operation.number, operation.title, operation.where(), std::move(ranges)});
 }
 
 void check_order(const Operation& operation, const void* address, size_t bytes, unsigned char use)

@@ -31,6 +31,17 @@ CUstream new_stream(Device* device, bool blocking, int priority)
     return stream;
 }
 
+unsigned lane_of(CUstream stream, size_t branch)
+{
+    while (stream->lanes.size() <= branch) stream->lanes.push_back(next_stream++);
+    return stream->lanes[branch];
+}
+
+std::string Operation::where() const
+{
+    return (lane == stream->number ? "" : "a branch of a graph on ") + stream->name();
+}
+
 CUstream stream_of(CUstream handle)
 {
     Device* device = current_device();
@@ -131,6 +142,7 @@ void push(CUstream stream, Operation operation)
         wait(stream->device->legacy);
     }
     operation.stream = stream;
+    operation.lane = stream->number;
     operation.number = ++stream->pushed;
     if (settings.check) {
         join(stream->clock, host_clock);
