@@ -5,7 +5,7 @@ shared memory once.
 channels are 288. Here a block has all taps of 32 channels and 32 filters; it goes through rows of
 windows, whose cells it brings to shared memory once, already as factors.
 
-A filter has at most 6 columns, whose sums a warp has in registers.
+A filter has at most 3 columns in float32, else 6: a warp has their sums in registers.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ BLOCK, SLAB = 32, 16
 CELL = BLOCK + 8
 """Words between cells."""
 
-MOST_COLUMNS, MOST_ROWS = 6, 7
-"""Of a filter."""
+MOST_COLUMNS, MOST_ROWS = {precision.FLOAT32: 3, precision.TF32: 6, precision.BFLOAT16: 6}, 7
+"""Of a filter, by precision, and in each."""
 
 SHARED_BYTES = 96 * 1024
 """Of a block, on GPUs with tensor cores that multiply TF32."""
@@ -111,18 +111,17 @@ def planned(dy, x, *, kernel_size, dilation, **_) -> WeightPlan | None:
 def supports(dy, x, *, kernel_size, strides, groups, **window):
     """Float32, quads of channels and of filters, stride 1, filters of few columns, rows that fit."""
     R, S = kernel_size
-    if groups != 1 or R > MOST_ROWS or S > MOST_COLUMNS:
+    if groups != 1 or R > MOST_ROWS or MOST_COLUMNS[precision.in_force()] < S:
         return False
     served = serves(dy.dtype, x.shape[-1], dy.shape[-1], strides=strides)
     return served and planned(dy, x, kernel_size=kernel_size, **window) is not None
 
 
-def pays(dy, x, *, kernel_size, **_):
+def pays(dy, x, **_):
     """Where `tensor` was measured to take longer: one block of channels and filters, whose windows keep all
-    multiprocessors busy, and in float32 few columns of a filter. On an H100, cifar's takes 178 µs instead of 227, and
-    105 instead of 209 in TF32; two blocks take as long as `tensor`, four a quarter longer."""
-    few = precision.in_force() != precision.FLOAT32 or kernel_size[1] <= 3
-    return few and x.shape[-1] == dy.shape[-1] == BLOCK and prod(dy.shape[:3]) >= LEAST_WINDOWS
+    multiprocessors busy. On an H100, cifar's takes 178 µs instead of 227, and 105 instead of 209 in TF32; two
+    blocks take as long as `tensor`, four a quarter longer."""
+    return x.shape[-1] == dy.shape[-1] == BLOCK and prod(dy.shape[:3]) >= LEAST_WINDOWS
 
 
 def product_of(plan: WeightPlan) -> Plan:

@@ -205,7 +205,7 @@ OTHERS = {
     "matmul": 4.0,
     "matmul_bias_activation": 4.0,
     "conv2d": 4.5,
-    "conv2d_bias_activation": 4.5,
+    "conv2d_bias_activation": 4.6,
     "conv2d_grad_input": 4.5,
     "conv2d_grad_weight": 4.5,
 }

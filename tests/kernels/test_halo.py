@@ -22,7 +22,11 @@ from gpucnn.ops.fused import conv2d_bias_activation_maxpool
 
 pytestmark = [needs.emulator_here, needs.nvrtc_here]
 
-OPS = {"conv2d_halo": conv2d, "conv2d_grad_input_halo": conv2d_grad_input, "conv2d_grad_weight_halo": conv2d_grad_weight}
+OPS = {
+    "conv2d_halo": conv2d,
+    "conv2d_grad_input_halo": conv2d_grad_input,
+    "conv2d_grad_weight_halo": conv2d_grad_weight,
+}
 for op in (*OPS.values(), conv2d_bias_activation_maxpool):
     op.kernels(("cuda",))  # imported before the fixture, which forgets what is imported later
 HEADERS = ("halo.cuh", "cells.cuh", "factors.cuh", "slabs.cuh")
@@ -99,26 +103,29 @@ def test_the_sound_kernel_is_right_and_meets_each_bank_once(tmp_path, function, 
     assert excess < 1.2
 
 
-@pytest.mark.parametrize("kind", precision.PRECISIONS)
-def test_a_block_takes_many_tiles_of_a_large_batch(monkeypatch, kind, rng):
+@pytest.mark.parametrize(
+    ("kind", "filter_"),
+    [*((kind, (3, 3)) for kind in precision.PRECISIONS), ("tf32", (5, 5)), ("bfloat16", (2, 6)), ("tf32", (1, 1))],
+)
+def test_a_block_takes_many_tiles_of_a_large_batch(monkeypatch, kind, filter_, rng):
     file = importlib.import_module(conv2d_grad_weight.kernels(("cuda",))["halo_cuda"].launch.__module__)
     monkeypatch.setattr(file, "MULTIPROCESSORS", 1)
     file.plan_of.cache_clear()
-    x, dy = (rng.standard_normal(shape).astype(np.float32) for shape in ((9, 7, 6, 8), (9, 7, 6, 12)))
-    window = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+    R, S = filter_
+    x, dy = (rng.standard_normal(shape).astype(np.float32) for shape in ((9, 7, 8, 8), (9, 10 - R, 11 - S, 12)))
+    params = {"padding": ((1, 1), (1, 1)), "dilation": (1, 1), "kernel_size": filter_, "groups": 1, "strides": (1, 1)}
     try:
         with precision.scope(kind), choice.using("cuda", conv2d_grad_weight="halo"):
-            plan = file.planned(*(Spec(a.shape, a.dtype) for a in (dy, x)), kernel_size=(3, 3), dilation=(1, 1))
-            got = storage.get(conv2d_grad_weight(storage.put(dy), storage.put(x), kernel_size=(3, 3), **window))
+            plan = file.planned(*(Spec(a.shape, a.dtype) for a in (dy, x)), kernel_size=filter_, dilation=(1, 1))
+            got = storage.get(conv2d_grad_weight(storage.put(dy), storage.put(x), **params))
     finally:
         file.plan_of.cache_clear()
     assert plan.of_part > 1
-    exact = conv2d_grad_weight.body(
-        *(precision.rounded(array, kind).astype(np.float64) for array in (dy, x)), kernel_size=(3, 3), **window
-    )
+    factors = [precision.rounded(array, kind).astype(np.float64) for array in (dy, x)]
+    exact, sizes = (conv2d_grad_weight.body(*arrays, **params) for arrays in (factors, map(np.abs, factors)))
     terms = dy[..., 0].size
-    size = conv2d_grad_weight.body(np.abs(dy.astype(np.float64)), np.abs(x.astype(np.float64)), kernel_size=(3, 3), **window)
-    np.testing.assert_array_less(np.abs(got - exact), (4 + terms**0.5 + terms / 8) * 2.0**-23 * size)
+    bound = 4 + terms**0.5 + (kind != precision.FLOAT32) * terms / 8
+    np.testing.assert_array_less(np.abs(got - exact), bound * np.finfo(np.float32).eps * sizes)
 
 
 def chosen(op, kind, *shapes, **params):
@@ -137,7 +144,10 @@ VALID = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
 )
 def test_the_second_convolution_of_cifar(kind, forward, weight):
     relu = {"function": "relu", "alpha": 0.0}
-    assert chosen(conv2d_bias_activation_maxpool, kind, (512, 32, 32, 32), (3, 3, 32, 32), (32,), **relu, **VALID) == forward
+    assert (
+        chosen(conv2d_bias_activation_maxpool, kind, (512, 32, 32, 32), (3, 3, 32, 32), (32,), **relu, **VALID)
+        == forward
+    )
     x, dy = (512, 32, 32, 32), (512, 30, 30, 32)
     assert chosen(conv2d_grad_weight, kind, dy, x, kernel_size=(3, 3), groups=1, **VALID) == weight
 
@@ -152,4 +162,7 @@ def test_the_second_convolution_of_mlearning(kind, algorithm):
 @pytest.mark.parametrize("kind", precision.PRECISIONS)
 def test_few_images_and_many_filters_are_left_to_the_tiles_of_a_product(kind):
     assert chosen(conv2d, kind, (128, 14, 14, 32), (3, 3, 32, 64), groups=1, **VALID) == "tensor"
-    assert chosen(conv2d_grad_weight, kind, (100, 8, 8, 64), (100, 12, 12, 32), kernel_size=(5, 5), groups=1, **VALID) == "tensor"
+    assert (
+        chosen(conv2d_grad_weight, kind, (100, 8, 8, 64), (100, 12, 12, 32), kernel_size=(5, 5), groups=1, **VALID)
+        == "tensor"
+    )
