@@ -197,7 +197,7 @@ def test_the_ladder_of_the_readme_is_what_the_compilers_say():
     if static_analysis.unavailable() or compilers.disassembler() is None:
         pytest.skip("no compiler for GPUs here")
     rows = re.findall(r"^\| `(matmul|conv2d)/(\w+)` \|[^|]*\| (\S+) \| (\S+) \| (\d+) % \|$", KERNELS, re.MULTILINE)
-    assert len(rows) == 8
+    assert len(rows) == 9
     for op, algorithm, by_global, by_shared, share in rows:
         (kernel,) = [k for k in trials.every_kernel(f"{op}/{algorithm}_cuda") if k.op.name == op]
         name = {"matmul": "cifar_dense_1", "conv2d": "mlearning_2"}[op]
