@@ -7,8 +7,12 @@
 //
 // Grid: the tiles, along the columns first. Dynamic shared memory: `halo_rows` rows of cells.
 
+// defines: Windows, ByImage
+#include "windows.cuh"
 // defines: multiply_tile
 #include "halo.cuh"
+// defines: Rows, write
+#include "tile.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     conv2d_halo(float* __restrict__ y, const float* __restrict__ x, const float* __restrict__ weight, unsigned N, int H,

@@ -16,30 +16,20 @@ from gpucnn.dispatch.precision import PRECISIONS
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input
 
 from ..shared import halo_launch as halo
-from ..shared.convolution_products import window_numbers
 from ..shared.tensor_launch import DEFAULT
 
 conv2d_halo = cuda_function(__file__, "conv2d_halo", **DEFAULT)
 conv2d_grad_input_halo = cuda_function(__file__, "conv2d_grad_input_halo", **DEFAULT)
 
 
-def planned(x, weight, *, strides, padding, dilation, groups):
-    """The plan of y, or None."""
-    *taps, C, K = weight.shape
-    if groups != 1 or not halo.serves(x.dtype, C, K, strides=strides):
-        return None
-    (y,) = conv2d.specs(x, weight, strides=strides, padding=padding, dilation=dilation, groups=1)
-    return halo.halo_plan(y.shape[0], y.shape[1:3], taps, dilation, K)
-
-
 def supports(x, weight, **window):
     """Float32, quads of channels and of filters, stride 1, cells that fit."""
-    return planned(x, weight, **window) is not None
+    return halo.of_y(x, weight, **window) is not None
 
 
 def pays(x, weight, **window):
     """Where `tensor` is expected to take longer."""
-    return halo.pays(planned(x, weight, **window), *weight.shape[2:])
+    return halo.pays(halo.of_y(x, weight, **window), *weight.shape[2:])
 
 
 def planned_grad_input(dy, weight, *, size, strides, padding, dilation, groups):
@@ -61,18 +51,11 @@ def pays_grad_input(dy, weight, **window):
     return halo.pays(planned_grad_input(dy, weight, **window), K, C)
 
 
-def numbers(plan, x, weight, y, padding, dilation):
-    """What the kernels take after their arrays: extents of (N, H, W, C), (N, P, Q, K) and (R, S, C, K), the window's
-    numbers, and those of the plan."""
-    no_strides = window_numbers((1, 1), padding, dilation)[2:]
-    return *x.shape, *y.shape[1:], *weight.shape[:2], *no_strides, plan.of_tile, plan.rows
-
-
 @kernel(conv2d, "halo", "cuda", supports=supports, pays=pays, precisions=PRECISIONS)
 def launch(y, x, weight, *, padding, dilation, **window):
     """y = patches of x · weight."""
-    plan = planned(x, weight, padding=padding, dilation=dilation, **window)
-    extents = numbers(plan, x, weight, y, padding, dilation)
+    plan = halo.of_y(x, weight, padding=padding, dilation=dilation, **window)
+    extents = halo.numbers(plan, x, weight, y, padding, dilation)
     conv2d_halo.define(**plan.variant())[plan.geometry](y, x, weight, *extents)
 
 
@@ -87,5 +70,5 @@ def launch(y, x, weight, *, padding, dilation, **window):
 def launch_grad_input(dx, dy, weight, *, padding, dilation, **window):
     """dx = patches of dy · weight turned around."""
     plan = planned_grad_input(dy, weight, padding=padding, dilation=dilation, **window)
-    extents = numbers(plan, dx, weight, dy, padding, dilation)
+    extents = halo.numbers(plan, dx, weight, dy, padding, dilation)
     conv2d_grad_input_halo.define(**plan.variant())[plan.geometry](dx, dy, weight, *extents)

@@ -22,7 +22,9 @@
 
 // defines: Factors, add_products, as_read
 #include "factors.cuh"
-// defines: Windows, ByImage, Halo
+// defines: Windows, ByImage
+#include "windows.cuh"
+// defines: Halo
 #include "cells.cuh"
 // defines: sum_parts
 #include "split.cuh"

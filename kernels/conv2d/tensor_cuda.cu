@@ -10,8 +10,14 @@
 // Grid: x counts the tiles (for dx: of all remainders), y the parts of the sum, z the groups. With
 // several parts the result is (parts, …), and `sum_parts` follows.
 
-// defines: SLAB_A, SLAB_B, Quads, copy_quad, multiply, aligned, compute
+// defines: SLAB_A, SLAB_B, multiply, aligned
 #include "tensor.cuh"
+// defines: copy_quad
+#include "copies.cuh"
+// defines: Quads
+#include "slabs.cuh"
+// defines: compute
+#include "finite.cuh"
 // defines: Windows, Odometer, Remainder, Cells
 #include "windows.cuh"
 // defines: PatchCopies, multiply_images

@@ -6,8 +6,12 @@
 //
 // Grid: the tiles, along the columns first. Dynamic shared memory: `halo_rows` rows of cells.
 
+// defines: Windows, ByImage
+#include "windows.cuh"
 // defines: multiply_tile
 #include "halo.cuh"
+// defines: Rows, write
+#include "tile.cuh"
 // defines: BiasActivation
 #include "bias_activation.cuh"
 // defines: write_largest

@@ -12,13 +12,12 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.dispatch.precision import PRECISIONS
 from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_maxpool
 
-from ..conv2d import halo_cuda as convolution
 from ..shared import halo_launch as halo
 from ..shared.gemm_launch import End
 from ..shared.pooled_launch import windows
 from ..shared.tensor_launch import DEFAULT
 
-of_y, of_pooled = (
+of_result, of_pooled = (
     cuda_function(__file__, name, **DEFAULT, **End(None, "relu", 0.0).macros())
     for name in ("conv2d_bias_activation_halo", "conv2d_bias_activation_maxpool_halo")
 )
@@ -26,21 +25,21 @@ of_y, of_pooled = (
 
 def supports(x, weight, b, *, function, alpha, keep_input, **window):
     """What the convolution's kernel supports; one result."""
-    return not keep_input and convolution.supports(x, weight, **window, groups=1)
+    return not keep_input and halo.of_y(x, weight, **window) is not None
 
 
 def pays(x, weight, b, *, function, alpha, keep_input, **window):
     """As for the convolution alone."""
-    return convolution.pays(x, weight, **window, groups=1)
+    return halo.pays(halo.of_y(x, weight, **window), *weight.shape[2:])
 
 
 @kernel(conv2d_bias_activation, "halo", "cuda", supports=supports, pays=pays, precisions=PRECISIONS)
 def launch(y, x, weight, b, *, function, alpha, keep_input, strides, padding, dilation):
     """y = f(patches of x · weight + b)."""
-    plan = convolution.planned(x, weight, strides=strides, padding=padding, dilation=dilation, groups=1)
+    plan = halo.of_y(x, weight, strides=strides, padding=padding, dilation=dilation)
     variant = plan.variant() | End(b, function, alpha).macros()
-    extents = convolution.numbers(plan, x, weight, y, padding, dilation)
-    of_y.define(**variant)[plan.geometry](y, x, weight, b, alpha, *extents)
+    extents = halo.numbers(plan, x, weight, y, padding, dilation)
+    of_result.define(**variant)[plan.geometry](y, x, weight, b, alpha, *extents)
 
 
 def planned_pooled(x, weight, b, *, strides, **params):
@@ -77,5 +76,5 @@ def launch_pooled(y, index, x, weight, b, *, function, alpha, strides, padding, 
         x, weight, b, function=function, alpha=alpha, strides=strides, padding=padding, dilation=dilation
     )
     variant = plan.variant() | End(b, function, alpha).macros()
-    extents = convolution.numbers(plan, x, weight, y, padding, dilation)
+    extents = halo.numbers(plan, x, weight, y, padding, dilation)
     of_pooled.define(**variant)[plan.geometry](y, index, x, weight, b, alpha, *extents)

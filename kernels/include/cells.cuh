@@ -3,7 +3,7 @@
 
 // defines: copy_quad
 #include "copies.cuh"
-// defines: Windows, Odometer, Place, ByImage, ByPool
+// defines: Windows, Odometer, Place
 #include "windows.cuh"
 
 // The cells that a block's windows meet, CHANNELS channels of each: `first` is the first of the windows, `rows`

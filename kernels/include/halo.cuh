@@ -30,7 +30,9 @@ static_assert(TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0, "warps cover the til
 static_assert(TILE_M / WARP_M * WARPS_N * 32 == THREADS, "one warp for each part of the tile");
 constexpr int SLAB = TILE_N * TILE_K + 32;
 
-// defines: first_of_group, Quads, copy_quad
+// defines: copy_quad
+#include "copies.cuh"
+// defines: first_of_group, Quads
 #include "slabs.cuh"
 
 __device__ inline int first_m() { return threadIdx.x / 32 / WARPS_N * WARP_M + threadIdx.x % 4 * 4; }
@@ -42,9 +44,9 @@ __device__ constexpr int column_of(int j) { return j; }
 #include "factors.cuh"
 // defines: compute
 #include "finite.cuh"
-// defines: Rows, AsIs, write
-#include "tile.cuh"
-// defines: Windows, Odometer, Place, ByImage, ByPool, Halo
+// defines: Windows, Odometer, Place
+#include "windows.cuh"
+// defines: Halo
 #include "cells.cuh"
 
 constexpr int CELL = TILE_K;  // words of a cell in each array of factors

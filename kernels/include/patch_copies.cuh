@@ -3,8 +3,14 @@
 // a matrix. Channels and filters of a group are multiples of 4, so that a quad of them lies within
 // one pixel or one tap.
 
-// defines: SLAB_A, SLAB_B, Quads, copy_quad, MatrixCopies, multiply, aligned, compute
+// defines: SLAB_A, SLAB_B, MatrixCopies, multiply, aligned
 #include "tensor.cuh"
+// defines: copy_quad
+#include "copies.cuh"
+// defines: Quads
+#include "slabs.cuh"
+// defines: compute
+#include "finite.cuh"
 // defines: Windows, Odometer, Place, ByImage
 #include "windows.cuh"
 

@@ -1,9 +1,6 @@
 // Slabs of TILE_K terms of a product's operands in shared memory: how they lie there, how threads fill them by
 // asynchronous copies, and how a warp reads its fragments of them.
 
-// defines: copy_quad
-#include "copies.cuh"
-
 static_assert(TILE_K == 16, "a thread reads four neighbouring k, and four threads share a row");
 
 // The instruction's rows and columns are only names. Its group g (of four lanes) stands for four

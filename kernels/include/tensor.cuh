@@ -37,7 +37,9 @@ static_assert(TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0, "warps cover the til
 static_assert(TILE_M / WARP_M * WARPS_N * 32 == THREADS, "one warp for each part of the tile");
 constexpr int SLAB_A = TILE_M * TILE_K + 32, SLAB_B = TILE_N * TILE_K + 32;
 
-// defines: first_of_group, Quads, copy_quad
+// defines: copy_quad
+#include "copies.cuh"
+// defines: first_of_group, Quads
 #include "slabs.cuh"
 
 // A source that reads a matrix: rows (of a; columns of b) by k, at row · pitch + k, or the other way

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 from gpucnn.devices.launch import ceil_div
 from gpucnn.dispatch import precision
+from gpucnn.ops.conv2d import conv2d
 
+from .convolution_products import window_numbers
 from .gemm_launch import FLOAT32, MULTIPROCESSORS
 from .tensor_launch import FACTOR_BITS, TensorTile, has_tensor_cores
 
@@ -86,6 +88,22 @@ def _borders(high: int, P: int) -> int:
 def serves(dtype, depth, columns, *, strides) -> bool:
     """Whether the kernels compute with such arrays at such strides."""
     return dtype == FLOAT32 and depth % 4 == columns % 4 == 0 and strides == (1, 1) and has_tensor_cores()
+
+
+def of_y(x, weight, *, strides, padding, dilation, groups=1) -> HaloPlan | None:
+    """The plan of a convolution's result, or None if it is not served."""
+    *taps, C, K = weight.shape
+    if groups != 1 or not serves(x.dtype, C, K, strides=strides):
+        return None
+    (y,) = conv2d.specs(x, weight, strides=strides, padding=padding, dilation=dilation, groups=1)
+    return halo_plan(y.shape[0], y.shape[1:3], taps, dilation, K)
+
+
+def numbers(plan: HaloPlan, x, weight, y, padding, dilation) -> tuple[int, ...]:
+    """What kernels take after their arrays: extents of (N, H, W, C), (N, P, Q, K) and (R, S, C, K), the window's
+    numbers, and those of the plan."""
+    no_strides = window_numbers((1, 1), padding, dilation)[2:]
+    return *x.shape, *y.shape[1:], *weight.shape[:2], *no_strides, plan.of_tile, plan.rows
 
 
 def pays(plan: HaloPlan, depth: int, columns: int) -> bool:
