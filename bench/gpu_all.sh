@@ -267,7 +267,7 @@ training_step() { # each model with PyTorch and with the prediction for this car
   done
   [ "$DRY" = 1 ] && return # the profiler sees no kernels
   ABSENT_IF='No module named' # PyTorch
-  task 4-kernels "$PYTHON" bench/step_kernels.py $MODELS --out "$OUT/step-kernels.json"
+  task 4-kernels "$PYTHON" bench/step_kernels.py $MODELS --branches --out "$OUT/step-kernels.json"
 }
 
 compete() { # STEP MODEL...

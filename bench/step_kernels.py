@@ -104,9 +104,9 @@ def gaps(step: list[dict[str, Any]]) -> list[tuple[float, float, float]]:
 
 @click.command(help=__doc__)
 @click.argument("steps", nargs=-1, required=True, metavar="MODEL[:PRECISION]...")
-@click.option("--chain", is_flag=True, help="Also without branches in the graph (GPUCNN_BRANCHES=0).")
+@click.option("--branches", "also", is_flag=True, help="Also with branches in the graph (GPUCNN_BRANCHES=1).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File of the record.")
-def main(steps: tuple[str, ...], chain: bool, out: Path) -> None:
+def main(steps: tuple[str, ...], also: bool, out: Path) -> None:
     record: dict[str, Any] = {
         "device": choose.gpu_state()[1],
         "versions": records.versions(),
@@ -116,10 +116,10 @@ def main(steps: tuple[str, ...], chain: bool, out: Path) -> None:
         "steps": [],
     }
     make_folder(out.parent)
-    for name, in_chain in itertools.product(steps, (False, True) if chain else (False,)):
+    for name, aside in itertools.product(steps, (False, True) if also else (False,)):
         model, _, precision = name.partition(":")
         problem = rivals.Problem.random(model, "gpu", BATCHES, None, precision or FLOAT32)  # type: ignore[arg-type]
-        with branches.off() if in_chain else nullcontext():
+        with branches.on() if aside else nullcontext():
             has_branches = branches.is_enabled()
             found = kernels_of(trace(rivals.gpucnn_maker(problem, "cuda")(True)))
         about = {"model": model, "precision": problem.precision, "branches": has_branches}

@@ -1,9 +1,9 @@
 """Launches beside those that follow them: branches of a recorded step.
 
-The gradient of weights is needed by the update alone, at the end of a step. Where the device in use
-records launches as a graph, such a gradient is computed on a branch, at the same time as the gradients of
-the layers before. Elsewhere, and with `GPUCNN_BRANCHES=0`, launches keep their order. Results have the
-same bits.
+The gradient of weights is needed by the update alone, at the end of a step. With `GPUCNN_BRANCHES=1`, or in
+`on()`, a device that records launches as a graph computes such a gradient on a branch, at the same time as
+the gradients of the layers before. Results have the same bits. By default, and on other devices, launches
+keep their order: branches stay off until they have been measured on a GPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from . import choose
 from .scoped import Scoped
 
-_enabled = Scoped("branches", True)
+_enabled = Scoped("branches", False)
 
 
 def aside(following: bool = True) -> AbstractContextManager[None]:
@@ -34,13 +34,13 @@ def join() -> None:
 
 
 @contextmanager
-def off() -> Iterator[None]:
-    """In the body of the with statement, launches keep their order."""
+def on() -> Iterator[None]:
+    """In the body of the with statement, launches may run aside."""
     with _enabled.scope():
-        _enabled.set(False)
+        _enabled.set(True)
         yield
 
 
 def is_enabled() -> bool:
     """Whether launches may run aside."""
-    return _enabled.get() and os.environ.get("GPUCNN_BRANCHES") != "0"
+    return _enabled.get() or os.environ.get("GPUCNN_BRANCHES") == "1"

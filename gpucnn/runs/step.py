@@ -6,13 +6,13 @@ A step is forward, loss, backward and update, on a batch that is already on the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .. import optimizers, utils
-from ..devices import branches, choose
+from ..devices import choose
 from ..devices.cards import Card
 from ..dispatch import choice
 from ..dispatch.precision import Precision
@@ -169,8 +169,8 @@ def nodes(
         assert isinstance(data, Arrays)
         step = built._trainer.step
         if eager:
-            with branches.off():  # there is no graph
-                return recorder.record_nodes(lambda: step.train(Batch(x, y, None)))
+            launched = recorder.record_nodes(lambda: step.train(Batch(x, y, None)))
+            return [replace(node, branch=0, beside=0) for node in launched]  # there is no graph
         steps = ResidentSteps(built, step, data, lambda batch, loss: None)
         steps.start(0)
         steps._plan_from(0)

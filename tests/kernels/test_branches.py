@@ -3,10 +3,11 @@
 from functools import cache
 
 import numpy as np
+import pytest
 from exchange.examples import BRANCHES, LAYERS
 
 from gpucnn import Input, Sequential
-from gpucnn.devices import choose
+from gpucnn.devices import branches, choose
 from gpucnn.dispatch import choice
 from gpucnn.models import fusion
 from gpucnn.profiling.launches import Call, Launch, LaunchRecorder, of_call
@@ -19,7 +20,7 @@ COUNTERS = "is_last_block("
 def backward(model):
     """What the backward pass of a model launches."""
     recorder = LaunchRecorder("sm_90")
-    with choice.using("cuda", device="emulator"), choose.using(recorder):
+    with choice.using("cuda", device="emulator"), choose.using(recorder), branches.on():
         model.parameters.bring()
         x, backwards = recorder.empty((2, *model.input_shape[1:])), []
         for node in fusion.program(model.layers, False):
@@ -53,6 +54,17 @@ def counts(call):
     with choice.using("cuda", device="emulator"):
         launches = [one for kernel in serving for one in of_call(Call(kernel, call.operands, call.params), "sm_90")]
     return any(COUNTERS in one.function.program() for one in launches)
+
+
+@pytest.mark.parametrize(("variable", "enabled"), [(None, False), ("0", False), ("yes", False), ("1", True)])
+def test_branches_are_off_but_for_the_variable_and_the_context(monkeypatch, variable, enabled):
+    monkeypatch.delenv("GPUCNN_BRANCHES", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("GPUCNN_BRANCHES", variable)
+    assert branches.is_enabled() == enabled
+    with branches.on():
+        assert branches.is_enabled()
+    assert branches.is_enabled() == enabled
 
 
 def test_gradients_of_weights_are_on_branches():

@@ -221,9 +221,9 @@ def test_a_recorder_says_which_launches_are_on_a_branch_and_which_run_beside_it(
             branches.join()
             a[...] = 0
 
-        nodes = recorder.record_nodes(run)
-        with branches.off():
-            chain = recorder.record_nodes(run)
+        chain = recorder.record_nodes(run)
+        with branches.on():
+            nodes = recorder.record_nodes(run)
     places = [(0, 0), (1, 0), (0, 1), (0, 1), (0, 1), (2, 0), (0, 2), (0, 0)]
     assert [(node.branch, node.beside) for node in nodes] == places
     assert {(node.branch, node.beside) for node in chain} == {(0, 0)}

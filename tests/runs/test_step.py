@@ -41,6 +41,17 @@ def test_the_records_have_the_nodes_and_bytes_of_todays_steps(card, model):
     assert row["eager_nodes"] == len(step.nodes(model, cards.find(card).arch, eager=True))
 
 
+def test_a_step_has_branches_on_request_and_only_as_a_graph(monkeypatch):
+    places = []
+    for _ in range(2):
+        for eager in (False, True):
+            places.append({(n.branch, n.beside) for n in step.nodes("slides", "sm_90", eager=eager)})
+        monkeypatch.setenv("GPUCNN_BRANCHES", "1")
+    chain, launched, with_branches, launched_too = places
+    assert chain == launched == launched_too == {(0, 0)}
+    assert with_branches == {(0, 0), (1, 0), (0, 1)}
+
+
 @compilers_here
 @machine_code_here
 def test_a_record_is_what_is_predicted_now():

@@ -131,6 +131,7 @@ def test_on_a_gpu_the_most_valuable_steps_come_first(run, machine):
     ], "under the sanitizer each array is a separate allocation"
     assert sum(line.startswith("1 -m gpucnn train --data") for line in lines) == 2
     assert sum("--backend numba --seed 0" in line for line in lines) == 2
+    assert any("step_kernels.py slides" in line and "--branches" in line for line in lines)
     assert not any("--device cpu" in line for line in lines), "the embedded digits have no text to be compared with"
     assert any("bench matmul/ --backend cuda --device gpu --vs cublas,torch --json" in line for line in lines)
     assert {record["status"] for record in tasks.values()} == {"ok"}

@@ -47,6 +47,9 @@ TRAINING = """
 """
 
 
+ON = {"GPUCNN_BRANCHES": "1"}
+
+
 @pytest.mark.parametrize("settings", [{"lazy": 0}, {"lazy": 3}, {"lazy": 4}])
 def test_branches_leave_every_bit_as_it_is(output, settings):
     text = (
@@ -57,12 +60,12 @@ def test_branches_leave_every_bit_as_it_is(output, settings):
         "averaged": lambda: optimizers.AdamW(0.01, global_clipnorm=0.5, use_ema=True),
     }
     def all_ways(make, **compile):
-        with_branches = trained(many, make(), **compile)
-        with branches.off():
-            chain = trained(many, make(), **compile)
-        os.environ["GPUCNN_GRAPH"] = "0"
-        launched = trained(many, make(), **compile)
-        del os.environ["GPUCNN_GRAPH"]
+        chain = trained(many, make(), **compile)
+        with branches.on():
+            with_branches = trained(many, make(), **compile)
+            os.environ["GPUCNN_GRAPH"] = "0"
+            launched = trained(many, make(), **compile)
+            del os.environ["GPUCNN_GRAPH"]
         return [with_branches[:2] == chain[:2] == launched[:2], with_branches[2], chain[2], launched[2]]
 
     print(json.dumps([all_ways(MAKERS["clipped"], steps_per_execution=2), all_ways(MAKERS["averaged"])]))
@@ -126,10 +129,12 @@ FAULTS = {
 
 @pytest.mark.parametrize(("plant", "sentence"), FAULTS.values(), ids=FAULTS)
 def test_check_sees_a_join_or_memory_that_is_missing(emulated, plant, sentence):
-    done = emulated(TRAINING + plant + "    trained(plain, optimizers.SGD(0.01))\n    print('done')", check=True)
+    text = TRAINING + plant + "    trained(plain, optimizers.SGD(0.01))\n    print(len(asides))"
+    done = emulated(text, ON, check=True)
     said = [line for line in done.stderr.splitlines() if line.startswith("gpucnn: emulated GPU: ")]
     if sentence is None:
         assert (done.returncode, said) == (0, []), done.stderr
+        assert int(done.stdout.splitlines()[-1]) > 0
     else:
         assert done.returncode != 0
         assert re.search(sentence, said[0]), said
@@ -159,4 +164,4 @@ def test_an_error_in_a_branch_leaves_the_device_as_it_was(output):
     print(trained(plain, optimizers.SGD(0.01)) == expected)
     """
     )
-    assert output(text, lazy=0)[-4:] == ["planted"] * 3 + ["True"]
+    assert output(text, ON, lazy=0)[-4:] == ["planted"] * 3 + ["True"]

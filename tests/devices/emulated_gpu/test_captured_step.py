@@ -53,22 +53,23 @@ def graph_of(dot):
         ("mlearning", 62, ["matmul_warptiled", *["conv2d_grad_weight_implicit_gemm"] * 3]),
     ],
 )
-def test_the_captured_step_is_a_chain_of_kernels_but_for_gradients_of_weights(output, model, most, aside):
+def test_the_captured_step_is_one_chain_of_kernels_and_on_request_has_branches(output, model, most, aside):
     text = (
         TRAINING
         + f"""
     launched, replayed = costs({model!r}, "0"), costs({model!r}, "1")
     options = len(compiler._empty_file_preprocess_cache)
-    os.environ["GPUCNN_BRANCHES"] = "0"
-    costs({model!r}, "1")
+    os.environ["GPUCNN_BRANCHES"] = "1"
+    replayed += costs({model!r}, "1")
     dots = [graph.graph.debug_dot_str() for graph in (graphs[0], graphs[-1])]
     print(json.dumps([launched[-1], replayed, *dots, options]))
     """
     )
-    launched, replayed, dot, chain, options = json.loads(output(text)[-1])
-    nodes, edges = graph_of(dot)
-    following = [(i, i + 1) for i in range(len(nodes) - 1)]
-    assert graph_of(chain) == (nodes, following)
+    launched, replayed, by_default, branched, options = json.loads(output(text)[-1])
+    nodes, edges = graph_of(by_default)
+    assert edges == [(i, i + 1) for i in range(len(nodes) - 1)]
+    same, edges = graph_of(branched)
+    assert same == nodes
     forks = [a for a, b in edges if b > a + 1 and (a, a + 1) in edges and (b - 1, b) not in edges]
     assert [nodes[a + 1] for a in forks] == aside
     assert not [name for name in nodes if "host" in name], nodes
