@@ -187,8 +187,7 @@ __device__ void multiply_windows_plainly(float (&sums)[THREAD_M][THREAD_N], cons
 }
 
 // The block's tile: `of_tile` windows, whole rows of them, which meet at most `rows` rows of cells. C and K
-// are those of the weight. `store` gets the sums, the tile's first
-// window and column, and the end of its windows.
+// are those of the weight. `store` gets the sums, the tile's first window and column, and the end of its windows.
 template <class Order, bool TURNED, class Store>
 __device__ __forceinline__ void multiply_tile(const float* images, const float* weight, const Windows& windows, int C,
                                               int K, unsigned of_tile, int rows, Store store)
