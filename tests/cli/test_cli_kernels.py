@@ -64,10 +64,12 @@ def test_list_of_a_backend_has_its_kernels_alone_and_names_the_ops_without_one()
     # the CPU has a product and its parts, and picks values by their cells
     gaps = {gap["op"]: gap["instead"] for gap in listed["gaps"]}
     assert gaps == {
+        "conv2d_bias_activation_dropout": "fused/few_channels_numpy",
         "conv2d_bias_activation_grad_weight": "fused/few_channels_numpy",
         "conv2d_maxpool_grad_sums": "fused/rows_numpy",
         "dense_softmax_cross_entropy": "dense/blas_numpy",
         "dense_grad": "dense/blas_numpy",
+        "matmul_bias_activation_dropout": "fused/few_channels_numpy",
     }
     assert ops | gaps.keys() == set(op_module.declared())
     done = gpucnn("kernels", "list", "softmax", "--backend", "njit", "--arch", "none")
