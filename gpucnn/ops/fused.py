@@ -410,7 +410,7 @@ def matmul_bias_activation(x: Array, weight: Array, b: Array, *, function: str, 
             for name in ("ragged", "quads", "quads_beyond_tiles", "long", "a_line_long")
             for case in dropped_cases(name, dense_operands(*DENSE[name]), {})
         ),
-        dropped_cases("cifar", dense_operands(*DENSE_BENCH["cifar"]), {}, bench=True)[0],
+        *(dropped_cases(n, dense_operands(*DENSE_BENCH[n]), {}, bench=True)[0] for n in ("mlearning", "cifar")),
     ],
     prefer=("tensor", "warptiled", "direct"),
     factors=(0, 1),
