@@ -9,6 +9,8 @@ import pytest
 
 import gpucnn
 from gpucnn import layers
+from gpucnn.dispatch import choice
+from gpucnn.dispatch import op as op_module
 
 os.environ.pop("COLUMNS", None)  # which pytest-xdist sets to 80
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background; processes of tests inherit it
@@ -81,3 +83,13 @@ def small_model():
         return model
 
     return make
+
+
+@pytest.fixture
+def loading_on_the_emulator(monkeypatch):
+    """Kernels loaded in the test are forgotten afterwards. What is imported for the first time meanwhile is
+    forgotten too: import the project's own kernels of an op before."""
+    registered = {name: dict(kernels) for name, kernels in op_module._kernels.items()}
+    monkeypatch.setattr("gpucnn.dispatch.op._kernels", registered)
+    with choice.using(device="emulator"):
+        yield

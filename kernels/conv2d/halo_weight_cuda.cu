@@ -26,6 +26,8 @@
 #include "windows.cuh"
 // defines: Halo
 #include "cells.cuh"
+// defines: all_finite
+#include "finite.cuh"
 // defines: sum_parts
 #include "split.cuh"
 
@@ -180,10 +182,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     for (int tile = first; tile < end; ++tile) {
         int image = tile / of_image, row = tile % of_image * high;
         __syncthreads();  // nobody reads the tile before any more
-        unsigned window = (image * P + row) * Q;
-        Halo<ByImage, BLOCK, CELL, Waiting> halo(x, windows, shared, window, window, rows);
-        halo.rows = rows;
-        halo.apart = cells * CELL;
+        Halo<ByImage, BLOCK, CELL, Waiting> halo(x, windows, shared, (image * P + row) * Q, rows,
+                                                 cells - rows * columns);
         halo.copy(channel);
         asm volatile("cp.async.commit_group;");
         fill_dy(of_dy, apart_dy, dy, image, row, P, Q, K, filter, high, columns, slabs);
@@ -213,24 +213,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
     }
 
     constexpr int COUNT = TAPS * 4 * 2 * COLUMNS;
-    float (&all)[COUNT] = *(float (*)[COUNT])sums;
+    float (&all)[1][COUNT] = *(float (*)[1][COUNT])sums;
 #pragma unroll 1
     for (int other = 1; other < SLICES; ++other) {
         __syncthreads();  // nobody reads the tile, or the slice before, any more
         float* of_lane = (float*)shared + warp / SLICES * (COUNT * 32) + threadIdx.x % 32;
         if (slice == other)
 #pragma unroll
-            for (int i = 0; i < COUNT; ++i) of_lane[i * 32] = all[i];
+            for (int i = 0; i < COUNT; ++i) of_lane[i * 32] = all[0][i];
         __syncthreads();
         if (slice == 0)
 #pragma unroll
-            for (int i = 0; i < COUNT; ++i) all[i] += of_lane[i * 32];
+            for (int i = 0; i < COUNT; ++i) all[0][i] += of_lane[i * 32];
     }
 
-    bool finite = true;
-#pragma unroll
-    for (int i = 0; i < COUNT; ++i) finite = finite && fabsf(all[i]) < 0x1p127f;
-    bool plainly = __syncthreads_or(slice == 0 && !finite);
+    bool plainly = __syncthreads_or(slice == 0 && !all_finite(all));
     if (slice > 0) return;
     dweight += blockIdx.y * (R * TAPS * C * K);
 #pragma unroll

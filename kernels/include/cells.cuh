@@ -18,17 +18,23 @@ template <class Order, int CHANNELS, int PITCH, class Stored> struct Halo {
     int of_image;  // rows of cells from one image to the next
     int apart;
 
-    // There is room for `most_rows` of them.
-    __device__ Halo(const float* images, const Windows& windows, unsigned* words, unsigned first_window,
-                    unsigned last_window, int most_rows)
-        : images(images), windows(windows), words(words), first(Order::of(Odometer(first_window, windows.P, windows.Q)))
+    // An array has room for its rows and as many cells `beyond` them.
+    __device__ Halo(const float* images, const Windows& windows, unsigned* words, unsigned first_window, int rows,
+                    int beyond = 0)
+        : images(images), windows(windows), words(words),
+          first(Order::of(Odometer(first_window, windows.P, windows.Q))), rows(rows)
     {
         Place last = Order::of(Odometer(windows.P * windows.Q - 1, windows.P, windows.Q));
         of_image = last.row + 1 + (windows.R - 1) * windows.dilation_h;
         columns = last.column + 1 + (windows.S - 1) * windows.dilation_w;
-        Place end = Order::of(Odometer(last_window, windows.P, windows.Q));
+        apart = (rows * columns + beyond) * PITCH;
+    }
+
+    // Leave out the rows behind those that a last window meets.
+    __device__ void end_with(unsigned window)
+    {
+        Place end = Order::of(Odometer(window, windows.P, windows.Q));
         rows = (end.image - first.image) * of_image + end.row - first.row + 1 + (windows.R - 1) * windows.dilation_h;
-        apart = most_rows * columns * PITCH;
     }
 
     // The first word of the cell that the first tap of a window meets.

@@ -201,7 +201,8 @@ __device__ __forceinline__ void multiply_tile(const float* images, const float* 
     compute(
         sums, true,
         [&] {
-            Halo<Order, TILE_K, CELL, Factors> halo(images, windows, cells, m, last, rows);
+            Halo<Order, TILE_K, CELL, Factors> halo(images, windows, cells, m, rows);
+            halo.end_with(last);
             TapFilters<TURNED> filters(weight, windows.R * windows.S, C, K, n);
             multiply_windows(sums, halo, m, last, filters, slabs);
         },

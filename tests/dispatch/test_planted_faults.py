@@ -13,12 +13,10 @@ import pytest
 
 import gpucnn
 from gpucnn.devices import emulator
-from gpucnn.dispatch import choice
-from gpucnn.dispatch import op as op_module
 from gpucnn.dispatch.case import Case, Draw, real
 from gpucnn.dispatch.check import disagreement
 
-pytestmark = needs.emulator_here
+pytestmark = [needs.emulator_here, pytest.mark.usefixtures("loading_on_the_emulator")]
 
 PLAIN = {"transpose_a": False, "transpose_b": False}
 
@@ -365,16 +363,6 @@ def report_on(folder, files, case, mode):
     (kernel,) = gpucnn.load(folder / next(iter(files)))
     with emulator.running(mode=mode):
         return disagreement(kernel, case)
-
-
-@pytest.fixture(autouse=True)
-def _on_the_emulator(monkeypatch):
-    """Kernels loaded here are forgotten afterwards."""
-    monkeypatch.setattr(
-        "gpucnn.dispatch.op._kernels", {name: dict(kernels) for name, kernels in op_module._kernels.items()}
-    )
-    with choice.using(device="emulator"):
-        yield
 
 
 def assert_reports(report, message, line, text):

@@ -11,8 +11,6 @@ import pytest
 import gpucnn
 from gpucnn import places
 from gpucnn.devices import emulator
-from gpucnn.dispatch import choice
-from gpucnn.dispatch import op as op_module
 from gpucnn.dispatch.check import disagreement
 from gpucnn.ops.batch import gather_batch
 from gpucnn.ops.conv2d import conv2d_grad_input
@@ -28,7 +26,7 @@ from gpucnn.ops.fused import (
     matmul_bias_activation_dropout,
 )
 
-pytestmark = [needs.emulator_here, needs.nvrtc_here]
+pytestmark = [needs.emulator_here, needs.nvrtc_here, pytest.mark.usefixtures("loading_on_the_emulator")]
 
 TENSOR, ROWS, GATHER = "fused/pooled_tensor", "fused/rows", "batch/gather"
 WARPS = "fused/warptiled"
@@ -94,15 +92,6 @@ FAULTS = {
 
 for _op in {op for _, op, *_ in FAULTS.values()}:
     _op.kernels(("cuda",))  # imported before the fixture, which forgets what is imported later
-
-
-@pytest.fixture(autouse=True)
-def _on_the_emulator(monkeypatch):
-    """Kernels loaded here are forgotten afterwards."""
-    registered = {name: dict(kernels) for name, kernels in op_module._kernels.items()}
-    monkeypatch.setattr("gpucnn.dispatch.op._kernels", registered)
-    with choice.using(device="emulator"):
-        yield
 
 
 def kernel_with(folder, ident, op, file=None, sound="", faulty=""):

@@ -13,11 +13,10 @@ import gpucnn
 from gpucnn import places
 from gpucnn.devices import emulator, storage
 from gpucnn.dispatch import choice, precision
-from gpucnn.dispatch import op as op_module
 from gpucnn.dispatch.check import disagreement
 from gpucnn.ops.matmul import matmul
 
-pytestmark = [needs.emulator_here, needs.nvrtc_here]
+pytestmark = [needs.emulator_here, needs.nvrtc_here, pytest.mark.usefixtures("loading_on_the_emulator")]
 
 LAUNCH = """
 from gpucnn.devices.cuda import cuda_function
@@ -75,15 +74,6 @@ def kernel_with(folder, kind, header=None, sound="", faulty=""):
 
 matmul.kernels(("cuda",))  # imported before the fixture, which forgets what is imported later
 CASE = next(case for case in matmul.cases if case.name == "quads_beyond_tiles")
-
-
-@pytest.fixture(autouse=True)
-def _on_the_emulator(monkeypatch):
-    """Kernels loaded here are forgotten afterwards."""
-    registered = {name: dict(kernels) for name, kernels in op_module._kernels.items()}
-    monkeypatch.setattr("gpucnn.dispatch.op._kernels", registered)
-    with choice.using(device="emulator"):
-        yield
 
 
 @pytest.mark.parametrize("kind", precision.PRECISIONS)
