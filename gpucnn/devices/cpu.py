@@ -221,13 +221,13 @@ _memory, _thread = _Memory(), _Thread()
 
 
 @contextmanager
-def allocating_from(arena: Arena) -> Iterator[None]:
-    """In the body of a with statement, arrays that this thread allocates lie in an arena."""
-    _thread.arena = arena
+def allocating_from(arena: Arena | None) -> Iterator[None]:
+    """In the body of a with statement, arrays that this thread allocates lie in an arena; with None, in none."""
+    before, _thread.arena = _thread.arena, arena
     try:
         yield
     finally:
-        _thread.arena = None
+        _thread.arena = before
 
 
 class _Block:

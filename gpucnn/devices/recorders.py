@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
+
+import numpy as np
 
 
 class Recorder(Protocol):
@@ -18,6 +20,9 @@ class Recorder(Protocol):
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """A function of Python, which fills arrays."""
+
+    def prepare(self, result: np.ndarray, sources: tuple[np.ndarray | None, ...]) -> AbstractContextManager[np.ndarray]:
+        """What `prepared` does."""
 
 
 class _Thread(threading.local):
@@ -48,3 +53,15 @@ def again(function: Callable[..., Any], *arguments: Any) -> None:
         function(*arguments)
     else:
         _thread.recorder.call(function, arguments)
+
+
+def prepared(result: np.ndarray, *sources: np.ndarray | None) -> AbstractContextManager[np.ndarray]:
+    """Launches in the body of the with statement compute the array that it gives from the sources alone, which
+    are weights. It is `result`, or where launches are noted an array in its place, that is computed
+    again only after a source has changed. None stands for no source.
+
+    with prepared(panels, weight) as panels:
+        fill(panels, weight)
+    """
+    recorder = _thread.recorder
+    return nullcontext(result) if recorder is None else recorder.prepare(result, sources)

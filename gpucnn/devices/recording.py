@@ -9,6 +9,7 @@ where they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from numba.extending import intrinsic
 
 from . import recorders, team
 from .njit import address_of, njit
+from .preparation import Preparation
 from .team import call_share, share_address
 
 _FUNCTION, _LENGTH, _HEAD = 1, 2, 3
@@ -117,13 +119,18 @@ class _Call:
 class Recording:
     """Launches, and calls of Python, in the order in which they were made.
 
-    owns    whether an array lies in memory that stays as long as the recording; all others are kept
+    owns        whether an array lies in memory that stays as long as the recording; all others are kept
+    most_bytes  how much memory what is prepared (`recorders.prepared`) may take
     """
 
-    def __init__(self, owns: Callable[[np.ndarray], bool]) -> None:
+    def __init__(self, owns: Callable[[np.ndarray], bool], most_bytes: float = 0) -> None:
         self._owns = owns
         self._notebook = np.zeros(_ENTRY + _HEAD + _WORDS, np.int64)
         self._steps: list[Any] = []
+        self._preparing: list[Any] = []
+        self._noting = self._steps
+        self._preparation = Preparation(most_bytes, owns)
+        self._comparing: Recording | None = None
         self._kept: dict[int, np.ndarray] = {}
         self._inputs: list[tuple[list[Any], int, tuple[int, ...]]] = []
 
@@ -136,7 +143,7 @@ class Recording:
         assert length <= _WORDS, f"{length} words of arguments, and a notebook has room for {_WORDS}"
         entry = notebook[_ENTRY : _ENTRY + _HEAD + length].copy()
         entry[0] = count if together else -count
-        self._steps.append(entry)
+        self._noting.append(entry)
         self.keep(arguments)
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -147,7 +154,20 @@ class Recording:
 
     def note_call(self, function: Callable[..., Any], arguments: list[Any]) -> None:
         """Note a call that has been made."""
-        self._steps.append(_Call(function, arguments))
+        self._noting.append(_Call(function, arguments))
+
+    @contextmanager
+    def prepare(self, result: np.ndarray, sources: tuple[np.ndarray | None, ...]) -> Iterator[np.ndarray]:
+        """Note apart what the body of the with statement launches, unless it is to be repeated each time."""
+        array = None if self._noting is self._preparing else self._preparation.admit(result, sources)
+        if array is None:
+            yield result
+            return
+        self._noting = self._preparing
+        try:
+            yield array
+        finally:
+            self._noting = self._steps
 
     def keep(self, arguments: Sequence[Any]) -> None:
         """Keep the memory of arrays."""
@@ -158,13 +178,12 @@ class Recording:
     def end(self, x: np.ndarray | None = None) -> bool:
         """Join launches that follow each other. Arrays that lie in `x` become those of the argument of
         `replay`; returns whether that is possible."""
-        steps: list[Any] = []
-        for step in self._steps:
-            if steps and isinstance(step, np.ndarray) and isinstance(steps[-1], list):
-                steps[-1].append(step)
-            else:
-                steps.append([step] if isinstance(step, np.ndarray) else step)
-        self._steps = [_Launches(np.concatenate(step)) if isinstance(step, list) else step for step in steps]
+        self._steps, self._preparing = _joined(self._steps), _joined(self._preparing)
+        if self._preparation:
+            self._comparing = Recording(self._owns)
+            with recorders.noted_by(self._comparing):
+                self._preparation.compare()
+            self._comparing.end()
         return x is None or all([self._takes(step, x) for step in self._steps])
 
     @property
@@ -178,10 +197,21 @@ class Recording:
         for arguments, i, shape in self._inputs:
             assert x is not None
             arguments[i] = x.reshape(shape)
+        if self._comparing is not None:
+            self._prepare_again(self._comparing)
         for step in self._steps:
             step(address)
         for arguments, i, _ in self._inputs:
             arguments[i] = None
+
+    def _prepare_again(self, comparing: Recording) -> None:
+        """Repeat what follows from the weights if any has changed. An interruption leaves that to the next
+        repetition."""
+        comparing.replay()
+        if self._preparation.changed:
+            for step in self._preparing:
+                step(0)
+            self._preparation.done()
 
     def _takes(self, step: Any, x: np.ndarray) -> bool:
         """Find what a step reads of `x`: among its words, or among the arguments of a call."""
@@ -197,6 +227,17 @@ class Recording:
                 self._inputs.append((step.arguments, i, array.shape))
                 step.arguments[i] = None
         return True
+
+
+def _joined(steps: list[Any]) -> list[Any]:
+    """The steps, with launches that follow each other as one."""
+    groups: list[Any] = []
+    for step in steps:
+        if groups and isinstance(step, np.ndarray) and isinstance(groups[-1], list):
+            groups[-1].append(step)
+        else:
+            groups.append([step] if isinstance(step, np.ndarray) else step)
+    return [_Launches(np.concatenate(group)) if isinstance(group, list) else group for group in groups]
 
 
 def _arrays(arguments: Sequence[Any]) -> Iterator[np.ndarray]:

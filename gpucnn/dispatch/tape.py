@@ -72,19 +72,21 @@ class Rehearsal:
 class Tape:
     """A recorder that computes, and can do so again.
 
-    most_bytes  how much memory the arrays that are allocated meanwhile may take: they stay as long as
-                the tape, where those that are no longer needed make room for later ones. A tape that
-                needs more becomes incomplete.
+    most_bytes      how much memory the arrays that are allocated meanwhile may take: they stay as long as
+                    the tape, where those that are no longer needed make room for later ones. A tape that
+                    needs more becomes incomplete.
+    prepared_bytes  how much memory more for what follows from weights alone, which is then not computed
+                    again before one of them changes
     """
 
-    def __init__(self, most_bytes: float) -> None:
+    def __init__(self, most_bytes: float, prepared_bytes: float = 0) -> None:
         from ..devices.recording import Recording  # which imports Numba
 
         self.complete = True
         self._calls_blas = False
         self._most_bytes = most_bytes
         self._arena = Arena()
-        self._recording: Recording = Recording(self._arena.owns)
+        self._recording: Recording = Recording(self._arena.owns, prepared_bytes)
 
     @contextmanager
     def recording(self) -> Iterator[None]:

@@ -2,9 +2,9 @@
 
 On the CPU, with compiled kernels and no algorithm chosen, a BatchNormalization is folded into the
 convolution or dense layer before it, an activation is joined with that layer, and dropout is left
-out. What is folded is computed again in each call, by kernels that are recorded with the others, so that
-it follows the weights however they change. Results differ from those of the separate layers by rounding
-alone.
+out. What is folded follows the weights however they change: kernels that are recorded with the others
+compute it again in each call, or in those of a plan that find a weight changed. Results differ from those
+of the separate layers by rounding alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from ..activations import UserFunction
 from ..config import changes
 from ..devices import choose, forks, storage, threads
+from ..devices.recorders import prepared
 from ..devices.cpu import CPU
 from ..dispatch import choice, precision
 from ..dispatch.tape import Tape
@@ -41,6 +42,9 @@ from .training_step import NO_STEP, run_forward
 PLANNED_BYTES = 4 << 20
 """A plan keeps all its arrays, and is made if they take at most this much memory: larger batches
 compute for so long that recording them would bring nothing."""
+
+PREPARED_BYTES = 64 << 20
+"""And at most so much more for filters as the kernels read them, with copies of the weights."""
 
 PLANNED_PART = 64
 """On a GPU, a plan is kept if it takes at most this part of the memory that was free."""
@@ -187,7 +191,7 @@ class _Plan:
     @staticmethod
     def of(nodes: list[Node], folds: list[Callable[[], None]], shape: tuple[int, ...]) -> _Plan | None:
         """The plan; None if the layers need too much memory."""
-        x, tape = storage.zeros(shape), Tape(PLANNED_BYTES)
+        x, tape = storage.zeros(shape), Tape(PLANNED_BYTES, PREPARED_BYTES)
         with tape.recording():
             for fold in folds:
                 fold()
@@ -330,6 +334,7 @@ def _fold(joined: Any, linear: Any, norm: BatchNormalization) -> Callable[[], No
             (before, beta, mean, bias.value),
         ):
             operands = values.reshape(rows), scale, shift, center, variance
-            batchnorm_inference(*operands, epsilon=epsilon, out=result.reshape(rows))
+            with prepared(result, *operands) as folded:
+                batchnorm_inference(*operands, epsilon=epsilon, out=folded.reshape(rows))
 
     return fold

@@ -22,6 +22,7 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.recorders import prepared
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 
@@ -181,7 +182,8 @@ def product(
     order of their results; what it is applied to is kept in `sums`, like y, if that is given.
     """
     taps, filters = len(matrix.rows), y.shape[-1]
-    flat_panels = fill_panels(panels, matrix, bias, filters, groups)
+    with prepared(panels, matrix.values, bias) as panels:
+        flat_panels = fill_panels(panels, matrix, bias, filters, groups)
     target, indices, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
     ended = target if sums is None else sums.reshape(-1)
     outputs, several = y.size // (len(y) * filters), together(len(images), table)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpucnn.devices.recorders import again
+from gpucnn.devices.recorders import again, prepared
 
 from .tile_njit import WIDTH
 
@@ -46,10 +46,12 @@ def widened(weight: np.ndarray, bias: np.ndarray | None, way: Wide) -> tuple[np.
     if way.count == 1:
         return weight, bias
     result, many = np.zeros(way.shape, np.float32), None
-    again(_fill, result, weight, way.count)
+    with prepared(result, weight):
+        again(_fill, result, weight, way.count)
     if bias is not None:
         many = np.empty(way.count * bias.size, np.float32)
-        again(many.reshape(way.count, -1).__setitem__, ..., bias)
+        with prepared(many, bias):
+            again(many.reshape(way.count, -1).__setitem__, ..., bias)
     return result, many
 
 

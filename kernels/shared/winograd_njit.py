@@ -27,6 +27,7 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import njit
+from gpucnn.devices.recorders import prepared
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 
@@ -179,8 +180,9 @@ def convolve(
     if that is given.
     """
     channels, filters, block = images.shape[-1], y.shape[-1], _block(images.shape[-1], y.shape[-1])
-    flat_panels, flat = fill_panels(panels, matrix, bias, filters), transformed.reshape(-1)
-    _transform_filters(len(panels), flat, flat_panels, channels, len(panels), parallel=flat.size > _LARGE)
+    with prepared(transformed, matrix.values, bias) as transformed:
+        flat_panels, flat = fill_panels(panels, matrix, bias, filters), transformed.reshape(-1)
+        _transform_filters(len(panels), flat, flat_panels, channels, len(panels), parallel=flat.size > _LARGE)
     width = _columns(filters)
     shape = np.array([
         images.shape[2] * channels, tiles.size, tiles.line, tiles.count, tiles.several, channels, filters, block,
