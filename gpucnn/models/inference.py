@@ -21,8 +21,8 @@ import numpy as np
 from ..activations import UserFunction
 from ..config import changes
 from ..devices import choose, forks, storage, threads
-from ..devices.recorders import prepared
 from ..devices.cpu import CPU
+from ..devices.recorders import prepared
 from ..dispatch import choice, precision
 from ..dispatch.tape import Tape
 from ..layers.activation import Activation

@@ -8,18 +8,14 @@ place.
 
 from __future__ import annotations
 
-import numpy as np
-
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_maxpool
 
 from ..shared.epilogue_njit import end
-from ..shared.implicit_gemm_njit import FLOAT32, NONE, POOL, RELU, filters_of, product, workspace
+from ..shared.implicit_gemm_njit import FLOAT32, NO_INDEX, NONE, POOL, RELU, filters_of, product, workspace
 from ..shared.patches_njit import Patches, patches, pooled_patches
 from ..shared.side_by_side_njit import Wide, wide, widened
-
-_NO_INDEX = np.empty(1, np.uint8)
 
 
 def _supports(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
@@ -51,7 +47,7 @@ def launch(y, *arrays, function, alpha, keep_input, **window):
     way, table = _way(x, weight, **window)
     weight, b = widened(weight, b, way)
     results, kept = (a if a is None else a.reshape(len(y), -1, way.shape[3]) for a in (y, sums))
-    arrays = results, _NO_INDEX, x, filters_of(weight), b, table
+    arrays = results, NO_INDEX, x, filters_of(weight), b, table
     if function == "relu" and not keep_input:
         product(*arrays, RELU, panels, scratch)
     else:

@@ -1,7 +1,8 @@
 """A convolution by 3 × 3 filters with bias and activation, with 4/9 of the multiplications.
 
-`shared/winograd_njit.py` holds the algorithm. The bias is one more term of its sums, and the
-activation follows for each tile of results while it is in the first-level cache.
+`shared/winograd_njit.py` holds the algorithm. The bias is one more term of its sums, and pooling and
+activation follow for each tile of results while it is in the first-level cache: a tile of 2 × 2 is a
+pooling window.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.fused import conv2d_bias_activation
+from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_maxpool
 
 from ..shared.epilogue_njit import end
 from ..shared.implicit_gemm_njit import filters_of
@@ -21,7 +22,9 @@ def _tiles(x: Any, padding: Any) -> Tiles:
     return tiles_of(*x.shape[1:], padding, x.shape[0])
 
 
-def _supports(x: Spec, weight: Spec, b: Spec, *, function: Any, alpha: Any, keep_input: Any, **window: Any) -> bool:
+def _supports(
+    x: Spec, weight: Spec, b: Spec, *, function: Any, alpha: Any, keep_input: Any = False, **window: Any
+) -> bool:
     return supports(x, weight.shape[2:], weight.shape[:2], **window)
 
 
@@ -40,3 +43,33 @@ def launch(y, *arrays, function, alpha, keep_input, padding, **_):
     convolve(
         y, x, filters_of(weight), _tiles(x, padding), *scratch, bias=b, ended=sums, function=end(function), alpha=alpha
     )
+
+
+def _windows(x: Any, padding: Any) -> Tiles:
+    return tiles_of(*x.shape[1:], padding, x.shape[0], pooled=True)
+
+
+def _pool_pays(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> bool:
+    return pays(*weight.shape[2:], _windows(x, padding))
+
+
+def _pool_workspace(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> tuple[Spec, ...]:
+    return workspace(x.shape[0], *weight.shape[2:], _windows(x, padding))
+
+
+@kernel(
+    conv2d_bias_activation_maxpool,
+    "winograd",
+    "njit",
+    supports=_supports,
+    pays=_pool_pays,
+    workspace=_pool_workspace,
+    compiled=True,
+)
+def launch_pooled(y, index, x, weight, b, *scratch, function, alpha, padding, **_):
+    """y = f(the largest of each 2 × 2 of x by the filters + b), and which it was."""
+    relu = function == "relu"
+    convolve(
+        y, x, filters_of(weight), _windows(x, padding), *scratch, bias=b, index=index, relu=relu,
+        function=0 if relu else end(function), alpha=alpha,
+    )  # fmt: skip

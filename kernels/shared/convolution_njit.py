@@ -20,6 +20,7 @@ from gpucnn.dispatch.op import Op, kernel
 
 from .implicit_gemm_njit import (
     FLOAT32,
+    NO_INDEX,
     NONE,
     Matrix,
     filters_of,
@@ -31,8 +32,6 @@ from .implicit_gemm_njit import (
 from .patches_njit import Patches, patches, transposed_patches
 from .side_by_side_njit import wide, widened
 from .tile_njit import WIDTH
-
-_NO_INDEX = np.empty(1, np.uint8)
 
 
 def register(file: str, conv: Op, conv_grad_input: Op, conv_grad_weight: Op) -> None:
@@ -65,7 +64,7 @@ def forward(y: Any, x: Any, weight: Any, panels: Any, scratch: Any, *, groups: i
     table = _table(x, way.shape[:-2], groups=groups, **{**window, "strides": way.strides})
     results = y.reshape(len(y), -1, way.shape[-1])
     matrix = filters_of(widened(weight, None, way)[0], groups)
-    product(results, _NO_INDEX, x, matrix, None, table, NONE, panels, scratch, groups)
+    product(results, NO_INDEX, x, matrix, None, table, NONE, panels, scratch, groups)
 
 
 def _transposed_tables(
@@ -111,7 +110,7 @@ def grad_input(dx: Any, dy: Any, weight: Any, panels: Any, scratch: Any, *, grou
     for table, taps in _transposed_tables(dy, weight, groups=groups, **window):
         rows = np.add.outer(starts[np.ix_(*taps)].ravel(), np.arange(members)).ravel()
         matrix = Matrix(weight, rows, filters, members)
-        product(dx, _NO_INDEX, dy, matrix, None, table, NONE, panels, scratch, groups)
+        product(dx, NO_INDEX, dy, matrix, None, table, NONE, panels, scratch, groups)
 
 
 def grad_weight_workspace(dy: Spec, x: Spec, *, kernel_size: Any, groups: int, **window: Any) -> tuple[Spec, ...]:

@@ -54,6 +54,9 @@ NONE, RELU, POOL = 0, 1, 2
 NAN = np.float32(np.nan)
 """The limit of `products` that changes nothing."""
 
+NO_INDEX = np.empty(1, np.uint8)
+"""In place of an index where nothing is pooled."""
+
 SMALL = 1 << 20
 """Below this many floating-point operations a second thread costs more than it brings."""
 
@@ -245,7 +248,7 @@ def place(scratch, images, rows, n, several, size, line, padded):
 
 
 @njit(forceinline=True)
-def _pool(y, index, scratch, finished, o, filters, windows, lanes, relu):
+def pool(y, index, scratch, finished, o, filters, windows, lanes, relu):
     """The largest of four rows of a tile, with relu cut off at 0, and which it was, for each of its
     windows."""
     zero = splat(np.float32(0))
@@ -314,7 +317,7 @@ def _tiles(
                             scratch, finished, tile, 0,
                         )  # fmt: skip
                         o = (n * outputs + j // 4) * filters + group * members + column
-                        _pool(
+                        pool(
                             sums, index, scratch, finished, o, filters, (ROWS if large else HALF) // 4,
                             min(left, FILTERS), epilogue & RELU,
                         )  # fmt: skip

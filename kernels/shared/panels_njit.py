@@ -14,7 +14,7 @@ import numpy as np
 from gpucnn.devices import threads
 from gpucnn.dispatch.case import Spec
 
-from .implicit_gemm_njit import NONE, RELU, filters_of, product, workspace
+from .implicit_gemm_njit import NO_INDEX, NONE, RELU, filters_of, product, workspace
 from .patches_njit import Patches, patches
 from .tile_njit import WIDTH
 
@@ -25,7 +25,6 @@ _WIDE = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 """Processors for which OpenBLAS has kernels with vectors of 512 bits."""
 
 _IMAGES = 4, 2, 1
-_NO_INDEX = np.empty(1, np.uint8)
 
 
 @cache
@@ -73,6 +72,6 @@ def multiply(
     pixels = a.reshape(images, -1, 1, a.shape[1])
     results, kept = (array if array is None else array.reshape(images, -1, b.shape[1]) for array in (y, sums))
     product(
-        results, _NO_INDEX, pixels, filters_of(b), bias, table, RELU if relu else NONE, panels, scratch, sums=kept,
+        results, NO_INDEX, pixels, filters_of(b), bias, table, RELU if relu else NONE, panels, scratch, sums=kept,
         function=function, alpha=alpha,
     )  # fmt: skip

@@ -32,7 +32,20 @@ from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 
 from .epilogue_njit import call
-from .implicit_gemm_njit import FLOAT32, NAN, SMALL, Matrix, fill_panels, panels_of, place, split, table_of
+from .implicit_gemm_njit import (
+    FLOAT32,
+    NAN,
+    NO_INDEX,
+    SMALL,
+    Matrix,
+    Part,
+    fill_panels,
+    panels_of,
+    place,
+    pool,
+    split,
+    table_of,
+)
 from .simd_njit import copy
 from .slices_launch import apart
 from .tile_njit import FILTERS, HALF, ROWS, WIDTH, add_products, products
@@ -68,7 +81,7 @@ class Tiles(NamedTuple):
     size      floats in a padded image
     line      floats from one row of it to the next
     cells     where each tile starts in the padded images
-    results   where the result of each tile starts, in pixels of the result
+    results   where the result of each tile starts, in pixels of the result; if that is pooled, where it is
     heights   rows of the result in each tile: 1 or 2
     widths    columns, likewise
     count     tiles of one image
@@ -87,23 +100,24 @@ class Tiles(NamedTuple):
 
 
 @lru_cache(256)
-def tiles_of(height: int, width: int, channels: int, padding: Any, images: int) -> Tiles:
-    """The tiles of images of this size in a batch."""
+def tiles_of(height: int, width: int, channels: int, padding: Any, images: int, pooled: bool = False) -> Tiles:
+    """The tiles of images of this size in a batch; those of pooled results are their windows of 2 × 2."""
     (top, bottom), (left, right) = padding
     P, Q = height + top + bottom - 2, width + left + right - 2
-    down, across = -(-P // 2), -(-Q // 2)
-    line, count = (2 * across + 2) * channels, down * across
-    size = (2 * down + 2) * line
+    down, across = (P // 2, Q // 2) if pooled else (-(-P // 2), -(-Q // 2))
+    line, count = (2 * max(across, -(-Q // 2)) + 2) * channels, down * across
+    size = (2 * max(down, -(-P // 2)) + 2) * line
     several = max(1, min(images // len(threads.slices(images)), _FEWEST // count))
     numbers = np.arange(several)[:, None, None]
     p, q = 2 * np.arange(down)[:, None], 2 * np.arange(across)
     shape = several, down, across
+    places = numbers * count + np.arange(count).reshape(down, across) if pooled else numbers * P * Q + p * Q + q
     return Tiles(
         rows=(np.arange(height) + top) * line + left * channels,
         size=size,
         line=line,
         cells=(numbers * size + p * line + q * channels).ravel(),
-        results=(numbers * P * Q + p * Q + q).ravel(),
+        results=places.ravel(),
         heights=np.broadcast_to(np.minimum(P - p, 2), shape).ravel(),
         widths=np.broadcast_to(np.minimum(Q - q, 2), shape).ravel(),
         count=count,
@@ -144,15 +158,23 @@ def pays(channels: int, filters: int, tiles: Tiles) -> bool:
     return min(channels, filters) >= _FEWEST_CHANNELS and computed <= _MOST_WASTE * results
 
 
+def _shares(images: int, channels: int, filters: int, tiles: Tiles) -> tuple[list[Part], int]:
+    """The parts of the work, and how many of them share a block of tiles: each computes the results of
+    some panels of filters where there are too few blocks."""
+    blocks = max(1, tiles.count // _block(channels, filters))
+    shares = max(1, min(panels_of(filters), len(split(images, panels_of(filters))) // len(split(images, 1)) // blocks))
+    return split(images, blocks * shares), shares
+
+
 def workspace(images: int, channels: int, filters: int, tiles: Tiles) -> tuple[Spec, ...]:
     """For `convolve`: panels of filters, these transformed, and for each part of the work padded
-    images, their transforms and the products."""
+    images and a tile of results, the transforms, and the products."""
     panels, block = panels_of(filters), _block(channels, filters)
-    parts = len(split(images, tiles.count // block))
+    parts = len(_shares(images, channels, filters, tiles)[0])
     return (
         Spec((panels, 9 * channels + 1, FILTERS), FLOAT32),
         Spec((PLACES, panels, channels + 1, FILTERS), FLOAT32),
-        Spec((parts, apart(tiles.size * tiles.several + WIDTH)), FLOAT32),
+        Spec((parts, apart(tiles.size * tiles.several + WIDTH + 4 * FILTERS)), FLOAT32),
         Spec((parts, PLACES, _pitch(block, channels)), FLOAT32),
         Spec((parts, PLACES, _pitch(block, filters)), FLOAT32),
     )
@@ -170,11 +192,16 @@ def convolve(
     sums: np.ndarray,
     *,
     bias: np.ndarray | None = None,
+    index: np.ndarray = NO_INDEX,
+    relu: bool = False,
     ended: np.ndarray | None = None,
     function: int = 0,
     alpha: float = 0.0,
 ) -> None:
     """y (N, P, Q, K) = function(images (N, H, W, C) by filters (9 · C, K) + bias (K,)).
+
+    Of pooled tiles, y has the largest of each, and index (uint8, like y) says which that was, as in
+    `implicit_gemm_njit.product`; `relu` is for these alone.
 
     `function` is what `epilogue_njit.end` returns; what it is applied to is kept in `ended`, like y,
     if that is given.
@@ -184,18 +211,19 @@ def convolve(
         flat_panels, flat = fill_panels(panels, matrix, bias, filters), transformed.reshape(-1)
         _transform_filters(len(panels), flat, flat_panels, channels, len(panels), parallel=flat.size > _LARGE)
     width = _columns(filters)
+    parts, shares = _shares(len(images), channels, filters, tiles)
     shape = np.array([
         images.shape[2] * channels, tiles.size, tiles.line, tiles.count, tiles.several, channels, filters, block,
-        y.shape[2], y.size // len(y),
+        y.shape[2], y.size // len(y), shares, index is not NO_INDEX, relu,
     ])  # fmt: skip
     offsets, places, steps = np.arange(block) * _columns(channels), np.arange(block) * width, np.arange(channels)
-    parts = split(len(images), tiles.count // block)
     target, source = y.reshape(-1), images.reshape(-1)
     kept = target if ended is None else ended.reshape(-1)
     _convolve(
-        len(parts), target, kept, source, flat, scratch, cells.reshape(len(parts), -1), sums.reshape(len(parts), -1),
-        tiles.rows, tiles.cells, tiles.results, tiles.heights, tiles.widths, offsets, steps, places, shape, function,
-        np.float32(alpha), table_of(parts), parallel=8 * y.size * channels > SMALL,
+        len(parts), target, kept, index.reshape(-1), source, flat, scratch, cells.reshape(len(parts), -1),
+        sums.reshape(len(parts), -1), tiles.rows, tiles.cells, tiles.results, tiles.heights, tiles.widths, offsets,
+        steps, places, shape, function, np.float32(alpha), table_of(parts),
+        parallel=2 * PLACES * len(images) * tiles.count * filters * channels > SMALL,
     )  # fmt: skip
 
 
@@ -223,32 +251,34 @@ def _transform_filters(panel, transformed, panels, channels, count):
 
 @tasks
 def _convolve(
-    number, y, ended, images, filters_, scratches, all_cells, all_sums, rows, starts, results, heights, widths, offsets,
-    steps, places, shape, function, alpha, table
+    number, y, ended, index, images, filters_, scratches, all_cells, all_sums, rows, starts, results, heights, widths,
+    offsets, steps, places, shape, function, alpha, table
 ):  # fmt: skip
-    """Of the images first … last - 1 of a batch, a part of the tiles."""
+    """Of the images first … last - 1 of a batch, a part of the tiles, or of their filters."""
     first, last, part, parts = table[number, 0], table[number, 1], table[number, 2], table[number, 3]
     scratch, cells, sums = scratches[number], all_cells[number], all_sums[number]
     image_line, size, line, count, several, channels, filters, block = _extents(shape)
-    columns, outputs = shape[8], shape[9]
+    columns, outputs, shares, pooled, relu = shape[8], shape[9], shape[10], shape[11], shape[12]
     cell_width, width = (channels + WIDTH - 1) // WIDTH * WIDTH, (filters + WIDTH - 1) // WIDTH * WIDTH
     cell_pitch, pitch = block * cell_width + WIDTH, block * width + WIDTH
-    panels = (filters + FILTERS - 1) // FILTERS
+    panels, window = (filters + FILTERS - 1) // FILTERS, scratch.shape[0] - 4 * FILTERS
     scratch[:] = np.float32(0)
     for n in range(first, last, several):
         place(scratch, images, rows, n, min(several, last - n), size, image_line, 1)
         total = count * min(several, last - n)
-        blocks = (total + block - 1) // block
-        for b in range(blocks * part // parts, blocks * (part + 1) // parts):
-            begin, tiles = b * block, min(block, total - b * block)
+        pieces = (total + block - 1) // block * shares
+        for piece in range(pieces * part // parts, pieces * (part + 1) // parts):
+            begin, share = piece // shares * block, piece % shares
+            tiles = min(block, total - begin)
             for t in range(tiles):
                 for c in range(0, channels, WIDTH):
                     transform(
                         OF_CELLS, scratch, starts[begin + t] + c, line, channels, cells, t * cell_width + c,
                         4 * cell_pitch, cell_pitch, 0, 0, 0,
                     )  # fmt: skip
+            from_panel, to_panel = panels * share // shares, panels * (share + 1) // shares
             for p in range(PLACES):
-                for panel in range(panels):
+                for panel in range(from_panel, to_panel):
                     i = 0
                     while i < tiles:
                         large = tiles - i > HALF
@@ -258,17 +288,30 @@ def _convolve(
                             p * pitch + panel * FILTERS, places, i,
                         )  # fmt: skip
                         i += ROWS if large else HALF
+            column, end = from_panel * FILTERS, min(to_panel * FILTERS, filters)
             for t in range(tiles):
                 o = n * outputs + results[begin + t] * filters
-                for k in range(0, filters, WIDTH):
+                if pooled:
+                    for k in range(column, end, WIDTH):
+                        transform(
+                            OF_SUMS, sums, t * width + k, 4 * pitch, pitch, scratch, window, 2 * FILTERS, FILTERS, 2, 2,
+                            WIDTH,
+                        )  # fmt: skip
+                        pool(ended, index, scratch, window, o + k, filters, 1, min(WIDTH, end - k), relu)
+                    if function:
+                        call(function, y, o + column, ended, o + column, ended, o + column, end - column, alpha)
+                    continue
+                for k in range(column, end, WIDTH):
                     transform(
                         OF_SUMS, sums, t * width + k, 4 * pitch, pitch, ended, o + k, columns * filters, filters,
                         heights[begin + t], widths[begin + t], min(WIDTH, filters - k),
                     )  # fmt: skip
                 if function:
+                    pixels = widths[begin + t] if shares == 1 else 1
                     for row in range(heights[begin + t]):
-                        r = o + row * columns * filters
-                        call(function, y, r, ended, r, ended, r, widths[begin + t] * filters, alpha)
+                        for q in range(0, widths[begin + t], pixels):
+                            r = o + (row * columns + q) * filters + column
+                            call(function, y, r, ended, r, ended, r, pixels * (end - column), alpha)
 
 
 def transposed_workspace(images: int, channels: int, filters: int, tiles: Tiles) -> tuple[Spec, ...]:
