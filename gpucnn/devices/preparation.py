@@ -31,7 +31,7 @@ _NUMBER = np.dtype(np.int32)
 class Preparation:
     """The arrays that a recording prepares.
 
-    most_bytes  how much memory they and the copies of the weights may take
+    most_bytes  they and the copies of the weights take less memory than this
     owns        whether an array lies in memory that a repetition computes
     """
 
@@ -49,8 +49,9 @@ class Preparation:
         new = [s for s in sources if s is not None and not any(_lies_in(s, one) for one in self._results)]
         own = self._owns(result)
         needed = sum(s.nbytes for s in new if _key(s) not in self._sources) + own * result.nbytes
-        if needed > self._left or not all(map(self._is_weight, new)):
-            self._others.append(result)
+        if needed >= self._left or not all(map(self._is_weight, new)):
+            if not own:
+                self._others.append(result)
             return None
         self._left -= needed
         for source in new:

@@ -39,7 +39,7 @@ from .model import Model, computing
 from .node import Node
 from .training_step import NO_STEP, run_forward
 
-PLANNED_BYTES = 4 << 20
+PLANNED_BYTES = 8 << 20
 """A plan keeps all its arrays, and is made if they take at most this much memory: larger batches
 compute for so long that recording them would bring nothing."""
 

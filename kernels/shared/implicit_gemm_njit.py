@@ -97,8 +97,22 @@ def table_of(parts: list[Part]) -> np.ndarray:
     return np.array(parts)
 
 
-def _split_by_patches(images: int, table: Patches) -> list[Part]:
-    return split(images, table.count // _BLOCK)
+def split_with_panels(images: int, blocks: int, panels: int) -> tuple[list[Part], int]:
+    """The same for blocks of results, and how many parts share each block: where there are few, a part
+    computes the results of some panels of filters."""
+    blocks, most = max(1, blocks), len(split(images, _PARTS)) // len(threads.slices(images))
+    shares = max(1, min(panels, most // blocks))
+    return split(images, blocks * shares), shares
+
+
+def _split_by_patches(images: int, table: Patches, filters: int, groups: int) -> tuple[list[Part], int]:
+    if _flops(images, table, filters, groups) <= SMALL:
+        return split(images, 1), 1
+    return split_with_panels(images, table.count // _BLOCK, groups * panels_of(filters // groups))
+
+
+def _flops(images: int, table: Patches, filters: int, groups: int) -> int:
+    return 2 * images * table.count * len(table.taps) * filters // groups
 
 
 def _split_by_taps(images: int, table: Patches) -> list[Part]:
@@ -120,7 +134,7 @@ def workspace(images: int, filters: int, *tables: Patches, groups: int = 1) -> t
     """For `product`: the panels and, for each part of the work, a padded image and a tile."""
     taps = max(len(table.taps) for table in tables)
     size = max(table.size * table.padded * together(images, table) for table in tables)
-    parts = max(len(_split_by_patches(images, table)) for table in tables)
+    parts = max(len(_split_by_patches(images, table, filters, groups)[0]) for table in tables)
     panels = groups * panels_of(filters // groups)
     return Spec((panels, taps + 1, FILTERS), FLOAT32), Spec((parts, apart(size + ROWS * FILTERS)), FLOAT32)
 
@@ -184,7 +198,7 @@ def product(
     index is any array of bytes. `function` is what `epilogue_njit.end` returns, for patches in the
     order of their results; what it is applied to is kept in `sums`, like y, if that is given.
     """
-    taps, filters = len(matrix.rows), y.shape[-1]
+    filters = y.shape[-1]
     with prepared(panels, matrix.values, bias) as panels:
         flat_panels = fill_panels(panels, matrix, bias, filters, groups)
     target, indices, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
@@ -192,12 +206,12 @@ def product(
     outputs, several = y.size // (len(y) * filters), together(len(images), table)
     pixels, targets = images_together(table, several, outputs, ROWS)
     places = targets * filters
-    shape = _shape(images, table, several, groups, filters, outputs, epilogue)
-    parts = _split_by_patches(len(images), table)
+    parts, shares = _split_by_patches(len(images), table, filters, groups)
+    shape = _shape(images, table, several, groups, filters, outputs, epilogue, shares)
     _tiles(
         len(parts), target, ended, indices, source, scratch, flat_panels, table.rows, pixels, table.taps, places,
         _TILE, shape, function, np.float32(alpha), table_of(parts),
-        parallel=2 * len(images) * table.count * taps * filters // groups > SMALL,
+        parallel=_flops(len(images), table, filters, groups) > SMALL,
     )  # fmt: skip
 
 
@@ -278,13 +292,14 @@ def pool(y, index, scratch, finished, o, filters, windows, lanes, relu):
 def _tiles(
     i, y, sums, index, images, scratches, panels, rows, pixels, taps, places, tile, shape, function, alpha, table
 ):  # fmt: skip
-    """Of the images first … last - 1 of a batch, a part of the patches."""
+    """Of the images first … last - 1 of a batch, a part of the patches, or of their filters."""
     first, last, part, parts = table[i, 0], table[i, 1], table[i, 2], table[i, 3]
     scratch = scratches[i]
     line, size, padded, cells, several, groups, channels = _extents(shape)
-    filters, outputs, epilogue = shape[7], shape[8], shape[9]
+    filters, outputs, epilogue, shares = shape[7], shape[8], shape[9], shape[10]
     steps, members = taps.shape[0], filters // groups
     group_panels = (members + FILTERS - 1) // FILTERS
+    all_panels = groups * group_panels
     finished = scratch.shape[0] - ROWS * FILTERS
     limit = np.float32(0) if epilogue & RELU else NAN
     source = images
@@ -295,10 +310,11 @@ def _tiles(
         at_once = min(several, last - n)
         image = place(scratch, images, rows, n, at_once, size, line, padded)
         count = cells * at_once
-        blocks = (count + _BLOCK - 1) // _BLOCK
-        for block in range(blocks * part // parts, blocks * (part + 1) // parts):
+        pieces = (count + _BLOCK - 1) // _BLOCK * shares
+        for piece in range(pieces * part // parts, pieces * (part + 1) // parts):
+            block, share = piece // shares, piece % shares
             end = min(count, (block + 1) * _BLOCK)
-            for panel in range(groups * group_panels):
+            for panel in range(all_panels * share // shares, all_panels * (share + 1) // shares):
                 group, column = panel // group_panels, FILTERS * (panel % group_panels)
                 origin, left = image + group * channels, members - column
                 j = block * _BLOCK
@@ -330,7 +346,20 @@ def _tiles(
             if function:
                 each = 4 if epilogue & POOL else 1
                 o = (n * outputs + block * _BLOCK // each) * filters
-                call(function, y, o, sums, o, sums, o, (end - block * _BLOCK) // each * filters, alpha)
+                results = (end - block * _BLOCK) // each
+                if shares == 1:
+                    call(function, y, o, sums, o, sums, o, results * filters, alpha)
+                else:
+                    column = _column(all_panels * share // shares, group_panels, members)
+                    width = _column(all_panels * (share + 1) // shares, group_panels, members) - column
+                    for r in range(o + column, o + column + results * filters, filters):
+                        call(function, y, r, sums, r, sums, r, width, alpha)
+
+
+@njit(inline="always")
+def _column(panel, group_panels, members):
+    """The first filter of a panel."""
+    return panel // group_panels * members + FILTERS * (panel % group_panels)
 
 
 def transposed_workspace(images: int, filters: int, table: Patches, groups: int = 1) -> tuple[Spec, Spec, Spec]:

@@ -43,7 +43,7 @@ from .implicit_gemm_njit import (
     panels_of,
     place,
     pool,
-    split,
+    split_with_panels,
     table_of,
 )
 from .simd_njit import copy
@@ -65,9 +65,10 @@ _VALUES = 8192
 """Channels and filters of all tiles in work at a time."""
 _FEWEST = 32
 """Tiles in work at a time, if images are small enough."""
-_FEWEST_CHANNELS, _MOST_WASTE = 32, 1.5
-"""Where it is faster, as measured: from so many channels and filters on, and up to so many results
-computed for each that is needed."""
+_FEWEST_CHANNELS, _FEWEST_TILES, _MOST_WASTE = 32, 32, 1.5
+"""Where it is faster, as measured: from so many channels and filters on, with so many tiles in work at a
+time, since the filters take 16/9 of the memory, and up to so many results computed for each that is
+needed."""
 _LARGE = 1 << 15
 """Floats from which on a second thread is worth while for copies."""
 _TILES = 256
@@ -152,18 +153,15 @@ def supports(
 
 
 def pays(channels: int, filters: int, tiles: Tiles) -> bool:
-    """Whether it is expected to be faster than the products of the definition: not with few channels,
-    where the transforms weigh more, and not where tiles reach far beyond the image."""
+    """Whether it is expected to be faster than the products of the definition: not with few channels or
+    tiles, where the transforms weigh more, and not where tiles reach far beyond the image."""
     computed, results = 4 * tiles.count, int((tiles.heights * tiles.widths).sum()) // tiles.several
-    return min(channels, filters) >= _FEWEST_CHANNELS and computed <= _MOST_WASTE * results
+    many = min(channels, filters) >= _FEWEST_CHANNELS and tiles.count * tiles.several >= _FEWEST_TILES
+    return many and computed <= _MOST_WASTE * results
 
 
 def _shares(images: int, channels: int, filters: int, tiles: Tiles) -> tuple[list[Part], int]:
-    """The parts of the work, and how many of them share a block of tiles: each computes the results of
-    some panels of filters where there are too few blocks."""
-    blocks = max(1, tiles.count // _block(channels, filters))
-    shares = max(1, min(panels_of(filters), len(split(images, panels_of(filters))) // len(split(images, 1)) // blocks))
-    return split(images, blocks * shares), shares
+    return split_with_panels(images, tiles.count // _block(channels, filters), panels_of(filters))
 
 
 def workspace(images: int, channels: int, filters: int, tiles: Tiles) -> tuple[Spec, ...]:
