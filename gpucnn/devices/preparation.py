@@ -9,8 +9,7 @@ and writes up to eight times as many.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numba import types
@@ -32,13 +31,15 @@ class Preparation:
     """The arrays that a recording prepares.
 
     most_bytes  they and the copies of the weights take less memory than this
-    owns        whether an array lies in memory that a repetition computes
+    owns        whether an array lies in memory that other arrays of the recording may have, too
+    computes    whether each repetition may write into an array
     """
 
-    def __init__(self, most_bytes: float, owns: Any) -> None:
-        self._left, self._owns = most_bytes, owns
+    def __init__(
+        self, most_bytes: float, owns: Callable[[np.ndarray], bool], computes: Callable[[np.ndarray], bool]
+    ) -> None:
+        self._left, self._owns, self._computes = most_bytes, owns, computes
         self._results: list[np.ndarray] = []
-        self._others: list[np.ndarray] = []
         self._sources: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         self._changed = np.zeros(1, np.int64)
 
@@ -46,12 +47,10 @@ class Preparation:
         """The array to prepare in place of `result`, which may be `result` itself; None if it is to be
         computed in each repetition: there is too little memory, or it follows from something else than
         weights. The sources are copied as they are now."""
-        new = [s for s in sources if s is not None and not any(_lies_in(s, one) for one in self._results)]
+        new = [s for s in sources if s is not None and not any(np.may_share_memory(s, one) for one in self._results)]
         own = self._owns(result)
         needed = sum(s.nbytes for s in new if _key(s) not in self._sources) + own * result.nbytes
         if needed >= self._left or not all(map(self._is_weight, new)):
-            if not own:
-                self._others.append(result)
             return None
         self._left -= needed
         for source in new:
@@ -63,8 +62,8 @@ class Preparation:
         return result
 
     def _is_weight(self, source: np.ndarray) -> bool:
-        computed = self._owns(source) or any(_lies_in(source, one) for one in self._others)
-        return not computed and source.flags.c_contiguous and source.nbytes % _NUMBER.itemsize == 0
+        whole = source.flags.c_contiguous and source.nbytes % _NUMBER.itemsize == 0
+        return whole and not self._computes(source)
 
     def compare(self) -> None:
         """Launch what finds out whether a weight differs from its copy; what differs is copied."""
@@ -91,10 +90,6 @@ class Preparation:
 
 def _key(array: np.ndarray) -> tuple[int, int]:
     return array.ctypes.data, array.nbytes
-
-
-def _lies_in(array: np.ndarray, other: np.ndarray) -> bool:
-    return other.ctypes.data <= array.ctypes.data < other.ctypes.data + max(1, other.nbytes)
 
 
 @intrinsic

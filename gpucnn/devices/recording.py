@@ -129,7 +129,8 @@ class Recording:
         self._steps: list[Any] = []
         self._preparing: list[Any] = []
         self._noting = self._steps
-        self._preparation = Preparation(most_bytes, owns)
+        self._met: list[np.ndarray] = []
+        self._preparation = Preparation(most_bytes, owns, self._may_compute)
         self._comparing: Recording | None = None
         self._kept: dict[int, np.ndarray] = {}
         self._inputs: list[tuple[list[Any], int, tuple[int, ...]]] = []
@@ -144,6 +145,7 @@ class Recording:
         entry = notebook[_ENTRY : _ENTRY + _HEAD + length].copy()
         entry[0] = count if together else -count
         self._noting.append(entry)
+        self._meet(arguments)
         self.keep(arguments)
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -155,6 +157,7 @@ class Recording:
     def note_call(self, function: Callable[..., Any], arguments: list[Any]) -> None:
         """Note a call that has been made."""
         self._noting.append(_Call(function, arguments))
+        self._meet([*arguments, getattr(function, "__self__", None)])
 
     @contextmanager
     def prepare(self, result: np.ndarray, sources: tuple[np.ndarray | None, ...]) -> Iterator[np.ndarray]:
@@ -169,6 +172,14 @@ class Recording:
         finally:
             self._noting = self._steps
 
+    def _meet(self, arguments: Sequence[Any]) -> None:
+        """Remember which arrays of others each repetition passes on, since it may write into them."""
+        if self._noting is self._steps:
+            self._met += [array for array in _arrays(arguments) if not self._owns(array)]
+
+    def _may_compute(self, array: np.ndarray) -> bool:
+        return self._owns(array) or any(np.may_share_memory(array, one) for one in self._met)
+
     def keep(self, arguments: Sequence[Any]) -> None:
         """Keep the memory of arrays."""
         for array in _arrays(arguments):
@@ -179,6 +190,7 @@ class Recording:
         """Join launches that follow each other. Arrays that lie in `x` become those of the argument of
         `replay`; returns whether that is possible."""
         self._steps, self._preparing = _joined(self._steps), _joined(self._preparing)
+        self._met.clear()
         if self._preparation:
             self._comparing = Recording(self._owns)
             with recorders.noted_by(self._comparing):

@@ -178,7 +178,7 @@ class _Trial:
         arrays = [a if a is None else a.array for a in arguments]
         try:
             if recorded:
-                repeat = self._recorded(inputs, arrays)
+                repeat = self._recorded(inputs, arrays, [guarded.array for guarded in (*fresh, *scratch)])
                 for tainted in (*fresh, *scratch):
                     tainted.taint()
             for guarded, operand in zip(inputs, self.operands, strict=True):
@@ -207,14 +207,16 @@ class _Trial:
                 return f"writes into its operand {name}"
         return [guarded.values() for guarded in changed or fresh]
 
-    def _recorded(self, inputs: Sequence[_Guarded | None], arrays: Sequence[Any]) -> Callable[[], None]:
-        """What repeats a launch that was recorded while all operands were zeros."""
+    def _recorded(
+        self, inputs: Sequence[_Guarded | None], arrays: Sequence[Any], computed: Sequence[np.ndarray]
+    ) -> Callable[[], None]:
+        """What repeats a launch that was recorded while all operands were zeros, which it may have prepared."""
         from ..devices.recording import Recording  # which imports Numba
 
         for guarded in inputs:
             if guarded is not None:
                 guarded.array[...] = 0
-        recording = Recording(lambda array: False)
+        recording = Recording(lambda array: any(np.may_share_memory(array, one) for one in computed), math.inf)
         with recorders.noted_by(recording):
             self.kernel.run(*arrays, **self.params)
         recording.end()

@@ -46,11 +46,11 @@ def widened(weight: np.ndarray, bias: np.ndarray | None, way: Wide) -> tuple[np.
     if way.count == 1:
         return weight, bias
     result, many = np.zeros(way.shape, np.float32), None
-    with prepared(result, weight):
+    with prepared(result, weight) as result:
         again(_fill, result, weight, way.count)
     if bias is not None:
         many = np.empty(way.count * bias.size, np.float32)
-        with prepared(many, bias):
+        with prepared(many, bias) as many:
             again(many.reshape(way.count, -1).__setitem__, ..., bias)
     return result, many
 
