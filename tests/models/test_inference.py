@@ -187,6 +187,34 @@ def test_predictions_follow_the_weights_however_they_change(change, device, tmp_
     assert model.predict(x, verbose=0).tobytes() == after.tobytes()
 
 
+MANY_KINDS = {
+    "winograd, pooled": [layers.Conv2D(32, 3, padding="same", activation="relu"), layers.MaxPooling2D(2)],
+    "winograd, folded": [layers.Conv2D(40, 3, padding="same", use_bias=False), layers.BatchNormalization()],
+    "few filters": [layers.Conv2D(2, 3, activation="tanh")],
+    "groups": [layers.Conv2D(64, 3, groups=2), layers.BatchNormalization()],
+    "channelwise": [layers.DepthwiseConv2D(3, depth_multiplier=2), layers.BatchNormalization()],
+    "transposed": [layers.Conv2DTranspose(5, 3, strides=2), layers.Conv2DTranspose(33, 3)],
+    "paths": [layers.Residual([layers.Conv2D(32, 3, padding="same"), layers.BatchNormalization()])],
+    "twice the same kind": [layers.Conv2D(32, 3, padding="same"), layers.Conv2D(32, 3, padding="same")],
+}
+
+
+@pytest.mark.parametrize("kind", MANY_KINDS)
+def test_a_plan_follows_each_number_of_each_weight(kind):
+    stack = [layers.Input((12, 12, 32)), *map(clone, MANY_KINDS[kind]), layers.GlobalAveragePooling2D()]
+    model = filled(gpucnn.Sequential(stack))
+    x = images(model, 1)
+    before = [model.predict(x, verbose=0) for _ in range(2)][1]
+    assert list(plans(model)) == [x.shape]
+    for weight in model.weights:
+        values = weight.value.reshape(-1)
+        values[len(values) * 2 // 3] += 0.5
+        after = model.predict(x, verbose=0)
+        assert after.tobytes() != before.tobytes(), weight.name
+        assert copy.deepcopy(model).predict(x, verbose=0).tobytes() == after.tobytes(), weight.name
+        before = after
+
+
 @pytest.mark.parametrize(
     ("x", "options"),
     [
