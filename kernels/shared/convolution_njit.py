@@ -25,13 +25,12 @@ from .implicit_gemm_njit import (
     Matrix,
     filters_of,
     product,
-    transposed_product,
-    transposed_workspace,
     workspace,
 )
 from .patches_njit import Patches, patches, transposed_patches
 from .side_by_side_njit import wide, widened
 from .tile_njit import WIDTH
+from .transposed_gemm_njit import transposed_product, transposed_workspace
 
 
 def register(file: str, conv: Op, conv_grad_input: Op, conv_grad_weight: Op) -> None:

@@ -2,16 +2,14 @@
 `Patches` say where the values are.
 
 `product` multiplies patches by filters: a tile of patches by filters (`tile_njit`) stays in
-registers while the taps run by. The weights are copied once per call into panels as wide as a tile,
-so that each step reads the next cache line; the bias is the first row of a panel.
-
-`transposed_product` multiplies the transposed patches by a gradient for each of them: a tile of
-taps by filters stays in registers while the patches run by.
+registers while the taps run by. The weights are copied into panels as wide as a tile, once per call (once per
+change of the weights where a plan repeats it), so that each step reads the next cache line; the bias
+is the first row of a panel.
 
 With groups, each panel belongs to one of them and meets its channels.
 
-Work: 2 · patches · taps · filters each. Traffic: image and result once; panels (sums) once per
-block of patches.
+Work: 2 · patches · taps · filters. Traffic: image and result once; panels once per block of
+patches.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ from .simd_njit import (
     store_bytes,
 )
 from .slices_launch import apart
-from .tile_njit import FILTERS, HALF, LINE, ROWS, WIDTH, add_products, prefetch, products
+from .tile_njit import FILTERS, HALF, LINE, ROWS, prefetch, products
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -60,17 +58,15 @@ NO_INDEX = np.empty(1, np.uint8)
 SMALL = 1 << 20
 """Below this many floating-point operations a second thread costs more than it brings."""
 
-_LARGE = 1 << 13
+LARGE = 1 << 13
 """Floats from which on a second thread is worth while for copies."""
-_BLOCK = 64
+BLOCK = 64
 """Patches that meet a panel before the next panel comes, so that loading a large panel is worth
 while."""
 _TILE = np.arange(ROWS) * FILTERS
 """Where the rows of a tile lie."""
 _FEWEST = 128
 """Patches in work at a time, if images are small enough."""
-_PATCHES = 512
-"""The fewest patches of a slice with its own sums."""
 _PARTS = 4
 """Parts of the work, if there are not so many images."""
 
@@ -108,16 +104,11 @@ def split_with_panels(images: int, blocks: int, panels: int) -> tuple[list[Part]
 def _split_by_patches(images: int, table: Patches, filters: int, groups: int) -> tuple[list[Part], int]:
     if _flops(images, table, filters, groups) <= SMALL:
         return split(images, 1), 1
-    return split_with_panels(images, table.count // _BLOCK, groups * panels_of(filters // groups))
+    return split_with_panels(images, table.count // BLOCK, groups * panels_of(filters // groups))
 
 
 def _flops(images: int, table: Patches, filters: int, groups: int) -> int:
     return 2 * images * table.count * len(table.taps) * filters // groups
-
-
-def _split_by_taps(images: int, table: Patches) -> list[Part]:
-    """With so many patches in each slice, clearing and joining the sums takes little of the time."""
-    return split(images, len(table.taps) // ROWS, -(-_PATCHES // table.count))
 
 
 def together(images: int, table: Patches) -> int:
@@ -169,7 +160,7 @@ def fill_panels(
     biases = np.zeros(filters, FLOAT32) if bias is None else bias
     _fill(
         count, flat, matrix.values.reshape(-1), matrix.rows, biases, filters // groups, matrix.column, matrix.group,
-        parallel=len(flat) > _LARGE,
+        parallel=len(flat) > LARGE,
     )  # fmt: skip
     return flat
 
@@ -207,7 +198,7 @@ def product(
     pixels, targets = images_together(table, several, outputs, ROWS)
     places = targets * filters
     parts, shares = _split_by_patches(len(images), table, filters, groups)
-    shape = _shape(images, table, several, groups, filters, outputs, epilogue, shares)
+    shape = shape_of(images, table, several, groups, filters, outputs, epilogue, shares)
     _tiles(
         len(parts), target, ended, indices, source, scratch, flat_panels, table.rows, pixels, table.taps, places,
         _TILE, shape, function, np.float32(alpha), table_of(parts),
@@ -215,7 +206,7 @@ def product(
     )  # fmt: skip
 
 
-def _shape(images: np.ndarray, table: Patches, several: int, groups: int, *others: int) -> np.ndarray:
+def shape_of(images: np.ndarray, table: Patches, several: int, groups: int, *others: int) -> np.ndarray:
     """What both kernels start from."""
     return np.array(
         [table.line, table.size, table.padded, table.count, several, groups, images.shape[-1] // groups, *others]
@@ -223,7 +214,7 @@ def _shape(images: np.ndarray, table: Patches, several: int, groups: int, *other
 
 
 @njit(inline="always")
-def _extents(shape):
+def extents(shape):
     return shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6]
 
 
@@ -295,7 +286,7 @@ def _tiles(
     """Of the images first … last - 1 of a batch, a part of the patches, or of their filters."""
     first, last, part, parts = table[i, 0], table[i, 1], table[i, 2], table[i, 3]
     scratch = scratches[i]
-    line, size, padded, cells, several, groups, channels = _extents(shape)
+    line, size, padded, cells, several, groups, channels = extents(shape)
     filters, outputs, epilogue, shares = shape[7], shape[8], shape[9], shape[10]
     steps, members = taps.shape[0], filters // groups
     group_panels = (members + FILTERS - 1) // FILTERS
@@ -310,20 +301,20 @@ def _tiles(
         at_once = min(several, last - n)
         image = place(scratch, images, rows, n, at_once, size, line, padded)
         count = cells * at_once
-        pieces = (count + _BLOCK - 1) // _BLOCK * shares
+        pieces = (count + BLOCK - 1) // BLOCK * shares
         for piece in range(pieces * part // parts, pieces * (part + 1) // parts):
             block, share = piece // shares, piece % shares
-            end = min(count, (block + 1) * _BLOCK)
+            end = min(count, (block + 1) * BLOCK)
             for panel in range(all_panels * share // shares, all_panels * (share + 1) // shares):
                 group, column = panel // group_panels, FILTERS * (panel % group_panels)
                 origin, left = image + group * channels, members - column
-                j = block * _BLOCK
+                j = block * BLOCK
                 while j < end:
                     large = end - j > HALF
                     # the tile that ends these images has rows of its own behind the table
                     r = j if j + (ROWS if large else HALF) <= count else cells * several + ROWS * (at_once - 1)
                     if panel == 0 and not padded:
-                        for ahead in range(min(j + _BLOCK, count - 1), min(j + _BLOCK + ROWS, count - 1)):
+                        for ahead in range(min(j + BLOCK, count - 1), min(j + BLOCK + ROWS, count - 1)):
                             for c in range(0, channels * groups, LINE):
                                 prefetch(source, image + pixels[ahead] + c)
                     weights = panel * (steps + 1) * FILTERS
@@ -345,8 +336,8 @@ def _tiles(
                     j += ROWS if large else HALF
             if function:
                 each = 4 if epilogue & POOL else 1
-                o = (n * outputs + block * _BLOCK // each) * filters
-                results = (end - block * _BLOCK) // each
+                o = (n * outputs + block * BLOCK // each) * filters
+                results = (end - block * BLOCK) // each
                 if shares == 1:
                     call(function, y, o, sums, o, sums, o, results * filters, alpha)
                 else:
@@ -360,110 +351,3 @@ def _tiles(
 def _column(panel, group_panels, members):
     """The first filter of a panel."""
     return panel // group_panels * members + FILTERS * (panel % group_panels)
-
-
-def transposed_workspace(images: int, filters: int, table: Patches, groups: int = 1) -> tuple[Spec, Spec, Spec]:
-    """For `transposed_product`: the sums of each slice of the batch; for each part of the work a padded
-    image and a gradient with room behind it."""
-    parts, members = _split_by_taps(images, table), filters // groups
-    ragged, several = members % WIDTH > 0, together(images, table)
-    return (
-        Spec((len(parts) // parts[0].parts, *_extents_of_sums(len(table.taps), filters, groups)), FLOAT32),
-        Spec((len(parts), apart(table.size * table.padded * several)), FLOAT32),
-        Spec((len(parts), apart((table.count * several * filters + WIDTH) * ragged)), FLOAT32),
-    )
-
-
-def _extents_of_sums(taps: int, filters: int, groups: int) -> tuple[int, int]:
-    return -(-taps // HALF) * HALF, groups * -(-(filters // groups) // WIDTH) * WIDTH
-
-
-def transposed_product(
-    matrix: np.ndarray,
-    dy: np.ndarray,
-    images: np.ndarray,
-    table: Patches,
-    sums: np.ndarray,
-    scratch: np.ndarray,
-    behind: np.ndarray,
-    groups: int = 1,
-) -> None:
-    """matrix (taps, K) = transposed patches of images · dy (N, …, K), within each group; the sums of
-    the slices are added in order."""
-    taps, filters = matrix.shape
-    offsets = np.concatenate([table.taps, np.repeat(table.taps[-1:], -taps % HALF)])
-    places = np.arange(len(offsets)) * sums.shape[2]
-    several = together(len(images), table)
-    pixels, _ = images_together(table, several, table.count, ROWS)
-    shape = _shape(images, table, several, groups, filters, _BLOCK)
-    gradient, source = dy.reshape(-1), images.reshape(-1)
-    parts = _split_by_taps(len(images), table)
-    flat_sums, bounds = sums.reshape(len(sums), -1), threads.bounds(taps)
-    _transposed_tiles(
-        len(parts), flat_sums, gradient, source, scratch, behind, table.rows, pixels, offsets, places, shape,
-        table_of(parts), parallel=2 * dy.size * taps > SMALL,
-    )  # fmt: skip
-    _join(
-        len(bounds) - 1, matrix.reshape(-1), flat_sums, filters // groups, groups, sums.shape[2], bounds,
-        parallel=sums.size > _LARGE,
-    )  # fmt: skip
-
-
-@tasks
-def _transposed_tiles(i, all_sums, dy, images, scratches, copies, rows, pixels, taps, places, shape, table):
-    """sums (taps, groups · vectors) over the images first … last - 1, for a part of the taps."""
-    first, last, part, parts = table[i, 0], table[i, 1], table[i, 2], table[i, 3]
-    sums, scratch, behind = all_sums[i // parts], scratches[i], copies[i]
-    line, size, padded, cells, several, groups, channels = _extents(shape)
-    filters, block = shape[7], shape[8]
-    members = filters // groups
-    group_panels = (members + FILTERS - 1) // FILTERS
-    group_width = (members + WIDTH - 1) // WIDTH * WIDTH
-    source = images
-    if padded:
-        source = scratch
-        scratch[:] = np.float32(0)
-    if behind.shape[0]:
-        behind[:] = np.float32(0)
-    tiles = (taps.shape[0] + ROWS - 1) // ROWS
-    begin_taps, end_taps = tiles * part // parts * ROWS, min(taps.shape[0], tiles * (part + 1) // parts * ROWS)
-    sums[begin_taps * groups * group_width : end_taps * groups * group_width] = np.float32(0)
-    for n in range(first, last, several):
-        image = place(scratch, images, rows, n, min(several, last - n), size, line, padded)
-        count, start = cells * min(several, last - n), n * cells * filters
-        gradient = dy
-        if behind.shape[0] and start + count * filters + WIDTH > dy.shape[0]:
-            copy(behind, 0, dy, start, count * filters)
-            gradient, start = behind, 0
-        for begin in range(0, count, block):
-            end = min(count, begin + block)
-            for panel in range(groups * group_panels):
-                group, column = panel // group_panels, FILTERS * (panel % group_panels)
-                origin, to = image + group * channels, group * group_width + column
-                k = start + begin * filters + group * members + column
-                if panel == 0 and not padded:
-                    for ahead in range(min(begin + block, count), min(end + block, count)):
-                        for c in range(0, channels * groups, LINE):
-                            prefetch(source, image + pixels[ahead] + c)
-                t = begin_taps
-                while t < end_taps:
-                    large = t + ROWS <= end_taps
-                    add_products(
-                        large, members - column > WIDTH, source, origin, taps, t, pixels, begin, end, gradient,
-                        k, filters, sums, to, places, t,
-                    )  # fmt: skip
-                    t += ROWS if large else HALF
-
-
-@tasks
-def _join(part, matrix, sums, members, groups, pitch, bounds):
-    """Some rows of matrix: the sums of all slices, added in order."""
-    group_width = pitch // groups
-    for t in range(bounds[part], bounds[part + 1]):
-        for group in range(groups):
-            to, start = (t * groups + group) * members, t * pitch + group * group_width
-            for k in range(members):
-                total = sums[0, start + k]
-                for i in range(1, sums.shape[0]):
-                    total += sums[i, start + k]
-                matrix[to + k] = total
