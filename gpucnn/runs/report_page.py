@@ -31,6 +31,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 table:not(.pairs) td:not(:first-child) { white-space: nowrap; }
 .number { text-align: right; }
+tr > :last-child { padding-right: 0; }
 .pairs td { overflow-wrap: anywhere; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .8rem;
   white-space: pre-wrap; }
@@ -41,7 +42,9 @@ summary + .where { display: none; }
 @media screen and (max-width: 40rem) {
   .wide:has(> img) { cursor: zoom-in; }
   .wide:focus img { max-width: none; }
-  figcaption::after { content: " Tap the picture to enlarge it."; }
+  figure:first-of-type figcaption::after { content: " Tap a picture to enlarge it."; }
+  table { font-size: .85rem; }
+  th, td { padding-right: .5rem; }
 }
 </style>
 </head>

@@ -191,7 +191,7 @@ def test_in_a_browser_every_picture_is_seen_whole_and_on_a_phone_enlarged_by_a_t
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for image in page.locator("img").all():
             box = image.bounding_box()
-            assert 0 < box["x"] and box["x"] + box["width"] < width and box["width"] > width / 3
+            assert box["x"] > 0 and box["x"] + box["width"] < width and box["width"] > width / 3
         first = page.locator("img").first
         before = first.bounding_box()["width"]
         first.click()
