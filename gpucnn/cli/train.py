@@ -10,6 +10,7 @@ import click
 from .. import datasets, distributed
 from ..dispatch.precision import PRECISIONS
 from ..errors import ArgumentError
+from ..profiling import tuning
 from ..runs import augmentation, commands, division
 from ..runs.training import SCHEDULES
 from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, STRICT, TUNE, Number, main, options
@@ -272,6 +273,7 @@ def train(
             ("train accuracy", f"{percent(record['train_accuracy'])} in the last epoch"),
             ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),
             ("peak memory", peak_memory(record)),
+            *([("tuned", tuning.summary())] if run.settings.get("tune", "off") != "off" else []),
             ("weights", f"sha256 {record['weights_sha256']}"),
             ("run", f"{run.folder}{' (pictures in pictures/)' if pictures else ''}"),
             *([("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")] if tensorboard else []),
