@@ -360,6 +360,8 @@ def _fit(
         f"{choose.with_card()}, {choice.backend()} kernels, threads: {threads.in_use()}"
     )
     is_new = int(model.optimizer.iterations[0]) == 0
+    if hint := training.warning(training.epochs * -(-count // training.batch_size)):
+        say(hint)
     if settings.data and is_new and (hint := augmentation.suggestion(model, data)):
         say(hint)
     signature = model.signature
