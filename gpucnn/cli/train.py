@@ -220,9 +220,9 @@ def train(
 
     Subfolders of a class belong to it. Files that are left out are counted, with the reasons.
 
-    Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, seed,
-    epochs, epochs_trained, best_epoch (with --best), seconds (of training since the start or the
-    last --resume), images_per_second, peak_device_bytes (of arrays on a GPU), peak_host_bytes (of the
+    Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, threads
+    (of the CPU), seed, epochs, epochs_trained, best_epoch (with --best), seconds (of training since the start
+    or the last --resume), images_per_second, peak_device_bytes (of arrays on a GPU), peak_host_bytes (of the
     process), train_accuracy (in the last epoch), test_accuracy, test_loss, per_class (by name:
     precision, recall, f1, images), parameters, weights_sha256, status, note, settings, versions.
     """

@@ -395,6 +395,7 @@ def _fit(
         model,
         {
             "backend": choice.backend(),
+            "threads": threads.in_use(),
             "seconds": seconds,
             "images_per_second": trained / seconds if steps else None,
             "peak_device_bytes": choose.current().peak_bytes(),

@@ -174,7 +174,7 @@ def _part(run: Run, settings: RunSettings, data_dir: str | None, progress: Progr
             _pairs(
                 {
                     "training": f"{record['seconds']:,.1f} s, {record['images_per_second'] or 0:,.0f} images/s",
-                    "on": f"{record['device']}, {record['backend']} kernels",
+                    "on": f"{record['device']}, {record['backend']} kernels{_threads(record)}",
                     "FLOPs per image": f"{flops:,} forward",
                 }
             ),
@@ -190,6 +190,10 @@ def _part(run: Run, settings: RunSettings, data_dir: str | None, progress: Progr
         ),
     ]
     return _Part(str(run.folder), record, run.read_history(), flops, "".join(body))
+
+
+def _threads(record: dict[str, Any]) -> str:
+    return f", {record['threads']} CPU threads" if record.get("threads") else ""
 
 
 def _is_set(value: Any) -> bool:
