@@ -288,7 +288,7 @@ def train(
 def _preparation(settings: dict[str, Any]) -> str:
     """The options that a photograph needs to look like the images of the run."""
     named = settings.get("data") is None and settings.get("dataset") is not None
-    return " --invert --centre" if named and datasets.is_of_digits(settings["dataset"]) else ""
+    return " --invert --centre" if named and datasets.centring(settings["dataset"]) else ""
 
 
 def algorithms_in(texts: Iterable[str]) -> dict[str, str]:
