@@ -45,7 +45,7 @@ LINES = 450
 """The budget of a file."""
 
 TOTAL = (
-    48_100  # recipes, sweeps, notebooks, exchange, predictions, nested layers, ranks, recorded steps, compiling ahead
+    48_250  # recipes, sweeps, notebooks, exchange, predictions, nested layers, ranks, recorded steps, compiling ahead
 )
 """The budget of gpucnn/ without kernels and emulator: raise it only in a commit that says what for."""
 
