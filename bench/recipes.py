@@ -3,6 +3,7 @@
     gpucnn train --recipe torres --seed 0 --out runs/torres-0      # one run, and so on
     python bench/recipes.py runs                                   # print the table
     python bench/recipes.py runs --save bench/results/cpu-amd-epyc/recipes.json
+    python bench/recipes.py --save bench/results/cpu-amd-epyc/recipes.json     # the table of the record again
 
 Only finished runs count that departed from their recipe in nothing but the seed. The record has one
 entry for each; the runs of the folder replace those of the same recipe and seed. Seconds are those of
@@ -94,13 +95,14 @@ def merged(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
 @click.option("--save", metavar="FILE", type=click.Path(dir_okay=False), help="Also take them into the record FILE.")
-def main(folder: str, save: str | None) -> None:
-    """Print what the recipes reached in the runs of FOLDER."""
-    entries = entries_of(folder)
-    if not entries:
-        raise click.ClickException(f"no run in {folder} followed a recipe to its end")
+def main(folder: str | None, save: str | None) -> None:
+    """Print what the recipes reached in the runs of FOLDER, and with --save in those of the record."""
+    entries = entries_of(folder) if folder else []
+    if not entries and (folder or not save):
+        where = f"no run in {folder} followed a recipe to its end" if folder else "neither runs nor a record are named"
+        raise click.ClickException(f"{where}: give a folder of runs, or --save FILE")
     in_torch: dict[str, Any] = {}
     if save:
         path = Path(save)
