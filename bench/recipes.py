@@ -3,10 +3,12 @@
     gpucnn train --recipe torres --seed 0 --out runs/torres-0      # one run, and so on
     python bench/recipes.py runs                                   # print the table
     python bench/recipes.py runs --save bench/results/cpu-amd-epyc/recipes.json
+    python bench/recipes.py --save bench/results/cpu-amd-epyc/recipes.json     # the table of the record again
 
 Only finished runs count that departed from their recipe in nothing but the seed. The record has one
-entry for each; the runs of the folder replace those of the same recipe and seed. The table in the README
-is made from it and from `recipes_vs_torch.json` next to it.
+entry for each; the runs of the folder replace those of the same recipe and seed. Seconds are those of
+`fit`, and kept only of a run that was never resumed. The table in the README is made from the record and
+from `recipes_vs_torch.json` next to it.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from gpucnn.runs.listing import list_runs
 from gpucnn.runs.run import Run
 
 KEPT = ("seed", "device", "backend", "epochs_trained", "test_accuracy", "test_loss", "weights_sha256", "note")
+IMAGES = {"mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000}
+"""For training and validation, by data set."""
 
 
 def entries_of(folder: str | Path) -> list[dict[str, Any]]:
@@ -34,16 +38,26 @@ def entries_of(folder: str | Path) -> list[dict[str, Any]]:
         run = Run.open(row["run"])
         name = run.settings.get("recipe")
         if name and run.record["status"] == "finished" and recipes.find(name).followed_by(run.settings):
-            entries.append({"recipe": recipes.find(name).name} | {key: run.record.get(key) for key in KEPT})
+            kept = {key: run.record.get(key) for key in KEPT}
+            entries.append({"recipe": recipes.find(name).name} | kept | _time(run, recipes.find(name)))
     return merged((), entries)
+
+
+def _time(run: Run, recipe: recipes.Recipe) -> dict[str, Any]:
+    """The seconds of a run's training and its threads, if the run says so of all of its epochs."""
+    record, count = run.record, int(IMAGES[recipe.dataset] * (1 - recipe.validation_split))
+    threads = record.get("threads") or run.settings.get("threads")
+    seconds, trained = record.get("seconds") or 0.0, count * (record.get("epochs_trained") or 0)
+    whole = trained and round((record.get("images_per_second") or 0.0) * seconds) == trained
+    return {"seconds": seconds if whole and threads else None, "threads": threads}
 
 
 def table(entries: Iterable[dict[str, Any]], in_torch: Mapping[str, Any]) -> str:
     """The table of a record in Markdown, with the record of `recipes_vs_torch.py`."""
     lines = [
         "| recipe | data set | the text's test accuracy | gpucnn's: mean of the seeds (lowest … highest) | the same in "
-        "PyTorch |",
-        "|---|---|---|---|---|",
+        "PyTorch | training |",
+        "|---|---|---|---|---|---|",
     ]
     of_recipe: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
@@ -53,8 +67,18 @@ def table(entries: Iterable[dict[str, Any]], in_torch: Mapping[str, Any]) -> str
         text = "–" if recipe.accuracy is None else f"{100 * recipe.accuracy:.2f} %"
         torch = _spread(in_torch[name]["test_accuracies"]) if name in in_torch else "–"
         note = f"; {runs[0]['note'].removeprefix(f'{recipe.dataset}: ')}" if runs[0]["note"] else ""
-        lines.append(f"| {name} | {recipe.dataset}{note} | {text} | {reached} | {torch} |")
+        lines.append(f"| {name} | {recipe.dataset}{note} | {text} | {reached} | {torch} | {_minutes(runs)} |")
     return "\n".join(lines) + "\n"
+
+
+def _minutes(runs: list[dict[str, Any]]) -> str:
+    """The median time of the runs, for each number of threads; a dash if none is known."""
+    of_threads: dict[int, list[float]] = {}
+    for run in runs:
+        if run.get("seconds"):
+            of_threads.setdefault(run["threads"], []).append(run["seconds"] / 60)
+    times = (f"{statistics.median(times):.1f} min ({threads} threads)" for threads, times in sorted(of_threads.items()))
+    return ", ".join(times).replace("(1 threads)", "(1 thread)") or "–"
 
 
 def _spread(accuracies: list[float]) -> str:
@@ -71,13 +95,14 @@ def merged(old: Iterable[dict[str, Any]], new: Iterable[dict[str, Any]]) -> list
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False))
 @click.option("--save", metavar="FILE", type=click.Path(dir_okay=False), help="Also take them into the record FILE.")
-def main(folder: str, save: str | None) -> None:
-    """Print what the recipes reached in the runs of FOLDER."""
-    entries = entries_of(folder)
-    if not entries:
-        raise click.ClickException(f"no run in {folder} followed a recipe to its end")
+def main(folder: str | None, save: str | None) -> None:
+    """Print what the recipes reached in the runs of FOLDER, and with --save in those of the record."""
+    entries = entries_of(folder) if folder else []
+    if not entries and (folder or not save):
+        where = f"no run in {folder} followed a recipe to its end" if folder else "neither runs nor a record are named"
+        raise click.ClickException(f"{where}: give a folder of runs, or --save FILE")
     in_torch: dict[str, Any] = {}
     if save:
         path = Path(save)

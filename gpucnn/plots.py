@@ -71,7 +71,7 @@ def confusion_matrix(
     axes.imshow(mistakes, cmap=_ORANGES, vmin=0, vmax=max(1, wrong.max()), interpolation="nearest")
     if len(counts) <= 20:
         for (row, column), count in np.ndenumerate(counts):
-            dark = share[row, column] > 0.6 if row == column else count > 0.6 * wrong.max()
+            dark = row == column and share[row, column] > 0.9  # black is easier to read on every orange
             colour = ("white" if dark else "black") if count else "0.75"
             axes.text(column, row, str(count), ha="center", va="center", fontsize=9, color=colour)
     ticks = range(0, len(counts), -(-len(counts) // 40))

@@ -9,7 +9,8 @@ from gpucnn.cli import main
 
 NOTE = "digits: not comparable with MNIST"
 KEYS = {
-    *("dataset", "model", "device", "backend", "precision", "seed", "epochs", "seconds", "images_per_second"),
+    *("dataset", "model", "device", "backend", "precision", "threads", "seed", "epochs"),
+    *("seconds", "images_per_second"),
     *("train_accuracy", "test_accuracy", "test_loss", "parameters", "weights_sha256"),
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from ..dispatch.choice import TUNING
 from ..dispatch.precision import FLOAT32, PRECISIONS
@@ -121,6 +123,26 @@ def options(*decorators: Callable) -> Callable[[Callable], Callable]:
         return command
 
     return decorate
+
+
+def written(command: click.Command) -> list[str]:
+    """The arguments and options with which the user called the command that runs, as a shell takes them: those
+    that `command` has as well."""
+    context = click.get_current_context()
+    words: list[str] = []
+    for parameter in command.params:
+        name = parameter.name
+        if name is None or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        if isinstance(parameter, click.Argument):
+            words.insert(0, str(value))
+        elif isinstance(value, bool):
+            words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            for each in value if parameter.multiple else (value,):
+                words += [max(parameter.opts, key=len), str(each)]
+    return [shlex.quote(word) for word in words]
 
 
 class Number(click.FloatRange):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +13,7 @@ from ..errors import ArgumentError, did_you_mean
 from ..runs import commands, division, rate_search, search
 from ..runs import sweep as sweeps
 from ..runs.sweep_result import Sweep, label
-from .group import AS_JSON, AT_LEAST_ONE, Number, main, options
+from .group import AS_JSON, AT_LEAST_ONE, Number, main, options, written
 from .screen import Screen, percent, print_json, print_pairs, print_table
 from .train import algorithms_in, train
 
@@ -163,7 +164,10 @@ def lr_find(
         if found.ended:
             print_pairs(("ended early", found.ended))
         if found.suggestion is not None:
-            print_pairs(("next", f"gpucnn train {found.dataset} --model {found.model} --lr {found.suggestion:.2g}"))
+            words = written(train)
+            if not any(given[name] for name in ("dataset", "recipe", "data")):
+                words.insert(0, found.dataset)
+            print_pairs(("next", f"gpucnn train {' '.join(words)} --lr {found.suggestion:.2g}"))
     return 1 if found.suggestion is None else 0
 
 
@@ -227,6 +231,9 @@ def _print(result: Sweep) -> None:
     )
     click.echo(f"\n{result.ranked_by} on {result.dataset}{division.noted(result.note)}")
     click.echo(f"picture: {result.folder / 'sweep.png'}")
+    best = result.best
+    if best is not None:
+        click.echo(f"best run: {best.folder}\nnext: gpucnn report {shlex.quote(str(best.folder))}")
     failed = [trial for trial in result.trials if trial.status != "finished"]
     if failed:
         click.echo()

@@ -10,6 +10,7 @@ import click
 from .. import datasets, distributed
 from ..dispatch.precision import PRECISIONS
 from ..errors import ArgumentError
+from ..profiling import tuning
 from ..runs import augmentation, commands, division
 from ..runs.training import SCHEDULES
 from .group import AS_JSON, AT_LEAST_ONE, DATA, DATA_DIR, LOAD, STRICT, TUNE, Number, main, options
@@ -219,9 +220,9 @@ def train(
 
     Subfolders of a class belong to it. Files that are left out are counted, with the reasons.
 
-    Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, seed,
-    epochs, epochs_trained, best_epoch (with --best), seconds (of training since the start or the
-    last --resume), images_per_second, peak_device_bytes (of arrays on a GPU), peak_host_bytes (of the
+    Keys of --json, as in the run's run.json: dataset, model, device, backend, precision, threads
+    (of the CPU), seed, epochs, epochs_trained, best_epoch (with --best), seconds (of training since the start
+    or the last --resume), images_per_second, peak_device_bytes (of arrays on a GPU), peak_host_bytes (of the
     process), train_accuracy (in the last epoch), test_accuracy, test_loss, per_class (by name:
     precision, recall, f1, images), parameters, weights_sha256, status, note, settings, versions.
     """
@@ -272,6 +273,7 @@ def train(
             ("train accuracy", f"{percent(record['train_accuracy'])} in the last epoch"),
             ("time", f"{record['seconds']:.1f} s, {record['images_per_second'] or 0:,.0f} images/s"),
             ("peak memory", peak_memory(record)),
+            *([("tuned", tuning.summary())] if run.settings.get("tune", "off") != "off" else []),
             ("weights", f"sha256 {record['weights_sha256']}"),
             ("run", f"{run.folder}{' (pictures in pictures/)' if pictures else ''}"),
             *([("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")] if tensorboard else []),
@@ -286,7 +288,7 @@ def train(
 def _preparation(settings: dict[str, Any]) -> str:
     """The options that a photograph needs to look like the images of the run."""
     named = settings.get("data") is None and settings.get("dataset") is not None
-    return " --invert --centre" if named and datasets.is_of_digits(settings["dataset"]) else ""
+    return " --invert --centre" if named and datasets.centring(settings["dataset"]) else ""
 
 
 def algorithms_in(texts: Iterable[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from ..retired import absent
 from . import cifar10, digits, fashion_mnist, folder, mnist, npz_set, synthetic
 from .dataset import Dataset, ImageSet
 from .download import fetch as _fetch
+from .images import Centring
 from .published import load as _load
 from .source import Check, Folder, Found, ProgressHook, Source, declared, search, user_cache
 
@@ -28,12 +29,12 @@ __all__ = [
     "ImageSet",
     "StoredImages",
     "about",
+    "centring",
     "cifar10",
     "digits",
     "fashion_mnist",
     "fetch",
     "image_folder",
-    "is_of_digits",
     "load",
     "load_to_test",
     "locate",
@@ -71,9 +72,9 @@ def about(name: str) -> str:
 
 
 @checked
-def is_of_digits(name: str) -> bool:
-    """Whether the images of a data set are light digits on dark, unlike a photograph of handwriting."""
-    return _source(name).digits
+def centring(name: str) -> Centring | None:
+    """How the digits of a data set, which are light on dark, lie in its images; None if it is not of digits."""
+    return _source(name).centring
 
 
 @checked

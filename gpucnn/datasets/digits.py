@@ -25,6 +25,7 @@ import numpy as np
 from ..errors import ArgumentError, DataError
 from . import npz
 from .dataset import Dataset, Pair, keras_pairs
+from .images import Centring
 from .source import Found, ProgressHook, Source, declare, inspect
 
 NOTE = "digits: not comparable with MNIST"
@@ -72,7 +73,7 @@ SOURCE = declare(
         files=(_FILE,),
         hashes={_FILE: "59736faa5557398151741fd6ad4ee8be28aa70a816e1bf526d9911b81cb334da"},
         embedded=_embedded,
-        digits=True,
+        centring=Centring(24 / 28, by_mass=False),
         read=_read,
     )
 )

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -30,12 +30,27 @@ _ORIENTATION = 0x0112
 """The EXIF tag for the orientation of the camera; with 5 … 8 it was held on its side."""
 
 
+class Centring(NamedTuple):
+    """How the digits of a data set lie in their images.
+
+    share    how much of the field the longer side of a digit fills
+    by_mass  whether its centre of mass is in the centre of the field; otherwise the centre of its bounds
+    """
+
+    share: float
+    by_mass: bool
+
+
+AS_IN_MNIST = Centring(20 / 28, by_mass=True)
+"""After LeCun, Cortes, Burges, "The MNIST database of handwritten digits"."""
+
+
 def read(
     source: str | os.PathLike[str] | IO[bytes] | Image | np.ndarray,
     shape: tuple[int, int, int],
     *,
     invert: bool = False,
-    centre: bool = False,
+    centre: bool | Centring = False,
 ) -> np.ndarray:
     """One image as an array of `shape` (H, W, C), C = 1 for grey or 3 for RGB.
 
@@ -44,8 +59,8 @@ def read(
     The formats in `KINDS`, and arrays of uint8, give uint8 values of 0 … 255; transparent parts
     count as white, and the image is stretched to H × W. An array of floats keeps its values as
     float32 and must already have the shape, of which the channel axis may be missing. `invert` turns
-    dark on light into light on dark, `centre` applies `centred`. Raises `DataError` for anything
-    else, `FileError` if the file cannot be read.
+    dark on light into light on dark, `centre` applies `centred`, as in MNIST if it is True. Raises
+    `DataError` for anything else, `FileError` if the file cannot be read.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, shape, invert, centre, "the image")
@@ -57,7 +72,9 @@ def read(
     return _shaped(decode(path, str(path), None if centre else shape[2]), shape, invert, centre, str(path))
 
 
-def _from_array(array: np.ndarray, shape: tuple[int, int, int], invert: bool, centre: bool, name: str) -> np.ndarray:
+def _from_array(
+    array: np.ndarray, shape: tuple[int, int, int], invert: bool, centre: bool | Centring, name: str
+) -> np.ndarray:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim == 4 and len(array) == 1:
@@ -142,12 +159,13 @@ def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.stack([np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes], axis=2)
 
 
-def centred(grey: np.ndarray, height: int, width: int, name: str = "the image") -> np.ndarray:
-    """A light digit on a dark background, centred in (height, width) as the digits of MNIST are.
+def centred(
+    grey: np.ndarray, height: int, width: int, name: str = "the image", like: Centring = AS_IN_MNIST
+) -> np.ndarray:
+    """A light digit on a dark background, centred in (height, width) as the digits of a data set are.
 
-    The background becomes 0. The rest is scaled, with its proportions kept, to fit 20/28 of the
-    field, its brightest pixel becomes 255, and its centre of mass moves to the centre (LeCun,
-    Cortes, Burges, "The MNIST database of handwritten digits").
+    The background becomes 0. The rest is scaled, with its proportions kept, to fit its share of the
+    field, its brightest pixel becomes 255, and it moves to the centre.
 
     grey  (H, W) uint8
     →     (height, width) uint8
@@ -155,13 +173,15 @@ def centred(grey: np.ndarray, height: int, width: int, name: str = "the image") 
     ink = _without_background(grey, name)
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scale = min(height, width) * 20 / 28 / max(ink.shape)
+    scale = min(height, width) * like.share / max(ink.shape)
     h, w = (max(1, round(extent * scale)) for extent in ink.shape)
     digit = resized(ink[:, :, None], h, w)[:, :, 0].astype(np.float64)
     if not digit.any():
         raise DataError(f"{name} shows specks far apart and no digit: there is nothing to centre")
-    middle_row = (digit.sum(axis=1) @ np.arange(h)) / digit.sum()
-    middle_column = (digit.sum(axis=0) @ np.arange(w)) / digit.sum()
+    middle_row, middle_column = h / 2, w / 2
+    if like.by_mass:
+        middle_row = (digit.sum(axis=1) @ np.arange(h)) / digit.sum()
+        middle_column = (digit.sum(axis=0) @ np.arange(w)) / digit.sum()
     top = min(max(0, round(height / 2 - middle_row)), height - h)
     left = min(max(0, round(width / 2 - middle_column)), width - w)
     field = np.zeros((height, width), np.uint8)
@@ -169,7 +189,9 @@ def centred(grey: np.ndarray, height: int, width: int, name: str = "the image") 
     return field
 
 
-def _shaped(pixels: np.ndarray, shape: tuple[int, int, int], invert: bool, centre: bool, name: str) -> np.ndarray:
+def _shaped(
+    pixels: np.ndarray, shape: tuple[int, int, int], invert: bool, centre: bool | Centring, name: str
+) -> np.ndarray:
     height, width, channels = shape
     if centre or pixels.shape[2] != channels:
         if not {pixels.shape[2], channels} <= {1, 3}:
@@ -178,7 +200,8 @@ def _shaped(pixels: np.ndarray, shape: tuple[int, int, int], invert: bool, centr
     if invert:
         pixels = 255 - pixels
     if centre:
-        pixels = centred(pixels[:, :, 0], height, width, name)[:, :, None]
+        like = centre if isinstance(centre, Centring) else AS_IN_MNIST
+        pixels = centred(pixels[:, :, 0], height, width, name, like)[:, :, None]
     return np.ascontiguousarray(np.broadcast_to(resized(pixels, height, width), shape))
 
 

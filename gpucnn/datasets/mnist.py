@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import idx
 from .dataset import Pair, keras_pairs
+from .images import AS_IN_MNIST
 from .published import load
 from .source import Folder, Source, declare, inspect
 
@@ -43,7 +44,7 @@ SOURCE = declare(
         folders=("mnist", "MNIST/raw", "."),
         find=_find,
         read=idx.read_set,
-        digits=True,
+        centring=AS_IN_MNIST,
     )
 )
 

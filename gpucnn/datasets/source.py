@@ -12,6 +12,7 @@ from .. import places
 from ..errors import DataError
 from ..files import explained
 from .dataset import Dataset
+from .images import Centring
 
 ProgressHook = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and the total (0 if unknown)."""
@@ -72,7 +73,7 @@ class Source:
     folders   its possible folders below a folder of data sets
     find      takes a folder and returns (form, files), why its content cannot be used, or None
     embedded  finds the data set in the package; nothing else is searched then
-    digits    whether its images are light digits on dark, one in the centre of each
+    centring  where its images are light digits on dark, how these lie in them
     """
 
     name: str
@@ -85,7 +86,7 @@ class Source:
     folders: tuple[str, ...] = ()
     find: Callable[[Path], tuple[str, tuple[Path, ...]] | str | None] = lambda folder: None
     embedded: Callable[[], Found] | None = None
-    digits: bool = False
+    centring: Centring | None = None
 
 
 def offline() -> bool:

@@ -56,6 +56,15 @@ _kept: dict[Path | None, dict[str, dict[str, float | str]]] = {}
 """For each file, by call: the seconds of each kernel, or what is wrong with it."""
 
 
+def summary() -> str:
+    """How the kernels of this process were chosen, in one line."""
+    if not decisions:
+        return "no call is served by several kernels"
+    changed = sum(one.taken != one.static for one in decisions.values())
+    kept = f"; times in {_file()}" if _file() else ""
+    return f"{changed} of {len(decisions)} calls by another kernel than without --tune{kept}"
+
+
 def fastest(op: Op, chosen: Kernel, arrays: tuple, params: dict[str, Any]) -> Kernel:
     """The kernel that computes a call the fastest; `chosen` is the static choice."""
     by_name = op.name in choice.algorithms() or (op.gradient_of and op.gradient_of.name in choice.algorithms())

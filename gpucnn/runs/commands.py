@@ -360,6 +360,8 @@ def _fit(
         f"{choose.with_card()}, {choice.backend()} kernels, threads: {threads.in_use()}"
     )
     is_new = int(model.optimizer.iterations[0]) == 0
+    if hint := training.warning(training.epochs * -(-count // training.batch_size)):
+        say(hint)
     if settings.data and is_new and (hint := augmentation.suggestion(model, data)):
         say(hint)
     signature = model.signature
@@ -393,6 +395,7 @@ def _fit(
         model,
         {
             "backend": choice.backend(),
+            "threads": threads.in_use(),
             "seconds": seconds,
             "images_per_second": trained / seconds if steps else None,
             "peak_device_bytes": choose.current().peak_bytes(),

@@ -71,7 +71,7 @@ class Demo(ThreadingHTTPServer):
             "device": choose.current().name,
             "classes": used.classes,
             "shape": list(signature.image_shape),
-            "digits": named and datasets.is_of_digits(str(used.settings.dataset)),
+            "digits": named and datasets.centring(str(used.settings.dataset)) is not None,
             "invert": signature.invert,
             "centre": signature.centre,
         }
@@ -81,7 +81,8 @@ class Demo(ThreadingHTTPServer):
         convolution and of each layer that holds some, as PNG files in data URLs. Raises `DataError` for
         what is not an image."""
         signature = self.used.signature
-        pixels = images.read(io.BytesIO(body), signature.image_shape, invert=invert, centre=centre)
+        centred = self.used.centring(centre)
+        pixels = images.read(io.BytesIO(body), signature.image_shape, invert=invert, centre=centred)
         with self._computing:
             x, maps = self._outputs(signature.scaled(pixels))
         order = np.argsort(-x, kind="stable")

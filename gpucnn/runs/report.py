@@ -48,8 +48,14 @@ _OPTIONS = {
     "data_dir": "--data-dir",
     "seed": "--seed",
     "device": "--device",
+    "precision": "--precision",
+    "tune": "--tune",
+    "parts": "--parts",
 }
 """Settings and the options of `gpucnn train` that set them."""
+
+_UNSAID = {"validation_split": 0, "precision": "float32", "tune": "off"}
+"""Settings that need no option."""
 
 _CAPTIONS = {
     "learning_curves": "Loss and accuracy after each epoch.",
@@ -121,7 +127,8 @@ def _words(record: dict[str, Any]) -> list[str]:
     words += ["--data", settings["data"]] if settings.get("data") else [settings.get("dataset")]
     for name, option in _OPTIONS.items():
         value = settings.get(name)
-        if value is not None and (name != "validation_split" or value or settings.get("recipe")):
+        overriding = name == "validation_split" and settings.get("recipe")
+        if value is not None and (value != _UNSAID.get(name) or overriding):
             words += [option, value]
     words += ["--backend", record["backend"]] if record.get("backend") else []
     for name in ("best", "flip"):
@@ -167,7 +174,7 @@ def _part(run: Run, settings: RunSettings, data_dir: str | None, progress: Progr
             _pairs(
                 {
                     "training": f"{record['seconds']:,.1f} s, {record['images_per_second'] or 0:,.0f} images/s",
-                    "on": f"{record['device']}, {record['backend']} kernels",
+                    "on": f"{record['device']}, {record['backend']} kernels{_threads(record)}",
                     "FLOPs per image": f"{flops:,} forward",
                 }
             ),
@@ -183,6 +190,10 @@ def _part(run: Run, settings: RunSettings, data_dir: str | None, progress: Progr
         ),
     ]
     return _Part(str(run.folder), record, run.read_history(), flops, "".join(body))
+
+
+def _threads(record: dict[str, Any]) -> str:
+    return f", {record['threads']} CPU threads" if record.get("threads") else ""
 
 
 def _is_set(value: Any) -> bool:
@@ -224,15 +235,15 @@ def _comparison(parts: list[_Part]) -> str:
         )
         for part in sorted(parts, key=lambda part: -part.record["test_accuracy"])
     ]
-    header = (
-        *("run", "data set", "model", "test accuracy", "test loss", "parameters", "FLOPs/image"),
-        *("epochs", "training", "images/s", "device", "seed"),
-    )
+    numbers = ("test accuracy", "test loss", "parameters", "FLOPs/image", "epochs", "training", "images/s", "seed")
+    header = ("run", "data set", "model", *numbers[:-1], "device", "seed")
     curves = compared_curves({part.name: part.history for part in parts})
     caption = "Solid: training; dashed: validation."
     each = "".join(f"<details><summary>{_text(part.name)}</summary>{part.body}</details>" for part in parts)
-    table = _table(header, rows)
-    return f"{table}{_figure('learning_curves_of_all_runs', curves, caption)}<h2>Each run</h2>{each}"
+    notes = dict.fromkeys(part.record["note"] for part in parts if part.record.get("note"))
+    said = "".join(f"<p>{_text(note)}</p>" for note in notes)
+    figure = _figure("learning_curves_of_all_runs", curves, caption)
+    return f"{_table(header, rows, numbers)}{said}{figure}<h2>Each run</h2>{each}"
 
 
 def _scores(counts: np.ndarray, classes: Sequence[str]) -> str:
@@ -242,7 +253,8 @@ def _scores(counts: np.ndarray, classes: Sequence[str]) -> str:
         (name, *(_share(column[i]) for column in columns), f"{int(counts[i].sum()):,}")
         for i, name in enumerate(classes)
     ]
-    return _table(("class", "precision", "recall", "F1", "images"), rows)
+    numbers = ("precision", "recall", "F1", "images")
+    return _table(("class", *numbers), rows, numbers)
 
 
 def _layers(rungs: Iterable[Any]) -> str:
@@ -258,7 +270,8 @@ def _layers(rungs: Iterable[Any]) -> str:
         )
         for rung in rungs
     ]
-    return _table(("layer", "output", "size", "receptive field", "parameters", "FLOPs", "memory"), rows)
+    header = ("layer", "output", "size", "receptive field", "parameters", "FLOPs", "memory")
+    return _table(header, rows, header[-2:])
 
 
 def _section(title: str, body: str) -> str:
@@ -273,12 +286,14 @@ def _figure(name: str, picture: Picture, caption: str = "") -> str:
     key = f"<p>{_text(', '.join(picture.key))}</p>" if picture.key else ""
     image = f'<img alt="{label}" width="{width}" height="{height}" src="data:image/png;base64,{source}">'
     said = _text(caption or _CAPTIONS.get(name, ""))
-    return f'<figure><div class="wide">{image}</div><figcaption>{said}</figcaption>{key}</figure>'
+    return f'<figure><div class="wide" tabindex="0">{image}</div><figcaption>{said}</figcaption>{key}</figure>'
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
-    lines = ("".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rows)
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence[str]) -> str:
+    """A table, of which the columns with these names are aligned on the right."""
+    kinds = [' class="number"' if name in numbers else "" for name in header]
+    head = "".join(f"<th{kind}>{_text(cell)}</th>" for kind, cell in zip(kinds, header))
+    lines = ("".join(f"<td{kind}>{_text(cell)}</td>" for kind, cell in zip(kinds, row)) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 

@@ -26,16 +26,26 @@ h2 { font-size: 1.2rem; margin: 2rem 0 .6rem; }
 .wide { overflow-x: auto; }
 .wide:has(> table) { margin-bottom: 1rem; }
 figure { margin: 0 0 1.5rem; }
-img { display: block; background: #fff; border-radius: .5rem; width: auto; height: auto; max-width: max(100%, 36rem); }
+img { display: block; background: #fff; border-radius: .5rem; width: auto; height: auto; max-width: 100%; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 table:not(.pairs) td:not(:first-child) { white-space: nowrap; }
+.number { text-align: right; }
+tr > :last-child { padding-right: 0; }
 .pairs td { overflow-wrap: anywhere; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .8rem;
   white-space: pre-wrap; }
 pre span { display: inline-block; }
 details { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem; margin-bottom: .8rem; }
 summary { cursor: pointer; font-weight: 600; }
+summary + .where { display: none; }
+@media screen and (max-width: 40rem) {
+  .wide:has(> img) { cursor: zoom-in; }
+  .wide:focus img { max-width: none; }
+  figure:first-of-type figcaption::after { content: " Tap a picture to enlarge it."; }
+  table { font-size: .85rem; }
+  th, td { padding-right: .5rem; }
+}
 </style>
 </head>
 <body>

@@ -47,6 +47,7 @@ class Results:
     device: str | None
     backend: str | None
     precision: str | None
+    threads: int | None
     seed: int | None
     epochs: int | None
     epochs_trained: int | None

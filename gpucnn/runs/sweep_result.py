@@ -86,6 +86,13 @@ class Sweep:
             )
         return sorted(rows, key=lambda row: (not row.scores, -row.mean if row.scores else 0.0))
 
+    @property
+    def best(self) -> Trial | None:
+        """The trial of the first row with the best score; None if no trial has a score."""
+        scored = [trial for trial in self.trials if trial.figures.get("score") is not None]
+        first = self.rows[0].values
+        return max((t for t in scored if t.values == first), key=lambda t: t.figures["score"] or 0.0, default=None)
+
     def describe(self) -> dict[str, Any]:
         """All of it as JSON values."""
         rows = [{**asdict(row), "mean": row.mean, "deviation": row.deviation} for row in self.rows]

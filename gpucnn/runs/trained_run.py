@@ -86,6 +86,13 @@ class TrainedRun:
         """Loss and metrics of each epoch by name, and `epoch`, from 1."""
         return self.run.read_history()
 
+    def centring(self, centre: bool) -> bool | images.Centring:
+        """How images are centred, if they are: as the digits that the model was trained on."""
+        name = self.settings.dataset
+        if not centre or self.settings.data or name not in datasets.names():
+            return centre
+        return datasets.centring(name) or True
+
     def predict(self, images: Any, *, invert: bool | None = None, centre: bool | None = None) -> Any:
         """The `Prediction` for one image, or a list of them for several.
 
@@ -127,14 +134,14 @@ class TrainedRun:
         """
         signature = self.signature
         invert = signature.invert if invert is None else invert
-        centre = signature.centre if centre is None else centre
+        centred = self.centring(signature.centre if centre is None else centre)
         predictions: list[Prediction] = []
         failed: list[Failure] = []
         for start in range(0, len(sources), EVALUATION_BATCH):
             batch: list[tuple[Any, np.ndarray]] = []
             for source in sources[start : start + EVALUATION_BATCH]:
                 try:
-                    pixels = images.read(source, signature.image_shape, invert=invert, centre=centre)
+                    pixels = images.read(source, signature.image_shape, invert=invert, centre=centred)
                     batch.append((source, signature.scaled(pixels)))
                 except (DataError, FileError) as error:
                     failed.append((source, error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,10 @@ SCHEDULES: dict[str, Callable[[float, int], Any]] = {
 """How the rate changes over all steps of a training: not, to 0, to 0 in half a cosine wave, to 1 %;
 one-cycle rises from 4 % of the rate in the first 30 % of the steps, then falls to 0 in half a cosine wave
 (Smith and Topin, "Super-convergence", arXiv 1708.07120)."""
+
+
+_FORGOTTEN = 0.05
+"""How much of a moving average may come from its start."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,19 @@ class Training:
         elif self.schedule is not None:
             arguments["learning_rate"] = SCHEDULES[self.schedule](rate, steps)
         return type(default)(**arguments)
+
+    def warning(self, steps: int) -> str | None:
+        """What the user should know of a training of so many steps: None, or that the moving average of the
+        weights, which the model has at the end, is still near its start."""
+        momentum = self.options.get("ema_momentum", 0.99) if self.options.get("use_ema") else 0.0
+        left = momentum**steps
+        if left < _FORGOTTEN:
+            return None
+        enough = math.ceil(math.log(_FORGOTTEN, momentum) * self.epochs / steps)
+        return (
+            f"the trained weights are moving averages (ema_momentum {momentum:g}), of which {100 * left:.0f} % still "
+            f"come from the first step: train {enough} epochs or more"
+        )
 
     def __str__(self) -> str:
         parts = [self.optimizer]

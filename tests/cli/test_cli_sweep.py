@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -11,9 +12,21 @@ from command import gpucnn, shell
 from needs import mpi_here, optuna_here, posix_here
 from processes import ranks
 
+from gpucnn.dispatch import choice, op
+
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 OPTIONS = ("--model", "slides", "--optimizer", "adam", "--batch-size", 12)
+
+
+@pytest.fixture
+def without_own_kernels():
+    """The kernels that a test loads are forgotten at its end."""
+    before = {name: dict(kernels) for name, kernels in op._kernels.items()}
+    yield
+    op._kernels.clear()
+    op._kernels.update(before)
+    choice.changed()
 
 
 def sweep(data, *more):
@@ -28,6 +41,8 @@ def test_the_table_has_a_row_for_each_combination(user_npz):
     assert best.split()[:2] == ["0.01", "4"] and "1 of 1" in best
     assert "0 of 1" in diverged and "the loss is nan" in result.stdout
     assert "learning_rate=0.01, filters=4, seed=0: " in result.stderr
+    (folder,) = Path("s").glob("learning_rate=0.01-*")
+    assert f"best run: {folder}\nnext: gpucnn report {folder}\n" in result.stdout
     listed = json.loads(gpucnn("runs", "s", "--json").stdout)["runs"]
     assert len(listed) == 2
 
@@ -111,6 +126,67 @@ def test_ranks_of_mpi_share_the_trials_and_give_the_same_results(user_npz, tmp_p
     assert [row["scores"] for row in json.loads(out)["rows"]] == [
         row["scores"] for row in json.loads(alone.stdout)["rows"]
     ]
+
+
+def test_the_best_run_is_that_of_the_best_combination(user_npz):
+    result = sweep(user_npz, "--axis", "lr=1e-7,0.01", "--seeds", 2)
+    trials = [
+        trial
+        for trial in json.loads(Path("s/sweep.json").read_text())["trials"]
+        if trial["values"]["learning_rate"] > 0.001
+    ]
+    best = max(trials, key=lambda trial: trial["figures"]["score"])
+    assert f"best run: {best['run']}\n" in result.stdout
+    diverged = gpucnn("sweep", "--data", user_npz, *OPTIONS, "--epochs", 1, "--axis", "lr=1e30", "--out", "t")
+    assert diverged.exit_code == 1 and "best run" not in diverged.stdout
+
+
+KERNEL = """
+from gpucnn import kernel
+from gpucnn.ops.matmul import matmul
+
+@kernel(matmul, "printed", "numpy")
+def launch(y, a, b, **params):
+    y[...] = matmul.reference(a, b, **params)
+"""
+
+MODEL = """
+from gpucnn import Input, Sequential, layers
+
+def build(input_shape, classes):
+    return Sequential([Input(input_shape), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(classes, "softmax")])
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--model", "slides", "--filters", 4, "--optimizer", "adam", "--seed", 3, "--flip", "--augment", "light"),
+        ("--recipe", "torres", "--no-flip", "--weight-decay", "1e-4"),
+        ("--model", "my models.py:build", "--optimizer", "sgd"),
+        ("--model", "slides", "--load", "mine.py", "--backend", "numpy", "--algorithm", "matmul=printed"),
+    ],
+)
+def test_the_next_command_of_lr_find_trains_what_was_tested(user_npz, options, without_own_kernels):
+    Path("my models.py").write_text(MODEL)
+    Path("mine.py").write_text(KERNEL)
+    data = ("--data", user_npz, "--batch-size", 12, "--threads", 1)
+    result = gpucnn("lr-find", *data, *options, "--from", "1e-5", "--steps", 20, "--json")
+    lines = gpucnn("lr-find", *data, *options, "--from", "1e-5", "--steps", 20).stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("next ")]
+    program, *words = shlex.split(line.removeprefix("next"))
+    rate = f"{json.loads(result.stdout)['suggestion']:.2g}"
+    assert program == "gpucnn"
+    expected = ["train", *map(str, (*data, *options)), "--lr", rate]
+    assert sorted(words[1:]) == sorted("0.0001" if word == "1e-4" else word for word in expected[1:])
+    again = gpucnn(*words, "--epochs", 1, "--no-pictures", "--out", "again")
+    assert again.exit_code == 0, again.stderr
+
+
+def test_the_next_command_of_lr_find_names_the_data_set(monkeypatch):
+    options = ("--model", "slides", "--optimizer", "adam", "--steps", 20, "--from", "1e-4")
+    assert "gpucnn train digits --model slides --optimizer adam --lr " in gpucnn("lr-find", "digits", *options).stdout
+    assert "gpucnn train digits --model slides --optimizer adam --lr " in gpucnn("lr-find", *options).stdout
 
 
 def test_lr_find_draws_and_suggests_a_rate(user_npz):

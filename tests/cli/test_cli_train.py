@@ -289,7 +289,7 @@ def test_the_advice_after_training_fits_the_images(user_npz, tmp_path):
 
 
 def test_images_of_digits_are_light_strokes_on_dark():
-    assert [name for name in datasets.names() if datasets.is_of_digits(name)] == ["digits", "mnist"]
+    assert [name for name in datasets.names() if datasets.centring(name)] == ["digits", "mnist"]
 
 
 def test_the_precision_is_kept_in_the_run_and_its_model(user_npz):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gpucnn import datasets
 from gpucnn.datasets import images
 from gpucnn.errors import DataError, FileError
 
@@ -346,6 +347,20 @@ def test_image_that_unpacks_to_an_absurd_size_is_refused():
 def test_channels_other_than_grey_and_rgb_are_refused(save):
     with pytest.raises(DataError, match="not to 4 channels"):
         images.read(save(np.zeros((4, 4), np.uint8)), (4, 4, 4))
+
+
+def test_digits_are_centred_as_those_of_their_data_set():
+    field = np.zeros((100, 100), np.uint8)
+    field[10:70, 30:40] = field[60:70, 30:60] = 255  # an L, whose centre of mass is not that of its bounds
+    embedded, mnist = (datasets.centring(name) for name in ("digits", "mnist"))
+    read = images.read(field, (28, 28, 1), centre=embedded)[:, :, 0]
+    rows, columns = (np.flatnonzero(read.any(axis=axis)) for axis in (1, 0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (2, 25, 8, 19)
+    assert np.abs(np.subtract(centre_of_mass(read), 14)).min() > 1
+    assert (images.read(field, (28, 28, 1), centre=mnist) == images.read(field, (28, 28, 1), centre=True)).all()
+    x = datasets.digits.load_data()[0][0]
+    assert np.mean([x[:, row].any(axis=1).mean() for row in (2, 25)]) > 0.95 > x[:, 1].any(axis=1).mean() == 0.0
+    assert datasets.centring("cifar10") is None
 
 
 def test_centre_keeps_the_soft_edge_of_the_ink():

@@ -7,6 +7,7 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib import colors as colours
 from PIL import Image
 
 import gpucnn
@@ -119,6 +120,23 @@ def test_the_confusion_matrix_shows_every_count_and_every_name():
     assert [t.get_text() for t in picture.axes[0].texts] == list("100011001")
     assert {"cat", "dog", "hen", "predicted", "true", "on pets: 3 of 4 right"} <= set(shown)
     pixels(picture)
+
+
+def test_every_count_can_be_read_on_its_colour():
+    true = np.repeat(np.arange(10), 20)
+    predicted = np.where(np.arange(200) % 20 < 2 * true, true, np.arange(200) % 10)
+    axes = plots.confusion_matrix(true, predicted).axes[0]
+
+    def luminance(colour):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colours.to_rgb(colour)]
+        return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+    for text in axes.texts:
+        values = [image.get_array()[text.get_position()[::-1]] for image in axes.images]
+        cells = [image.to_rgba(v)[:3] for image, v in zip(axes.images, values) if not np.ma.is_masked(v)]
+        ground, ink = luminance(cells[0] if cells else "white"), luminance(text.get_color())
+        if text.get_text() != "0":
+            assert (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05) > 3.5, (text.get_text(), cells)
 
 
 def test_right_and_wrong_have_different_colours():

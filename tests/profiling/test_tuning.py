@@ -130,6 +130,24 @@ def test_the_command_shows_each_decision():
     assert {"conv2d_bias_activation", "conv2d_grad_input"} <= {d["op"] for d in record["decisions"]}
 
 
+@pytest.mark.filterwarnings("ignore:not chosen")
+def test_a_tuned_run_says_what_was_chosen_and_where_it_is_kept(taken, tmp_path, monkeypatch):
+    assert tuning.summary() == "no call is served by several kernels"
+    taken(tune="fast")
+    (file,) = (tmp_path / "tuning").glob("*.json")
+    assert tuning.summary() == f"1 of 1 calls by another kernel than without --tune; times in {file}"
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 255, (24, 28, 28)).astype(np.uint8), np.arange(24) % 2
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    monkeypatch.setattr(tuning, "_file", lambda: None)
+    words = ["train", "--data", str(tmp_path / "d.npz"), "--model", "slides", "--epochs", "1", "--no-pictures"]
+    done = CliRunner().invoke(main, [*words, "--device", "cpu", "--tune", "fast", "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    assert f"\ntuned           {tuning.summary()}\n" in done.stdout and len(tuning.decisions) > 1
+    done = CliRunner().invoke(main, [*words, "--device", "cpu", "--out", str(tmp_path / "other")])
+    assert "\ntuned" not in done.stdout
+
+
 def test_a_run_with_several_processes_is_not_tuned(monkeypatch):
     monkeypatch.setattr("gpucnn.distributed.launched", lambda: 2)
     with pytest.raises(ArgumentError, match="measured by one process alone"):

@@ -90,6 +90,7 @@ def test_an_answer_is_what_predict_says_of_the_same_image(server, trained):
     assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1, abs=1e-5)
     seen = decoded(answer["seen"])
     assert seen.shape == (28, 28) and seen[:, 12:16].mean() > 100 > 10 > seen[:, :6].mean()
+    assert [seen[row].any() for row in (1, 2, 25, 26)] == [False, True, True, False]  # as the embedded digits
 
 
 def test_maps_are_those_of_the_convolutions(server, trained):

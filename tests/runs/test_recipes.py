@@ -151,6 +151,26 @@ def test_the_table_in_the_documents_is_that_of_the_record():
     assert script["merged"](record, [record[-1] | {"test_accuracy": 1.0}, record[0]])[-1]["test_accuracy"] == 1.0
 
 
+def test_the_table_has_the_minutes_of_whole_trainings_alone(small, monkeypatch, tmp_path):
+    script = runpy.run_path(str(ROOT / "bench" / "recipes.py"))
+    monkeypatch.setitem(script["IMAGES"], "mnist", 60)
+    for seed, epochs in ((0, 2), (1, 1)):
+        settings = RunSettings(recipe="small", seed=seed, epochs=epochs, device="cpu", threads=1)
+        commands.train(settings, tmp_path / f"runs/{seed}", pictures=False)
+    commands.resume(tmp_path / "runs/1", 2, pictures=False)
+    whole, resumed = script["entries_of"](tmp_path / "runs")
+    assert whole["seconds"] == json.loads((tmp_path / "runs/0/run.json").read_text())["seconds"] > 0
+    assert (whole["threads"], resumed["threads"]) == (1, 1) and resumed["seconds"] is None
+
+    def minutes(*entries):
+        return script["table"](entries, {}).splitlines()[-1].rsplit("|", 2)[1].strip()
+
+    assert minutes(resumed) == minutes({key: whole[key] for key in script["KEPT"]} | {"recipe": "small"}) == "–"
+    assert minutes(whole | {"seconds": 90.0}, resumed) == "1.5 min (1 thread)"
+    two = whole | {"threads": 2, "seconds": 60.0}
+    assert minutes(whole | {"seconds": 90.0}, two, two | {"seconds": 72.0}) == "1.5 min (1 thread), 1.1 min (2 threads)"
+
+
 @pytest.mark.parametrize(
     ("level", "ops"),
     [

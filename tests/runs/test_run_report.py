@@ -7,6 +7,7 @@ import shlex
 import shutil
 from html.parser import HTMLParser
 
+import needs
 import numpy as np
 import pytest
 from command import gpucnn
@@ -130,13 +131,15 @@ def test_options_of_the_command_are_all_that_were_set(run):
         "data": None, "dataset": "mnist", "recipe": "a recipe", "model": "my $model.py:f", "learning_rate": 0.001,
         "best": True, "flip": False, "early_stopping": 3, "validation_split": 0.1, "augment": "light",
         "weight_decay": 0.0, "algorithms": {"conv2d": "direct"}, "load": [{"name": "k.py", "sha256": "0"}],
+        "precision": "tf32", "tune": "fast", "parts": 4,
     }  # fmt: skip
     command = report.command({**record, "settings": settings})
     assert command.startswith("gpucnn train mnist --recipe 'a recipe' --model 'my $model.py:f' ")
     for option in ("--lr 0.001", "--best", "--no-flip", "--early-stopping 3", "--validation-split 0.1"):
         assert f" {option}" in command
     assert " --seed 0 --device cpu" in command and " --weight-decay 0.0" in command
-    assert "--validation-split" not in report.command(record)
+    assert " --precision tf32 --tune fast --parts 4" in command
+    assert not {"--validation-split", "--precision", "--tune", "--parts"} & set(report.command(record).split())
     assert " --augment light" in command and " --algorithm conv2d=direct" in command and " --load k.py" in command
 
 
@@ -163,6 +166,38 @@ def test_several_runs_are_compared_in_one_table_with_their_curves(run, trained):
     for name in (str(run), str(second)):
         assert name in page.text
     assert report.write([run, second], "a.html").name == "a.html"
+
+
+def test_a_comparison_says_what_the_data_sets_are(run):
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"note": "not comparable with anything"}))
+    text = report.write([run, shutil.copytree(run, run.parent / "second")]).read_text()
+    assert text.partition("<figure>")[0].count("<p>not comparable with anything</p>") == 1
+
+
+@needs.browser_here
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_in_a_browser_every_picture_is_seen_whole_and_on_a_phone_enlarged_by_a_tap(run, width, scheme):
+    from playwright.sync_api import sync_playwright
+
+    path = report.write([run, shutil.copytree(run, run.parent / "second")])
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=needs.browser(), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        said = []
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(path.resolve().as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for image in page.locator("img").all():
+            box = image.bounding_box()
+            assert box["x"] > 0 and box["x"] + box["width"] < width and box["width"] > width / 3
+        first = page.locator("img").first
+        before = first.bounding_box()["width"]
+        first.click()
+        assert (first.bounding_box()["width"] > 2 * before) == (width == 390)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width and said == []
+        browser.close()
 
 
 def test_what_cannot_be_reported_is_refused_before_anything_is_written(run):

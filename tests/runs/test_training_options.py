@@ -10,6 +10,7 @@ from gpucnn.models.loading import load_model
 from gpucnn.runs import commands
 from gpucnn.runs.run import RESULTS, Run
 from gpucnn.runs.settings import RunSettings
+from gpucnn.runs.training import Training
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +93,21 @@ def test_a_schedule_is_that_of_all_steps_and_the_run_cannot_be_given_more_epochs
         commands.resume("r", 3)
     commands.train(settings(schedule="constant", epochs=1), "constant", pictures=False)
     assert commands.resume("constant", 2, pictures=False).record["epochs_trained"] == 2
+
+
+def test_a_training_too_short_for_its_moving_average_says_so():
+    training = Training("adam", 64, 3, options={"use_ema": True, "ema_momentum": 0.99})
+    assert training.warning(63) == (
+        "the trained weights are moving averages (ema_momentum 0.99), of which 53 % still come from the first step: "
+        "train 15 epochs or more"
+    )
+    assert 0.99 ** (15 * 21) < 0.05 < 0.99 ** (14 * 21)
+    assert training.warning(15 * 21) is None
+    assert Training("adam", 64, 3).warning(1) is None
+    said = []
+    data = RunSettings(dataset="digits", model="mnist_convnet", epochs=1, device="cpu")
+    commands.train(data, "r", pictures=False, say=said.append)
+    assert [line for line in said if "train 13 epochs or more" in line] != []
 
 
 def test_a_run_has_the_scores_of_each_class():
