@@ -193,7 +193,8 @@ def _part(run: Run, settings: RunSettings, data_dir: str | None, progress: Progr
 
 
 def _threads(record: dict[str, Any]) -> str:
-    return f", {record['threads']} CPU threads" if record.get("threads") else ""
+    threads = record.get("threads")
+    return f", {threads} CPU {'threads' if threads > 1 else 'thread'}" if threads else ""
 
 
 def _is_set(value: Any) -> bool:

@@ -114,6 +114,8 @@ def test_the_page_says_what_the_run_says(run):
     assert "(5·5·10 + 1)·20 = 5,020" in page.text
     assert HOSTILE in page.text
     assert record["versions"]["numpy"] in page.text and "seed0" in page.text
+    (run / "run.json").write_text(json.dumps(record | {"threads": 1}))
+    assert "cpu, njit kernels, 1 CPU thread" + "FLOPs" in page_of(report.write([run])).text
 
 
 def test_the_command_on_the_page_repeats_the_run(run):
