@@ -79,16 +79,18 @@ class Emulator(Device):
     def prepare_cuda(self, function: CudaLaunchable) -> CppModule | PtxModule:
         """Compile CUDA C++ with the host's compiler. Files with inline PTX go through NVRTC and its
         PTX, and so does counting: the compiler for GPUs decides how wide a load is."""
-        by_nvrtc = settings().count or _holds_ptx(function.source())
+        by_nvrtc = _goes_through_nvrtc(function)
+        text = function.program() if by_nvrtc else function.source()
         defines = tuple(sorted(function.defines.items()))
         try:
-            return _cuda_module(function.source(), function.path.name, defines, settings().mode, by_nvrtc)
+            return _cuda_module(text, function.path.name, defines, settings().mode, by_nvrtc)
         except CompilerLog as log:
             raise function.refused(str(log)) from None
 
     def compiled_together(self, function: CudaLaunchable) -> tuple[Any, ...]:
-        """All of a file."""
-        return function.path, *sorted(function.defines.items())
+        """All of a file; of one that goes through NVRTC, whose C++ takes long to compile, one kernel."""
+        alone = (function.name,) if _goes_through_nvrtc(function) else ()
+        return function.path, *alone, *sorted(function.defines.items())
 
     def launch_cuda(self, function: CudaLaunchable, geometry: Geometry, arguments: list[Any]) -> None:
         """Compile a kernel the first time, then run it."""
@@ -108,6 +110,10 @@ class Emulator(Device):
 
 def _is_array(argument: Any) -> bool:
     return isinstance(argument, EmulatedArray)
+
+
+def _goes_through_nvrtc(function: CudaLaunchable) -> bool:
+    return settings().count or _holds_ptx(function.source())
 
 
 @cache

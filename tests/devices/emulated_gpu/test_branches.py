@@ -6,6 +6,9 @@ import re
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("branches")
+"""Two workers would compile the same kernels at the same time."""
+
 TRAINING = """
     import json, os, sys
     import numpy as np
