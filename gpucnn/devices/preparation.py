@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 
 from . import cpu
-from .team import tasks
+from .team import pointer_to, tasks
 
 _CHUNK = 1 << 13
 """Numbers that are compared at a time."""
@@ -67,10 +66,11 @@ class Preparation:
 
     def compare(self) -> None:
         """Launch what finds out whether a weight differs from its copy; what differs is copied."""
+        each = _NUMBER.itemsize
         chunks = [
-            (source.ctypes.data + first, copy.ctypes.data + first, min(_CHUNK, (source.nbytes - first) // 4))
+            (source.ctypes.data + first, copy.ctypes.data + first, min(_CHUNK, (source.nbytes - first) // each))
             for source, copy in self._sources.values()
-            for first in range(0, source.nbytes, _CHUNK * _NUMBER.itemsize)
+            for first in range(0, source.nbytes, _CHUNK * each)
         ]
         table = np.array(chunks, np.int64).reshape(-1, 3)
         _compare(len(table), table, self._changed, parallel=int(table[:, 2].sum()) > _TOGETHER)
@@ -92,14 +92,7 @@ def _key(array: np.ndarray) -> tuple[int, int]:
     return array.ctypes.data, array.nbytes
 
 
-@intrinsic
-def _numbers_at(typing, address):
-    """A pointer to int32."""
-
-    def emit(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.int32)(types.int64), emit
+_numbers_at = pointer_to(types.int32)
 
 
 @tasks

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 
 from . import recorders, team
 from .njit import address_of, njit
@@ -34,14 +33,7 @@ _WORDS = 1 << 12
 """Room for the arguments of a launch."""
 
 
-@intrinsic
-def _words_at(typing, address):
-    """A pointer to int64."""
-
-    def emit(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.int64)(types.int64), emit
+_words_at = team.pointer_to(types.int64)
 
 
 @njit(cache=True, nogil=True, no_cpython_wrapper=True)

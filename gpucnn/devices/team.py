@@ -75,6 +75,19 @@ SHARE = types.CPointer(types.int64), *[types.int64] * 4
 _TASK = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, ir.IntType(64)])
 
 
+def pointer_to(kind: Any) -> Any:
+    """A function of compiled code: from an address, a pointer to numbers of a kind."""
+
+    @intrinsic
+    def at(typing, address):
+        def emit(context, builder, signature, args):
+            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(types.int64), emit
+
+    return at
+
+
 @intrinsic
 def _call(typing, function, arguments, i):
     """function(arguments, i), by its address."""
