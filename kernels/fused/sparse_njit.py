@@ -8,8 +8,8 @@ first, then
     dpatch     += dy · weight[k]    for each filter listed at a cell, likewise
 
 Work: 2 · dy.size · taps, a quarter of the dense count, less by what ReLU and dropout have set to
-zero. A patch is cut into chunks of eight neighbouring values; in weights and sums the places beyond
-the end of a filter row stay 0.
+zero. A patch is cut into chunks of neighbouring values that fill a register or half of one; in weights
+and sums the places beyond the end of a filter row stay 0.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpucnn.devices import threads
+from gpucnn.devices.njit import njit
 from gpucnn.devices.recorders import again
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
 
+from ..shared.eight_njit import EIGHT, add_products, load_eight, store_eight
 from ..shared.implicit_gemm_njit import FLOAT32, SMALL
 from ..shared.patches_njit import Patches, pooled_patches
-from ..shared.simd_njit import LANES, at, copy, fma, load, load_eight, put, spread, store, store_eight
+from ..shared.simd_njit import LANES, at, copy, put
 from ..shared.slices_launch import apart
+from ..shared.tile_njit import WIDTH
 
-CHUNKS = 8
-"""Chunks of a patch that are in registers at a time."""
-
-_BLOCK = CHUNKS * LANES
 _IMAGE = 8192
 """Floats of the image that stay in the first-level cache while the filters meet them."""
 _LISTED = 4096
@@ -42,23 +41,41 @@ _LISTED = 4096
 
 
 class _Chunks(NamedTuple):
-    """Where chunk i of a patch starts in the image, and at which place in the chunks each tap
-    lies."""
+    """Where chunk i of a patch starts in the image, and at which place in the chunks each tap lies; chunks have
+    so many floats, and blocks of `EIGHT` are in registers at a time."""
 
     starts: np.ndarray
     places: np.ndarray
+    lanes: int
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of a patch."""
+        return len(self.starts) // EIGHT
+
+    @property
+    def block(self) -> int:
+        """Floats of a block."""
+        return EIGHT * self.lanes
 
 
 @lru_cache(256)
 def _chunks(patches: Patches) -> _Chunks:
+    """Those of half a register, where whole ones would leave more than two thirds of the blocks: they lie in
+    two lines of the cache more often."""
+    wide, narrow = (_of_lanes(patches, lanes) for lanes in (WIDTH, LANES))
+    return wide if 3 * wide.blocks < 2 * narrow.blocks else narrow
+
+
+def _of_lanes(patches: Patches, lanes: int) -> _Chunks:
     runs = np.split(patches.taps, np.flatnonzero(np.diff(patches.taps) != 1) + 1)
-    starts = [run[0] + first for run in runs for first in range(0, len(run), LANES)]
+    starts = [run[0] + first for run in runs for first in range(0, len(run), lanes)]
     places, before = [], 0
     for run in runs:
         places.append(before + np.arange(len(run)))
-        before += -(-len(run) // LANES) * LANES
-    starts += [starts[-1] + LANES * i for i in range(1, 1 + -len(starts) % CHUNKS)]
-    return _Chunks(np.array(starts, np.int64), np.concatenate(places))
+        before += -(-len(run) // lanes) * lanes
+    starts += [starts[-1] + lanes * i for i in range(1, 1 + -len(starts) % EIGHT)]
+    return _Chunks(np.array(starts, np.int64), np.concatenate(places), lanes)
 
 
 def _table(x: tuple[int, ...], kernel_size, strides, padding, dilation) -> tuple[Patches, _Chunks]:
@@ -66,9 +83,9 @@ def _table(x: tuple[int, ...], kernel_size, strides, padding, dilation) -> tuple
     return table, _chunks(table)
 
 
-def _image(table: Patches) -> int:
+def _image(table: Patches, chunks: _Chunks) -> int:
     """Floats of a padded image, and room for the chunks that reach beyond its end."""
-    return table.size + _BLOCK
+    return table.size + chunks.block
 
 
 def _supports(dy: Spec, index: Spec, other: Spec, **_: object) -> bool:
@@ -79,9 +96,9 @@ def _weight_workspace(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window) 
     table, chunks = _table(x.shape, kernel_size, **window)
     slices, filters, group = len(threads.slices(x.shape[0])), dy.shape[3], _group(table)
     return (
-        Spec((slices, len(chunks.starts) // CHUNKS, filters, _BLOCK), FLOAT32),
+        Spec((slices, chunks.blocks, filters, chunks.block), FLOAT32),
         Spec((slices, apart(filters)), FLOAT32),
-        Spec((slices, apart(_image(table))), FLOAT32),
+        Spec((slices, apart(_image(table, chunks))), FLOAT32),
         Spec((slices, apart(filters * (group + 1))), np.dtype(np.int64)),
         Spec((slices, apart(filters * group)), FLOAT32),
     )
@@ -92,7 +109,7 @@ def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells,
     """Each slice of the batch has its own sum; they are added in order."""
     table, chunks = _table(x.shape, kernel_size, **window)
     filters = dy.shape[3]
-    shape = np.array([table.line, table.count // 4, filters, _group(table)])
+    shape = np.array([table.line, table.count // 4, filters, _group(table), chunks.lanes > LANES])
     _add_patches(
         len(sums), sums.reshape(len(sums), -1), bias_sums, dy.reshape(-1), index.reshape(-1), x.reshape(-1), image,
         table.rows, table.pixels, chunks.starts, cells, amounts, shape, threads.bounds(len(x)),
@@ -112,8 +129,8 @@ def _input_workspace(dy: Spec, index: Spec, weight: Spec, *, size, **window) -> 
     slices, filters = len(threads.slices(dy.shape[0])), dy.shape[3]
     listed = _listed(table, filters)
     return (
-        Spec((len(chunks.starts) // CHUNKS, filters, _BLOCK), FLOAT32),
-        Spec((slices, apart(_image(table))), FLOAT32),
+        Spec((chunks.blocks, filters, chunks.block), FLOAT32),
+        Spec((slices, apart(_image(table, chunks))), FLOAT32),
         Spec((slices, apart(4 * listed * (filters + 1))), np.dtype(np.int64)),
         Spec((slices, apart(4 * listed * filters)), FLOAT32),
     )
@@ -125,9 +142,9 @@ def launch_grad_input(dx, dy, index, weight, panels, image, lists, amounts, *, s
     other."""
     table, chunks = _table(dx.shape, weight.shape[:2], **window)
     filters = dy.shape[3]
-    by_place = np.zeros((len(chunks.starts) * LANES, filters), FLOAT32)
+    by_place = np.zeros((chunks.blocks * chunks.block, filters), FLOAT32)
     again(_fill, panels, by_place, chunks.places, weight.reshape(-1, filters))
-    shape = np.array([table.line, table.count // 4, filters, _listed(table, filters)])
+    shape = np.array([table.line, table.count // 4, filters, _listed(table, filters), chunks.lanes > LANES])
     _add_filters(
         len(image), dx.reshape(-1), dy.reshape(-1), index.reshape(-1), panels.reshape(-1), image, table.rows,
         table.pixels, chunks.starts, lists, amounts, shape, threads.bounds(len(dx)),
@@ -137,7 +154,7 @@ def launch_grad_input(dx, dy, index, weight, panels, image, lists, amounts, *, s
 
 def _fill(panels: np.ndarray, by_place: np.ndarray, places: np.ndarray, weight: np.ndarray) -> None:
     by_place[places] = weight
-    panels[...] = by_place.reshape(-1, _BLOCK, weight.shape[1]).swapaxes(1, 2)
+    panels[...] = by_place.reshape(len(panels), -1, weight.shape[1]).swapaxes(1, 2)
 
 
 def _group(table: Patches) -> int:
@@ -151,17 +168,43 @@ def _listed(table: Patches, filters: int) -> int:
     return max(1, min(table.count // 4, _LISTED // (4 * filters)))
 
 
+def _loops(lanes: int) -> tuple[Any, Any]:
+    """The innermost loops, for chunks of so many floats."""
+
+    @njit(forceinline=True)
+    def add_patches(sums, j, image, offsets, cells, amounts, first, last):
+        """To the sums of a filter, from j on, its gradients by the patches."""
+        chunks = load_eight(lanes, sums, j, None)
+        for c in range(first, last):
+            chunks = add_products(chunks, at(amounts, c), image, at(cells, c), offsets)
+        store_eight(sums, j, None, chunks)
+
+    @njit(forceinline=True)
+    def add_filters(image, p, offsets, panels, panel, lists, amounts, first, last):
+        """To the patch at p, the gradients by the filters."""
+        chunks = load_eight(lanes, image, p, offsets)
+        for c in range(first, last):
+            chunks = add_products(chunks, at(amounts, c), panels, panel + at(lists, c), None)
+        store_eight(image, p, offsets, chunks)
+
+    return add_patches, add_filters
+
+
+_add_patches_narrow, _add_filters_narrow = _loops(LANES)
+_add_patches_wide, _add_filters_wide = _loops(WIDTH)
+
+
 @tasks
 def _add_patches(
     i, all_sums, bias_sums, dy, index, x, padded, rows, pixels, starts, all_cells, all_amounts, shape, bounds
 ):  # fmt: skip
-    """The sums over a slice of the images: sums (blocks, filters, 64) and db (filters,).
+    """The sums over a slice of the images: sums (blocks, filters, floats of a block) and db (filters,).
 
     cells and amounts list, for each filter, where its gradients are and what they are; the counts
     stand at the end of cells.
     """
-    line, windows, filters, group = shape[0], shape[1], shape[2], shape[3]
-    counts = filters * group
+    line, windows, filters, group, wide = shape[0], shape[1], shape[2], shape[3], shape[4]
+    counts, size = filters * group, EIGHT * (WIDTH if wide else LANES)
     sums, db, image, cells, amounts = all_sums[i], bias_sums[i], padded[i], all_cells[i], all_amounts[i]
     sums[:] = np.float32(0)
     db[:] = np.float32(0)
@@ -180,20 +223,18 @@ def _add_patches(
                     put(amounts, k * group + count, g)
                     put(cells, counts + k, count + (np.int64(place < 4) & np.int64(g != 0)))
                     db[k] += g if place < 4 else np.float32(0)
-            for block in range(starts.shape[0] // 8):
-                o = 8 * block
-                o0, o1, o2, o3 = starts[o], starts[o + 1], starts[o + 2], starts[o + 3]
-                o4, o5, o6, o7 = starts[o + 4], starts[o + 5], starts[o + 6], starts[o + 7]
+            for block in range(starts.shape[0] // EIGHT):
+                o = EIGHT * block
+                offsets = (
+                    starts[o], starts[o + 1], starts[o + 2], starts[o + 3], starts[o + 4], starts[o + 5], starts[o + 6],
+                    starts[o + 7],
+                )  # fmt: skip
                 for k in range(filters):
-                    j = (block * filters + k) * 64
-                    a0, a1, a2, a3, a4, a5, a6, a7 = load_eight(sums, j)
-                    for c in range(k * group, k * group + at(cells, counts + k)):
-                        p, g = at(cells, c), spread(amounts, c)
-                        a0, a1 = fma(g, load(image, p + o0), a0), fma(g, load(image, p + o1), a1)
-                        a2, a3 = fma(g, load(image, p + o2), a2), fma(g, load(image, p + o3), a3)
-                        a4, a5 = fma(g, load(image, p + o4), a4), fma(g, load(image, p + o5), a5)
-                        a6, a7 = fma(g, load(image, p + o6), a6), fma(g, load(image, p + o7), a7)
-                    store_eight(sums, j, (a0, a1, a2, a3, a4, a5, a6, a7))
+                    j, c = (block * filters + k) * size, k * group
+                    if wide:
+                        _add_patches_wide(sums, j, image, offsets, cells, amounts, c, c + at(cells, counts + k))
+                    else:
+                        _add_patches_narrow(sums, j, image, offsets, cells, amounts, c, c + at(cells, counts + k))
 
 
 @tasks
@@ -207,8 +248,8 @@ def _add_filters(
     one reaches beyond its run; they are loaded together and stored in the order of their starts, so
     that the one which owns a value is the last to write it.
     """
-    line, windows, filters, group = shape[0], shape[1], shape[2], shape[3]
-    counts = 4 * group * filters
+    line, windows, filters, group, wide = shape[0], shape[1], shape[2], shape[3], shape[4]
+    counts, size = 4 * group * filters, EIGHT * (WIDTH if wide else LANES)
     image, lists, amounts = padded[i], all_lists[i], all_amounts[i]
     for n in range(bounds[i], bounds[i + 1]):
         image[:] = np.float32(0)
@@ -223,33 +264,23 @@ def _add_filters(
                     g, place = at(dy, o + k), np.int64(at(index, o + k))
                     cell = 4 * (m - begin) + (place & 3)
                     count = at(lists, counts + cell)
-                    put(lists, cell * filters + count, k * 64)
+                    put(lists, cell * filters + count, k * size)
                     put(amounts, cell * filters + count, g)
                     put(lists, counts + cell, count + (np.int64(place < 4) & np.int64(g != 0)))
-            for block in range(starts.shape[0] // 8):
-                o = 8 * block
-                o0, o1, o2, o3 = starts[o], starts[o + 1], starts[o + 2], starts[o + 3]
-                o4, o5, o6, o7 = starts[o + 4], starts[o + 5], starts[o + 6], starts[o + 7]
+            for block in range(starts.shape[0] // EIGHT):
+                o = EIGHT * block
+                offsets = (
+                    starts[o], starts[o + 1], starts[o + 2], starts[o + 3], starts[o + 4], starts[o + 5], starts[o + 6],
+                    starts[o + 7],
+                )  # fmt: skip
                 for cell in range(4 * (end - begin)):
                     count = at(lists, counts + cell)
                     if count == 0:
                         continue
-                    p = pixels[4 * begin + cell]
-                    a0, a1, a2, a3 = load(image, p + o0), load(image, p + o1), load(image, p + o2), load(image, p + o3)
-                    a4, a5, a6, a7 = load(image, p + o4), load(image, p + o5), load(image, p + o6), load(image, p + o7)
-                    for c in range(cell * filters, cell * filters + count):
-                        g, j = spread(amounts, c), block * filters * 64 + at(lists, c)
-                        a0, a1 = fma(g, load(panels, j), a0), fma(g, load(panels, j + 8), a1)
-                        a2, a3 = fma(g, load(panels, j + 16), a2), fma(g, load(panels, j + 24), a3)
-                        a4, a5 = fma(g, load(panels, j + 32), a4), fma(g, load(panels, j + 40), a5)
-                        a6, a7 = fma(g, load(panels, j + 48), a6), fma(g, load(panels, j + 56), a7)
-                    store(image, p + o0, a0)
-                    store(image, p + o1, a1)
-                    store(image, p + o2, a2)
-                    store(image, p + o3, a3)
-                    store(image, p + o4, a4)
-                    store(image, p + o5, a5)
-                    store(image, p + o6, a6)
-                    store(image, p + o7, a7)
+                    p, panel, c = pixels[4 * begin + cell], block * filters * size, cell * filters
+                    if wide:
+                        _add_filters_wide(image, p, offsets, panels, panel, lists, amounts, c, c + count)
+                    else:
+                        _add_filters_narrow(image, p, offsets, panels, panel, lists, amounts, c, c + count)
         for h in range(rows.shape[0]):
             copy(dx, (n * rows.shape[0] + h) * line, image, rows[h], line)

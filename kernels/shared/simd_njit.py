@@ -47,7 +47,6 @@ _floats = Vector(f"float32x{LANES}", _FLOATS)
 _bools = Vector(f"boolx{LANES}", _BOOLS)
 
 _wide = Vector(f"float32x{WIDTH}", VECTOR)
-_eight = types.UniTuple(_floats, 8)
 
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, target: ir.Type) -> Any:
@@ -144,31 +143,6 @@ def load_wide(typing, array, index, count):
 def store_wide(typing, array, index, count, vector):
     """The same way back."""
     return types.void(array, types.intp, types.intp, _wide), _store_some(_wide)
-
-
-@intrinsic
-def load_eight(typing, array, index):
-    """Eight vectors that follow each other from array[index] on, as a tuple."""
-
-    def emit(context, builder, signature, args):
-        first = _address(context, builder, signature.args[0], *args, _FLOATS)
-        places = (builder.gep(first, [ir.Constant(_INT, i)]) for i in range(8))
-        return context.make_tuple(builder, signature.return_type, [builder.load(place, align=4) for place in places])
-
-    return _eight(array, types.intp), emit
-
-
-@intrinsic
-def store_eight(typing, array, index, vectors):
-    """The same way back: a tuple of eight vectors, one after the other."""
-
-    def emit(context, builder, signature, args):
-        first = _address(context, builder, signature.args[0], *args[:2], _FLOATS)
-        for i, vector in enumerate(cgutils.unpack_tuple(builder, args[2])):
-            builder.store(vector, builder.gep(first, [ir.Constant(_INT, i)]), align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, _eight), emit
 
 
 @intrinsic
