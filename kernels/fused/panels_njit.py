@@ -18,11 +18,11 @@ def _supports(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
 
 
 def _pays(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
-    return pays(x, weight)
+    return pays(x.shape[0], *weight.shape)
 
 
 def _workspace(x: Spec, weight: Spec, b: Spec, **_: object) -> tuple[Spec, Spec]:
-    return workspace_of(x, weight)
+    return workspace_of(x, weight.shape[1])
 
 
 @kernel(matmul_bias_activation, "panels", "njit", supports=_supports, pays=_pays, workspace=_workspace, compiled=True)

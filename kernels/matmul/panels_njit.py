@@ -1,4 +1,5 @@
-"""A product by tiles that stay in registers, from panels as wide as a tile."""
+"""A product by tiles that stay in registers, from panels as wide as a tile; the first matrix transposed by
+tiles of the result while its rows run by."""
 
 from __future__ import annotations
 
@@ -8,22 +9,34 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.matmul import matmul
 
-from ..shared.panels_njit import multiply, pays, workspace_of
+from ..shared.panels_njit import (
+    multiply,
+    multiply_transposed,
+    pays,
+    transposed_workspace_of,
+    workspace_of,
+)
 
 
 def _supports(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> bool:
-    return a.dtype == np.float32 and not (transpose_a or transpose_b)
+    return a.dtype == np.float32 and not (transpose_a and transpose_b)
 
 
-def _pays(a: Spec, b: Spec, **_: bool) -> bool:
-    return pays(a, b)
+def _pays(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> bool:
+    rows, terms = reversed(a.shape) if transpose_a else a.shape
+    return pays(rows, terms, b.shape[0 if transpose_b else 1], transpose_a, transpose_b)
 
 
-def _workspace(a: Spec, b: Spec, **_: bool) -> tuple[Spec, Spec]:
-    return workspace_of(a, b)
+def _workspace(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> tuple[Spec, ...]:
+    if transpose_a:
+        return transposed_workspace_of(a, b.shape[1])
+    return workspace_of(a, b.shape[0 if transpose_b else 1])
 
 
 @kernel(matmul, "panels", "njit", supports=_supports, pays=_pays, workspace=_workspace, compiled=True)
-def launch(y, a, b, panels, scratch, **_):
+def launch(y, a, b, *scratch, transpose_a, transpose_b):
     """y = a @ b."""
-    multiply(y, a, b, panels, scratch)
+    if transpose_a:
+        multiply_transposed(y, a, b, *scratch)
+    else:
+        multiply(y, a, b, *scratch, transpose_b=transpose_b)

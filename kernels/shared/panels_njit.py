@@ -14,12 +14,14 @@ import numpy as np
 from gpucnn.devices import threads
 from gpucnn.dispatch.case import Spec
 
-from .implicit_gemm_njit import NO_INDEX, NONE, RELU, filters_of, product, workspace
+from .implicit_gemm_njit import NO_INDEX, NONE, RELU, Matrix, filters_of, product, workspace
 from .patches_njit import Patches, patches
 from .tile_njit import WIDTH
+from .transposed_gemm_njit import transposed_product, transposed_workspace
 
-FEWEST_ROWS, FEWEST_COLUMNS, FEWEST_PRODUCTS = 32, WIDTH, 1 << 22
-"""With fewer, packing takes longer than it saves, or lanes of vectors are idle."""
+FEWEST_ROWS, FEWEST_ROWS_BY_TRANSPOSED, FEWEST_TERMS_OF_TRANSPOSED = 32, 64, 128
+FEWEST_COLUMNS, FEWEST_PRODUCTS = WIDTH, 1 << 22
+"""With fewer, packing or adding up takes longer than it saves, or lanes of vectors are idle."""
 
 _WIDE = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 """Processors for which OpenBLAS has kernels with vectors of 512 bits."""
@@ -34,11 +36,13 @@ def are_faster() -> bool:
     return WIDTH == 16 and not known & _WIDE
 
 
-def pays(a: Spec, b: Spec) -> bool:
-    """Whether the product of these is expected to be faster than by BLAS."""
-    rows, (terms, columns) = a.shape[0], b.shape
-    enough = rows >= FEWEST_ROWS and columns >= FEWEST_COLUMNS and rows * columns * terms >= FEWEST_PRODUCTS
-    return enough and are_faster()
+def pays(rows: int, terms: int, columns: int, transpose_a: bool = False, transpose_b: bool = False) -> bool:
+    """Whether a product of matrices of these sizes is expected to be faster than by BLAS."""
+    if transpose_a:
+        enough = terms >= FEWEST_TERMS_OF_TRANSPOSED
+    else:
+        enough = rows >= (FEWEST_ROWS_BY_TRANSPOSED if transpose_b else FEWEST_ROWS)
+    return enough and columns >= FEWEST_COLUMNS and rows * columns * terms >= FEWEST_PRODUCTS and are_faster()
 
 
 def _table(rows: int, terms: int) -> tuple[int, Patches]:
@@ -47,10 +51,16 @@ def _table(rows: int, terms: int) -> tuple[int, Patches]:
     return images, patches((rows // images, 1), terms, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
 
 
-def workspace_of(a: Spec, b: Spec) -> tuple[Spec, Spec]:
-    """The panels, and tiles for each thread."""
+def workspace_of(a: Spec, columns: int) -> tuple[Spec, Spec]:
+    """For `multiply`: the panels, and tiles for each thread."""
     images, table = _table(*a.shape)
-    return workspace(images, b.shape[1], table)
+    return workspace(images, columns, table)
+
+
+def transposed_workspace_of(a: Spec, columns: int) -> tuple[Spec, Spec, Spec]:
+    """For `multiply_transposed`: sums, and what its patches need."""
+    images, table = _table(*a.shape)
+    return transposed_workspace(images, columns, table)
 
 
 def multiply(
@@ -61,17 +71,28 @@ def multiply(
     scratch: np.ndarray,
     bias: np.ndarray | None = None,
     *,
+    transpose_b: bool = False,
     relu: bool = False,
     sums: np.ndarray | None = None,
     function: int = 0,
     alpha: float = 0.0,
 ) -> None:
-    """y (M, N) = function(a (M, K) @ b (K, N) + bias (N,)), where relu is an end of its own; `sums`, like y,
-    receives what the function is applied to."""
+    """y (M, N) = function(a (M, K) @ b (K, N) + bias (N,)), where relu is an end of its own, and b may be stored
+    as its transpose; `sums`, like y, receives what the function is applied to."""
     images, table = _table(*a.shape)
     pixels = a.reshape(images, -1, 1, a.shape[1])
-    results, kept = (array if array is None else array.reshape(images, -1, b.shape[1]) for array in (y, sums))
+    results, kept = (array if array is None else array.reshape(images, -1, y.shape[1]) for array in (y, sums))
+    matrix = Matrix(b, np.arange(b.shape[1]), b.shape[1], 0) if transpose_b else filters_of(b)
     product(
-        results, NO_INDEX, pixels, filters_of(b), bias, table, RELU if relu else NONE, panels, scratch, sums=kept,
+        results, NO_INDEX, pixels, matrix, bias, table, RELU if relu else NONE, panels, scratch, sums=kept,
         function=function, alpha=alpha,
     )  # fmt: skip
+
+
+def multiply_transposed(
+    y: np.ndarray, a: np.ndarray, b: np.ndarray, sums: np.ndarray, scratch: np.ndarray, behind: np.ndarray
+) -> None:
+    """y (M, N) = transposed a (K, M) @ b (K, N)."""
+    images, table = _table(*a.shape)
+    pixels, gradients = a.reshape(images, -1, 1, a.shape[1]), b.reshape(images, -1, 1, b.shape[1])
+    transposed_product(y, gradients, pixels, table, sums, scratch, behind)
