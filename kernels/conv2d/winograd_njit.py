@@ -1,4 +1,4 @@
-"""Convolution by 3 × 3 filters with 4/9 of the multiplications: F(2×2, 3×3) of Winograd.
+"""Convolution with half of the multiplications, or 4/9 for 3 × 3 filters: Winograd's F(2×2, R×S).
 
 `shared/winograd_njit.py` holds the algorithm and what it costs.
 """
@@ -14,20 +14,13 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 
 from ..shared.implicit_gemm_njit import Matrix, filters_of
-from ..shared.winograd_njit import (
-    Tiles,
-    convolve,
-    correlate,
-    pays,
-    supports,
-    tiles_of,
-    transposed_workspace,
-    workspace,
-)
+from ..shared.transposed_winograd_njit import correlate, transposed_workspace
+from ..shared.winograd_njit import convolve, workspace
+from ..shared.winograd_tiles import Tiles, correlation_pays, pays, supports, tiles_of
 
 
-def _tiles(x: Any, *, padding: Any, **_: Any) -> Tiles:
-    return tiles_of(*x.shape[1:], padding, x.shape[0])
+def _tiles(x: Any, kernel_size: tuple[int, int], filters: int, *, padding: Any, **_: Any) -> Tiles:
+    return tiles_of(*x.shape[1:], kernel_size, padding, x.shape[0], filters)
 
 
 def _forward_supports(x: Spec, weight: Spec, **window: Any) -> bool:
@@ -35,11 +28,11 @@ def _forward_supports(x: Spec, weight: Spec, **window: Any) -> bool:
 
 
 def _forward_pays(x: Spec, weight: Spec, **window: Any) -> bool:
-    return pays(*weight.shape[2:], _tiles(x, **window))
+    return pays(*weight.shape[2:], _tiles(x, weight.shape[:2], weight.shape[3], **window))
 
 
 def _forward_workspace(x: Spec, weight: Spec, **window: Any) -> tuple[Spec, ...]:
-    return workspace(x.shape[0], *weight.shape[2:], _tiles(x, **window))
+    return workspace(x.shape[0], *weight.shape[2:], _tiles(x, weight.shape[:2], weight.shape[3], **window))
 
 
 @kernel(
@@ -53,11 +46,13 @@ def _forward_workspace(x: Spec, weight: Spec, **window: Any) -> tuple[Spec, ...]
 )
 def launch(y, x, weight, *scratch, **window):
     """y = x by the filters."""
-    convolve(y, x, filters_of(weight), _tiles(x, **window), *scratch)
+    convolve(y, x, filters_of(weight), _tiles(x, weight.shape[:2], weight.shape[3], **window), *scratch)
 
 
-def _tiles_of_dy(dy: Any, *, padding: Any, **_: Any) -> Tiles:
-    return tiles_of(*dy.shape[1:], tuple((2 - before, 2 - behind) for before, behind in padding), dy.shape[0])
+def _tiles_of_dy(dy: Any, weight: Any, *, padding: Any, **_: Any) -> Tiles:
+    taps = weight.shape[:2]
+    around = tuple((n - 1 - before, n - 1 - behind) for n, (before, behind) in zip(taps, padding, strict=True))
+    return tiles_of(*dy.shape[1:], taps, around, dy.shape[0], weight.shape[2])
 
 
 def _input_supports(dy: Spec, weight: Spec, *, size: Any, **window: Any) -> bool:
@@ -65,11 +60,11 @@ def _input_supports(dy: Spec, weight: Spec, *, size: Any, **window: Any) -> bool
 
 
 def _input_pays(dy: Spec, weight: Spec, *, size: Any, **window: Any) -> bool:
-    return pays(weight.shape[3], weight.shape[2], _tiles_of_dy(dy, **window))
+    return pays(weight.shape[3], weight.shape[2], _tiles_of_dy(dy, weight, **window))
 
 
 def _input_workspace(dy: Spec, weight: Spec, *, size: Any, **window: Any) -> tuple[Spec, ...]:
-    return workspace(dy.shape[0], weight.shape[3], weight.shape[2], _tiles_of_dy(dy, **window))
+    return workspace(dy.shape[0], weight.shape[3], weight.shape[2], _tiles_of_dy(dy, weight, **window))
 
 
 @kernel(
@@ -83,21 +78,23 @@ def _input_workspace(dy: Spec, weight: Spec, *, size: Any, **window: Any) -> tup
 )
 def launch_grad_input(dx, dy, weight, *scratch, size, **window):
     """dx = dy by the filters, turned around, with channels and filters exchanged."""
-    channels, filters = weight.shape[2:]
-    rows = np.add.outer(np.arange(8, -1, -1) * channels * filters, np.arange(filters)).ravel()
-    convolve(dx, dy, Matrix(weight, rows, filters, 0), _tiles_of_dy(dy, **window), *scratch)
+    R, S, channels, filters = weight.shape
+    rows = np.add.outer(np.arange(R * S - 1, -1, -1) * channels * filters, np.arange(filters)).ravel()
+    convolve(dx, dy, Matrix(weight, rows, filters, 0), _tiles_of_dy(dy, weight, **window), *scratch)
 
 
-def _weight_supports(dy: Spec, x: Spec, *, kernel_size: Any, **window: Any) -> bool:
-    return supports(x, (x.shape[3], dy.shape[3]), kernel_size, **window)
+def _weight_supports(dy: Spec, x: Spec, *, kernel_size: Any, padding: Any, **window: Any) -> bool:
+    """A tap that meets nothing but padding has a gradient of 0, which would be a rounding error."""
+    meets = all(results > max(pads) for results, pads in zip(dy.shape[1:3], padding, strict=True))
+    return meets and supports(x, (x.shape[3], dy.shape[3]), kernel_size, padding=padding, **window)
 
 
 def _weight_pays(dy: Spec, x: Spec, *, kernel_size: Any, **window: Any) -> bool:
-    return pays(x.shape[3], dy.shape[3], _tiles(x, **window))
+    return correlation_pays(x.shape[3], dy.shape[3], _tiles(x, kernel_size, dy.shape[3], **window))
 
 
 def _weight_workspace(dy: Spec, x: Spec, *, kernel_size: Any, **window: Any) -> tuple[Spec, ...]:
-    return transposed_workspace(x.shape[0], x.shape[3], dy.shape[3], _tiles(x, **window))
+    return transposed_workspace(x.shape[0], x.shape[3], dy.shape[3], _tiles(x, kernel_size, dy.shape[3], **window))
 
 
 @kernel(
@@ -111,4 +108,4 @@ def _weight_workspace(dy: Spec, x: Spec, *, kernel_size: Any, **window: Any) -> 
 )
 def launch_grad_weight(dweight, dy, x, *scratch, kernel_size, **window):
     """dweight, summed by slices of the batch."""
-    correlate(dweight, dy, x, _tiles(x, **window), *scratch)
+    correlate(dweight, dy, x, _tiles(x, kernel_size, dy.shape[3], **window), *scratch)

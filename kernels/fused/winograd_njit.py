@@ -1,4 +1,4 @@
-"""A convolution by 3 × 3 filters with bias and activation, with 4/9 of the multiplications.
+"""A convolution with bias and activation, with half of the multiplications, or 4/9 for 3 × 3 filters.
 
 `shared/winograd_njit.py` holds the algorithm. The bias is one more term of its sums, and pooling and
 activation follow for each tile of results while it is in the first-level cache: a tile of 2 × 2 is a
@@ -15,11 +15,12 @@ from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_maxp
 
 from ..shared.epilogue_njit import end
 from ..shared.implicit_gemm_njit import filters_of
-from ..shared.winograd_njit import Tiles, convolve, pays, supports, tiles_of, workspace
+from ..shared.winograd_njit import convolve, workspace
+from ..shared.winograd_tiles import Tiles, pays, supports, tiles_of
 
 
-def _tiles(x: Any, padding: Any) -> Tiles:
-    return tiles_of(*x.shape[1:], padding, x.shape[0])
+def _tiles(x: Any, weight: Any, padding: Any) -> Tiles:
+    return tiles_of(*x.shape[1:], weight.shape[:2], padding, x.shape[0], weight.shape[3])
 
 
 def _supports(
@@ -29,11 +30,11 @@ def _supports(
 
 
 def _pays(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> bool:
-    return pays(*weight.shape[2:], _tiles(x, padding))
+    return pays(*weight.shape[2:], _tiles(x, weight, padding))
 
 
 def _workspace(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> tuple[Spec, ...]:
-    return workspace(x.shape[0], *weight.shape[2:], _tiles(x, padding))
+    return workspace(x.shape[0], *weight.shape[2:], _tiles(x, weight, padding))
 
 
 @kernel(conv2d_bias_activation, "winograd", "njit", supports=_supports, pays=_pays, workspace=_workspace, compiled=True)
@@ -41,20 +42,28 @@ def launch(y, *arrays, function, alpha, keep_input, padding, **_):
     """y = f(x by the filters + b); what f is applied to comes second if it is kept."""
     sums, (x, weight, b, *scratch) = (arrays[0] if keep_input else None), arrays[keep_input:]
     convolve(
-        y, x, filters_of(weight), _tiles(x, padding), *scratch, bias=b, ended=sums, function=end(function), alpha=alpha
+        y,
+        x,
+        filters_of(weight),
+        _tiles(x, weight, padding),
+        *scratch,
+        bias=b,
+        ended=sums,
+        function=end(function),
+        alpha=alpha,
     )
 
 
-def _windows(x: Any, padding: Any) -> Tiles:
-    return tiles_of(*x.shape[1:], padding, x.shape[0], pooled=True)
+def _windows(x: Any, weight: Any, padding: Any) -> Tiles:
+    return tiles_of(*x.shape[1:], weight.shape[:2], padding, x.shape[0], weight.shape[3], pooled=True)
 
 
 def _pool_pays(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> bool:
-    return pays(*weight.shape[2:], _windows(x, padding))
+    return pays(*weight.shape[2:], _windows(x, weight, padding))
 
 
 def _pool_workspace(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> tuple[Spec, ...]:
-    return workspace(x.shape[0], *weight.shape[2:], _windows(x, padding))
+    return workspace(x.shape[0], *weight.shape[2:], _windows(x, weight, padding))
 
 
 @kernel(
@@ -70,6 +79,6 @@ def launch_pooled(y, index, x, weight, b, *scratch, function, alpha, padding, **
     """y = f(the largest of each 2 × 2 of x by the filters + b), and which it was."""
     relu = function == "relu"
     convolve(
-        y, x, filters_of(weight), _windows(x, padding), *scratch, bias=b, index=index, relu=relu,
+        y, x, filters_of(weight), _windows(x, weight, padding), *scratch, bias=b, index=index, relu=relu,
         function=0 if relu else end(function), alpha=alpha,
     )  # fmt: skip

@@ -253,16 +253,16 @@ def place(scratch, images, rows, n, several, size, line, padded):
 
 
 @njit(forceinline=True)
-def pool(y, index, scratch, finished, o, filters, windows, lanes, relu):
-    """The largest of four rows of a tile, with relu cut off at 0, and which it was, for each of its
-    windows."""
+def pool(y, index, scratch, finished, o, filters, windows, columns, lanes, relu):
+    """The largest of four pixels, each a row of a tile, with relu cut off at 0, and which it was, for each of
+    the windows that lie one behind the other. The two lower ones of a window are `columns` behind the upper."""
     zero = splat(np.float32(0))
     for window in range(windows):
         for k in range(0, lanes, LANES):
             done, to = finished + 4 * window * FILTERS + k, o + window * filters + k
             best, place = load(scratch, done), zero
             for other in range(1, 4):
-                value = load(scratch, done + FILTERS * other)
+                value = load(scratch, done + FILTERS * (other % 2 + other // 2 * columns))
                 better = beats(value, best)
                 best = select(better, value, best)
                 place = select(better, splat(np.float32(other)), place)
@@ -325,7 +325,7 @@ def _tiles(
                         )  # fmt: skip
                         o = (n * outputs + j // 4) * filters + group * members + column
                         pool(
-                            sums, index, scratch, finished, o, filters, (ROWS if large else HALF) // 4,
+                            sums, index, scratch, finished, o, filters, (ROWS if large else HALF) // 4, 2,
                             min(left, FILTERS), epilogue & RELU,
                         )  # fmt: skip
                     else:

@@ -1,0 +1,193 @@
+"""How images are cut into the tiles of `winograd_njit`, and where that is expected to pay."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpucnn.devices import threads
+from gpucnn.dispatch.case import Spec
+
+from .implicit_gemm_njit import FLOAT32
+from .tile_njit import ROWS, WIDTH
+from .winograd_matrices import Filtering
+from .winograd_transforms_njit import Transform, address
+
+_RESULTS = {2: (2,), 3: (2, 4), 4: (2, 4), 5: (2, 4), 6: (2, 4), 7: (2, 4)}
+"""By the taps of an axis: how many results a tile may have."""
+
+_LEAST = 16
+"""Channels and filters from which on the errors of a whole tile are small against the sum behind
+each of its values, even where most taps meet padding."""
+
+_MOST_RESULTS, _MOST_TILES = 512, 64
+"""In work at a time: the transforms of so many stay in the second-level cache."""
+_FEWEST = 32
+"""Tiles in work at a time, if images are small enough."""
+_FEWEST_TILES, _FEWEST_LARGE = 32, 128
+"""With so many tiles in work at a time it is faster, since the filters take up to five times the memory; and
+with so many in a batch, tiles may be large: of one image there would be too few for the threads."""
+_MOST_PRODUCTS, _MOST_SUMS = 1 << 14, 1 << 20
+"""Channels times filters up to which tiles may be large, and these times places up to which the gradient of
+filters is faster: beyond, they come from memory."""
+_OVERHEAD, _LEAST_GAIN = 12, 1.15
+"""For each place, transforms take the time of so many multiplications by each channel and filter; and the
+definition's products have to take so many times as long. Measured with 16 to 64 channels and filters."""
+_REGISTERS = 16
+"""Vectors that are transformed at once and leave room for what they become."""
+
+
+class Tiles(NamedTuple):
+    """The tiles of some images that lie one after another.
+
+    axes      how results are computed along rows and columns
+    rows      start of each row of an image in the padded one, in floats
+    size      floats in a padded image
+    line      floats from one row of it to the next
+    cells     where each tile starts in the padded images
+    results   where the result of each tile starts, in pixels of the result; if that is pooled, where it is
+    heights   rows of the result in each tile
+    widths    columns, likewise
+    in_row    tiles of a row of an image
+    count     tiles of one image
+    several   images
+    """
+
+    axes: tuple[Filtering, Filtering]
+    rows: np.ndarray
+    size: int
+    line: int
+    cells: np.ndarray
+    results: np.ndarray
+    heights: np.ndarray
+    widths: np.ndarray
+    in_row: int
+    count: int
+    several: int
+
+    @property
+    def places(self) -> int:
+        """Multiplications of a tile, for a channel and a filter."""
+        return math.prod(axis.places for axis in self.axes)
+
+    @property
+    def taps(self) -> int:
+        """Those of a filter."""
+        return math.prod(axis.taps for axis in self.axes)
+
+    @property
+    def block(self) -> int:
+        """Tiles in work at a time."""
+        down, across = self.axes
+        return min(_MOST_TILES, _MOST_RESULTS // (down.results * across.results) // ROWS * ROWS)
+
+    def columns(self, parts: int, pixels: int, channels: int) -> Spec:
+        """What holds, for each part of the work, the transformed columns of the tiles in work, so many of each;
+        next to nothing, if whole tiles are transformed."""
+        pitch = 1 if self.whole else pitch_of(self.block * pixels, channels)
+        return Spec((parts, self.axes[0].places, pitch), FLOAT32)
+
+    def row_of_places(self, parts: int, channels: int) -> Spec:
+        """What holds a row of places of the tiles in work, or all places of whole tiles."""
+        places = self.places if self.whole else self.axes[1].places
+        return Spec((parts, places, pitch_of(self.block, channels)), FLOAT32)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a tile is transformed at once: its places fit the registers."""
+        return self.places <= _REGISTERS
+
+    def transforms(self, which: Transform) -> tuple[int, int]:
+        """The addresses of the transforms of columns and of rows, or of whole tiles and none."""
+        down, across = self.axes
+        if self.whole:
+            return address(which, down, across), 0
+        return address(which, down=down), address(which, across=across)
+
+
+def _axis(results: int, taps: int, tiles: float) -> Filtering:
+    """The filtering of an axis with the fewest multiplications for so many results, of those with so many
+    tiles at least; if there is none, the one with the most tiles."""
+    choices = [Filtering(each, taps) for each in _RESULTS[taps]]
+    many = [one for one in choices if -(-results // one.results) >= tiles] or choices[:1]
+    return min(many, key=lambda one: -(-results // one.results) * one.places)
+
+
+@lru_cache(256)
+def tiles_of(
+    height: int,
+    width: int,
+    channels: int,
+    taps: tuple[int, int],
+    padding: Any,
+    images: int,
+    filters: int,
+    pooled: bool = False,
+) -> Tiles:
+    """The tiles of images of this size in a batch, for so many filters. Pooled results are those of their
+    windows of 2 × 2."""
+    (top, bottom), (left, right) = padding
+    P, Q = height + top + bottom - taps[0] + 1, width + left + right - taps[1] + 1
+    if pooled:
+        P, Q = P // 2 * 2, Q // 2 * 2
+    least = math.sqrt(_FEWEST_LARGE / images) if channels * filters <= _MOST_PRODUCTS else math.inf
+    axes = _axis(P, taps[0], least), _axis(Q, taps[1], least)
+    (each_down, _), (each_across, _) = axes
+    down, across = -(-P // each_down), -(-Q // each_across)
+    line = max(each_across * across + taps[1] - 1, width + left + right) * channels
+    size = max(each_down * down + taps[0] - 1, height + top + bottom) * line
+    count = down * across
+    several = max(1, min(images // len(threads.slices(images)), _FEWEST // count))
+    numbers = np.arange(several)[:, None, None]
+    p, q = each_down * np.arange(down)[:, None], each_across * np.arange(across)
+    shape, window = (several, down, across), 2 if pooled else 1
+    return Tiles(
+        axes=axes,
+        rows=(np.arange(height) + top) * line + left * channels,
+        size=size,
+        line=line,
+        cells=(numbers * size + p * line + q * channels).ravel(),
+        results=(numbers * (P * Q // window**2) + p // window * (Q // window) + q // window).ravel(),
+        heights=np.broadcast_to(np.minimum(P - p, each_down), shape).ravel(),
+        widths=np.broadcast_to(np.minimum(Q - q, each_across), shape).ravel(),
+        in_row=across,
+        count=count,
+        several=several,
+    )
+
+
+def columns_of(channels: int) -> int:
+    """Channels filled up to whole vectors."""
+    return -(-channels // WIDTH) * WIDTH
+
+
+def pitch_of(pixels: int, channels: int) -> int:
+    """Floats from one place of the tiles to the next: not a power of two, which would lie in one set
+    of the cache."""
+    return pixels * columns_of(channels) + WIDTH
+
+
+def supports(
+    one: Spec, channels: Any, kernel_size: Any, *, strides: Any, padding: Any, dilation: Any, groups: int = 1
+) -> bool:
+    """Whether a convolution of an array has such filters, and channels and filters enough."""
+    if one.dtype != FLOAT32 or (strides, dilation, groups) != ((1, 1), (1, 1), 1) or min(channels) < _LEAST:
+        return False
+    return all(taps in _RESULTS and max(pads) < taps for taps, pads in zip(kernel_size, padding, strict=True))
+
+
+def pays(channels: int, filters: int, tiles: Tiles) -> bool:
+    """Whether it is expected to be faster than the products of the definition: not with few channels or
+    tiles, where the transforms weigh more, and not where tiles reach far beyond the image."""
+    products, tiles_at_a_time = channels * filters, tiles.count * tiles.several
+    definition = tiles.taps * int((tiles.heights * tiles.widths).sum()) * products
+    here = tiles.places * tiles_at_a_time * (products + _OVERHEAD * (channels + filters))
+    return tiles_at_a_time >= _FEWEST_TILES and definition >= _LEAST_GAIN * here
+
+
+def correlation_pays(channels: int, filters: int, tiles: Tiles) -> bool:
+    """The same for the gradient of the filters."""
+    return tiles.places * channels * filters <= _MOST_SUMS and pays(channels, filters, tiles)
