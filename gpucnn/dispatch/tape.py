@@ -116,6 +116,11 @@ class Tape:
         self.complete = self._recording.end(x) and self.complete
 
     @property
+    def allocated_bytes(self) -> int:
+        """How much memory the arrays take that were allocated meanwhile."""
+        return self._arena.total_bytes
+
+    @property
     def may_call_blas(self) -> bool:
         """Whether what is repeated may call BLAS, whose threads are then to be limited."""
         return self._calls_blas or self._recording.calls_python

@@ -1,4 +1,4 @@
-"""The forward pass of `predict`: launches that are recorded once for each shape, and fewer layers.
+"""The forward pass of `predict`: fewer layers, whose launches are recorded (`plans`).
 
 On the CPU, with compiled kernels and no algorithm chosen, a BatchNormalization is folded into the
 convolution or dense layer before it, an activation is joined with that layer, and dropout is left
@@ -10,8 +10,6 @@ of the separate layers by rounding alone.
 from __future__ import annotations
 
 import copy
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any
@@ -20,11 +18,10 @@ import numpy as np
 
 from ..activations import UserFunction
 from ..config import changes
-from ..devices import choose, forks, storage, threads
+from ..devices import choose, threads
 from ..devices.cpu import CPU
 from ..devices.recorders import prepared
 from ..dispatch import choice, precision
-from ..dispatch.tape import Tape
 from ..layers.activation import Activation
 from ..layers.batch_normalization import BatchNormalization
 from ..layers.convolution_base import Convolution
@@ -37,25 +34,7 @@ from . import fusion, memory, resident
 from .batches import Arrays
 from .model import Model, computing
 from .node import Node
-from .training_step import NO_STEP, run_forward
-
-PLANNED_BYTES = 8 << 20
-"""A plan keeps all its arrays, and is made if they take at most this much memory: larger batches
-compute for so long that recording them would bring nothing."""
-
-PREPARED_BYTES = 64 << 20
-"""And at most so much more for filters as the kernels read them, with copies of the weights."""
-
-PLANNED_PART = 64
-"""On a GPU, a plan is kept if it takes at most this part of the memory that was free."""
-
-MOST_PLANS = 8
-"""Plans for so many shapes are kept, those that were used last."""
-
-
-_changing = threading.RLock()
-"""Held while the plans of any model change, and over forks, since a child has to find them whole."""
-forks.hold(_changing, outermost=True)
+from .plans import Parted, changing
 
 
 class Inference:
@@ -65,10 +44,7 @@ class Inference:
         self._model = model
         self._state: list[Any] = []
         self._seen: tuple[Any, ...] = ()
-        self._nodes: list[Node] = []
-        self._folds: list[Callable[[], None]] = []
-        self._plans: OrderedDict[tuple[int, ...], list[_Plan | _Graph]] = OrderedDict()
-        self._refused: set[tuple[int, ...]] = set()
+        self._program = Parted([], [], recordable=False, head=0)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle starts without plans."""
@@ -80,16 +56,16 @@ class Inference:
     def nodes(self) -> list[Node]:
         """What a forward pass runs through, planned again after any change of the layers or of the
         choice of kernels, with what is folded computed from the weights as they are now."""
-        with _changing:
+        with changing:
             if not self._hold():
                 self._state = _state(self._model.layers)
-                layers, self._folds = simplified(self._model.layers)
-                self._nodes = fusion.program(layers, False)
-                self._plans.clear()
-                self._refused.clear()
-            for fold in self._folds:
+                layers, folds = simplified(self._model.layers)
+                nodes = fusion.program(layers, False)
+                recordable = all(map(_is_recordable, every(self._model.layers)))
+                self._program = Parted(nodes, folds, recordable, _head(nodes))
+            for fold in self._program.whole.folds:
                 fold()
-            return self._nodes
+            return self._program.whole.nodes
 
     def _hold(self) -> bool:
         """Whether the nodes are those for the layers as they are. Only where something was assigned to any
@@ -121,12 +97,13 @@ class Inference:
     def replayed(self, x: Any, batch_size: Any) -> np.ndarray | None:
         """The output of a plan if there is one for x as a whole, and it holds: then its weights are where they
         were, and need not be brought or kept."""
-        if not _is_plain(x) or x.shape not in self._plans or len(x) > (batch_size or 32):
+        if not _is_plain(x) or x.shape not in self._program.whole.plans or len(x) > (batch_size or 32):
             return None
         if self._model.precision != precision.FLOAT32:
             return None
-        with _changing:
-            plan = self._free_plan(x.shape) if self._hold() else None
+        with changing:
+            program = self._program.whole
+            plan = program.free_plan(x.shape) if self._hold() else None
         if plan is None:
             return None
         x = x.astype(np.float32, copy=False)
@@ -135,99 +112,13 @@ class Inference:
                 y = plan(x)
         else:
             y = plan(x)
-        self._keep_plan(x.shape, plan)
+        program.keep_plan(x.shape, plan)
         return y
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The output for one batch, on the host, in an array that the caller may keep."""
         records = "njit" in choice.backends() if choose.current() is CPU else resident.is_used()
-        if not records or x.shape in self._refused:
-            return self._directly(x)
-        with _changing:
-            plan = self._free_plan(x.shape)
-        if plan is None:
-            y = self._directly(x)
-            self._add_plan(x, y)
-            return y
-        y = plan(x)
-        self._keep_plan(x.shape, plan)
-        return y
-
-    def _directly(self, x: np.ndarray) -> np.ndarray:
-        return storage.get(run_forward(self._nodes, storage.put(x), storage.put(NO_STEP))[0])
-
-    def _free_plan(self, shape: tuple[int, ...]) -> _Plan | _Graph | None:
-        """A plan that no other thread is using, which is the caller's now; None if there is none."""
-        free = self._plans.get(shape)
-        return free.pop() if free else None
-
-    def _keep_plan(self, shape: tuple[int, ...], plan: _Plan | _Graph) -> None:
-        with _changing:
-            self._plans.setdefault(shape, []).append(plan)
-            self._plans.move_to_end(shape)
-            while len(self._plans) > MOST_PLANS:
-                self._plans.popitem(last=False)
-
-    def _add_plan(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Keep a plan for such batches if it gives the same bits for `x`: it was recorded for zeros, so
-        that it cannot do so if some layer computes outside of ops."""
-        plan: _Plan | _Graph | None = None
-        if all(_is_recordable(layer) for layer in every(self._model.layers)):
-            of_device = _Plan if choose.current() is CPU else _Graph
-            plan = of_device.of(self._nodes, self._folds, x.shape)
-        if plan is not None and plan(x).tobytes() == y.tobytes():
-            self._keep_plan(x.shape, plan)
-        else:
-            self._refused.add(x.shape)
-
-
-class _Plan:
-    """Launches for inputs of one shape."""
-
-    def __init__(self, tape: Tape, y: np.ndarray) -> None:
-        self._tape, self._y = tape, y
-        self.may_call_blas = tape.may_call_blas
-
-    @staticmethod
-    def of(nodes: list[Node], folds: list[Callable[[], None]], shape: tuple[int, ...]) -> _Plan | None:
-        """The plan; None if the layers need too much memory."""
-        x, tape = storage.zeros(shape), Tape(PLANNED_BYTES, PREPARED_BYTES)
-        with tape.recording():
-            for fold in folds:
-                fold()
-            y = run_forward(nodes, x, NO_STEP)[0]
-        tape.end(x)
-        return _Plan(tape, y) if tape.complete else None
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        self._tape.replay(x)
-        return self._y.copy()
-
-
-class _Graph:
-    """The launches of a GPU for inputs of one shape, on fixed arrays."""
-
-    may_call_blas = False
-
-    def __init__(self, nodes: list[Node], shape: tuple[int, ...]) -> None:
-        self._x, step = storage.zeros(shape), storage.put(NO_STEP)
-
-        def compute() -> None:
-            self._y = run_forward(nodes, self._x, step)[0]
-
-        self._replay = choose.current().record(compute)
-
-    @staticmethod
-    def of(nodes: list[Node], folds: list[Callable[[], None]], shape: tuple[int, ...]) -> _Graph | None:
-        """The plan; None if it needs too much memory."""
-        free = choose.current().free_bytes
-        before, plan = free(), _Graph(nodes, shape)
-        return plan if before is None or before - (free() or 0) <= before // PLANNED_PART else None
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        storage.write(self._x, x)
-        self._replay()
-        return storage.get(self._y)
+        return self._program(x) if records else self._program.whole.directly(x)
 
 
 def _is_plain(x: Any) -> bool:
@@ -239,6 +130,14 @@ def _is_recordable(layer: Layer) -> bool:
     """Whether gpucnn defines all that the layer computes."""
     own = type(layer).__module__.startswith("gpucnn.")
     return own and not (isinstance(layer, Activated) and isinstance(layer.activation, UserFunction))
+
+
+def _head(nodes: list[Node]) -> int:
+    """The first node with a dense layer: products of matrices may round otherwise for another number of images,
+    where all other layers compute each image by itself. It is 0 where no layer before it has weights."""
+    is_dense = [any(isinstance(layer, Dense) for layer in every(node.layers)) for node in nodes]
+    head = is_dense.index(True) if True in is_dense else len(nodes)
+    return head if any(layer.weights for node in nodes[:head] for layer in node.layers) else 0
 
 
 def _state(layers: list[Layer]) -> list[Any]:

@@ -100,13 +100,13 @@ def test_a_fork_waits_for_a_thread_that_changes_plans():
     run("""
     import time
 
-    from gpucnn.models import inference
+    from gpucnn.models import plans
 
     model.predict(x, verbose=0)
     held = threading.Event()
 
     def change():
-        with inference._changing:
+        with plans.changing:
             held.set()
             time.sleep(0.2)
 

@@ -10,10 +10,12 @@ import pytest
 
 import gpucnn
 from gpucnn import layers
-from gpucnn.devices import choose, emulator, storage, team
+from gpucnn.devices import choose, emulator, storage, team, threads
 from gpucnn.dispatch.case import Spec
 from gpucnn.models import clone_model, fusion, inference
-from gpucnn.models.inference import MOST_PLANS, simplified
+from gpucnn.models import plans as planning
+from gpucnn.models.inference import simplified
+from gpucnn.models.plans import MOST_PLANS
 from gpucnn.models.training_step import NO_STEP, run_forward
 from gpucnn.ops.fused import matmul_bias_activation
 from gpucnn.ops.matmul import matmul
@@ -249,7 +251,7 @@ def test_the_output_of_layers_that_compute_nothing_is_not_the_input():
 
 
 def plans(model):
-    return model._trainer._inference._plans
+    return model._trainer._inference._program.whole.plans
 
 
 def test_a_plan_gives_the_same_bits_for_other_images():
@@ -303,7 +305,7 @@ def test_a_gpu_replays_one_image_and_keeps_no_plan_that_needs_much_memory(monkey
     monkeypatch.setenv("GPUCNN_GRAPH", "0")
     expected = [model.predict(x[i : i + 1], verbose=0) for i in range(4)]
     monkeypatch.delenv("GPUCNN_GRAPH")
-    monkeypatch.setattr(inference, "run_forward", lambda *args: calls.append(1) or forward(*args))
+    monkeypatch.setattr(planning, "run_forward", lambda *args: calls.append(1) or forward(*args))
     for i in range(4):
         assert np.array_equal(model.predict(x[i : i + 1], verbose=0), expected[i])
         assert len(calls) == 3  # for the first image: directly, then twice to record
@@ -382,7 +384,7 @@ def test_a_plan_keeps_no_hold_of_the_images_and_its_results_are_the_callers():
 
 
 def test_only_the_last_shapes_and_small_batches_keep_a_plan(monkeypatch):
-    monkeypatch.setattr(inference, "PLANNED_BYTES", 1 << 18)
+    monkeypatch.setattr(planning, "PLANNED_BYTES", 1 << 17)
     model = normalized()
     for count in range(1, MOST_PLANS + 3):
         model.predict(images(model, count), verbose=0)
@@ -393,13 +395,67 @@ def test_only_the_last_shapes_and_small_batches_keep_a_plan(monkeypatch):
     assert np.array_equal(model.predict(many[:5], verbose=0), y[:5])
 
 
+def trunk(model):
+    return model._trainer._inference._program._trunk
+
+
+IN_PARTS = {
+    **MANY_KINDS,
+    "depthwise, pooled": [layers.DepthwiseConv2D(3, activation="tanh"), layers.AveragePooling2D(3, strides=2)],
+    "separable, groups normalized": [layers.SeparableConv2D(20, 3), layers.GroupNormalization(4)],
+    "largest": [layers.Conv2D(8, 3, strides=2, activation="gelu"), layers.GlobalMaxPooling2D(keepdims=True)],
+    "dense for each pixel": [layers.Conv2D(8, 3), layers.Dense(7, activation="relu")],
+}
+
+
+@pytest.mark.parametrize("kind", IN_PARTS)
+def test_a_batch_too_large_for_a_plan_is_computed_in_parts_with_the_same_bits(kind, monkeypatch):
+    stack = [layers.Input((12, 12, 32)), *map(clone, IN_PARTS[kind]), layers.Flatten(), layers.Dense(3)]
+    model = filled(gpucnn.Sequential(stack))
+    x = images(model, 41)
+    expected = model.predict(x, batch_size=41, verbose=0)
+    model.predict(x[:11], verbose=0)
+    needed = plans(model)[(11, 12, 12, 32)][0]._tape.allocated_bytes
+    monkeypatch.setattr(planning, "PLANNED_BYTES", -(-needed // min(threads.in_use(), planning.MOST_THREADS)))
+    model.layers[-1].name = "planned_again"
+    for _ in range(5):
+        assert model.predict(x, batch_size=41, verbose=0).tobytes() == expected.tobytes()
+    assert not plans(model)
+    sizes = {shape[0] for shape in trunk(model).plans}
+    assert len(sizes) == 2
+    assert max(sizes) < 41
+    model.weights[0].value[...] *= 2
+    after = model.predict(x, batch_size=41, verbose=0)
+    assert after.tobytes() == copy.deepcopy(model).predict(x, batch_size=41, verbose=0).tobytes() != expected.tobytes()
+
+
+def test_a_layer_of_the_users_meets_the_whole_batch(monkeypatch):
+    class Centred(layers.Layer):
+        def forward(self, x, step, training):
+            return x - x.mean(axis=0), None
+
+    monkeypatch.setattr(planning, "PLANNED_BYTES", 1)
+    model = filled(gpucnn.Sequential([layers.Input((8, 8, 3)), layers.Conv2D(4, 3), Centred()]))
+    for _ in range(3):
+        assert np.abs(model.predict(images(model, 32), verbose=0).mean(axis=0)).max() <= 1e-6
+
+
+def test_a_part_has_an_image_for_each_thread(monkeypatch):
+    monkeypatch.setattr(planning, "PLANNED_BYTES", 1)
+    model = normalized()
+    for _ in range(8):
+        model.predict(images(model, 32), verbose=0)
+    assert min(shape[0] for shape in trunk(model)._excess) >= threads.in_use()
+    assert not trunk(model).plans
+
+
 def test_a_plan_in_use_is_not_lent_to_another_thread():
     model = normalized()
     for _ in range(2):
         model.predict(images(model), verbose=0)
-    inference = model._trainer._inference
-    assert inference._free_plan((3, 8, 8, 3)) is not None
-    assert inference._free_plan((3, 8, 8, 3)) is None
+    program = model._trainer._inference._program.whole
+    assert program.free_plan((3, 8, 8, 3)) is not None
+    assert program.free_plan((3, 8, 8, 3)) is None
 
 
 def test_a_layer_that_computes_outside_of_ops_is_called_each_time(monkeypatch):
@@ -471,10 +527,10 @@ def test_threads_that_predict_at_once_get_their_own_results():
                 if not np.array_equal(model.predict(x[i : i + 1], verbose=0), expected[i]):
                     wrong.append(i)
 
-    threads = [threading.Thread(target=predict, args=(first,)) for first in range(2)]
-    for thread in threads:
+    helpers = [threading.Thread(target=predict, args=(first,)) for first in range(2)]
+    for thread in helpers:
         thread.start()
-    for thread in threads:
+    for thread in helpers:
         thread.join()
     assert not wrong
 
