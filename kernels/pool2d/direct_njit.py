@@ -125,6 +125,24 @@ _finished = by_name(
 )
 
 
+@inner
+def _whole_windows(row, last, x_size, x_shape, y_shape, window):
+    """The first of the windows of a row that lie inside the image, and the end of those whose vectors lie
+    inside both arrays: lanes beyond the channels are written again by the next windows."""
+    _, H, W, C = x_shape
+    _, P, Q, _ = y_shape
+    taps_r, taps_s, stride_p, stride_q, top, left = window
+    n, h = row // P, row % P * stride_p - top
+    if h < 0 or h + taps_r > H:
+        return 0, 0
+    begin, end = (left + stride_q - 1) // stride_q, (W - taps_s + left) // stride_q + 1
+    if C < LANES:
+        cells, results = (x_size - LANES) // C, (last * Q * C - LANES) // C
+        last_cell = ((n * H + h + taps_r - 1) * W + taps_s - 1) - left
+        end = min(end, (cells - last_cell) // stride_q + 1, results - row * Q + 1)
+    return begin, min(Q, end)
+
+
 @cache
 def _combining(name, R, S):
     start = float(_START[name])
@@ -136,36 +154,44 @@ def _combining(name, R, S):
         taps_r, taps_s, stride_p, stride_q, top, left = window
         _, H, W, C = x_shape
         _, P, Q, _ = y_shape
+        vectors, line = (C + LANES - 1) // LANES, W * C
+        height, width = (R, S) if R else (taps_r, taps_s)
         for row in range(first, last):
             n, p = row // P, row % P
             h0, h1 = max(0, p * stride_p - top), min(H, p * stride_p - top + taps_r)
-            for q in range(Q):
+            begin, end = _whole_windows(row, last, len(x), x_shape, y_shape, window)
+            q = 0
+            while q < Q:
                 w0, w1 = max(0, q * stride_q - left), min(W, q * stride_q - left + taps_s)
                 share = row_shares[p] * column_shares[q]
-                corner, target = ((n * H + h0) * W + w0) * C, (row * Q + q) * C
-                vectors = (C + LANES - 1) // LANES
-                if C < LANES:  # lanes beyond the channels are written again by the next windows
-                    end = corner + ((h1 - h0 - 1) * W + w1 - w0 - 1) * C + LANES
-                    vectors = 1 if end <= len(x) and target + LANES <= last * Q * C else 0
-                whole = h1 - h0 == R and w1 - w0 == S
-                for vector in range(vectors):
-                    c = max(0, min(vector * LANES, C - LANES))
+                corner, target = (n * H + h0) * line + w0 * C, (row * Q + q) * C
+                if q == begin and begin < end:
+                    for _ in range(begin, end):
+                        for vector in range(vectors):
+                            c = max(0, min(vector * LANES, C - LANES))
+                            value = splat(np.float32(start))
+                            for r in range(height):
+                                for s in range(width):
+                                    value = _combined(name, load(x, corner + r * line + s * C + c), value)
+                            store(y, target + c, _finished(name, value, share))
+                        corner += stride_q * C
+                        target += C
+                    q = end
+                    continue
+                for vector in range(vectors if C >= LANES else 0):
+                    c = min(vector * LANES, C - LANES)
                     value = splat(np.float32(start))
-                    if whole:
-                        for r in range(R):
-                            for s in range(S):
-                                value = _combined(name, load(x, corner + (r * W + s) * C + c), value)
-                    else:
-                        for r in range(h1 - h0):
-                            for s in range(w1 - w0):
-                                value = _combined(name, load(x, corner + (r * W + s) * C + c), value)
+                    for r in range(h1 - h0):
+                        for s in range(w1 - w0):
+                            value = _combined(name, load(x, corner + r * line + s * C + c), value)
                     store(y, target + c, _finished(name, value, share))
-                for c in range(0 if vectors else C):
+                for c in range(C if C < LANES else 0):
                     single = np.float32(start)
                     for r in range(h1 - h0):
                         for s in range(w1 - w0):
-                            single = _combined(name, x[corner + (r * W + s) * C + c], single)
+                            single = _combined(name, x[corner + r * line + s * C + c], single)
                     y[target + c] = _finished(name, single, share)
+                q += 1
 
     return combine_windows
 
