@@ -121,8 +121,8 @@ class Convolution(KernelAndBias, abstract=True):
 
     def sums(self, x: Any) -> tuple[Any, Backward]:
         """(conv(x, kernel), backward)."""
-        weight = self.kernel.value.reshape(self._weight_shape(self.channels))
-        window = {**self.window(x.shape), "groups": self._groups(self.channels), "algorithm": self.algorithm}
+        weight = self.op_weight
+        window = {**self.window(x.shape), "groups": self.op_groups, "algorithm": self.algorithm}
 
         def backward(dz: Any, need_dx: bool = True) -> Any:
             dweight = self.kernel.gradient.reshape(weight.shape)
@@ -144,6 +144,16 @@ class Convolution(KernelAndBias, abstract=True):
     def window(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """The strides, padding and dilation for x of this shape, as the ops take them."""
         return {"strides": self.strides, "padding": self._padding(shape[1:-1]), "dilation": self.dilation_rate}
+
+    @property
+    def op_weight(self) -> Any:
+        """The values of the kernel as the op takes them."""
+        return self.kernel.value.reshape(self._weight_shape(self.channels))
+
+    @property
+    def op_groups(self) -> int:
+        """The number of groups as the op takes it."""
+        return self._groups(self.channels)
 
     def _groups(self, channels: int) -> int:
         return self.groups

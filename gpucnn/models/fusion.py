@@ -27,6 +27,7 @@ from ..dispatch.case import Spec
 from ..dispatch.op import Op
 from ..layers.conv import Conv1D, Conv2D, Conv3D
 from ..layers.conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
+from ..layers.convolution_base import Convolution
 from ..layers.dense import Dense
 from ..layers.depthwise_conv import DepthwiseConv1D, DepthwiseConv2D
 from ..layers.dropout import Dropout
@@ -261,45 +262,51 @@ def _dense_pool_gradients(conv: Conv2D, dy: Any, index: Any, x: Any, need_dx: bo
 
 
 def _conv(layers: list[Layer]) -> Node | None:
-    """Conv2D: only the result is kept, or what the activation is applied to."""
+    """Conv2D, or DepthwiseConv2D: only the result is kept, or what the activation is applied to."""
     conv = layers[0]
-    if type(conv) is not Conv2D or conv.groups != 1 or conv.algorithm is not None or _chosen("conv2d"):
+    if type(conv) not in (Conv2D, DepthwiseConv2D):
         return None
-    if (end := _end_of(conv)) is None:
+    assert isinstance(conv, Convolution)
+    if conv.algorithm is not None or _chosen("conv2d") or (end := _end_of(conv)) is None:
         return None
-    window = conv.window(_of_one(conv))
-    if not conv2d_bias_activation.has_kernel(*_operands(conv), **end.params, keep_input=end.keeps_input, **window):
+    window, several = conv.window(_of_one(conv)), conv.op_groups > 1
+    grouped: dict[str, Any] = {"groups": conv.op_groups} if several else {}
+    operands = _operands(conv)
+    operands[1] = operands[1].like(*conv.op_weight.shape)
+    params = {**end.params, "keep_input": end.keeps_input, **window, **grouped}
+    if not conv2d_bias_activation.has_kernel(*operands, **params):
         return None
-    assert isinstance(conv, Conv2D)
-    together = not end.keeps_input and _has_gradients_of_weights(conv, end)
-    drop = _dropout(layers, end, conv2d_bias_activation_dropout, **window)
+    together = not (several or end.keeps_input) and _has_gradients_of_weights(conv, end)
+    drop = None if several else _dropout(layers, end, conv2d_bias_activation_dropout, **window)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
-        weight, window = conv.kernel.value, conv.window(x.shape)
+        weight, window = conv.op_weight, conv.window(x.shape)
         operands, params = (x, weight, conv.bias.value), {**end.params, **window}
         keep_input, scaled = training and end.keeps_input, {}
         if training and drop:
             y, scaled = conv2d_bias_activation_dropout(*operands, step, **params, **_draws(drop, x)), _scale(drop)
         else:
-            y = conv2d_bias_activation(*operands, **params, keep_input=keep_input)
+            y = conv2d_bias_activation(*operands, **params, **grouped, keep_input=keep_input)
         y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
+            size, dweight = weight.shape[:2], conv.kernel.gradient.reshape(weight.shape)
             if together and not need_dx:
-                out, size = (conv.kernel.gradient, conv.bias.gradient), conv.kernel_size
+                out = dweight, conv.bias.gradient
                 conv2d_bias_activation_grad_weight(dy, y, x, **params, **scaled, kernel_size=size, out=out)
                 return None
             dz = end.backward(dy, kept, **scaled)
+            of_groups = {**window, "groups": conv.op_groups}
             with aside(need_dx):
-                conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
-            return conv2d_grad_input(dz, weight, size=x.shape[1:3], groups=1, **window) if need_dx else None
+                conv2d_grad_weight(dz, x, kernel_size=size, **of_groups, out=dweight)
+            return conv2d_grad_input(dz, weight, size=x.shape[1:3], **of_groups) if need_dx else None
 
         return y, backward
 
     return Node([conv, drop] if drop else [conv], forward, fused=True)
 
 
-def _has_gradients_of_weights(conv: Conv2D, end: _End) -> bool:
+def _has_gradients_of_weights(conv: Convolution, end: _End) -> bool:
     """Whether the gradients of kernel and bias are one launch where that of x is not needed."""
     if _chosen("conv2d_grad_weight"):
         return False

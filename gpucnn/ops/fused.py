@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import Fraction, Seed
+from ..arguments import Count, Fraction, Seed
 from ..dispatch.case import Array, Case, Spec, integers, real
 from ..dispatch.op import Op, op
 from . import epilogue
@@ -28,6 +28,7 @@ from .fused_cases import (
     DENSE,
     DENSE_BENCH,
     ENDED,
+    GROUPED,
     PLAIN,
     POOLED,
     conv_operands,
@@ -65,7 +66,7 @@ def _conv_flops(y: Spec, weight: tuple[int, ...]) -> int:
 
 
 def _sums(x: Array, weight: Array, b: Array, window: dict[str, Any]) -> np.ndarray:
-    return conv2d.reference(x, weight, **window, groups=1) + b
+    return conv2d.reference(x, weight, **{"groups": 1, **window}) + b
 
 
 @op(
@@ -73,8 +74,10 @@ def _sums(x: Array, weight: Array, b: Array, window: dict[str, Any]) -> np.ndarr
     cases=[
         *(Case(s.name, conv_operands(s), {**RELU, "keep_input": False, **window_of(s)}, s.bench) for s in PLAIN),
         *(case for s in ENDED for case in product_cases(s.name, conv_operands(s), window_of(s))),
+        *(Case(s.name, conv_operands(s), {**RELU, "keep_input": False, **s.window}) for s in GROUPED),
+        *(case for s in GROUPED[-1:] for case in product_cases(s.name, conv_operands(s), s.window)),
     ],
-    prefer=("few_channels", "halo", "tensor", "winograd", "implicit_gemm", "direct"),
+    prefer=("few_channels", "halo", "tensor", "winograd", "channelwise", "implicit_gemm", "direct"),
     factors=(0, 1),
     flops=lambda x, weight, b, *, function, alpha, keep_input, **window: _conv_flops(
         conv_output("conv2d_bias_activation", x, weight, **window), weight.shape
@@ -96,18 +99,19 @@ def conv2d_bias_activation(
     strides: Pair,
     padding: ImagePads,
     dilation: Pair,
+    groups: Count = 1,
 ) -> Any:
     """y = f(z) with z = conv2d(x, weight) + b. Its gradients: `bias_activation_grad`, then those of
-    `conv2d`; or those of weight and b alone, `conv2d_bias_activation_grad_weight`.
+    `conv2d`; or, in one group, those of weight and b alone, `conv2d_bias_activation_grad_weight`.
 
     x           (N, H, W, C)
-    weight      (R, S, C, K)
+    weight      (R, S, C / groups, K)
     b           (K,)
     function    name of f, with its parameter alpha
     keep_input  whether z is returned too, for a function whose slope follows from it
     →           y (N, P, Q, K), or y and z
     """
-    z = _sums(x, weight, b, {"strides": strides, "padding": padding, "dilation": dilation})
+    z = _sums(x, weight, b, {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups})
     return ended(z, function, alpha, keep_input)
 
 

@@ -25,6 +25,12 @@ POOLED = [s for s in PLAIN if min(s.y[1:3]) > 1]
 _ENDED_CASES = ("ragged", "a_line_of_filters", "three_filters_long", "quads_of_many_taps", "quads_of_many_channels")
 ENDED = [s for s in PLAIN if s.name in _ENDED_CASES]
 
+GROUPED = [
+    *(s for s in SETTINGS if s.window["groups"] > 1),
+    setting("depthwise_wide", x=(2, 9, 8, 40), weight=(3, 3, 1, 40), padding=((1, 1), (1, 1)), groups=40),
+]
+"""What `conv2d_bias_activation` alone computes."""
+
 DENSE = {
     "one": (1, 1, 1),
     "row": (1, 7, 5),

@@ -21,9 +21,9 @@ from .matmul import matmul
 from .window import Pair, pooled
 
 
-def conv_output(name: str, x: Spec, weight: Spec, **window: Any) -> Spec:
+def conv_output(name: str, x: Spec, weight: Spec, *, groups: int = 1, **window: Any) -> Spec:
     """Of the convolution alone."""
-    return output(AXES._replace(op=name), x, weight, groups=1, **window)
+    return output(AXES._replace(op=name), x, weight, groups=groups, **window)
 
 
 def conv_outputs(

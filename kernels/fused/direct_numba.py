@@ -139,9 +139,9 @@ def matmul_bias_activation_dropout_direct(
         y[i] = kept(value(function, sum_of_row(i, x, weight) + b[i % b.size], alpha), random_word, threshold, scale)
 
 
-def supports(x, weight, b, *, keep_input, **_):
-    """One result."""
-    return not keep_input
+def supports(x, weight, b, *, keep_input, groups=1, **_):
+    """One result, one group."""
+    return not keep_input and groups == 1
 
 
 def pays(*_, **__):

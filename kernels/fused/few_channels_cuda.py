@@ -102,12 +102,12 @@ def rows_of_a_block(y, weight, strides, dilation) -> int:
     return ceil_div(P, ceil_div(P, most)) if most > 0 else 0
 
 
-def supports(x, weight, *_, keep_input=False, strides, padding, dilation, **__):
-    """Float32, few channels, no dilation along a row; a row of windows and the filters fit into shared
+def supports(x, weight, *_, keep_input=False, groups=1, strides, padding, dilation, **__):
+    """Float32, few channels in one group, no dilation along a row; a row of windows and the filters fit into shared
     memory; one result."""
     S, C = weight.shape[1:3]
     fits = x.dtype == FLOAT32 and C <= MOST_CHANNELS and S * C <= LONGEST_ROW and dilation[1] == 1
-    if keep_input or not fits:
+    if keep_input or groups > 1 or not fits:
         return False
     (y,) = conv2d.specs(x, weight, strides=strides, padding=padding, dilation=dilation, groups=1)
     return rows_of_a_block(y.shape, weight.shape, strides, dilation) > 0

@@ -23,9 +23,9 @@ of_result, of_pooled = (
 )
 
 
-def supports(x, weight, b, *, function, alpha, keep_input, **window):
-    """What the convolution's kernel supports; one result."""
-    return not keep_input and halo.of_y(x, weight, **window) is not None
+def supports(x, weight, b, *, function, alpha, keep_input, groups=1, **window):
+    """What the convolution's kernel supports, in one group; one result."""
+    return not keep_input and groups == 1 and halo.of_y(x, weight, **window) is not None
 
 
 def pays(x, weight, b, *, function, alpha, keep_input, **window):

@@ -21,9 +21,9 @@ conv2d_bias_activation_implicit_gemm = cuda_function(
 sum_parts_bias_activation = cuda_function(__file__, "sum_parts_bias_activation", **LARGE._asdict())
 
 
-def supports(x, *_, keep_input, **__):
-    """Float32; one result."""
-    return x.dtype == FLOAT32 and not keep_input
+def supports(x, *_, keep_input, groups=1, **__):
+    """Float32, one group; one result."""
+    return x.dtype == FLOAT32 and not keep_input and groups == 1
 
 
 def supports_dropped(x, weight, *_, **__):

@@ -22,18 +22,18 @@ def _supports(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
     return x.dtype == FLOAT32
 
 
-def _way(x: Spec, weight: Spec, padding, dilation, strides) -> tuple[Wide, Patches]:
-    way = wide(weight.shape, x.shape[2], strides=strides, padding=padding, dilation=dilation)
-    return way, patches(x.shape[1:3], x.shape[3], way.shape[:2], way.strides, padding, dilation)
+def _way(x: Spec, weight: Spec, padding, dilation, strides, groups) -> tuple[Wide, Patches]:
+    way = wide(weight.shape, x.shape[2], strides=strides, padding=padding, dilation=dilation, groups=groups)
+    return way, patches(x.shape[1:3], x.shape[3], way.shape[:2], way.strides, padding, dilation, groups)
 
 
 def _pooled(x: Spec, weight: Spec, strides, padding, dilation) -> Patches:
     return pooled_patches(x.shape[1:3], x.shape[3], weight.shape[:2], strides, padding, dilation)
 
 
-def _workspace(x: Spec, weight: Spec, b: Spec, *, function, alpha, keep_input, **window) -> tuple[Spec, Spec]:
-    way, table = _way(x, weight, **window)
-    return workspace(x.shape[0], way.shape[3], table)
+def _workspace(x: Spec, weight: Spec, b: Spec, *, function, alpha, keep_input, groups=1, **window) -> tuple[Spec, Spec]:
+    way, table = _way(x, weight, groups=groups, **window)
+    return workspace(x.shape[0], way.shape[3], table, groups=groups)
 
 
 def _pool_workspace(x: Spec, weight: Spec, b: Spec, *, function, alpha, **window) -> tuple[Spec, Spec]:
@@ -41,17 +41,17 @@ def _pool_workspace(x: Spec, weight: Spec, b: Spec, *, function, alpha, **window
 
 
 @kernel(conv2d_bias_activation, "implicit_gemm", "njit", supports=_supports, workspace=_workspace, compiled=True)
-def launch(y, *arrays, function, alpha, keep_input, **window):
+def launch(y, *arrays, function, alpha, keep_input, groups=1, **window):
     """y = f(patches of x times weight + b); what f is applied to comes second if it is kept."""
     sums, (x, weight, b, panels, scratch) = (arrays[0] if keep_input else None), arrays[keep_input:]
-    way, table = _way(x, weight, **window)
+    way, table = _way(x, weight, groups=groups, **window)
     weight, b = widened(weight, b, way)
     results, kept = (a if a is None else a.reshape(len(y), -1, way.shape[3]) for a in (y, sums))
-    arrays = results, NO_INDEX, x, filters_of(weight), b, table
+    arrays = results, NO_INDEX, x, filters_of(weight, groups), b, table
     if function == "relu" and not keep_input:
-        product(*arrays, RELU, panels, scratch)
+        product(*arrays, RELU, panels, scratch, groups)
     else:
-        product(*arrays, NONE, panels, scratch, sums=kept, function=end(function), alpha=alpha)
+        product(*arrays, NONE, panels, scratch, groups, sums=kept, function=end(function), alpha=alpha)
 
 
 @kernel(

@@ -32,9 +32,9 @@ def window_of(strides, padding, dilation, **_):
     return {"strides": strides, "padding": padding, "dilation": dilation}
 
 
-def supports(x, weight, *_, keep_input=False, **params):
-    """What the convolution's kernel supports; one result."""
-    return not keep_input and convolution.supports(x, weight, **window_of(**params))
+def supports(x, weight, *_, keep_input=False, groups=1, **params):
+    """What the convolution's kernel supports, in one group; one result."""
+    return not keep_input and groups == 1 and convolution.supports(x, weight, **window_of(**params))
 
 
 def pays(x, weight, *_, **params):

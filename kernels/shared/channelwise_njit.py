@@ -1,7 +1,7 @@
 """Convolutions in small groups, vectorised over the channels of a result: depthwise convolutions
 above all, where each filter sees one channel.
 
-    y[p, k] = Σ over taps t and layers l of  x[p + t, l, k] · weight[t, l, k]
+    y[p, k] = bias[k] + Σ over taps t and layers l of  x[p + t, l, k] · weight[t, l, k]
 
 where x[p, l, k] is channel l of the group that filter k sees. With one channel and one filter in
 each group that is the image itself. Otherwise the image is written out so, in the copy that also
@@ -26,6 +26,7 @@ from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 
+from .epilogue_njit import call
 from .implicit_gemm_njit import FLOAT32, SMALL
 from .lane_tile_njit import FEW, ROWS, add_lane_products, lane_products
 from .patches_njit import Patches, patches, transposed_patches
@@ -42,21 +43,26 @@ LAYERS_THAT_PAY = 4
 _BLOCK = 64
 """Pixels that all taps meet while they are in the first-level cache."""
 
+_STRETCH = 512
+"""Values from which on a call of the function at the end costs little."""
+
 
 def register(file: str, conv: Op, conv_grad_input: Op, conv_grad_weight: Op) -> None:
     """Register the kernels of one family, whose kernel file is `file`."""
-    reads: dict[str, Any] = {"supports": _reads_some, "pays": _reads_few, "file": file, "compiled": True}
+    reads: dict[str, Any] = {"supports": reads_some, "pays": reads_few, "file": file, "compiled": True}
     sums: dict[str, Any] = {"supports": _sums_some, "pays": _sums_few, "file": file, "compiled": True}
     kernel(conv, "channelwise", "njit", workspace=forward_workspace, **reads)(forward)
     kernel(conv_grad_input, "channelwise", "njit", workspace=grad_input_workspace, **reads)(grad_input)
     kernel(conv_grad_weight, "channelwise", "njit", workspace=grad_weight_workspace, **sums)(grad_weight)
 
 
-def _reads_some(one: Spec, weight: Spec, *, groups: int, size: Any = None, **_: Any) -> bool:
+def reads_some(one: Spec, weight: Spec, *, groups: int, size: Any = None, **_: Any) -> bool:
+    """Whether the image, written out, has few layers."""
     return one.dtype == FLOAT32 and _layers_read(weight, groups, size) <= MOST_LAYERS
 
 
-def _reads_few(one: Spec, weight: Spec, *, groups: int, size: Any = None, **_: Any) -> bool:
+def reads_few(one: Spec, weight: Spec, *, groups: int, size: Any = None, **_: Any) -> bool:
+    """Whether it has so few that this is the fastest way."""
     return _layers_read(weight, groups, size) <= LAYERS_THAT_PAY and groups > 1
 
 
@@ -152,9 +158,21 @@ def forward_workspace(x: Spec, weight: Spec, **window: Any) -> Spec:
     return Spec((len(threads.slices(x.shape[0])), apart(image.copy)), FLOAT32)
 
 
-def forward(y: Any, x: Any, weight: Any, scratch: Any, **window: Any) -> None:
-    """y = conv(x, weight)."""
-    _launch(y, x, weight, scratch, _x(x, weight.shape[-1], weight.shape[:-2], **window))
+def forward(
+    y: Any,
+    x: Any,
+    weight: Any,
+    scratch: Any,
+    *,
+    bias: Any = None,
+    ended: Any = None,
+    function: int = 0,
+    alpha: float = 0.0,
+    **window: Any,
+) -> None:
+    """y = conv(x, weight) + bias; `ended`, which may be y, is the function of it that `epilogue_njit.end` returns."""
+    image = _x(x, weight.shape[-1], weight.shape[:-2], **window)
+    _launch(y, x, weight, scratch, image, bias, ended, function, alpha)
 
 
 def grad_input_workspace(dy: Spec, weight: Spec, **window: Any) -> Spec:
@@ -179,12 +197,25 @@ def _pick(taps: np.ndarray, by_layer: np.ndarray, index: Any) -> None:
     taps[...] = by_layer[index]
 
 
-def _launch(y: Any, images: Any, weight: Any, scratch: Any, image: _Image) -> None:
+def _launch(
+    y: Any,
+    images: Any,
+    weight: Any,
+    scratch: Any,
+    image: _Image,
+    bias: Any = None,
+    ended: Any = None,
+    function: int = 0,
+    alpha: float = 0.0,
+) -> None:
     table = image.table
+    bias = np.zeros(y.shape[-1], FLOAT32) if bias is None else bias
+    ended = y if ended is None else ended
     shape = np.array([table.line, images.shape[-2], images.shape[-1], table.count, y.size // len(y), y.shape[-1]])
     _results(
-        len(scratch), y.reshape(-1), images.reshape(-1), weight.reshape(-1), scratch, image.copy, table.rows,
+        len(scratch), y.reshape(-1), images.reshape(-1), weight.reshape(-1), bias, scratch, image.copy, table.rows,
         table.pixels, image.steps[: image.count], image.places, image.sources, shape, threads.bounds(len(images)),
+        ended.reshape(-1), function, np.float32(alpha),
         parallel=2 * y.size * image.count > SMALL,
     )  # fmt: skip
 
@@ -233,7 +264,10 @@ def _place(scratch, images, rows, sources, n, line, cells, channels):
 
 
 @tasks
-def _results(part, y, images, weight, scratches, used, rows, pixels, steps, places, sources, shape, bounds):
+def _results(
+    part, y, images, weight, bias, scratches, used, rows, pixels, steps, places, sources, shape, bounds, ended,
+    function, alpha
+):  # fmt: skip
     """A slice of the images of a batch."""
     first, last, scratch = bounds[part], bounds[part + 1], scratches[part, :used]
     line, cells, channels, count, outputs, width = shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]
@@ -241,15 +275,19 @@ def _results(part, y, images, weight, scratches, used, rows, pixels, steps, plac
     scratch[:] = np.float32(0)
     for n in range(first, last):
         origin = _place(scratch, images, rows, sources, n, line, cells, channels)
-        i = 0
+        i, done = 0, 0
         while i < count:
             large = count - i > 2 * FEW
             for k in range(0, width, WIDTH):
                 lane_products(
-                    large, min(WIDTH, width - k), source, origin + k, pixels, i, steps, 0, steps.shape[0], weight, k,
-                    width, y, n * outputs + k, places,
+                    large, min(WIDTH, width - k), source, origin + k, pixels, i, steps, bias, weight, k, width, y,
+                    n * outputs + k, places,
                 )  # fmt: skip
-            i += ROWS if large else FEW
+            i = min(count, i + (ROWS if large else FEW))
+            if function and ((i - done) * width >= _STRETCH or i == count):
+                o = n * outputs + done * width
+                call(function, ended, o, y, o, y, o, (i - done) * width, alpha)
+                done = i
 
 
 @tasks

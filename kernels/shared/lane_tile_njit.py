@@ -1,7 +1,7 @@
 """The inner loop of convolutions in small groups on the CPU: as in `tile_njit`, a tile of sums stays
 in registers, but each row has a vector of the source, which meets that of the matrix lane by lane.
 
-    sums[r, f] = Σ over steps s of source[offsets[r] + steps[s] + f] · matrix[s, f]
+    sums[r, f] = bias[f] + Σ over steps s of source[offsets[r] + steps[s] + f] · matrix[s, f]
 
 A step of a large tile is nine multiply-adds for ten loads.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -27,50 +26,76 @@ FEW = 3
 
 
 @njit(forceinline=True)
-def lane_products(large, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places):
-    """sums[to + places[i + r] + f] = Σ for s = first … last - 1 of
+def lane_products(large, lanes, source, origin, offsets, i, steps, bias, matrix, j, width, sums, to, places):
+    """sums[to + places[i + r] + f] = bias[j + f] + Σ over steps s of
 
-        source[origin + offsets[i + r] + steps[s] + f] · matrix[j + (s - first) · width + f]
+        source[origin + offsets[i + r] + steps[s] + f] · matrix[j + s · width + f]
 
     for `ROWS` r (`FEW` unless large) and f < lanes ≤ `WIDTH`. All arrays are one-dimensional and
     contiguous; offsets, steps and places are int64, the others float32. Indices are not checked.
     """
+    count = steps.shape[0]
     whole = lanes == WIDTH
     if large and whole:
-        _tile(ROWS, 1, 0, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places)
+        _tile(
+            ROWS, 1, 0, lanes, source, origin, offsets, i, steps, 0, count, bias, matrix, j, width, sums, to,
+            places,
+        )  # fmt: skip
     elif large:
-        _tile(ROWS, 0, 0, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places)
+        _tile(
+            ROWS, 0, 0, lanes, source, origin, offsets, i, steps, 0, count, bias, matrix, j, width, sums, to,
+            places,
+        )  # fmt: skip
     elif whole:
-        _tile(FEW, 1, 0, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places)
+        _tile(
+            FEW, 1, 0, lanes, source, origin, offsets, i, steps, 0, count, bias, matrix, j, width, sums, to,
+            places,
+        )  # fmt: skip
     else:
-        _tile(FEW, 0, 0, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places)
+        _tile(
+            FEW, 0, 0, lanes, source, origin, offsets, i, steps, 0, count, bias, matrix, j, width, sums, to,
+            places,
+        )  # fmt: skip
 
 
 @njit(forceinline=True)
 def add_lane_products(large, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places):
-    """The same products added to the sums that are there."""
+    """The products of the steps first … last - 1, whose matrix starts at j, added to the sums that are there."""
     whole = lanes == WIDTH
     if large and whole:
-        _tile(ROWS, 1, 1, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places)
+        _tile(
+            ROWS, 1, 1, lanes, source, origin, offsets, i, steps, first, last, sums, matrix, j, width, sums, to,
+            places,
+        )  # fmt: skip
     elif large:
-        _tile(ROWS, 0, 1, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places)
+        _tile(
+            ROWS, 0, 1, lanes, source, origin, offsets, i, steps, first, last, sums, matrix, j, width, sums, to,
+            places,
+        )  # fmt: skip
     elif whole:
-        _tile(FEW, 1, 1, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places)
+        _tile(
+            FEW, 1, 1, lanes, source, origin, offsets, i, steps, first, last, sums, matrix, j, width, sums, to,
+            places,
+        )  # fmt: skip
     else:
-        _tile(FEW, 0, 1, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places)
+        _tile(
+            FEW, 0, 1, lanes, source, origin, offsets, i, steps, first, last, sums, matrix, j, width, sums, to,
+            places,
+        )  # fmt: skip
 
 
 _NAMES = (
     *("rows", "whole", "add", "lanes", "source", "origin", "offsets", "i", "steps", "first", "last"),
-    *("matrix", "j", "width", "sums", "to", "places"),
+    *("bias", "matrix", "j", "width", "sums", "to", "places"),
 )
 """The parameters of `_tile`."""
 
 
 @intrinsic(prefer_literal=True)
 def _tile(
-    typing, rows, whole, add, lanes, source, origin, offsets, i, steps, first, last, matrix, j, width, sums, to, places
-):
+    typing, rows, whole, add, lanes, source, origin, offsets, i, steps, first, last, bias, matrix, j, width, sums, to,
+    places
+):  # fmt: skip
     """`lane_products`, or `add_lane_products`, for a number of rows, and with all lanes or with some;
     the first three are constants."""
     place = types.intp
@@ -82,7 +107,7 @@ def _tile(
 
     return types.void(
         *(rows, whole, add, place, source, place, offsets, place, steps, place, place),
-        *(matrix, place, place, sums, place, places),
+        *(bias, matrix, place, place, sums, place, places),
     ), emit
 
 
@@ -93,12 +118,13 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
 
     rows, add = kinds["rows"].literal_value, kinds["add"].literal_value
     lanes = Lanes(builder, None if kinds["whole"].literal_value else values["lanes"])
-    fma, zero = multiply_add(builder), ir.Constant(VECTOR, [0.0] * WIDTH)
+    fma = multiply_add(builder)
     source, offsets = address("source", "origin"), address("offsets", "i")
     result, places = address("sums", "to"), address("places", "i")
     cells = [builder.gep(source, [builder.load(builder.gep(offsets, [SIZE(r)]))]) for r in range(rows)]
     targets = [builder.gep(result, [builder.load(builder.gep(places, [SIZE(r)]))]) for r in range(rows)]
-    sums = [cgutils.alloca_once_value(builder, lanes.load(target) if add else zero) for target in targets]
+    starts = list(map(lanes.load, targets)) if add else [lanes.load(address("bias", "j"))] * rows
+    sums = [cgutils.alloca_once_value(builder, start) for start in starts]
     matrix = cgutils.alloca_once_value(builder, address("matrix", "j"))
     steps = context.make_array(kinds["steps"])(context, builder, values["steps"]).data
     with rolled(builder, values["first"], values["last"]) as s:

@@ -91,6 +91,10 @@ STACKS = {
         lambda: layers.Conv2D(5, 3, strides=2, activation="relu"),
         lambda: layers.Conv2D(4, 2, dilation_rate=2, activation="relu"),
     ],
+    "grouped_relu": [
+        lambda: layers.Conv2D(6, 3, groups=2, padding="same", activation="relu"),
+        lambda: layers.DepthwiseConv2D(3, strides=2, depth_multiplier=2, activation="relu"),
+    ],
     "dense_relu": [
         layers.Flatten,
         lambda: layers.Dense(7, activation="relu"),
@@ -102,6 +106,16 @@ STACKS = {
 @pytest.mark.parametrize("function", ["linear", *(f for f in FUNCTIONS if f != "exponential")])  # which overflows
 def test_fusion_with_each_activation_changes_nothing_but_rounding(function, rng):
     check_that_fusion_changes_nothing_but_rounding(with_activation(function), "njit", "cpu", rng)
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "gelu"])
+def test_convolutions_in_groups_end_in_their_kernel(activation, monkeypatch, rng):
+    monkeypatch.setattr(fusion, "bias_activation", lambda *args, **params: pytest.fail("one more pass"))
+    grouped = lambda: layers.Conv2D(6, 3, groups=2, activation=activation)  # noqa: E731
+    model = model_of(grouped, lambda: layers.DepthwiseConv2D(3, depth_multiplier=2, activation=activation))
+    x = rng.standard_normal((6, 9, 8, 2)).astype(np.float32)
+    model.train_on_batch(x, np.zeros((6, *model.output_shape[1:]), np.float32))
+    model.predict(x, verbose=0)
 
 
 @pytest.mark.parametrize(("backend", "device"), [NJIT, CUDA, NUMBA])
