@@ -58,7 +58,7 @@ RIVALS = {"torch": ("torch", "torch-last"), "torch-compile": ("torch-compile",),
 
 _SIDE = 1024
 
-_PAUSE_SECONDS = 0.003
+_PAUSE_SECONDS = 0.15
 """Between two turns, so that no thread of the last library is still spinning."""
 
 
