@@ -6,6 +6,7 @@ that have one: their arrays stay in the caches between the layers, and filters a
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import OrderedDict
@@ -166,19 +167,23 @@ class Parted:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The output for one batch, on the host, in an array that the caller may keep."""
-        size = self._part(x.shape)
-        if size == len(x):
+        count = self._parts(x.shape)
+        if count == 1:
             return self.whole(x)
-        parts = [self._trunk(x[i : i + size]) for i in range(0, len(x), size)]
-        y = np.concatenate(parts)
+        bounds = [len(x) * i // count for i in range(count + 1)]
+        y = np.concatenate([self._trunk(x[start:end]) for start, end in itertools.pairwise(bounds)])
         return self._head(y) if self._head.nodes else y
 
-    def _part(self, shape: Shape) -> int:
-        """How many images are computed at a time, at least one for each thread."""
-        count, *image = shape
-        size, parts, excess = count, 1, self.whole.excess(shape) if self._trunk.nodes else 0.0
-        while excess > 1 and size > threads.in_use():
-            parts *= 2 ** math.ceil(math.log2(excess))
-            size = max(-(-count // parts), threads.in_use())
-            excess = self._trunk.excess((size, *image))
-        return count if excess > 1 else size
+    def _parts(self, shape: Shape) -> int:
+        """In how many parts a batch is computed: in one, or in nearly equal ones of `threads.SLICES` images at
+        least, as kernels may choose otherwise for fewer, and results be rounded otherwise."""
+        images, *image = shape
+        parts, excess = 1, self.whole.excess(shape) if self._trunk.nodes else 0.0
+        while excess > 1:
+            parts = min(parts * 2 ** math.ceil(math.log2(excess)), images // threads.SLICES)
+            if parts < 2:
+                return 1
+            excess = self._trunk.excess((-(-images // parts), *image))
+            if excess > 1 and parts == images // threads.SLICES:
+                return 1
+        return parts

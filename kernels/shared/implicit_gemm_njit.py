@@ -93,12 +93,12 @@ def table_of(parts: list[Part]) -> np.ndarray:
     return np.array(parts)
 
 
-def split_with_panels(images: int, blocks: int, panels: int) -> tuple[list[Part], int]:
+def split_with_panels(images: int, blocks: int, panels: int, smallest: int = 1) -> tuple[list[Part], int]:
     """The same for blocks of results, and how many parts share each block: where there are few, a part
     computes the results of some panels of filters."""
-    blocks, most = max(1, blocks), len(split(images, _PARTS)) // len(threads.slices(images))
+    blocks, most = max(1, blocks), len(split(images, _PARTS, smallest)) // len(threads.slices(images, smallest))
     shares = max(1, min(panels, most // blocks))
-    return split(images, blocks * shares), shares
+    return split(images, blocks * shares, smallest), shares
 
 
 def _split_by_patches(images: int, table: Patches, filters: int, groups: int) -> tuple[list[Part], int]:

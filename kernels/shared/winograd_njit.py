@@ -58,7 +58,7 @@ from .winograd_transforms_njit import Transform, address, transform
 
 
 def _shares(images: int, channels: int, filters: int, tiles: Tiles) -> tuple[list[Part], int]:
-    return split_with_panels(images, tiles.count // tiles.block, panels_of(filters))
+    return split_with_panels(images, tiles.count // tiles.block, panels_of(filters), tiles.several)
 
 
 def workspace(images: int, channels: int, filters: int, tiles: Tiles) -> tuple[Spec, ...]:

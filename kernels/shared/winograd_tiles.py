@@ -25,11 +25,12 @@ each of its values, even where most taps meet padding."""
 
 _MOST_RESULTS, _MOST_TILES = 512, 64
 """In work at a time: the transforms of so many stay in the second-level cache."""
-_FEWEST = 32
-"""Tiles in work at a time, if images are small enough."""
 _FEWEST_TILES, _FEWEST_LARGE = 32, 128
-"""With so many tiles in work at a time it is faster, since the filters take up to five times the memory; and
-with so many in a batch, tiles may be large: of one image there would be too few for the threads."""
+"""With so many tiles in a batch it is faster, since the filters take up to five times the memory; and with so
+many, tiles may be large: of one image there would be too few for the threads. So many are in work at a time,
+too, if images are small enough."""
+_BATCH = threads.SLICES
+"""Images from which on both are taken to be so: then parts of a batch have the bits of the whole."""
 _MOST_PRODUCTS, _MOST_SUMS = 1 << 14, 1 << 20
 """Channels times filters up to which tiles may be large, and these times places up to which the gradient of
 filters is faster: beyond, they come from memory."""
@@ -54,6 +55,7 @@ class Tiles(NamedTuple):
     in_row    tiles of a row of an image
     count     tiles of one image
     several   images
+    enough    whether the batch has tiles enough
     """
 
     axes: tuple[Filtering, Filtering]
@@ -67,6 +69,7 @@ class Tiles(NamedTuple):
     in_row: int
     count: int
     several: int
+    enough: bool
 
     @property
     def places(self) -> int:
@@ -133,14 +136,16 @@ def tiles_of(
     P, Q = height + top + bottom - taps[0] + 1, width + left + right - taps[1] + 1
     if pooled:
         P, Q = P // 2 * 2, Q // 2 * 2
-    least = math.sqrt(_FEWEST_LARGE / images) if channels * filters <= _MOST_PRODUCTS else math.inf
+    least = math.sqrt(_FEWEST_LARGE / images) if images < _BATCH else 0.0
+    if channels * filters > _MOST_PRODUCTS:
+        least = math.inf
     axes = _axis(P, taps[0], least), _axis(Q, taps[1], least)
     (each_down, _), (each_across, _) = axes
     down, across = -(-P // each_down), -(-Q // each_across)
     line = max(each_across * across + taps[1] - 1, width + left + right) * channels
     size = max(each_down * down + taps[0] - 1, height + top + bottom) * line
     count = down * across
-    several = max(1, min(images // len(threads.slices(images)), _FEWEST // count))
+    several = max(1, min(-(-images // 2), _FEWEST_TILES // count))
     numbers = np.arange(several)[:, None, None]
     p, q = each_down * np.arange(down)[:, None], each_across * np.arange(across)
     shape, window = (several, down, across), 2 if pooled else 1
@@ -156,6 +161,7 @@ def tiles_of(
         in_row=across,
         count=count,
         several=several,
+        enough=images >= _BATCH or images * count >= _FEWEST_TILES,
     )
 
 
@@ -182,10 +188,10 @@ def supports(
 def pays(channels: int, filters: int, tiles: Tiles) -> bool:
     """Whether it is expected to be faster than the products of the definition: not with few channels or
     tiles, where the transforms weigh more, and not where tiles reach far beyond the image."""
-    products, tiles_at_a_time = channels * filters, tiles.count * tiles.several
+    products, computed = channels * filters, len(tiles.heights)
     definition = tiles.taps * int((tiles.heights * tiles.widths).sum()) * products
-    here = tiles.places * tiles_at_a_time * (products + _OVERHEAD * (channels + filters))
-    return tiles_at_a_time >= _FEWEST_TILES and definition >= _LEAST_GAIN * here
+    here = tiles.places * computed * (products + _OVERHEAD * (channels + filters))
+    return tiles.enough and definition >= _LEAST_GAIN * here
 
 
 def correlation_pays(channels: int, filters: int, tiles: Tiles) -> bool:
