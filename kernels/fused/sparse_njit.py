@@ -27,7 +27,7 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.fused import conv2d_maxpool_grad_input, conv2d_maxpool_grad_weight
 
-from ..shared.eight_njit import EIGHT, add_products, load_eight, store_eight
+from ..shared.eight_njit import EIGHT, add_products, eight_of, load_eight, store_eight
 from ..shared.implicit_gemm_njit import FLOAT32, SMALL
 from ..shared.patches_njit import Patches, pooled_patches
 from ..shared.simd_njit import LANES, at, copy, put
@@ -224,11 +224,7 @@ def _add_patches(
                     put(cells, counts + k, count + (np.int64(place < 4) & np.int64(g != 0)))
                     db[k] += g if place < 4 else np.float32(0)
             for block in range(starts.shape[0] // EIGHT):
-                o = EIGHT * block
-                offsets = (
-                    starts[o], starts[o + 1], starts[o + 2], starts[o + 3], starts[o + 4], starts[o + 5], starts[o + 6],
-                    starts[o + 7],
-                )  # fmt: skip
+                offsets = eight_of(starts, EIGHT * block)
                 for k in range(filters):
                     j, c = (block * filters + k) * size, k * group
                     if wide:
@@ -268,11 +264,7 @@ def _add_filters(
                     put(amounts, cell * filters + count, g)
                     put(lists, counts + cell, count + (np.int64(place < 4) & np.int64(g != 0)))
             for block in range(starts.shape[0] // EIGHT):
-                o = EIGHT * block
-                offsets = (
-                    starts[o], starts[o + 1], starts[o + 2], starts[o + 3], starts[o + 4], starts[o + 5], starts[o + 6],
-                    starts[o + 7],
-                )  # fmt: skip
+                offsets = eight_of(starts, EIGHT * block)
                 for cell in range(4 * (end - begin)):
                     count = at(lists, counts + cell)
                     if count == 0:

@@ -11,9 +11,20 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from gpucnn.devices.njit import njit
+
 from .simd_njit import Vector
 
 EIGHT = 8
+
+
+@njit(forceinline=True)
+def eight_of(offsets, i):
+    """Eight offsets of an array from the i-th on."""
+    return (
+        offsets[i], offsets[i + 1], offsets[i + 2], offsets[i + 3], offsets[i + 4], offsets[i + 5], offsets[i + 6],
+        offsets[i + 7],
+    )  # fmt: skip
 
 
 def _kind(lanes: Any) -> types.UniTuple:
