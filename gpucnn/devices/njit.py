@@ -12,13 +12,14 @@ from __future__ import annotations
 import io
 import itertools
 import secrets
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from .. import places
 from ..errors import KernelError
@@ -161,6 +162,51 @@ def _announce_compiling() -> None:
         waiting.pop()()
 
 
+class CompiledElsewhere(Exception):
+    """Another process is compiling the kernel."""
+
+
+class _Claims(NamedTuple):
+    """A folder with a file for each kernel that one of two processes is compiling, and what this one does about
+    those of the other: it waits, or raises `CompiledElsewhere`."""
+
+    folder: Path
+    waits: bool
+
+    def take(self, name: str) -> bool:
+        """Whether the kernel is this process' to compile."""
+        try:
+            (self.folder / name).touch(exist_ok=False)
+        except FileExistsError:
+            if not self.waits:
+                raise CompiledElsewhere from None
+            return False
+        except OSError:  # the folder is gone: the other process has ended
+            pass
+        return True
+
+    def give_back(self, name: str) -> None:
+        """What was compiled is in the cache."""
+        (self.folder / name).unlink(missing_ok=True)
+
+
+_SECONDS = 20.0
+"""A process that has not compiled a kernel by then has ended or failed."""
+
+_claims: ContextVar[_Claims | None] = ContextVar("_claims", default=None)
+
+
+@contextmanager
+def sharing(folder: Path, waits: bool) -> Iterator[None]:
+    """In the body of a with statement, compile no kernel that another process, which shares this folder, is
+    compiling: wait for it, or raise `CompiledElsewhere`."""
+    token = _claims.set(_Claims(folder, waits))
+    try:
+        yield
+    finally:
+        _claims.reset(token)
+
+
 _SYMBOLS = "numbered at random"
 """Sets the cache apart from those with symbols that clash."""
 
@@ -225,18 +271,30 @@ class _Entries(IndexDataCacheFile):
         self._name = name
 
     def load(self, key: Any) -> Any:
-        """The entry; None if it is missing or damaged."""
-        name = self._name_of(key)
-        return None if places.intact(Path(self._data_path(name))) is None else self._load_data(name)
+        """The entry; None if it is missing or damaged, and this process is to compile it."""
+        name, claims, start = self._name_of(key), _claims.get(), time.monotonic()
+        while (entry := self._entry(name)) is None and claims is not None:
+            if claims.take(name):
+                return self._entry(name)  # which may have come meanwhile
+            if time.monotonic() > start + _SECONDS:
+                break
+            time.sleep(0.005)
+        return entry
 
     def save(self, key: Any, data: Any) -> None:
         """Write the entry."""
-        self._save_data(self._name_of(key), data)
+        name, claims = self._name_of(key), _claims.get()
+        self._save_data(name, data)
+        if claims is not None:
+            claims.give_back(name)
 
     def flush(self) -> None:
         """Delete all entries of the function."""
         for path in Path(self._cache_path).glob(f"{self._name}.*.nbc"):
             path.unlink(missing_ok=True)
+
+    def _entry(self, name: str) -> Any:
+        return None if places.intact(Path(self._data_path(name))) is None else self._load_data(name)
 
     def _name_of(self, key: Any) -> str:
         return f"{self._name}.{places.cache_key(self._source_stamp, key)}.nbc"
@@ -262,6 +320,8 @@ class _Cache(FunctionCache):
         """The machine code for these types; None if it is missing or cannot be used."""
         try:
             entry = super().load_overload(signature, target)
+        except CompiledElsewhere:
+            raise
         except Exception:  # an intact entry of another installation, of which the stamp says nothing
             entry = None
         if entry is None:

@@ -3,7 +3,8 @@
 Numba compiles one kernel at a time in a process. When a first step meets a kernel that is not in the
 cache, a forked child goes through the step without computing, and compiles what it launches from
 the end backwards, while the step itself goes forwards. They share what they compile through the
-cache on disk, and where they meet, at most one kernel is compiled twice.
+cache on disk. A kernel that the step is compiling is left out by the child, and the step waits for one
+that the child is compiling, so that none is compiled twice.
 
 For a GPU, threads compile. They are given the kernels of a step that is gone through without launches,
 unless parts of it are not gpucnn's own: those may depend on values.
@@ -12,7 +13,9 @@ unless parts of it are not gpucnn's own: those may depend on values.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from .. import losses
 from ..devices import choose, forks, storage, threads
@@ -46,20 +49,28 @@ def shared(step: TrainingStep, batch: Batch) -> Iterator[None]:
     if njit.unavailable() or njit.folder() is None:
         yield
         return
-    with njit.before_compiling(lambda: forks.aside(lambda: _compile(step, batch))):
-        yield
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder, njit.sharing(Path(folder), waits=True):
+        claims = Path(folder)
+        with njit.before_compiling(lambda: forks.aside(lambda: _compile(step, batch, claims))):
+            yield
 
 
-def _compile(step: TrainingStep, batch: Batch) -> None:
-    """Compile what training on such a batch, and then testing it, launches, the last kernel first."""
+def _compile(step: TrainingStep, batch: Batch, claims: Path) -> None:
+    """Compile what training on such a batch launches, the last kernel first, and then what testing does."""
+    from ..devices import njit, team
+
     threads.use(1)  # Numba's lock is held where the child comes from: it compiles in this thread alone
-    rehearsal = Rehearsal()
-    with onto(rehearsal):
-        few = Batch(*(None if part is None else part[:ROWS] for part in batch))  # type: ignore[arg-type]
+    team.share_address()  # which all kernels need, and the step first of all
+    training, testing = Rehearsal(), Rehearsal()
+    few = Batch(*(None if part is None else part[:ROWS] for part in batch))  # type: ignore[arg-type]
+    with onto(training):
         _rehearse(step, few)
+    with onto(testing):
         _rehearse_test(step, few)
-    for launch in reversed(rehearsal.launches):
-        launch()
+    with njit.sharing(claims, waits=False):
+        for launch in (*reversed(training.launches), *testing.launches):
+            with suppress(njit.CompiledElsewhere):
+                launch()
 
 
 def _rehearse(step: TrainingStep, batch: Batch) -> None:

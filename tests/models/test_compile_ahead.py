@@ -16,7 +16,8 @@ from gpucnn.dispatch import choice
 LINUX = pytest.mark.skipif(not forks.is_possible(), reason="copies of the process compute on Linux alone")
 
 MODEL = """
-    import hashlib, sys
+    import hashlib, os, sys, tempfile
+    from pathlib import Path
     import numba
     import numpy as np
     from numba.core import event
@@ -68,7 +69,8 @@ def test_what_is_compiled_ahead_is_all_that_training_and_testing_compile(tmp_pat
     before = weights()
     trainer = model._trainer
     trainer.take(x, y, None, 20, None)
-    compile_ahead._compile(trainer.step, Batch(x, y, None))
+    with tempfile.TemporaryDirectory() as claims:
+        compile_ahead._compile(trainer.step, Batch(x, y, None), Path(claims))
     print(compilations.count > 0)
     """
     assert run(ahead, tmp_path) == ["True"]
@@ -78,6 +80,48 @@ def test_what_is_compiled_ahead_is_all_that_training_and_testing_compile(tmp_pat
     print(compilations.count)
     """
     assert run(train, tmp_path) == ["0"]
+
+
+@LINUX
+def test_no_kernel_is_compiled_by_both_processes(tmp_path):
+    train = """
+    from gpucnn.devices import njit
+    save = njit._Entries.save
+
+    def noted(self, key, data):
+        save(self, key, data)
+        with open(sys.argv[0] + ".log", "a") as log:
+            log.write(f"{os.getpid()} {self._name_of(key)}\\n")
+
+    njit._Entries.save = noted
+    model.fit(x, y, batch_size=20, verbose=0)
+    print("done")
+    """.replace('sys.argv[0] + ".log"', repr(str(tmp_path / "log")))
+    assert run(train, tmp_path) == ["done"]
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    processes, names = zip(*lines, strict=True)
+    assert len(set(processes)) == 2
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_kernel_that_another_process_has_claimed_is_waited_for_or_left_out(waits, tmp_path, monkeypatch):
+    from gpucnn.devices import njit
+
+    entries = njit._Entries(str(tmp_path), "kernel", "stamp")
+    (tmp_path / "claims").mkdir()
+    with njit.sharing(tmp_path / "claims", waits=True):
+        assert entries.load("types") is None
+    with njit.sharing(tmp_path / "claims", waits=waits):
+        if waits:
+            threading.Timer(0.1, lambda: entries.save("types", "machine code")).start()
+            assert entries.load("types") == "machine code"
+        else:
+            with pytest.raises(njit.CompiledElsewhere):
+                entries.load("types")
+    monkeypatch.setattr(njit, "_SECONDS", 0.01)
+    with njit.sharing(tmp_path / "claims", waits=True):
+        assert entries.load("types") == ("machine code" if waits else None)
 
 
 @LINUX
