@@ -23,8 +23,9 @@ _LEAST = 16
 """Channels and filters from which on the errors of a whole tile are small against the sum behind
 each of its values, even where most taps meet padding."""
 
-_MOST_RESULTS, _MOST_TILES = 512, 64
-"""In work at a time: the transforms of so many stay in the second-level cache."""
+_MOST_VALUES, _LEAST_TILES, _MOST_TILES = 1 << 17, 16, 64
+"""In work at a time: so many transformed values stay in the second-level cache. With fewer tiles, the filters
+are read more often than that saves."""
 _FEWEST_TILES, _FEWEST_LARGE = 32, 128
 """With so many tiles in a batch it is faster, since the filters take up to five times the memory; and with so
 many, tiles may be large: of one image there would be too few for the threads. So many are in work at a time,
@@ -56,6 +57,7 @@ class Tiles(NamedTuple):
     count     tiles of one image
     several   images
     enough    whether the batch has tiles enough
+    block     tiles in work at a time
     """
 
     axes: tuple[Filtering, Filtering]
@@ -70,6 +72,7 @@ class Tiles(NamedTuple):
     count: int
     several: int
     enough: bool
+    block: int
 
     @property
     def places(self) -> int:
@@ -80,12 +83,6 @@ class Tiles(NamedTuple):
     def taps(self) -> int:
         """Those of a filter."""
         return math.prod(axis.taps for axis in self.axes)
-
-    @property
-    def block(self) -> int:
-        """Tiles in work at a time."""
-        down, across = self.axes
-        return min(_MOST_TILES, _MOST_RESULTS // (down.results * across.results) // ROWS * ROWS)
 
     def columns(self, parts: int, pixels: int, channels: int) -> Spec:
         """What holds, for each part of the work, the transformed columns of the tiles in work, so many of each;
@@ -101,7 +98,7 @@ class Tiles(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether a tile is transformed at once: its places fit the registers."""
-        return self.places <= _REGISTERS
+        return _is_whole(*self.axes)
 
     def transforms(self, which: Transform) -> tuple[int, int]:
         """The addresses of the transforms of columns and of rows, or of whole tiles and none."""
@@ -109,6 +106,18 @@ class Tiles(NamedTuple):
         if self.whole:
             return address(which, down, across), 0
         return address(which, down=down), address(which, across=across)
+
+
+def _is_whole(down: Filtering, across: Filtering) -> bool:
+    return down.places * across.places <= _REGISTERS
+
+
+def _block(down: Filtering, across: Filtering, channels: int, filters: int) -> int:
+    if _is_whole(down, across):
+        values = down.places * across.places * (channels + filters)
+    else:
+        values = down.places * (across.cells * channels + across.results * filters)
+    return max(_LEAST_TILES, min(_MOST_TILES, _MOST_VALUES // values // ROWS * ROWS))
 
 
 def _axis(results: int, taps: int, tiles: float) -> Filtering:
@@ -162,6 +171,7 @@ def tiles_of(
         count=count,
         several=several,
         enough=images >= _BATCH or images * count >= _FEWEST_TILES,
+        block=_block(*axes, channels, filters),
     )
 
 
