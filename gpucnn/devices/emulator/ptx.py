@@ -22,7 +22,7 @@ from . import ptx_arithmetic, ptx_control, ptx_memory, ptx_warps
 from .compiler import library
 from .cpp import source_name
 from .launching import SharedArray, Statistics, launch
-from .ptx_instruction import WIDTHS, Instruction, Translation, Unsupported, cpp_type
+from .ptx_instruction import FLOATS, WIDTHS, Instruction, Translation, Unsupported, cpp_type
 
 _TRANSLATIONS: dict[str, Translation] = ptx_arithmetic.TABLE | ptx_memory.TABLE | ptx_control.TABLE | ptx_warps.TABLE
 
@@ -279,9 +279,9 @@ class PtxFunction:
         target = self._register(register)
         if kind == "pred":
             return f"{target} = {expression}; "
-        bits = f"raw<{cpp_type(kind)}>({expression})"
+        bits = f"RAW({cpp_type(kind)}, {expression})" if kind in FLOATS else f"({cpp_type(kind)})({expression})"
         if kind[0] == "s" and width > own:
-            return f"{target} = (u{width})(s{width})(s{own}){bits}; "
+            return f"{target} = (u{width})(s{width}){bits}; "
         return f"{target} = (u{width}){bits}; " if width != own else f"{target} = {bits}; "
 
     def value(self, operand: str, kind: str) -> str:
@@ -310,10 +310,19 @@ class PtxFunction:
         if operand in self.local:
             return f"({to})(u64)L_{_plain(operand)}"
         if operand.startswith("-") and operand[1:] in self.widths:
-            return f"neg_(from<{to}>({self._register(operand[1:])}))"
+            return f"neg_({self._typed(operand[1:], kind)})"
         if operand not in self.widths:
             raise Unsupported
-        return f"from<{to}>({self._register(operand)})"
+        return self._typed(operand, kind)
+
+    def _typed(self, register: str, kind: str) -> str:
+        """The bits of a register as a value of a PTX type."""
+        to, bits = cpp_type(kind) if kind != "tf32" else "u32", self._register(register)
+        if self.widths[register] != WIDTHS[kind]:
+            bits = f"(u{WIDTHS[kind]}){bits}"
+        if kind in FLOATS:
+            return f"FROM({to}, {bits})"
+        return f"({to}){bits}" if kind[0] == "s" else bits
 
     def address(self, operand: str, space: str) -> str:
         """`[name+4]` as a C++ expression of type u64."""
@@ -337,15 +346,15 @@ class PtxFunction:
 def _number(operand: str, kind: str) -> str | None:
     """A literal as a C++ value; floats are written as their bits: 0f3F800000."""
     if re.fullmatch(r"0[fF][0-9a-fA-F]{8}", operand):
-        return f"from<f32>(0x{operand[2:]}u)" if kind == "f32" else f"({cpp_type(kind)})0x{operand[2:]}u"
+        return f"FROM(f32, 0x{operand[2:]}u)" if kind == "f32" else f"({cpp_type(kind)})0x{operand[2:]}u"
     if re.fullmatch(r"0[dD][0-9a-fA-F]{16}", operand):
-        return f"from<{cpp_type(kind)}>(0x{operand[2:]}ull)"
+        return f"FROM({cpp_type(kind)}, 0x{operand[2:]}ull)"
     if not re.fullmatch(r"-?(?:0[xX][0-9a-fA-F]+|\d+)U?", operand):
         return None
     digits = operand.rstrip("U")
     suffix = "ll" if int(digits, 0) < 2**63 else "ull"
     if kind in ("f16", "bf16", "f32", "f64", "f16x2", "bf16x2"):
-        return f"from<{kind}>((u{WIDTHS[kind]}){digits}{suffix})"
+        return f"FROM({kind}, (u{WIDTHS[kind]}){digits}{suffix})"
     return f"({cpp_type(kind)}){digits}{suffix}"
 
 

@@ -9,6 +9,7 @@ from .ptx_instruction import (
     Scope,
     Translation,
     Unsupported,
+    bits,
     cpp_type,
     element,
     entering,
@@ -20,6 +21,15 @@ TABLE: dict[str, Translation] = {}
 
 _translates = entering(TABLE)
 
+
+_BUILTINS = {
+    ("fma", "f32"): "__builtin_fmaf",
+    ("fma", "f64"): "__builtin_fma",
+    ("neg", "f32"): "-",
+    ("abs", "f32"): "__builtin_fabsf",
+    ("rcp", "f32"): "1.0f / ",
+}
+"""What g++ has for an instruction and a type."""
 
 # ---------------------------------------------------------------- values of one type
 
@@ -49,6 +59,9 @@ def _directed(ins: Instruction) -> str | None:
     return next((f for m, f in _DIRECTIONS.items() if ins.has(m) and ins.type == "f32"), None)
 
 
+_SIGNS = {"add": "+", "sub": "-", "mul": "*"}
+
+
 @_translates("add", "sub", "mul")
 def _arithmetic(scope: Scope, ins: Instruction) -> str:
     kind = ins.type
@@ -58,12 +71,12 @@ def _arithmetic(scope: Scope, ins: Instruction) -> str:
         return _integer_product(scope, ins)
     a, b = _operands(scope, ins, kind)
     if direction := _directed(ins):
-        sign = {"add": "+", "sub": "-", "mul": "*"}[ins.name]
-        return _result(scope, ins, kind, f"{direction}((f64){a} {sign} (f64){b})")
+        return _result(scope, ins, kind, f"{direction}((f64){a} {_SIGNS[ins.name]} (f64){b})")
     if ins.has("sat") and kind == "s32":
-        sign = "+" if ins.name == "add" else "-"
-        return scope.assign(ins.operands[0], kind, f"clamped<s32>((s64){a} {sign} (s64){b})")
-    return _result(scope, ins, kind, f"{ins.name}_<{element(kind)}>({a}, {b})")
+        return scope.assign(ins.operands[0], kind, f"clamped<s32>((s64){a} {_SIGNS[ins.name]} (s64){b})")
+    if kind.endswith("x2"):
+        return _result(scope, ins, kind, f"{ins.name}_<{element(kind)}>({a}, {b})")
+    return _result(scope, ins, kind, f"{a} {_SIGNS[ins.name]} {b}")
 
 
 @_translates("addc", "subc")
@@ -100,7 +113,7 @@ def _multiply_add(scope: Scope, ins: Instruction) -> str:
     a, b, c = _operands(scope, ins, ins.type)
     if direction := _directed(ins):
         return _result(scope, ins, ins.type, f"{direction}((f64){a} * (f64){b} + (f64){c})")
-    product = f"fma_({a}, {b}, {c})"
+    product = f"{_BUILTINS.get(('fma', ins.type), 'fma_')}({a}, {b}, {c})"
     if ins.has("relu"):
         zero = "{}" if ins.type.endswith("x2") else "0"
         product = f"max_nan<{element(ins.type)}>({product}, {cpp_type(ins.type)}({zero}))"
@@ -139,7 +152,8 @@ def _extremum(scope: Scope, ins: Instruction) -> str:
 
 @_translates("neg", "abs", "rsqrt", "ex2", "lg2", "sin", "cos", "tanh")
 def _unary(scope: Scope, ins: Instruction) -> str:
-    return _result(scope, ins, ins.type, f"{ins.name}_<{element(ins.type)}>({_operands(scope, ins, ins.type)[0]})")
+    function = _BUILTINS.get((ins.name, ins.type), f"{ins.name}_<{element(ins.type)}>")
+    return _result(scope, ins, ins.type, f"{function}({_operands(scope, ins, ins.type)[0]})")
 
 
 @_translates("sqrt", "rcp")
@@ -148,7 +162,8 @@ def _root(scope: Scope, ins: Instruction) -> str:
     if direction := _directed(ins):
         exact = f"sqrt((f64){a})" if ins.name == "sqrt" else f"(1 / (f64){a})"
         return _result(scope, ins, ins.type, f"{direction}({exact})")
-    return _result(scope, ins, ins.type, f"{ins.name}_<{cpp_type(ins.type)}>({a})")
+    function = _BUILTINS.get((ins.name, ins.type), f"{ins.name}_<{cpp_type(ins.type)}>")
+    return _result(scope, ins, ins.type, f"{function}({a})")
 
 
 @_translates("copysign")
@@ -322,8 +337,9 @@ def _set(scope: Scope, ins: Instruction) -> str:
 
 @_translates("selp")
 def _select(scope: Scope, ins: Instruction) -> str:
-    a, b = (scope.value(o, ins.type) for o in ins.operands[1:3])
-    return scope.assign(ins.operands[0], ins.type, f"{scope.value(ins.operands[3], 'pred')} ? {a} : {b}")
+    kind = bits(ins.type)
+    a, b = (scope.value(o, kind) for o in ins.operands[1:3])
+    return scope.assign(ins.operands[0], kind, f"{scope.value(ins.operands[3], 'pred')} ? {a} : {b}")
 
 
 @_translates("slct")

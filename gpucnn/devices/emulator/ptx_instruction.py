@@ -109,6 +109,11 @@ def cpp_type(kind: str) -> str:
     return kind.replace("b", "u", 1) if kind in ("b8", "b16", "b32", "b64") else kind
 
 
+def bits(kind: str) -> str:
+    """The type for a value that an instruction of this type only moves: bits in place of floats."""
+    return f"b{WIDTHS[kind]}" if kind in FLOATS else kind
+
+
 def parts(operand: str) -> list[str]:
     """The registers of `{a, b}` or of `a|b`, or the operand alone."""
     return [p.strip() for p in re.split(r"[,|]", operand.strip("{} "))]

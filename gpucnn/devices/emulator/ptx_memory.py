@@ -9,6 +9,7 @@ from .ptx_instruction import (
     Scope,
     Translation,
     Unsupported,
+    bits,
     cpp_type,
     element,
     entering,
@@ -37,7 +38,8 @@ def _move(scope: Scope, ins: Instruction) -> str:
         piece = width // len(registers)
         joined = " | ".join(f"(u64){scope.value(r, f'b{piece}')} << {i * piece}" for i, r in enumerate(registers))
         return scope.assign(target, f"b{width}", f"(u{width})({joined})")
-    return scope.assign(target, ins.type, scope.value(source, ins.type))
+    kind = bits(ins.type)
+    return scope.assign(target, kind, scope.value(source, kind))
 
 
 @_translates("cvta")
@@ -68,20 +70,20 @@ def _access(ins: Instruction, size: int, write: bool) -> str:
 
 @_translates("ld", "ldu")
 def _load(scope: Scope, ins: Instruction) -> str:
-    registers, width = parts(ins.operands[0]), WIDTHS[ins.type] // 8
+    registers, kind, width = parts(ins.operands[0]), bits(ins.type), WIDTHS[ins.type] // 8
     code = f"u64 a = {scope.address(ins.operands[1], _space(ins))}; " + _access(ins, width * len(registers), False)
     for i, register in enumerate(registers):
         if register != "_":
-            code += scope.assign(register, ins.type, f"load<{cpp_type(ins.type)}>(a + {i * width})")
+            code += scope.assign(register, kind, f"load<{cpp_type(kind)}>(a + {i * width})")
     return code
 
 
 @_translates("st")
 def _store(scope: Scope, ins: Instruction) -> str:
-    registers, width = parts(ins.operands[1]), WIDTHS[ins.type] // 8
+    registers, kind, width = parts(ins.operands[1]), bits(ins.type), WIDTHS[ins.type] // 8
     code = f"u64 a = {scope.address(ins.operands[0], _space(ins))}; " + _access(ins, width * len(registers), True)
     for i, register in enumerate(registers):
-        code += f"store<{cpp_type(ins.type)}>(a + {i * width}, {scope.value(register, ins.type)}); "
+        code += f"store<{cpp_type(kind)}>(a + {i * width}, {scope.value(register, kind)}); "
     return code
 
 
@@ -93,7 +95,7 @@ _UPDATES = {
     "or": "o | b",
     "xor": "o ^ b",
     "exch": "b",
-    "cas": "raw(o) == raw(b) ? c : o",
+    "cas": "o == b ? c : o",
     "inc": "o >= b ? 0 : o + 1",
     "dec": "o == 0 || o > b ? b : o - 1",
 }

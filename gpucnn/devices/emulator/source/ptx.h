@@ -55,9 +55,10 @@ template <> struct Kind<f64> {
 
 // ---------------------------------------------------------------- registers and memory
 
-template <class T, class R> GPU_INLINE T from(R bits) { return __builtin_bit_cast(T, (Raw<T>)bits); }
-template <class T> GPU_INLINE Raw<T> raw(T value) { return __builtin_bit_cast(Raw<T>, value); }
-template <> GPU_INLINE bool from<bool, bool>(bool bits) { return bits; }
+// What stands in most lines of a text is made of operators and builtins: to find and inline a function takes g++ longer
+// than all that it does afterwards.
+#define FROM(T, bits) __builtin_bit_cast(T, bits)
+#define RAW(T, ...) __builtin_bit_cast(Raw<T>, (T)(__VA_ARGS__))
 template <class T> GPU_INLINE T load(u64 address)
 {
     T value;
@@ -92,8 +93,6 @@ template <class T> GPU_INLINE T saturate(T x) { return x != x || x<(T)0.0f ? (T)
 PTX_BINARY(add_, +)
 PTX_BINARY(sub_, -)
 PTX_BINARY(mul_, *)
-GPU_INLINE f32 fma_(f32 a, f32 b, f32 c) { return __builtin_fmaf(a, b, c); }
-GPU_INLINE f64 fma_(f64 a, f64 b, f64 c) { return __builtin_fma(a, b, c); }
 GPU_INLINE f16 fma_(f16 a, f16 b, f16 c) { return (f16)((f64)a * (f64)b + (f64)c); }
 GPU_INLINE bf16 fma_(bf16 a, bf16 b, bf16 c) { return bf16(__builtin_fmaf(a, b, c)); }
 template <class T> GPU_INLINE Pair<T> fma_(Pair<T> a, Pair<T> b, Pair<T> c)
@@ -103,7 +102,6 @@ template <class T> GPU_INLINE Pair<T> fma_(Pair<T> a, Pair<T> b, Pair<T> c)
 template <class T> GPU_INLINE T neg_(T a) { return (T)-a; }
 template <class T> GPU_INLINE Pair<T> neg_(Pair<T> a) { return {(T)-a.low, (T)-a.high}; }
 template <class T> GPU_INLINE T abs_(T a) { return a < (T)0 ? (T)-a : a; }
-template <> GPU_INLINE f32 abs_(f32 a) { return fabsf(a); }
 template <> GPU_INLINE f64 abs_(f64 a) { return fabs(a); }
 template <> GPU_INLINE f16 abs_(f16 a) { return (f16)fabsf(a); }
 template <> GPU_INLINE bf16 abs_(bf16 a) { return bf16(fabsf(a)); }
@@ -164,7 +162,6 @@ PTX_PAIRWISE(max_nan)
 template <class T> GPU_INLINE T sqrt_(T x) { return (T)sqrt((f64)x); }
 template <> GPU_INLINE f32 sqrt_(f32 x) { return sqrtf(x); }
 template <class T> GPU_INLINE T rcp_(T x) { return (T)(1 / (f64)x); }
-template <> GPU_INLINE f32 rcp_(f32 x) { return 1.0f / x; }
 template <class T> GPU_INLINE T rsqrt_(T x) { return (T)(1 / sqrt((f64)x)); }
 template <class T> GPU_INLINE T ex2_(T x) { return (T)exp2f((f32)x); }
 template <class T> GPU_INLINE Pair<T> ex2_(Pair<T> x) { return {ex2_(x.low), ex2_(x.high)}; }
@@ -302,7 +299,7 @@ template <class D, class S> GPU_INLINE D convert(S x) { return (D)x; }
 template <> GPU_INLINE bf16 convert<bf16, f64>(f64 x) { return bf16((f32)x); }
 GPU_INLINE u32 tf32_nearest(f32 x)
 {
-    return x != x ? 0x7fffffff : (raw(x) + 0x1000) & ~0x1fffu;
+    return x != x ? 0x7fffffff : (RAW(f32, x) + 0x1000) & ~0x1fffu;
 }  // ties away from zero
 
 // ---------------------------------------------------------------- lanes of a warp
@@ -337,11 +334,11 @@ template <GpuReduction OP> GPU_INLINE GpuVote vote_(u32 mask, u64 word, const vo
 struct tf32 {};
 template <class T> struct Element {  // how many lie in a register, and the value of one
     static constexpr int count = 2;
-    static GPU_INLINE f32 of(u32 bits, int i) { return (f32)from<T>((u16)(bits >> 16 * i)); }
+    static GPU_INLINE f32 of(u32 bits, int i) { return (f32)FROM(T, (u16)(bits >> 16 * i)); }
 };
 template <> struct Element<tf32> {
     static constexpr int count = 1;
-    static GPU_INLINE f32 of(u32 bits, int) { return from<f32>(bits & ~0x1fffu); }  // the GPU ignores the low bits
+    static GPU_INLINE f32 of(u32 bits, int) { return FROM(f32, bits & ~0x1fffu); }  // the GPU ignores the low bits
 };
 
 // mma.sync.m16n8kK: registers of the four lanes of a group hold neighbouring elements of a row of A (a column of B).
