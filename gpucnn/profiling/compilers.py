@@ -85,9 +85,9 @@ class Instructions:
 
 
 def _of_cuda(function: CudaLaunchable, arch: str) -> NvrtcOutput:
-    """All kernels of a .cu file."""
+    """A kernel alone, as on a GPU."""
     try:
-        return _of_text(function.source(), function.path.name, tuple(sorted(function.defines.items())), arch)
+        return _of_text(function.program(), function.path.name, tuple(sorted(function.defines.items())), arch)
     except CompilerLog as log:
         raise function.refused(str(log)) from None
 

@@ -114,7 +114,7 @@ def key(launch: launches.Launch, arch: str) -> str:
     """A file name for all that the figures of a launch depend on."""
     function = launch.function
     if isinstance(function, CudaFunction):
-        text, kind = function.source(), sorted(function.defines.items())
+        text, kind = function.program(), sorted(function.defines.items())
     else:
         text, kind = compilers.ptx(launch, arch), []
     shape = (

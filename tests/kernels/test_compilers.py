@@ -10,8 +10,9 @@ from functools import cache
 import needs
 import pytest
 
+from gpucnn import places
 from gpucnn.devices import cards
-from gpucnn.devices.cuda import cuda_function
+from gpucnn.devices.cuda import cuda_function, entries
 from gpucnn.devices.launchable import Geometry
 from gpucnn.devices.nvrtc import compile_cuda
 from gpucnn.dispatch import precision
@@ -83,8 +84,7 @@ def apart(launched):
 
 
 def double_precision(launch, arch):
-    """The instructions with a double in the PTX of a launch's function, and of the others in its
-    file."""
+    """The instructions with a double in the PTX of a launch's function."""
     text = compilers.ptx(launch, arch)
     return sorted(set(re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.]*\.f64[\w.]*)", text, re.MULTILINE)))
 
@@ -107,6 +107,14 @@ def test_kernel_file_compiles_without_spills_and_double_precision(ident, arch):
         assert not double_precision(launch, arch), f"{name} computes in double precision"
         if ALL and compilers.disassembler() is not None:
             assert not compilers.instructions(launch, arch).fp64, f"{name} computes in double precision"
+
+
+def test_every_cuda_kernel_is_launched_by_some_case():
+    """A kernel is compiled alone, as on a GPU: one that no case launches would never be."""
+    files = list(places.folder_of_kernels().rglob("*.cu"))
+    assert len(files) >= 50
+    launched = {launch.function.name for i in FILES for launch in variants(i)}
+    assert {name for file in files for name in entries(file)} <= launched
 
 
 @pytest.mark.parametrize(("factor", "seen"), [("0.1", True), ("0.1f", False)])
