@@ -16,6 +16,7 @@ from gpucnn.devices import choose
 from gpucnn.dispatch import precision
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.check import cases_for
+from gpucnn.ops.fused_cases import DRAWS
 from gpucnn.profiling import launches, trials
 
 OPS = [op for op in trials.every_op() if op.__module__.startswith("gpucnn.")]
@@ -27,6 +28,9 @@ LIBRARY = {"cublas"}
 ALL = bool(os.environ.get("GPUCNN_TEST_ALL"))
 SEEDS = (0, 1, 2, 3, 4) if ALL else (3,)
 """Orders of the threads in fast mode: 0 forward, 1 backward, others random."""
+
+ENDS = "function", "alpha", *DRAWS
+"""The parameters of the activation and the dropout that end a fused op."""
 
 COMPILED = 2
 """A text takes seconds to compile for an emulated GPU, where kernels have up to 28 in all their cases: each of them
@@ -56,18 +60,36 @@ def in_the_emulator(mode):
     planned = trials.trials(own, "emulator", mode)
     return [
         pytest.param(t, id=str(t), marks=(pytest.mark.xdist_group(t.kernel.id), skips[t.kernel.backend]))
-        for t in (planned if ALL or mode == "fast" else with_different_accesses(planned))
+        for t in (planned if ALL else apart(planned, mode))
     ]
 
 
-def with_different_accesses(planned):
-    """The trials without those that differ from an earlier one in the activation alone: it changes neither where a
-    kernel reads and writes nor when, and the checker's calls around it take g++ a minute."""
-    first = {}
-    for t in planned:
-        params = {name: value for name, value in t.case.params.items() if name not in ("function", "alpha")}
-        first.setdefault((t.kernel.id, t.kernel.op.name, t.case.specs, repr(params)), t)
-    return list(first.values())
+def apart(planned, mode):
+    """The trials without those that differ from others only in the end, an activation or a dropout: it changes neither
+    where a kernel reads and writes nor when. The checker of accesses watches each kind of accesses once. In fast mode
+    this thins fused ops, for which each end of each tile is a compilation: each kind of accesses is tried with some
+    end, and each end somewhere, in turns with whole and with cut sums."""
+
+    def split(trial):
+        end = {name: value for name, value in trial.case.params.items() if name in ENDS}
+        place = {name: value for name, value in trial.case.params.items() if name not in end}
+        op = trial.kernel.id, trial.kernel.op.name
+        return (*op, trial.case.specs, repr(place)), (*op, repr(end), place.get("keep_input"))
+
+    chosen, ends = {}, {}
+    for trial in planned:
+        accesses, end = split(trial)
+        chosen.setdefault(accesses, [trial])
+        ends.setdefault(end, []).append(trial)
+    if mode == "check":
+        return [trial for (trial,) in chosen.values()]
+    for trial in [trial for (trial,) in chosen.values()]:
+        ends.pop(split(trial)[1], None)
+    for candidates in ends.values():
+        rarest = min(candidates, key=lambda trial: len(chosen[split(trial)[0]]))
+        chosen[split(rarest)[0]].append(rarest)
+    kept = {id(trial) for alike in chosen.values() for trial in alike}
+    return [trial for trial in planned if trial.kernel.op.family != "fused" or id(trial) in kept]
 
 
 @pytest.mark.parametrize("trial", [*on_the_cpu(), *in_the_emulator("fast"), *in_the_emulator("check")])
