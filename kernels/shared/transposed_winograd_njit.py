@@ -20,7 +20,7 @@ from gpucnn.dispatch.case import Spec
 from .implicit_gemm_njit import FLOAT32, LARGE, SMALL, place
 from .slices_launch import apart
 from .tile_njit import FILTERS, HALF, ROWS, WIDTH, add_products
-from .winograd_njit import extents, extents_of_tiles
+from .winograd_njit import extents, extents_of_tiles, shape_of
 from .winograd_tiles import Tiles, columns_of
 from .winograd_transforms_njit import Transform, address, transform
 
@@ -69,11 +69,6 @@ def correlate(
     added in order."""
     channels, filters = images.shape[-1], dy.shape[-1]
     down, across = tiles.axes
-    shape = np.array([
-        images.shape[2] * channels, tiles.size, tiles.line, tiles.count, tiles.several, channels, filters, tiles.block,
-        tiles.whole, down.places, across.places, across.cells, down.results, across.results, dy.shape[2],
-        dy.size // len(dy),
-    ])  # fmt: skip
     steps = np.arange(tiles.block) * columns_of(channels)
     offsets, places = np.arange(sums.shape[2]), np.arange(sums.shape[2]) * sums.shape[3]
     gradient, source = dy.reshape(-1), images.reshape(-1)
@@ -81,9 +76,9 @@ def correlate(
     _correlate(
         count, flat, gradient, source, scratch, columns_of_cells.reshape(count, -1), cells.reshape(count, -1),
         columns_of_gradients.reshape(count, -1), gradients.reshape(count, -1), tiles.rows, tiles.cells, tiles.results,
-        tiles.heights, tiles.widths, offsets, steps, places, shape, tiles.transforms(Transform.CELLS),
-        tiles.transforms(Transform.GRADIENT), _bounds(len(images), channels * filters, tiles),
-        parallel=2 * tiles.places * len(images) * tiles.count * filters * channels > SMALL,
+        tiles.heights, tiles.widths, offsets, steps, places, shape_of(images, dy, tiles),
+        tiles.transforms(Transform.CELLS), tiles.transforms(Transform.GRADIENT),
+        _bounds(len(images), channels * filters, tiles), parallel=tiles.flops(len(images), channels, filters) > SMALL,
     )  # fmt: skip
     parts = threads.bounds(channels, ROWS)
     _join(

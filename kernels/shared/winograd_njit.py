@@ -117,11 +117,7 @@ def convolve(
             parallel=flat.size > LARGE,
         )  # fmt: skip
     parts, shares = _shares(len(images), channels, filters, tiles)
-    shape = np.array([
-        images.shape[2] * channels, tiles.size, tiles.line, tiles.count, tiles.several, channels, filters, tiles.block,
-        tiles.whole, down.places, across.places, across.cells, down.results, across.results, y.shape[2],
-        y.size // len(y), shares, index is not NO_INDEX, relu, tiles.in_row,
-    ])  # fmt: skip
+    shape = shape_of(images, y, tiles, shares, index is not NO_INDEX, relu, tiles.in_row)
     offsets, places = np.arange(tiles.block) * columns_of(channels), np.arange(tiles.block) * columns_of(filters)
     target, source, count = y.reshape(-1), images.reshape(-1), len(parts)
     kept = target if ended is None else ended.reshape(-1)
@@ -130,7 +126,7 @@ def convolve(
         cells.reshape(count, -1), sums.reshape(count, -1), results.reshape(count, -1), tiles.rows, tiles.cells,
         tiles.results, tiles.heights, tiles.widths, offsets, np.arange(channels), places, shape,
         tiles.transforms(Transform.CELLS), tiles.transforms(Transform.RESULTS), function, np.float32(alpha),
-        table_of(parts), parallel=2 * tiles.places * len(images) * tiles.count * filters * channels > SMALL,
+        table_of(parts), parallel=tiles.flops(len(images), channels, filters) > SMALL,
     )  # fmt: skip
 
 
@@ -246,6 +242,16 @@ def _convolve(
                         for q in range(0, widths[begin + t], together):
                             r = o + (row * columns + q) * filters + column
                             call(function, y, r, ended, r, ended, r, together * (end - column), alpha)
+
+
+def shape_of(images: np.ndarray, results: np.ndarray, tiles: Tiles, *more: int) -> np.ndarray:
+    """The sizes that `extents` and `extents_of_tiles` take apart, and more behind them."""
+    down, across = tiles.axes
+    return np.array([
+        images.shape[2] * images.shape[3], tiles.size, tiles.line, tiles.count, tiles.several, images.shape[3],
+        results.shape[3], tiles.block, tiles.whole, down.places, across.places, across.cells, down.results,
+        across.results, results.shape[2], results.size // len(results), *more,
+    ])  # fmt: skip
 
 
 @njit(inline="always")

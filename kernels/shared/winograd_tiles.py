@@ -84,6 +84,10 @@ class Tiles(NamedTuple):
         """Those of a filter."""
         return math.prod(axis.taps for axis in self.axes)
 
+    def flops(self, images: int, channels: int, filters: int) -> int:
+        """Multiplications and additions for so many images."""
+        return 2 * self.places * self.count * images * channels * filters
+
     def columns(self, parts: int, pixels: int, channels: int) -> Spec:
         """What holds, for each part of the work, the transformed columns of the tiles in work, so many of each;
         next to nothing, if whole tiles are transformed."""
