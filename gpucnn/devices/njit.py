@@ -9,6 +9,7 @@ neither can be written. Here it goes to the cache of gpucnn, or to NUMBA_CACHE_D
 
 from __future__ import annotations
 
+import gc
 import io
 import itertools
 import secrets
@@ -56,16 +57,6 @@ _number_functions()
 forks.in_child(_number_functions)
 
 
-def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable], Any]:
-    """`numba.njit` with these options; with `cache`, what it compiles is kept on disk."""
-
-    def decorate(function: Callable) -> Any:
-        dispatcher = numba.njit(**options)(function)
-        return cached(dispatcher, function) if cache and dispatcher is not function else dispatcher
-
-    return decorate
-
-
 class _WithoutEngine:
     """Numba's code generator without the engine that makes machine code of each module."""
 
@@ -82,21 +73,76 @@ class _WithoutEngine:
         """The environment serves callers in Python, and there are none."""
 
 
+class _Library(JITCodeLibrary):
+    """A function with all that it calls, optimized once, as a whole.
+
+    Numba goes twice over the whole, the first time to remove counts of references, of which kernels have
+    next to none; and it does so for each function that is linked into others, so that inner ones are done
+    over for each level above them.
+    """
+
+    def _optimize_final_module(self) -> None:
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
+
+class _LibraryForLinking(_Library):
+    """A function that is optimized in those into which it is linked."""
+
+    def _optimize_final_module(self) -> None:
+        """Its callers do."""
+
+
+class _Whole(Compiler):
+    """Compiles a function that Python or C code calls."""
+
+    def compile_extra(self, func: Any) -> Any:
+        """Compile the function. Meanwhile no garbage is looked for: Numba makes so many objects, which it
+        needs until the end, that looking takes a fifth of the time."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return super().compile_extra(func)
+        finally:
+            if collecting:
+                gc.enable()
+
+    def define_pipelines(self) -> Any:
+        """The steps, with a place for the result."""
+        state = self.state
+        state.library = _Library(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return super().define_pipelines()
+
+
 class _ForLinking(Compiler):
     """Compiles a function as far as others need it to take it in."""
 
     def define_pipelines(self) -> Any:
         """The steps, with a place for the result that has no engine."""
         state = self.state
-        state.library = JITCodeLibrary(_WithoutEngine(state.targetctx.codegen()), state.func_id.func_qualname)
+        state.library = _LibraryForLinking(_WithoutEngine(state.targetctx.codegen()), state.func_id.func_qualname)
         return super().define_pipelines()
 
 
-ALONE: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _ForLinking}
+_ALONE: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _ForLinking}
 """For functions that compiled code alone calls: machine code is made only of what calls them, which holds
 theirs. Without this and the wrappers they are compiled in less than half the time."""
 
-inner: Callable[[Callable], Any] = njit(nogil=True, error_model="numpy", **ALONE)
+
+def njit(*, cache: bool = False, **options: Any) -> Callable[[Callable], Any]:
+    """`numba.njit` with these options; with `cache`, what it compiles is kept on disk. Functions that are
+    inlined are for compiled code alone."""
+    how = _ALONE if options.get("forceinline") else {"pipeline_class": _Whole}
+
+    def decorate(function: Callable) -> Any:
+        dispatcher = numba.njit(**(how | options))(function)
+        return cached(dispatcher, function) if cache and dispatcher is not function else dispatcher
+
+    return decorate
+
+
+inner: Callable[[Callable], Any] = njit(nogil=True, error_model="numpy", **_ALONE)
 """Compiles a function that kernels call, or that becomes one; division by zero follows NumPy."""
 
 
@@ -250,7 +296,7 @@ class _Locator(_CacheLocator):
 def _shared_sources() -> str:
     shared = [
         *sorted(places.folder_of_kernels().glob("shared/*.py")),
-        *map(Path(__file__).with_name, ("atomics.py", "team.py")),
+        *map(Path(__file__).with_name, ("atomics.py", "njit.py", "team.py")),
     ]
     return places.cache_key(*(path.read_text(encoding="utf-8") for path in shared))
 

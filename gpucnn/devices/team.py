@@ -34,7 +34,7 @@ from numba.extending import intrinsic
 
 from . import atomics, forks, recorders, threads
 from .atomics import add, exchange, now, pause, read, write
-from .njit import ALONE, address_of, cached, inner, njit
+from .njit import address_of, cached, inner, njit
 
 _WORD, _DONE, _BUSY, _CLOSING, _FUNCTION, _ARGUMENTS = 0, 16, 32, 48, 64, 65
 """Where a control array has: how many tasks there are (upper half) and the next one (lower half);
@@ -174,7 +174,7 @@ def cut(typing, arrays, first, last):
 # -- the tasks of one kernel after another -----------------------------------------------------------------------------
 
 
-@njit(forceinline=True, **ALONE)
+@njit(forceinline=True)
 def _take(control):
     """Do the tasks that nobody has taken; returns how many."""
     taken = 0
@@ -190,13 +190,13 @@ def _take(control):
         taken += 1
 
 
-@njit(forceinline=True, **ALONE)
+@njit(forceinline=True)
 def _by_itself(count, function, arguments):
     for i in range(count):
         _call(function, arguments, i)
 
 
-@njit(forceinline=True, **ALONE)
+@njit(forceinline=True)
 def _together(control, count, function, arguments, start):
     """All tasks of a kernel, on all threads, from a time `start` on."""
     control[_FUNCTION], control[_ARGUMENTS] = function, arguments
@@ -219,7 +219,7 @@ def _together(control, count, function, arguments, start):
         _stay_alone(control, end + lost, missing or end - control[_UNTIL] < lost)
 
 
-@njit(forceinline=True, **ALONE)
+@njit(forceinline=True)
 def _are_missing(control, elapsed, alone):
     """Whether in most of the time none of the threads that are awake has taken a task."""
     if control[_RESTING] == 0:
@@ -232,7 +232,7 @@ def _are_missing(control, elapsed, alone):
     return missing
 
 
-@njit(forceinline=True, **ALONE)
+@njit(forceinline=True)
 def _stay_alone(control, moment, pays):
     """Share no kernels from a moment on, for twice as long as the last time; if that does not pay, share the
     next one."""

@@ -1,11 +1,14 @@
 """Kernels for the CPU on disk: what Numba compiled is found again, heals, and spares others' files."""
 
+import gc
 import json
 import os
 import shutil
 
 import pytest
 from needs import posix_here
+from numba import extending
+from numba.core.errors import TypingError
 from places import ROOT
 from processes import program
 
@@ -204,11 +207,15 @@ def test_functions_that_different_processes_compile_have_different_symbols():
     assert min(distances) > 1_000_000
 
 
-@pytest.mark.skipif(njit.unavailable() is not None, reason="Numba does not compile")
-def test_no_machine_code_is_made_of_what_only_other_kernels_call():
+compiled_here = pytest.mark.skipif(njit.unavailable() is not None, reason="Numba does not compile")
+
+
+@compiled_here
+@pytest.mark.parametrize("how", [njit.inner, njit.njit(forceinline=True)])
+def test_no_machine_code_is_made_of_what_only_other_kernels_call(how):
     """They hold it themselves."""
 
-    @njit.inner
+    @how
     def doubled(x):
         return x + x
 
@@ -222,3 +229,57 @@ def test_no_machine_code_is_made_of_what_only_other_kernels_call():
         (compiled,) = kernel.overloads.values()
         made.append(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name) != 0)
     assert made == [False, True]
+
+
+@compiled_here
+def test_what_others_call_is_optimized_in_them_alone_and_once(monkeypatch):
+    optimized, optimize = [], njit._Library._optimize_final_module
+
+    def optimizing(library):
+        optimized.append(library.name)
+        optimize(library)
+
+    monkeypatch.setattr(njit._Library, "_optimize_final_module", optimizing)
+
+    @njit.inner
+    def doubled(x):
+        return x + x
+
+    @njit.inner
+    def quadrupled(x):
+        return doubled(doubled(x))
+
+    @njit.njit(nogil=True)
+    def kernel(x):
+        return quadrupled(x)
+
+    assert kernel(3) == 12
+    assert [name.rpartition(".")[2] for name in optimized] == ["kernel"]
+
+
+@compiled_here
+@pytest.mark.parametrize("collecting", [True, False])
+def test_garbage_is_looked_for_after_compiling_as_before(collecting):
+    meanwhile = []
+
+    @extending.intrinsic
+    def noted(typing, x):
+        meanwhile.append(gc.isenabled())
+        return x(x), lambda context, builder, signature, args: args[0]
+
+    @njit.njit(nogil=True)
+    def kernel(x, y):
+        return noted(x) + y
+
+    was = gc.isenabled()
+    (gc.enable if collecting else gc.disable)()
+    try:
+        assert kernel(1, 2) == 3
+        assert gc.isenabled() == collecting
+        with pytest.raises(TypingError):
+            kernel(1, "2")
+        assert gc.isenabled() == collecting
+    finally:
+        (gc.enable if was else gc.disable)()
+    assert meanwhile
+    assert not any(meanwhile)
