@@ -70,9 +70,11 @@ class Elementwise(Activation):
         self.alpha = ops.ALPHAS.get(function, 0.0) if alpha is None else float(alpha)
 
     def forward(self, x: Any) -> tuple[Any, Backward]:
-        """(y, backward), both elementwise; backward keeps x."""
+        """(y, backward), both elementwise; backward keeps y if the slope there is that at x, else x."""
         params: dict[str, Any] = {"function": self.name, "alpha": self.alpha}
-        return ops.activation(x, **params), lambda dy: ops.activation_grad(dy, x, **params)
+        y = ops.activation(x, **params)
+        kept = y if self.name in ops.SLOPES_AT_RESULTS and self.alpha >= 0 else x
+        return y, lambda dy: ops.activation_grad(dy, kept, **params)
 
 
 class ClippedReLU(Activation):

@@ -157,6 +157,10 @@ Every function returns NaN for NaN.
 ALPHAS = {"leaky_relu": 0.2, "elu": 1.0, "celu": 1.0, "hard_shrink": 0.5, "soft_shrink": 0.5}
 """The default of each function's parameter in Keras, for the functions that have one."""
 
+SLOPES_AT_RESULTS = {"relu", "relu6", "leaky_relu"}
+"""Functions f whose gradient has the same bits at f(x) as at x, unless the parameter is negative. The layer behind
+keeps f(x) anyway, so that x need not be kept."""
+
 
 _KINKS = among(3, 5, 7, values=(-6.0, -3.0, -1.0, -0.0, 0.0, 1.0, 3.0, 6.0))
 _FAR = among(3, 5, 7, values=(-1e4, -100.0, -20.0, 20.0, 60.0, 1e4, math.nan))

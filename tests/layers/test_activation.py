@@ -2,6 +2,7 @@
 
 import json
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from gpucnn.errors import ArgumentError, ShapeError
 from gpucnn.ops.activation import (
     ALPHAS,
     FUNCTIONS,
+    SLOPES_AT_RESULTS,
     activation,
     activation_grad,
     clipped_relu,
@@ -90,6 +92,24 @@ def test_gradients_agree_with_central_differences(function):
     # Truncation is less than the change at twice the step; rounding of |y| is divided by the step.
     bound = np.abs(far - near) + 16 * EPS * (1 + np.abs(value(function, *x))) / step
     assert (np.abs(got / 2 - near) <= bound).all()
+
+
+@pytest.mark.parametrize("function", sorted(SLOPES_AT_RESULTS))
+def test_a_function_whose_slope_is_the_same_at_its_result_does_not_keep_its_argument(function):
+    tiny = np.finfo(np.float32).smallest_subnormal
+    values = [-np.inf, -1e4, -1.0, -tiny, -0.0, 0.0, tiny, 1.0, np.nextafter(np.float32(6), 0), 6, 7, np.inf, np.nan]
+    x, dy = np.array(values, np.float32), np.linspace(-2, 3, len(values), dtype=np.float32)
+    expected = activation_grad(dy, x, function=function, alpha=ALPHAS.get(function, 0.0))
+    y, backward = activations.Elementwise(function).forward(x)
+    argument = weakref.ref(x)
+    del x
+    assert argument() is None and len(y) == len(values)
+    assert backward(dy).tobytes() == expected.tobytes()
+
+
+def test_a_bent_function_keeps_its_argument():
+    x, dy = np.array([-1.0, 1.0], np.float32), np.ones(2, np.float32)
+    assert activations.Elementwise("leaky_relu", -0.5).forward(x)[1](dy).tolist() == [-0.5, 1]
 
 
 @pytest.mark.parametrize("alpha", [0.25, 1.75])
