@@ -55,7 +55,7 @@ from ..ops.fused import (
     matmul_bias_activation_dropout,
 )
 from ..ops.matmul import matmul
-from .node import Node
+from .node import Node, gives_new_gradient
 
 _FLOAT32 = np.dtype(np.float32)
 _enabled = Scoped("fusion", True)
@@ -97,7 +97,7 @@ def program(layers: list[Layer], logits: bool) -> list[Node]:
     free = len(layers) - logits
     place = 0
     while place < free:
-        node = _fused(layers[place:free]) or _alone(layers[place])
+        node = _fused(layers[place:]) or _alone(layers[place])
         nodes.append(node)
         place += len(node.layers)
     if logits:
@@ -140,18 +140,20 @@ def _chosen(*ops: str) -> bool:
 class _End:
     """The activation behind a layer that is act(op(x, kernel) + bias), as the fused ops take it."""
 
-    def __init__(self, layer: Layer, activation: Any) -> None:
-        self.layer = layer
+    def __init__(self, layers: list[Layer], activation: Any) -> None:
+        self.layer = layers[0]
+        self.may_overwrite = gives_new_gradient(layers[1:])
         self.params: dict[str, Any] = {"function": activation.name, "alpha": getattr(activation, "alpha", 0.0)}
         self.keeps_input = epilogue.keeps_input(**self.params)
 
     def backward(self, dy: Any, kept: Any, **scaled: Any) -> Any:
-        """dz; the gradient of the bias is written. With dropout, dy is scaled."""
+        """dz, in place of dy where possible; the gradient of the bias is written. With dropout, dy is scaled."""
         db = self.layer.bias.gradient  # type: ignore[attr-defined]
         if self.params["function"] == epilogue.LINEAR:
             bias_grad(dy, out=db)
             return dy
-        return bias_activation_grad(dy, kept, **self.params, **scaled, out=(None, db))[0]
+        dz = dy if self.may_overwrite and choose.current() is CPU and CPU.takes(dy) else None
+        return bias_activation_grad(dy, kept, **self.params, **scaled, out=(dz, db))[0]
 
     def has_kernel(self) -> bool:
         """Whether the gradient does."""
@@ -161,16 +163,17 @@ class _End:
         return bias_activation_grad.has_kernel(shape, shape, **self.params)
 
 
-def _end_of(layer: Layer) -> _End | None:
-    """The end of a layer with a bias and an elementwise activation, unless an algorithm was chosen for
+def _end_of(layers: list[Layer]) -> _End | None:
+    """The end of the first layer, with a bias and an elementwise activation, unless an algorithm was chosen for
     them."""
+    layer = layers[0]
     if _chosen("bias", "bias_grad", "activation", "activation_grad"):
         return None
     activation = layer.activation  # type: ignore[attr-defined]
     plain = type(activation) in (activations.Elementwise, activations.Linear)
     if not plain or layer.activity_regularizer is not None or not layer.use_bias:  # type: ignore[attr-defined]
         return None
-    end = _End(layer, activation)
+    end = _End(layers, activation)
     return end if end.has_kernel() else None
 
 
@@ -206,7 +209,7 @@ def _conv_pool(layers: list[Layer]) -> Node | None:
     conv, pool = layers[:2]
     if type(pool) is not MaxPooling2D or (pool.pool_size, pool.strides, pool.padding) != ((2, 2), (2, 2), "valid"):
         return None
-    end = _end_of(conv)
+    end = _end_of(layers)
     if (
         end is None
         or conv.algorithm is not None
@@ -267,7 +270,7 @@ def _conv(layers: list[Layer]) -> Node | None:
     if type(conv) not in (Conv2D, DepthwiseConv2D):
         return None
     assert isinstance(conv, Convolution)
-    if conv.algorithm is not None or _chosen("conv2d") or (end := _end_of(conv)) is None:
+    if conv.algorithm is not None or _chosen("conv2d") or (end := _end_of(layers)) is None:
         return None
     window, several = conv.window(_of_one(conv)), conv.op_groups > 1
     grouped: dict[str, Any] = {"groups": conv.op_groups} if several else {}
@@ -320,7 +323,7 @@ def _dense(layers: list[Layer]) -> Node | None:
     dense = layers[0]
     if type(dense) is not Dense or len(dense.input_shape or ()) != 2 or dense.algorithm is not None:
         return None
-    if _chosen("matmul") or (end := _end_of(dense)) is None:
+    if _chosen("matmul") or (end := _end_of(layers)) is None:
         return None
     if not matmul_bias_activation.has_kernel(*_operands(dense), **end.params, keep_input=end.keeps_input):
         return None
@@ -408,7 +411,7 @@ _BUILT_IN = (
 def _sums(layers: list[Layer]) -> Node | None:
     """Any other layer with a kernel, a bias and an activation: both are applied in one pass."""
     layer = layers[0]
-    if type(layer) not in _BUILT_IN or (end := _end_of(layer)) is None or end.params["function"] == epilogue.LINEAR:
+    if type(layer) not in _BUILT_IN or (end := _end_of(layers)) is None or end.params["function"] == epilogue.LINEAR:
         return None
     assert isinstance(layer, KernelAndBias)
     z = Spec((1, *layer.output_shape[1:]), _FLOAT32)  # type: ignore[index]

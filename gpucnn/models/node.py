@@ -7,7 +7,16 @@ from typing import Any
 
 from .. import regularizers
 from ..devices import storage
+from ..layers.batch_normalization import BatchNormalization
+from ..layers.conv import Conv2D
+from ..layers.conv_transpose import Conv2DTranspose
+from ..layers.dense import Dense
+from ..layers.depthwise_conv import DepthwiseConv2D
+from ..layers.dropout import Dropout
 from ..layers.layer import Backward, Layer
+from ..layers.pooling import MaxPooling2D
+from ..layers.reshaping import Flatten, Reshape
+from ..layers.separable_conv import SeparableConv2D
 
 Forward = Callable[[Any, Any, bool], tuple[Any, Backward]]
 
@@ -42,3 +51,19 @@ class Node:
             return backward(dy, need_dx=need_dx)
 
         return y, regularized, float(storage.get(regularizers.penalty(regularizer, y, share))[0])
+
+
+_NEW = (BatchNormalization, Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D, MaxPooling2D, SeparableConv2D)
+_FILES_OF_NEW = {kind.__module__ for kind in _NEW}
+"""The files whose layers pass back a gradient of their own making."""
+
+
+def gives_new_gradient(behind: Sequence[Layer]) -> bool:
+    """Whether the gradient that these layers pass back is an array that nothing else reads. It may not be if the
+    user's code has made it, or a layer that passes one gradient back along several paths."""
+    for layer in behind:
+        if type(layer).__module__ in _FILES_OF_NEW:
+            return True
+        if type(layer) not in (Dropout, Flatten, Reshape):  # which may pass back what they get
+            return False
+    return False

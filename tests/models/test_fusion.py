@@ -1,6 +1,7 @@
 """Layers that are computed together give what they give one by one."""
 
 import contextlib
+import copy
 
 import needs
 import numpy as np
@@ -11,7 +12,9 @@ from gpucnn import Input, Sequential, activations, layers, optimizers
 from gpucnn.devices import choose, storage
 from gpucnn.dispatch.op import Op
 from gpucnn.models import fusion
+from gpucnn.ops import epilogue
 from gpucnn.ops.activation import FUNCTIONS
+from gpucnn.ops.bias_activation import bias_activation_grad
 from gpucnn.profiling.launches import LaunchRecorder
 from gpucnn.runs import zoo
 
@@ -149,6 +152,47 @@ def check_that_fusion_changes_nothing_but_rounding(stack, backend, device, rng):
         for got, expected in zip(results[mode], results["numpy"], strict=True):
             scale = np.abs(expected).max()
             assert np.abs(got - expected).max() <= 64 * np.finfo(np.float32).eps * scale
+
+
+class Handing(layers.Layer):
+    """Passes back an array that it reads later."""
+
+    def forward(self, x, step, training):
+        def backward(dy, need_dx=True):
+            self.passed = dy
+            self.bytes = dy.tobytes()
+            return dy
+
+        return x, backward
+
+
+def test_gradients_that_others_read_are_not_written_over(rng):
+    """Two paths that end in activations get one gradient, and a user's layer keeps the one that it passes on."""
+    convolution = lambda: layers.Conv2D(3, 1, activation="relu")  # noqa: E731
+    ends = [[], [layers.Reshape((8, 8, 3))], [layers.Dropout(0)], [layers.AveragePooling2D(1)]]
+    paths = [[convolution(), convolution(), *end] for end in ends]
+    stack = [layers.Parallel([*paths, []], merge="add"), convolution(), Handing(), layers.GlobalAveragePooling2D()]
+    x, gradients = rng.random((4, 8, 8, 3)), []
+    for context in (contextlib.nullcontext, fusion.off):
+        gpucnn.utils.set_random_seed(3)
+        model = Sequential([Input((8, 8, 3)), *copy.deepcopy(stack)])
+        with context():
+            model.compile("sgd", "mse")
+            model.train_on_batch(x, np.arange(12).reshape(4, 3))
+        gradients.append(np.array(model.parameters.gradients))
+        assert model.layers[-2].passed.tobytes() == model.layers[-2].bytes
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", ["linear", "relu", "tanh", "elu", "gelu"])
+@pytest.mark.parametrize("scale", [1.0, 1.25])
+def test_dz_may_take_the_place_of_dy(function, scale, rng):
+    for shape in ((3, 7, 5, 9), (600, 32)):
+        dy, kept = rng.standard_normal((2, *shape), np.float32)
+        params = {**epilogue.end(function), "scale": scale}
+        dz, db = bias_activation_grad(dy.copy(), kept, **params)
+        in_place, sums = bias_activation_grad(dy, kept, **params, out=(dy, None))
+        assert in_place is dy and dy.tobytes() == dz.tobytes() and sums.tobytes() == db.tobytes()
 
 
 @pytest.mark.parametrize(
