@@ -123,9 +123,10 @@ class TrainingStep:
         if (head := self.head()) is not None:
             x, backwards, penalties = self.forward(x, step, without_last=True)
             factors = self._factors((samples,), batch.weight)[cut]
-            logits, values, gradient, backward = self._of_head(head, x, y, factors)
-            self.backward([*backwards, backward], gradient)
-            return values, self.prediction(logits) if self.metrics else None, penalties
+            x, values, gradient, backward = self._of_head(head, x, y, factors)
+            backwards.append(backward)
+            self.backward(backwards, gradient)
+            return values, self.prediction(x) if self.metrics else None, penalties
         x, backwards, penalties = self.forward(x, step)
         values, loss_backward = losses.forward(self.loss(), y, x)
         if len(y) == samples:  # a loss that looks at the whole batch has values of any shape

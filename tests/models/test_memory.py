@@ -3,14 +3,18 @@
 import subprocess
 import sys
 import types
+import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gpucnn
-from gpucnn.devices import free_memory
+from gpucnn import layers
+from gpucnn.devices import free_memory, njit
 from gpucnn.errors import MemoryNeedError
 from gpucnn.models import memory
+from gpucnn.models.training_step import TrainingStep
 from gpucnn.runs import zoo
 
 GB = 1000**3
@@ -52,6 +56,7 @@ def test_the_estimate_is_at_least_the_use_and_not_far_above(backend):
     program = f"""
 import re, numpy as np, gpucnn
 from gpucnn.models import memory
+from gpucnn.models.training_step import TrainingStep
 from gpucnn.runs import zoo
 gpucnn.use({backend!r})
 model = zoo.find("slides").build()
@@ -93,6 +98,63 @@ def test_a_run_is_not_stopped_where_the_free_memory_is_unknown(monkeypatch):
     monkeypatch.setattr(free_memory, "available", lambda: None)
     need = memory.check(compiled("slides"), 10**9, dataset=5)
     assert need.total(2) == need.parameters + need.gradients + need.slots + 2 * need.image + 5
+
+
+# -- what a step holds -------------------------------------------------------------------------------------------------
+
+
+def bytes_of_a_step(*stack):
+    """The memory that the arrays of a recorded step take."""
+    model = gpucnn.Sequential([gpucnn.Input((16, 16, 4)), *stack, layers.GlobalAveragePooling2D(), layers.Dense(3)])
+    model.compile("sgd", "mse")
+    for _ in range(4):
+        model.train_on_batch(np.ones((32, 16, 16, 4)), np.ones((32, 3)))
+    (recorded,) = model._trainer.step._recorded._steps.values()
+    return recorded._gradients.allocated_bytes
+
+
+OF_64_CHANNELS = 4 * 32 * 16 * 16 * 64
+
+
+@pytest.mark.skipif(njit.unavailable() is not None, reason="Numba does not compile")
+def test_the_gradient_before_an_activation_takes_the_place_of_the_one_behind_it():
+    wide = [layers.Conv2D(64, 1, activation="relu") for _ in range(2)]
+    assert bytes_of_a_step(*wide) < 4.5 * OF_64_CHANNELS  # two results, and the gradients by the last and the first
+
+
+@pytest.mark.skipif(njit.unavailable() is not None, reason="Numba does not compile")
+def test_normalised_values_die_with_the_rectifier_that_reads_them():
+    block = lambda: [layers.Conv2D(64, 1, use_bias=False), layers.BatchNormalization(), layers.ReLU()]  # noqa: E731
+    assert bytes_of_a_step(*block(), *block(), *block()) < 8.5 * OF_64_CHANNELS  # two a block, and two gradients
+
+
+class Holding(layers.Layer):
+    """Notes in its backward pass whether what the layer behind it holds is alive."""
+
+    def forward(self, x, step, training):
+        held = np.ones(3)
+        self.held = weakref.ref(held)
+
+        def backward(dy, need_dx=True):
+            self.shape_of_held = held.shape
+            self.behind_is_alive = self.behind is not None and self.behind.held() is not None
+            return dy
+
+        return x, backward
+
+
+def test_a_last_layer_that_is_computed_with_the_loss_keeps_nothing_of_the_others(monkeypatch):
+    def head(x, targets, factors, target):
+        return x, np.zeros(len(x), np.float32), np.ones_like(x), lambda dy, need_dx=True: dy
+
+    monkeypatch.setattr(TrainingStep, "head", lambda self: (self.nodes(), head)[1])
+    first, second = Holding(), Holding()
+    first.behind, second.behind = second, None
+    stack = [layers.Dense(3), first, second, layers.Dense(3, activation="softmax")]
+    model = gpucnn.Sequential([gpucnn.Input((2,)), *stack])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.train_on_batch(np.ones((4, 2)), np.arange(4) % 3)
+    assert not first.behind_is_alive
 
 
 # -- what is free ------------------------------------------------------------------------------------------------------
