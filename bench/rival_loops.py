@@ -29,6 +29,8 @@ class Problem:
 
     kind: Kind
     dropout: bool
+    count: int = IMAGES
+    """How many images are predicted."""
     x: np.ndarray = field(init=False)
     y: np.ndarray = field(init=False)
     images: np.ndarray = field(init=False)
@@ -38,7 +40,7 @@ class Problem:
         size = self.kind.batch_size
         object.__setattr__(self, "x", rng.random((size, *self.kind.shape), np.float32))
         object.__setattr__(self, "y", rng.integers(0, 10, size))
-        object.__setattr__(self, "images", rng.random((IMAGES, *self.kind.shape), np.float32))
+        object.__setattr__(self, "images", rng.random((self.count, *self.kind.shape), np.float32))
 
     def model(self) -> gpucnn.Sequential:
         """The model with its initial weights, the same each time."""
