@@ -56,7 +56,6 @@ def test_the_estimate_is_at_least_the_use_and_not_far_above(backend):
     program = f"""
 import re, numpy as np, gpucnn
 from gpucnn.models import memory
-from gpucnn.models.training_step import TrainingStep
 from gpucnn.runs import zoo
 gpucnn.use({backend!r})
 model = zoo.find("slides").build()
