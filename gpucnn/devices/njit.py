@@ -76,29 +76,23 @@ class _WithoutEngine:
 class _Library(JITCodeLibrary):
     """A function with all that it calls, optimized once, as a whole.
 
-    Numba goes twice over the whole, the first time to remove counts of references, of which kernels have
-    next to none; and it does so for each function that is linked into others, so that inner ones are done
-    over for each level above them.
+    Numba does so at each level of functions that call others, so that inner ones are done over, and twice:
+    the first time removes counts of references, of which kernels have next to none.
     """
 
     def _optimize_final_module(self) -> None:
-        passes, builder = self._codegen._module_pass_manager()
-        passes.run(self._final_module, builder)
-
-
-class _LibraryForLinking(_Library):
-    """A function that is optimized in those into which it is linked."""
-
-    def _optimize_final_module(self) -> None:
-        """Its callers do."""
+        if not isinstance(self._codegen, _WithoutEngine):
+            passes, builder = self._codegen._module_pass_manager()
+            passes.run(self._final_module, builder)
 
 
 class _Whole(Compiler):
     """Compiles a function that Python or C code calls."""
 
+    generator: Callable[[Any], Any] = staticmethod(lambda codegen: codegen)
+
     def compile_extra(self, func: Any) -> Any:
-        """Compile the function. Meanwhile no garbage is looked for: Numba makes so many objects, which it
-        needs until the end, that looking takes a fifth of the time."""
+        """Compile, without looking for garbage in all that Numba holds until the end: that takes a tenth longer."""
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -109,20 +103,15 @@ class _Whole(Compiler):
 
     def define_pipelines(self) -> Any:
         """The steps, with a place for the result."""
-        state = self.state
-        state.library = _Library(state.targetctx.codegen(), state.func_id.func_qualname)
-        state.library.enable_object_caching()
+        self.state.library = _Library(self.generator(self.state.targetctx.codegen()), self.state.func_id.func_qualname)
+        self.state.library.enable_object_caching()
         return super().define_pipelines()
 
 
-class _ForLinking(Compiler):
+class _ForLinking(_Whole):
     """Compiles a function as far as others need it to take it in."""
 
-    def define_pipelines(self) -> Any:
-        """The steps, with a place for the result that has no engine."""
-        state = self.state
-        state.library = _LibraryForLinking(_WithoutEngine(state.targetctx.codegen()), state.func_id.func_qualname)
-        return super().define_pipelines()
+    generator = _WithoutEngine
 
 
 _ALONE: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _ForLinking}

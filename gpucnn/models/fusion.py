@@ -164,8 +164,7 @@ class _End:
 
 
 def _end_of(layers: list[Layer]) -> _End | None:
-    """The end of the first layer, with a bias and an elementwise activation, unless an algorithm was chosen for
-    them."""
+    """The end of the first layer, with bias and elementwise activation; None if an algorithm was chosen for one."""
     layer = layers[0]
     if _chosen("bias", "bias_grad", "activation", "activation_grad"):
         return None

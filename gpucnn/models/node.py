@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import regularizers
+from .. import layers, regularizers
 from ..devices import storage
-from ..layers.batch_normalization import BatchNormalization
-from ..layers.conv import Conv2D
-from ..layers.conv_transpose import Conv2DTranspose
-from ..layers.dense import Dense
-from ..layers.depthwise_conv import DepthwiseConv2D
-from ..layers.dropout import Dropout
 from ..layers.layer import Backward, Layer
-from ..layers.pooling import MaxPooling2D
-from ..layers.reshaping import Flatten, Reshape
-from ..layers.separable_conv import SeparableConv2D
 
 Forward = Callable[[Any, Any, bool], tuple[Any, Backward]]
 
@@ -53,8 +44,8 @@ class Node:
         return y, regularized, float(storage.get(regularizers.penalty(regularizer, y, share))[0])
 
 
-_NEW = (BatchNormalization, Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D, MaxPooling2D, SeparableConv2D)
-_FILES_OF_NEW = {kind.__module__ for kind in _NEW}
+_NEW = layers.BatchNormalization, layers.Conv2D, layers.Conv2DTranspose, layers.Dense, layers.DepthwiseConv2D
+_FILES_OF_NEW = {kind.__module__ for kind in (*_NEW, layers.MaxPooling2D, layers.SeparableConv2D)}
 """The files whose layers pass back a gradient of their own making."""
 
 
@@ -62,8 +53,6 @@ def gives_new_gradient(behind: Sequence[Layer]) -> bool:
     """Whether the gradient that these layers pass back is an array that nothing else reads. It may not be if the
     user's code has made it, or a layer that passes one gradient back along several paths."""
     for layer in behind:
-        if type(layer).__module__ in _FILES_OF_NEW:
-            return True
-        if type(layer) not in (Dropout, Flatten, Reshape):  # which may pass back what they get
-            return False
+        if type(layer) not in (layers.Dropout, layers.Flatten, layers.Reshape):  # which may pass back what they get
+            return type(layer).__module__ in _FILES_OF_NEW
     return False
