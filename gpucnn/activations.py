@@ -70,7 +70,7 @@ class Elementwise(Activation):
         self.alpha = ops.ALPHAS.get(function, 0.0) if alpha is None else float(alpha)
 
     def forward(self, x: Any) -> tuple[Any, Backward]:
-        """(y, backward), both elementwise; backward keeps y if the slope there is that at x, else x."""
+        """(y, backward), both elementwise; backward keeps y, as the next layer does, if it tells the slope, else x."""
         params: dict[str, Any] = {"function": self.name, "alpha": self.alpha}
         y = ops.activation(x, **params)
         kept = y if self.name in ops.SLOPES_AT_RESULTS and self.alpha >= 0 else x

@@ -32,13 +32,13 @@ class _Pool:
     become one.
 
     Fresh memory costs a page fault per 4 KiB, about as long as computing on it, and a training step
-    allocates the same sizes again and again. A step of most models of `bench/` takes at most a
-    tenth more than its arrays do at a time; the largest excess is a half.
+    allocates the same sizes again and again.
     """
 
     def __init__(self) -> None:
         self._free: list[_Range] = []
         self._returned: deque[_Range] = deque()
+        self._ranges: list[tuple[int, int, int]] = []  # first, after the last that was in use, stop
         self._lock = _changing
 
     def take(self, nbytes: int) -> int:
@@ -53,6 +53,7 @@ class _Pool:
                 assert place is not None
             first, stop = self._free[place]
             self._free[place : place + 1] = [(first + nbytes, stop)] if first + nbytes < stop else []
+            self._note(first + nbytes)
         return first
 
     def give(self, first: int, nbytes: int) -> None:
@@ -89,6 +90,12 @@ class _Pool:
                 best, least = place, stop - first
         return best
 
+    def _note(self, end: int) -> None:
+        """An array has the memory before this address. The lock is held."""
+        for i, (first, used, stop) in enumerate(self._ranges):
+            if first < end <= stop:
+                self._ranges[i] = first, max(used, end), stop
+
     def _more(self, nbytes: int) -> _Range:
         """Memory of at least so many bytes. The lock is held."""
         raise NotImplementedError
@@ -108,15 +115,19 @@ class _Memory(_Pool):
             self._collect()
             return sum(stop - first for first, stop in self._free)
 
-    def largest(self, nbytes: int) -> _Range:
-        """The largest free range, which becomes the caller's; it has at least so many bytes, and does not meet
-        another one. The lock is held."""
+    def spare(self, nbytes: int) -> _Range:
+        """A free range, which becomes the caller's: of those of at least so many bytes the one of which arrays
+        have had most, which takes memory already. It does not meet another one. The lock is held."""
         self._collect()
-        first, stop = max(self._free, key=lambda free: free[1] - free[0], default=(0, 0))
-        if stop - first < ALIGNMENT + nbytes:
+        free = [(first, stop) for first, stop in self._free if stop - first >= ALIGNMENT + nbytes]
+        if not free:
             return self._more(nbytes)
+        first, stop = max(free, key=lambda free: (self._used(free), free[1] - free[0]))
         self._free[self._free.index((first, stop))] = first, first + ALIGNMENT
         return first + ALIGNMENT, stop
+
+    def _used(self, free: _Range) -> int:
+        return max(0, *(min(used, free[1]) - free[0] for first, used, stop in self._ranges if first <= free[0] < stop))
 
     def clear(self) -> None:
         """Return to the system what no array has."""
@@ -138,6 +149,7 @@ class _Memory(_Pool):
             if idle > idle_bytes and piece in self._pieces:
                 self._free.remove(piece)
                 del self._pieces[piece]
+                self._ranges = [used for used in self._ranges if used[0] != piece[0]]
                 idle -= piece[1] - piece[0]
 
     def _more(self, nbytes: int) -> _Range:
@@ -152,6 +164,7 @@ class _Memory(_Pool):
         first = memory.ctypes.data + -memory.ctypes.data % ALIGNMENT
         piece = first, first + nbytes
         self._pieces[piece] = memory
+        self._ranges.append((first, first, first + nbytes))
         return piece
 
 
@@ -159,22 +172,14 @@ class Arena(_Pool):
     """A pool for arrays whose addresses stay valid as long as the arena: what is no longer in use makes room
     for later arrays of the arena alone."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._ranges: list[tuple[int, int, int]] = []  # first, after the last that was in use, stop
-
     @property
     def total_bytes(self) -> int:
         """The memory that its arrays have had so far."""
         return sum(used - first for first, used, _ in self._ranges)
 
-    def take(self, nbytes: int) -> int:
-        """The address of so many bytes."""
-        first = super().take(nbytes)
-        for i, (start, used, stop) in enumerate(self._ranges):
-            if start <= first < stop:
-                self._ranges[i] = start, max(used, first + _rounded(nbytes)), stop
-        return first
+    def _note(self, end: int) -> None:
+        super()._note(end)
+        _memory._note(end)
 
     def trim(self) -> None:
         """Give up the memory that no array has had: none follows."""
@@ -195,8 +200,7 @@ class Arena(_Pool):
         return isinstance(array, _Block) and array.pool is self
 
     def _more(self, nbytes: int) -> _Range:
-        """The largest range that the pool of all arrays can spare."""
-        first, stop = _memory.largest(nbytes)
+        first, stop = _memory.spare(nbytes)
         self._ranges.append((first, first, stop))
         return first, stop
 

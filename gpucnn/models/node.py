@@ -52,7 +52,5 @@ _FILES_OF_NEW = {kind.__module__ for kind in (*_NEW, layers.MaxPooling2D, layers
 def gives_new_gradient(behind: Sequence[Layer]) -> bool:
     """Whether the gradient that these layers pass back is an array that nothing else reads. It may not be if the
     user's code has made it, or a layer that passes one gradient back along several paths."""
-    for layer in behind:
-        if type(layer) not in (layers.Dropout, layers.Flatten, layers.Reshape):  # which may pass back what they get
-            return type(layer).__module__ in _FILES_OF_NEW
-    return False
+    passing_on = layers.Dropout, layers.Flatten, layers.Reshape
+    return next((type(layer) for layer in behind if type(layer) not in passing_on), Layer).__module__ in _FILES_OF_NEW

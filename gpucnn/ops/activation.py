@@ -158,8 +158,7 @@ ALPHAS = {"leaky_relu": 0.2, "elu": 1.0, "celu": 1.0, "hard_shrink": 0.5, "soft_
 """The default of each function's parameter in Keras, for the functions that have one."""
 
 SLOPES_AT_RESULTS = {"relu", "relu6", "leaky_relu"}
-"""Functions f whose gradient has the same bits at f(x) as at x, unless the parameter is negative. The layer behind
-keeps f(x) anyway, so that x need not be kept."""
+"""Functions f whose gradient has the same bits at f(x) as at x, unless the parameter is negative."""
 
 
 _KINKS = among(3, 5, 7, values=(-6.0, -3.0, -1.0, -0.0, 0.0, 1.0, 3.0, 6.0))

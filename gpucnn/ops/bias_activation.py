@@ -118,8 +118,7 @@ def bias_activation_grad(
 
     dy, kept  (…, K); kept is z + b if `epilogue.keeps_input(function, alpha)`, otherwise y
     scale     of dy: what dropout behind f has multiplied the values that it kept by
-    →         dz (…, K): scale · dy times the slope of f; db (K,): the sum of dz over all positions.
-              On the CPU, `out` for dz may be dy
+    →         dz (…, K): scale · dy times the slope of f (on the CPU `out` may be dy); db (K,): its sum over positions
     """
     dz = epilogue.gradient(dy * scale, kept, function, alpha)
     return dz, dz.reshape(-1, dz.shape[-1]).sum(axis=0)

@@ -84,6 +84,17 @@ def test_what_an_arena_has_not_used_is_free_for_others(arena):
     assert abs(other.ctypes.data - kept.ctypes.data) >= kept.nbytes
 
 
+def test_an_arena_prefers_memory_that_arrays_have_had(arena, monkeypatch):
+    monkeypatch.setattr(cpu, "_PIECE_BYTES", 1 << 20)
+    monkeypatch.setattr(cpu, "_memory", cpu._Memory())
+    kept, used = (storage.empty((500 << 10,), np.uint8) for _ in range(2))
+    other = storage.empty((100 << 10,), np.uint8)
+    del used, other  # a part of the first piece, and the whole second one, of which less was in use
+    distances = [arena(nbytes).ctypes.data - kept.ctypes.data - kept.nbytes for nbytes in (300 << 10, 450 << 10)]
+    del arena.arena  # which gives its memory back to the pool of this test
+    assert distances == [256, 256]
+
+
 def test_memory_of_an_arena_is_free_when_the_arena_and_its_arrays_are_gone(arena):
     storage.empty((1 << 20,), np.uint8)
     idle = cpu.CPU.idle_bytes
