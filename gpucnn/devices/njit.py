@@ -74,16 +74,15 @@ class _WithoutEngine:
 
 
 class _Library(JITCodeLibrary):
-    """A function with all that it calls, optimized once, as a whole.
+    """A function with all that it calls, optimized as a whole.
 
-    Numba does so at each level of functions that call others, so that inner ones are done over, and twice:
-    the first time removes counts of references, of which kernels have next to none.
+    Numba also optimizes each function that is linked into others, so that inner ones are done over for
+    each level above them.
     """
 
     def _optimize_final_module(self) -> None:
         if not isinstance(self._codegen, _WithoutEngine):
-            passes, builder = self._codegen._module_pass_manager()
-            passes.run(self._final_module, builder)
+            super()._optimize_final_module()
 
 
 class _Whole(Compiler):
