@@ -1,19 +1,32 @@
 """The peak memory of a training step, measured in a new process: Linux only.
 
-    python bench/step_memory.py slides torch
+    python bench/step_memory.py                 # a table: all kinds of models, gpucnn and PyTorch
+    python bench/step_memory.py slides torch    # bytes
 
-prints bytes: how much more memory the process holds at most during three steps than after as many
-steps on a batch of two samples, so that libraries and compilers do not count. Neither do images to
-predict: the inputs hold one.
+Bytes are how much more memory the process holds at most during three steps than after as many steps on a
+batch of two samples, so that libraries and compilers do not count. Neither do images to predict: the
+inputs hold one. Of three runs the table has the least, since what is compiled meanwhile adds to the others;
+for PyTorch it is the least of both memory formats.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import subprocess
 import sys
 from pathlib import Path
+
+import click
+from model_kinds import KINDS
+from rival_loops import MAKERS, Problem, prepare
+from train_step_vs_torch import machine
+
+from gpucnn.devices import threads
+from gpucnn.files import write_atomically
+
+RIVALS = ("torch", "torch-last")
 
 
 def peak_of_step(model: str, contender: str) -> int:
@@ -30,11 +43,6 @@ def _status(field: str) -> int:
 
 def measure(model: str, contender: str) -> int:
     """Bytes, measured in this process."""
-    from model_kinds import KINDS
-    from rival_loops import MAKERS, Problem, prepare
-
-    from gpucnn.devices import threads
-
     prepare(threads.available(), [contender])
     kind = KINDS[model]
     small = MAKERS[contender](Problem(dataclasses.replace(kind, batch_size=2), dropout=True, count=1)).step
@@ -53,5 +61,28 @@ def measure(model: str, contender: str) -> int:
     return _status("VmHWM") - before
 
 
+@click.command(help="The bytes of a step of MODEL in CONTENDER, or a table of all models, compared with PyTorch.")
+@click.argument("model", metavar="[MODEL]", required=False, type=click.Choice(list(KINDS)))
+@click.argument("contender", metavar="[CONTENDER]", default="gpucnn", type=click.Choice(list(MAKERS)))
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1), help="Of each, for the table.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the table to this file, as JSON.")
+def main(model: str | None, contender: str, runs: int, out: Path | None) -> None:
+    if model is not None:
+        click.echo(measure(model, contender))
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    table = {}
+    for name in track(KINDS, "models", console=Console(stderr=True), transient=True):
+        least = {who: min(peak_of_step(name, who) for _ in range(runs)) for who in ("gpucnn", *RIVALS)}
+        table[name] = least
+        others = min(least[rival] for rival in RIVALS)
+        click.echo(f"{name:16} {least['gpucnn'] / 1e6:7.2f} MB, PyTorch {others / 1e6:7.2f} MB")
+    if out is not None:
+        record = {"machine": machine(), "runs": runs, "bytes": table}
+        write_atomically(out, (json.dumps(record, indent=1) + "\n").encode())
+
+
 if __name__ == "__main__":
-    print(measure(*sys.argv[1:]))
+    main()
