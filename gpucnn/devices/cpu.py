@@ -116,13 +116,15 @@ class _Memory(_Pool):
             return sum(stop - first for first, stop in self._free)
 
     def spare(self, nbytes: int) -> _Range:
-        """A free range, which becomes the caller's: of those of at least so many bytes the one of which arrays
-        have had most, which takes memory already. It does not meet another one. The lock is held."""
+        """The largest free range, which becomes the caller's; of those of half a piece and more the one of which
+        arrays have had most, which takes memory already. It has at least so many bytes, and does not meet another
+        one. The lock is held."""
         self._collect()
-        free = [(first, stop) for first, stop in self._free if stop - first >= ALIGNMENT + nbytes]
-        if not free:
+        room, enough = ALIGNMENT + nbytes, max(ALIGNMENT + nbytes, _PIECE_BYTES // 2)
+        order = lambda free: (min(free[1] - free[0], enough), self._used(free))  # noqa: E731
+        first, stop = max(self._free, key=order, default=(0, 0))
+        if stop - first < room:
             return self._more(nbytes)
-        first, stop = max(free, key=lambda free: (self._used(free), free[1] - free[0]))
         self._free[self._free.index((first, stop))] = first, first + ALIGNMENT
         return first + ALIGNMENT, stop
 
