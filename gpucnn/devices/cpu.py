@@ -117,8 +117,7 @@ class _Memory(_Pool):
 
     def spare(self, nbytes: int) -> _Range:
         """The largest free range, which becomes the caller's; of those of half a piece and more the one of which
-        arrays have had most, which takes memory already. It has at least so many bytes, and does not meet another
-        one. The lock is held."""
+        arrays have had most. It has so many bytes at least, and does not meet another one. The lock is held."""
         self._collect()
         room, enough = ALIGNMENT + nbytes, max(ALIGNMENT + nbytes, _PIECE_BYTES // 2)
         order = lambda free: (min(free[1] - free[0], enough), self._used(free))  # noqa: E731
