@@ -41,18 +41,21 @@ def _status(field: str) -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{field}:"))
 
 
+def _problem(model: str, batch_size: int) -> Problem:
+    return Problem(dataclasses.replace(KINDS[model], batch_size=batch_size), dropout=True, count=1)
+
+
 def measure(model: str, contender: str) -> int:
     """Bytes, measured in this process."""
     prepare(threads.available(), [contender])
-    kind = KINDS[model]
-    small = MAKERS[contender](Problem(dataclasses.replace(kind, batch_size=2), dropout=True, count=1)).step
+    small = MAKERS[contender](_problem(model, 2)).step
     assert small is not None
     for _ in range(4):  # gpucnn records the third
         small()
     del small
     gc.collect()
     before = _status("VmRSS")
-    step = MAKERS[contender](Problem(kind, dropout=True, count=1)).step
+    step = MAKERS[contender](_problem(model, KINDS[model].batch_size)).step
     assert step is not None
     step()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -70,14 +73,15 @@ def main(model: str | None, contender: str, runs: int, out: Path | None) -> None
     if model is not None:
         click.echo(measure(model, contender))
         return
+    from models_vs import contestants  # which imports this file
     from rich.console import Console
     from rich.progress import track
 
     table = {}
     for name in track(KINDS, "models", console=Console(stderr=True), transient=True):
-        least = {who: min(peak_of_step(name, who) for _ in range(runs)) for who in ("gpucnn", *RIVALS)}
-        table[name] = least
-        others = min(least[rival] for rival in RIVALS)
+        able = contestants(_problem(name, 2), ("gpucnn", *RIVALS))
+        table[name] = least = {who: min(peak_of_step(name, who) for _ in range(runs)) for who in able}
+        others = min(least[rival] for rival in RIVALS if rival in able)
         click.echo(f"{name:16} {least['gpucnn'] / 1e6:7.2f} MB, PyTorch {others / 1e6:7.2f} MB")
     if out is not None:
         record = {"machine": machine(), "runs": runs, "bytes": table}
