@@ -33,7 +33,7 @@ from typing import Any
 import click
 import numpy as np
 from model_kinds import KINDS
-from rival_loops import IMAGES, MAKERS, Problem, Runs, prepare
+from rival_loops import IMAGES, TORCH, Problem, Runs, contestants, prepare
 from step_memory import peak_of_step
 from train_step_vs_torch import machine
 
@@ -44,16 +44,13 @@ from gpucnn.models.summary import flops_per_image
 from gpucnn.ops.conv2d import conv2d
 from gpucnn.ops.matmul import matmul
 from gpucnn.runs.rivals import Absent
-from gpucnn.runs.translations import Untranslated
 
 TOLERANCE = 1e-3
 """Largest relative difference of losses, and largest difference of probabilities."""
 
 TURN_SECONDS = 0.04
 JOBS = ("step", "predict", "one")
-RIVALS = {"torch": ("torch", "torch-last"), "torch-compile": ("torch-compile",), "jax": ("jax",)} | {
-    "onnxruntime": ("onnxruntime",)
-}
+RIVALS = {"torch": TORCH, "torch-compile": ("torch-compile",), "jax": ("jax",)} | {"onnxruntime": ("onnxruntime",)}
 """The rivals that can be chosen, each with its contenders, of which the fastest counts."""
 
 _SIDE = 1024
@@ -68,19 +65,6 @@ _PAUSE_SECONDS = 0.15
 def contenders_of(rivals: Sequence[str]) -> list[str]:
     """gpucnn and all contenders of these rivals."""
     return ["gpucnn", *(contender for rival in rivals for contender in RIVALS[rival])]
-
-
-def contestants(problem: Problem, names: Sequence[str]) -> dict[str, Runs]:
-    """The contenders that can run the model."""
-    runs = {}
-    for name in names:
-        try:
-            runs[name] = MAKERS[name](problem)
-        except (Absent, Untranslated) as reason:
-            if name == "gpucnn":
-                raise
-            click.echo(f"{name}: {reason}", err=True)
-    return runs
 
 
 def check(runs: dict[str, Runs]) -> None:
@@ -206,7 +190,7 @@ def _line(record: dict[str, Any]) -> list[str]:
     rival, spread = _best(step["ratios"])
     cells = [f"{job['ratios'][r]['median']:.2f}" if r in job["ratios"] else "" for job in (predict, one) for r in _TWO]
     memory = record.get("step_bytes", {})
-    rivals_memory = [memory[name] for name in ("torch", "torch-last") if name in memory]
+    rivals_memory = [memory[name] for name in TORCH if name in memory]
     return [
         record["model"],
         f"{step['milliseconds']['gpucnn']['median']:.1f}",

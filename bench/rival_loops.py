@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import click
 import numpy as np
 from model_kinds import Kind
 from train_step_vs_torch import gpucnn_optimizer, gpucnn_step, torch_optimizer, torch_step
@@ -16,11 +17,14 @@ from translations import as_onnx
 
 import gpucnn
 from gpucnn.runs.rivals import Absent, jax_optimizer
-from gpucnn.runs.translations import as_jax, as_torch, channels_first, trained_by_jax
+from gpucnn.runs.translations import Untranslated, as_jax, as_torch, channels_first, trained_by_jax
 
 PREDICT_BATCH = 256
 IMAGES = 2 * PREDICT_BATCH
 """How many images are predicted in batches."""
+
+TORCH = ("torch", "torch-last")
+"""PyTorch in its two memory formats, of which the better counts."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ def jax_runs(problem: Problem) -> Runs:
 
     probabilities = jax.jit(lambda weights, x: jax.nn.softmax(forward(weights, x)[0]))
     frozen = jax.tree_util.tree_map(jnp.array, initial)
-    batches = [jnp.array(problem.images[i : i + PREDICT_BATCH]) for i in range(0, IMAGES, PREDICT_BATCH)]
+    batches = [jnp.array(problem.images[i : i + PREDICT_BATCH]) for i in range(0, problem.count, PREDICT_BATCH)]
     one = jnp.array(problem.images[:1])
     return Runs(
         train,
@@ -185,7 +189,7 @@ def onnx_runs(problem: Problem) -> Runs:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(as_onnx(problem.model()), options, providers=["CPUExecutionProvider"])
     images = channels_first(problem.images)
-    batches = [images[i : i + PREDICT_BATCH] for i in range(0, IMAGES, PREDICT_BATCH)]
+    batches = [images[i : i + PREDICT_BATCH] for i in range(0, problem.count, PREDICT_BATCH)]
 
     def predict(parts: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate([session.run(None, {"x": part})[0] for part in parts])
@@ -210,7 +214,20 @@ MAKERS: dict[str, Callable[[Problem], Runs]] = {
     "jax": jax_runs,
     "onnxruntime": onnx_runs,
 }
-"""By contender. "torch" and "torch-last" are the two memory formats of PyTorch, of which the faster counts."""
+"""By contender."""
+
+
+def contestants(problem: Problem, names: Sequence[str]) -> dict[str, Runs]:
+    """The contenders that can run the model."""
+    runs = {}
+    for name in names:
+        try:
+            runs[name] = MAKERS[name](problem)
+        except (Absent, Untranslated) as reason:
+            if name == "gpucnn":
+                raise
+            click.echo(f"{name}: {reason}", err=True)
+    return runs
 
 
 def prepare(thread_count: int, contenders: Sequence[str]) -> None:

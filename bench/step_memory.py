@@ -5,7 +5,7 @@
 
 Bytes are how much more memory the process holds at most during three steps than after as many steps on a
 batch of two samples, so that libraries and compilers do not count. Neither do images to predict: the
-inputs hold one. Of three runs the table has the least, since what is compiled meanwhile adds to the others;
+inputs hold one. The table has the least of several runs, since what is compiled meanwhile adds to the others;
 for PyTorch it is the least of both memory formats.
 """
 
@@ -20,13 +20,12 @@ from pathlib import Path
 
 import click
 from model_kinds import KINDS
-from rival_loops import MAKERS, Problem, prepare
+from rival_loops import MAKERS, TORCH, Problem, contestants, prepare
 from train_step_vs_torch import machine
 
 from gpucnn.devices import threads
 from gpucnn.files import write_atomically
-
-RIVALS = ("torch", "torch-last")
+from gpucnn.runs.rivals import Absent
 
 
 def peak_of_step(model: str, contender: str) -> int:
@@ -70,18 +69,21 @@ def measure(model: str, contender: str) -> int:
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1), help="Of each, for the table.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the table to this file, as JSON.")
 def main(model: str | None, contender: str, runs: int, out: Path | None) -> None:
-    if model is not None:
-        click.echo(measure(model, contender))
-        return
-    from models_vs import contestants  # which imports this file
+    try:
+        if model is not None:
+            click.echo(measure(model, contender))
+            return
+        prepare(threads.available(), TORCH)
+    except Absent as reason:
+        raise click.ClickException(str(reason)) from None
     from rich.console import Console
     from rich.progress import track
 
     table = {}
     for name in track(KINDS, "models", console=Console(stderr=True), transient=True):
-        able = contestants(_problem(name, 2), ("gpucnn", *RIVALS))
+        able = contestants(_problem(name, 2), ("gpucnn", *TORCH))
         table[name] = least = {who: min(peak_of_step(name, who) for _ in range(runs)) for who in able}
-        others = min(least[rival] for rival in RIVALS if rival in able)
+        others = min(least[rival] for rival in TORCH if rival in able)
         click.echo(f"{name:16} {least['gpucnn'] / 1e6:7.2f} MB, PyTorch {others / 1e6:7.2f} MB")
     if out is not None:
         record = {"machine": machine(), "runs": runs, "bytes": table}

@@ -7,7 +7,7 @@ import shutil
 import processes
 import pytest
 
-from gpucnn.devices import choose, emulator
+from gpucnn.devices import choose, emulator, njit
 from gpucnn.devices.emulator import driver
 from gpucnn.profiling import static_analysis
 
@@ -26,6 +26,7 @@ def _package(module, name):
     return _unless(None if importlib.util.find_spec(module) else f"{name} is not installed")
 
 
+numba_here = _unless(njit.unavailable())
 emulator_here = _unless(emulator.unavailable())
 emulated_gpu_here = _unless(driver.unavailable())
 compilers_here = _unless(static_analysis.unavailable())

@@ -119,8 +119,8 @@ class _Memory(_Pool):
         """The largest free range, which becomes the caller's; of those of half a piece and more the one of which
         arrays have had most. It has so many bytes at least, and does not meet another one. The lock is held."""
         self._collect()
-        room, enough = ALIGNMENT + nbytes, max(ALIGNMENT + nbytes, _PIECE_BYTES // 2)
-        order = lambda free: (min(free[1] - free[0], enough), self._used(free))  # noqa: E731
+        room = ALIGNMENT + nbytes
+        order = lambda free: (min(free[1] - free[0], max(room, _PIECE_BYTES // 2)), self._used(free))  # noqa: E731
         first, stop = max(self._free, key=order, default=(0, 0))
         if stop - first < room:
             return self._more(nbytes)
@@ -128,7 +128,7 @@ class _Memory(_Pool):
         return first + ALIGNMENT, stop
 
     def _used(self, free: _Range) -> int:
-        return max(0, *(min(used, free[1]) - free[0] for first, used, stop in self._ranges if first <= free[0] < stop))
+        return sum(min(used, free[1]) - free[0] for first, used, _ in self._ranges if first <= free[0] < used)
 
     def clear(self) -> None:
         """Return to the system what no array has."""

@@ -94,13 +94,13 @@ class Paths(Node):
 def program(layers: list[Layer], logits: bool) -> list[Node]:
     """The nodes of a model. With `logits`, the last layer stops before its activation."""
     nodes: list[Node] = []
-    free = len(layers) - logits
-    place = 0
+    free, place = len(layers) - logits, 0
     while place < free:
         node = _fused(layers[place:]) or _alone(layers[place])
         nodes.append(node)
         place += len(node.layers)
     if logits:
+        assert place == free  # what other layers are computed with has no activation
         nodes.append(Node(layers[-1:], layers[-1].linear))  # type: ignore[attr-defined]
     return nodes
 

@@ -6,7 +6,7 @@ import os
 import shutil
 
 import pytest
-from needs import posix_here
+from needs import numba_here, posix_here
 from numba import extending
 from numba.core.codegen import JITCodeLibrary
 from numba.core.errors import TypingError
@@ -208,10 +208,7 @@ def test_functions_that_different_processes_compile_have_different_symbols():
     assert min(distances) > 1_000_000
 
 
-compiled_here = pytest.mark.skipif(njit.unavailable() is not None, reason="Numba does not compile")
-
-
-@compiled_here
+@numba_here
 @pytest.mark.parametrize("how", [njit.inner, njit.njit(forceinline=True)])
 def test_no_machine_code_is_made_of_what_only_other_kernels_call(how):
     """They hold it themselves."""
@@ -232,7 +229,7 @@ def test_no_machine_code_is_made_of_what_only_other_kernels_call(how):
     assert made == [False, True]
 
 
-@compiled_here
+@numba_here
 def test_what_others_call_is_optimized_in_them_alone(monkeypatch):
     optimized, optimize = [], JITCodeLibrary._optimize_final_module
 
@@ -258,7 +255,7 @@ def test_what_others_call_is_optimized_in_them_alone(monkeypatch):
     assert [name.rpartition(".")[2] for name in optimized] == ["kernel"]
 
 
-@compiled_here
+@numba_here
 @pytest.mark.parametrize("collecting", [True, False])
 def test_garbage_is_looked_for_after_compiling_as_before(collecting):
     meanwhile = []

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from needs import numba_here
 from processes import program
 
 from gpucnn.devices import team, threads
 from gpucnn.devices.atomics import CLOCK, add, pause, read
-from gpucnn.devices.njit import unavailable
 
-pytestmark = pytest.mark.skipif(unavailable() is not None, reason="Numba does not compile")
+pytestmark = numba_here
 
 
 @pytest.fixture(autouse=True)

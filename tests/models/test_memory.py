@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import numba_here
 
 import gpucnn
 from gpucnn import layers
-from gpucnn.devices import free_memory, njit
+from gpucnn.devices import free_memory
 from gpucnn.errors import MemoryNeedError
 from gpucnn.models import memory
 from gpucnn.models.training_step import TrainingStep
@@ -115,13 +116,13 @@ def bytes_of_a_step(*stack):
 OF_64_CHANNELS = 4 * 32 * 16 * 16 * 64
 
 
-@pytest.mark.skipif(njit.unavailable() is not None, reason="Numba does not compile")
+@numba_here
 def test_the_gradient_before_an_activation_takes_the_place_of_the_one_behind_it():
     wide = [layers.Conv2D(64, 1, activation="relu") for _ in range(2)]
     assert bytes_of_a_step(*wide) < 4.5 * OF_64_CHANNELS  # two results, and the gradients by the last and the first
 
 
-@pytest.mark.skipif(njit.unavailable() is not None, reason="Numba does not compile")
+@numba_here
 def test_normalised_values_die_with_the_rectifier_that_reads_them():
     block = lambda: [layers.Conv2D(64, 1, use_bias=False), layers.BatchNormalization(), layers.ReLU()]  # noqa: E731
     assert bytes_of_a_step(*block(), *block(), *block()) < 8.5 * OF_64_CHANNELS  # two a block, and two gradients

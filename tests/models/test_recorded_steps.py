@@ -4,17 +4,17 @@ import copy
 
 import numpy as np
 import pytest
+from needs import numba_here
 from recorded_training import OPTIMIZERS, assert_equal, both_ways, digits, small
 
 import gpucnn
 from gpucnn import callbacks, layers
 from gpucnn.devices import cpu
-from gpucnn.devices.njit import unavailable
 from gpucnn.errors import TrainingError
 from gpucnn.layers.layer import Layer, every
 from gpucnn.models.recorded_steps import RecordedStep
 
-pytestmark = pytest.mark.skipif(unavailable() is not None, reason="Numba does not compile")
+pytestmark = numba_here
 
 
 @pytest.fixture(autouse=True)
