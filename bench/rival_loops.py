@@ -16,7 +16,7 @@ from train_step_vs_torch import gpucnn_optimizer, gpucnn_step, torch_optimizer, 
 from translations import as_onnx
 
 import gpucnn
-from gpucnn.runs.rivals import Absent, jax_optimizer
+from gpucnn.runs.rivals import Absent, compiled_loss, jax_optimizer
 from gpucnn.runs.translations import Untranslated, as_jax, as_torch, channels_first, trained_by_jax
 
 PREDICT_BATCH = 256
@@ -104,7 +104,6 @@ def torch_runs(problem: Problem, memory_format: Any) -> Runs:
 def torch_compiled_runs(problem: Problem) -> Runs:
     """PyTorch's compiler on forward, loss and backward: channels last where there are such formats."""
     import torch
-    from torch.nn.functional import cross_entropy
 
     try:
         memory_format = _channels_last(problem)
@@ -112,7 +111,7 @@ def torch_compiled_runs(problem: Problem) -> Runs:
         memory_format = torch.contiguous_format
     net, x, y, _ = _torch_parts(problem, memory_format)
     optimizer = torch_optimizer(problem.kind.optimizer, net.parameters())
-    loss_of = torch.compile(lambda x, y: cross_entropy(net(x), y), dynamic=False)
+    loss_of = compiled_loss(net)
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)

@@ -204,13 +204,21 @@ def eager_steps(net: Any, optimizer: Any, images: Sequence[Any], labels: Sequenc
     return run
 
 
-def compiled_steps(net: Any, optimizer: Any, images: Sequence[Any], labels: Sequence[Any]) -> Callable[[], list]:
-    """Steps with forward pass, loss and backward pass by `torch.compile`."""
+def compiled_loss(net: Any, mode: str | None = None) -> Callable[[Any, Any], Any]:
+    """The loss of a batch by `torch.compile`, which forgets other models: the ninth version of a function would
+    not be compiled."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    mode = "max-autotune" if images[0].is_cuda else None
-    loss_of = torch.compile(lambda x, y: cross_entropy(net(x), y), mode=mode)
+    torch.compiler.reset()
+    return torch.compile(lambda x, y: cross_entropy(net(x), y), mode=mode, dynamic=False)
+
+
+def compiled_steps(net: Any, optimizer: Any, images: Sequence[Any], labels: Sequence[Any]) -> Callable[[], list]:
+    """Steps with forward pass, loss and backward pass by `torch.compile`."""
+    import torch
+
+    loss_of = compiled_loss(net, "max-autotune" if images[0].is_cuda else None)
 
     def run() -> list:
         losses = []

@@ -1,6 +1,7 @@
 """A training step measured in turns with its rivals."""
 
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import needs
@@ -38,6 +39,15 @@ def test_pytorch_from_the_same_weights_has_the_same_losses(torch):
 def test_every_course_model_is_the_same_in_pytorch(torch, model):
     problem = small(model)
     assert rivals.agree(losses(rivals.makers(problem, "torch")[0]), losses(rivals.gpucnn_maker(problem))) < 1e-4
+
+
+def test_pytorch_compiles_every_model_of_a_process(torch, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    limits = {"recompile_limit": 1, "fail_on_recompile_limit_hit": True}
+    x, y = torch.ones(2, 3), torch.tensor([0, 1])
+    with torch._dynamo.config.patch(limits):
+        for units in (2, 4):
+            assert rivals.compiled_loss(torch.nn.Linear(3, units))(x, y) > 0
 
 
 @pytest.mark.parametrize("other", [[1.0, 2.01], [1.0, float("nan")]])
