@@ -17,12 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import activations
 from ..devices import choose
 from ..devices.branches import aside
 from ..devices.cpu import CPU
 from ..devices.scoped import Scoped
-from ..dispatch import choice
 from ..dispatch.case import Spec
 from ..dispatch.op import Op
 from ..layers.conv import Conv1D, Conv2D, Conv3D
@@ -34,12 +32,10 @@ from ..layers.dropout import Dropout
 from ..layers.kernel_and_bias import KernelAndBias
 from ..layers.layer import Backward, Layer
 from ..layers.parallel import Parallel
-from ..layers.pooling import MaxPooling2D
 from ..layers.separable_conv import SeparableConv1D, SeparableConv2D
 from ..losses import Loss, SparseCategoricalCrossentropy
 from ..ops import epilogue
-from ..ops.bias import bias_grad
-from ..ops.bias_activation import bias_activation, bias_activation_grad
+from ..ops.bias_activation import bias_activation
 from ..ops.conv2d import conv2d_grad_input, conv2d_grad_weight
 from ..ops.dense import FUNCTIONS, dense_grad, dense_softmax_cross_entropy
 from ..ops.dropout import scale
@@ -47,17 +43,14 @@ from ..ops.fused import (
     conv2d_bias_activation,
     conv2d_bias_activation_dropout,
     conv2d_bias_activation_grad_weight,
-    conv2d_bias_activation_maxpool,
-    conv2d_maxpool_grad_input,
-    conv2d_maxpool_grad_sums,
-    conv2d_maxpool_grad_weight,
     matmul_bias_activation,
     matmul_bias_activation_dropout,
 )
 from ..ops.matmul import matmul
-from .node import Node, gives_new_gradient
+from .ends import FLOAT32, End, chosen, end_of, of_one, operands_of
+from .fused_pooling import conv_and_pool, conv_and_windows
+from .node import Node
 
-_FLOAT32 = np.dtype(np.float32)
 _enabled = Scoped("fusion", True)
 
 
@@ -132,135 +125,25 @@ def _is_on() -> bool:
     return _enabled.get() and os.environ.get("GPUCNN_FUSION") != "0"
 
 
-def _chosen(*ops: str) -> bool:
-    """Whether an algorithm was chosen for one of these ops."""
-    return not choice.algorithms().keys().isdisjoint(ops)
-
-
-class _End:
-    """The activation behind a layer that is act(op(x, kernel) + bias), as the fused ops take it."""
-
-    def __init__(self, layers: list[Layer], activation: Any) -> None:
-        self.layer = layers[0]
-        self.may_overwrite = gives_new_gradient(layers[1:])
-        self.params: dict[str, Any] = {"function": activation.name, "alpha": getattr(activation, "alpha", 0.0)}
-        self.keeps_input = epilogue.keeps_input(**self.params)
-
-    def backward(self, dy: Any, kept: Any, **scaled: Any) -> Any:
-        """dz, in place of dy where possible; the gradient of the bias is written. With dropout, dy is scaled."""
-        db = self.layer.bias.gradient  # type: ignore[attr-defined]
-        if self.params["function"] == epilogue.LINEAR:
-            bias_grad(dy, out=db)
-            return dy
-        dz = dy if self.may_overwrite and choose.current() is CPU and CPU.takes(dy) else None
-        return bias_activation_grad(dy, kept, **self.params, **scaled, out=(dz, db))[0]
-
-    def has_kernel(self) -> bool:
-        """Whether the gradient does."""
-        if self.params["function"] == epilogue.LINEAR:
-            return True
-        shape = Spec((1, *self.layer.output_shape[1:]), _FLOAT32)  # type: ignore[index]
-        return bias_activation_grad.has_kernel(shape, shape, **self.params)
-
-
-def _end_of(layers: list[Layer]) -> _End | None:
-    """The end of the first layer, with bias and elementwise activation; None if an algorithm was chosen for one."""
-    layer = layers[0]
-    if _chosen("bias", "bias_grad", "activation", "activation_grad"):
-        return None
-    activation = layer.activation  # type: ignore[attr-defined]
-    plain = type(activation) in (activations.Elementwise, activations.Linear)
-    if not plain or layer.activity_regularizer is not None or not layer.use_bias:  # type: ignore[attr-defined]
-        return None
-    end = _End(layers, activation)
-    return end if end.has_kernel() else None
-
-
-def _dropout(layers: list[Layer], end: _End, op: Op, **window: Any) -> Dropout | None:
+def _dropout(layers: list[Layer], end: End, op: Op, **window: Any) -> Dropout | None:
     """The dropout behind the first layer, if the op computes both. The backward pass takes neither a mask nor
     random words: where the result is 0, dropped or not, there is no gradient."""
     drop = layers[1] if len(layers) > 1 else None
-    if type(drop) is not Dropout or not 0 < drop.rate < 1 or _chosen("dropout"):
+    if type(drop) is not Dropout or not 0 < drop.rate < 1 or chosen("dropout"):
         return None
-    shape = _of_one(drop)
+    shape = of_one(drop)
     if not epilogue.is_flat_at_zero(end.params["function"]) or math.prod(shape) % 4:  # words come in fours
         return None
-    operands = *_operands(end.layer), Spec((1,), np.dtype(np.int64))  # type: ignore[arg-type]
+    operands = *operands_of(end.layer), Spec((1,), np.dtype(np.int64))  # type: ignore[arg-type]
     return drop if op.has_kernel(*operands, **end.params, **window, **drop.draws(shape)[1]) else None
 
 
 def _draws(drop: Dropout, x: Any) -> dict[str, Any]:
-    return drop.draws((len(x), *_of_one(drop)[1:]))[1]
+    return drop.draws((len(x), *of_one(drop)[1:]))[1]
 
 
 def _scale(drop: Dropout) -> dict[str, Any]:
     return {"scale": scale(drop.rate)}
-
-
-_OPS_OF_POOLING = "maxpool2d", "maxpool2d_grad", "conv2d_grad_input", "conv2d_grad_weight"
-"""What the ops of a pooled convolution replace, apart from what those of a convolution do."""
-
-
-def _conv_pool(layers: list[Layer]) -> Node | None:
-    """Conv2D, then the largest of each 2 × 2; the pooled values and places are kept."""
-    if len(layers) < 2 or type(layers[0]) is not Conv2D or layers[0].groups != 1:
-        return None
-    conv, pool = layers[:2]
-    if type(pool) is not MaxPooling2D or (pool.pool_size, pool.strides, pool.padding) != ((2, 2), (2, 2), "valid"):
-        return None
-    end = _end_of(layers)
-    if (
-        end is None
-        or conv.algorithm is not None
-        or _chosen("conv2d")
-        or pool.algorithm is not None
-        or _chosen(*_OPS_OF_POOLING)
-        or not epilogue.rises(**end.params)
-    ):
-        return None
-    assert isinstance(conv, Conv2D)
-    if not conv2d_bias_activation_maxpool.has_kernel(*_operands(conv), **end.params, **conv.window(_of_one(conv))):
-        return None
-    needs_slope = end.params["function"] not in ("relu", epilogue.LINEAR)
-    sparse = _has_sparse_gradients(conv)
-
-    def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
-        weight, window = conv.kernel.value, conv.window(x.shape)
-        y, index = conv2d_bias_activation_maxpool(x, weight, conv.bias.value, **end.params, **window)
-
-        def backward(dy: Any, need_dx: bool = True) -> Any:
-            dz = bias_activation_grad(dy, y, **end.params)[0] if needs_slope else dy
-            gradients = conv.kernel.gradient, conv.bias.gradient
-            if not sparse:
-                return _dense_pool_gradients(conv, dz, index, x, need_dx)
-            with aside(need_dx):
-                conv2d_maxpool_grad_weight(dz, index, x, kernel_size=conv.kernel_size, **window, out=gradients)
-            return conv2d_maxpool_grad_input(dz, index, weight, size=x.shape[1:3], **window) if need_dx else None
-
-        return y, backward
-
-    return Node([conv, pool], forward, fused=True)
-
-
-def _has_sparse_gradients(conv: Conv2D) -> bool:
-    """Whether kernels for the gradients of a pooled convolution pick the values of dy by their cells, and
-    are expected to be faster than those that need all of dz."""
-    x, window = _operands(conv)[0], conv.window(_of_one(conv))
-    rows, columns, filters = conv.output_shape[1:]  # type: ignore[index]
-    dy = x.like(1, rows // 2, columns // 2, filters)
-    index = Spec(dy.shape, np.dtype(np.uint8))
-    return conv2d_maxpool_grad_weight.has_kernel(dy, index, x, kernel_size=conv.kernel_size, **window)
-
-
-def _dense_pool_gradients(conv: Conv2D, dy: Any, index: Any, x: Any, need_dx: bool) -> Any:
-    """dx or None, by way of the gradient of the results before pooling; the gradients of kernel and bias
-    are written."""
-    window, weight = conv.window(x.shape), conv.kernel.value
-    size = conv.output_shape[1:3]  # type: ignore[index]
-    dz = conv2d_maxpool_grad_sums(dy, index, size=size, out=(None, conv.bias.gradient))[0]
-    with aside(need_dx):
-        conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
-    return conv2d_grad_input(dz, weight, size=x.shape[1:3], groups=1, **window) if need_dx else None
 
 
 def _conv(layers: list[Layer]) -> Node | None:
@@ -269,11 +152,11 @@ def _conv(layers: list[Layer]) -> Node | None:
     if type(conv) not in (Conv2D, DepthwiseConv2D):
         return None
     assert isinstance(conv, Convolution)
-    if conv.algorithm is not None or _chosen("conv2d") or (end := _end_of(layers)) is None:
+    if conv.algorithm is not None or chosen("conv2d") or (end := end_of(layers)) is None:
         return None
-    window, several = conv.window(_of_one(conv)), conv.op_groups > 1
+    window, several = conv.window(of_one(conv)), conv.op_groups > 1
     grouped: dict[str, Any] = {"groups": conv.op_groups} if several else {}
-    operands = _operands(conv)
+    operands = operands_of(conv)
     operands[1] = operands[1].like(*conv.op_weight.shape)
     params = {**end.params, "keep_input": end.keeps_input, **window, **grouped}
     if not conv2d_bias_activation.has_kernel(*operands, **params):
@@ -308,11 +191,11 @@ def _conv(layers: list[Layer]) -> Node | None:
     return Node([conv, drop] if drop else [conv], forward, fused=True)
 
 
-def _has_gradients_of_weights(conv: Convolution, end: _End) -> bool:
+def _has_gradients_of_weights(conv: Convolution, end: End) -> bool:
     """Whether the gradients of kernel and bias are one launch where that of x is not needed."""
-    if _chosen("conv2d_grad_weight"):
+    if chosen("conv2d_grad_weight"):
         return False
-    x, window = _operands(conv)[0], conv.window(_of_one(conv))
+    x, window = operands_of(conv)[0], conv.window(of_one(conv))
     y = x.like(1, *conv.output_shape[1:])  # type: ignore[index]
     return conv2d_bias_activation_grad_weight.has_kernel(y, y, x, **end.params, kernel_size=conv.kernel_size, **window)
 
@@ -322,9 +205,9 @@ def _dense(layers: list[Layer]) -> Node | None:
     dense = layers[0]
     if type(dense) is not Dense or len(dense.input_shape or ()) != 2 or dense.algorithm is not None:
         return None
-    if _chosen("matmul") or (end := _end_of(layers)) is None:
+    if chosen("matmul") or (end := end_of(layers)) is None:
         return None
-    if not matmul_bias_activation.has_kernel(*_operands(dense), **end.params, keep_input=end.keeps_input):
+    if not matmul_bias_activation.has_kernel(*operands_of(dense), **end.params, keep_input=end.keeps_input):
         return None
 
     together = _has_gradients(dense, end.params["function"])
@@ -356,7 +239,7 @@ def _has_gradients(dense: Dense, function: str) -> bool:
     """Whether both products of the gradients, and the sum for the bias, are one launch."""
     if function not in FUNCTIONS:
         return False
-    x, weight, b = _operands(dense)
+    x, weight, b = operands_of(dense)
     y = x.like(1, *b.shape)
     return dense_grad.has_kernel(y, None if function == epilogue.LINEAR else y, x, weight, function=function)
 
@@ -382,9 +265,9 @@ def head(layer: Layer, loss: Loss) -> Head | None:
     if type(layer) is not Dense or len(layer.input_shape or ()) != 2 or not layer.use_bias:
         return None
     dense: Dense = layer
-    if dense.algorithm is not None or _chosen("matmul", "bias", "bias_grad", *_OPS_OF_LOSS):
+    if dense.algorithm is not None or chosen("matmul", "bias", "bias_grad", *_OPS_OF_LOSS):
         return None
-    x, weight, b = _operands(dense)
+    x, weight, b = operands_of(dense)
     if not _has_gradients(dense, epilogue.LINEAR) or not dense_softmax_cross_entropy.has_kernel(
         x, weight, b, Spec((1,), np.dtype(np.int32)), x.like(1)
     ):
@@ -410,10 +293,10 @@ _BUILT_IN = (
 def _sums(layers: list[Layer]) -> Node | None:
     """Any other layer with a kernel, a bias and an activation: both are applied in one pass."""
     layer = layers[0]
-    if type(layer) not in _BUILT_IN or (end := _end_of(layers)) is None or end.params["function"] == epilogue.LINEAR:
+    if type(layer) not in _BUILT_IN or (end := end_of(layers)) is None or end.params["function"] == epilogue.LINEAR:
         return None
     assert isinstance(layer, KernelAndBias)
-    z = Spec((1, *layer.output_shape[1:]), _FLOAT32)  # type: ignore[index]
+    z = Spec((1, *layer.output_shape[1:]), FLOAT32)  # type: ignore[index]
     if not bias_activation.has_kernel(z, z.like(z.shape[-1]), **end.params, keep_input=end.keeps_input):
         return None
 
@@ -433,16 +316,5 @@ def _sums(layers: list[Layer]) -> Node | None:
     return Node([layer], forward, fused=True)
 
 
-def _of_one(layer: Layer) -> tuple[int, ...]:
-    """The shape of a batch of one input."""
-    return (1, *layer.input_shape[1:])  # type: ignore[index]
-
-
-def _operands(layer: KernelAndBias) -> list[Spec]:
-    """x, kernel and bias of a layer for one input."""
-    shapes = _of_one(layer), layer.kernel.shape, layer.bias.shape
-    return [Spec(shape, _FLOAT32) for shape in shapes]
-
-
-REWRITES = (_conv_pool, _conv, _dense, _sums)
+REWRITES = (conv_and_pool, conv_and_windows, _conv, _dense, _sums)
 """Tried in this order."""

@@ -57,13 +57,14 @@ def _cases(operands: Callable[..., tuple], **more: Callable[..., Any]) -> list[C
     cases = []
     for settings in (SETTINGS, _BENCH_SETTINGS):
         for name, (shape, window) in settings.items():
-            y = _output(name, Spec(shape, np.dtype("float32")), **window).shape
+            y = output(name, Spec(shape, np.dtype("float32")), **window).shape
             params = window | {param: value(shape) for param, value in more.items()}
             cases.append(Case(name, operands(shape, y), params, bench=settings is _BENCH_SETTINGS))
     return cases
 
 
-def _output(name: str, x: Spec, pool: Pair, strides: Pair, padding: ImagePads) -> Spec:
+def output(name: str, x: Spec, pool: Pair, strides: Pair, padding: ImagePads) -> Spec:
+    """Of pooling; raises `ShapeError`, with the name of the op, if the windows do not fit."""
     if len(x.shape) != 4:
         raise ShapeError(f"{name}: x needs 4 axes (N, H, W, C) and has shape {x.shape}")
     shapes = f"x (N, H, W, C) = {x.shape}, pool (R, S) = {tuple(pool)}"
@@ -92,11 +93,11 @@ def _work(y: Spec, pool: Pair) -> int:
 
 
 def _max_outputs(x: Spec, *, pool: Pair, strides: Pair, padding: ImagePads) -> Spec:
-    return _output("maxpool2d", x, pool, strides, padding)
+    return output("maxpool2d", x, pool, strides, padding)
 
 
 def _max_grad_outputs(dy: Spec, x: Spec, y: Spec, *, pool: Pair, strides: Pair, padding: ImagePads) -> Spec:
-    expected = _output("maxpool2d_grad", x, pool, strides, padding)
+    expected = output("maxpool2d_grad", x, pool, strides, padding)
     _check_dy("maxpool2d_grad", dy, expected)
     if y != expected:
         raise ShapeError(f"maxpool2d_grad: y (N, P, Q, C) = {y.shape} but maxpool2d returns {expected.shape}")
@@ -104,14 +105,14 @@ def _max_grad_outputs(dy: Spec, x: Spec, y: Spec, *, pool: Pair, strides: Pair, 
 
 
 def _avg_outputs(x: Spec, *, pool: Pair, strides: Pair, padding: ImagePads) -> Spec:
-    return _output("avgpool2d", x, pool, strides, padding)
+    return output("avgpool2d", x, pool, strides, padding)
 
 
 def _avg_grad_outputs(dy: Spec, *, size: Pair, pool: Pair, strides: Pair, padding: ImagePads) -> Spec:
     if len(dy.shape) != 4:
         raise ShapeError(f"avgpool2d_grad: dy needs 4 axes (N, P, Q, C) and has shape {dy.shape}")
     x = dy.like(dy.shape[0], *size, dy.shape[3])
-    _check_dy("avgpool2d_grad", dy, _output("avgpool2d_grad", x, pool, strides, padding))
+    _check_dy("avgpool2d_grad", dy, output("avgpool2d_grad", x, pool, strides, padding))
     return x
 
 
@@ -135,11 +136,11 @@ def maxpool2d(x: Array, *, pool: Pair, strides: Pair, padding: ImagePads) -> Arr
     padding  ((top, bottom), (left, right)) cells around each image, fewer than those of a window
     →        (N, P, Q, C)
     """
-    padded = _padded(x, padding, -np.inf)
-    first, *others = _taps(padded, pool, strides)
-    y = padded[first].copy()
+    image = padded(x, padding, -np.inf)
+    first, *others = taps(image, pool, strides)
+    y = image[first].copy()
     for tap in others:
-        np.maximum(y, padded[tap], out=y)
+        np.maximum(y, image[tap], out=y)
     return y
 
 
@@ -159,14 +160,14 @@ def maxpool2d_grad(dy: Array, x: Array, y: Array, *, pool: Pair, strides: Pair, 
 
     The parameters are those of `maxpool2d`.
     """
-    padded = _padded(x, padding, np.nan)
-    dx = np.zeros_like(padded)
+    image = padded(x, padding, np.nan)
+    dx = np.zeros_like(image)
     undecided = np.ones(y.shape, bool)
-    for tap in _taps(padded, pool, strides):
-        wins = undecided & (padded[tap] == y)
+    for tap in taps(image, pool, strides):
+        wins = undecided & (image[tap] == y)
         dx[tap] += dy * wins
         undecided ^= wins
-    return _cropped(dx, x.shape, padding)
+    return cropped(dx, x.shape, padding)
 
 
 @op(
@@ -183,8 +184,8 @@ def avgpool2d(x: Array, *, pool: Pair, strides: Pair, padding: ImagePads) -> Arr
 
     The parameters are those of `maxpool2d`.
     """
-    padded = _padded(x, padding, 0)
-    y = sum(padded[tap] for tap in _taps(padded, pool, strides))
+    image = padded(x, padding, 0)
+    y = sum(image[tap] for tap in taps(image, pool, strides))
     return y / _counts(x.shape[1:3], pool, strides, padding, x.dtype)
 
 
@@ -206,14 +207,14 @@ def avgpool2d_grad(dy: Array, *, size: Pair, pool: Pair, strides: Pair, padding:
     """
     share = dy / _counts(size, pool, strides, padding, dy.dtype)
     dx = np.zeros((dy.shape[0], *(n + sum(p) for n, p in zip(size, padding, strict=True)), dy.shape[3]), dy.dtype)
-    for tap in _taps(dx, pool, strides):
+    for tap in taps(dx, pool, strides):
         dx[tap] += share
-    return _cropped(dx, (dy.shape[0], *size, dy.shape[3]), padding)
+    return cropped(dx, (dy.shape[0], *size, dy.shape[3]), padding)
 
 
-def _taps(padded: np.ndarray, pool: Pair, strides: Pair) -> list[tuple[slice, ...]]:
+def taps(x: np.ndarray, pool: Pair, strides: Pair) -> list[tuple[slice, ...]]:
     """For each cell of a window, row by row, the cells of the padded images that it covers."""
-    p, q = (positions(n, k, s) for n, k, s in zip(padded.shape[1:3], pool, strides, strict=True))
+    p, q = (positions(n, k, s) for n, k, s in zip(x.shape[1:3], pool, strides, strict=True))
     return [
         (slice(None), cells(r, p, strides[0]), cells(s, q, strides[1])) for r in range(pool[0]) for s in range(pool[1])
     ]
@@ -221,16 +222,18 @@ def _taps(padded: np.ndarray, pool: Pair, strides: Pair) -> list[tuple[slice, ..
 
 def _counts(size: Pair, pool: Pair, strides: Pair, padding: ImagePads, dtype: np.dtype) -> np.ndarray:
     """(P, Q, 1): how many cells of each window lie inside the image."""
-    ones = _padded(np.ones((1, *size, 1), dtype), padding, 0)
-    return np.sum([ones[0][tap[1:]] for tap in _taps(ones, pool, strides)], axis=0)
+    ones = padded(np.ones((1, *size, 1), dtype), padding, 0)
+    return np.sum([ones[0][tap[1:]] for tap in taps(ones, pool, strides)], axis=0)
 
 
-def _padded(x: np.ndarray, padding: ImagePads, value: float) -> np.ndarray:
+def padded(x: np.ndarray, padding: ImagePads, value: float) -> np.ndarray:
+    """The images with this value around them."""
     if not np.any(padding):
         return x
     return np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
 
 
-def _cropped(dx: np.ndarray, shape: tuple[int, ...], padding: ImagePads) -> np.ndarray:
+def cropped(dx: np.ndarray, shape: tuple[int, ...], padding: ImagePads) -> np.ndarray:
+    """Images of this shape without what `padded` adds."""
     (top, _), (left, _) = padding
     return np.ascontiguousarray(dx[:, top : top + shape[1], left : left + shape[2]])

@@ -8,8 +8,6 @@ gradient: then values need no thought of which row they are in.
 
 from __future__ import annotations
 
-from math import lcm
-
 import numpy as np
 
 from gpucnn.devices import threads
@@ -20,7 +18,7 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias_activation import bias_activation, bias_activation_grad
 from gpucnn.ops.epilogue import LINEAR
 
-from ..shared.columns_njit import repeat
+from ..shared.columns_njit import period, repeat
 from ..shared.epilogue_njit import call, end, slope
 from ..shared.simd_njit import LANES, add, copy, load, load_some, store, store_some
 
@@ -30,20 +28,11 @@ _SMALL = 1 << 14
 _STRETCH = 2048
 """Values that go through a pass at a time."""
 
-_PERIOD = 64
-"""At least so many sums are under way, so that an addition does not wait for the one before it."""
-
 _FLOAT32 = np.dtype(np.float32)
 
 
 def _supports(one: Spec, other: Spec, **_: object) -> bool:
     return one.dtype == _FLOAT32
-
-
-def _period(channels: int) -> int:
-    """Whole vectors and whole rows, and enough of them."""
-    least = lcm(channels, LANES)
-    return -(-_PERIOD // least) * least
 
 
 def _bounds(rows: int, channels: int) -> np.ndarray:
@@ -55,7 +44,7 @@ _repeat = whole(repeat)
 
 
 def _workspace(z: Spec, b: Spec, **_: object) -> Spec:
-    return Spec((_period(z.shape[-1]),), _FLOAT32)
+    return Spec((period(z.shape[-1]),), _FLOAT32)
 
 
 @kernel(bias_activation, "rows", "njit", supports=_supports, workspace=_workspace, compiled=True)
@@ -73,7 +62,7 @@ def launch(y, *arrays, function, alpha, keep_input):
 def _grad_workspace(dy: Spec, kept: Spec, **_: object) -> Spec:
     channels = dy.shape[-1]
     rows = int(np.prod(dy.shape)) // channels
-    return Spec((len(threads.slices(rows)), _period(channels)), _FLOAT32)
+    return Spec((len(threads.slices(rows)), period(channels)), _FLOAT32)
 
 
 @kernel(bias_activation_grad, "rows", "njit", supports=_supports, workspace=_grad_workspace, compiled=True)

@@ -14,17 +14,12 @@ from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_maxp
 
 from ..shared.epilogue_njit import end
 from ..shared.implicit_gemm_njit import FLOAT32, NO_INDEX, NONE, POOL, RELU, filters_of, product, workspace
-from ..shared.patches_njit import Patches, patches, pooled_patches
-from ..shared.side_by_side_njit import Wide, wide, widened
+from ..shared.patches_njit import Patches, pooled_patches
+from ..shared.side_by_side_njit import way_of, widened
 
 
 def _supports(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
     return x.dtype == FLOAT32
-
-
-def _way(x: Spec, weight: Spec, padding, dilation, strides, groups) -> tuple[Wide, Patches]:
-    way = wide(weight.shape, x.shape[2], strides=strides, padding=padding, dilation=dilation, groups=groups)
-    return way, patches(x.shape[1:3], x.shape[3], way.shape[:2], way.strides, padding, dilation, groups)
 
 
 def _pooled(x: Spec, weight: Spec, strides, padding, dilation) -> Patches:
@@ -32,7 +27,7 @@ def _pooled(x: Spec, weight: Spec, strides, padding, dilation) -> Patches:
 
 
 def _workspace(x: Spec, weight: Spec, b: Spec, *, function, alpha, keep_input, groups=1, **window) -> tuple[Spec, Spec]:
-    way, table = _way(x, weight, groups=groups, **window)
+    way, table = way_of(x, weight, groups=groups, **window)
     return workspace(x.shape[0], way.shape[3], table, groups=groups)
 
 
@@ -44,7 +39,7 @@ def _pool_workspace(x: Spec, weight: Spec, b: Spec, *, function, alpha, **window
 def launch(y, *arrays, function, alpha, keep_input, groups=1, **window):
     """y = f(patches of x times weight + b); what f is applied to comes second if it is kept."""
     sums, (x, weight, b, panels, scratch) = (arrays[0] if keep_input else None), arrays[keep_input:]
-    way, table = _way(x, weight, groups=groups, **window)
+    way, table = way_of(x, weight, groups=groups, **window)
     weight, b = widened(weight, b, way)
     results, kept = (a if a is None else a.reshape(len(y), -1, way.shape[3]) for a in (y, sums))
     arrays = results, NO_INDEX, x, filters_of(weight, groups), b, table

@@ -22,13 +22,11 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
 
 from ..shared.by_name_njit import by_name
+from ..shared.pooling_njit import MOST_TAPS, along
 from ..shared.simd_njit import LANES, load, splat, store
 from ..shared.slices_launch import SMALLEST
 from ..shared.vector_math_njit import INFINITY, ZERO
 from ..shared.vector_operators_njit import choose, fma
-
-_MOST_TAPS = 9
-"""Up to so many taps, there is code for the window size alone."""
 
 
 def _supports(x: Spec, *_: object, **__: object) -> bool:
@@ -45,19 +43,10 @@ def _window(pool: Any, strides: Any, padding: Any) -> tuple[int, ...]:
     return (*pool, *strides, padding[0][0], padding[1][0])
 
 
-def _along(size: int, window: int, stride: int, before: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each position of a window along an axis, 1 / the number of its cells inside the image; for
-    each cell, the first window that covers it and the end of those that do, as two rows."""
-    start, cell = np.arange(count) * stride - before, np.arange(size) + before
-    shares = 1.0 / (np.minimum(start + window, size) - np.maximum(start, 0))
-    first, end = (cell - window) // stride + 1, cell // stride + 1
-    return shares.astype(np.float32), np.stack([np.maximum(first, 0), np.minimum(end, count)])
-
-
 @cache
 def _plan(size: tuple[int, ...], positions: tuple[int, ...], window: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """Shares of rows and of columns, covering windows of rows and of columns."""
-    rows, columns = (_along(size[i], window[i], window[2 + i], window[4 + i], positions[i]) for i in (0, 1))
+    rows, columns = (along(size[i], window[i], window[2 + i], window[4 + i], positions[i]) for i in (0, 1))
     return rows[0], columns[0], rows[1], columns[1]
 
 
@@ -82,7 +71,7 @@ def _forward(name: str, y: np.ndarray, x: np.ndarray, window: tuple[int, ...]) -
 def _unrolled(window: tuple[int, ...]) -> tuple[int, int]:
     """The taps of a window for which there is code without loops over them; (0, 0) for a large
     one."""
-    return window[:2] if window[0] * window[1] <= _MOST_TAPS else (0, 0)
+    return window[:2] if window[0] * window[1] <= MOST_TAPS else (0, 0)
 
 
 @kernel(maxpool2d_grad, "direct", "njit", supports=_supports, compiled=True)

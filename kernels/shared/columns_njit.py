@@ -8,20 +8,32 @@ added in order.
 
 from __future__ import annotations
 
+from math import lcm
+
 import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.njit import inner
 from gpucnn.devices.team import tasks, whole
 
+from .simd_njit import LANES
 from .slices_launch import SMALLEST
 
 WIDE = 1024
+
+_PERIOD = 64
+"""Sums that are under way at a time, at least."""
 
 
 def width(size: int, columns: int) -> int:
     """The length of rows that are taken side by side, of so many values in all."""
     return columns * max(1, min(WIDE, size // 4) // columns)
+
+
+def period(columns: int) -> int:
+    """Whole vectors and whole rows, and enough of them that a sum does not wait for the one before it."""
+    least = lcm(columns, LANES)
+    return -(-_PERIOD // least) * least
 
 
 def row_bounds(size: int, columns: int) -> np.ndarray:

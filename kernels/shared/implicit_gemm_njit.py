@@ -27,6 +27,7 @@ from gpucnn.dispatch.case import Spec
 from .epilogue_njit import call
 from .patches_njit import Patches
 from .patches_njit import together as images_together
+from .pooling_njit import NO_POOLING, OWN, Pooling, first_result, pool_all, pool_images
 from .simd_njit import (
     LANES,
     at,
@@ -130,6 +131,21 @@ def workspace(images: int, filters: int, *tables: Patches, groups: int = 1) -> t
     return Spec((panels, taps + 1, FILTERS), FLOAT32), Spec((parts, apart(size + ROWS * FILTERS)), FLOAT32)
 
 
+def results_in_work(parts: list[Part], images: int, several: int, values: int) -> Spec:
+    """For results that are pooled and not kept, of so many values an image: those of the images that each part
+    has in work, or all of them if parts share an image."""
+    if parts[0].parts > 1:
+        return Spec((1, images * values), FLOAT32)
+    return Spec((len(parts), apart(several * values)), FLOAT32)
+
+
+def pooled_workspace(images: int, filters: int, table: Patches, groups: int) -> tuple[Spec, Spec, Spec]:
+    """For `product` with `pooling`: the same, and the results."""
+    parts, _ = _split_by_patches(images, table, filters, groups)
+    results = results_in_work(parts, images, together(images, table), table.count * filters)
+    return (*workspace(images, filters, table, groups=groups), results)
+
+
 class Matrix(NamedTuple):
     """Filters as a matrix of taps by filters, within the values of a weight.
 
@@ -180,6 +196,7 @@ def product(
     sums: np.ndarray | None = None,
     function: int = 0,
     alpha: float = 0.0,
+    pooling: Pooling | None = None,
 ) -> None:
     """y (N, …, K) = function(epilogue(patches of images · matrix (taps, K) + bias (K,))), where each
     group of filters sees the channels of its group.
@@ -188,22 +205,44 @@ def product(
     like y) says which of the four it was: 0 … 3, or with RELU 4 where it is not positive. Otherwise
     index is any array of bytes. `function` is what `epilogue_njit.end` returns, for patches in the
     order of their results; what it is applied to is kept in `sums`, like y, if that is given.
+
+    With `pooling`, the results are pooled. Then y may be a place for those in work, as `results_in_work` says.
     """
-    filters = y.shape[-1]
+    filters = y.shape[-1] if bias is None else len(bias)
     with prepared(panels, matrix.values, bias) as panels:
         flat_panels = fill_panels(panels, matrix, bias, filters, groups)
     target, indices, source = y.reshape(-1), index.reshape(-1), images.reshape(-1)
     ended = target if sums is None else sums.reshape(-1)
-    outputs, several = y.size // (len(y) * filters), together(len(images), table)
+    several = together(len(images), table)
+    outputs = y.size // (len(y) * filters) if pooling is None else table.count
     pixels, targets = images_together(table, several, outputs, ROWS)
     places = targets * filters
     parts, shares = _split_by_patches(len(images), table, filters, groups)
     shape = shape_of(images, table, several, groups, filters, outputs, epilogue, shares)
+    pooled, indices, numbers = in_work(pooling, parts, y, indices)
     _tiles(
         len(parts), target, ended, indices, source, scratch, flat_panels, table.rows, pixels, table.taps, places,
-        _TILE, shape, function, np.float32(alpha), table_of(parts),
+        _TILE, shape, function, np.float32(alpha), table_of(parts), pooled, numbers,
         parallel=_flops(len(images), table, filters, groups) > SMALL,
     )  # fmt: skip
+    pool_rest(pooling, parts, y, alpha)
+
+
+def in_work(
+    pooling: Pooling | None, parts: list[Part], results: np.ndarray, index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a kernel takes to pool the results of the images in work: y, index and the numbers."""
+    if pooling is None or parts[0].parts > 1:
+        return results.reshape(-1), index, NO_POOLING
+    numbers = pooling.numbers.copy()
+    numbers[OWN] = results.shape[1] if results.ndim == 2 else 0
+    return pooling.y.reshape(-1), pooling.index.reshape(-1), numbers
+
+
+def pool_rest(pooling: Pooling | None, parts: list[Part], results: np.ndarray, alpha: float) -> None:
+    """Pool the results if the kernel has not, since parts share an image."""
+    if pooling is not None and parts[0].parts > 1:
+        pool_all(pooling, results, alpha)
 
 
 def shape_of(images: np.ndarray, table: Patches, several: int, groups: int, *others: int) -> np.ndarray:
@@ -281,7 +320,8 @@ def pool(y, index, scratch, finished, o, filters, windows, columns, lanes, relu)
 
 @tasks
 def _tiles(
-    i, y, sums, index, images, scratches, panels, rows, pixels, taps, places, tile, shape, function, alpha, table
+    i, y, sums, index, images, scratches, panels, rows, pixels, taps, places, tile, shape, function, alpha, table,
+    pooled, numbers
 ):  # fmt: skip
     """Of the images first … last - 1 of a batch, a part of the patches, or of their filters."""
     first, last, part, parts = table[i, 0], table[i, 1], table[i, 2], table[i, 3]
@@ -300,6 +340,7 @@ def _tiles(
     for n in range(first, last, several):
         at_once = min(several, last - n)
         image = place(scratch, images, rows, n, at_once, size, line, padded)
+        results = first_result(numbers, i, n, outputs * filters)
         count = cells * at_once
         pieces = (count + BLOCK - 1) // BLOCK * shares
         for piece in range(pieces * part // parts, pieces * (part + 1) // parts):
@@ -323,7 +364,7 @@ def _tiles(
                             large, min(left, FILTERS), source, origin, pixels, r, taps, panels, weights, FILTERS, NAN,
                             scratch, finished, tile, 0,
                         )  # fmt: skip
-                        o = (n * outputs + j // 4) * filters + group * members + column
+                        o = results + j // 4 * filters + group * members + column
                         pool(
                             sums, index, scratch, finished, o, filters, (ROWS if large else HALF) // 4, 2,
                             min(left, FILTERS), epilogue & RELU,
@@ -331,20 +372,21 @@ def _tiles(
                     else:
                         products(
                             large, min(left, FILTERS), source, origin, pixels, r, taps, panels, weights, FILTERS,
-                            limit, sums, n * outputs * filters + group * members + column, places, r,
+                            limit, sums, results + group * members + column, places, r,
                         )  # fmt: skip
                     j += ROWS if large else HALF
             if function:
                 each = 4 if epilogue & POOL else 1
-                o = (n * outputs + block * BLOCK // each) * filters
-                results = (end - block * BLOCK) // each
+                o, pixels_done = results + block * BLOCK // each * filters, (end - block * BLOCK) // each
                 if shares == 1:
-                    call(function, y, o, sums, o, sums, o, results * filters, alpha)
+                    call(function, y, o, sums, o, sums, o, pixels_done * filters, alpha)
                 else:
                     column = _column(all_panels * share // shares, group_panels, members)
                     width = _column(all_panels * (share + 1) // shares, group_panels, members) - column
-                    for r in range(o + column, o + column + results * filters, filters):
+                    for r in range(o + column, o + column + pixels_done * filters, filters):
                         call(function, y, r, sums, r, sums, r, width, alpha)
+        if numbers[0]:
+            pool_images(pooled, index, y, results, numbers, n, at_once, alpha)
 
 
 @njit(inline="always")

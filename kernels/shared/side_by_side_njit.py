@@ -14,6 +14,7 @@ import numpy as np
 
 from gpucnn.devices.recorders import again, prepared
 
+from .patches_njit import Patches, patches
 from .tile_njit import WIDTH
 
 
@@ -39,6 +40,12 @@ def wide(weight: tuple[int, ...], size: int, *, strides: Any, padding: Any, dila
         count = max(n for n in range(1, max(1, WIDTH // filters) + 1) if results % n == 0)
     shape = *others, length + count - 1, channels, count * filters
     return Wide(count, shape, (*strides[:-1], count) if count > 1 else tuple(strides))
+
+
+def way_of(x: Any, weight: Any, padding: Any, dilation: Any, strides: Any, groups: int) -> tuple[Wide, Patches]:
+    """The way of a convolution of images, and the patches that its filters meet."""
+    way = wide(weight.shape, x.shape[2], strides=strides, padding=padding, dilation=dilation, groups=groups)
+    return way, patches(x.shape[1:3], x.shape[3], way.shape[:2], way.strides, padding, dilation, groups)
 
 
 def widened(weight: np.ndarray, bias: np.ndarray | None, way: Wide) -> tuple[np.ndarray, np.ndarray | None]:

@@ -3,7 +3,7 @@ needs and Numba's types lack.
 
 LLVM maps a vector to the registers at hand: one with AVX, two with NEON or SSE. A kernel that names
 its accumulators (`a0 = fma(s, w0, a0)`) therefore keeps them in registers, which loops over arrays
-never guarantee. Arrays are float32 (uint8 for `store_bytes`), one-dimensional and contiguous,
+never guarantee. Arrays are float32 (uint8 for `load_wide_bytes` and `store_bytes`), one-dimensional and contiguous,
 or pointers; indices are not checked and must not be negative.
 """
 
@@ -24,9 +24,6 @@ LANES = 8
 
 _INT = ir.IntType(32)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
-_INTS = ir.VectorType(_INT, LANES)
-_BOOLS = ir.VectorType(ir.IntType(1), LANES)
-_BYTES = ir.VectorType(ir.IntType(8), LANES)
 
 
 class Vector(types.Type):
@@ -44,7 +41,13 @@ class _VectorModel(models.PrimitiveModel):
 
 
 _floats = Vector(f"float32x{LANES}", _FLOATS)
-_bools = Vector(f"boolx{LANES}", _BOOLS)
+
+
+def _truths(vector: Vector) -> Vector:
+    """What a comparison of such vectors yields."""
+    lanes = vector.llvm.count
+    return Vector(f"boolx{lanes}", ir.VectorType(ir.IntType(1), lanes))
+
 
 _wide = Vector(f"float32x{WIDTH}", VECTOR)
 
@@ -147,14 +150,28 @@ def store_wide(typing, array, index, count, vector):
 
 @intrinsic
 def store_bytes(typing, array, index, vector):
-    """The same for whole numbers of 0 … 127 into an array of uint8."""
+    """Whole numbers of 0 … 127, a vector of any length, into an array of uint8."""
+    lanes = vector.llvm.count
 
     def emit(context, builder, signature, args):
-        whole = builder.trunc(builder.fptosi(args[2], _INTS), _BYTES)
-        builder.store(whole, _address(context, builder, signature.args[0], *args[:2], _BYTES), align=1)
+        kind = ir.VectorType(ir.IntType(8), lanes)
+        whole = builder.trunc(builder.fptosi(args[2], ir.VectorType(_INT, lanes)), kind)
+        builder.store(whole, _address(context, builder, signature.args[0], *args[:2], kind), align=1)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, _floats), emit
+    return types.void(array, types.intp, vector), emit
+
+
+@intrinsic
+def load_wide_bytes(typing, array, index):
+    """array[index : index + WIDTH] of an array of uint8, as floats."""
+
+    def emit(context, builder, signature, args):
+        kind = ir.VectorType(ir.IntType(8), WIDTH)
+        whole = builder.load(_address(context, builder, signature.args[0], *args, kind), align=1)
+        return builder.uitofp(whole, VECTOR)
+
+    return _wide(array, types.intp), emit
 
 
 @intrinsic
@@ -225,7 +242,17 @@ def lane(typing, vector, index):
     def emit(context, builder, signature, args):
         return builder.extract_element(*args)
 
-    return types.float32(_floats, types.intp), emit
+    return types.float32(vector, types.intp), emit
+
+
+@intrinsic
+def lanes_of(typing, vector):
+    """The number of its floats."""
+
+    def emit(context, builder, signature, args):
+        return ir.Constant(context.get_value_type(types.intp), vector.llvm.count)
+
+    return types.intp(vector), emit
 
 
 @intrinsic
@@ -267,7 +294,7 @@ def beats(typing, a, b):
         a, b = args
         return builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
 
-    return _bools(_floats, _floats), emit
+    return _truths(a)(a, b), emit
 
 
 @intrinsic
@@ -275,9 +302,9 @@ def not_positive(typing, a):
     """Where a ≤ 0; not where a is NaN."""
 
     def emit(context, builder, signature, args):
-        return builder.fcmp_ordered("<=", args[0], ir.Constant(_FLOATS, [0.0] * LANES))
+        return builder.fcmp_ordered("<=", args[0], ir.Constant(a.llvm, [0.0] * a.llvm.count))
 
-    return _bools(_floats), emit
+    return _truths(a)(a), emit
 
 
 @intrinsic
@@ -287,4 +314,4 @@ def select(typing, condition, a, b):
     def emit(context, builder, signature, args):
         return builder.select(*args)
 
-    return _floats(_bools, _floats, _floats), emit
+    return a(condition, a, b), emit

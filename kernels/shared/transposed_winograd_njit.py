@@ -76,7 +76,7 @@ def correlate(
     _correlate(
         count, flat, gradient, source, scratch, columns_of_cells.reshape(count, -1), cells.reshape(count, -1),
         columns_of_gradients.reshape(count, -1), gradients.reshape(count, -1), tiles.rows, tiles.cells, tiles.results,
-        tiles.heights, tiles.widths, offsets, steps, places, shape_of(images, dy, tiles),
+        tiles.heights, tiles.widths, offsets, steps, places, shape_of(images, dy.shape[1:], tiles),
         tiles.transforms(Transform.CELLS), tiles.transforms(Transform.GRADIENT),
         _bounds(len(images), channels * filters, tiles), parallel=tiles.flops(len(images), channels, filters) > SMALL,
     )  # fmt: skip

@@ -27,6 +27,8 @@ channel or filter. Traffic: image and result once.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gpucnn.devices.njit import njit
@@ -44,12 +46,16 @@ from .implicit_gemm_njit import (
     Matrix,
     Part,
     fill_panels,
+    in_work,
     panels_of,
     place,
     pool,
+    pool_rest,
+    results_in_work,
     split_with_panels,
     table_of,
 )
+from .pooling_njit import Pooling, first_result, pool_images
 from .simd_njit import copy
 from .slices_launch import apart
 from .tile_njit import FILTERS, HALF, ROWS, WIDTH, products
@@ -79,6 +85,17 @@ def workspace(images: int, channels: int, filters: int, tiles: Tiles) -> tuple[S
     )
 
 
+def pooled_workspace(
+    images: int, channels: int, filters: int, tiles: Tiles, results: tuple[int, ...]
+) -> tuple[Spec, ...]:
+    """For `convolve` with `pooling`: the same, and the results (rows, columns, filters) of some images."""
+    parts, _ = _shares(images, channels, filters, tiles)
+    return (
+        *workspace(images, channels, filters, tiles),
+        results_in_work(parts, images, tiles.several, math.prod(results)),
+    )
+
+
 def convolve(
     y: np.ndarray,
     images: np.ndarray,
@@ -98,6 +115,7 @@ def convolve(
     ended: np.ndarray | None = None,
     function: int = 0,
     alpha: float = 0.0,
+    pooling: Pooling | None = None,
 ) -> None:
     """y (N, P, Q, K) = function(images (N, H, W, C) by filters (R · S · C, K) + bias (K,)).
 
@@ -105,9 +123,10 @@ def convolve(
     `implicit_gemm_njit.product`; `relu` is for these alone.
 
     `function` is what `epilogue_njit.end` returns; what it is applied to is kept in `ended`, like y,
-    if that is given.
+    if that is given. With `pooling`, the results are pooled, as in `implicit_gemm_njit.product`.
     """
-    channels, filters = images.shape[-1], y.shape[-1]
+    results_of_one = y.shape[1:] if pooling is None else pooling.extents
+    channels, filters = images.shape[-1], results_of_one[-1]
     down, across = tiles.axes
     with prepared(transformed, matrix.values, bias) as transformed:
         flat_panels, flat = fill_panels(panels, matrix, bias, filters), transformed.reshape(-1)
@@ -117,17 +136,19 @@ def convolve(
             parallel=flat.size > LARGE,
         )  # fmt: skip
     parts, shares = _shares(len(images), channels, filters, tiles)
-    shape = shape_of(images, y, tiles, shares, index is not NO_INDEX, relu, tiles.in_row)
+    shape = shape_of(images, results_of_one, tiles, shares, index is not NO_INDEX, relu, tiles.in_row)
+    pooled, index, numbers = in_work(pooling, parts, y, index.reshape(-1))
     offsets, places = np.arange(tiles.block) * columns_of(channels), np.arange(tiles.block) * columns_of(filters)
     target, source, count = y.reshape(-1), images.reshape(-1), len(parts)
     kept = target if ended is None else ended.reshape(-1)
     _convolve(
-        count, target, kept, index.reshape(-1), source, flat, scratch, columns.reshape(count, -1),
+        count, target, kept, index, source, flat, scratch, columns.reshape(count, -1),
         cells.reshape(count, -1), sums.reshape(count, -1), results.reshape(count, -1), tiles.rows, tiles.cells,
         tiles.results, tiles.heights, tiles.widths, offsets, np.arange(channels), places, shape,
         tiles.transforms(Transform.CELLS), tiles.transforms(Transform.RESULTS), function, np.float32(alpha),
-        table_of(parts), parallel=tiles.flops(len(images), channels, filters) > SMALL,
+        table_of(parts), pooled, numbers, parallel=tiles.flops(len(images), channels, filters) > SMALL,
     )  # fmt: skip
+    pool_rest(pooling, parts, y, alpha)
 
 
 @tasks
@@ -148,7 +169,8 @@ def _transform_filters(panel, transformed, panels, channels, count, R, S, down, 
 @tasks
 def _convolve(
     number, y, ended, index, images, filters_, scratches, all_columns, all_cells, all_sums, all_results, rows, starts,
-    pixels, heights, widths, offsets, steps, places, shape, of_cells, of_results, function, alpha, table
+    pixels, heights, widths, offsets, steps, places, shape, of_cells, of_results, function, alpha, table, windows,
+    numbers
 ):  # fmt: skip
     """Of the images first … last - 1 of a batch, a part of the tiles, or of their filters."""
     first, last, part, parts = table[number, 0], table[number, 1], table[number, 2], table[number, 3]
@@ -170,8 +192,9 @@ def _convolve(
     window = scratch.shape[0] - tile_rows * tile_columns * FILTERS
     scratch[:] = np.float32(0)
     for n in range(first, last, several):
-        place(scratch, images, rows, n, min(several, last - n), size, image_line, 1)
-        total = count * min(several, last - n)
+        at_once, start = min(several, last - n), first_result(numbers, number, n, outputs)
+        place(scratch, images, rows, n, at_once, size, image_line, 1)
+        total = count * at_once
         pieces = (total + block - 1) // block * shares
         for piece in range(pieces * part // parts, pieces * (part + 1) // parts):
             begin, share = piece // shares * block, piece % shares
@@ -209,7 +232,7 @@ def _convolve(
                         0, width, tile_columns * width, tiles, 0, 0, end - column,
                     )  # fmt: skip
             for t in range(tiles):
-                o, r = n * outputs + pixels[begin + t] * filters, t * late_width
+                o, r = start + pixels[begin + t] * filters, t * late_width
                 if pooled:
                     for k in range(column, end, FILTERS):
                         lanes = min(FILTERS, end - k)
@@ -242,15 +265,17 @@ def _convolve(
                         for q in range(0, widths[begin + t], together):
                             r = o + (row * columns + q) * filters + column
                             call(function, y, r, ended, r, ended, r, together * (end - column), alpha)
+        if numbers[0]:
+            pool_images(windows, index, y, start, numbers, n, at_once, alpha)
 
 
-def shape_of(images: np.ndarray, results: np.ndarray, tiles: Tiles, *more: int) -> np.ndarray:
+def shape_of(images: np.ndarray, results: tuple[int, ...], tiles: Tiles, *more: int) -> np.ndarray:
     """The sizes that `extents` and `extents_of_tiles` take apart, and more behind them."""
     down, across = tiles.axes
     return np.array([
         images.shape[2] * images.shape[3], tiles.size, tiles.line, tiles.count, tiles.several, images.shape[3],
-        results.shape[3], tiles.block, tiles.whole, down.places, across.places, across.cells, down.results,
-        across.results, results.shape[2], results.size // len(results), *more,
+        results[2], tiles.block, tiles.whole, down.places, across.places, across.cells, down.results,
+        across.results, results[1], math.prod(results), *more,
     ])  # fmt: skip
 
 

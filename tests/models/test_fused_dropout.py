@@ -14,6 +14,7 @@ from gpucnn import Input, Sequential, layers, optimizers
 from gpucnn.devices import storage
 from gpucnn.dispatch import choice
 from gpucnn.models import fusion
+from gpucnn.models.ends import end_of
 
 pytestmark = [needs.emulator_here, pytest.mark.xdist_group("fused-dropout")]
 
@@ -184,4 +185,4 @@ def test_a_part_of_a_batch_begins_with_words_of_its_own(width, fused):
         has_kernel = staticmethod(lambda *_, **__: True)
 
     conv, drop, *_ = model_of(layers.Conv2D(5, (3, width), activation="relu"), layers.Dropout(0.2)).layers
-    assert (fusion._dropout([conv, drop], fusion._end_of([conv, drop]), ServesAll()) is drop) == fused
+    assert (fusion._dropout([conv, drop], end_of([conv, drop]), ServesAll()) is drop) == fused

@@ -11,7 +11,7 @@ import gpucnn
 from gpucnn import Input, Sequential, activations, layers, optimizers
 from gpucnn.devices import choose, storage
 from gpucnn.dispatch.op import Op
-from gpucnn.models import fusion
+from gpucnn.models import fused_pooling, fusion
 from gpucnn.ops import epilogue
 from gpucnn.ops.activation import FUNCTIONS
 from gpucnn.ops.bias_activation import bias_activation_grad
@@ -34,14 +34,22 @@ def nodes(*stack, **settings):
     ("stack", "expected"),
     [
         ([layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)], [["Conv2D", "MaxPooling2D"]]),
-        ([layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(3)], [["Conv2D"], ["MaxPooling2D"]]),
+        ([layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(3, strides=2)], [["Conv2D", "MaxPooling2D"]]),
+        ([layers.Conv2D(4, 3, activation="tanh"), layers.AveragePooling2D(2)], [["Conv2D", "AveragePooling2D"]]),
+        ([layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()], [["Conv2D", "GlobalAveragePooling2D"]]),
+        ([layers.Conv2D(4, 3), layers.GlobalMaxPooling2D()], [["Conv2D"], ["GlobalMaxPooling2D"]]),
         ([layers.Conv2D(4, 3, activation="tanh"), layers.MaxPooling2D(2)], [["Conv2D", "MaxPooling2D"]]),
         ([layers.Conv2D(4, 3), layers.MaxPooling2D(2)], [["Conv2D", "MaxPooling2D"]]),
         ([layers.Conv2D(4, 3, activation="gelu"), layers.MaxPooling2D(2)], [["Conv2D"], ["MaxPooling2D"]]),
-        ([layers.Conv2D(4, 3, activation="relu", groups=2), layers.MaxPooling2D(2)], [["Conv2D"], ["MaxPooling2D"]]),
+        ([layers.Conv2D(4, 3, activation="gelu"), layers.AveragePooling2D(2)], [["Conv2D"], ["AveragePooling2D"]]),
+        ([layers.DepthwiseConv2D(3), layers.MaxPooling2D(2)], [["DepthwiseConv2D"], ["MaxPooling2D"]]),
         (
             [layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2, padding="same")],
-            [["Conv2D"], ["MaxPooling2D"]],
+            [["Conv2D", "MaxPooling2D"]],
+        ),
+        (
+            [layers.Conv2D(4, 3, activation="relu"), layers.AveragePooling2D(2, algorithm="reference")],
+            [["Conv2D"], ["AveragePooling2D"]],
         ),
         (
             [layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2, algorithm="reference")],
@@ -89,6 +97,20 @@ STACKS = {
         lambda: layers.Conv2D(32, 1, activation="relu"),
         lambda: layers.Conv2D(24, 3, padding="same", activation="relu"),
         lambda: layers.MaxPooling2D(2),
+    ],
+    "windows": [
+        lambda: layers.Conv2D(5, 3, padding="same", activation="relu"),
+        lambda: layers.MaxPooling2D(3, strides=2, padding="same"),
+        lambda: layers.Conv2D(4, 2, padding="same", activation="selu"),
+        lambda: layers.MaxPooling2D((2, 3), strides=1),
+        lambda: layers.Conv2D(4, 1, activation="tanh"),
+        lambda: layers.AveragePooling2D(2, strides=1),
+    ],
+    "windows_in_groups": [
+        lambda: layers.Conv2D(20, 3, groups=2, activation="relu"),
+        lambda: layers.MaxPooling2D(2),
+        lambda: layers.Conv2D(4, 1, groups=2, activation="elu"),
+        layers.GlobalAveragePooling2D,
     ],
     "conv_relu": [
         lambda: layers.Conv2D(5, 3, strides=2, activation="relu"),
@@ -277,11 +299,8 @@ REPLACED = {
 }
 
 
-@pytest.mark.parametrize("op", REPLACED)
-def test_an_algorithm_chosen_for_an_op_that_a_fused_one_replaces_is_used(op, monkeypatch, rng):
-    stack = [layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(3, activation="relu")]
-    model = Sequential([Input((8, 8, 2)), *stack])
-    model.compile("sgd", "mse")
+def names_of_called_ops(monkeypatch):
+    """A set that fills from now on."""
     called, call = set(), Op.__call__
 
     def counting(op, *arrays, **params):
@@ -289,10 +308,25 @@ def test_an_algorithm_chosen_for_an_op_that_a_fused_one_replaces_is_used(op, mon
         return call(op, *arrays, **params)
 
     monkeypatch.setattr(Op, "__call__", counting)
+    return called
+
+
+@pytest.mark.parametrize("op", REPLACED)
+def test_an_algorithm_chosen_for_an_op_that_a_fused_one_replaces_is_used(op, monkeypatch, rng):
+    stack = [layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(3, activation="relu")]
+    model = Sequential([Input((8, 8, 2)), *stack])
+    model.compile("sgd", "mse")
+    called = names_of_called_ops(monkeypatch)
     with gpucnn.using(**{op: "reference"}):
         model.train_on_batch(rng.random((4, 8, 8, 2)), np.zeros((4, 3)))
     assert op in called
     assert not called & REPLACED[op]
+
+
+@pytest.mark.parametrize("op", ["avgpool2d", "avgpool2d_grad", "conv2d"])
+def test_an_algorithm_chosen_for_a_mean_is_not_fused_away(op):
+    with gpucnn.using(**{op: "reference"}):
+        assert nodes(layers.Conv2D(4, 3), layers.AveragePooling2D(2)) == [["Conv2D"], ["AveragePooling2D"]]
 
 
 def test_a_chosen_algorithm_is_used_and_not_fused_away():
@@ -302,21 +336,34 @@ def test_a_chosen_algorithm_is_used_and_not_fused_away():
     assert nodes(*stack) == [["Conv2D"], ["MaxPooling2D"]]
 
 
-@pytest.mark.parametrize("op", ["maxpool2d", "maxpool2d_grad", "conv2d_grad_weight", "conv2d_grad_input"])
-def test_an_algorithm_chosen_for_a_gradient_is_not_fused_away(op):
+@pytest.mark.parametrize("op", ["maxpool2d", "maxpool2d_grad"])
+def test_an_algorithm_chosen_for_pooling_is_not_fused_away(op):
     with gpucnn.using(**{op: "reference"}):
         assert nodes(layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)) == [["Conv2D"], ["MaxPooling2D"]]
 
 
+@pytest.mark.parametrize("op", ["conv2d_grad_weight", "conv2d_grad_input"])
+def test_an_algorithm_chosen_for_a_gradient_is_not_fused_away(op, monkeypatch, rng):
+    """The ops for gradients of a pooled convolution give way to those that write out what the windows see."""
+    stack = [layers.Conv2D(4, 3), layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2)]
+    called = names_of_called_ops(monkeypatch)
+    with gpucnn.using(**{op: "reference"}):
+        model = Sequential([Input((8, 8, 2)), *stack])
+        model.compile("sgd", "mse")
+        model.train_on_batch(rng.random((4, 8, 8, 2)), np.zeros((4, 2, 2, 4)))
+    assert op in called
+    assert not called & {"conv2d_maxpool_grad_weight", "conv2d_maxpool_grad_input"}
+
+
 def test_a_model_of_the_zoo_keeps_its_first_layers_input_gradient_uncomputed(monkeypatch, rng):
     sizes = []
-    grad_input = fusion.conv2d_maxpool_grad_input
+    grad_input = fused_pooling.conv2d_maxpool_grad_input
 
     def counting(dy, *arrays, **params):
         sizes.append(params["size"])
         return grad_input(dy, *arrays, **params)
 
-    monkeypatch.setattr(fusion, "conv2d_maxpool_grad_input", counting)
+    monkeypatch.setattr(fused_pooling, "conv2d_maxpool_grad_input", counting)
     model = zoo.find("slides").build()
     model.compile("sgd", "sparse_categorical_crossentropy")
     model.train_on_batch(rng.random((4, 28, 28, 1)), np.arange(4))

@@ -1,0 +1,76 @@
+"""The end of a fused layer: its bias and its activation, as the fused ops take them, and the gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import activations
+from ..devices import choose
+from ..devices.cpu import CPU
+from ..dispatch import choice
+from ..dispatch.case import Spec
+from ..layers.kernel_and_bias import KernelAndBias
+from ..layers.layer import Layer
+from ..ops import epilogue
+from ..ops.bias import bias_grad
+from ..ops.bias_activation import bias_activation_grad
+from .node import gives_new_gradient
+
+FLOAT32 = np.dtype(np.float32)
+
+
+def chosen(*ops: str) -> bool:
+    """Whether an algorithm was chosen for one of these ops."""
+    return not choice.algorithms().keys().isdisjoint(ops)
+
+
+class End:
+    """The activation behind a layer that is act(op(x, kernel) + bias), as the fused ops take it."""
+
+    def __init__(self, layers: list[Layer], activation: Any) -> None:
+        self.layer = layers[0]
+        self.may_overwrite = gives_new_gradient(layers[1:])
+        self.params: dict[str, Any] = {"function": activation.name, "alpha": getattr(activation, "alpha", 0.0)}
+        self.keeps_input = epilogue.keeps_input(**self.params)
+
+    def backward(self, dy: Any, kept: Any, **scaled: Any) -> Any:
+        """dz, in place of dy where possible; the gradient of the bias is written. With dropout, dy is scaled."""
+        db = self.layer.bias.gradient  # type: ignore[attr-defined]
+        if self.params["function"] == epilogue.LINEAR:
+            bias_grad(dy, out=db)
+            return dy
+        dz = dy if self.may_overwrite and choose.current() is CPU and CPU.takes(dy) else None
+        return bias_activation_grad(dy, kept, **self.params, **scaled, out=(dz, db))[0]
+
+    def has_kernel(self) -> bool:
+        """Whether the gradient does."""
+        if self.params["function"] == epilogue.LINEAR:
+            return True
+        shape = Spec((1, *self.layer.output_shape[1:]), FLOAT32)  # type: ignore[index]
+        return bias_activation_grad.has_kernel(shape, shape, **self.params)
+
+
+def end_of(layers: list[Layer]) -> End | None:
+    """The end of the first layer, with bias and elementwise activation; None if an algorithm was chosen for one."""
+    layer = layers[0]
+    if chosen("bias", "bias_grad", "activation", "activation_grad"):
+        return None
+    activation = layer.activation  # type: ignore[attr-defined]
+    plain = type(activation) in (activations.Elementwise, activations.Linear)
+    if not plain or layer.activity_regularizer is not None or not layer.use_bias:  # type: ignore[attr-defined]
+        return None
+    end = End(layers, activation)
+    return end if end.has_kernel() else None
+
+
+def of_one(layer: Layer) -> tuple[int, ...]:
+    """The shape of a batch of one input."""
+    return (1, *layer.input_shape[1:])  # type: ignore[index]
+
+
+def operands_of(layer: KernelAndBias) -> list[Spec]:
+    """x, kernel and bias of a layer for one input."""
+    shapes = of_one(layer), layer.kernel.shape, layer.bias.shape
+    return [Spec(shape, FLOAT32) for shape in shapes]

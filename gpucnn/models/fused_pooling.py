@@ -1,0 +1,169 @@
+"""A convolution and the pooling behind it as one node."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..devices.branches import aside
+from ..dispatch.case import Spec
+from ..layers.conv import Conv2D
+from ..layers.convolution_base import Convolution
+from ..layers.depthwise_conv import DepthwiseConv2D
+from ..layers.layer import Backward, Layer
+from ..layers.pooling import AveragePooling2D, GlobalAveragePooling2D, MaxPooling2D
+from ..ops import epilogue
+from ..ops.bias_activation import bias_activation_grad
+from ..ops.conv2d import conv2d_grad_input, conv2d_grad_weight
+from ..ops.conv_pool import MOST_TAPS, conv2d_bias_activation_pool, conv2d_pool_grad_sums
+from ..ops.fused import (
+    conv2d_bias_activation_maxpool,
+    conv2d_maxpool_grad_input,
+    conv2d_maxpool_grad_sums,
+    conv2d_maxpool_grad_weight,
+)
+from .ends import chosen, end_of, of_one, operands_of
+from .node import Node
+
+_OPS_OF_POOLING = "maxpool2d", "maxpool2d_grad", "conv2d_grad_input", "conv2d_grad_weight"
+"""What the ops of a pooled convolution replace, apart from what those of a convolution do."""
+
+_KINDS: dict[type, str] = {MaxPooling2D: "max", AveragePooling2D: "mean", GlobalAveragePooling2D: "mean"}
+_OPS_OF_WINDOWS = {
+    MaxPooling2D: ("maxpool2d", "maxpool2d_grad"),
+    AveragePooling2D: ("avgpool2d", "avgpool2d_grad"),
+    GlobalAveragePooling2D: ("globalavgpool", "globalavgpool_grad"),
+}
+"""What `conv2d_bias_activation_pool` and its gradient replace, apart from what those of a convolution do."""
+
+
+def conv_and_pool(layers: list[Layer]) -> Node | None:
+    """Conv2D, then the largest of each 2 × 2; the pooled values and places are kept."""
+    if len(layers) < 2 or type(layers[0]) is not Conv2D or layers[0].groups != 1:
+        return None
+    conv, pool = layers[:2]
+    if type(pool) is not MaxPooling2D or (pool.pool_size, pool.strides, pool.padding) != ((2, 2), (2, 2), "valid"):
+        return None
+    end = end_of(layers)
+    if (
+        end is None
+        or conv.algorithm is not None
+        or chosen("conv2d")
+        or pool.algorithm is not None
+        or chosen(*_OPS_OF_POOLING)
+        or not epilogue.rises(**end.params)
+    ):
+        return None
+    assert isinstance(conv, Conv2D)
+    if not conv2d_bias_activation_maxpool.has_kernel(*operands_of(conv), **end.params, **conv.window(of_one(conv))):
+        return None
+    needs_slope = end.params["function"] not in ("relu", epilogue.LINEAR)
+    sparse = _has_sparse_gradients(conv)
+
+    def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        weight, window = conv.kernel.value, conv.window(x.shape)
+        y, index = conv2d_bias_activation_maxpool(x, weight, conv.bias.value, **end.params, **window)
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            dz = bias_activation_grad(dy, y, **end.params)[0] if needs_slope else dy
+            gradients = conv.kernel.gradient, conv.bias.gradient
+            if not sparse:
+                return _dense_pool_gradients(conv, dz, index, x, need_dx)
+            with aside(need_dx):
+                conv2d_maxpool_grad_weight(dz, index, x, kernel_size=conv.kernel_size, **window, out=gradients)
+            return conv2d_maxpool_grad_input(dz, index, weight, size=x.shape[1:3], **window) if need_dx else None
+
+        return y, backward
+
+    return Node([conv, pool], forward, fused=True)
+
+
+def _has_sparse_gradients(conv: Conv2D) -> bool:
+    """Whether kernels for the gradients of a pooled convolution pick the values of dy by their cells, and
+    are expected to be faster than those that need all of dz."""
+    x, window = operands_of(conv)[0], conv.window(of_one(conv))
+    rows, columns, filters = conv.output_shape[1:]  # type: ignore[index]
+    dy = x.like(1, rows // 2, columns // 2, filters)
+    index = Spec(dy.shape, np.dtype(np.uint8))
+    return conv2d_maxpool_grad_weight.has_kernel(dy, index, x, kernel_size=conv.kernel_size, **window)
+
+
+def _dense_pool_gradients(conv: Conv2D, dy: Any, index: Any, x: Any, need_dx: bool) -> Any:
+    """dx or None, by way of the gradient of the results before pooling; the gradients of kernel and bias
+    are written."""
+    window, weight = conv.window(x.shape), conv.kernel.value
+    size = conv.output_shape[1:3]  # type: ignore[index]
+    dz = conv2d_maxpool_grad_sums(dy, index, size=size, out=(None, conv.bias.gradient))[0]
+    with aside(need_dx):
+        conv2d_grad_weight(dz, x, kernel_size=conv.kernel_size, groups=1, **window, out=conv.kernel.gradient)
+    return conv2d_grad_input(dz, weight, size=x.shape[1:3], groups=1, **window) if need_dx else None
+
+
+class _Windows(Node):
+    """A convolution and pooling, whose gradient takes as much memory as what the convolution gives."""
+
+    def outputs(self) -> list[Any]:
+        """Those of both layers."""
+        return [layer.output_shape for layer in self.layers]
+
+
+def conv_and_windows(layers: list[Layer]) -> Node | None:
+    """A convolution, then the largest or the mean of windows of any size. Of the largest, the places are kept; of
+    a mean, what it was taken of."""
+    if len(layers) < 2 or type(layers[0]) not in (Conv2D, DepthwiseConv2D) or type(layers[1]) not in _KINDS:
+        return None
+    conv, pool = layers[:2]
+    if (end := end_of(layers)) is None:
+        return None
+    assert isinstance(conv, Convolution) and conv.output_shape and pool.output_shape
+    size, outputs = conv.output_shape[1:3], pool.output_shape[1:]
+    if conv.algorithm is not None or getattr(pool, "algorithm", None) is not None or end.keeps_input:
+        return None
+    kind = _KINDS[type(pool)]
+    params = {**end.params, "kind": kind, **_windows(pool)}
+    if chosen("conv2d", *_OPS_OF_WINDOWS[type(pool)]) or (kind == "max" and not _has_places(params)):
+        return None
+    x, weight, b = operands_of(conv)
+    weight, groups = weight.like(*conv.op_weight.shape), conv.op_groups
+    if not conv2d_bias_activation_pool.has_kernel(x, weight, b, **params, **conv.window(of_one(conv)), groups=groups):
+        return None
+    needs_slope = kind == "max" and end.params["function"] not in ("relu", epilogue.LINEAR)
+    of_sums = params | (epilogue.end(epilogue.LINEAR) if kind == "max" else {}) | {"size": size}
+
+    def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        weight, window = conv.op_weight, {**conv.window(x.shape), "groups": groups}
+        y, kept = conv2d_bias_activation_pool(x, weight, conv.bias.value, **params, **window)
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            dy = dy.reshape(y.shape)
+            if needs_slope:
+                dy = bias_activation_grad(dy, y, **end.params)[0]
+            dz = conv2d_pool_grad_sums(dy, kept, **of_sums, out=(None, conv.bias.gradient))[0]
+            size, dweight = weight.shape[:2], conv.kernel.gradient.reshape(weight.shape)
+            with aside(need_dx):
+                conv2d_grad_weight(dz, x, kernel_size=size, **window, out=dweight)
+            return conv2d_grad_input(dz, weight, size=x.shape[1:3], **window) if need_dx else None
+
+        return y.reshape((len(x), *outputs)), backward
+
+    return _Windows([conv, pool], forward, fused=True)
+
+
+def _windows(pool: Layer) -> dict[str, Any]:
+    """The windows of a pooling layer, as the op takes them."""
+    if isinstance(pool, GlobalAveragePooling2D):
+        size = pool.input_shape[1:3]  # type: ignore[index]
+        return {"pool": size, "pool_strides": size, "pool_padding": ((0, 0), (0, 0))}
+    rows, columns = pool.sliding(pool.input_shape)  # type: ignore[arg-type]
+    return {
+        "pool": (rows.size, columns.size),
+        "pool_strides": (rows.stride, columns.stride),
+        "pool_padding": (rows.padding, columns.padding),
+    }
+
+
+def _has_places(params: dict[str, Any]) -> bool:
+    """Whether the largest of a window has a place, and the same one before and behind the activation."""
+    return math.prod(params["pool"]) < MOST_TAPS and epilogue.rises(params["function"], params["alpha"])

@@ -1,0 +1,58 @@
+"""Implicit GEMM whose results are pooled when those of an image are there, in the second-level cache: windows of
+any size, the largest or the mean. Of the largest, only the places are written to memory.
+"""
+
+from __future__ import annotations
+
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
+from gpucnn.ops.conv_pool import conv2d_bias_activation_pool
+from gpucnn.ops.window import positions
+
+from ..shared.channelwise_njit import reads_few
+from ..shared.implicit_gemm_njit import FLOAT32, NO_INDEX, NONE, filters_of, pooled_workspace, product, workspace
+from ..shared.pooling_njit import ending
+from ..shared.side_by_side_njit import way_of, widened
+
+
+def _supports(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
+    return x.dtype == FLOAT32
+
+
+def _pays(x: Spec, weight: Spec, b: Spec, *, groups: int = 1, **_: object) -> bool:
+    return not reads_few(x, weight, groups=groups)
+
+
+def _workspace(
+    x: Spec, weight: Spec, b: Spec, *, function, alpha, kind, groups=1, pool, pool_strides, pool_padding, **window
+) -> tuple[Spec, ...]:
+    way, table = way_of(x, weight, groups=groups, **window)
+    if kind == "mean":
+        return workspace(x.shape[0], way.shape[3], table, groups=groups)
+    return pooled_workspace(x.shape[0], way.shape[3], table, groups)
+
+
+@kernel(
+    conv2d_bias_activation_pool,
+    "implicit_gemm",
+    "njit",
+    supports=_supports,
+    pays=_pays,
+    workspace=_workspace,
+    compiled=True,
+)
+def launch(
+    y, kept, x, weight, b, panels, scratch, work=None, *, function, alpha, kind, strides, padding, dilation, groups=1,
+    **windows,
+):  # fmt: skip
+    """y = the largest or the mean of each window of f(patches of x times weight + b)."""
+    extents = *map(positions, x.shape[1:3], weight.shape[:2], strides, dilation, padding), weight.shape[3]
+    way, table = way_of(x, weight, padding, dilation, strides, groups)
+    weight, b = widened(weight, b, way)
+    results, first, pooling = ending(y, kept, work, extents, function, kind, **windows)
+    if work is None:
+        results = results.reshape(len(results), -1, way.shape[3])
+    product(
+        results, NO_INDEX, x, filters_of(weight, groups), b, table, NONE, panels, scratch, groups, function=first,
+        alpha=alpha, pooling=pooling,
+    )  # fmt: skip

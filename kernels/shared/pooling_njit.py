@@ -1,0 +1,273 @@
+"""Pooling at the end of a convolution: windows of any size over the results of some images, which are still
+in the cache.
+
+As with activations (`epilogue_njit`), a kernel calls the function by its address, so that one is compiled for
+all kernels. It is called once for some images, or for some rows of windows.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from gpucnn.devices import threads
+from gpucnn.devices.njit import address_of, inner, njit
+from gpucnn.devices.team import tasks
+from gpucnn.ops.window import Pads
+
+from .by_name_njit import by_name
+from .epilogue_njit import call, end
+from .simd_njit import (
+    LANES,
+    beats,
+    lane,
+    lanes_of,
+    load_some,
+    load_wide,
+    not_positive,
+    store_bytes,
+    store_some,
+    store_wide,
+)
+from .slices_launch import SMALLEST
+from .tile_njit import WIDTH
+from .vector_math_njit import ZERO
+from .vector_operators_njit import choose
+
+_FLOATS, _BYTES, _NUMBERS = map(types.CPointer, (types.float32, types.uint8, types.intp))
+
+_FUNCTION, _END, OWN, _ROWS, _WINDOW = range(5)
+"""Where the numbers of a pooling have: the address of its function; that of the activation behind it; floats
+of the results of the images in work, if these are not kept; rows of windows of an image; and the rest."""
+
+NO_POOLING = np.zeros(_WINDOW + 1, np.int64)
+"""In place of the numbers where nothing is pooled."""
+
+
+MOST_TAPS = 9
+"""Up to so many cells of a window, there is code for the window alone."""
+
+
+class Pooling(NamedTuple):
+    """What becomes of the results of a convolution.
+
+    y        (N, P, Q, K), their largest or their mean
+    index    shaped like y, uint8: the place of the largest in its window; any array of bytes for the mean
+    extents  (rows, columns, K) of the results of an image
+    numbers  what the windows are
+    """
+
+    y: np.ndarray
+    index: np.ndarray
+    extents: tuple[int, ...]
+    numbers: np.ndarray
+
+
+class Ending(NamedTuple):
+    """How a convolution with bias, activation and pooling ends.
+
+    results   where the results are, or those of the images in work
+    function  what `epilogue_njit.end` returns for what is applied to them
+    pooling   what becomes of them then
+    """
+
+    results: np.ndarray
+    function: int
+    pooling: Pooling
+
+
+def ending(
+    y: np.ndarray,
+    kept: np.ndarray,
+    work: np.ndarray | None,
+    extents: tuple[int, ...],
+    function: str,
+    kind: str,
+    pool: tuple[int, int],
+    pool_strides: tuple[int, int],
+    pool_padding: Pads,
+) -> Ending:
+    """The end of `conv2d_bias_activation_pool`, whose results are `y` and `kept`; `work` is for results that are
+    not kept. The activation comes before a mean, and after the largest."""
+    (top, _), (left, _) = pool_padding
+    relu = kind == "max" and function == "relu"
+    address = 0 if relu else end(function)
+    last, first = (address, 0) if kind == "max" else (0, address)
+    windows = *extents, *y.shape[1:3], *pool, *pool_strides, top, left, relu
+    lanes = "few" if extents[-1] <= LANES else "many"
+    numbers = np.array([_address(kind, lanes, *pool), last, 0, y.shape[1], *windows])
+    results = kept if work is None else work
+    return Ending(results, first, Pooling(y, kept.view(np.uint8), extents, numbers))
+
+
+def along(size: int, window: int, stride: int, before: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each position of a window along an axis, 1 / the number of its cells inside the image; for
+    each cell, the first window that covers it and the end of those that do, as two rows."""
+    start, cell = np.arange(count) * stride - before, np.arange(size) + before
+    shares = 1.0 / (np.minimum(start + window, size) - np.maximum(start, 0))
+    first, end = (cell - window) // stride + 1, cell // stride + 1
+    return shares.astype(np.float32), np.stack([np.maximum(first, 0), np.minimum(end, count)])
+
+
+@njit(forceinline=True)
+def _sizes(window):
+    """Rows and columns of the results, channels, rows and columns of y."""
+    return window[0], window[1], window[2], window[3], window[4]
+
+
+@njit(forceinline=True)
+def _reach(position, stride, before, taps, size):
+    """The first cell of a window along an axis, the cells before the image, and the end of its cells."""
+    start = position * stride - before
+    return max(0, start), max(0, -start), min(size, start + taps)
+
+
+_WIDTHS = {"few": LANES, "many": WIDTH}
+"""Lanes for few channels, of which a register holds those of several cells, and for many."""
+
+_load = by_name({"few": load_some, "many": load_wide})
+_store = by_name({"few": store_some, "many": store_wide})
+
+
+@njit(forceinline=True)
+def _largest_of(lanes, arrays, start, target, few, rows, columns, place, sizes):
+    """The largest of the cells of a window for `few` channels, and the place of the first that holds it, or with
+    relu the number of cells where it is not positive. The first cell inside the image has the place `place`."""
+    y, index, results = arrays
+    line, channels, taps, cells, relu = sizes
+    best = _load(lanes, results, start, few)
+    found = choose(best == best, np.float32(place), np.float32(place))
+    for r in range(rows):
+        for s in range(1 if r == 0 else 0, columns):
+            value = _load(lanes, results, start + r * line + s * channels, few)
+            better = beats(value, best)
+            best = choose(better, value, best)
+            found = choose(better, np.float32(place + r * taps + s), found)
+    if relu:
+        dead = not_positive(best)
+        best, found = choose(dead, ZERO, best), choose(dead, np.float32(cells), found)
+    _store(lanes, y, target, few, best)
+    if few == lanes_of(best):
+        store_bytes(index, target, found)
+    else:
+        for e in range(few):
+            index[target + e] = np.uint8(lane(found, e))
+
+
+@njit(forceinline=True)
+def _mean_of(lanes, arrays, start, target, few, rows, columns, place, sizes):
+    """The mean of the cells of a window for `few` channels; no place."""
+    y, _, results = arrays
+    line, channels = sizes[0], sizes[1]
+    total = _load(lanes, results, start, few)
+    for r in range(rows):
+        for s in range(1 if r == 0 else 0, columns):
+            total = total + _load(lanes, results, start + r * line + s * channels, few)
+    _store(lanes, y, target, few, total * (np.float32(1) / np.float32(rows * columns)))
+
+
+_combined = by_name({"max": _largest_of, "mean": _mean_of})
+
+
+@cache
+def _pool(kind: str, lanes: str, R: int, S: int) -> Any:
+    width = _WIDTHS[lanes]
+
+    @njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True)
+    def pool(y, index, results, window, first, last):
+        """Of some images, the rows of windows first … last - 1. There is code for whole windows of R × S cells."""
+        H, W, C, P, Q = _sizes(window)
+        taps_r, taps_s, whole = window[5], window[6], C // width * width
+        arrays, sizes = (y, index, results), (W * C, C, taps_s, taps_r * taps_s, window[11])
+        stride, before = window[8], window[10]
+        begin, end = (before + stride - 1) // stride, (W - S + before) // stride + 1
+        for row in range(first, last):
+            h0, above, h1 = _reach(row % P, window[7], window[9], taps_r, H)
+            cells, target = (row // P * H + h0) * W * C, row * Q * C
+            for q in range(Q):
+                if begin <= q < end and h1 - h0 == R:
+                    start = cells + (q * stride - before) * C
+                    for c in range(0, whole, width):
+                        _combined(kind, lanes, arrays, start + c, target + c, width, R, S, 0, sizes)
+                    if whole < C:
+                        _combined(kind, lanes, arrays, start + whole, target + whole, C - whole, R, S, 0, sizes)
+                else:
+                    w0, left, w1 = _reach(q, stride, before, taps_s, W)
+                    start, place = cells + w0 * C, above * taps_s + left
+                    for c in range(0, C, width):
+                        few = min(width, C - c)
+                        _combined(kind, lanes, arrays, start + c, target + c, few, h1 - h0, w1 - w0, place, sizes)
+                target += C
+
+    return pool
+
+
+@cache
+def _address(kind: str, lanes: str, rows: int, columns: int) -> int:
+    taps = (rows, columns) if rows * columns <= MOST_TAPS else (0, 0)
+    return address_of(_pool(kind, lanes, *taps), (_FLOATS, _BYTES, _FLOATS, _NUMBERS, types.intp, types.intp))
+
+
+@intrinsic
+def _call(typing, address, y, o, index, results, i, window, first, last):
+    """Call the function for results[i] on, and for y[o] and index[o] on."""
+
+    def emit(context, builder, signature, args):
+        address, y, o, index, results, i, window, first, last = args
+        kinds = signature.args
+
+        def place(kind, array, offset):
+            return builder.gep(context.make_array(kind)(context, builder, array).data, [offset])
+
+        skip = ir.Constant(first.type, _WINDOW)
+        pointers = [
+            place(kinds[1], y, o), place(kinds[3], index, o), place(kinds[4], results, i), place(kinds[6], window, skip)
+        ]  # fmt: skip
+        function = ir.FunctionType(ir.VoidType(), [*(p.type for p in pointers), first.type, last.type])
+        builder.call(builder.inttoptr(address, function.as_pointer()), [*pointers, first, last])
+        return context.get_dummy_value()
+
+    array = types.intp
+    return types.void(types.intp, y, array, index, results, array, window, array, array), emit
+
+
+@njit(inline="always")
+def first_result(numbers, part, n, values):
+    """Where the results of the images from n on start, of so many values an image."""
+    return part * numbers[OWN] if numbers[OWN] else n * values
+
+
+@inner
+def pool_images(y, index, results, start, numbers, n, images, alpha):
+    """Pool the results of the images from n on, which lie at results[start] on."""
+    rows = numbers[_ROWS]
+    values = rows * numbers[_WINDOW + 4] * numbers[_WINDOW + 2]
+    _call(numbers[_FUNCTION], y, n * values, index, results, start, numbers, 0, images * rows)
+    if numbers[_END]:
+        call(numbers[_END], y, n * values, y, n * values, y, n * values, images * values, alpha)
+
+
+@tasks
+def _pool_rows(part, y, index, results, numbers, bounds, alpha):
+    """Some rows of windows of all images."""
+    first, last = bounds[part], bounds[part + 1]
+    row = numbers[_WINDOW + 4] * numbers[_WINDOW + 2]
+    _call(numbers[_FUNCTION], y, 0, index, results, 0, numbers, first, last)
+    if numbers[_END]:
+        start = first * row
+        call(numbers[_END], y, start, y, start, y, start, (last - first) * row, alpha)
+
+
+def pool_all(pooling: Pooling, results: np.ndarray, alpha: float) -> None:
+    """Pool results that are all there."""
+    y, rows = pooling.y, pooling.y.shape[0] * pooling.y.shape[1]
+    bounds = threads.bounds(rows, -(-SMALLEST * rows // results.size))
+    _pool_rows(
+        len(bounds) - 1, y.reshape(-1), pooling.index.reshape(-1), results.reshape(-1), pooling.numbers, bounds,
+        np.float32(alpha),
+    )  # fmt: skip
