@@ -7,7 +7,7 @@ each layer's forward pass returns its backward pass.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from ..layers import BatchNormalization, Dropout
 from ..layers.activation import Activation
 from ..layers.convolution_base import Convolution
 from ..layers.layer import Activated, Layer, every
+from .fusion import program
 from .model import Model, computing
+from .node import Forward
 from .training_step import NO_STEP
 
 
@@ -62,19 +64,27 @@ def _from_layer(
     x = np.ascontiguousarray(images, np.float32)
     dy = _directions(model, x, np.asarray(classes))
     with computing(model):
-        step, y = storage.put(NO_STEP), storage.put(x)
-        entering, backwards = y, []
-        for number, layer in enumerate(model.layers):
-            if number == place:
-                entering = y
-            last = number == len(model.layers) - 1
-            forward = layer.linear if last and isinstance(layer, Activated) else layer.forward
+        step, entering = storage.put(NO_STEP), storage.put(x)
+        for forward in _passes(model.layers[:place], logits=False):
+            entering, _ = forward(entering, step, False)
+        y, backwards = entering, []
+        for forward in _passes(model.layers[place:], logits=isinstance(model.layers[-1], Activated)):
             y, backward = forward(y, step, False)
             backwards.append(backward)
         gradient = storage.put(dy)
-        for backward in reversed(backwards[place:]):
+        for backward in reversed(backwards):
             gradient = backward(gradient)
         return storage.get(entering), storage.get(gradient)
+
+
+def _passes(layers: list[Layer], logits: bool) -> Iterator[Forward]:
+    """The forward passes of these layers, computed together as in training where their backward passes hold
+    without it: a first picture then waits for few kernels. With `logits`, the last stops before its activation."""
+    for node in program(layers, logits):
+        if node.needs_input:
+            yield from (layer.forward for layer in node.layers)
+        else:
+            yield node.unpenalised
 
 
 def _directions(model: Model, x: np.ndarray, classes: np.ndarray) -> np.ndarray:

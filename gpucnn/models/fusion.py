@@ -188,7 +188,7 @@ def _conv(layers: list[Layer]) -> Node | None:
 
         return y, backward
 
-    return Node([conv, drop] if drop else [conv], forward, fused=True)
+    return Node([conv, drop] if drop else [conv], forward, fused=True, needs_input=end.keeps_input)
 
 
 def _has_gradients_of_weights(conv: Convolution, end: End) -> bool:
@@ -232,7 +232,7 @@ def _dense(layers: list[Layer]) -> Node | None:
 
         return y, backward
 
-    return Node([dense, drop] if drop else [dense], forward, fused=True)
+    return Node([dense, drop] if drop else [dense], forward, fused=True, needs_input=end.keeps_input)
 
 
 def _has_gradients(dense: Dense, function: str) -> bool:
@@ -313,7 +313,7 @@ def _sums(layers: list[Layer]) -> Node | None:
 
         return y, backward
 
-    return Node([layer], forward, fused=True)
+    return Node([layer], forward, fused=True, needs_input=end.keeps_input)
 
 
 REWRITES = (conv_and_pool, conv_and_windows, _conv, _dense, _sums)

@@ -13,12 +13,20 @@ Forward = Callable[[Any, Any, bool], tuple[Any, Backward]]
 
 
 class Node:
-    """One or more neighbouring layers with one forward and one backward pass."""
+    """One or more neighbouring layers with one forward and one backward pass.
 
-    def __init__(self, layers: Sequence[Layer], forward: Forward, fused: bool = False) -> None:
+    forward      (x, step, training) → (y, backward)
+    fused        whether fused ops compute it
+    needs_input  whether backward needs what the activation was applied to, which only training keeps
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], forward: Forward, fused: bool = False, needs_input: bool = False
+    ) -> None:
         self.layers = list(layers)
         self.fused = fused
-        self._forward = forward
+        self.needs_input = needs_input
+        self.unpenalised = forward
         self._regularizer = layers[-1].activity_regularizer
         self.samples: int | None = None
 
@@ -28,7 +36,7 @@ class Node:
 
     def forward(self, x: Any, step: Any, training: bool) -> tuple[Any, Backward, float]:
         """(y, backward, penalty); the penalty is the activity regularizer's, per image."""
-        y, backward = self._forward(x, step, training)
+        y, backward = self.unpenalised(x, step, training)
         return self._penalised(y, backward)
 
     def _penalised(self, y: Any, backward: Backward) -> tuple[Any, Backward, float]:

@@ -6,7 +6,7 @@ import pytest
 import gpucnn
 from gpucnn import layers
 from gpucnn.errors import ArgumentError, ShapeError
-from gpucnn.models import attribution
+from gpucnn.models import attribution, fusion
 
 EPS = np.finfo(np.float32).eps
 
@@ -52,6 +52,28 @@ def test_saliency_is_the_largest_slope_of_the_score_by_a_pixel(linear, rng):
             after = scores(linear, changed)
             slopes.append(abs(after[n, (3, 1)[n]] - base[n, (3, 1)[n]]))
         np.testing.assert_allclose(value, max(slopes), atol=2 * terms * EPS * np.abs(after).max())
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+def test_layers_that_are_computed_together_give_the_same_maps(activation, rng):
+    gpucnn.utils.set_random_seed(2)
+    stack = [
+        layers.Conv2D(6, 3, padding="same", activation=activation),
+        layers.MaxPooling2D(2),
+        layers.Residual([layers.Conv2D(6, 3, padding="same", activation=activation), layers.Dropout(0.5)]),
+        layers.Conv2D(7, 2, activation=activation),
+        layers.AveragePooling2D(2, strides=1),
+        layers.Flatten(),
+        layers.Dense(9, activation=activation),
+        layers.Dense(3, activation="softmax"),
+    ]
+    model = gpucnn.Sequential([gpucnn.Input((12, 10, 2)), *stack])
+    x, classes = rng.random((5, 12, 10, 2), np.float32), [0, 1, 2, 0, 1]
+    for function in attribution.saliency, attribution.grad_cam:
+        together = function(model, x, classes)
+        with fusion.off():
+            alone = function(model, x, classes)
+        np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5 * alone.max())
 
 
 def test_saliency_ends_at_units_that_are_off():
