@@ -25,14 +25,14 @@ from numba.extending import intrinsic
 from gpucnn.devices.njit import njit
 
 
-def _width() -> int:
-    """Floats in a register of the processor that Numba compiles for."""
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return 16 if "+avx512f" in features.split(",") else 8
+_, _processor, _features = cpu_target.target_context.codegen().magic_tuple()
+"""What Numba compiles for."""
 
-
-WIDTH = _width()
+WIDTH = 16 if "+avx512f" in _features.split(",") else 8
 """Floats in a vector: a register of 512 or 256 bits, or two of 128."""
+
+IN_HALVES = _processor == "znver4"
+"""Whether registers of 512 bits are multiplied half by half."""
 
 ROWS = WIDTH // 2
 """Rows of a large tile."""
