@@ -24,7 +24,6 @@ from numba.extending import intrinsic
 
 from gpucnn.devices.njit import njit
 
-
 _, _processor, _features = cpu_target.target_context.codegen().magic_tuple()
 """What Numba compiles for."""
 

@@ -35,10 +35,11 @@ _BATCH = threads.SLICES
 _MOST_PRODUCTS, _MOST_SUMS = 1 << 14, 1 << 20
 """Channels times filters up to which tiles may be large, and these times places up to which the gradient of
 filters is faster: beyond, they come from memory."""
-_OVERHEAD, _OVERHEAD_OF_SMALL, _SMALL = (14, 20, 49) if WIDTH == 16 and not IN_HALVES else (12, 12, 49)
-"""For each place, transforms take the time of so many multiplications by each channel and filter: of more where
-these are faster, and in tiles of few places. Measured with 16 to 64 channels and filters on an AMD EPYC (znver4) and
-an Intel Xeon (emeraldrapids)."""
+_FEW_PLACES = 49
+_OVERHEAD, _OVERHEAD_OF_FEW = (14, 20) if WIDTH == 16 and not IN_HALVES else (12, 12)
+"""For each place of a tile, and of one of few places, transforms take the time of so many multiplications by each
+channel and filter, of more where these are faster. Measured with 16 to 64 channels and filters on an AMD EPYC
+(znver4) and an Intel Xeon (emeraldrapids)."""
 _LEAST_GAIN = 1.15
 """The definition's products have to take so many times as long."""
 _REGISTERS = 16
@@ -207,7 +208,7 @@ def pays(channels: int, filters: int, tiles: Tiles) -> bool:
     tiles, where the transforms weigh more, and not where tiles reach far beyond the image."""
     products, computed = channels * filters, len(tiles.heights)
     definition = tiles.taps * int((tiles.heights * tiles.widths).sum()) * products
-    overhead = _OVERHEAD_OF_SMALL if tiles.places <= _SMALL else _OVERHEAD
+    overhead = _OVERHEAD_OF_FEW if tiles.places <= _FEW_PLACES else _OVERHEAD
     here = tiles.places * computed * (products + overhead * (channels + filters))
     return tiles.enough and definition >= _LEAST_GAIN * here
 
