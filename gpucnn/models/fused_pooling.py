@@ -24,7 +24,7 @@ from ..ops.fused import (
     conv2d_maxpool_grad_sums,
     conv2d_maxpool_grad_weight,
 )
-from .ends import chosen, end_of, of_one, operands_of
+from .ends import End, chosen, end_of, of_one, operands_of
 from .node import Node
 
 _OPS_OF_POOLING = "maxpool2d", "maxpool2d_grad", "conv2d_grad_input", "conv2d_grad_weight"
@@ -39,24 +39,25 @@ _OPS_OF_WINDOWS = {
 """What `conv2d_bias_activation_pool` and its gradient replace, apart from what those of a convolution do."""
 
 
+def _end_before_pooling(layers: list[Layer], *ops: str) -> End | None:
+    """The end of the convolution; None if an algorithm was chosen for it, for the pooling or for one of these ops."""
+    conv, pool = layers[:2]
+    if conv.algorithm is not None or getattr(pool, "algorithm", None) is not None:  # type: ignore[attr-defined]
+        return None
+    return None if chosen("conv2d", *ops) else end_of(layers)
+
+
 def conv_and_pool(layers: list[Layer]) -> Node | None:
     """Conv2D, then the largest of each 2 × 2; the pooled values and places are kept."""
-    if len(layers) < 2 or type(layers[0]) is not Conv2D or layers[0].groups != 1:
+    if len(layers) < 2 or type(layers[0]) is not Conv2D or type(layers[1]) is not MaxPooling2D:
         return None
     conv, pool = layers[:2]
-    if type(pool) is not MaxPooling2D or (pool.pool_size, pool.strides, pool.padding) != ((2, 2), (2, 2), "valid"):
+    assert isinstance(conv, Conv2D) and isinstance(pool, MaxPooling2D)
+    if conv.groups != 1 or (pool.pool_size, pool.strides, pool.padding) != ((2, 2), (2, 2), "valid"):
         return None
-    end = end_of(layers)
-    if (
-        end is None
-        or conv.algorithm is not None
-        or chosen("conv2d")
-        or pool.algorithm is not None
-        or chosen(*_OPS_OF_POOLING)
-        or not epilogue.rises(**end.params)
-    ):
+    end = _end_before_pooling(layers, *_OPS_OF_POOLING)
+    if end is None or not epilogue.rises(**end.params):
         return None
-    assert isinstance(conv, Conv2D)
     if not conv2d_bias_activation_maxpool.has_kernel(*operands_of(conv), **end.params, **conv.window(of_one(conv))):
         return None
     needs_slope = end.params["function"] not in ("relu", epilogue.LINEAR)
@@ -115,16 +116,14 @@ def conv_and_windows(layers: list[Layer]) -> Node | None:
     if len(layers) < 2 or type(layers[0]) not in (Conv2D, DepthwiseConv2D) or type(layers[1]) not in _KINDS:
         return None
     conv, pool = layers[:2]
-    if (end := end_of(layers)) is None:
+    end, kind = _end_before_pooling(layers, *_OPS_OF_WINDOWS[type(pool)]), _KINDS[type(pool)]
+    if end is None or end.keeps_input:
+        return None
+    params = {**end.params, "kind": kind, **_windows(pool)}
+    if kind == "max" and not _has_places(params):
         return None
     assert isinstance(conv, Convolution) and conv.output_shape and pool.output_shape
     size, outputs = conv.output_shape[1:3], pool.output_shape[1:]
-    if conv.algorithm is not None or getattr(pool, "algorithm", None) is not None or end.keeps_input:
-        return None
-    kind = _KINDS[type(pool)]
-    params = {**end.params, "kind": kind, **_windows(pool)}
-    if chosen("conv2d", *_OPS_OF_WINDOWS[type(pool)]) or (kind == "max" and not _has_places(params)):
-        return None
     x, weight, b = operands_of(conv)
     weight, groups = weight.like(*conv.op_weight.shape), conv.op_groups
     if not conv2d_bias_activation_pool.has_kernel(x, weight, b, **params, **conv.window(of_one(conv)), groups=groups):

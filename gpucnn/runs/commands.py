@@ -407,5 +407,6 @@ def _fit(
         },
     )
     if pictures:
+        say("drawing the pictures")
         drawing.save(run, model, data, x_test, probabilities)
     return run

@@ -22,7 +22,7 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
 
 from ..shared.by_name_njit import by_name
-from ..shared.pooling_njit import MOST_TAPS, along
+from ..shared.pooling_njit import UNROLLED, along
 from ..shared.simd_njit import LANES, load, splat, store
 from ..shared.slices_launch import SMALLEST
 from ..shared.vector_math_njit import INFINITY, ZERO
@@ -71,7 +71,7 @@ def _forward(name: str, y: np.ndarray, x: np.ndarray, window: tuple[int, ...]) -
 def _unrolled(window: tuple[int, ...]) -> tuple[int, int]:
     """The taps of a window for which there is code without loops over them; (0, 0) for a large
     one."""
-    return window[:2] if window[0] * window[1] <= MOST_TAPS else (0, 0)
+    return window[:2] if window[0] * window[1] <= UNROLLED else (0, 0)
 
 
 @kernel(maxpool2d_grad, "direct", "njit", supports=_supports, compiled=True)

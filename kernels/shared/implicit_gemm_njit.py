@@ -27,7 +27,7 @@ from gpucnn.dispatch.case import Spec
 from .epilogue_njit import call
 from .patches_njit import Patches
 from .patches_njit import together as images_together
-from .pooling_njit import NO_POOLING, OWN, Pooling, first_result, pool_all, pool_images
+from .pooling_njit import FUNCTION, NO_POOLING, OWN, Pooling, first_result, pool_all, pool_images
 from .simd_njit import (
     LANES,
     at,
@@ -334,6 +334,8 @@ def _tiles(
     finished = scratch.shape[0] - ROWS * FILTERS
     limit = np.float32(0) if epilogue & RELU else NAN
     source = images
+    if epilogue & POOL:  # looks at all lanes
+        scratch[finished:] = np.float32(0)
     if padded:
         source = scratch
         scratch[:finished] = np.float32(0)
@@ -385,7 +387,7 @@ def _tiles(
                     width = _column(all_panels * (share + 1) // shares, group_panels, members) - column
                     for r in range(o + column, o + column + pixels_done * filters, filters):
                         call(function, y, r, sums, r, sums, r, width, alpha)
-        if numbers[0]:
+        if numbers[FUNCTION]:
             pool_images(pooled, index, y, results, numbers, n, at_once, alpha)
 
 

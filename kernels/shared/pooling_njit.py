@@ -41,15 +41,15 @@ from .vector_operators_njit import choose
 
 _FLOATS, _BYTES, _NUMBERS = map(types.CPointer, (types.float32, types.uint8, types.intp))
 
-_FUNCTION, _END, OWN, _ROWS, _WINDOW = range(5)
+FUNCTION, _END, OWN, _ROWS, _ROW, _WINDOWS = range(6)
 """Where the numbers of a pooling have: the address of its function; that of the activation behind it; floats
-of the results of the images in work, if these are not kept; rows of windows of an image; and the rest."""
+of the results of the images in work, if these are not kept; rows of windows of an image; floats of y in one; and
+what the function takes."""
 
-NO_POOLING = np.zeros(_WINDOW + 1, np.int64)
+NO_POOLING = np.zeros(_WINDOWS + 1, np.int64)
 """In place of the numbers where nothing is pooled."""
 
-
-MOST_TAPS = 9
+UNROLLED = 9
 """Up to so many cells of a window, there is code for the window alone."""
 
 
@@ -98,11 +98,11 @@ def ending(
     relu = kind == "max" and function == "relu"
     address = 0 if relu else end(function)
     last, first = (address, 0) if kind == "max" else (0, address)
-    windows = *extents, *y.shape[1:3], *pool, *pool_strides, top, left, relu
     lanes = "few" if extents[-1] <= LANES else "many"
-    numbers = np.array([_address(kind, lanes, *pool), last, 0, y.shape[1], *windows])
+    windows = *extents, *y.shape[1:3], *pool, *pool_strides, top, left, relu
+    numbers = _address(kind, lanes, *pool), last, 0, y.shape[1], y.shape[2] * y.shape[3], *windows
     results = kept if work is None else work
-    return Ending(results, first, Pooling(y, kept.view(np.uint8), extents, numbers))
+    return Ending(results, first, Pooling(y, kept.view(np.uint8), extents, np.array(numbers)))
 
 
 def along(size: int, window: int, stride: int, before: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,12 +112,6 @@ def along(size: int, window: int, stride: int, before: int, count: int) -> tuple
     shares = 1.0 / (np.minimum(start + window, size) - np.maximum(start, 0))
     first, end = (cell - window) // stride + 1, cell // stride + 1
     return shares.astype(np.float32), np.stack([np.maximum(first, 0), np.minimum(end, count)])
-
-
-@njit(forceinline=True)
-def _sizes(window):
-    """Rows and columns of the results, channels, rows and columns of y."""
-    return window[0], window[1], window[2], window[3], window[4]
 
 
 @njit(forceinline=True)
@@ -179,15 +173,16 @@ def _pool(kind: str, lanes: str, R: int, S: int) -> Any:
     width = _WIDTHS[lanes]
 
     @njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True)
-    def pool(y, index, results, window, first, last):
+    def pool(y, index, results, windows, first, last):
         """Of some images, the rows of windows first … last - 1. There is code for whole windows of R × S cells."""
-        H, W, C, P, Q = _sizes(window)
-        taps_r, taps_s, whole = window[5], window[6], C // width * width
-        arrays, sizes = (y, index, results), (W * C, C, taps_s, taps_r * taps_s, window[11])
-        stride, before = window[8], window[10]
+        H, W, C, P, Q = windows[0], windows[1], windows[2], windows[3], windows[4]
+        taps_r, taps_s, stride_p, stride, top, before = (
+            windows[5], windows[6], windows[7], windows[8], windows[9], windows[10]
+        )  # fmt: skip
+        whole, arrays, sizes = C // width * width, (y, index, results), (W * C, C, taps_s, taps_r * taps_s, windows[11])
         begin, end = (before + stride - 1) // stride, (W - S + before) // stride + 1
         for row in range(first, last):
-            h0, above, h1 = _reach(row % P, window[7], window[9], taps_r, H)
+            h0, above, h1 = _reach(row % P, stride_p, top, taps_r, H)
             cells, target = (row // P * H + h0) * W * C, row * Q * C
             for q in range(Q):
                 if begin <= q < end and h1 - h0 == R:
@@ -209,31 +204,29 @@ def _pool(kind: str, lanes: str, R: int, S: int) -> Any:
 
 @cache
 def _address(kind: str, lanes: str, rows: int, columns: int) -> int:
-    taps = (rows, columns) if rows * columns <= MOST_TAPS else (0, 0)
+    taps = (rows, columns) if rows * columns <= UNROLLED else (0, 0)
     return address_of(_pool(kind, lanes, *taps), (_FLOATS, _BYTES, _FLOATS, _NUMBERS, types.intp, types.intp))
 
 
 @intrinsic
-def _call(typing, address, y, o, index, results, i, window, first, last):
+def _call(typing, address, y, o, index, results, i, numbers, first, last):
     """Call the function for results[i] on, and for y[o] and index[o] on."""
 
     def emit(context, builder, signature, args):
-        address, y, o, index, results, i, window, first, last = args
+        address, y, o, index, results, i, numbers, first, last = args
         kinds = signature.args
 
         def place(kind, array, offset):
             return builder.gep(context.make_array(kind)(context, builder, array).data, [offset])
 
-        skip = ir.Constant(first.type, _WINDOW)
-        pointers = [
-            place(kinds[1], y, o), place(kinds[3], index, o), place(kinds[4], results, i), place(kinds[6], window, skip)
-        ]  # fmt: skip
+        windows = place(kinds[6], numbers, ir.Constant(first.type, _WINDOWS))
+        pointers = [place(kinds[1], y, o), place(kinds[3], index, o), place(kinds[4], results, i), windows]
         function = ir.FunctionType(ir.VoidType(), [*(p.type for p in pointers), first.type, last.type])
         builder.call(builder.inttoptr(address, function.as_pointer()), [*pointers, first, last])
         return context.get_dummy_value()
 
     array = types.intp
-    return types.void(types.intp, y, array, index, results, array, window, array, array), emit
+    return types.void(types.intp, y, array, index, results, array, numbers, array, array), emit
 
 
 @njit(inline="always")
@@ -245,9 +238,8 @@ def first_result(numbers, part, n, values):
 @inner
 def pool_images(y, index, results, start, numbers, n, images, alpha):
     """Pool the results of the images from n on, which lie at results[start] on."""
-    rows = numbers[_ROWS]
-    values = rows * numbers[_WINDOW + 4] * numbers[_WINDOW + 2]
-    _call(numbers[_FUNCTION], y, n * values, index, results, start, numbers, 0, images * rows)
+    rows, values = numbers[_ROWS], numbers[_ROWS] * numbers[_ROW]
+    _call(numbers[FUNCTION], y, n * values, index, results, start, numbers, 0, images * rows)
     if numbers[_END]:
         call(numbers[_END], y, n * values, y, n * values, y, n * values, images * values, alpha)
 
@@ -256,11 +248,10 @@ def pool_images(y, index, results, start, numbers, n, images, alpha):
 def _pool_rows(part, y, index, results, numbers, bounds, alpha):
     """Some rows of windows of all images."""
     first, last = bounds[part], bounds[part + 1]
-    row = numbers[_WINDOW + 4] * numbers[_WINDOW + 2]
-    _call(numbers[_FUNCTION], y, 0, index, results, 0, numbers, first, last)
+    _call(numbers[FUNCTION], y, 0, index, results, 0, numbers, first, last)
     if numbers[_END]:
-        start = first * row
-        call(numbers[_END], y, start, y, start, y, start, (last - first) * row, alpha)
+        start = first * numbers[_ROW]
+        call(numbers[_END], y, start, y, start, y, start, (last - first) * numbers[_ROW], alpha)
 
 
 def pool_all(pooling: Pooling, results: np.ndarray, alpha: float) -> None:

@@ -22,6 +22,7 @@ from .vector_operators_njit import (
     magnitude,
     mantissa_and_exponent,
     power_of_two,
+    roughly_inverse,
     scaled,
     with_sign,
 )
@@ -198,7 +199,7 @@ def sigmoid(x):
     overflow."""
     decay = exp(-magnitude(x))
     above, below = choose(x < ZERO, decay, ONE), ONE + decay
-    share = ONE / below
+    share = roughly_inverse(below)
     y = above * share
     missing = fma(-y, below, above) - y * (decay - (below - ONE))  # by the rounding of y and of the sum
     return fma(missing, share, y)

@@ -55,7 +55,7 @@ from .implicit_gemm_njit import (
     split_with_panels,
     table_of,
 )
-from .pooling_njit import Pooling, first_result, pool_images
+from .pooling_njit import FUNCTION, Pooling, first_result, pool_images
 from .simd_njit import copy
 from .slices_launch import apart
 from .tile_njit import FILTERS, HALF, ROWS, WIDTH, products
@@ -199,6 +199,10 @@ def _convolve(
         for piece in range(pieces * part // parts, pieces * (part + 1) // parts):
             begin, share = piece // shares * block, piece % shares
             tiles = min(block, total - begin)
+            rest = -tiles % HALF  # rows that the products of the last tiles read, too: denormal numbers are slow
+            for p in range(each if rest else 0):
+                beyond = p * cell_pitch + tiles * cell_width
+                cells[beyond : beyond + rest * cell_width] = np.float32(0)
             t = 0
             while t < tiles:
                 several_tiles = min(tiles - t, in_row - (begin + t) % in_row) if whole else 1
@@ -265,7 +269,7 @@ def _convolve(
                         for q in range(0, widths[begin + t], together):
                             r = o + (row * columns + q) * filters + column
                             call(function, y, r, ended, r, ended, r, together * (end - column), alpha)
-        if numbers[0]:
+        if numbers[FUNCTION]:
             pool_images(windows, index, y, start, numbers, n, at_once, alpha)
 
 

@@ -151,6 +151,23 @@ def test_the_table_in_the_documents_is_that_of_the_record():
     assert script["merged"](record, [record[-1] | {"test_accuracy": 1.0}, record[0]])[-1]["test_accuracy"] == 1.0
 
 
+def test_a_recipe_with_dropout_and_a_schedule_is_trained_in_pytorch_alike(small, monkeypatch):
+    """Without dropout, gpucnn and PyTorch take the same steps; with it, the network is tested without."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    in_torch = runpy.run_path(str(ROOT / "bench" / "recipes_vs_torch.py"))
+    data = datasets.load("mnist")
+    recipe = replace(small, best=False, training=Training("adam", 16, 3, 0.002, epoch_decay=0.5))
+    monkeypatch.setattr(recipes, "RECIPES", (recipe,))
+    ours = trained(recipe="small", seed=1).record["test_accuracy"]
+    assert in_torch["accuracy"](recipe, data, 1) == ours
+    noisy = replace(recipe, model="torres-batchnorm")
+    assert 0 <= in_torch["accuracy"](noisy, data, 1) == in_torch["accuracy"](noisy, data, 1) <= 1
+    assert [one.name for one in recipes.RECIPES if not in_torch["_is_comparable"](one)] == []
+    assert not in_torch["_is_comparable"](recipes.Recipe(**{**vars(recipe), "augment": "light"}))
+    assert torch.is_grad_enabled()
+
+
 def test_the_table_has_the_minutes_of_whole_trainings_alone(small, monkeypatch, tmp_path):
     script = runpy.run_path(str(ROOT / "bench" / "recipes.py"))
     monkeypatch.setitem(script["IMAGES"], "mnist", 60)
