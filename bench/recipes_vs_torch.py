@@ -58,7 +58,10 @@ def accuracy(recipe: recipes.Recipe, data: datasets.Dataset, seed: int, device: 
     net = as_torch(zoo.find(recipe.model).build()).to(device, memory_format=torch.channels_last)
     data = division.with_validation(data, int(len(data.x_train) * (1 - recipe.validation_split)), seed)
     (x, y), (x_test, y_test) = (
-        (torch.from_numpy(images.transpose(0, 3, 1, 2) / np.float32(255)).to(device), torch.from_numpy(labels).to(device))
+        (
+            torch.from_numpy(images.transpose(0, 3, 1, 2) / np.float32(255)).to(device),
+            torch.from_numpy(labels).to(device),
+        )
         for images, labels in ((data.x_train, data.y_train), (data.x_test, data.y_test))
     )
     training = recipe.training

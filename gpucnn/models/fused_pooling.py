@@ -42,7 +42,7 @@ _OPS_OF_WINDOWS = {
 def _end_before_pooling(layers: list[Layer], *ops: str) -> End | None:
     """The end of the convolution; None if an algorithm was chosen for it, for the pooling or for one of these ops."""
     conv, pool = layers[:2]
-    if conv.algorithm is not None or getattr(pool, "algorithm", None) is not None:  # type: ignore[attr-defined]
+    if conv.algorithm is not None or getattr(pool, "algorithm", None) is not None:
         return None
     return None if chosen("conv2d", *ops) else end_of(layers)
 
