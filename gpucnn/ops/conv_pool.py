@@ -2,7 +2,7 @@
 windows see.
 
 `fused.conv2d_bias_activation_maxpool` is the special case of 2 × 2 side by side, whose gradients need not be
-written out.
+written out. These ops have kernels for the CPU alone: on a GPU, those that they join run one by one.
 """
 
 from __future__ import annotations
