@@ -159,7 +159,7 @@ def conv2d_bias_activation_pool(
     strides: Pair,
     padding: ImagePads,
     dilation: Pair,
-    groups: Count = 1,
+    groups: Count,
     pool: Pair,
     pool_strides: Pair,
     pool_padding: ImagePads,

@@ -19,12 +19,12 @@ def _supports(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
     return x.dtype == FLOAT32
 
 
-def _pays(x: Spec, weight: Spec, b: Spec, *, groups: int = 1, **_: object) -> bool:
+def _pays(x: Spec, weight: Spec, b: Spec, *, groups: int, **_: object) -> bool:
     return not reads_few(x, weight, groups=groups)
 
 
 def _workspace(
-    x: Spec, weight: Spec, b: Spec, *, function, alpha, kind, groups=1, pool, pool_strides, pool_padding, **window
+    x: Spec, weight: Spec, b: Spec, *, function, alpha, kind, groups, pool, pool_strides, pool_padding, **window
 ) -> tuple[Spec, ...]:
     way, table = way_of(x, weight, groups=groups, **window)
     if kind == "mean":
@@ -42,7 +42,7 @@ def _workspace(
     compiled=True,
 )
 def launch(
-    y, kept, x, weight, b, panels, scratch, work=None, *, function, alpha, kind, strides, padding, dilation, groups=1,
+    y, kept, x, weight, b, panels, scratch, work=None, *, function, alpha, kind, strides, padding, dilation, groups,
     **windows,
 ):  # fmt: skip
     """y = the largest or the mean of each window of f(patches of x times weight + b)."""

@@ -52,7 +52,7 @@ def _workspace(x: Spec, weight: Spec, b: Spec, *, kind: str, padding: Any, **_: 
     workspace=_workspace,
     compiled=True,
 )
-def launch(y, kept, x, weight, b, *scratch, function, alpha, kind, padding, strides, dilation, groups=1, **windows):
+def launch(y, kept, x, weight, b, *scratch, function, alpha, kind, padding, strides, dilation, groups, **windows):
     """y = the largest or the mean of each window of f(x by the filters + b)."""
     *scratch, work = scratch if kind == "max" else (*scratch, None)
     results, first, pooling = ending(y, kept, work, _extents(x, weight, padding), function, kind, **windows)

@@ -15,7 +15,7 @@ from gpucnn.ops.epilogue import end
 from gpucnn.ops.pool2d import avgpool2d, avgpool2d_grad, maxpool2d, maxpool2d_grad
 from gpucnn.ops.window import positions
 
-VALID = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1)}
+VALID = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
 NONE = ((0, 0), (0, 0))
 WINDOWS = [
     ((2, 2), (2, 2), NONE),
@@ -49,7 +49,7 @@ def test_the_largest_equals_the_ops_one_by_one_exactly(window, filters, rng):
     weight, b = rng.integers(-1, 2, (3, 3, 2, filters)), rng.integers(-2, 3, filters)
     weight, b = weight.astype(np.float32), b.astype(np.float32)
     y, index = conv2d_bias_activation_pool(x, weight, b, kind="max", **end("relu"), **VALID, **windows(*window))
-    results = np.maximum(conv2d.reference(x, weight, groups=1, **VALID) + b, 0)
+    results = np.maximum(conv2d.reference(x, weight, **VALID) + b, 0)
     pooled = maxpool2d.reference(results, **of_pooling(*window))
     assert y.tolist() == pooled.tolist()
     dy = rng.integers(-3, 4, y.shape).astype(np.float32)
@@ -67,7 +67,7 @@ def test_the_mean_equals_the_ops_one_by_one(window, filters, rng):
     x, weight, b = rng.random((3, 7, 8, 2), np.float32), rng.random((3, 3, 2, filters), np.float32), np.ones(filters)
     b = b.astype(np.float32)
     y, results = conv2d_bias_activation_pool(x, weight, b, kind="mean", **end("tanh"), **VALID, **windows(*window))
-    z = conv2d.reference(x, weight, groups=1, **VALID) + b
+    z = conv2d.reference(x, weight, **VALID) + b
     np.testing.assert_allclose(results, np.tanh(z), rtol=1e-5)
     np.testing.assert_allclose(y, avgpool2d.reference(np.tanh(z), **of_pooling(*window)), rtol=1e-5)
     dy = rng.random(y.shape, np.float32)
