@@ -80,21 +80,11 @@ def _cases() -> list[Case]:
 
 
 def _outputs(
-    x: Spec,
-    weight: Spec,
-    b: Spec,
-    *,
-    function: str,
-    alpha: float,
-    kind: str,
-    pool: Pair,
-    pool_strides: Pair,
-    pool_padding: ImagePads,
-    **window: Any,
+    x: Spec, weight: Spec, b: Spec, *, function: str, alpha: float, kind: str, **params: Any
 ) -> tuple[Spec, Spec]:
-    z = conv_outputs(x, weight, b, function=function, alpha=alpha, keep_input=False, **window)
-    _check(_NAME, function, alpha, kind, pool)
-    y = output(_NAME, z, pool, pool_strides, pool_padding)
+    z = conv_outputs(x, weight, b, function=function, alpha=alpha, keep_input=False, **_of_convolution(params))
+    _check(_NAME, function, alpha, kind, params["pool"])
+    y = output(_NAME, z, **_of_pooling(params))
     return y, Spec(y.shape, np.dtype(np.uint8)) if kind == "max" else z
 
 
@@ -202,25 +192,16 @@ def _grad_cases() -> list[Case]:
 
 
 def _grad_outputs(
-    dy: Spec,
-    kept: Spec,
-    *,
-    function: str,
-    alpha: float,
-    kind: str,
-    size: Pair,
-    pool: Pair,
-    pool_strides: Pair,
-    pool_padding: ImagePads,
+    dy: Spec, kept: Spec, *, function: str, alpha: float, kind: str, size: Pair, **windows: Any
 ) -> tuple[Spec, Spec]:
     name = "conv2d_pool_grad_sums"
     if len(dy.shape) != 4:
         raise ShapeError(f"{name}: dy needs 4 axes (N, P, Q, K) and has shape {dy.shape}")
-    _check(name, function, alpha, kind, pool)
+    _check(name, function, alpha, kind, windows["pool"])
     if kind == "max" and function != LINEAR:
         raise ArgumentError(f"{name}: function={function!r} with the largest: multiply dy by its slope before")
     z = dy.like(dy.shape[0], *size, dy.shape[3])
-    y = output(name, z, pool, pool_strides, pool_padding)
+    y = output(name, z, **_of_pooling(windows))
     expected = Spec(y.shape, np.dtype(np.uint8)) if kind == "max" else z
     if dy != y or kept != expected:
         raise ShapeError(

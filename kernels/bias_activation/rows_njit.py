@@ -18,7 +18,7 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.bias_activation import bias_activation, bias_activation_grad
 from gpucnn.ops.epilogue import LINEAR
 
-from ..shared.columns_njit import period, repeat
+from ..shared.columns_njit import add_slices, add_to_period, period, repeat
 from ..shared.epilogue_njit import call, end, slope
 from ..shared.simd_njit import LANES, add, copy, load, load_some, store, store_some
 
@@ -74,11 +74,7 @@ def launch_grad(dz, db, dy, kept, sums, *, function, alpha, scale=1.0):
         len(bounds) - 1, dz.reshape(-1), dy.reshape(-1), kept.reshape(-1), sums, address, np.float32(alpha),
         np.float32(scale), bounds, parallel=dy.size > _SMALL,
     )  # fmt: skip
-    again(_add_slices, db, sums.reshape(-1, len(db)))
-
-
-def _add_slices(db: np.ndarray, sums: np.ndarray) -> None:
-    np.add.reduce(sums, axis=0, out=db)
+    again(add_slices, db, sums)
 
 
 @tasks
@@ -111,10 +107,4 @@ def _mask_and_add(part, dz, dy, kept, all_sums, function, alpha, scale, bounds):
         if scale != np.float32(1):
             for i in range(begin, end):
                 dz[i] *= scale
-        whole = begin + (end - begin) // LANES * LANES
-        for i in range(begin, whole, LANES):
-            store(sums, place, add(load(sums, place), load(dz, i)))
-            place += LANES
-            place = 0 if place == sums.shape[0] else place
-        if whole < end:
-            store(sums, place, add(load(sums, place), load_some(dz, whole, end - whole)))
+        place = add_to_period(sums, place, dz, begin, end)

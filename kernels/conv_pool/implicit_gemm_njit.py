@@ -7,11 +7,10 @@ from __future__ import annotations
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv_pool import conv2d_bias_activation_pool
-from gpucnn.ops.window import positions
 
 from ..shared.channelwise_njit import reads_few
 from ..shared.implicit_gemm_njit import FLOAT32, NO_INDEX, NONE, filters_of, pooled_workspace, product, workspace
-from ..shared.pooling_njit import ending
+from ..shared.pooling_njit import ending, extents_of
 from ..shared.side_by_side_njit import way_of, widened
 
 
@@ -46,7 +45,7 @@ def launch(
     **windows,
 ):  # fmt: skip
     """y = the largest or the mean of each window of f(patches of x times weight + b)."""
-    extents = *map(positions, x.shape[1:3], weight.shape[:2], strides, dilation, padding), weight.shape[3]
+    extents = extents_of(x, weight, strides, padding, dilation)
     way, table = way_of(x, weight, padding, dilation, strides, groups)
     weight, b = widened(weight, b, way)
     results, first, pooling = ending(y, kept, work, extents, function, kind, **windows)

@@ -23,10 +23,10 @@ from gpucnn.ops.conv_pool import conv2d_pool_grad_sums
 from gpucnn.ops.epilogue import LINEAR
 
 from ..shared.by_name_njit import by_name
-from ..shared.columns_njit import period
+from ..shared.columns_njit import add_slices, add_to_period, period
 from ..shared.epilogue_njit import call, slope
 from ..shared.pooling_njit import along
-from ..shared.simd_njit import LANES, add, copy, load, load_some, load_wide, load_wide_bytes, store, store_wide
+from ..shared.simd_njit import LANES, copy, load_wide, load_wide_bytes, store_wide
 from ..shared.tile_njit import WIDTH
 from ..shared.vector_math_njit import ZERO
 from ..shared.vector_operators_njit import choose
@@ -60,7 +60,7 @@ def launch(dz, db, dy, kept, sums, *, function, alpha, kind, size, pool, pool_st
         len(bounds) - 1, flat, dy.reshape(-1), kept.reshape(-1), results, sums, shape, row_shares, column_shares,
         of_rows, address, np.float32(alpha), bounds, parallel=dz.size > _SMALL,
     )  # fmt: skip
-    again(_add_slices, db, sums.reshape(-1, len(db)))
+    again(add_slices, db, sums)
 
 
 @cache
@@ -73,10 +73,6 @@ def _plan(size: tuple, positions: tuple, pool: tuple, strides: tuple, padding: t
     adds = any(taps > stride for taps, stride in zip(pool, strides, strict=True))
     covered = (pool[1], padding[1][0], positions[1] * pool[1]) == (strides[1], 0, size[1])
     return row_shares, column_shares, of_rows, adds, adds or not covered
-
-
-def _add_slices(db: np.ndarray, sums: np.ndarray) -> None:
-    np.add.reduce(sums, axis=0, out=db)
 
 
 _given = by_name(
@@ -146,10 +142,8 @@ def _spreading(kind: str) -> Any:
                         )  # fmt: skip
             if function:
                 call(function, dz, begin, dz, begin, results, begin, line, alpha)
-            while done + LANES <= begin + line:
-                store(sums, to, add(load(sums, to), load(dz, done)))
-                done, to = done + LANES, 0 if to + LANES == sums.shape[0] else to + LANES
-        if done < last * line:
-            store(sums, to, add(load(sums, to), load_some(dz, done, last * line - done)))
+            stop = done + (begin + line - done) // LANES * LANES
+            to, done = add_to_period(sums, to, dz, done, stop), stop
+        add_to_period(sums, to, dz, done, last * line)
 
     return spread

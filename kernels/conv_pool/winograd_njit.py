@@ -10,22 +10,11 @@ from typing import Any
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv_pool import conv2d_bias_activation_pool
-from gpucnn.ops.window import positions
 
 from ..shared.implicit_gemm_njit import filters_of
-from ..shared.pooling_njit import ending
+from ..shared.pooling_njit import ending, extents_of
 from ..shared.winograd_njit import convolve, pooled_workspace, workspace
-from ..shared.winograd_tiles import Tiles, pays, supports, tiles_of
-
-
-def _tiles(x: Any, weight: Any, padding: Any) -> Tiles:
-    return tiles_of(*x.shape[1:], weight.shape[:2], padding, x.shape[0], weight.shape[3])
-
-
-def _extents(x: Any, weight: Any, padding: Any) -> tuple[int, ...]:
-    """Rows, columns and filters of the results of an image."""
-    ones = (1, 1)
-    return *map(positions, x.shape[1:3], weight.shape[:2], ones, ones, padding), weight.shape[3]
+from ..shared.winograd_tiles import pays, supports, tiles_by
 
 
 def _supports(
@@ -35,12 +24,16 @@ def _supports(
 
 
 def _pays(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> bool:
-    return pays(*weight.shape[2:], _tiles(x, weight, padding))
+    return pays(*weight.shape[2:], tiles_by(x, weight, padding))
 
 
-def _workspace(x: Spec, weight: Spec, b: Spec, *, kind: str, padding: Any, **_: Any) -> tuple[Spec, ...]:
-    sizes = x.shape[0], *weight.shape[2:], _tiles(x, weight, padding)
-    return workspace(*sizes) if kind == "mean" else pooled_workspace(*sizes, _extents(x, weight, padding))
+def _workspace(
+    x: Spec, weight: Spec, b: Spec, *, kind: str, strides: Any, padding: Any, dilation: Any, **_: Any
+) -> tuple[Spec, ...]:
+    sizes = x.shape[0], *weight.shape[2:], tiles_by(x, weight, padding)
+    if kind == "mean":
+        return workspace(*sizes)
+    return pooled_workspace(*sizes, extents_of(x, weight, strides, padding, dilation))
 
 
 @kernel(
@@ -55,8 +48,9 @@ def _workspace(x: Spec, weight: Spec, b: Spec, *, kind: str, padding: Any, **_: 
 def launch(y, kept, x, weight, b, *scratch, function, alpha, kind, padding, strides, dilation, groups, **windows):
     """y = the largest or the mean of each window of f(x by the filters + b)."""
     *scratch, work = scratch if kind == "max" else (*scratch, None)
-    results, first, pooling = ending(y, kept, work, _extents(x, weight, padding), function, kind, **windows)
+    extents = extents_of(x, weight, strides, padding, dilation)
+    results, first, pooling = ending(y, kept, work, extents, function, kind, **windows)
     convolve(
-        results, x, filters_of(weight), _tiles(x, weight, padding), *scratch, bias=b, function=first, alpha=alpha,
+        results, x, filters_of(weight), tiles_by(x, weight, padding), *scratch, bias=b, function=first, alpha=alpha,
         pooling=pooling,
     )  # fmt: skip

@@ -16,11 +16,7 @@ from gpucnn.ops.fused import conv2d_bias_activation, conv2d_bias_activation_maxp
 from ..shared.epilogue_njit import end
 from ..shared.implicit_gemm_njit import filters_of
 from ..shared.winograd_njit import convolve, workspace
-from ..shared.winograd_tiles import Tiles, pays, supports, tiles_of
-
-
-def _tiles(x: Any, weight: Any, padding: Any) -> Tiles:
-    return tiles_of(*x.shape[1:], weight.shape[:2], padding, x.shape[0], weight.shape[3])
+from ..shared.winograd_tiles import pays, supports, tiles_by
 
 
 def _supports(
@@ -30,11 +26,11 @@ def _supports(
 
 
 def _pays(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> bool:
-    return pays(*weight.shape[2:], _tiles(x, weight, padding))
+    return pays(*weight.shape[2:], tiles_by(x, weight, padding))
 
 
 def _workspace(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> tuple[Spec, ...]:
-    return workspace(x.shape[0], *weight.shape[2:], _tiles(x, weight, padding))
+    return workspace(x.shape[0], *weight.shape[2:], tiles_by(x, weight, padding))
 
 
 @kernel(conv2d_bias_activation, "winograd", "njit", supports=_supports, pays=_pays, workspace=_workspace, compiled=True)
@@ -45,7 +41,7 @@ def launch(y, *arrays, function, alpha, keep_input, padding, **_):
         y,
         x,
         filters_of(weight),
-        _tiles(x, weight, padding),
+        tiles_by(x, weight, padding),
         *scratch,
         bias=b,
         ended=sums,
@@ -54,16 +50,12 @@ def launch(y, *arrays, function, alpha, keep_input, padding, **_):
     )
 
 
-def _windows(x: Any, weight: Any, padding: Any) -> Tiles:
-    return tiles_of(*x.shape[1:], weight.shape[:2], padding, x.shape[0], weight.shape[3], pooled=True)
-
-
 def _pool_pays(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> bool:
-    return pays(*weight.shape[2:], _windows(x, weight, padding))
+    return pays(*weight.shape[2:], tiles_by(x, weight, padding, pooled=True))
 
 
 def _pool_workspace(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> tuple[Spec, ...]:
-    return workspace(x.shape[0], *weight.shape[2:], _windows(x, weight, padding))
+    return workspace(x.shape[0], *weight.shape[2:], tiles_by(x, weight, padding, pooled=True))
 
 
 @kernel(
@@ -79,6 +71,6 @@ def launch_pooled(y, index, x, weight, b, *scratch, function, alpha, padding, **
     """y = f(the largest of each 2 × 2 of x by the filters + b), and which it was."""
     relu = function == "relu"
     convolve(
-        y, x, filters_of(weight), _windows(x, weight, padding), *scratch, bias=b, index=index, relu=relu,
+        y, x, filters_of(weight), tiles_by(x, weight, padding, pooled=True), *scratch, bias=b, index=index, relu=relu,
         function=0 if relu else end(function), alpha=alpha,
     )  # fmt: skip

@@ -13,10 +13,10 @@ from math import lcm
 import numpy as np
 
 from gpucnn.devices import threads
-from gpucnn.devices.njit import inner
+from gpucnn.devices.njit import inner, njit
 from gpucnn.devices.team import tasks, whole
 
-from .simd_njit import LANES
+from .simd_njit import LANES, add, load, load_some, store
 from .slices_launch import SMALLEST
 
 WIDE = 1024
@@ -34,6 +34,25 @@ def period(columns: int) -> int:
     """Whole vectors and whole rows, and enough of them that a sum does not wait for the one before it."""
     least = lcm(columns, LANES)
     return -(-_PERIOD // least) * least
+
+
+@njit(forceinline=True)
+def add_to_period(sums, place, values, first, last):
+    """Add values first … last - 1 to the sums, from a place on and again from 0; returns the place after them.
+    Only the last values of all may fill no vector."""
+    whole = first + (last - first) // LANES * LANES
+    for i in range(first, whole, LANES):
+        store(sums, place, add(load(sums, place), load(values, i)))
+        place += LANES
+        place = 0 if place == sums.shape[0] else place
+    if whole < last:
+        store(sums, place, add(load(sums, place), load_some(values, whole, last - whole)))
+    return place
+
+
+def add_slices(total: np.ndarray, sums: np.ndarray) -> None:
+    """total (columns,) = the sums of all slices, which lie one behind the other, in order."""
+    np.add.reduce(sums.reshape(-1, len(total)), axis=0, out=total)
 
 
 def row_bounds(size: int, columns: int) -> np.ndarray:

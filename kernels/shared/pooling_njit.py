@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from gpucnn.devices import threads
 from gpucnn.devices.njit import address_of, inner, njit
 from gpucnn.devices.team import tasks
-from gpucnn.ops.window import Pads
+from gpucnn.ops.window import Pads, positions
 
 from .by_name_njit import by_name
 from .epilogue_njit import call, end
@@ -79,6 +79,11 @@ class Ending(NamedTuple):
     results: np.ndarray
     function: int
     pooling: Pooling
+
+
+def extents_of(x: Any, weight: Any, strides: Any, padding: Any, dilation: Any) -> tuple[int, ...]:
+    """(rows, columns, K) of the results of an image."""
+    return *map(positions, x.shape[1:3], weight.shape[:2], strides, dilation, padding), weight.shape[3]
 
 
 def ending(

@@ -203,6 +203,11 @@ def supports(
     return all(taps in _RESULTS and max(pads) < taps for taps, pads in zip(kernel_size, padding, strict=True))
 
 
+def tiles_by(x: Any, weight: Any, padding: Any, pooled: bool = False) -> Tiles:
+    """Those of images x (N, H, W, C) by the filters of a weight (R, S, C, K)."""
+    return tiles_of(*x.shape[1:], weight.shape[:2], padding, x.shape[0], weight.shape[3], pooled)
+
+
 def pays(channels: int, filters: int, tiles: Tiles) -> bool:
     """Whether it is expected to be faster than the products of the definition: not with few channels or
     tiles, where the transforms weigh more, and not where tiles reach far beyond the image."""
