@@ -55,7 +55,7 @@ DEAD = 4
 """The index of a pooling window whose ReLU gives 0: none of its cells has a gradient."""
 
 _PREFER_POOLED = ("winograd", "implicit_gemm", "pooled_direct", "halo", "pooled_tensor", "pooled_gemm", "direct")
-_PREFER_UNPOOLED = ("sparse", "pooled_gemm", "direct")
+_PREFER_UNPOOLED = ("few_taps", "sparse", "pooled_gemm", "direct")
 
 
 def _conv_flops(y: Spec, weight: tuple[int, ...]) -> int:

@@ -30,6 +30,9 @@ _, _processor, _features = cpu_target.target_context.codegen().magic_tuple()
 WIDTH = 16 if "+avx512f" in _features.split(",") else 8
 """Floats in a vector: a register of 512 or 256 bits, or two of 128."""
 
+PERMUTES = WIDTH == 16 or "+avx2" in _features.split(",")
+"""Whether each lane can take its value from any lane of a vector."""
+
 IN_HALVES = _processor == "znver4"
 """Whether registers of 512 bits are multiplied half by half."""
 

@@ -14,10 +14,11 @@ from gpucnn.dispatch.check import cases_for
 from gpucnn.ops.conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
 from gpucnn.ops.conv3d import conv3d, conv3d_grad_input, conv3d_grad_weight
 from gpucnn.ops.epilogue import end
-from gpucnn.ops.fused import conv2d_bias_activation
+from gpucnn.ops.fused import conv2d_bias_activation, conv2d_maxpool_grad_weight
 
 OPS = (conv2d, conv2d_grad_input, conv2d_grad_weight, conv3d, conv3d_grad_input, conv3d_grad_weight)
 KERNELS = [kernel for op in OPS for kernel in op.kernels(("njit",)).values()]
+UNPOOLED = conv2d_maxpool_grad_weight.kernels(("njit",)).values()
 FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 
 pytestmark = pytest.mark.jit
@@ -90,6 +91,29 @@ for op in every_op():
                 fault = disagreement(kernel, case)
                 assert fault is None, fault
 """
+
+
+@pytest.mark.parametrize("filters", [3, 16, 40])
+@pytest.mark.parametrize(("size", "channels"), [(3, 1), (5, 1), (7, 1), (3, 3), (1, 16), (1, 20)], ids=str)
+@pytest.mark.parametrize("kernel", UNPOOLED, ids=lambda k: k.id)
+def test_a_value_that_has_lost_its_window_is_not_multiplied(kernel, size, channels, filters, rng):
+    window = {"strides": (1, 1), "padding": ((1, 0), (0, 1)), "dilation": (1, 1)}
+    x = rng.standard_normal((3, 12, 12, channels), np.float32)
+    dy = rng.standard_normal((3, (13 - size + 1) // 2, (13 - size + 1) // 2, filters), np.float32)
+    index = rng.integers(0, 5, dy.shape, np.uint8)
+    x[0, 5, 6], index[0] = np.inf, np.where(np.arange(filters) % 2, 4, index[0])
+    dy[0, ..., ::2] = 0
+    results = conv2d_maxpool_grad_weight(
+        dy, index, x, kernel_size=(size, size), algorithm=kernel.algorithm, **window
+    )  # fmt: skip
+    x[0, 5, 6] = 0
+    expected = conv2d_maxpool_grad_weight.reference(
+        *(a.astype(np.float64) if a.dtype == np.float32 else a for a in (dy, index, x)),
+        kernel_size=(size, size),
+        **window,
+    )
+    for result, correct in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, correct, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.skipif("+avx512f" not in FEATURES, reason="the registers of this machine have this width already")

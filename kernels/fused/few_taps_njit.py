@@ -1,0 +1,169 @@
+"""The gradient of a weight through a 2×2 max pool, where a filter has few taps: that of a first layer, or of one
+of 1 × 1.
+
+All windows are multiplied, by the values in the cells that each filter has won (`shared/unpooled_njit.py`). Of few
+taps that is several times faster than to list the cells with a gradient, as `sparse_njit.py` does.
+
+Work: 2 · dy.size · taps where patches can be permuted, otherwise four times as much.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpucnn.devices import threads
+from gpucnn.devices.launch import ceil_div
+from gpucnn.devices.njit import inner
+from gpucnn.devices.recorders import again
+from gpucnn.devices.team import tasks
+from gpucnn.dispatch.case import Spec
+from gpucnn.dispatch.op import kernel
+from gpucnn.ops.fused import conv2d_maxpool_grad_weight
+
+from ..shared.implicit_gemm_njit import FLOAT32, SMALL
+from ..shared.patches_njit import Patches, pooled_patches
+from ..shared.simd_njit import copy
+from ..shared.slices_launch import apart
+from ..shared.tile_njit import WIDTH
+from ..shared.unpooled_njit import MOST_TAPS, MOST_VECTORS, add_unpooled, can_permute
+
+_FILTERS = MOST_VECTORS * WIDTH
+
+_MOST_TAPS, _MOST_BY_CELLS = (64, 40) if MOST_VECTORS > 1 else (16, 0)
+"""With more, lists are faster; by cells, where patches cannot be permuted, only registers of 512 bits have masks."""
+
+
+class _Runs(NamedTuple):
+    """The taps of a filter in runs of equally many that lie one behind the other.
+
+    starts    where each begins within a patch
+    places    at which place in the runs each tap lies
+    together  for each run that is summed up at a time, so many zeros as it has taps
+    step      from a cell of a window to the one on its right, where patches can be permuted
+    """
+
+    starts: np.ndarray
+    places: np.ndarray
+    together: tuple[tuple[int, ...], ...]
+    step: int | None
+
+    @property
+    def count(self) -> int:
+        """Places for taps."""
+        return len(self.starts) * len(self.together[0])
+
+
+@lru_cache(256)
+def _runs(patches: Patches) -> _Runs:
+    lines = np.split(patches.taps, np.flatnonzero(np.diff(patches.taps) != 1) + 1)
+    longest = max(map(len, lines))
+    length = ceil_div(longest, ceil_div(longest, MOST_TAPS))
+    starts = [line[0] + first for line in lines for first in range(0, len(line), length)]
+    together = min(len(starts), max(1, MOST_TAPS // length))
+    starts += starts[:1] * (-len(starts) % together)
+    each = ceil_div(longest, length) * length
+    places = np.concatenate([i * each + np.arange(len(line)) for i, line in enumerate(lines)])
+    step = int(patches.pixels[1] - patches.pixels[0])
+    return _Runs(np.array(starts), places, ((0,) * length,) * together, step if can_permute(step, length) else None)
+
+
+def _tables(x: tuple[int, ...], kernel_size, strides, padding, dilation) -> tuple[Patches, _Runs]:
+    table = pooled_patches(tuple(x[1:3]), x[3], tuple(kernel_size), strides, padding, dilation)
+    return table, _runs(table)
+
+
+def _width(filters: int) -> int:
+    """Filters in whole vectors."""
+    return ceil_div(filters, WIDTH) * WIDTH
+
+
+def _supports(dy: Spec, index: Spec, x: Spec, **_: object) -> bool:
+    return dy.dtype == FLOAT32
+
+
+def _pays(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window: Any) -> bool:
+    _, runs = _tables(x.shape, kernel_size, **window)
+    return len(runs.places) <= (_MOST_BY_CELLS if runs.step is None else _MOST_TAPS)
+
+
+def _workspace(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window: Any) -> tuple[Spec, ...]:
+    table, runs = _tables(x.shape, kernel_size, **window)
+    slices, width = len(threads.slices(x.shape[0])), _width(dy.shape[3])
+    return (
+        Spec((slices, apart((runs.count + 2) * width)), FLOAT32),
+        Spec((slices, apart(table.size + 2 * WIDTH)), FLOAT32),
+        Spec((_FILTERS,), FLOAT32),
+        Spec((_FILTERS,), np.dtype(np.uint8)),
+    )
+
+
+@kernel(
+    conv2d_maxpool_grad_weight,
+    "few_taps",
+    "njit",
+    supports=_supports,
+    pays=_pays,
+    workspace=_workspace,
+    compiled=True,
+)
+def launch(dweight, db, dy, index, x, sums, image, end, end_index, *, kernel_size, **window):
+    """Each slice of the batch has its own sums; they are added in order."""
+    table, runs = _tables(x.shape, kernel_size, **window)
+    shape = np.array([table.line, table.count // 4, dy.shape[3]])
+    _add(
+        len(sums), sums, image, dy.reshape(-1), index.reshape(-1), x.reshape(-1), end, end_index, table.rows,
+        table.pixels, runs.starts, runs.together, runs.step, shape, threads.bounds(len(x)),
+        parallel=8 * dy.size * runs.count > SMALL,
+    )  # fmt: skip
+    again(_add_slices, dweight.reshape(-1, len(db)), db, sums, runs.places, runs.count)
+
+
+def _add_slices(dweight: np.ndarray, db: np.ndarray, sums: np.ndarray, places: np.ndarray, count: int) -> None:
+    filters, width = len(db), _width(len(db))
+    total = np.add.reduce(sums[:, : (count + 1) * width], axis=0).reshape(-1, width)
+    dweight[...], db[...] = total[places, :filters], total[count, :filters]
+
+
+@tasks
+def _add(i, all_sums, images, dy, index, x, end, end_index, rows, pixels, starts, runs, step, shape, bounds):
+    """The sums over a slice of the images: (taps, filters), those of the bias behind them, and what is not read."""
+    line, windows, filters = shape[0], shape[1], shape[2]
+    width = (filters + WIDTH - 1) // WIDTH * WIDTH
+    sums, image = all_sums[i], images[i]
+    sums[:] = np.float32(0)
+    image[:] = np.float32(0)
+    for n in range(bounds[i], bounds[i + 1]):
+        for h in range(rows.shape[0]):
+            copy(image, rows[h], x, (n * rows.shape[0] + h) * line, line)
+        for k in range(0, filters, _FILTERS):
+            lanes, o = min(_FILTERS, width - k), n * windows * filters + k
+            within = min(windows, max(0, (dy.shape[0] - o - lanes) // filters + 1))
+            _add_windows(sums, k, width, image, pixels, 0, within, starts, runs, step, dy, index, o, filters, lanes)
+            for m in range(within, windows):  # whose lanes reach beyond the end of dy
+                end[:] = np.float32(0)
+                copy(end, 0, dy, o + m * filters, min(lanes, filters - k))
+                copy(end_index, 0, index, o + m * filters, min(lanes, filters - k))
+                _add_windows(
+                    sums, k, width, image, pixels, m, m + 1, starts, runs, step, end, end_index, 0, filters, lanes
+                )  # fmt: skip
+
+
+@inner
+def _add_windows(sums, k, width, image, pixels, first, last, starts, runs, step, dy, index, o, filters, lanes):
+    """Those of some windows and of one or two vectors of filters, from the k-th on."""
+    taps = len(runs[0])
+    for r in range(0, starts.shape[0], len(runs)):
+        to, bias = r * taps * width + k, (starts.shape[0] * taps + (r > 0)) * width + k
+        if lanes > WIDTH:
+            add_unpooled(
+                MOST_VECTORS, runs, step, sums, to, width, sums, bias, image, starts, r, pixels, first, last, dy, index,
+                o, filters,
+            )  # fmt: skip
+        else:
+            add_unpooled(
+                1, runs, step, sums, to, width, sums, bias, image, starts, r, pixels, first, last, dy, index, o,
+                filters,
+            )  # fmt: skip
