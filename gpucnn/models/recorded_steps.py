@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import losses
+from ..config import changes
 from ..devices import choose
 from ..devices.cpu import CPU
 from ..dispatch import choice
@@ -62,6 +63,7 @@ class RecordedSteps:
 
     def __init__(self, step: Step) -> None:
         self._step = step
+        self._seen: tuple[Any, ...] = ()
         self._key: list[Any] = []
         self._held: list[Any] = []
         self._can_record = False
@@ -83,7 +85,11 @@ class RecordedSteps:
         return recorded if recorded is None or recorded.complete else None
 
     def _compare(self) -> None:
-        """Forget what was recorded if anything has changed on which it depends."""
+        """Forget what was recorded if anything has changed on which it depends. Only where something was assigned
+        since the last look, all of that is compared."""
+        if (seen := self._glance()) == self._seen:
+            return
+        self._seen = seen
         held: list[Any] = []
         key = [*choice.decides(), *self._depends_on(held)]
         if key == self._key:
@@ -94,6 +100,13 @@ class RecordedSteps:
         self._can_record = not (
             resident.unrecordable(step.model, step.loss()) or resident.changing(step.model, optimizer)
         )
+
+    def _glance(self) -> tuple[Any, ...]:
+        """What differs after any assignment to an attribute, and the parts that others assign or lists hold."""
+        step, optimizer = self._step, self._step.settings.optimizer
+        slots = tuple(map(id, optimizer.flat_slots.values()))
+        parts = id(step.model.parameters), id(step.nodes()), id(step.loss()), id(optimizer), slots, bool(step.metrics)
+        return changes(), choice.decides(), *map(id, step.model.layers), *parts
 
     def _depends_on(self, held: list[Any]) -> Iterator[Any]:
         """All that a step depends on apart from its batch and the numbers of its update. Objects are
