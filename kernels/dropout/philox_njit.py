@@ -1,9 +1,9 @@
 """Dropout with the random words computed where they are used: ten rounds of Philox for four values,
 no mask in memory.
 
-The words of 256 counters at a time become factors, 0 or 1 / (1 - rate), in the first-level cache;
-the compiler puts several counters into a vector. Work: about 10 integer operations for each value,
-traffic: x and y once.
+Of single values, a few vectors of words meet the values in registers (`shared/philox_vectors_njit.py`). Those of
+whole channels become factors, 0 or 1 / (1 - rate). Work: about four vector operations for as many values as have
+room in a vector; traffic: x and y once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gpucnn.ops.dropout import dropout, scale, spatial_dropout, threshold
 
 from ..shared.columns_njit import repeat, width
 from ..shared.philox_njit import key_now, words
+from ..shared.philox_vectors_njit import COUNTERS, drop
 from ..shared.slices_launch import SMALLEST
 from ..shared.vector_math_njit import ZERO
 from ..shared.vector_operators_njit import choose
@@ -82,9 +83,10 @@ def _drop_channels(part, y, x, key, limit, factor, counter, wide, bounds):
 def _drop(part, y, x, key, limit, factor, counter, bounds):
     """The values of a slice of the counters behind `counter`."""
     first, last = bounds[part], bounds[part + 1]
-    factors = np.empty(1024, np.float32)
-    for begin in range(first, last, 256):
-        _draw(factors[: 4 * min(256, last - begin)], key, limit, factor, counter + begin)
-        source, target = x[4 * begin : 4 * min(begin + 256, last)], y[4 * begin : 4 * min(begin + 256, last)]
-        for e in range(len(source)):
-            target[e] = choose(factors[e] > ZERO, source[e] * factors[e], ZERO)
+    whole = first + (min(last, x.shape[0] // 4) - first) // COUNTERS * COUNTERS
+    for begin in range(first, whole, COUNTERS):
+        drop(y, x, 4 * begin, counter + begin, key, limit, factor)
+    factors = np.empty(4 * COUNTERS, np.float32)
+    _draw(factors[: 4 * (last - whole)], key, limit, factor, counter + whole)
+    for e in range(4 * whole, min(4 * last, x.shape[0])):
+        y[e] = choose(factors[e - 4 * whole] > ZERO, x[e] * factors[e - 4 * whole], ZERO)

@@ -13,9 +13,10 @@ from gpucnn.devices.njit import njit
 from gpucnn.devices.recorders import again
 
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
-_MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+MULTIPLIERS = _MULTIPLY_0, _MULTIPLY_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _UNIT, _EIGHT = np.float32(2.0**-24), np.uint64(8)
-_WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+WEYL = _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+ROUNDS = 10
 
 
 def key(step: int, stream: int, purpose: int, seed: int) -> np.ndarray:
@@ -39,7 +40,7 @@ def words(counter, key):
     """The four words of a counter, each as uint64."""
     c0, c1, c2, c3 = np.uint64(counter) & _LOW, key[0], key[1], key[2]
     k0, k1 = key[3], key[4]
-    for _ in range(10):
+    for _ in range(ROUNDS):
         p0 = c0 * _MULTIPLY_0
         p1 = c2 * _MULTIPLY_1
         c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ k0, p1 & _LOW, (p0 >> _HALF) ^ c3 ^ k1, p0 & _LOW
