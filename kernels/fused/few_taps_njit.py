@@ -1,10 +1,9 @@
-"""The gradient of a weight through a 2×2 max pool, where a filter has few taps: that of a first layer, or of one
-of 1 × 1.
+"""The gradient of a weight through a 2×2 max pool, where a filter has few taps, as in a first layer.
 
 All windows are multiplied, by the values in the cells that each filter has won (`shared/unpooled_njit.py`). Of few
 taps that is several times faster than to list the cells with a gradient, as `sparse_njit.py` does.
 
-Work: 2 · dy.size · taps where patches can be permuted, otherwise four times as much.
+Work: 2 · dy.size · taps, and a permutation for each vector of products.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ from ..shared.unpooled_njit import MOST_TAPS, MOST_VECTORS, add_unpooled, can_pe
 
 _FILTERS = MOST_VECTORS * WIDTH
 
-_MOST_TAPS, _MOST_BY_CELLS = (64, 40) if MOST_VECTORS > 1 else (16, 0)
-"""With more, lists are faster; by cells, where patches cannot be permuted, only registers of 512 bits have masks."""
+_MOST_TAPS = 64 if WIDTH == 16 else 16
+"""With more, lists are faster."""
 
 
 class _Runs(NamedTuple):
@@ -42,13 +41,13 @@ class _Runs(NamedTuple):
     starts    where each begins within a patch
     places    at which place in the runs each tap lies
     together  for each run that is summed up at a time, so many zeros as it has taps
-    step      from a cell of a window to the one on its right, where patches can be permuted
+    step      from a cell of a window to the one on its right
     """
 
     starts: np.ndarray
     places: np.ndarray
     together: tuple[tuple[int, ...], ...]
-    step: int | None
+    step: int
 
     @property
     def count(self) -> int:
@@ -67,7 +66,7 @@ def _runs(patches: Patches) -> _Runs:
     each = ceil_div(longest, length) * length
     places = np.concatenate([i * each + np.arange(len(line)) for i, line in enumerate(lines)])
     step = int(patches.pixels[1] - patches.pixels[0])
-    return _Runs(np.array(starts), places, ((0,) * length,) * together, step if can_permute(step, length) else None)
+    return _Runs(np.array(starts), places, ((0,) * length,) * together, step)
 
 
 def _tables(x: tuple[int, ...], kernel_size, strides, padding, dilation) -> tuple[Patches, _Runs]:
@@ -80,13 +79,13 @@ def _width(filters: int) -> int:
     return ceil_div(filters, WIDTH) * WIDTH
 
 
-def _supports(dy: Spec, index: Spec, x: Spec, **_: object) -> bool:
-    return dy.dtype == FLOAT32
-
-
-def _pays(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window: Any) -> bool:
+def _supports(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window: Any) -> bool:
     _, runs = _tables(x.shape, kernel_size, **window)
-    return len(runs.places) <= (_MOST_BY_CELLS if runs.step is None else _MOST_TAPS)
+    return dy.dtype == FLOAT32 and can_permute(runs.step, len(runs.together[0]))
+
+
+def _pays(dy: Spec, index: Spec, x: Spec, *, kernel_size, **_: object) -> bool:
+    return kernel_size[0] * kernel_size[1] * x.shape[3] <= _MOST_TAPS
 
 
 def _workspace(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window: Any) -> tuple[Spec, ...]:

@@ -2,11 +2,9 @@
 
     sums[t, f] += Σ over windows of patch[cell, t] · dy[f], where f's largest was found in that cell of the window
 
-Nothing is unpooled in memory, and what has lost is not multiplied, even if it is not finite. There are two ways:
-
-* The values of a tap in all four cells lie in two rows of an image, often within one vector each. Then one
-  permutation of these gives each lane, a filter, the value in the cell that it has won.
-* Otherwise, each cell is multiplied in the lanes that it has won. Three products in four are idle.
+The values of a tap in all four cells lie in two rows of an image, often within one vector each. Then one permutation
+of these gives each lane, a filter, the value in the cell that it has won. Nothing is unpooled in memory, and what has
+lost is not multiplied, even if it is not finite.
 """
 
 from __future__ import annotations
@@ -52,9 +50,9 @@ def add_unpooled(
 
     for i < runs, t < taps, and f < vectors · `WIDTH`, where p = o + (m - first) · filters, and bias[b + f] += Σ of
     the same dy. `vectors` is a constant; of the argument `runs`, only the shape counts: a tuple for each run, with
-    an element for each tap. With a `step`, for which `can_permute` holds, instead of None, a vector is read of each
-    row of a window. All arrays are one-dimensional and contiguous; starts and pixels are int64, index is uint8, the
-    others are float32. Indices are not checked.
+    an element for each tap. A vector is read of each row of a window, whose right cells are `step` values behind the
+    left (`can_permute`). All arrays are one-dimensional and contiguous; starts and pixels are int64, index is uint8,
+    the others are float32. Indices are not checked.
     """
     place = types.intp
 
@@ -63,9 +61,8 @@ def add_unpooled(
         _emit(context, builder, kinds, dict(zip(_NAMES, args, strict=True)))
         return context.get_dummy_value()
 
-    step = step if step is types.none else place
     return types.void(
-        *(vectors, runs, step, sums, place, place, bias, place, image, starts, place, pixels, place, place),
+        *(vectors, runs, place, sums, place, place, bias, place, image, starts, place, pixels, place, place),
         *(dy, index, place, place),
     ), emit
 
@@ -97,26 +94,15 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
             for g, i in zip(gradients, index, strict=True)
         ]
         bias.add(lambda v, before: builder.fadd(before, gradients[v]), counts)
-        if kinds["step"] is types.none:
-            for cell in range(_CELLS):
-                here, number = pixel(m, cell), ir.Constant(_NUMBERS, [cell] * WIDTH)
-                won = [
-                    builder.and_(c, builder.icmp_unsigned("==", i, number)) for c, i in zip(counts, index, strict=True)
-                ]
-                for t, total in enumerate(totals):
-                    start = builder.add(starts[t // run], SIZE(t % run))
-                    x = in_every_lane(builder, builder.load(builder.gep(here, [start])))
-                    total.add(_product(builder, [x] * vectors, gradients), won)
-        else:
-            corners = pixel(m, 0), pixel(m, 2)
-            numbers = [_first_numbers(builder, i, values["step"]) for i in index]
-            for t, total in enumerate(totals):
-                if t % run == 0:
-                    places = [_vectors(builder, builder.gep(c, [starts[t // run]]), VECTOR, 1)[0] for c in corners]
-                    upper, lower = _loaded(builder, places)
-                behind = ir.Constant(_NUMBERS, [t % run] * WIDTH)
-                x = [_permuted(builder, upper, builder.add(n, behind), lower) for n in numbers]
-                total.add(_product(builder, x, gradients), counts)
+        corners = pixel(m, 0), pixel(m, 2)
+        numbers = [_first_numbers(builder, i, values["step"]) for i in index]
+        for t, total in enumerate(totals):
+            if t % run == 0:
+                places = [_vectors(builder, builder.gep(c, [starts[t // run]]), VECTOR, 1)[0] for c in corners]
+                upper, lower = _loaded(builder, places)
+            behind = ir.Constant(_NUMBERS, [t % run] * WIDTH)
+            x = [_permuted(builder, upper, builder.add(n, behind), lower) for n in numbers]
+            total.add(_product(builder, x, gradients), counts)
     for total in [*totals, bias]:
         total.store()
 
