@@ -94,7 +94,7 @@ for op in every_op():
 
 
 @pytest.mark.parametrize("filters", [3, 16, 40])
-@pytest.mark.parametrize(("size", "channels"), [(3, 1), (5, 1), (7, 1), (3, 3), (1, 16), (1, 20)], ids=str)
+@pytest.mark.parametrize(("size", "channels"), [(3, 1), (5, 1), (7, 1), (3, 3), (1, 5)], ids=str)
 @pytest.mark.parametrize("kernel", UNPOOLED, ids=lambda k: k.id)
 def test_a_value_that_has_lost_its_window_is_not_multiplied(kernel, size, channels, filters, rng):
     window = {"strides": (1, 1), "padding": ((1, 0), (0, 1)), "dilation": (1, 1)}
