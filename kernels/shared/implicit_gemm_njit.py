@@ -27,20 +27,15 @@ from gpucnn.dispatch.case import Spec
 from .epilogue_njit import call
 from .patches_njit import Patches
 from .patches_njit import together as images_together
+from .pooled_tile_njit import pooled_products
 from .pooling_njit import FUNCTION, NO_POOLING, OWN, Pooling, first_result, pool_all, pool_images
 from .simd_njit import (
     LANES,
     at,
-    beats,
     copy,
-    lane,
     load,
-    not_positive,
     put,
-    select,
-    splat,
     store,
-    store_bytes,
 )
 from .slices_launch import apart
 from .tile_njit import FILTERS, HALF, LINE, ROWS, prefetch, products
@@ -64,8 +59,6 @@ LARGE = 1 << 13
 BLOCK = 64
 """Patches that meet a panel before the next panel comes, so that loading a large panel is worth
 while."""
-_TILE = np.arange(ROWS) * FILTERS
-"""Where the rows of a tile lie."""
 _FEWEST = 128
 """Patches in work at a time, if images are small enough."""
 _PARTS = 4
@@ -123,12 +116,12 @@ def panels_of(filters: int) -> int:
 
 
 def workspace(images: int, filters: int, *tables: Patches, groups: int = 1) -> tuple[Spec, Spec]:
-    """For `product`: the panels and, for each part of the work, a padded image and a tile."""
+    """For `product`: the panels and, for each part of the work, a padded image."""
     taps = max(len(table.taps) for table in tables)
     size = max(table.size * table.padded * together(images, table) for table in tables)
     parts = max(len(_split_by_patches(images, table, filters, groups)[0]) for table in tables)
     panels = groups * panels_of(filters // groups)
-    return Spec((panels, taps + 1, FILTERS), FLOAT32), Spec((parts, apart(size + ROWS * FILTERS)), FLOAT32)
+    return Spec((panels, taps + 1, FILTERS), FLOAT32), Spec((parts, apart(size)), FLOAT32)
 
 
 def results_in_work(parts: list[Part], images: int, several: int, values: int) -> Spec:
@@ -222,7 +215,7 @@ def product(
     pooled, indices, numbers = in_work(pooling, parts, y, indices)
     _tiles(
         len(parts), target, ended, indices, source, scratch, flat_panels, table.rows, pixels, table.taps, places,
-        _TILE, shape, function, np.float32(alpha), table_of(parts), pooled, numbers,
+        shape, function, np.float32(alpha), table_of(parts), pooled, numbers,
         parallel=_flops(len(images), table, filters, groups) > SMALL,
     )  # fmt: skip
     pool_rest(pooling, parts, y, alpha)
@@ -291,36 +284,9 @@ def place(scratch, images, rows, n, several, size, line, padded):
     return 0 if padded else first * line
 
 
-@njit(forceinline=True)
-def pool(y, index, scratch, finished, o, filters, windows, columns, lanes, relu):
-    """The largest of four pixels, each a row of a tile, with relu cut off at 0, and which it was, for each of
-    the windows that lie one behind the other. The two lower ones of a window are `columns` behind the upper."""
-    zero = splat(np.float32(0))
-    for window in range(windows):
-        for k in range(0, lanes, LANES):
-            done, to = finished + 4 * window * FILTERS + k, o + window * filters + k
-            best, place = load(scratch, done), zero
-            for other in range(1, 4):
-                value = load(scratch, done + FILTERS * (other % 2 + other // 2 * columns))
-                better = beats(value, best)
-                best = select(better, value, best)
-                place = select(better, splat(np.float32(other)), place)
-            if relu:
-                dead = not_positive(best)
-                best = select(dead, zero, best)
-                place = select(dead, splat(np.float32(4)), place)
-            if lanes - k >= LANES:
-                store(y, to, best)
-                store_bytes(index, to, place)
-            else:
-                for e in range(lanes - k):
-                    y[to + e] = lane(best, e)
-                    index[to + e] = np.uint8(lane(place, e))
-
-
 @tasks
 def _tiles(
-    i, y, sums, index, images, scratches, panels, rows, pixels, taps, places, tile, shape, function, alpha, table,
+    i, y, sums, index, images, scratches, panels, rows, pixels, taps, places, shape, function, alpha, table,
     pooled, numbers
 ):  # fmt: skip
     """Of the images first … last - 1 of a batch, a part of the patches, or of their filters."""
@@ -331,14 +297,11 @@ def _tiles(
     steps, members = taps.shape[0], filters // groups
     group_panels = (members + FILTERS - 1) // FILTERS
     all_panels = groups * group_panels
-    finished = scratch.shape[0] - ROWS * FILTERS
     limit = np.float32(0) if epilogue & RELU else NAN
     source = images
-    if epilogue & POOL:  # looks at all lanes
-        scratch[finished:] = np.float32(0)
     if padded:
         source = scratch
-        scratch[:finished] = np.float32(0)
+        scratch[:] = np.float32(0)
     for n in range(first, last, several):
         at_once = min(several, last - n)
         image = place(scratch, images, rows, n, at_once, size, line, padded)
@@ -362,14 +325,10 @@ def _tiles(
                                 prefetch(source, image + pixels[ahead] + c)
                     weights = panel * (steps + 1) * FILTERS
                     if epilogue & POOL:
-                        products(
-                            large, min(left, FILTERS), source, origin, pixels, r, taps, panels, weights, FILTERS, NAN,
-                            scratch, finished, tile, 0,
-                        )  # fmt: skip
                         o = results + j // 4 * filters + group * members + column
-                        pool(
-                            sums, index, scratch, finished, o, filters, (ROWS if large else HALF) // 4, 2,
-                            min(left, FILTERS), epilogue & RELU,
+                        pooled_products(
+                            large, min(left, FILTERS), epilogue & RELU > 0, source, origin, pixels, r, taps, panels,
+                            weights, FILTERS, sums, index, o, filters,
                         )  # fmt: skip
                     else:
                         products(

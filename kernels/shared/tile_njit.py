@@ -142,54 +142,80 @@ def _tile(
     ), emit
 
 
+class Tile:
+    """What is emitted for a tile of constant size."""
+
+    def __init__(self, context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, Any]) -> None:
+        self.context, self.builder, self.kinds, self.values = context, builder, kinds, values
+        self.rows, self.vectors = (kinds[name].literal_value for name in ("rows", "vectors"))
+        self.matrix = cgutils.alloca_once_value(builder, builder.gep(self.data("matrix"), [values["j"]]))
+
+    def data(self, array: str) -> Any:
+        """The address of the first element."""
+        return self.context.make_array(self.kinds[array])(self.context, self.builder, self.values[array]).data
+
+    def length(self, array: str) -> Any:
+        """The number of elements."""
+        return self.context.make_array(self.kinds[array])(self.context, self.builder, self.values[array]).nitems
+
+    def offsets(self, table: str, index: str) -> list[Any]:
+        """Those of the rows."""
+        builder = self.builder
+        first = builder.gep(self.data(table), [self.values[index]])
+        return [builder.load(builder.gep(first, [SIZE(r)])) for r in range(self.rows)]
+
+    def next_line(self) -> list[Any]:
+        """The vectors of the next row of the matrix."""
+        here = self.builder.load(self.matrix)
+        self.builder.store(self.builder.gep(here, [self.values["width"]]), self.matrix)
+        return [self.builder.load(v, align=4) for v in vectors_at(self.builder, here, self.vectors)]
+
+    def sums(self, starts: list[list[Any]], first: Any, last: Any) -> list[list[Any]]:
+        """The rows of vectors, from these on, after the steps."""
+        builder, fma = self.builder, multiply_add(self.builder)
+        source, steps = builder.gep(self.data("source"), [self.values["origin"]]), self.data("steps")
+        cells = [builder.gep(source, [o]) for o in self.offsets("offsets", "i")]
+        sums = [[cgutils.alloca_once_value(builder, start) for start in line] for line in starts]
+        with rolled(builder, first, last) as s:
+            step, weights = builder.load(builder.gep(steps, [s])), self.next_line()
+            for cell, line in zip(cells, sums, strict=True):
+                x = in_every_lane(builder, builder.load(builder.gep(cell, [step])))
+                for total, weight in zip(line, weights, strict=True):
+                    builder.store(builder.call(fma, [x, weight, builder.load(total)]), total)
+        return [[builder.load(total) for total in line] for line in sums]
+
+    def store(self, lines: list[list[Any]], places: list[list[Any]], align: int = 4) -> None:
+        """Write the vectors of each line, but of the last one only the lanes that there are."""
+        builder = self.builder
+        with builder.if_else(builder.icmp_signed("==", self.values["lanes"], SIZE(self.vectors * WIDTH))) as (
+            all,
+            part,
+        ):
+            with all:
+                for line, where in zip(lines, places, strict=True):
+                    for vector, place in zip(line, where, strict=True):
+                        builder.store(vector, place, align=align)
+            with part:
+                last = builder.sub(self.values["lanes"], SIZE((self.vectors - 1) * WIDTH))
+                mask = first_lanes(builder, last)
+                for line, where in zip(lines, places, strict=True):
+                    for vector, place in zip(line[:-1], where[:-1], strict=True):
+                        builder.store(vector, place, align=align)
+                    store_some(builder, line[-1], where[-1], mask, align)
+
+
 def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, Any]) -> None:
-    def data(array: str) -> Any:
-        return context.make_array(kinds[array])(context, builder, values[array]).data
-
-    def offset(table: str, index: str) -> list[Any]:
-        first = builder.gep(data(table), [values[index]])
-        return [builder.load(builder.gep(first, [SIZE(r)])) for r in range(rows)]
-
-    rows, vectors, add = (kinds[name].literal_value for name in ("rows", "vectors", "add"))
-    fma, steps = multiply_add(builder), data("steps")
-    source, target = builder.gep(data("source"), [values["origin"]]), builder.gep(data("result"), [values["to"]])
-    cells = [builder.gep(source, [o]) for o in offset("offsets", "i")]
-    lines = [_vectors(builder, builder.gep(target, [o]), vectors) for o in offset("places", "p")]
-    matrix = cgutils.alloca_once_value(builder, builder.gep(data("matrix"), [values["j"]]))
-
-    def next_line() -> list[Any]:
-        here = builder.load(matrix)
-        builder.store(builder.gep(here, [values["width"]]), matrix)
-        return [builder.load(v, align=4) for v in _vectors(builder, here, vectors)]
-
-    if add:
+    tile = Tile(context, builder, kinds, values)
+    target = builder.gep(tile.data("result"), [values["to"]])
+    lines = [vectors_at(builder, builder.gep(target, [o]), tile.vectors) for o in tile.offsets("places", "p")]
+    if kinds["add"].literal_value:
         starts = [[builder.load(v, align=4) for v in line] for line in lines]
-    else:
-        starts = [next_line()] * rows
-    sums = [[cgutils.alloca_once_value(builder, start) for start in line] for line in starts]
-    with rolled(builder, values["first"], values["last"]) as s:
-        step, weights = builder.load(builder.gep(steps, [s])), next_line()
-        for cell, line in zip(cells, sums, strict=True):
-            x = in_every_lane(builder, builder.load(builder.gep(cell, [step])))
-            for total, weight in zip(line, weights, strict=True):
-                builder.store(builder.call(fma, [x, weight, builder.load(total)]), total)
-    limit = in_every_lane(builder, values["limit"])
-    results = [[builder.load(total) for total in line] for line in sums]
-    if not add:
-        zero = ir.Constant(VECTOR, [0.0] * WIDTH)
-        results = [[builder.select(builder.fcmp_ordered("<=", x, limit), zero, x) for x in line] for line in results]
-    with builder.if_else(builder.icmp_signed("==", values["lanes"], SIZE(vectors * WIDTH))) as (whole, part):
-        with whole:
-            for line, places in zip(results, lines, strict=True):
-                for vector, place in zip(line, places, strict=True):
-                    builder.store(vector, place, align=4)
-        with part:
-            last = builder.sub(values["lanes"], SIZE((vectors - 1) * WIDTH))
-            mask = first_lanes(builder, last)
-            for line, places in zip(results, lines, strict=True):
-                for vector, place in zip(line[:-1], places[:-1], strict=True):
-                    builder.store(vector, place, align=4)
-                store_some(builder, line[-1], places[-1], mask)
+        tile.store(tile.sums(starts, values["first"], values["last"]), lines)
+        return
+    results = tile.sums([tile.next_line()] * tile.rows, values["first"], values["last"])
+    limit, zero = in_every_lane(builder, values["limit"]), ir.Constant(VECTOR, [0.0] * WIDTH)
+    results = [[builder.select(builder.fcmp_ordered("<=", x, limit), zero, x) for x in line] for line in results]
+    tile.store(results, lines)
 
 
 @intrinsic
@@ -233,9 +259,9 @@ def multiply_add(builder: Any) -> Any:
     return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{WIDTH}f32")
 
 
-def _vectors(builder: Any, address: Any, count: int) -> list[Any]:
+def vectors_at(builder: Any, address: Any, count: int, kind: ir.Type = VECTOR) -> list[Any]:
     """The addresses of so many vectors that follow each other."""
-    first = builder.bitcast(address, VECTOR.as_pointer())
+    first = builder.bitcast(address, kind.as_pointer())
     return [builder.gep(first, [SIZE(v)]) for v in range(count)]
 
 
@@ -259,8 +285,9 @@ def load_some(builder: Any, pointer: Any, mask: Any) -> Any:
     return builder.call(load, [pointer, LANE(4), mask, ir.Constant(VECTOR, [0.0] * WIDTH)])
 
 
-def store_some(builder: Any, vector: Any, pointer: Any, mask: Any) -> None:
+def store_some(builder: Any, vector: Any, pointer: Any, mask: Any, align: int = 4) -> None:
     """Write the lanes for which the mask holds."""
-    kind = ir.FunctionType(ir.VoidType(), [VECTOR, pointer.type, LANE, mask.type])
-    store = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{WIDTH}f32.p0")
-    builder.call(store, [vector, pointer, LANE(4), mask])
+    kind = ir.FunctionType(ir.VoidType(), [vector.type, pointer.type, LANE, mask.type])
+    element = "i8" if vector.type.element == ir.IntType(8) else "f32"
+    name = f"llvm.masked.store.v{WIDTH}{element}.p0"
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [vector, pointer, LANE(align), mask])

@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .tile_njit import LANE, PERMUTES, SIZE, VECTOR, WIDTH, in_every_lane, multiply_add, rolled
+from .tile_njit import LANE, PERMUTES, SIZE, VECTOR, WIDTH, in_every_lane, multiply_add, rolled, vectors_at
 
 _OF_512_BITS = 16
 """Floats of a vector that only AVX-512 has."""
@@ -80,13 +80,13 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
     first_start = builder.gep(data("starts"), [values["r"]])
     starts = [builder.load(builder.gep(first_start, [SIZE(i)])) for i in range(runs)]
     rows = [builder.add(values["j"], builder.mul(values["width"], SIZE(t))) for t in range(taps)]
-    lines = [_vectors(builder, builder.gep(sums, [row]), VECTOR, vectors) for row in rows]
-    of_bias = _vectors(builder, builder.gep(data("bias"), [values["b"]]), VECTOR, vectors)
+    lines = [vectors_at(builder, builder.gep(sums, [row]), vectors) for row in rows]
+    of_bias = vectors_at(builder, builder.gep(data("bias"), [values["b"]]), vectors)
     totals, bias = [_Sums(builder, line) for line in lines], _Sums(builder, of_bias)
     with rolled(builder, values["first"], values["last"]) as m:
         at = builder.add(values["o"], builder.mul(builder.sub(m, values["first"]), values["filters"]))
-        gradients = _loaded(builder, _vectors(builder, builder.gep(data("dy"), [at]), VECTOR, vectors))
-        index = _loaded(builder, _vectors(builder, builder.gep(data("index"), [at]), _PLACES, vectors), 1)
+        gradients = _loaded(builder, vectors_at(builder, builder.gep(data("dy"), [at]), vectors))
+        index = _loaded(builder, vectors_at(builder, builder.gep(data("index"), [at]), vectors, _PLACES), 1)
         index = [builder.zext(i, _NUMBERS) for i in index]
         zero, cells = ir.Constant(VECTOR, [0.0] * WIDTH), ir.Constant(_NUMBERS, [_CELLS] * WIDTH)
         counts = [
@@ -98,7 +98,7 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
         numbers = [_first_numbers(builder, i, values["step"]) for i in index]
         for t, total in enumerate(totals):
             if t % run == 0:
-                places = [_vectors(builder, builder.gep(c, [starts[t // run]]), VECTOR, 1)[0] for c in corners]
+                places = [vectors_at(builder, builder.gep(c, [starts[t // run]]), 1)[0] for c in corners]
                 upper, lower = _loaded(builder, places)
             behind = ir.Constant(_NUMBERS, [t % run] * WIDTH)
             x = [_permuted(builder, upper, builder.add(n, behind), lower) for n in numbers]
@@ -130,12 +130,6 @@ def _product(builder: Any, x: list[Any], gradients: list[Any]) -> Any:
     """What adds x · gradients to the sums of vector v."""
     fma = multiply_add(builder)
     return lambda v, before: builder.call(fma, [x[v], gradients[v], before])
-
-
-def _vectors(builder: Any, address: Any, kind: ir.Type, count: int) -> list[Any]:
-    """The addresses of so many vectors that follow each other."""
-    first = builder.bitcast(address, kind.as_pointer())
-    return [builder.gep(first, [SIZE(v)]) for v in range(count)]
 
 
 def _loaded(builder: Any, places: list[Any], align: int = 4) -> list[Any]:

@@ -49,12 +49,12 @@ from .implicit_gemm_njit import (
     in_work,
     panels_of,
     place,
-    pool,
     pool_rest,
     results_in_work,
     split_with_panels,
     table_of,
 )
+from .pooled_tile_njit import pool_four
 from .pooling_njit import FUNCTION, Pooling, first_result, pool_images
 from .simd_njit import copy
 from .slices_launch import apart
@@ -247,11 +247,13 @@ def _convolve(
                         )  # fmt: skip
                         for row in range(0, heights[begin + t], 2):
                             for q in range(0, widths[begin + t], 2):
-                                pool(
-                                    ended, index, scratch, window + (row * tile_columns + q) * FILTERS,
-                                    o + (row // 2 * columns + q // 2) * filters + k, filters, 1, tile_columns, lanes,
-                                    relu,
-                                )  # fmt: skip
+                                at = window + (row * tile_columns + q) * FILTERS
+                                to = o + (row // 2 * columns + q // 2) * filters + k
+                                for f in range(0, lanes, WIDTH):
+                                    pool_four(
+                                        min(WIDTH, lanes - f), relu > 0, scratch, at + f, tile_columns * FILTERS,
+                                        FILTERS, ended, index, to + f,
+                                    )  # fmt: skip
                     if function:
                         for row in range(0, heights[begin + t], 2):
                             for q in range(0, widths[begin + t], 2):
