@@ -15,7 +15,6 @@ import numpy as np
 
 from gpucnn.devices import threads
 from gpucnn.devices.launch import ceil_div
-from gpucnn.devices.njit import inner
 from gpucnn.devices.recorders import again
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
@@ -24,12 +23,10 @@ from gpucnn.ops.fused import conv2d_maxpool_grad_weight
 
 from ..shared.implicit_gemm_njit import FLOAT32, SMALL
 from ..shared.patches_njit import Patches, pooled_patches
-from ..shared.simd_njit import copy
+from ..shared.simd_njit import clear, copy
 from ..shared.slices_launch import apart
 from ..shared.tile_njit import WIDTH
 from ..shared.unpooled_njit import MOST_TAPS, MOST_VECTORS, add_unpooled, can_permute
-
-_FILTERS = MOST_VECTORS * WIDTH
 
 _MOST_TAPS = 64 if WIDTH == 16 else 16
 """With more, lists are faster."""
@@ -74,9 +71,15 @@ def _tables(x: tuple[int, ...], kernel_size, strides, padding, dilation) -> tupl
     return table, _runs(table)
 
 
+def _vectors(filters: int) -> int:
+    """Vectors of filters at a time."""
+    return MOST_VECTORS if filters > WIDTH else 1
+
+
 def _width(filters: int) -> int:
-    """Filters in whole vectors."""
-    return ceil_div(filters, WIDTH) * WIDTH
+    """Filters in whole tiles."""
+    lanes = _vectors(filters) * WIDTH
+    return ceil_div(filters, lanes) * lanes
 
 
 def _supports(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window: Any) -> bool:
@@ -94,8 +97,8 @@ def _workspace(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window: Any) ->
     return (
         Spec((slices, apart((runs.count + 2) * width)), FLOAT32),
         Spec((slices, apart(table.size + 2 * WIDTH)), FLOAT32),
-        Spec((_FILTERS,), FLOAT32),
-        Spec((_FILTERS,), np.dtype(np.uint8)),
+        Spec((MOST_VECTORS * WIDTH,), FLOAT32),
+        Spec((MOST_VECTORS * WIDTH,), np.dtype(np.uint8)),
     )
 
 
@@ -111,10 +114,11 @@ def _workspace(dy: Spec, index: Spec, x: Spec, *, kernel_size, **window: Any) ->
 def launch(dweight, db, dy, index, x, sums, image, end, end_index, *, kernel_size, **window):
     """Each slice of the batch has its own sums; they are added in order."""
     table, runs = _tables(x.shape, kernel_size, **window)
-    shape = np.array([table.line, table.count // 4, dy.shape[3]])
+    filters = dy.shape[3]
+    shape = np.array([table.line, table.count // 4, filters, _width(filters)])
     _add(
         len(sums), sums, image, dy.reshape(-1), index.reshape(-1), x.reshape(-1), end, end_index, table.rows,
-        table.pixels, runs.starts, runs.together, runs.step, shape, threads.bounds(len(x)),
+        table.pixels, runs.starts, runs.together, runs.step, (0,) * _vectors(filters), shape, threads.bounds(len(x)),
         parallel=8 * dy.size * runs.count > SMALL,
     )  # fmt: skip
     again(_add_slices, dweight.reshape(-1, len(db)), db, sums, runs.places, runs.count)
@@ -127,42 +131,29 @@ def _add_slices(dweight: np.ndarray, db: np.ndarray, sums: np.ndarray, places: n
 
 
 @tasks
-def _add(i, all_sums, images, dy, index, x, end, end_index, rows, pixels, starts, runs, step, shape, bounds):
+def _add(i, all_sums, images, dy, index, x, end, end_index, rows, pixels, starts, runs, step, vectors, shape, bounds):
     """The sums over a slice of the images: (taps, filters), those of the bias behind them, and what is not read."""
-    line, windows, filters = shape[0], shape[1], shape[2]
-    width = (filters + WIDTH - 1) // WIDTH * WIDTH
-    sums, image = all_sums[i], images[i]
-    sums[:] = np.float32(0)
-    image[:] = np.float32(0)
+    line, windows, filters, width = shape[0], shape[1], shape[2], shape[3]
+    sums, image, lanes, taps = all_sums[i], images[i], len(vectors) * WIDTH, len(runs[0])
+    clear(sums, 0, len(sums))
+    clear(image, 0, len(image))
     for n in range(bounds[i], bounds[i + 1]):
         for h in range(rows.shape[0]):
             copy(image, rows[h], x, (n * rows.shape[0] + h) * line, line)
-        for k in range(0, filters, _FILTERS):
-            lanes, o = min(_FILTERS, width - k), n * windows * filters + k
+        for k in range(0, filters, lanes):
+            o, m = n * windows * filters + k, 0
             within = min(windows, max(0, (dy.shape[0] - o - lanes) // filters + 1))
-            _add_windows(sums, k, width, image, pixels, 0, within, starts, runs, step, dy, index, o, filters, lanes)
-            for m in range(within, windows):  # whose lanes reach beyond the end of dy
-                end[:] = np.float32(0)
-                copy(end, 0, dy, o + m * filters, min(lanes, filters - k))
-                copy(end_index, 0, index, o + m * filters, min(lanes, filters - k))
-                _add_windows(
-                    sums, k, width, image, pixels, m, m + 1, starts, runs, step, end, end_index, 0, filters, lanes
-                )  # fmt: skip
-
-
-@inner
-def _add_windows(sums, k, width, image, pixels, first, last, starts, runs, step, dy, index, o, filters, lanes):
-    """Those of some windows and of one or two vectors of filters, from the k-th on."""
-    taps = len(runs[0])
-    for r in range(0, starts.shape[0], len(runs)):
-        to, bias = r * taps * width + k, (starts.shape[0] * taps + (r > 0)) * width + k
-        if lanes > WIDTH:
-            add_unpooled(
-                MOST_VECTORS, runs, step, sums, to, width, sums, bias, image, starts, r, pixels, first, last, dy, index,
-                o, filters,
-            )  # fmt: skip
-        else:
-            add_unpooled(
-                1, runs, step, sums, to, width, sums, bias, image, starts, r, pixels, first, last, dy, index, o,
-                filters,
-            )  # fmt: skip
+            while m < windows:
+                gradients, places, at, stop = dy, index, o, within
+                if m >= within:  # its lanes reach beyond the end of dy
+                    gradients, places, at, stop = end, end_index, 0, m + 1
+                    clear(end, 0, lanes)
+                    copy(end, 0, dy, o + m * filters, min(lanes, filters - k))
+                    copy(end_index, 0, index, o + m * filters, min(lanes, filters - k))
+                for r in range(0, starts.shape[0], len(runs)):
+                    bias = (starts.shape[0] * taps + (r > 0)) * width + k
+                    add_unpooled(
+                        vectors, runs, step, sums, r * taps * width + k, width, sums, bias, image, starts, r, pixels,
+                        m, stop, gradients, places, at, filters,
+                    )  # fmt: skip
+                m = stop

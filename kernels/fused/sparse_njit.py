@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpucnn.devices import threads
-from gpucnn.devices.njit import njit
 from gpucnn.devices.recorders import again
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
@@ -30,7 +29,7 @@ from gpucnn.ops.fused import conv2d_maxpool_grad_input, conv2d_maxpool_grad_weig
 from ..shared.eight_njit import EIGHT, add_products, eight_of, load_eight, store_eight
 from ..shared.implicit_gemm_njit import FLOAT32, SMALL
 from ..shared.patches_njit import Patches, pooled_patches
-from ..shared.simd_njit import LANES, at, copy, put
+from ..shared.simd_njit import LANES, at, clear, copy, put
 from ..shared.slices_launch import apart
 from ..shared.tile_njit import WIDTH
 
@@ -109,10 +108,10 @@ def launch_grad_weight(dweight, db, dy, index, x, sums, bias_sums, image, cells,
     """Each slice of the batch has its own sum; they are added in order."""
     table, chunks = _table(x.shape, kernel_size, **window)
     filters = dy.shape[3]
-    shape = np.array([table.line, table.count // 4, filters, _group(table), chunks.lanes > LANES])
+    shape = np.array([table.line, table.count // 4, filters, _group(table)])
     _add_patches(
         len(sums), sums.reshape(len(sums), -1), bias_sums, dy.reshape(-1), index.reshape(-1), x.reshape(-1), image,
-        table.rows, table.pixels, chunks.starts, cells, amounts, shape, threads.bounds(len(x)),
+        table.rows, table.pixels, chunks.starts, cells, amounts, (0,) * chunks.lanes, shape, threads.bounds(len(x)),
         parallel=2 * dy.size * len(chunks.places) > SMALL,
     )  # fmt: skip
     again(_add_slices, dweight.reshape(-1, filters), db, sums, bias_sums[:, :filters], chunks.places)
@@ -144,10 +143,10 @@ def launch_grad_input(dx, dy, index, weight, panels, image, lists, amounts, *, s
     filters = dy.shape[3]
     by_place = np.zeros((chunks.blocks * chunks.block, filters), FLOAT32)
     again(_fill, panels, by_place, chunks.places, weight.reshape(-1, filters))
-    shape = np.array([table.line, table.count // 4, filters, _listed(table, filters), chunks.lanes > LANES])
+    shape = np.array([table.line, table.count // 4, filters, _listed(table, filters)])
     _add_filters(
         len(image), dx.reshape(-1), dy.reshape(-1), index.reshape(-1), panels.reshape(-1), image, table.rows,
-        table.pixels, chunks.starts, lists, amounts, shape, threads.bounds(len(dx)),
+        table.pixels, chunks.starts, lists, amounts, (0,) * chunks.lanes, shape, threads.bounds(len(dx)),
         parallel=2 * dy.size * len(chunks.places) > SMALL,
     )  # fmt: skip
 
@@ -168,53 +167,26 @@ def _listed(table: Patches, filters: int) -> int:
     return max(1, min(table.count // 4, _LISTED // (4 * filters)))
 
 
-def _loops(lanes: int) -> tuple[Any, Any]:
-    """The innermost loops, for chunks of so many floats."""
-
-    @njit(forceinline=True)
-    def add_patches(sums, j, image, offsets, cells, amounts, first, last):
-        """To the sums of a filter, from j on, its gradients by the patches."""
-        chunks = load_eight(lanes, sums, j, None)
-        for c in range(first, last):
-            chunks = add_products(chunks, at(amounts, c), image, at(cells, c), offsets)
-        store_eight(sums, j, None, chunks)
-
-    @njit(forceinline=True)
-    def add_filters(image, p, offsets, panels, panel, lists, amounts, first, last):
-        """To the patch at p, the gradients by the filters."""
-        chunks = load_eight(lanes, image, p, offsets)
-        for c in range(first, last):
-            chunks = add_products(chunks, at(amounts, c), panels, panel + at(lists, c), None)
-        store_eight(image, p, offsets, chunks)
-
-    return add_patches, add_filters
-
-
-_add_patches_narrow, _add_filters_narrow = _loops(LANES)
-_add_patches_wide, _add_filters_wide = _loops(WIDTH)
-
-
 @tasks
 def _add_patches(
-    i, all_sums, bias_sums, dy, index, x, padded, rows, pixels, starts, all_cells, all_amounts, shape, bounds
+    i, all_sums, bias_sums, dy, index, x, padded, rows, pixels, starts, all_cells, all_amounts, lanes, shape, bounds
 ):  # fmt: skip
     """The sums over a slice of the images: sums (blocks, filters, floats of a block) and db (filters,).
 
     cells and amounts list, for each filter, where its gradients are and what they are; the counts
     stand at the end of cells.
     """
-    line, windows, filters, group, wide = shape[0], shape[1], shape[2], shape[3], shape[4]
-    counts, size = filters * group, EIGHT * (WIDTH if wide else LANES)
+    line, windows, filters, group = shape[0], shape[1], shape[2], shape[3]
+    counts, size = filters * group, EIGHT * len(lanes)
     sums, db, image, cells, amounts = all_sums[i], bias_sums[i], padded[i], all_cells[i], all_amounts[i]
-    sums[:] = np.float32(0)
-    db[:] = np.float32(0)
-    image[:] = np.float32(0)
+    clear(sums, 0, len(sums))
+    clear(db, 0, len(db))
+    clear(image, 0, len(image))
     for n in range(bounds[i], bounds[i + 1]):
         for h in range(rows.shape[0]):
             copy(image, rows[h], x, (n * rows.shape[0] + h) * line, line)
         for part in range((windows + group - 1) // group):
-            for k in range(filters):
-                cells[counts + k] = 0
+            clear(cells, counts, filters)
             for m in range(part * group, min(windows, (part + 1) * group)):
                 o = (n * windows + m) * filters
                 for k in range(filters):
@@ -227,15 +199,15 @@ def _add_patches(
                 offsets = eight_of(starts, EIGHT * block)
                 for k in range(filters):
                     j, c = (block * filters + k) * size, k * group
-                    if wide:
-                        _add_patches_wide(sums, j, image, offsets, cells, amounts, c, c + at(cells, counts + k))
-                    else:
-                        _add_patches_narrow(sums, j, image, offsets, cells, amounts, c, c + at(cells, counts + k))
+                    chunks = load_eight(lanes, sums, j, None)
+                    for e in range(c, c + at(cells, counts + k)):
+                        chunks = add_products(chunks, at(amounts, e), image, at(cells, e), offsets)
+                    store_eight(sums, j, None, chunks)
 
 
 @tasks
 def _add_filters(
-    i, dx, dy, index, panels, padded, rows, pixels, starts, all_lists, all_amounts, shape, bounds
+    i, dx, dy, index, panels, padded, rows, pixels, starts, all_lists, all_amounts, lanes, shape, bounds
 ):  # fmt: skip
     """The gradients of a slice of the images.
 
@@ -244,16 +216,15 @@ def _add_filters(
     one reaches beyond its run; they are loaded together and stored in the order of their starts, so
     that the one which owns a value is the last to write it.
     """
-    line, windows, filters, group, wide = shape[0], shape[1], shape[2], shape[3], shape[4]
-    counts, size = 4 * group * filters, EIGHT * (WIDTH if wide else LANES)
+    line, windows, filters, group = shape[0], shape[1], shape[2], shape[3]
+    counts, size = 4 * group * filters, EIGHT * len(lanes)
     image, lists, amounts = padded[i], all_lists[i], all_amounts[i]
     for n in range(bounds[i], bounds[i + 1]):
-        image[:] = np.float32(0)
+        clear(image, 0, len(image))
         for part in range((windows + group - 1) // group):
             begin = part * group
             end = min(windows, begin + group)
-            for cell in range(4 * group):
-                lists[counts + cell] = 0
+            clear(lists, counts, 4 * group)
             for m in range(begin, end):
                 o = (n * windows + m) * filters
                 for k in range(filters):
@@ -270,9 +241,9 @@ def _add_filters(
                     if count == 0:
                         continue
                     p, panel, c = pixels[4 * begin + cell], block * filters * size, cell * filters
-                    if wide:
-                        _add_filters_wide(image, p, offsets, panels, panel, lists, amounts, c, c + count)
-                    else:
-                        _add_filters_narrow(image, p, offsets, panels, panel, lists, amounts, c, c + count)
+                    chunks = load_eight(lanes, image, p, offsets)
+                    for e in range(c, c + count):
+                        chunks = add_products(chunks, at(amounts, e), panels, panel + at(lists, e), None)
+                    store_eight(image, p, offsets, chunks)
         for h in range(rows.shape[0]):
             copy(dx, (n * rows.shape[0] + h) * line, image, rows[h], line)

@@ -1,4 +1,4 @@
-"""Eight vectors at a time for njit kernels, of as many floats each as a constant says: sums that stay in
+"""Eight vectors at a time for njit kernels, of as many floats each as the type of an argument says: sums that stay in
 registers."""
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def eight_of(offsets, i):
 
 
 def _kind(lanes: Any) -> types.UniTuple:
-    vector = ir.VectorType(ir.FloatType(), lanes.literal_value)
-    return types.UniTuple(Vector(f"float32x{lanes.literal_value}", vector), EIGHT)
+    vector = ir.VectorType(ir.FloatType(), lanes.count)
+    return types.UniTuple(Vector(f"float32x{lanes.count}", vector), EIGHT)
 
 
 def _places(context: Any, builder: Any, kind: Any, array: Any, index: Any, offsets: Any, vector: ir.Type) -> Iterator:
@@ -42,10 +42,10 @@ def _places(context: Any, builder: Any, kind: Any, array: Any, index: Any, offse
     return (builder.bitcast(builder.gep(first, [offset]), vector.as_pointer()) for offset in offsets)
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 def load_eight(typing, lanes, array, index, offsets):
     """The vectors that follow each other from array[index] on, or those at array[index + offset] for each of
-    eight offsets."""
+    eight offsets; a vector has as many floats as `lanes`, a tuple, has elements."""
     result = _kind(lanes)
 
     def emit(context, builder, signature, args):

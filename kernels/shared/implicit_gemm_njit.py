@@ -30,12 +30,9 @@ from .patches_njit import together as images_together
 from .pooled_tile_njit import pooled_products
 from .pooling_njit import FUNCTION, NO_POOLING, OWN, Pooling, first_result, pool_all, pool_images
 from .simd_njit import (
-    LANES,
     at,
     copy,
-    load,
     put,
-    store,
 )
 from .slices_launch import apart
 from .tile_njit import FILTERS, HALF, LINE, ROWS, prefetch, products
@@ -259,17 +256,17 @@ def _fill(panel, panels, weight, rows, bias, members, column, group):
     count = min(FILTERS, members - first)
     start = panel // group_panels * group + first * column
     j = panel * (rows.shape[0] + 1) * FILTERS
-    for f in range(FILTERS):
-        put(panels, j + f, bias[panel // group_panels * members + first + f] if f < count else np.float32(0))
-    vectors = count // LANES * LANES if column == 1 else 0
+    if count < FILTERS:
+        for f in range(j, j + (rows.shape[0] + 1) * FILTERS):
+            put(panels, f, np.float32(0))
+    copy(panels, j, bias, panel // group_panels * members + first, count)
     for t in range(rows.shape[0]):
         j += FILTERS
-        for f in range(0, vectors, LANES):
-            store(panels, j + f, load(weight, start + rows[t] + f))
-        for f in range(vectors, count):
-            put(panels, j + f, at(weight, start + rows[t] + f * column))
-        for f in range(count, FILTERS):
-            put(panels, j + f, np.float32(0))
+        if column == 1:
+            copy(panels, j, weight, start + rows[t], count)
+        else:
+            for f in range(count):
+                put(panels, j + f, at(weight, start + rows[t] + f * column))
 
 
 @njit(inline="always")

@@ -214,6 +214,20 @@ def copy(typing, target, to, source, start, count):
 
 
 @intrinsic
+def clear(typing, array, start, count):
+    """array[start : start + count] = 0."""
+
+    def emit(context, builder, signature, args):
+        element = context.get_value_type(array.dtype)
+        there = _address(context, builder, signature.args[0], *args[:2], element)
+        size = builder.mul(args[2], args[2].type(context.get_abi_sizeof(element)))
+        cgutils.memset(builder, there, size, 0)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), emit
+
+
+@intrinsic
 def spread(typing, array, index):
     """array[index] in every lane."""
 

@@ -40,7 +40,7 @@ def can_permute(step: int, taps: int) -> bool:
     return PERMUTES and step + taps <= WIDTH
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic
 def add_unpooled(
     typing, vectors, runs, step, sums, j, width, bias, b, image, starts, r, pixels, first, last, dy, index, o, filters
 ):  # fmt: skip
@@ -49,10 +49,10 @@ def add_unpooled(
         image[pixels[4 · m + c] + starts[r + i] + t] · dy[p + f]    where index[p + f] == c and dy[p + f] != 0
 
     for i < runs, t < taps, and f < vectors · `WIDTH`, where p = o + (m - first) · filters, and bias[b + f] += Σ of
-    the same dy. `vectors` is a constant; of the argument `runs`, only the shape counts: a tuple for each run, with
-    an element for each tap. A vector is read of each row of a window, whose right cells are `step` values behind the
-    left (`can_permute`). All arrays are one-dimensional and contiguous; starts and pixels are int64, index is uint8,
-    the others are float32. Indices are not checked.
+    the same dy. Of the tuples `vectors` and `runs`, only the shape counts: an element for each vector; for each run a
+    tuple with an element for each tap. A vector is read of each row of a window, whose right cells are `step` values
+    behind the left (`can_permute`). All arrays are one-dimensional and contiguous; starts and pixels are int64, index
+    is uint8, the others are float32. Indices are not checked.
     """
     place = types.intp
 
@@ -75,7 +75,7 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
         number = builder.add(builder.mul(m, SIZE(_CELLS)), SIZE(cell))
         return builder.gep(image, [builder.load(builder.gep(pixels, [number]))])
 
-    vectors, runs, run = kinds["vectors"].literal_value, kinds["runs"].count, kinds["runs"].dtype.count
+    vectors, runs, run = kinds["vectors"].count, kinds["runs"].count, kinds["runs"].dtype.count
     taps, image, pixels, sums = runs * run, data("image"), data("pixels"), data("sums")
     first_start = builder.gep(data("starts"), [values["r"]])
     starts = [builder.load(builder.gep(first_start, [SIZE(i)])) for i in range(runs)]

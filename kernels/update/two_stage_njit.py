@@ -18,6 +18,8 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.update import norm_parts, parts_of, penalty
 
+from ..shared.simd_njit import at
+
 _SMALLEST = 1 << 14
 """Elements of a slice: fewer are done before a second thread is awake."""
 
@@ -44,34 +46,39 @@ def _sums(x: Spec, **_: object) -> Spec:
 
 @kernel(norm_parts, "two_stage", "njit", supports=_supports, workspace=_sums, pays=_pays, compiled=True)
 def launch_norm_parts(parts, x, sums):
-    """Σ x² and max |x| of each slice; then scale and total."""
+    """Σ x² and the bits of max |x| of each slice; then scale and total."""
     _norm(len(sums), sums, x, x.view(np.uint32), threads.bounds(x.size, _SMALLEST))
     again(_scale_and_total, parts, sums)
 
 
 def _scale_and_total(parts: np.ndarray, sums: np.ndarray) -> None:
     square_sum, largest = sums[0].tolist() if len(sums) == 1 else (sums[:, 0].sum().item(), sums[:, 1].max().item())
-    parts[:] = parts_of(largest, square_sum)
+    parts[:] = parts_of(np.uint32(largest).view(np.float32).item(), square_sum)
 
 
 @tasks
 def _norm(part, sums, x, bits, bounds):
-    total, largest = _square_sum_and_largest(
-        x[bounds[part] : bounds[part + 1]], bits[bounds[part] : bounds[part + 1]], np.zeros(1, np.uint32)
-    )
-    sums[part, 0] = total
-    sums[part, 1] = largest
+    first, last = bounds[part], bounds[part + 1]
+    sums[part, 0] = _square_sum(x, first, last)
+    sums[part, 1] = _largest(bits, first, last)
 
 
 @njit(fastmath={"reassoc", "contract"})
-def _square_sum_and_largest(x, bits, largest):
+def _square_sum(x, first, last):
     total = 0.0
-    for i in range(len(x)):
-        value = np.float64(x[i])
+    for i in range(first, last):
+        value = np.float64(at(x, i))
         total += value * value
-    for i in range(len(bits)):
-        largest[0] = max(largest[0], bits[i] & _MAGNITUDE)
-    return total, largest.view(np.float32)[0]
+    return total
+
+
+@njit()
+def _largest(bits, first, last):
+    largest = np.uint32(0)
+    for i in range(first, last):
+        magnitude = np.uint32(at(bits, i) & _MAGNITUDE)
+        largest = magnitude if magnitude > largest else largest
+    return largest
 
 
 @kernel(penalty, "two_stage", "njit", supports=_supports, workspace=_sums, pays=_pays, compiled=True)
