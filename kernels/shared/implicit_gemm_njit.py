@@ -29,11 +29,7 @@ from .patches_njit import Patches
 from .patches_njit import together as images_together
 from .pooled_tile_njit import pooled_products
 from .pooling_njit import FUNCTION, NO_POOLING, OWN, Pooling, first_result, pool_all, pool_images
-from .simd_njit import (
-    at,
-    copy,
-    put,
-)
+from .simd_njit import at, clear, copy, put
 from .slices_launch import apart
 from .tile_njit import FILTERS, HALF, LINE, ROWS, prefetch, products
 
@@ -257,8 +253,7 @@ def _fill(panel, panels, weight, rows, bias, members, column, group):
     start = panel // group_panels * group + first * column
     j = panel * (rows.shape[0] + 1) * FILTERS
     if count < FILTERS:
-        for f in range(j, j + (rows.shape[0] + 1) * FILTERS):
-            put(panels, f, np.float32(0))
+        clear(panels, j, (rows.shape[0] + 1) * FILTERS)
     copy(panels, j, bias, panel // group_panels * members + first, count)
     for t in range(rows.shape[0]):
         j += FILTERS
@@ -298,7 +293,7 @@ def _tiles(
     source = images
     if padded:
         source = scratch
-        scratch[:] = np.float32(0)
+        clear(scratch, 0, scratch.shape[0])
     for n in range(first, last, several):
         at_once = min(several, last - n)
         image = place(scratch, images, rows, n, at_once, size, line, padded)

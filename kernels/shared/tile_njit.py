@@ -143,7 +143,10 @@ def _tile(
 
 
 class Tile:
-    """What is emitted for a tile of constant size."""
+    """What is emitted for a tile of constant size, by the names of an intrinsic's parameters.
+
+    rows, vectors  the size of the tile
+    """
 
     def __init__(self, context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, Any]) -> None:
         self.context, self.builder, self.kinds, self.values = context, builder, kinds, values
@@ -187,11 +190,9 @@ class Tile:
     def store(self, lines: list[list[Any]], places: list[list[Any]], align: int = 4) -> None:
         """Write the vectors of each line, but of the last one only the lanes that there are."""
         builder = self.builder
-        with builder.if_else(builder.icmp_signed("==", self.values["lanes"], SIZE(self.vectors * WIDTH))) as (
-            all,
-            part,
-        ):
-            with all:
+        is_whole = builder.icmp_signed("==", self.values["lanes"], SIZE(self.vectors * WIDTH))
+        with builder.if_else(is_whole) as (whole, part):
+            with whole:
                 for line, where in zip(lines, places, strict=True):
                     for vector, place in zip(line, where, strict=True):
                         builder.store(vector, place, align=align)
