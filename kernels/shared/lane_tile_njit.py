@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from gpucnn.devices.njit import njit
 
-from .tile_njit import SIZE, VECTOR, WIDTH, first_lanes, load_some, multiply_add, rolled, store_some
+from .tile_njit import SIZE, VECTOR, WIDTH, by_names, first_lanes, load_some, multiply_add, rolled, store_some
 
 ROWS = 9
 """Rows of a large tile: 3 × 3 taps."""
@@ -99,16 +99,10 @@ def _tile(
     """`lane_products`, or `add_lane_products`, for a number of rows, and with all lanes or with some;
     the first three are constants."""
     place = types.intp
-
-    def emit(context, builder, signature, args):
-        kinds = dict(zip(_NAMES, signature.args, strict=True))
-        _emit(context, builder, kinds, dict(zip(_NAMES, args, strict=True)))
-        return context.get_dummy_value()
-
     return types.void(
         *(rows, whole, add, place, source, place, offsets, place, steps, place, place),
         *(bias, matrix, place, place, sums, place, places),
-    ), emit
+    ), by_names(_NAMES, _emit)
 
 
 def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, Any]) -> None:

@@ -11,7 +11,19 @@ from numba.extending import intrinsic
 
 from gpucnn.devices.njit import njit
 
-from .tile_njit import LANE, ROWS, SIZE, VECTOR, WIDTH, Tile, first_lanes, in_every_lane, store_some, vectors_at
+from .tile_njit import (
+    LANE,
+    ROWS,
+    SIZE,
+    VECTOR,
+    WIDTH,
+    Tile,
+    by_names,
+    first_lanes,
+    in_every_lane,
+    store_some,
+    vectors_at,
+)
 
 WINDOW = 4
 """Pixels of which one is the largest."""
@@ -50,20 +62,14 @@ def _tile(
 ):  # fmt: skip
     """`pooled_products` for a number of rows and vectors; these two are constants."""
     place = types.intp
-
-    def emit(context, builder, signature, args):
-        kinds = dict(zip(_NAMES, signature.args, strict=True))
-        _emit(Tile(context, builder, kinds, dict(zip(_NAMES, args, strict=True))))
-        return context.get_dummy_value()
-
     return types.void(
         *(rows, vectors, place, types.boolean, source, place, offsets, place, steps, matrix, place, place),
         *(y, index, place, place),
-    ), emit
+    ), by_names(_NAMES, _emit)
 
 
-def _emit(tile: Tile) -> None:
-    builder, values = tile.builder, tile.values
+def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, Any]) -> None:
+    tile = Tile(context, builder, kinds, values)
     rows = tile.sums([tile.next_line()] * tile.rows, SIZE(0), tile.length("steps"))
     largest, winners, y, index = [], [], [], []
     for window in range(tile.rows // WINDOW):

@@ -11,7 +11,7 @@ multipliers of a core busy from the first-level cache: a loop of 27 steps reache
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -130,16 +130,21 @@ def _tile(
 ):  # fmt: skip
     """`products`, or `add_products`, for a number of rows and vectors; these three are constants."""
     place = types.intp
-
-    def emit(context, builder, signature, args):
-        kinds = dict(zip(_NAMES, signature.args, strict=True))
-        _emit(context, builder, kinds, dict(zip(_NAMES, args, strict=True)))
-        return context.get_dummy_value()
-
     return types.void(
         *(rows, vectors, add, place, source, place, offsets, place, steps, place, place),
         *(matrix, place, place, types.float32, result, place, places, place),
-    ), emit
+    ), by_names(_NAMES, _emit)
+
+
+def by_names(names: tuple[str, ...], emit: Callable[..., None]) -> Callable[..., Any]:
+    """The code generator of an intrinsic without result: emit(context, builder, types, values), both by the names
+    of its parameters."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        emit(context, builder, dict(zip(names, signature.args, strict=True)), dict(zip(names, args, strict=True)))
+        return context.get_dummy_value()
+
+    return generate
 
 
 class Tile:

@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .tile_njit import LANE, PERMUTES, SIZE, VECTOR, WIDTH, in_every_lane, multiply_add, rolled, vectors_at
+from .tile_njit import LANE, PERMUTES, SIZE, VECTOR, WIDTH, by_names, in_every_lane, multiply_add, rolled, vectors_at
 
 _OF_512_BITS = 16
 """Floats of a vector that only AVX-512 has."""
@@ -55,16 +55,10 @@ def add_unpooled(
     is uint8, the others are float32. Indices are not checked.
     """
     place = types.intp
-
-    def emit(context, builder, signature, args):
-        kinds = dict(zip(_NAMES, signature.args, strict=True))
-        _emit(context, builder, kinds, dict(zip(_NAMES, args, strict=True)))
-        return context.get_dummy_value()
-
     return types.void(
         *(vectors, runs, place, sums, place, place, bias, place, image, starts, place, pixels, place, place),
         *(dy, index, place, place),
-    ), emit
+    ), by_names(_NAMES, _emit)
 
 
 def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, Any]) -> None:
