@@ -20,9 +20,9 @@ from ..dispatch.tape import Tape
 from .node import Node
 from .training_step import NO_STEP, run_forward
 
-PLANNED_BYTES, MOST_THREADS = 4 << 20, 8
-"""A plan is kept if its arrays take at most this much memory for each thread, of so many at most. That is about
-what the caches hold."""
+PLANNED_BYTES, MOST_THREADS = 6 << 20, 8
+"""A plan is kept if its arrays take at most this much memory for each thread, of so many at most. That is more than
+the caches nearest to a core hold, but without a plan filters are prepared in each call."""
 
 PREPARED_BYTES = 64 << 20
 """And at most so much more for filters as the kernels read them, with copies of the weights."""
