@@ -51,11 +51,11 @@ def _part_of_a_batch(*shape: int) -> Case:
     return Case("part_of_a_batch", (real(*shape), _STEP), params)
 
 
-def _at_the_threshold(*shape: int) -> Case:
+def _at_the_threshold(*shape: int, name: str = "at_the_threshold") -> Case:
     """A case in which the random word of element or channel 5 is the threshold itself."""
     word = random.bits(6, seed=3, step=7, stream=1, purpose=random.DROPOUT)[5]
     step = integers(1, low=7, high=8, dtype="int64")
-    return Case("at_the_threshold", (real(*shape), step), {"rate": int(word) / 2**32, "seed": 3, "stream": 1})
+    return Case(name, (real(*shape), step), {"rate": int(word) / 2**32, "seed": 3, "stream": 1})
 
 
 def _outputs(x: Spec, step: Spec, *, rate: Fraction, seed: Seed, stream: Seed, counter: Seed = 0) -> Spec:
@@ -72,7 +72,13 @@ def _spatial_outputs(x: Spec, step: Spec, *, rate: Fraction, seed: Seed, stream:
 
 @op(
     outputs=_outputs,
-    cases=[*_cases(_ELEMENTS), _at_the_threshold(9), _part_of_a_batch(5, 11), *_cases(_ELEMENTS_BENCH, bench=True)],
+    cases=[
+        *_cases(_ELEMENTS),
+        _at_the_threshold(9),
+        _at_the_threshold(71, name="at_the_threshold_in_vectors"),
+        _part_of_a_batch(5, 11),
+        *_cases(_ELEMENTS_BENCH, bench=True),
+    ],
     prefer=("philox",),
     flops=lambda x, step, **_: math.prod(x.shape),
 )
