@@ -56,8 +56,7 @@ def conv_and_pool(layers: list[Layer]) -> Node | None:
         return None
     conv, pool = layers[:2]
     assert isinstance(conv, Conv2D) and isinstance(pool, MaxPooling2D)
-    is_small = math.prod(conv.kernel.shape[:2]) == 1 and conv.kernel.shape[2] <= _FEW_CHANNELS
-    if is_small and (node := conv_and_windows(layers)):
+    if conv.kernel_size == (1, 1) and conv.kernel.shape[2] <= _FEW_CHANNELS and (node := conv_and_windows(layers)):
         return node
     if conv.groups != 1 or (pool.pool_size, pool.strides, pool.padding) != ((2, 2), (2, 2), "valid"):
         return None

@@ -25,10 +25,10 @@ from ..shared.implicit_gemm_njit import FLOAT32, SMALL
 from ..shared.patches_njit import Patches, pooled_patches
 from ..shared.simd_njit import clear, copy
 from ..shared.slices_launch import apart
-from ..shared.tile_njit import WIDTH
+from ..shared.tile_njit import HAS_512_BITS, WIDTH
 from ..shared.unpooled_njit import MOST_TAPS, MOST_VECTORS, add_unpooled, can_permute
 
-_MOST_TAPS = 64 if WIDTH == 16 else 16
+_MOST_TAPS = 64 if HAS_512_BITS else 16
 """With more, lists are faster."""
 
 
@@ -54,7 +54,7 @@ class _Runs(NamedTuple):
 
 @lru_cache(256)
 def _runs(patches: Patches) -> _Runs:
-    lines = np.split(patches.taps, np.flatnonzero(np.diff(patches.taps) != 1) + 1)
+    lines = patches.runs
     longest = max(map(len, lines))
     length = ceil_div(longest, ceil_div(longest, MOST_TAPS))
     starts = [line[0] + first for line in lines for first in range(0, len(line), length)]
@@ -119,7 +119,7 @@ def launch(dweight, db, dy, index, x, sums, image, end, end_index, *, kernel_siz
     _add(
         len(sums), sums, image, dy.reshape(-1), index.reshape(-1), x.reshape(-1), end, end_index, table.rows,
         table.pixels, runs.starts, runs.together, runs.step, (0,) * _vectors(filters), shape, threads.bounds(len(x)),
-        parallel=8 * dy.size * runs.count > SMALL,
+        parallel=2 * dy.size * runs.count > SMALL,
     )  # fmt: skip
     again(_add_slices, dweight.reshape(-1, len(db)), db, sums, runs.places, runs.count)
 

@@ -67,7 +67,7 @@ def _chunks(patches: Patches) -> _Chunks:
 
 
 def _of_lanes(patches: Patches, lanes: int) -> _Chunks:
-    runs = np.split(patches.taps, np.flatnonzero(np.diff(patches.taps) != 1) + 1)
+    runs = patches.runs
     starts = [run[0] + first for run in runs for first in range(0, len(run), lanes)]
     places, before = [], 0
     for run in runs:

@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 from gpucnn.devices.njit import njit
 
 from .simd_njit import Vector
+from .tile_njit import in_every_lane
 
 EIGHT = 8
 
@@ -79,9 +80,7 @@ def add_products(typing, vectors, factor, array, index, offsets):
     def emit(context, builder, signature, args):
         vectors, factor, array, index, offsets = args
         offsets, vector = None if signature.args[4] is types.none else offsets, signature.args[0].dtype.llvm
-        undefined, lanes = ir.Constant(vector, ir.Undefined), ir.VectorType(ir.IntType(32), vector.count)
-        one = builder.insert_element(undefined, factor, ir.Constant(ir.IntType(32), 0))
-        factors = builder.shuffle_vector(one, undefined, ir.Constant(lanes, [0] * vector.count))
+        factors = in_every_lane(builder, factor, vector.count)
         ternary, name = ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{vector.count}f32"
         fma = cgutils.get_or_insert_function(builder.module, ternary, name)
         places = _places(context, builder, signature.args[2], array, index, offsets, vector)

@@ -48,6 +48,11 @@ class Patches:
     taps: np.ndarray
     targets: np.ndarray
 
+    @property
+    def runs(self) -> list[np.ndarray]:
+        """The taps in runs of those that lie one behind the other."""
+        return np.split(self.taps, np.flatnonzero(np.diff(self.taps) != 1) + 1)
+
 
 @lru_cache(256)
 def patches(

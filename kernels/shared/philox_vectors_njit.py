@@ -50,16 +50,16 @@ def _words(builder: Any, counter: Any, keys: list[Any]) -> list[Any]:
     """The four words of each counter, in lanes of 64 bits; of the first and third, the upper halves are 0."""
     low, half = (ir.Constant(_WORDS, [number] * COUNTERS) for number in (0xFFFFFFFF, 32))
     numbers = ir.Constant(_WORDS, list(range(COUNTERS)))
-    c0 = builder.and_(builder.add(_spread(builder, counter), numbers), low)
-    c1, c2, c3 = (_spread(builder, key) for key in keys[:3])
+    c0 = builder.and_(builder.add(in_every_lane(builder, counter, COUNTERS), numbers), low)
+    c1, c2, c3 = (in_every_lane(builder, key, COUNTERS) for key in keys[:3])
     k0, k1 = keys[3:]
     for _ in range(ROUNDS):
         p0, p1 = (
             builder.mul(word, ir.Constant(_WORDS, [int(multiplier)] * COUNTERS))
             for word, multiplier in zip((c0, c2), MULTIPLIERS, strict=True)
         )
-        c0 = builder.xor(builder.xor(builder.lshr(p1, half), c1), _spread(builder, k0))
-        c2 = builder.xor(builder.xor(builder.lshr(p0, half), c3), _spread(builder, k1))
+        c0 = builder.xor(builder.xor(builder.lshr(p1, half), c1), in_every_lane(builder, k0, COUNTERS))
+        c2 = builder.xor(builder.xor(builder.lshr(p0, half), c3), in_every_lane(builder, k1, COUNTERS))
         c1, c3 = builder.and_(p1, low), builder.and_(p0, low)
         k0, k1 = (
             builder.and_(builder.add(k, SIZE(int(weyl))), SIZE(0xFFFFFFFF))
@@ -75,9 +75,3 @@ def _in_order(builder: Any, *words: Any) -> list[Any]:
     order = [lane + COUNTERS * pair for lane in range(COUNTERS) for pair in (0, 1)]
     chosen = [ir.Constant(ir.VectorType(ir.IntType(32), COUNTERS), order[i : i + COUNTERS]) for i in (0, COUNTERS)]
     return [builder.bitcast(builder.shuffle_vector(*pairs, lanes), _IN_ORDER) for lanes in chosen]
-
-
-def _spread(builder: Any, value: Any) -> Any:
-    """A word in every lane."""
-    first = builder.insert_element(ir.Constant(_WORDS, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), COUNTERS), [0] * COUNTERS))

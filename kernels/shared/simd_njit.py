@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from .tile_njit import VECTOR, WIDTH
+from .tile_njit import VECTOR, WIDTH, in_every_lane
 
 LANES = 8
 """Floats in a vector."""
@@ -58,12 +58,6 @@ def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, targ
     return builder.bitcast(builder.gep(first, [index]), target.as_pointer())
 
 
-def _in_every_lane(builder: Any, value: Any, lanes: int = LANES) -> Any:
-    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    one_lane = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(one_lane, undefined, ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes))
-
-
 def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     ternary = ir.FunctionType(a.type, [a.type] * 3)
     name = f"llvm.fmuladd.v{a.type.count}f32"
@@ -95,7 +89,7 @@ def _masked(builder: Any, name: str, count: Any, lanes: int) -> tuple[Any, Any]:
     """A masked load or store of LLVM, and the mask of the first `count` lanes."""
     floats, bools = (ir.VectorType(element, lanes) for element in (ir.FloatType(), ir.IntType(1)))
     numbers = ir.Constant(ir.VectorType(_INT, lanes), list(range(lanes)))
-    mask = builder.icmp_signed("<", numbers, _in_every_lane(builder, builder.trunc(count, _INT), lanes))
+    mask = builder.icmp_signed("<", numbers, in_every_lane(builder, builder.trunc(count, _INT), lanes))
     if name == "load":
         function = ir.FunctionType(floats, [floats.as_pointer(), _INT, bools, floats])
     else:
@@ -232,9 +226,8 @@ def spread(typing, array, index):
     """array[index] in every lane."""
 
     def emit(context, builder, signature, args):
-        return _in_every_lane(
-            builder, builder.load(_address(context, builder, signature.args[0], *args, ir.FloatType()))
-        )
+        value = builder.load(_address(context, builder, signature.args[0], *args, ir.FloatType()))
+        return in_every_lane(builder, value, LANES)
 
     return _floats(array, types.intp), emit
 
@@ -244,7 +237,7 @@ def splat(typing, value):
     """One float in every lane."""
 
     def emit(context, builder, signature, args):
-        return _in_every_lane(builder, args[0])
+        return in_every_lane(builder, args[0], LANES)
 
     return _floats(types.float32), emit
 

@@ -27,10 +27,13 @@ from gpucnn.devices.njit import njit
 _, _processor, _features = cpu_target.target_context.codegen().magic_tuple()
 """What Numba compiles for."""
 
-WIDTH = 16 if "+avx512f" in _features.split(",") else 8
+HAS_512_BITS = "+avx512f" in _features.split(",")
+"""Whether there are registers of 512 bits, those of AVX-512."""
+
+WIDTH = 16 if HAS_512_BITS else 8
 """Floats in a vector: a register of 512 or 256 bits, or two of 128."""
 
-PERMUTES = WIDTH == 16 or "+avx2" in _features.split(",")
+PERMUTES = HAS_512_BITS or "+avx2" in _features.split(",")
 """Whether each lane can take its value from any lane of a vector."""
 
 IN_HALVES = _processor == "znver4"
@@ -271,11 +274,11 @@ def vectors_at(builder: Any, address: Any, count: int, kind: ir.Type = VECTOR) -
     return [builder.gep(first, [SIZE(v)]) for v in range(count)]
 
 
-def in_every_lane(builder: Any, value: Any) -> Any:
+def in_every_lane(builder: Any, value: Any, lanes: int = WIDTH) -> Any:
     """A vector of one number."""
-    kind = ir.VectorType(value.type, WIDTH)
+    kind = ir.VectorType(value.type, lanes)
     one_lane = builder.insert_element(ir.Constant(kind, ir.Undefined), value, LANE(0))
-    return builder.shuffle_vector(one_lane, one_lane, ir.Constant(ir.VectorType(LANE, WIDTH), [0] * WIDTH))
+    return builder.shuffle_vector(one_lane, one_lane, ir.Constant(ir.VectorType(LANE, lanes), [0] * lanes))
 
 
 def first_lanes(builder: Any, count: Any) -> Any:

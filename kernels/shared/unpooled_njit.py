@@ -16,12 +16,21 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .tile_njit import LANE, PERMUTES, SIZE, VECTOR, WIDTH, by_names, in_every_lane, multiply_add, rolled, vectors_at
+from .tile_njit import (
+    HAS_512_BITS,
+    LANE,
+    PERMUTES,
+    SIZE,
+    VECTOR,
+    WIDTH,
+    by_names,
+    in_every_lane,
+    multiply_add,
+    rolled,
+    vectors_at,
+)
 
-_OF_512_BITS = 16
-"""Floats of a vector that only AVX-512 has."""
-
-MOST_TAPS, MOST_VECTORS = (10, 2) if WIDTH == _OF_512_BITS else (8, 1)
+MOST_TAPS, MOST_VECTORS = (10, 2) if HAS_512_BITS else (8, 1)
 """Taps and vectors of filters at a time: their sums fill two thirds of the registers."""
 
 _CELLS = 4
@@ -87,7 +96,7 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
             builder.and_(builder.fcmp_unordered("!=", g, zero), builder.icmp_unsigned("<", i, cells))
             for g, i in zip(gradients, index, strict=True)
         ]
-        bias.add(lambda v, before: builder.fadd(before, gradients[v]), counts)
+        bias.add([ir.Constant(VECTOR, [1.0] * WIDTH)] * vectors, gradients, counts)
         corners = pixel(m, 0), pixel(m, 2)
         numbers = [_first_numbers(builder, i, values["step"]) for i in index]
         for t, total in enumerate(totals):
@@ -96,7 +105,7 @@ def _emit(context: Any, builder: Any, kinds: dict[str, Any], values: dict[str, A
                 upper, lower = _loaded(builder, places)
             behind = ir.Constant(_NUMBERS, [t % run] * WIDTH)
             x = [_permuted(builder, upper, builder.add(n, behind), lower) for n in numbers]
-            total.add(_product(builder, x, gradients), counts)
+            total.add(x, gradients, counts)
     for total in [*totals, bias]:
         total.store()
 
@@ -108,22 +117,17 @@ class _Sums:
         self._builder, self._places = builder, places
         self._totals = [cgutils.alloca_once_value(builder, value) for value in _loaded(builder, places)]
 
-    def add(self, added: Any, where: list[Any]) -> None:
-        """Each becomes added(its number, it) in the lanes where a condition holds."""
-        for v, (total, condition) in enumerate(zip(self._totals, where, strict=True)):
-            before = self._builder.load(total)
-            self._builder.store(self._builder.select(condition, added(v, before), before), total)
+    def add(self, x: list[Any], gradients: list[Any], where: list[Any]) -> None:
+        """Add the products of vectors in the lanes where a condition holds."""
+        builder, fma = self._builder, multiply_add(self._builder)
+        for total, value, gradient, condition in zip(self._totals, x, gradients, where, strict=True):
+            before = builder.load(total)
+            builder.store(builder.select(condition, builder.call(fma, [value, gradient, before]), before), total)
 
     def store(self) -> None:
         """Write them back."""
         for total, place in zip(self._totals, self._places, strict=True):
             self._builder.store(self._builder.load(total), place, align=4)
-
-
-def _product(builder: Any, x: list[Any], gradients: list[Any]) -> Any:
-    """What adds x · gradients to the sums of vector v."""
-    fma = multiply_add(builder)
-    return lambda v, before: builder.call(fma, [x[v], gradients[v], before])
 
 
 def _loaded(builder: Any, places: list[Any], align: int = 4) -> list[Any]:
@@ -140,7 +144,7 @@ def _first_numbers(builder: Any, index: Any, step: Any) -> Any:
 
 def _permuted(builder: Any, first: Any, numbers: Any, second: Any) -> Any:
     """In each lane the value of this number among those of both vectors."""
-    if WIDTH == _OF_512_BITS:
+    if HAS_512_BITS:
         return _call(builder, "avx512.vpermi2var.ps.512", first, numbers, second)
     in_first = builder.icmp_unsigned("<", numbers, ir.Constant(_NUMBERS, [WIDTH] * WIDTH))
     return builder.select(in_first, *(_call(builder, "avx2.permps", vector, numbers) for vector in (first, second)))
