@@ -15,6 +15,7 @@ from .screen import Screen, print_json, print_table
 
 if TYPE_CHECKING:
     from ..runs.step import Step
+    from ..runs.step_profile import Profile
     from ..runs.step_race import Row
 
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     click.option("-d", "--device", metavar="NAME", default="auto", show_default=True, help="cpu or gpu[:N]."),
     click.option("--backend", metavar="NAME", help="njit, cuda or numba.  [default: that of the device, or cuda]"),
     PRECISION,
+    click.option("--kernels", is_flag=True, help="Time each kernel of a step where it stands in the step (CPU)."),
     click.option(
         "--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="How long to measure a model."
     ),
@@ -38,6 +40,7 @@ def bench_train(
     device: str,
     backend: str | None,
     precision: Precision,
+    kernels: bool,
     seconds: float,
     as_json: bool,
 ) -> None:
@@ -50,17 +53,24 @@ def bench_train(
 
     Predicted: from machine code, grids and bytes, with the error to expect; never measured.
 
+    With --kernels: each kernel of a recorded step on the CPU is timed as the step is replayed, so that it
+    finds in the caches what the kernels before it have left there.
+
     Keys of --json: device, versions, commit, date, rows; of each row: model, contender, device,
     batch_size, optimizer, variant, milliseconds, low, high, ratio, ratio_low, ratio_high, rounds,
     loss_difference, note. With --predict: card, steps; of each step: model, card, batch_size, precision, nodes,
     flops, bytes, predicted_us_per_step, tolerance, eager_nodes, predicted_eager_us_per_step, kernels;
     of each of these: kernel, op, function, blocks, threads, waves, flops, executed_flops, bytes,
     dram_bytes, predicted_us, tolerance, bottleneck, branch and beside (the number of the branch of the graph
-    that it is on, or next to which it runs), limits_us.
+    that it is on, or next to which it runs), limits_us. With --kernels: models; of each: model, batch_size,
+    optimizer, threads, steps, microseconds (the median of whole steps), kernels; of each of these: op, kernel,
+    result and operand (shapes), flops, microseconds, low, high, share.
     """
     from ..runs import step
 
     names = models or tuple(step.OPTIMIZERS)
+    if kernels:
+        return _profile(names, card, vs, device, backend or "auto", precision, seconds, as_json)
     if card is None:
         return _measure(
             names, tuple(filter(None, vs.split(","))), device, backend or "auto", precision, seconds, as_json
@@ -148,4 +158,59 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.low:,.3f} … {row.high:,.3f}",
         f"{row.ratio:.2f} ({row.ratio_low:.2f} … {row.ratio_high:.2f})",
         "",
+    )
+
+
+# -- kernel by kernel --------------------------------------------------------------------------------------------------
+
+
+def _profile(
+    names: Sequence[str],
+    card: str | None,
+    vs: str,
+    device: str,
+    backend: str,
+    precision: Precision,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    from ..dispatch import choice
+    from ..profiling import records
+    from ..runs import step_profile
+
+    if card or vs:
+        raise ArgumentError("--kernels times the kernels of gpucnn's own step: leave out --predict and --vs")
+    if device not in ("auto", "cpu"):
+        raise ArgumentError(f"--kernels with --device {device}: use cpu, or a profiler such as nsys for a GPU")
+    profiles = []
+    with Screen(transient=True) as screen, choice.using(backend, device="cpu"):
+        for number, name in enumerate(names):
+            screen.progress("measuring on cpu", number, len(names))
+            profiles.append(step_profile.measure(name, seconds, precision))
+            if not as_json:
+                _print_profile(profiles[-1])
+    if as_json:
+        print_json(records.about(["cpu"]) | {"models": [asdict(profile) for profile in profiles]})
+
+
+def _print_profile(profile: Profile) -> None:
+    rows = [
+        (
+            one.op or "(between kernels)",
+            one.kernel,
+            "×".join(map(str, one.operand)),
+            "×".join(map(str, one.result)),
+            f"{one.flops / 1e6:,.1f}" if one.flops else "",
+            f"{one.flops / one.microseconds / 1e3:,.0f}" if one.flops else "",
+            f"{one.microseconds:,.1f} ({one.low:,.1f} … {one.high:,.1f})",
+            f"{one.share:.1%}",
+        )
+        for one in profile.kernels
+    ]
+    print_table(("op", "kernel", "operand", "result", "MFLOP", "GFLOP/s", "µs (10 … 90 %)", "share"), rows)
+    total = sum(one.microseconds for one in profile.kernels)
+    click.echo(
+        f"{profile.model}, batch {profile.batch_size}, {profile.optimizer}, threads: {profile.threads}; medians of "
+        f"{profile.steps:,} steps\n"
+        f"all kernels {total:,.0f} µs; whole steps in turn with these {profile.microseconds:,.0f} µs\n"
     )

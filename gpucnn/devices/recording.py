@@ -8,6 +8,7 @@ where they are.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -66,12 +67,13 @@ def _note_address() -> int:
     return address_of(_note, team.SHARE)
 
 
-def _counts(words: np.ndarray) -> Iterator[int]:
-    """How many tasks each launch has, negative for those of the calling thread alone."""
+def _one_by_one(words: np.ndarray) -> Iterator[np.ndarray]:
+    """The words of each launch."""
     place = 0
     while place < len(words):
-        yield int(words[place])
-        place += _HEAD + int(words[place + _LENGTH])
+        end = place + _HEAD + int(words[place + _LENGTH])
+        yield words[place:end]
+        place = end
 
 
 class _Launches:
@@ -79,7 +81,7 @@ class _Launches:
 
     def __init__(self, words: np.ndarray) -> None:
         self.words, self._address = words, words.ctypes.data
-        self._together = any(count > 1 for count in _counts(words))
+        self._together = any(launch[0] > 1 for launch in _one_by_one(words))
         self._inputs = np.empty((0, 2), np.int64)
 
     def take(self, first: int, stop: int) -> None:
@@ -92,10 +94,31 @@ class _Launches:
         (places,) = np.nonzero((self.words >= first) & (self.words < stop))
         self._inputs = np.stack([places, self.words[places] - first], axis=1)
 
+    def apart(self) -> Iterator[_Launches]:
+        """Each launch by itself."""
+        places, start = self._inputs[:, 0], 0
+        for words in _one_by_one(self.words):
+            one, end = _Launches(words), start + len(words)
+            one._inputs = self._inputs[(places >= start) & (places < end)] - (start, 0)
+            yield one
+            start = end
+
     def __call__(self, x: int) -> None:
         alone = team.NOBODY.address
         helpers = team.call_team().address if self._together else alone  # who has nothing to do may sleep on
         _replay(share_address(), helpers, alone, self.words, self._address, self._inputs, x)
+
+
+class _Timed:
+    """A launch or a call by itself, and how long it takes."""
+
+    def __init__(self, step: Callable[[int], None]) -> None:
+        self._step, self.seconds = step, 0.0
+
+    def __call__(self, x: int) -> None:
+        start = time.perf_counter()
+        self._step(x)
+        self.seconds = time.perf_counter() - start
 
 
 class _Call:
@@ -189,6 +212,22 @@ class Recording:
                 self._preparation.compare()
             self._comparing.end()
         return x is None or all([self._takes(step, x) for step in self._steps])
+
+    @property
+    def length(self) -> int:
+        """How many launches and calls a repetition has so far; not to be asked after the end."""
+        return len(self._steps)
+
+    def times(self, x: np.ndarray | None = None) -> list[float]:
+        """Repeat all of it, and return the seconds of each launch and of each call."""
+        together = self._steps
+        apart = [_Timed(one) for step in together for one in (step.apart() if isinstance(step, _Launches) else (step,))]
+        self._steps = apart
+        try:
+            self.replay(x)
+        finally:
+            self._steps = together
+        return [one.seconds for one in apart]
 
     @property
     def calls_python(self) -> bool:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -50,6 +50,19 @@ class Recorder(Protocol):
         """Note a function that fills arrays and has been called."""
 
 
+class Run(NamedTuple):
+    """A kernel of a tape: shapes and types of its arrays in the order in which it takes them, how many of the first
+    were allocated as its `results`, its parameters, and which launches and calls are its own, from `first` up
+    to `stop`."""
+
+    kernel: Any
+    arrays: tuple[tuple[tuple[int, ...], np.dtype] | None, ...]
+    results: int
+    params: dict[str, Any]
+    first: int
+    stop: int
+
+
 class Rehearsal:
     """A recorder under which nothing is computed: results are zeros.
 
@@ -87,6 +100,7 @@ class Tape:
         self._most_bytes = most_bytes
         self._arena = Arena()
         self._recording: Recording = Recording(self._arena.owns, prepared_bytes)
+        self._runs: list[Run] = []
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -96,7 +110,7 @@ class Tape:
 
     def run(self, kernel: Kernel, arrays: Sequence[Any], params: dict[str, Any], own: Sequence[Any]) -> None:
         """Launch a kernel and note what it launches, or, unless it is `compiled`, the call itself."""
-        self._calls_blas = self._calls_blas or kernel.algorithm == "blas"
+        self._calls_blas, first = self._calls_blas or kernel.algorithm == "blas", self._recording.length
         if kernel.compiled:
             kernel.run(*arrays, **params)
             self._recording.keep(arrays)
@@ -104,6 +118,9 @@ class Tape:
             with recorders.noted_by(None):
                 kernel.run(*arrays, **params)
             self.repeat(partial(kernel.launch, **params), arrays)
+        specs = tuple(None if array is None else (array.shape, array.dtype) for array in arrays)
+        results = sum(array is one for array, one in zip(arrays, own, strict=False))
+        self._runs.append(Run(kernel, specs, results, params, first, self._recording.length))
         self.complete = self.complete and self._arena.total_bytes <= self._most_bytes
 
     def repeat(self, function: Callable[..., Any], arrays: Sequence[Any]) -> None:
@@ -128,6 +145,19 @@ class Tape:
     def replay(self, x: np.ndarray | None = None) -> None:
         """Repeat all calls; `x` is contiguous, with the size and type of the one that was recorded."""
         self._recording.replay(x)
+
+    def times(self, x: np.ndarray | None = None) -> list[tuple[Run | None, float]]:
+        """Repeat all calls, and return the seconds of each kernel, in order, and with None those between two."""
+        seconds, place = self._recording.times(x), 0
+        times: list[tuple[Run | None, float]] = []
+        for run in (*self._runs, None):
+            first = len(seconds) if run is None else run.first
+            if place < first:
+                times.append((None, sum(seconds[place:first])))
+            if run is not None:
+                times.append((run, sum(seconds[run.first : run.stop])))
+                place = run.stop
+        return times
 
 
 class _Thread(threading.local):

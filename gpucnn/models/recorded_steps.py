@@ -19,7 +19,7 @@ from ..config import changes
 from ..devices import choose
 from ..devices.cpu import CPU
 from ..dispatch import choice
-from ..dispatch.tape import Tape
+from ..dispatch.tape import Run, Tape
 from ..layers.layer import Backward, every
 from ..losses import Loss, labels
 from ..metrics import Metric
@@ -163,6 +163,14 @@ class RecordedStep:
             self.complete = self._gradients.complete
         values, predicted, norms = self._results
         return values, predicted, 0.0, norms
+
+    def times(self, batch: Batch) -> list[tuple[Run | None, float]]:
+        """Do a step that is recorded, and return the seconds of each kernel (`Tape.times`)."""
+        assert self._gradients is not None and self._update is not None, "the step has not been recorded"
+        self._targets[...], self._factors[...] = self._of_labels(batch)
+        self._row[...] = self._step.settings.optimizer.next_row()
+        self._step.settings.optimizer.batches[0] += 1
+        return [*self._gradients.times(batch.x), *self._update.times()]
 
     def _of_labels(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """What the loss takes of the labels, for each row of the outputs, and the factors of the losses."""

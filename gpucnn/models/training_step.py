@@ -16,7 +16,7 @@ import numpy as np
 from .. import distributed, losses
 from ..devices import branches, storage
 from ..dispatch import choice
-from ..errors import TrainingError
+from ..errors import KernelError, TrainingError
 from ..layers.layer import Activated, Backward
 from ..losses import Loss, labels
 from ..losses.loss import RowLoss
@@ -27,7 +27,7 @@ from .batches import Batch
 from .compile_settings import CompileSettings
 from .model import Model
 from .node import Node
-from .recorded_steps import RecordedSteps
+from .recorded_steps import RecordedStep, RecordedSteps
 from .targets import row_loss
 
 NO_STEP = np.zeros(1, np.int64)
@@ -108,6 +108,17 @@ class TrainingStep:
             optimizer.apply(self.model.parameters)
         self.measure(batch, prediction)
         return total
+
+    def recorded(self, batch: Batch) -> RecordedStep:
+        """Do steps until one has been recorded. Raises `KernelError` where that is not possible."""
+        for _ in range(3):  # the first allocates what the optimizer keeps, the second sees nothing new
+            self.train(batch)
+        if (recorded := self._recorded.of(batch)) is None:
+            raise KernelError(
+                "steps are recorded on the CPU alone, with the backend njit, with GPUCNN_GRAPH other than 0, and with "
+                "layers, losses and optimizers of gpucnn alone"
+            )
+        return recorded
 
     def of_part(self, x: Any, batch: Batch, cut: slice) -> tuple[Any, Any, float]:
         """(the losses of these samples, predictions if metrics need them, penalties), with the gradients

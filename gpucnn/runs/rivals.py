@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import layers
-from ..devices import storage
+from ..devices import storage, threads
 from ..dispatch import choice
 from ..dispatch.precision import BFLOAT16, FLOAT32, TF32, Precision
 from ..errors import GpucnnError
@@ -120,7 +120,7 @@ def gpucnn_maker(problem: Problem, backend: str = "auto", eager: bool = False) -
             held = [Batch(own(images), labels, None) for images, labels in zip(x, y, strict=True)]
 
             def run_eagerly() -> list[float]:
-                with choice.computing(problem.precision):
+                with threads.one_blas_thread(), choice.computing(problem.precision):
                     return [training.train(batch) for batch in held]
 
             return Loop(run_eagerly, list, notes)

@@ -420,6 +420,11 @@ def test_kernels_are_predicted_on_their_cases_for_a_card():
         (["bench", "train", "--predict", "t4", "--vs", "torch"], "--predict predicts and --vs measures: give one"),
         (["bench", "train", "--vs", "torhc"], "--vs torhc is unknown: did you mean 'torch'?"),
         (["bench", "train", "--device", "emulator"], "--device emulator is not timed: use cpu or gpu"),
+        (
+            ["bench", "train", "--kernels", "--vs", "torch"],
+            "--kernels times the kernels of gpucnn's own step: leave out",
+        ),
+        (["bench", "train", "--kernels", "--device", "gpu"], "--kernels with --device gpu: use cpu, or a profiler"),
         (["kernels", "plan", "slides", "--card", "rtx3061"], "card 'rtx3061' is unknown: did you mean 'rtx3060'?"),
     ],
 )
@@ -437,6 +442,31 @@ def test_a_step_is_measured_on_the_cpu():
     assert (row["model"], row["contender"], row["device"], row["variant"]) == ("slides", "gpucnn", "cpu", "njit")
     assert row["milliseconds"] > 0 and row["ratio"] == 1
     assert {"device", "versions", "commit", "date"} <= record.keys()
+
+
+def test_the_kernels_of_a_step_are_timed_on_the_cpu():
+    done = gpucnn("bench", "train", "--model", "slides", "--kernels", "--seconds", "0", "--json")
+    (profile,) = json.loads(done.stdout)["models"]
+    kernels, first = profile["kernels"], profile["kernels"][0]
+    assert (profile["model"], profile["batch_size"], profile["optimizer"]) == ("slides", 128, "sgd")
+    assert (first["op"], first["operand"]) == ("conv2d_bias_activation_maxpool", [128, 28, 28, 1])
+    assert first["result"] == [128, 12, 12, 10] and first["flops"] == 2 * 128 * 24 * 24 * 25 * 10
+    assert kernels[-1]["op"] == "sgd"
+    assert all(one["low"] <= one["microseconds"] <= one["high"] for one in kernels)
+    assert sum(one["share"] for one in kernels) == pytest.approx(1)
+
+
+def test_the_kernels_of_a_step_that_is_not_recorded_are_not_timed():
+    done = gpucnn("bench", "train", "--model", "slides", "--kernels", "--backend", "numpy", "--seconds", "0")
+    assert done.exit_code == 1
+    assert "steps are recorded on the CPU alone, with the backend njit" in done.stderr
+
+
+def test_the_times_of_kernels_as_a_table():
+    done = gpucnn("bench", "train", "--model", "slides", "--kernels", "--seconds", "0")
+    assert done.exit_code == 0
+    assert "GFLOP/s" in done.stdout and "128×28×28×1" in done.stdout
+    assert "slides, batch 128, sgd, threads: " in done.stdout and "; medians of 10 steps" in done.stdout
 
 
 def test_bench_without_train_is_still_about_kernels():

@@ -29,6 +29,23 @@ def test_a_tape_repeats_calls_on_another_input(backend):
     np.testing.assert_array_equal(y.argmax(axis=1), [3, 0])
 
 
+def test_a_tape_repeats_each_kernel_by_itself_to_time_it():
+    x = np.zeros((2, 4, 4, 1), np.float32)
+    tape = Tape(1 << 20)
+    with using("njit"), tape.recording():
+        y = softmax(maxpool2d(x, **WINDOW).reshape(2, 4))
+    tape.end(x)
+    x = np.zeros((2, 4, 4, 1), np.float32)
+    x[0, 3, 3] = x[1, 0, 0] = 50
+    times = tape.times(x)
+    assert [run and run.kernel.op.name for run, _ in times] == ["maxpool2d", "softmax"]
+    assert all(seconds > 0 for _, seconds in times)
+    np.testing.assert_array_equal(y.argmax(axis=1), [3, 0])
+    x[0, 3, 3], x[0, 0, 3] = 0, 50
+    tape.replay(x)
+    np.testing.assert_array_equal(y.argmax(axis=1), [1, 0])
+
+
 @pytest.mark.parametrize("backend", ["njit", "numpy"])
 def test_a_tape_holds_its_input_only_while_it_replays(backend):
     x = storage.zeros((1, 2, 2, 1))

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from gpucnn import layers
+from gpucnn.devices import threads
 from gpucnn.devices.emulator import driver
 from gpucnn.errors import ArgumentError, GpucnnError
+from gpucnn.models.training_step import TrainingStep
 from gpucnn.runs import rivals, step, step_race, zoo
 
 
@@ -48,6 +50,18 @@ def test_pytorch_compiles_every_model_of_a_process(torch, monkeypatch):
     with torch._dynamo.config.patch(limits):
         for units in (2, 4):
             assert rivals.compiled_loss(torch.nn.Linear(3, units))(x, y) > 0
+
+
+def test_blas_is_called_as_in_fit(monkeypatch):
+    seen = []
+
+    def train(self, batch):
+        seen.extend(library.get_num_threads() for library in threads.blas_libraries())
+        return 1.0
+
+    monkeypatch.setattr(TrainingStep, "train", train)
+    losses(rivals.gpucnn_maker(small()))
+    assert set(seen) == {1}
 
 
 @pytest.mark.parametrize("other", [[1.0, 2.01], [1.0, float("nan")]])
