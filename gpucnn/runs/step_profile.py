@@ -7,7 +7,7 @@ step it finds what the kernels before it have left.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ..dispatch.case import Spec
 from ..dispatch.precision import Precision
 from ..dispatch.tape import Run
 from ..models.batches import Batch
+from ..models.sequential import Sequential
 from . import step
 from .rivals import Problem
 
@@ -58,15 +59,20 @@ class Profile:
     kernels: list[Timed]
 
 
-def measure(model: str, seconds: float, precision: Precision = "float32", size: int | None = None) -> Profile:
-    """Time the kernels of a step for about so long, in turns with whole steps; the batch has by default the size
-    of the model's training. Raises `KernelError` where steps are not recorded."""
-    problem = Problem.random(model, "cpu", 1, size, precision)
-    training = step.compiled(model, precision=precision)._trainer.step
-    batch = Batch(problem.x[0], problem.y[0], None)
+def measure(name: str, seconds: float, precision: Precision = "float32") -> Profile:
+    """`profile` of a model by name, on random images, with the batch size of its training."""
+    problem = Problem.random(name, "cpu", 1, precision=precision)
+    return replace(profile(step.compiled(name, precision=precision), problem.x[0], problem.y[0], seconds), model=name)
+
+
+def profile(model: Sequential, x: np.ndarray, y: np.ndarray, seconds: float = 5.0) -> Profile:
+    """Time the kernels of a compiled model's steps on a batch for about so long, in turns with whole steps. Each
+    step changes the weights. Raises `KernelError` where steps are not recorded."""
+    model._trainer.require_compiled("profile")
+    training, batch = model._trainer.step, Batch(np.asarray(x, np.float32), np.asarray(y), None)
     whole: list[float] = []
     apart: list[list[float]] = []
-    with threads.one_blas_thread(), choice.computing(precision):
+    with threads.one_blas_thread(), choice.computing(training.settings.precision):
         recorded = training.recorded(batch)
         runs: list[Run | None] = [run for run, _ in recorded.times(batch)]
         start = time.perf_counter()
@@ -74,13 +80,12 @@ def measure(model: str, seconds: float, precision: Precision = "float32", size: 
             begin = time.perf_counter()
             training.train(batch)
             whole.append(1e6 * (time.perf_counter() - begin))
-            apart.append([1e6 * seconds for _, seconds in recorded.times(batch)])
+            apart.append([1e6 * one for _, one in recorded.times(batch)])
     percentiles = np.percentile(apart, [10, 50, 90], axis=0).T
     total = float(percentiles[:, 1].sum())
     kernels = [_timed(run, one, total) for run, one in zip(runs, percentiles.tolist(), strict=True)]
-    return Profile(
-        model, len(batch.x), problem.optimizer, threads.in_use(), len(whole), float(np.median(whole)), kernels
-    )
+    optimizer = training.settings.optimizer.name
+    return Profile(model.name, len(x), optimizer, threads.in_use(), len(whole), float(np.median(whole)), kernels)
 
 
 def _timed(run: Run | None, percentiles: list[float], total: float) -> Timed:
