@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from operator import is_
 from typing import Any
 
@@ -34,7 +35,7 @@ from . import fusion, memory, resident
 from .batches import Arrays
 from .model import Model, computing
 from .node import Node
-from .plans import Parted, changing
+from .plans import Parted, Program, changing
 
 
 class Inference:
@@ -95,23 +96,30 @@ class Inference:
         return y.copy() if np.may_share_memory(x, y) else y
 
     def replayed(self, x: Any, batch_size: Any) -> np.ndarray | None:
-        """The output of a plan if there is one for x as a whole, and it holds: then its weights are where they
-        were, and need not be brought or kept."""
-        if not _is_plain(x) or x.shape not in self._program.whole.plans or len(x) > (batch_size or 32):
+        """The output of plans if there is one for each batch of x as a whole, and they hold: then their weights are
+        where they were, and need not be brought or kept. On a GPU, that is for one batch."""
+        if not _is_plain(x) or self._model.precision != precision.FLOAT32:
             return None
-        if self._model.precision != precision.FLOAT32:
+        size = batch_size or 32
+        batches = [x[start : start + size] for start in range(0, len(x), size)] if len(x) > size else [x]
+        if any(batch.shape not in self._program.whole.plans for batch in (batches[0], batches[-1])):
+            return None
+        if len(batches) > 1 and choose.current() is not CPU:
             return None
         with changing:
-            program = self._program.whole
-            plan = program.free_plan(x.shape) if self._hold() else None
-        if plan is None:
+            program = self._program.whole if self._hold() else None
+        outputs = [self._by_plan(program, batch) for batch in batches] if program is not None else []
+        if not outputs or any(y is None for y in outputs):
             return None
-        x = x.astype(np.float32, copy=False)
-        if plan.may_call_blas:
-            with threads.one_blas_thread():
-                y = plan(x)
-        else:
-            y = plan(x)
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _by_plan(program: Program, x: np.ndarray) -> np.ndarray | None:
+        """The output of a free plan for such a batch; None if there is none."""
+        if (plan := program.free_plan(x.shape)) is None:
+            return None
+        with threads.one_blas_thread() if plan.may_call_blas else nullcontext():
+            y = plan(x.astype(np.float32, copy=False))
         program.keep_plan(x.shape, plan)
         return y
 

@@ -279,6 +279,8 @@ class Trainer:
         if verbose == 0 and callbacks is None and steps is None:
             y = self._inference.replayed(x, batch_size)
             if y is not None:
+                if len(x) > (batch_size or 32):
+                    self._warn_if_unscaled(x, "")
                 return y
             if self._inference.takes(x, batch_size):
                 self._warn_if_unscaled(x, "")

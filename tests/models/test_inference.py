@@ -383,6 +383,20 @@ def test_a_plan_keeps_no_hold_of_the_images_and_its_results_are_the_callers():
     assert not any(np.shares_memory(array, x) for array in free[0]._tape._recording._kept.values())
 
 
+def test_batches_that_have_plans_are_replayed_without_the_hooks_between_them(monkeypatch):
+    model = normalized()
+    x = images(model, 70)
+    expected = np.concatenate([model.predict(x[i : i + 32], verbose=0) for i in (0, 32, 64)])
+    assert {shape[0] for shape in plans(model)} == {32, 6}
+    monkeypatch.setattr(type(model._trainer), "take", lambda *_, **__: pytest.fail("batches are looped over"))
+    assert np.array_equal(model.predict(x, verbose=0), expected)
+    assert np.array_equal(model.predict(x[:64], batch_size=32, verbose=0), expected[:64])
+    with pytest.warns(UserWarning, match="look unscaled"):
+        model.predict(x * 255, verbose=0)
+    with pytest.raises(pytest.fail.Exception, match="looped over"):
+        model.predict(x[:40], verbose=0)
+
+
 def test_only_the_last_shapes_and_small_batches_keep_a_plan(monkeypatch):
     monkeypatch.setattr(planning, "PLANNED_BYTES", 1 << 17)
     model = normalized()
