@@ -16,7 +16,6 @@ from ..dispatch import choice
 from ..dispatch.case import Spec
 from ..dispatch.precision import Precision
 from ..dispatch.tape import Run
-from ..models.batches import Batch
 from ..models.sequential import Sequential
 from . import step
 from .rivals import Problem
@@ -69,7 +68,8 @@ def profile(model: Sequential, x: np.ndarray, y: np.ndarray, seconds: float = 5.
     """Time the kernels of a compiled model's steps on a batch for about so long, in turns with whole steps. Each
     step changes the weights. Raises `KernelError` where steps are not recorded."""
     model._trainer.require_compiled("profile")
-    training, batch = model._trainer.step, Batch(np.asarray(x, np.float32), np.asarray(y), None)
+    batch = next(model._trainer.take(x, y, None, len(x), None).epoch(None))
+    training = model._trainer.step
     whole: list[float] = []
     apart: list[list[float]] = []
     with threads.one_blas_thread(), choice.computing(training.settings.precision):

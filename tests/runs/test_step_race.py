@@ -8,12 +8,14 @@ import needs
 import numpy as np
 import pytest
 
+import gpucnn
 from gpucnn import layers
 from gpucnn.devices import threads
 from gpucnn.devices.emulator import driver
+from gpucnn.dispatch import choice
 from gpucnn.errors import ArgumentError, GpucnnError
 from gpucnn.models.training_step import TrainingStep
-from gpucnn.runs import rivals, step, step_race, zoo
+from gpucnn.runs import rivals, step, step_profile, step_race, zoo
 
 
 @pytest.fixture
@@ -143,3 +145,15 @@ def test_a_layer_that_a_rival_does_not_have_is_named(torch, monkeypatch):
     ours, theirs = step_race.measure("turned", "cpu", "auto", ("torch",), seconds=0, batches=1, size=2)
     assert ours.milliseconds > 0
     assert theirs.note == "not here: permute has no translation"
+
+
+def test_the_kernels_of_any_compiled_model_are_timed():
+    model = gpucnn.Sequential([layers.Input((4, 4, 1)), layers.Flatten(), layers.Dense(3, activation="softmax")])
+    x, y = np.ones((5, 4, 4, 1)), np.arange(5) % 3
+    with pytest.raises(ArgumentError, match="profile before compile"):
+        step_profile.profile(model, x, y)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with choice.using("njit", device="cpu"):
+        profiled = step_profile.profile(model, x, y, seconds=0)
+    assert (profiled.batch_size, profiled.optimizer) == (5, "adam")
+    assert [one.op for one in profiled.kernels if one.op][-1] == "adam"
