@@ -1,5 +1,4 @@
-"""A product by tiles that stay in registers, from panels as wide as a tile; the first matrix transposed by
-tiles of the result while its rows run by."""
+"""A product by tiles that stay in registers, from panels as wide as a tile; either matrix may be transposed."""
 
 from __future__ import annotations
 
@@ -9,13 +8,7 @@ from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
 from gpucnn.ops.matmul import matmul
 
-from ..shared.panels_njit import (
-    multiply,
-    multiply_transposed,
-    pays,
-    transposed_workspace_of,
-    workspace_of,
-)
+from ..shared.panels_njit import multiply, multiply_transposed, pays, workspace_of
 
 
 def _supports(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> bool:
@@ -24,13 +17,11 @@ def _supports(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> bool
 
 def _pays(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> bool:
     rows, terms = reversed(a.shape) if transpose_a else a.shape
-    return pays(rows, terms, b.shape[0 if transpose_b else 1], transpose_a, transpose_b)
+    return pays(rows, terms, b.shape[0 if transpose_b else 1], transpose_b)
 
 
 def _workspace(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> tuple[Spec, ...]:
-    if transpose_a:
-        return transposed_workspace_of(a, b.shape[1])
-    return workspace_of(a, b.shape[0 if transpose_b else 1])
+    return workspace_of(a, b.shape[0 if transpose_b else 1], transpose_a)
 
 
 @kernel(matmul, "panels", "njit", supports=_supports, pays=_pays, workspace=_workspace, compiled=True)

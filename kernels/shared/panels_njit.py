@@ -1,4 +1,5 @@
-"""Products of matrices by the tiles of convolutions: each row is a pixel, whose patch it is by itself.
+"""Products of matrices by the tiles of convolutions: each row is a pixel, whose patch it is by itself. Of a
+transposed matrix, each column is a patch of the image that the matrix is.
 
 The second matrix is packed into panels in each call, so that no panel is older than the matrix. It is
 chosen over BLAS where that computes with vectors half as wide as this processor's: OpenBLAS knows new
@@ -17,11 +18,10 @@ from gpucnn.dispatch.case import Spec
 from .implicit_gemm_njit import NO_INDEX, NONE, RELU, Matrix, filters_of, product, workspace
 from .patches_njit import Patches, patches
 from .tile_njit import WIDTH
-from .transposed_gemm_njit import transposed_product, transposed_workspace
 
-FEWEST_ROWS, FEWEST_ROWS_BY_TRANSPOSED, FEWEST_TERMS_OF_TRANSPOSED = 32, 64, 128
-FEWEST_COLUMNS, FEWEST_PRODUCTS = WIDTH, 1 << 22
-"""With fewer, packing or adding up takes longer than it saves, or lanes of vectors are idle."""
+FEWEST_ROWS, FEWEST_ROWS_BY_TRANSPOSED = 32, 64
+FEWEST_COLUMNS, FEWEST_PRODUCTS = WIDTH, 1 << 21
+"""With fewer, packing takes longer than it saves, or lanes of vectors are idle."""
 
 _WIDE = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 """Processors for which OpenBLAS has kernels with vectors of 512 bits."""
@@ -36,12 +36,9 @@ def are_faster() -> bool:
     return WIDTH == 16 and not known & _WIDE
 
 
-def pays(rows: int, terms: int, columns: int, transpose_a: bool = False, transpose_b: bool = False) -> bool:
+def pays(rows: int, terms: int, columns: int, transpose_b: bool = False) -> bool:
     """Whether a product of matrices of these sizes is expected to be faster than by BLAS."""
-    if transpose_a:
-        enough = terms >= FEWEST_TERMS_OF_TRANSPOSED
-    else:
-        enough = rows >= (FEWEST_ROWS_BY_TRANSPOSED if transpose_b else FEWEST_ROWS)
+    enough = rows >= (FEWEST_ROWS_BY_TRANSPOSED if transpose_b else FEWEST_ROWS)
     return enough and columns >= FEWEST_COLUMNS and rows * columns * terms >= FEWEST_PRODUCTS and are_faster()
 
 
@@ -51,16 +48,15 @@ def _table(rows: int, terms: int) -> tuple[int, Patches]:
     return images, patches((rows // images, 1), terms, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
 
 
-def workspace_of(a: Spec, columns: int) -> tuple[Spec, Spec]:
-    """For `multiply`: the panels, and tiles for each thread."""
-    images, table = _table(*a.shape)
+def _transposed_table(terms: int, rows: int) -> Patches:
+    """Columns of one image: what a filter as high as the image meets."""
+    return patches((terms, rows), 1, (terms, 1), (1, 1), ((0, 0), (0, 0)), (1, 1))
+
+
+def workspace_of(a: Spec, columns: int, transpose_a: bool = False) -> tuple[Spec, Spec]:
+    """For `multiply`, or for `multiply_transposed`: the panels, and tiles for each thread."""
+    images, table = (1, _transposed_table(*a.shape)) if transpose_a else _table(*a.shape)
     return workspace(images, columns, table)
-
-
-def transposed_workspace_of(a: Spec, columns: int) -> tuple[Spec, Spec, Spec]:
-    """For `multiply_transposed`: sums, and what its patches need."""
-    images, table = _table(*a.shape)
-    return transposed_workspace(images, columns, table)
 
 
 def multiply(
@@ -89,10 +85,9 @@ def multiply(
     )  # fmt: skip
 
 
-def multiply_transposed(
-    y: np.ndarray, a: np.ndarray, b: np.ndarray, sums: np.ndarray, scratch: np.ndarray, behind: np.ndarray
-) -> None:
+def multiply_transposed(y: np.ndarray, a: np.ndarray, b: np.ndarray, panels: np.ndarray, scratch: np.ndarray) -> None:
     """y (M, N) = transposed a (K, M) @ b (K, N)."""
-    images, table = _table(*a.shape)
-    pixels, gradients = a.reshape(images, -1, 1, a.shape[1]), b.reshape(images, -1, 1, b.shape[1])
-    transposed_product(y, gradients, pixels, table, sums, scratch, behind)
+    product(
+        y[None], NO_INDEX, a.reshape(1, *a.shape, 1), filters_of(b), None, _transposed_table(*a.shape), NONE, panels,
+        scratch,
+    )  # fmt: skip
