@@ -48,6 +48,7 @@ from ..ops.fused import (
 )
 from ..ops.matmul import matmul
 from .ends import FLOAT32, End, chosen, end_of, of_one, operands_of
+from .fused_batchnorm import batchnorm_and_activation
 from .fused_pooling import conv_and_pool, conv_and_windows
 from .node import Node
 
@@ -316,5 +317,5 @@ def _sums(layers: list[Layer]) -> Node | None:
     return Node([layer], forward, fused=True, needs_input=end.keeps_input)
 
 
-REWRITES = (conv_and_pool, conv_and_windows, _conv, _dense, _sums)
+REWRITES = (conv_and_pool, conv_and_windows, _conv, _dense, _sums, batchnorm_and_activation)
 """Tried in this order."""

@@ -83,6 +83,13 @@ def gradient(dy: np.ndarray, kept: np.ndarray, function: str, alpha: float) -> n
     )
 
 
+def gradient_at(dy: np.ndarray, z: np.ndarray, function: str, alpha: float) -> np.ndarray:
+    """dy times the slope where the sums are z."""
+    if function in (LINEAR, "relu"):
+        return gradient(dy, z, function, alpha)
+    return FUNCTIONS[function][1](dy, z, alpha)
+
+
 def steepest(function: str, alpha: float, largest: np.ndarray | float) -> np.ndarray | float:
     """A bound of the slope for sums of at most `largest`, for the error that the sums pass on."""
     if function == "exponential":

@@ -19,7 +19,7 @@ from gpucnn.devices.team import tasks, whole
 from .simd_njit import LANES, add, load, load_some, store
 from .slices_launch import SMALLEST
 
-WIDE = 1024
+WIDE = 256
 
 _PERIOD = 64
 """Sums that are under way at a time, at least."""

@@ -21,7 +21,7 @@ from gpucnn.devices.team import whole
 from gpucnn.ops.epilogue import LINEAR, keeps_input
 
 from .activations_njit import SLOPES, VALUES
-from .simd_njit import load_wide, store_wide
+from .simd_njit import load_wide, loaded, store_wide
 from .slopes_of_results_njit import OF_RESULTS
 from .tile_njit import WIDTH
 from .vector_operators_njit import choose
@@ -34,7 +34,7 @@ _TABLES = {"value": VALUES, "slope": SLOPES, "slope at the result": OF_RESULTS}
 @njit(forceinline=True)
 def _masked(dy, y, a):
     """The gradient of relu: 0 where the result is 0, whatever dy is."""
-    return choose(y <= _ZERO, _ZERO, dy)
+    return choose(y <= _ZERO, _ZERO, loaded(dy))
 
 
 class _Function(types.Type):
@@ -108,6 +108,13 @@ def end(function: str) -> int:
 def slope(function: str, alpha: float) -> int:
     """The address of dz = dy · f', from the sums z or the result y as `keeps_input` says."""
     return _compiled(_slope, "slope" if keeps_input(function, alpha) else "slope at the result", function)
+
+
+def slope_at(function: str) -> int:
+    """The address of dz = dy · f', from the sums z; 0 for the function that changes nothing."""
+    if function == LINEAR:
+        return 0
+    return _compiled(_slope, "slope at the result" if function == "relu" else "slope", function)
 
 
 @intrinsic

@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from .tile_njit import VECTOR, WIDTH, in_every_lane
+from .tile_njit import HAS_512_BITS, VECTOR, WIDTH, in_every_lane
 
 LANES = 8
 """Floats in a vector."""
@@ -72,6 +72,18 @@ def load(typing, array, index):
         return builder.load(_address(context, builder, signature.args[0], *args, _FLOATS), align=4)
 
     return _floats(array, types.intp), emit
+
+
+@intrinsic
+def loaded(typing, vector):
+    """The vector, loaded whether a comparison chooses it or not. LLVM makes one load of both with AVX-512, which
+    waits for what is compared: where that comes from memory, too, one miss of the caches follows the other."""
+
+    def emit(context, builder, signature, args):
+        kind = args[0].type
+        return builder.asm(ir.FunctionType(kind, [kind]), "", "=v,0", args, False) if HAS_512_BITS else args[0]
+
+    return vector(vector), emit
 
 
 @intrinsic

@@ -23,7 +23,10 @@ OPS = [op for op in trials.every_op() if op.__module__.startswith("gpucnn.")]
 FOR_CPU = [kernel for op in OPS for kernel in op.kernels(("numpy", "njit")).values()]
 FOR_GPUS = [kernel for op in OPS for kernel in op.kernels(("cuda", "numba")).values()]
 CASES = [(op, case) for op in OPS for case in op.cases if not case.bench]
-CPU_ALONE = {"conv2d_bias_activation_pool", "conv2d_pool_grad_sums"}
+CPU_ALONE = {
+    *("conv2d_bias_activation_pool", "conv2d_pool_grad_sums"),
+    *("batchnorm_activation", "batchnorm_activation_grad"),
+}
 """Fused ops that have no kernels for GPUs, where the ops that they join run one by one."""
 LIBRARY = {"cublas"}
 """Kernels for comparison: another library's code, which runs only on a GPU."""

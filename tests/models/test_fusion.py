@@ -43,6 +43,15 @@ def nodes(*stack, **settings):
         ([layers.Conv2D(4, 3, activation="gelu"), layers.MaxPooling2D(2)], [["Conv2D"], ["MaxPooling2D"]]),
         ([layers.Conv2D(4, 3, activation="gelu"), layers.AveragePooling2D(2)], [["Conv2D"], ["AveragePooling2D"]]),
         ([layers.DepthwiseConv2D(3), layers.MaxPooling2D(2)], [["DepthwiseConv2D"], ["MaxPooling2D"]]),
+        ([layers.BatchNormalization(), layers.Activation("gelu")], [["BatchNormalization", "Activation"]]),
+        ([layers.BatchNormalization(), layers.LeakyReLU()], [["BatchNormalization", "LeakyReLU"]]),
+        ([layers.BatchNormalization(), layers.Activation("linear")], [["BatchNormalization"], ["Activation"]]),
+        ([layers.BatchNormalization(), layers.Softmax()], [["BatchNormalization"], ["Softmax"]]),
+        ([layers.BatchNormalization(synchronized=True), layers.ReLU()], [["BatchNormalization"], ["ReLU"]]),
+        (
+            [layers.BatchNormalization(activity_regularizer="l2"), layers.ReLU()],
+            [["BatchNormalization"], ["ReLU"]],
+        ),
         (
             [layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(2, padding="same")],
             [["Conv2D", "MaxPooling2D"]],
@@ -119,6 +128,18 @@ STACKS = {
     "grouped_relu": [
         lambda: layers.Conv2D(6, 3, groups=2, padding="same", activation="relu"),
         lambda: layers.DepthwiseConv2D(3, strides=2, depth_multiplier=2, activation="relu"),
+    ],
+    "normalized": [
+        lambda: layers.BatchNormalization(),
+        lambda: layers.ReLU(),
+        lambda: layers.Conv2D(5, 3),
+        lambda: layers.BatchNormalization(scale=False),
+        lambda: layers.Activation("gelu"),
+        lambda: layers.BatchNormalization(trainable=False),
+        lambda: layers.Activation("tanh"),
+        layers.Flatten,
+        lambda: layers.BatchNormalization(center=False),
+        lambda: layers.ELU(),
     ],
     "dense_relu": [
         layers.Flatten,
