@@ -19,10 +19,13 @@ calling thread computes, and whoever comes takes a share.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -261,6 +264,26 @@ def share_address() -> int:
     return address_of(_share, SHARE)
 
 
+_compiles_only = ContextVar("_compiles_only", default=False)
+
+_nothing = ctypes.CFUNCTYPE(None)(lambda: None)
+"""What is called in place of `_share` where no task is to be done."""
+
+
+@contextmanager
+def compiling_only() -> Iterator[None]:
+    """In the body of a with statement, kernels that are called are compiled, and do nothing."""
+    token = _compiles_only.set(True)
+    try:
+        yield
+    finally:
+        _compiles_only.reset(token)
+
+
+def _address_to_call() -> int | None:
+    return ctypes.cast(_nothing, ctypes.c_void_p).value if _compiles_only.get() else share_address()
+
+
 @intrinsic
 def call_share(typing, address, control, count, function, arguments, words):
     """What `_share` does, by its address: it is compiled once, not into each kernel."""
@@ -422,7 +445,7 @@ def tasks(function: Callable[..., None], of: Callable[..., None] | None = None) 
         helpers = call_team() if together else NOBODY
         recorder = recorders.current()
         if recorder is None:
-            launching(share_address(), helpers.address, count, *arguments)
+            launching(_address_to_call(), helpers.address, count, *arguments)
         else:
             recorder.launch(launching, helpers.address, count, arguments, together)
 

@@ -60,14 +60,13 @@ def _compile(step: TrainingStep, batch: Batch, claims: Path) -> None:
     from ..devices import njit, team
 
     threads.use(1)  # Numba's lock is held where the child comes from: it compiles in this thread alone
-    team.share_address()  # which all kernels need, and the step first of all
     training, testing = Rehearsal(), Rehearsal()
     few = Batch(*(None if part is None else part[:ROWS] for part in batch))  # type: ignore[arg-type]
     with onto(training):
         _rehearse(step, few)
     with onto(testing):
         _rehearse_test(step, few)
-    with njit.sharing(claims, waits=False):
+    with njit.sharing(claims, waits=False), team.compiling_only():
         for launch in (*reversed(training.launches), *testing.launches):
             with suppress(njit.CompiledElsewhere):
                 launch()

@@ -8,6 +8,7 @@ backends in use, and if no algorithm was chosen for any of the plain ops that th
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import activations
 from ..devices import choose
 from ..devices.branches import aside
 from ..devices.cpu import CPU
@@ -95,8 +97,18 @@ def program(layers: list[Layer], logits: bool) -> list[Node]:
         place += len(node.layers)
     if logits:
         assert place == free  # what other layers are computed with has no activation
-        nodes.append(Node(layers[-1:], layers[-1].linear))  # type: ignore[attr-defined]
+        nodes.append(_logits(layers[-1]))
     return nodes
+
+
+def _logits(layer: Any) -> Node:
+    """The last layer, up to its activation."""
+    if _is_on() and type(layer) is Dense:
+        linear = copy.copy(layer)
+        linear.activation = activations.get("linear")
+        if (node := _dense([linear])) is not None:
+            return Node([layer], node.unpenalised, fused=True)
+    return Node([layer], layer.linear)
 
 
 def _alone(layer: Layer) -> Node:
