@@ -299,7 +299,7 @@ class _Locator(_CacheLocator):
 def _shared_sources() -> str:
     shared = [
         *sorted(places.folder_of_kernels().glob("shared/*.py")),
-        *map(Path(__file__).with_name, ("atomics.py", "njit.py", "team.py")),
+        *map(Path(__file__).with_name, ("atomics.py", "njit.py", "packed_tasks.py", "team.py")),
     ]
     return places.cache_key(*(path.read_text(encoding="utf-8") for path in shared))
 

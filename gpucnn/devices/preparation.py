@@ -15,7 +15,8 @@ import numpy as np
 from numba import types
 
 from . import cpu
-from .team import pointer_to, tasks
+from .packed_tasks import pointer_to
+from .team import tasks
 
 _CHUNK = 1 << 13
 """Numbers that are compared at a time."""

@@ -19,6 +19,7 @@ from numba import types
 
 from . import recorders, team
 from .njit import address_of, njit
+from .packed_tasks import pointer_to
 from .preparation import Preparation
 from .team import call_share, share_address
 
@@ -34,7 +35,7 @@ _WORDS = 1 << 12
 """Room for the arguments of a launch."""
 
 
-_words_at = team.pointer_to(types.int64)
+_words_at = pointer_to(types.int64)
 
 
 @njit(cache=True, nogil=True, no_cpython_wrapper=True)

@@ -102,8 +102,8 @@ def program(layers: list[Layer], logits: bool) -> list[Node]:
 
 
 def _logits(layer: Any) -> Node:
-    """The last layer, up to its activation."""
-    if _is_on() and type(layer) is Dense:
+    """The last layer, up to its activation; on the CPU, the bias is added where the product is computed."""
+    if _is_on() and choose.current() is CPU and type(layer) is Dense:
         linear = copy.copy(layer)
         linear.activation = activations.get("linear")
         if (node := _dense([linear])) is not None:

@@ -11,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import random
-from ..callbacks.curves import BLUE, GREY, ORANGE, Picture
 from ..datasets import Dataset, ProgressHook
 from ..errors import ArgumentError, TrainingError
 from . import commands, own_kernels
 from .settings import RunSettings
+
+if TYPE_CHECKING:
+    from ..callbacks.curves import Picture
 
 STEPS, LOWEST, HIGHEST = 100, 1e-6, 1.0
 """Batches, and the rates of the first and the last one, unless the user gives others."""
@@ -54,6 +56,8 @@ class RateSearch:
 
     def picture(self) -> Picture:
         """Loss by rate, and the suggestion."""
+        from ..callbacks.curves import BLUE, GREY, ORANGE, Picture  # which imports matplotlib
+
         title = f"learning-rate range test: {self.model} on {self.dataset} with {self.optimizer}"
         drawn = Picture(7.5, 4.2, title, self.note or "")
         axes = drawn.subplots()

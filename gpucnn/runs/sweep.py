@@ -27,7 +27,6 @@ from ..files import explained, make_folder, write_atomically
 from . import commands, own_kernels, trials, zoo
 from .run import Run
 from .settings import RunSettings, fingerprint
-from .sweep_picture import picture
 from .sweep_result import Sweep, Trial, label
 from .trials import FINISHED, Outcome, Outcomes, Task
 
@@ -243,6 +242,8 @@ def _read(trial: Trial, ranked_by: str, outcome: Outcome | None = None) -> Trial
 def _write(sweep: Sweep) -> None:
     text = json.dumps(sweep.describe(), indent=2, allow_nan=False) + "\n"
     write_atomically(sweep.folder / "sweep.json", text.encode())
+    from .sweep_picture import picture  # which imports matplotlib
+
     picture(sweep).save(sweep.folder / "sweep.png")
 
 

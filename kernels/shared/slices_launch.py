@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from gpucnn.devices import threads
-from gpucnn.devices.team import cut, tasks
+from gpucnn.devices.packed_tasks import cut
+from gpucnn.devices.team import tasks
 
 _LINE = 32
 """Values of two lines, of which processors fetch one with the other."""

@@ -191,9 +191,10 @@ def test_the_engine_stays_within_its_budget():
     assert sum(len(path.read_text().splitlines()) for path in counted) <= TOTAL
 
 
-def test_importing_gpucnn_loads_no_heavy_library():
+@pytest.mark.parametrize("module", ["gpucnn", "gpucnn.cli"])
+def test_importing_gpucnn_loads_no_heavy_library(module):
     heavy = "{'numba', 'cupy', 'matplotlib', 'PIL', 'rich', 'pooch', 'torch', 'onnx', 'h5py', 'mpi4py'}"
-    code = f"import sys, gpucnn; print(*sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, {module}; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
