@@ -3,6 +3,7 @@
     python bench/recipes_vs_torch.py torres --seeds 5
     python bench/recipes_vs_torch.py torres-fashion-5 --device cuda
     python bench/recipes_vs_torch.py torres --save bench/results/cpu-amd-epyc/recipes_vs_torch.json
+    python bench/recipes_vs_torch.py torres-fashion-5 --first 2 --seeds 1 --save FILE     # one more seed
 
 Model, initial weights (Keras' initialisers), images held out, order of the images, batches, optimizer,
 rates and epochs are those of the recipe and seed; only the library differs, and what dropout drops. Recipes
@@ -90,24 +91,31 @@ def _is_comparable(recipe: recipes.Recipe) -> bool:
 
 @click.command()
 @click.argument("name")
-@click.option("--seeds", default=5, show_default=True, help="Seeds 0, 1, 2, …")
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many seeds.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed; others follow it.")
 @click.option("--device", default="cpu", show_default=True, help="Where PyTorch trains, such as cuda.")
-@click.option("--save", metavar="FILE", type=click.Path(dir_okay=False), help="Replace the recipe's entry in FILE.")
-def main(name: str, seeds: int, device: str, save: str | None) -> None:
+@click.option("--save", metavar="FILE", type=click.Path(dir_okay=False), help="Take them into the record FILE.")
+def main(name: str, seeds: int, first: int, device: str, save: str | None) -> None:
     """Print the test accuracy of a recipe in PyTorch: mean, lowest and highest."""
     recipe = recipes.find(name)
     if not _is_comparable(recipe):
         raise click.ClickException(f"{recipe.name} cannot be compared: {recipe}")
+    path = Path(save) if save else None
+    record = json.loads(path.read_text()) if path and path.exists() else {}
+    known = record.get(recipe.name, {}).get("test_accuracies", [])
+    if path and first > len(known):
+        raise click.ClickException(f"--first {first}: {path} has the seeds below {len(known)}: go on with that one")
     torch.set_num_threads(threads.in_use())
     data = datasets.load(recipe.dataset)
-    values = [accuracy(recipe, data, seed, device) for seed in track(range(seeds), f"{recipe.name} in PyTorch")]
+    values = []
+    for seed in track(range(first, first + seeds), f"{recipe.name} in PyTorch"):
+        values.append(accuracy(recipe, data, seed, device))
+        if path:  # each seed by itself: some recipes take an hour for one
+            accuracies = [*known[:first], *values, *known[first + len(values) :]]
+            record[recipe.name] = {"torch": torch.__version__, "test_accuracies": accuracies}
+            write_atomically(path, json.dumps(record, indent=1).encode() + b"\n")
     mean, low, high = (100 * value for value in (statistics.mean(values), min(values), max(values)))
     click.echo(f"{recipe.name} in PyTorch {torch.__version__}: {mean:.2f} % ({low:.2f} … {high:.2f}, {seeds} seeds)")
-    if save:
-        path = Path(save)
-        record = json.loads(path.read_text()) if path.exists() else {}
-        record[recipe.name] = {"torch": torch.__version__, "test_accuracies": values}
-        write_atomically(path, json.dumps(record, indent=1).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def bench_train(
     dram_bytes, predicted_us, tolerance, bottleneck, branch and beside (the number of the branch of the graph
     that it is on, or next to which it runs), limits_us. With --kernels: models; of each: model, batch_size,
     optimizer, threads, steps, microseconds (the median of whole steps), kernels; of each of these: op, kernel,
-    result and operand (shapes), flops, microseconds, low, high, share.
+    result and operand (shapes), flops, nbytes, microseconds, low, high, share.
     """
     from ..runs import step
 
@@ -202,12 +202,13 @@ def _print_profile(profile: Profile) -> None:
             "×".join(map(str, one.result)),
             f"{one.flops / 1e6:,.1f}" if one.flops else "",
             f"{one.flops / one.microseconds / 1e3:,.0f}" if one.flops else "",
+            f"{one.nbytes / one.microseconds / 1e3:,.0f}" if one.nbytes else "",
             f"{one.microseconds:,.1f} ({one.low:,.1f} … {one.high:,.1f})",
             f"{one.share:.1%}",
         )
         for one in profile.kernels
     ]
-    print_table(("op", "kernel", "operand", "result", "MFLOP", "GFLOP/s", "µs (10 … 90 %)", "share"), rows)
+    print_table(("op", "kernel", "operand", "result", "MFLOP", "GFLOP/s", "GB/s", "µs (10 … 90 %)", "share"), rows)
     total = sum(one.microseconds for one in profile.kernels)
     click.echo(
         f"{profile.model}, batch {profile.batch_size}, {profile.optimizer}, threads: {profile.threads}; medians of "

@@ -11,6 +11,7 @@ from ..devices import choose
 from ..devices.cpu import CPU
 from ..dispatch import choice
 from ..dispatch.case import Spec
+from ..layers.convolution_base import Convolution
 from ..layers.kernel_and_bias import KernelAndBias
 from ..layers.layer import Layer
 from ..ops import epilogue
@@ -68,6 +69,17 @@ def end_of(layers: list[Layer]) -> End | None:
 def of_one(layer: Layer) -> tuple[int, ...]:
     """The shape of a batch of one input."""
     return (1, *layer.input_shape[1:])  # type: ignore[index]
+
+
+def images(conv: Convolution, x: Any) -> Any:
+    """x as the op takes it: sequences are images of one row."""
+    return x.reshape(len(x), 1, *x.shape[1:]) if conv.rank == 1 else x
+
+
+def image_of_one(layer: Layer, shape: Any = None) -> tuple[int, ...]:
+    """The shape of a batch of one input, or of one with a shape of the layer's, as the op takes it."""
+    one = of_one(layer) if shape is None else (1, *shape[1:])
+    return one if len(one) == 4 else (1, *one)
 
 
 def operands_of(layer: KernelAndBias) -> list[Spec]:

@@ -9,11 +9,18 @@ import numpy as np
 
 from ..devices.branches import aside
 from ..dispatch.case import Spec
-from ..layers.conv import Conv2D
+from ..layers.conv import Conv1D, Conv2D
 from ..layers.convolution_base import Convolution
-from ..layers.depthwise_conv import DepthwiseConv2D
+from ..layers.depthwise_conv import DepthwiseConv1D, DepthwiseConv2D
 from ..layers.layer import Backward, Layer
-from ..layers.pooling import AveragePooling2D, GlobalAveragePooling2D, MaxPooling2D
+from ..layers.pooling import (
+    AveragePooling1D,
+    AveragePooling2D,
+    GlobalAveragePooling1D,
+    GlobalAveragePooling2D,
+    MaxPooling1D,
+    MaxPooling2D,
+)
 from ..ops import epilogue
 from ..ops.bias_activation import bias_activation_grad
 from ..ops.conv2d import conv2d_grad_input, conv2d_grad_weight
@@ -24,20 +31,23 @@ from ..ops.fused import (
     conv2d_maxpool_grad_sums,
     conv2d_maxpool_grad_weight,
 )
-from .ends import End, chosen, end_of, of_one, operands_of
+from .ends import FLOAT32, End, chosen, end_of, image_of_one, images, of_one, operands_of
 from .node import Node
 
 _OPS_OF_POOLING = "maxpool2d", "maxpool2d_grad", "conv2d_grad_input", "conv2d_grad_weight"
 """What the ops of a pooled convolution replace, apart from what those of a convolution do."""
 
+_CONVOLUTIONS = Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D
+
 _FEW_CHANNELS = 32
 """Of so few, the gradient of a pooled 1 × 1 convolution is faster by products that take in the cells that lost."""
 
-_KINDS: dict[type, str] = {MaxPooling2D: "max", AveragePooling2D: "mean", GlobalAveragePooling2D: "mean"}
-_OPS_OF_WINDOWS = {
-    MaxPooling2D: ("maxpool2d", "maxpool2d_grad"),
-    AveragePooling2D: ("avgpool2d", "avgpool2d_grad"),
-    GlobalAveragePooling2D: ("globalavgpool", "globalavgpool_grad"),
+_OPS_OF_MAX, _OPS_OF_MEAN = ("maxpool2d", "maxpool2d_grad"), ("avgpool2d", "avgpool2d_grad")
+_OPS_OF_GLOBAL_MEAN = "globalavgpool", "globalavgpool_grad"
+_OPS_OF_WINDOWS: dict[type, tuple[str, str]] = {
+    **dict.fromkeys((MaxPooling1D, MaxPooling2D), _OPS_OF_MAX),
+    **dict.fromkeys((AveragePooling1D, AveragePooling2D), _OPS_OF_MEAN),
+    **dict.fromkeys((GlobalAveragePooling1D, GlobalAveragePooling2D), _OPS_OF_GLOBAL_MEAN),
 }
 """What `conv2d_bias_activation_pool` and its gradient replace, apart from what those of a convolution do."""
 
@@ -118,25 +128,27 @@ class _Windows(Node):
 def conv_and_windows(layers: list[Layer]) -> Node | None:
     """A convolution, then the largest or the mean of windows of any size. Of the largest, the places are kept; of
     a mean, what it was taken of."""
-    if len(layers) < 2 or type(layers[0]) not in (Conv2D, DepthwiseConv2D) or type(layers[1]) not in _KINDS:
+    if len(layers) < 2 or type(layers[0]) not in _CONVOLUTIONS or type(layers[1]) not in _OPS_OF_WINDOWS:
         return None
     conv, pool = layers[:2]
-    end, kind = _end_before_pooling(layers, *_OPS_OF_WINDOWS[type(pool)]), _KINDS[type(pool)]
+    ops = _OPS_OF_WINDOWS[type(pool)]
+    end, kind = _end_before_pooling(layers, *ops), "max" if ops is _OPS_OF_MAX else "mean"
     if end is None or end.keeps_input:
         return None
     params = {**end.params, "kind": kind, **_windows(pool)}
     if kind == "max" and not _has_places(params):
         return None
     assert isinstance(conv, Convolution) and conv.output_shape and pool.output_shape
-    size, outputs = conv.output_shape[1:3], pool.output_shape[1:]
-    x, weight, b = operands_of(conv)
-    weight, groups = weight.like(*conv.op_weight.shape), conv.op_groups
-    if not conv2d_bias_activation_pool.has_kernel(x, weight, b, **params, **conv.window(of_one(conv)), groups=groups):
+    size, outputs = image_of_one(conv, conv.output_shape)[1:3], pool.output_shape[1:]
+    x, groups = Spec(image_of_one(conv), FLOAT32), conv.op_groups
+    weight, b = (x.like(*array.shape) for array in (conv.op_weight, conv.bias))
+    if not conv2d_bias_activation_pool.has_kernel(x, weight, b, **params, **conv.window(x.shape), groups=groups):
         return None
     needs_slope = kind == "max" and end.params["function"] not in ("relu", epilogue.LINEAR)
     of_sums = params | (epilogue.end(epilogue.LINEAR) if kind == "max" else {}) | {"size": size}
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        shape, x = x.shape, images(conv, x)
         weight, window = conv.op_weight, {**conv.window(x.shape), "groups": groups}
         y, kept = conv2d_bias_activation_pool(x, weight, conv.bias.value, **params, **window)
 
@@ -148,7 +160,7 @@ def conv_and_windows(layers: list[Layer]) -> Node | None:
             size, dweight = weight.shape[:2], conv.kernel.gradient.reshape(weight.shape)
             with aside(need_dx):
                 conv2d_grad_weight(dz, x, kernel_size=size, **window, out=dweight)
-            return conv2d_grad_input(dz, weight, size=x.shape[1:3], **window) if need_dx else None
+            return conv2d_grad_input(dz, weight, size=x.shape[1:3], **window).reshape(shape) if need_dx else None
 
         return y.reshape((len(x), *outputs)), backward
 
@@ -157,15 +169,12 @@ def conv_and_windows(layers: list[Layer]) -> Node | None:
 
 def _windows(pool: Layer) -> dict[str, Any]:
     """The windows of a pooling layer, as the op takes them."""
-    if isinstance(pool, GlobalAveragePooling2D):
-        size = pool.input_shape[1:3]  # type: ignore[index]
+    if isinstance(pool, (GlobalAveragePooling1D, GlobalAveragePooling2D)):
+        size = image_of_one(pool)[1:3]
         return {"pool": size, "pool_strides": size, "pool_padding": ((0, 0), (0, 0))}
-    rows, columns = pool.sliding(pool.input_shape)  # type: ignore[arg-type]
-    return {
-        "pool": (rows.size, columns.size),
-        "pool_strides": (rows.stride, columns.stride),
-        "pool_padding": (rows.padding, columns.padding),
-    }
+    axes = [(axis.size, axis.stride, axis.padding) for axis in pool.sliding(pool.input_shape)]  # type: ignore[arg-type]
+    rows, columns = axes if len(axes) == 2 else ((1, 1, (0, 0)), *axes)
+    return dict(zip(("pool", "pool_strides", "pool_padding"), zip(rows, columns, strict=True), strict=True))
 
 
 def _has_places(params: dict[str, Any]) -> bool:

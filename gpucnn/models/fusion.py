@@ -49,7 +49,7 @@ from ..ops.fused import (
     matmul_bias_activation_dropout,
 )
 from ..ops.matmul import matmul
-from .ends import FLOAT32, End, chosen, end_of, of_one, operands_of
+from .ends import FLOAT32, End, chosen, end_of, image_of_one, images, of_one, operands_of
 from .fused_batchnorm import batchnorm_and_activation
 from .fused_pooling import conv_and_pool, conv_and_windows
 from .node import Node
@@ -160,24 +160,25 @@ def _scale(drop: Dropout) -> dict[str, Any]:
 
 
 def _conv(layers: list[Layer]) -> Node | None:
-    """Conv2D, or DepthwiseConv2D: only the result is kept, or what the activation is applied to."""
+    """A convolution of images or sequences: only the result is kept, or what the activation is applied to."""
     conv = layers[0]
-    if type(conv) not in (Conv2D, DepthwiseConv2D):
+    if type(conv) not in (Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D):
         return None
     assert isinstance(conv, Convolution)
     if conv.algorithm is not None or chosen("conv2d") or (end := end_of(layers)) is None:
         return None
-    window, several = conv.window(of_one(conv)), conv.op_groups > 1
+    one = Spec(image_of_one(conv), FLOAT32)
+    window, several = conv.window(one.shape), conv.op_groups > 1
     grouped: dict[str, Any] = {"groups": conv.op_groups} if several else {}
-    operands = operands_of(conv)
-    operands[1] = operands[1].like(*conv.op_weight.shape)
+    operands = one, one.like(*conv.op_weight.shape), one.like(*conv.bias.shape)
     params = {**end.params, "keep_input": end.keeps_input, **window, **grouped}
     if not conv2d_bias_activation.has_kernel(*operands, **params):
         return None
     together = not (several or end.keeps_input) and _has_gradients_of_weights(conv, end)
-    drop = None if several else _dropout(layers, end, conv2d_bias_activation_dropout, **window)
+    drop = None if several or conv.rank == 1 else _dropout(layers, end, conv2d_bias_activation_dropout, **window)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        shape, x = x.shape, images(conv, x)
         weight, window = conv.op_weight, conv.window(x.shape)
         operands, params = (x, weight, conv.bias.value), {**end.params, **window}
         keep_input, scaled = training and end.keeps_input, {}
@@ -188,7 +189,7 @@ def _conv(layers: list[Layer]) -> Node | None:
         y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
-            size, dweight = weight.shape[:2], conv.kernel.gradient.reshape(weight.shape)
+            dy, size, dweight = dy.reshape(y.shape), weight.shape[:2], conv.kernel.gradient.reshape(weight.shape)
             if together and not need_dx:
                 out = dweight, conv.bias.gradient
                 conv2d_bias_activation_grad_weight(dy, y, x, **params, **scaled, kernel_size=size, out=out)
@@ -197,9 +198,9 @@ def _conv(layers: list[Layer]) -> Node | None:
             of_groups = {**window, "groups": conv.op_groups}
             with aside(need_dx):
                 conv2d_grad_weight(dz, x, kernel_size=size, **of_groups, out=dweight)
-            return conv2d_grad_input(dz, weight, size=x.shape[1:3], **of_groups) if need_dx else None
+            return conv2d_grad_input(dz, weight, size=x.shape[1:3], **of_groups).reshape(shape) if need_dx else None
 
-        return y, backward
+        return y.reshape(len(x), *conv.output_shape[1:]), backward  # type: ignore[index]
 
     return Node([conv, drop] if drop else [conv], forward, fused=True, needs_input=end.keeps_input)
 
@@ -208,9 +209,10 @@ def _has_gradients_of_weights(conv: Convolution, end: End) -> bool:
     """Whether the gradients of kernel and bias are one launch where that of x is not needed."""
     if chosen("conv2d_grad_weight"):
         return False
-    x, window = operands_of(conv)[0], conv.window(of_one(conv))
-    y = x.like(1, *conv.output_shape[1:])  # type: ignore[index]
-    return conv2d_bias_activation_grad_weight.has_kernel(y, y, x, **end.params, kernel_size=conv.kernel_size, **window)
+    x = Spec(image_of_one(conv), FLOAT32)
+    y, size = x.like(*image_of_one(conv, conv.output_shape)), conv.op_weight.shape[:2]
+    window = conv.window(x.shape)
+    return conv2d_bias_activation_grad_weight.has_kernel(y, y, x, **end.params, kernel_size=size, **window)
 
 
 def _dense(layers: list[Layer]) -> Node | None:

@@ -6,6 +6,7 @@ step it finds what the kernels before it have left.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,7 @@ class Timed:
 
     result, operand   shapes of its first result and of its first operand
     flops             of the call, by the op's definition
+    nbytes            of its operands and results, each counted once
     microseconds      the median, with the 10th and 90th percentile `low` and `high`
     share             of the sum of these medians
     """
@@ -39,6 +41,7 @@ class Timed:
     result: tuple[int, ...]
     operand: tuple[int, ...]
     flops: float
+    nbytes: int
     microseconds: float
     low: float
     high: float
@@ -91,11 +94,12 @@ def profile(model: Sequential, x: np.ndarray, y: np.ndarray, seconds: float = 5.
 def _timed(run: Run | None, percentiles: list[float], total: float) -> Timed:
     low, median, high = percentiles
     if run is None:
-        return Timed("", "", (), (), 0.0, median, low, high, median / total)
+        return Timed("", "", (), (), 0.0, 0, median, low, high, median / total)
     op = run.kernel.op
     specs = [None if array is None else Spec(*array) for array in run.arrays]
     start = 0 if op.inplace else run.results
     operands = specs[start : start + len(op.operand_names)]
     flops = float(op.flops(*operands, **run.params)) if op.flops else 0.0
     result, operand = (next((spec.shape for spec in some if spec), ()) for some in (specs, operands))
-    return Timed(op.name, run.kernel.algorithm, result, operand, flops, median, low, high, median / total)
+    nbytes = sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in (*specs[:start], *operands) if spec)
+    return Timed(op.name, run.kernel.algorithm, result, operand, flops, nbytes, median, low, high, median / total)

@@ -23,6 +23,10 @@ from .simd_njit import copy
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
+_FORWARD, _STRETCHES = 4, 7
+"""Where the numbers of the forward pass begin, behind those of the gradient, and the stretch of each slice, which
+holds dy times the slope of the activation."""
+
 
 def supports(x: Spec, *_: object, **__: object) -> bool:
     """Float32."""
@@ -34,7 +38,7 @@ def workspace(x: Spec, *_: object, **__: object) -> tuple[Spec, ...]:
     there is one slice."""
     size, columns = math.prod(x.shape), x.shape[-1]
     count, wide = len(row_bounds(size, columns)) - 1, width(size, columns)
-    return () if count == 1 else (Spec((2, count, wide), _FLOAT64), Spec((7 + count, wide), _FLOAT32))
+    return () if count == 1 else (Spec((2, count, wide), _FLOAT64), Spec((_STRETCHES + count, wide), _FLOAT32))
 
 
 def normalize(
@@ -98,7 +102,7 @@ def gradients(
         return
     assert numbers is not None
     slices, bounds = sums.shape[1], row_bounds(x.size, mean.size)
-    forward, stretches = numbers[4:7], numbers[7:]
+    forward, stretches = numbers[_FORWARD:_STRETCHES], numbers[_STRETCHES:]
     if function:
         _prepare_all(forward, mean, variance, gamma, beta, epsilon)
     _products_of_slices(slices, sums, out, stretches, flat_dy, flat_x, mean, forward, bounds, function, alpha, once)
@@ -153,8 +157,8 @@ def _whole(y, mean, variance, x, gamma, beta, wide, epsilon, function, alpha):
 
 @whole
 def _whole_grad(dx, dgamma, dbeta, dy, x, gamma, beta, mean, variance, wide, training, epsilon, function, alpha, once):
-    sums, numbers = np.empty((2, 1, wide)), np.empty((8, wide), np.float32)
-    forward, stretch = numbers[4:7], numbers[7]
+    sums, numbers = np.empty((2, 1, wide)), np.empty((_STRETCHES + 1, wide), np.float32)
+    forward, stretch = numbers[_FORWARD:_STRETCHES], numbers[_STRETCHES]
     _prepare(forward, mean, variance, gamma, beta, epsilon)
     _sum_products(sums[0, 0], sums[1, 0], dx, stretch, dy, x, mean, forward, function, alpha, once)
     _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, training, epsilon, len(x))

@@ -36,8 +36,8 @@ WIDTH = 16 if HAS_512_BITS else 8
 PERMUTES = HAS_512_BITS or "+avx2" in _features.split(",")
 """Whether each lane can take its value from any lane of a vector."""
 
-IN_HALVES = _processor == "znver4"
-"""Whether registers of 512 bits are multiplied half by half."""
+IS_ZEN = _processor.startswith("znver")
+"""Whether this is an AMD processor of a Zen generation."""
 
 ROWS = WIDTH // 2
 """Rows of a large tile."""

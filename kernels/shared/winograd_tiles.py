@@ -12,7 +12,7 @@ from gpucnn.devices import threads
 from gpucnn.dispatch.case import Spec
 
 from .implicit_gemm_njit import FLOAT32
-from .tile_njit import IN_HALVES, ROWS, WIDTH
+from .tile_njit import IS_ZEN, ROWS, WIDTH
 from .winograd_matrices import Filtering
 from .winograd_transforms_njit import Transform, address
 
@@ -36,10 +36,10 @@ _MOST_PRODUCTS, _MOST_SUMS = 1 << 14, 1 << 20
 """Channels times filters up to which tiles may be large, and these times places up to which the gradient of
 filters is faster: beyond, they come from memory."""
 _FEW_PLACES = 49
-_OVERHEAD, _OVERHEAD_OF_FEW = (14, 20) if WIDTH == 16 and not IN_HALVES else (12, 12)
+_OVERHEAD, _OVERHEAD_OF_FEW = (14, 20) if WIDTH == 16 and not IS_ZEN else (12, 12)
 """For each place of a tile, and of one of few places, transforms take the time of so many multiplications by each
-channel and filter, of more where these are faster. Measured with 16 to 64 channels and filters on an AMD EPYC
-(znver4) and an Intel Xeon (emeraldrapids)."""
+channel and filter. Measured with 16 to 64 channels and filters on AMD EPYCs (znver4, znver5) and an Intel Xeon
+(emeraldrapids)."""
 _LEAST_GAIN = 1.15
 """The definition's products have to take so many times as long."""
 _REGISTERS = 16

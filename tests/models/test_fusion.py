@@ -74,6 +74,13 @@ def test_only_what_a_fused_op_computes_is_fused(stack, expected):
     assert nodes(*stack) == expected
 
 
+def test_sequences_are_fused_as_images_of_one_row():
+    pooled = [layers.Conv1D(4, 3, activation="relu"), layers.MaxPooling1D(2)]
+    stack = [layers.Reshape((64, 2)), *pooled, layers.Conv1D(5, 2), layers.GlobalAveragePooling1D()]
+    expected = [["Reshape"], ["Conv1D", "MaxPooling1D"], ["Conv1D", "GlobalAveragePooling1D"]]
+    assert nodes(*stack) == expected
+
+
 def model_of(*stack):
     gpucnn.utils.set_random_seed(3)
     model = Sequential([Input((9, 8, 2)), *(make() for make in stack)])
@@ -140,6 +147,17 @@ STACKS = {
         layers.Flatten,
         lambda: layers.BatchNormalization(center=False),
         lambda: layers.ELU(),
+    ],
+    "sequences": [
+        lambda: layers.Reshape((72, 2)),
+        lambda: layers.Conv1D(5, 3, padding="same", activation="relu"),
+        lambda: layers.MaxPooling1D(3, strides=2, padding="same"),
+        lambda: layers.Conv1D(6, 4, padding="causal", activation="gelu"),
+        lambda: layers.Conv1D(6, 3, groups=2, strides=2, activation="tanh"),
+        lambda: layers.AveragePooling1D(2),
+        lambda: layers.DepthwiseConv1D(2, depth_multiplier=2, activation="elu"),
+        lambda: layers.Conv1D(4, 1, activation="relu"),
+        layers.GlobalAveragePooling1D,
     ],
     "dense_relu": [
         layers.Flatten,

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from places import ROOT
 
 from gpucnn import datasets
@@ -153,7 +154,7 @@ def test_the_table_in_the_documents_is_that_of_the_record():
 
 def test_a_recipe_with_dropout_and_a_schedule_is_trained_in_pytorch_alike(small, monkeypatch):
     """Without dropout, gpucnn and PyTorch take the same steps; with it, the network is tested without."""
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     monkeypatch.syspath_prepend(ROOT / "bench")
     in_torch = runpy.run_path(str(ROOT / "bench" / "recipes_vs_torch.py"))
     data = datasets.load("mnist")
@@ -165,7 +166,27 @@ def test_a_recipe_with_dropout_and_a_schedule_is_trained_in_pytorch_alike(small,
     assert 0 <= in_torch["accuracy"](noisy, data, 1) == in_torch["accuracy"](noisy, data, 1) <= 1
     assert [one.name for one in recipes.RECIPES if not in_torch["_is_comparable"](one)] == []
     assert not in_torch["_is_comparable"](recipes.Recipe(**{**vars(recipe), "augment": "light"}))
-    assert torch.is_grad_enabled()
+
+
+def test_more_seeds_in_pytorch_are_added_to_the_record(small, monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    command = runpy.run_path(str(ROOT / "bench" / "recipes_vs_torch.py"))["main"]
+    monkeypatch.setattr(recipes, "RECIPES", (replace(small, best=False, training=Training("adam", 16, 1)),))
+    monkeypatch.setitem(command.callback.__globals__, "accuracy", lambda recipe, data, seed, device: seed / 10)
+    saved = ["small", "--save", str(tmp_path / "record.json")]
+
+    def known():
+        return json.loads((tmp_path / "record.json").read_text())["small"]["test_accuracies"]
+
+    assert CliRunner().invoke(command, [*saved, "--seeds", "2"]).exit_code == 0
+    assert known() == [0.0, 0.1]
+    done = CliRunner().invoke(command, [*saved, "--first", "2", "--seeds", "1"])
+    assert "20.00 % (20.00 … 20.00, 1 seeds)" in done.output
+    assert CliRunner().invoke(command, [*saved, "--seeds", "1"]).exit_code == 0
+    assert known() == [0.0, 0.1, 0.2]
+    done = CliRunner().invoke(command, [*saved, "--first", "4"])
+    assert done.exit_code == 1 and "has the seeds below 3: go on with that one" in done.output
 
 
 def test_the_table_has_the_minutes_of_whole_trainings_alone(small, monkeypatch, tmp_path):
