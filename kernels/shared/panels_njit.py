@@ -26,7 +26,7 @@ FEWEST_COLUMNS, FEWEST_PRODUCTS = WIDTH, 1 << 21
 _WIDE = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 """Processors for which OpenBLAS has kernels with vectors of 512 bits."""
 
-_IMAGES = 4, 2, 1
+_IMAGES = 2, 1
 
 
 @cache
