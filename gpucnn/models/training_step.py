@@ -115,8 +115,8 @@ class TrainingStep:
             self.train(batch)
         if (recorded := self._recorded.of(batch)) is None:
             raise KernelError(
-                "the step is not recorded: that takes the CPU, the backend njit, GPUCNN_GRAPH other than 0, and layers, "
-                "losses and optimizers of gpucnn alone"
+                "the step is not recorded: that takes the CPU, the backend njit, GPUCNN_GRAPH other than 0, and "
+                "layers, losses and optimizers of gpucnn alone"
             )
         return recorded
 
