@@ -94,8 +94,8 @@ class _Library(JITCodeLibrary):
 
 
 _UNUSED = {InlineClosureLikes, NopythonRewrites}
-"""Steps of Numba for what no kernel has: closures, and expressions of whole arrays. They take a twentieth of the
-time."""
+"""Steps of Numba for what no kernel of gpucnn has: closures, and expressions of whole arrays. They take a twentieth
+of the time."""
 
 
 class _Whole(Compiler):
@@ -118,7 +118,8 @@ class _Whole(Compiler):
         self.state.library = _Library(self.generator(self.state.targetctx.codegen()), self.state.func_id.func_qualname)
         self.state.library.enable_object_caching()
         (pipeline,) = super().define_pipelines()
-        pipeline.passes = [step for step in pipeline.passes if step[0] not in _UNUSED]
+        if (self.state.func_id.func.__module__ or "").startswith("gpucnn."):
+            pipeline.passes = [step for step in pipeline.passes if step[0] not in _UNUSED]
         return [pipeline]
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 from needs import numba_here, posix_here
 from numba import extending
@@ -281,3 +282,11 @@ def test_garbage_is_looked_for_after_compiling_as_before(collecting):
         (gc.enable if was else gc.disable)()
     assert meanwhile
     assert not any(meanwhile)
+
+
+def test_functions_of_others_may_have_closures_and_expressions_of_arrays():
+    @njit.njit()
+    def total(x):
+        return np.array([2 * value for value in x]).sum() + (x + x * x).sum()
+
+    assert total(np.arange(3.0)) == 14
