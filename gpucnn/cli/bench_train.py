@@ -70,7 +70,11 @@ def bench_train(
 
     names = models or tuple(step.OPTIMIZERS)
     if kernels:
-        return _profile(names, card, vs, device, backend or "auto", precision, seconds, as_json)
+        if card or vs:
+            raise ArgumentError("--kernels times the kernels of gpucnn's own step: leave out --predict and --vs")
+        if device not in ("auto", "cpu"):
+            raise ArgumentError(f"--kernels with --device {device}: use cpu, or a profiler such as nsys for a GPU")
+        return _profile(names, backend or "auto", precision, seconds, as_json)
     if card is None:
         return _measure(
             names, tuple(filter(None, vs.split(","))), device, backend or "auto", precision, seconds, as_json
@@ -164,24 +168,11 @@ def _cells(row: Row) -> tuple[str, ...]:
 # -- kernel by kernel --------------------------------------------------------------------------------------------------
 
 
-def _profile(
-    names: Sequence[str],
-    card: str | None,
-    vs: str,
-    device: str,
-    backend: str,
-    precision: Precision,
-    seconds: float,
-    as_json: bool,
-) -> None:
+def _profile(names: Sequence[str], backend: str, precision: Precision, seconds: float, as_json: bool) -> None:
     from ..dispatch import choice
     from ..profiling import records
     from ..runs import step_profile
 
-    if card or vs:
-        raise ArgumentError("--kernels times the kernels of gpucnn's own step: leave out --predict and --vs")
-    if device not in ("auto", "cpu"):
-        raise ArgumentError(f"--kernels with --device {device}: use cpu, or a profiler such as nsys for a GPU")
     profiles = []
     with Screen(transient=True) as screen, choice.using(backend, device="cpu"):
         for number, name in enumerate(names):

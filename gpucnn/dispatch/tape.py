@@ -16,6 +16,7 @@ import numpy as np
 
 from ..devices import recorders
 from ..devices.cpu import Arena, allocating_from
+from .case import Spec
 
 if TYPE_CHECKING:
     from ..devices.recording import Recording
@@ -56,7 +57,7 @@ class Run(NamedTuple):
     to `stop`."""
 
     kernel: Any
-    arrays: tuple[tuple[tuple[int, ...], np.dtype] | None, ...]
+    arrays: tuple[Spec | None, ...]
     results: int
     params: dict[str, Any]
     first: int
@@ -110,7 +111,8 @@ class Tape:
 
     def run(self, kernel: Kernel, arrays: Sequence[Any], params: dict[str, Any], own: Sequence[Any]) -> None:
         """Launch a kernel and note what it launches, or, unless it is `compiled`, the call itself."""
-        self._calls_blas, first = self._calls_blas or kernel.algorithm == "blas", self._recording.length
+        first = self._recording.length
+        self._calls_blas = self._calls_blas or kernel.algorithm == "blas"
         if kernel.compiled:
             kernel.run(*arrays, **params)
             self._recording.keep(arrays)
@@ -118,7 +120,7 @@ class Tape:
             with recorders.noted_by(None):
                 kernel.run(*arrays, **params)
             self.repeat(partial(kernel.launch, **params), arrays)
-        specs = tuple(None if array is None else (array.shape, array.dtype) for array in arrays)
+        specs = tuple(None if array is None else Spec(array.shape, array.dtype) for array in arrays)
         results = sum(array is one for array, one in zip(arrays, own, strict=False))
         self._runs.append(Run(kernel, specs, results, params, first, self._recording.length))
         self.complete = self.complete and self._arena.total_bytes <= self._most_bytes

@@ -11,7 +11,9 @@ from ..devices import choose
 from ..devices.cpu import CPU
 from ..dispatch import choice
 from ..dispatch.case import Spec
+from ..layers.conv import Conv1D, Conv2D
 from ..layers.convolution_base import Convolution
+from ..layers.depthwise_conv import DepthwiseConv1D, DepthwiseConv2D
 from ..layers.kernel_and_bias import KernelAndBias
 from ..layers.layer import Layer
 from ..ops import epilogue
@@ -20,6 +22,9 @@ from ..ops.bias_activation import bias_activation_grad
 from .node import gives_new_gradient
 
 FLOAT32 = np.dtype(np.float32)
+
+CONVOLUTIONS = Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D
+"""Layers that the fused ops of convolutions compute."""
 
 
 def chosen(*ops: str) -> bool:
@@ -33,7 +38,7 @@ class End:
     def __init__(self, layers: list[Layer], activation: Any) -> None:
         self.layer = layers[0]
         self.may_overwrite = gives_new_gradient(layers[1:])
-        self.params: dict[str, Any] = {"function": activation.name, "alpha": getattr(activation, "alpha", 0.0)}
+        self.params = function_of(activation)
         self.keeps_input = epilogue.keeps_input(**self.params)
 
     def backward(self, dy: Any, kept: Any, **scaled: Any) -> Any:
@@ -53,12 +58,18 @@ class End:
         return bias_activation_grad.has_kernel(shape, shape, **self.params)
 
 
-def end_of(layers: list[Layer]) -> End | None:
-    """The end of the first layer, with bias and elementwise activation; None if an algorithm was chosen for one."""
+def function_of(activation: Any) -> dict[str, Any]:
+    """An elementwise activation as the ops take it."""
+    return {"function": activation.name, "alpha": getattr(activation, "alpha", 0.0)}
+
+
+def end_of(layers: list[Layer], activation: Any = None) -> End | None:
+    """The end of the first layer, with bias and elementwise activation, by default the layer's; None if an algorithm
+    was chosen for one."""
     layer = layers[0]
     if chosen("bias", "bias_grad", "activation", "activation_grad"):
         return None
-    activation = layer.activation  # type: ignore[attr-defined]
+    activation = activation or layer.activation  # type: ignore[attr-defined]
     plain = type(activation) in (activations.Elementwise, activations.Linear)
     if not plain or layer.activity_regularizer is not None or not layer.use_bias:  # type: ignore[attr-defined]
         return None
@@ -83,6 +94,9 @@ def image_of_one(layer: Layer, shape: Any = None) -> tuple[int, ...]:
 
 
 def operands_of(layer: KernelAndBias) -> list[Spec]:
-    """x, kernel and bias of a layer for one input."""
-    shapes = of_one(layer), layer.kernel.shape, layer.bias.shape
+    """x, kernel and bias of a layer for one input, as the op takes them."""
+    if isinstance(layer, Convolution):
+        shapes = image_of_one(layer), layer.op_weight.shape, layer.bias.shape
+    else:
+        shapes = of_one(layer), layer.kernel.shape, layer.bias.shape
     return [Spec(shape, FLOAT32) for shape in shapes]

@@ -10,7 +10,7 @@ from ..layers.activation import Activation
 from ..layers.batch_normalization import BatchNormalization
 from ..layers.layer import Backward, Layer
 from ..ops.batchnorm_activation import batchnorm_activation, batchnorm_activation_grad
-from .ends import FLOAT32, chosen, of_one
+from .ends import FLOAT32, chosen, function_of, of_one
 from .node import Node
 
 
@@ -26,11 +26,7 @@ def batchnorm_and_activation(layers: list[Layer]) -> Node | None:
         or chosen("batchnorm", "batchnorm_grad", "activation", "activation_grad")
     ):
         return None
-    params: dict[str, Any] = {
-        "epsilon": norm.epsilon,
-        "function": act.activation.name,
-        "alpha": getattr(act.activation, "alpha", 0.0),
-    }
+    params = {"epsilon": norm.epsilon, **function_of(act.activation)}
     x = Spec(of_one(norm), FLOAT32)
     channels = x.like(x.shape[-1])
     gamma, beta = (None if weight is None else channels for weight in (norm.gamma, norm.beta))

@@ -9,9 +9,8 @@ import numpy as np
 
 from ..devices.branches import aside
 from ..dispatch.case import Spec
-from ..layers.conv import Conv1D, Conv2D
+from ..layers.conv import Conv2D
 from ..layers.convolution_base import Convolution
-from ..layers.depthwise_conv import DepthwiseConv1D, DepthwiseConv2D
 from ..layers.layer import Backward, Layer
 from ..layers.pooling import (
     AveragePooling1D,
@@ -31,23 +30,20 @@ from ..ops.fused import (
     conv2d_maxpool_grad_sums,
     conv2d_maxpool_grad_weight,
 )
-from .ends import FLOAT32, End, chosen, end_of, image_of_one, images, of_one, operands_of
+from .ends import CONVOLUTIONS, End, chosen, end_of, image_of_one, images, of_one, operands_of
 from .node import Node
 
 _OPS_OF_POOLING = "maxpool2d", "maxpool2d_grad", "conv2d_grad_input", "conv2d_grad_weight"
 """What the ops of a pooled convolution replace, apart from what those of a convolution do."""
 
-_CONVOLUTIONS = Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D
-
 _FEW_CHANNELS = 32
 """Of so few, the gradient of a pooled 1 × 1 convolution is faster by products that take in the cells that lost."""
 
-_OPS_OF_MAX, _OPS_OF_MEAN = ("maxpool2d", "maxpool2d_grad"), ("avgpool2d", "avgpool2d_grad")
-_OPS_OF_GLOBAL_MEAN = "globalavgpool", "globalavgpool_grad"
+_LARGEST = MaxPooling1D, MaxPooling2D
 _OPS_OF_WINDOWS: dict[type, tuple[str, str]] = {
-    **dict.fromkeys((MaxPooling1D, MaxPooling2D), _OPS_OF_MAX),
-    **dict.fromkeys((AveragePooling1D, AveragePooling2D), _OPS_OF_MEAN),
-    **dict.fromkeys((GlobalAveragePooling1D, GlobalAveragePooling2D), _OPS_OF_GLOBAL_MEAN),
+    **dict.fromkeys(_LARGEST, ("maxpool2d", "maxpool2d_grad")),
+    **dict.fromkeys((AveragePooling1D, AveragePooling2D), ("avgpool2d", "avgpool2d_grad")),
+    **dict.fromkeys((GlobalAveragePooling1D, GlobalAveragePooling2D), ("globalavgpool", "globalavgpool_grad")),
 }
 """What `conv2d_bias_activation_pool` and its gradient replace, apart from what those of a convolution do."""
 
@@ -128,11 +124,11 @@ class _Windows(Node):
 def conv_and_windows(layers: list[Layer]) -> Node | None:
     """A convolution, then the largest or the mean of windows of any size. Of the largest, the places are kept; of
     a mean, what it was taken of."""
-    if len(layers) < 2 or type(layers[0]) not in _CONVOLUTIONS or type(layers[1]) not in _OPS_OF_WINDOWS:
+    if len(layers) < 2 or type(layers[0]) not in CONVOLUTIONS or type(layers[1]) not in _OPS_OF_WINDOWS:
         return None
     conv, pool = layers[:2]
-    ops = _OPS_OF_WINDOWS[type(pool)]
-    end, kind = _end_before_pooling(layers, *ops), "max" if ops is _OPS_OF_MAX else "mean"
+    end = _end_before_pooling(layers, *_OPS_OF_WINDOWS[type(pool)])
+    kind = "max" if type(pool) in _LARGEST else "mean"
     if end is None or end.keeps_input:
         return None
     params = {**end.params, "kind": kind, **_windows(pool)}
@@ -140,9 +136,9 @@ def conv_and_windows(layers: list[Layer]) -> Node | None:
         return None
     assert isinstance(conv, Convolution) and conv.output_shape and pool.output_shape
     size, outputs = image_of_one(conv, conv.output_shape)[1:3], pool.output_shape[1:]
-    x, groups = Spec(image_of_one(conv), FLOAT32), conv.op_groups
-    weight, b = (x.like(*array.shape) for array in (conv.op_weight, conv.bias))
-    if not conv2d_bias_activation_pool.has_kernel(x, weight, b, **params, **conv.window(x.shape), groups=groups):
+    operands, groups = operands_of(conv), conv.op_groups
+    window = conv.window(operands[0].shape)
+    if not conv2d_bias_activation_pool.has_kernel(*operands, **params, **window, groups=groups):
         return None
     needs_slope = kind == "max" and end.params["function"] not in ("relu", epilogue.LINEAR)
     of_sums = params | (epilogue.end(epilogue.LINEAR) if kind == "max" else {}) | {"size": size}

@@ -8,7 +8,6 @@ backends in use, and if no algorithm was chosen for any of the plain ops that th
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -49,7 +48,7 @@ from ..ops.fused import (
     matmul_bias_activation_dropout,
 )
 from ..ops.matmul import matmul
-from .ends import FLOAT32, End, chosen, end_of, image_of_one, images, of_one, operands_of
+from .ends import CONVOLUTIONS, FLOAT32, End, chosen, end_of, image_of_one, images, of_one, operands_of
 from .fused_batchnorm import batchnorm_and_activation
 from .fused_pooling import conv_and_pool, conv_and_windows
 from .node import Node
@@ -103,12 +102,8 @@ def program(layers: list[Layer], logits: bool) -> list[Node]:
 
 def _logits(layer: Any) -> Node:
     """The last layer, up to its activation; on the CPU, the bias is added where the product is computed."""
-    if _is_on() and choose.current() is CPU and type(layer) is Dense:
-        linear = copy.copy(layer)
-        linear.activation = activations.get("linear")
-        if (node := _dense([linear])) is not None:
-            return Node([layer], node.unpenalised, fused=True)
-    return Node([layer], layer.linear)
+    fused = _dense([layer], activations.get("linear")) if _is_on() and choose.current() is CPU else None
+    return fused or Node([layer], layer.linear)
 
 
 def _alone(layer: Layer) -> Node:
@@ -162,15 +157,14 @@ def _scale(drop: Dropout) -> dict[str, Any]:
 def _conv(layers: list[Layer]) -> Node | None:
     """A convolution of images or sequences: only the result is kept, or what the activation is applied to."""
     conv = layers[0]
-    if type(conv) not in (Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D):
+    if type(conv) not in CONVOLUTIONS:
         return None
     assert isinstance(conv, Convolution)
     if conv.algorithm is not None or chosen("conv2d") or (end := end_of(layers)) is None:
         return None
-    one = Spec(image_of_one(conv), FLOAT32)
-    window, several = conv.window(one.shape), conv.op_groups > 1
+    operands = operands_of(conv)
+    window, several = conv.window(operands[0].shape), conv.op_groups > 1
     grouped: dict[str, Any] = {"groups": conv.op_groups} if several else {}
-    operands = one, one.like(*conv.op_weight.shape), one.like(*conv.bias.shape)
     params = {**end.params, "keep_input": end.keeps_input, **window, **grouped}
     if not conv2d_bias_activation.has_kernel(*operands, **params):
         return None
@@ -209,18 +203,18 @@ def _has_gradients_of_weights(conv: Convolution, end: End) -> bool:
     """Whether the gradients of kernel and bias are one launch where that of x is not needed."""
     if chosen("conv2d_grad_weight"):
         return False
-    x = Spec(image_of_one(conv), FLOAT32)
-    y, size = x.like(*image_of_one(conv, conv.output_shape)), conv.op_weight.shape[:2]
-    window = conv.window(x.shape)
+    x, weight, _ = operands_of(conv)
+    y, window = x.like(*image_of_one(conv, conv.output_shape)), conv.window(x.shape)
+    size = weight.shape[:2]
     return conv2d_bias_activation_grad_weight.has_kernel(y, y, x, **end.params, kernel_size=size, **window)
 
 
-def _dense(layers: list[Layer]) -> Node | None:
-    """Dense on one row per image."""
+def _dense(layers: list[Layer], activation: Any = None) -> Node | None:
+    """Dense on one row per image, with an activation that is by default the layer's."""
     dense = layers[0]
     if type(dense) is not Dense or len(dense.input_shape or ()) != 2 or dense.algorithm is not None:
         return None
-    if chosen("matmul") or (end := end_of(layers)) is None:
+    if chosen("matmul") or (end := end_of(layers, activation)) is None:
         return None
     if not matmul_bias_activation.has_kernel(*operands_of(dense), **end.params, keep_input=end.keeps_input):
         return None

@@ -101,17 +101,21 @@ class Inference:
         if not _is_plain(x) or self._model.precision != precision.FLOAT32:
             return None
         size = batch_size or 32
+        if len(x) > size and choose.current() is not CPU:
+            return None
         batches = [x[start : start + size] for start in range(0, len(x), size)] if len(x) > size else [x]
         if any(batch.shape not in self._program.whole.plans for batch in (batches[0], batches[-1])):
             return None
-        if len(batches) > 1 and choose.current() is not CPU:
-            return None
         with changing:
-            program = self._program.whole if self._hold() else None
-        outputs = [self._by_plan(program, batch) for batch in batches] if program is not None else []
-        if not outputs or any(y is None for y in outputs):
-            return None
-        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)  # type: ignore[arg-type]
+            if not self._hold():
+                return None
+            program = self._program.whole
+        outputs = []
+        for batch in batches:
+            if (y := self._by_plan(program, batch)) is None:
+                return None
+            outputs.append(y)
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     @staticmethod
     def _by_plan(program: Program, x: np.ndarray) -> np.ndarray | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from ..arguments import NotNegative
 from ..dispatch.case import Array, Case, Draw, Spec, real
@@ -69,15 +68,11 @@ def _grad_outputs(
     return batchnorm_grad.outputs(dy, x, gamma, mean, variance, epsilon=epsilon)
 
 
-def _work(per_element: int) -> Callable[..., int]:
-    return lambda x, *_, **__: per_element * math.prod(x.shape)
-
-
 @op(
     outputs=_outputs,
     cases=_cases(lambda x, gamma, beta, _: (x, gamma, beta)),
     prefer=("two_pass",),
-    flops=_work(7),
+    flops=lambda x, *_, **__: 7 * math.prod(x.shape),
     ulps=16 + ULPS,
 )
 def batchnorm_activation(
@@ -101,7 +96,7 @@ def batchnorm_activation(
     outputs=_grad_outputs,
     cases=_cases(lambda x, gamma, beta, variance: (x, x, gamma, beta, real(x.shape[-1]), variance)),
     prefer=("two_pass",),
-    flops=_work(15),
+    flops=lambda dy, *_, **__: 15 * math.prod(dy.shape),
     ulps=32 + 2 * ULPS,
 )
 def batchnorm_activation_grad(
@@ -126,5 +121,5 @@ def batchnorm_activation_grad(
     →                dx (N, …, C), dgamma (C,), dbeta (C,)
     """
     z = batchnorm_inference.reference(x, gamma, beta, mean, variance, epsilon=epsilon)
-    dz: Any = epilogue.gradient_at(dy, z, function, alpha)
+    dz = epilogue.gradient_at(dy, z, function, alpha)
     return batchnorm_grad.reference(dz, x, gamma, mean, variance, epsilon=epsilon)

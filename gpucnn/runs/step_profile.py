@@ -14,7 +14,6 @@ import numpy as np
 
 from ..devices import threads
 from ..dispatch import choice
-from ..dispatch.case import Spec
 from ..dispatch.precision import Precision
 from ..dispatch.tape import Run
 from ..models.sequential import Sequential
@@ -96,8 +95,7 @@ def _timed(run: Run | None, percentiles: list[float], total: float) -> Timed:
     if run is None:
         return Timed("", "", (), (), 0.0, 0, median, low, high, median / total)
     op = run.kernel.op
-    specs = [None if array is None else Spec(*array) for array in run.arrays]
-    start = 0 if op.inplace else run.results
+    specs, start = run.arrays, 0 if op.inplace else run.results
     operands = specs[start : start + len(op.operand_names)]
     flops = float(op.flops(*operands, **run.params)) if op.flops else 0.0
     result, operand = (next((spec.shape for spec in some if spec), ()) for some in (specs, operands))

@@ -240,10 +240,10 @@ def _read(trial: Trial, ranked_by: str, outcome: Outcome | None = None) -> Trial
 
 
 def _write(sweep: Sweep) -> None:
-    text = json.dumps(sweep.describe(), indent=2, allow_nan=False) + "\n"
-    write_atomically(sweep.folder / "sweep.json", text.encode())
     from .sweep_picture import picture  # which imports matplotlib
 
+    text = json.dumps(sweep.describe(), indent=2, allow_nan=False) + "\n"
+    write_atomically(sweep.folder / "sweep.json", text.encode())
     picture(sweep).save(sweep.folder / "sweep.png")
 
 

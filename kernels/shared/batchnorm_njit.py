@@ -159,7 +159,8 @@ def _whole(y, mean, variance, x, gamma, beta, wide, epsilon, function, alpha):
 def _whole_grad(dx, dgamma, dbeta, dy, x, gamma, beta, mean, variance, wide, training, epsilon, function, alpha, once):
     sums, numbers = np.empty((2, 1, wide)), np.empty((_STRETCHES + 1, wide), np.float32)
     forward, stretch = numbers[_FORWARD:_STRETCHES], numbers[_STRETCHES]
-    _prepare(forward, mean, variance, gamma, beta, epsilon)
+    if function:
+        _prepare(forward, mean, variance, gamma, beta, epsilon)
     _sum_products(sums[0, 0], sums[1, 0], dx, stretch, dy, x, mean, forward, function, alpha, once)
     _prepare_grad(numbers, dgamma, dbeta, sums, gamma, mean, variance, training, epsilon, len(x))
     _shift_back(dx, stretch, dy, x, forward, numbers, function, alpha, once)
