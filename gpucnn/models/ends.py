@@ -11,7 +11,7 @@ from ..devices import choose
 from ..devices.cpu import CPU
 from ..dispatch import choice
 from ..dispatch.case import Spec
-from ..layers.conv import Conv1D, Conv2D
+from ..layers.conv import Conv1D, Conv2D, Conv3D
 from ..layers.convolution_base import Convolution
 from ..layers.depthwise_conv import DepthwiseConv1D, DepthwiseConv2D
 from ..layers.kernel_and_bias import KernelAndBias
@@ -23,7 +23,7 @@ from .node import gives_new_gradient
 
 FLOAT32 = np.dtype(np.float32)
 
-CONVOLUTIONS = Conv1D, Conv2D, DepthwiseConv1D, DepthwiseConv2D
+CONVOLUTIONS = Conv1D, Conv2D, Conv3D, DepthwiseConv1D, DepthwiseConv2D
 """Layers that the fused ops of convolutions compute."""
 
 
@@ -90,7 +90,7 @@ def images(conv: Convolution, x: Any) -> Any:
 def image_of_one(layer: Layer, shape: Any = None) -> tuple[int, ...]:
     """The shape of a batch of one input, or of one with a shape of the layer's, as the op takes it."""
     one = of_one(layer) if shape is None else (1, *shape[1:])
-    return one if len(one) == 4 else (1, *one)
+    return (1, *one) if len(one) == 3 else one
 
 
 def operands_of(layer: KernelAndBias) -> list[Spec]:

@@ -15,15 +15,18 @@ from ..layers.layer import Backward, Layer
 from ..layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
+    AveragePooling3D,
     GlobalAveragePooling1D,
     GlobalAveragePooling2D,
+    GlobalAveragePooling3D,
     MaxPooling1D,
     MaxPooling2D,
+    MaxPooling3D,
 )
 from ..ops import epilogue
 from ..ops.bias_activation import bias_activation_grad
 from ..ops.conv2d import conv2d_grad_input, conv2d_grad_weight
-from ..ops.conv_pool import MOST_TAPS, conv2d_bias_activation_pool, conv2d_pool_grad_sums
+from ..ops.conv_pool import MOST_TAPS, conv_bias_activation_pool, conv_pool_grad_sums
 from ..ops.fused import (
     conv2d_bias_activation_maxpool,
     conv2d_maxpool_grad_input,
@@ -39,21 +42,23 @@ _OPS_OF_POOLING = "maxpool2d", "maxpool2d_grad", "conv2d_grad_input", "conv2d_gr
 _FEW_CHANNELS = 32
 """Of so few, the gradient of a pooled 1 × 1 convolution is faster by products that take in the cells that lost."""
 
-_LARGEST = MaxPooling1D, MaxPooling2D
+_LARGEST = MaxPooling1D, MaxPooling2D, MaxPooling3D
+_GLOBAL = GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalAveragePooling3D
 _OPS_OF_WINDOWS: dict[type, tuple[str, str]] = {
     **dict.fromkeys(_LARGEST, ("maxpool2d", "maxpool2d_grad")),
-    **dict.fromkeys((AveragePooling1D, AveragePooling2D), ("avgpool2d", "avgpool2d_grad")),
-    **dict.fromkeys((GlobalAveragePooling1D, GlobalAveragePooling2D), ("globalavgpool", "globalavgpool_grad")),
+    **dict.fromkeys((AveragePooling1D, AveragePooling2D, AveragePooling3D), ("avgpool2d", "avgpool2d_grad")),
+    **dict.fromkeys(_GLOBAL, ("globalavgpool", "globalavgpool_grad")),
 }
-"""What `conv2d_bias_activation_pool` and its gradient replace, apart from what those of a convolution do."""
+"""What `conv_bias_activation_pool` and its gradient replace, apart from what those of a convolution do."""
 
 
 def _end_before_pooling(layers: list[Layer], *ops: str) -> End | None:
     """The end of the convolution; None if an algorithm was chosen for it, for the pooling or for one of these ops."""
     conv, pool = layers[:2]
+    assert isinstance(conv, Convolution)
     if conv.algorithm is not None or getattr(pool, "algorithm", None) is not None:
         return None
-    return None if chosen("conv2d", *ops) else end_of(layers)
+    return None if chosen(conv.conv.name, *ops) else end_of(layers)
 
 
 def conv_and_pool(layers: list[Layer]) -> Node | None:
@@ -135,10 +140,10 @@ def conv_and_windows(layers: list[Layer]) -> Node | None:
     if kind == "max" and not _has_places(params):
         return None
     assert isinstance(conv, Convolution) and conv.output_shape and pool.output_shape
-    size, outputs = image_of_one(conv, conv.output_shape)[1:3], pool.output_shape[1:]
+    size, outputs = image_of_one(conv, conv.output_shape)[1:-1], pool.output_shape[1:]
     operands, groups = operands_of(conv), conv.op_groups
     window = conv.window(operands[0].shape)
-    if not conv2d_bias_activation_pool.has_kernel(*operands, **params, **window, groups=groups):
+    if not conv_bias_activation_pool.has_kernel(*operands, **params, **window, groups=groups, keep=True):
         return None
     needs_slope = kind == "max" and end.params["function"] not in ("relu", epilogue.LINEAR)
     of_sums = params | (epilogue.end(epilogue.LINEAR) if kind == "max" else {}) | {"size": size}
@@ -146,31 +151,34 @@ def conv_and_windows(layers: list[Layer]) -> Node | None:
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         shape, x = x.shape, images(conv, x)
         weight, window = conv.op_weight, {**conv.window(x.shape), "groups": groups}
-        y, kept = conv2d_bias_activation_pool(x, weight, conv.bias.value, **params, **window)
+        y = conv_bias_activation_pool(x, weight, conv.bias.value, **params, **window, keep=training)
+        y, kept = y if training else (y, None)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
             dy = dy.reshape(y.shape)
             if needs_slope:
                 dy = bias_activation_grad(dy, y, **end.params)[0]
-            dz = conv2d_pool_grad_sums(dy, kept, **of_sums, out=(None, conv.bias.gradient))[0]
-            size, dweight = weight.shape[:2], conv.kernel.gradient.reshape(weight.shape)
+            dz = conv_pool_grad_sums(dy, kept, **of_sums, out=(None, conv.bias.gradient))[0]
+            size, dweight = weight.shape[:-2], conv.kernel.gradient.reshape(weight.shape)
             with aside(need_dx):
-                conv2d_grad_weight(dz, x, kernel_size=size, **window, out=dweight)
-            return conv2d_grad_input(dz, weight, size=x.shape[1:3], **window).reshape(shape) if need_dx else None
+                conv.conv_grad_weight(dz, x, kernel_size=size, **window, out=dweight)
+            if not need_dx:
+                return None
+            return conv.conv_grad_input(dz, weight, size=x.shape[1:-1], **window).reshape(shape)
 
         return y.reshape((len(x), *outputs)), backward
 
-    return _Windows([conv, pool], forward, fused=True)
+    return _Windows([conv, pool], forward, fused=True, needs_input=True)
 
 
 def _windows(pool: Layer) -> dict[str, Any]:
     """The windows of a pooling layer, as the op takes them."""
-    if isinstance(pool, (GlobalAveragePooling1D, GlobalAveragePooling2D)):
-        size = image_of_one(pool)[1:3]
-        return {"pool": size, "pool_strides": size, "pool_padding": ((0, 0), (0, 0))}
+    if isinstance(pool, _GLOBAL):
+        size = image_of_one(pool)[1:-1]
+        return {"pool": size, "pool_strides": size, "pool_padding": ((0, 0),) * len(size)}
     axes = [(axis.size, axis.stride, axis.padding) for axis in pool.sliding(pool.input_shape)]  # type: ignore[arg-type]
-    rows, columns = axes if len(axes) == 2 else ((1, 1, (0, 0)), *axes)
-    return dict(zip(("pool", "pool_strides", "pool_padding"), zip(rows, columns, strict=True), strict=True))
+    axes = [(1, 1, (0, 0)), *axes] if len(axes) == 1 else axes
+    return dict(zip(("pool", "pool_strides", "pool_padding"), zip(*axes, strict=True), strict=True))
 
 
 def _has_places(params: dict[str, Any]) -> bool:

@@ -37,7 +37,7 @@ from ..layers.separable_conv import SeparableConv1D, SeparableConv2D
 from ..losses import Loss, SparseCategoricalCrossentropy
 from ..ops import epilogue
 from ..ops.bias_activation import bias_activation
-from ..ops.conv2d import conv2d_grad_input, conv2d_grad_weight
+from ..ops.conv3d import conv3d_bias_activation
 from ..ops.dense import FUNCTIONS, dense_grad, dense_softmax_cross_entropy
 from ..ops.dropout import scale
 from ..ops.fused import (
@@ -155,21 +155,21 @@ def _scale(drop: Dropout) -> dict[str, Any]:
 
 
 def _conv(layers: list[Layer]) -> Node | None:
-    """A convolution of images or sequences: only the result is kept, or what the activation is applied to."""
+    """A convolution: only the result is kept, or what the activation is applied to."""
     conv = layers[0]
     if type(conv) not in CONVOLUTIONS:
         return None
     assert isinstance(conv, Convolution)
-    if conv.algorithm is not None or chosen("conv2d") or (end := end_of(layers)) is None:
+    if conv.algorithm is not None or chosen(conv.conv.name) or (end := end_of(layers)) is None:
         return None
-    operands = operands_of(conv)
+    operands, ended = operands_of(conv), conv3d_bias_activation if conv.rank == 3 else conv2d_bias_activation
     window, several = conv.window(operands[0].shape), conv.op_groups > 1
-    grouped: dict[str, Any] = {"groups": conv.op_groups} if several else {}
+    grouped: dict[str, Any] = {"groups": conv.op_groups} if several or conv.rank == 3 else {}
     params = {**end.params, "keep_input": end.keeps_input, **window, **grouped}
-    if not conv2d_bias_activation.has_kernel(*operands, **params):
+    if not ended.has_kernel(*operands, **params):
         return None
-    together = not (several or end.keeps_input) and _has_gradients_of_weights(conv, end)
-    drop = None if several or conv.rank == 1 else _dropout(layers, end, conv2d_bias_activation_dropout, **window)
+    together = not (several or end.keeps_input or conv.rank == 3) and _has_gradients_of_weights(conv, end)
+    drop = None if several or conv.rank != 2 else _dropout(layers, end, conv2d_bias_activation_dropout, **window)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         shape, x = x.shape, images(conv, x)
@@ -179,11 +179,11 @@ def _conv(layers: list[Layer]) -> Node | None:
         if training and drop:
             y, scaled = conv2d_bias_activation_dropout(*operands, step, **params, **_draws(drop, x)), _scale(drop)
         else:
-            y = conv2d_bias_activation(*operands, **params, **grouped, keep_input=keep_input)
+            y = ended(*operands, **params, **grouped, keep_input=keep_input)
         y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
-            dy, size, dweight = dy.reshape(y.shape), weight.shape[:2], conv.kernel.gradient.reshape(weight.shape)
+            dy, size, dweight = dy.reshape(y.shape), weight.shape[:-2], conv.kernel.gradient.reshape(weight.shape)
             if together and not need_dx:
                 out = dweight, conv.bias.gradient
                 conv2d_bias_activation_grad_weight(dy, y, x, **params, **scaled, kernel_size=size, out=out)
@@ -191,8 +191,10 @@ def _conv(layers: list[Layer]) -> Node | None:
             dz = end.backward(dy, kept, **scaled)
             of_groups = {**window, "groups": conv.op_groups}
             with aside(need_dx):
-                conv2d_grad_weight(dz, x, kernel_size=size, **of_groups, out=dweight)
-            return conv2d_grad_input(dz, weight, size=x.shape[1:3], **of_groups).reshape(shape) if need_dx else None
+                conv.conv_grad_weight(dz, x, kernel_size=size, **of_groups, out=dweight)
+            if not need_dx:
+                return None
+            return conv.conv_grad_input(dz, weight, size=x.shape[1:-1], **of_groups).reshape(shape)
 
         return y.reshape(len(x), *conv.output_shape[1:]), backward  # type: ignore[index]
 

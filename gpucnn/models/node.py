@@ -17,7 +17,7 @@ class Node:
 
     forward      (x, step, training) → (y, backward)
     fused        whether fused ops compute it
-    needs_input  whether backward needs what the activation was applied to, which only training keeps
+    needs_input  whether backward needs what only training keeps, such as what the activation was applied to
     """
 
     def __init__(

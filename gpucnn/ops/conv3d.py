@@ -1,13 +1,20 @@
-"""Convolution over three axes, as a sum of 2-D convolutions, and its two gradients."""
+"""Convolution over three axes, as a sum of 2-D convolutions, its two gradients, and the convolution with bias
+and activation."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 
 from ..arguments import Count
-from ..dispatch.case import Array
+from ..dispatch.case import Array, Case, Spec, real
+from ..dispatch.op import op
+from . import epilogue
 from .conv2d import conv2d, conv2d_grad_input, conv2d_grad_weight
-from .convolution import Axes, convolution, grad_input_of, grad_weight_of, setting
+from .convolution import Axes, convolution, grad_input_of, grad_weight_of, output, setting
+from .epilogue import RELU, ULPS, end
 from .window import Ends, cells, positions
 
 VolumePads = tuple[Ends, Ends, Ends]
@@ -49,6 +56,71 @@ def conv3d(x: Array, weight: Array, *, strides: Triple, padding: VolumePads, dil
         for t in range(weight.shape[0])
     )
     return y.reshape(n, o, *y.shape[1:])
+
+
+def _ended_outputs(
+    x: Spec, weight: Spec, b: Spec, *, function: str, alpha: float, keep_input: bool, **window: Any
+) -> Any:
+    name = "conv3d_bias_activation"
+    return epilogue.ended_outputs(name, output(AXES._replace(op=name), x, weight, **window), b, function, keep_input)
+
+
+def _sums(x: Array, weight: Array, b: Array, window: dict[str, Any]) -> np.ndarray:
+    return conv3d.reference(x, weight, **window) + b
+
+
+_ENDS = (
+    {**RELU, "keep_input": False},
+    {**end(epilogue.LINEAR), "keep_input": False},
+    {**end("tanh"), "keep_input": False},
+    {**end("gelu"), "keep_input": True},
+)
+
+
+@op(
+    outputs=_ended_outputs,
+    cases=[
+        Case(f"{s.name}_{ending['function']}", (real(*s.x), real(*s.weight), real(s.weight[-1])), ending | s.window)
+        for s in SETTINGS
+        if not s.bench
+        for ending in _ENDS
+    ],
+    prefer=("implicit_gemm",),
+    factors=(0, 1),
+    flops=lambda x, weight, b, *, function, alpha, keep_input, **window: (
+        2 * math.prod(conv3d.specs(x, weight, **window)[0].shape) * math.prod(weight.shape[:-1])
+    ),
+    terms=lambda x, weight, b, **_: math.prod(weight.shape[:-1]) + 1,
+    sums=lambda x, weight, b, *, function, alpha, keep_input, **window: epilogue.passed_on(
+        _sums(x, weight, b, window), function, alpha, keep_input
+    ),
+    ulps=ULPS,
+)
+def conv3d_bias_activation(
+    x: Array,
+    weight: Array,
+    b: Array,
+    *,
+    function: str,
+    alpha: float,
+    keep_input: bool,
+    strides: Triple,
+    padding: VolumePads,
+    dilation: Triple,
+    groups: Count,
+) -> Any:
+    """y = f(z) with z = conv3d(x, weight) + b. Its gradients: `bias_activation_grad`, then those of `conv3d`. It has
+    kernels for the CPU alone: on a GPU, the ops that it joins run one by one.
+
+    x           (N, D, H, W, C)
+    weight      (T, R, S, C / groups, K)
+    b           (K,)
+    function    name of f, with its parameter alpha
+    keep_input  whether z is returned too, for a function whose slope follows from it
+    →           y (N, O, P, Q, K), or y and z
+    """
+    window = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+    return epilogue.ended(_sums(x, weight, b, window), function, alpha, keep_input)
 
 
 @grad_input_of(conv3d, AXES, SETTINGS)

@@ -6,6 +6,7 @@ depth: pooling windows are separable, and of equal values the same cell wins.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from ..dispatch.case import Array, Case, Spec, among, distinct, integers, real
 from ..dispatch.op import op
 from ..errors import ShapeError
-from .window import ImagePads, Pair, cells, positions, same_padding
+from .window import Extents, ImagePads, Pads, Pair, cells, positions, same_padding
 
 
 def _window(pool: Pair, strides: Pair | None = None, padding: ImagePads = ((0, 0), (0, 0))) -> dict[str, Any]:
@@ -67,9 +68,15 @@ def output(name: str, x: Spec, pool: Pair, strides: Pair, padding: ImagePads) ->
     """Of pooling; raises `ShapeError`, with the name of the op, if the windows do not fit."""
     if len(x.shape) != 4:
         raise ShapeError(f"{name}: x needs 4 axes (N, H, W, C) and has shape {x.shape}")
-    shapes = f"x (N, H, W, C) = {x.shape}, pool (R, S) = {tuple(pool)}"
+    return windows_of(name, x, pool, strides, padding)
+
+
+def windows_of(name: str, x: Spec, pool: Extents, strides: Extents, padding: Pads) -> Spec:
+    """The same for images or volumes."""
+    axes = "NDHWC" if len(x.shape) == 5 else "NHWC"
+    shapes = f"x ({', '.join(axes)}) = {x.shape}, pool {tuple(pool)}"
     extents = []
-    for axis, (size, window, stride, around) in enumerate(zip(x.shape[1:3], pool, strides, padding, strict=True)):
+    for axis, size, window, stride, around in zip(axes[1:-1], x.shape[1:-1], pool, strides, padding, strict=True):
         if max(around) >= window:
             raise ShapeError(
                 f"{name}: with padding {around} a window of {window} cells may cover nothing else: {shapes}"
@@ -77,10 +84,9 @@ def output(name: str, x: Spec, pool: Pair, strides: Pair, padding: ImagePads) ->
         extents.append(positions(size, window, stride, padding=around))
         if not extents[-1]:
             raise ShapeError(
-                f"{name}: a window of {window} cells does not fit into {'HW'[axis]} = {size}, "
-                f"padding {around}: {shapes}"
+                f"{name}: a window of {window} cells does not fit into {axis} = {size}, padding {around}: {shapes}"
             )
-    return x.like(x.shape[0], *extents, x.shape[3])
+    return x.like(x.shape[0], *extents, x.shape[-1])
 
 
 def _check_dy(name: str, dy: Spec, y: Spec) -> None:
@@ -184,9 +190,7 @@ def avgpool2d(x: Array, *, pool: Pair, strides: Pair, padding: ImagePads) -> Arr
 
     The parameters are those of `maxpool2d`.
     """
-    image = padded(x, padding, 0)
-    y = sum(image[tap] for tap in taps(image, pool, strides))
-    return y / _counts(x.shape[1:3], pool, strides, padding, x.dtype)
+    return mean(x, pool, strides, padding)
 
 
 @op(
@@ -205,35 +209,45 @@ def avgpool2d_grad(dy: Array, *, size: Pair, pool: Pair, strides: Pair, padding:
 
     The other parameters are those of `avgpool2d`.
     """
+    return mean_grad(dy, size, pool, strides, padding)
+
+
+def mean(x: np.ndarray, pool: Extents, strides: Extents, padding: Pads) -> np.ndarray:
+    """`avgpool2d` of images or volumes."""
+    image = padded(x, padding, 0)
+    y = sum(image[tap] for tap in taps(image, pool, strides))
+    return y / _counts(x.shape[1:-1], pool, strides, padding, x.dtype)
+
+
+def mean_grad(dy: np.ndarray, size: Extents, pool: Extents, strides: Extents, padding: Pads) -> np.ndarray:
+    """`avgpool2d_grad` of images or volumes."""
     share = dy / _counts(size, pool, strides, padding, dy.dtype)
-    dx = np.zeros((dy.shape[0], *(n + sum(p) for n, p in zip(size, padding, strict=True)), dy.shape[3]), dy.dtype)
+    dx = np.zeros((dy.shape[0], *(n + sum(p) for n, p in zip(size, padding, strict=True)), dy.shape[-1]), dy.dtype)
     for tap in taps(dx, pool, strides):
         dx[tap] += share
-    return cropped(dx, (dy.shape[0], *size, dy.shape[3]), padding)
+    return cropped(dx, (dy.shape[0], *size, dy.shape[-1]), padding)
 
 
-def taps(x: np.ndarray, pool: Pair, strides: Pair) -> list[tuple[slice, ...]]:
-    """For each cell of a window, row by row, the cells of the padded images that it covers."""
-    p, q = (positions(n, k, s) for n, k, s in zip(x.shape[1:3], pool, strides, strict=True))
-    return [
-        (slice(None), cells(r, p, strides[0]), cells(s, q, strides[1])) for r in range(pool[0]) for s in range(pool[1])
-    ]
+def taps(x: np.ndarray, pool: Extents, strides: Extents) -> list[tuple[slice, ...]]:
+    """For each cell of a window, row by row, the cells of the padded images or volumes that it covers."""
+    counts = [positions(n, k, s) for n, k, s in zip(x.shape[1:-1], pool, strides, strict=True)]
+    return [(slice(None), *map(cells, tap, counts, strides)) for tap in itertools.product(*map(range, pool))]
 
 
-def _counts(size: Pair, pool: Pair, strides: Pair, padding: ImagePads, dtype: np.dtype) -> np.ndarray:
-    """(P, Q, 1): how many cells of each window lie inside the image."""
+def _counts(size: Extents, pool: Extents, strides: Extents, padding: Pads, dtype: np.dtype) -> np.ndarray:
+    """(…, 1): how many cells of each window lie inside the image."""
     ones = padded(np.ones((1, *size, 1), dtype), padding, 0)
     return np.sum([ones[0][tap[1:]] for tap in taps(ones, pool, strides)], axis=0)
 
 
-def padded(x: np.ndarray, padding: ImagePads, value: float) -> np.ndarray:
-    """The images with this value around them."""
+def padded(x: np.ndarray, padding: Pads, value: float) -> np.ndarray:
+    """The images or volumes with this value around them."""
     if not np.any(padding):
         return x
     return np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=value)
 
 
-def cropped(dx: np.ndarray, shape: tuple[int, ...], padding: ImagePads) -> np.ndarray:
-    """Images of this shape without what `padded` adds."""
-    (top, _), (left, _) = padding
-    return np.ascontiguousarray(dx[:, top : top + shape[1], left : left + shape[2]])
+def cropped(dx: np.ndarray, shape: tuple[int, ...], padding: Pads) -> np.ndarray:
+    """What `padded` adds to images or volumes of this shape is left out."""
+    inside = [slice(before, before + n) for n, (before, _) in zip(shape[1:-1], padding, strict=True)]
+    return np.ascontiguousarray(dx[:, *inside])

@@ -12,6 +12,9 @@ from ..arguments import Count, Natural
 Pair = tuple[Count, Count]
 """A number for the rows and one for the columns."""
 
+Extents = tuple[Count, ...]
+"""A number for each axis."""
+
 Ends = tuple[Natural, Natural]
 """Cells before and after an axis."""
 

@@ -8,6 +8,8 @@ taken of is read too.
 
 from __future__ import annotations
 
+import itertools
+import math
 from functools import cache
 from typing import Any
 
@@ -19,13 +21,14 @@ from gpucnn.devices.recorders import again
 from gpucnn.devices.team import tasks
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.conv_pool import conv2d_pool_grad_sums
+from gpucnn.ops.conv_pool import conv_pool_grad_sums
 from gpucnn.ops.epilogue import LINEAR
+from gpucnn.ops.window import Extents
 
 from ..shared.by_name_njit import by_name
 from ..shared.columns_njit import add_slices, add_to_period, period
 from ..shared.epilogue_njit import call, slope
-from ..shared.pooling_njit import along
+from ..shared.pooling_njit import along, three
 from ..shared.simd_njit import LANES, copy, load_wide, load_wide_bytes, store_wide
 from ..shared.tile_njit import WIDTH
 from ..shared.vector_math_njit import ZERO
@@ -41,38 +44,37 @@ def _supports(dy: Spec, kept: Spec, **_: Any) -> bool:
     return dy.dtype == _FLOAT32
 
 
-def _workspace(dy: Spec, kept: Spec, *, size: tuple[int, int], **_: Any) -> Spec:
-    return Spec((len(threads.slices(dy.shape[0] * size[0])), period(dy.shape[3])), _FLOAT32)
+def _workspace(dy: Spec, kept: Spec, *, size: Extents, **_: Any) -> Spec:
+    rows = dy.shape[0] * math.prod(size[:-1])
+    return Spec((len(threads.slices(rows)), period(dy.shape[-1])), _FLOAT32)
 
 
-@kernel(conv2d_pool_grad_sums, "windows", "njit", supports=_supports, workspace=_workspace, compiled=True)
+@kernel(conv_pool_grad_sums, "windows", "njit", supports=_supports, workspace=_workspace, compiled=True)
 def launch(dz, db, dy, kept, sums, *, function, alpha, kind, size, pool, pool_strides, pool_padding):
     """The sums of each slice of the rows, added in order."""
-    row_shares, column_shares, of_rows, adds, fills = _plan(
-        tuple(size), dy.shape[1:3], tuple(pool), tuple(pool_strides), pool_padding
-    )
-    bounds = threads.bounds(len(dz) * size[0])
+    before = three([ends[0] for ends in pool_padding], 0)
+    sizes = three(size), three(dy.shape[1:-1]), three(pool), three(pool_strides)
+    shares, of_planes, of_rows, adds, fills = _plan(*sizes, before)
+    bounds = threads.bounds(math.prod(dz.shape[:-2]))
     address = 0 if function == LINEAR else slope(function, alpha)
-    before = pool_padding[0][0], pool_padding[1][0]
-    shape = np.array([*size, *dy.shape[1:], pool[1], *pool_strides, *before, adds, fills])
+    shape = np.array([*itertools.chain(*sizes), *before, dy.shape[-1], adds, fills])
     flat, results = dz.reshape(-1), (dz if kind == "max" else kept).reshape(-1)
     _spreading(kind)(
-        len(bounds) - 1, flat, dy.reshape(-1), kept.reshape(-1), results, sums, shape, row_shares, column_shares,
-        of_rows, address, np.float32(alpha), bounds, parallel=dz.size > _SMALL,
+        len(bounds) - 1, flat, dy.reshape(-1), kept.reshape(-1), results, sums, shape, *shares, of_planes, of_rows,
+        address, np.float32(alpha), bounds, parallel=dz.size > _SMALL,
     )  # fmt: skip
     again(add_slices, db, sums)
 
 
 @cache
-def _plan(size: tuple, positions: tuple, pool: tuple, strides: tuple, padding: tuple) -> tuple:
-    """Shares of rows and of columns, the windows that cover each row, whether windows share cells, and whether
-    there are cells that none covers."""
-    (row_shares, of_rows), (column_shares, _) = (
-        along(size[i], pool[i], strides[i], padding[i][0], positions[i]) for i in (0, 1)
-    )
+def _plan(size: Extents, positions: Extents, pool: Extents, strides: Extents, before: Extents) -> tuple:
+    """The shares of planes, of rows and of columns, the windows that cover each plane and each row, whether windows
+    share cells, and whether there are cells in a row that none covers."""
+    axes = zip(size, pool, strides, before, positions, strict=True)
+    shares, covering = zip(*(along(*axis) for axis in axes), strict=True)
     adds = any(taps > stride for taps, stride in zip(pool, strides, strict=True))
-    covered = (pool[1], padding[1][0], positions[1] * pool[1]) == (strides[1], 0, size[1])
-    return row_shares, column_shares, of_rows, adds, adds or not covered
+    covered = (pool[2], before[2], positions[2] * pool[2]) == (strides[2], 0, size[2])
+    return shares, *covering[:2], adds, adds or not covered
 
 
 _given = by_name(
@@ -109,37 +111,42 @@ def _give(kind, dz, target, few, value, mark, place, share, cells, channels, add
 def _spreading(kind: str) -> Any:
     @tasks
     def spread(
-        part, dz, dy, kept, results, all_sums, shape, row_shares, column_shares, of_rows, function, alpha, bounds
-    ):
+        part, dz, dy, kept, results, all_sums, shape, plane_shares, row_shares, column_shares, of_planes, of_rows,
+        function, alpha, bounds
+    ):  # fmt: skip
         """A slice of the rows of all images."""
         first, last, sums, tail = bounds[part], bounds[part + 1], all_sums[part], np.zeros(WIDTH, np.uint8)
-        H, W, P, Q, C, S = shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]
-        stride_p, stride_q, top, left, adds, fills = shape[6], shape[7], shape[8], shape[9], shape[10], shape[11]
+        D, H, W, sheets, P, Q = shape[0], shape[1], shape[2], shape[3], shape[4], shape[5]
+        R, S, stride_o, stride_p, stride_q = shape[7], shape[8], shape[9], shape[10], shape[11]
+        front, top, left, C, adds, fills = shape[12], shape[13], shape[14], shape[15], shape[16], shape[17]
         whole, line, done, to = C // WIDTH * WIDTH, W * C, first * W * C, 0
         sums[:] = ZERO
         for row in range(first, last):
-            n, h, begin = row // H, row % H, row * line
-            p0, p1 = of_rows[0, h], of_rows[1, h]
-            if fills or p0 >= p1:
+            n, d, h, begin = row // (D * H), row // H % D, row % H, row * line
+            o0, o1, p0, p1 = of_planes[0, d], of_planes[1, d], of_rows[0, h], of_rows[1, h]
+            if fills or o0 >= o1 or p0 >= p1:
                 dz[begin : begin + line] = ZERO
-            for p in range(p0, p1):
-                for q in range(Q):
-                    w = q * stride_q - left
-                    skipped = max(0, -w)
-                    cells, share = min(S, W - w) - skipped, row_shares[p] * column_shares[q]
-                    place = np.float32((h + top - p * stride_p) * S + skipped)
-                    i, target = ((n * P + p) * Q + q) * C, begin + (w + skipped) * C
-                    for c in range(0, whole, WIDTH):
-                        _give(
-                            kind, dz, target + c, WIDTH, load_wide(dy, i + c, WIDTH),
-                            _marks(kind, kept, i + c), place, share, cells, C, adds,
-                        )  # fmt: skip
-                    if whole < C:
-                        few = C - whole
-                        _give(
-                            kind, dz, target + whole, few, load_wide(dy, i + whole, few),
-                            _few_marks(kind, kept, i + whole, few, tail), place, share, cells, C, adds,
-                        )  # fmt: skip
+            for o in range(o0, o1):
+                for p in range(p0, p1):
+                    first_place = ((d + front - o * stride_o) * R + h + top - p * stride_p) * S
+                    i, share_of_row = ((n * sheets + o) * P + p) * Q * C, plane_shares[o] * row_shares[p]
+                    for q in range(Q):
+                        w = q * stride_q - left
+                        skipped = max(0, -w)
+                        cells, share = min(S, W - w) - skipped, share_of_row * column_shares[q]
+                        place, target = np.float32(first_place + skipped), begin + (w + skipped) * C
+                        for c in range(0, whole, WIDTH):
+                            _give(
+                                kind, dz, target + c, WIDTH, load_wide(dy, i + c, WIDTH),
+                                _marks(kind, kept, i + c), place, share, cells, C, adds,
+                            )  # fmt: skip
+                        if whole < C:
+                            few = C - whole
+                            _give(
+                                kind, dz, target + whole, few, load_wide(dy, i + whole, few),
+                                _few_marks(kind, kept, i + whole, few, tail), place, share, cells, C, adds,
+                            )  # fmt: skip
+                        i += C
             if function:
                 call(function, dz, begin, dz, begin, results, begin, line, alpha)
             stop = done + (begin + line - done) // LANES * LANES

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import kernel
-from gpucnn.ops.conv_pool import conv2d_bias_activation_pool
+from gpucnn.ops.conv_pool import conv_bias_activation_pool
 
 from ..shared.implicit_gemm_njit import filters_of
 from ..shared.pooling_njit import ending, extents_of
@@ -18,9 +18,9 @@ from ..shared.winograd_tiles import pays, supports, tiles_by
 
 
 def _supports(
-    x: Spec, weight: Spec, b: Spec, *, function, alpha, kind, pool, pool_strides, pool_padding, **window
+    x: Spec, weight: Spec, b: Spec, *, function, alpha, kind, keep, pool, pool_strides, pool_padding, **window
 ) -> bool:
-    return supports(x, weight.shape[2:], weight.shape[:2], **window)
+    return len(x.shape) == 4 and supports(x, weight.shape[2:], weight.shape[:2], **window)
 
 
 def _pays(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> bool:
@@ -28,16 +28,16 @@ def _pays(x: Spec, weight: Spec, b: Spec, *, padding: Any, **_: Any) -> bool:
 
 
 def _workspace(
-    x: Spec, weight: Spec, b: Spec, *, kind: str, strides: Any, padding: Any, dilation: Any, **_: Any
+    x: Spec, weight: Spec, b: Spec, *, kind: str, keep: bool, strides: Any, padding: Any, dilation: Any, **_: Any
 ) -> tuple[Spec, ...]:
     sizes = x.shape[0], *weight.shape[2:], tiles_by(x, weight, padding)
-    if kind == "mean":
+    if kind == "mean" and keep:
         return workspace(*sizes)
     return pooled_workspace(*sizes, extents_of(x, weight, strides, padding, dilation))
 
 
 @kernel(
-    conv2d_bias_activation_pool,
+    conv_bias_activation_pool,
     "winograd",
     "njit",
     supports=_supports,
@@ -45,9 +45,10 @@ def _workspace(
     workspace=_workspace,
     compiled=True,
 )
-def launch(y, kept, x, weight, b, *scratch, function, alpha, kind, padding, strides, dilation, groups, **windows):
+def launch(y, *arrays, function, alpha, kind, keep, padding, strides, dilation, groups, **windows):
     """y = the largest or the mean of each window of f(x by the filters + b)."""
-    *scratch, work = scratch if kind == "max" else (*scratch, None)
+    kept, (x, weight, b, *scratch) = (arrays[0] if keep else None), arrays[keep:]
+    *scratch, work = (*scratch, None) if kind == "mean" and keep else scratch
     extents = extents_of(x, weight, strides, padding, dilation)
     results, first, pooling = ending(y, kept, work, extents, function, kind, **windows)
     convolve(

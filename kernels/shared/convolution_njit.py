@@ -1,7 +1,7 @@
 """Convolutions over any number of axes as products with patches, for the kernels
 `conv…/implicit_gemm_njit`.
 
-    y        = patches of x · weight
+    y        = patches of x · weight, with bias and activation or without
     dx       = patches of dy · weight with its taps reversed
     dweight  = transposed patches of x · dy
 
@@ -18,17 +18,19 @@ from gpucnn.devices.recorders import again
 from gpucnn.dispatch.case import Spec
 from gpucnn.dispatch.op import Op, kernel
 
+from .epilogue_njit import end
 from .implicit_gemm_njit import (
     FLOAT32,
-    NO_INDEX,
     NONE,
+    RELU,
     Matrix,
     filters_of,
     product,
     workspace,
 )
 from .patches_njit import Patches, patches, transposed_patches
-from .side_by_side_njit import wide, widened
+from .pooling_njit import NO_INDEX
+from .side_by_side_njit import way_of, widened
 from .tile_njit import WIDTH
 from .transposed_gemm_njit import transposed_product, transposed_workspace
 
@@ -41,7 +43,13 @@ def register(file: str, conv: Op, conv_grad_input: Op, conv_grad_weight: Op) -> 
     kernel(conv_grad_weight, "implicit_gemm", "njit", workspace=grad_weight_workspace, **options)(grad_weight)
 
 
-def supports(one: Spec, other: Spec, **_: Any) -> bool:
+def ended(file: str, conv_bias_activation: Op) -> None:
+    """Register the kernel of a convolution with bias and activation."""
+    options: dict[str, Any] = {"supports": supports, "workspace": ended_workspace, "file": file, "compiled": True}
+    kernel(conv_bias_activation, "implicit_gemm", "njit", **options)(ended_forward)
+
+
+def supports(one: Spec, *_: Spec, **__: Any) -> bool:
     """Float32."""
     return one.dtype == FLOAT32
 
@@ -52,18 +60,38 @@ def _table(x: Any, kernel_size: Any, *, strides: Any, padding: Any, dilation: An
 
 def forward_workspace(x: Spec, weight: Spec, *, groups: int, **window: Any) -> tuple[Spec, ...]:
     """Panels and scratch of `forward`."""
-    way = wide(weight.shape, x.shape[-2], groups=groups, **window)
-    table = _table(x, way.shape[:-2], groups=groups, **{**window, "strides": way.strides})
+    way, table = way_of(x, weight, groups=groups, **window)
     return workspace(x.shape[0], way.shape[-1], table, groups=groups)
 
 
 def forward(y: Any, x: Any, weight: Any, panels: Any, scratch: Any, *, groups: int, **window: Any) -> None:
     """y = conv(x, weight)."""
-    way = wide(weight.shape, x.shape[-2], groups=groups, **window)
-    table = _table(x, way.shape[:-2], groups=groups, **{**window, "strides": way.strides})
+    way, table = way_of(x, weight, groups=groups, **window)
     results = y.reshape(len(y), -1, way.shape[-1])
     matrix = filters_of(widened(weight, None, way)[0], groups)
     product(results, NO_INDEX, x, matrix, None, table, NONE, panels, scratch, groups)
+
+
+def ended_workspace(
+    x: Spec, weight: Spec, b: Spec, *, function: str, alpha: float, keep_input: bool, groups: int = 1, **window: Any
+) -> tuple[Spec, ...]:
+    """Panels and scratch of `ended_forward`."""
+    return forward_workspace(x, weight, groups=groups, **window)
+
+
+def ended_forward(
+    y: Any, *arrays: Any, function: str, alpha: float, keep_input: bool, groups: int = 1, **window: Any
+) -> None:
+    """y = f(conv(x, weight) + b); what f is applied to comes second if it is kept."""
+    sums, (x, weight, b, panels, scratch) = (arrays[0] if keep_input else None), arrays[keep_input:]
+    way, table = way_of(x, weight, groups=groups, **window)
+    weight, b = widened(weight, b, way)
+    results, kept = (a if a is None else a.reshape(len(y), -1, way.shape[-1]) for a in (y, sums))
+    operands = results, NO_INDEX, x, filters_of(weight, groups), b, table
+    if function == "relu" and not keep_input:
+        product(*operands, RELU, panels, scratch, groups)
+    else:
+        product(*operands, NONE, panels, scratch, groups, sums=kept, function=end(function), alpha=alpha)
 
 
 def _transposed_tables(

@@ -41,9 +41,6 @@ NONE, RELU, POOL = 0, 1, 2
 NAN = np.float32(np.nan)
 """The limit of `products` that changes nothing."""
 
-NO_INDEX = np.empty(1, np.uint8)
-"""In place of an index where nothing is pooled."""
-
 SMALL = 1 << 20
 """Below this many floating-point operations a second thread costs more than it brings."""
 

@@ -15,8 +15,9 @@ import numpy as np
 from gpucnn.devices import threads
 from gpucnn.dispatch.case import Spec
 
-from .implicit_gemm_njit import NO_INDEX, NONE, RELU, Matrix, filters_of, product, workspace
+from .implicit_gemm_njit import NONE, RELU, Matrix, filters_of, product, workspace
 from .patches_njit import Patches, patches
+from .pooling_njit import NO_INDEX
 from .tile_njit import WIDTH
 
 FEWEST_ROWS, FEWEST_ROWS_BY_TRANSPOSED = 32, 64

@@ -7,6 +7,7 @@ all kernels. It is called once for some images, or for some rows of windows.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from numba.extending import intrinsic
 from gpucnn.devices import threads
 from gpucnn.devices.njit import address_of, inner, njit
 from gpucnn.devices.team import tasks
-from gpucnn.ops.window import Pads, positions
+from gpucnn.ops.window import Extents, Pads, positions
 
 from .by_name_njit import by_name
 from .epilogue_njit import call, end
@@ -49,6 +50,9 @@ what the function takes."""
 NO_POOLING = np.zeros(_WINDOWS + 1, np.int64)
 """In place of the numbers where nothing is pooled."""
 
+NO_INDEX = np.empty(1, np.uint8)
+"""In place of an index where none is kept."""
+
 UNROLLED = 9
 """Up to so many cells of a window, there is code for the window alone."""
 
@@ -56,9 +60,9 @@ UNROLLED = 9
 class Pooling(NamedTuple):
     """What becomes of the results of a convolution.
 
-    y        (N, P, Q, K), their largest or their mean
-    index    shaped like y, uint8: the place of the largest in its window; any array of bytes for the mean
-    extents  (rows, columns, K) of the results of an image
+    y        (N, …, K), their largest or their mean
+    index    shaped like y, uint8: the place of the largest in its window; `NO_INDEX` if that is not kept
+    extents  (planes,) rows, columns and K of the results of an image
     numbers  what the windows are
     """
 
@@ -82,32 +86,39 @@ class Ending(NamedTuple):
 
 
 def extents_of(x: Any, weight: Any, strides: Any, padding: Any, dilation: Any) -> tuple[int, ...]:
-    """(rows, columns, K) of the results of an image."""
-    return *map(positions, x.shape[1:3], weight.shape[:2], strides, dilation, padding), weight.shape[3]
+    """(planes,) rows, columns and K of the results of an image or volume."""
+    return *map(positions, x.shape[1:-1], weight.shape[:-2], strides, dilation, padding), weight.shape[-1]
+
+
+def three(axes: Extents, filling: int = 1) -> Extents:
+    """A number for each of three axes; an image is a volume of one plane."""
+    return (filling,) * (3 - len(axes)) + tuple(axes)
 
 
 def ending(
     y: np.ndarray,
-    kept: np.ndarray,
+    kept: np.ndarray | None,
     work: np.ndarray | None,
-    extents: tuple[int, ...],
+    extents: Extents,
     function: str,
     kind: str,
-    pool: tuple[int, int],
-    pool_strides: tuple[int, int],
+    pool: Extents,
+    pool_strides: Extents,
     pool_padding: Pads,
 ) -> Ending:
-    """The end of `conv2d_bias_activation_pool`, whose results are `y` and `kept`; `work` is for results that are
-    not kept. The activation comes before a mean, and after the largest."""
-    (top, _), (left, _) = pool_padding
+    """The end of `conv_bias_activation_pool`, whose results are `y` and, if there is one, `kept`; `work` is for
+    results that are not kept. The activation comes before a mean, and after the largest."""
     relu = kind == "max" and function == "relu"
     address = 0 if relu else end(function)
     last, first = (address, 0) if kind == "max" else (0, address)
     lanes = "few" if extents[-1] <= LANES else "many"
-    windows = *extents, *y.shape[1:3], *pool, *pool_strides, top, left, relu
-    numbers = _address(kind, lanes, *pool), last, 0, y.shape[1], y.shape[2] * y.shape[3], *windows
+    before, pool, index = three([ends[0] for ends in pool_padding], 0), three(pool), kind == "max" and kept is not None
+    windows = *three(extents[:-1]), extents[-1], *three(y.shape[1:-1]), *pool, *three(pool_strides), *before
+    numbers = _address(kind, lanes, *pool), last, 0, math.prod(y.shape[1:-2]), y.shape[-2] * y.shape[-1]
     results = kept if work is None else work
-    return Ending(results, first, Pooling(y, kept.view(np.uint8), extents, np.array(numbers)))
+    assert results is not None  # one of both is given
+    pooling = Pooling(y, kept if index else NO_INDEX, extents, np.array((*numbers, *windows, relu, index)))
+    return Ending(results, first, pooling)
 
 
 def along(size: int, window: int, stride: int, before: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -134,23 +145,26 @@ _store = by_name({"few": store_some, "many": store_wide})
 
 
 @njit(forceinline=True)
-def _largest_of(lanes, arrays, start, target, few, rows, columns, place, sizes):
+def _largest_of(lanes, arrays, start, target, few, planes, rows, columns, place, sizes):
     """The largest of the cells of a window for `few` channels, and the place of the first that holds it, or with
     relu the number of cells where it is not positive. The first cell inside the image has the place `place`."""
     y, index, results = arrays
-    line, channels, taps, cells, relu = sizes
+    plane, line, channels, taps_of_plane, taps, cells, relu, keeps = sizes
     best = _load(lanes, results, start, few)
     found = choose(best == best, np.float32(place), np.float32(place))
-    for r in range(rows):
-        for s in range(1 if r == 0 else 0, columns):
-            value = _load(lanes, results, start + r * line + s * channels, few)
-            better = beats(value, best)
-            best = choose(better, value, best)
-            found = choose(better, np.float32(place + r * taps + s), found)
+    for t in range(planes):
+        for r in range(rows):
+            for s in range(1 if t == 0 and r == 0 else 0, columns):
+                value = _load(lanes, results, start + t * plane + r * line + s * channels, few)
+                better = beats(value, best)
+                best = choose(better, value, best)
+                found = choose(better, np.float32(place + t * taps_of_plane + r * taps + s), found)
     if relu:
         dead = not_positive(best)
         best, found = choose(dead, ZERO, best), choose(dead, np.float32(cells), found)
     _store(lanes, y, target, few, best)
+    if not keeps:
+        return
     if few == lanes_of(best):
         store_bytes(index, target, found)
     else:
@@ -159,57 +173,64 @@ def _largest_of(lanes, arrays, start, target, few, rows, columns, place, sizes):
 
 
 @njit(forceinline=True)
-def _mean_of(lanes, arrays, start, target, few, rows, columns, place, sizes):
+def _mean_of(lanes, arrays, start, target, few, planes, rows, columns, place, sizes):
     """The mean of the cells of a window for `few` channels; no place."""
     y, _, results = arrays
-    line, channels = sizes[0], sizes[1]
+    plane, line, channels = sizes[0], sizes[1], sizes[2]
     total = _load(lanes, results, start, few)
-    for r in range(rows):
-        for s in range(1 if r == 0 else 0, columns):
-            total = total + _load(lanes, results, start + r * line + s * channels, few)
-    _store(lanes, y, target, few, total * (np.float32(1) / np.float32(rows * columns)))
+    for t in range(planes):
+        for r in range(rows):
+            for s in range(1 if t == 0 and r == 0 else 0, columns):
+                total = total + _load(lanes, results, start + t * plane + r * line + s * channels, few)
+    _store(lanes, y, target, few, total * (np.float32(1) / np.float32(planes * rows * columns)))
 
 
 _combined = by_name({"max": _largest_of, "mean": _mean_of})
 
 
 @cache
-def _pool(kind: str, lanes: str, R: int, S: int) -> Any:
+def _pool(kind: str, lanes: str, T: int, R: int, S: int) -> Any:
     width = _WIDTHS[lanes]
 
     @njit(nogil=True, cache=True, error_model="numpy", no_cpython_wrapper=True)
     def pool(y, index, results, windows, first, last):
-        """Of some images, the rows of windows first … last - 1. There is code for whole windows of R × S cells."""
-        H, W, C, P, Q = windows[0], windows[1], windows[2], windows[3], windows[4]
-        taps_r, taps_s, stride_p, stride, top, before = (
-            windows[5], windows[6], windows[7], windows[8], windows[9], windows[10]
+        """Of some images, the rows of windows first … last - 1. There is code for whole windows of T × R × S cells."""
+        D, H, W, C, sheets, P, Q = windows[0], windows[1], windows[2], windows[3], windows[4], windows[5], windows[6]
+        taps_t, taps_r, taps_s, stride_o, stride_p, stride, front, top, before, relu, keeps = (
+            windows[7], windows[8], windows[9], windows[10], windows[11], windows[12], windows[13], windows[14],
+            windows[15], windows[16], windows[17]
         )  # fmt: skip
-        whole, arrays, sizes = C // width * width, (y, index, results), (W * C, C, taps_s, taps_r * taps_s, windows[11])
+        whole, arrays, taps = C // width * width, (y, index, results), taps_r * taps_s
+        sizes = H * W * C, W * C, C, taps, taps_s, taps_t * taps, relu, keeps
         begin, end = (before + stride - 1) // stride, (W - S + before) // stride + 1
         for row in range(first, last):
+            d0, ahead, d1 = _reach(row // P % sheets, stride_o, front, taps_t, D)
             h0, above, h1 = _reach(row % P, stride_p, top, taps_r, H)
-            cells, target = (row // P * H + h0) * W * C, row * Q * C
+            planes, rows, target = d1 - d0, h1 - h0, row * Q * C
+            cells, first_place = ((row // (P * sheets) * D + d0) * H + h0) * W * C, ahead * taps + above * taps_s
             for q in range(Q):
-                if begin <= q < end and h1 - h0 == R:
+                if begin <= q < end and rows == R and planes == T:
                     start = cells + (q * stride - before) * C
                     for c in range(0, whole, width):
-                        _combined(kind, lanes, arrays, start + c, target + c, width, R, S, 0, sizes)
+                        _combined(kind, lanes, arrays, start + c, target + c, width, T, R, S, 0, sizes)
                     if whole < C:
-                        _combined(kind, lanes, arrays, start + whole, target + whole, C - whole, R, S, 0, sizes)
+                        _combined(kind, lanes, arrays, start + whole, target + whole, C - whole, T, R, S, 0, sizes)
                 else:
                     w0, left, w1 = _reach(q, stride, before, taps_s, W)
-                    start, place = cells + w0 * C, above * taps_s + left
+                    start, place = cells + w0 * C, first_place + left
                     for c in range(0, C, width):
                         few = min(width, C - c)
-                        _combined(kind, lanes, arrays, start + c, target + c, few, h1 - h0, w1 - w0, place, sizes)
+                        _combined(
+                            kind, lanes, arrays, start + c, target + c, few, planes, rows, w1 - w0, place, sizes
+                        )  # fmt: skip
                 target += C
 
     return pool
 
 
 @cache
-def _address(kind: str, lanes: str, rows: int, columns: int) -> int:
-    taps = (rows, columns) if rows * columns <= UNROLLED else (0, 0)
+def _address(kind: str, lanes: str, *pool: int) -> int:
+    taps = pool if math.prod(pool) <= UNROLLED else (0, 0, 0)
     return address_of(_pool(kind, lanes, *taps), (_FLOATS, _BYTES, _FLOATS, _NUMBERS, types.intp, types.intp))
 
 
@@ -261,7 +282,7 @@ def _pool_rows(part, y, index, results, numbers, bounds, alpha):
 
 def pool_all(pooling: Pooling, results: np.ndarray, alpha: float) -> None:
     """Pool results that are all there."""
-    y, rows = pooling.y, pooling.y.shape[0] * pooling.y.shape[1]
+    y, rows = pooling.y, math.prod(pooling.y.shape[:-2])
     bounds = threads.bounds(rows, -(-SMALLEST * rows // results.size))
     _pool_rows(
         len(bounds) - 1, y.reshape(-1), pooling.index.reshape(-1), results.reshape(-1), pooling.numbers, bounds,

@@ -43,9 +43,9 @@ def wide(weight: tuple[int, ...], size: int, *, strides: Any, padding: Any, dila
 
 
 def way_of(x: Any, weight: Any, padding: Any, dilation: Any, strides: Any, groups: int) -> tuple[Wide, Patches]:
-    """The way of a convolution of images, and the patches that its filters meet."""
-    way = wide(weight.shape, x.shape[2], strides=strides, padding=padding, dilation=dilation, groups=groups)
-    return way, patches(x.shape[1:3], x.shape[3], way.shape[:2], way.strides, padding, dilation, groups)
+    """The way of a convolution, and the patches that its filters meet."""
+    way = wide(weight.shape, x.shape[-2], strides=strides, padding=padding, dilation=dilation, groups=groups)
+    return way, patches(x.shape[1:-1], x.shape[-1], way.shape[:-2], way.strides, padding, dilation, groups)
 
 
 def widened(weight: np.ndarray, bias: np.ndarray | None, way: Wide) -> tuple[np.ndarray, np.ndarray | None]:

@@ -41,7 +41,6 @@ from .implicit_gemm_njit import (
     FLOAT32,
     LARGE,
     NAN,
-    NO_INDEX,
     SMALL,
     Matrix,
     Part,
@@ -55,7 +54,7 @@ from .implicit_gemm_njit import (
     table_of,
 )
 from .pooled_tile_njit import pool_four
-from .pooling_njit import FUNCTION, Pooling, first_result, pool_images
+from .pooling_njit import FUNCTION, NO_INDEX, Pooling, first_result, pool_images
 from .simd_njit import copy
 from .slices_launch import apart
 from .tile_njit import FILTERS, HALF, ROWS, WIDTH, products

@@ -24,7 +24,7 @@ FOR_CPU = [kernel for op in OPS for kernel in op.kernels(("numpy", "njit")).valu
 FOR_GPUS = [kernel for op in OPS for kernel in op.kernels(("cuda", "numba")).values()]
 CASES = [(op, case) for op in OPS for case in op.cases if not case.bench]
 CPU_ALONE = {
-    *("conv2d_bias_activation_pool", "conv2d_pool_grad_sums"),
+    *("conv3d_bias_activation", "conv_bias_activation_pool", "conv_pool_grad_sums"),
     *("batchnorm_activation", "batchnorm_activation_grad"),
 }
 """Fused ops that have no kernels for GPUs, where the ops that they join run one by one."""

@@ -81,6 +81,14 @@ def test_sequences_are_fused_as_images_of_one_row():
     assert nodes(*stack) == expected
 
 
+def test_volumes_are_fused_with_their_pooling():
+    pooled = [layers.Conv3D(4, 2, padding="same", activation="relu"), layers.MaxPooling3D(2)]
+    ended = [layers.Conv3D(4, (2, 1, 1), activation="gelu"), layers.Conv3D(3, 1), layers.AveragePooling3D(2)]
+    stack = [layers.Reshape((8, 4, 4, 1)), *pooled, *ended]
+    expected = [["Reshape"], ["Conv3D", "MaxPooling3D"], ["Conv3D"], ["Conv3D", "AveragePooling3D"]]
+    assert nodes(*stack) == expected
+
+
 def model_of(*stack):
     gpucnn.utils.set_random_seed(3)
     model = Sequential([Input((9, 8, 2)), *(make() for make in stack)])
@@ -158,6 +166,16 @@ STACKS = {
         lambda: layers.DepthwiseConv1D(2, depth_multiplier=2, activation="elu"),
         lambda: layers.Conv1D(4, 1, activation="relu"),
         layers.GlobalAveragePooling1D,
+    ],
+    "volumes": [
+        lambda: layers.Reshape((4, 6, 3, 2)),
+        lambda: layers.Conv3D(5, 3, padding="same", activation="relu"),
+        lambda: layers.MaxPooling3D((3, 2, 2), strides=(1, 2, 1), padding="same"),
+        lambda: layers.Conv3D(6, 2, strides=(1, 1, 2), activation="gelu"),
+        lambda: layers.Conv3D(6, (2, 1, 1), groups=2, activation="tanh"),
+        lambda: layers.AveragePooling3D((1, 2, 1)),
+        lambda: layers.Conv3D(4, 1, activation="elu"),
+        layers.GlobalAveragePooling3D,
     ],
     "dense_relu": [
         layers.Flatten,
