@@ -144,9 +144,10 @@ class Tape:
         """Whether what is repeated may call BLAS, whose threads are then to be limited."""
         return self._calls_blas or self._recording.calls_python
 
-    def replay(self, x: np.ndarray | None = None) -> None:
-        """Repeat all calls; `x` is contiguous, with the size and type of the one that was recorded."""
-        self._recording.replay(x)
+    def replay(self, x: np.ndarray | None = None, unchanged: bool = False) -> None:
+        """Repeat all calls; `x` is contiguous, with the size and type of the one that was recorded. With `unchanged`,
+        it is not looked up whether a weight has changed since the last repetition."""
+        self._recording.replay(x, unchanged)
 
     def times(self, x: np.ndarray | None = None) -> list[tuple[Run | None, float]]:
         """Repeat all calls, and return the seconds of each kernel, in order, and with None those between two."""

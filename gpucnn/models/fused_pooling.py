@@ -19,6 +19,9 @@ from ..layers.pooling import (
     GlobalAveragePooling1D,
     GlobalAveragePooling2D,
     GlobalAveragePooling3D,
+    GlobalMaxPooling1D,
+    GlobalMaxPooling2D,
+    GlobalMaxPooling3D,
     MaxPooling1D,
     MaxPooling2D,
     MaxPooling3D,
@@ -43,11 +46,13 @@ _FEW_CHANNELS = 32
 """Of so few, the gradient of a pooled 1 × 1 convolution is faster by products that take in the cells that lost."""
 
 _LARGEST = MaxPooling1D, MaxPooling2D, MaxPooling3D
-_GLOBAL = GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalAveragePooling3D
+_LARGEST_OF_ALL = GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D
+_MEAN_OF_ALL = GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalAveragePooling3D
 _OPS_OF_WINDOWS: dict[type, tuple[str, str]] = {
     **dict.fromkeys(_LARGEST, ("maxpool2d", "maxpool2d_grad")),
+    **dict.fromkeys(_LARGEST_OF_ALL, ("globalmaxpool", "globalmaxpool_grad")),
     **dict.fromkeys((AveragePooling1D, AveragePooling2D, AveragePooling3D), ("avgpool2d", "avgpool2d_grad")),
-    **dict.fromkeys(_GLOBAL, ("globalavgpool", "globalavgpool_grad")),
+    **dict.fromkeys(_MEAN_OF_ALL, ("globalavgpool", "globalavgpool_grad")),
 }
 """What `conv_bias_activation_pool` and its gradient replace, apart from what those of a convolution do."""
 
@@ -133,7 +138,7 @@ def conv_and_windows(layers: list[Layer]) -> Node | None:
         return None
     conv, pool = layers[:2]
     end = _end_before_pooling(layers, *_OPS_OF_WINDOWS[type(pool)])
-    kind = "max" if type(pool) in _LARGEST else "mean"
+    kind = "max" if type(pool) in (*_LARGEST, *_LARGEST_OF_ALL) else "mean"
     if end is None or end.keeps_input:
         return None
     params = {**end.params, "kind": kind, **_windows(pool)}
@@ -173,7 +178,7 @@ def conv_and_windows(layers: list[Layer]) -> Node | None:
 
 def _windows(pool: Layer) -> dict[str, Any]:
     """The windows of a pooling layer, as the op takes them."""
-    if isinstance(pool, _GLOBAL):
+    if isinstance(pool, (*_LARGEST_OF_ALL, *_MEAN_OF_ALL)):
         size = image_of_one(pool)[1:-1]
         return {"pool": size, "pool_strides": size, "pool_padding": ((0, 0),) * len(size)}
     axes = [(axis.size, axis.stride, axis.padding) for axis in pool.sliding(pool.input_shape)]  # type: ignore[arg-type]

@@ -246,6 +246,26 @@ def _dense(layers: list[Layer], activation: Any = None) -> Node | None:
     return Node([dense, drop] if drop else [dense], forward, fused=True, needs_input=end.keeps_input)
 
 
+def _scores(layers: list[Layer]) -> Node | None:
+    """Dense with an activation of all units together, such as softmax: the product ends with the bias, on the CPU."""
+    dense = layers[0]
+    if type(dense) is not Dense or choose.current() is not CPU or chosen("softmax", "softmax_grad"):
+        return None
+    if (sums := _dense(layers[:1], activations.get("linear"))) is None:
+        return None
+
+    def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
+        z, sums_backward = sums.unpenalised(x, step, training)
+        y, backward_of_activation = dense.activation.forward(z)
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            return sums_backward(backward_of_activation(dy), need_dx=need_dx)
+
+        return y, backward
+
+    return Node([dense], forward, fused=True)
+
+
 def _has_gradients(dense: Dense, function: str) -> bool:
     """Whether both products of the gradients, and the sum for the bias, are one launch."""
     if function not in FUNCTIONS:
@@ -327,5 +347,5 @@ def _sums(layers: list[Layer]) -> Node | None:
     return Node([layer], forward, fused=True, needs_input=end.keeps_input)
 
 
-REWRITES = (conv_and_pool, conv_and_windows, _conv, _dense, _sums, batchnorm_and_activation)
+REWRITES = (conv_and_pool, conv_and_windows, _conv, _dense, _scores, _sums, batchnorm_and_activation)
 """Tried in this order."""

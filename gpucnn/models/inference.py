@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from operator import is_
 from typing import Any
 
@@ -35,7 +34,7 @@ from . import fusion, memory, resident
 from .batches import Arrays
 from .model import Model, computing
 from .node import Node
-from .plans import Parted, Program, changing
+from .plans import Parted, changing
 
 
 class Inference:
@@ -98,34 +97,16 @@ class Inference:
     def replayed(self, x: Any, batch_size: Any) -> np.ndarray | None:
         """The output of plans if there is one for each batch of x as a whole, and they hold: then their weights are
         where they were, and need not be brought or kept. On a GPU, that is for one batch."""
-        if not _is_plain(x) or self._model.precision != precision.FLOAT32:
+        if not _is_plain(x) or not len(x) or self._model.precision != precision.FLOAT32:
             return None
         size = batch_size or 32
         if len(x) > size and choose.current() is not CPU:
             return None
-        batches = [x[start : start + size] for start in range(0, len(x), size)] if len(x) > size else [x]
-        if any(batch.shape not in self._program.whole.plans for batch in (batches[0], batches[-1])):
-            return None
         with changing:
-            if not self._hold():
+            if x[:size].shape not in self._program.whole.plans or not self._hold():
                 return None
             program = self._program.whole
-        outputs = []
-        for batch in batches:
-            if (y := self._by_plan(program, batch)) is None:
-                return None
-            outputs.append(y)
-        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
-
-    @staticmethod
-    def _by_plan(program: Program, x: np.ndarray) -> np.ndarray | None:
-        """The output of a free plan for such a batch; None if there is none."""
-        if (plan := program.free_plan(x.shape)) is None:
-            return None
-        with threads.one_blas_thread() if plan.may_call_blas else nullcontext():
-            y = plan(x.astype(np.float32, copy=False))
-        program.keep_plan(x.shape, plan)
-        return y
+        return program.by_plans(x, size)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The output for one batch, on the host, in an array that the caller may keep."""

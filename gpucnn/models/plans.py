@@ -11,6 +11,8 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 
@@ -91,6 +93,19 @@ class Program:
             while len(self.plans) > MOST_PLANS:
                 self.plans.popitem(last=False)
 
+    def by_plans(self, x: np.ndarray, size: int) -> np.ndarray | None:
+        """The output for batches of `size` of float32 or bytes; None if no plan is free for one of them. Whether a
+        weight has changed is looked up once for each plan, not for each batch."""
+        counts = {min(size, len(x)), (len(x) - 1) % size + 1}
+        plans = {count: plan for count in counts if (plan := self.free_plan((count, *x.shape[1:]))) is not None}
+        y = None
+        if len(plans) == len(counts):
+            with threads.one_blas_thread() if any(plan.may_call_blas for plan in plans.values()) else nullcontext():
+                y = _one_after_the_other(plans, x, size)
+        for count, plan in plans.items():
+            self.keep_plan((count, *x.shape[1:]), plan)
+        return y
+
     def _add_plan(self, x: np.ndarray, y: np.ndarray) -> None:
         """Keep a plan for such batches if it gives the same bits for `x`: it was recorded for zeros, so
         that it cannot do so if some layer computes outside of ops."""
@@ -103,6 +118,18 @@ class Program:
                 return
             excess = plan.excess
         self._excess[x.shape] = excess
+
+
+def _one_after_the_other(plans: dict[int, Any], x: np.ndarray, size: int) -> np.ndarray:
+    """The output for batches of `size`, each by the plan for as many images."""
+    if len(x) <= size:
+        return plans[len(x)](x.astype(np.float32, copy=False))
+    y, compared = np.empty((len(x), *plans[size].output_shape[1:]), np.float32), set()
+    for start in range(0, len(x), size):
+        batch = x[start : start + size].astype(np.float32, copy=False)
+        y[start : start + size] = plans[len(batch)](batch, unchanged=len(batch) in compared, copies=False)
+        compared.add(len(batch))
+    return y
 
 
 class _Plan:
@@ -122,10 +149,13 @@ class _Plan:
         self._tape.end(x)
         self.may_call_blas, self.complete = self._tape.may_call_blas, self._tape.complete
         self.excess = excess if (excess := self._tape.allocated_bytes / most) > 1 else 0.0
+        self.output_shape = self._y.shape
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        self._tape.replay(x)
-        return self._y.copy()
+    def __call__(self, x: np.ndarray, unchanged: bool = False, copies: bool = True) -> np.ndarray:
+        """The output; without a copy, an array that the next call overwrites. `unchanged` says that no weight has
+        changed since the last call."""
+        self._tape.replay(x, unchanged)
+        return self._y.copy() if copies else self._y
 
 
 class _Graph:
@@ -146,8 +176,10 @@ class _Graph:
 
         self._replay = choose.current().record(compute)
         self.complete = before is None or before - (free() or 0) <= before // PLANNED_PART
+        self.output_shape = self._y.shape
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: np.ndarray, unchanged: bool = False, copies: bool = True) -> np.ndarray:
+        """The output, in an array of the caller."""
         storage.write(self._x, x)
         self._replay()
         return storage.get(self._y)

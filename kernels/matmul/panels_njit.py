@@ -17,7 +17,7 @@ def _supports(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> bool
 
 def _pays(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> bool:
     rows, terms = reversed(a.shape) if transpose_a else a.shape
-    return pays(rows, terms, b.shape[0 if transpose_b else 1], transpose_b)
+    return pays(rows, terms, b.shape[0 if transpose_b else 1])
 
 
 def _workspace(a: Spec, b: Spec, *, transpose_a: bool, transpose_b: bool) -> tuple[Spec, ...]:

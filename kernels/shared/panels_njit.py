@@ -20,8 +20,8 @@ from .patches_njit import Patches, patches
 from .pooling_njit import NO_INDEX
 from .tile_njit import WIDTH
 
-FEWEST_ROWS, FEWEST_ROWS_BY_TRANSPOSED = 32, 64
-FEWEST_COLUMNS, FEWEST_PRODUCTS = WIDTH, 1 << 21
+FEWEST_ROWS = 32
+FEWEST_COLUMNS, FEWEST_PRODUCTS = WIDTH // 2, 1 << 14
 """With fewer, packing takes longer than it saves, or lanes of vectors are idle."""
 
 _WIDE = {"SkylakeX", "Cooperlake", "SapphireRapids"}
@@ -37,10 +37,10 @@ def are_faster() -> bool:
     return WIDTH == 16 and not known & _WIDE
 
 
-def pays(rows: int, terms: int, columns: int, transpose_b: bool = False) -> bool:
+def pays(rows: int, terms: int, columns: int) -> bool:
     """Whether a product of matrices of these sizes is expected to be faster than by BLAS."""
-    enough = rows >= (FEWEST_ROWS_BY_TRANSPOSED if transpose_b else FEWEST_ROWS)
-    return enough and columns >= FEWEST_COLUMNS and rows * columns * terms >= FEWEST_PRODUCTS and are_faster()
+    enough = rows >= FEWEST_ROWS and columns >= FEWEST_COLUMNS and rows * columns * terms >= FEWEST_PRODUCTS
+    return enough and are_faster()
 
 
 def _table(rows: int, terms: int) -> tuple[int, Patches]:

@@ -37,7 +37,11 @@ def nodes(*stack, **settings):
         ([layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(3, strides=2)], [["Conv2D", "MaxPooling2D"]]),
         ([layers.Conv2D(4, 3, activation="tanh"), layers.AveragePooling2D(2)], [["Conv2D", "AveragePooling2D"]]),
         ([layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()], [["Conv2D", "GlobalAveragePooling2D"]]),
-        ([layers.Conv2D(4, 3), layers.GlobalMaxPooling2D()], [["Conv2D"], ["GlobalMaxPooling2D"]]),
+        ([layers.Conv2D(4, 3), layers.GlobalMaxPooling2D()], [["Conv2D", "GlobalMaxPooling2D"]]),
+        (
+            [layers.UpSampling2D(2), layers.Conv2D(4, 3), layers.GlobalMaxPooling2D()],
+            [["UpSampling2D"], ["Conv2D"], ["GlobalMaxPooling2D"]],
+        ),
         ([layers.Conv2D(4, 3, activation="tanh"), layers.MaxPooling2D(2)], [["Conv2D", "MaxPooling2D"]]),
         ([layers.Conv2D(4, 3), layers.MaxPooling2D(2)], [["Conv2D", "MaxPooling2D"]]),
         ([layers.Conv2D(4, 3, activation="gelu"), layers.MaxPooling2D(2)], [["Conv2D"], ["MaxPooling2D"]]),
@@ -135,6 +139,10 @@ STACKS = {
         lambda: layers.MaxPooling2D(2),
         lambda: layers.Conv2D(4, 1, groups=2, activation="elu"),
         layers.GlobalAveragePooling2D,
+    ],
+    "largest_of_all": [
+        lambda: layers.Conv2D(20, 3, strides=2, activation="relu"),
+        layers.GlobalMaxPooling2D,
     ],
     "conv_relu": [
         lambda: layers.Conv2D(5, 3, strides=2, activation="relu"),

@@ -11,6 +11,7 @@ import pytest
 import gpucnn
 from gpucnn import layers
 from gpucnn.devices import choose, emulator, storage, team, threads
+from gpucnn.devices.recording import Recording
 from gpucnn.dispatch.case import Spec
 from gpucnn.models import clone_model, fusion, inference
 from gpucnn.models import plans as planning
@@ -395,6 +396,23 @@ def test_batches_that_have_plans_are_replayed_without_the_hooks_between_them(mon
         model.predict(x * 255, verbose=0)
     with pytest.raises(pytest.fail.Exception, match="looped over"):
         model.predict(x[:40], verbose=0)
+
+
+def test_weights_are_compared_once_for_all_batches_and_followed_in_the_next_call(monkeypatch):
+    model = normalized()
+    x = images(model, 70)
+    model.predict(x[:64], verbose=0), model.predict(x[64:], verbose=0)
+    before, compared = model.predict(x, verbose=0), []
+    again = Recording._prepare_again
+    monkeypatch.setattr(Recording, "_prepare_again", lambda *args: (compared.append(1), again(*args)))
+    assert np.array_equal(model.predict(x, verbose=0), before)
+    assert len(compared) == 2, "one for batches of 32, one for the last 6"
+    model.layers[0].kernel.value[...] *= 1.5
+    after = model.predict(x, verbose=0)
+    monkeypatch.undo()
+    with fusion.off():
+        np.testing.assert_allclose(after, model.predict(x, verbose=0), atol=1e-5)
+    assert np.abs(after - before).max() > 1e-3
 
 
 def test_only_the_last_shapes_and_small_batches_keep_a_plan(monkeypatch):
