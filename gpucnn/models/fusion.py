@@ -12,8 +12,9 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,7 +40,7 @@ from ..ops import epilogue
 from ..ops.bias_activation import bias_activation
 from ..ops.conv3d import conv3d_bias_activation
 from ..ops.dense import FUNCTIONS, dense_grad, dense_softmax_cross_entropy
-from ..ops.dropout import scale
+from ..ops.dropout import dropout, scale
 from ..ops.fused import (
     conv2d_bias_activation,
     conv2d_bias_activation_dropout,
@@ -133,9 +134,32 @@ def _is_on() -> bool:
     return _enabled.get() and os.environ.get("GPUCNN_FUSION") != "0"
 
 
-def _dropout(layers: list[Layer], end: End, op: Op, **window: Any) -> Dropout | None:
-    """The dropout behind the first layer, if the op computes both. The backward pass takes neither a mask nor
-    random words: where the result is 0, dropped or not, there is no gradient."""
+class _Dropping(NamedTuple):
+    """The dropout behind a layer, which is computed with it. The backward pass takes neither a mask nor random words:
+    where the result is 0, dropped or not, there is no gradient.
+
+    op  what computes the layer and the dropout at once; None where a pass over the result drops in place
+    """
+
+    layer: Dropout
+    op: Op | None
+
+    def forward(self, operands: tuple[Any, ...], step: Any, params: dict[str, Any], plain: Callable[[], Any]) -> Any:
+        """The result of both; `plain` computes that of the layer alone."""
+        draws = self.layer.draws((len(operands[0]), *of_one(self.layer)[1:]))[1]
+        if self.op is not None:
+            return self.op(*operands, step, **params, **draws)
+        y = plain()
+        return dropout(y, step, **draws, out=y)
+
+    @property
+    def scaled(self) -> dict[str, Any]:
+        """What the gradient of the activation takes."""
+        return {"scale": scale(self.layer.rate)}
+
+
+def _dropping(layers: list[Layer], end: End, op: Op | None, **window: Any) -> _Dropping | None:
+    """The dropout behind the first layer, if the op computes both, or on the CPU."""
     drop = layers[1] if len(layers) > 1 else None
     if type(drop) is not Dropout or not 0 < drop.rate < 1 or chosen("dropout"):
         return None
@@ -143,15 +167,9 @@ def _dropout(layers: list[Layer], end: End, op: Op, **window: Any) -> Dropout | 
     if not epilogue.is_flat_at_zero(end.params["function"]) or math.prod(shape) % 4:  # words come in fours
         return None
     operands = *operands_of(end.layer), Spec((1,), np.dtype(np.int64))  # type: ignore[arg-type]
-    return drop if op.has_kernel(*operands, **end.params, **window, **drop.draws(shape)[1]) else None
-
-
-def _draws(drop: Dropout, x: Any) -> dict[str, Any]:
-    return drop.draws((len(x), *of_one(drop)[1:]))[1]
-
-
-def _scale(drop: Dropout) -> dict[str, Any]:
-    return {"scale": scale(drop.rate)}
+    if op is not None and op.has_kernel(*operands, **end.params, **window, **drop.draws(shape)[1]):
+        return _Dropping(drop, op)
+    return _Dropping(drop, None) if choose.current() is CPU else None
 
 
 def _conv(layers: list[Layer]) -> Node | None:
@@ -169,17 +187,16 @@ def _conv(layers: list[Layer]) -> Node | None:
     if not ended.has_kernel(*operands, **params):
         return None
     together = not (several or end.keeps_input or conv.rank == 3) and _has_gradients_of_weights(conv, end)
-    drop = None if several or conv.rank != 2 else _dropout(layers, end, conv2d_bias_activation_dropout, **window)
+    at_once = None if several or conv.rank != 2 else conv2d_bias_activation_dropout
+    drop = _dropping(layers, end, at_once, **window)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         shape, x = x.shape, images(conv, x)
         weight, window = conv.op_weight, conv.window(x.shape)
         operands, params = (x, weight, conv.bias.value), {**end.params, **window}
-        keep_input, scaled = training and end.keeps_input, {}
-        if training and drop:
-            y, scaled = conv2d_bias_activation_dropout(*operands, step, **params, **_draws(drop, x)), _scale(drop)
-        else:
-            y = ended(*operands, **params, **grouped, keep_input=keep_input)
+        keep_input, scaled = training and end.keeps_input, drop.scaled if training and drop else {}
+        plain = partial(ended, *operands, **params, **grouped, keep_input=keep_input)
+        y = drop.forward(operands, step, params, plain) if training and drop else plain()
         y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
@@ -198,7 +215,7 @@ def _conv(layers: list[Layer]) -> Node | None:
 
         return y.reshape(len(x), *conv.output_shape[1:]), backward  # type: ignore[index]
 
-    return Node([conv, drop] if drop else [conv], forward, fused=True, needs_input=end.keeps_input)
+    return Node([conv, drop.layer] if drop else [conv], forward, fused=True, needs_input=end.keeps_input)
 
 
 def _has_gradients_of_weights(conv: Convolution, end: End) -> bool:
@@ -222,15 +239,13 @@ def _dense(layers: list[Layer], activation: Any = None) -> Node | None:
         return None
 
     together = _has_gradients(dense, end.params["function"])
-    drop = None if together else _dropout(layers, end, matmul_bias_activation_dropout)
+    drop = None if together else _dropping(layers, end, matmul_bias_activation_dropout)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
-        weight, keep_input, scaled = dense.kernel.value, training and end.keeps_input, {}
-        operands = x, weight, dense.bias.value
-        if training and drop:
-            y, scaled = matmul_bias_activation_dropout(*operands, step, **end.params, **_draws(drop, x)), _scale(drop)
-        else:
-            y = matmul_bias_activation(*operands, **end.params, keep_input=keep_input)
+        weight, keep_input = dense.kernel.value, training and end.keeps_input
+        operands, scaled = (x, weight, dense.bias.value), drop.scaled if training and drop else {}
+        plain = partial(matmul_bias_activation, *operands, **end.params, keep_input=keep_input)
+        y = drop.forward(operands, step, end.params, plain) if training and drop else plain()
         y, kept = y if keep_input else (y, y)
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
@@ -243,7 +258,7 @@ def _dense(layers: list[Layer], activation: Any = None) -> Node | None:
 
         return y, backward
 
-    return Node([dense, drop] if drop else [dense], forward, fused=True, needs_input=end.keeps_input)
+    return Node([dense, drop.layer] if drop else [dense], forward, fused=True, needs_input=end.keeps_input)
 
 
 def _scores(layers: list[Layer]) -> Node | None:

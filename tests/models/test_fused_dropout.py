@@ -1,7 +1,8 @@
 """Dropout that the layer before it computes: the same values dropped, the same gradients, to the bit.
 
 A kernel that drops what it writes multiplies the finished value by the factor that a pass of its own would
-multiply it by, and the gradient multiplies dy by it and then takes or leaves it: the roundings are the same.
+multiply it by, and the gradient multiplies dy by it and then takes or leaves it: the roundings are the same. On the
+CPU a pass drops in place.
 """
 
 import needs
@@ -16,15 +17,21 @@ from gpucnn.dispatch import choice
 from gpucnn.models import fusion
 from gpucnn.models.ends import end_of
 
-pytestmark = [needs.emulator_here, pytest.mark.xdist_group("fused-dropout")]
+EMULATOR = pytest.param(("cuda", "emulator"), id="emulator", marks=needs.emulator_here)
+CPU = pytest.param(("njit", "cpu"), id="cpu")
+pytestmark = pytest.mark.xdist_group("fused-dropout")
+
+on_the_emulator = pytest.mark.parametrize("device", [EMULATOR], indirect=True)
 
 CONV, DENSE = ["Conv2D", "Dropout"], ["Dense", "Dropout"]
 
 
-@pytest.fixture(autouse=True)
-def _on_the_emulator():
-    gpucnn.use("cuda", device="emulator")
+@pytest.fixture(autouse=True, params=[EMULATOR, CPU])
+def device(request):
+    backend, device = request.param
+    gpucnn.use(backend, device=device)
     gpucnn.utils.set_random_seed(3)
+    return device
 
 
 def model_of(*stack, size=(8, 8, 3)):
@@ -62,7 +69,6 @@ def nodes(*stack, **model):
         ([layers.Conv2D(8, 3, activation="relu"), layers.SpatialDropout2D(0.2)], [["Conv2D"], ["SpatialDropout2D"]]),
         ([layers.Conv2D(8, 3, activation="tanh"), layers.Dropout(0.2)], [["Conv2D"], ["Dropout"]]),
         ([layers.Conv2D(8, 3), layers.Dropout(0.2)], [["Conv2D"], ["Dropout"]]),
-        ([layers.Conv2D(5, 3, activation="relu"), layers.Dropout(0.2)], [["Conv2D"], ["Dropout"]]),
         (
             [layers.Conv2D(8, 3, activation="relu", activity_regularizer="l2"), layers.Dropout(0.2)],
             [["Conv2D"], ["Dropout"]],
@@ -73,8 +79,27 @@ def test_dropout_is_part_of_the_layer_before_it_where_its_result_says_what_was_d
     assert nodes(*stack) == expected
 
 
-@pytest.mark.parametrize("chosen", [{"dropout": "philox"}, {"backend": "numba"}, {"device": "cpu", "backend": "njit"}])
-def test_dropout_has_a_pass_of_its_own_where_no_kernel_drops(chosen):
+@on_the_emulator
+def test_filters_that_the_kernel_does_not_take_are_dropped_by_a_pass(device):
+    assert nodes(layers.Conv2D(5, 3, activation="relu"), layers.Dropout(0.2)) == [["Conv2D"], ["Dropout"]]
+
+
+@pytest.mark.parametrize("device", [CPU], indirect=True)
+@pytest.mark.parametrize(
+    "stack",
+    [
+        [layers.Conv2D(6, 3, groups=3, activation="relu"), layers.Dropout(0.2)],
+        [layers.Reshape((64, 3)), layers.Conv1D(5, 5, activation="relu"), layers.Dropout(0.2)],
+        [layers.Reshape((4, 4, 4, 3)), layers.Conv3D(4, 2, activation="relu"), layers.Dropout(0.2)],
+    ],
+)
+def test_on_the_cpu_any_convolution_drops(stack, device):
+    assert nodes(*stack)[-1] == [type(layer).__name__ for layer in stack[-2:]]
+
+
+@on_the_emulator
+@pytest.mark.parametrize("chosen", [{"dropout": "philox"}, {"backend": "numba"}])
+def test_dropout_has_a_pass_of_its_own_where_no_kernel_drops(chosen, device):
     with choice.using(**chosen):
         assert ["Dropout"] in nodes(*few_channels())
 
@@ -185,4 +210,4 @@ def test_a_part_of_a_batch_begins_with_words_of_its_own(width, fused):
         has_kernel = staticmethod(lambda *_, **__: True)
 
     conv, drop, *_ = model_of(layers.Conv2D(5, (3, width), activation="relu"), layers.Dropout(0.2)).layers
-    assert (fusion._dropout([conv, drop], end_of([conv, drop]), ServesAll()) is drop) == fused
+    assert (fusion._dropping([conv, drop], end_of([conv, drop]), ServesAll()) is not None) == fused
