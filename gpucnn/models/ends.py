@@ -11,6 +11,7 @@ from ..devices import choose
 from ..devices.cpu import CPU
 from ..dispatch import choice
 from ..dispatch.case import Spec
+from ..layers.activation import Activation
 from ..layers.conv import Conv1D, Conv2D, Conv3D
 from ..layers.convolution_base import Convolution
 from ..layers.depthwise_conv import DepthwiseConv1D, DepthwiseConv2D
@@ -33,11 +34,17 @@ def chosen(*ops: str) -> bool:
 
 
 class End:
-    """The activation behind a layer that is act(op(x, kernel) + bias), as the fused ops take it."""
+    """The activation behind a layer that is act(op(x, kernel) + bias), as the fused ops take it.
 
-    def __init__(self, layers: list[Layer], activation: Any) -> None:
+    layer    the layer
+    layers   with the layer behind it, if that applies the activation
+    behind   those that follow
+    """
+
+    def __init__(self, layers: list[Layer], activation: Any, count: int) -> None:
         self.layer = layers[0]
-        self.may_overwrite = gives_new_gradient(layers[1:])
+        self.layers, self.behind = layers[:count], layers[count:]
+        self.may_overwrite = gives_new_gradient(self.behind)
         self.params = function_of(activation)
         self.keeps_input = epilogue.keeps_input(**self.params)
 
@@ -64,17 +71,29 @@ def function_of(activation: Any) -> dict[str, Any]:
 
 
 def end_of(layers: list[Layer], activation: Any = None) -> End | None:
-    """The end of the first layer, with bias and elementwise activation, by default the layer's; None if an algorithm
-    was chosen for one."""
-    layer = layers[0]
+    """The end of the first layer, with bias and elementwise activation, by default the layer's, or that of the layer
+    behind it; None if an algorithm was chosen for one."""
+    layer: Any = layers[0]
     if chosen("bias", "bias_grad", "activation", "activation_grad"):
         return None
-    activation = activation or layer.activation  # type: ignore[attr-defined]
-    plain = type(activation) in (activations.Elementwise, activations.Linear)
-    if not plain or layer.activity_regularizer is not None or not layer.use_bias:  # type: ignore[attr-defined]
+    if layer.activity_regularizer is not None or not layer.use_bias:
         return None
-    end = End(layers, activation)
+    count = 1
+    if activation is None:
+        activation = layer.activation
+        if type(activation) is activations.Linear and len(layers) > 1 and applies_activation(layers[1]):
+            activation, count = layers[1].activation, 2  # type: ignore[attr-defined]
+    if type(activation) not in (activations.Elementwise, activations.Linear):
+        return None
+    end = End(layers, activation, count)
     return end if end.has_kernel() else None
+
+
+def applies_activation(layer: Layer) -> bool:
+    """Whether a layer is gpucnn's, does nothing else, and its function is one of those that kernels know."""
+    if not isinstance(layer, Activation) or type(layer).__module__ != Activation.__module__:
+        return False
+    return type(layer.activation) is activations.Elementwise and layer.activity_regularizer is None
 
 
 def of_one(layer: Layer) -> tuple[int, ...]:

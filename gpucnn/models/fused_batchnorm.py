@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import activations
 from ..dispatch.case import Spec
 from ..layers.activation import Activation
 from ..layers.batch_normalization import BatchNormalization
 from ..layers.layer import Backward, Layer
 from ..ops.batchnorm_activation import batchnorm_activation, batchnorm_activation_grad
-from .ends import FLOAT32, chosen, function_of, of_one
+from .ends import FLOAT32, applies_activation, chosen, function_of, of_one
 from .node import Node
 
 
 def batchnorm_and_activation(layers: list[Layer]) -> Node | None:
     """BatchNormalization, then an elementwise activation: of a training step x alone is kept."""
-    if len(layers) < 2 or type(layers[0]) is not BatchNormalization or not _is_activation(layers[1]):
+    if len(layers) < 2 or type(layers[0]) is not BatchNormalization or not applies_activation(layers[1]):
         return None
     norm, act = layers[:2]
     assert isinstance(norm, BatchNormalization) and isinstance(act, Activation)
@@ -51,13 +50,6 @@ def batchnorm_and_activation(layers: list[Layer]) -> Node | None:
         return y, backward
 
     return Node([norm, act], forward, fused=True)
-
-
-def _is_activation(layer: Layer) -> bool:
-    """Whether the layer is gpucnn's, and its function one of those that kernels know."""
-    if not isinstance(layer, Activation) or type(layer).__module__ != Activation.__module__:
-        return False
-    return type(layer.activation) is activations.Elementwise
 
 
 def _one_by_one(norm: BatchNormalization, act: Activation, x: Any, step: Any, training: bool) -> tuple[Any, Backward]:

@@ -39,9 +39,6 @@ from ..ops.fused import (
 from .ends import CONVOLUTIONS, End, chosen, end_of, image_of_one, images, of_one, operands_of
 from .node import Node
 
-_OPS_OF_POOLING = "maxpool2d", "maxpool2d_grad", "conv2d_grad_input", "conv2d_grad_weight"
-"""What the ops of a pooled convolution replace, apart from what those of a convolution do."""
-
 _FEW_CHANNELS = 32
 """Of so few, the gradient of a pooled 1 × 1 convolution is faster by products that take in the cells that lost."""
 
@@ -57,27 +54,30 @@ _OPS_OF_WINDOWS: dict[type, tuple[str, str]] = {
 """What `conv_bias_activation_pool` and its gradient replace, apart from what those of a convolution do."""
 
 
-def _end_before_pooling(layers: list[Layer], *ops: str) -> End | None:
-    """The end of the convolution; None if an algorithm was chosen for it, for the pooling or for one of these ops."""
-    conv, pool = layers[:2]
-    assert isinstance(conv, Convolution)
-    if conv.algorithm is not None or getattr(pool, "algorithm", None) is not None:
+def _pooled(layers: list[Layer], convolutions: Any, pools: Any) -> tuple[Convolution, End, Any] | None:
+    """A convolution of these kinds, its end and pooling of these kinds behind it; None if an algorithm was chosen for
+    any of them."""
+    conv = layers[0]
+    if type(conv) not in convolutions or (end := end_of(layers)) is None or not end.behind:
         return None
-    return None if chosen(conv.conv.name, *ops) else end_of(layers)
+    assert isinstance(conv, Convolution)
+    pool = end.behind[0]
+    if type(pool) not in pools or conv.algorithm is not None or getattr(pool, "algorithm", None) is not None:
+        return None
+    return None if chosen(conv.conv.name, *_OPS_OF_WINDOWS[type(pool)]) else (conv, end, pool)
 
 
 def conv_and_pool(layers: list[Layer]) -> Node | None:
     """Conv2D, then the largest of each 2 × 2; the pooled values and places are kept."""
-    if len(layers) < 2 or type(layers[0]) is not Conv2D or type(layers[1]) is not MaxPooling2D:
+    if (found := _pooled(layers, (Conv2D,), (MaxPooling2D,))) is None:
         return None
-    conv, pool = layers[:2]
+    conv, end, pool = found
     assert isinstance(conv, Conv2D) and isinstance(pool, MaxPooling2D)
     if conv.kernel_size == (1, 1) and conv.kernel.shape[2] <= _FEW_CHANNELS and (node := conv_and_windows(layers)):
         return node
     if conv.groups != 1 or (pool.pool_size, pool.strides, pool.padding) != ((2, 2), (2, 2), "valid"):
         return None
-    end = _end_before_pooling(layers, *_OPS_OF_POOLING)
-    if end is None or not epilogue.rises(**end.params):
+    if chosen("conv2d_grad_input", "conv2d_grad_weight") or not epilogue.rises(**end.params):
         return None
     if not conv2d_bias_activation_maxpool.has_kernel(*operands_of(conv), **end.params, **conv.window(of_one(conv))):
         return None
@@ -99,7 +99,7 @@ def conv_and_pool(layers: list[Layer]) -> Node | None:
 
         return y, backward
 
-    return Node([conv, pool], forward, fused=True)
+    return Node([*end.layers, pool], forward, fused=True)
 
 
 def _has_sparse_gradients(conv: Conv2D) -> bool:
@@ -134,17 +134,15 @@ class _Windows(Node):
 def conv_and_windows(layers: list[Layer]) -> Node | None:
     """A convolution, then the largest or the mean of windows of any size. Of the largest, the places are kept; of
     a mean, what it was taken of."""
-    if len(layers) < 2 or type(layers[0]) not in CONVOLUTIONS or type(layers[1]) not in _OPS_OF_WINDOWS:
+    found = _pooled(layers, CONVOLUTIONS, _OPS_OF_WINDOWS)
+    if found is None or found[1].keeps_input:
         return None
-    conv, pool = layers[:2]
-    end = _end_before_pooling(layers, *_OPS_OF_WINDOWS[type(pool)])
+    conv, end, pool = found
     kind = "max" if type(pool) in (*_LARGEST, *_LARGEST_OF_ALL) else "mean"
-    if end is None or end.keeps_input:
-        return None
     params = {**end.params, "kind": kind, **_windows(pool)}
     if kind == "max" and not _has_places(params):
         return None
-    assert isinstance(conv, Convolution) and conv.output_shape and pool.output_shape
+    assert conv.output_shape and pool.output_shape
     size, outputs = image_of_one(conv, conv.output_shape)[1:-1], pool.output_shape[1:]
     operands, groups = operands_of(conv), conv.op_groups
     window = conv.window(operands[0].shape)
@@ -173,7 +171,7 @@ def conv_and_windows(layers: list[Layer]) -> Node | None:
 
         return y.reshape((len(x), *outputs)), backward
 
-    return _Windows([conv, pool], forward, fused=True, needs_input=True)
+    return _Windows([*end.layers, pool], forward, fused=True, needs_input=True)
 
 
 def _windows(pool: Layer) -> dict[str, Any]:

@@ -92,11 +92,12 @@ def program(layers: list[Layer], logits: bool) -> list[Node]:
     nodes: list[Node] = []
     free, place = len(layers) - logits, 0
     while place < free:
-        node = _fused(layers[place:]) or _alone(layers[place])
+        node = _fused(layers[place:])
+        if node is None or place + len(node.layers) > free:  # the activation of the last layer stays apart
+            node = _alone(layers[place])
         nodes.append(node)
         place += len(node.layers)
     if logits:
-        assert place == free  # what other layers are computed with has no activation
         nodes.append(_logits(layers[-1]))
     return nodes
 
@@ -158,9 +159,9 @@ class _Dropping(NamedTuple):
         return {"scale": scale(self.layer.rate)}
 
 
-def _dropping(layers: list[Layer], end: End, op: Op | None, **window: Any) -> _Dropping | None:
-    """The dropout behind the first layer, if the op computes both, or on the CPU."""
-    drop = layers[1] if len(layers) > 1 else None
+def _dropping(end: End, op: Op | None, **window: Any) -> _Dropping | None:
+    """The dropout behind the end of a layer, if the op computes both, or on the CPU."""
+    drop = end.behind[0] if end.behind else None
     if type(drop) is not Dropout or not 0 < drop.rate < 1 or chosen("dropout"):
         return None
     shape = of_one(drop)
@@ -188,7 +189,7 @@ def _conv(layers: list[Layer]) -> Node | None:
         return None
     together = not (several or end.keeps_input or conv.rank == 3) and _has_gradients_of_weights(conv, end)
     at_once = None if several or conv.rank != 2 else conv2d_bias_activation_dropout
-    drop = _dropping(layers, end, at_once, **window)
+    drop = _dropping(end, at_once, **window)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         shape, x = x.shape, images(conv, x)
@@ -215,7 +216,7 @@ def _conv(layers: list[Layer]) -> Node | None:
 
         return y.reshape(len(x), *conv.output_shape[1:]), backward  # type: ignore[index]
 
-    return Node([conv, drop.layer] if drop else [conv], forward, fused=True, needs_input=end.keeps_input)
+    return Node([*end.layers, drop.layer] if drop else end.layers, forward, fused=True, needs_input=end.keeps_input)
 
 
 def _has_gradients_of_weights(conv: Convolution, end: End) -> bool:
@@ -239,7 +240,7 @@ def _dense(layers: list[Layer], activation: Any = None) -> Node | None:
         return None
 
     together = _has_gradients(dense, end.params["function"])
-    drop = None if together else _dropping(layers, end, matmul_bias_activation_dropout)
+    drop = None if together else _dropping(end, matmul_bias_activation_dropout)
 
     def forward(x: Any, step: Any, training: bool) -> tuple[Any, Backward]:
         weight, keep_input = dense.kernel.value, training and end.keeps_input
@@ -258,7 +259,7 @@ def _dense(layers: list[Layer], activation: Any = None) -> Node | None:
 
         return y, backward
 
-    return Node([dense, drop.layer] if drop else [dense], forward, fused=True, needs_input=end.keeps_input)
+    return Node([*end.layers, drop.layer] if drop else end.layers, forward, fused=True, needs_input=end.keeps_input)
 
 
 def _scores(layers: list[Layer]) -> Node | None:
@@ -359,7 +360,7 @@ def _sums(layers: list[Layer]) -> Node | None:
 
         return y, backward
 
-    return Node([layer], forward, fused=True, needs_input=end.keeps_input)
+    return Node(end.layers, forward, fused=True, needs_input=end.keeps_input)
 
 
 REWRITES = (conv_and_pool, conv_and_windows, _conv, _dense, _scores, _sums, batchnorm_and_activation)

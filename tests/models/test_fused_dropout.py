@@ -210,4 +210,4 @@ def test_a_part_of_a_batch_begins_with_words_of_its_own(width, fused):
         has_kernel = staticmethod(lambda *_, **__: True)
 
     conv, drop, *_ = model_of(layers.Conv2D(5, (3, width), activation="relu"), layers.Dropout(0.2)).layers
-    assert (fusion._dropping([conv, drop], end_of([conv, drop]), ServesAll()) is not None) == fused
+    assert (fusion._dropping(end_of([conv, drop]), ServesAll()) is not None) == fused

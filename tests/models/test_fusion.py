@@ -39,6 +39,17 @@ def nodes(*stack, **settings):
         ([layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()], [["Conv2D", "GlobalAveragePooling2D"]]),
         ([layers.Conv2D(4, 3), layers.GlobalMaxPooling2D()], [["Conv2D", "GlobalMaxPooling2D"]]),
         (
+            [layers.Conv2D(4, 3), layers.Activation("relu"), layers.MaxPooling2D(2)],
+            [["Conv2D", "Activation", "MaxPooling2D"]],
+        ),
+        ([layers.Conv2D(4, 3), layers.LeakyReLU(0.1)], [["Conv2D", "LeakyReLU"]]),
+        ([layers.Conv2D(4, 3), layers.ELU(), layers.AveragePooling2D(2)], [["Conv2D", "ELU", "AveragePooling2D"]]),
+        ([layers.SeparableConv2D(4, 3), layers.ReLU()], [["SeparableConv2D", "ReLU"]]),
+        ([layers.Conv2D(4, 3, activation="relu"), layers.Activation("tanh")], [["Conv2D"], ["Activation"]]),
+        ([layers.Conv2D(4, 3), layers.ReLU(max_value=1.0)], [["Conv2D"], ["ReLU"]]),
+        ([layers.Conv2D(4, 3), layers.Activation("softmax")], [["Conv2D"], ["Activation"]]),
+        ([layers.Conv2D(4, 3), layers.Activation("relu", activity_regularizer="l2")], [["Conv2D"], ["Activation"]]),
+        (
             [layers.UpSampling2D(2), layers.Conv2D(4, 3), layers.GlobalMaxPooling2D()],
             [["UpSampling2D"], ["Conv2D"], ["GlobalMaxPooling2D"]],
         ),
@@ -83,6 +94,19 @@ def test_sequences_are_fused_as_images_of_one_row():
     stack = [layers.Reshape((64, 2)), *pooled, layers.Conv1D(5, 2), layers.GlobalAveragePooling1D()]
     expected = [["Reshape"], ["Conv1D", "MaxPooling1D"], ["Conv1D", "GlobalAveragePooling1D"]]
     assert nodes(*stack) == expected
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("units", [1, 3])
+def test_the_activation_of_the_last_layer_stays_apart_where_the_loss_takes_what_is_before_it(normalized, units):
+    last = layers.Activation("sigmoid" if units == 1 else "softmax")
+    norms = [layers.BatchNormalization()] if normalized else []
+    model = Sequential([Input((6,)), layers.Dense(5), layers.ReLU(), layers.Dense(units), *norms, last])
+    model.compile("sgd", "binary_crossentropy" if units == 1 else "sparse_categorical_crossentropy")
+    nodes = [[type(layer).__name__ for layer in node.layers] for node in model._trainer.step.nodes()]
+    assert nodes == [["Dense", "ReLU"], ["Dense"], *[["BatchNormalization"] for _ in norms], ["Activation"]]
+    y = np.arange(8) % 2
+    model.fit(np.ones((8, 6), np.float32), y if units > 1 else y[:, None], verbose=0)
 
 
 def test_volumes_are_fused_with_their_pooling():
@@ -139,6 +163,21 @@ STACKS = {
         lambda: layers.MaxPooling2D(2),
         lambda: layers.Conv2D(4, 1, groups=2, activation="elu"),
         layers.GlobalAveragePooling2D,
+    ],
+    "layers_of_activations": [
+        lambda: layers.Conv2D(5, 3, padding="same"),
+        lambda: layers.Activation("gelu"),
+        lambda: layers.Conv2D(6, 2),
+        lambda: layers.ReLU(),
+        lambda: layers.MaxPooling2D(2),
+        lambda: layers.DepthwiseConv2D(2),
+        lambda: layers.LeakyReLU(0.1),
+        lambda: layers.AveragePooling2D(2, strides=1),
+        layers.Flatten,
+        lambda: layers.Dense(9),
+        lambda: layers.ELU(),
+        lambda: layers.Dense(7),
+        lambda: layers.Activation("silu"),
     ],
     "largest_of_all": [
         lambda: layers.Conv2D(20, 3, strides=2, activation="relu"),
