@@ -58,7 +58,10 @@ def global_pooling(layer: Layer) -> str | None:
 
 
 def kernel_of(layer: Convolution) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """The kernel (…, channels of a group, filters), the bias and the number of groups."""
+    """The kernel (…, channels of a group, filters), the bias and the number of groups. Raises `Untranslated` for a
+    layer with several kernels, or whose kernel is transposed."""
+    if not layer.filters_last:
+        raise Untranslated(f"{layer.name} has no translation")
     weight, *bias = layer.get_weights()
     groups = layer.groups
     if isinstance(layer, layers.DepthwiseConv2D):

@@ -89,6 +89,6 @@ def test_the_translation_to_onnx_computes_the_same(model, x):
 
 def test_a_layer_without_translation_is_named():
     pytest.importorskip("torch")
-    for part in (layers.Permute((2, 1)), layers.Activation("mish")):
+    for part in (layers.Permute((2, 1)), layers.Activation("mish"), layers.SeparableConv1D(4, 2)):
         with pytest.raises(translations.Untranslated, match=part.name):
             translations.as_torch(Sequential([layers.Input((3, 2)), part]))
