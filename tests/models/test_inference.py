@@ -75,7 +75,6 @@ def rounding(terms):
         ((7, 7, 4), layers.DepthwiseConv2D(3, depth_multiplier=2)),
         ((9, 4), layers.Conv1D(5, 3, padding="causal")),
         ((5, 5, 5, 2), layers.Conv3D(3, 2)),
-        ((6,), layers.Dense(5)),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, layers.Layer) else None,
 )
@@ -89,6 +88,15 @@ def test_batch_normalization_and_activation_are_joined_with_the_layer_before(sha
     for _ in range(2):
         assert np.abs(model.predict(x, verbose=0) - layer_by_layer(model, x)).max() <= rounding(terms=36)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_the_many_weights_of_a_dense_layer_are_not_compared_for_the_normalization_behind_it():
+    parts = [layers.Dense(5), layers.BatchNormalization(), layers.Activation("relu")]
+    model = filled(gpucnn.Sequential([layers.Input((6,)), *parts]))
+    x = images(model)
+    assert [type(layer) for layer in simplified(model.layers)[0]] == [type(layer) for layer in parts]
+    for _ in range(2):
+        assert np.abs(model.predict(x, verbose=0) - layer_by_layer(model, x)).max() <= rounding(terms=6)
 
 
 def clone(layer):
