@@ -3,9 +3,9 @@
 On the CPU, with compiled kernels and no algorithm chosen, a BatchNormalization is folded into the
 convolution before it, an activation is joined with a convolution or dense layer before it, and dropout
 is left out. The weights of a dense layer are many: to see whether they have changed takes longer than
-a normalization of its results. What is folded follows the weights however they change: kernels that are recorded with the others
-compute it again in each call, or in those of a plan that find a weight changed. Results differ from those
-of the separate layers by rounding alone.
+a normalization of its results. What is folded follows the weights however they change: kernels that are
+recorded with the others compute it again in each call, or in those of a plan that find a weight changed.
+Results differ from those of the separate layers by rounding alone.
 """
 
 from __future__ import annotations
@@ -195,10 +195,10 @@ def _joined(last: Layer, layer: Layer, folds: list[Callable[[], None]]) -> Layer
         return None
     if last.activation.name != "linear":
         return None
-    if type(layer) is BatchNormalization and last.filters_last and not isinstance(last, Dense):
-        joined = copy.copy(last)
-        folds.append(_fold(joined, last, layer))
-        return joined
+    if type(layer) is BatchNormalization and isinstance(last, Convolution) and last.filters_last:
+        folded = copy.copy(last)
+        folds.append(_fold(folded, last, layer))
+        return folded
     if isinstance(layer, Activation) and type(layer).__module__ == Activation.__module__:
         joined = copy.copy(last)
         joined.activation, joined.activity_regularizer = layer.activation, None
