@@ -58,15 +58,17 @@ class Inference:
         """What a forward pass runs through, planned again after any change of the layers or of the
         choice of kernels, with what is folded computed from the weights as they are now."""
         with changing:
-            if not self._hold():
-                self._state = _state(self._model.layers)
-                layers, folds = simplified(self._model.layers)
-                nodes = fusion.program(layers, False)
-                recordable = all(map(_is_recordable, every(self._model.layers)))
-                self._program = Parted(nodes, folds, recordable, _head(nodes))
-            for fold in self._program.whole.folds:
-                fold()
+            self._plan()
+            self._program.whole.fold()
             return self._program.whole.nodes
+
+    def _plan(self) -> None:
+        if not self._hold():
+            self._state = _state(self._model.layers)
+            layers, folds = simplified(self._model.layers)
+            nodes = fusion.program(layers, False)
+            recordable = all(map(_is_recordable, every(self._model.layers)))
+            self._program = Parted(nodes, folds, recordable, _head(nodes))
 
     def _hold(self) -> bool:
         """Whether the nodes are those for the layers as they are. Only where something was assigned to any
@@ -79,20 +81,24 @@ class Inference:
         return True
 
     def takes(self, x: Any, batch_size: Any) -> bool:
-        """Whether x is one batch, and of a kind that can be recorded: then `of_one_batch` returns its output
-        without the hooks and checks of many batches."""
-        most, expected = 32 if batch_size is None else batch_size, self._model.input_shape
-        if not _is_plain(x) or type(most) is not int:
+        """Whether x is of a kind that can be recorded, on a GPU as one batch: then `of_plain` returns its output
+        without hooks and checks for each batch."""
+        size, expected = 32 if batch_size is None else batch_size, self._model.input_shape
+        if not _is_plain(x) or type(size) is not int or not len(x) or size < 1:
             return False
-        fits = expected is not None and x.shape[1:] == expected[1:] and 0 < len(x) <= most
-        return fits and self._model.built and (choose.current() is CPU or resident.is_used())
+        fits = expected is not None and x.shape[1:] == expected[1:] and self._model.built
+        return fits and (choose.current() is CPU or (len(x) <= size and resident.is_used()))
 
-    def of_one_batch(self, x: np.ndarray) -> np.ndarray:
-        """The output for a batch that `takes` has accepted."""
-        memory_needed = memory.explained(self._model, Arrays(x, None, None, len(x)))
+    def of_plain(self, x: np.ndarray, batch_size: int | None) -> np.ndarray:
+        """The output for an array that `takes` has accepted. Whether a weight has changed is looked up once."""
+        size, compared = batch_size or 32, set[Any]()
+        memory_needed = memory.explained(self._model, Arrays(x, None, None, min(size, len(x))))
         with threads.one_blas_thread(), computing(self._model), memory_needed:
-            self.nodes()
-            y = self(x.astype(np.float32, copy=False))
+            with changing:
+                self._plan()
+            batches = (x[start : start + size].astype(np.float32, copy=False) for start in range(0, len(x), size))
+            outputs = [self(batch, compared) for batch in batches]
+        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
         return y.copy() if np.may_share_memory(x, y) else y
 
     def replayed(self, x: Any, batch_size: Any) -> np.ndarray | None:
@@ -109,10 +115,10 @@ class Inference:
             program = self._program.whole
         return program.by_plans(x, size)
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The output for one batch, on the host, in an array that the caller may keep."""
+    def __call__(self, x: np.ndarray, compared: set[Any] | None = None) -> np.ndarray:
+        """The output for one batch, on the host, in an array that the caller may keep; `compared` as in `Program`."""
         records = "njit" in choice.backends() if choose.current() is CPU else resident.is_used()
-        return self._program(x) if records else self._program.whole.directly(x)
+        return self._program(x, compared) if records else self._program.whole.directly(x)
 
 
 def _is_plain(x: Any) -> bool:

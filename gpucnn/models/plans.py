@@ -57,8 +57,9 @@ class Program:
         self.plans: OrderedDict[Shape, list[_Plan | _Graph]] = OrderedDict()
         self._excess: dict[Shape, float] = {}
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The output for one batch, on the host, in an array that the caller may keep."""
+    def __call__(self, x: np.ndarray, compared: set[Any] | None = None) -> np.ndarray:
+        """The output for one batch, on the host, in an array that the caller may keep. A plan in `compared` knows
+        that no weight has changed, and one that does not is put there."""
         if x.shape in self._excess:
             return self.directly(x)
         plan = self.free_plan(x.shape)
@@ -66,12 +67,20 @@ class Program:
             y = self.directly(x)
             self._add_plan(x, y)
             return y
-        y = plan(x)
+        y = plan(x, unchanged=compared is not None and plan in compared)
+        if compared is not None:
+            compared.add(plan)
         self.keep_plan(x.shape, plan)
         return y
 
+    def fold(self) -> None:
+        """Compute the weights of the nodes from those of the layers."""
+        for fold in self.folds:
+            fold()
+
     def directly(self, x: np.ndarray) -> np.ndarray:
         """The output without a plan."""
+        self.fold()
         return storage.get(run_forward(self.nodes, storage.put(x), storage.put(NO_STEP))[0])
 
     def excess(self, shape: Shape) -> float:
@@ -143,8 +152,7 @@ class _Plan:
         most = PLANNED_BYTES * min(threads.in_use(), MOST_THREADS)
         x, self._tape = storage.zeros(shape), Tape(most, PREPARED_BYTES)
         with self._tape.recording():
-            for fold in program.folds:
-                fold()
+            program.fold()
             self._y = run_forward(program.nodes, x, NO_STEP)[0]
         self._tape.end(x)
         self.may_call_blas, self.complete = self._tape.may_call_blas, self._tape.complete
@@ -197,14 +205,14 @@ class Parted:
         self.whole = Program(nodes, folds, recordable)
         self._trunk, self._head = Program(nodes[:head], folds, recordable), Program(nodes[head:], (), recordable)
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The output for one batch, on the host, in an array that the caller may keep."""
+    def __call__(self, x: np.ndarray, compared: set[Any] | None = None) -> np.ndarray:
+        """The output for one batch, on the host, in an array that the caller may keep; `compared` as in `Program`."""
         count = self._parts(x.shape)
         if count == 1:
-            return self.whole(x)
+            return self.whole(x, compared)
         bounds = [len(x) * i // count for i in range(count + 1)]
-        y = np.concatenate([self._trunk(x[start:end]) for start, end in itertools.pairwise(bounds)])
-        return self._head(y) if self._head.nodes else y
+        y = np.concatenate([self._trunk(x[start:end], compared) for start, end in itertools.pairwise(bounds)])
+        return self._head(y, compared) if self._head.nodes else y
 
     def _parts(self, shape: Shape) -> int:
         """In how many parts a batch is computed: in one, or in nearly equal ones of `threads.SLICES` images at

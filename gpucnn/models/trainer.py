@@ -284,7 +284,7 @@ class Trainer:
                 return y
             if self._inference.takes(x, batch_size):
                 self._warn_if_unscaled(x, "")
-                return self._inference.of_one_batch(x)
+                return self._inference.of_plain(x, batch_size)
         data = self.take(x, None, None, batch_size, steps, labelled=False)
         hooks = CallbackList(callbacks, model=self.model, verbose=verbose, epochs=1, steps=data.steps)
         outputs: list[np.ndarray] = []

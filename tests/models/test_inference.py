@@ -402,8 +402,9 @@ def test_batches_that_have_plans_are_replayed_without_the_hooks_between_them(mon
     assert np.array_equal(model.predict(x[:64], batch_size=32, verbose=0), expected[:64])
     with pytest.warns(UserWarning, match="look unscaled"):
         model.predict(x * 255, verbose=0)
+    assert np.array_equal(model.predict(x[:40], verbose=0), expected[:40])
     with pytest.raises(pytest.fail.Exception, match="looped over"):
-        model.predict(x[:40], verbose=0)
+        model.predict(x[:40], verbose=0, callbacks=[gpucnn.callbacks.Callback()])
 
 
 def test_weights_are_compared_once_for_all_batches_and_followed_in_the_next_call(monkeypatch):
@@ -464,8 +465,11 @@ def test_a_batch_too_large_for_a_plan_is_computed_in_parts_with_the_same_bits(ki
     sizes = {shape[0] for shape in trunk(model).plans}
     assert len(sizes) == 2
     assert max(sizes) < 41
+    twice = np.concatenate([x, x])
+    assert model.predict(twice, batch_size=41, verbose=0).tobytes() == 2 * expected.tobytes()
     model.weights[0].value[...] *= 2
     after = model.predict(x, batch_size=41, verbose=0)
+    assert model.predict(twice, batch_size=41, verbose=0).tobytes() == 2 * after.tobytes()
     assert after.tobytes() == copy.deepcopy(model).predict(x, batch_size=41, verbose=0).tobytes() != expected.tobytes()
 
 
