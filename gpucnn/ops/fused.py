@@ -383,7 +383,7 @@ def conv2d_maxpool_grad_sums(dy: Array, index: Array, *, size: Pair) -> tuple[Ar
             for case in product_cases(name, dense_operands(*DENSE[name]), {})
         ),
     ],
-    prefer=("few_rows", "panels", "blas", "tensor", "warptiled", "direct"),
+    prefer=("few_rows", "streamed", "panels", "blas", "tensor", "warptiled", "direct"),
     factors=(0, 1),
     flops=lambda x, weight, b, **_: 2 * math.prod(x.shape) * weight.shape[1],
     terms=lambda x, weight, b, **_: x.shape[1] + 1,

@@ -70,7 +70,7 @@ CASES = [
 @op(
     outputs=_outputs,
     cases=CASES,
-    prefer=("few_rows", "panels", "blas", "tensor", "warptiled", "register_tiled", "tiled", "naive"),
+    prefer=("few_rows", "streamed", "panels", "blas", "tensor", "warptiled", "register_tiled", "tiled", "naive"),
     flops=_flops,
     terms=_terms,
     factors=(0, 1),

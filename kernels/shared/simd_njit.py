@@ -234,6 +234,35 @@ def clear(typing, array, start, count):
 
 
 @intrinsic
+def turn(typing, target, to, width, source, start, pitch):
+    """target[to + width · i + k] = source[start + pitch · k + i] for i, k < `WIDTH`: a square of numbers is turned
+    in registers, where its halves, quarters and so on change places."""
+    place = types.intp
+
+    def emit(context, builder, signature, args):
+        def line(array: int, first: int, each: int, number: int) -> Any:
+            index = builder.add(args[first], builder.mul(args[each], ir.Constant(args[each].type, number)))
+            return _address(context, builder, signature.args[array], args[array], index, VECTOR)
+
+        lines = [builder.load(line(3, 4, 5, k), align=4) for k in range(WIDTH)]
+        half = WIDTH // 2
+        while half:
+            low = [lane if not lane & half else WIDTH + lane - half for lane in range(WIDTH)]
+            high = [lane + half if not lane & half else WIDTH + lane for lane in range(WIDTH)]
+            order = [ir.Constant(ir.VectorType(_INT, WIDTH), lanes) for lanes in (low, high)]
+            for k in range(WIDTH):
+                if not k & half:
+                    pair = lines[k], lines[k + half]
+                    lines[k], lines[k + half] = (builder.shuffle_vector(*pair, lanes) for lanes in order)
+            half //= 2
+        for i, vector in enumerate(lines):
+            builder.store(vector, line(0, 1, 2, i), align=4)
+        return context.get_dummy_value()
+
+    return types.void(target, place, place, source, place, place), emit
+
+
+@intrinsic
 def spread(typing, array, index):
     """array[index] in every lane."""
 
