@@ -24,7 +24,7 @@ from .implicit_gemm_njit import SMALL
 from .panels_njit import FEWEST_PRODUCTS, are_faster
 from .simd_njit import at, copy, put, turn
 from .slices_launch import apart
-from .tile_njit import FILTERS, HALF, ROWS, WIDTH, add_products
+from .tile_njit import FILTERS, ROWS, WIDTH, add_large
 
 _BLOCK = 128
 """Rows of the matrix that are packed at a time."""
@@ -44,7 +44,7 @@ def pays(rows: int, terms: int, columns: int) -> bool:
 
 def supports(rows: int, columns: int) -> bool:
     """Whether rows and columns fill tiles."""
-    return rows % HALF == columns % WIDTH == 0
+    return rows % ROWS == columns % FILTERS == 0
 
 
 def workspace_of(columns: int) -> Spec:
@@ -53,9 +53,9 @@ def workspace_of(columns: int) -> Spec:
 
 
 def _bounds(columns: int) -> np.ndarray:
-    panels = -(-columns // FILTERS)
+    panels = columns // FILTERS
     parts = min(_PARTS, panels)
-    return np.array([min(columns, panels * i // parts * FILTERS) for i in range(parts + 1)])
+    return np.array([panels * i // parts * FILTERS for i in range(parts + 1)])
 
 
 def multiply(
@@ -83,15 +83,15 @@ def multiply(
 
 
 @njit(forceinline=True)
-def _turn(block, weight, start, pitch, count, width):
+def _turn(block, weight, start, pitch, count):
     """Rows of the weight, so many values of each, as the columns of a block."""
     whole = count // WIDTH * WIDTH
-    for column in range(0, width, WIDTH):
+    for column in range(0, FILTERS, WIDTH):
         for i in range(0, whole, WIDTH):
-            turn(block, i * width + column, width, weight, start + column * pitch + i, pitch)
+            turn(block, i * FILTERS + column, FILTERS, weight, start + column * pitch + i, pitch)
     for i in range(whole, count):
-        for column in range(width):
-            put(block, i * width + column, at(weight, start + column * pitch + i))
+        for column in range(FILTERS):
+            put(block, i * FILTERS + column, at(weight, start + column * pitch + i))
 
 
 @tasks
@@ -101,21 +101,18 @@ def _multiply(part, y, ended, x, weight, bias, blocks, cells, steps, places, sha
     first, last = bounds[part], bounds[part + 1]
     for r in range(rows):
         copy(y, places[r] + first, bias, first, last - first)
-    deep, across = (terms + _BLOCK - 1) // _BLOCK, (last - first + FILTERS - 1) // FILTERS
+    deep, across = (terms + _BLOCK - 1) // _BLOCK, (last - first) // FILTERS
     for piece in range(deep * across):  # in the order in which the matrix lies in memory
         k, panel = (piece % deep, piece // deep) if transposed else (piece // across, piece % across)
         begin, j = k * _BLOCK, first + panel * FILTERS
-        end, width = min(terms, begin + _BLOCK), min(FILTERS, last - j)
+        end = min(terms, begin + _BLOCK)
         if transposed:
-            _turn(block, weight, j * terms + begin, terms, end - begin, width)
+            _turn(block, weight, j * terms + begin, terms, end - begin)
         else:
             for i in range(begin, end):
-                copy(block, (i - begin) * width, weight, i * columns + j, width)
-        r = 0
-        while r < rows:
-            large = r + ROWS <= rows
-            add_products(large, width > WIDTH, x, 0, cells, r, steps, begin, end, block, 0, width, y, j, places, r)
-            r += ROWS if large else HALF
+                copy(block, (i - begin) * FILTERS, weight, i * columns + j, FILTERS)
+        for r in range(0, rows, ROWS):
+            add_large(x, 0, cells, r, steps, begin, end, block, 0, FILTERS, y, j, places, r)
     if function:
         for r in range(rows):
             o = places[r] + first

@@ -98,10 +98,7 @@ def add_products(large, wide, source, origin, offsets, i, steps, first, last, ma
     """
     off = np.float32(np.nan)
     if large and wide:
-        _tile(
-            ROWS, 2, 1, FILTERS, source, origin, offsets, i, steps, first, last, matrix, j, width, off, result, to,
-            places, p,
-        )  # fmt: skip
+        add_large(source, origin, offsets, i, steps, first, last, matrix, j, width, result, to, places, p)
     elif large:
         _tile(
             ROWS, 1, 1, WIDTH, source, origin, offsets, i, steps, first, last, matrix, j, width, off, result, to,
@@ -117,6 +114,15 @@ def add_products(large, wide, source, origin, offsets, i, steps, first, last, ma
             HALF, 1, 1, WIDTH, source, origin, offsets, i, steps, first, last, matrix, j, width, off, result, to,
             places, p,
         )  # fmt: skip
+
+
+@njit(forceinline=True)
+def add_large(source, origin, offsets, i, steps, first, last, matrix, j, width, result, to, places, p):
+    """`add_products` for a large and wide tile."""
+    _tile(
+        ROWS, 2, 1, FILTERS, source, origin, offsets, i, steps, first, last, matrix, j, width, np.float32(np.nan),
+        result, to, places, p,
+    )  # fmt: skip
 
 
 _NAMES = (
