@@ -39,6 +39,7 @@ DENSE = {
     "quads": (68, 20, 36),
     "quads_beyond_tiles": (132, 36, 76),
     "tiles": (64, 64, 64),
+    "tiles_of_many_terms": (16, 277, 96),
     "long": (3, 1000, 4),
     "one_unit": (9, 20, 1),
     "one_unit_long": (9, 200, 1),

@@ -54,6 +54,8 @@ CASES = [
     *_cases("very_long", 3, 5000, 4),
     *_cases("quads", 68, 20, 36),
     *_cases("tiles", 64, 64, 64),
+    *_cases("tiles_of_many_terms", 16, 277, 96),
+    *_cases("tiles_of_many_units", 16, 96, 277),
     *_cases("beyond_tiles", 65, 129, 67),
     *_cases("quads_beyond_tiles", 132, 36, 76),
     Case("both_transposed", (real(6, 5), real(3, 6)), {"transpose_a": True, "transpose_b": True}),

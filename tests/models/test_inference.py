@@ -365,15 +365,24 @@ def test_products_of_few_rows_pack_no_matrix(rows, algorithm):
 
 
 @pytest.mark.parametrize(
-    ("known", "width", "algorithm"), [("Haswell", 16, "panels"), ("SkylakeX", 16, "blas"), ("Haswell", 8, "blas")]
+    ("known", "width", "columns", "algorithm"),
+    [
+        ("Haswell", 16, 200, "panels"),
+        ("Haswell", 16, 256, "streamed"),
+        ("SkylakeX", 16, 256, "blas"),
+        ("Haswell", 8, 256, "blas"),
+    ],
 )
-def test_products_of_many_rows_are_by_tiles_where_blas_has_narrower_vectors(monkeypatch, known, width, algorithm):
+def test_products_of_many_rows_are_by_tiles_where_blas_has_narrower_vectors(
+    monkeypatch, known, width, columns, algorithm
+):
     panels = importlib.import_module("gpucnn.kernels.shared.panels_njit")
+    importlib.import_module("gpucnn.kernels.shared.blas_njit").sgemm()  # which is looked up once, in the real libraries
     library = type("Library", (), {"architecture": known})
     monkeypatch.setattr(panels.threads, "blas_libraries", lambda: [library])
     monkeypatch.setattr(panels, "WIDTH", width)
     panels.are_faster.cache_clear()
-    operands = [Spec(shape, np.dtype(np.float32)) for shape in ((256, 300), (300, 200))]
+    operands = [Spec(shape, np.dtype(np.float32)) for shape in ((256, 300), (300, columns))]
     try:
         found = matmul.find(tuple(operands), {"transpose_a": False, "transpose_b": False})
     finally:

@@ -267,7 +267,7 @@ def test_a_layer_large_enough_for_blocks_panels_and_threads_agrees(number):
         threads.use()
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(300, 130), (130, 300)])
+@pytest.mark.parametrize(("rows", "columns"), [(300, 130), (130, 300), (304, 160)])
 def test_products_large_enough_for_parts_agree(rows, columns):
     assert not _fault(matmul_bias_activation, real(rows, 200), real(200, columns), real(columns), **ENDED)
     assert not _fault(matmul, real(rows, 200), real(columns, 200), transpose_a=False, transpose_b=True)
