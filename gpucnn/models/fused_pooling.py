@@ -127,8 +127,8 @@ class _Windows(Node):
     """A convolution and pooling, whose gradient takes as much memory as what the convolution gives."""
 
     def outputs(self) -> list[Any]:
-        """Those of both layers."""
-        return [layer.output_shape for layer in self.layers]
+        """That of the convolution and that of the pooling."""
+        return [self.layers[0].output_shape, self.layers[-1].output_shape]
 
 
 def conv_and_windows(layers: list[Layer]) -> Node | None:

@@ -83,15 +83,15 @@ class Inference:
     def takes(self, x: Any, batch_size: Any) -> bool:
         """Whether x is of a kind that can be recorded, on a GPU as one batch: then `of_plain` returns its output
         without hooks and checks for each batch."""
-        size, expected = 32 if batch_size is None else batch_size, self._model.input_shape
-        if not _is_plain(x) or type(size) is not int or not len(x) or size < 1:
+        size, expected = _rows(batch_size), self._model.input_shape
+        if not _is_plain(x) or not size or not len(x):
             return False
         fits = expected is not None and x.shape[1:] == expected[1:] and self._model.built
         return fits and (choose.current() is CPU or (len(x) <= size and resident.is_used()))
 
     def of_plain(self, x: np.ndarray, batch_size: int | None) -> np.ndarray:
         """The output for an array that `takes` has accepted. Whether a weight has changed is looked up once."""
-        size, compared = batch_size or 32, set[Any]()
+        size, compared = _rows(batch_size), set[Any]()
         memory_needed = memory.explained(self._model, Arrays(x, None, None, min(size, len(x))))
         with threads.one_blas_thread(), computing(self._model), memory_needed:
             with changing:
@@ -104,9 +104,9 @@ class Inference:
     def replayed(self, x: Any, batch_size: Any) -> np.ndarray | None:
         """The output of plans if there is one for each batch of x as a whole, and they hold: then their weights are
         where they were, and need not be brought or kept. On a GPU, that is for one batch."""
-        if not _is_plain(x) or not len(x) or self._model.precision != precision.FLOAT32:
+        size = _rows(batch_size)
+        if not _is_plain(x) or not size or not len(x) or self._model.precision != precision.FLOAT32:
             return None
-        size = batch_size or 32
         if len(x) > size and choose.current() is not CPU:
             return None
         with changing:
@@ -119,6 +119,13 @@ class Inference:
         """The output for one batch, on the host, in an array that the caller may keep; `compared` as in `Program`."""
         records = "njit" in choice.backends() if choose.current() is CPU else resident.is_used()
         return self._program(x, compared) if records else self._program.whole.directly(x)
+
+
+def _rows(batch_size: Any) -> int:
+    """The rows of a batch; 0 for what is to be refused."""
+    if batch_size is None:
+        return 32
+    return batch_size if type(batch_size) is int and batch_size > 0 else 0
 
 
 def _is_plain(x: Any) -> bool:

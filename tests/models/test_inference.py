@@ -13,6 +13,7 @@ from gpucnn import layers
 from gpucnn.devices import choose, emulator, storage, team, threads
 from gpucnn.devices.recording import Recording
 from gpucnn.dispatch.case import Spec
+from gpucnn.errors import ArgumentError
 from gpucnn.models import clone_model, fusion, inference
 from gpucnn.models import plans as planning
 from gpucnn.models.inference import simplified
@@ -414,6 +415,15 @@ def test_batches_that_have_plans_are_replayed_without_the_hooks_between_them(mon
     assert np.array_equal(model.predict(x[:40], verbose=0), expected[:40])
     with pytest.raises(pytest.fail.Exception, match="looped over"):
         model.predict(x[:40], verbose=0, callbacks=[gpucnn.callbacks.Callback()])
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, "32", 1.5, True])
+def test_what_is_no_batch_size_is_refused_where_there_are_plans_too(batch_size):
+    model = normalized()
+    for _ in range(3):
+        model.predict(images(model, 32), verbose=0)
+    with pytest.raises(ArgumentError, match=rf"batch_size={batch_size!r}"):
+        model.predict(images(model, 32), batch_size=batch_size, verbose=0)
 
 
 def test_weights_are_compared_once_for_all_batches_and_followed_in_the_next_call(monkeypatch):
