@@ -46,6 +46,7 @@ _WINDOWS_OF_VOLUMES = {
     "halves": _windows((2, 2, 2), (2, 2, 2)),
     "padded": _windows((2, 3, 2), (1, 2, 1), ((1, 0), (1, 1), (0, 1))),
     "overlapping": _windows((3, 2, 3), (2, 1, 2)),
+    "padded_halves": _windows((2, 2, 2), (2, 1, 2), ((1, 1), (0, 1), (1, 0))),
 }
 
 
