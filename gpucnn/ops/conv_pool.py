@@ -106,11 +106,11 @@ def _convolution(x: Any) -> Op:
 def _outputs(
     x: Spec, weight: Spec, b: Spec, *, function: str, alpha: float, kind: str, keep: bool, **params: Any
 ) -> tuple[Spec, ...]:
+    _check_axes(_NAME, x, **{name: value for name, value in params.items() if name != "groups"})
     axes = of_volumes.AXES if len(x.shape) == 5 else of_images.AXES
     z = output(axes._replace(op=_NAME), x, weight, **_of_convolution(params))
     ended_outputs(_NAME, z, b, function, False)
     _check(_NAME, function, alpha, kind, params["pool"])
-    _check_axes(_NAME, x, params["pool"])
     y = windows_of(_NAME, z, **_of_pooling(params))
     return (y, _kept(y, z, kind)) if keep else (y,)
 
@@ -119,12 +119,14 @@ def _kept(y: Spec, z: Spec, kind: str) -> Spec:
     return Spec(y.shape, np.dtype(np.uint8)) if kind == "max" else z
 
 
-def _check_axes(name: str, x: Spec, pool: Extents) -> None:
-    if len(x.shape) != len(pool) + 2:
-        raise ShapeError(
-            f"{name}: windows {tuple(pool)} of {len(pool)} axes do not fit an array of shape {x.shape}, which needs "
-            f"one axis before these and one behind"
-        )
+def _check_axes(name: str, x: Spec, **parameters: Any) -> None:
+    """Raise `ShapeError` unless these have a number, or a pair, for each axis of the images or volumes."""
+    for parameter, values in parameters.items():
+        if len(values) != len(x.shape) - 2 or len(x.shape) not in (4, 5):
+            raise ShapeError(
+                f"{name}: {parameter}={tuple(values)} is for {len(values)} axes, and an array of shape {x.shape} is "
+                f"not that of a batch with channels and so many axes between, 2 or 3"
+            )
 
 
 def _check(name: str, function: str, alpha: float, kind: str, pool: Extents) -> None:
@@ -243,7 +245,7 @@ def _grad_outputs(
     dy: Spec, kept: Spec, *, function: str, alpha: float, kind: str, size: Extents, **windows: Any
 ) -> tuple[Spec, Spec]:
     name = "conv_pool_grad_sums"
-    _check_axes(name, dy, windows["pool"])
+    _check_axes(name, dy, size=size, **windows)
     _check(name, function, alpha, kind, windows["pool"])
     if kind == "max" and function != LINEAR:
         raise ArgumentError(f"{name}: function={function!r} with the largest: multiply dy by its slope before")
