@@ -21,7 +21,7 @@ from gpucnn.dispatch.case import Spec
 
 from .epilogue_njit import call
 from .implicit_gemm_njit import SMALL
-from .panels_njit import FEWEST_PRODUCTS, are_faster
+from .panels_njit import FEWEST_PRODUCTS
 from .simd_njit import at, copy, put, turn
 from .slices_launch import apart
 from .tile_njit import FILTERS, ROWS, WIDTH, add_large
@@ -37,9 +37,10 @@ _FEWEST_ROWS, _FEWEST_TERMS, _FEWEST_COLUMNS = 8, 32, 2 * FILTERS
 
 
 def pays(rows: int, terms: int, columns: int) -> bool:
-    """Whether it is expected to be faster than panels and BLAS."""
+    """Whether it is expected to be faster than panels and BLAS. It is where BLAS has vectors of 512 bits, too; with
+    those of 256 it has not been measured."""
     enough = rows >= _FEWEST_ROWS and terms >= _FEWEST_TERMS and columns >= _FEWEST_COLUMNS
-    return enough and rows * terms * columns >= FEWEST_PRODUCTS and are_faster()
+    return enough and rows * terms * columns >= FEWEST_PRODUCTS and WIDTH == 16
 
 
 def supports(rows: int, columns: int) -> bool:
