@@ -93,8 +93,9 @@ def program(layers: list[Layer], logits: bool) -> list[Node]:
     free, place = len(layers) - logits, 0
     while place < free:
         node = _fused(layers[place:])
-        if node is None or place + len(node.layers) > free:  # the activation of the last layer stays apart
-            node = _alone(layers[place])
+        if node is not None and place + len(node.layers) > free:  # the activation of the last layer stays apart
+            node = _fused(layers[place:free])
+        node = node or _alone(layers[place])
         nodes.append(node)
         place += len(node.layers)
     if logits:

@@ -56,19 +56,15 @@ class Inference:
 
     def nodes(self) -> list[Node]:
         """What a forward pass runs through, planned again after any change of the layers or of the
-        choice of kernels, with what is folded computed from the weights as they are now."""
+        choice of kernels."""
         with changing:
-            self._plan()
-            self._program.whole.fold()
+            if not self._hold():
+                self._state = _state(self._model.layers)
+                layers, folds = simplified(self._model.layers)
+                nodes = fusion.program(layers, False)
+                recordable = all(map(_is_recordable, every(self._model.layers)))
+                self._program = Parted(nodes, folds, recordable, _head(nodes))
             return self._program.whole.nodes
-
-    def _plan(self) -> None:
-        if not self._hold():
-            self._state = _state(self._model.layers)
-            layers, folds = simplified(self._model.layers)
-            nodes = fusion.program(layers, False)
-            recordable = all(map(_is_recordable, every(self._model.layers)))
-            self._program = Parted(nodes, folds, recordable, _head(nodes))
 
     def _hold(self) -> bool:
         """Whether the nodes are those for the layers as they are. Only where something was assigned to any
@@ -94,8 +90,7 @@ class Inference:
         size, compared = _rows(batch_size), set[Any]()
         memory_needed = memory.explained(self._model, Arrays(x, None, None, min(size, len(x))))
         with threads.one_blas_thread(), computing(self._model), memory_needed:
-            with changing:
-                self._plan()
+            self.nodes()
             batches = (x[start : start + size].astype(np.float32, copy=False) for start in range(0, len(x), size))
             outputs = [self(batch, compared) for batch in batches]
         y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs)

@@ -136,8 +136,9 @@ def _one_after_the_other(plans: dict[int, Any], x: np.ndarray, size: int) -> np.
     y, compared = np.empty((len(x), *plans[size].output_shape[1:]), np.float32), set()
     for start in range(0, len(x), size):
         batch = x[start : start + size].astype(np.float32, copy=False)
-        y[start : start + size] = plans[len(batch)](batch, unchanged=len(batch) in compared, copies=False)
-        compared.add(len(batch))
+        plan = plans[len(batch)]
+        y[start : start + size] = plan(batch, unchanged=plan in compared, copies=False)
+        compared.add(plan)
     return y
 
 

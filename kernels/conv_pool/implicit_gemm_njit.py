@@ -9,13 +9,10 @@ from gpucnn.dispatch.op import kernel
 from gpucnn.ops.conv_pool import conv_bias_activation_pool
 
 from ..shared.channelwise_njit import reads_few
-from ..shared.implicit_gemm_njit import FLOAT32, NONE, filters_of, pooled_workspace, product, workspace
+from ..shared.convolution_njit import supports
+from ..shared.implicit_gemm_njit import NONE, filters_of, pooled_workspace, product, workspace
 from ..shared.pooling_njit import NO_INDEX, ending, extents_of
 from ..shared.side_by_side_njit import way_of, widened
-
-
-def _supports(x: Spec, weight: Spec, b: Spec, **_: object) -> bool:
-    return x.dtype == FLOAT32
 
 
 def _pays(x: Spec, weight: Spec, b: Spec, *, groups: int, **_: object) -> bool:
@@ -35,14 +32,12 @@ def _workspace(
     conv_bias_activation_pool,
     "implicit_gemm",
     "njit",
-    supports=_supports,
+    supports=supports,
     pays=_pays,
     workspace=_workspace,
     compiled=True,
 )
-def launch(
-    y, *arrays, function, alpha, kind, keep, strides, padding, dilation, groups, **windows
-):  # fmt: skip
+def launch(y, *arrays, function, alpha, kind, keep, strides, padding, dilation, groups, **windows):
     """y = the largest or the mean of each window of f(patches of x times weight + b)."""
     kept, (x, weight, b, panels, scratch, *rest) = (arrays[0] if keep else None), arrays[keep:]
     work = rest[0] if rest else None

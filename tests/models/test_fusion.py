@@ -105,6 +105,7 @@ def test_the_activation_of_the_last_layer_stays_apart_where_the_loss_takes_what_
     model.compile("sgd", "binary_crossentropy" if units == 1 else "sparse_categorical_crossentropy")
     nodes = [[type(layer).__name__ for layer in node.layers] for node in model._trainer.step.nodes()]
     assert nodes == [["Dense", "ReLU"], ["Dense"], *[["BatchNormalization"] for _ in norms], ["Activation"]]
+    assert model._trainer.step.nodes()[1].fused, "the bias is added in the product"
     y = np.arange(8) % 2
     model.fit(np.ones((8, 6), np.float32), y if units > 1 else y[:, None], verbose=0)
 
